@@ -1,0 +1,1 @@
+"""homeport: turn a Python function into a web endpoint, on machines you own."""

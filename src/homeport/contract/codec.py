@@ -1,0 +1,88 @@
+"""Dataclasses to JSON and back, by their annotations.
+
+Knows what the contract uses and no more: dataclasses, enums, tuples, dicts with `str` keys,
+optional and plain values, and `bytes` (as base64). An unknown key is ignored, so that a newer
+writer can be read; a missing one takes the field's default.
+"""
+
+import base64
+import dataclasses
+import enum
+import functools
+import json
+import types
+import typing
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def dumps(value: Any) -> str:
+    """The value as one line of JSON."""
+    return json.dumps(encode(value), separators=(",", ":"), ensure_ascii=False)
+
+
+def loads(cls: type[T], text: str | bytes) -> T:
+    """The `cls` that `dumps` wrote; `ValueError` or `TypeError` where the text is none."""
+    return typing.cast(T, decode(cls, json.loads(text)))
+
+
+def encode(value: Any) -> Any:
+    """What `json.dumps` takes."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, bytes):
+        return {"base64": base64.b64encode(value).decode("ascii")}
+    if isinstance(value, dict):
+        return {str(k): encode(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [encode(v) for v in value]
+    return value
+
+
+def decode(annotation: Any, data: Any) -> Any:
+    """The value of the annotated type that `encode` made `data` from."""
+    if annotation is Any:
+        return _bytes_or_same(data)
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return _decode_union(args, data)
+    if origin is tuple:
+        return tuple(decode(args[0], item) for item in data)
+    if origin is dict:
+        return {key: decode(args[1], item) for key, item in data.items()}
+    if dataclasses.is_dataclass(annotation):
+        if not isinstance(data, dict):
+            raise TypeError(f"{annotation} from {type(data).__name__}")
+        hints = _hints(typing.cast(Any, annotation))
+        known = {key: decode(hints[key], item) for key, item in data.items() if key in hints}
+        return typing.cast(Any, annotation)(**known)
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return annotation(data)
+    if annotation is bytes:
+        return _bytes_or_same(data)
+    if annotation is float and isinstance(data, int):
+        return float(data)
+    return data
+
+
+def _decode_union(args: tuple[Any, ...], data: Any) -> Any:
+    if data is None:
+        return None
+    rest = [arg for arg in args if arg is not type(None)]
+    if len(rest) == 1:
+        return decode(rest[0], data)
+    return _bytes_or_same(data)  # a union of plain values, such as a class parameter's
+
+
+def _bytes_or_same(data: Any) -> Any:
+    if isinstance(data, dict) and set(data) == {"base64"}:
+        return base64.b64decode(data["base64"])
+    return data
+
+
+@functools.cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls)

@@ -1,0 +1,94 @@
+"""Start this, and what it says of itself: the border between node and runner.
+
+The node starts `python -m homeport.runner` and writes a `ContainerSpec`, one line of JSON, to its
+standard input. The runner answers on the descriptor whose number is in `HOMEPORT_REPORT_FD`, one
+`Event` a line: `ready` once, or `failed` once. What it prints is the container's log. SIGTERM ends
+it: requests in flight finish, lifespans shut down, exit hooks run. A second SIGTERM cuts what is in
+flight. It exits 0 when it was asked to, else not.
+"""
+
+import enum
+from dataclasses import dataclass, field
+
+from homeport.contract.image import Image
+from homeport.contract.manifest import WebMethod
+
+
+class State(str, enum.Enum):
+    """A container's life, in one direction."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    GONE = "gone"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerSpec:
+    """Everything that the runner needs to know; secrets travel in the process's environment."""
+
+    id: str  # `ta-…`
+    app: str
+    function: str  # FunctionSpec.name
+    revision: str  # Revision id
+    pool: str  # PoolKey as text
+    module: str
+    qualname: str
+    is_class: bool = False
+    web: tuple[WebMethod, ...] = ()
+    parameters: dict[str, str | int | bool | bytes] = field(default_factory=dict)
+    image: Image = field(default_factory=Image)
+    source: str = ""  # directory of the revision's source tree, on the node
+    socket: str = ""  # the Unix socket to listen on; the node fills it in
+    tmp_dir: str = ""  # a directory of its own, gone with it; the node fills it in
+    max_inputs: int = 1
+    single_use: bool = False
+    timeout_s: float = 300.0
+    startup_timeout_s: float = 300.0
+    exit_grace_s: float = 30.0  # from SIGTERM to SIGKILL, drain and exit hooks together
+    urls: dict[str, str] = field(default_factory=dict)  # tag -> URL, of the whole app
+    enable_memory_snapshot: bool = False
+
+    @property
+    def port(self) -> int | None:
+        """The TCP port of a `web_server`, else None: the runner listens on its Unix socket."""
+        return next((web.port for web in self.web if web.port is not None), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One line from the runner to the node."""
+
+    kind: str  # `ready`, `failed`, or `busy` (a web_server's port belongs to somebody else)
+    address: str = ""  # ready: `unix:/path` or `127.0.0.1:8000`, where requests are answered
+    reason: str = ""  # failed: one line for the visitor
+    traceback: str = ""  # failed: the user's frames, for the log and `serve`
+    phase: str = ""  # failed: import, enter, build, lifespan, port
+    timings_ms: dict[str, float] = field(default_factory=dict)  # part -> milliseconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """What a node knows of one of its containers."""
+
+    spec: ContainerSpec
+    state: State
+    pid: int = 0
+    address: str = ""
+    reason: str = ""  # of failed and gone
+    traceback: str = ""
+    started_at: float = 0.0  # seconds since the epoch
+    ready_after_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLine:
+    """One line that a container printed, or that homeport says of it."""
+
+    at: float  # seconds since the epoch
+    app: str
+    function: str
+    container: str
+    text: str  # without its newline
+    source: str = "output"  # `output` (the container's) or `system` (ours)

@@ -1,0 +1,151 @@
+"""What can go wrong for a user, by name.
+
+    Failure
+    ├── ScriptError         the script cannot be loaded, or declares something impossible
+    ├── ImageError          an image step that this node cannot carry out, or that failed
+    ├── StartError          a container did not become ready
+    ├── PortTaken           a port that a `web_server` or the ingress wants is in use
+    ├── LabelTaken          a URL belongs to another app
+    ├── SecretMissing       a secret, or a key in it, is not in the store
+    ├── NotFound            no app, revision, secret or token of that name
+    ├── AlreadyExists       the name is taken
+    ├── BadRequest          what was asked for makes no sense
+    ├── Unauthorized        the server wants a token
+    ├── ServerUnreachable   no server answers
+    ├── IngressError        HAProxy is missing, too old, or will not start
+    └── StorageError        the disk is full or the home cannot be written
+
+Each travels over the API as `to_dict()` and is printed by the CLI as `error: …`, where, `hint: …`.
+A class's docstring is its default text.
+"""
+
+from typing import Any, ClassVar
+
+
+class Failure(Exception):
+    """Something went wrong that the user can mend"""
+
+    status: ClassVar[int] = 400
+
+    def __init__(
+        self, message: str = "", *, where: str = "", hint: str = "", traceback: str = ""
+    ) -> None:
+        self.message = message or (self.__doc__ or "").strip()
+        self.where = where  # `hello.py:7  image = …`, the place in the user's script
+        self.hint = hint
+        self.traceback = traceback  # the user's frames only
+        super().__init__(self.message)
+
+    def to_dict(self) -> dict[str, str]:
+        """The failure as JSON can carry it; `from_dict` reads it back."""
+        return {
+            "kind": type(self).__name__,
+            "message": self.message,
+            "where": self.where,
+            "hint": self.hint,
+            "traceback": self.traceback,
+        }
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> "Failure":
+        """The failure that `to_dict` described; an unknown kind becomes a plain `Failure`."""
+        kind = _KINDS.get(str(data.get("kind", "")), Failure)
+        return kind(
+            str(data.get("message", "")),
+            where=str(data.get("where", "")),
+            hint=str(data.get("hint", "")),
+            traceback=str(data.get("traceback", "")),
+        )
+
+
+class ScriptError(Failure):
+    """The script cannot be loaded"""
+
+
+class ImageError(Failure):
+    """The image cannot be built"""
+
+
+class StartError(Failure):
+    """The container did not become ready"""
+
+    status = 503
+
+
+class PortTaken(Failure):
+    """The port is in use"""
+
+    status = 409
+
+
+class LabelTaken(Failure):
+    """The URL belongs to another app"""
+
+    status = 409
+
+
+class SecretMissing(Failure):
+    """A secret is missing"""
+
+    status = 404
+
+
+class NotFound(Failure):
+    """There is nothing of that name"""
+
+    status = 404
+
+
+class AlreadyExists(Failure):
+    """The name is taken"""
+
+    status = 409
+
+
+class BadRequest(Failure):
+    """The request makes no sense"""
+
+
+class Unauthorized(Failure):
+    """The server wants a token"""
+
+    status = 401
+
+
+class ServerUnreachable(Failure):
+    """No server answers"""
+
+    status = 502
+
+
+class IngressError(Failure):
+    """HAProxy cannot be started"""
+
+    status = 500
+
+
+class StorageError(Failure):
+    """The disk is full or the home cannot be written"""
+
+    status = 507
+
+
+_KINDS: dict[str, type[Failure]] = {
+    cls.__name__: cls
+    for cls in (
+        Failure,
+        ScriptError,
+        ImageError,
+        StartError,
+        PortTaken,
+        LabelTaken,
+        SecretMissing,
+        NotFound,
+        AlreadyExists,
+        BadRequest,
+        Unauthorized,
+        ServerUnreachable,
+        IngressError,
+        StorageError,
+    )
+}

@@ -1,0 +1,47 @@
+"""What an image is made of: a record of the builder's calls, in order."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+#: Steps that change nothing but the container's environment, so that any node can honour them.
+PLAIN_STEPS = frozenset(
+    {"debian_slim", "env", "workdir", "add_local_file", "add_local_dir", "add_local_python_source"}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One builder call, such as `pip_install("flask")`."""
+
+    name: str
+    args: dict[str, Any] = field(default_factory=dict)  # JSON values only
+    where: str = ""  # `hello.py:7`, for errors that name the step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """The steps of an image; none means the interpreter that runs homeport."""
+
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """A hash of what the steps say: equal images share one environment."""
+        text = json.dumps([(s.name, s.args) for s in self.steps], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The variables that `.env(…)` steps set, the last one winning."""
+        merged: dict[str, str] = {}
+        for step in self.steps:
+            if step.name == "env":
+                merged.update(step.args.get("vars", {}))
+        return merged
+
+    @property
+    def workdir(self) -> str | None:
+        """The last `.workdir(…)`, or None."""
+        return next((s.args["path"] for s in reversed(self.steps) if s.name == "workdir"), None)

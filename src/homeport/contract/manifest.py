@@ -1,0 +1,110 @@
+"""What a script declares: made by `sdk/manifest`, stored by `control` as a revision."""
+
+import enum
+from dataclasses import dataclass, field
+
+from homeport.contract.image import Image
+
+
+class WebKind(str, enum.Enum):
+    """How a web function answers."""
+
+    FASTAPI = "fastapi_endpoint"
+    ASGI = "asgi_app"
+    WSGI = "wsgi_app"
+    WEB_SERVER = "web_server"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebMethod:
+    """One web decorator: a URL's worth of a function or class."""
+
+    tag: str  # `hello`, or `Cls.method`: what the default label is made of
+    attribute: str  # the method's name in the class; for a function, its own name
+    kind: WebKind
+    label: str | None = None
+    http_method: str = "GET"  # fastapi_endpoint only
+    docs: bool = False  # fastapi_endpoint only
+    port: int | None = None  # web_server only
+    startup_timeout_s: float = 5.0  # web_server only: from the call's return to an open port
+    requires_proxy_auth: bool = False
+    custom_domains: tuple[str, ...] = ()
+    where: str = ""  # `hello.py:12`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One `modal.parameter()` of a class."""
+
+    name: str
+    type: str  # `str`, `int`, `bool` or `bytes`
+    required: bool
+    default: str | int | bool | bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretRef:
+    """A secret in the store (`name`), or one whose values travel with the manifest.
+
+    The control plane moves `values` into its vault before it stores a manifest.
+    """
+
+    name: str | None = None
+    values: dict[str, str] | None = field(default=None, repr=False)
+    required_keys: tuple[str, ...] = ()
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionSpec:
+    """One `@app.function` or `@app.cls` that has at least one web method."""
+
+    name: str  # `hello`, or `Cls.*`
+    module: str  # as `importlib.import_module` takes it once the source tree is on the path
+    qualname: str  # the object in the module: `hello`, `Cls`
+    is_class: bool = False
+    web: tuple[WebMethod, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
+    image: Image = field(default_factory=Image)
+    secrets: tuple[SecretRef, ...] = ()  # in order: a later one wins
+    min_containers: int = 0
+    max_containers: int | None = None
+    buffer_containers: int = 0
+    scaledown_window_s: float = 60.0
+    max_inputs: int = 1
+    target_inputs: int | None = None
+    single_use: bool = False
+    timeout_s: float = 300.0  # one request, its streamed response included
+    startup_timeout_s: float = 300.0  # imports, enter hooks, lifespan
+    cpu: tuple[float, float] | None = None  # cores: request, hard limit
+    memory_mib: tuple[int, int] | None = None  # request, hard limit
+    gpu: tuple[str, ...] = ()  # in order of preference
+    enable_memory_snapshot: bool = False
+    where: str = ""  # `hello.py:10`
+
+    @property
+    def port(self) -> int | None:
+        """The port of a `web_server`: one container at a time can have it."""
+        return next((web.port for web in self.web if web.port is not None), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFile:
+    """A file of the revision's source tree."""
+
+    path: str  # relative to the tree's root, or absolute where an image step put it
+    sha256: str
+    size_bytes: int
+    mode: int = 0o644
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Everything that a deploy needs to know; the files' contents travel by hash."""
+
+    app_name: str
+    functions: tuple[FunctionSpec, ...] = ()
+    files: tuple[SourceFile, ...] = ()
+    tags: dict[str, str] = field(default_factory=dict)
+    script: str = ""  # as the user typed it, for messages
+    python_version: str = ""  # of the interpreter that loaded the script

@@ -1,0 +1,85 @@
+"""Names and URLs: what may be called what, and the host of an endpoint.
+
+The rules are those of the behaviour spec, sections 1.1 and 4.
+"""
+
+import hashlib
+import re
+
+MAX_HOST = 63  # one DNS label, RFC 1035 section 2.3.4
+MAX_INPUTS = 1000
+
+_NAME = re.compile(r"[a-zA-Z0-9\-_.]+\Z")
+_APP_ID = re.compile(r"ap-[a-zA-Z0-9]{22}\Z")
+_LABEL = re.compile(r"(?![0-9]+\Z)(?!-)[a-z0-9-]{1,63}(?<!-)\Z")
+_TAG = re.compile(r"[a-zA-Z0-9._-]{1,63}\Z")
+_DEPLOYMENT_TAG = re.compile(r"[a-zA-Z0-9._-]{1,50}\Z")
+_DEV_SUFFIX = re.compile(r"[a-zA-Z0-9]{1,8}\Z")
+_SECRET_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+HTTP_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+
+
+def is_object_name(name: str) -> bool:
+    """Whether an app, secret, volume, dict or queue may be called that."""
+    return len(name) <= 64 and bool(_NAME.match(name)) and not _APP_ID.match(name)
+
+
+def is_label(label: str) -> bool:
+    """Whether it can be the first label of a URL."""
+    return bool(_LABEL.match(label))
+
+
+def is_tag(text: str) -> bool:
+    """Whether it can be a key or a value of an app's tags."""
+    return bool(_TAG.match(text))
+
+
+def is_deployment_tag(text: str) -> bool:
+    """Whether `deploy --tag` takes it."""
+    return bool(_DEPLOYMENT_TAG.match(text))
+
+
+def is_dev_suffix(text: str) -> bool:
+    """Whether it can stand for the `dev` in `-dev`."""
+    return bool(_DEV_SUFFIX.match(text))
+
+
+def is_secret_key(key: str) -> bool:
+    """Whether it can be the name of an environment variable of a secret."""
+    return len(key) <= 16384 and bool(_SECRET_KEY.match(key))
+
+
+def slug(text: str) -> str:
+    """Lower case, and every character outside `[a-z0-9-]` is a dash of its own.
+
+    >>> slug("My_App v1.2")
+    'my-app-v1-2'
+    """
+    return re.sub(r"[^a-z0-9-]", "-", text.lower())
+
+
+def default_label(app: str, tag: str) -> str:
+    """`<app>-<function>`, or `<app>-<class>-<method>`.
+
+    >>> default_label("shop", "Cart.add")
+    'shop-cart-add'
+    """
+    return slug(f"{app}-{tag}")
+
+
+def host_label(workspace: str, label: str, dev_suffix: str = "") -> str:
+    """The first label of an endpoint's host: `<workspace>--<label>[-<dev_suffix>]`.
+
+    Over 63 characters it is cut, and a hash of the whole keeps it unique:
+
+    >>> host_label("ada", "shop-cart", "dev")
+    'ada--shop-cart-dev'
+    >>> len(host_label("ada", "x" * 80, "dev"))
+    63
+    """
+    full = f"{slug(workspace)}--{label}"
+    suffix = f"-{dev_suffix.lower()}" if dev_suffix else ""
+    if len(full) + len(suffix) <= MAX_HOST:
+        return full + suffix
+    digest = hashlib.sha256(full.encode()).hexdigest()[:6]
+    return f"{full[: MAX_HOST - 7 - len(suffix)]}-{digest}{suffix}"

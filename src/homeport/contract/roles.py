@@ -1,0 +1,83 @@
+"""The few methods that the control plane asks of the others.
+
+`FakeNode` and `FakeIngress` in the tests keep the same promises; `tests/roles` runs one suite
+against a fake and the real thing.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Protocol
+
+from homeport.contract.container import Container, ContainerSpec, LogLine
+from homeport.contract.image import Image
+from homeport.contract.traffic import Endpoint, Load, PoolKey
+
+
+class Node(Protocol):
+    """Starts and stops containers on one machine."""
+
+    def watch(self, changed: Callable[[Container], None], said: Callable[[LogLine], None]) -> None:
+        """Call `changed` on every change of a container's state and `said` for every log line.
+
+        Both are called on the event loop and must not block. Called once, before `open`.
+        """
+
+    async def open(self) -> None:
+        """Take possession of the run directory; ends containers that an earlier run left."""
+
+    async def close(self) -> None:
+        """End every container, at once and for good."""
+
+    async def prepare(self, image: Image) -> None:
+        """Make the image's environment ready; `ImageError` names the step that cannot be."""
+
+    def start(self, spec: ContainerSpec, environ: Mapping[str, str]) -> None:
+        """Begin to start a container; what becomes of it is told to `changed`.
+
+        `environ` holds the function's secrets, and never appears in a log or on disk.
+        """
+
+    def stop(self, container: str, *, grace_s: float | None = None) -> None:
+        """SIGTERM, and SIGKILL after `grace_s` (default: the spec's); unknown ids are ignored."""
+
+    def list(self) -> Collection[Container]:
+        """Every container that is not gone."""
+
+
+class Ingress(Protocol):
+    """Brings requests to containers."""
+
+    async def open(self) -> None:
+        """Start answering; `IngressError` or `PortTaken` where that cannot be."""
+
+    async def close(self) -> None:
+        """Stop answering and leave nothing behind."""
+
+    async def route(self, endpoint: Endpoint) -> None:
+        """Make the endpoint answer from its pool; replaces what had its id, between two requests."""
+
+    async def unroute(self, endpoint_id: str) -> None:
+        """The endpoint's hosts and port are unknown from now on; an unknown id is ignored."""
+
+    async def attach(self, pool: PoolKey, container: str, address: str, slots: int) -> None:
+        """Let the pool's requests into a container, `slots` at a time."""
+
+    async def drain(self, pool: PoolKey, container: str) -> None:
+        """Send it no new request; those inside go on."""
+
+    async def detach(self, pool: PoolKey, container: str) -> bool:
+        """Forget a container; False while a connection to it is open: ask again."""
+
+    async def drop(self, pool: PoolKey) -> None:
+        """Forget a pool that has no container and no endpoint."""
+
+    async def load(self, pools: Collection[PoolKey]) -> dict[PoolKey, Load]:
+        """What these pools are doing now; unknown ones are left out."""
+
+    async def alias(self, key: str, pool: PoolKey) -> None:
+        """Send requests whose pool reads `key` (parameters as the visitor wrote them) to `pool`."""
+
+    async def tokens(self, hashes: Mapping[str, str]) -> None:
+        """The proxy tokens that are valid from now on: id -> hex SHA-256 of the secret."""
+
+    async def free_port(self) -> int:
+        """A local port that no endpoint has, for one that asks for a port of its own."""

@@ -1,0 +1,55 @@
+"""Endpoints, pools and load: the border between the control plane and the ingress."""
+
+import urllib.parse
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PoolKey:
+    """The containers that can answer the same request."""
+
+    app: str
+    function: str
+    revision: str
+    parameters: str = ""  # canonical query string of class parameters, sorted by name
+
+    def __str__(self) -> str:
+        text = "/".join(
+            urllib.parse.quote(part, safe="") for part in (self.app, self.function, self.revision)
+        )
+        return f"{text}?{self.parameters}" if self.parameters else text
+
+    @staticmethod
+    def parse(text: str) -> "PoolKey":
+        """The key that `str` wrote."""
+        path, _, parameters = text.partition("?")
+        app, function, revision = (urllib.parse.unquote(part) for part in path.split("/"))
+        return PoolKey(app, function, revision, parameters)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A URL and the pool behind it, as the ingress needs to know it.
+
+    `id` outlives revisions: it is what the ingress calls the endpoint when it asks the activator
+    for a container, and holds only `[a-z0-9-]` (it is the URL's first label).
+    """
+
+    id: str
+    hosts: tuple[str, ...]  # lower case, without port; a custom domain may begin with `*.`
+    pool: PoolKey
+    method: str = ""  # the web method's attribute, where its class has several; else empty
+    local_port: int | None = None  # a port of its own, for resolvers that do not know *.localhost
+    protected: bool = False  # requires_proxy_auth
+    parameters: tuple[str, ...] = ()  # names that in the query string choose another pool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What the ingress sees of one pool."""
+
+    running: int = 0  # requests inside containers
+    queued: int = 0  # requests that wait for a slot
+    served: int = 0  # since the ingress started
+    errors: int = 0  # 5xx since the ingress started
+    per_container: dict[str, int] = field(default_factory=dict)  # container id -> running
