@@ -1,11 +1,19 @@
 """What every test starts from: a home of its own, and nothing of the outer environment."""
 
+import asyncio
 import os
 from pathlib import Path
 
 import pytest
 
 APPS = Path(__file__).parent / "apps"
+
+
+def pytest_configure(config):
+    # On Python 3.11 pytest-asyncio asks for the current loop; an implicit one is never closed.
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    config.add_cleanup(loop.close)
 
 
 @pytest.fixture(autouse=True)

@@ -30,6 +30,9 @@ class Node(Protocol):
     async def prepare(self, image: Image) -> None:
         """Make the image's environment ready; `ImageError` names the step that cannot be."""
 
+    def accelerators(self) -> Collection[str]:
+        """The names of the accelerators there are, such as `NVIDIA H100 80GB HBM3`."""
+
     def start(self, spec: ContainerSpec, environ: Mapping[str, str]) -> None:
         """Begin to start a container; what becomes of it is told to `changed`.
 
@@ -80,4 +83,4 @@ class Ingress(Protocol):
         """The proxy tokens that are valid from now on: id -> hex SHA-256 of the secret."""
 
     async def free_port(self) -> int:
-        """A local port that no endpoint has, for one that asks for a port of its own."""
+        """A local port that no endpoint has; it is not offered again unless its endpoint goes."""

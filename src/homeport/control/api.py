@@ -1,0 +1,379 @@
+"""HTTP in, contract out: the routes of docs/reference/api.md."""
+
+import asyncio
+import hmac
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from homeport.contract import codec
+from homeport.contract.container import LogLine
+from homeport.contract.errors import BadRequest, Failure, NotFound, Unauthorized
+from homeport.contract.manifest import Manifest
+from homeport.control.blobs import Blobs
+from homeport.control.deployer import Deployed, Deployer, Say
+from homeport.control.logs import Logs
+from homeport.control.secretbox import SecretBox
+from homeport.control.status import Server
+from homeport.control.tokens import Tokens
+
+log = logging.getLogger(__name__)
+
+Stream = AsyncIterator[dict[str, Any]]
+
+
+class Api:
+    """The control plane as its callers see it."""
+
+    def __init__(
+        self,
+        server: Server,
+        deployer: Deployer,
+        blobs: Blobs,
+        logs: Logs,
+        secret_box: SecretBox,
+        tokens: Tokens,
+        *,
+        keep: Callable[[], None],
+        shutdown: Callable[[], None],
+        stop_container: Callable[[str], bool],
+    ) -> None:
+        self._server = server
+        self._deployer = deployer
+        self._blobs = blobs
+        self._logs = logs
+        self._secrets = secret_box
+        self._tokens = tokens
+        self._keep = keep
+        self._shutdown = shutdown
+        self._stop_container = stop_container
+
+    def app(self) -> Starlette:
+        """The ASGI app; every route of the API in one list."""
+        return Starlette(
+            routes=[
+                Route("/v1/status", self.status),
+                Route("/v1/keep", self.keep, methods=["POST"]),
+                Route("/v1/shutdown", self.shutdown, methods=["POST"]),
+                Route("/v1/blobs/missing", self.missing_blobs, methods=["POST"]),
+                Route("/v1/blobs/{sha256}", self.put_blob, methods=["PUT"]),
+                Route("/v1/serve", self.serve, methods=["POST"]),
+                Route("/v1/serve/{id}", self.reload, methods=["PUT"]),
+                Route("/v1/apps", self.apps),
+                Route("/v1/apps/{name}", self.one_app),
+                Route("/v1/apps/{name}/deploy", self.deploy, methods=["POST"]),
+                Route("/v1/apps/{name}/rollback", self.rollback, methods=["POST"]),
+                Route("/v1/apps/{name}/history", self.history),
+                Route("/v1/apps/{name}/stop", self.stop_app, methods=["POST"]),
+                Route("/v1/apps/{name}/logs", self.read_logs),
+                Route("/v1/containers", self.containers),
+                Route("/v1/containers/{id}/stop", self.stop_one, methods=["POST"]),
+                Route("/v1/secrets", self.secrets, methods=["GET", "POST"]),
+                Route("/v1/secrets/{name}", self.delete_secret, methods=["DELETE"]),
+                Route("/v1/proxy-tokens", self.tokens, methods=["GET", "POST"]),
+                Route("/v1/proxy-tokens/{id}", self.delete_token, methods=["DELETE"]),
+            ],
+            exception_handlers={
+                Failure: _failed,
+                HTTPException: _no_route,
+                Exception: _our_fault,
+            },
+        )
+
+    # the server
+
+    async def status(self, _request: Request) -> Response:
+        return JSONResponse(self._server.status())
+
+    async def keep(self, _request: Request) -> Response:
+        self._keep()
+        return JSONResponse({})
+
+    async def shutdown(self, _request: Request) -> Response:
+        self._shutdown()
+        return JSONResponse({})
+
+    # files
+
+    async def missing_blobs(self, request: Request) -> Response:
+        body = await _body(request)
+        return JSONResponse({"missing": self._blobs.missing(_strings(body.get("hashes")))})
+
+    async def put_blob(self, request: Request) -> Response:
+        await self._blobs.put(request.path_params["sha256"], request.stream())
+        return Response(status_code=204)
+
+    # apps
+
+    async def deploy(self, request: Request) -> Response:
+        body = await _body(request)
+        manifest = _manifest(body)
+
+        async def work(say: Say) -> Deployed:
+            return await self._deployer.deploy(
+                request.path_params["name"],
+                manifest,
+                tag=str(body.get("tag") or ""),
+                strategy=str(body.get("strategy") or "rolling"),
+                say=say,
+            )
+
+        return _ndjson(self._progress(request.path_params["name"], work))
+
+    async def rollback(self, request: Request) -> Response:
+        body = await _body(request)
+        version = body.get("version")
+
+        async def work(say: Say) -> Deployed:
+            return await self._deployer.rollback(
+                request.path_params["name"],
+                int(version) if version is not None else None,
+                strategy=str(body.get("strategy") or "rolling"),
+                say=say,
+            )
+
+        return _ndjson(self._progress(request.path_params["name"], work))
+
+    async def serve(self, request: Request) -> Response:
+        app = await self._deployer.serve(_manifest(await _body(request)))
+        return _ndjson(self._session(app.owner))
+
+    async def reload(self, request: Request) -> Response:
+        manifest = _manifest(await _body(request))
+        app = await self._deployer.reload(request.path_params["id"], manifest)
+        return JSONResponse({"endpoints": self._server.endpoints(app)})
+
+    async def apps(self, _request: Request) -> Response:
+        return JSONResponse({"apps": self._server.apps()})
+
+    async def one_app(self, request: Request) -> Response:
+        return JSONResponse(self._server.app(request.path_params["name"]))
+
+    async def history(self, request: Request) -> Response:
+        return JSONResponse({"revisions": self._server.history(request.path_params["name"])})
+
+    async def stop_app(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        state = self._server.app(name)
+        if state["state"] == "stopped":
+            raise BadRequest("App is already stopped.")
+        count = 0
+        for app in self._deployer.live.all():
+            if app.name == name:
+                count += await self._deployer.stop(app.owner)
+        return JSONResponse({"containers": count})
+
+    async def read_logs(self, request: Request) -> Response:
+        name, query = request.path_params["name"], request.query_params
+        self._server.app(name)  # an unknown app is an error, not an empty log
+        since = float(query.get("since") or 0)
+
+        def wants(line: LogLine) -> bool:
+            return (
+                line.app == name
+                and line.at >= since
+                and query.get("function") in (None, "", line.function)
+                and query.get("container") in (None, "", line.container)
+            )
+
+        tail = int(query.get("tail") or 100)
+        return _ndjson(self._lines(name, wants, tail, follow=query.get("follow") == "1"))
+
+    # containers
+
+    async def containers(self, _request: Request) -> Response:
+        return JSONResponse({"containers": self._server.containers()})
+
+    async def stop_one(self, request: Request) -> Response:
+        if not self._stop_container(request.path_params["id"]):
+            raise NotFound(f"there is no container `{request.path_params['id']}`")
+        return JSONResponse({})
+
+    # secrets and tokens
+
+    async def secrets(self, request: Request) -> Response:
+        if request.method == "GET":
+            return JSONResponse({"secrets": [codec.encode(row) for row in self._secrets.list()]})
+        body = await _body(request)
+        name, values = str(body.get("name") or ""), body.get("values")
+        if not isinstance(values, dict):
+            raise BadRequest("`values` must be an object")
+        keys = self._secrets.create(name, values, force=bool(body.get("force")))
+        return JSONResponse({"name": name, "keys": keys})
+
+    async def delete_secret(self, request: Request) -> Response:
+        self._secrets.delete(request.path_params["name"])
+        return Response(status_code=204)
+
+    async def tokens(self, request: Request) -> Response:
+        if request.method == "GET":
+            rows = [
+                {"id": row.id, "name": row.name, "created_at": row.created_at}
+                for row in self._tokens.list()
+            ]
+            return JSONResponse({"tokens": rows})
+        row, secret = await self._tokens.create(str((await _body(request)).get("name") or ""))
+        return JSONResponse(
+            {"id": row.id, "secret": secret, "name": row.name, "created_at": row.created_at}
+        )
+
+    async def delete_token(self, request: Request) -> Response:
+        await self._tokens.delete(request.path_params["id"])
+        return Response(status_code=204)
+
+    # streams
+
+    async def _progress(self, name: str, work: Callable[[Say], Awaitable[Deployed]]) -> Stream:
+        """A deploy, as it goes: what its containers print, and how it ends."""
+        queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        task = asyncio.ensure_future(
+            work(lambda text: queue.put_nowait({"event": "progress", "text": text}))
+        )
+        with self._logs.following(lambda line: line.app == name) as lines:
+            copying = asyncio.create_task(_copy_lines(lines, queue))
+            task.add_done_callback(lambda _task: queue.put_nowait({}))
+            try:
+                while event := await queue.get():
+                    yield event
+            finally:
+                copying.cancel()
+                # A caller who goes away does not undo a deploy: it ends as the old or the new one.
+        try:
+            deployed = await asyncio.shield(task)
+        except Failure as failure:
+            yield {"event": "error", "error": failure.to_dict()}
+        except Exception as error:
+            log.exception("a deploy failed")
+            yield {"event": "error", "error": _bug(error)}
+        else:
+            yield {
+                "event": "done",
+                "version": deployed.app.revision.version,
+                "skipped": deployed.skipped,
+                "endpoints": self._server.endpoints(deployed.app),
+            }
+
+    async def _session(self, owner: str) -> Stream:
+        """A `serve` session: it lives as long as somebody reads this."""
+        app = self._deployer.live.get(owner)
+        assert app is not None
+        assert app.events is not None
+        events = app.events
+
+        def mine(line: LogLine) -> bool:
+            return self._server.owner_of(line.container) == owner
+
+        try:
+            yield {"event": "session", "id": owner.partition(":")[2], "app": app.name}
+            yield {"event": "serving", "endpoints": self._server.endpoints(app)}
+            with self._logs.following(mine) as lines:
+                copying = asyncio.create_task(_copy_lines(lines, events))
+                try:
+                    while True:
+                        yield await events.get()
+                finally:
+                    copying.cancel()
+        finally:
+            await asyncio.shield(self._deployer.stop(owner))
+
+    async def _lines(
+        self, name: str, wants: Callable[[LogLine], bool], tail: int, *, follow: bool
+    ) -> Stream:
+        with self._logs.following(wants) as lines:
+            for line in self._logs.tail(name, tail, wants):
+                yield codec.encode(line)
+            if follow:
+                async for line in lines:
+                    yield codec.encode(line)
+
+
+class BearerOnly:
+    """Lets callers in who know the token; the Unix socket needs none, for its mode is 0600."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            given = dict(scope["headers"]).get(b"authorization", b"")
+            if not hmac.compare_digest(given, self._expected):
+                failure = Unauthorized(
+                    "the server wants a token", hint="set HOMEPORT_TOKEN to the server's token"
+                )
+                await _answer(failure)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+async def _copy_lines(lines: AsyncIterator[LogLine], queue: asyncio.Queue[dict[str, Any]]) -> None:
+    async for line in lines:
+        queue.put_nowait({"event": "log", "line": codec.encode(line)})
+
+
+def _ndjson(stream: Stream) -> Response:
+    async def encoded() -> AsyncIterator[str]:
+        async for item in stream:
+            yield json.dumps(item, ensure_ascii=False) + "\n"
+
+    return StreamingResponse(encoded(), media_type="application/x-ndjson")
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    try:
+        body = json.loads(await request.body() or b"{}")
+    except ValueError:
+        raise BadRequest("the body is not JSON") from None
+    if not isinstance(body, dict):
+        raise BadRequest("the body is not a JSON object")
+    return body
+
+
+def _manifest(body: dict[str, Any]) -> Manifest:
+    try:
+        return codec.decode(Manifest, body["manifest"])  # type: ignore[no-any-return]
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadRequest(f"the manifest cannot be read: {error}") from None
+
+
+def _strings(value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise BadRequest("an array of strings is needed")
+    return value
+
+
+def _answer(failure: Failure) -> Response:
+    return JSONResponse({"error": failure.to_dict()}, status_code=failure.status)
+
+
+async def _failed(_request: Request, failure: Exception) -> Response:
+    assert isinstance(failure, Failure)
+    return _answer(failure)
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    failure = NotFound(f"{request.method} {request.url.path}: {error.detail}")
+    return JSONResponse({"error": failure.to_dict()}, status_code=error.status_code)
+
+
+async def _our_fault(_request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": _bug(error)}, status_code=500)
+
+
+def _bug(error: Exception) -> dict[str, str]:
+    return {
+        "kind": "Bug",
+        "message": f"the server failed: {type(error).__name__}: {error}",
+        "where": "",
+        "hint": "the details are in server.log in the home",
+        "traceback": "",
+    }

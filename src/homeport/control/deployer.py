@@ -1,0 +1,424 @@
+"""A revision in: proved, traffic moved, the old one drained.
+
+A `serve` session is the same deploy under a `-dev` name, kept in memory alone.
+"""
+
+import asyncio
+import dataclasses
+import logging
+import secrets
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from homeport.contract import names
+from homeport.contract.errors import BadRequest, Failure, ImageError, NotFound, ScriptError
+from homeport.contract.manifest import FunctionSpec, Manifest
+from homeport.contract.roles import Ingress, Node
+from homeport.contract.traffic import PoolKey
+from homeport.control import live
+from homeport.control.blobs import Blobs
+from homeport.control.live import Live, LiveApp, LiveEndpoint
+from homeport.control.pools import Pool, Pools
+from homeport.control.reconciler import Reconciler
+from homeport.control.secretbox import SecretBox
+from homeport.control.store import Revision, Store
+from homeport.settings import Settings
+
+SERVE_DRAIN_S = 1.0  # an open stream must not hold up a reload
+PORT_DRAIN_S = 30.0  # requests wait for the port while those before them finish
+
+log = logging.getLogger(__name__)
+Say = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Deployed:
+    """How a deploy ended."""
+
+    app: LiveApp
+    skipped: bool = False
+
+
+class Deployer:
+    """Moves endpoints from revision to revision."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        blobs: Blobs,
+        pools: Pools,
+        reconciler: Reconciler,
+        ingress: Ingress,
+        node: Node,
+        secret_box: SecretBox,
+    ) -> None:
+        self.live = Live()
+        self._settings = settings
+        self._store = store
+        self._blobs = blobs
+        self._pools = pools
+        self._reconciler = reconciler
+        self._ingress = ingress
+        self._node = node
+        self._secrets = secret_box
+        self._trees = settings.home / "revisions"
+        self._turns: dict[str, asyncio.Lock] = {}  # one deploy of an app at a time
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def deploy(
+        self, name: str, manifest: Manifest, *, tag: str, strategy: str, say: Say
+    ) -> Deployed:
+        """Make the manifest the app's next revision; the old one serves until it is proved."""
+        _check(name, manifest, tag, strategy)
+        async with self._turn(owner := f"deploy:{name}"):
+            sealed, fingerprint = self._secrets.seal(dataclasses.replace(manifest, app_name=name))
+            current = self.live.get(owner)
+            if current and current.revision.fingerprint == fingerprint:
+                return Deployed(app=current, skipped=True)
+            await self._prepare(sealed, say, forgive_gpu=False)
+            revision = self._store.add_revision(name, sealed, fingerprint, tag)
+            try:
+                app = await self._bring(owner, revision, current, strategy=strategy, say=say)
+            except BaseException:
+                self._store.remove_revision(revision)
+                raise
+            return Deployed(app=app)
+
+    async def rollback(
+        self, name: str, version: int | None, *, strategy: str, say: Say
+    ) -> Deployed:
+        """Serve an earlier revision again, as the app's next version."""
+        current = self.live.get(f"deploy:{name}")
+        if current is None:
+            raise BadRequest(f"the app `{name}` is not deployed")
+        wanted = current.revision.version - 1 if version is None else version
+        if wanted < 1:
+            raise NotFound(f"the app `{name}` has no version before v{current.revision.version}")
+        old = self._store.revision(name, wanted)
+        async with self._turn(f"deploy:{name}"):
+            await self._prepare(old.manifest, say, forgive_gpu=False)
+            # The fingerprint is the old one's: its inline secrets are stored under it.
+            revision = self._store.add_revision(name, old.manifest, old.fingerprint, old.tag)
+            try:
+                app = await self._bring(
+                    f"deploy:{name}", revision, current, strategy=strategy, say=say
+                )
+            except BaseException:
+                self._store.remove_revision(revision)
+                raise
+        return Deployed(app=app)
+
+    async def serve(self, manifest: Manifest) -> LiveApp:
+        """Begin a session; its containers start while the caller prints the URLs."""
+        _check(manifest.app_name, manifest, "", "rolling")
+        return await self._serve(f"serve:{secrets.token_hex(6)}", manifest, None)
+
+    async def reload(self, session: str, manifest: Manifest) -> LiveApp:
+        """Replace what a session serves; a failure leaves the old version."""
+        owner = f"serve:{session}"
+        async with self._turn(owner):
+            current = self.live.get(owner)
+            if current is None:
+                raise NotFound("this session has ended")
+            _check(manifest.app_name, manifest, "", "rolling")
+            return await self._serve(owner, manifest, current)
+
+    async def stop(self, owner: str) -> int:
+        """The app's URLs are unknown from now on; returns how many containers end."""
+        app = self.live.remove(owner)
+        if app is None:
+            return 0
+        for endpoint in app.endpoints:
+            await self._ingress.unroute(endpoint)
+        if not app.ephemeral:
+            self._store.stop_app(app.name)
+        pools = self._pools_of(app)
+        for pool in pools:
+            pool.refuse(NotFound("app for invoked web endpoint is stopped"))
+        count = sum(len(pool.members) for pool in pools)
+        self._retire(pools, drain_s=0.0)
+        self._turns.pop(owner, None)
+        return count
+
+    async def restore(self) -> None:
+        """Serve again what was deployed when the server ended."""
+        shutil.rmtree(self._trees, ignore_errors=True)  # laid out anew from the blobs
+        for row in self._store.apps():
+            if row.stopped_at is not None or not row.version:
+                continue
+            try:
+                revision = self._store.revision(row.name, row.version)
+                await self._bring(f"deploy:{row.name}", revision, None, strategy="restore")
+            except Failure as failure:
+                log.error("cannot restore `%s`: %s", row.name, failure.message)  # noqa: TRY400
+
+    async def close(self) -> None:
+        """Stop what goes on in the background."""
+        for task in list(self._background):
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+
+    async def _serve(self, owner: str, manifest: Manifest, current: LiveApp | None) -> LiveApp:
+        told: list[str] = []
+        sealed, fingerprint = self._secrets.seal(manifest)
+        await self._prepare(sealed, told.append, forgive_gpu=True)
+        revision = Revision(
+            id=f"rv-{secrets.token_hex(6)}",
+            app=manifest.app_name,
+            version=0,
+            manifest=sealed,
+            fingerprint=fingerprint,
+            created_at=time.time(),
+        )
+        app = await self._bring(owner, revision, current, strategy="rolling", say=told.append)
+        for text in told:
+            _tell(app, {"event": "progress", "text": text})
+        return app
+
+    async def _prepare(self, manifest: Manifest, say: Say, *, forgive_gpu: bool) -> None:
+        for spec in manifest.functions:
+            self._secrets.check(spec)
+            await self._node.prepare(spec.image)
+            if spec.gpu:
+                self._check_gpu(spec, say, forgive=forgive_gpu)
+        for file in manifest.files:
+            if file.path.startswith("/"):
+                raise ImageError(
+                    f"`{file.path}` lies outside the app's directory, which needs a container engine",
+                    hint="use a path under /root, and open it relative to the working directory",
+                )
+
+    def _check_gpu(self, spec: FunctionSpec, say: Say, *, forgive: bool) -> None:
+        there = self._node.accelerators()
+        if there:
+            return
+        wanted = " or ".join(spec.gpu)
+        if not forgive:
+            raise ScriptError(
+                f"`{spec.name}` asks for a GPU ({wanted}), and this machine has none",
+                where=spec.where,
+                hint="`homeport serve` runs it without one",
+            )
+        say(f"`{spec.name}` asks for a GPU ({wanted}); this machine has none, so it runs without")
+
+    async def _bring(
+        self,
+        owner: str,
+        revision: Revision,
+        current: LiveApp | None,
+        *,
+        strategy: str,
+        say: Say = lambda _text: None,
+    ) -> LiveApp:
+        """The sentence: plan its endpoints, lay out its files, prove it, move, retire the old."""
+        serving = owner.startswith("serve:")
+        suffix = self._settings.dev_suffix if serving else ""
+        planned = live.plan(revision, self._settings, dev_suffix=suffix)
+        self.live.check(owner, planned, list(revision.manifest.functions))
+        tree = self._trees / revision.id
+        await self._blobs.lay_out(revision.manifest.files, tree)
+        planned = await self._with_ports(planned, current)
+        app = self._app(owner, revision, planned, current)
+        pools = self._open_pools(app, tree)
+        replaced = self._pools_of(current)
+        # A port belongs to one container at a time: its old holder has to go first.
+        ports_first = any(spec.port for spec in revision.manifest.functions)
+        first_serve = serving and current is None
+        try:
+            if strategy == "recreate" or (ports_first and current is not None):
+                await self._swap(app, pools, replaced, current, say)
+            elif strategy == "restore" or first_serve:
+                await self._move(app, current)
+                self._start_behind(app, pools if first_serve else [])
+            else:
+                await self._prove(pools, say)
+                await self._move(app, current)
+                self._retire(replaced, drain_s=_drain_s(app))
+        except BaseException:
+            self._retire(pools, drain_s=0.0)
+            if self.live.get(owner) is not current:
+                self.live.remove(owner)
+            await asyncio.to_thread(shutil.rmtree, tree, ignore_errors=True)
+            raise
+        return app
+
+    def _app(
+        self,
+        owner: str,
+        revision: Revision,
+        planned: dict[str, LiveEndpoint],
+        current: LiveApp | None,
+    ) -> LiveApp:
+        row = None if owner.startswith("serve:") else self._store.app(revision.app)
+        return LiveApp(
+            owner=owner,
+            name=revision.app,
+            revision=revision,
+            app_id=row.app_id if row else f"ap-{secrets.token_hex(11)}",
+            created_at=current.created_at if current else time.time(),
+            endpoints=planned,
+            events=current.events if current else asyncio.Queue(),
+        )
+
+    async def _with_ports(
+        self, planned: dict[str, LiveEndpoint], current: LiveApp | None
+    ) -> dict[str, LiveEndpoint]:
+        known = self._store.local_ports()
+        for endpoint, old in current.endpoints.items() if current else ():
+            if old.endpoint.local_port:
+                known[endpoint] = old.endpoint.local_port
+        return {
+            endpoint: live.with_port(
+                planned_endpoint,
+                known.get(endpoint) or await self._ingress.free_port(),
+                self._settings,
+            )
+            for endpoint, planned_endpoint in planned.items()
+        }
+
+    def _open_pools(self, app: LiveApp, tree: Path) -> list[Pool]:
+        urls = {endpoint.tag: endpoint.url for endpoint in app.endpoints.values()}
+        pools = []
+        for spec in app.revision.manifest.functions:
+            pool = Pool(
+                key=PoolKey(app.name, spec.name, app.revision.id),
+                function=spec,
+                source=str(tree),
+                owner=app.owner,
+                parameters={p.name: p.default for p in spec.parameters if p.default is not None},
+                urls=urls,
+                ephemeral=app.ephemeral,
+            )
+            self._pools.add(pool)
+            pools.append(pool)
+        return pools
+
+    async def _prove(self, pools: list[Pool], say: Say) -> None:
+        """One container of each, so that a broken import fails the deploy and not a visitor."""
+        tried = [pool for pool in pools if not _needs_parameters(pool)]
+        for pool in tried:
+            pool.floor = 1
+        self._reconciler.wake()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for pool in tried:
+                    group.create_task(self._first_ready(pool, say))
+        except* Failure as failures:
+            raise failures.exceptions[0] from None
+        finally:
+            for pool in tried:
+                pool.floor = 0
+
+    async def _first_ready(self, pool: Pool, say: Say) -> None:
+        try:
+            async with asyncio.timeout(pool.function.startup_timeout_s + 60):
+                await pool.first_ready()
+        except Failure as failure:
+            failure.where = failure.where or pool.function.where
+            raise
+        say(f"`{pool.function.name}` is ready")
+
+    async def _swap(
+        self,
+        app: LiveApp,
+        pools: list[Pool],
+        replaced: list[Pool],
+        current: LiveApp | None,
+        say: Say,
+    ) -> None:
+        """Park requests, stop the old containers, start the new ones; back if they cannot."""
+        await self._move(app, current, save=False)
+        self._retire(replaced, drain_s=SERVE_DRAIN_S if app.ephemeral else PORT_DRAIN_S)
+        try:
+            await self._prove(pools, say)
+        except Failure:
+            if current is not None:
+                self._retire(pools, drain_s=0.0)
+                self._open_pools(current, self._trees / current.revision.id)
+                await self._move(current, app)
+            raise
+        if not app.ephemeral:
+            self._save(app)
+
+    async def _move(self, app: LiveApp, current: LiveApp | None, *, save: bool = True) -> None:
+        """From now on the endpoints lead to the app's revision."""
+        for endpoint, planned in app.endpoints.items():
+            thief_of = self.live.owner_of(endpoint)
+            if thief_of is not None and thief_of.owner != app.owner:
+                planned.stolen = True
+                del thief_of.endpoints[endpoint]
+                _tell(thief_of, {"event": "stolen", "tag": planned.tag, "url": planned.url})
+            await self._ingress.route(planned.endpoint)
+        if save and not app.ephemeral:
+            self._save(app)
+        self.live.add(app)
+        for endpoint in current.endpoints if current else ():
+            if endpoint not in app.endpoints:
+                await self._ingress.unroute(endpoint)
+
+    def _save(self, app: LiveApp) -> None:
+        ports = {e: p.endpoint.local_port or 0 for e, p in app.endpoints.items()}
+        self._store.serve_revision(app.revision, ports)
+
+    def _start_behind(self, app: LiveApp, pools: list[Pool]) -> None:
+        async def warm() -> None:
+            try:
+                await self._prove(
+                    pools, lambda text: _tell(app, {"event": "progress", "text": text})
+                )
+            except Failure as failure:
+                _tell(app, {"event": "failed", "error": failure.to_dict()})
+
+        if pools:
+            task = asyncio.create_task(warm())
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
+
+    def _pools_of(self, app: LiveApp | None) -> list[Pool]:
+        return self._pools.of_revision(app.name, app.revision.id) if app else []
+
+    def _retire(self, pools: list[Pool], *, drain_s: float) -> None:
+        for pool in pools:
+            pool.retired, pool.floor, pool.drain_s = True, 0, drain_s
+            pool.release()
+        self._reconciler.wake()
+
+    def _turn(self, owner: str) -> asyncio.Lock:
+        return self._turns.setdefault(owner, asyncio.Lock())
+
+
+def _check(name: str, manifest: Manifest, tag: str, strategy: str) -> None:
+    if not names.is_object_name(name):
+        raise BadRequest(
+            f"Invalid App name: '{name}'.",
+            hint="letters, digits, `-`, `_` and `.`, at most 64 of them",
+        )
+    if tag and not names.is_deployment_tag(tag):
+        raise BadRequest(f"Invalid deployment tag: '{tag}'.")
+    if strategy not in {"rolling", "recreate"}:
+        raise BadRequest(f"Deployment strategy must be 'rolling' or 'recreate', not '{strategy}'")
+    if not manifest.functions:
+        raise ScriptError(
+            f"the app `{name}` has no web function",
+            hint="put `@modal.fastapi_endpoint()` under `@app.function()`",
+        )
+
+
+def _needs_parameters(pool: Pool) -> bool:
+    return any(parameter.required for parameter in pool.function.parameters)
+
+
+def _drain_s(app: LiveApp) -> float:
+    if app.ephemeral:
+        return SERVE_DRAIN_S
+    # A request in flight may take as long as its function's timeout.
+    return max(spec.timeout_s for spec in app.revision.manifest.functions)
+
+
+def _tell(app: LiveApp, event: dict[str, Any]) -> None:
+    if app.events is not None and app.ephemeral:
+        app.events.put_nowait(event)

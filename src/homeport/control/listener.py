@@ -1,0 +1,75 @@
+"""Serves the API on a socket: uvicorn, without its signal handlers."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from homeport.contract.errors import PortTaken
+
+CLOSE_S = 1  # an open stream must not hold up the end
+
+
+def unix_socket(path: Path) -> socket.socket:
+    """A listening socket of mode 0600; one that an earlier run left is replaced."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o177)  # so that it is private from its first moment
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+    return listener
+
+
+def tcp_socket(host: str, port: int) -> socket.socket:
+    """A listening socket; `PortTaken` where somebody else has the port."""
+    try:
+        return socket.create_server((host, port))
+    except OSError as error:
+        raise PortTaken(
+            f"the API cannot listen on {host}:{port}: {error.strerror}",
+            hint="choose another HOMEPORT_API_PORT",
+        ) from None
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """The control plane has its own."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+
+@asynccontextmanager
+async def listening(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
+    """Answer on the socket inside the block."""
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=CLOSE_S,
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve([listener]))
+    await server.listening.wait()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+        listener.close()

@@ -1,0 +1,164 @@
+"""What serves now: deployed apps and `serve` sessions, with their endpoints."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from homeport.contract import names
+from homeport.contract.errors import LabelTaken, PortTaken, ScriptError
+from homeport.contract.manifest import FunctionSpec, WebMethod
+from homeport.contract.traffic import Endpoint, PoolKey
+from homeport.control.store import Revision
+from homeport.settings import Settings
+
+
+@dataclass(slots=True, kw_only=True)
+class LiveEndpoint:
+    """A URL that answers."""
+
+    tag: str
+    endpoint: Endpoint
+    url: str
+    local_url: str = ""
+    truncated: bool = False
+    stolen: bool = False  # taken from an earlier `serve` session
+
+
+@dataclass(slots=True, kw_only=True)
+class LiveApp:
+    """A deployed app, or a `serve` session."""
+
+    owner: str  # `deploy:<name>` or `serve:<session>`
+    name: str
+    revision: Revision
+    app_id: str = ""
+    created_at: float = field(default_factory=time.time)
+    endpoints: dict[str, LiveEndpoint] = field(default_factory=dict)  # by Endpoint.id
+    events: asyncio.Queue[dict[str, Any]] | None = None  # a session's, for its command
+
+    @property
+    def ephemeral(self) -> bool:
+        """Whether it ends with the command that began it."""
+        return self.owner.startswith("serve:")
+
+
+class Live:
+    """Every live app, by owner; also who has which URL and which port."""
+
+    def __init__(self) -> None:
+        self._apps: dict[str, LiveApp] = {}
+
+    def get(self, owner: str) -> LiveApp | None:
+        """The live app of that owner."""
+        return self._apps.get(owner)
+
+    def add(self, app: LiveApp) -> None:
+        """It serves from now on; an earlier state of the same owner is replaced."""
+        self._apps[app.owner] = app
+
+    def remove(self, owner: str) -> LiveApp | None:
+        """It serves no more."""
+        return self._apps.pop(owner, None)
+
+    def all(self) -> list[LiveApp]:
+        """The newest first."""
+        return sorted(self._apps.values(), key=lambda app: -app.created_at)
+
+    def owner_of(self, endpoint: str) -> LiveApp | None:
+        """Who answers at that URL."""
+        return next((app for app in self._apps.values() if endpoint in app.endpoints), None)
+
+    def check(
+        self, owner: str, plan: dict[str, LiveEndpoint], functions: list[FunctionSpec]
+    ) -> None:
+        """Raise where a deployed app would lose a URL, or two apps would want one port."""
+        mine = {host for live in plan.values() for host in live.endpoint.hosts}
+        for other in self._apps.values():
+            if other.owner == owner:
+                continue
+            if not (other.ephemeral and owner.startswith("serve:")):
+                theirs = {h for live in other.endpoints.values() for h in live.endpoint.hosts}
+                for host in sorted(mine & theirs):
+                    raise LabelTaken(
+                        f"the URL `{host}` belongs to the app `{other.name}`",
+                        where=_where(plan, host),
+                        hint="choose another `label=` or another app name, "
+                        f"or stop it with `homeport app stop {other.name}`",
+                    )
+            ports = {spec.port for spec in other.revision.manifest.functions} - {None}
+            for spec in functions:
+                if spec.port in ports:
+                    raise PortTaken(
+                        f"port {spec.port} belongs to a `web_server` of the app `{other.name}`",
+                        where=spec.where,
+                        hint="choose another port for one of them",
+                    )
+
+
+def plan(
+    revision: Revision, settings: Settings, *, dev_suffix: str = ""
+) -> dict[str, LiveEndpoint]:
+    """The endpoints that a revision declares, by id; their local ports are still to be chosen.
+
+    Raises `ScriptError` where two of them want the same URL.
+    """
+    planned: dict[str, LiveEndpoint] = {}
+    for spec in revision.manifest.functions:
+        for web in spec.web:
+            live = _endpoint(revision, spec, web, settings, dev_suffix)
+            if (twin := planned.get(live.endpoint.id)) is not None:
+                raise ScriptError(
+                    f"`{twin.tag}` and `{web.tag}` have the same URL, {live.url}",
+                    where=web.where,
+                    hint='give one of them another `label="…"`',
+                )
+            planned[live.endpoint.id] = live
+    return planned
+
+
+def with_port(live: LiveEndpoint, port: int, settings: Settings) -> LiveEndpoint:
+    """The endpoint with a local port of its own."""
+    endpoint = live.endpoint
+    return LiveEndpoint(
+        tag=live.tag,
+        endpoint=Endpoint(
+            id=endpoint.id,
+            hosts=endpoint.hosts,
+            pool=endpoint.pool,
+            method=endpoint.method,
+            local_port=port,
+            protected=endpoint.protected,
+            parameters=endpoint.parameters,
+        ),
+        url=live.url,
+        local_url=f"http://{'127.0.0.1' if settings.on_loopback else settings.host}:{port}",
+        truncated=live.truncated,
+        stolen=live.stolen,
+    )
+
+
+def _endpoint(
+    revision: Revision, spec: FunctionSpec, web: WebMethod, settings: Settings, dev_suffix: str
+) -> LiveEndpoint:
+    label = web.label or names.default_label(revision.app, web.tag)
+    host = names.host_label(settings.workspace, label, dev_suffix)
+    port = "" if settings.http_port == 80 else f":{settings.http_port}"
+    return LiveEndpoint(
+        tag=web.tag,
+        endpoint=Endpoint(
+            id=host,
+            hosts=(f"{host}.{settings.domain}", *(d.lower() for d in web.custom_domains)),
+            pool=PoolKey(revision.app, spec.name, revision.id),
+            method=web.attribute if len(spec.web) > 1 else "",
+            protected=web.requires_proxy_auth,
+            parameters=tuple(p.name for p in spec.parameters),
+        ),
+        url=f"http://{host}.{settings.domain}{port}",
+        truncated=len(f"{names.slug(settings.workspace)}--{label}") + len(dev_suffix)
+        > names.MAX_HOST,
+    )
+
+
+def _where(planned: dict[str, LiveEndpoint], host: str) -> str:
+    return next((live.tag for live in planned.values() if host in live.endpoint.hosts), "")

@@ -1,0 +1,225 @@
+"""Builds everything, starts it, stops it in reverse: the only file that knows all rooms.
+
+The command line starts `python -m homeport.control` and writes one line of JSON to its standard
+input, `{"settings": {…}, "kept": true}`; the answer is one line, `{"ready": {…}}` or
+`{"error": {…}}`. A server that is not kept ends when its standard input closes.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import json
+import logging
+import os
+import signal
+import sys
+import typing
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from homeport.contract.container import Container, LogLine
+from homeport.contract.errors import AlreadyExists, BadRequest, Failure, StorageError
+from homeport.control.activator import Activator
+from homeport.control.api import Api, BearerOnly
+from homeport.control.blobs import Blobs
+from homeport.control.deployer import Deployer
+from homeport.control.listener import listening, tcp_socket, unix_socket
+from homeport.control.logs import Logs
+from homeport.control.pools import Pools
+from homeport.control.reconciler import Reconciler
+from homeport.control.secretbox import SecretBox
+from homeport.control.status import Server
+from homeport.control.store import Store
+from homeport.control.tokens import Tokens
+from homeport.control.vault import Vault
+from homeport.ingress.haproxy import HAProxy
+from homeport.node.agent import Agent
+from homeport.settings import Settings
+
+CONTAINERS_PER_CORE = 32  # what a machine may run at once; memory ends it sooner
+
+log = logging.getLogger("homeport")
+
+
+def main() -> int:
+    """The whole life of a control plane; 0 when it was asked to end."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    start = json.loads(sys.stdin.readline())
+    settings = settings_from(start["settings"])
+    try:
+        with locked(settings):
+            asyncio.run(run(settings, kept=bool(start["kept"])))
+    except Failure as failure:
+        _answer({"error": failure.to_dict()})
+        return 1
+    except OSError as error:
+        no_room = StorageError(f"{error.filename or settings.home}: {error.strerror}")
+        _answer({"error": no_room.to_dict()})
+        return 1
+    return 0
+
+
+def settings_from(data: dict[str, Any]) -> Settings:
+    """The settings that the command line wrote as JSON."""
+    return Settings(**{**data, "home": Path(data["home"])})
+
+
+@contextlib.contextmanager
+def locked(settings: Settings) -> Iterator[None]:
+    """The home's directories, in the hands of one server; `AlreadyExists` while another has them."""
+    for directory in (settings.home, settings.run_dir, settings.socket_dir):
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if directory.stat().st_uid != os.getuid():
+            raise StorageError(f"{directory} belongs to another user")
+        directory.chmod(0o700)
+    with (settings.home / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                raise AlreadyExists(f"another server uses {settings.home}") from None
+            raise
+        yield
+
+
+async def run(settings: Settings, *, kept: bool) -> None:
+    """Serve until somebody says stop."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    lifeline = Lifeline(stop, kept=kept)
+    async with AsyncExitStack() as opened:
+        real = await _open(settings, lifeline, stop, opened)
+        lifeline.watch(loop)
+        _answer({"ready": {"pid": os.getpid(), "http_port": real.http_port}})
+        await stop.wait()
+
+
+class Lifeline:
+    """Ends a server that nobody keeps when the command that started it has gone."""
+
+    def __init__(self, stop: asyncio.Event, *, kept: bool) -> None:
+        self.kept = kept
+        self._stop = stop
+
+    def keep(self) -> None:
+        """From now on the server outlives that command."""
+        self.kept = True
+
+    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait for standard input to close."""
+        with contextlib.suppress(OSError, ValueError):  # it is closed already
+            loop.add_reader(sys.stdin.fileno(), self._closed, loop)
+            return
+        self._closed(loop)
+
+    def _closed(self, loop: asyncio.AbstractEventLoop) -> None:
+        if os.read(sys.stdin.fileno(), 4096):
+            return
+        loop.remove_reader(sys.stdin.fileno())
+        if not self.kept:
+            self._stop.set()
+
+
+async def _open(
+    settings: Settings, lifeline: Lifeline, stop: asyncio.Event, opened: AsyncExitStack
+) -> Settings:
+    """Every room, in the order in which each needs those before it; the settings in force."""
+    store = Store(settings.home / "homeport.db")
+    opened.callback(store.close)
+    logs = Logs(settings.home / "logs", settings.log_cap_mib * 1024 * 1024)
+    opened.callback(logs.close)
+    secret_box = SecretBox(store, Vault(settings.home / "vault.key"))
+    blobs = Blobs(settings.home / "blobs")
+    pools = Pools()
+
+    # What belongs to a command ends with it, even by SIGKILL; what is kept survives this process.
+    ingress = HAProxy(settings, tied=not lifeline.kept, ports=store.local_ports().values())
+    node = Agent(settings, tied=not lifeline.kept)
+    reconciler = Reconciler(
+        pools,
+        node,
+        ingress,
+        secret_box,
+        max_containers=CONTAINERS_PER_CORE * (os.cpu_count() or 1),
+        say=logs.write,
+    )
+    activator = Activator(
+        settings.activator_socket, pools, wake=reconciler.wake, alias=ingress.alias
+    )
+
+    def changed(container: Container) -> None:
+        reconciler.changed(container)
+
+    def said(line: LogLine) -> None:
+        logs.write(line)
+
+    node.watch(changed, said)
+    await node.open()
+    opened.push_async_callback(node.close)
+    await activator.open()
+    opened.push_async_callback(activator.close)
+    await ingress.open()
+    opened.push_async_callback(ingress.close)
+    settings = dataclasses.replace(settings, http_port=ingress.http_port)
+    reconciler.open()
+    opened.push_async_callback(reconciler.close)
+
+    deployer = Deployer(settings, store, blobs, pools, reconciler, ingress, node, secret_box)
+    opened.push_async_callback(deployer.close)
+    tokens = Tokens(store, ingress)
+    await tokens.publish()
+    await deployer.restore()
+    server = Server(
+        settings,
+        store,
+        deployer.live,
+        pools,
+        node,
+        ingress_pid=lambda: ingress.pid,
+        kept=lambda: lifeline.kept,
+    )
+
+    def stop_container(container: str) -> bool:
+        known = any(c.spec.id == container for c in node.list())
+        node.stop(container)
+        return known
+
+    api = Api(
+        server,
+        deployer,
+        blobs,
+        logs,
+        secret_box,
+        tokens,
+        keep=lifeline.keep,
+        shutdown=stop.set,
+        stop_container=stop_container,
+    ).app()
+    listener = unix_socket(settings.control_socket)
+    opened.callback(settings.control_socket.unlink, missing_ok=True)
+    await opened.enter_async_context(listening(api, listener))
+    if settings.api_port is not None:
+        if not settings.token:
+            raise BadRequest("the API over TCP needs a token", hint="set HOMEPORT_TOKEN too")
+        guarded = BearerOnly(api, settings.token)
+        listener = tcp_socket(settings.host, settings.api_port)
+        await opened.enter_async_context(listening(guarded, listener))
+    return settings
+
+
+def _answer(message: dict[str, Any]) -> None:
+    """The one line that the command waits for; nothing is printed after it."""
+    with contextlib.suppress(OSError):
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, typing.cast(int, sys.stdout.fileno()))
+    os.close(null)

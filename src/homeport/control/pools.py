@@ -1,0 +1,280 @@
+"""The picture in memory: pools, their containers, and who waits for them.
+
+Written by the reconciler and the activator, read by the API. Nothing here does I/O.
+"""
+
+import asyncio
+import enum
+import time
+import urllib.parse
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from homeport.contract.errors import BadRequest, Failure, NotFound, StartError
+from homeport.contract.manifest import FunctionSpec, Parameter
+from homeport.contract.traffic import Load, PoolKey
+from homeport.control.autoscaler import Bounds, Peak
+
+FIRST_BACKOFF_S = 0.5
+MAX_BACKOFF_S = 30.0
+
+
+class Stage(enum.StrEnum):
+    """Where a container is, as the ingress sees it."""
+
+    STARTING = "starting"
+    ATTACHING = "attaching"
+    READY = "ready"
+    DRAINING = "draining"
+    STOPPING = "stopping"
+
+
+@dataclass(slots=True, kw_only=True)
+class Member:
+    """A container of a pool."""
+
+    id: str
+    stage: Stage = Stage.STARTING
+    deadline: float | None = None  # draining: cut what is still running then (monotonic)
+
+
+@dataclass(slots=True, kw_only=True)
+class Pool:
+    """The containers that can answer the same request."""
+
+    key: PoolKey
+    function: FunctionSpec
+    source: str  # the revision's source tree
+    owner: str  # what keeps it: a deployed app, or a `serve` session
+    parameters: dict[str, str | int | bool | bytes] = field(default_factory=dict)
+    urls: dict[str, str] = field(default_factory=dict)  # tag -> URL, of the whole app
+    ephemeral: bool = False  # a `serve` session's: reasons go to the visitor, drains are short
+    floor: int = 0  # containers to have whatever the demand: a deploy's trial
+    retired: bool = False  # no endpoint leads here any more
+    winding_down: bool = False  # retired, and measured since
+    drain_s: float = 30.0  # how long requests may go on once the pool is retired
+    drain_until: float = 0.0  # retired: what still runs then is cut (monotonic)
+    members: dict[str, Member] = field(default_factory=dict)
+    parked: set[asyncio.Future[None]] = field(default_factory=set)
+    load: Load = field(default_factory=Load)
+    peak: Peak = field(init=False)
+    failures: int = 0  # starts in a row that failed
+    retry_at: float = 0.0  # no start before then (monotonic)
+    failure: StartError | None = None  # the last one, until a container is ready
+    cold_starts: int = 0
+    watchers: set[asyncio.Future[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.peak = Peak(self.function.scaledown_window_s)
+
+    @property
+    def bounds(self) -> Bounds:
+        """What the autoscaler goes by."""
+        spec = self.function
+        # A port belongs to one container at a time, so such a pool never grows.
+        limit = 1 if spec.port is not None else spec.max_containers
+        return Bounds(
+            min_containers=min(max(spec.min_containers, self.floor), limit or 10**9),
+            max_containers=limit,
+            buffer_containers=spec.buffer_containers,
+            target_inputs=spec.target_inputs or spec.max_inputs,
+            scaledown_window_s=spec.scaledown_window_s,
+        )
+
+    @property
+    def demand(self) -> int:
+        """Every request there is for this pool."""
+        return self.load.running + self.load.queued + len(self.parked)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a container takes requests."""
+        return any(member.stage is Stage.READY for member in self.members.values())
+
+    def count(self, *stages: Stage) -> int:
+        """How many containers are in one of these stages."""
+        return sum(member.stage in stages for member in self.members.values())
+
+    def succeeded(self, now: float) -> None:
+        """A container is ready: everyone who waits may go."""
+        self.failures, self.retry_at, self.failure = 0, 0.0, None
+        self.cold_starts += 1
+        self.peak.record(1, now)  # so that a fresh container lives for a window
+        self.release()
+
+    def failed(self, failure: StartError, now: float) -> None:
+        """A start failed: everyone who waits is told why, and the next start has to wait."""
+        self.failures += 1
+        self.failure = failure
+        # The first retry is free: a visitor's next request may find the cause mended.
+        if self.failures > 1:
+            self.retry_at = now + min(FIRST_BACKOFF_S * 2 ** (self.failures - 2), MAX_BACKOFF_S)
+        self.refuse(failure)
+
+    def release(self) -> None:
+        """Everyone who waits may go; the ingress asks again if it finds no container."""
+        for waiting in (*self.parked, *self.watchers):
+            if not waiting.done():
+                waiting.set_result(None)
+
+    def refuse(self, failure: Failure) -> None:
+        """Tell everyone who waits that there will be no container."""
+        if self.ready:
+            return  # another container answers them
+        for waiting in (*self.parked, *self.watchers):
+            if not waiting.done():
+                waiting.set_exception(failure)
+
+    async def first_ready(self) -> None:
+        """Return once a container takes requests; raise `StartError` when a start fails."""
+        if self.ready:
+            return
+        waiting = asyncio.get_running_loop().create_future()
+        self.watchers.add(waiting)
+        try:
+            await waiting
+        finally:
+            self.watchers.discard(waiting)
+
+
+class Pools:
+    """Every pool there is, by key."""
+
+    def __init__(self) -> None:
+        self._pools: dict[PoolKey, Pool] = {}
+        self._by_container: dict[str, Pool] = {}
+
+    def __iter__(self) -> Iterator[Pool]:
+        return iter(list(self._pools.values()))
+
+    def get(self, key: PoolKey) -> Pool | None:
+        """The pool of that very key."""
+        return self._pools.get(key)
+
+    def add(self, pool: Pool) -> None:
+        """Make it known."""
+        self._pools[pool.key] = pool
+
+    def remove(self, pool: Pool) -> None:
+        """Forget it; its containers are gone."""
+        self._pools.pop(pool.key, None)
+
+    def enlist(self, pool: Pool, member: Member) -> None:
+        """A container begins in a pool."""
+        pool.members[member.id] = member
+        self._by_container[member.id] = pool
+
+    def discharge(self, container: str) -> None:
+        """A container has ended."""
+        if pool := self._by_container.pop(container, None):
+            pool.members.pop(container, None)
+
+    def of_container(self, container: str) -> Pool | None:
+        """The pool that a container belongs to."""
+        return self._by_container.get(container)
+
+    def of_revision(self, app: str, revision: str) -> list[Pool]:
+        """The pools of one revision, those for class parameters included."""
+        return [p for p in self if (p.key.app, p.key.revision) == (app, revision)]
+
+    def holder_of_port(self, port: int) -> Pool | None:
+        """The pool whose container has that port, or is about to."""
+        return next((p for p in self if p.function.port == port and p.members), None)
+
+    def called_for(self, key: PoolKey) -> Pool:
+        """The pool that answers requests with this key, made when its parameters are new.
+
+        Raises `NotFound` where no endpoint leads there, `BadRequest` naming the accepted
+        parameters where they are missing, unknown or of the wrong type.
+        """
+        base = self._pools.get(PoolKey(key.app, key.function, key.revision))
+        if base is None or base.retired:
+            raise NotFound("app for invoked web endpoint is stopped")
+        if not base.function.parameters:
+            return base
+        values = read_parameters(base.function.parameters, key.parameters)
+        canonical = canonical_parameters(base.function.parameters, values)
+        wanted = PoolKey(key.app, key.function, key.revision, canonical)
+        if wanted not in self._pools:
+            self.add(
+                Pool(
+                    key=wanted,
+                    function=base.function,
+                    source=base.source,
+                    owner=base.owner,
+                    parameters=values,
+                    urls=base.urls,
+                    ephemeral=base.ephemeral,
+                )
+            )
+        return self._pools[wanted]
+
+
+def read_parameters(
+    declared: tuple[Parameter, ...], query: str
+) -> dict[str, str | int | bool | bytes]:
+    """The class parameters in a query string, defaults applied.
+
+    >>> read_parameters((Parameter(name="n", type="int", required=True),), "n=3")
+    {'n': 3}
+    """
+    given = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
+    values: dict[str, str | int | bool | bytes] = {}
+    for parameter in declared:
+        if parameter.name in given:
+            try:
+                values[parameter.name] = _convert(parameter.type, given[parameter.name])
+            except ValueError:
+                raise BadRequest(
+                    f"class parameter `{parameter.name}` must be {parameter.type}, "
+                    f"not {given[parameter.name]!r}; {_accepted(declared)}"
+                ) from None
+        elif parameter.required:
+            raise BadRequest(f"missing class parameter `{parameter.name}`; {_accepted(declared)}")
+        elif parameter.default is not None:
+            values[parameter.name] = parameter.default
+    return values
+
+
+def canonical_parameters(
+    declared: tuple[Parameter, ...], values: dict[str, str | int | bool | bytes]
+) -> str:
+    """The values as a query string; those equal to their defaults are left out.
+
+    So an explicit default and an omitted one are the same pool.
+    """
+    defaults = {p.name: p.default for p in declared if not p.required}
+    told = {k: _text(v) for k, v in sorted(values.items()) if defaults.get(k) != v}
+    return urllib.parse.urlencode(told)
+
+
+def _convert(kind: str, text: str) -> str | int | bool | bytes:
+    if kind == "int":
+        return int(text)
+    if kind == "bool":
+        if text.lower() in {"1", "true", "yes", "on"}:
+            return True
+        if text.lower() in {"0", "false", "no", "off"}:
+            return False
+        raise ValueError(text)
+    if kind == "bytes":
+        return text.encode()
+    return text
+
+
+def _text(value: str | int | bool | bytes) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _accepted(declared: tuple[Parameter, ...]) -> str:
+    names = ", ".join(
+        f"`{p.name}` ({p.type}{'' if p.required else ', optional'})" for p in declared
+    )
+    return f"the accepted parameters are {names}"
+
+
+def now() -> float:
+    """The clock that pools are timed by, in seconds."""
+    return time.monotonic()

@@ -1,0 +1,157 @@
+"""What is going on, as the API tells it."""
+
+import os
+import time
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+from homeport.contract.errors import NotFound
+from homeport.contract.roles import Node
+from homeport.control.live import Live, LiveApp
+from homeport.control.pools import Pool, Pools
+from homeport.control.store import Store
+from homeport.settings import Settings
+
+
+class Server:
+    """Reads the picture; changes nothing."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        live: Live,
+        pools: Pools,
+        node: Node,
+        *,
+        ingress_pid: Callable[[], int | None],
+        kept: Callable[[], bool],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._live = live
+        self._pools = pools
+        self._node = node
+        self._ingress_pid = ingress_pid
+        self._kept = kept
+        self._started_at = time.time()
+
+    def status(self) -> dict[str, Any]:
+        """The server and everything on it."""
+        return {
+            "pid": os.getpid(),
+            "version": metadata.version("homeport"),
+            "home": str(self._settings.home),
+            "host": self._settings.host,
+            "http_port": self._settings.http_port,
+            "domain": self._settings.domain,
+            "workspace": self._settings.workspace,
+            "ingress_pid": self._ingress_pid(),
+            "kept": self._kept(),
+            "started_at": self._started_at,
+            "apps": self.apps(),
+        }
+
+    def apps(self) -> list[dict[str, Any]]:
+        """Live apps first, then those that were stopped."""
+        lively = [self._live_app(app) for app in self._live.all()]
+        names = {app.name for app in self._live.all() if not app.ephemeral}
+        stopped: list[dict[str, Any]] = [
+            {
+                "name": row.name,
+                "app_id": row.app_id,
+                "state": "stopped",
+                "version": row.version,
+                "created_at": row.created_at,
+                "stopped_at": row.stopped_at,
+                "endpoints": [],
+                "containers": [],
+            }
+            for row in self._store.apps()
+            if row.name not in names
+        ]
+        return lively + stopped
+
+    def app(self, name: str) -> dict[str, Any]:
+        """One app; a deployed one before a session of the same name. `NotFound` otherwise."""
+        found = [app for app in self.apps() if app["name"] == name]
+        if not found:
+            known = ", ".join(f"`{app['name']}`" for app in self.apps()) or "none"
+            raise NotFound(f"No App with name '{name}' found.", hint=f"there is {known}")
+        order = ("deployed", "serving", "stopped")
+        return min(found, key=lambda app: order.index(app["state"]))
+
+    def history(self, name: str) -> list[dict[str, Any]]:
+        """An app's revisions, the newest first."""
+        row = self._store.app(name)
+        if row is None:
+            raise NotFound(f"No App with name '{name}' found.")
+        return [
+            {
+                "version": revision.version,
+                "created_at": revision.created_at,
+                "tag": revision.tag,
+                "current": revision.version == row.version and row.stopped_at is None,
+            }
+            for revision in self._store.revisions(name)
+        ]
+
+    def endpoints(self, app: LiveApp) -> list[dict[str, Any]]:
+        """An app's URLs and what goes on there."""
+        told = []
+        for live in app.endpoints.values():
+            pool = self._pools.get(live.endpoint.pool)
+            told.append(
+                {
+                    "tag": live.tag,
+                    "url": live.url,
+                    "local_url": live.local_url,
+                    "protected": live.endpoint.protected,
+                    "truncated": live.truncated,
+                    "stolen": live.stolen,
+                    "running": pool.load.running if pool else 0,
+                    "queued": pool.load.queued + len(pool.parked) if pool else 0,
+                    "served": pool.load.served if pool else 0,
+                    "errors": pool.load.errors if pool else 0,
+                }
+            )
+        return told
+
+    def containers(self, owner: str | None = None) -> list[dict[str, Any]]:
+        """Every container, or those of one owner, the newest first."""
+        told = []
+        for container in self._node.list():
+            pool = self._pools.of_container(container.spec.id)
+            if owner is not None and (pool is None or pool.owner != owner):
+                continue
+            told.append(
+                {
+                    "id": container.spec.id,
+                    "app": container.spec.app,
+                    "function": container.spec.function,
+                    "revision": container.spec.revision,
+                    "state": container.state.value,
+                    "pid": container.pid,
+                    "started_at": container.started_at,
+                    "reason": container.reason,
+                }
+            )
+        return sorted(told, key=lambda c: -c["started_at"])
+
+    def owner_of(self, container: str) -> str:
+        """Who keeps a container's pool; empty for one that is unknown."""
+        pool: Pool | None = self._pools.of_container(container)
+        return pool.owner if pool else ""
+
+    def _live_app(self, app: LiveApp) -> dict[str, Any]:
+        return {
+            "name": app.name,
+            "app_id": app.app_id,
+            "state": "serving" if app.ephemeral else "deployed",
+            "version": app.revision.version,
+            "created_at": app.created_at,
+            "stopped_at": None,
+            "endpoints": self.endpoints(app),
+            "containers": self.containers(app.owner),
+        }

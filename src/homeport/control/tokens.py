@@ -1,0 +1,54 @@
+"""Proxy tokens: `wk-…` with a secret `ws-…` that is shown once and kept as a hash."""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Mapping
+
+from homeport.contract.errors import NotFound
+from homeport.contract.roles import Ingress
+from homeport.control.store import Store, TokenRow
+
+ALPHABET = "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+LENGTH = 22  # 22 of 57 letters: 128 bits
+
+
+class Tokens:
+    """The tokens of this workspace; the ingress knows their hashes."""
+
+    def __init__(self, store: Store, ingress: Ingress) -> None:
+        self._store = store
+        self._ingress = ingress
+
+    async def publish(self) -> None:
+        """Tell the ingress what is valid."""
+        hashes: Mapping[str, str] = {row.id: row.secret_sha256 for row in self._store.tokens()}
+        await self._ingress.tokens(hashes)
+
+    async def create(self, name: str) -> tuple[TokenRow, str]:
+        """A new token and its secret, which nobody can show again."""
+        secret = f"ws-{_random()}"
+        row = TokenRow(
+            id=f"wk-{_random()}",
+            name=name,
+            # A random secret of 128 bits needs no slow hash: there is nothing to guess.
+            secret_sha256=hashlib.sha256(secret.encode()).hexdigest(),
+            created_at=time.time(),
+        )
+        self._store.add_token(row)
+        await self.publish()
+        return row, secret
+
+    def list(self) -> list[TokenRow]:
+        """Every token, without its secret."""
+        return self._store.tokens()
+
+    async def delete(self, token: str) -> None:
+        """From now on it opens nothing; `NotFound` where there is none."""
+        if not self._store.delete_token(token):
+            raise NotFound(f"there is no proxy token `{token}`")
+        await self.publish()
+
+
+def _random() -> str:
+    return "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))

@@ -1,0 +1,106 @@
+"""Class parameters choose pools; failures make starts wait."""
+
+import asyncio
+
+import pytest
+
+from homeport.contract.errors import BadRequest, NotFound, StartError
+from homeport.contract.manifest import FunctionSpec, Parameter
+from homeport.contract.traffic import PoolKey
+from homeport.control.pools import Member, Pool, Pools, Stage, canonical_parameters, read_parameters
+
+SIZE = Parameter(name="size", type="int", required=True)
+LOUD = Parameter(name="loud", type="bool", required=False, default=False)
+NAME = Parameter(name="name", type="str", required=False, default="x")
+DECLARED = (SIZE, LOUD, NAME)
+
+
+def pool(*parameters, **spec):
+    function = FunctionSpec(
+        name="Model.*", module="m", qualname="Model", parameters=parameters, **spec
+    )
+    return Pool(key=PoolKey("app", "Model.*", "rv-1"), function=function, source="", owner="o")
+
+
+@pytest.mark.parametrize(
+    ("expected", "query"),
+    [
+        ({"size": 3, "loud": False, "name": "x"}, "size=3"),
+        ({"size": -3, "loud": True, "name": "a b"}, "loud=true&name=a+b&size=-3"),
+        ({"size": 3, "loud": False, "name": ""}, "name=&size=3&loud=0"),
+    ],
+)
+def test_parameters_are_read_by_their_types(expected, query):
+    assert expected == read_parameters(DECLARED, query)
+
+
+@pytest.mark.parametrize("query", ["", "loud=1", "size=three", "size=3&loud=perhaps"])
+def test_a_bad_parameter_names_the_accepted_ones(query):
+    with pytest.raises(BadRequest) as caught:
+        read_parameters(DECLARED, query)
+
+    assert "`size` (int), `loud` (bool, optional), `name` (str, optional)" in caught.value.message
+
+
+def test_an_explicit_default_is_the_same_pool_as_an_omitted_one():
+    spelled = canonical_parameters(DECLARED, read_parameters(DECLARED, "size=3&loud=no&name=x"))
+    omitted = canonical_parameters(DECLARED, read_parameters(DECLARED, "size=3"))
+
+    assert "size=3" == omitted == spelled
+
+
+def test_each_set_of_parameters_is_a_pool_of_its_own():
+    pools = Pools()
+    pools.add(pool(*DECLARED))
+    three = pools.called_for(PoolKey("app", "Model.*", "rv-1", "size=3"))
+    four = pools.called_for(PoolKey("app", "Model.*", "rv-1", "size=4"))
+
+    assert three is pools.called_for(PoolKey("app", "Model.*", "rv-1", "loud=false&size=3"))
+    assert three is not four
+    assert {"size": 4, "loud": False, "name": "x"} == four.parameters
+
+
+def test_nothing_is_made_for_an_app_that_has_stopped():
+    pools = Pools()
+    with pytest.raises(NotFound):
+        pools.called_for(PoolKey("app", "f", "rv-9"))
+
+    assert [] == list(pools)
+
+
+def test_failed_starts_wait_longer_and_longer():
+    subject = pool()
+    waits = []
+    for _ in range(9):
+        subject.failed(StartError("no"), 100.0)
+        waits.append(max(subject.retry_at - 100.0, 0))
+
+    assert waits == [0, 0.5, 1, 2, 4, 8, 16, 30, 30]
+
+
+async def test_everyone_who_waits_is_told_of_a_failure():
+    subject = pool()
+    waiting = [asyncio.create_task(subject.first_ready()) for _ in range(3)]
+    await asyncio.sleep(0)
+    subject.failed(StartError("no module named torch"), 0.0)
+    told = await asyncio.gather(*waiting, return_exceptions=True)
+
+    assert [str(error) for error in told] == ["no module named torch"] * 3
+
+
+async def test_a_failed_start_refuses_nobody_while_another_container_answers():
+    subject = pool()
+    subject.members["ta-1"] = Member(id="ta-1", stage=Stage.READY)
+    subject.parked.add(parked := asyncio.get_running_loop().create_future())
+    subject.failed(StartError("no"), 0.0)
+
+    assert not parked.done()
+
+
+def test_a_port_allows_one_container_whatever_is_asked_for():
+    from homeport.contract.manifest import WebKind, WebMethod
+
+    web = WebMethod(tag="s", attribute="s", kind=WebKind.WEB_SERVER, port=8000)
+    subject = pool(web=(web,), min_containers=3, max_containers=5)
+
+    assert (subject.bounds.min_containers, subject.bounds.max_containers) == (1, 1)
