@@ -1,0 +1,219 @@
+"""A user at a terminal: the real command line, the real server, real requests."""
+
+import json
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+PATIENCE_S = 60.0  # for what has no event to wait for: another process's doing
+
+
+def wait_for(condition: Callable[[], object], what: str) -> object:
+    """The condition's first true value; fails the test when patience ends."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.01)
+    raise AssertionError(f"waited {PATIENCE_S} s for {what}")
+
+
+class Command:
+    """A `homeport` command that goes on, such as `serve`."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self._news: queue.Queue[None] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def output(self) -> str:
+        """Everything that it has printed."""
+        return "\n".join(self.lines)
+
+    def wait_for(self, pattern: str, *, after: int = 0) -> re.Match[str]:
+        """The first line from `after` on that matches; fails when the command ends without one."""
+        deadline = time.monotonic() + PATIENCE_S
+        seen = after
+        while True:
+            while seen < len(self.lines):
+                if match := re.search(pattern, self.lines[seen]):
+                    return match
+                seen += 1
+            left = deadline - time.monotonic()
+            if left <= 0 or (self.process.poll() is not None and not self._reader.is_alive()):
+                raise AssertionError(f"no {pattern!r} in:\n{self.output}")
+            try:
+                self._news.get(timeout=min(left, 0.5))
+            except queue.Empty:
+                continue
+
+    def interrupt(self) -> int:
+        """Ctrl-C, and its exit code."""
+        self.process.send_signal(signal.SIGINT)
+        return self.end()
+
+    def end(self) -> int:
+        """Its exit code, once it has ended."""
+        code = self.process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
+        return code
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+            self._news.put(None)
+        self._news.put(None)
+
+
+class Terminal:
+    """Types `homeport …` with a home of its own."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self._commands: list[Command] = []
+        self.environ = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("HOMEPORT_", "MODAL_"))},
+            "HOMEPORT_HOME": str(home),
+            "HOMEPORT_HTTP_PORT": "0",
+            "HOMEPORT_WORKSPACE": "ada",
+            "PYTHONWARNINGS": "default",
+        }
+
+    def run(self, *args: str | Path, check: bool = True, **kwargs) -> subprocess.CompletedProcess:
+        """A command that ends by itself."""
+        done = subprocess.run(
+            self._argv(args),
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            stdin=subprocess.DEVNULL,
+            check=False,
+            **kwargs,
+        )
+        if check and done.returncode:
+            log = self.home / "server.log"
+            told = log.read_text() if log.exists() else ""
+            raise AssertionError(f"{args} -> {done.returncode}\n{done.stdout}{done.stderr}\n{told}")
+        return done
+
+    def json(self, *args: str | Path):
+        """What a command prints with `--json`."""
+        return json.loads(self.run(*args, "--json").stdout)
+
+    def start(self, *args: str | Path, **kwargs) -> Command:
+        """A command that goes on."""
+        process = subprocess.Popen(
+            self._argv(args),
+            env=self.environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+            **kwargs,
+        )
+        command = Command(process)
+        self._commands.append(command)
+        return command
+
+    def serve(self, script: Path, *args: str, **kwargs) -> Command:
+        """`homeport serve`, once it says that it serves."""
+        command = self.start("serve", script, *args, **kwargs)
+        command.wait_for("Ctrl-C")
+        return command
+
+    def deploy(self, script: Path, *args: str) -> dict[str, str]:
+        """`homeport deploy`: tag -> local URL."""
+        told = self.json("deploy", script, *args)
+        return {endpoint["tag"]: endpoint["local_url"] for endpoint in told["endpoints"]}
+
+    def status(self) -> dict:
+        """`homeport status --json`."""
+        return self.json("status")
+
+    def urls(self) -> dict[str, str]:
+        """tag -> local URL of everything that is live."""
+        return {
+            endpoint["tag"]: endpoint["local_url"]
+            for app in self.status()["apps"]
+            for endpoint in app["endpoints"]
+        }
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process that belongs to this home, by its environment or its command line."""
+        mine = []
+        for process in psutil.process_iter():
+            try:
+                belongs = process.environ().get("HOMEPORT_HOME") == str(self.home)
+                if belongs or any(str(self.home) in arg for arg in process.cmdline()):
+                    mine.append(process)
+            except psutil.Error:
+                continue
+        return [p for p in mine if p.pid != os.getpid()]
+
+    def close(self) -> None:
+        """End everything that was begun here."""
+        for command in self._commands:
+            if command.process.poll() is None:
+                command.process.send_signal(signal.SIGINT)
+        for command in self._commands:
+            try:
+                command.process.wait(10)
+            except subprocess.TimeoutExpired:
+                command.process.kill()
+                command.process.wait()
+            assert command.process.stdout is not None
+            command.end()
+            command.process.stdout.close()
+        self.run("down", check=False)
+        for process in self.processes():
+            process.kill()
+
+    def _argv(self, args: tuple[str | Path, ...]) -> list[str]:
+        return [sys.executable, "-m", "homeport", *map(str, args)]
+
+
+@pytest.fixture
+def terminal(home) -> Iterator[Terminal]:
+    """A user at a terminal; what they leave running is ended."""
+    terminal = Terminal(home)
+    yield terminal
+    terminal.close()
+
+
+@pytest.fixture
+def visitor() -> Iterator[httpx.Client]:
+    """Somebody with a browser."""
+    with httpx.Client(timeout=PATIENCE_S, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture
+def write(tmp_path) -> Callable[..., Path]:
+    """Write a user's script; returns its path."""
+
+    def write(text: str, name: str = "script.py") -> Path:
+        import textwrap
+
+        path = tmp_path / "project" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+        return path
+
+    return write

@@ -1,0 +1,210 @@
+"""`homeport deploy`: for good, replaced without an error, scaled to zero and back."""
+
+import threading
+import time
+
+import httpx
+import psutil
+import pytest
+
+from tests.journeys.conftest import wait_for
+
+VERSION = """
+    import os
+    import modal
+
+    app = modal.App("shop")
+
+    @app.function(scaledown_window=2)
+    @modal.concurrent(max_inputs=4)
+    @modal.fastapi_endpoint()
+    def version():
+        return {"version": 1, "pid": os.getpid()}
+"""
+
+
+def test_a_deploy_survives_the_shell_and_later_edits(terminal, write, visitor):
+    script = write(VERSION)
+    url = terminal.deploy(script)["version"]
+    script.write_text("raise SystemExit('edited')")
+
+    assert 1 == visitor.get(url).json()["version"]
+    assert terminal.status()["kept"]
+    assert ["deployed"] == [app["state"] for app in terminal.json("app", "list")]
+
+
+def test_the_same_script_again_is_skipped(terminal, write):
+    terminal.deploy(write(VERSION))
+
+    assert "skipped" in terminal.run("deploy", write(VERSION)).stdout
+    assert 1 == terminal.json("deploy", write(VERSION))["version"]
+
+
+def test_a_redeploy_fails_nobody(terminal, write):
+    url = terminal.deploy(write(VERSION))["version"]
+    stop, seen, failures = threading.Event(), set(), []
+
+    def probe():
+        with httpx.Client(timeout=60, trust_env=False) as client:
+            while not stop.is_set():
+                try:
+                    seen.add(client.get(url).raise_for_status().json()["version"])
+                except httpx.HTTPError as error:
+                    failures.append(repr(error))
+
+    probes = [threading.Thread(target=probe) for _ in range(4)]
+    for thread in probes:
+        thread.start()
+    try:
+        for number in (2, 3, 4):
+            terminal.deploy(write(VERSION.replace('"version": 1', f'"version": {number}')))
+            wait_for(lambda n=number: n in seen or failures, f"version {number}")
+    finally:
+        stop.set()
+        for thread in probes:
+            thread.join()
+
+    assert [] == failures
+    assert {1, 2, 3, 4} == seen
+
+
+def test_a_broken_version_leaves_the_old_one_and_says_why(terminal, write, visitor):
+    url = terminal.deploy(write(VERSION))["version"]
+    broken = VERSION.replace(
+        "import os",
+        "import os, sys\n    if 'homeport.runner.__main__' in sys.modules or not __import__('modal').is_local(): raise RuntimeError('no fuel')",
+    )
+    done = terminal.run("deploy", write(broken), check=False)
+
+    assert 1 == done.returncode
+    assert "no fuel" in done.stderr
+    assert "Traceback" not in done.stderr.split("no fuel")[-1]
+    assert 1 == visitor.get(url).json()["version"]
+    assert [1] == [r["version"] for r in terminal.json("app", "history", "shop")]
+
+
+def test_to_zero_and_back(terminal, write, visitor):
+    url = terminal.deploy(write(VERSION))["version"]
+    first = visitor.get(url).json()["pid"]
+    wait_for(lambda: not terminal.json("container", "list"), "no container")
+    assert not psutil.pid_exists(first)
+
+    assert first != visitor.get(url).json()["pid"]
+
+
+def test_min_containers_are_there_without_anybody_asking(terminal, write):
+    script = write(VERSION.replace("scaledown_window=2", "min_containers=2"))
+    terminal.deploy(script)
+
+    wait_for(
+        lambda: ["ready"] * 2 == [c["state"] for c in terminal.json("container", "list")],
+        "two containers",
+    )
+
+
+def test_rollback_is_a_new_version_of_the_old_source(terminal, write, visitor):
+    url = terminal.deploy(write(VERSION))["version"]
+    terminal.deploy(write(VERSION.replace('"version": 1', '"version": 2')))
+    terminal.run("app", "rollback", "shop")
+
+    assert 1 == visitor.get(url).json()["version"]
+    assert [3, 2, 1] == [r["version"] for r in terminal.json("app", "history", "shop")]
+
+
+def test_a_stopped_app_is_unknown_and_its_containers_are_gone(terminal, write, visitor):
+    url = terminal.deploy(write(VERSION))["version"]
+    pid = visitor.get(url).json()["pid"]
+    terminal.run("app", "stop", "shop", "-y")
+
+    assert 404 == visitor.get(url).status_code
+    wait_for(lambda: not psutil.pid_exists(pid), "the container's end")
+    again = terminal.run("app", "stop", "shop", "-y", check=False)
+    assert (1, True) == (again.returncode, "already stopped" in again.stderr)
+    terminal.deploy(write(VERSION))
+    assert 200 == visitor.get(url).status_code
+
+
+def test_a_restart_of_the_server_brings_deployed_apps_back(terminal, write, visitor):
+    url = terminal.deploy(write(VERSION))["version"]
+    terminal.run("down")
+    with pytest.raises(httpx.ConnectError):
+        visitor.get(url)
+    assert [] == terminal.processes()
+    terminal.run("up")
+
+    assert 1 == visitor.get(terminal.urls()["version"]).json()["version"]
+    assert url == terminal.urls()["version"]
+
+
+def test_a_server_that_was_killed_comes_back_without_leftovers(terminal, write, visitor):
+    url = terminal.deploy(write(VERSION))["version"]
+    old = visitor.get(url).json()["pid"]
+    psutil.Process(terminal.status()["pid"]).kill()
+    wait_for(lambda: terminal.run("status", check=False).returncode != 0 or True, "the end")
+    terminal.run("up")
+
+    assert old != visitor.get(terminal.urls()["version"]).json()["pid"]
+    assert not psutil.pid_exists(old)
+
+
+def test_a_killed_container_costs_its_requests_and_no_more(terminal, write, visitor):
+    script = write(
+        VERSION.replace(
+            "def version():",
+            "def version(hang: bool = False):\n        if hang: os.kill(os.getpid(), 9)",
+        )
+    )
+    url = terminal.deploy(script)["version"]
+    before = visitor.get(url).json()["pid"]
+    lost = visitor.get(url, params={"hang": "true"})
+    after = visitor.get(url)
+
+    assert 502 == lost.status_code
+    assert lost.text.startswith("homeport: ")
+    assert 200 == after.status_code
+    assert before != after.json()["pid"]
+
+
+def test_one_request_at_a_time_is_the_default(terminal, write):
+    script = write(
+        """
+        import threading, time
+        import modal
+
+        app = modal.App("single")
+        inside = threading.Semaphore(1)
+
+        @app.function(max_containers=2)
+        @modal.fastapi_endpoint()
+        def alone():
+            assert inside.acquire(blocking=False), "two at once"
+            time.sleep(0.05)
+            inside.release()
+            return "ok"
+        """
+    )
+    url = terminal.deploy(script)["alone"]
+    answers = []
+
+    def visit():
+        answers.append(httpx.get(url, timeout=60, trust_env=False).status_code)
+
+    visits = [threading.Thread(target=visit) for _ in range(20)]
+    began = time.monotonic()
+    for thread in visits:
+        thread.start()
+    for thread in visits:
+        thread.join()
+
+    assert [200] * 20 == answers
+    assert time.monotonic() - began < 60
+
+
+def test_two_apps_cannot_have_one_url(terminal, write):
+    terminal.deploy(write(VERSION.replace("endpoint()", 'endpoint(label="mine")')))
+    other = VERSION.replace("endpoint()", 'endpoint(label="mine")').replace('"shop"', '"stall"')
+    done = terminal.run("deploy", write(other), check=False)
+
+    assert 1 == done.returncode
+    assert "ada--mine.localhost" in done.stderr
+    assert "homeport app stop shop" in done.stderr

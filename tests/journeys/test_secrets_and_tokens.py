@@ -1,0 +1,100 @@
+"""Secrets reach only the functions that name them; tokens keep strangers out."""
+
+import re
+
+import pytest
+
+SECRET = """
+    import os
+    import modal
+
+    app = modal.App("vault")
+
+    @app.function(secrets=[modal.Secret.from_name("auth", required_keys=["TOKEN"])])
+    @modal.fastapi_endpoint()
+    def named():
+        return {k: v for k, v in os.environ.items() if k in ("TOKEN", "OUTER")}
+
+    @app.function(env={"PLAIN": "yes"})
+    @modal.fastapi_endpoint()
+    def unnamed():
+        return {k: v for k, v in os.environ.items() if k in ("TOKEN", "OUTER", "PLAIN")}
+"""
+
+
+def test_a_secret_reaches_only_the_function_that_names_it(terminal, write, visitor):
+    terminal.environ["OUTER"] = "from the shell"
+    missing = terminal.run("deploy", write(SECRET), check=False)
+    assert 1 == missing.returncode
+    assert "homeport secret create auth TOKEN=" in missing.stderr
+    assert [] == terminal.json("app", "list")
+    created = terminal.run("secret", "create", "auth", "TOKEN=hunter2hunter2")
+    urls = terminal.deploy(write(SECRET))
+
+    assert {"TOKEN": "hunter2hunter2"} == visitor.get(urls["named"]).json()
+    assert {"PLAIN": "yes"} == visitor.get(urls["unnamed"]).json()
+    listed = terminal.run("secret", "list", "--json").stdout
+    told = created.stdout + created.stderr + listed + (terminal.home / "server.log").read_text()
+    assert "hunter2" not in told
+    everything = [p for p in terminal.home.rglob("*") if p.is_file()]
+    assert [] == [p for p in everything if b"hunter2hunter2" in p.read_bytes()]
+
+
+def test_a_secret_from_a_file_and_by_force(terminal, tmp_path):
+    (tmp_path / "x.env").write_text("A=1\nB='two words'\n")
+    (tmp_path / "x.json").write_text('{"A": "3"}')
+    terminal.run("secret", "create", "one", "--from-dotenv", tmp_path / "x.env")
+    again = terminal.run("secret", "create", "one", "--from-json", tmp_path / "x.json", check=False)
+    terminal.run("secret", "create", "one", "--from-json", tmp_path / "x.json", "--force")
+
+    assert 1 == again.returncode
+    assert ["one"] == [s["name"] for s in terminal.json("secret", "list")]
+    terminal.run("secret", "delete", "one", "-y")
+    assert [] == terminal.json("secret", "list")
+    assert 1 == terminal.run("secret", "delete", "one", "-y", check=False).returncode
+
+
+PROTECTED = """
+    import modal
+    from fastapi import Request
+
+    app = modal.App("guarded")
+
+    @app.function()
+    @modal.fastapi_endpoint(requires_proxy_auth=True)
+    def inner(request: Request):
+        return sorted(request.headers)
+"""
+
+
+@pytest.mark.parametrize("command", [("proxy-token",), ("workspace", "proxy-tokens")])
+def test_a_protected_endpoint_wants_a_token(terminal, write, visitor, command):
+    url = terminal.deploy(write(PROTECTED))["inner"]
+    bare = visitor.get(url)
+    token = terminal.json(*command, "create")
+    pair = {"Modal-Key": token["Modal-Key"], "Modal-Secret": token["Modal-Secret"]}
+    by_pair = visitor.get(url, headers=pair)
+    by_bearer = visitor.get(url, headers={"Authorization": token["Authorization"]})
+    wrong = visitor.get(url, headers={**pair, "Modal-Secret": "ws-wrong"})
+
+    assert 401 == bare.status_code == wrong.status_code
+    assert "homeport: missing credentials for proxy authorization" == bare.text.strip()
+    assert 200 == by_pair.status_code == by_bearer.status_code
+    assert [] == [h for h in by_pair.json() if re.match("modal-(key|secret)", h)]
+    listed = terminal.run(*command, "list", "--json").stdout
+    assert token["Modal-Key"] in listed
+    assert token["Modal-Secret"] not in listed
+    terminal.run(*command, "delete", token["Modal-Key"], "-y")
+    assert 401 == visitor.get(url, headers=pair).status_code
+
+
+def test_nobody_without_a_token_starts_a_container(terminal, write, visitor):
+    url = terminal.deploy(
+        write(PROTECTED.replace("app.function()", "app.function(scaledown_window=2)"))
+    )["inner"]
+    from tests.journeys.conftest import wait_for
+
+    wait_for(lambda: not terminal.json("container", "list"), "no container")
+
+    assert 401 == visitor.get(url).status_code
+    assert [] == terminal.json("container", "list")
