@@ -1,1 +1,58 @@
-"""homeport: turn a Python function into a web endpoint, on machines you own."""
+"""homeport: turn a Python function into a web endpoint, on machines you own.
+
+The public names, loaded on first use, so that importing homeport costs next to nothing. In any
+script that homeport loads, `import modal` is this module.
+"""
+
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "app": ("App",),
+    "cls": ("Cls", "parameter"),
+    "environment": (
+        "current_function_call_id", "current_input_id", "enable_output", "forward", "interact",
+        "is_local",
+    ),
+    "exception": ("Error",),
+    "function": ("Function",),
+    "image": ("Image",),
+    "lifecycle": ("batched", "concurrent", "enter", "exit", "method"),
+    "patterns": ("FilePatternMatcher",),
+    "pending": ("clustered", "sessioned"),
+    "resources": ("Cron", "Period", "Retries"),
+    "secret": ("Secret",),
+    "volume": (
+        "Client", "CloudBucketMount", "Cluster", "Dict", "Environment", "FunctionCall",
+        "NetworkFileSystem", "Proxy", "Queue", "Sandbox", "Server", "Tunnel", "Volume", "Workspace",
+    ),
+    "web": ("asgi_app", "fastapi_endpoint", "web_endpoint", "web_server", "wsgi_app"),
+}  # fmt: skip
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604 - all of them are strings
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name in _HOME_OF:
+        value = getattr(importlib.import_module(f"homeport.sdk.{_HOME_OF[name]}"), name)
+        globals()[name] = value
+        return value
+    if name == "Stub":
+        raise AttributeError("`modal.Stub` is gone: it is `modal.App` now")
+    from homeport.sdk import alias
+
+    if name in alias.SUBMODULES and not name.startswith("_"):
+        return alias.submodule(name)
+    import difflib
+
+    near = difflib.get_close_matches(name, _HOME_OF, 1)
+    hint = f". Did you mean `{near[0]}`?" if near else ""
+    raise AttributeError(f"module 'homeport' has no attribute '{name}'{hint}")
+
+
+def __dir__() -> list[str]:
+    return __all__

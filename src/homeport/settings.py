@@ -8,12 +8,11 @@ import getpass
 import hashlib
 import os
 import tempfile
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import tomllib
 
 from homeport.contract import names
 from homeport.contract.errors import BadRequest

@@ -1,0 +1,1 @@
+"""In the user's process: declares, never executes. The standard library alone."""

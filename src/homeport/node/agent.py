@@ -1,0 +1,316 @@
+"""The node agent: starts containers on this machine, watches them, ends them.
+
+The `Node` role of `contract/roles.py`. Each container has a directory `run/containers/<id>` with its
+pid, its output and its own temporary files, and a socket `c/<id>.sock`.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+import homeport
+from homeport.contract.container import Container, ContainerSpec, Event, LogLine, State
+from homeport.contract.errors import StorageError
+from homeport.contract.image import Image
+from homeport.node import environments
+from homeport.node.output import Output
+from homeport.node.process import Process, environ_for, session_members
+from homeport.settings import Settings
+
+PASS_S = 0.05
+CLOSE_GRACE_S = 2.0
+STARTS_PER_CORE = 2  # more at once only make each of them slower
+KEPT_LINES = 20  # of a container's output, for one that ends without a word
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class _Run:
+    """A container and what belongs to it."""
+
+    container: Container
+    directory: Path
+    task: asyncio.Task[None] | None = None
+    process: Process | None = None
+    output: Output | None = None
+    lines: list[str] = dataclasses.field(default_factory=list)
+    event: asyncio.Future[Event] = dataclasses.field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+    stopping: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    grace_s: float = 0.0
+
+
+class Agent:
+    """Containers as processes of this machine."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        tied: bool = False,
+        runner: Sequence[str] = ("-m", "homeport.runner"),
+    ) -> None:
+        self._root = settings.run_dir / "containers"
+        self._sockets = settings.socket_dir / "c"
+        self._lib = settings.run_dir / "lib"
+        self._runner = tuple(runner)
+        self._tied = tied
+        self._lifeline: tuple[int, int] | None = None
+        self._runs: dict[str, _Run] = {}
+        self._starting = asyncio.Semaphore(STARTS_PER_CORE * (os.cpu_count() or 1))
+        self._changed: Callable[[Container], None] = lambda _container: None
+        self._said: Callable[[LogLine], None] = lambda _line: None
+        self._follower: asyncio.Task[None] | None = None
+
+    def watch(self, changed: Callable[[Container], None], said: Callable[[LogLine], None]) -> None:
+        """Whom to tell."""
+        self._changed, self._said = changed, said
+
+    async def open(self) -> None:
+        """Take possession of the run directory; end what an earlier run left."""
+        for directory in (self._root, self._sockets, self._lib):
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if directory.stat().st_uid != os.getuid():
+                raise StorageError(f"{directory} belongs to another user")
+            directory.chmod(0o700)
+        await asyncio.to_thread(self._sweep)
+        link = self._lib / "homeport"
+        link.unlink(missing_ok=True)
+        link.symlink_to(Path(homeport.__file__).parent)
+        if self._tied:
+            self._lifeline = os.pipe()
+        self._follower = asyncio.create_task(self._follow(), name="container output")
+
+    async def close(self) -> None:
+        """End every container, at once and for good."""
+        for name in list(self._runs):
+            self.stop(name, grace_s=CLOSE_GRACE_S)
+        tasks = [run.task for run in self._runs.values() if run.task]
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._follower is not None:
+            self._follower.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._follower
+        for descriptor in self._lifeline or ():
+            os.close(descriptor)
+        self._lifeline = None
+        shutil.rmtree(self._root, ignore_errors=True)
+
+    async def prepare(self, image: Image) -> None:
+        """Make the image's environment ready."""
+        environments.check(image)
+
+    def accelerators(self) -> Collection[str]:
+        """What NVIDIA's driver says there is."""
+        found = []
+        for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+            model = re.search(r"Model:\s*(.+)", path.read_text())
+            found.append(model[1].strip() if model else "GPU")
+        return found
+
+    def start(self, spec: ContainerSpec, environ: Mapping[str, str]) -> None:
+        """Begin to start a container."""
+        directory = self._root / spec.id
+        spec = dataclasses.replace(
+            spec, socket=str(self._sockets / f"{spec.id}.sock"), tmp_dir=str(directory / "tmp")
+        )
+        run = _Run(
+            container=Container(spec=spec, state=State.STARTING, started_at=time.time()),
+            directory=directory,
+        )
+        self._runs[spec.id] = run
+        run.task = asyncio.create_task(self._live(run, environ), name=spec.id)
+
+    def stop(self, container: str, *, grace_s: float | None = None) -> None:
+        """Ask a container to end; SIGKILL when its grace is over."""
+        if run := self._runs.get(container):
+            run.grace_s = run.container.spec.exit_grace_s if grace_s is None else grace_s
+            run.stopping.set()
+
+    def list(self) -> Collection[Container]:
+        """Every container that is not gone."""
+        return [run.container for run in self._runs.values()]
+
+    async def _live(self, run: _Run, environ: Mapping[str, str]) -> None:
+        """A container's whole life."""
+        try:
+            await self._born(run, environ)
+        except OSError as error:
+            self._become(run, State.FAILED, reason=f"cannot start a process: {error.strerror}")
+        finally:
+            self._clear_up(run)
+        if run.container.state is State.FAILED:
+            self._changed(run.container)
+        else:
+            self._become(run, State.GONE, reason=run.container.reason)
+            self._changed(run.container)
+
+    def _clear_up(self, run: _Run) -> None:
+        if run.process is not None:
+            run.process.kill_all()
+            run.process.close()
+        if run.output is not None:
+            run.output.close()
+        shutil.rmtree(run.directory, ignore_errors=True)
+        Path(run.container.spec.socket).unlink(missing_ok=True)
+        del self._runs[run.container.spec.id]
+
+    async def _born(self, run: _Run, environ: Mapping[str, str]) -> None:
+        began = time.monotonic()
+        async with self._starting:
+            if run.stopping.is_set():
+                return
+            self._spawn(run, environ)
+            event = await self._first_word(run)
+        if event is None:
+            await self._end(run)
+            return
+        if event.kind == "ready":
+            self._become(
+                run, State.READY, address=event.address, ready_after_s=time.monotonic() - began
+            )
+            self._changed(run.container)
+            await self._run(run)
+        else:
+            self._become(run, State.FAILED, reason=event.reason, traceback=event.traceback)
+            await self._end(run)
+
+    def _spawn(self, run: _Run, environ: Mapping[str, str]) -> None:
+        spec = run.container.spec
+        Path(spec.tmp_dir).mkdir(parents=True, mode=0o700)
+
+        def said(text: str) -> None:
+            run.lines = [*run.lines[-KEPT_LINES:], text]
+            self._said(
+                LogLine(
+                    at=time.time(),
+                    app=spec.app,
+                    function=spec.function,
+                    container=spec.id,
+                    text=text,
+                )
+            )
+
+        def told(event: Event) -> None:
+            if not run.event.done():
+                run.event.set_result(event)
+
+        run.output = Output(run.directory / "output.log", said)
+        run.process = Process(spec, told)
+        run.process.start(
+            [environments.interpreter(spec.image), *self._runner],
+            environ_for(spec, environ, os.environ),
+            self._lib,
+            run.output.fileno(),
+            self._lifeline[0] if self._lifeline else None,
+        )
+        pid = run.process.pid
+        born = psutil.Process(pid).create_time()
+        (run.directory / "pid").write_text(json.dumps({"pid": pid, "created": born}))
+        run.container = dataclasses.replace(run.container, pid=pid)
+
+    async def _first_word(self, run: _Run) -> Event | None:
+        """What the runner says first; None when it is to stop before it said anything."""
+        assert run.process is not None
+        spec = run.container.spec
+        ended = asyncio.ensure_future(run.process.ended())
+        stopping = asyncio.ensure_future(run.stopping.wait())
+        try:
+            words: set[asyncio.Future[Any]] = {run.event, ended, stopping}
+            await asyncio.wait(
+                words,
+                timeout=spec.startup_timeout_s + PASS_S * 4,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if run.event.done():
+                return run.event.result()
+            if stopping.done():
+                return None
+            if not ended.done():
+                return Event(
+                    kind="failed",
+                    reason=f"did not become ready within {spec.startup_timeout_s:g} s",
+                )
+            run.process.close()  # its last word may still be in the pipe
+            if run.event.done():
+                return run.event.result()
+            run.output and run.output.read()
+            return Event(
+                kind="failed", reason=in_words(ended.result()), traceback="\n".join(run.lines)
+            )
+        finally:
+            ended.cancel()
+            stopping.cancel()
+
+    async def _run(self, run: _Run) -> None:
+        assert run.process is not None
+        ended = asyncio.ensure_future(run.process.ended())
+        stopping = asyncio.ensure_future(run.stopping.wait())
+        await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if ended.done() and not run.stopping.is_set():
+            reason = in_words(ended.result())
+            run.container = dataclasses.replace(run.container, reason=reason)
+        ended.cancel()
+        await self._end(run)
+
+    async def _end(self, run: _Run) -> None:
+        """SIGTERM, patience, and SIGKILL by the caller's `kill_all`."""
+        assert run.process is not None
+        if run.container.state is not State.FAILED:
+            self._become(run, State.DRAINING)
+        grace_s = run.grace_s if run.stopping.is_set() else CLOSE_GRACE_S
+        run.process.signal(signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await run.process.ended()
+                return
+        run.process.kill_all()
+        await run.process.ended()
+
+    def _become(self, run: _Run, state: State, **changes: object) -> None:
+        run.container = dataclasses.replace(run.container, state=state, **changes)  # type: ignore[arg-type]
+
+    async def _follow(self) -> None:
+        while True:
+            for run in list(self._runs.values()):
+                if run.output is not None:
+                    run.output.read()
+            await asyncio.sleep(PASS_S)
+
+    def _sweep(self) -> None:
+        """End containers that an earlier run left, whoever has their pids now is let be."""
+        for record in self._root.glob("*/pid"):
+            with contextlib.suppress(OSError, ValueError, psutil.Error):
+                known = json.loads(record.read_text())
+                process = psutil.Process(known["pid"])
+                if abs(process.create_time() - known["created"]) < 0.01:
+                    members = session_members(process.pid)
+                    for pid in members:
+                        with contextlib.suppress(ProcessLookupError, PermissionError):
+                            os.kill(pid, signal.SIGKILL)
+                    psutil.wait_procs([process], timeout=CLOSE_GRACE_S)
+        shutil.rmtree(self._root, ignore_errors=True)
+        self._root.mkdir(mode=0o700)
+        for socket in self._sockets.glob("*.sock"):
+            socket.unlink(missing_ok=True)
+
+
+def in_words(code: int) -> str:
+    """How a process ended."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    name = signal.Signals(-code).name
+    why = ", perhaps for want of memory" if name == "SIGKILL" else ""
+    return f"was killed by {name}{why}"

@@ -1,0 +1,194 @@
+"""One container's process: its environment, its start, its events, its end."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from homeport.contract import codec
+from homeport.contract.container import ContainerSpec, Event
+
+#: What a container takes over from the server's environment; nothing else gets through.
+INHERITED = (
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "LANGUAGE",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "LD_LIBRARY_PATH",
+)
+
+
+def environ_for(
+    spec: ContainerSpec, secrets: Mapping[str, str], outer: Mapping[str, str]
+) -> dict[str, str]:
+    """The container's variables: ours, the image's, the secrets', and last the reserved ones."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), outer.get("PATH", os.defpath)])
+    reserved = {
+        "IS_REMOTE": "1",
+        "TASK_ID": spec.id,
+        "IMAGE_ID": f"im-{spec.image.key}",
+        "CLOUD_PROVIDER": "local",
+        "REGION": "local",
+        "ENVIRONMENT": "main",
+    }
+    return {
+        **{name: outer[name] for name in INHERITED if name in outer},
+        "PATH": path,
+        "TMPDIR": spec.tmp_dir,
+        "PYTHONUNBUFFERED": "1",
+        **spec.image.environ,
+        **secrets,
+        **{f"{prefix}_{k}": v for prefix in ("MODAL", "HOMEPORT") for k, v in reserved.items()},
+        "HOMEPORT_APP": spec.app,
+        "HOMEPORT_FUNCTION": spec.function,
+        "HOMEPORT_REVISION": spec.revision,
+    }
+
+
+class Process:
+    """A runner, as its node sees it."""
+
+    def __init__(self, spec: ContainerSpec, said: Callable[[Event], None]) -> None:
+        self._spec = spec
+        self._said = said
+        self._process: subprocess.Popen[bytes] | None = None
+        self._report: int | None = None
+        self._rest = b""
+        self._ended = asyncio.Event()
+        self._watching: int | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of the runner; 0 before it runs."""
+        return self._process.pid if self._process else 0
+
+    def start(
+        self,
+        argv: Sequence[str],
+        environ: dict[str, str],
+        cwd: Path,
+        output: int,
+        lifeline: int | None,
+    ) -> None:
+        """Start the runner in a session of its own and hand it the spec."""
+        report, write = os.pipe()
+        passed = (write,) if lifeline is None else (write, lifeline)
+        environ = {**environ, "HOMEPORT_REPORT_FD": str(write)}
+        if lifeline is not None:
+            environ["HOMEPORT_LIFELINE_FD"] = str(lifeline)
+        try:
+            self._process = subprocess.Popen(
+                list(argv),
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                env=environ,
+                cwd=cwd,
+                pass_fds=passed,
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(report)
+            raise
+        finally:
+            os.close(write)
+        self._report = report
+        os.set_blocking(report, False)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(report, self._read)
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError), self._process.stdin as stdin:
+            stdin.write(codec.dumps(self._spec).encode() + b"\n")
+        self._watch(loop)
+
+    async def ended(self) -> int:
+        """Its exit code, negative for a signal, once it has ended."""
+        await self._ended.wait()
+        assert self._process is not None
+        return self._process.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        """To the runner alone, which passes it on as it sees fit."""
+        if self._process is not None and not self._ended.is_set():
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    def kill_all(self) -> None:
+        """SIGKILL to whatever is left of the container's session."""
+        for pid in session_members(self.pid):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        loop = asyncio.get_running_loop()
+        if self._report is not None:
+            self._read()
+        if self._report is not None:
+            loop.remove_reader(self._report)
+            os.close(self._report)
+            self._report = None
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._watching = os.pidfd_open(self.pid)
+        loop.add_reader(self._watching, self._gone, loop)
+
+    def _gone(self, loop: asyncio.AbstractEventLoop) -> None:
+        assert self._watching is not None
+        loop.remove_reader(self._watching)
+        os.close(self._watching)
+        self._ended.set()
+
+    def _read(self) -> None:
+        assert self._report is not None
+        while True:
+            try:
+                data = os.read(self._report, 65536)
+            except BlockingIOError:
+                return
+            if not data:
+                asyncio.get_running_loop().remove_reader(self._report)
+                os.close(self._report)
+                self._report = None
+                return
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            for line in lines:
+                self._said(codec.loads(Event, line))
+
+
+def session_members(leader: int) -> list[int]:
+    """Every process of the session that `leader` began, and their descendants elsewhere."""
+    if not leader:
+        return []
+    members: set[int] = set()
+    children: dict[int, list[int]] = {}
+    for pid in psutil.pids():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            children.setdefault(psutil.Process(pid).ppid(), []).append(pid)
+            if os.getsid(pid) == leader:
+                members.add(pid)
+    todo = list(members)
+    while todo:
+        for child in children.get(todo.pop(), ()):
+            if child not in members:  # it has made a session of its own
+                members.add(child)
+                todo.append(child)
+    return sorted(members)

@@ -1,0 +1,86 @@
+"""`import modal` is homeport, whether or not the real package is installed. Its submodules too."""
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+#: Submodule of the original -> ours.
+SUBMODULES = {
+    "app": "app",
+    "client": "volume",
+    "cloud_bucket_mount": "volume",
+    "cls": "cls",
+    "config": "pending",
+    "dict": "volume",
+    "environments": "volume",
+    "exception": "exception",
+    "experimental": "pending",
+    "file_pattern_matcher": "patterns",
+    "functions": "function",
+    "image": "image",
+    "io_streams": "pending",
+    "mount": "pending",
+    "network_file_system": "volume",
+    "output": "environment",
+    "partial_function": "partial",
+    "proxy": "volume",
+    "queue": "volume",
+    "retries": "resources",
+    "runner": "pending",
+    "sandbox": "volume",
+    "schedule": "resources",
+    "secret": "secret",
+    "server": "volume",
+    "stream_type": "pending",
+    "types": "pending",
+    "volume": "volume",
+}
+
+
+def install() -> None:
+    """From now on `modal` is homeport in this process."""
+    import homeport
+
+    for name in [name for name in sys.modules if name == "modal" or name.startswith("modal.")]:
+        if sys.modules[name] is not homeport:
+            del sys.modules[name]
+    sys.modules["modal"] = homeport
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+
+
+def submodule(name: str) -> ModuleType:
+    """Ours that stands for `modal.<name>`."""
+    return importlib.import_module(f"homeport.sdk.{SUBMODULES[name]}")
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds `modal.<name>` among our modules."""
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,  # noqa: ARG002
+        target: ModuleType | None = None,  # noqa: ARG002
+    ) -> importlib.machinery.ModuleSpec | None:
+        if not fullname.startswith("modal."):
+            return None
+        name = fullname.removeprefix("modal.")
+        if name not in SUBMODULES:
+            raise ModuleNotFoundError(
+                f"No module named {fullname!r}: inside homeport `modal` is homeport, "
+                "which has no such module",
+                name=fullname,
+            )
+        return importlib.machinery.ModuleSpec(fullname, self)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        module = submodule(spec.name.removeprefix("modal."))
+        self._own_spec = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self._own_spec  # the import system has put `modal.…` in its place

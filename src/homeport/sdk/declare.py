@@ -1,0 +1,283 @@
+"""`python -m homeport.sdk.declare REF`: loads a script and says what it declares.
+
+Started by the command line in a fresh interpreter. Writes one JSON object to the descriptor named by
+HOMEPORT_DECLARE_FD: `{"manifest", "sources": {sha256: path}, "watch": [path], "warnings": [text]}`, or
+`{"error": Failure}`. What the script prints goes where it would.
+"""
+
+import argparse
+import difflib
+import json
+import os
+import traceback
+import warnings
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any
+
+from homeport.contract import codec, names
+from homeport.contract.errors import Failure, ScriptError
+from homeport.sdk import loader, manifest, notices, partial
+from homeport.sdk.app import App
+from homeport.sdk.exception import DeprecationError, Error
+from homeport.sdk.source import Tree, imported_below, package_files
+
+OURS = str(Path(__file__).resolve().parents[1])
+
+
+def main() -> int:
+    """0 when a manifest was written."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("ref")
+    parser.add_argument("-m", dest="module", action="store_true")
+    parser.add_argument("--name", default="")
+    arguments = parser.parse_args()
+    descriptor = int(os.environ.pop("HOMEPORT_DECLARE_FD"))
+    os.set_inheritable(descriptor, False)
+    try:
+        told = declare(arguments.ref, is_module=arguments.module, name=arguments.name)
+    except Failure as failure:
+        told = {"error": failure.to_dict()}
+    except KeyboardInterrupt:
+        return 130
+    with os.fdopen(descriptor, "w") as out:
+        json.dump(told, out)
+    return 1 if "error" in told else 0
+
+
+def declare(ref: str, *, is_module: bool = False, name: str = "") -> dict[str, Any]:
+    """What a reference declares; `ScriptError` where it cannot be loaded."""
+    target, _, variable = ref.partition("::")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        module, root = _load_module(target) if is_module else _load_script(target)
+        try:
+            app = _app(module, variable, target)
+            deployment = _name(name or app.name, app, target)
+            told = _build(app, deployment, target, module, root, is_package=is_module)
+        except Error as error:
+            raise ScriptError(str(error), where=_where(error)) from error
+    told["warnings"] = [
+        *notices.take(),
+        *(f"{w.filename}:{w.lineno}: {w.message}" for w in caught if _concerns(w)),
+        *(
+            f"{p.where}: `{p.name}` is decorated and belongs to no app: "
+            "put `@app.function()` above its other decorators"
+            for p in partial.unconsumed()
+        ),
+    ]
+    return told
+
+
+def _build(
+    app: App, name: str, target: str, module: ModuleType, root: Path, *, is_package: bool
+) -> dict[str, Any]:
+    tree = Tree(root)
+    assert module.__file__ is not None
+    entry = Path(module.__file__).absolute()
+    tree.add(entry)
+    options = [f.options for f in app.functions.values()] + [
+        c.options for c in app.classes.values()
+    ]
+    if app.include_source and all(o["include_source"] is not False for o in options):
+        for path in imported_below(root):
+            tree.add(path)
+        if is_package and (top := root / module.__name__.partition(".")[0]).is_dir():
+            for path in package_files(top):
+                tree.add(path)
+    for each in options:
+        tree.add_image(manifest.image_of(app, each))
+    files, sources = tree.files()
+    declared = manifest.build(app, name, target, files)
+    return {
+        "manifest": codec.encode(declared),
+        "sources": sources,
+        "watch": tree.local_files(),
+        "warnings": [],
+    }
+
+
+def _load_script(target: str) -> tuple[ModuleType, Path]:
+    path = Path(target).expanduser()
+    single = target.rfind(":")
+    if single > 1 and not path.exists():
+        suggestion = f"{target[:single]}::{target[single + 1 :]}"
+        raise ScriptError(
+            f"Invalid object reference: `{target}`",
+            hint=f"Did you mean '::' instead of ':'? `{suggestion}`",
+        )
+    if path.suffix != ".py":
+        if not path.exists() and "/" not in target and target.replace(".", "").isidentifier():
+            raise ScriptError(
+                "Python module paths must be specified with the -m flag. "
+                f"Use `-m {target}` instead."
+            )
+        raise ScriptError(f"`{target}` is not a Python file", hint="its name must end in `.py`")
+    if not path.exists():
+        raise ScriptError(f"there is no file `{target}`", hint=_nearby(path))
+    if path.is_dir():
+        raise ScriptError(f"`{target}` is a directory")
+    if "." in path.stem:
+        raise ScriptError(
+            f"Invalid Modal source filename: '{path.name}'. "
+            "Source filename cannot contain additional period characters."
+        )
+    path = path.absolute()
+    return _guarded(lambda: loader.load_script(path), path), path.parent
+
+
+def _load_module(target: str) -> tuple[ModuleType, Path]:
+    if target.endswith(".py"):
+        raise ScriptError(f"`{target}` is a file", hint="leave out `-m`")
+    cwd = Path.cwd()
+    module = _guarded(lambda: loader.load_module(target, str(cwd)), None)
+    if not getattr(module, "__file__", None):
+        raise ScriptError(f"`{target}` is a package without `__init__.py`")
+    top = (
+        Path(str(module.__file__))
+        .absolute()
+        .parents[target.count(".") + (1 if hasattr(module, "__path__") else 0)]
+    )
+    return module, top
+
+
+def _guarded(load: Any, script: Path | None) -> ModuleType:
+    """Load, and turn whatever the user's code raises into a `ScriptError`."""
+    try:
+        return load()  # type: ignore[no-any-return]
+    except SyntaxError as error:
+        if error.filename and not error.filename.startswith(OURS):
+            raise _syntax_error(error) from None
+        raise
+    except Failure:
+        raise
+    except SystemExit as error:
+        raise ScriptError(
+            f"the script ended itself with exit({error.code!r}) while it was loaded",
+            where=_where(error),
+            hint='put what it does under `if __name__ == "__main__":`',
+        ) from None
+    except ImportError as error:
+        if "relative import" in str(error) and script is not None:
+            module = f"{script.parent.name}.{script.stem}"
+            raise ScriptError(
+                f"`{script.name}` uses a relative import, so it is part of a package",
+                where=_where(error),
+                hint=f"load it as a module, from the directory above: `-m {module}`",
+            ) from None
+        raise _raised(error) from None
+    except Exception as error:
+        raise _raised(error) from None
+
+
+def _syntax_error(error: SyntaxError) -> ScriptError:
+    line = (error.text or "").rstrip("\n")
+    caret = " " * (max(error.offset or 1, 1) - 1) + "^"
+    shown = f"    {line}\n    {caret}" if line else ""
+    return ScriptError(
+        f"{type(error).__name__}: {error.msg}",
+        where=f"{Path(error.filename or '').name}:{error.lineno}",
+        traceback=shown,
+    )
+
+
+def _raised(error: BaseException) -> ScriptError:
+    if isinstance(error, (Error, DeprecationError)):
+        # What the user declared makes no sense: the text says it, a traceback would not.
+        return ScriptError(str(error), where=_where(error))
+    return ScriptError(
+        f"{type(error).__name__}: {error}" if str(error) else type(error).__name__,
+        where=_where(error),
+        traceback=users_traceback(error),
+    )
+
+
+def users_traceback(error: BaseException) -> str:
+    """The traceback without frames of ours and of the import system."""
+    shown = traceback.TracebackException.from_exception(error)
+    seen: traceback.TracebackException | None = shown
+    while seen is not None:
+        seen.stack = traceback.StackSummary.from_list(
+            [f for f in seen.stack if not f.filename.startswith((OURS, "<frozen importlib"))]
+        )
+        seen = seen.__cause__ or seen.__context__
+    return "".join(shown.format()).rstrip()
+
+
+def _where(error: BaseException) -> str:
+    found = ""
+    at: TracebackType | None = error.__traceback__
+    while at is not None:
+        path = at.tb_frame.f_code.co_filename
+        if not path.startswith((OURS, "<frozen")):
+            line = _line(path, at.tb_lineno)
+            found = f"{Path(path).name}:{at.tb_lineno}" + (f"  {line}" if line else "")
+        at = at.tb_next
+    return found
+
+
+def _line(path: str, number: int) -> str:
+    import linecache
+
+    return linecache.getline(path, number).strip()
+
+
+def _app(module: ModuleType, variable: str, target: str) -> App:
+    apps = {k: v for k, v in vars(module).items() if isinstance(v, App)}
+    distinct = {id(v): k for k, v in reversed(apps.items())}
+    if variable:
+        if variable in apps:
+            return apps[variable]
+        if hasattr(module, variable):
+            raise ScriptError(f"`{variable}` is not a Modal App", hint=_candidates(apps, target))
+        near = difflib.get_close_matches(variable, apps, 1)
+        hint = f"did you mean `{target}::{near[0]}`?" if near else _candidates(apps, target)
+        raise ScriptError(f"there is no `{variable}` in `{target}`", hint=hint)
+    if not apps:
+        raise ScriptError(
+            f"there is no App in `{target}`",
+            hint='write `app = modal.App("my-app")` at the top of the script',
+        )
+    if len(distinct) > 1 and "app" not in apps:
+        raise ScriptError(
+            f"there are {len(distinct)} Apps in `{target}`", hint=_candidates(apps, target)
+        )
+    return apps.get("app") or next(iter(apps.values()))
+
+
+def _candidates(apps: dict[str, App], target: str) -> str:
+    told = " or ".join(f"`{target}::{name}`" for name in apps)
+    return f"name one: {told}" if told else 'write `app = modal.App("my-app")`'
+
+
+def _name(name: str | None, app: App, target: str) -> str:
+    if not name:
+        raise ScriptError(
+            "You need to either supply a deployment name or have a name set on the app.",
+            where=app.where,
+            hint=f'`modal.App("my-app")` in the script, or `--name my-app` after `{target}`',
+        )
+    if not names.is_object_name(name):
+        raise ScriptError(
+            f"Invalid App name: '{name}'.",
+            where=app.where,
+            hint="letters, digits, `-`, `_` and `.`, at most 64 of them",
+        )
+    return name
+
+
+def _nearby(path: Path) -> str:
+    try:
+        scripts = [p.name for p in path.parent.iterdir() if p.suffix == ".py"]
+    except OSError:
+        return f"there is no directory `{path.parent}` either"
+    near = difflib.get_close_matches(path.name, scripts, 1)
+    return f"did you mean `{path.parent / near[0]}`?" if near else ""
+
+
+def _concerns(warning: warnings.WarningMessage) -> bool:
+    return issubclass(warning.category, (UserWarning, DeprecationError))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,59 @@
+"""Where this code runs: on the user's machine, or in a container."""
+
+import contextlib
+import contextvars
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from homeport.sdk.exception import InvalidError, UnimplementedError
+
+input_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("input_id", default=None)
+
+_urls: dict[str, str] | None = None  # in a container: tag -> URL, of the whole app
+
+
+def enter_container(urls: dict[str, str]) -> None:
+    """From now on this process is a container; called by the runner before it loads the script."""
+    global _urls  # noqa: PLW0603 - a process is one or the other
+    _urls = urls
+
+
+def is_local() -> bool:
+    """False in a container."""
+    return _urls is None and os.environ.get("MODAL_IS_REMOTE") != "1"
+
+
+def url_of(tag: str) -> str | None:
+    """The URL of a web function of this app; None where that is not known."""
+    return _urls.get(tag) if _urls is not None else None
+
+
+def current_input_id() -> str | None:
+    """The request that is being answered, `in-…`; None elsewhere."""
+    return input_id.get()
+
+
+def current_function_call_id() -> str | None:
+    """The same request, under the name that its response carries."""
+    return input_id.get()
+
+
+@contextlib.contextmanager
+def enable_output(*_args: Any, **_kwargs: Any) -> Iterator[None]:
+    """The command line shows what there is to show; this changes nothing."""
+    yield
+
+
+def interact() -> None:
+    """Not there yet."""
+    if is_local():
+        raise InvalidError("Interactivity only works inside a Modal Function's container.")
+    raise UnimplementedError("`modal.interact` is not there yet in homeport")
+
+
+def forward(*_args: Any, **_kwargs: Any) -> Any:
+    """Not there yet."""
+    if is_local():
+        raise InvalidError("`modal.forward` cannot be used outside a container.")
+    raise UnimplementedError("`modal.forward` is not there yet in homeport")

@@ -1,0 +1,357 @@
+"""`Image`: every builder call on record; the node decides what it can do with them."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from homeport.contract.image import Image as ImageSpec
+from homeport.contract.image import Step
+from homeport.sdk import place
+from homeport.sdk.exception import InvalidError, MisuseError, UnimplementedError
+from homeport.sdk.secret import Secret
+
+#: Steps that add files when a container starts, unless `copy=True`.
+MOUNTS = frozenset({"add_local_file", "add_local_dir", "add_local_python_source"})
+#: Steps that build nothing, so that they may follow a mount.
+CONFIG = frozenset({"env", "workdir", "entrypoint", "shell", "cmd"}) | MOUNTS
+
+
+class Image:
+    """Immutable: each call returns a new image."""
+
+    def __init__(self, steps: tuple[Step, ...] = ()) -> None:
+        self._steps = steps
+
+    @property
+    def spec(self) -> ImageSpec:
+        """As the manifest holds it."""
+        return ImageSpec(steps=self._steps)
+
+    # where it begins
+
+    @staticmethod
+    def debian_slim(python_version: str | None = None, force_build: bool = False) -> "Image":
+        """Python and nothing else."""
+        if python_version is not None and not isinstance(python_version, str):
+            raise InvalidError(
+                f'`python_version` must be a string such as "3.11", not {python_version!r}'
+            )
+        return Image().with_step(
+            "debian_slim", python_version=python_version, force_build=force_build
+        )
+
+    @staticmethod
+    def from_registry(tag: str, secret: Secret | None = None, **options: Any) -> "Image":
+        """A container image."""
+        return Image().with_step("from_registry", tag=tag, secret=secret, **options)
+
+    @staticmethod
+    def from_gcp_artifact_registry(
+        tag: str, secret: Secret | None = None, **options: Any
+    ) -> "Image":
+        """A container image of Google's registry."""
+        return Image().with_step("from_gcp_artifact_registry", tag=tag, secret=secret, **options)
+
+    @staticmethod
+    def from_aws_ecr(tag: str, secret: Secret | None = None, **options: Any) -> "Image":
+        """A container image of Amazon's registry."""
+        return Image().with_step("from_aws_ecr", tag=tag, secret=secret, **options)
+
+    @staticmethod
+    def from_dockerfile(path: Any, **options: Any) -> "Image":
+        """What a Dockerfile describes."""
+        return Image().with_step("from_dockerfile", path=path, **options)
+
+    @staticmethod
+    def from_scratch(force_build: bool = False) -> "Image":
+        """Nothing at all."""
+        return Image().with_step("from_scratch", force_build=force_build)
+
+    @staticmethod
+    def micromamba(python_version: str | None = None, force_build: bool = False) -> "Image":
+        """Python by micromamba."""
+        return Image().with_step(
+            "micromamba", python_version=python_version, force_build=force_build
+        )
+
+    @staticmethod
+    def from_id(image_id: str, client: Any = None) -> "Image":  # noqa: ARG004
+        """An image that was built before."""
+        return Image().with_step("from_id", image_id=image_id)
+
+    @staticmethod
+    def from_name(name: str, **options: Any) -> "Image":
+        """An image that was published."""
+        return Image().with_step("from_name", name=name, **options)
+
+    # packages
+
+    def pip_install(self, *packages: Any, **options: Any) -> "Image":
+        """Packages, by pip's names."""
+        found = _strings("pip_install", packages)
+        return self.with_step("pip_install", packages=found, **options) if found else self
+
+    def uv_pip_install(
+        self, *packages: Any, requirements: Sequence[str] | None = None, **options: Any
+    ) -> "Image":
+        """Packages, or the files that list them."""
+        found = _strings("uv_pip_install", packages)
+        if not found and not requirements:
+            return self
+        return self.with_step(
+            "uv_pip_install",
+            packages=found,
+            requirements=_requirements(*(requirements or ())),
+            **options,
+        )
+
+    def pip_install_from_requirements(
+        self, requirements_txt: str, find_links: str | None = None, **options: Any
+    ) -> "Image":
+        """The packages of a requirements file."""
+        return self.with_step(
+            "pip_install_from_requirements",
+            requirements=_requirements(requirements_txt),
+            find_links=find_links,
+            **options,
+        )
+
+    def pip_install_from_pyproject(
+        self, pyproject_toml: str, optional_dependencies: Sequence[str] = (), **options: Any
+    ) -> "Image":
+        """The dependencies of a project."""
+        return self.with_step(
+            "pip_install_from_pyproject",
+            pyproject=_read(pyproject_toml),
+            optional_dependencies=list(optional_dependencies),
+            **options,
+        )
+
+    def pip_install_private_repos(self, *repositories: str, **options: Any) -> "Image":
+        """Packages of private repositories."""
+        return self.with_step(
+            "pip_install_private_repos", repositories=list(repositories), **options
+        )
+
+    def poetry_install_from_file(
+        self, poetry_pyproject_toml: str, poetry_lockfile: str | None = None, **options: Any
+    ) -> "Image":
+        """What Poetry's files say."""
+        return self.with_step(
+            "poetry_install_from_file",
+            pyproject=_read(poetry_pyproject_toml),
+            lockfile=_read(poetry_lockfile) if poetry_lockfile else None,
+            **options,
+        )
+
+    def uv_sync(self, uv_project_dir: str = "./", **options: Any) -> "Image":
+        """What uv's project files say."""
+        project = Path(uv_project_dir)
+        lock = project / "uv.lock"
+        return self.with_step(
+            "uv_sync",
+            pyproject=_read(project / "pyproject.toml"),
+            lockfile=_read(lock) if lock.exists() else None,
+            **options,
+        )
+
+    def micromamba_install(self, *packages: Any, **options: Any) -> "Image":
+        """Packages of conda."""
+        found = _strings("micromamba_install", packages)
+        return self.with_step("micromamba_install", packages=found, **options)
+
+    def apt_install(self, *packages: Any, **options: Any) -> "Image":
+        """Debian's packages."""
+        found = _strings("apt_install", packages)
+        return self.with_step("apt_install", packages=found, **options) if found else self
+
+    # commands
+
+    def run_commands(self, *commands: Any, **options: Any) -> "Image":
+        """Shell commands."""
+        found = _strings("run_commands", commands)
+        return self.with_step("run_commands", commands=found, **options) if found else self
+
+    def dockerfile_commands(self, *commands: Any, **options: Any) -> "Image":
+        """Lines of a Dockerfile."""
+        found = _strings("dockerfile_commands", commands)
+        return self.with_step("dockerfile_commands", commands=found, **options) if found else self
+
+    def run_function(self, raw_f: Callable[..., Any], **options: Any) -> "Image":
+        """A Python function, run once when the image is built."""
+        if not callable(raw_f):
+            raise InvalidError("`run_function` takes a function")
+        name = f"{raw_f.__module__}.{raw_f.__qualname__}"
+        return self.with_step("run_function", function=name, **options)
+
+    # configuration
+
+    def env(self, vars: dict[str, str]) -> "Image":  # noqa: A002 - the original's name
+        """Environment variables."""
+        if not isinstance(vars, dict) or not all(
+            isinstance(k, str) and isinstance(v, str) for k, v in vars.items()
+        ):
+            raise InvalidError("`env` takes a dict[str, str]")
+        return self.with_step("env", vars=dict(vars))
+
+    def workdir(self, path: Any) -> "Image":
+        """The working directory."""
+        return self.with_step("workdir", path=str(path))
+
+    def entrypoint(self, entrypoint_commands: list[str]) -> "Image":
+        """A program around the container's."""
+        return self.with_step("entrypoint", commands=_list("entrypoint", entrypoint_commands))
+
+    def shell(self, shell_commands: list[str]) -> "Image":
+        """The shell of `run_commands`."""
+        return self.with_step("shell", commands=_list("shell", shell_commands))
+
+    def cmd(self, cmd: list[str]) -> "Image":
+        """A default command."""
+        return self.with_step("cmd", commands=_list("cmd", cmd))
+
+    # local files
+
+    def add_local_file(self, local_path: Any, remote_path: str, *, copy: bool = False) -> "Image":
+        """One file."""
+        remote = _absolute("add_local_file", remote_path)
+        if remote.endswith("/"):
+            remote += Path(local_path).name
+        return self.with_step(
+            "add_local_file", local_path=_local(local_path), remote_path=remote, copy=copy
+        )
+
+    def add_local_dir(
+        self, local_path: Any, remote_path: str, *, copy: bool = False, ignore: Any = ()
+    ) -> "Image":
+        """A directory; `ignore` takes patterns, or a function of a path."""
+        local = Path(_local(local_path))
+        remote = _absolute("add_local_dir", remote_path)
+        ignored: list[str] = []
+        if callable(ignore):
+            ignored = [
+                str(p.relative_to(local))
+                for p in local.rglob("*")
+                if p.is_file() and ignore(p.relative_to(local))
+            ]
+        else:
+            ignored = list(ignore)
+        return self.with_step(
+            "add_local_dir", local_path=str(local), remote_path=remote, copy=copy, ignore=ignored
+        )
+
+    def add_local_python_source(
+        self, *modules: str, copy: bool = False, ignore: Any = ()
+    ) -> "Image":
+        """Local modules, by name."""
+        for module in modules:
+            if not isinstance(module, str):
+                raise InvalidError("`add_local_python_source` takes the names of modules")
+        patterns = [] if callable(ignore) else list(ignore)
+        return self.with_step(
+            "add_local_python_source", modules=list(modules), copy=copy, ignore=patterns
+        )
+
+    # use
+
+    def pipe(self, func: Callable[..., "Image"], *args: Any, **kwargs: Any) -> "Image":
+        """`func(self, …)`."""
+        return func(self, *args, **kwargs)
+
+    @contextlib.contextmanager
+    def imports(self) -> Iterator[None]:
+        """Imports that only the container can make: elsewhere an ImportError is let pass."""
+        from homeport.sdk import environment
+
+        try:
+            yield
+        except ImportError:
+            if not environment.is_local():
+                raise
+
+    def build(self, app: Any = None) -> "Image":  # noqa: ARG002
+        """Images are built at deploy."""
+        raise UnimplementedError("`Image.build` is not there yet in homeport: a deploy builds it")
+
+    def publish(self, name: str) -> None:  # noqa: ARG002
+        """Not there yet."""
+        raise UnimplementedError("`Image.publish` is not there yet in homeport")
+
+    def __repr__(self) -> str:
+        return "Image(" + ".".join(step.name for step in self._steps) + ")"
+
+    def with_step(self, step: str, /, **args: Any) -> "Image":
+        """The image with one more builder call; `InvalidError` after files that are only mounted."""
+        if not isinstance(self, Image):
+            raise MisuseError(
+                f"`{step}` must be called on an instance: `modal.Image.debian_slim().{step}(…)`"
+            )
+        mounted = next(
+            (s for s in self._steps if s.name in MOUNTS and not s.args.get("copy")), None
+        )
+        if mounted is not None and step not in CONFIG:
+            raise InvalidError(
+                f"`{step}` comes after `{mounted.name}`, whose files are only there when a container "
+                f"starts: move `{mounted.name}` to the end, or give it `copy=True`."
+            )
+        told = {k: _jsonable(v) for k, v in args.items() if v not in (None, (), [], {}, False)}
+        return Image((*self._steps, Step(name=step, args=told, where=place.here())))
+
+
+def _strings(name: str, packages: Sequence[Any]) -> list[str]:
+    found: list[str] = []
+    for package in packages:
+        items = package if isinstance(package, (list, tuple)) else [package]
+        if not all(isinstance(item, str) for item in items):
+            raise InvalidError(f"`{name}` takes strings or lists of strings, not {package!r}")
+        found += items
+    return found
+
+
+def _list(name: str, value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise InvalidError(f"`{name}` takes a list of strings")
+    return value
+
+
+def _absolute(name: str, remote: Any) -> str:
+    text = str(remote)
+    if not text.startswith("/"):
+        raise InvalidError(f"`{name}`: remote_path must be absolute, and `{text}` is not")
+    return text
+
+
+def _local(path: Any) -> str:
+    from homeport.sdk import environment
+
+    found = Path(path).expanduser().absolute()
+    if environment.is_local() and not found.exists():
+        raise InvalidError(f"local path {path} does not exist")
+    return str(found)
+
+
+def _read(path: Any) -> str:
+    from homeport.sdk import environment
+
+    try:
+        return Path(path).expanduser().read_text()
+    except OSError as error:
+        if not environment.is_local():
+            return ""
+        raise InvalidError(f"`{path}` cannot be read: {error.strerror}") from None
+
+
+def _requirements(*paths: Any) -> list[str]:
+    lines = [line.split(" #")[0].strip() for path in paths for line in _read(path).splitlines()]
+    return [line for line in lines if line and not line.startswith(("#", "-"))]
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, (str, int, float, bool, type(None))):
+        return value
+    if isinstance(value, (list, tuple, set)):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, dict):
+        return {str(k): _jsonable(v) for k, v in value.items()}
+    return repr(value)

@@ -1,0 +1,42 @@
+"""Loads a user's script or module with `modal` meaning homeport.
+
+Called by `declare` on the user's machine and by the runner in a container.
+"""
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from homeport.sdk import alias
+
+
+def load_script(path: Path) -> ModuleType:
+    """Run a script as the module named by its stem; its directory comes first on the path."""
+    alias.install()
+    directory = str(path.parent)
+    if directory not in sys.path[:1]:
+        sys.path.insert(0, directory)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(path.stem, None)
+        raise
+    return module
+
+
+def load_module(module: str, source: str) -> ModuleType:
+    """Import a module of the source tree; a script of a standard module's name is found too."""
+    script = Path(source) / f"{module}.py"
+    if "." not in module and script.is_file():
+        return load_script(script)
+    alias.install()
+    if source not in sys.path[:1]:
+        sys.path.insert(0, source)
+    return importlib.import_module(module)

@@ -1,0 +1,125 @@
+"""Names that a script may mention before homeport can do what they promise.
+
+They can be declared; using one says clearly that it is not there yet.
+"""
+
+from pathlib import PurePosixPath
+from typing import Any
+
+from homeport.sdk.exception import InvalidError, UnimplementedError
+
+
+class Pending:
+    """Something that can be named and not used."""
+
+    _what = "this"
+
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        pass
+
+    @classmethod
+    def from_name(cls, *_args: Any, **_kwargs: Any) -> Any:
+        """Lazy, as the original: nothing is looked up."""
+        return cls()
+
+    from_id = lookup = ephemeral = from_name
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise UnimplementedError(f"`{type(self).__name__}.{name}` is not there yet in homeport")
+
+
+class Volume(Pending):
+    """A shared file system."""
+
+    def read_only(self) -> "Volume":
+        """The volume, to be mounted read-only."""
+        return self
+
+    def with_mount_options(self, **_options: Any) -> "Volume":
+        """The volume, with options."""
+        return self
+
+
+class CloudBucketMount(Pending):
+    """A bucket as a file system."""
+
+
+class NetworkFileSystem(Pending):
+    """An older shared file system."""
+
+
+class Dict(Pending):
+    """A shared dictionary."""
+
+
+class Queue(Pending):
+    """A shared queue."""
+
+
+class Proxy(Pending):
+    """A fixed address for outgoing traffic."""
+
+
+class Tunnel(Pending):
+    """A port of a container, seen from outside."""
+
+
+class Sandbox(Pending):
+    """A container made at run time."""
+
+    @classmethod
+    def create(cls, *_args: Any, **_kwargs: Any) -> Any:
+        """Not there yet."""
+        raise UnimplementedError("`modal.Sandbox` is not there yet in homeport")
+
+
+class FunctionCall(Pending):
+    """A call that goes on somewhere."""
+
+
+class Environment(Pending):
+    """A namespace of a workspace; there is one here."""
+
+
+class Workspace(Pending):
+    """The account; it is this machine."""
+
+
+class Client(Pending):
+    """A connection; the command line has its own."""
+
+
+class Server(Pending):
+    """A class that is its own HTTP server."""
+
+
+class Cluster(Pending):
+    """Containers that work together."""
+
+
+def check_volumes(volumes: Any) -> dict[str, Any]:
+    """Mount path -> volume, with the paths checked."""
+    if not isinstance(volumes, dict):
+        raise InvalidError("`volumes=` must be a dict keyed by mount path")
+    seen: dict[int, str] = {}
+    for raw, volume in volumes.items():
+        path = str(raw)
+        if not isinstance(volume, (Volume, CloudBucketMount)):
+            raise InvalidError(
+                f"Object of type {type(volume)} mounted at '{path}' is not usable as a volume."
+            )
+        if not path.startswith("/") or str(PurePosixPath(path)) != path or ".." in path.split("/"):
+            raise InvalidError(f"Volume {path} must be a canonical, absolute path.")
+        if path == "/":
+            raise InvalidError("Volume / cannot be mounted into root directory.")
+        if path in {"/root", "/tmp"}:  # noqa: S108
+            raise InvalidError(f"Volume {path} cannot be mounted at '{path}'.")
+        if id(volume) in seen:
+            raise InvalidError(
+                "The same Volume cannot be mounted in multiple locations for the same function: "
+                f"{seen[id(volume)]}, {path}"
+            )
+        seen[id(volume)] = path
+    return {str(path): volume for path, volume in volumes.items()}
