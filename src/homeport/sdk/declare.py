@@ -9,7 +9,6 @@ import argparse
 import difflib
 import json
 import os
-import traceback
 import warnings
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -21,8 +20,7 @@ from homeport.sdk import loader, manifest, notices, partial
 from homeport.sdk.app import App
 from homeport.sdk.exception import DeprecationError, Error
 from homeport.sdk.source import Tree, imported_below, package_files
-
-OURS = str(Path(__file__).resolve().parents[1])
+from homeport.sdk.tracebacks import is_ours, users_traceback
 
 
 def main() -> int:
@@ -146,7 +144,7 @@ def _guarded(load: Any, script: Path | None) -> ModuleType:
     try:
         return load()  # type: ignore[no-any-return]
     except SyntaxError as error:
-        if error.filename and not error.filename.startswith(OURS):
+        if error.filename and not is_ours(error.filename):
             raise _syntax_error(error) from None
         raise
     except Failure:
@@ -192,24 +190,12 @@ def _raised(error: BaseException) -> ScriptError:
     )
 
 
-def users_traceback(error: BaseException) -> str:
-    """The traceback without frames of ours and of the import system."""
-    shown = traceback.TracebackException.from_exception(error)
-    seen: traceback.TracebackException | None = shown
-    while seen is not None:
-        seen.stack = traceback.StackSummary.from_list(
-            [f for f in seen.stack if not f.filename.startswith((OURS, "<frozen importlib"))]
-        )
-        seen = seen.__cause__ or seen.__context__
-    return "".join(shown.format()).rstrip()
-
-
 def _where(error: BaseException) -> str:
     found = ""
     at: TracebackType | None = error.__traceback__
     while at is not None:
         path = at.tb_frame.f_code.co_filename
-        if not path.startswith((OURS, "<frozen")):
+        if not is_ours(path):
             line = _line(path, at.tb_lineno)
             found = f"{Path(path).name}:{at.tb_lineno}" + (f"  {line}" if line else "")
         at = at.tb_next

@@ -8,6 +8,7 @@ from typing import Any
 
 from homeport.sdk.exception import InvalidError, UnimplementedError
 
+#: X-Request-Id of the request that is being answered.
 input_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("input_id", default=None)
 
 _urls: dict[str, str] | None = None  # in a container: tag -> URL, of the whole app
@@ -31,12 +32,14 @@ def url_of(tag: str) -> str | None:
 
 def current_input_id() -> str | None:
     """The request that is being answered, `in-…`; None elsewhere."""
-    return input_id.get()
+    request = input_id.get()
+    return f"in-{request}" if request else None
 
 
 def current_function_call_id() -> str | None:
-    """The same request, under the name that its response carries."""
-    return input_id.get()
+    """The same request, by the name in its response's `Modal-Function-Call-Id`; None elsewhere."""
+    request = input_id.get()
+    return f"fc-{request}" if request else None
 
 
 @contextlib.contextmanager

@@ -1,0 +1,153 @@
+"""One container from its first import to its last exit hook (behaviour spec 2.2)."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from typing import Any
+
+from homeport.contract.container import ContainerSpec
+from homeport.contract.manifest import WebKind
+from homeport.runner import port, serve
+from homeport.runner.admission import Admission, Method
+from homeport.runner.lifespan import Lifespan, LifespanFailed
+from homeport.runner.port import NobodyListens, PortBusy
+from homeport.runner.report import Report
+from homeport.runner.serve import Ending
+from homeport.runner.service import NotAnApp, Service
+from homeport.runner.webapp import FastAPIMissing
+from homeport.sdk.exception import Error
+from homeport.sdk.tracebacks import users_traceback
+
+#: What the text says in full: a traceback would add nothing.
+PLAIN = (NotAnApp, FastAPIMissing, PortBusy, NobodyListens, LifespanFailed)
+
+
+def run(spec: ContainerSpec, report: Report) -> int:
+    """0 when it served and was asked to end; 1 when it did not start or what it served ended."""
+    loop = _new_loop()
+    asyncio.set_event_loop(loop)
+    service = Service(spec, loop)
+    try:
+        service.load()
+        report.begin("enter")
+        service.enter()
+    except (Exception, SystemExit) as error:
+        _fail(report, error)
+        return 1
+    code = 0
+    try:
+        report.begin("build")
+        apps = {web.attribute: service.build(web) for web in spec.web if web.port is None}
+        server = next((web for web in spec.web if web.port is not None), None)
+        if server is not None and server.port is not None:
+            report.begin("port")
+            function = service.function(server)
+            port.start(function, server.port, server.startup_timeout_s)
+            serving = _serve_port(server.port, spec, report)
+        else:
+            serving = _serve_apps(spec, apps, report)
+        code = loop.run_until_complete(serving)
+    except (Exception, SystemExit) as error:
+        _fail(report, error)
+        code = 1
+    finally:
+        # From here on nothing interrupts: exit hooks have until the node's SIGKILL.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        code = max(code, _leave(service))
+        with contextlib.suppress(Exception):
+            loop.run_until_complete(loop.shutdown_asyncgens())
+    return code
+
+
+async def _serve_port(number: int, spec: ContainerSpec, report: Report) -> int:
+    ending = _ending()
+    try:
+        alive = await port.serve(number, ending, lambda: report.ready(f"127.0.0.1:{number}"))
+    finally:
+        await port.end(spec.exit_grace_s, ending)
+    if not alive:
+        print(f"nobody listens on port {number} any more", file=sys.stderr)  # noqa: T201 - the container's log
+    return 0 if alive else 1
+
+
+async def _serve_apps(spec: ContainerSpec, apps: dict[str, Any], report: Report) -> int:
+    ending = _ending()
+    if all(web.kind is WebKind.WSGI for web in spec.web):
+        from homeport.runner import wsgi
+
+        await wsgi.serve(apps, spec, ending, lambda: report.ready(f"unix:{spec.socket}"))
+        return 0
+    return await _serve_asgi(spec, _as_asgi(spec, apps), report, ending)
+
+
+def _ending() -> Ending:
+    """SIGTERM asks from now on; earlier, when the loop could not see it, it ended the process."""
+    ending = Ending()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.ask)
+    return ending
+
+
+async def _serve_asgi(
+    spec: ContainerSpec, apps: dict[str, Any], report: Report, ending: Ending
+) -> int:
+    methods = {name: Method(app, Lifespan(app)) for name, app in apps.items()}
+    report.begin("lifespan")
+    code = 0
+    try:
+        for method in methods.values():
+            await method.lifespan.startup()
+        admission = Admission(spec, methods, used_up=ending.ask)
+        await serve.asgi(admission, spec, ending, lambda: report.ready(f"unix:{spec.socket}"))
+    finally:
+        # Every one of them, whatever becomes of the others.
+        for method in methods.values():
+            try:
+                await method.lifespan.shutdown()
+            except Exception as error:
+                print(users_traceback(error), file=sys.stderr)  # noqa: T201 - the container's log
+                code = 1
+    return code
+
+
+def _as_asgi(spec: ContainerSpec, apps: dict[str, Any]) -> dict[str, Any]:
+    """A class may have web methods of both kinds; its WSGI apps then speak through an adapter."""
+    wsgi_apps = {web.attribute for web in spec.web if web.kind is WebKind.WSGI}
+    if not wsgi_apps:
+        return apps
+    from a2wsgi import WSGIMiddleware
+
+    return {
+        name: WSGIMiddleware(app, workers=spec.max_inputs) if name in wsgi_apps else app
+        for name, app in apps.items()
+    }
+
+
+def _leave(service: Service) -> int:
+    try:
+        service.exit()
+    except Exception as error:
+        print(f"an exit hook failed\n{users_traceback(error)}", file=sys.stderr)  # noqa: T201 - the container's log
+        return 1
+    return 0
+
+
+def _fail(report: Report, error: BaseException) -> None:
+    if isinstance(error, PortBusy):
+        report.busy(str(error))
+        return
+    plain = isinstance(error, (*PLAIN, Error))
+    told = users_traceback(error, libraries=not plain)
+    if not plain or error.__cause__ is not None:
+        print(told, file=sys.stderr)  # noqa: T201 - the container's log
+    name = "" if plain else f"{type(error).__name__}: "
+    report.failed(f"{report.phase} failed: {name}{error}", told)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:  # the user's environment has not got it
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop

@@ -1,0 +1,71 @@
+"""The app server for ASGI: uvicorn on the container's Unix socket."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from homeport.contract.container import ContainerSpec
+
+MAX_MESSAGE_BYTES = 2 * 1024 * 1024  # of a WebSocket; a longer one closes it with 1009
+# Longer than HAProxy keeps an idle connection: a reused one must never race a close.
+KEEP_ALIVE_S = 3600
+
+
+class Ending:
+    """Who asked the container to end, and how patiently."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.cut = asyncio.Event()  # asked twice: what is in flight is not waited for
+
+    def ask(self) -> None:
+        """Once: finish what is in flight. Twice: do not."""
+        if self.asked.is_set():
+            self.cut.set()
+        self.asked.set()
+
+
+async def asgi(app: Any, spec: ContainerSpec, ending: Ending, ready: Callable[[], None]) -> None:
+    """Answer requests until asked to end, then finish those in flight."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        """Uvicorn, ended by an event and not by signals."""
+
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+        async def main_loop(self) -> None:
+            ready()
+            seconds = 0
+            while not ending.asked.is_set():
+                await self.on_tick(seconds * 10)  # renews the Date header
+                seconds += 1
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(ending.asked.wait(), timeout=1.0)
+            cutting = asyncio.create_task(self._cut())
+            self._cutting = cutting  # the loop keeps no reference of its own
+
+        async def _cut(self) -> None:
+            await ending.cut.wait()
+            self.force_exit = True
+            for task in list(self.server_state.tasks):
+                task.cancel()
+
+    config = uvicorn.Config(
+        app,
+        uds=spec.socket,
+        lifespan="off",
+        http="httptools",
+        ws_max_size=MAX_MESSAGE_BYTES,
+        proxy_headers=True,
+        forwarded_allow_ips="*",  # only HAProxy reaches the socket
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        access_log=False,
+        log_config=None,
+        log_level="critical",  # what the app raises is logged by `admission`
+    )
+    await Server(config).serve()

@@ -1,0 +1,114 @@
+"""The user's function or class, brought to where requests can come in.
+
+The steps of behaviour spec 2.2: import, enter hooks, then each web method's app; and exit hooks at
+the end. Hooks and factories run in the main thread with no event loop running, so that they may
+start one; async hooks run on the loop that serves.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable
+from typing import Any
+
+from homeport.contract.container import ContainerSpec
+from homeport.contract.manifest import WebKind, WebMethod
+from homeport.sdk import environment, loader
+
+
+class NotAnApp(Exception):
+    """A web function returned something that cannot answer requests"""
+
+
+class Service:
+    """What a container runs."""
+
+    def __init__(self, spec: ContainerSpec, loop: asyncio.AbstractEventLoop) -> None:
+        self._spec = spec
+        self._loop = loop
+        self._declared: Any = None
+        self._instance: Any = None
+
+    def load(self) -> None:
+        """Import the user's module and find what was declared there."""
+        environment.enter_container(self._spec.urls)
+        found: Any = loader.load_module(self._spec.module, self._spec.source)
+        for part in self._spec.qualname.split("."):
+            found = getattr(found, part)
+        self._declared = found
+
+    def enter(self) -> None:
+        """Make the class's instance and run its enter hooks."""
+        if not self._spec.is_class:
+            return
+        self._instance = self._declared.construct(self._spec.parameters)
+        for phase in ("enter_pre_snapshot", "enter_post_snapshot"):
+            for hook in self._declared.hooks(phase):
+                self._call(hook, self._instance)
+
+    def build(self, web: WebMethod) -> Any:
+        """The ASGI or WSGI app of one web method; None for a `web_server`, which was started."""
+        function = self.function(web)
+        if web.kind is WebKind.FASTAPI:
+            from homeport.runner import webapp
+
+            return webapp.build(function, method=web.http_method, docs=web.docs)
+        app = function()
+        if web.kind is WebKind.ASGI:
+            _check(app, web, arguments=3, other="wsgi_app")
+        elif web.kind is WebKind.WSGI:
+            _check(app, web, arguments=2, other="asgi_app")
+        else:
+            return None
+        return app
+
+    def function(self, web: WebMethod) -> Any:
+        """The user's own function, or their method bound to the instance."""
+        if self._spec.is_class:
+            return getattr(self._instance, web.attribute)
+        return self._declared.raw
+
+    def exit(self) -> None:
+        """Run the exit hooks, every one of them; the first exception is raised at the end."""
+        if self._instance is None:
+            return
+        failures = []
+        for hook in self._declared.hooks("exit"):
+            try:
+                wants = len(inspect.signature(hook).parameters) - 1
+                self._call(hook, self._instance, *[None] * (3 if wants == 3 else 0))
+            except Exception as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    def _call(self, hook: Any, *args: Any) -> None:
+        outcome = hook(*args)
+        if inspect.isawaitable(outcome):
+            self._loop.run_until_complete(_awaited(outcome))
+
+
+async def _awaited(outcome: Awaitable[Any]) -> Any:
+    return await outcome
+
+
+def _check(app: Any, web: WebMethod, *, arguments: int, other: str) -> None:
+    kind = web.kind.value.partition("_")[0].upper()
+    what = f"`{web.tag}` returned {_described(app)}"
+    if not callable(app):
+        raise NotAnApp(f"{what}, which is not {'an' if kind == 'ASGI' else 'a'} {kind} app")
+    if not _takes(app, arguments) and _takes(app, 5 - arguments):
+        raise NotAnApp(f"{what}, which is for `@modal.{other}()`")
+
+
+def _described(value: Any) -> str:
+    return "None (is a `return` missing?)" if value is None else f"a {type(value).__name__}"
+
+
+def _takes(app: Any, arguments: int) -> bool:
+    try:
+        inspect.signature(app).bind(*range(arguments))
+    except TypeError:
+        return False
+    except ValueError:  # a builtin without a signature
+        return True
+    return True

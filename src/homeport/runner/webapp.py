@@ -1,0 +1,26 @@
+"""`fastapi_endpoint`: a function as the one route of a FastAPI app (behaviour spec 2.3)."""
+
+from typing import Any
+
+
+class FastAPIMissing(Exception):
+    """`fastapi_endpoint` needs FastAPI: add `.pip_install("fastapi[standard]")` to the image"""
+
+
+def build(handler: Any, *, method: str, docs: bool) -> Any:
+    """The ASGI app that answers `method /` with the handler; any origin may read the answer."""
+    try:
+        from fastapi import FastAPI
+        from fastapi.middleware.cors import CORSMiddleware
+    except ModuleNotFoundError as error:
+        raise FastAPIMissing(FastAPIMissing.__doc__) from error
+    app = FastAPI(openapi_url="/openapi.json" if docs else None)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=["*"],
+        allow_credentials=True,
+        allow_methods=["*"],
+        allow_headers=["*"],
+    )
+    app.add_api_route("/", handler, methods=[method])
+    return app

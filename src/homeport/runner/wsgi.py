@@ -1,0 +1,252 @@
+"""The app server for WSGI: cheroot on the container's Unix socket, one thread per slot.
+
+Flask-Sock and its kind do WebSockets on the connection's socket, which they look for in `environ`
+under the names that Werkzeug's and gunicorn's servers gave it.
+"""
+
+import asyncio
+import contextlib
+import logging
+import math
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from homeport.contract.container import ContainerSpec
+from homeport.runner.serve import KEEP_ALIVE_S, MAX_MESSAGE_BYTES, Ending
+from homeport.sdk import environment
+from homeport.sdk.tracebacks import users_traceback
+
+MAX_BODY_BYTES = 4 * 1024**3
+METHOD = "HTTP_X_HOMEPORT_METHOD"
+SOCKET = "werkzeug.socket"
+
+
+async def serve(
+    apps: dict[str, Any], spec: ContainerSpec, ending: Ending, ready: Callable[[], None]
+) -> None:
+    """Answer requests until asked to end, then finish those in flight."""
+    for app in apps.values():
+        _limit_messages(app)
+    loop = asyncio.get_running_loop()
+    inside: dict[int, Inside] = {}
+    used_up = partial(loop.call_soon_threadsafe, ending.ask) if spec.single_use else None
+    server = _server(spec, _gateway(apps, spec, inside, used_up))
+    server.prepare()
+    ready()
+    serving = _in_thread(loop, server.serve)
+    watching = asyncio.create_task(_watch(inside, spec.timeout_s))
+    asked: asyncio.Future[Any] = asyncio.create_task(ending.asked.wait())
+    await asyncio.wait([asked, serving], return_when=asyncio.FIRST_COMPLETED)
+    stopping = _in_thread(loop, server.stop)
+    cut: asyncio.Future[Any] = asyncio.create_task(ending.cut.wait())
+    await asyncio.wait([stopping, cut], return_when=asyncio.FIRST_COMPLETED)
+    for task in (asked, cut, watching):
+        task.cancel()
+
+
+@dataclass
+class Inside:
+    """A request that a thread is busy with."""
+
+    request: Any  # cheroot's HTTPRequest
+    deadline: float  # monotonic
+
+
+class Aborted(Exception):
+    """The response has begun and cannot be finished: the server cuts the connection."""
+
+
+def _server(spec: ContainerSpec, gateway: type) -> Any:
+    from cheroot.server import HTTPServer
+
+    class Server(HTTPServer):
+        """Cheroot, quiet about visitors who go away."""
+
+        def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:
+            error = sys.exc_info()[1]
+            if level < logging.ERROR or isinstance(error, Aborted):
+                return
+            told = users_traceback(error, libraries=False) if error and traceback else msg
+            print(told, file=sys.stderr)  # noqa: T201 - the container's log
+
+    server = Server(spec.socket, gateway, minthreads=spec.max_inputs, maxthreads=spec.max_inputs)
+    server.server_name = "localhost"
+    server.timeout = KEEP_ALIVE_S
+    server.request_queue_size = 1024
+    server.keep_alive_conn_limit = 2 * spec.max_inputs + 16
+    server.max_request_body_size = MAX_BODY_BYTES
+    server.shutdown_timeout = math.ceil(spec.exit_grace_s)
+    return server
+
+
+def _gateway(
+    apps: dict[str, Any],
+    spec: ContainerSpec,
+    inside: dict[int, Inside],
+    used_up: Callable[[], object] | None,
+) -> type:
+    from cheroot.errors import MaxSizeExceeded
+    from cheroot.wsgi import Gateway_10
+
+    only = next(iter(apps.values())) if len(apps) == 1 else None
+
+    class Gateway(Gateway_10):
+        """One request: who asks, for what, and the socket if it is to be a WebSocket."""
+
+        def respond(self) -> None:
+            environ = self.env
+            environ.update(_seen_from_outside(environ))
+            environment.input_id.set(environ.get("HTTP_X_REQUEST_ID"))
+            app = only or apps[environ.pop(METHOD)]
+            if self.req.chunked_read:
+                # Cheroot leaves the body's last CRLF unread, and would hold a thread for it.
+                self.req.close_connection = True
+            socket_copy = _offer_socket(environ, self.req.conn.socket)
+            inside[id(self)] = Inside(self.req, time.monotonic() + spec.timeout_s)
+            try:
+                self._run(app)
+            except (ConnectionError, MaxSizeExceeded):
+                raise
+            except Exception as error:
+                # The app has spoken WebSocket, and says so in gunicorn's way.
+                if not isinstance(error, StopIteration) or socket_copy is None:
+                    _log(environ, error)
+                    self._give_up()
+            finally:
+                del inside[id(self)]
+                if socket_copy is not None:
+                    socket_copy.close()
+                if used_up is not None:
+                    self.req.close_connection = True
+                    used_up()
+
+        def _run(self, app: Any) -> None:
+            response = app(self.env, self.start_response)
+            try:
+                for chunk in response:
+                    if chunk:
+                        self.write(chunk)
+                if not _was_taken(self.env):
+                    self.req.ensure_headers_sent()
+            finally:
+                if _was_taken(self.env):
+                    self.req.sent_headers = self.req.close_connection = True
+                if hasattr(response, "close"):
+                    response.close()
+
+        def write(self, chunk: bytes) -> None:
+            if not _was_taken(self.env):  # an HTTP response would be noise in a WebSocket
+                super().write(chunk)
+
+        def _give_up(self) -> None:
+            self.req.close_connection = True
+            if self.req.sent_headers:
+                raise Aborted
+            self.req.simple_response("500 Internal Server Error", "Internal Server Error")
+            self.req.sent_headers = True
+
+    return Gateway
+
+
+async def _watch(inside: dict[int, Inside], timeout_s: float) -> None:
+    """Answer 504 in the stead of a request that takes too long; its thread goes on for nobody."""
+    seconds = f"{timeout_s:g} s"
+    text = f"homeport: the function took longer than {seconds}\n"
+    late = (
+        "HTTP/1.1 504 Gateway Timeout\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        f"Connection: close\r\nContent-Length: {len(text)}\r\n\r\n{text}"
+    ).encode()
+    while True:
+        await asyncio.sleep(min(1.0, timeout_s / 10))
+        now = time.monotonic()
+        for one in [one for one in list(inside.values()) if one.deadline <= now]:
+            one.deadline = math.inf
+            print(f"a request took longer than its timeout of {seconds}", file=sys.stderr)  # noqa: T201 - the container's log
+            begun, one.request.sent_headers = one.request.sent_headers, True
+            with contextlib.suppress(OSError):
+                if not begun:
+                    one.request.conn.socket.sendall(late)
+                one.request.conn.socket.shutdown(socket.SHUT_RDWR)
+
+
+def _in_thread(
+    loop: asyncio.AbstractEventLoop, work: Callable[[], object]
+) -> "asyncio.Future[None]":
+    """Run in a thread that does not hold up the process's end."""
+    done: asyncio.Future[None] = loop.create_future()
+
+    def tell() -> None:
+        if not done.done():
+            done.set_result(None)
+
+    def run() -> None:
+        try:
+            work()
+        finally:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(tell)
+
+    threading.Thread(target=run, name=f"homeport {work.__name__}", daemon=True).start()
+    return done
+
+
+class _Socket(socket.socket):
+    """A copy of the connection's socket that knows whether it was used."""
+
+    taken = False
+
+    def send(self, *args: Any) -> int:
+        self.taken = True
+        return super().send(*args)
+
+    def sendall(self, *args: Any) -> None:
+        self.taken = True
+        super().sendall(*args)
+
+
+def _offer_socket(environ: dict[str, Any], connection: socket.socket) -> _Socket | None:
+    if environ.get("HTTP_UPGRADE", "").lower() != "websocket":
+        return None
+    copy = _Socket(connection.family, connection.type, fileno=os.dup(connection.fileno()))
+    copy.settimeout(None)
+    environ[SOCKET] = environ["gunicorn.socket"] = copy
+    return copy
+
+
+def _was_taken(environ: dict[str, Any]) -> bool:
+    return SOCKET in environ and environ[SOCKET].taken
+
+
+def _seen_from_outside(environ: dict[str, Any]) -> dict[str, str]:
+    """What the visitor sees: HAProxy says it, and removes what a visitor says of it."""
+    scheme = environ.get("HTTP_X_FORWARDED_PROTO", "http")
+    name, _, port = environ.get("HTTP_HOST", "localhost").rpartition(":")
+    if not port.isdigit():
+        name, port = environ.get("HTTP_HOST", "localhost"), ""
+    environ.pop("REMOTE_PORT", None)
+    return {
+        "REMOTE_ADDR": environ.get("HTTP_X_FORWARDED_FOR", ""),
+        "wsgi.url_scheme": scheme,
+        "SERVER_NAME": name,
+        "SERVER_PORT": port or ("443" if scheme == "https" else "80"),
+    }
+
+
+def _limit_messages(app: Any) -> None:
+    """Flask-Sock reads its limits from the Flask app's config."""
+    config = getattr(app, "config", None)
+    if isinstance(config, dict):
+        options = config.setdefault("SOCK_SERVER_OPTIONS", {})
+        options.setdefault("max_message_size", MAX_MESSAGE_BYTES)
+
+
+def _log(environ: dict[str, Any], error: Exception) -> None:
+    what = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
+    print(f"{what} failed\n{users_traceback(error, libraries=False)}", file=sys.stderr)  # noqa: T201 - the container's log

@@ -1,0 +1,140 @@
+"""A runner as the node starts it, without the node: a process, a spec, a socket."""
+
+import json
+import os
+import select
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from homeport.contract import codec
+from homeport.contract.container import ContainerSpec, Event
+from homeport.contract.manifest import WebKind, WebMethod
+
+PATIENCE_S = 30.0
+
+
+class Runner:
+    """One container."""
+
+    def __init__(self, root: Path, source: Path, **spec) -> None:
+        self.log = root / "output.log"
+        self.spec = ContainerSpec(
+            id="ta-1",
+            app="app",
+            revision="rv-1",
+            pool="p",
+            module="script",
+            source=str(source),
+            socket=str(root / "s.sock"),
+            tmp_dir=str(root),
+            **spec,
+        )
+        read, write = os.pipe()
+        self._report = read
+        lib = root / "lib"
+        lib.mkdir()
+        (lib / "homeport").symlink_to(Path(codec.__file__).parents[1])
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "homeport.runner"],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                cwd=lib,
+                pass_fds=(write,),
+                start_new_session=True,
+                env={
+                    "PATH": os.environ["PATH"],
+                    "HOMEPORT_REPORT_FD": str(write),
+                    "PYTHONUNBUFFERED": "1",
+                },
+            )
+        os.close(write)
+        with self.process.stdin as stdin:
+            stdin.write(codec.dumps(self.spec).encode() + b"\n")
+        self.client = httpx.Client(
+            transport=httpx.HTTPTransport(uds=self.spec.socket),
+            base_url="http://example.test",
+            timeout=PATIENCE_S,
+        )
+
+    def event(self) -> Event:
+        """Its first word."""
+        readable, _, _ = select.select([self._report], [], [], PATIENCE_S)
+        assert readable, self.output
+        line = os.read(self._report, 65536)
+        assert line, f"no word, and:\n{self.output}"
+        return codec.loads(Event, line)
+
+    def ready(self) -> "Runner":
+        """Itself, once it is ready."""
+        event = self.event()
+        assert "ready" == event.kind, f"{json.dumps(codec.encode(event), indent=1)}\n{self.output}"
+        return self
+
+    @property
+    def output(self) -> str:
+        """What it has printed."""
+        return self.log.read_text()
+
+    def wait_for(self, text: str) -> str:
+        """Its output, once it has printed that."""
+        deadline = time.monotonic() + PATIENCE_S
+        while text not in self.output:
+            assert time.monotonic() < deadline, f"no {text!r} in:\n{self.output}"
+            time.sleep(0.01)
+        return self.output
+
+    def terminate(self) -> int:
+        """SIGTERM, and its exit code."""
+        self.process.terminate()
+        return self.process.wait(PATIENCE_S)
+
+    def close(self) -> None:
+        """End it."""
+        self.client.close()
+        os.close(self._report)
+        try:
+            os.killpg(self.process.pid, 9)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start the runner on a script; `web` is the tags and kinds of its web methods."""
+    runners = []
+
+    def start(script: str, *, web: dict[str, str] | None = None, **spec) -> Runner:
+        source = tmp_path / "source"
+        source.mkdir(exist_ok=True)
+        (source / "script.py").write_text(textwrap.dedent(script))
+        root = tmp_path / f"r{len(runners)}"
+        root.mkdir()
+        methods = tuple(
+            WebMethod(
+                tag=name,
+                attribute=name.rpartition(".")[2],
+                kind=WebKind(kind.split(":")[0]),
+                port=int(kind.split(":")[1]) if ":" in kind else None,
+                http_method=spec.pop("method", "GET"),
+                startup_timeout_s=spec.pop("port_timeout_s", 20.0),
+            )
+            for name, kind in (web or {"hello": "fastapi_endpoint"}).items()
+        )
+        name = next(iter(web or {"hello": ""})).partition(".")[0]
+        spec = {"function": name, "qualname": name, "web": methods, **spec}
+        runner = Runner(root, source, **spec)
+        runners.append(runner)
+        return runner
+
+    yield start
+    for runner in runners:
+        runner.close()

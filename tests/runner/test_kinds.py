@@ -1,0 +1,288 @@
+"""Each kind of web function, as the ingress would reach it: on the container's own socket."""
+
+import socket
+
+import pytest
+
+
+def test_a_fastapi_endpoint_answers_at_the_root_alone(start):
+    runner = start(
+        """
+        import modal
+        app = modal.App("a")
+
+        @app.function()
+        @modal.fastapi_endpoint()
+        def hello(name: str = "World"):
+            return {"hello": name, "input": modal.current_input_id()}
+        """
+    ).ready()
+    answer = runner.client.get("/", params={"name": "Ada"}, headers={"X-Request-Id": "7"})
+
+    assert {"hello": "Ada", "input": "in-7"} == answer.json()
+    assert 404 == runner.client.get("/docs").status_code
+    assert 405 == runner.client.post("/").status_code
+    assert 405 == runner.client.head("/").status_code
+    assert 0 == runner.terminate()
+
+
+def test_any_origin_may_read_the_answer(start):
+    runner = start(
+        """
+        import modal
+        app = modal.App("a")
+
+        @app.function()
+        @modal.fastapi_endpoint()
+        async def hello():
+            return 1
+        """
+    ).ready()
+    headers = {"Origin": "http://x.example", "Access-Control-Request-Method": "PUT"}
+    preflight = runner.client.options("/", headers=headers)
+
+    assert (200, "OK") == (preflight.status_code, preflight.text)
+    assert "http://x.example" == preflight.headers["access-control-allow-origin"]
+
+
+def test_a_raising_handler_is_a_500_and_the_log_has_the_users_frames_alone(start):
+    runner = start(
+        """
+        import modal
+        app = modal.App("a")
+
+        @app.function()
+        @modal.fastapi_endpoint()
+        async def hello():
+            return 1 / 0
+        """
+    ).ready()
+    answer = runner.client.get("/")
+
+    assert (500, "Internal Server Error") == (answer.status_code, answer.text)
+    assert "script.py" in runner.wait_for("ZeroDivisionError")
+    assert "site-packages" not in runner.output
+    assert "homeport" not in runner.output
+
+
+LIFESPAN = """
+    import modal
+    from contextlib import asynccontextmanager
+    from starlette.applications import Starlette
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+
+    app = modal.App("a")
+
+    @asynccontextmanager
+    async def lifespan(_app):
+        print("starts")
+        yield {"n": 1, "seen": []}
+        print("ends")
+
+    async def state(request):
+        request.state.seen.append(request.state.n)
+        request.state.n = 99
+        return JSONResponse(request.state.seen)
+
+    @app.function()
+    @modal.asgi_app()
+    def web():
+        return Starlette(routes=[Route("/", state)], lifespan=lifespan)
+"""
+
+
+def test_an_asgi_app_has_its_lifespan_and_requests_cannot_change_its_state(start):
+    runner = start(LIFESPAN, web={"web": "asgi_app"}).ready()
+    runner.client.get("/")
+
+    assert [1, 1] == runner.client.get("/").json()
+    assert 0 == runner.terminate()
+    assert ["starts", "ends"] == runner.output.split()
+
+
+def test_a_failing_lifespan_fails_the_start(start):
+    runner = start(LIFESPAN.replace('print("starts")', "1 / 0"), web={"web": "asgi_app"})
+    event = runner.event()
+
+    assert ("failed", "lifespan") == (event.kind, event.phase)
+    assert "division by zero" in event.reason
+    assert 1 == runner.process.wait(30)
+
+
+def test_an_app_that_ignores_lifespan_is_served(start):
+    runner = start(
+        """
+        import modal
+        app = modal.App("a")
+
+        async def plain(scope, receive, send):
+            assert scope["type"] == "http"
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"plain"})
+
+        @app.function()
+        @modal.asgi_app()
+        def web():
+            return plain
+        """,
+        web={"web": "asgi_app"},
+    ).ready()
+
+    assert "plain" == runner.client.get("/").text
+    assert 0 == runner.terminate()
+    assert "" == runner.output
+
+
+@pytest.mark.parametrize(
+    ("returned", "kind", "reason"),
+    [
+        ("None", "asgi_app", "`web` returned None (is a `return` missing?)"),
+        ("42", "wsgi_app", "`web` returned a int, which is not a WSGI app"),
+        ("flask", "asgi_app", "`web` returned a Flask, which is for `@modal.wsgi_app()`"),
+        ("fast", "wsgi_app", "`web` returned a FastAPI, which is for `@modal.asgi_app()`"),
+    ],
+)
+def test_a_factory_that_returns_something_else_says_so(start, returned, kind, reason):
+    runner = start(
+        f"""
+        import modal
+        from fastapi import FastAPI
+        from flask import Flask
+        app = modal.App("a")
+        flask, fast = Flask("x"), FastAPI()
+
+        @app.function()
+        @modal.{kind}()
+        def web():
+            return {returned}
+        """,
+        web={"web": kind},
+    )
+
+    assert reason in runner.event().reason
+    assert "" == runner.output
+
+
+def test_a_wsgi_app_sees_the_visitor_and_streams(start):
+    runner = start(
+        """
+        import modal
+        app = modal.App("a")
+
+        def plain(environ, start_response):
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            keys = ("REMOTE_ADDR", "wsgi.url_scheme", "SERVER_NAME", "SERVER_PORT", "PATH_INFO")
+            for key in keys:
+                yield f"{environ[key]}\\n".encode()
+            yield environ["wsgi.input"].read()
+            yield f"\\n{modal.current_function_call_id()}".encode()
+
+        @app.function()
+        @modal.wsgi_app()
+        def web():
+            return plain
+        """,
+        web={"web": "wsgi_app"},
+    ).ready()
+    headers = {
+        "X-Forwarded-For": "9.9.9.9",
+        "X-Forwarded-Proto": "https",
+        "Host": "x.test",
+        "X-Request-Id": "7",
+    }
+    answer = runner.client.post("/a%20b", content=iter([b"one ", b"two"]), headers=headers)
+
+    assert ["9.9.9.9", "https", "x.test", "443", "/a b", "one two", "fc-7"] == answer.text.split(
+        "\n"
+    )
+    assert 0 == runner.terminate()
+
+
+def test_a_raising_wsgi_app_is_a_500_and_a_torn_one_is_cut(start):
+    runner = start(
+        """
+        import modal
+        app = modal.App("a")
+
+        def torn(start_response):
+            start_response("200 OK", [])
+            yield b"half"
+            raise ValueError("torn")
+
+        def plain(environ, start_response):
+            if environ["PATH_INFO"] == "/torn":
+                return torn(start_response)
+            raise ValueError("boom")
+
+        @app.function()
+        @modal.wsgi_app()
+        def web():
+            return plain
+        """,
+        web={"web": "wsgi_app"},
+    ).ready()
+    answer = runner.client.get("/")
+    with pytest.raises(Exception, match="incomplete|closed|peer"):
+        runner.client.get("/torn")
+
+    assert (500, "Internal Server Error") == (answer.status_code, answer.text)
+    runner.wait_for("ValueError: boom")
+    runner.wait_for("ValueError: torn")
+    assert "cheroot" not in runner.output
+    assert 500 == runner.client.get("/").status_code
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
+
+
+WEB_SERVER = """
+    import subprocess, sys
+    import modal
+    app = modal.App("a")
+
+    @app.function()
+    @modal.web_server({port})
+    def web():
+        subprocess.Popen([sys.executable, "-m", "http.server", "--bind", "{host}", "{port}"])
+"""
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_a_web_server_is_ready_when_its_port_accepts_and_ends_with_its_container(start, host):
+    import httpx
+
+    port = free_port()
+    runner = start(WEB_SERVER.format(port=port, host=host), web={"web": f"web_server:{port}"})
+
+    assert f"127.0.0.1:{port}" == runner.event().address
+    assert "Directory listing" in httpx.get(f"http://127.0.0.1:{port}/", trust_env=False).text
+    assert 0 == runner.terminate()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+
+
+def test_a_port_of_somebody_else_is_never_served(start):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        runner = start(
+            WEB_SERVER.format(port=port, host="127.0.0.1"), web={"web": f"web_server:{port}"}
+        )
+        event = runner.event()
+
+    assert ("busy", f"port {port} is in use") == (event.kind, event.reason[: len(str(port)) + 15])
+
+
+def test_a_server_that_never_listens_says_so_after_its_timeout(start):
+    port = free_port()
+    runner = start(
+        WEB_SERVER.format(port=free_port(), host="127.0.0.1"),
+        web={"web": f"web_server:{port}"},
+        port_timeout_s=0.3,
+    )
+    event = runner.event()
+
+    assert "failed" == event.kind
+    assert f"Waited too long for port {port} to start accepting connections" in event.reason
