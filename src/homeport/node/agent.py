@@ -19,7 +19,6 @@ from typing import Any
 
 import psutil
 
-import homeport
 from homeport.contract.container import Container, ContainerSpec, Event, LogLine, State
 from homeport.contract.errors import StorageError
 from homeport.contract.image import Image
@@ -87,7 +86,7 @@ class Agent:
         await asyncio.to_thread(self._sweep)
         link = self._lib / "homeport"
         link.unlink(missing_ok=True)
-        link.symlink_to(Path(homeport.__file__).parent)
+        link.symlink_to(Path(__file__).parents[1])
         if self._tied:
             self._lifeline = os.pipe()
         self._follower = asyncio.create_task(self._follow(), name="container output")

@@ -42,6 +42,8 @@ def parameter(*, default: Any = _MISSING, init: bool = True) -> Any:
 class Cls:
     """A declared class; calling it gives a handle on one set of parameters."""
 
+    declared_by = "@app.cls()"
+
     def __init__(self, raw: type, options: dict[str, Any], app: Any, concurrent: Any) -> None:
         self.raw = raw
         self.options = options

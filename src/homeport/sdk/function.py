@@ -24,6 +24,8 @@ PENDING = (
 class Function:
     """A declared function; to call it, say `.local()` or ask its URL."""
 
+    declared_by = "@app.function"
+
     def __init__(
         self, tag: str, partial: PartialFunction, options: dict[str, Any], app: Any
     ) -> None:

@@ -83,11 +83,7 @@ def decorate(
     **changes: Any,
 ) -> PartialFunction:
     """Add one decorator's meaning to a function, or to what other decorators made of it."""
-    from homeport.sdk.cls import Cls
-    from homeport.sdk.function import Function
-
-    if isinstance(target, (Function, Cls)):
-        under = "@app.function" if isinstance(target, Function) else "@app.cls()"
+    if under := getattr(type(target), "declared_by", None):
         raise InvalidError(
             f"Cannot stack `@modal.{decorator}` on top of `{under}`. "
             "Hint: swap the order of the decorators."

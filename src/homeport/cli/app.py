@@ -1,0 +1,157 @@
+"""`homeport app …`: what is deployed."""
+
+import asyncio
+import re
+import time
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from homeport.cli import options, output, server
+from homeport.cli.deploy import follow
+from homeport.contract.errors import BadRequest
+from homeport.settings import Settings
+
+app = typer.Typer(help="Apps: list, logs, stop, history, rollback.", no_args_is_help=True)
+
+AppName = Annotated[str, typer.Argument(metavar="APP")]
+UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+MAX_TAIL = 20_000
+
+
+@app.command("list")
+def list_(json: options.Json = False) -> None:
+    """Every app, deployed, served or stopped."""
+    asyncio.run(_list(options.load(), json=json))
+
+
+@app.command()
+def logs(
+    name: AppName,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on.")] = False,
+    tail: Annotated[int, typer.Option("-n", "--tail", min=1, max=MAX_TAIL)] = 100,
+    since: Annotated[str, typer.Option(help="A time, or how long ago: 30m, 2h, 1d.")] = "",
+    function: Annotated[str, typer.Option(help="Of this function alone.")] = "",
+    container: Annotated[str, typer.Option(help="Of this container alone.")] = "",
+    timestamps: options.Timestamps = False,
+) -> None:
+    """What an app's containers have printed."""
+    query = {"tail": str(tail), "function": function, "container": container}
+    if since:
+        query["since"] = str(moment(since, time.time()))
+    if follow:
+        query["follow"] = "1"
+    asyncio.run(_logs(options.load(), name, query, timestamps=timestamps))
+
+
+@app.command()
+def stop(name: AppName, yes: options.Yes = False) -> None:
+    """End an app: its URLs are unknown from then on."""
+    asyncio.run(_stop(options.load(), name, yes=yes))
+
+
+@app.command()
+def history(name: AppName, json: options.Json = False) -> None:
+    """An app's versions, the newest first."""
+    asyncio.run(_history(options.load(), name, json=json))
+
+
+@app.command()
+def rollback(
+    name: AppName,
+    version: Annotated[
+        str, typer.Argument(metavar="[vN]", help="The one before the current one by default.")
+    ] = "",
+    strategy: Annotated[str, typer.Option(help="rolling or recreate")] = "rolling",
+    json: options.Json = False,
+) -> None:
+    """Serve an earlier version again, as a new version."""
+    if version and not re.fullmatch(r"v[1-9]\d*", version):
+        raise typer.BadParameter(f"Invalid version specifier: {version} (write it as v3)")
+    number = int(version[1:]) if version else None
+    asyncio.run(_rollback(options.load(), name, number, strategy=strategy, json=json))
+
+
+def moment(text: str, now: float) -> float:
+    """A time as seconds since the epoch; `30m` is that long before `now`.
+
+    >>> moment("2m", 1000.0)
+    880.0
+    """
+    if match := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text):
+        return now - float(match[1]) * UNITS_S[match[2]]
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise BadRequest(
+            f"`{text}` is not a time", hint="write 30m, 2h, 1d or 2026-01-31T12:00"
+        ) from None
+
+
+async def _list(settings: Settings, *, json: bool) -> None:
+    async with server.running(settings) as client:
+        apps = await client.apps()
+    if json:
+        output.show_json(apps)
+        return
+    rows = [
+        (
+            each["name"],
+            each["state"],
+            f"v{each['version']}" if each["version"] else "",
+            len(each["containers"]),
+            output.local_time(each["created_at"]),
+            output.local_time(each["stopped_at"]),
+        )
+        for each in apps
+    ]
+    columns = ("Name", "State", "Version", "Containers", "Created at", "Stopped at")
+    output.show_table(columns, rows, empty="no app is deployed: `homeport deploy script.py`")
+
+
+async def _logs(settings: Settings, name: str, query: dict[str, str], *, timestamps: bool) -> None:
+    async with server.running(settings) as client:
+        async for line in client.logs(name, query):
+            output.show_line(line, timestamps=timestamps)
+
+
+async def _stop(settings: Settings, name: str, *, yes: bool) -> None:
+    async with server.running(settings) as client:
+        told = await client.app(name)
+        if told["state"] != "stopped":
+            count = len(told["containers"])
+            options.confirm(f"Stop `{name}` and its {count} containers?", yes=yes)
+        count = await client.stop(name)
+    output.say(f"✓ `{name}` is stopped; {count} containers ended")
+
+
+async def _history(settings: Settings, name: str, *, json: bool) -> None:
+    async with server.running(settings) as client:
+        revisions = await client.history(name)
+    if json:
+        output.show_json(revisions)
+        return
+    rows = [
+        (
+            f"v{each['version']}",
+            output.local_time(each["created_at"]),
+            each["tag"],
+            "serving" if each["current"] else "",
+        )
+        for each in revisions
+    ]
+    output.show_table(("Version", "Time deployed", "Tag", ""), rows, empty="no version")
+
+
+async def _rollback(
+    settings: Settings, name: str, version: int | None, *, strategy: str, json: bool
+) -> None:
+    async with server.running(settings) as client:
+        done = await follow(client.rollback(name, version, strategy=strategy))
+    if json:
+        output.show_json({"app": name, "version": done["version"], "endpoints": done["endpoints"]})
+        return
+    output.say("✓ Deployment rollback successful!")
+    output.out().print(f"{name} v{done['version']}")
+    output.show_endpoints(done["endpoints"])

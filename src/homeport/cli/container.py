@@ -1,0 +1,78 @@
+"""`homeport container …`: what runs now."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from homeport.cli import options, output, server
+from homeport.settings import Settings
+
+app = typer.Typer(help="Containers: list, logs, stop.", no_args_is_help=True)
+
+Id = Annotated[str, typer.Argument(metavar="CONTAINER", help="ta-…")]
+
+
+@app.command("list")
+def list_(json: options.Json = False) -> None:
+    """Every container, the newest first."""
+    asyncio.run(_list(options.load(), json=json))
+
+
+@app.command()
+def logs(
+    container: Id,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on.")] = False,
+    tail: Annotated[int, typer.Option("-n", "--tail", min=1)] = 100,
+    timestamps: options.Timestamps = False,
+) -> None:
+    """What a running container has printed."""
+    asyncio.run(_logs(options.load(), container, follow, tail, timestamps=timestamps))
+
+
+@app.command()
+def stop(container: Id, yes: options.Yes = False) -> None:
+    """End a container; its requests finish first, and another one starts if it is needed."""
+    asyncio.run(_stop(options.load(), container, yes=yes))
+
+
+async def _list(settings: Settings, *, json: bool) -> None:
+    async with server.running(settings) as client:
+        containers = await client.containers()
+    if json:
+        output.show_json(containers)
+        return
+    rows = [
+        (
+            each["id"],
+            each["app"],
+            each["function"],
+            each["state"],
+            each["pid"] or "",
+            output.local_time(each["started_at"]),
+        )
+        for each in containers
+    ]
+    columns = ("Container", "App", "Function", "State", "Pid", "Started at")
+    output.show_table(columns, rows, empty="no container runs")
+
+
+async def _logs(
+    settings: Settings, container: str, follow: bool, tail: int, *, timestamps: bool
+) -> None:
+    async with server.running(settings) as client:
+        app = next((c["app"] for c in await client.containers() if c["id"] == container), None)
+        if app is None:
+            raise typer.BadParameter(
+                f"there is no container `{container}`; `homeport app logs` has those that ended"
+            )
+        query = {"tail": str(tail), "container": container, "follow": "1" if follow else ""}
+        async for line in client.logs(app, query):
+            output.show_line(line, timestamps=timestamps)
+
+
+async def _stop(settings: Settings, container: str, *, yes: bool) -> None:
+    options.confirm(f"Stop the container `{container}`?", yes=yes)
+    async with server.running(settings) as client:
+        await client.stop_container(container)
+    output.say(f"✓ `{container}` is ending")

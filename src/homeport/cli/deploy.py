@@ -1,0 +1,86 @@
+"""`homeport deploy`: a script for good."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import typer
+
+from homeport.cli import options, output, script, server
+from homeport.client import Event
+from homeport.settings import Settings
+
+
+def deploy(
+    ref: options.Ref,
+    name: options.Name = "",
+    tag: Annotated[str, typer.Option(help="A word to find this version by.")] = "",
+    strategy: Annotated[
+        str, typer.Option(help="rolling: the new one first. recreate: the old one's end first.")
+    ] = "rolling",
+    module: options.Module = False,
+    timestamps: options.Timestamps = False,
+    json: options.Json = False,
+    host: options.Host = None,
+    http_port: options.HttpPort = None,
+) -> None:
+    """Make a script's endpoints permanent; a new version replaces the old without an error."""
+    settings = options.load(host=host, http_port=http_port)
+    asyncio.run(
+        _deploy(
+            settings,
+            ref,
+            name=name,
+            tag=tag,
+            strategy=strategy,
+            module=module,
+            timestamps=timestamps,
+            json=json,
+        )
+    )
+
+
+async def _deploy(
+    settings: Settings,
+    ref: str,
+    *,
+    name: str,
+    tag: str,
+    strategy: str,
+    module: bool,
+    timestamps: bool,
+    json: bool,
+) -> None:
+    began = time.monotonic()
+    declared = await script.declare(ref, module=module, name=name)
+    for text in declared.warnings:
+        output.warn(text)
+    async with server.kept(settings) as client:
+        await client.upload(declared.sources)
+        events = client.deploy(declared.name, declared.manifest, tag=tag, strategy=strategy)
+        done = await follow(events, timestamps=timestamps)
+    if json:
+        told = {k: done[k] for k in ("version", "skipped", "endpoints")}
+        output.show_json({"app": declared.name, **told})
+        return
+    seconds = time.monotonic() - began
+    if done["skipped"]:
+        output.say("✓ Deployment skipped: no changes detected! ⏭️")
+        output.out().print(f"{declared.name} v{done['version']} (skipped)")
+    else:
+        output.say(f"✓ App deployed in {seconds:.3f}s! 🎉")
+        output.out().print(f"{declared.name} v{done['version']}")
+    output.show_endpoints(done["endpoints"])
+
+
+async def follow(events: AsyncIterator[Event], *, timestamps: bool = False) -> dict[str, Any]:
+    """Show a deploy as it goes; how it ended."""
+    last: dict[str, Any] = {}
+    async for event in events:
+        if event["event"] == "log":
+            output.show_line(event["line"], timestamps=timestamps, talk=True)
+        elif event["event"] == "progress":
+            output.say(event["text"])
+        last = event
+    return last

@@ -1,0 +1,118 @@
+"""`homeport doctor`: what is installed, what is missing, how to fix it."""
+
+import asyncio
+import json as jsonlib
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+
+import typer
+
+from homeport import __version__
+from homeport.cli import options, output, server
+from homeport.contract.errors import Failure
+from homeport.settings import Settings
+
+PATIENCE_S = 30.0
+OLDEST_PYTHON = (3, 11)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    good: bool
+    told: str
+    hint: str = ""
+    needed: bool = True  # else it is only good to know
+
+
+def doctor(json: options.Json = False) -> None:
+    """Say what is installed, what is missing, and how to fix it."""
+    settings = options.load()
+    findings = [
+        Finding("homeport", True, f"{__version__}, home {settings.home}"),
+        _python(),
+        _haproxy(settings),
+        _uv(),
+        _home(settings),
+        asyncio.run(_server(settings)),
+        _names(settings),
+    ]
+    if json:
+        output.show_json([asdict(finding) for finding in findings])
+    for finding in () if json else findings:
+        mark = "✓" if finding.good else ("✗" if finding.needed else "·")
+        output.out().print(f"{mark} {finding.what}: {finding.told}")
+        if finding.hint and not finding.good:
+            output.out().print(f"    hint: {finding.hint}")
+    if any(finding.needed and not finding.good for finding in findings):
+        raise typer.Exit(1)
+
+
+def _python() -> Finding:
+    good = sys.version_info >= OLDEST_PYTHON
+    told = f"{platform.python_version()} at {sys.executable}"
+    return Finding("Python", good, told, "3.11 or newer is needed")
+
+
+def _haproxy(settings: Settings) -> Finding:
+    environ = {**os.environ, "HOMEPORT_HAPROXY": settings.haproxy}
+    done = subprocess.run(
+        [sys.executable, "-m", "homeport.ingress.process"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    told = jsonlib.loads(done.stdout or "{}")
+    if "path" in told:
+        text = f"{told['version']} with Lua {told['lua']} at {told['path']}"
+        return Finding("HAProxy", True, text)
+    failure = Failure.from_dict(told.get("error", {"message": done.stderr}))
+    return Finding("HAProxy", False, failure.message, failure.hint)
+
+
+def _uv() -> Finding:
+    path = shutil.which("uv")
+    hint = "`pip install uv`; images with packages will need it"
+    return Finding("uv", path is not None, path or "not found", hint, needed=False)
+
+
+def _home(settings: Settings) -> Finding:
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        probe = settings.home / ".doctor"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        text = f"{settings.home} cannot be written: {error.strerror}"
+        return Finding("home", False, text, "name another directory in HOMEPORT_HOME")
+    free_gib = shutil.disk_usage(settings.home).free / 1024**3
+    return Finding("home", free_gib > 1, f"{free_gib:.0f} GiB free", "make room on the disk")
+
+
+async def _server(settings: Settings) -> Finding:
+    async with server.running(settings) as client:
+        try:
+            told = await client.status()
+        except Failure as failure:
+            return Finding("server", False, failure.message, failure.hint, needed=False)
+    text = f"pid {told['pid']} on {told['host']}:{told['http_port']}, {len(told['apps'])} apps"
+    return Finding("server", True, text)
+
+
+def _names(settings: Settings) -> Finding:
+    host = f"anything.{settings.domain}"
+    try:
+        address = socket.getaddrinfo(host, 80)[0][4][0]
+    except OSError:
+        hint = "use the local port that is printed beside each URL, or a browser"
+        return Finding("names", False, f"`{host}` has no address here", hint, needed=False)
+    return Finding("names", True, f"`{host}` is {address}")

@@ -1,0 +1,44 @@
+"""Options that several commands share, and what becomes of them."""
+
+import os
+import sys
+from typing import Annotated
+
+import click
+import typer
+
+from homeport import settings as all_settings
+from homeport.contract.errors import Failure
+from homeport.settings import Settings
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
+Ref = Annotated[
+    str, typer.Argument(metavar="SCRIPT", help="path/script.py[::app], or a module with -m.")
+]
+Module = Annotated[bool, typer.Option("-m", help="SCRIPT is a module, such as shop.web.")]
+Name = Annotated[str, typer.Option("-n", "--name", help="Instead of the App's own name.")]
+Timestamps = Annotated[bool, typer.Option("--timestamps", help="Say when each line was printed.")]
+Host = Annotated[
+    str | None, typer.Option(help="Address to listen on; 0.0.0.0 is everybody.", show_default=False)
+]
+HttpPort = Annotated[
+    int | None,
+    typer.Option(help="Port to listen on, 0 for any; 4663 by default.", show_default=False),
+]
+
+
+def load(**flags: object) -> Settings:
+    """The settings in force."""
+    return all_settings.load(os.environ, **flags)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask, unless told not to; ends the command where nobody can be asked."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Failure(
+            "Aborted: no interactive terminal detected. Rerun with --yes (-y) to skip confirmation."
+        )
+    click.confirm(question, abort=True, err=True)

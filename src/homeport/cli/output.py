@@ -1,0 +1,117 @@
+"""What commands print: data to stdout, talk to stderr; tables for people, JSON for programs."""
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from homeport.contract.errors import Failure
+
+COLOURS = ("cyan", "magenta", "green", "yellow", "blue")
+
+
+def out() -> Console:
+    """Where data goes."""
+    return Console(file=sys.stdout, highlight=False, soft_wrap=True, emoji=False, markup=False)
+
+
+def err() -> Console:
+    """Where talk goes."""
+    return Console(file=sys.stderr, highlight=False, soft_wrap=True, emoji=False, markup=False)
+
+
+def say(text: str) -> None:
+    """Talk."""
+    err().print(text)
+
+
+def warn(text: str) -> None:
+    """Something to know that stops nothing."""
+    err().print(Text.assemble(("warning: ", "yellow"), text))
+
+
+def show_json(value: Any) -> None:
+    """Data for programs."""
+    print(json.dumps(value, indent=2, ensure_ascii=False), flush=True)  # noqa: T201 - never wrapped or coloured
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
+    """Data for people."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    if table.row_count:
+        out().print(table)
+    else:
+        say(empty)
+
+
+def show_failure(failure: Failure) -> None:
+    """`error: …`, where in the script, and what to do next."""
+    console = err()
+    console.print(Text.assemble(("error: ", "bold red"), failure.message))
+    if failure.where:
+        console.print(f"  {failure.where}")
+    if failure.traceback:
+        console.print(failure.traceback)
+    if failure.hint:
+        console.print(Text.assemble("\n", ("hint: ", "bold"), failure.hint))
+
+
+def show_endpoints(endpoints: Iterable[dict[str, Any]]) -> None:
+    """One line for each URL."""
+    told = list(endpoints)
+    width = max((len(endpoint["tag"]) for endpoint in told), default=0)
+    for endpoint in told:
+        marks = [
+            mark
+            for mark, holds in (
+                ("🔑", endpoint["protected"]),
+                ("(label truncated)", endpoint["truncated"]),
+                ("(label stolen)", endpoint["stolen"]),
+            )
+            if holds
+        ]
+        out().print(
+            Text.assemble(
+                "  ",
+                (f"{endpoint['tag']:<{width}}", "bold"),
+                f"  {endpoint['url']}  (or {endpoint['local_url']})",
+                *(f" {mark}" for mark in marks),
+            )
+        )
+
+
+def show_line(line: dict[str, Any], *, timestamps: bool = False, talk: bool = False) -> None:
+    """One line of a container's log, after its function and container."""
+    colour = COLOURS[sum(line["function"].encode()) % len(COLOURS)]
+    stamp = f"{local_time(line['at'])} " if timestamps else ""
+    prefix = f"{line['function']} {line['container']} "
+    text = Text(line["text"], style="dim" if line["source"] == "system" else "")
+    (err() if talk else out()).print(Text.assemble(stamp, (prefix, colour), text))
+
+
+def local_time(at: float | None) -> str:
+    """Seconds since the epoch as people read them."""
+    if at is None:
+        return ""
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def ago(at: float | None) -> str:
+    """How long ago that was."""
+    if at is None:
+        return ""
+    seconds = max(0, int(time.time() - at))
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"

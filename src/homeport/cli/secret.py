@@ -1,0 +1,129 @@
+"""`homeport secret …`: values for the functions that name them. None is ever printed."""
+
+import asyncio
+import json as jsonlib
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from homeport.cli import options, output, server
+from homeport.contract.errors import BadRequest, NotFound
+from homeport.settings import Settings
+
+app = typer.Typer(help="Secrets: create, list, delete.", no_args_is_help=True)
+
+SecretName = Annotated[str, typer.Argument(metavar="NAME")]
+
+
+@app.command()
+def create(
+    name: SecretName,
+    pairs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="KEY=- asks for the value."),
+    ] = None,
+    from_dotenv: Annotated[Path | None, typer.Option(help="Read KEY=VALUE lines.")] = None,
+    from_json: Annotated[Path | None, typer.Option(help="Read an object of strings.")] = None,
+    force: Annotated[bool, typer.Option(help="Replace one that exists.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Create a secret, encrypted at rest."""
+    values = {
+        **(_dotenv(from_dotenv) if from_dotenv else {}),
+        **(_json(from_json) if from_json else {}),
+        **dict(_pair(pair) for pair in pairs or ()),
+    }
+    if not values:
+        raise click.UsageError(
+            "You need to specify at least one key for your secret: "
+            f"`homeport secret create {name} KEY=value`"
+        )
+    asyncio.run(_create(options.load(), name, values, force=force, json=json))
+
+
+@app.command("list")
+def list_(json: options.Json = False) -> None:
+    """Names and keys; never a value."""
+    asyncio.run(_list(options.load(), json=json))
+
+
+@app.command()
+def delete(
+    name: SecretName,
+    yes: options.Yes = False,
+    allow_missing: Annotated[bool, typer.Option(help="Fine if there is none.")] = False,
+) -> None:
+    """Delete a secret; containers that run keep its values until they end."""
+    asyncio.run(_delete(options.load(), name, yes=yes, allow_missing=allow_missing))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise click.UsageError(
+            f"`{key}` has no value: write `{key}=value`, or `{key}=-` to be asked"
+        )
+    if value == "-":
+        value = click.prompt(key, hide_input=True, err=True)
+    return key, value
+
+
+def _dotenv(path: Path) -> dict[str, str]:
+    from dotenv import dotenv_values
+
+    if not path.is_file():
+        raise BadRequest(f"there is no file `{path}`")
+    return {key: value or "" for key, value in dotenv_values(path).items()}
+
+
+def _json(path: Path) -> dict[str, str]:
+    try:
+        found = jsonlib.loads(path.read_text())
+    except OSError as error:
+        raise BadRequest(f"`{path}` cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise BadRequest(f"`{path}` is not JSON: {error}") from None
+    if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
+        raise click.UsageError(f"`{path}` must be an object whose values are strings")
+    return found
+
+
+async def _create(
+    settings: Settings, name: str, values: dict[str, str], *, force: bool, json: bool
+) -> None:
+    async with server.kept(settings) as client:
+        told = await client.create_secret(name, values, force=force)
+    if json:
+        output.show_json(told)
+        return
+    key = told["keys"][0]
+    output.say(f"✓ Secret `{name}` with {', '.join(told['keys'])}. In your script:")
+    output.out().print(
+        f'@app.function(secrets=[modal.Secret.from_name("{name}")])\n'
+        f'def some_function():\n    os.getenv("{key}")'
+    )
+
+
+async def _list(settings: Settings, *, json: bool) -> None:
+    async with server.running(settings) as client:
+        secrets = await client.secrets()
+    if json:
+        output.show_json(secrets)
+        return
+    rows = [(s["name"], ", ".join(s["keys"]), output.local_time(s["created_at"])) for s in secrets]
+    output.show_table(("Name", "Keys", "Created at"), rows, empty="no secret")
+
+
+async def _delete(settings: Settings, name: str, *, yes: bool, allow_missing: bool) -> None:
+    options.confirm(f"Delete the secret `{name}`?", yes=yes)
+    async with server.running(settings) as client:
+        try:
+            await client.delete_secret(name)
+        except NotFound:
+            if not allow_missing:
+                raise
+            output.say(f"there is no secret `{name}`")
+            return
+    output.say(f"✓ Secret `{name}` is deleted")

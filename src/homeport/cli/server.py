@@ -1,0 +1,172 @@
+"""Starts the control plane and finds it again; every command that needs a server comes here."""
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from homeport.cli import output
+from homeport.client import Client
+from homeport.contract.errors import AlreadyExists, Failure, ServerUnreachable, StorageError
+from homeport.settings import Settings
+
+END_S = 15.0  # what a server gets to end everything
+RETRY_S = 0.05
+TRIES = 200
+
+
+@asynccontextmanager
+async def kept(settings: Settings) -> AsyncIterator[Client]:
+    """A server that outlives this command; started where none runs."""
+    async with Client(settings) as client:
+        status = await _status(client)
+        if status is None:
+            await _begin(settings, client, kept=True)
+        else:
+            _compare(settings, status)
+            if not status["kept"]:
+                await client.keep()
+        yield client
+
+
+@asynccontextmanager
+async def borrowed(settings: Settings) -> AsyncIterator[Client]:
+    """The server that runs, else one that ends with the block, and with this process."""
+    async with Client(settings) as client:
+        status = await _status(client)
+        if status is not None:
+            _compare(settings, status)
+            yield client
+            return
+        process = await _begin(settings, client, kept=False)
+        if process is None:
+            yield client
+            return
+        try:
+            yield client
+        finally:
+            await asyncio.shield(asyncio.to_thread(_end, process))
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Client]:
+    """The server that runs; `ServerUnreachable` where none does, as soon as it is asked."""
+    async with Client(settings) as client:
+        yield client
+
+
+async def down(settings: Settings) -> bool:
+    """End the server and everything that it runs; False where none ran."""
+    async with Client(settings) as client:
+        status = await _status(client)
+        if status is None:
+            return False
+        await client.shutdown()
+    if not settings.server:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(status["pid"])
+            await asyncio.to_thread(process.wait, END_S)
+    return True
+
+
+async def _status(client: Client) -> dict[str, Any] | None:
+    try:
+        return await client.status()
+    except ServerUnreachable:
+        return None
+
+
+def _compare(settings: Settings, status: dict[str, Any]) -> None:
+    """Say so where the running server is not as this command would have started it."""
+    asked = settings.http_port
+    if asked and not settings.server and asked != status["http_port"]:
+        output.warn(
+            f"the server that runs listens on port {status['http_port']}, not on {asked}; "
+            "`homeport down` ends it"
+        )
+
+
+async def _begin(
+    settings: Settings, client: Client, *, kept: bool
+) -> "subprocess.Popen[str] | None":
+    """Start the control plane; None when another command has started one just now."""
+    if settings.server:
+        await client.status()  # raises: nobody answers there, and we cannot start it from here
+    process = await asyncio.to_thread(_spawn, settings)
+    try:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        told = {**dataclasses.asdict(settings), "home": str(settings.home)}
+        process.stdin.write(json.dumps({"settings": told, "kept": kept}) + "\n")
+        process.stdin.flush()
+        answer = json.loads(await asyncio.to_thread(process.stdout.readline) or "{}")
+        if "error" in answer:
+            raise Failure.from_dict(answer["error"])
+        if "ready" not in answer:
+            raise ServerUnreachable(
+                "the server ended before it was ready", hint=f"see {settings.home / 'server.log'}"
+            )
+    except AlreadyExists:
+        process.wait()
+        await _somebody_elses(client)
+        return None
+    except BaseException:
+        process.terminate()
+        _end(process)
+        raise
+    if kept:
+        process.stdin.close()
+        process.stdout.close()
+        process.returncode = 0  # it goes on without us: nothing to warn about
+        return None
+    return process
+
+
+def _spawn(settings: Settings) -> "subprocess.Popen[str]":
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with Path(settings.home / "server.log").open("a") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "homeport.control"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+                cwd="/",
+            )
+    except OSError as error:
+        raise StorageError(
+            f"cannot write to {settings.home}: {error.strerror}",
+            hint="name another directory in HOMEPORT_HOME",
+        ) from None
+
+
+async def _somebody_elses(client: Client) -> None:
+    """Wait for the server that another command is starting."""
+    for _ in range(TRIES):
+        if await _status(client) is not None:
+            return
+        await asyncio.sleep(RETRY_S)
+    raise ServerUnreachable("another command's server does not answer")
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with contextlib.suppress(OSError):
+        process.stdin.close()
+    try:
+        process.wait(END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    process.stdout.close()

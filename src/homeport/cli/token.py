@@ -1,0 +1,75 @@
+"""`homeport proxy-token …`: who may call endpoints that say `requires_proxy_auth=True`."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from homeport.cli import options, output, server
+from homeport.settings import Settings
+
+app = typer.Typer(help="Proxy tokens: create, list, delete.", no_args_is_help=True)
+workspace = typer.Typer(help="The original's spelling of `proxy-token`.", no_args_is_help=True)
+workspace.add_typer(app, name="proxy-tokens")
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Option(help="To tell it from the others.")] = "",
+    json: options.Json = False,
+) -> None:
+    """Create a token; its secret is shown this once."""
+    asyncio.run(_create(options.load(), name, json=json))
+
+
+@app.command("list")
+def list_(json: options.Json = False) -> None:
+    """Every token, without its secret."""
+    asyncio.run(_list(options.load(), json=json))
+
+
+@app.command()
+def delete(
+    token: Annotated[str, typer.Argument(metavar="TOKEN_ID", help="wk-…")],
+    yes: options.Yes = False,
+) -> None:
+    """Delete a token; it lets nobody in from now on."""
+    asyncio.run(_delete(options.load(), token, yes=yes))
+
+
+async def _create(settings: Settings, name: str, *, json: bool) -> None:
+    async with server.kept(settings) as client:
+        told = await client.create_token(name)
+    key, secret = told["id"], told["secret"]
+    headers = {
+        "Modal-Key": key,
+        "Modal-Secret": secret,
+        "Authorization": f"Bearer {key}.{secret}",
+    }
+    if json:
+        output.show_json(headers)
+        return
+    output.say("✓ A token; its secret is shown this once. Send either")
+    output.out().print(f"Modal-Key: {key}\nModal-Secret: {secret}")
+    output.say("or")
+    output.out().print(f"Authorization: Bearer {key}.{secret}")
+
+
+async def _list(settings: Settings, *, json: bool) -> None:
+    async with server.running(settings) as client:
+        tokens = await client.tokens()
+    if json:
+        rows = [
+            {"name": t["name"], "token_id": t["id"], "created_at": t["created_at"]} for t in tokens
+        ]
+        output.show_json(rows)
+        return
+    table = [(t["name"], t["id"], output.local_time(t["created_at"])) for t in tokens]
+    output.show_table(("Name", "Token ID", "Created at"), table, empty="no token")
+
+
+async def _delete(settings: Settings, token: str, *, yes: bool) -> None:
+    options.confirm(f"Delete the token `{token}`?", yes=yes)
+    async with server.running(settings) as client:
+        await client.delete_token(token)
+    output.say(f"✓ Token `{token}` is deleted")

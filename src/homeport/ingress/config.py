@@ -1,0 +1,246 @@
+"""The whole of haproxy.cfg, as a pure function of what the ingress knows.
+
+The order of a request's checks is that of behaviour spec 2.7: host, credentials, rate, size, pool.
+What differs between endpoints lives in maps, so that a deploy changes no line of this.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+MAX_BODY_BYTES = 4 * 1024**3
+BURST_S = 5
+# A pool can be swapped for another while a request waits: it looks again, so many times.
+ROUNDS = 3
+MAPS = ("hosts", "ports", "pools", "methods", "protected", "parameters", "backends", "tokens")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A container, as HAProxy knows it."""
+
+    name: str
+    address: str  # `unix@/path` or `127.0.0.1:8000`
+    slots: int
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything that a configuration is made of."""
+
+    directory: str  # of the maps, the Lua code and the Runtime API's socket
+    control: str  # the Runtime API's socket
+    listeners: tuple[int, ...]  # descriptors of listening sockets, the main port's first
+    requests_per_s: int  # 0: no limit
+    max_connections: int
+    backends: int
+    servers: Mapping[str, Sequence[Server]] = field(default_factory=dict)  # backend -> containers
+
+
+def backend_name(number: int) -> str:
+    """The name of one of the interchangeable backends."""
+    return f"b{number}"
+
+
+def server_words(server: Server) -> str:
+    """The server's line, without its name, as both the configuration and the Runtime API take it."""
+    return f"{server.address} maxconn {server.slots}"
+
+
+def render(config: Config) -> str:
+    """haproxy.cfg."""
+    return "\n".join(
+        [*_global(config), *_defaults(), *_frontend(config), *_limits(), *_backends(config), ""]
+    )
+
+
+def _global(config: Config) -> list[str]:
+    return [
+        "global",
+        f"  maxconn {config.max_connections}",
+        "  no strict-limits",
+        f"  stats socket unix@{config.control} mode 600 level admin",
+        "  stats timeout 1h",
+        "  tune.bufsize 32768",
+        "  tune.http.maxhdr 256",
+        f"  lua-load-per-thread {config.directory}/park.lua",
+        "",
+    ]
+
+
+def _defaults() -> list[str]:
+    errors = {
+        400: "the request cannot be read",
+        408: "the request did not arrive in time",
+        500: "the ingress failed",
+        502: "the container ended before it answered",
+        503: "no container takes the request now",
+        504: "the container did not answer in time",
+    }
+    return [
+        "defaults",
+        "  mode http",
+        "  option abortonclose",
+        "  option http-no-delay",
+        "  option redispatch",
+        # Nothing of the request has been sent when a connection fails, so trying again is safe.
+        "  retries 3",
+        "  retry-on conn-failure",
+        "  http-reuse always",
+        "  timeout connect 5s",
+        "  timeout http-request 60s",
+        "  timeout http-keep-alive 75s",
+        # How long a request takes is its function's `timeout`, which the container keeps.
+        "  timeout client 24d",
+        "  timeout server 24d",
+        "  timeout queue 24d",
+        "  timeout tunnel 24d",
+        "  timeout client-fin 30s",
+        "  timeout server-fin 30s",
+        *(
+            f"  http-error status {status} content-type text/plain "
+            f'string "homeport: {text}\\n"' + (" hdr Retry-After 1" if status == 503 else "")
+            for status, text in errors.items()
+        ),
+        "",
+    ]
+
+
+def _frontend(config: Config) -> list[str]:
+    lines = [
+        "frontend web",
+        *(f"  bind fd@{descriptor}" for descriptor in config.listeners),
+        "  unique-id-format %[uuid()]",
+        "  http-after-response set-header X-Request-Id %[unique-id]",
+        "  http-after-response set-header Modal-Function-Call-Id fc-%[unique-id]",
+        "",
+        "  # which endpoint: a port of its own, a host, or a wildcard's host",
+        *_set("endpoint", f"dst_port,{_map(config, 'ports')}"),
+        *_set("host", "req.hdr(host),host_only,lower"),
+        *_set("endpoint", f"var(txn.host),{_map(config, 'hosts')}", unless="endpoint"),
+        *_set(
+            "endpoint",
+            f"var(txn.host),regsub(^[^.]*,*),{_map(config, 'hosts')}",
+            unless="endpoint",
+        ),
+        "  http-request lua.unknown unless { var(txn.endpoint) -m found }",
+        *_return(400, "prohibited modal header", "{ req.hdr_cnt(modal-function-call-id) gt 0 }"),
+        "",
+        "  # who asks",
+        *_set("protected", f"var(txn.endpoint),{_map(config, 'protected')}"),
+        "  acl protected var(txn.protected) -m found",
+        *_set("key", "req.hdr(modal-key)"),
+        *_set("secret", "req.hdr(modal-secret)"),
+        "  acl bearer var(txn.bearer) -m found",
+        "  acl pair var(txn.key) -m found",
+        "  http-request set-var(txn.bearer) http_auth_bearer if protected !pair",
+        "  http-request set-var(txn.key) var(txn.bearer),field(1,.) if bearer",
+        "  http-request set-var(txn.secret) var(txn.bearer),field(2,.) if bearer",
+        *_set("expected", f"var(txn.key),{_map(config, 'tokens')}"),
+        *_set("given", "var(txn.secret),sha2(256),hex,lower"),
+        *_return(
+            401,
+            "missing credentials for proxy authorization",
+            "protected !pair",
+        ),
+        *_return(
+            401,
+            "invalid credentials for proxy authorization",
+            "protected !{ var(txn.given),secure_memcmp(txn.expected) -m bool }",
+        ),
+        "  http-request del-header modal-key",
+        "  http-request del-header modal-secret",
+        "  http-request del-header authorization if bearer",
+        "",
+    ]
+    if config.requests_per_s:
+        limit = config.requests_per_s * BURST_S
+        lines += [
+            "  # how often, over all endpoints; what is refused does not count",
+            "  http-request track-sc0 int(1) table limits",
+            *_return(
+                429,
+                "too many requests",
+                f"{{ sc0_gpc0_rate(limits) ge {limit} }}",
+                "Retry-After 1",
+            ),
+            "  http-request sc-inc-gpc0(0)",
+            "",
+        ]
+    lines += [
+        *_return(
+            413,
+            "the body is larger than 4 GiB",
+            f"{{ req.hdr_val(content-length) gt {MAX_BODY_BYTES} }}",
+        ),
+        "",
+        "  # what the app sees; what a visitor says of it is replaced",
+        "  http-request set-header X-Request-Id %[unique-id]",
+        "  http-request set-header X-Forwarded-For %[src]",
+        "  http-request set-header X-Forwarded-Proto http",
+        "  http-request set-header X-Forwarded-Port %[dst_port]",
+        "  http-request del-header X-Forwarded-Host",
+        "  http-request del-header X-Real-IP",
+        "  http-request del-header Forwarded",
+        "  http-request del-header X-Homeport-Method",
+        *_set("method", f"var(txn.endpoint),{_map(config, 'methods')}"),
+        "  acl several var(txn.method) -m found",
+        "  http-request set-header X-Homeport-Method %[var(txn.method)] if several",
+        "",
+        "  # which pool, and is a container there",
+        *_set("parameters", f"var(txn.endpoint),{_map(config, 'parameters')}"),
+        "  acl usable var(txn.backend),nbsrv gt 0",
+    ]
+    backend = f"var(txn.pool),{_map(config, 'backends')}"
+    for number in range(ROUNDS):
+        again = " unless usable" if number else ""
+        lines += [
+            f"  http-request set-var(txn.pool) var(txn.endpoint),{_map(config, 'pools')}{again}",
+            "  http-request lua.parameters if { var(txn.parameters) -m found }"
+            + (" !usable" if number else ""),
+            f"  http-request unset-var(txn.backend){again}",
+            f"  http-request set-var(txn.backend) {backend}{again}",
+            "  http-request lua.park unless usable",
+        ]
+    lines += [
+        # What the last park let go has not been looked up yet.
+        f"  http-request set-var(txn.backend) {backend} unless usable",
+        "  use_backend %[var(txn.backend)] if { var(txn.backend) -m found }",
+        "",
+    ]
+    return lines
+
+
+def _limits() -> list[str]:
+    return [
+        "backend limits",
+        f"  stick-table type integer size 1 expire 1m store gpc0,gpc0_rate({BURST_S}s)",
+        "",
+    ]
+
+
+def _backends(config: Config) -> list[str]:
+    lines = []
+    for number in range(config.backends):
+        name = backend_name(number)
+        lines += [f"backend {name}", "  balance leastconn"]
+        lines += [
+            f"  server {server.name} {server_words(server)}"
+            for server in config.servers.get(name, ())
+        ]
+    return lines
+
+
+def _map(config: Config, name: str) -> str:
+    return f"map_str({config.directory}/{name}.map)"
+
+
+def _set(name: str, expression: str, *, unless: str = "") -> list[str]:
+    condition = f" unless {{ var(txn.{unless}) -m found }}" if unless else ""
+    return [f"  http-request set-var(txn.{name}) {expression}{condition}"]
+
+
+def _return(status: int, text: str, condition: str, header: str = "") -> list[str]:
+    header = f" hdr {header}" if header else ""
+    reply = f'status {status} content-type text/plain string "homeport: {text}\\n"{header}'
+    return [f"  http-request return {reply} if {condition}"]

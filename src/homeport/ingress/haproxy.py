@@ -1,0 +1,401 @@
+"""The Ingress role by HAProxy: endpoints in maps, pools in interchangeable backends.
+
+Everything that HAProxy knows is known here first, so that a new process, after a reload or a
+crash, begins with all of it. While an old process finishes its requests after a reload, it is told
+everything too.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import shutil
+import time
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from homeport.contract.errors import IngressError
+from homeport.contract.traffic import Endpoint, Load, PoolKey
+from homeport.ingress import config, process
+from homeport.ingress.config import Server
+from homeport.ingress.maps import Maps
+from homeport.ingress.ports import Ports
+from homeport.ingress.process import Process
+from homeport.ingress.runtime import Row, Runtime
+from homeport.settings import Settings
+
+FIRST_BACKENDS = 64
+FIRST_PORTS = 16
+LOW = 4  # fewer than that left: double the supply
+MAX_ALIASES = 1000  # of one pool; spellings of class parameters are the visitors' to choose
+# A request that looked its pool up just before the last server drained has arrived by then.
+SETTLE_S = 0.05
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Pool:
+    """A pool's backend and what is in it."""
+
+    backend: str
+    servers: dict[str, Server] = field(default_factory=dict)
+    settled_at: dict[str, float] = field(default_factory=dict)  # draining: ready to go from then
+    aliases: dict[str, None] = field(default_factory=dict)
+    served_before: int = 0  # by processes that have ended
+    errors_before: int = 0
+    last: Load = field(default_factory=Load)
+
+    @property
+    def open(self) -> bool:
+        """Whether a server takes new requests."""
+        return any(not server.draining for server in self.servers.values())
+
+
+class HAProxy:
+    """HAProxy, and nobody else knows it."""
+
+    def __init__(self, settings: Settings, *, tied: bool, ports: Iterable[int] = ()) -> None:
+        self.http_port = 0
+        self._settings = settings
+        self._tied = tied
+        self._known_ports = list(ports)
+        self._directory = settings.run_dir / "ingress"
+        self._ports = Ports(settings.host)
+        self._maps = Maps(self._directory)
+        self._binary: process.Binary | None = None
+        self._process: Process | None = None
+        self._retired: list[Process] = []
+        self._generation = 0
+        self._supply = [config.backend_name(n) for n in range(FIRST_BACKENDS)]
+        self._backends = FIRST_BACKENDS
+        self._pools: dict[PoolKey, _Pool] = {}
+        self._endpoints: dict[str, Endpoint] = {}
+        self._turn = asyncio.Lock()  # one change at a time
+        self._watcher: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of the process that accepts requests; 0 while there is none."""
+        return self._process.pid if self._process else 0
+
+    async def open(self) -> None:
+        """Start answering."""
+        self._binary = await asyncio.to_thread(process.find, self._settings.haproxy)
+        await asyncio.to_thread(self._prepare)
+        try:
+            self.http_port = self._ports.open(self._settings.http_port)
+            self._ports.keep(self._known_ports)
+            self._ports.supply(FIRST_PORTS)
+            await self._start()
+        except BaseException:
+            self._ports.close()
+            raise
+        self._watcher = asyncio.create_task(self._watch(), name="haproxy watcher")
+
+    async def close(self) -> None:
+        """Stop answering and leave nothing behind."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watcher
+        for each in self._processes():
+            each.kill()
+        self._process, self._retired = None, []
+        self._ports.close()
+        shutil.rmtree(self._directory, ignore_errors=True)
+        for socket in self._settings.socket_dir.glob("haproxy-*.sock"):
+            socket.unlink(missing_ok=True)
+
+    async def route(self, endpoint: Endpoint) -> None:
+        """Make the endpoint answer from its pool."""
+        async with self._turn:
+            port = endpoint.local_port
+            known_port = port is not None and self._ports.claim(port)
+            if port is not None and not known_port:
+                self._ports.keep([port])
+                if self._ports.claim(port):
+                    await self._reload()
+            before = self._endpoints.get(endpoint.id)
+            self._endpoints[endpoint.id] = endpoint
+            put, key = self._maps.put, endpoint.id
+            put("methods", key, endpoint.method or None)
+            put("protected", key, "1" if endpoint.protected else None)
+            put("parameters", key, ",".join(sorted(endpoint.parameters)) or None)
+            put("pools", key, str(endpoint.pool))
+            for host in endpoint.hosts:
+                put("hosts", host, key)
+            if port is not None:
+                put("ports", str(port), key)
+            if before is not None:
+                for host in set(before.hosts) - set(endpoint.hosts):
+                    put("hosts", host, None)
+                if before.local_port not in (None, port):
+                    put("ports", str(before.local_port), None)
+            await self._tell(self._maps.take())
+
+    async def unroute(self, endpoint_id: str) -> None:
+        """The endpoint's hosts and port are unknown from now on."""
+        async with self._turn:
+            endpoint = self._endpoints.pop(endpoint_id, None)
+            if endpoint is None:
+                return
+            for name in ("hosts", "ports"):
+                for key, value in self._maps.items(name):
+                    if value == endpoint_id:
+                        self._maps.put(name, key, None)
+            for name in ("pools", "methods", "protected", "parameters"):
+                self._maps.put(name, endpoint_id, None)
+            await self._tell(self._maps.take())
+            if endpoint.local_port is not None:
+                self._ports.give_back(endpoint.local_port)
+
+    async def attach(self, pool: PoolKey, container: str, address: str, slots: int) -> None:
+        """Let the pool's requests into a container."""
+        async with self._turn:
+            known = self._pools.get(pool)
+            if known is None:
+                if len(self._supply) <= LOW:
+                    await self._grow_backends()
+                known = self._pools[pool] = _Pool(self._supply.pop(0))
+            address = address.replace("unix:", "unix@", 1)
+            server = Server(name=container, address=address, slots=slots)
+            where = f"{known.backend}/{container}"
+            leaving = [s for s in known.servers.values() if s.draining]
+            known.servers[container] = server
+            await self._tell(
+                [
+                    f"add server {where} {config.server_words(server)}",
+                    f"enable server {where}",
+                    # The last one to drain still counted as usable; now it need not.
+                    *(f"set server {known.backend}/{s.name} state drain" for s in leaving),
+                ]
+            )
+            self._lead(pool, known)
+            await self._tell(self._maps.take())
+
+    async def drain(self, pool: PoolKey, container: str) -> None:
+        """Send it no new request; those inside, and those queued for it, go on."""
+        async with self._turn:
+            known = self._pools.get(pool)
+            if known is None or container not in known.servers:
+                return
+            known.servers[container] = dataclasses.replace(known.servers[container], draining=True)
+            known.settled_at[container] = time.monotonic() + SETTLE_S
+            if known.open:
+                await self._tell([f"set server {known.backend}/{container} state drain"])
+                return
+            # HAProxy fails a queue at once when its last server drains: so new requests are led
+            # away from the backend instead, to park, and the server works its queue off.
+            self._lead_away(pool, known)
+            await self._tell(self._maps.take())
+
+    async def detach(self, pool: PoolKey, container: str) -> bool:
+        """Forget a container; False while a connection to it is open: ask again."""
+        async with self._turn:
+            known = self._pools.get(pool)
+            if known is None or container not in known.servers:
+                return True
+            if time.monotonic() < known.settled_at.get(container, 0.0):
+                return False
+            others = [s for s in known.servers.values() if s.name != container and not s.draining]
+            if not others and await self._has_queue(known):
+                return False
+            where = f"{known.backend}/{container}"
+            if not others:
+                self._lead_away(pool, known)
+                await self._tell(self._maps.take())
+            await self._tell([f"set server {where} state maint"])
+            for runtime in self._runtimes():
+                answer = (await runtime.ask(f"del server {where}")).strip()
+                if "still has" in answer or "idle" in answer:
+                    return False
+            del known.servers[container]
+            known.settled_at.pop(container, None)
+            return True
+
+    async def drop(self, pool: PoolKey) -> None:
+        """Forget a pool that has no container and no endpoint."""
+        async with self._turn:
+            known = self._pools.get(pool)
+            if known is None or known.servers:
+                return
+            del self._pools[pool]
+            self._lead_away(pool, known)
+            await self._tell(self._maps.take())
+            self._supply.append(known.backend)
+
+    async def load(self, pools: Collection[PoolKey]) -> dict[PoolKey, Load]:
+        """What these pools are doing now."""
+        known = {key: self._pools[key] for key in pools if key in self._pools}
+        rows: dict[str, list[Row]] = {pool.backend: [] for pool in known.values()}
+        for number, runtime in enumerate(self._runtimes()):
+            try:
+                for row in await runtime.stats(list(rows)):
+                    rows[row.backend].append(row)
+            except IngressError:
+                if number == 0:
+                    raise  # of the one that accepts requests
+        return {key: _load(pool, rows[pool.backend]) for key, pool in known.items()}
+
+    async def alias(self, key: str, pool: PoolKey) -> None:
+        """Send requests whose pool reads `key` to `pool`."""
+        async with self._turn:
+            known = self._pools.get(pool)
+            if known is None or key == str(pool):
+                return
+            known.aliases[key] = None
+            if len(known.aliases) > MAX_ALIASES:
+                oldest = next(iter(known.aliases))
+                del known.aliases[oldest]
+                self._maps.put("backends", oldest, None)
+            if known.open:
+                self._maps.put("backends", key, known.backend)
+            await self._tell(self._maps.take())
+
+    async def tokens(self, hashes: Mapping[str, str]) -> None:
+        """The proxy tokens that are valid from now on."""
+        async with self._turn:
+            for key, _ in self._maps.items("tokens"):
+                if key not in hashes:
+                    self._maps.put("tokens", key, None)
+            for key, digest in hashes.items():
+                self._maps.put("tokens", key, digest.lower())
+            await self._tell(self._maps.take())
+
+    async def free_port(self) -> int:
+        """A local port that no endpoint has."""
+        async with self._turn:
+            if self._ports.free <= LOW:
+                self._ports.supply(len(self._ports.descriptors))
+                await self._reload()
+            return self._ports.take()
+
+    def _prepare(self) -> None:
+        """An empty directory, and no HAProxy of an earlier run."""
+        process.sweep(self._directory)
+        shutil.rmtree(self._directory, ignore_errors=True)
+        self._directory.mkdir(parents=True, mode=0o700)
+        shutil.copyfile(Path(__file__).with_name("park.lua"), self._directory / "park.lua")
+        (self._directory / "activator").write_text(f"{self._settings.activator_socket}\n")
+        for socket in self._settings.socket_dir.glob("haproxy-*.sock"):
+            socket.unlink(missing_ok=True)
+
+    async def _start(self) -> None:
+        """A new process that begins with all that is known."""
+        assert self._binary is not None
+        self._generation += 1
+        control = self._settings.socket_dir / f"haproxy-{self._generation}.sock"
+        path = self._directory / "haproxy.cfg"
+        self._maps.take()
+        text = config.render(
+            config.Config(
+                directory=str(self._directory),
+                control=str(control),
+                listeners=self._ports.descriptors,
+                requests_per_s=self._settings.requests_per_s,
+                max_connections=process.max_connections(),
+                backends=self._backends,
+                servers={p.backend: tuple(p.servers.values()) for p in self._pools.values()},
+            )
+        )
+        path.write_text(text)
+        self._process = await process.start(
+            self._binary,
+            path,
+            control,
+            self._ports.descriptors,
+            self._directory / "haproxy.log",
+            tied=self._tied,
+        )
+        commands = [
+            f"set server {pool.backend}/{server.name} state drain"
+            for pool in self._pools.values()
+            for server in pool.servers.values()
+            if server.draining and pool.open
+        ]
+        await Runtime(str(control)).tell(commands)
+
+    async def _reload(self) -> None:
+        """Hand over to a new process; the old one finishes what it has begun."""
+        old = self._process
+        await self._start()
+        if old is not None:
+            old.retire()
+            self._retired.append(old)
+
+    async def _grow_backends(self) -> None:
+        self._supply += [config.backend_name(n) for n in range(self._backends, 2 * self._backends)]
+        self._backends *= 2
+        await self._reload()
+
+    async def _watch(self) -> None:
+        """Replace a process that has ended on its own: connections wait in the kernel meanwhile."""
+        while True:
+            current = self._process
+            if current is None:
+                return
+            await current.ended()
+            async with self._turn:
+                self._retired = [old for old in self._retired if old.running]
+                if current is not self._process:
+                    continue
+                log.warning("HAProxy (pid %d) ended; starting another", current.pid)
+                try:
+                    await self._start()
+                except IngressError as failure:
+                    log.exception("HAProxy cannot be restarted: %s", failure.traceback)
+                    await asyncio.sleep(1.0)
+
+    def _processes(self) -> list[Process]:
+        return [p for p in (self._process, *self._retired) if p is not None]
+
+    def _runtimes(self) -> list[Runtime]:
+        return [Runtime(str(p.control)) for p in self._processes() if p.running]
+
+    async def _tell(self, commands: list[str]) -> None:
+        if not commands:
+            return
+        for number, runtime in enumerate(self._runtimes()):
+            try:
+                await runtime.tell(commands)
+            except IngressError:
+                if number == 0:
+                    raise
+
+    async def _has_queue(self, pool: _Pool) -> bool:
+        rows = [row for r in self._runtimes()[:1] for row in await r.stats([pool.backend])]
+        return any(row.queued for row in rows)
+
+    def _lead(self, key: PoolKey, pool: _Pool) -> None:
+        for spelling in (str(key), *pool.aliases):
+            self._maps.put("backends", spelling, pool.backend)
+
+    def _lead_away(self, key: PoolKey, pool: _Pool) -> None:
+        for spelling in (str(key), *pool.aliases):
+            if self._maps.get("backends", spelling) is not None:
+                self._maps.put("backends", spelling, None)
+
+
+def _load(pool: _Pool, rows: list[Row]) -> Load:
+    """The pool's load; its counters never go back, whichever process counted."""
+    whole = [row for row in rows if row.server == "BACKEND"]
+    each = [row for row in rows if row.server != "BACKEND"]
+    served, errors = sum(r.served for r in whole), sum(r.errors for r in whole)
+    last = pool.last
+    if served + pool.served_before < last.served:
+        pool.served_before = last.served - served
+    if errors + pool.errors_before < last.errors:
+        pool.errors_before = last.errors - errors
+    per_container: dict[str, int] = {}
+    for row in each:
+        per_container[row.server] = per_container.get(row.server, 0) + row.running
+    pool.last = Load(
+        running=sum(row.running for row in each),
+        queued=sum(row.queued for row in rows),
+        served=served + pool.served_before,
+        errors=errors + pool.errors_before,
+        per_container=per_container,
+    )
+    return pool.last

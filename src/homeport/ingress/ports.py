@@ -1,0 +1,104 @@
+"""Listening sockets, held by the control plane and handed to HAProxy by descriptor.
+
+So a port that is promised to an endpoint cannot be lost to another program, and connections wait in
+the kernel, and are not refused, while HAProxy is being replaced.
+"""
+
+import contextlib
+import errno
+import socket
+from collections.abc import Iterable
+
+from homeport.contract.errors import BadRequest, PortTaken
+
+BACKLOG = 1024
+TRIES = 200  # ports after the main one, before any free one is taken
+
+
+class Ports:
+    """The main port and a supply of local ones."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self._sockets: dict[int, socket.socket] = {}
+        self._free: list[int] = []
+        self._next = 0
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """Of every listening socket, the main port's first."""
+        return tuple(listener.fileno() for listener in self._sockets.values())
+
+    @property
+    def free(self) -> int:
+        """How many local ports nobody has."""
+        return len(self._free)
+
+    def open(self, port: int) -> int:
+        """Listen on the main port, 0 for any; returns it. `PortTaken` where somebody else has it."""
+        try:
+            number = self._listen(port)
+        except OSError as error:
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                raise PortTaken(
+                    f"port {port} on {self._host} cannot be had: {error.strerror}",
+                    hint="choose another with `--http-port` or HOMEPORT_HTTP_PORT",
+                ) from None
+            raise BadRequest(
+                f"cannot listen on {self._host}:{port}: {error.strerror}",
+                hint="`--host 127.0.0.1` is this machine alone, `--host 0.0.0.0` everybody",
+            ) from None
+        self._next = number + 1 if port else 0
+        return number
+
+    def keep(self, ports: Iterable[int]) -> None:
+        """Listen on ports that endpoints had before; one that somebody else has now is let go."""
+        for port in ports:
+            if port not in self._sockets:
+                with contextlib.suppress(OSError, OverflowError):
+                    self._listen(port)
+
+    def supply(self, count: int) -> None:
+        """Listen on that many more local ports."""
+        for _ in range(count):
+            self._free.append(self._another())
+
+    def take(self) -> int:
+        """A local port that nobody has."""
+        return self._free.pop(0)
+
+    def claim(self, port: int) -> bool:
+        """Whether an endpoint can have this very port."""
+        if port in self._free:
+            self._free.remove(port)
+        return port in self._sockets
+
+    def give_back(self, port: int) -> None:
+        """Its endpoint has gone."""
+        if port in self._sockets and port not in self._free:
+            self._free.append(port)
+
+    def close(self) -> None:
+        """Stop listening."""
+        for listener in self._sockets.values():
+            listener.close()
+        self._sockets.clear()
+        self._free.clear()
+
+    def _another(self) -> int:
+        if self._next:
+            first, self._next = self._next, self._next
+            for port in range(first, min(first + TRIES, 65536)):
+                with contextlib.suppress(OSError):
+                    self._next = port + 1
+                    return self._listen(port)
+        return self._listen(0)
+
+    def _listen(self, port: int) -> int:
+        if port in self._sockets:
+            raise OSError(errno.EADDRINUSE, "it is in use here")
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        listener = socket.create_server((self._host, port), family=family, backlog=BACKLOG)
+        number: int = listener.getsockname()[1]
+        self._sockets[number] = listener
+        return number

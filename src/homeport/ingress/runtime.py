@@ -1,0 +1,83 @@
+"""HAProxy's Runtime API: commands over a Unix socket (management guide, section 9.3)."""
+
+import asyncio
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from homeport.contract.errors import IngressError
+
+TIMEOUT_S = 10.0
+BATCH_BYTES = 8 * 1024  # a command line has to fit HAProxy's buffer
+GOOD = ("", "New server registered.", "Server deleted.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of `show stat`."""
+
+    backend: str
+    server: str  # `BACKEND` for the whole
+    queued: int
+    running: int
+    served: int
+    errors: int
+    status: str = ""
+
+
+class Runtime:
+    """One HAProxy process."""
+
+    def __init__(self, socket: str) -> None:
+        self.socket = socket
+
+    async def tell(self, commands: Sequence[str]) -> None:
+        """Carry out the commands; raises `IngressError` at the first one that is refused."""
+        for command in commands:
+            if (answer := (await self.ask(command)).strip()) not in GOOD:
+                raise IngressError(f"HAProxy refused `{command.split(' ', 2)[0]}`: {answer}")
+
+    async def ask(self, command: str) -> str:
+        """The answer to one command, or to several that are joined by `;`."""
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                reader, writer = await asyncio.open_unix_connection(self.socket)
+                try:
+                    writer.write(command.encode() + b"\n")
+                    return (await reader.read()).decode()
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError) as error:
+            raise IngressError(f"HAProxy does not answer: {error}") from None
+
+    async def stats(self, backends: Sequence[str]) -> list[Row]:
+        """What goes on in these backends and their servers."""
+        rows = []
+        for start in range(0, len(backends), 100):
+            part = backends[start : start + 100]
+            text = await self.ask(";".join(f"show stat {name} 6 -1" for name in part))
+            rows += parse_stats(text)
+        return rows
+
+
+def parse_stats(text: str) -> list[Row]:
+    """The rows of one or more `show stat`."""
+    rows = []
+    names: list[str] = []
+    for fields in csv.reader(line for line in text.splitlines() if line):
+        if fields[0].startswith("# "):
+            names = [fields[0][2:], *fields[1:]]
+            continue
+        told = dict(zip(names, fields, strict=False))
+        rows.append(
+            Row(
+                backend=told["pxname"],
+                server=told["svname"],
+                queued=int(told["qcur"] or 0),
+                running=int(told["scur"] or 0),
+                served=int(told["stot"] or 0),
+                errors=int(told["hrsp_5xx"] or 0),
+                status=told["status"],
+            )
+        )
+    return rows
