@@ -179,7 +179,17 @@ class Client:
                 if response.is_error:
                     await response.aread()
                     raise _failure(response.status_code, response.text)
-                yield _events(response)
+                yield self._events(response)
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from None
+
+    async def _events(self, response: httpx.Response) -> AsyncIterator[Event]:
+        try:
+            async for line in response.aiter_lines():
+                event: Event = json.loads(line)
+                if event.get("event") == "error":
+                    raise _told(event["error"])
+                yield event
         except httpx.TransportError as error:
             raise self._unreachable(error) from None
 
@@ -191,14 +201,6 @@ class Client:
         return ServerUnreachable(
             "the server went away in the middle of it", hint="`homeport status` says how it is"
         )
-
-
-async def _events(response: httpx.Response) -> AsyncIterator[Event]:
-    async for line in response.aiter_lines():
-        event: Event = json.loads(line)
-        if event.get("event") == "error":
-            raise _told(event["error"])
-        yield event
 
 
 def _failure(status: int, text: str) -> Exception:

@@ -1,5 +1,6 @@
 """A runner as the node starts it, without the node: a process, a spec, a socket."""
 
+import contextlib
 import json
 import os
 import select
@@ -100,10 +101,8 @@ class Runner:
         """End it."""
         self.client.close()
         os.close(self._report)
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, 9)
-        except ProcessLookupError:
-            pass
         self.process.wait()
 
 

@@ -11,6 +11,7 @@ MAX_BODY_BYTES = 4 * 1024**3
 BURST_S = 5
 # A pool can be swapped for another while a request waits: it looks again, so many times.
 ROUNDS = 3
+AGAIN = "again"  # the server of every backend that leads back to the front door
 MAPS = ("hosts", "ports", "pools", "methods", "protected", "parameters", "backends", "tokens")
 
 
@@ -30,6 +31,7 @@ class Config:
 
     directory: str  # of the maps, the Lua code and the Runtime API's socket
     control: str  # the Runtime API's socket
+    again: str  # the socket where requests come in once more
     listeners: tuple[int, ...]  # descriptors of listening sockets, the main port's first
     requests_per_s: int  # 0: no limit
     max_connections: int
@@ -43,14 +45,29 @@ def backend_name(number: int) -> str:
 
 
 def server_words(server: Server) -> str:
-    """The server's line, without its name, as both the configuration and the Runtime API take it."""
-    return f"{server.address} maxconn {server.slots}"
+    """The server's line, without its name, as both the configuration and the Runtime API take it.
+
+    One refused connection is enough to know that a container is gone, before the node says so; while
+    it is up nobody checks it, and a `web_server` that comes back is seen within 0.1 s.
+    """
+    return (
+        f"{server.address} maxconn {server.slots} check inter 1h downinter 100ms rise 1 fall 1 "
+        "observe layer4 error-limit 1 on-error mark-down"
+    )
 
 
 def render(config: Config) -> str:
     """haproxy.cfg."""
     return "\n".join(
-        [*_global(config), *_defaults(), *_frontend(config), *_limits(), *_backends(config), ""]
+        [
+            *_global(config),
+            *_defaults(),
+            *_frontend(config),
+            *_again(config),
+            *_limits(),
+            *_backends(config),
+            "",
+        ]
     )
 
 
@@ -82,11 +99,13 @@ def _defaults() -> list[str]:
         "  mode http",
         "  option abortonclose",
         "  option http-no-delay",
-        "  option redispatch",
+        "  option redispatch 1",
         # Nothing of the request has been sent when a connection fails, so trying again is safe.
         "  retries 3",
         "  retry-on conn-failure",
-        "  http-reuse always",
+        # Not `always`: a container that dies on another visitor's connection would be a silent
+        # close, where 502 is due.
+        "  http-reuse safe",
         "  timeout connect 5s",
         "  timeout http-request 60s",
         "  timeout http-keep-alive 75s",
@@ -114,16 +133,7 @@ def _frontend(config: Config) -> list[str]:
         "  http-after-response set-header X-Request-Id %[unique-id]",
         "  http-after-response set-header Modal-Function-Call-Id fc-%[unique-id]",
         "",
-        "  # which endpoint: a port of its own, a host, or a wildcard's host",
-        *_set("endpoint", f"dst_port,{_map(config, 'ports')}"),
-        *_set("host", "req.hdr(host),host_only,lower"),
-        *_set("endpoint", f"var(txn.host),{_map(config, 'hosts')}", unless="endpoint"),
-        *_set(
-            "endpoint",
-            f"var(txn.host),regsub(^[^.]*,*),{_map(config, 'hosts')}",
-            unless="endpoint",
-        ),
-        "  http-request lua.unknown unless { var(txn.endpoint) -m found }",
+        *_endpoint(config),
         *_return(400, "prohibited modal header", "{ req.hdr_cnt(modal-function-call-id) gt 0 }"),
         "",
         "  # who asks",
@@ -167,7 +177,8 @@ def _frontend(config: Config) -> list[str]:
             "  http-request sc-inc-gpc0(0)",
             "",
         ]
-    lines += [
+    return [
+        *lines,
         *_return(
             413,
             "the body is larger than 4 GiB",
@@ -187,9 +198,41 @@ def _frontend(config: Config) -> list[str]:
         "  acl several var(txn.method) -m found",
         "  http-request set-header X-Homeport-Method %[var(txn.method)] if several",
         "",
+        *_to_pool(config),
+    ]
+
+
+def _again(config: Config) -> list[str]:
+    """The way back: what a backend without containers cannot answer comes in once more, to park."""
+    return [
+        "frontend again",
+        f"  bind unix@{config.again} accept-proxy mode 600",
+        "  http-request lua.pause",
+        *_endpoint(config),
+        *_to_pool(config),
+    ]
+
+
+def _endpoint(config: Config) -> list[str]:
+    return [
+        "  # which endpoint: a port of its own, a host, or a wildcard's host",
+        *_set("endpoint", f"dst_port,{_map(config, 'ports')}"),
+        *_set("host", "req.hdr(host),host_only,lower"),
+        *_set("endpoint", f"var(txn.host),{_map(config, 'hosts')}", unless="endpoint"),
+        *_set(
+            "endpoint",
+            f"var(txn.host),regsub(^[^.]*,*),{_map(config, 'hosts')}",
+            unless="endpoint",
+        ),
+        "  http-request lua.unknown unless { var(txn.endpoint) -m found }",
+    ]
+
+
+def _to_pool(config: Config) -> list[str]:
+    lines = [
         "  # which pool, and is a container there",
         *_set("parameters", f"var(txn.endpoint),{_map(config, 'parameters')}"),
-        "  acl usable var(txn.backend),nbsrv gt 0",
+        "  acl usable var(txn.backend) -m found",
     ]
     backend = f"var(txn.pool),{_map(config, 'backends')}"
     for number in range(ROUNDS):
@@ -202,13 +245,13 @@ def _frontend(config: Config) -> list[str]:
             f"  http-request set-var(txn.backend) {backend}{again}",
             "  http-request lua.park unless usable",
         ]
-    lines += [
+    return [
+        *lines,
         # What the last park let go has not been looked up yet.
         f"  http-request set-var(txn.backend) {backend} unless usable",
-        "  use_backend %[var(txn.backend)] if { var(txn.backend) -m found }",
+        "  use_backend %[var(txn.backend)] if usable",
         "",
     ]
-    return lines
 
 
 def _limits() -> list[str]:
@@ -223,7 +266,11 @@ def _backends(config: Config) -> list[str]:
     lines = []
     for number in range(config.backends):
         name = backend_name(number)
-        lines += [f"backend {name}", "  balance leastconn"]
+        lines += [
+            f"backend {name}",
+            "  balance leastconn",
+            f"  server {AGAIN} unix@{config.again} send-proxy-v2 backup",
+        ]
         lines += [
             f"  server {server.name} {server_words(server)}"
             for server in config.servers.get(name, ())

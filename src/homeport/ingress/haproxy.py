@@ -133,7 +133,7 @@ class HAProxy:
                     put("hosts", host, None)
                 if before.local_port not in (None, port):
                     put("ports", str(before.local_port), None)
-            await self._tell(self._maps.take())
+            await self._publish()
 
     async def unroute(self, endpoint_id: str) -> None:
         """The endpoint's hosts and port are unknown from now on."""
@@ -147,7 +147,7 @@ class HAProxy:
                         self._maps.put(name, key, None)
             for name in ("pools", "methods", "protected", "parameters"):
                 self._maps.put(name, endpoint_id, None)
-            await self._tell(self._maps.take())
+            await self._publish()
             if endpoint.local_port is not None:
                 self._ports.give_back(endpoint.local_port)
 
@@ -168,12 +168,13 @@ class HAProxy:
                 [
                     f"add server {where} {config.server_words(server)}",
                     f"enable server {where}",
+                    f"enable health {where}",
                     # The last one to drain still counted as usable; now it need not.
                     *(f"set server {known.backend}/{s.name} state drain" for s in leaving),
                 ]
             )
             self._lead(pool, known)
-            await self._tell(self._maps.take())
+            await self._publish()
 
     async def drain(self, pool: PoolKey, container: str) -> None:
         """Send it no new request; those inside, and those queued for it, go on."""
@@ -189,7 +190,7 @@ class HAProxy:
             # HAProxy fails a queue at once when its last server drains: so new requests are led
             # away from the backend instead, to park, and the server works its queue off.
             self._lead_away(pool, known)
-            await self._tell(self._maps.take())
+            await self._publish()
 
     async def detach(self, pool: PoolKey, container: str) -> bool:
         """Forget a container; False while a connection to it is open: ask again."""
@@ -205,7 +206,7 @@ class HAProxy:
             where = f"{known.backend}/{container}"
             if not others:
                 self._lead_away(pool, known)
-                await self._tell(self._maps.take())
+                await self._publish()
             await self._tell([f"set server {where} state maint"])
             for runtime in self._runtimes():
                 answer = (await runtime.ask(f"del server {where}")).strip()
@@ -223,7 +224,7 @@ class HAProxy:
                 return
             del self._pools[pool]
             self._lead_away(pool, known)
-            await self._tell(self._maps.take())
+            await self._publish()
             self._supply.append(known.backend)
 
     async def load(self, pools: Collection[PoolKey]) -> dict[PoolKey, Load]:
@@ -252,7 +253,7 @@ class HAProxy:
                 self._maps.put("backends", oldest, None)
             if known.open:
                 self._maps.put("backends", key, known.backend)
-            await self._tell(self._maps.take())
+            await self._publish()
 
     async def tokens(self, hashes: Mapping[str, str]) -> None:
         """The proxy tokens that are valid from now on."""
@@ -262,7 +263,7 @@ class HAProxy:
                     self._maps.put("tokens", key, None)
             for key, digest in hashes.items():
                 self._maps.put("tokens", key, digest.lower())
-            await self._tell(self._maps.take())
+            await self._publish()
 
     async def free_port(self) -> int:
         """A local port that no endpoint has."""
@@ -293,6 +294,7 @@ class HAProxy:
             config.Config(
                 directory=str(self._directory),
                 control=str(control),
+                again=str(control.with_name(f"haproxy-{self._generation}-again.sock")),
                 listeners=self._ports.descriptors,
                 requests_per_s=self._settings.requests_per_s,
                 max_connections=process.max_connections(),
@@ -364,6 +366,11 @@ class HAProxy:
                 if number == 0:
                     raise
 
+    async def _publish(self) -> None:
+        """Carry out what has changed in the maps; after `close` there is nobody to tell."""
+        if self._process is not None:
+            await self._tell(self._maps.take())
+
     async def _has_queue(self, pool: _Pool) -> bool:
         rows = [row for r in self._runtimes()[:1] for row in await r.stats([pool.backend])]
         return any(row.queued for row in rows)
@@ -381,7 +388,7 @@ class HAProxy:
 def _load(pool: _Pool, rows: list[Row]) -> Load:
     """The pool's load; its counters never go back, whichever process counted."""
     whole = [row for row in rows if row.server == "BACKEND"]
-    each = [row for row in rows if row.server != "BACKEND"]
+    each = [row for row in rows if row.server not in ("BACKEND", config.AGAIN)]
     served, errors = sum(r.served for r in whole), sum(r.errors for r in whole)
     last = pool.last
     if served + pool.served_before < last.served:

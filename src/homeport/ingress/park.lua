@@ -41,6 +41,11 @@ core.register_action("park", { "http-req" }, function(txn)
     end
 end)
 
+-- So that the control plane has heard of what just happened before the request looks again.
+core.register_action("pause", { "http-req" }, function(txn)
+    core.msleep(50)
+end)
+
 -- Class parameters in the query string choose a pool: `<pool>?a=1&b=2`, sorted, as they were written.
 core.register_action("parameters", { "http-req" }, function(txn)
     local pool = txn:get_var("txn.pool")

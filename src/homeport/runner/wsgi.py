@@ -26,6 +26,7 @@ from homeport.sdk.tracebacks import users_traceback
 MAX_BODY_BYTES = 4 * 1024**3
 METHOD = "HTTP_X_HOMEPORT_METHOD"
 SOCKET = "werkzeug.socket"
+ERROR = b"Internal Server Error"
 
 
 async def serve(
@@ -149,8 +150,13 @@ def _gateway(
             self.req.close_connection = True
             if self.req.sent_headers:
                 raise Aborted
-            self.req.simple_response("500 Internal Server Error", "Internal Server Error")
-            self.req.sent_headers = True
+            self.req.status = b"500 Internal Server Error"
+            self.req.outheaders = [
+                (b"Content-Type", b"text/plain; charset=utf-8"),
+                (b"Content-Length", b"%d" % len(ERROR)),
+            ]
+            self.req.ensure_headers_sent()
+            self.req.write(ERROR)
 
     return Gateway
 
