@@ -99,6 +99,8 @@ def _defaults() -> list[str]:
         "  mode http",
         "  option abortonclose",
         "  option http-no-delay",
+        # A process that hands over announces the close first, so that no visitor's request races it.
+        "  option idle-close-on-response",
         "  option redispatch 1",
         # Nothing of the request has been sent when a connection fails, so trying again is safe.
         "  retries 3",
@@ -182,7 +184,7 @@ def _frontend(config: Config) -> list[str]:
         *_return(
             413,
             "the body is larger than 4 GiB",
-            f"{{ req.hdr_val(content-length) gt {MAX_BODY_BYTES} }}",
+            f"{{ req.hdr(content-length),sub({MAX_BODY_BYTES}) gt 0 }}",
         ),
         "",
         "  # what the app sees; what a visitor says of it is replaced",

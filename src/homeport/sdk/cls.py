@@ -4,6 +4,7 @@ import inspect
 import typing
 from typing import Any
 
+from homeport.sdk import place
 from homeport.sdk.exception import (
     ExecutionError,
     InvalidError,
@@ -48,6 +49,7 @@ class Cls:
         self.raw = raw
         self.options = options
         self.app = app
+        self.where = place.here()
         self.concurrent = concurrent  # the PartialFunction of `@concurrent`, or None
         self.partials = _partials(raw)
         self.parameters = _parameters(raw)

@@ -69,7 +69,7 @@ def _class(app: App, cls: Cls) -> contract.FunctionSpec:
             )
             for key, (kind, field) in cls.parameters.items()
         ),
-        **_common(app, cls.options, cls.concurrent, ""),
+        **_common(app, cls.options, cls.concurrent, cls.where),
     )
 
 

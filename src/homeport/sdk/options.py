@@ -8,7 +8,7 @@ from homeport.sdk import notices
 from homeport.sdk.exception import DeprecationError, InvalidError, MisuseError
 from homeport.sdk.image import Image
 from homeport.sdk.resources import Retries
-from homeport.sdk.secret import Secret
+from homeport.sdk.secret import Secret, checked
 from homeport.sdk.volume import check_volumes
 
 DEFAULTS: dict[str, Any] = {
@@ -95,6 +95,10 @@ def read(decorator: str, given: Mapping[str, Any]) -> dict[str, Any]:
             "Retries parameter must be an integer or instance of modal.Retries. "
             f"Found: {type(retries)}."
         )
+    gpus(options["gpu"])
+    pair(options["cpu"], float, "cpu")
+    pair(options["memory"], int, "memory")
+    checked(options["env"] or {})
     for key in IGNORED:
         if key in given and given[key] not in (None, False, {}, ()):
             notices.say(f"`{key}` is accepted and has no effect here")

@@ -1,0 +1,70 @@
+"""The whole configuration, compared with what a person has read, and with HAProxy's own opinion."""
+
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from homeport.ingress import config, process
+from homeport.ingress.config import Config, Server
+
+GOLDEN = Path(__file__).parent / "golden"
+CASES = {
+    "loopback": {"requests_per_s": 0},
+    "limited": {"requests_per_s": 200},
+    "busy": {
+        "requests_per_s": 0,
+        "servers": {
+            "b1": (
+                Server(name="ta-1", address="unix@/run/c/ta-1.sock", slots=1),
+                Server(name="ta-2", address="127.0.0.1:8000", slots=50, draining=True),
+            )
+        },
+    },
+}
+
+
+def render(name: str, directory: str = "/run/ingress", descriptor: int = 3) -> str:
+    """One of the cases."""
+    told = {
+        "directory": directory,
+        "control": f"{directory}/haproxy-1.sock",
+        "again": f"{directory}/again-1.sock",
+        "listeners": (descriptor,),
+        "max_connections": 1000,
+        "backends": 2,
+        **CASES[name],
+    }
+    return config.render(Config(**told))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_configuration_is_the_golden_one(name):
+    path = GOLDEN / f"{name}.cfg"
+    if not path.exists():  # a new case: read what it wrote, then commit it
+        path.write_text(render(name))
+
+    assert path.read_text() == render(name)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_haproxy_takes_it_without_a_warning(name, tmp_path):
+    lua = Path(config.__file__).with_name("park.lua")
+    (tmp_path / "park.lua").write_text(lua.read_text())
+    (tmp_path / "activator").write_text(f"{tmp_path}/activator.sock\n")
+    for each in config.MAPS:
+        (tmp_path / f"{each}.map").write_text("")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        text = render(name, str(tmp_path), listener.fileno())
+        (tmp_path / "haproxy.cfg").write_text(text)
+        done = subprocess.run(
+            [process.find("").path, "-c", "-f", tmp_path / "haproxy.cfg"],
+            pass_fds=(listener.fileno(),),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert "WARNING" not in done.stdout

@@ -1,0 +1,426 @@
+"""The ingress's promises, against a real HAProxy."""
+
+import asyncio
+import hashlib
+import os
+import signal
+import socket
+
+import httpx
+import pytest
+
+from homeport.contract.errors import PortTaken
+from homeport.contract.traffic import Endpoint, PoolKey
+from homeport.ingress import haproxy as module
+from homeport.ingress.haproxy import HAProxy
+from tests.ingress.conftest import POOL, routed
+
+
+async def until(condition, what: str):
+    """The condition's first true value; for what HAProxy does by itself."""
+    async with asyncio.timeout(20):
+        while not (value := await condition()):
+            await asyncio.sleep(0.005)
+    return value
+
+
+async def test_a_request_goes_by_port_by_host_and_by_wildcard(ingress, upstream, visitor):
+    url = await routed(ingress, hosts=("hello.localhost", "*.shop.example"))
+    one = await upstream("one")
+    await ingress.attach(POOL, "one", one.address, 1)
+    main = f"http://127.0.0.1:{ingress.http_port}/a%2Fb?c=d"
+
+    assert "one" == (await visitor.get(url)).json()["name"]
+    for host in ("hello.localhost", "HELLO.localhost:99", "any.shop.example"):
+        told = (await visitor.get(main, headers={"Host": host})).json()
+        assert "/a%2Fb?c=d" == told["path"]
+        assert host == told["headers"]["host"]
+    for host in ("other.localhost", "shop.example", "a.b.shop.example"):
+        assert 404 == (await visitor.get(main, headers={"Host": host})).status_code
+
+
+async def test_an_unknown_host_is_told_the_known_ones_unless_it_comes_from_a_proxy(
+    ingress, visitor
+):
+    main = f"http://127.0.0.1:{ingress.http_port}/"
+    nothing = await visitor.get(main)
+    await routed(ingress, hosts=("hello.localhost",))
+    here = await visitor.get(main)
+    proxied = await visitor.get(main, headers={"X-Forwarded-For": "1.2.3.4"})
+
+    assert "`homeport deploy script.py` makes one" in nothing.text
+    assert "homeport: there is no endpoint at `127.0.0.1`; there are hello.localhost\n" == here.text
+    assert "homeport: there is no endpoint at `127.0.0.1`\n" == proxied.text
+
+
+async def test_what_a_visitor_says_of_itself_is_replaced(ingress, upstream, visitor):
+    url = await routed(ingress, method="read")
+    one = await upstream("one")
+    await ingress.attach(POOL, "one", one.address, 1)
+    forged = {
+        "X-Forwarded-For": "6.6.6.6",
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Host": "evil",
+        "X-Real-IP": "6.6.6.6",
+        "Forwarded": "for=6.6.6.6",
+        "X-Homeport-Method": "other",
+        "X-Request-Id": "mine",
+        "Modal-Key": "wk-x",
+    }
+    answer = await visitor.get(url, headers=forged)
+    seen = answer.json()["headers"]
+
+    assert ("127.0.0.1", "http") == (seen["x-forwarded-for"], seen["x-forwarded-proto"])
+    assert "read" == seen["x-homeport-method"]
+    assert {"x-forwarded-host", "x-real-ip", "forwarded", "modal-key"} & set(seen) == set()
+    assert seen["x-request-id"] == answer.headers["x-request-id"] != "mine"
+    assert f"fc-{seen['x-request-id']}" == answer.headers["modal-function-call-id"]
+    reserved = await visitor.get(url, headers={"Modal-Function-Call-Id": "x"})
+    assert (400, "homeport: prohibited modal header\n") == (reserved.status_code, reserved.text)
+
+
+async def test_a_cold_request_parks_and_goes_on_when_a_container_is_there(
+    ingress, activator, upstream, visitor
+):
+    url = await routed(ingress)
+    one = await upstream("one")
+
+    async def start(pool: str) -> str:
+        await ingress.attach(PoolKey.parse(pool), "one", one.address, 1)
+        return "go"
+
+    activator.answer = start
+    answer = await visitor.post(url, content=b"x" * 100_000)
+
+    assert "one" == answer.json()["name"]
+    assert [str(POOL)] == activator.parked
+
+
+async def test_a_request_that_parked_for_a_pool_that_was_swapped_finds_the_new_one(
+    ingress, activator, upstream, visitor
+):
+    url = await routed(ingress, id="e", hosts=("e.localhost",))
+    two, new = await upstream("two"), PoolKey("app", "f", "rv-2")
+
+    async def swap(pool: str) -> str:
+        if pool == str(POOL):
+            port = int(url.rpartition(":")[2])
+            await ingress.route(Endpoint(id="e", hosts=("e.localhost",), pool=new, local_port=port))
+        else:
+            await ingress.attach(new, "two", two.address, 1)
+        return "go"
+
+    activator.answer = swap
+
+    assert "two" == (await visitor.get(url)).json()["name"]
+    assert [str(POOL), str(new)] == activator.parked
+
+
+async def test_a_refused_request_is_told_why(ingress, activator, visitor):
+    answer = await visitor.get(await routed(ingress))
+
+    assert (503, f"homeport: nothing for {POOL}\n") == (answer.status_code, answer.text)
+    assert "1" == answer.headers["retry-after"]
+
+
+async def test_without_an_activator_a_cold_request_fails_at_once(ingress, visitor):
+    answer = await visitor.get(await routed(ingress))
+
+    assert 503 == answer.status_code
+    assert "the server that would start one is away" in answer.text
+
+
+async def test_who_hangs_up_while_parked_never_reaches_a_container(
+    ingress, activator, upstream, visitor
+):
+    url = await routed(ingress)
+    one = await upstream("one")
+    left = asyncio.Event()
+
+    async def start(pool: str) -> str:
+        await left.wait()
+        if not await ingress.load([POOL]):
+            await ingress.attach(PoolKey.parse(pool), "one", one.address, 1)
+        return "go"
+
+    activator.answer = start
+    with pytest.raises(httpx.ReadTimeout):
+        await visitor.get(f"{url}/gone", timeout=0.2)
+    left.set()
+    answer = await visitor.get(f"{url}/here")
+
+    assert "/here" == answer.json()["path"]
+    assert ["/here"] == one.paths
+
+
+async def test_a_container_never_has_more_than_its_slots_and_a_new_one_takes_the_queue(
+    ingress, upstream, visitor
+):
+    url = await routed(ingress)
+    one, two = await upstream("one"), await upstream("two")
+    one.release.clear()
+    await ingress.attach(POOL, "one", one.address, 1)
+    visits = [asyncio.create_task(visitor.get(url)) for _ in range(5)]
+
+    async def queued():
+        load = (await ingress.load([POOL]))[POOL]
+        return (load.running, load.queued) == (1, 4) and load
+
+    assert {"one": 1} == (await until(queued, "the queue")).per_container
+    await ingress.attach(POOL, "two", two.address, 1)
+
+    async def four():
+        return sum(visit.done() for visit in visits) == 4
+
+    await until(four, "those that were queued")
+    one.release.set()
+    names = [(await visit).json()["name"] for visit in visits]
+
+    assert (1, 1) == (one.most, two.most)
+    assert 4 == names.count("two")
+    assert 5 == (await ingress.load([POOL]))[POOL].served
+
+
+async def test_a_draining_container_finishes_and_is_gone_when_it_has(ingress, upstream, visitor):
+    url = await routed(ingress)
+    one, two = await upstream("one"), await upstream("two")
+    one.release.clear()
+    await ingress.attach(POOL, "one", one.address, 1)
+    visit = asyncio.create_task(visitor.get(url))
+
+    async def busy():
+        return one.inside
+
+    await until(busy, "a request inside")
+    await ingress.attach(POOL, "two", two.address, 1)
+    await ingress.drain(POOL, "one")
+
+    assert {"two"} == {(await visitor.get(url)).json()["name"] for _ in range(5)}
+    one.release.set()
+    assert "one" == (await visit).json()["name"]
+    await until(lambda: ingress.detach(POOL, "one"), "the end of its connections")
+    assert {"two": 0} == (await ingress.load([POOL]))[POOL].per_container
+
+
+async def test_the_last_container_works_its_queue_off_while_new_requests_park(
+    ingress, activator, upstream, visitor
+):
+    url = await routed(ingress)
+    one, two = await upstream("one"), await upstream("two")
+    one.release.clear()
+    await ingress.attach(POOL, "one", one.address, 1)
+    early = [asyncio.create_task(visitor.get(url)) for _ in range(3)]
+
+    async def full():
+        return (await ingress.load([POOL]))[POOL].queued == 2
+
+    await until(full, "the queue")
+    await ingress.drain(POOL, "one")
+
+    async def start(_pool: str) -> str:
+        await ingress.attach(POOL, "two", two.address, 1)
+        return "go"
+
+    activator.answer = start
+    late = await visitor.get(url)
+    one.release.set()
+
+    assert "two" == late.json()["name"]
+    assert {200} == {(await visit).status_code for visit in early}
+
+
+async def test_the_request_after_a_crash_waits_for_a_new_container(
+    ingress, activator, upstream, visitor
+):
+    url = await routed(ingress)
+    one, two = await upstream("one"), await upstream("two")
+    await ingress.attach(POOL, "one", one.address, 1)
+    assert "one" == (await visitor.get(url)).json()["name"]
+    await one.close()  # and nobody has told the ingress
+
+    async def start(_pool: str) -> str:
+        await ingress.attach(POOL, "two", two.address, 1)
+        return "go"
+
+    activator.answer = start
+    visit = asyncio.create_task(visitor.get(url))
+    await asyncio.sleep(0)
+    await until(lambda: ingress.detach(POOL, "one"), "the news")
+
+    assert "two" == (await visit).json()["name"]
+
+
+async def test_a_protected_endpoint_wants_a_valid_token_before_anything_starts(
+    ingress, activator, upstream, visitor
+):
+    url = await routed(ingress, protected=True)
+    await ingress.tokens({"wk-1": hashlib.sha256(b"ws-1").hexdigest()})
+    refused = [
+        {},
+        {"Modal-Key": "wk-1"},
+        {"Modal-Key": "wk-1", "Modal-Secret": "ws-2"},
+        {"Modal-Key": "wk-2", "Modal-Secret": "ws-1"},
+        {"Authorization": "Bearer wk-1.ws-2"},
+        {"Authorization": "Bearer wk-1"},
+        {"Authorization": "Basic d2stMTp3cy0x"},
+    ]
+    for headers in refused:
+        answer = await visitor.get(url, headers=headers)
+        assert 401 == answer.status_code, headers
+        assert "for proxy authorization" in answer.text
+    assert [] == activator.parked
+    one = await upstream("one")
+    await ingress.attach(POOL, "one", one.address, 1)
+    pair = await visitor.get(
+        url, headers={"Modal-Key": "wk-1", "Modal-Secret": "ws-1", "Authorization": "Bearer mine"}
+    )
+    bearer = await visitor.get(url, headers={"Authorization": "Bearer wk-1.ws-1"})
+
+    assert "Bearer mine" == pair.json()["headers"]["authorization"]
+    assert "modal-secret" not in pair.json()["headers"]
+    assert "authorization" not in bearer.json()["headers"]
+    await ingress.tokens({})
+    assert (
+        401 == (await visitor.get(url, headers={"Authorization": "Bearer wk-1.ws-1"})).status_code
+    )
+
+
+async def test_a_body_over_4_gib_is_413_before_it_is_sent(ingress, visitor):
+    port = int((await routed(ingress)).rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4294967297\r\n\r\n")
+
+    assert b"413" in await reader.readline()
+    writer.close()
+
+
+async def test_over_the_rate_limit_is_429_and_what_is_refused_does_not_count(
+    start, upstream, visitor
+):
+    ingress = await start(rate_limit=2)  # 10 in any 5 s
+    url = await routed(ingress)
+    one = await upstream("one")
+    await ingress.attach(POOL, "one", one.address, 10)
+    statuses = [(await visitor.get(url)).status_code for _ in range(30)]
+    refused = await visitor.get(url)
+
+    assert [200] * 10 == statuses[:10]
+    assert [429] * 20 == statuses[10:]
+    assert "1" == refused.headers["retry-after"]
+
+
+async def test_class_parameters_choose_a_pool_and_an_alias_spares_the_next_park(
+    ingress, activator, upstream, visitor
+):
+    url = await routed(ingress, parameters=("size", "name"))
+    one = await upstream("one")
+    chosen = PoolKey("app", "f", "rv-1", "size=7")
+
+    async def start(key: str) -> str:
+        if key == str(chosen):
+            await ingress.attach(chosen, "one", one.address, 1)
+        await ingress.alias(key, chosen)
+        return "go"
+
+    activator.answer = start
+    for query in ("size=7", "x=1&size=7", "size=07", "size=07&y"):
+        assert 200 == (await visitor.get(f"{url}/sub?{query}")).status_code
+
+    assert [f"{POOL}?size=7", f"{POOL}?size=07"] == activator.parked
+
+
+async def test_an_endpoint_that_goes_is_unknown_and_its_port_is_offered_again(ingress, visitor):
+    url = await routed(ingress, id="e", hosts=("e.localhost",))
+    port = int(url.rpartition(":")[2])
+    await ingress.unroute("e")
+    await ingress.unroute("e")
+
+    assert 404 == (await visitor.get(url)).status_code
+    offered = [await ingress.free_port() for _ in range(module.FIRST_PORTS)]
+    assert port in offered
+    assert len(set(offered)) == len(offered)
+
+
+async def test_a_killed_haproxy_is_replaced_and_nobody_is_refused(ingress, upstream, visitor):
+    url = await routed(ingress)
+    one = await upstream("one")
+    await ingress.attach(POOL, "one", one.address, 1)
+    old = ingress.pid
+    os.kill(old, signal.SIGKILL)
+    os.waitid(os.P_PID, old, os.WEXITED | os.WNOWAIT)
+    answer = await visitor.get(url)
+
+    assert "one" == answer.json()["name"]
+    assert old != ingress.pid
+
+
+async def test_the_supplies_double_without_losing_a_request(ingress, upstream, visitor):
+    url = await routed(ingress)
+    one = await upstream("one")
+    await ingress.attach(POOL, "one", one.address, 4)
+    one.release.clear()
+    stream = asyncio.create_task(visitor.get(url))
+    stop = asyncio.Event()
+    statuses = []
+
+    async def busy():
+        return one.inside
+
+    await until(busy, "a request inside")
+    one.release.set()
+
+    async def probe():
+        async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
+            while not stop.is_set():
+                statuses.append((await client.get(url)).status_code)
+
+    probing = asyncio.create_task(probe())
+    old = ingress.pid
+    ports = {await ingress.free_port() for _ in range(2 * module.FIRST_PORTS)}
+    for number in range(module.FIRST_BACKENDS):
+        await ingress.attach(PoolKey("app", f"f{number}", "rv-1"), f"c{number}", one.address, 1)
+    stop.set()
+    await probing
+
+    assert 200 == (await stream).status_code
+    assert {200} == set(statuses)
+    assert old != ingress.pid
+    assert 2 * module.FIRST_PORTS == len(ports)
+
+
+async def test_a_port_of_somebody_else_is_a_clear_error(make_settings):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ingress = HAProxy(make_settings(http_port=port), tied=True)
+        with pytest.raises(PortTaken, match=f"port {port}") as caught:
+            await ingress.open()
+
+    assert "--http-port" in caught.value.hint
+
+
+async def test_nothing_is_left_behind(make_settings):
+    settings = make_settings()
+    ingress = HAProxy(settings, tied=False)
+    await ingress.open()
+    pid = ingress.pid
+    await ingress.close()
+
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert [] == [p for p in settings.socket_dir.rglob("*") if p.is_socket()]
+
+
+async def test_an_haproxy_that_an_earlier_run_left_is_ended(make_settings):
+    settings = make_settings()
+    left = HAProxy(settings, tied=False)
+    await left.open()
+    assert left._watcher
+    left._watcher.cancel()
+    left._ports.close()
+    old = left._process
+    fresh = HAProxy(settings, tied=False)
+    await fresh.open()
+
+    assert not old.running
+    assert 404 == httpx.get(f"http://127.0.0.1:{fresh.http_port}/", trust_env=False).status_code
+    await fresh.close()

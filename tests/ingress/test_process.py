@@ -1,0 +1,76 @@
+"""Which HAProxy, and what is said when there is none that will do."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from homeport.contract.errors import IngressError
+from homeport.ingress import process
+from homeport.ingress.runtime import Row, parse_stats
+
+
+@pytest.fixture
+def fake(tmp_path):
+    """A program that says it is an HAProxy."""
+
+    def fake(words: str) -> str:
+        path = tmp_path / "haproxy"
+        path.write_text(f"#!/bin/sh\ncat <<'E'\n{words}\nE\n")
+        path.chmod(0o755)
+        return str(path)
+
+    return fake
+
+
+def test_the_wheels_binary_will_do():
+    binary = process.find("")
+
+    assert binary.version.startswith("2.8.")
+    assert binary.lua.startswith("5.")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("HAProxy version 2.6.12-1 2023\nBuilt with Lua version : Lua 5.3.6", "2.8 or newer"),
+        ("HAProxy version 3.0.1 2024", "without Lua"),
+        ("something else", "is no HAProxy"),
+    ],
+)
+def test_a_binary_that_will_not_do_says_why_and_what_to_do(fake, words, message):
+    with pytest.raises(IngressError, match=message) as caught:
+        process.find(fake(words))
+
+    assert "HOMEPORT_HAPROXY" in caught.value.hint
+
+
+def test_a_binary_that_is_not_there_says_so(tmp_path):
+    with pytest.raises(IngressError, match="No such file"):
+        process.find(str(tmp_path / "nowhere"))
+
+
+def test_doctor_is_told_in_json():
+    environ = {**os.environ, "HOMEPORT_HAPROXY": "/nowhere/haproxy"}
+    words = [sys.executable, "-m", "homeport.ingress.process"]
+    good = subprocess.run(words, capture_output=True, text=True, check=True)
+    bad = subprocess.run(words, env=environ, capture_output=True, text=True, check=False)
+
+    assert json.loads(good.stdout)["version"].startswith("2.8.")
+    assert "IngressError" == json.loads(bad.stdout)["error"]["kind"]
+
+
+def test_statistics_are_read_by_their_names_wherever_the_columns_are():
+    text = (
+        "# svname,pxname,qcur,scur,stot,hrsp_5xx,status,\n"
+        "ta-1,b1,0,1,7,,UP,\nBACKEND,b1,2,3,9,1,UP,\n\n"
+        "# svname,pxname,qcur,scur,stot,hrsp_5xx,status,\nBACKEND,b2,,,0,0,DOWN,\n"
+    )
+
+    assert [
+        Row(backend="b1", server="ta-1", queued=0, running=1, served=7, errors=0, status="UP"),
+        Row(backend="b1", server="BACKEND", queued=2, running=3, served=9, errors=1, status="UP"),
+        Row(backend="b2", server="BACKEND", queued=0, running=0, served=0, errors=0, status="DOWN"),
+    ] == parse_stats(text)

@@ -1,0 +1,288 @@
+"""What `homeport.sdk.declare` says of a script, in a fresh interpreter as the command line does."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+
+@pytest.fixture
+def declare(tmp_path):
+    """Declare a script; returns what is written for the command line."""
+
+    def declare(text: str | None, *args: str, files: dict[str, str] | None = None, ref="script.py"):
+        if text is not None:
+            (tmp_path / "script.py").write_text(textwrap.dedent(text))
+        for name, content in (files or {}).items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(textwrap.dedent(content))
+        read, write = os.pipe()
+        done = subprocess.run(
+            [sys.executable, "-m", "homeport.sdk.declare", ref, *args],
+            cwd=tmp_path,
+            pass_fds=(write,),
+            env={**os.environ, "HOMEPORT_DECLARE_FD": str(write)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        os.close(write)
+        with os.fdopen(read) as pipe:
+            told = json.loads(pipe.read() or "null")
+        assert told, done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.returncode == (1 if "error" in told else 0)
+        return told
+
+    return declare
+
+
+HELLO = """
+    import modal
+    app = modal.App("hello")
+
+    @app.function(min_containers=1, gpu="H100:2", timeout=10, region="eu")
+    @modal.concurrent(max_inputs=5, target_inputs=2)
+    @modal.fastapi_endpoint(method="post", label="hi", requires_proxy_auth=True)
+    def hello():
+        return 1
+
+    @app.function()
+    def unreachable():
+        return 1
+"""
+
+
+def test_a_manifest_holds_what_was_declared(declare):
+    told = declare(HELLO)
+    (function,) = told["manifest"]["functions"]
+    (web,) = function["web"]
+
+    assert "hello" == told["manifest"]["app_name"]
+    assert ("hello", "script", "hello") == tuple(
+        function[k] for k in ("name", "module", "qualname")
+    )
+    assert (1, 5, 2, 10.0, 10.0) == tuple(
+        function[k]
+        for k in ("min_containers", "max_inputs", "target_inputs", "timeout_s", "startup_timeout_s")
+    )
+    assert ["H100:2"] == function["gpu"]
+    assert ("POST", "hi", True) == tuple(
+        web[k] for k in ("http_method", "label", "requires_proxy_auth")
+    )
+    assert ["script.py"] == [file["path"] for file in told["manifest"]["files"]]
+    assert ["`region` is accepted and has no effect here"] == [
+        text.split(": ", 1)[1] for text in told["warnings"]
+    ]
+
+
+def test_local_modules_travel_with_the_script_and_installed_ones_do_not(declare):
+    told = declare(
+        "import modal, words, package.inner, json, fastapi\n" + textwrap.dedent(HELLO),
+        files={
+            "words.py": "WORD = 1",
+            "package/__init__.py": "",
+            "package/inner.py": "",
+            "unused.py": "",
+        },
+    )
+
+    assert {"script.py", "words.py", "package/__init__.py", "package/inner.py"} == {
+        file["path"] for file in told["manifest"]["files"]
+    }
+    assert len(told["watch"]) == 4
+
+
+def test_modal_is_homeport_submodules_too(declare):
+    told = declare(
+        """
+        import modal
+        import modal.exception
+        from modal.functions import Function
+        from modal import App, enable_output, is_local
+        import homeport
+
+        assert modal is homeport
+        assert modal.exception.InvalidError
+        assert is_local()
+        app = App("aliased")
+
+        @app.function()
+        @modal.asgi_app()
+        def web():
+            pass
+
+        assert isinstance(web, Function)
+        """
+    )
+
+    assert "aliased" == told["manifest"]["app_name"]
+
+
+CLASS = """
+    import modal
+    app = modal.App("c")
+
+    class Base:
+        @modal.fastapi_endpoint()
+        def inherited(self): pass
+
+    @app.cls()
+    @modal.concurrent(max_inputs=3)
+    class Model(Base):
+        size: int = modal.parameter(default=1)
+        name: str = modal.parameter()
+
+        @modal.enter()
+        def load(self): pass
+
+        @modal.asgi_app(label="own")
+        def whole(self): pass
+"""
+
+
+def test_a_class_is_one_function_with_several_urls(declare):
+    (function,) = declare(CLASS)["manifest"]["functions"]
+
+    assert ("Model.*", "Model", True, 3) == tuple(
+        function[k] for k in ("name", "qualname", "is_class", "max_inputs")
+    )
+    assert ["Model.inherited", "Model.whole"] == [web["tag"] for web in function["web"]]
+    assert [("size", "int", False, 1), ("name", "str", True, None)] == [
+        tuple(p[k] for k in ("name", "type", "required", "default")) for p in function["parameters"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "args", "ref", "message", "where"),
+    [
+        (None, [], "nothing.py", "there is no file `nothing.py`", ""),
+        (None, [], "shop.web", "must be specified with the -m flag", ""),
+        ("app = 1", [], "script.py:app", "Invalid object reference", ""),
+        ("def (:", [], "script.py", "SyntaxError: invalid syntax", "script.py:1"),
+        ("\n1 / 0", [], "script.py", "ZeroDivisionError: division by zero", "script.py:2"),
+        ("import nowhere", [], "script.py", "No module named 'nowhere'", "script.py:1"),
+        ("from . import x", [], "script.py", "uses a relative import", "script.py:1"),
+        ("raise SystemExit(3)", [], "script.py", "the script ended itself", "script.py:1"),
+        ("x = 1", [], "script.py", "there is no App in `script.py`", ""),
+        ("import modal\na = modal.App('a')\nb = modal.App('b')", [], "script.py", "2 Apps", ""),
+        ("import modal\napp = modal.App('a')", [], "script.py::ap", "there is no `ap`", ""),
+        ("import modal\napp = 1", [], "script.py::app", "`app` is not a Modal App", ""),
+        ("import modal\napp = modal.App()", [], "script.py", "a deployment name", "script.py:2"),
+        ("import modal\napp = modal.App('a b')", [], "script.py", "Invalid App name: 'a b'.", ""),
+        (
+            "import modal\napp = modal.App('a')\napp.function(timeout=None)",
+            [],
+            "script.py",
+            "`timeout` parameter cannot be set to None",
+            "script.py:3",
+        ),
+    ],
+)
+def test_a_script_that_cannot_be_loaded_says_what_where_and_no_frame_of_ours(
+    declare, text, args, ref, message, where
+):
+    error = declare(text, *args, ref=ref)["error"]
+
+    assert message in error["message"]
+    assert error["where"].startswith(where)
+    assert "homeport" not in error["traceback"]
+    assert "importlib" not in error["traceback"]
+
+
+def test_a_name_that_python_cannot_import_is_refused(declare):
+    told = declare(None, ref="my.app.py", files={"my.app.py": "x = 1", "notes.txt": "x"})
+    other = declare(None, ref="notes.txt")
+
+    assert "cannot contain additional period characters" in told["error"]["message"]
+    assert "is not a Python file" in other["error"]["message"]
+
+
+def test_a_near_miss_is_suggested(declare):
+    assert "did you mean `script.py`?" in declare("x = 1", ref="scrip.py")["error"]["hint"]
+    told = declare("import modal\napp = modal.App('a')", ref="script.py::ap")
+    assert "script.py::app" in told["error"]["hint"]
+    told = declare("app = 1", ref="script.py:app")
+    assert "`script.py::app`" in told["error"]["hint"]
+
+
+def test_a_module_is_loaded_by_its_dotted_name(declare):
+    told = declare(
+        None,
+        "-m",
+        ref="shop.web",
+        files={
+            "shop/__init__.py": "",
+            "shop/words.py": "WORD = 1",
+            "shop/web.py": """
+                import modal
+                from . import words
+                app = modal.App("shop")
+
+                @app.function()
+                @modal.asgi_app()
+                def web(): pass
+            """,
+        },
+    )
+
+    assert "shop.web" == told["manifest"]["functions"][0]["module"]
+    assert {"shop/__init__.py", "shop/web.py", "shop/words.py"} == {
+        file["path"] for file in told["manifest"]["files"]
+    }
+
+
+def test_a_decorated_function_that_no_app_took_is_warned_of(declare):
+    told = declare(
+        """
+        import modal
+        app = modal.App("a")
+
+        @modal.fastapi_endpoint()
+        def lonely(): pass
+
+        @app.function()
+        @modal.asgi_app()
+        def web(): pass
+        """
+    )
+
+    (warning,) = told["warnings"]
+    assert warning.startswith("script.py:5: `lonely` is decorated and belongs to no app")
+
+
+def test_what_a_script_prints_does_not_disturb_what_it_declares(declare):
+    assert "hello" == declare("print('noise')\n" + textwrap.dedent(HELLO))["manifest"]["app_name"]
+
+
+def test_an_images_files_travel_and_its_steps_are_recorded(declare):
+    told = declare(
+        """
+        import modal
+        image = (
+            modal.Image.debian_slim().pip_install("flask>=3", ["x", "y"]).env({"A": "1"})
+            .add_local_file("data.txt", "/root/data/")
+            .add_local_dir("folder", "/root/folder")
+        )
+        app = modal.App("a", image=image)
+
+        @app.function()
+        @modal.asgi_app()
+        def web(): pass
+        """,
+        files={"data.txt": "x", "folder/a.txt": "a", "folder/b/c.txt": "c"},
+    )
+    steps = told["manifest"]["functions"][0]["image"]["steps"]
+
+    assert ["debian_slim", "pip_install", "env", "add_local_file", "add_local_dir"] == [
+        step["name"] for step in steps
+    ]
+    assert ["flask>=3", "x", "y"] == steps[1]["args"]["packages"]
+    assert "script.py:4" == steps[1]["where"]
+    assert {"script.py", "data/data.txt", "folder/a.txt", "folder/b/c.txt"} == {
+        file["path"] for file in told["manifest"]["files"]
+    }
