@@ -160,8 +160,8 @@ class Terminal:
         mine = []
         for process in psutil.process_iter():
             try:
-                belongs = process.environ().get("HOMEPORT_HOME") == str(self.home)
-                if belongs or any(str(self.home) in arg for arg in process.cmdline()):
+                told = [*process.environ().values(), *process.cmdline()]
+                if any(str(self.home) in word for word in told):
                     mine.append(process)
             except psutil.Error:
                 continue

@@ -246,13 +246,13 @@ def test_a_removed_decorator_names_its_successor():
     with pytest.raises(DeprecationError, match="fastapi_endpoint"):
         modal.web_endpoint()
     with pytest.raises(AttributeError, match=r"modal\.App"):
-        modal.Stub  # noqa: B018
+        modal.Stub
 
 
 def test_a_misspelt_parameter_is_an_error_that_names_the_nearest():
     with pytest.raises(TypeError, match="min_containers"):
         app.function(min_container=1)
-    with pytest.raises(TypeError, match="cannot|unexpected|schedule"):
+    with pytest.raises(TypeError, match="schedule"):
         app.cls(schedule=1)
 
 

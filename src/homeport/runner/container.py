@@ -137,8 +137,8 @@ def _fail(report: Report, error: BaseException) -> None:
         report.busy(str(error))
         return
     plain = isinstance(error, (*PLAIN, Error))
-    told = users_traceback(error, libraries=not plain)
-    if not plain or error.__cause__ is not None:
+    told = "" if plain and error.__cause__ is None else users_traceback(error)
+    if told:
         print(told, file=sys.stderr)  # noqa: T201 - the container's log
     name = "" if plain else f"{type(error).__name__}: "
     report.failed(f"{report.phase} failed: {name}{error}", told)

@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from homeport.runner.serve import Ending
 
 PAUSE_S = 0.01
 WATCH_S = 0.5
+LOOK_S = 0.25  # whether there still is a process that could listen
 TERM_S = 10.0  # what the user's program gets between SIGTERM and SIGKILL, at most
 LISTEN = "0A"  # /proc/net/tcp's state
 
@@ -34,10 +36,18 @@ def start(function: Callable[[], Any], port: int, startup_timeout_s: float) -> N
     """Call the user's function and return once the port accepts; raises the two above."""
     if accepts(port):
         raise PortBusy(f"port {port} is in use by a program outside this container")
+    threads = threading.active_count()
     function()
-    deadline = time.monotonic() + startup_timeout_s
+    began = looked = time.monotonic()
     while not accepts(port):
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now - looked > LOOK_S:
+            looked = now
+            if threading.active_count() <= threads and not list(_others()):
+                raise NobodyListens(
+                    f"the program that was started has ended before it listened on port {port}"
+                )
+        if now - began > startup_timeout_s:
             raise NobodyListens(
                 f"Waited too long for port {port} to start accepting connections. "
                 "Make sure the web server is bound to 0.0.0.0 or 127.0.0.1, "

@@ -1,0 +1,166 @@
+"""What travels: HTTP/2 without TLS, WebSockets in it, streams as they come, hang-ups."""
+
+import socket
+import threading
+
+import h2.config
+import h2.connection
+import h2.events
+import httpx
+import pytest
+from wsproto import ConnectionType
+from wsproto.connection import Connection
+from wsproto.events import CloseConnection, TextMessage
+
+APP = """
+    import asyncio
+    import modal
+    from fastapi import FastAPI, Request, WebSocket
+    from starlette.responses import StreamingResponse
+
+    app = modal.App("wire")
+    web = FastAPI()
+    go_on = asyncio.Event()
+
+    @web.get("/")
+    async def version(request: Request):
+        return request.headers["host"]
+
+    @web.get("/events")
+    async def events():
+        async def pieces():
+            yield "data: first\\n\\n"
+            await go_on.wait()
+            yield "data: last\\n\\n"
+        return StreamingResponse(pieces(), media_type="text/event-stream")
+
+    @web.post("/go-on")
+    async def release():
+        go_on.set()
+
+    @web.get("/wait")
+    async def wait(request: Request):
+        print("somebody waits")
+        while not await request.is_disconnected():
+            await asyncio.sleep(0.01)
+        print("and has left")
+
+    @web.websocket("/ws")
+    async def echo(socket: WebSocket):
+        await socket.accept()
+        async for text in socket.iter_text():
+            await socket.send_text(text[::-1])
+            if text == "bye":
+                await socket.close(4001, "enough")
+                return
+
+    @web.websocket("/no")
+    async def refuse(socket: WebSocket):
+        await socket.close()
+
+    @app.function()
+    @modal.concurrent(max_inputs=20)
+    @modal.asgi_app()
+    def whole():
+        return web
+"""
+
+
+@pytest.fixture
+def url(terminal, write) -> str:
+    return terminal.deploy(write(APP))["whole"]
+
+
+def test_cleartext_http_2_on_the_same_port(url):
+    with httpx.Client(http1=False, http2=True, timeout=60, trust_env=False) as client:
+        answers = [client.get(url) for _ in range(3)]
+
+    assert ["HTTP/2"] * 3 == [answer.http_version for answer in answers]
+    assert {200} == {answer.status_code for answer in answers}
+
+
+def test_events_arrive_as_they_are_sent(url, visitor):
+    with visitor.stream("GET", f"{url}/events") as stream:
+        pieces = stream.iter_text()
+        assert "data: first\n\n" == next(pieces)
+        httpx.post(f"{url}/go-on", timeout=60, trust_env=False)
+        assert "data: last\n\n" == next(pieces)
+
+
+def test_a_handler_sees_its_visitor_leave(terminal, url):
+    gone = threading.Thread(target=_leave, args=(f"{url}/wait",))
+    gone.start()
+    gone.join()
+    command = terminal.start("app", "logs", "wire", "-f")
+
+    command.wait_for("and has left")
+
+
+def _leave(url: str) -> None:
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.get(url, timeout=2, trust_env=False)
+
+
+def test_close_codes_and_refusals_pass_through(url):
+    from websockets.exceptions import ConnectionClosed, InvalidStatus
+    from websockets.sync.client import connect
+
+    base = url.replace("http", "ws")
+    with connect(f"{base}/ws", proxy=None) as chat:
+        chat.send("bye")
+        assert "eyb" == chat.recv()
+        with pytest.raises(ConnectionClosed) as closed:
+            chat.recv()
+    with pytest.raises(InvalidStatus) as refused, connect(f"{base}/no", proxy=None):
+        pass
+
+    assert (4001, "enough") == (closed.value.rcvd.code, closed.value.rcvd.reason)
+    assert 403 == refused.value.response.status_code
+
+
+def test_a_websocket_over_http_2(url):
+    """RFC 8441: an extended CONNECT, then RFC 6455 frames in DATA."""
+    authority = url.removeprefix("http://")
+    host, port = authority.split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as wire:
+        http = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+        http.initiate_connection()
+        wire.sendall(http.data_to_send())
+
+        def until(kind):
+            while True:
+                for event in http.receive_data(wire.recv(65536)):
+                    if isinstance(event, h2.events.DataReceived):
+                        http.acknowledge_received_data(
+                            event.flow_controlled_length, event.stream_id
+                        )
+                    if isinstance(event, kind):
+                        wire.sendall(http.data_to_send())
+                        return event
+                wire.sendall(http.data_to_send())
+
+        settings = until(h2.events.RemoteSettingsChanged).changed_settings
+        assert 1 == settings[h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL].new_value
+        stream = http.get_next_available_stream_id()
+        http.send_headers(
+            stream,
+            [
+                (":method", "CONNECT"),
+                (":protocol", "websocket"),
+                (":scheme", "http"),
+                (":path", "/ws"),
+                (":authority", authority),
+                ("sec-websocket-version", "13"),
+            ],
+        )
+        wire.sendall(http.data_to_send())
+        assert "200" == dict(until(h2.events.ResponseReceived).headers)[":status"]
+        chat = Connection(ConnectionType.CLIENT)
+        http.send_data(stream, chat.send(TextMessage(data="harbour")))
+        wire.sendall(http.data_to_send())
+        chat.receive_data(until(h2.events.DataReceived).data)
+        (message,) = chat.events()
+        http.send_data(stream, chat.send(CloseConnection(code=1000)))
+        wire.sendall(http.data_to_send())
+
+    assert "ruobrah" == message.data
