@@ -155,10 +155,14 @@ def test_a_killed_container_costs_its_requests_and_no_more(terminal, write, visi
         )
     )
     url = terminal.deploy(script)["version"]
-    before = visitor.get(url).json()["pid"]
-    # On a connection that has answered before, HAProxy closes it instead: RFC 9112, 9.3.1.
-    lost = httpx.get(url, params={"hang": "true"}, timeout=60, trust_env=False)
-    after = visitor.get(url)
+
+    def visit(**params):
+        # A connection that has answered before is closed instead: RFC 9112, 9.3.1.
+        return httpx.get(url, params=params, timeout=60, trust_env=False)
+
+    before = visit().json()["pid"]
+    lost = visit(hang="true")
+    after = visit()
 
     assert 502 == lost.status_code
     assert lost.text.startswith("homeport: ")
