@@ -4,7 +4,6 @@ import os
 import sys
 from typing import Annotated
 
-import click
 import typer
 
 from homeport import settings as all_settings
@@ -41,4 +40,4 @@ def confirm(question: str, *, yes: bool) -> None:
         raise Failure(
             "Aborted: no interactive terminal detected. Rerun with --yes (-y) to skip confirmation."
         )
-    click.confirm(question, abort=True, err=True)
+    typer.confirm(question, abort=True, err=True)

@@ -5,7 +5,6 @@ import json as jsonlib
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from homeport.cli import options, output, server
@@ -36,7 +35,7 @@ def create(
         **dict(_pair(pair) for pair in pairs or ()),
     }
     if not values:
-        raise click.UsageError(
+        raise typer.BadParameter(
             "You need to specify at least one key for your secret: "
             f"`homeport secret create {name} KEY=value`"
         )
@@ -62,11 +61,11 @@ def delete(
 def _pair(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals:
-        raise click.UsageError(
+        raise typer.BadParameter(
             f"`{key}` has no value: write `{key}=value`, or `{key}=-` to be asked"
         )
     if value == "-":
-        value = click.prompt(key, hide_input=True, err=True)
+        value = typer.prompt(key, hide_input=True, err=True)
     return key, value
 
 
@@ -86,7 +85,7 @@ def _json(path: Path) -> dict[str, str]:
     except ValueError as error:
         raise BadRequest(f"`{path}` is not JSON: {error}") from None
     if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
-        raise click.UsageError(f"`{path}` must be an object whose values are strings")
+        raise typer.BadParameter(f"`{path}` must be an object whose values are strings")
     return found
 
 

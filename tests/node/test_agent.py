@@ -1,0 +1,276 @@
+"""The node agent with runners of the tests' own: real processes, real ends."""
+
+import asyncio
+import json
+import os
+import sys
+import textwrap
+from pathlib import Path
+
+import psutil
+import pytest
+
+from homeport.contract.container import Container, ContainerSpec, LogLine, State
+from homeport.contract.errors import ImageError
+from homeport.contract.image import Image, Step
+from homeport.node.agent import Agent
+from homeport.settings import Settings
+
+REPORT = """
+import json, os, signal, sys, time
+spec = json.loads(sys.stdin.readline())
+report = int(os.environ["HOMEPORT_REPORT_FD"])
+def say(**event):
+    os.write(report, json.dumps(event).encode() + b"\\n")
+"""
+
+
+class Watched:
+    """What an agent has told."""
+
+    def __init__(self) -> None:
+        self.states: list[State] = []
+        self.containers: list[Container] = []
+        self.lines: list[LogLine] = []
+        self._news = asyncio.Event()
+
+    def changed(self, container: Container) -> None:
+        self.states.append(container.state)
+        self.containers.append(container)
+        self._news.set()
+
+    def said(self, line: LogLine) -> None:
+        self.lines.append(line)
+        self._news.set()
+
+    async def until(self, *states: State) -> Container:
+        """The container, once it is in one of these states."""
+        async with asyncio.timeout(30):
+            while not self.states or self.states[-1] not in states:
+                self._news.clear()
+                await self._news.wait()
+        return self.containers[-1]
+
+    async def line(self, text: str) -> LogLine:
+        """The line that holds this text."""
+        async with asyncio.timeout(30):
+            while True:
+                for line in self.lines:
+                    if text in line.text:
+                        return line
+                self._news.clear()
+                await self._news.wait()
+
+
+@pytest.fixture
+def settings(tmp_path) -> Settings:
+    """A home of the test's own."""
+    settings = Settings(home=tmp_path / "home")
+    settings.socket_dir.mkdir(parents=True)
+    return settings
+
+
+@pytest.fixture
+def spec(tmp_path):
+    """A container's spec."""
+
+    def spec(**changes) -> ContainerSpec:
+        told = {
+            "id": "ta-1",
+            "app": "app",
+            "function": "f",
+            "revision": "rv-1",
+            "pool": "p",
+            "module": "m",
+            "qualname": "f",
+            "source": str(tmp_path),
+        }
+        return ContainerSpec(**{**told, **changes})
+
+    return spec
+
+
+@pytest.fixture
+async def start(settings, spec, tmp_path):
+    """Start an agent whose runner is this script, and a container."""
+    agents = []
+
+    async def start(script: str, environ=None, **changes) -> tuple[Agent, Watched]:
+        path = tmp_path / "runner.py"
+        path.write_text(REPORT + textwrap.dedent(script))
+        agent, watched = Agent(settings, tied=True, runner=(str(path),)), Watched()
+        agent.watch(watched.changed, watched.said)
+        await agent.open()
+        agents.append(agent)
+        agent.start(spec(**changes), environ or {})
+        return agent, watched
+
+    yield start
+    for agent in agents:
+        await agent.close()
+
+
+READY = 'say(kind="ready", address="unix:" + spec["socket"])\ntime.sleep(60)\n'
+
+
+async def test_a_container_is_ready_and_gone_and_leaves_nothing(start, settings):
+    agent, watched = await start(READY)
+    container = await watched.until(State.READY)
+    assert f"unix:{settings.socket_dir}/c/ta-1.sock" == container.address
+    agent.stop("ta-1")
+    gone = await watched.until(State.GONE)
+
+    assert [State.READY, State.GONE] == watched.states
+    assert not psutil.pid_exists(gone.pid)
+    assert [] == list(agent.list())
+    assert [] == list((settings.run_dir / "containers").iterdir())
+
+
+async def test_nothing_of_the_server_gets_in_but_what_was_meant_to(start, monkeypatch, spec):
+    monkeypatch.setenv("AWS_SECRET", "outer")
+    monkeypatch.setenv("MODAL_TASK_ID", "outer")
+    left_open = os.open(os.devnull, os.O_RDONLY)
+    os.set_inheritable(left_open, True)
+    image = Image(steps=(Step(name="env", args={"vars": {"A": "image", "B": "image"}}),))
+    _, watched = await start(
+        """
+        def is_open(fd):
+            try:
+                return bool(os.fstat(fd))
+            except OSError:  # the one that listdir itself opened
+                return False
+        fds = [int(fd) for fd in os.listdir("/proc/self/fd") if is_open(int(fd))]
+        print(json.dumps([sorted(fds), dict(os.environ), os.getsid(0) == os.getpid()]), flush=True)
+        time.sleep(60)
+        """,
+        environ={"B": "secret", "MODAL_REGION": "forged"},
+        image=image,
+    )
+    fds, environ, leads_its_session = json.loads((await watched.line("[[")).text)
+    os.close(left_open)
+
+    assert leads_its_session
+    assert "AWS_SECRET" not in environ
+    assert ("image", "secret", "local", "ta-1", "1") == tuple(
+        environ[k] for k in ("A", "B", "MODAL_REGION", "MODAL_TASK_ID", "MODAL_IS_REMOTE")
+    )
+    report, lifeline = environ["HOMEPORT_REPORT_FD"], environ["HOMEPORT_LIFELINE_FD"]
+    assert {0, 1, 2, int(report), int(lifeline)} == set(fds)
+
+
+async def test_a_failed_start_says_why(start):
+    _, watched = await start('say(kind="failed", reason="no fuel", traceback="line 1")')
+    container = await watched.until(State.FAILED)
+
+    assert ("no fuel", "line 1") == (container.reason, container.traceback)
+
+
+async def test_a_start_that_takes_too_long_is_ended(start):
+    _, watched = await start(
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(60)", startup_timeout_s=0.3
+    )
+    container = await watched.until(State.FAILED)
+
+    assert "did not become ready within 0.3 s" == container.reason
+    assert not psutil.pid_exists(container.pid)
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("sys.exit('last words')", "ended with exit code 1"),
+        ("os.kill(os.getpid(), 9)", "was killed by SIGKILL, perhaps for want of memory"),
+    ],
+)
+async def test_a_runner_that_ends_without_a_word_is_a_failed_start(start, script, reason):
+    _, watched = await start(script)
+    container = await watched.until(State.FAILED)
+
+    assert reason == container.reason
+
+
+async def test_a_container_that_dies_while_it_serves_is_gone_with_its_reason(start):
+    _, watched = await start(
+        'say(kind="ready", address="unix:x")\ntime.sleep(0.1)\nos.kill(os.getpid(), 11)'
+    )
+    container = await watched.until(State.GONE)
+
+    assert [State.READY, State.GONE] == watched.states
+    assert "was killed by SIGSEGV" == container.reason
+
+
+async def test_one_that_ignores_sigterm_is_killed_with_all_its_children(start):
+    agent, watched = await start(
+        """
+        import subprocess
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        own = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"
+        children = [
+            subprocess.Popen([sys.executable, "-c", own]),
+            subprocess.Popen([sys.executable, "-c", own], start_new_session=True),
+        ]
+        print("children", *(child.pid for child in children), flush=True)
+        say(kind="ready", address="unix:" + spec["socket"])
+        time.sleep(60)
+        """
+    )
+    await watched.until(State.READY)
+    children = [int(pid) for pid in (await watched.line("children")).text.split()[1:]]
+    agent.stop("ta-1", grace_s=0.1)
+    await watched.until(State.GONE)
+    gone, alive = psutil.wait_procs(
+        [psutil.Process(pid) for pid in children if psutil.pid_exists(pid)], timeout=10
+    )
+
+    assert [] == alive, gone
+
+
+async def test_what_it_prints_are_lines_the_last_words_too(start):
+    _, watched = await start(
+        """
+        print("one\\r\\ntwo", flush=True)
+        os.write(2, b"bad \\xff byte\\n" + b"x" * 20000 + b"\\nlast words")
+        """
+    )
+    await watched.until(State.FAILED)
+    texts = [line.text for line in watched.lines]
+
+    assert ["one", "two", "bad \N{REPLACEMENT CHARACTER} byte"] == texts[:3]
+    assert 20000 == sum(len(text) for text in texts[3:-1])
+    assert "last words" == texts[-1]
+
+
+async def test_what_an_earlier_run_left_is_ended(start, settings):
+    _, watched = await start(READY)
+    container = await watched.until(State.READY)
+    fresh = Agent(settings)
+    fresh.watch(watched.changed, watched.said)
+    await fresh.open()
+    await watched.until(State.GONE)
+
+    assert not psutil.pid_exists(container.pid)
+    await fresh.close()
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (Step(name="apt_install", args={"packages": ["ffmpeg"]}), "needs a container engine"),
+        (Step(name="pip_install", args={"packages": ["nowhere-1"]}), "which is not installed"),
+        (Step(name="pip_install", args={"packages": ["fastapi>=900"]}), "is installed"),
+    ],
+)
+async def test_a_step_that_cannot_be_carried_out_is_named(settings, step, message):
+    with pytest.raises(ImageError, match=message):
+        await Agent(settings).prepare(Image(steps=(step,)))
+
+
+async def test_what_is_installed_already_is_fine(settings):
+    steps = (
+        Step(name="debian_slim"),
+        Step(name="pip_install", args={"packages": ["fastapi[standard]>=0.100", "flask"]}),
+        Step(name="env", args={"vars": {}}),
+    )
+    await Agent(settings).prepare(Image(steps=steps))
+
+    assert Path(sys.executable).exists()
