@@ -9,6 +9,11 @@ import pytest
 APPS = Path(__file__).parent / "apps"
 
 
+def pytest_xdist_auto_num_workers(config):
+    # Journeys wait for other processes half of their time.
+    return 2 * (os.cpu_count() or 1)
+
+
 def pytest_configure(config):
     # On Python 3.11 pytest-asyncio asks for the current loop; an implicit one is never closed.
     loop = asyncio.new_event_loop()
