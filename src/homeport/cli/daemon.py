@@ -46,17 +46,17 @@ async def _status(settings: Settings, *, json: bool) -> None:
             app["name"],
             app["state"],
             endpoint["tag"],
-            endpoint["url"],
             len(app["containers"]),
             endpoint["running"],
             endpoint["queued"],
             endpoint["served"],
             endpoint["errors"],
+            endpoint["url"],
         )
         for app in told["apps"]
         for endpoint in app["endpoints"]
     ]
     columns = (
-        "App", "State", "Function", "URL", "Containers", "Running", "Queued", "Served", "Errors",
+        "App", "State", "Function", "Containers", "Running", "Queued", "Served", "Errors", "URL",
     )  # fmt: skip
     output.show_table(columns, rows, empty="no app is deployed: `homeport deploy script.py`")

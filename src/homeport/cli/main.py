@@ -55,8 +55,6 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal that knows no such character
     try:
         cli()
-    except KeyboardInterrupt:
-        sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()  # `| head` has had enough
         sys.exit(0)

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from homeport.contract.errors import Failure
 
+WIDE = 1000
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue")
 
 
@@ -45,11 +46,12 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empt
     """Data for people."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, no_wrap=True)
     for row in rows:
         table.add_row(*("" if cell is None else str(cell) for cell in row))
     if table.row_count:
-        out().print(table)
+        # As wide as it is: a URL that is cut in two cannot be clicked.
+        Console(file=sys.stdout, highlight=False, width=WIDE).print(table, crop=False)
     else:
         say(empty)
 

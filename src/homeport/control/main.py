@@ -50,6 +50,7 @@ def main() -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     start = json.loads(sys.stdin.readline())
     settings = settings_from(start["settings"])
     try:

@@ -217,7 +217,8 @@ class Reconciler:
         asked = member.stage in (Stage.STOPPING, Stage.DRAINING)
         if asked:
             return
-        self._say(_obituary(container))
+        if not pool.function.single_use or container.state is State.FAILED:
+            self._say(_obituary(container))
         if container.state is State.FAILED or member.stage is Stage.STARTING:
             reason = container.reason or "the container ended before it was ready"
             pool.failed(StartError(reason, traceback=container.traceback), now())

@@ -388,8 +388,10 @@ class HAProxy:
 def _load(pool: _Pool, rows: list[Row]) -> Load:
     """The pool's load; its counters never go back, whichever process counted."""
     whole = [row for row in rows if row.server == "BACKEND"]
+    again = [row for row in rows if row.server == config.AGAIN]  # they are counted where they end
     each = [row for row in rows if row.server not in ("BACKEND", config.AGAIN)]
-    served, errors = sum(r.served for r in whole), sum(r.errors for r in whole)
+    served = sum(r.served for r in whole) - sum(r.served for r in again)
+    errors = sum(r.errors for r in whole) - sum(r.errors for r in again)
     last = pool.last
     if served + pool.served_before < last.served:
         pool.served_before = last.served - served

@@ -1,0 +1,95 @@
+"""How long and how often: `timeout`, one request a container, bodies without end."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+
+SLOW = """
+    import asyncio, time
+    import modal
+    from flask import Flask
+
+    app = modal.App("slow")
+
+    @app.function(timeout=1)
+    @modal.concurrent(max_inputs=5)
+    @modal.fastapi_endpoint()
+    async def cooperative(seconds: float = 0):
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            print("was cancelled")
+            raise
+        return "in time"
+
+    @app.function(timeout=1)
+    @modal.concurrent(max_inputs=2)
+    @modal.fastapi_endpoint()
+    def stubborn(seconds: float = 0):
+        time.sleep(seconds)
+        return "in time"
+
+    @app.function(timeout=1)
+    @modal.concurrent(max_inputs=2)
+    @modal.wsgi_app()
+    def flask():
+        web = Flask("x")
+
+        @web.get("/")
+        def index():
+            from flask import request
+            time.sleep(float(request.args.get("seconds", 0)))
+            return "in time"
+
+        return web
+"""
+
+
+def test_what_takes_longer_than_its_timeout_is_504_and_its_neighbours_go_on(terminal, write):
+    urls = terminal.deploy(write(SLOW))
+
+    def visit(url, seconds):
+        return httpx.get(url, params={"seconds": seconds}, timeout=60, trust_env=False)
+
+    for tag in ("cooperative", "stubborn", "flask"):
+        with ThreadPoolExecutor(2) as pool:
+            late = pool.submit(visit, urls[tag], 4)
+            neighbour = pool.submit(visit, urls[tag], 0.5)
+            began = time.monotonic()
+            assert 504 == late.result().status_code
+            took_s = time.monotonic() - began
+        assert "homeport: the function took longer than 1 s" == late.result().text.strip()
+        assert "in time" in neighbour.result().text
+        assert took_s < 3.5
+        assert 200 == visit(urls[tag], 0).status_code
+    log = terminal.run("app", "logs", "slow").stdout
+    assert 3 == log.count("a request took longer than its timeout of 1 s")
+    assert "was cancelled" in log
+
+
+def test_a_single_use_container_answers_one_request(terminal, write):
+    url = terminal.deploy(
+        write(
+            """
+            import os
+            import modal
+
+            app = modal.App("once")
+
+            @app.function(single_use_containers=True, max_containers=3)
+            @modal.fastapi_endpoint()
+            def once():
+                return os.getpid()
+            """
+        )
+    )["once"]
+
+    def visit(_number):
+        return httpx.get(url, timeout=60, trust_env=False)
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(visit, range(8)))
+
+    assert {200} == {answer.status_code for answer in answers}
+    assert 8 == len({answer.text for answer in answers})
