@@ -155,8 +155,7 @@ def _endpoint(
             parameters=tuple(p.name for p in spec.parameters),
         ),
         url=f"http://{host}.{settings.domain}{port}",
-        truncated=len(f"{names.slug(settings.workspace)}--{label}") + len(dev_suffix)
-        > names.MAX_HOST,
+        truncated=not host.startswith(f"{names.slug(settings.workspace)}--{label}"),
     )
 
 
