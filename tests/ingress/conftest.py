@@ -114,6 +114,7 @@ async def start(make_settings):
     async def start(**changes) -> HAProxy:
         ingress = HAProxy(make_settings(**changes), tied=True)
         await ingress.open()
+        await ingress.start()
         opened.append(ingress)
         return ingress
 

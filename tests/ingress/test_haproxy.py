@@ -123,7 +123,7 @@ async def test_a_refused_request_is_told_why(ingress, activator, visitor):
     assert "1" == answer.headers["retry-after"]
 
 
-async def test_without_an_activator_a_cold_request_fails_at_once(ingress, visitor):
+async def test_without_an_activator_a_cold_request_waits_a_little_and_is_told(ingress, visitor):
     answer = await visitor.get(await routed(ingress))
 
     assert 503 == answer.status_code
@@ -350,8 +350,11 @@ async def test_a_killed_haproxy_is_replaced_and_nobody_is_refused(ingress, upstr
     os.waitid(os.P_PID, old, os.WEXITED | os.WNOWAIT)
     answer = await visitor.get(url)
 
+    async def replaced():
+        return old != ingress.pid
+
     assert "one" == answer.json()["name"]
-    assert old != ingress.pid
+    assert await until(replaced, "another process")
 
 
 async def test_the_supplies_double_without_losing_a_request(ingress, upstream, visitor):
@@ -402,6 +405,7 @@ async def test_nothing_is_left_behind(make_settings):
     settings = make_settings()
     ingress = HAProxy(settings, tied=False)
     await ingress.open()
+    await ingress.start()
     pid = ingress.pid
     await ingress.close()
 
@@ -410,17 +414,65 @@ async def test_nothing_is_left_behind(make_settings):
     assert [] == [p for p in settings.socket_dir.rglob("*") if p.is_socket()]
 
 
-async def test_an_haproxy_that_an_earlier_run_left_is_ended(make_settings):
+async def test_an_haproxy_that_an_earlier_server_left_hands_over(make_settings, upstream, visitor):
     settings = make_settings()
     left = HAProxy(settings, tied=False)
     await left.open()
-    assert left._watcher
+    await left.start()
+    url = await routed(left, id="e", hosts=("e.localhost",))
+    gone = await routed(left, id="gone", hosts=("gone.localhost",))
+    one = await upstream("one")
+    await left.attach(POOL, "one", one.address, 4)
+    one.release.clear()
+    slow = asyncio.create_task(visitor.get(url))
+    port = int(url.rpartition(":")[2])
+
+    async def busy():
+        return one.inside
+
+    await until(busy, "a request inside")
     left._watcher.cancel()
-    left._ports.close()
-    old = left._process
+    left._ports.close()  # as when its process is killed
+    stop = asyncio.Event()
+    statuses = []
+
+    async def probe():
+        while not stop.is_set():
+            async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
+                statuses.append((await client.get(url)).status_code)
+
+    one.release.set()
+    probing = asyncio.create_task(probe())
     fresh = HAProxy(settings, tied=False)
     await fresh.open()
+    await fresh.route(Endpoint(id="e", hosts=("e.localhost",), pool=POOL, local_port=port))
+    await fresh.attach(POOL, "one", one.address, 4)
+    await fresh.start()
+    after = await visitor.get(url)
+    stop.set()
+    await probing
 
-    assert not old.running
-    assert 404 == httpx.get(f"http://127.0.0.1:{fresh.http_port}/", trust_env=False).status_code
+    assert (200, 200) == ((await slow).status_code, after.status_code)
+    assert {200} == set(statuses)
+    assert left.http_port == fresh.http_port
+    assert left.pid != fresh.pid
+    async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
+        assert 404 == (await client.get(gone)).status_code
+    await fresh.close()
+    assert not left._process.running
+
+
+async def test_a_port_that_was_asked_for_ends_what_an_earlier_server_left(make_settings):
+    left = HAProxy(make_settings(), tied=False)
+    await left.open()
+    await left.start()
+    left._watcher.cancel()
+    left._ports.close()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+    fresh = HAProxy(make_settings(http_port=port), tied=False)
+    await fresh.open()
+
+    assert port == fresh.http_port
+    assert not left._process.running
     await fresh.close()

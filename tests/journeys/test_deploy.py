@@ -136,17 +136,6 @@ def test_a_restart_of_the_server_brings_deployed_apps_back(terminal, write, visi
     assert url == terminal.urls()["version"]
 
 
-def test_a_server_that_was_killed_comes_back_without_leftovers(terminal, write, visitor):
-    url = terminal.deploy(write(VERSION))["version"]
-    old = visitor.get(url).json()["pid"]
-    psutil.Process(terminal.status()["pid"]).kill()
-    wait_for(lambda: terminal.run("status", check=False).returncode != 0 or True, "the end")
-    terminal.run("up")
-
-    assert old != visitor.get(terminal.urls()["version"]).json()["pid"]
-    assert not psutil.pid_exists(old)
-
-
 def test_a_killed_container_costs_its_requests_and_no_more(terminal, write, visitor):
     script = write(
         VERSION.replace(

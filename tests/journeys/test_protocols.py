@@ -164,3 +164,44 @@ def test_a_websocket_over_http_2(url):
         wire.sendall(http.data_to_send())
 
     assert "ruobrah" == message.data
+
+
+CANCELLED = """
+    import asyncio
+    import modal
+
+    app = modal.App("cancelled")
+    neighbours = []
+
+    @app.function()
+    @modal.concurrent(max_inputs=5)
+    @modal.fastapi_endpoint()
+    async def wait(seconds: float):
+        print("somebody waits")
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            print("was cancelled")
+            raise
+        return "waited"
+"""
+
+
+def test_a_visitor_who_leaves_cancels_their_own_request_alone(terminal, write):
+    url = terminal.deploy(write(CANCELLED))["wait"]
+    answers = []
+    neighbour = threading.Thread(
+        target=lambda: answers.append(
+            httpx.get(url, params={"seconds": 6}, timeout=60, trust_env=False).text
+        )
+    )
+    neighbour.start()
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.get(url, params={"seconds": 60}, timeout=2, trust_env=False)
+    terminal.start("app", "logs", "cancelled", "-f").wait_for("was cancelled")
+    neighbour.join()
+
+    assert ['"waited"'] == answers
+    log = terminal.run("app", "logs", "cancelled").stdout
+    assert 1 == log.count("was cancelled")
+    assert "Traceback" not in log

@@ -1,6 +1,7 @@
 """The node agent with runners of the tests' own: real processes, real ends."""
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -95,10 +96,10 @@ async def start(settings, spec, tmp_path):
     """Start an agent whose runner is this script, and a container."""
     agents = []
 
-    async def start(script: str, environ=None, **changes) -> tuple[Agent, Watched]:
+    async def start(script: str, environ=None, *, tied=True, **changes) -> tuple[Agent, Watched]:
         path = tmp_path / "runner.py"
         path.write_text(REPORT + textwrap.dedent(script))
-        agent, watched = Agent(settings, tied=True, runner=(str(path),)), Watched()
+        agent, watched = Agent(settings, tied=tied, runner=(str(path),)), Watched()
         agent.watch(watched.changed, watched.said)
         await agent.open()
         agents.append(agent)
@@ -175,6 +176,16 @@ async def test_a_start_that_takes_too_long_is_ended(start):
     assert not psutil.pid_exists(container.pid)
 
 
+async def test_starts_that_hang_hold_up_no_other(start, spec, tmp_path):
+    agent, watched = await start("time.sleep(60) if spec['id'] != 'ta-quick' else None\n" + READY)
+    for number in range(12):
+        agent.start(spec(id=f"ta-hangs-{number}"), {})
+    agent.start(spec(id="ta-quick"), {})
+    container = await watched.until(State.READY)
+
+    assert "ta-quick" == container.spec.id
+
+
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
@@ -240,16 +251,60 @@ async def test_what_it_prints_are_lines_the_last_words_too(start):
     assert "last words" == texts[-1]
 
 
-async def test_what_an_earlier_run_left_is_ended(start, settings):
-    _, watched = await start(READY)
-    container = await watched.until(State.READY)
-    fresh = Agent(settings)
-    fresh.watch(watched.changed, watched.said)
-    await fresh.open()
+@pytest.fixture
+async def crash(start, settings):
+    """Start a container, and forget its agent as a killed server does."""
+    fresh, left = [], []
+
+    async def crash(script: str, state: State | None) -> tuple[int, Agent, Watched]:
+        agent, watched = await start(script, tied=False)
+        if state is not None:
+            await watched.until(state)
+        else:
+            await watched.line("working")
+        run = agent._runs.pop("ta-1")
+        agent._clear_up = lambda _run: None
+        for task in (run.task, agent._follower):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        left.append(run)
+        after = Watched()
+        fresh.append(Agent(settings))
+        fresh[-1].watch(after.changed, after.said)
+        await fresh[-1].open()
+        return run.container.pid, fresh[-1], after
+
+    yield crash
+    for agent in fresh:
+        await agent.close()
+    for run in left:
+        run.process._process.wait(10)
+        run.process.close()
+        run.output.close()
+
+
+async def test_a_ready_container_of_an_earlier_server_goes_on(crash):
+    pid, agent, watched = await crash(
+        READY.replace("time.sleep(60)", "")
+        + "for n in range(100):\n    print(n, flush=True)\n    time.sleep(0.1)\n",
+        State.READY,
+    )
+    (container,) = agent.list()
+    seen = int((await watched.line("")).text)
+    agent.stop("ta-1", grace_s=1)
     await watched.until(State.GONE)
 
-    assert not psutil.pid_exists(container.pid)
-    await fresh.close()
+    assert (pid, State.READY) == (container.pid, container.state)
+    assert [*range(seen, seen + len(watched.lines))] == [int(line.text) for line in watched.lines]
+    assert not psutil.pid_exists(pid)
+
+
+async def test_one_that_was_not_ready_is_ended(crash):
+    pid, agent, _ = await crash("print('working', flush=True)\ntime.sleep(60)", None)
+
+    assert [] == list(agent.list())
+    assert not psutil.pid_exists(pid)
 
 
 @pytest.mark.parametrize(

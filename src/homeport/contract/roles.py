@@ -22,7 +22,10 @@ class Node(Protocol):
         """
 
     async def open(self) -> None:
-        """Take possession of the run directory; ends containers that an earlier run left."""
+        """Take possession of the run directory, and over the ready containers of an earlier server.
+
+        Those that were not ready are ended; `list` then has the others.
+        """
 
     async def close(self) -> None:
         """End every container, at once and for good."""
@@ -50,7 +53,13 @@ class Ingress(Protocol):
     """Brings requests to containers."""
 
     async def open(self) -> None:
-        """Start answering; `IngressError` or `PortTaken` where that cannot be."""
+        """Have the ports, an earlier server's included; `IngressError` or `PortTaken` else.
+
+        What is routed and attached from now on is answered from `start` on.
+        """
+
+    async def start(self) -> None:
+        """Start answering; an earlier server's ingress hands over without losing a request."""
 
     async def close(self) -> None:
         """Stop answering and leave nothing behind."""

@@ -9,7 +9,7 @@ import logging
 import secrets
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -144,9 +144,15 @@ class Deployer:
         self._turns.pop(owner, None)
         return count
 
-    async def restore(self) -> None:
-        """Serve again what was deployed when the server ended."""
-        shutil.rmtree(self._trees, ignore_errors=True)  # laid out anew from the blobs
+    async def restore(self, running: Collection[str]) -> None:
+        """Serve again what was deployed when the server ended.
+
+        `running` are the revisions that still have containers: their source trees stay as they are.
+        """
+        self._store.forget_unserved()
+        for tree in self._trees.iterdir() if self._trees.exists() else ():
+            if tree.name not in running:
+                shutil.rmtree(tree, ignore_errors=True)  # laid out anew from the blobs
         for row in self._store.apps():
             if row.stopped_at is not None or not row.version:
                 continue

@@ -165,19 +165,22 @@ async def _open(
     node.watch(changed, said)
     await node.open()
     opened.push_async_callback(node.close)
-    await activator.open()
-    opened.push_async_callback(activator.close)
     await ingress.open()
     opened.push_async_callback(ingress.close)
     settings = dataclasses.replace(settings, http_port=ingress.http_port)
-    reconciler.open()
-    opened.push_async_callback(reconciler.close)
 
     deployer = Deployer(settings, store, blobs, pools, reconciler, ingress, node, secret_box)
     opened.push_async_callback(deployer.close)
     tokens = Tokens(store, ingress)
     await tokens.publish()
-    await deployer.restore()
+    await deployer.restore({container.spec.revision for container in node.list()})
+    await reconciler.adopt()
+    # Not earlier: what an older ingress has parked must find its app here.
+    await activator.open()
+    opened.push_async_callback(activator.close)
+    await ingress.start()
+    reconciler.open()
+    opened.push_async_callback(reconciler.close)
     server = Server(
         settings,
         store,

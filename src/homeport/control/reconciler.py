@@ -17,7 +17,7 @@ from collections.abc import Callable
 from homeport.contract.container import Container, ContainerSpec, LogLine, State
 from homeport.contract.errors import Failure, PortTaken, StartError
 from homeport.contract.roles import Ingress, Node
-from homeport.contract.traffic import Load
+from homeport.contract.traffic import Load, PoolKey
 from homeport.control import autoscaler, scheduler
 from homeport.control.pools import Member, Pool, Pools, Stage, now
 from homeport.control.secretbox import SecretBox
@@ -55,6 +55,18 @@ class Reconciler:
     def open(self) -> None:
         """Begin to make it so."""
         self._loop = asyncio.create_task(self._run(), name="reconciler")
+
+    async def adopt(self) -> None:
+        """Take the containers of an earlier server over; end those that nobody wants any more."""
+        for container in list(self._node.list()):
+            try:
+                pool = self._pools.called_for(PoolKey.parse(container.spec.pool))
+            except Failure:
+                self._node.stop(container.spec.id)
+                continue
+            member = Member(id=container.spec.id, stage=Stage.ATTACHING)
+            self._pools.enlist(pool, member)
+            await self._attach(pool, member, container)
 
     async def close(self) -> None:
         """Stop deciding; containers stay as they are."""

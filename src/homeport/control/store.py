@@ -147,6 +147,16 @@ class Store:
                 )
             )
 
+    def forget_unserved(self) -> None:
+        """Forget revisions whose deploy a crash has cut off."""
+        served = select(tables.apps.c.version).where(tables.apps.c.name == tables.revisions.c.app)
+        with self._begin() as c:
+            c.execute(
+                delete(tables.revisions).where(
+                    tables.revisions.c.version > func.coalesce(served.scalar_subquery(), 0)
+                )
+            )
+
     def revisions(self, app: str) -> list[Revision]:
         """Every revision of an app, the newest first."""
         query = select(tables.revisions).where(tables.revisions.c.app == app)

@@ -11,6 +11,7 @@ MAX_BODY_BYTES = 4 * 1024**3
 BURST_S = 5
 # A pool can be swapped for another while a request waits: it looks again, so many times.
 ROUNDS = 3
+HOPS = 100
 AGAIN = "again"  # the server of every backend that leads back to the front door
 MAPS = ("hosts", "ports", "pools", "methods", "protected", "parameters", "backends", "tokens")
 
@@ -110,7 +111,7 @@ def _defaults() -> list[str]:
         "  http-reuse safe",
         "  timeout connect 5s",
         "  timeout http-request 60s",
-        "  timeout http-keep-alive 75s",
+        "  timeout http-keep-alive 30s",
         # How long a request takes is its function's `timeout`, which the container keeps.
         "  timeout client 24d",
         "  timeout server 24d",
@@ -196,6 +197,7 @@ def _frontend(config: Config) -> list[str]:
         "  http-request del-header X-Real-IP",
         "  http-request del-header Forwarded",
         "  http-request del-header X-Homeport-Method",
+        "  http-request del-header X-Homeport-Hops",
         *_set("method", f"var(txn.endpoint),{_map(config, 'methods')}"),
         "  acl several var(txn.method) -m found",
         "  http-request set-header X-Homeport-Method %[var(txn.method)] if several",
@@ -205,11 +207,21 @@ def _frontend(config: Config) -> list[str]:
 
 
 def _again(config: Config) -> list[str]:
-    """The way back: what a backend without containers cannot answer comes in once more, to park."""
+    """The way back: what a backend without containers cannot answer comes in once more, to park.
+
+    Every process leads here to the newest one, which has taken the socket's name over.
+    """
     return [
-        "frontend again",
+        f"frontend {AGAIN}-in",
         f"  bind unix@{config.again} accept-proxy mode 600",
         "  http-request lua.pause",
+        "  http-request set-header X-Homeport-Hops %[req.hdr(x-homeport-hops),add(1)]",
+        *_return(
+            503,
+            "no container takes the request now",
+            f"{{ req.hdr(x-homeport-hops) gt {HOPS} }}",
+            "Retry-After 1",
+        ),
         *_endpoint(config),
         *_to_pool(config),
     ]
@@ -252,6 +264,7 @@ def _to_pool(config: Config) -> list[str]:
         # What the last park let go has not been looked up yet.
         f"  http-request set-var(txn.backend) {backend} unless usable",
         "  use_backend %[var(txn.backend)] if usable",
+        f"  default_backend {AGAIN}",
         "",
     ]
 
@@ -265,7 +278,7 @@ def _limits() -> list[str]:
 
 
 def _backends(config: Config) -> list[str]:
-    lines = []
+    lines = [f"backend {AGAIN}", f"  server {AGAIN} unix@{config.again} send-proxy-v2"]
     for number in range(config.backends):
         name = backend_name(number)
         lines += [

@@ -1,8 +1,8 @@
 """The Ingress role by HAProxy: endpoints in maps, pools in interchangeable backends.
 
 Everything that HAProxy knows is known here first, so that a new process, after a reload or a
-crash, begins with all of it. While an old process finishes its requests after a reload, it is told
-everything too.
+crash, begins with all of it. An old process that finishes its requests after a reload hears nothing
+more: what it cannot place it leads to the newest one, by the socket `again`.
 """
 
 import asyncio
@@ -70,6 +70,7 @@ class HAProxy:
         self._generation = 0
         self._supply = [config.backend_name(n) for n in range(FIRST_BACKENDS)]
         self._backends = FIRST_BACKENDS
+        self._reserved: dict[str, str] = {}  # pool -> the backend that it had under another server
         self._pools: dict[PoolKey, _Pool] = {}
         self._endpoints: dict[str, Endpoint] = {}
         self._turn = asyncio.Lock()  # one change at a time
@@ -81,17 +82,25 @@ class HAProxy:
         return self._process.pid if self._process else 0
 
     async def open(self) -> None:
-        """Start answering."""
+        """Have the ports, an earlier server's included."""
         self._binary = await asyncio.to_thread(process.find, self._settings.haproxy)
-        await asyncio.to_thread(self._prepare)
+        await asyncio.to_thread(self._take_over)
         try:
-            self.http_port = self._ports.open(self._settings.http_port)
-            self._ports.keep(self._known_ports)
-            self._ports.supply(FIRST_PORTS)
-            await self._start()
+            if not self.http_port:
+                self.http_port = self._ports.open(self._settings.http_port)
+                self._ports.keep(self._known_ports)
+            self._ports.supply(max(0, FIRST_PORTS - self._ports.free))
         except BaseException:
             self._ports.close()
             raise
+
+    async def start(self) -> None:
+        """Start answering; a process that an earlier server left hands over."""
+        async with self._turn:
+            self._forget_stale()
+            await self._start()
+            for old in self._retired:
+                old.retire(self._containers())
         self._watcher = asyncio.create_task(self._watch(), name="haproxy watcher")
 
     async def close(self) -> None:
@@ -105,8 +114,7 @@ class HAProxy:
         self._process, self._retired = None, []
         self._ports.close()
         shutil.rmtree(self._directory, ignore_errors=True)
-        for socket in self._settings.socket_dir.glob("haproxy-*.sock"):
-            socket.unlink(missing_ok=True)
+        self._unlink_sockets()
 
     async def route(self, endpoint: Endpoint) -> None:
         """Make the endpoint answer from its pool."""
@@ -156,9 +164,7 @@ class HAProxy:
         async with self._turn:
             known = self._pools.get(pool)
             if known is None:
-                if len(self._supply) <= LOW:
-                    await self._grow_backends()
-                known = self._pools[pool] = _Pool(self._supply.pop(0))
+                known = self._pools[pool] = await self._new_pool(pool)
             address = address.replace("unix:", "unix@", 1)
             server = Server(name=container, address=address, slots=slots)
             where = f"{known.backend}/{container}"
@@ -208,7 +214,7 @@ class HAProxy:
                 self._lead_away(pool, known)
                 await self._publish()
             await self._tell([f"set server {where} state maint"])
-            for runtime in self._runtimes():
+            if (runtime := self._runtime) is not None:
                 answer = (await runtime.ask(f"del server {where}")).strip()
                 if "still has" in answer or "idle" in answer:
                     return False
@@ -230,15 +236,14 @@ class HAProxy:
     async def load(self, pools: Collection[PoolKey]) -> dict[PoolKey, Load]:
         """What these pools are doing now."""
         known = {key: self._pools[key] for key in pools if key in self._pools}
+        if (runtime := self._runtime) is None:
+            return {key: pool.last for key, pool in known.items()}
         rows: dict[str, list[Row]] = {pool.backend: [] for pool in known.values()}
-        for number, runtime in enumerate(self._runtimes()):
-            try:
-                for row in await runtime.stats(list(rows)):
-                    rows[row.backend].append(row)
-            except IngressError:
-                if number == 0:
-                    raise  # of the one that accepts requests
-        return {key: _load(pool, rows[pool.backend]) for key, pool in known.items()}
+        for row in await runtime.stats(list(rows)):
+            rows[row.backend].append(row)
+        self._retired = [old for old in self._retired if old.running]
+        unknown = frozenset[str]().union(*(old.containers for old in self._retired))
+        return {key: _load(pool, rows[pool.backend], unknown) for key, pool in known.items()}
 
     async def alias(self, key: str, pool: PoolKey) -> None:
         """Send requests whose pool reads `key` to `pool`."""
@@ -273,28 +278,44 @@ class HAProxy:
                 await self._reload()
             return self._ports.take()
 
-    def _prepare(self) -> None:
-        """An empty directory, and no HAProxy of an earlier run."""
-        process.sweep(self._directory)
+    def _take_over(self) -> None:
+        """Go on where an earlier server ended; else an empty directory and no process of its."""
+        old = process.left(self._directory, self._settings.socket_dir)
+        main = self._directory / "port"
+        if old and not self._tied and main.exists():
+            port = int(main.read_text())
+            if self._settings.http_port in (0, port):
+                self.http_port = self._ports.adopt(old[0].listeners(), port)
+        if self.http_port:
+            self._retired = old
+            self._generation = process.generation(old[0])
+            self._maps.load()
+            self._reserved = dict(self._maps.items("backends"))
+            taken = {int(name.removeprefix("b")) for name in self._reserved.values()}
+            self._backends = max([FIRST_BACKENDS, *(2 * n for n in taken)])
+            self._supply = [config.backend_name(n) for n in range(self._backends) if n not in taken]
+            return
+        for each in old:
+            each.kill()
         shutil.rmtree(self._directory, ignore_errors=True)
         self._directory.mkdir(parents=True, mode=0o700)
         shutil.copyfile(Path(__file__).with_name("park.lua"), self._directory / "park.lua")
         (self._directory / "activator").write_text(f"{self._settings.activator_socket}\n")
-        for socket in self._settings.socket_dir.glob("haproxy-*.sock"):
-            socket.unlink(missing_ok=True)
+        self._unlink_sockets()
 
     async def _start(self) -> None:
         """A new process that begins with all that is known."""
         assert self._binary is not None
         self._generation += 1
         control = self._settings.socket_dir / f"haproxy-{self._generation}.sock"
-        path = self._directory / "haproxy.cfg"
+        path = self._directory / f"haproxy-{self._generation}.cfg"
+        (self._directory / "port").write_text(f"{self.http_port}")
         self._maps.take()
         text = config.render(
             config.Config(
                 directory=str(self._directory),
                 control=str(control),
-                again=str(control.with_name(f"haproxy-{self._generation}-again.sock")),
+                again=str(self._settings.socket_dir / "again.sock"),
                 listeners=self._ports.descriptors,
                 requests_per_s=self._settings.requests_per_s,
                 max_connections=process.max_connections(),
@@ -322,10 +343,40 @@ class HAProxy:
     async def _reload(self) -> None:
         """Hand over to a new process; the old one finishes what it has begun."""
         old = self._process
+        if old is None and self._watcher is None:
+            return  # `start` begins with everything
         await self._start()
         if old is not None:
-            old.retire()
+            old.retire(self._containers())
             self._retired.append(old)
+
+    async def _new_pool(self, pool: PoolKey) -> _Pool:
+        if backend := self._reserved.pop(str(pool), None):
+            same = {k: None for k, v in self._maps.items("backends") if v == backend}
+            same.pop(str(pool), None)
+            return _Pool(backend, aliases=same)
+        if len(self._supply) <= LOW:
+            await self._grow_backends()
+        return _Pool(self._supply.pop(0))
+
+    def _forget_stale(self) -> None:
+        """What an earlier server knew and nobody has claimed since."""
+        known = {backend.backend for backend in self._pools.values() if backend.open}
+        for key, backend in self._maps.items("backends"):
+            if backend not in known:
+                self._maps.put("backends", key, None)
+        self._supply += sorted(
+            set(self._reserved.values()) - {p.backend for p in self._pools.values()}
+        )
+        self._reserved.clear()
+        for name in ("hosts", "ports"):
+            for key, endpoint in self._maps.items(name):
+                if endpoint not in self._endpoints:
+                    self._maps.put(name, key, None)
+        for name in ("pools", "methods", "protected", "parameters"):
+            for key, _ in self._maps.items(name):
+                if key not in self._endpoints:
+                    self._maps.put(name, key, None)
 
     async def _grow_backends(self) -> None:
         self._supply += [config.backend_name(n) for n in range(self._backends, 2 * self._backends)]
@@ -339,6 +390,7 @@ class HAProxy:
             if current is None:
                 return
             await current.ended()
+            current.kill()  # it has ended: this only reaps it
             async with self._turn:
                 self._retired = [old for old in self._retired if old.running]
                 if current is not self._process:
@@ -353,27 +405,39 @@ class HAProxy:
     def _processes(self) -> list[Process]:
         return [p for p in (self._process, *self._retired) if p is not None]
 
-    def _runtimes(self) -> list[Runtime]:
-        return [Runtime(str(p.control)) for p in self._processes() if p.running]
+    def _unlink_sockets(self) -> None:
+        sockets = self._settings.socket_dir
+        for socket in (sockets / "again.sock", *sockets.glob("haproxy-*.sock")):
+            socket.unlink(missing_ok=True)
+
+    def _containers(self) -> list[str]:
+        return [name for pool in self._pools.values() for name in pool.servers]
+
+    @property
+    def _runtime(self) -> Runtime | None:
+        """Of the process that accepts requests; None while there is none: `_start` tells it all."""
+        process = self._process
+        return Runtime(str(process.control)) if process and process.running else None
 
     async def _tell(self, commands: list[str]) -> None:
-        if not commands:
+        if (runtime := self._runtime) is None:
             return
-        for number, runtime in enumerate(self._runtimes()):
-            try:
-                await runtime.tell(commands)
-            except IngressError:
-                if number == 0:
-                    raise
+        try:
+            await runtime.tell(commands)
+        except IngressError:
+            if self._runtime is not None:  # it has not just been killed
+                raise
 
     async def _publish(self) -> None:
-        """Carry out what has changed in the maps; after `close` there is nobody to tell."""
-        if self._process is not None:
+        """Carry out what has changed in the maps; before `start` and after `close` nobody hears."""
+        if self._directory.exists():
             await self._tell(self._maps.take())
 
     async def _has_queue(self, pool: _Pool) -> bool:
-        rows = [row for r in self._runtimes()[:1] for row in await r.stats([pool.backend])]
-        return any(row.queued for row in rows)
+        runtime = self._runtime
+        return runtime is not None and any(
+            row.queued for row in await runtime.stats([pool.backend])
+        )
 
     def _lead(self, key: PoolKey, pool: _Pool) -> None:
         for spelling in (str(key), *pool.aliases):
@@ -385,8 +449,11 @@ class HAProxy:
                 self._maps.put("backends", spelling, None)
 
 
-def _load(pool: _Pool, rows: list[Row]) -> Load:
-    """The pool's load; its counters never go back, whichever process counted."""
+def _load(pool: _Pool, rows: list[Row], unknown: frozenset[str]) -> Load:
+    """The pool's load; its counters never go back, whichever process counted.
+
+    A container that an old process may still have requests in is never told to be idle.
+    """
     whole = [row for row in rows if row.server == "BACKEND"]
     again = [row for row in rows if row.server == config.AGAIN]  # they are counted where they end
     each = [row for row in rows if row.server not in ("BACKEND", config.AGAIN)]
@@ -399,7 +466,7 @@ def _load(pool: _Pool, rows: list[Row]) -> Load:
         pool.errors_before = last.errors - errors
     per_container: dict[str, int] = {}
     for row in each:
-        per_container[row.server] = per_container.get(row.server, 0) + row.running
+        per_container[row.server] = row.running + (row.server in unknown)
     pool.last = Load(
         running=sum(row.running for row in each),
         queued=sum(row.queued for row in rows),

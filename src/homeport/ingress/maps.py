@@ -1,5 +1,6 @@
 """HAProxy's maps: on disk, so that a new process begins with them, and in the running ones."""
 
+import contextlib
 from pathlib import Path
 
 from homeport.ingress.config import MAPS
@@ -13,6 +14,14 @@ class Maps:
         self._maps: dict[str, dict[str, str]] = {name: {} for name in MAPS}
         self._commands: list[str] = []
         self._dirty: set[str] = set(MAPS)
+
+    def load(self) -> None:
+        """Begin with what an earlier server wrote."""
+        for name, known in self._maps.items():
+            with contextlib.suppress(OSError):
+                for line in (self._directory / f"{name}.map").read_text().splitlines():
+                    key, _, value = line.partition(" ")
+                    known[key] = value
 
     def get(self, name: str, key: str) -> str | None:
         """The value of a key."""

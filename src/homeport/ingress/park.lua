@@ -8,6 +8,7 @@ local activator = "unix@" .. socket_file:read("l")
 socket_file:close()
 
 local FOREVER_S = 24 * 24 * 3600
+local PATIENCE = 25 -- times 0.2 s: a control plane that is being restarted is back by then
 
 local function answer(txn, status, text)
     local reply = txn:reply({ status = status })
@@ -24,14 +25,20 @@ core.register_action("park", { "http-req" }, function(txn)
     if pool == nil then
         return answer(txn, 404, "app for invoked web endpoint is stopped")
     end
-    local socket = core.tcp()
-    socket:settimeout(FOREVER_S)
-    if socket:connect(activator) == nil then
-        return answer(txn, 503, "no container is ready, and the server that would start one is away")
+    local line
+    for _ = 1, PATIENCE do
+        local socket = core.tcp()
+        socket:settimeout(FOREVER_S)
+        if socket:connect(activator) ~= nil then
+            socket:send("park " .. pool .. "\n")
+            line = socket:receive("*l")
+        end
+        socket:close()
+        if line ~= nil then
+            break
+        end
+        core.msleep(200)
     end
-    socket:send("park " .. pool .. "\n")
-    local line = socket:receive("*l")
-    socket:close()
     if line == nil then
         return answer(txn, 503, "no container is ready, and the server that would start one is away")
     end

@@ -34,6 +34,23 @@ class Ports:
         """How many local ports nobody has."""
         return len(self._free)
 
+    def adopt(self, listeners: Iterable[socket.socket], port: int) -> int:
+        """Go on with an earlier server's sockets; the main port, or 0 where it was another one."""
+        for listener in listeners:
+            host, number = listener.getsockname()[:2]
+            if host == self._host and number not in self._sockets:
+                self._sockets[number] = listener
+            else:
+                listener.close()
+        if port not in self._sockets:
+            self.close()
+            return 0
+        # The main port's descriptor is the first.
+        self._sockets = {port: self._sockets.pop(port), **self._sockets}
+        self._free = [number for number in self._sockets if number != port]
+        self._next = port + 1
+        return port
+
     def open(self, port: int) -> int:
         """Listen on the main port, 0 for any; returns it. `PortTaken` where somebody else has it."""
         try:

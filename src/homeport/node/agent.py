@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 
+from homeport.contract import codec
 from homeport.contract.container import Container, ContainerSpec, Event, LogLine, State
 from homeport.contract.errors import StorageError
 from homeport.contract.image import Image
@@ -28,8 +29,10 @@ from homeport.node.process import Process, environ_for, session_members
 from homeport.settings import Settings
 
 PASS_S = 0.05
+SAME_S = 0.01  # two processes with one pid are at least that far apart
 CLOSE_GRACE_S = 2.0
 STARTS_PER_CORE = 2  # more at once only make each of them slower
+TURN_S = 1.0  # of those starts
 KEPT_LINES = 20  # of a container's output, for one that ends without a word
 
 
@@ -48,6 +51,21 @@ class _Run:
     )
     stopping: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     grace_s: float = 0.0
+
+
+class _Turn:
+    """A start's share of the cores, given back after a while: one that hangs holds up no other."""
+
+    def __init__(self, turns: asyncio.Semaphore) -> None:
+        self._turns: asyncio.Semaphore | None = turns
+        self._timer = asyncio.get_running_loop().call_later(TURN_S, self.give_back)
+
+    def give_back(self) -> None:
+        """Let the next one start."""
+        if self._turns is not None:
+            self._turns.release()
+            self._turns = None
+            self._timer.cancel()
 
 
 class Agent:
@@ -77,18 +95,20 @@ class Agent:
         self._changed, self._said = changed, said
 
     async def open(self) -> None:
-        """Take possession of the run directory; end what an earlier run left."""
+        """Take possession of the run directory, and over what an earlier server left there."""
         for directory in (self._root, self._sockets, self._lib):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             if directory.stat().st_uid != os.getuid():
                 raise StorageError(f"{directory} belongs to another user")
             directory.chmod(0o700)
-        await asyncio.to_thread(self._sweep)
+        left = await asyncio.to_thread(self._sweep)
         link = self._lib / "homeport"
         link.unlink(missing_ok=True)
         link.symlink_to(Path(__file__).parents[1])
         if self._tied:
             self._lifeline = os.pipe()
+        for container in left:
+            self._adopt(container)
         self._follower = asyncio.create_task(self._follow(), name="container output")
 
     async def close(self) -> None:
@@ -141,6 +161,27 @@ class Agent:
         """Every container that is not gone."""
         return [run.container for run in self._runs.values()]
 
+    def _adopt(self, container: Container) -> None:
+        """Go on with a container that another server started and that is ready."""
+        spec = container.spec
+        run = _Run(container=container, directory=self._root / spec.id)
+        run.output = Output(run.directory / "output.log", self._said_by(run))
+        run.process = Process(spec, lambda _event: None)
+        self._runs[spec.id] = run
+        run.task = asyncio.create_task(self._go_on(run), name=spec.id)
+
+    async def _go_on(self, run: _Run) -> None:
+        assert run.process is not None
+        try:
+            run.process.adopt(run.container.pid)
+            await self._run(run)
+        except ProcessLookupError:
+            pass
+        finally:
+            self._clear_up(run)
+        self._become(run, State.GONE, reason=run.container.reason)
+        self._changed(run.container)
+
     async def _live(self, run: _Run, environ: Mapping[str, str]) -> None:
         """A container's whole life."""
         try:
@@ -167,11 +208,15 @@ class Agent:
 
     async def _born(self, run: _Run, environ: Mapping[str, str]) -> None:
         began = time.monotonic()
-        async with self._starting:
+        await self._starting.acquire()
+        turn = _Turn(self._starting)
+        try:
             if run.stopping.is_set():
                 return
             self._spawn(run, environ)
             event = await self._first_word(run)
+        finally:
+            turn.give_back()
         if event is None:
             await self._end(run)
             return
@@ -179,6 +224,7 @@ class Agent:
             self._become(
                 run, State.READY, address=event.address, ready_after_s=time.monotonic() - began
             )
+            self._record(run)
             self._changed(run.container)
             await self._run(run)
         else:
@@ -188,6 +234,25 @@ class Agent:
     def _spawn(self, run: _Run, environ: Mapping[str, str]) -> None:
         spec = run.container.spec
         Path(spec.tmp_dir).mkdir(parents=True, mode=0o700)
+
+        def told(event: Event) -> None:
+            if not run.event.done():
+                run.event.set_result(event)
+
+        run.output = Output(run.directory / "output.log", self._said_by(run))
+        run.process = Process(spec, told)
+        run.process.start(
+            [environments.interpreter(spec.image), *self._runner],
+            environ_for(spec, environ, os.environ),
+            self._lib,
+            run.output.fileno(),
+            self._lifeline[0] if self._lifeline else None,
+        )
+        run.container = dataclasses.replace(run.container, pid=run.process.pid)
+        self._record(run)
+
+    def _said_by(self, run: _Run) -> Callable[[str], None]:
+        spec = run.container.spec
 
         def said(text: str) -> None:
             run.lines = [*run.lines[-KEPT_LINES:], text]
@@ -201,23 +266,17 @@ class Agent:
                 )
             )
 
-        def told(event: Event) -> None:
-            if not run.event.done():
-                run.event.set_result(event)
+        return said
 
-        run.output = Output(run.directory / "output.log", said)
-        run.process = Process(spec, told)
-        run.process.start(
-            [environments.interpreter(spec.image), *self._runner],
-            environ_for(spec, environ, os.environ),
-            self._lib,
-            run.output.fileno(),
-            self._lifeline[0] if self._lifeline else None,
-        )
-        pid = run.process.pid
-        born = psutil.Process(pid).create_time()
-        (run.directory / "pid").write_text(json.dumps({"pid": pid, "created": born}))
-        run.container = dataclasses.replace(run.container, pid=pid)
+    def _record(self, run: _Run) -> None:
+        """What a later server needs to know, to take the container over or to end it."""
+        pid = run.container.pid
+        with contextlib.suppress(psutil.Error):
+            born = psutil.Process(pid).create_time()
+            told = {"pid": pid, "created": born, "container": codec.encode(run.container)}
+            fresh = run.directory / "record.new"
+            fresh.write_text(json.dumps(told))
+            fresh.replace(run.directory / "record")
 
     async def _first_word(self, run: _Run) -> Event | None:
         """What the runner says first; None when it is to stop before it said anything."""
@@ -288,26 +347,48 @@ class Agent:
                     run.output.read()
             await asyncio.sleep(PASS_S)
 
-    def _sweep(self) -> None:
-        """End containers that an earlier run left, whoever has their pids now is let be."""
-        for record in self._root.glob("*/pid"):
-            with contextlib.suppress(OSError, ValueError, psutil.Error):
-                known = json.loads(record.read_text())
-                process = psutil.Process(known["pid"])
-                if abs(process.create_time() - known["created"]) < 0.01:
-                    members = session_members(process.pid)
-                    for pid in members:
-                        with contextlib.suppress(ProcessLookupError, PermissionError):
-                            os.kill(pid, signal.SIGKILL)
-                    psutil.wait_procs([process], timeout=CLOSE_GRACE_S)
-        shutil.rmtree(self._root, ignore_errors=True)
-        self._root.mkdir(mode=0o700)
+    def _sweep(self) -> Collection[Container]:
+        """What an earlier server left: those that are ready go on, the others are ended."""
+        ready = []
+        for directory in self._root.iterdir():
+            container = _left(directory / "record")
+            if container is not None and container.state is State.READY:
+                ready.append(container)
+                continue
+            if container is not None:
+                _end(container.pid)
+            shutil.rmtree(directory, ignore_errors=True)
+        kept = {container.spec.socket for container in ready}
         for socket in self._sockets.glob("*.sock"):
-            socket.unlink(missing_ok=True)
+            if str(socket) not in kept:
+                socket.unlink(missing_ok=True)
+        return ready
 
 
-def in_words(code: int) -> str:
+def _left(record: Path) -> Container | None:
+    """A container that still runs; whoever else has its pid now is let be."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, psutil.Error):
+        known = json.loads(record.read_text())
+        container: Container = codec.decode(Container, known["container"])
+        process = psutil.Process(known["pid"])
+        is_same = abs(process.create_time() - known["created"]) < SAME_S
+        if is_same and process.status() != psutil.STATUS_ZOMBIE:
+            return container
+    return None
+
+
+def _end(leader: int) -> None:
+    for pid in session_members(leader):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(psutil.Error):
+        psutil.Process(leader).wait(CLOSE_GRACE_S)
+
+
+def in_words(code: int | None) -> str:
     """How a process ended."""
+    if code is None:
+        return "ended"
     if code >= 0:
         return f"ended with exit code {code}"
     name = signal.Signals(-code).name

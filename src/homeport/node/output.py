@@ -21,7 +21,9 @@ class Output:
     def __init__(self, path: Path, said: Callable[[str], None]) -> None:
         self._said = said
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        self._offset = 0
+        # How far it was read: a server that takes a container over goes on from there.
+        self._mark = os.open(f"{path}.read", os.O_RDWR | os.O_CREAT, 0o600)
+        self._offset = int(os.pread(self._mark, 20, 0) or b"0")
         self._rest = b""
         self._rest_since = 0.0
 
@@ -36,6 +38,7 @@ class Output:
             self._offset += len(data)
             self._tell(data)
             self._cut()
+            os.pwrite(self._mark, b"%020d" % (self._offset - len(self._rest)), 0)
         elif self._rest and time.monotonic() - self._rest_since > PATIENCE_S:
             self._flush()
         return len(data) == PASS_BYTES
@@ -46,6 +49,7 @@ class Output:
             pass
         self._flush()
         os.close(self._descriptor)
+        os.close(self._mark)
 
     def _tell(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")

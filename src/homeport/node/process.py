@@ -70,6 +70,7 @@ class Process:
         self._spec = spec
         self._said = said
         self._process: subprocess.Popen[bytes] | None = None
+        self._pid = 0
         self._report: int | None = None
         self._rest = b""
         self._ended = asyncio.Event()
@@ -78,7 +79,7 @@ class Process:
     @property
     def pid(self) -> int:
         """Of the runner; 0 before it runs."""
-        return self._process.pid if self._process else 0
+        return self._pid
 
     def start(
         self,
@@ -110,6 +111,7 @@ class Process:
             raise
         finally:
             os.close(write)
+        self._pid = self._process.pid
         self._report = report
         os.set_blocking(report, False)
         loop = asyncio.get_running_loop()
@@ -119,17 +121,21 @@ class Process:
             stdin.write(codec.dumps(self._spec).encode() + b"\n")
         self._watch(loop)
 
-    async def ended(self) -> int:
-        """Its exit code, negative for a signal, once it has ended."""
+    def adopt(self, pid: int) -> None:
+        """Watch a runner that an earlier server started; `ProcessLookupError` if it has ended."""
+        self._pid = pid
+        self._watch(asyncio.get_running_loop())
+
+    async def ended(self) -> int | None:
+        """Its exit code, negative for a signal, once it has ended; None for somebody else's child."""
         await self._ended.wait()
-        assert self._process is not None
-        return self._process.wait()
+        return self._process.wait() if self._process else None
 
     def signal(self, number: signal.Signals) -> None:
         """To the runner alone, which passes it on as it sees fit."""
-        if self._process is not None and not self._ended.is_set():
+        if self._pid and not self._ended.is_set():
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(number)
+                os.kill(self._pid, number)
 
     def kill_all(self) -> None:
         """SIGKILL to whatever is left of the container's session."""

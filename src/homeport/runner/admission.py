@@ -12,10 +12,12 @@ from typing import Any
 
 from homeport.contract.container import ContainerSpec
 from homeport.runner.lifespan import Lifespan
+from homeport.runner.serve import HANG_UP
 from homeport.sdk import environment
 from homeport.sdk.tracebacks import users_traceback
 
 MAX_BODY_BYTES = 4 * 1024**3
+LEAVE_S = 0.5
 METHOD_HEADER = b"x-homeport-method"
 
 Message = dict[str, Any]
@@ -83,19 +85,28 @@ class Admission:
             late.append(loop.create_task(self._expire(answer, task)))
 
         timer = loop.call_later(self._spec.timeout_s, expire)
+        gone: list[asyncio.TimerHandle] = []
+
+        def hang_up() -> None:
+            # An app that looks for `http.disconnect` may leave in its own way first.
+            gone.append(loop.call_later(LEAVE_S, task.cancel))
+
+        scope[HANG_UP] = hang_up
         try:
             await app(scope, receive, answer.send)
         except asyncio.CancelledError:
-            if not late:
+            if not late and not gone:
                 raise
         except BodyTooLarge:
             await answer.give_up(413, "homeport: the body is larger than 4 GiB")
         except Exception as error:
-            if not late:
+            if not late and not gone:
                 _log(scope, error)
                 await answer.give_up(500, "Internal Server Error")
         finally:
-            timer.cancel()
+            del scope[HANG_UP]
+            for each in (timer, *gone):
+                each.cancel()
             if late:
                 await late[0]
 

@@ -8,6 +8,7 @@ from typing import Any
 from homeport.contract.container import ContainerSpec
 
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024  # of a WebSocket; a longer one closes it with 1009
+HANG_UP = "homeport.hang_up"  # in an ASGI scope: what to call when the visitor has gone
 # Longer than HAProxy keeps an idle connection: a reused one must never race a close.
 KEEP_ALIVE_S = 3600
 
@@ -54,11 +55,25 @@ async def asgi(app: Any, spec: ContainerSpec, ending: Ending, ready: Callable[[]
             for task in list(self.server_state.tasks):
                 task.cancel()
 
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+    class Protocol(HttpToolsProtocol):
+        """Uvicorn's, which also tells the door that a visitor has hung up."""
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            cycle = self.cycle
+            if cycle is not None and not cycle.response_complete:
+                # Set by `admission` while the app runs.
+                hang_up: Callable[[], None] | None = cycle.scope.get(HANG_UP)  # type: ignore[assignment]
+                if hang_up is not None:
+                    hang_up()
+
     config = uvicorn.Config(
         app,
         uds=spec.socket,
         lifespan="off",
-        http="httptools",
+        http=Protocol,
         ws_max_size=MAX_MESSAGE_BYTES,
         proxy_headers=True,
         forwarded_allow_ips="*",  # only HAProxy reaches the socket

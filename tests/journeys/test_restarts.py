@@ -1,0 +1,192 @@
+"""What is killed comes back, and what is not killed goes on."""
+
+import os
+import random
+import signal
+import threading
+import time
+from typing import Self
+
+import httpx
+import psutil
+import pytest
+from websockets.sync.client import connect
+
+from tests.journeys.conftest import wait_for
+
+APP = """
+    import asyncio, os
+    import modal
+    from fastapi import FastAPI, WebSocket
+    from starlette.responses import StreamingResponse
+
+    app = modal.App("steady")
+    web = FastAPI()
+
+    @web.get("/")
+    async def version():
+        return {"version": 1, "pid": os.getpid()}
+
+    @web.get("/stream")
+    async def stream():
+        async def beats():
+            while True:
+                yield b"beat\\n"
+                await asyncio.sleep(0.02)
+        return StreamingResponse(beats())
+
+    @web.websocket("/ws")
+    async def echo(socket: WebSocket):
+        await socket.accept()
+        async for text in socket.iter_text():
+            await socket.send_text(text)
+
+    @app.function(min_containers=1)
+    @modal.concurrent(max_inputs=50)
+    @modal.asgi_app()
+    def whole():
+        return web
+"""
+
+
+class Prober:
+    """Asks all the time, each time as a stranger; counts what is not 200."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.good = 0
+        self.failures: list[str] = []
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        wait_for(lambda: self.good, "the first answer")
+        return self
+
+    def __exit__(self, *_args) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def more(self, count: int = 20) -> None:
+        """Return after so many more answers."""
+        goal = self.good + count
+        wait_for(lambda: self.good >= goal or self.failures, "more answers")
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                httpx.get(self._url, timeout=60, trust_env=False).raise_for_status()
+                self.good += 1
+            except httpx.HTTPError as error:
+                self.failures.append(repr(error))
+
+
+@pytest.fixture
+def url(terminal, write) -> str:
+    return terminal.deploy(write(APP))["whole"]
+
+
+def haproxies(terminal) -> list[psutil.Process]:
+    return [p for p in terminal.processes() if "haproxy" in p.name()]
+
+
+def test_a_killed_control_plane_is_not_missed_and_its_successor_takes_everything_over(
+    terminal, url
+):
+    before = httpx.get(url, trust_env=False).json()["pid"]
+    with (
+        Prober(url) as prober,
+        httpx.stream("GET", f"{url}/stream", timeout=60, trust_env=False) as stream,
+        connect(url.replace("http", "ws") + "/ws", proxy=None) as chat,
+    ):
+        beats = stream.iter_raw()
+        for _ in range(2):  # the second one takes over from a successor
+            psutil.Process(terminal.status()["pid"]).kill()
+            prober.more()
+            terminal.run("up")
+            prober.more()
+            next(beats)
+            chat.send("still there")
+            assert "still there" == chat.recv()
+
+    assert [] == prober.failures
+    assert before == httpx.get(url, trust_env=False).json()["pid"]
+    (app,) = terminal.status()["apps"]
+    assert [before] == [container["pid"] for container in app["containers"]]
+    assert url == app["endpoints"][0]["local_url"]
+    wait_for(lambda: 1 == len(haproxies(terminal)), "the end of the older ingresses")
+    terminal.run("down")
+    assert [] == terminal.processes()
+
+
+def test_a_cold_request_survives_a_restart_of_the_control_plane(terminal, write):
+    script = APP.replace("min_containers=1", "scaledown_window=2").replace(
+        "app = modal", "import time; time.sleep(0 if modal.is_local() else 1.5)\n    app = modal"
+    )
+    url = terminal.deploy(write(script))["whole"]
+    wait_for(lambda: not terminal.json("container", "list"), "no container")
+    answers = []
+    visit = threading.Thread(
+        target=lambda: answers.append(httpx.get(url, timeout=60, trust_env=False))
+    )
+    visit.start()
+    wait_for(lambda: terminal.json("container", "list"), "a container that starts")
+    psutil.Process(terminal.status()["pid"]).kill()
+    terminal.run("up")
+    visit.join()
+
+    assert [200] == [answer.status_code for answer in answers]
+    assert 1 == len(terminal.json("container", "list"))
+
+
+def test_a_killed_ingress_is_replaced_with_the_same_servers(terminal, url):
+    with Prober(url) as prober:
+        for _ in range(3):
+            old = terminal.status()["ingress_pid"]
+            os.kill(old, signal.SIGKILL)
+            wait_for(lambda o=old: o != terminal.status()["ingress_pid"], "another ingress")
+            prober.more()
+
+    # What was inside it is lost, and no more than that.
+    assert len(prober.failures) <= 3
+
+
+def test_after_a_reboot_up_brings_deployed_apps_back(terminal, url):
+    for process in terminal.processes():
+        process.kill()
+    psutil.wait_procs(terminal.processes(), timeout=10)
+    told = terminal.run("up").stdout
+
+    assert url in told
+    assert 1 == httpx.get(url, timeout=60, trust_env=False).json()["version"]
+
+
+def test_a_kill_at_any_point_of_a_deploy_leaves_the_old_version_or_the_new_one(
+    terminal, write, url
+):
+    chance = random.Random(7)
+    for number in range(2, 6):
+        script = write(APP.replace('"version": 1', f'"version": {number}'))
+        deploying = terminal.start("deploy", script)
+        wait_for(
+            lambda d=deploying: (
+                d.process.poll() is not None or time.sleep(chance.uniform(0, 2.5)) is None
+            ),
+            "a moment",
+        )
+        psutil.Process(terminal.status()["pid"]).kill()
+        deploying.end()
+        terminal.run("up")
+        served = {httpx.get(url, timeout=60, trust_env=False).json()["version"] for _ in range(5)}
+        (app,) = terminal.status()["apps"]
+        current = [r["version"] for r in terminal.json("app", "history", "steady") if r["current"]]
+
+        assert 1 == len(served)
+        assert [app["version"]] == current
+        assert {max(r["version"] for r in terminal.json("app", "history", "steady"))} == {
+            app["version"]
+        }
+    containers = terminal.json("container", "list")
+    runners = [p for p in terminal.processes() if "homeport.runner" in " ".join(p.cmdline())]
+    assert {c["pid"] for c in containers} == {p.pid for p in runners}
