@@ -34,10 +34,17 @@ def logs(
     since: Annotated[str, typer.Option(help="A time, or how long ago: 30m, 2h, 1d.")] = "",
     function: Annotated[str, typer.Option(help="Of this function alone.")] = "",
     container: Annotated[str, typer.Option(help="Of this container alone.")] = "",
+    request: Annotated[str, typer.Option(help="For this X-Request-Id alone.")] = "",
     timestamps: options.Timestamps = False,
 ) -> None:
     """What an app's containers have printed."""
-    query = {"tail": str(tail), "function": function, "container": container}
+    request = request.removeprefix("in-").removeprefix("fc-")
+    query = {
+        "tail": str(tail),
+        "function": function,
+        "container": container,
+        "request": request,
+    }
     if since:
         query["since"] = str(moment(since, time.time()))
     if follow:

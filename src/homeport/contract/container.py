@@ -92,3 +92,4 @@ class LogLine:
     container: str
     text: str  # without its newline
     source: str = "output"  # `output` (the container's) or `system` (ours)
+    request: str = ""  # the X-Request-Id that it was printed for, where that is known

@@ -182,6 +182,7 @@ class Api:
                 and line.at >= since
                 and query.get("function") in (None, "", line.function)
                 and query.get("container") in (None, "", line.container)
+                and query.get("request") in (None, "", line.request)
             )
 
         tail = int(query.get("tail") or 100)

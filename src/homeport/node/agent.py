@@ -251,10 +251,10 @@ class Agent:
         run.container = dataclasses.replace(run.container, pid=run.process.pid)
         self._record(run)
 
-    def _said_by(self, run: _Run) -> Callable[[str], None]:
+    def _said_by(self, run: _Run) -> Callable[[str, str], None]:
         spec = run.container.spec
 
-        def said(text: str) -> None:
+        def said(text: str, request: str) -> None:
             run.lines = [*run.lines[-KEPT_LINES:], text]
             self._said(
                 LogLine(
@@ -263,6 +263,7 @@ class Agent:
                     function=spec.function,
                     container=spec.id,
                     text=text,
+                    request=request,
                 )
             )
 

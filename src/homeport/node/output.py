@@ -12,13 +12,14 @@ from pathlib import Path
 PASS_BYTES = 256 * 1024  # of one container in one pass, so that none holds up the others
 MAX_LINE = 16 * 1024
 MAX_FILE = 1024 * 1024
+START, END = b"\x1e", b"\x1f"  # around a request's id (runner/lines.py)
 PATIENCE_S = 1.0  # a piece without a newline is a line after that
 
 
 class Output:
     """One container's output file, as lines."""
 
-    def __init__(self, path: Path, said: Callable[[str], None]) -> None:
+    def __init__(self, path: Path, said: Callable[[str, str], None]) -> None:
         self._said = said
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         # How far it was read: a server that takes a container over goes on from there.
@@ -55,16 +56,23 @@ class Output:
         *lines, self._rest = (self._rest + data).split(b"\n")
         self._rest_since = time.monotonic()
         for line in lines:
-            for start in range(0, max(len(line), 1), MAX_LINE):
-                self._said(_text(line[start : start + MAX_LINE]))
+            self._say(line)
         while len(self._rest) > MAX_LINE:
-            self._said(_text(self._rest[:MAX_LINE]))
+            self._say(self._rest[:MAX_LINE])
             self._rest = self._rest[MAX_LINE:]
 
     def _flush(self) -> None:
         if self._rest:
-            self._said(_text(self._rest))
+            self._say(self._rest)
             self._rest = b""
+
+    def _say(self, line: bytes) -> None:
+        request = ""
+        if line.startswith(START) and END in line:
+            tag, _, line = line.partition(END)
+            request = _text(tag.removeprefix(START))
+        for start in range(0, max(len(line), 1), MAX_LINE):
+            self._said(_text(line[start : start + MAX_LINE]), request)
 
     def _cut(self) -> None:
         # The container appends, so its next line goes to the new end.

@@ -12,7 +12,7 @@ import threading
 
 from homeport.contract import codec
 from homeport.contract.container import ContainerSpec
-from homeport.runner import container
+from homeport.runner import container, lines
 from homeport.runner.report import Report
 
 LINGER_S = 2.0  # what threads get to end by themselves
@@ -30,6 +30,7 @@ def main() -> int:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
+    lines.install()
     _find(spec)
     return container.run(spec, report)
 
