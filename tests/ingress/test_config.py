@@ -30,7 +30,9 @@ def render(name: str, directory: str = "/run/ingress", descriptor: int = 3) -> s
     told = {
         "directory": directory,
         "control": f"{directory}/haproxy-1.sock",
-        "again": f"{directory}/again-1.sock",
+        "again": f"{directory}/again.sock",
+        "requests": f"{directory}/requests.sock",
+        "api": f"{directory}/control.sock",
         "listeners": (descriptor,),
         "max_connections": 1000,
         "backends": 2,

@@ -58,3 +58,51 @@ def test_each_log_line_has_the_id_of_its_request_also_when_they_run_at_once(term
             assert f"end {'21'[int(number) - 1]}" not in log
             assert ("of the second" in log) is (tag == "both" and number == "2")
     assert "\x1e" not in terminal.run("app", "logs", "seen").stdout
+
+
+NUMBERS = """
+    import modal
+    from fastapi import HTTPException
+
+    app = modal.App("numbers")
+
+    @app.function()
+    @modal.concurrent(max_inputs=4)
+    @modal.fastapi_endpoint()
+    def ask(bad: bool = False):
+        if bad:
+            raise HTTPException(500, "bad")
+        return "ok"
+"""
+
+
+def test_what_went_on_is_told_by_endpoint_and_to_prometheus(terminal, write):
+    from tests.journeys.conftest import wait_for
+
+    url = terminal.deploy(write(NUMBERS))["ask"]
+    for bad in (False, False, True):
+        httpx.get(url, params={"bad": bad}, timeout=60, trust_env=False)
+
+    def numbers():
+        (app,) = terminal.status()["apps"]
+        (endpoint,) = app["endpoints"]
+        return endpoint if endpoint["served"] == 3 and endpoint["p50_ms"] is not None else None
+
+    endpoint = wait_for(numbers, "the numbers")
+    assert (1, 1, 0) == tuple(endpoint[k] for k in ("errors", "cold_starts", "failed_starts"))
+    assert 0 <= endpoint["p50_ms"] <= endpoint["p99_ms"] < 60_000
+    port = terminal.status()["http_port"]
+    metrics = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False)
+    labels = '{app="numbers",endpoint="ask"}'
+    assert f"homeport_requests_total{labels} 3" in metrics.text
+    assert f"homeport_errors_total{labels} 1" in metrics.text
+    assert 'homeport_containers{app="numbers",function="ask",state="ready"} 1' in metrics.text
+    assert 'quantile="0.99"' in metrics.text
+    from_outside = httpx.get(
+        f"http://127.0.0.1:{port}/metrics",
+        headers={"X-Forwarded-For": "1.2.3.4"},
+        trust_env=False,
+    )
+    assert 404 == from_outside.status_code
+    for command in (("status",), ("app", "list")):
+        assert "numbers" in terminal.run(*command).stdout

@@ -108,12 +108,19 @@ async def _list(settings: Settings, *, json: bool) -> None:
             each["state"],
             f"v{each['version']}" if each["version"] else "",
             len(each["containers"]),
+            *(
+                sum(endpoint[key] for endpoint in each["endpoints"])
+                for key in ("running", "queued", "cold_starts", "errors")
+            ),
             output.local_time(each["created_at"]),
             output.local_time(each["stopped_at"]),
         )
         for each in apps
     ]
-    columns = ("Name", "State", "Version", "Containers", "Created at", "Stopped at")
+    columns = (
+        "Name", "State", "Version", "Containers", "Running", "Queued", "Cold starts", "Errors",
+        "Created at", "Stopped at",
+    )  # fmt: skip
     output.show_table(columns, rows, empty="no app is deployed: `homeport deploy script.py`")
 
 

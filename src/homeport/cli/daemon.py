@@ -51,12 +51,16 @@ async def _status(settings: Settings, *, json: bool) -> None:
             endpoint["queued"],
             endpoint["served"],
             endpoint["errors"],
+            endpoint["cold_starts"],
+            endpoint["p50_ms"],
+            endpoint["p99_ms"],
             endpoint["url"],
         )
         for app in told["apps"]
         for endpoint in app["endpoints"]
     ]
     columns = (
-        "App", "State", "Function", "Containers", "Running", "Queued", "Served", "Errors", "URL",
+        "App", "State", "Function", "Containers", "Running", "Queued", "Served", "Errors",
+        "Cold starts", "p50 ms", "p99 ms", "URL",
     )  # fmt: skip
     output.show_table(columns, rows, empty="no app is deployed: `homeport deploy script.py`")

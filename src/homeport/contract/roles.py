@@ -85,6 +85,9 @@ class Ingress(Protocol):
     async def load(self, pools: Collection[PoolKey]) -> dict[PoolKey, Load]:
         """What these pools are doing now; unknown ones are left out."""
 
+    def quantiles_ms(self, endpoint_id: str) -> tuple[int, int] | None:
+        """The median and the 99th percentile of its requests in the last minutes; None without any."""
+
     async def alias(self, key: str, pool: PoolKey) -> None:
         """Send requests whose pool reads `key` (parameters as the visitor wrote them) to `pool`."""
 

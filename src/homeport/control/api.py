@@ -10,7 +10,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -18,6 +18,7 @@ from homeport.contract import codec
 from homeport.contract.container import LogLine
 from homeport.contract.errors import BadRequest, Failure, NotFound, Unauthorized
 from homeport.contract.manifest import Manifest
+from homeport.control import metrics
 from homeport.control.blobs import Blobs
 from homeport.control.deployer import Deployed, Deployer, Say
 from homeport.control.logs import Logs
@@ -60,6 +61,7 @@ class Api:
         """The ASGI app; every route of the API in one list."""
         return Starlette(
             routes=[
+                Route("/metrics", self.metrics),
                 Route("/v1/status", self.status),
                 Route("/v1/keep", self.keep, methods=["POST"]),
                 Route("/v1/shutdown", self.shutdown, methods=["POST"]),
@@ -92,6 +94,9 @@ class Api:
 
     async def status(self, _request: Request) -> Response:
         return JSONResponse(self._server.status())
+
+    async def metrics(self, _request: Request) -> Response:
+        return PlainTextResponse(metrics.render(self._server.apps()), media_type=metrics.TYPE)
 
     async def keep(self, _request: Request) -> Response:
         self._keep()

@@ -188,6 +188,7 @@ async def _open(
         pools,
         node,
         ingress_pid=lambda: ingress.pid,
+        quantiles_ms=ingress.quantiles_ms,
         kept=lambda: lifeline.kept,
     )
 

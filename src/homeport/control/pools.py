@@ -62,6 +62,7 @@ class Pool:
     retry_at: float = 0.0  # no start before then (monotonic)
     failure: StartError | None = None  # the last one, until a container is ready
     cold_starts: int = 0
+    failed_starts: int = 0
     watchers: set[asyncio.Future[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -105,6 +106,7 @@ class Pool:
     def failed(self, failure: StartError, now: float) -> None:
         """A start failed: everyone who waits is told why, and the next start has to wait."""
         self.failures += 1
+        self.failed_starts += 1
         self.failure = failure
         # The first retry is free: a visitor's next request may find the cause mended.
         if self.failures > 1:

@@ -26,6 +26,7 @@ class Server:
         node: Node,
         *,
         ingress_pid: Callable[[], int | None],
+        quantiles_ms: Callable[[str], tuple[int, int] | None],
         kept: Callable[[], bool],
     ) -> None:
         self._settings = settings
@@ -34,6 +35,7 @@ class Server:
         self._pools = pools
         self._node = node
         self._ingress_pid = ingress_pid
+        self._quantiles_ms = quantiles_ms
         self._kept = kept
         self._started_at = time.time()
 
@@ -102,6 +104,7 @@ class Server:
         told = []
         for live in app.endpoints.values():
             pool = self._pools.get(live.endpoint.pool)
+            median, high = self._quantiles_ms(live.endpoint.id) or (None, None)
             told.append(
                 {
                     "tag": live.tag,
@@ -114,6 +117,10 @@ class Server:
                     "queued": pool.load.queued + len(pool.parked) if pool else 0,
                     "served": pool.load.served if pool else 0,
                     "errors": pool.load.errors if pool else 0,
+                    "cold_starts": pool.cold_starts if pool else 0,
+                    "failed_starts": pool.failed_starts if pool else 0,
+                    "p50_ms": median,
+                    "p99_ms": high,
                 }
             )
         return told

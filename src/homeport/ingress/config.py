@@ -33,6 +33,8 @@ class Config:
     directory: str  # of the maps, the Lua code and the Runtime API's socket
     control: str  # the Runtime API's socket
     again: str  # the socket where requests come in once more
+    requests: str  # the socket where each request is told of (requests.py)
+    api: str  # the control plane's socket, for `/metrics` alone
     listeners: tuple[int, ...]  # descriptors of listening sockets, the main port's first
     requests_per_s: int  # 0: no limit
     max_connections: int
@@ -83,6 +85,14 @@ def _global(config: Config) -> list[str]:
         "  tune.http.maxhdr 256",
         f"  lua-load-per-thread {config.directory}/park.lua",
         "",
+        "ring requests",
+        "  format raw",
+        "  maxlen 512",
+        "  size 1048576",
+        "  timeout connect 5s",
+        "  timeout server 1h",
+        f"  server control unix@{config.requests}",
+        "",
     ]
 
 
@@ -132,11 +142,13 @@ def _frontend(config: Config) -> list[str]:
     lines = [
         "frontend web",
         *(f"  bind fd@{descriptor}" for descriptor in config.listeners),
+        "  log ring@requests format raw local0",
+        '  log-format "%Ta %ST %[var(txn.endpoint)]"',
         "  unique-id-format %[uuid()]",
         "  http-after-response set-header X-Request-Id %[unique-id]",
         "  http-after-response set-header Modal-Function-Call-Id fc-%[unique-id]",
         "",
-        *_endpoint(config),
+        *_endpoint(config, _metrics()),
         *_return(400, "prohibited modal header", "{ req.hdr_cnt(modal-function-call-id) gt 0 }"),
         "",
         "  # who asks",
@@ -203,6 +215,20 @@ def _frontend(config: Config) -> list[str]:
         "  http-request set-header X-Homeport-Method %[var(txn.method)] if several",
         "",
         *_to_pool(config),
+        "  use_backend metrics if metrics",
+    ]
+
+
+def _metrics() -> list[str]:
+    """`/metrics` for Prometheus: for this machine, where no endpoint has the host."""
+    return [
+        "  acl from_here src 127.0.0.0/8 ::1",
+        "  acl proxied req.hdr_cnt(x-forwarded-for) gt 0",
+        "  acl known var(txn.endpoint) -m found",
+        "  acl metrics var(txn.metrics) -m found",
+        "  acl asks path /metrics",
+        "  http-request set-var(txn.metrics) bool(true) if asks from_here !proxied !known",
+        "  http-request allow if metrics",
     ]
 
 
@@ -227,7 +253,7 @@ def _again(config: Config) -> list[str]:
     ]
 
 
-def _endpoint(config: Config) -> list[str]:
+def _endpoint(config: Config, unless_unknown: Sequence[str] = ()) -> list[str]:
     return [
         "  # which endpoint: a port of its own, a host, or a wildcard's host",
         *_set("endpoint", f"dst_port,{_map(config, 'ports')}"),
@@ -238,6 +264,7 @@ def _endpoint(config: Config) -> list[str]:
             f"var(txn.host),regsub(^[^.]*,*),{_map(config, 'hosts')}",
             unless="endpoint",
         ),
+        *unless_unknown,
         "  http-request lua.unknown unless { var(txn.endpoint) -m found }",
     ]
 
@@ -265,7 +292,6 @@ def _to_pool(config: Config) -> list[str]:
         f"  http-request set-var(txn.backend) {backend} unless usable",
         "  use_backend %[var(txn.backend)] if usable",
         f"  default_backend {AGAIN}",
-        "",
     ]
 
 
@@ -278,7 +304,12 @@ def _limits() -> list[str]:
 
 
 def _backends(config: Config) -> list[str]:
-    lines = [f"backend {AGAIN}", f"  server {AGAIN} unix@{config.again} send-proxy-v2"]
+    lines = [
+        f"backend {AGAIN}",
+        f"  server {AGAIN} unix@{config.again} send-proxy-v2",
+        "backend metrics",
+        f"  server control unix@{config.api}",
+    ]
     for number in range(config.backends):
         name = backend_name(number)
         lines += [

@@ -22,6 +22,7 @@ from homeport.ingress.config import Server
 from homeport.ingress.maps import Maps
 from homeport.ingress.ports import Ports
 from homeport.ingress.process import Process
+from homeport.ingress.requests import Requests
 from homeport.ingress.runtime import Row, Runtime
 from homeport.settings import Settings
 
@@ -73,6 +74,7 @@ class HAProxy:
         self._reserved: dict[str, str] = {}  # pool -> the backend that it had under another server
         self._pools: dict[PoolKey, _Pool] = {}
         self._endpoints: dict[str, Endpoint] = {}
+        self._requests = Requests(settings.socket_dir / "requests.sock")
         self._turn = asyncio.Lock()  # one change at a time
         self._watcher: asyncio.Task[None] | None = None
 
@@ -98,6 +100,7 @@ class HAProxy:
         """Start answering; a process that an earlier server left hands over."""
         async with self._turn:
             self._forget_stale()
+            await self._requests.open()
             await self._start()
             for old in self._retired:
                 old.retire(self._containers())
@@ -112,6 +115,7 @@ class HAProxy:
         for each in self._processes():
             each.kill()
         self._process, self._retired = None, []
+        await self._requests.close()
         self._ports.close()
         shutil.rmtree(self._directory, ignore_errors=True)
         self._unlink_sockets()
@@ -149,6 +153,7 @@ class HAProxy:
             endpoint = self._endpoints.pop(endpoint_id, None)
             if endpoint is None:
                 return
+            self._requests.forget(endpoint_id)
             for name in ("hosts", "ports"):
                 for key, value in self._maps.items(name):
                     if value == endpoint_id:
@@ -245,6 +250,10 @@ class HAProxy:
         unknown = frozenset[str]().union(*(old.containers for old in self._retired))
         return {key: _load(pool, rows[pool.backend], unknown) for key, pool in known.items()}
 
+    def quantiles_ms(self, endpoint_id: str) -> tuple[int, int] | None:
+        """The median and the 99th percentile of the endpoint's recent requests."""
+        return self._requests.quantiles_ms(endpoint_id)
+
     async def alias(self, key: str, pool: PoolKey) -> None:
         """Send requests whose pool reads `key` to `pool`."""
         async with self._turn:
@@ -316,6 +325,8 @@ class HAProxy:
                 directory=str(self._directory),
                 control=str(control),
                 again=str(self._settings.socket_dir / "again.sock"),
+                requests=str(self._settings.socket_dir / "requests.sock"),
+                api=str(self._settings.control_socket),
                 listeners=self._ports.descriptors,
                 requests_per_s=self._settings.requests_per_s,
                 max_connections=process.max_connections(),
