@@ -78,10 +78,16 @@ class Client:
     # apps
 
     async def deploy(
-        self, name: str, manifest: dict[str, Any], *, tag: str = "", strategy: str = "rolling"
+        self,
+        name: str,
+        manifest: dict[str, Any],
+        *,
+        tag: str = "",
+        strategy: str = "rolling",
+        drain_s: float | None = None,
     ) -> AsyncIterator[Event]:
         """Events of the deploy, the last one `done`; a failure is raised."""
-        body = {"manifest": manifest, "tag": tag, "strategy": strategy}
+        body = {"manifest": manifest, "tag": tag, "strategy": strategy, "drain_s": drain_s}
         async with self._stream("POST", f"/v1/apps/{name}/deploy", body) as events:
             async for event in events:
                 yield event

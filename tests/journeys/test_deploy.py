@@ -202,3 +202,69 @@ def test_two_apps_cannot_have_one_url(terminal, write):
     assert 1 == done.returncode
     assert "ada--mine.localhost" in done.stderr
     assert "homeport app stop shop" in done.stderr
+
+
+def test_every_version_has_a_url_of_its_own_while_it_is_kept(terminal, write, visitor):
+    for number in range(1, 4):
+        terminal.deploy(write(VERSION.replace('"version": 1', f'"version": {number}')))
+    main = f"http://127.0.0.1:{terminal.status()['http_port']}"
+
+    def ask(url):
+        host = httpx.URL(url).host
+        return httpx.get(main, headers={"Host": host}, timeout=60, trust_env=False)
+
+    history = terminal.json("app", "history", "shop")
+    urls = {r["version"]: r["urls"]["version"] for r in history}
+    assert {v: v for v in (1, 2, 3)} == {v: ask(url).json()["version"] for v, url in urls.items()}
+    assert "shop-version-v2.localhost" in urls[2]
+    terminal.run("down")
+    terminal.run("up")
+    main = f"http://127.0.0.1:{terminal.status()['http_port']}"
+    assert 1 == ask(urls[1]).json()["version"]
+    terminal.run("app", "stop", "shop", "-y")
+    assert 404 == ask(urls[1]).status_code
+
+
+SLOW = """
+    import asyncio
+    import modal
+
+    app = modal.App("slow")
+
+    @app.function(timeout=120)
+    @modal.concurrent(max_inputs=4)
+    @modal.fastapi_endpoint()
+    async def wait(seconds: float = 0):
+        print("somebody waits")
+        await asyncio.sleep(seconds)
+        return 1
+"""
+
+
+def test_what_is_inside_the_old_version_finishes_or_is_cut_when_its_time_is_up(terminal, write):
+    url = terminal.deploy(write(SLOW))["wait"]
+    answers = {}
+
+    def visit(seconds):
+        try:
+            answers[seconds] = httpx.get(
+                url, params={"seconds": seconds}, timeout=90, trust_env=False
+            ).status_code
+        except httpx.TransportError:
+            answers[seconds] = None
+
+    visits = [threading.Thread(target=visit, args=(seconds,)) for seconds in (4, 100)]
+    for thread in visits:
+        thread.start()
+    log = terminal.start("app", "logs", "slow", "-f")
+    log.wait_for("somebody waits", after=0)
+    wait_for(lambda: log.output.count("somebody waits") == 2, "both of them inside")
+    terminal.deploy(write(SLOW.replace("return 1", "return 2")), "--drain", "6")
+    assert 2 == httpx.get(url, timeout=60, trust_env=False).json()
+    began = time.monotonic()
+    for thread in visits:
+        thread.join()
+
+    assert 200 == answers[4]
+    assert answers[100] in (None, 502, 503)
+    assert time.monotonic() - began < 60

@@ -152,10 +152,11 @@ async def _history(settings: Settings, name: str, *, json: bool) -> None:
             output.local_time(each["created_at"]),
             each["tag"],
             "serving" if each["current"] else "",
+            next(iter(each["urls"].values()), ""),
         )
         for each in revisions
     ]
-    output.show_table(("Version", "Time deployed", "Tag", ""), rows, empty="no version")
+    output.show_table(("Version", "Time deployed", "Tag", "", "URL"), rows, empty="no version")
 
 
 async def _rollback(

@@ -19,6 +19,14 @@ def deploy(
     strategy: Annotated[
         str, typer.Option(help="rolling: the new one first. recreate: the old one's end first.")
     ] = "rolling",
+    drain: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Seconds that requests inside the old version may go on; its `timeout` by default.",
+            show_default=False,
+        ),
+    ] = None,
     module: options.Module = False,
     timestamps: options.Timestamps = False,
     json: options.Json = False,
@@ -34,6 +42,7 @@ def deploy(
             name=name,
             tag=tag,
             strategy=strategy,
+            drain_s=drain,
             module=module,
             timestamps=timestamps,
             json=json,
@@ -48,6 +57,7 @@ async def _deploy(
     name: str,
     tag: str,
     strategy: str,
+    drain_s: float | None,
     module: bool,
     timestamps: bool,
     json: bool,
@@ -58,7 +68,9 @@ async def _deploy(
         output.warn(text)
     async with server.kept(settings) as client:
         await client.upload(declared.sources)
-        events = client.deploy(declared.name, declared.manifest, tag=tag, strategy=strategy)
+        events = client.deploy(
+            declared.name, declared.manifest, tag=tag, strategy=strategy, drain_s=drain_s
+        )
         done = await follow(events, timestamps=timestamps)
     if json:
         told = {k: done[k] for k in ("version", "skipped", "endpoints")}

@@ -129,6 +129,7 @@ class Api:
                 tag=str(body.get("tag") or ""),
                 strategy=str(body.get("strategy") or "rolling"),
                 say=say,
+                drain_s=_seconds(body.get("drain_s")),
             )
 
         return _ndjson(self._progress(request.path_params["name"], work))
@@ -354,6 +355,14 @@ def _strings(value: Any) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise BadRequest("an array of strings is needed")
     return value
+
+
+def _seconds(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+        raise BadRequest("`drain_s` must be a number of seconds")
+    return float(value)
 
 
 def _answer(failure: Failure) -> Response:

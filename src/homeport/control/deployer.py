@@ -17,7 +17,6 @@ from homeport.contract import names
 from homeport.contract.errors import BadRequest, Failure, ImageError, NotFound, ScriptError
 from homeport.contract.manifest import FunctionSpec, Manifest
 from homeport.contract.roles import Ingress, Node
-from homeport.contract.traffic import PoolKey
 from homeport.control import live
 from homeport.control.blobs import Blobs
 from homeport.control.live import Live, LiveApp, LiveEndpoint
@@ -25,6 +24,7 @@ from homeport.control.pools import Pool, Pools
 from homeport.control.reconciler import Reconciler
 from homeport.control.secretbox import SecretBox
 from homeport.control.store import Revision, Store
+from homeport.control.versions import Versions
 from homeport.settings import Settings
 
 SERVE_DRAIN_S = 1.0  # an open stream must not hold up a reload
@@ -66,13 +66,25 @@ class Deployer:
         self._node = node
         self._secrets = secret_box
         self._trees = settings.home / "revisions"
+        self._versions = Versions(settings, store, blobs, pools, ingress, reconciler, self._trees)
         self._turns: dict[str, asyncio.Lock] = {}  # one deploy of an app at a time
         self._background: set[asyncio.Task[None]] = set()
 
     async def deploy(
-        self, name: str, manifest: Manifest, *, tag: str, strategy: str, say: Say
+        self,
+        name: str,
+        manifest: Manifest,
+        *,
+        tag: str,
+        strategy: str,
+        say: Say,
+        drain_s: float | None = None,
     ) -> Deployed:
-        """Make the manifest the app's next revision; the old one serves until it is proved."""
+        """Make the manifest the app's next revision; the old one serves until it is proved.
+
+        Requests that are inside the old one then go on for `drain_s`, by default for as long as
+        their function's `timeout` lets them.
+        """
         _check(name, manifest, tag, strategy)
         async with self._turn(owner := f"deploy:{name}"):
             sealed, fingerprint = self._secrets.seal(dataclasses.replace(manifest, app_name=name))
@@ -82,7 +94,9 @@ class Deployer:
             await self._prepare(sealed, say, forgive_gpu=False)
             revision = self._store.add_revision(name, sealed, fingerprint, tag)
             try:
-                app = await self._bring(owner, revision, current, strategy=strategy, say=say)
+                app = await self._bring(
+                    owner, revision, current, strategy=strategy, say=say, drain_s=drain_s
+                )
             except BaseException:
                 self._store.remove_revision(revision)
                 raise
@@ -92,21 +106,21 @@ class Deployer:
         self, name: str, version: int | None, *, strategy: str, say: Say
     ) -> Deployed:
         """Serve an earlier revision again, as the app's next version."""
-        current = self.live.get(f"deploy:{name}")
-        if current is None:
-            raise BadRequest(f"the app `{name}` is not deployed")
-        wanted = current.revision.version - 1 if version is None else version
-        if wanted < 1:
-            raise NotFound(f"the app `{name}` has no version before v{current.revision.version}")
-        old = self._store.revision(name, wanted)
-        async with self._turn(f"deploy:{name}"):
+        async with self._turn(owner := f"deploy:{name}"):
+            current = self.live.get(owner)
+            if current is None:
+                raise BadRequest(f"the app `{name}` is not deployed")
+            wanted = current.revision.version - 1 if version is None else version
+            if wanted < 1:
+                raise NotFound(
+                    f"the app `{name}` has no version before v{current.revision.version}"
+                )
+            old = self._store.revision(name, wanted)
             await self._prepare(old.manifest, say, forgive_gpu=False)
             # The fingerprint is the old one's: its inline secrets are stored under it.
             revision = self._store.add_revision(name, old.manifest, old.fingerprint, old.tag)
             try:
-                app = await self._bring(
-                    f"deploy:{name}", revision, current, strategy=strategy, say=say
-                )
+                app = await self._bring(owner, revision, current, strategy=strategy, say=say)
             except BaseException:
                 self._store.remove_revision(revision)
                 raise
@@ -136,7 +150,8 @@ class Deployer:
             await self._ingress.unroute(endpoint)
         if not app.ephemeral:
             self._store.stop_app(app.name)
-        pools = self._pools_of(app)
+            await self._versions.stopped(app.name)
+        pools = [pool for pool in self._pools if pool.owner == owner]
         for pool in pools:
             pool.refuse(NotFound("app for invoked web endpoint is stopped"))
         count = sum(len(pool.members) for pool in pools)
@@ -158,7 +173,9 @@ class Deployer:
                 continue
             try:
                 revision = self._store.revision(row.name, row.version)
-                await self._bring(f"deploy:{row.name}", revision, None, strategy="restore")
+                owner = f"deploy:{row.name}"
+                await self._bring(owner, revision, None, strategy="restore")
+                await self._versions.restore(revision, owner)
             except Failure as failure:
                 log.error("cannot restore `%s`: %s", row.name, failure.message)  # noqa: TRY400
 
@@ -219,6 +236,7 @@ class Deployer:
         *,
         strategy: str,
         say: Say = lambda _text: None,
+        drain_s: float | None = None,
     ) -> LiveApp:
         """The sentence: plan its endpoints, lay out its files, prove it, move, retire the old."""
         serving = owner.startswith("serve:")
@@ -230,6 +248,7 @@ class Deployer:
         planned = await self._with_ports(planned, current)
         app = self._app(owner, revision, planned, current)
         pools = self._open_pools(app, tree)
+        drain_s = _drain_s(app) if drain_s is None else drain_s
         replaced = self._pools_of(current)
         # A port belongs to one container at a time: its old holder has to go first.
         ports_first = any(spec.port for spec in revision.manifest.functions)
@@ -243,13 +262,15 @@ class Deployer:
             else:
                 await self._prove(pools, say)
                 await self._move(app, current)
-                self._retire(replaced, drain_s=_drain_s(app))
+                self._replace(replaced, drain_s=drain_s)
         except BaseException:
             self._retire(pools, drain_s=0.0)
             if self.live.get(owner) is not current:
                 self.live.remove(owner)
             await asyncio.to_thread(shutil.rmtree, tree, ignore_errors=True)
             raise
+        if not serving and strategy != "restore":
+            await self._versions.moved(revision)
         return app
 
     def _app(
@@ -287,21 +308,13 @@ class Deployer:
         }
 
     def _open_pools(self, app: LiveApp, tree: Path) -> list[Pool]:
-        urls = {endpoint.tag: endpoint.url for endpoint in app.endpoints.values()}
-        pools = []
-        for spec in app.revision.manifest.functions:
-            pool = Pool(
-                key=PoolKey(app.name, spec.name, app.revision.id),
-                function=spec,
-                source=str(tree),
-                owner=app.owner,
-                parameters={p.name: p.default for p in spec.parameters if p.default is not None},
-                urls=urls,
-                ephemeral=app.ephemeral,
-            )
+        suffix = self._settings.dev_suffix if app.ephemeral else ""
+        opened = live.pools(
+            app.revision, self._settings, owner=app.owner, tree=tree, dev_suffix=suffix
+        )
+        for pool in opened:
             self._pools.add(pool)
-            pools.append(pool)
-        return pools
+        return opened
 
     async def _prove(self, pools: list[Pool], say: Say) -> None:
         """One container of each, so that a broken import fails the deploy and not a visitor."""
@@ -338,13 +351,13 @@ class Deployer:
     ) -> None:
         """Park requests, stop the old containers, start the new ones; back if they cannot."""
         await self._move(app, current, save=False)
-        self._retire(replaced, drain_s=SERVE_DRAIN_S if app.ephemeral else PORT_DRAIN_S)
+        self._replace(replaced, drain_s=SERVE_DRAIN_S if app.ephemeral else PORT_DRAIN_S)
         try:
             await self._prove(pools, say)
         except Failure:
             if current is not None:
                 self._retire(pools, drain_s=0.0)
-                self._open_pools(current, self._trees / current.revision.id)
+                self._bring_back(current, replaced)
                 await self._move(current, app)
             raise
         if not app.ephemeral:
@@ -392,6 +405,28 @@ class Deployer:
             pool.retired, pool.floor, pool.drain_s = True, 0, drain_s
             pool.release()
         self._reconciler.wake()
+
+    def _replace(self, pools: list[Pool], *, drain_s: float) -> None:
+        """A newer version serves; deployed ones keep a URL, unless they would need its port."""
+        gone = [pool for pool in pools if pool.ephemeral or pool.function.port is not None]
+        self._retire(gone, drain_s=drain_s)
+        for pool in pools:
+            if pool not in gone:
+                pool.demote(drain_s)
+        self._reconciler.wake()
+
+    def _bring_back(self, app: LiveApp, pools: list[Pool]) -> None:
+        kept = {pool.key for pool in pools if pool.demoted}
+        for pool in pools:
+            if pool.demoted:
+                pool.promote()
+        tree = self._trees / app.revision.id
+        suffix = self._settings.dev_suffix if app.ephemeral else ""
+        for pool in live.pools(
+            app.revision, self._settings, owner=app.owner, tree=tree, dev_suffix=suffix
+        ):
+            if pool.key not in kept:
+                self._pools.add(pool)
 
     def _turn(self, owner: str) -> asyncio.Lock:
         return self._turns.setdefault(owner, asyncio.Lock())

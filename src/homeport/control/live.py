@@ -3,12 +3,14 @@
 import asyncio
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from homeport.contract import names
 from homeport.contract.errors import LabelTaken, PortTaken, ScriptError
 from homeport.contract.manifest import FunctionSpec, WebMethod
 from homeport.contract.traffic import Endpoint, PoolKey
+from homeport.control.pools import Pool
 from homeport.control.store import Revision
 from homeport.settings import Settings
 
@@ -96,17 +98,44 @@ class Live:
                     )
 
 
+def pools(
+    revision: Revision,
+    settings: Settings,
+    *,
+    owner: str,
+    tree: Path,
+    dev_suffix: str = "",
+) -> list[Pool]:
+    """A pool for each function of a revision; class parameters make more of them later."""
+    urls = {each.tag: each.url for each in plan(revision, settings, dev_suffix=dev_suffix).values()}
+    return [
+        Pool(
+            key=PoolKey(revision.app, spec.name, revision.id),
+            function=spec,
+            source=str(tree),
+            owner=owner,
+            parameters={p.name: p.default for p in spec.parameters if p.default is not None},
+            urls=urls,
+            ephemeral=owner.startswith("serve:"),
+        )
+        for spec in revision.manifest.functions
+    ]
+
+
 def plan(
-    revision: Revision, settings: Settings, *, dev_suffix: str = ""
+    revision: Revision, settings: Settings, *, dev_suffix: str = "", of_version: bool = False
 ) -> dict[str, LiveEndpoint]:
     """The endpoints that a revision declares, by id; their local ports are still to be chosen.
 
+    With `of_version`, those of this very version, which outlive it: `…-v3`.
     Raises `ScriptError` where two of them want the same URL.
     """
     planned: dict[str, LiveEndpoint] = {}
     for spec in revision.manifest.functions:
         for web in spec.web:
-            live = _endpoint(revision, spec, web, settings, dev_suffix)
+            if of_version and spec.port is not None:
+                continue
+            live = _endpoint(revision, spec, web, settings, dev_suffix, of_version)
             if (twin := planned.get(live.endpoint.id)) is not None:
                 raise ScriptError(
                     f"`{twin.tag}` and `{web.tag}` have the same URL, {live.url}",
@@ -139,16 +168,24 @@ def with_port(live: LiveEndpoint, port: int, settings: Settings) -> LiveEndpoint
 
 
 def _endpoint(
-    revision: Revision, spec: FunctionSpec, web: WebMethod, settings: Settings, dev_suffix: str
+    revision: Revision,
+    spec: FunctionSpec,
+    web: WebMethod,
+    settings: Settings,
+    dev_suffix: str,
+    of_version: bool,
 ) -> LiveEndpoint:
     label = web.label or names.default_label(revision.app, web.tag)
+    domains = () if of_version else web.custom_domains
+    if of_version:
+        label += f"-v{revision.version}"
     host = names.host_label(settings.workspace, label, dev_suffix)
     port = "" if settings.http_port == 80 else f":{settings.http_port}"
     return LiveEndpoint(
         tag=web.tag,
         endpoint=Endpoint(
             id=host,
-            hosts=(f"{host}.{settings.domain}", *(d.lower() for d in web.custom_domains)),
+            hosts=(f"{host}.{settings.domain}", *(d.lower() for d in domains)),
             pool=PoolKey(revision.app, spec.name, revision.id),
             method=web.attribute if len(spec.web) > 1 else "",
             protected=web.requires_proxy_auth,

@@ -17,6 +17,7 @@ from homeport.control.autoscaler import Bounds, Peak
 
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
+DEMOTED_WINDOW_S = 2.0
 
 
 class Stage(enum.StrEnum):
@@ -35,6 +36,7 @@ class Member:
 
     id: str
     stage: Stage = Stage.STARTING
+    before: bool = False  # of a demoted pool: it served before that
     deadline: float | None = None  # draining: cut what is still running then (monotonic)
 
 
@@ -50,6 +52,8 @@ class Pool:
     urls: dict[str, str] = field(default_factory=dict)  # tag -> URL, of the whole app
     ephemeral: bool = False  # a `serve` session's: reasons go to the visitor, drains are short
     floor: int = 0  # containers to have whatever the demand: a deploy's trial
+    demoted: bool = False  # a newer version serves; only this version's own URL leads here
+    cut_at: float = 0.0  # demoted: containers of before are ended then, busy or not (monotonic)
     retired: bool = False  # no endpoint leads here any more
     winding_down: bool = False  # retired, and measured since
     drain_s: float = 30.0  # how long requests may go on once the pool is retired
@@ -72,6 +76,12 @@ class Pool:
     def bounds(self) -> Bounds:
         """What the autoscaler goes by."""
         spec = self.function
+        if self.demoted:
+            return Bounds(
+                max_containers=spec.max_containers,
+                target_inputs=spec.target_inputs or spec.max_inputs,
+                scaledown_window_s=DEMOTED_WINDOW_S,
+            )
         # A port belongs to one container at a time, so such a pool never grows.
         limit = 1 if spec.port is not None else spec.max_containers
         return Bounds(
@@ -112,6 +122,22 @@ class Pool:
         if self.failures > 1:
             self.retry_at = now + min(FIRST_BACKOFF_S * 2 ** (self.failures - 2), MAX_BACKOFF_S)
         self.refuse(failure)
+
+    def demote(self, drain_s: float) -> None:
+        """A newer version serves: requests inside go on for that long, and who waits looks again."""
+        self.demoted, self.floor = True, 0
+        self.cut_at = now() + drain_s
+        self.peak = Peak(DEMOTED_WINDOW_S)
+        for member in self.members.values():
+            member.before = True
+        self.release()
+
+    def promote(self) -> None:
+        """It serves again: the newer version could not start."""
+        self.demoted = False
+        self.peak = Peak(self.function.scaledown_window_s)
+        for member in self.members.values():
+            member.before = False
 
     def release(self) -> None:
         """Everyone who waits may go; the ingress asks again if it finds no container."""
@@ -209,6 +235,8 @@ class Pools:
                     ephemeral=base.ephemeral,
                 )
             )
+            if base.demoted:
+                self._pools[wanted].demote(0.0)
         return self._pools[wanted]
 
 

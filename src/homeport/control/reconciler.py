@@ -133,6 +133,8 @@ class Reconciler:
                 break
         if alive > wanted:
             await self._shrink(pool, alive - wanted)
+        if pool.demoted and now() >= pool.cut_at:
+            await self._cut(pool)
         await self._finish_draining(pool)
 
     async def _shrink(self, pool: Pool, surplus: int) -> None:
@@ -144,6 +146,14 @@ class Reconciler:
         for member in idle[:surplus]:
             member.stage = Stage.DRAINING
             await self._ingress.drain(pool.key, member.id)
+
+    async def _cut(self, pool: Pool) -> None:
+        """End what served before a newer version did and has had its time."""
+        for member in pool.members.values():
+            if member.before and member.stage in (Stage.READY, Stage.DRAINING):
+                if member.stage is Stage.READY:
+                    await self._ingress.drain(pool.key, member.id)
+                member.stage, member.deadline = Stage.DRAINING, pool.cut_at
 
     async def _wind_down(self, pool: Pool) -> None:
         if not pool.winding_down:

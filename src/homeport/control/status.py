@@ -8,7 +8,7 @@ from typing import Any
 
 from homeport.contract.errors import NotFound
 from homeport.contract.roles import Node
-from homeport.control.live import Live, LiveApp
+from homeport.control.live import Live, LiveApp, plan
 from homeport.control.pools import Pool, Pools
 from homeport.control.store import Store
 from homeport.settings import Settings
@@ -95,6 +95,10 @@ class Server:
                 "created_at": revision.created_at,
                 "tag": revision.tag,
                 "current": revision.version == row.version and row.stopped_at is None,
+                "urls": {
+                    each.tag: each.url
+                    for each in plan(revision, self._settings, of_version=True).values()
+                },
             }
             for revision in self._store.revisions(name)
         ]
