@@ -91,7 +91,8 @@ async def test_everyone_who_waits_is_told_of_a_failure():
 async def test_a_failed_start_refuses_nobody_while_another_container_answers():
     subject = pool()
     subject.members["ta-1"] = Member(id="ta-1", stage=Stage.READY)
-    subject.parked.add(parked := asyncio.get_running_loop().create_future())
+    parked = asyncio.get_running_loop().create_future()
+    subject.parked[parked] = None
     subject.failed(StartError("no"), 0.0)
 
     assert not parked.done()

@@ -65,12 +65,12 @@ class Activator:
         if pool.failure is not None and now() < pool.retry_at:
             raise pool.failure
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        pool.parked.add(waiting)
+        pool.parked[waiting] = None
         self._wake()
         try:
             await waiting
         finally:
-            pool.parked.discard(waiting)
+            pool.parked.pop(waiting, None)
 
     async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -5,7 +5,6 @@ Written by the reconciler and the activator, read by the API. Nothing here does 
 
 import asyncio
 import enum
-import time
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -59,7 +58,7 @@ class Pool:
     drain_s: float = 30.0  # how long requests may go on once the pool is retired
     drain_until: float = 0.0  # retired: what still runs then is cut (monotonic)
     members: dict[str, Member] = field(default_factory=dict)
-    parked: set[asyncio.Future[None]] = field(default_factory=set)
+    parked: dict[asyncio.Future[None], None] = field(default_factory=dict)  # in order of arrival
     load: Load = field(default_factory=Load)
     peak: Peak = field(init=False)
     failures: int = 0  # starts in a row that failed
@@ -306,5 +305,5 @@ def _accepted(declared: tuple[Parameter, ...]) -> str:
 
 
 def now() -> float:
-    """The clock that pools are timed by, in seconds."""
-    return time.monotonic()
+    """The clock that pools are timed by, in seconds: the event loop's, which tests may bend."""
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,231 @@
+"""The one loop, with both roles in memory and on a clock that jumps: stories, and a property."""
+
+import asyncio
+from collections import Counter
+from typing import Self
+
+import looptime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from homeport.contract.errors import Failure
+from homeport.contract.manifest import FunctionSpec
+from homeport.contract.traffic import PoolKey
+from homeport.control.activator import Activator
+from homeport.control.pools import Pool, Pools
+from homeport.control.reconciler import Reconciler
+from tests.fakes import FakeIngress, FakeNode, NoSecrets
+
+KEY = PoolKey("app", "f", "rv-1")
+
+
+class House:
+    """A control plane without its doors."""
+
+    def __init__(self, node: FakeNode | None = None, **function) -> None:
+        self.node = node or FakeNode()
+        self.ingress = FakeIngress()
+        self.pools = Pools()
+        self.said = []
+        self.reconciler = Reconciler(
+            self.pools,
+            self.node,
+            self.ingress,
+            NoSecrets(),
+            max_containers=100,
+            say=self.said.append,
+        )
+        self.activator = Activator(
+            None, self.pools, wake=self.reconciler.wake, alias=self.ingress.alias
+        )
+        self.ingress.park = self.activator.park
+        self.node.watch(self.reconciler.changed, None)
+        self.pool = self.add(KEY, **function)
+
+    def add(self, key: PoolKey, **function) -> Pool:
+        spec = FunctionSpec(name=key.function, module="m", qualname="f", **function)
+        pool = Pool(key=key, function=spec, source="", owner="deploy:app")
+        self.pools.add(pool)
+        return pool
+
+    async def __aenter__(self) -> Self:
+        self.reconciler.open()
+        return self
+
+    async def __aexit__(self, *_args) -> None:
+        await self.reconciler.close()
+
+    def visits(self, count: int, duration_s: float = 1.0) -> list[asyncio.Task]:
+        return [asyncio.create_task(self.ingress.visit(KEY, duration_s)) for _ in range(count)]
+
+
+def virtually(story):
+    """Run a story on a virtual clock."""
+    with asyncio.Runner(loop_factory=looptime.new_event_loop) as runner:
+        return runner.run(story)
+
+
+def elapsed() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def test_to_zero_and_back():
+    async def story():
+        async with House(scaledown_window_s=10.0) as house:
+            began = elapsed()
+            await asyncio.gather(*house.visits(1))
+            assert 1.6 > elapsed() - began  # a start of 0.5 s, a request of 1 s, and no more
+            await asyncio.sleep(9)
+            assert 1 == len(house.node.list())
+            await asyncio.sleep(2.5)
+            assert [] == house.node.list()
+            await asyncio.gather(*house.visits(1))
+            assert 2 == len(house.node.started)
+
+    virtually(story())
+
+
+def test_a_burst_onto_one_busy_container_starts_all_the_others_at_once():
+    async def story():
+        async with House(max_inputs=1) as house:
+            first = house.visits(1, 30.0)
+            await asyncio.sleep(1)
+            began = elapsed()
+            burst = house.visits(9)
+            while len(house.node.started) < 10:
+                await asyncio.sleep(0.001)
+            decided_s = elapsed() - began
+            await asyncio.gather(*burst)
+            answered_s = elapsed() - began
+            await asyncio.gather(*first)
+
+        assert decided_s < 0.1
+        assert answered_s < 2.0  # one wave: started together, each had one
+
+    virtually(story())
+
+
+def test_at_the_maximum_requests_wait_in_order():
+    async def story():
+        async with House(max_containers=2) as house:
+            order = []
+
+            async def visit(number):
+                await house.ingress.visit(KEY, 1.0)
+                order.append(number)
+
+            visits = []
+            for number in range(8):
+                visits.append(asyncio.create_task(visit(number)))
+                await asyncio.sleep(0.001)
+            await asyncio.gather(*visits)
+
+        assert list(range(8)) == order
+        assert 2 == len(house.node.started)
+
+    virtually(story())
+
+
+def test_buffer_containers_are_there_while_the_function_is_active():
+    async def story():
+        async with House(buffer_containers=2, scaledown_window_s=5.0) as house:
+            visits = house.visits(1, 3.0)
+            await asyncio.sleep(2)
+            assert 3 == len(house.node.list())
+            await asyncio.gather(*visits)
+            await asyncio.sleep(10)
+            assert [] == house.node.list()
+
+    virtually(story())
+
+
+def test_failed_starts_back_off_are_counted_and_tell_everyone_who_waits():
+    async def story():
+        house = House(FakeNode(fails=lambda spec: spec.function == "f"), max_inputs=1)
+        good = house.add(PoolKey("app", "good", "rv-1"))
+        async with house:
+            answers = await asyncio.gather(*house.visits(3), return_exceptions=True)
+            for _ in range(200):  # a visitor who asks again and again for a minute
+                with pytest.raises(Failure):
+                    await house.ingress.visit(KEY, 0.1)
+                await asyncio.sleep(0.3)
+            broken = len([s for s in house.node.started if s.function == "f"])
+            began = elapsed()
+            await house.ingress.visit(good.key, 0.1)
+
+            assert ["no fuel"] * 3 == [str(answer) for answer in answers]
+            assert 4 <= broken <= 15
+            assert broken == house.pool.failed_starts
+            assert 0.7 > elapsed() - began
+
+    virtually(story())
+
+
+def test_a_container_that_dies_is_replaced():
+    async def story():
+        async with House(min_containers=2) as house:
+            await asyncio.sleep(1)
+            killed = house.node.list()[0].spec.id
+            house.node.kill(killed)
+            await asyncio.sleep(1)
+
+            assert 2 == len(house.node.list())
+            assert killed not in {container.spec.id for container in house.node.list()}
+            assert ["container gone: was killed by SIGKILL"] == [line.text for line in house.said]
+
+    virtually(story())
+
+
+ARRIVALS = st.lists(st.tuples(st.floats(0.0, 20.0), st.floats(0.0, 3.0)), min_size=1, max_size=40)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    arrivals=ARRIVALS,
+    max_inputs=st.integers(1, 4),
+    least=st.integers(0, 2),
+    most=st.none() | st.integers(2, 5),
+    window_s=st.floats(2.0, 6.0),
+    start_s=st.floats(0.0, 2.0),
+)
+def test_every_request_is_answered_once_within_bounds_and_nothing_stays(
+    arrivals, max_inputs, least, most, window_s, start_s
+):
+    async def story():
+        house = House(
+            FakeNode(start_s),
+            max_inputs=max_inputs,
+            min_containers=least,
+            max_containers=most,
+            scaledown_window_s=window_s,
+        )
+        answered = Counter()
+        counts = []
+
+        async def visit(number, at_s, duration_s):
+            await asyncio.sleep(at_s)
+            await house.ingress.visit(KEY, duration_s)
+            answered[number] += 1
+
+        async def watch():
+            while True:
+                counts.append(len(house.node.list()))
+                await asyncio.sleep(0.02)
+
+        async with house:
+            watching = asyncio.create_task(watch())
+            async with asyncio.timeout(600):
+                await asyncio.gather(
+                    *(visit(number, *arrival) for number, arrival in enumerate(arrivals))
+                )
+            await asyncio.sleep(window_s + start_s + 2.0)
+            left = len(house.node.list())
+            watching.cancel()
+
+        assert dict.fromkeys(range(len(arrivals)), 1) == dict(answered)
+        assert max(house.ingress.most.values()) <= max_inputs
+        assert most is None or max(counts) <= most
+        assert least == left
+
+    virtually(story())
