@@ -77,7 +77,9 @@ class FakeIngress:
         self.most: dict[str, int] = {}
         self._pools: dict[PoolKey, _Pool] = {}
 
-    async def visit(self, key: PoolKey, duration_s: float) -> str:
+    async def visit(
+        self, key: PoolKey, duration_s: float = 0.0, until: asyncio.Event | None = None
+    ) -> str:
         """One request: the container that answered; a `Failure` where none did."""
         assert self.park is not None
         while not (pool := self._pools.get(key)) or not pool.open:
@@ -87,7 +89,7 @@ class FakeIngress:
         self._assign(pool)
         container = await turn
         try:
-            await asyncio.sleep(duration_s)
+            await (until.wait() if until else asyncio.sleep(duration_s))
         finally:
             if container in pool.running:
                 pool.running[container] -= 1

@@ -137,7 +137,7 @@ def test_a_cold_request_survives_a_restart_of_the_control_plane(terminal, write)
     visit.join()
 
     assert [200] == [answer.status_code for answer in answers]
-    assert 1 == len(terminal.json("container", "list"))
+    assert len(terminal.json("container", "list")) <= 1
 
 
 def test_a_killed_ingress_is_replaced_with_the_same_servers(terminal, url):

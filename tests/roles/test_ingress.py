@@ -1,0 +1,164 @@
+"""What the control plane relies on in an ingress: the fake keeps the promises of the real one."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from homeport.contract.traffic import PoolKey
+from tests.fakes import FakeIngress
+from tests.ingress.conftest import (  # noqa: F401 - fixtures
+    POOL,
+    Activator,
+    Upstream,
+    activator,
+    ingress,
+    make_settings,
+    routed,
+    start,
+    upstream,
+)
+
+
+class Fake:
+    """The ingress in memory; its containers answer when they may."""
+
+    def __init__(self) -> None:
+        self.ingress = FakeIngress()
+        self.parked: list[PoolKey] = []
+        self.ingress.park = self._park
+        self.may_go = asyncio.Event()
+        self.on_park = None
+
+    async def attach(self, name: str, slots: int) -> None:
+        await self.ingress.attach(POOL, name, f"unix:/{name}", slots)
+
+    def ask(self) -> asyncio.Task[str]:
+        return asyncio.create_task(self.ingress.visit(POOL, until=self.may_go))
+
+    def most(self, name: str) -> int:
+        return self.ingress.most.get(name, 0)
+
+    async def _park(self, key: PoolKey) -> None:
+        self.parked.append(key)
+        await self.on_park()
+
+
+class Real:
+    """HAProxy, with servers of the test's own."""
+
+    def __init__(self, ingress, url: str, make_upstream, activator: Activator) -> None:  # noqa: F811
+        self.ingress = ingress
+        self.may_go = asyncio.Event()
+        self.on_park = None
+        self._url = url
+        self._make = make_upstream
+        self._upstreams: dict[str, Upstream] = {}
+        self._client = httpx.AsyncClient(timeout=30, trust_env=False)
+        self.parked = activator.parked
+        activator.answer = self._park
+
+    async def attach(self, name: str, slots: int) -> None:
+        made = self._upstreams[name] = await self._make(name)
+        made.release = self.may_go
+        await self.ingress.attach(POOL, name, made.address, slots)
+
+    def ask(self) -> asyncio.Task[str]:
+        async def visit() -> str:
+            return (await self._client.get(self._url)).json()["name"]
+
+        return asyncio.create_task(visit())
+
+    def most(self, name: str) -> int:
+        return self._upstreams[name].most
+
+    async def _park(self, _pool: str) -> str:
+        await self.on_park()
+        return "go"
+
+    async def close(self) -> None:
+        self.may_go.set()
+        await self._client.aclose()
+
+
+@pytest.fixture(params=["fake", "haproxy"])
+async def house(request, ingress, upstream, activator):  # noqa: F811
+    """One of the two."""
+    if request.param == "fake":
+        yield Fake()
+        return
+    real = Real(ingress, await routed(ingress), upstream, activator)
+    yield real
+    await real.close()
+
+
+async def load(house, running: int, queued: int):
+    """The load, once it is that."""
+    async with asyncio.timeout(20):
+        while True:
+            told = (await house.ingress.load([POOL])).get(POOL)
+            if told and (running, queued) == (told.running, told.queued):
+                return told
+            await asyncio.sleep(0.005)
+
+
+async def test_slots_are_exact_and_a_new_container_takes_the_queue(house):
+    await house.attach("one", 2)
+    visits = [house.ask() for _ in range(5)]
+    told = await load(house, 2, 3)
+    await house.attach("two", 2)
+    both = await load(house, 4, 1)
+    house.may_go.set()
+    names = await asyncio.gather(*visits)
+
+    assert {"one": 2} == told.per_container
+    assert {"one": 2, "two": 2} == both.per_container
+    assert (2, 2) == (house.most("one"), house.most("two"))
+    assert {"one", "two"} == set(names)
+    assert 5 == (await load(house, 0, 0)).served
+
+
+async def test_a_busy_container_cannot_be_detached_and_a_draining_one_gets_nothing_new(house):
+    await house.attach("one", 1)
+    first = house.ask()
+    await load(house, 1, 0)
+    await house.attach("two", 4)
+    await house.ingress.drain(POOL, "one")
+    others = [house.ask() for _ in range(3)]
+    await load(house, 4, 0)
+    while_busy = await house.ingress.detach(POOL, "one")
+    house.may_go.set()
+
+    assert while_busy is False
+    assert "one" == await first
+    assert ["two"] * 3 == await asyncio.gather(*others)
+    async with asyncio.timeout(20):
+        while not await house.ingress.detach(POOL, "one"):
+            await asyncio.sleep(0.005)
+    assert await house.ingress.detach(POOL, "unknown")
+    assert {"two": 0} == (await load(house, 0, 0)).per_container
+
+
+async def test_the_last_container_works_its_queue_off_and_what_comes_later_parks(house):
+    await house.attach("one", 1)
+    early = [house.ask() for _ in range(2)]
+    await load(house, 1, 1)
+    await house.ingress.drain(POOL, "one")
+
+    async def on_park():
+        await house.attach("two", 4)
+
+    house.on_park = on_park
+    late = house.ask()
+    async with asyncio.timeout(20):
+        while not house.parked:
+            await asyncio.sleep(0.005)
+    house.may_go.set()
+
+    assert "two" == await late
+    assert {"one"} >= {await visit for visit in early} - {"two"}
+
+
+async def test_an_unknown_pool_has_no_load_and_can_be_dropped(house):
+    assert {} == await house.ingress.load([POOL])
+    await house.ingress.drop(POOL)

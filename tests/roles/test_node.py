@@ -1,0 +1,80 @@
+"""What the control plane relies on in a node: the fake keeps the promises of the real one."""
+
+import asyncio
+
+import pytest
+
+from homeport.contract.container import ContainerSpec, State
+from homeport.node.agent import Agent
+from homeport.settings import Settings
+from tests.fakes import FakeNode
+from tests.node.test_agent import REPORT, Watched
+
+RUNNER = """
+if spec["function"] == "broken":
+    say(kind="failed", reason="no fuel")
+else:
+    say(kind="ready", address="unix:/x")
+    time.sleep(60)
+"""
+
+
+def spec(number: int, function: str = "f") -> ContainerSpec:
+    told = dict.fromkeys(("app", "revision", "pool", "module", "qualname"), "x")
+    return ContainerSpec(id=f"ta-{number}", function=function, source="/", **told)
+
+
+@pytest.fixture(params=["fake", "processes"])
+async def node(request, tmp_path):
+    """One of the two, with what it tells."""
+    watched = Watched()
+    if request.param == "fake":
+        fake = FakeNode(0.01, fails=lambda spec: spec.function == "broken")
+        fake.watch(watched.changed, watched.said)
+        yield fake, watched
+        return
+    runner = tmp_path / "runner.py"
+    runner.write_text(REPORT + RUNNER)
+    settings = Settings(home=tmp_path / "home")
+    settings.socket_dir.mkdir(parents=True)
+    agent = Agent(settings, tied=True, runner=(str(runner),))
+    agent.watch(watched.changed, watched.said)
+    await agent.open()
+    yield agent, watched
+    await agent.close()
+
+
+async def test_a_container_is_listed_from_its_start_to_its_end_and_told_of_twice(node):
+    node, watched = node
+    node.start(spec(1), {})
+    assert [State.STARTING] == [container.state for container in node.list()]
+    ready = await watched.until(State.READY)
+    assert [State.READY] == [container.state for container in node.list()]
+    node.stop("ta-1", grace_s=5)
+    await watched.until(State.GONE)
+
+    assert ready.address
+    assert [] == list(node.list())
+    assert [State.READY, State.GONE] == watched.states
+
+
+async def test_a_failed_start_is_told_of_once_with_its_reason(node):
+    node, watched = node
+    node.start(spec(1, "broken"), {})
+    container = await watched.until(State.FAILED)
+    await asyncio.sleep(0)
+
+    assert "no fuel" == container.reason
+    assert [State.FAILED] == watched.states
+    assert [] == list(node.list())
+
+
+async def test_a_container_may_be_stopped_before_it_is_ready_and_an_unknown_one_is_ignored(node):
+    node, watched = node
+    node.stop("ta-unknown")
+    node.start(spec(1), {})
+    node.stop("ta-1", grace_s=5)
+    await watched.until(State.GONE)
+
+    assert [State.GONE] == watched.states
+    assert [] == list(node.list())
