@@ -181,6 +181,30 @@ async def test_a_container_never_has_more_than_its_slots_and_a_new_one_takes_the
     assert 5 == (await ingress.load([POOL]))[POOL].served
 
 
+async def test_who_hangs_up_while_queued_is_dropped_from_the_queue(ingress, upstream, visitor):
+    url = await routed(ingress)
+    one = await upstream("one")
+    one.release.clear()
+    await ingress.attach(POOL, "one", one.address, 1)
+    first = asyncio.create_task(visitor.get(f"{url}/first"))
+
+    async def busy():
+        return one.inside
+
+    await until(busy, "a request inside")
+    with pytest.raises(httpx.ReadTimeout):
+        await visitor.get(f"{url}/gone", timeout=0.3)
+
+    async def alone():
+        return (await ingress.load([POOL]))[POOL].queued == 0
+
+    await until(alone, "an empty queue")
+    one.release.set()
+    await first
+    assert 200 == (await visitor.get(f"{url}/last")).status_code
+    assert ["/first", "/last"] == one.paths
+
+
 async def test_a_draining_container_finishes_and_is_gone_when_it_has(ingress, upstream, visitor):
     url = await routed(ingress)
     one, two = await upstream("one"), await upstream("two")

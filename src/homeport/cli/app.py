@@ -112,6 +112,10 @@ async def _list(settings: Settings, *, json: bool) -> None:
                 sum(endpoint[key] for endpoint in each["endpoints"])
                 for key in ("running", "queued", "cold_starts", "errors")
             ),
+            *(
+                max((e[key] for e in each["endpoints"] if e[key] is not None), default="")
+                for key in ("p50_ms", "p99_ms")  # of its slowest endpoint
+            ),
             output.local_time(each["created_at"]),
             output.local_time(each["stopped_at"]),
         )
@@ -119,7 +123,7 @@ async def _list(settings: Settings, *, json: bool) -> None:
     ]
     columns = (
         "Name", "State", "Version", "Containers", "Running", "Queued", "Cold starts", "Errors",
-        "Created at", "Stopped at",
+        "p50 ms", "p99 ms", "Created at", "Stopped at",
     )  # fmt: skip
     output.show_table(columns, rows, empty="no app is deployed: `homeport deploy script.py`")
 
