@@ -31,7 +31,6 @@ def render(name: str, directory: str = "/run/ingress", descriptor: int = 3) -> s
         "directory": directory,
         "control": f"{directory}/haproxy-1.sock",
         "again": f"{directory}/again.sock",
-        "requests": f"{directory}/requests.sock",
         "api": f"{directory}/control.sock",
         "listeners": (descriptor,),
         "max_connections": 1000,

@@ -457,7 +457,7 @@ async def test_an_haproxy_that_an_earlier_server_left_hands_over(make_settings, 
     await until(busy, "a request inside")
     left._watcher.cancel()
     left._ports.close()  # as when its process is killed
-    left._requests._server.close()
+    left._listener.cancel()
     stop = asyncio.Event()
     statuses = []
 
@@ -493,7 +493,7 @@ async def test_a_port_that_was_asked_for_ends_what_an_earlier_server_left(make_s
     await left.start()
     left._watcher.cancel()
     left._ports.close()
-    left._requests._server.close()
+    left._listener.cancel()
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
     fresh = HAProxy(make_settings(http_port=port), tied=False)

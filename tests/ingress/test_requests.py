@@ -25,11 +25,11 @@ def test_quantiles_are_of_what_was_seen(values, median, high):
 
 def test_the_past_is_forgotten_after_two_windows():
     now = [0.0]
-    requests = Requests(None, clock=lambda: now[0])
-    requests.take("10 200 hello")
+    requests = Requests(clock=lambda: now[0])
+    requests.read("1 10 200 hello")
     assert (10, 10) == requests.quantiles_ms("hello")
     now[0] = WINDOW_S + 1
-    requests.take("30 200 hello")
+    requests.read("2 30 200 hello")
     assert (10, 30) == requests.quantiles_ms("hello")
     now[0] = 2 * WINDOW_S + 1
     assert (30, 30) == requests.quantiles_ms("hello")
@@ -37,12 +37,23 @@ def test_the_past_is_forgotten_after_two_windows():
     assert requests.quantiles_ms("hello") is None
 
 
+def test_a_line_is_read_once_however_often_the_ring_is():
+    requests = Requests(clock=lambda: 0.0)
+    requests.read("1 10 200 hello\n2 10 200 hello\n")
+    requests.read("1 10 200 hello\n2 10 200 hello\n3 30 200 hello\n4 30 200 hello\n5 30 200 hello")
+    assert (30, 30) == requests.quantiles_ms("hello")
+    requests.restart()  # another process counts anew
+    requests.read("1 50 200 other")
+
+    assert (50, 50) == requests.quantiles_ms("other")
+
+
 @pytest.mark.parametrize(
-    "line", ["", "x", "-1 400 -", "5 404 -", "5 404 ", "nonsense of some kind"]
+    "line", ["", "x", "1 -1 400 -", "1 5 404 -", "1 5 404 ", "a b c d", "nonsense"]
 )
 def test_what_is_no_request_is_let_be(line):
-    requests = Requests(None)
-    requests.take(line)
+    requests = Requests()
+    requests.read(line)
 
     assert requests.quantiles_ms("-") is None
-    assert requests.quantiles_ms("kind") is None
+    assert requests.quantiles_ms("d") is None

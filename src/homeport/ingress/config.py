@@ -33,7 +33,6 @@ class Config:
     directory: str  # of the maps, the Lua code and the Runtime API's socket
     control: str  # the Runtime API's socket
     again: str  # the socket where requests come in once more
-    requests: str  # the socket where each request is told of (requests.py)
     api: str  # the control plane's socket, for `/metrics` alone
     listeners: tuple[int, ...]  # descriptors of listening sockets, the main port's first
     requests_per_s: int  # 0: no limit
@@ -87,11 +86,8 @@ def _global(config: Config) -> list[str]:
         "",
         "ring requests",
         "  format raw",
-        "  maxlen 512",
-        "  size 1048576",
-        "  timeout connect 5s",
-        "  timeout server 1h",
-        f"  server control unix@{config.requests}",
+        "  maxlen 256",
+        "  size 65536",
         "",
     ]
 
@@ -143,7 +139,7 @@ def _frontend(config: Config) -> list[str]:
         "frontend web",
         *(f"  bind fd@{descriptor}" for descriptor in config.listeners),
         "  log ring@requests format raw local0",
-        '  log-format "%Ta %ST %[var(txn.endpoint)]"',
+        '  log-format "%rt %Ta %ST %[var(txn.endpoint)]"',
         "  unique-id-format %[uuid()]",
         "  http-after-response set-header X-Request-Id %[unique-id]",
         "  http-after-response set-header Modal-Function-Call-Id fc-%[unique-id]",

@@ -22,7 +22,7 @@ from homeport.ingress.config import Server
 from homeport.ingress.maps import Maps
 from homeport.ingress.ports import Ports
 from homeport.ingress.process import Process
-from homeport.ingress.requests import Requests
+from homeport.ingress.requests import POLL_S, Requests
 from homeport.ingress.runtime import Row, Runtime
 from homeport.settings import Settings
 
@@ -74,7 +74,8 @@ class HAProxy:
         self._reserved: dict[str, str] = {}  # pool -> the backend that it had under another server
         self._pools: dict[PoolKey, _Pool] = {}
         self._endpoints: dict[str, Endpoint] = {}
-        self._requests = Requests(settings.socket_dir / "requests.sock")
+        self._requests = Requests()
+        self._listener: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()  # one change at a time
         self._watcher: asyncio.Task[None] | None = None
 
@@ -100,22 +101,22 @@ class HAProxy:
         """Start answering; a process that an earlier server left hands over."""
         async with self._turn:
             self._forget_stale()
-            await self._requests.open()
             await self._start()
             for old in self._retired:
                 old.retire(self._containers())
         self._watcher = asyncio.create_task(self._watch(), name="haproxy watcher")
+        self._listener = asyncio.create_task(self._listen(), name="haproxy requests")
 
     async def close(self) -> None:
         """Stop answering and leave nothing behind."""
-        if self._watcher is not None:
-            self._watcher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watcher
+        for task in (self._watcher, self._listener):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
         for each in self._processes():
             each.kill()
         self._process, self._retired = None, []
-        await self._requests.close()
         self._ports.close()
         shutil.rmtree(self._directory, ignore_errors=True)
         self._unlink_sockets()
@@ -325,7 +326,6 @@ class HAProxy:
                 directory=str(self._directory),
                 control=str(control),
                 again=str(self._settings.socket_dir / "again.sock"),
-                requests=str(self._settings.socket_dir / "requests.sock"),
                 api=str(self._settings.control_socket),
                 listeners=self._ports.descriptors,
                 requests_per_s=self._settings.requests_per_s,
@@ -343,6 +343,7 @@ class HAProxy:
             self._directory / "haproxy.log",
             tied=self._tied,
         )
+        self._requests.restart()
         commands = [
             f"set server {pool.backend}/{server.name} state drain"
             for pool in self._pools.values()
@@ -412,6 +413,14 @@ class HAProxy:
                 except IngressError as failure:
                     log.exception("HAProxy cannot be restarted: %s", failure.traceback)
                     await asyncio.sleep(1.0)
+
+    async def _listen(self) -> None:
+        """Read how long requests took."""
+        while True:
+            await asyncio.sleep(POLL_S)
+            if (runtime := self._runtime) is not None and self._endpoints:
+                with contextlib.suppress(IngressError):  # it is being replaced
+                    self._requests.read(await runtime.ask("show events requests"))
 
     def _processes(self) -> list[Process]:
         return [p for p in (self._process, *self._retired) if p is not None]

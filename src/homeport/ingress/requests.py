@@ -1,18 +1,16 @@
-"""How long requests took, by endpoint: HAProxy tells of each one as it ends, on a socket.
+"""How long requests took, by endpoint, from a ring in HAProxy's memory.
 
-One line a request, `<milliseconds> <status> <endpoint>`, streamed from a ring in HAProxy's memory;
-while nobody listens the oldest are forgotten, and no request waits for it.
+One line a request, `<number> <milliseconds> <status> <endpoint>`, read once a second. Being told of
+each request as it ends would cost 65 us of CPU a request on both sides; the ring costs 3, and what
+is overwritten before it is read is a sample that nobody misses.
 """
 
-import asyncio
-import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
+POLL_S = 1.0
 WINDOW_S = 300.0  # quantiles are of the last one to two of these
-PIECE_BYTES = 64 * 1024
 
 
 class Durations:
@@ -51,29 +49,32 @@ class Durations:
 
 
 class Requests:
-    """Hears of every request."""
+    """Every endpoint's durations."""
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        self._path = path
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._durations: dict[str, Durations] = {}
-        self._server: asyncio.Server | None = None
-        self._hearing: set[asyncio.Task[None]] = set()
+        self._last = -1  # the number of the last request that was read
 
-    async def open(self) -> None:
-        """Listen; a socket that an earlier server left is replaced."""
-        self._path.unlink(missing_ok=True)
-        self._server = await asyncio.start_unix_server(self._hear, path=str(self._path))
+    def restart(self) -> None:
+        """Another process tells from now on, and counts from its own beginning."""
+        self._last = -1
 
-    async def close(self) -> None:
-        """Hear no more."""
-        if self._server is None:
-            return
-        self._server.close()
-        for task in list(self._hearing):
-            task.cancel()
-        await asyncio.gather(*self._hearing, return_exceptions=True)
-        self._path.unlink(missing_ok=True)
+    def read(self, text: str) -> None:
+        """The ring's lines, the oldest first; those that were read before are let be."""
+        now = self._clock()
+        for line in text.splitlines():
+            fields = line.split(" ")
+            if len(fields) != 4 or not (fields[0].isdigit() and fields[1].isdigit()):
+                continue
+            number, ms, endpoint = int(fields[0]), int(fields[1]), fields[3]
+            if number <= self._last or endpoint in ("", "-"):
+                continue
+            self._last = number
+            known = self._durations.get(endpoint)
+            if known is None:
+                known = self._durations[endpoint] = Durations(now)
+            known.add(ms, now)
 
     def quantiles_ms(self, endpoint: str) -> tuple[int, int] | None:
         """The median and the 99th percentile of an endpoint's requests; None where none ended."""
@@ -87,32 +88,3 @@ class Requests:
     def forget(self, endpoint: str) -> None:
         """It has gone."""
         self._durations.pop(endpoint, None)
-
-    def take(self, line: str) -> None:
-        """One line of HAProxy's; anything else is let be."""
-        milliseconds, _, rest = line.partition(" ")
-        endpoint = rest.rpartition(" ")[2]
-        if milliseconds.isdigit() and endpoint not in ("", "-"):
-            now = self._clock()
-            known = self._durations.get(endpoint)
-            if known is None:
-                known = self._durations[endpoint] = Durations(now)
-            known.add(int(milliseconds), now)
-
-    async def _hear(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._hearing.add(task)
-        rest = b""
-        try:
-            while piece := await reader.read(PIECE_BYTES):
-                *lines, rest = (rest + piece).split(b"\n")
-                for line in lines:
-                    self.take(line.decode("utf-8", "replace"))
-        except (OSError, asyncio.CancelledError):
-            pass
-        finally:
-            self._hearing.discard(task)
-            writer.close()
-            with contextlib.suppress(OSError, asyncio.CancelledError):
-                await writer.wait_closed()
