@@ -13,11 +13,10 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from homeport.contract import names
 from homeport.contract.errors import BadRequest, Failure, ImageError, NotFound, ScriptError
 from homeport.contract.manifest import FunctionSpec, Manifest
 from homeport.contract.roles import Ingress, Node
-from homeport.control import live
+from homeport.control import live, trial
 from homeport.control.blobs import Blobs
 from homeport.control.live import Live, LiveApp, LiveEndpoint
 from homeport.control.pools import Pool, Pools
@@ -85,7 +84,7 @@ class Deployer:
         Requests that are inside the old one then go on for `drain_s`, by default for as long as
         their function's `timeout` lets them.
         """
-        _check(name, manifest, tag, strategy)
+        trial.check(name, manifest, tag, strategy)
         async with self._turn(owner := f"deploy:{name}"):
             sealed, fingerprint = self._secrets.seal(dataclasses.replace(manifest, app_name=name))
             current = self.live.get(owner)
@@ -128,7 +127,7 @@ class Deployer:
 
     async def serve(self, manifest: Manifest) -> LiveApp:
         """Begin a session; its containers start while the caller prints the URLs."""
-        _check(manifest.app_name, manifest, "", "rolling")
+        trial.check(manifest.app_name, manifest, "", "rolling")
         return await self._serve(f"serve:{secrets.token_hex(6)}", manifest, None)
 
     async def reload(self, session: str, manifest: Manifest) -> LiveApp:
@@ -138,7 +137,7 @@ class Deployer:
             current = self.live.get(owner)
             if current is None:
                 raise NotFound("this session has ended")
-            _check(manifest.app_name, manifest, "", "rolling")
+            trial.check(manifest.app_name, manifest, "", "rolling")
             return await self._serve(owner, manifest, current)
 
     async def stop(self, owner: str) -> int:
@@ -260,7 +259,7 @@ class Deployer:
                 await self._move(app, current)
                 self._start_behind(app, pools if first_serve else [])
             else:
-                await self._prove(pools, say)
+                await trial.prove(pools, self._reconciler.wake, say)
                 await self._move(app, current)
                 self._replace(replaced, drain_s=drain_s)
         except BaseException:
@@ -316,31 +315,6 @@ class Deployer:
             self._pools.add(pool)
         return opened
 
-    async def _prove(self, pools: list[Pool], say: Say) -> None:
-        """One container of each, so that a broken import fails the deploy and not a visitor."""
-        tried = [pool for pool in pools if not _needs_parameters(pool)]
-        for pool in tried:
-            pool.floor = 1
-        self._reconciler.wake()
-        try:
-            async with asyncio.TaskGroup() as group:
-                for pool in tried:
-                    group.create_task(self._first_ready(pool, say))
-        except* Failure as failures:
-            raise failures.exceptions[0] from None
-        finally:
-            for pool in tried:
-                pool.floor = 0
-
-    async def _first_ready(self, pool: Pool, say: Say) -> None:
-        try:
-            async with asyncio.timeout(pool.function.startup_timeout_s + 60):
-                await pool.first_ready()
-        except Failure as failure:
-            failure.where = failure.where or pool.function.where
-            raise
-        say(f"`{pool.function.name}` is ready")
-
     async def _swap(
         self,
         app: LiveApp,
@@ -353,7 +327,7 @@ class Deployer:
         await self._move(app, current, save=False)
         self._replace(replaced, drain_s=SERVE_DRAIN_S if app.ephemeral else PORT_DRAIN_S)
         try:
-            await self._prove(pools, say)
+            await trial.prove(pools, self._reconciler.wake, say)
         except Failure:
             if current is not None:
                 self._retire(pools, drain_s=0.0)
@@ -386,8 +360,10 @@ class Deployer:
     def _start_behind(self, app: LiveApp, pools: list[Pool]) -> None:
         async def warm() -> None:
             try:
-                await self._prove(
-                    pools, lambda text: _tell(app, {"event": "progress", "text": text})
+                await trial.prove(
+                    pools,
+                    self._reconciler.wake,
+                    lambda text: _tell(app, {"event": "progress", "text": text}),
                 )
             except Failure as failure:
                 _tell(app, {"event": "failed", "error": failure.to_dict()})
@@ -430,27 +406,6 @@ class Deployer:
 
     def _turn(self, owner: str) -> asyncio.Lock:
         return self._turns.setdefault(owner, asyncio.Lock())
-
-
-def _check(name: str, manifest: Manifest, tag: str, strategy: str) -> None:
-    if not names.is_object_name(name):
-        raise BadRequest(
-            f"Invalid App name: '{name}'.",
-            hint="letters, digits, `-`, `_` and `.`, at most 64 of them",
-        )
-    if tag and not names.is_deployment_tag(tag):
-        raise BadRequest(f"Invalid deployment tag: '{tag}'.")
-    if strategy not in {"rolling", "recreate"}:
-        raise BadRequest(f"Deployment strategy must be 'rolling' or 'recreate', not '{strategy}'")
-    if not manifest.functions:
-        raise ScriptError(
-            f"the app `{name}` has no web function",
-            hint="put `@modal.fastapi_endpoint()` under `@app.function()`",
-        )
-
-
-def _needs_parameters(pool: Pool) -> bool:
-    return any(parameter.required for parameter in pool.function.parameters)
 
 
 def _drain_s(app: LiveApp) -> float:

@@ -12,12 +12,12 @@ import logging
 import shutil
 import time
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from homeport.contract.errors import IngressError
 from homeport.contract.traffic import Endpoint, Load, PoolKey
-from homeport.ingress import config, process
+from homeport.ingress import backends, config, process
+from homeport.ingress.backends import Backend
 from homeport.ingress.config import Server
 from homeport.ingress.maps import Maps
 from homeport.ingress.ports import Ports
@@ -34,24 +34,6 @@ MAX_ALIASES = 1000  # of one pool; spellings of class parameters are the visitor
 SETTLE_S = 0.05
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Pool:
-    """A pool's backend and what is in it."""
-
-    backend: str
-    servers: dict[str, Server] = field(default_factory=dict)
-    settled_at: dict[str, float] = field(default_factory=dict)  # draining: ready to go from then
-    aliases: dict[str, None] = field(default_factory=dict)
-    served_before: int = 0  # by processes that have ended
-    errors_before: int = 0
-    last: Load = field(default_factory=Load)
-
-    @property
-    def open(self) -> bool:
-        """Whether a server takes new requests."""
-        return any(not server.draining for server in self.servers.values())
 
 
 class HAProxy:
@@ -72,7 +54,7 @@ class HAProxy:
         self._supply = [config.backend_name(n) for n in range(FIRST_BACKENDS)]
         self._backends = FIRST_BACKENDS
         self._reserved: dict[str, str] = {}  # pool -> the backend that it had under another server
-        self._pools: dict[PoolKey, _Pool] = {}
+        self._pools: dict[PoolKey, Backend] = {}
         self._endpoints: dict[str, Endpoint] = {}
         self._requests = Requests()
         self._listener: asyncio.Task[None] | None = None
@@ -249,7 +231,9 @@ class HAProxy:
             rows[row.backend].append(row)
         self._retired = [old for old in self._retired if old.running]
         unknown = frozenset[str]().union(*(old.containers for old in self._retired))
-        return {key: _load(pool, rows[pool.backend], unknown) for key, pool in known.items()}
+        return {
+            key: backends.load(pool, rows[pool.backend], unknown) for key, pool in known.items()
+        }
 
     def quantiles_ms(self, endpoint_id: str) -> tuple[int, int] | None:
         """The median and the 99th percentile of the endpoint's recent requests."""
@@ -362,14 +346,14 @@ class HAProxy:
             old.retire(self._containers())
             self._retired.append(old)
 
-    async def _new_pool(self, pool: PoolKey) -> _Pool:
+    async def _new_pool(self, pool: PoolKey) -> Backend:
         if backend := self._reserved.pop(str(pool), None):
             same = {k: None for k, v in self._maps.items("backends") if v == backend}
             same.pop(str(pool), None)
-            return _Pool(backend, aliases=same)
+            return Backend(backend, aliases=same)
         if len(self._supply) <= LOW:
             await self._grow_backends()
-        return _Pool(self._supply.pop(0))
+        return Backend(self._supply.pop(0))
 
     def _forget_stale(self) -> None:
         """What an earlier server knew and nobody has claimed since."""
@@ -453,45 +437,17 @@ class HAProxy:
         if self._directory.exists():
             await self._tell(self._maps.take())
 
-    async def _has_queue(self, pool: _Pool) -> bool:
+    async def _has_queue(self, pool: Backend) -> bool:
         runtime = self._runtime
         return runtime is not None and any(
             row.queued for row in await runtime.stats([pool.backend])
         )
 
-    def _lead(self, key: PoolKey, pool: _Pool) -> None:
+    def _lead(self, key: PoolKey, pool: Backend) -> None:
         for spelling in (str(key), *pool.aliases):
             self._maps.put("backends", spelling, pool.backend)
 
-    def _lead_away(self, key: PoolKey, pool: _Pool) -> None:
+    def _lead_away(self, key: PoolKey, pool: Backend) -> None:
         for spelling in (str(key), *pool.aliases):
             if self._maps.get("backends", spelling) is not None:
                 self._maps.put("backends", spelling, None)
-
-
-def _load(pool: _Pool, rows: list[Row], unknown: frozenset[str]) -> Load:
-    """The pool's load; its counters never go back, whichever process counted.
-
-    A container that an old process may still have requests in is never told to be idle.
-    """
-    whole = [row for row in rows if row.server == "BACKEND"]
-    again = [row for row in rows if row.server == config.AGAIN]  # they are counted where they end
-    each = [row for row in rows if row.server not in ("BACKEND", config.AGAIN)]
-    served = sum(r.served for r in whole) - sum(r.served for r in again)
-    errors = sum(r.errors for r in whole) - sum(r.errors for r in again)
-    last = pool.last
-    if served + pool.served_before < last.served:
-        pool.served_before = last.served - served
-    if errors + pool.errors_before < last.errors:
-        pool.errors_before = last.errors - errors
-    per_container: dict[str, int] = {}
-    for row in each:
-        per_container[row.server] = row.running + (row.server in unknown)
-    pool.last = Load(
-        running=sum(row.running for row in each),
-        queued=sum(row.queued for row in rows),
-        served=served + pool.served_before,
-        errors=errors + pool.errors_before,
-        per_container=per_container,
-    )
-    return pool.last
