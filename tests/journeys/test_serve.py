@@ -180,9 +180,14 @@ def test_two_sessions_share_a_server_and_the_newer_takes_the_label(terminal, wri
     )
 
     assert '"two"' == told.text
-    assert 0 == second.interrupt()
     assert 0 == first.interrupt()
-    assert [] == terminal.processes()
+    assert "the server stays for another session" in first.output
+    told = visitor.get(
+        f"http://127.0.0.1:{port}/", headers={"Host": "ada--hello-hello-dev.localhost"}
+    )
+    assert '"two"' == told.text
+    assert 0 == second.interrupt()
+    wait_for(lambda: not terminal.processes(), "the server's end")
 
 
 def test_serve_works_on_a_running_server_and_leaves_it_running(terminal, write, visitor):

@@ -20,6 +20,7 @@ from homeport.settings import Settings
 
 END_S = 15.0  # what a server gets to end everything
 RETRY_S = 0.05
+OTHERS_S = 2.0  # after that, a server that has not ended may have a reason
 TRIES = 200
 
 
@@ -53,7 +54,7 @@ async def borrowed(settings: Settings) -> AsyncIterator[Client]:
         try:
             yield client
         finally:
-            await asyncio.shield(asyncio.to_thread(_end, process))
+            await asyncio.shield(asyncio.create_task(_leave(process, client)))
 
 
 @asynccontextmanager
@@ -157,6 +158,23 @@ async def _somebody_elses(client: Client) -> None:
             return
         await asyncio.sleep(RETRY_S)
     raise ServerUnreachable("another command's server does not answer")
+
+
+async def _leave(process: "subprocess.Popen[str]", client: Client) -> None:
+    """Wait for the server's end, unless another command's session keeps it."""
+    assert process.stdin is not None
+    with contextlib.suppress(OSError):
+        process.stdin.close()
+    for _ in range(int(OTHERS_S / RETRY_S)):
+        if process.poll() is not None:
+            break
+        await asyncio.sleep(RETRY_S)
+    else:
+        status = await _status(client)
+        if status is not None and any(app["state"] == "serving" for app in status["apps"]):
+            output.say("the server stays for another session")
+            process.returncode = 0  # it goes on without us: nothing to warn about
+    await asyncio.to_thread(_end, process)
 
 
 def _end(process: "subprocess.Popen[str]") -> None:

@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from homeport.ingress.haproxy import HAProxy
 from homeport.node.agent import Agent
 from homeport.settings import Settings
 
+BUSY_S = 0.05
 CONTAINERS_PER_CORE = 32  # what a machine may run at once; memory ends it sooner
 
 log = logging.getLogger("homeport")
@@ -108,7 +109,9 @@ class Lifeline:
 
     def __init__(self, stop: asyncio.Event, *, kept: bool) -> None:
         self.kept = kept
+        self.busy: Callable[[], bool] = lambda: False  # other commands have sessions here
         self._stop = stop
+        self._leaving: asyncio.Task[None] | None = None
 
     def keep(self) -> None:
         """From now on the server outlives that command."""
@@ -125,6 +128,11 @@ class Lifeline:
         if os.read(sys.stdin.fileno(), 4096):
             return
         loop.remove_reader(sys.stdin.fileno())
+        self._leaving = loop.create_task(self._leave())
+
+    async def _leave(self) -> None:
+        while self.busy():
+            await asyncio.sleep(BUSY_S)
         if not self.kept:
             self._stop.set()
 
@@ -171,6 +179,7 @@ async def _open(
 
     deployer = Deployer(settings, store, blobs, pools, reconciler, ingress, node, secret_box)
     opened.push_async_callback(deployer.close)
+    lifeline.busy = lambda: any(app.ephemeral for app in deployer.live.all())
     tokens = Tokens(store, ingress)
     await tokens.publish()
     await deployer.restore({container.spec.revision for container in node.list()})
