@@ -66,6 +66,22 @@ async def test_a_body_without_a_length_may_go_on_for_4_gib_and_no_longer():
     assert (413, b"homeport: the body is larger than 4 GiB") == (over.status, over.body)
 
 
+async def test_an_app_that_makes_a_500_of_a_body_without_end_is_413_all_the_same():
+    async def app(scope, receive, send):
+        try:
+            await drink(scope, receive, send)
+        except Exception:
+            await send({"type": "http.response.start", "status": 500, "headers": []})
+            await send({"type": "http.response.body", "body": b"oops"})
+            raise
+
+    piece = {"type": "http.request", "body": GIB, "more_body": True}
+    visit = Visit(*[piece] * 65, headers=[(b"transfer-encoding", b"chunked")])
+    await admission(app)(visit.scope, visit.receive, visit.send)
+
+    assert (413, b"homeport: the body is larger than 4 GiB") == (visit.status, visit.body)
+
+
 async def test_never_more_inside_than_slots():
     inside, most = 0, 0
 

@@ -18,6 +18,7 @@ from homeport.sdk.tracebacks import users_traceback
 
 MAX_BODY_BYTES = 4 * 1024**3
 LEAVE_S = 0.5
+TOO_LARGE = "homeport: the body is larger than 4 GiB"
 METHOD_HEADER = b"x-homeport-method"
 
 Message = dict[str, Any]
@@ -54,9 +55,10 @@ class Admission:
             if self._spec.single_use:
                 self._used_up()
             scope["state"] = dict(method.lifespan.state)
+            answer = Answer(scope["type"], send)
             if chunked:
-                receive = _Counted(receive).receive
-            await self._run(method.app, scope, receive, Answer(scope["type"], send))
+                receive = _Counted(receive, answer).receive
+            await self._run(method.app, scope, receive, answer)
 
     def _read_head(self, scope: Message) -> tuple[Method | None, bool]:
         """The web method; whether the body comes without a length. Sets the request's id."""
@@ -98,7 +100,7 @@ class Admission:
             if not late and not gone:
                 raise
         except BodyTooLarge:
-            await answer.give_up(413, "homeport: the body is larger than 4 GiB")
+            await answer.give_up(413, TOO_LARGE)
         except Exception as error:
             if not late and not gone:
                 _log(scope, error)
@@ -137,9 +139,12 @@ class Answer:
         self._kind = kind
         self._send = send
         self._begun = self._done = self._given_up = False
+        self.too_large = False  # whatever the app makes of the exception, the answer is 413
 
     async def send(self, message: Message) -> None:
         """Pass on what the app sends, until it is given up."""
+        if self.too_large and not self._begun:
+            await self.give_up(413, TOO_LARGE)
         if self._given_up:
             return
         kind = message["type"]
@@ -167,14 +172,16 @@ class Answer:
 class _Counted:
     """A body without a length, up to its limit."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, answer: Answer) -> None:
         self._receive = receive
+        self._answer = answer
         self._seen_bytes = 0
 
     async def receive(self) -> Message:
         message = await self._receive()
         self._seen_bytes += len(message.get("body", b""))
         if self._seen_bytes > MAX_BODY_BYTES:
+            self._answer.too_large = True
             raise BodyTooLarge
         return message
 

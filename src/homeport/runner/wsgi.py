@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -27,6 +27,7 @@ MAX_BODY_BYTES = 4 * 1024**3
 METHOD = "HTTP_X_HOMEPORT_METHOD"
 SOCKET = "werkzeug.socket"
 ERROR = b"Internal Server Error"
+TOO_LARGE = b"homeport: the body is larger than 4 GiB"
 
 
 async def serve(
@@ -82,7 +83,7 @@ def _server(spec: ContainerSpec, gateway: type) -> Any:
     server.timeout = KEEP_ALIVE_S
     server.request_queue_size = 1024
     server.keep_alive_conn_limit = 2 * spec.max_inputs + 16
-    server.max_request_body_size = MAX_BODY_BYTES
+    server.max_request_body_size = 0  # it would count the chunks' framing too; see `_Counted`
     server.shutdown_timeout = math.ceil(spec.exit_grace_s)
     return server
 
@@ -93,13 +94,14 @@ def _gateway(
     inside: dict[int, Inside],
     used_up: Callable[[], object] | None,
 ) -> type:
-    from cheroot.errors import MaxSizeExceeded
     from cheroot.wsgi import Gateway_10
 
     only = next(iter(apps.values())) if len(apps) == 1 else None
 
     class Gateway(Gateway_10):
         """One request: who asks, for what, and the socket if it is to be a WebSocket."""
+
+        _body: "_Counted | None" = None
 
         def respond(self) -> None:
             environ = self.env
@@ -109,17 +111,20 @@ def _gateway(
             if self.req.chunked_read:
                 # Cheroot leaves the body's last CRLF unread, and would hold a thread for it.
                 self.req.close_connection = True
+                environ["wsgi.input"] = self._body = _Counted(environ["wsgi.input"])
             socket_copy = _offer_socket(environ, self.req.conn.socket)
             inside[id(self)] = Inside(self.req, time.monotonic() + spec.timeout_s)
             try:
                 self._run(app)
-            except (ConnectionError, MaxSizeExceeded):
+            except ConnectionError:
                 raise
+            except BodyTooLarge:
+                self._give_up(b"413 Content Too Large", TOO_LARGE)
             except Exception as error:
                 # The app has spoken WebSocket, and says so in gunicorn's way.
                 if not isinstance(error, StopIteration) or socket_copy is None:
                     _log(environ, error)
-                    self._give_up()
+                    self._give_up(b"500 Internal Server Error", ERROR)
             finally:
                 del inside[id(self)]
                 if socket_copy is not None:
@@ -131,6 +136,9 @@ def _gateway(
         def _run(self, app: Any) -> None:
             response = app(self.env, self.start_response)
             try:
+                # Whatever the app made of the exception, the answer is 413.
+                if self._body is not None and self._body.exceeded:
+                    raise BodyTooLarge
                 for chunk in response:
                     if chunk:
                         self.write(chunk)
@@ -146,17 +154,17 @@ def _gateway(
             if not _was_taken(self.env):  # an HTTP response would be noise in a WebSocket
                 super().write(chunk)
 
-        def _give_up(self) -> None:
+        def _give_up(self, status: bytes, text: bytes) -> None:
             self.req.close_connection = True
             if self.req.sent_headers:
                 raise Aborted
-            self.req.status = b"500 Internal Server Error"
+            self.req.status = status
             self.req.outheaders = [
                 (b"Content-Type", b"text/plain; charset=utf-8"),
-                (b"Content-Length", b"%d" % len(ERROR)),
+                (b"Content-Length", b"%d" % len(text)),
             ]
             self.req.ensure_headers_sent()
-            self.req.write(ERROR)
+            self.req.write(text)
 
     return Gateway
 
@@ -201,6 +209,39 @@ def _in_thread(
 
     threading.Thread(target=run, name=f"homeport {work.__name__}", daemon=True).start()
     return done
+
+
+class BodyTooLarge(OSError):
+    """A body without a length went on for more than 4 GiB."""
+
+
+class _Counted:
+    """A body without a length, up to its limit (PEP 3333, input streams)."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._seen_bytes = 0
+        self.exceeded = False
+
+    def read(self, size: int | None = -1) -> bytes:
+        return self._count(self._stream.read(None if size is None or size < 0 else size))
+
+    def readline(self, size: int | None = -1) -> bytes:
+        return self._count(self._stream.readline(None if size is None or size < 0 else size))
+
+    def readlines(self, hint: int = -1) -> list[bytes]:  # noqa: ARG002 - a hint may be ignored
+        return list(self)
+
+    def __iter__(self) -> Iterator[bytes]:
+        while line := self.readline():
+            yield line
+
+    def _count(self, data: bytes) -> bytes:
+        self._seen_bytes += len(data)
+        if self._seen_bytes > MAX_BODY_BYTES:
+            self.exceeded = True
+            raise BodyTooLarge
+        return data
 
 
 class _Socket(socket.socket):
