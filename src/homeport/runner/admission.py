@@ -18,6 +18,7 @@ from homeport.sdk.tracebacks import users_traceback
 
 MAX_BODY_BYTES = 4 * 1024**3
 LEAVE_S = 0.5
+FLUSH_S = 3.0  # what the response of a single-use container's one request gets to be sent
 TOO_LARGE = "homeport: the body is larger than 4 GiB"
 METHOD_HEADER = b"x-homeport-method"
 
@@ -59,6 +60,9 @@ class Admission:
             if chunked:
                 receive = _Counted(receive, answer).receive
             await self._run(method.app, scope, receive, answer)
+            if self._spec.single_use:
+                # A connection that came in at the last moment must not keep it for ever.
+                asyncio.get_running_loop().call_later(FLUSH_S, self._used_up)
 
     def _read_head(self, scope: Message) -> tuple[Method | None, bool]:
         """The web method; whether the body comes without a length. Sets the request's id."""
