@@ -16,6 +16,7 @@ class FakeNode:
     def __init__(self, start_s: float = 0.5, fails: Callable[[ContainerSpec], bool] | None = None):
         self.start_s = start_s
         self.started: list[ContainerSpec] = []
+        self.forgotten: list[str] = []
         self._fails = fails or (lambda _spec: False)
         self._containers: dict[str, Container] = {}
         self._changed: Callable[[Container], None] = lambda _container: None
@@ -30,6 +31,9 @@ class FakeNode:
 
     def stop(self, container: str, *, grace_s: float | None = None) -> None:
         asyncio.get_running_loop().call_soon(self._end, container, State.GONE, "asked")
+
+    def forget(self, pool: str) -> None:
+        self.forgotten.append(pool)
 
     def kill(self, container: str) -> None:
         self._end(container, State.GONE, "was killed by SIGKILL")

@@ -317,7 +317,7 @@ async def test_one_that_was_not_ready_is_ended(crash):
 )
 async def test_a_step_that_cannot_be_carried_out_is_named(settings, step, message):
     with pytest.raises(ImageError, match=message):
-        await Agent(settings).prepare(Image(steps=(step,)))
+        await Agent(settings).prepare(Image(steps=(step,)), "/", {}, print)
 
 
 async def test_what_is_installed_already_is_fine(settings):
@@ -326,6 +326,6 @@ async def test_what_is_installed_already_is_fine(settings):
         Step(name="pip_install", args={"packages": ["fastapi[standard]>=0.100", "flask"]}),
         Step(name="env", args={"vars": {}}),
     )
-    await Agent(settings).prepare(Image(steps=steps))
+    await Agent(settings).prepare(Image(steps=steps), "/", {}, print)
 
     assert Path(sys.executable).exists()

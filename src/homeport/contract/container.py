@@ -49,6 +49,12 @@ class ContainerSpec:
     exit_grace_s: float = 30.0  # from SIGTERM to SIGKILL, drain and exit hooks together
     urls: dict[str, str] = field(default_factory=dict)  # tag -> URL, of the whole app
     enable_memory_snapshot: bool = False
+    cpu: tuple[float, float | None] | None = None  # cores: request, hard limit
+    memory_mib: tuple[int, int | None] | None = None  # request, hard limit
+    ephemeral_disk_mib: int | None = None  # how large `tmp_dir` may become
+    gpu: tuple[str, ...] = ()  # in order of preference
+    runner_path: str = ""  # comes last on `sys.path`: what the runner needs; the node fills it in
+    cgroup: str = ""  # a directory of cgroup v2 to join; the node fills it in
 
     @property
     def port(self) -> int | None:
@@ -66,6 +72,8 @@ class Event:
     traceback: str = ""  # failed: the user's frames, for the log and `serve`
     phase: str = ""  # failed: import, enter, build, lifespan, port
     timings_ms: dict[str, float] = field(default_factory=dict)  # part -> milliseconds
+    imports_ms: dict[str, float] = field(default_factory=dict)  # the slowest modules, by name
+    modules: tuple[str, ...] = ()  # ready: what was imported, in order, that a zygote may preload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +88,9 @@ class Container:
     traceback: str = ""
     started_at: float = 0.0  # seconds since the epoch
     ready_after_s: float = 0.0
+    origin: str = "fresh"  # how it began: `fresh` interpreter, `forked`, or from a `snapshot`
+    timings_ms: dict[str, float] = field(default_factory=dict)  # scheduled, forked, imported, …
+    imports_ms: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,9 +5,9 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-#: Steps that change nothing but the container's environment, so that any node can honour them.
-PLAIN_STEPS = frozenset(
-    {"debian_slim", "env", "workdir", "add_local_file", "add_local_dir", "add_local_python_source"}
+#: Steps that build nothing: they say what a container finds when it starts.
+CONFIG_STEPS = frozenset(
+    {"env", "workdir", "add_local_file", "add_local_dir", "add_local_python_source"}
 )
 
 
@@ -25,6 +25,11 @@ class Image:
     """The steps of an image; none means the interpreter that runs homeport."""
 
     steps: tuple[Step, ...] = ()
+
+    @property
+    def has_environment(self) -> bool:
+        """Whether it is made real in a place of its own, and not by the interpreter of homeport."""
+        return any(step.name not in CONFIG_STEPS for step in self.steps)
 
     @property
     def key(self) -> str:
@@ -45,3 +50,15 @@ class Image:
     def workdir(self) -> str | None:
         """The last `.workdir(…)`, or None."""
         return next((s.args["path"] for s in reversed(self.steps) if s.name == "workdir"), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """An image made real on a node, for `homeport image list`."""
+
+    key: str
+    steps: tuple[str, ...]  # as a person reads them: `pip_install flask`
+    python_version: str
+    size_bytes: int
+    created_at: float  # seconds since the epoch
+    used_at: float

@@ -67,6 +67,7 @@ class FunctionSpec:
     parameters: tuple[Parameter, ...] = ()
     image: Image = field(default_factory=Image)
     secrets: tuple[SecretRef, ...] = ()  # in order: a later one wins
+    build_secrets: tuple[SecretRef, ...] = ()  # what the image's steps see while they run
     min_containers: int = 0
     max_containers: int | None = None
     buffer_containers: int = 0
@@ -76,8 +77,9 @@ class FunctionSpec:
     single_use: bool = False
     timeout_s: float = 300.0  # one request, its streamed response included
     startup_timeout_s: float = 300.0  # imports, enter hooks, lifespan
-    cpu: tuple[float, float] | None = None  # cores: request, hard limit
-    memory_mib: tuple[int, int] | None = None  # request, hard limit
+    cpu: tuple[float, float | None] | None = None  # cores: request, hard limit
+    memory_mib: tuple[int, int | None] | None = None  # request, hard limit
+    ephemeral_disk_mib: int | None = None
     gpu: tuple[str, ...] = ()  # in order of preference
     enable_memory_snapshot: bool = False
     where: str = ""  # `hello.py:10`

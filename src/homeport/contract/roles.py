@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from homeport.contract.container import Container, ContainerSpec, LogLine
-from homeport.contract.image import Image
+from homeport.contract.image import Environment, Image
 from homeport.contract.traffic import Endpoint, Load, PoolKey
 
 
@@ -30,11 +30,26 @@ class Node(Protocol):
     async def close(self) -> None:
         """End every container, at once and for good."""
 
-    async def prepare(self, image: Image) -> None:
-        """Make the image's environment ready; `ImageError` names the step that cannot be."""
+    async def prepare(
+        self, image: Image, source: str, environ: Mapping[str, str], say: Callable[[str], None]
+    ) -> None:
+        """Make the image's environment ready; `ImageError` names the step that cannot be.
+
+        `source` is the revision's source tree, which steps that copy files or run a function read;
+        `environ` holds the build's secrets; `say` is told of the progress, line by line.
+        """
+
+    def environments(self) -> Collection[Environment]:
+        """Every environment that was built here."""
+
+    async def prune(self, keep: Collection[Image]) -> Collection[Environment]:
+        """Remove the environments that none of these images needs; returns what has gone."""
+
+    def forget(self, pool: str) -> None:
+        """No container of this pool will be started again: let go of what was kept for one."""
 
     def accelerators(self) -> Collection[str]:
-        """The names of the accelerators there are, such as `NVIDIA H100 80GB HBM3`."""
+        """The name of each accelerator there is, such as `NVIDIA H100 80GB HBM3`."""
 
     def start(self, spec: ContainerSpec, environ: Mapping[str, str]) -> None:
         """Begin to start a container; what becomes of it is told to `changed`.

@@ -90,7 +90,7 @@ class Deployer:
             current = self.live.get(owner)
             if current and current.revision.fingerprint == fingerprint:
                 return Deployed(app=current, skipped=True)
-            await self._prepare(sealed, say, forgive_gpu=False)
+            self._check(sealed, say, forgive_gpu=False)
             revision = self._store.add_revision(name, sealed, fingerprint, tag)
             try:
                 app = await self._bring(
@@ -115,7 +115,7 @@ class Deployer:
                     f"the app `{name}` has no version before v{current.revision.version}"
                 )
             old = self._store.revision(name, wanted)
-            await self._prepare(old.manifest, say, forgive_gpu=False)
+            self._check(old.manifest, say, forgive_gpu=False)
             # The fingerprint is the old one's: its inline secrets are stored under it.
             revision = self._store.add_revision(name, old.manifest, old.fingerprint, old.tag)
             try:
@@ -187,7 +187,7 @@ class Deployer:
     async def _serve(self, owner: str, manifest: Manifest, current: LiveApp | None) -> LiveApp:
         told: list[str] = []
         sealed, fingerprint = self._secrets.seal(manifest)
-        await self._prepare(sealed, told.append, forgive_gpu=True)
+        self._check(sealed, told.append, forgive_gpu=True)
         revision = Revision(
             id=f"rv-{secrets.token_hex(6)}",
             app=manifest.app_name,
@@ -201,10 +201,10 @@ class Deployer:
             _tell(app, {"event": "progress", "text": text})
         return app
 
-    async def _prepare(self, manifest: Manifest, say: Say, *, forgive_gpu: bool) -> None:
+    def _check(self, manifest: Manifest, say: Say, *, forgive_gpu: bool) -> None:
+        """Raise for what this machine cannot do, before anything is touched."""
         for spec in manifest.functions:
             self._secrets.check(spec)
-            await self._node.prepare(spec.image)
             if spec.gpu:
                 self._check_gpu(spec, say, forgive=forgive_gpu)
         for file in manifest.files:
@@ -242,8 +242,7 @@ class Deployer:
         suffix = self._settings.dev_suffix if serving else ""
         planned = live.plan(revision, self._settings, dev_suffix=suffix)
         self.live.check(owner, planned, list(revision.manifest.functions))
-        tree = self._trees / revision.id
-        await self._blobs.lay_out(revision.manifest.files, tree)
+        tree = await self._lay_out(revision, say)
         planned = await self._with_ports(planned, current)
         app = self._app(owner, revision, planned, current)
         pools = self._open_pools(app, tree)
@@ -271,6 +270,19 @@ class Deployer:
         if not serving and strategy != "restore":
             await self._versions.moved(revision)
         return app
+
+    async def _lay_out(self, revision: Revision, say: Say) -> Path:
+        """The revision's source tree, and every environment that it needs."""
+        tree = self._trees / revision.id
+        await self._blobs.lay_out(revision.manifest.files, tree)
+        try:
+            for spec in revision.manifest.functions:
+                environ = self._secrets.build_environ(spec)
+                await self._node.prepare(spec.image, str(tree), environ, say)
+        except BaseException:
+            await asyncio.to_thread(shutil.rmtree, tree, ignore_errors=True)
+            raise
+        return tree
 
     def _app(
         self,

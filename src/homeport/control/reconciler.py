@@ -174,6 +174,7 @@ class Reconciler:
         if not pool.members:
             await self._ingress.drop(pool.key)
             self._pools.remove(pool)
+            self._node.forget(str(pool.key))
 
     async def _finish_draining(self, pool: Pool) -> None:
         for member in list(pool.members.values()):
@@ -280,6 +281,10 @@ def container_spec(pool: Pool, container: str) -> ContainerSpec:
         startup_timeout_s=spec.startup_timeout_s,
         urls=pool.urls,
         enable_memory_snapshot=spec.enable_memory_snapshot,
+        cpu=spec.cpu,
+        memory_mib=spec.memory_mib,
+        ephemeral_disk_mib=spec.ephemeral_disk_mib,
+        gpu=spec.gpu,
     )
 
 

@@ -1,6 +1,7 @@
 """Named secrets, and those that came with a manifest: what a container's environment is made of."""
 
 import dataclasses
+from collections.abc import Iterable
 
 from homeport.contract import codec, names
 from homeport.contract.errors import AlreadyExists, BadRequest, NotFound, SecretMissing
@@ -60,7 +61,12 @@ class SecretBox:
         values and the last change of every named secret.
         """
         changed = {row.name: row.updated_at for row in self._store.secrets()}
-        used = {ref.name for spec in manifest.functions for ref in spec.secrets if ref.name}
+        used = {
+            ref.name
+            for spec in manifest.functions
+            for ref in (*spec.secrets, *spec.build_secrets)
+            if ref.name
+        }
         told = codec.dumps(manifest) + repr(sorted((n, changed.get(n)) for n in used))
         fingerprint = self._vault.digest(told)
         functions = tuple(
@@ -70,6 +76,10 @@ class SecretBox:
                     self._sealed(ref, f"{fingerprint}/{spec.name}/{position}")
                     for position, ref in enumerate(spec.secrets)
                 ),
+                build_secrets=tuple(
+                    self._sealed(ref, f"{fingerprint}/{spec.name}/build/{position}")
+                    for position, ref in enumerate(spec.build_secrets)
+                ),
             )
             for spec in manifest.functions
         )
@@ -77,13 +87,20 @@ class SecretBox:
 
     def check(self, spec: FunctionSpec) -> None:
         """Raise `SecretMissing`, with the command that would create it, if one is not there."""
-        for ref in spec.secrets:
+        for ref in (*spec.secrets, *spec.build_secrets):
             self._values(ref)
 
     def environ(self, spec: FunctionSpec) -> dict[str, str]:
         """The function's secrets as variables; a later secret wins."""
+        return self._merged(spec.secrets)
+
+    def build_environ(self, spec: FunctionSpec) -> dict[str, str]:
+        """Those that the steps of its image see while they run."""
+        return self._merged(spec.build_secrets)
+
+    def _merged(self, refs: Iterable[SecretRef]) -> dict[str, str]:
         merged: dict[str, str] = {}
-        for ref in spec.secrets:
+        for ref in refs:
             merged.update(self._values(ref))
         return merged
 

@@ -22,8 +22,8 @@ import psutil
 from homeport.contract import codec
 from homeport.contract.container import Container, ContainerSpec, Event, LogLine, State
 from homeport.contract.errors import StorageError
-from homeport.contract.image import Image
-from homeport.node import environments
+from homeport.contract.image import Environment, Image
+from homeport.node.environments import Environments
 from homeport.node.output import Output
 from homeport.node.process import Process, environ_for, session_members
 from homeport.settings import Settings
@@ -81,6 +81,7 @@ class Agent:
         self._root = settings.run_dir / "containers"
         self._sockets = settings.socket_dir / "c"
         self._lib = settings.run_dir / "lib"
+        self._environments = Environments(settings.home / "environments")
         self._runner = tuple(runner)
         self._tied = tied
         self._lifeline: tuple[int, int] | None = None
@@ -126,9 +127,22 @@ class Agent:
         self._lifeline = None
         shutil.rmtree(self._root, ignore_errors=True)
 
-    async def prepare(self, image: Image) -> None:
+    async def prepare(
+        self, image: Image, source: str, environ: Mapping[str, str], say: Callable[[str], None]
+    ) -> None:
         """Make the image's environment ready."""
-        environments.check(image)
+        await self._environments.make(image, source, environ, say)
+
+    def environments(self) -> Collection[Environment]:
+        """Every environment that was built here."""
+        return self._environments.all()
+
+    async def prune(self, keep: Collection[Image]) -> Collection[Environment]:
+        """Remove the environments that none of these images needs."""
+        return await self._environments.prune(keep)
+
+    def forget(self, pool: str) -> None:
+        """Let go of what was kept for the pool's next container."""
 
     def accelerators(self) -> Collection[str]:
         """What NVIDIA's driver says there is."""
@@ -242,7 +256,7 @@ class Agent:
         run.output = Output(run.directory / "output.log", self._said_by(run))
         run.process = Process(spec, told)
         run.process.start(
-            [environments.interpreter(spec.image), *self._runner],
+            [self._environments.of(spec.image).python, *self._runner],
             environ_for(spec, environ, os.environ),
             self._lib,
             run.output.fileno(),

@@ -6,25 +6,58 @@ honoured when they are installed there already.
 
 import re
 import sys
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 
 from homeport.contract.errors import ImageError
-from homeport.contract.image import PLAIN_STEPS, Image, Step
+from homeport.contract.image import CONFIG_STEPS, Environment, Image, Step
 
 INSTALLS = frozenset({"pip_install", "uv_pip_install"})
 _REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*([^;@]*)")
 _CLAUSE = re.compile(r"(==|>=|<=|!=|~=|>|<)\s*([0-9][0-9a-zA-Z.*+!-]*)")
 
 
-def interpreter(_image: Image) -> str:
-    """The Python that runs the image's containers."""
-    return sys.executable
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """An image that containers can start from."""
+
+    key: str
+    python: str  # the interpreter
+    directory: Path  # what is known of the environment is kept here
+    runner_path: str = ""  # comes last on `sys.path`, where ours are not the user's packages
+
+
+class Environments:
+    """Every environment of this machine."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    async def make(
+        self, image: Image, _source: str, _environ: Mapping[str, str], _say: Callable[[str], None]
+    ) -> None:
+        """Build what is not there yet; raises `ImageError`."""
+        check(image)
+
+    def all(self) -> Collection[Environment]:
+        """Those that were built."""
+        return []
+
+    async def prune(self, _keep: Collection[Image]) -> Collection[Environment]:
+        """Remove those that none of these images needs."""
+        return []
+
+    def of(self, _image: Image) -> Made:
+        """Where an image's containers start from."""
+        return Made(key="default", python=sys.executable, directory=self._root / "default")
 
 
 def check(image: Image) -> None:
     """Raise `ImageError` for the first step that this node cannot carry out."""
     for step in image.steps:
-        if step.name in PLAIN_STEPS:
+        if step.name in CONFIG_STEPS | {"debian_slim"}:
             continue
         if step.name in INSTALLS:
             _check_installed(step)

@@ -113,6 +113,7 @@ def _common(
         "startup_timeout_s": max(float(startup), 1.0) if startup is not None else timeout,
         "cpu": keywords.pair(options["cpu"], float, "cpu"),
         "memory_mib": keywords.pair(options["memory"], int, "memory"),
+        "ephemeral_disk_mib": options["ephemeral_disk"],
         "gpu": keywords.gpus(options["gpu"]),
         "enable_memory_snapshot": bool(options["enable_memory_snapshot"]),
         "where": where,

@@ -57,8 +57,7 @@ RENAMED = {
 #: Accepted and not acted on: said once.
 IGNORED = (
     "schedule", "network_file_systems", "volumes", "proxy", "cloud", "region", "routing_region",
-    "nonpreemptible", "block_network", "restrict_modal_access", "i6pn", "ephemeral_disk",
-    "experimental_options", "_experimental_restrict_output",
+    "nonpreemptible", "block_network", "restrict_modal_access", "i6pn", "experimental_options", "_experimental_restrict_output",
 )  # fmt: skip
 
 
@@ -115,13 +114,13 @@ def check_secrets(secrets: Collection[Any]) -> tuple[Secret, ...]:
 
 
 def pair(value: Any, convert: Any, name: str) -> Any:
-    """A request and a limit: `2` is `(2, 2)`, `(1, 4)` stays."""
+    """A request and a hard limit: `2` is `(2, None)`, `(1, 4)` stays."""
     if value is None:
         return None
     try:
-        low, high = (value[0], value[-1]) if isinstance(value, (tuple, list)) else (value, value)
-        return convert(low), convert(high)
-    except (TypeError, ValueError, IndexError):
+        low, high = value if isinstance(value, (tuple, list)) else (value, None)
+        return convert(low), None if high is None else convert(high)
+    except (TypeError, ValueError):
         raise InvalidError(
             f"`{name}` must be a number or a pair of numbers, not {value!r}"
         ) from None
