@@ -2,7 +2,7 @@
 
 The node starts `python -m homeport.runner` and writes a `ContainerSpec`, one line of JSON, to its
 standard input. The runner answers on the descriptor whose number is in `HOMEPORT_REPORT_FD`, one
-`Event` a line: `ready` once, or `failed` once. What it prints is the container's log. SIGTERM ends
+`Event` a line: `ready` once, or `failed` once; a ready one tells what it has `imported`. What it prints is the container's log. SIGTERM ends
 it: requests in flight finish, lifespans shut down, exit hooks run. A second SIGTERM cuts what is in
 flight. It exits 0 when it was asked to, else not.
 """
@@ -66,14 +66,15 @@ class ContainerSpec:
 class Event:
     """One line from the runner to the node."""
 
-    kind: str  # `ready`, `failed`, or `busy` (a web_server's port belongs to somebody else)
+    # `ready`, `failed`, or `busy` (a web_server's port belongs to somebody else); later `imported`
+    kind: str
     address: str = ""  # ready: `unix:/path` or `127.0.0.1:8000`, where requests are answered
     reason: str = ""  # failed: one line for the visitor
     traceback: str = ""  # failed: the user's frames, for the log and `serve`
     phase: str = ""  # failed: import, enter, build, lifespan, port
     timings_ms: dict[str, float] = field(default_factory=dict)  # part -> milliseconds
     imports_ms: dict[str, float] = field(default_factory=dict)  # the slowest modules, by name
-    modules: tuple[str, ...] = ()  # ready: what was imported, in order, that a zygote may preload
+    modules: tuple[str, ...] = ()  # imported: in order, what a zygote may preload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

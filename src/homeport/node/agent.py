@@ -25,9 +25,11 @@ from homeport.contract.errors import StorageError
 from homeport.contract.image import Environment, Image
 from homeport.node.environments import Environments
 from homeport.node.output import Output
-from homeport.node.process import Process, environ_for, session_members
+from homeport.node.process import Process, environ_for, environ_of, session_members
+from homeport.node.zygotes import Unforkable, Unstartable, Zygotes
 from homeport.settings import Settings
 
+RUNNER = ("-m", "homeport.runner")
 PASS_S = 0.05
 SAME_S = 0.01  # two processes with one pid are at least that far apart
 CLOSE_GRACE_S = 2.0
@@ -76,12 +78,17 @@ class Agent:
         settings: Settings,
         *,
         tied: bool = False,
-        runner: Sequence[str] = ("-m", "homeport.runner"),
+        runner: Sequence[str] = RUNNER,
     ) -> None:
         self._root = settings.run_dir / "containers"
         self._sockets = settings.socket_dir / "c"
         self._lib = settings.run_dir / "lib"
         self._environments = Environments(settings.home / "environments")
+        self._zygotes: Zygotes | None = None
+        if settings.zygote_mib and tuple(runner) == RUNNER:
+            self._zygotes = Zygotes(
+                settings.home / "preload", self._lib, settings.zygote_mib, said=self._note
+            )
         self._runner = tuple(runner)
         self._tied = tied
         self._lifeline: tuple[int, int] | None = None
@@ -111,6 +118,7 @@ class Agent:
         for container in left:
             self._adopt(container)
         self._follower = asyncio.create_task(self._follow(), name="container output")
+        self._warm(Image())
 
     async def close(self) -> None:
         """End every container, at once and for good."""
@@ -122,6 +130,8 @@ class Agent:
             self._follower.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._follower
+        if self._zygotes is not None:
+            self._zygotes.close()
         for descriptor in self._lifeline or ():
             os.close(descriptor)
         self._lifeline = None
@@ -132,6 +142,11 @@ class Agent:
     ) -> None:
         """Make the image's environment ready."""
         await self._environments.make(image, source, environ, say)
+        self._warm(image)
+
+    def _warm(self, image: Image) -> None:
+        if self._zygotes is not None and self._follower is not None:
+            self._zygotes.warm(self._environments.of(image), environ_of(image, os.environ))
 
     def environments(self) -> Collection[Environment]:
         """Every environment that was built here."""
@@ -143,6 +158,8 @@ class Agent:
 
     def forget(self, pool: str) -> None:
         """Let go of what was kept for the pool's next container."""
+        if self._zygotes is not None:
+            self._zygotes.forget(pool)
 
     def accelerators(self) -> Collection[str]:
         """What NVIDIA's driver says there is."""
@@ -227,7 +244,13 @@ class Agent:
         try:
             if run.stopping.is_set():
                 return
-            self._spawn(run, environ)
+            try:
+                await self._spawn(run, environ)
+            except Unstartable as failed:
+                self._become(
+                    run, State.FAILED, reason=failed.event.reason, traceback=failed.event.traceback
+                )
+                return
             event = await self._first_word(run)
         finally:
             turn.give_back()
@@ -245,25 +268,52 @@ class Agent:
             self._become(run, State.FAILED, reason=event.reason, traceback=event.traceback)
             await self._end(run)
 
-    def _spawn(self, run: _Run, environ: Mapping[str, str]) -> None:
-        spec = run.container.spec
-        Path(spec.tmp_dir).mkdir(parents=True, mode=0o700)
+    async def _spawn(self, run: _Run, secrets: Mapping[str, str]) -> None:
+        made = self._environments.of(run.container.spec.image)
+        spec = dataclasses.replace(run.container.spec, runner_path=made.runner_path)
+        environ = environ_for(spec, secrets, os.environ)
+        run.directory.mkdir(mode=0o700)
+        (run.directory / "tmp").mkdir(mode=0o700)
 
         def told(event: Event) -> None:
-            if not run.event.done():
+            if event.kind == "imported":
+                self._learn(run, event.modules)
+            elif not run.event.done():
                 run.event.set_result(event)
 
         run.output = Output(run.directory / "output.log", self._said_by(run))
         run.process = Process(spec, told)
-        run.process.start(
-            [self._environments.of(spec.image).python, *self._runner],
-            environ_for(spec, environ, os.environ),
-            self._lib,
-            run.output.fileno(),
-            self._lifeline[0] if self._lifeline else None,
+        output, lifeline = run.output.fileno(), self._lifeline[0] if self._lifeline else None
+        origin = "fresh"
+        try:
+            if self._zygotes is not None:
+                zygotes = self._zygotes
+                await run.process.fork(
+                    lambda passed: zygotes.fork(spec, made, environ, passed), output, lifeline
+                )
+                origin = "forked"
+        except Unforkable as why:
+            self._note(spec, f"started in a fresh interpreter: {why}")
+        if origin == "fresh":
+            argv = [made.python, *self._runner]
+            run.process.start(argv, environ, self._lib, output, lifeline)
+        run.container = dataclasses.replace(
+            run.container, spec=spec, pid=run.process.pid, origin=origin
         )
-        run.container = dataclasses.replace(run.container, pid=run.process.pid)
         self._record(run)
+
+    def _note(self, spec: ContainerSpec, text: str) -> None:
+        """Say something of a container in its log."""
+        self._said(
+            LogLine(
+                at=time.time(),
+                app=spec.app,
+                function=spec.function,
+                container=spec.id,
+                text=text,
+                source="system",
+            )
+        )
 
     def _said_by(self, run: _Run) -> Callable[[str, str], None]:
         spec = run.container.spec
@@ -282,6 +332,12 @@ class Agent:
             )
 
         return said
+
+    def _learn(self, run: _Run, modules: Sequence[str]) -> None:
+        image = run.container.spec.image
+        if self._zygotes is not None:
+            environ = environ_of(image, os.environ)
+            self._zygotes.learn(self._environments.of(image), environ, tuple(modules))
 
     def _record(self, run: _Run) -> None:
         """What a later server needs to know, to take the container over or to end it."""

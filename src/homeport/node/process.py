@@ -6,13 +6,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 
 from homeport.contract import codec
 from homeport.contract.container import ContainerSpec, Event
+from homeport.contract.image import Image
+
+CODE_S = 1.0  # a zygote tells the exit code of what it forked at once, if it lives
 
 #: What a container takes over from the server's environment; nothing else gets through.
 INHERITED = (
@@ -36,11 +40,21 @@ INHERITED = (
 )
 
 
+def environ_of(image: Image, outer: Mapping[str, str]) -> dict[str, str]:
+    """The variables that all containers of an image share."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), outer.get("PATH", os.defpath)])
+    return {
+        **{name: outer[name] for name in INHERITED if name in outer},
+        "PATH": path,
+        "PYTHONUNBUFFERED": "1",
+        **image.environ,
+    }
+
+
 def environ_for(
     spec: ContainerSpec, secrets: Mapping[str, str], outer: Mapping[str, str]
 ) -> dict[str, str]:
     """The container's variables: ours, the image's, the secrets', and last the reserved ones."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), outer.get("PATH", os.defpath)])
     reserved = {
         "IS_REMOTE": "1",
         "TASK_ID": spec.id,
@@ -50,17 +64,28 @@ def environ_for(
         "ENVIRONMENT": "main",
     }
     return {
-        **{name: outer[name] for name in INHERITED if name in outer},
-        "PATH": path,
+        **environ_of(spec.image, outer),
         "TMPDIR": spec.tmp_dir,
-        "PYTHONUNBUFFERED": "1",
-        **spec.image.environ,
         **secrets,
         **{f"{prefix}_{k}": v for prefix in ("MODAL", "HOMEPORT") for k, v in reserved.items()},
         "HOMEPORT_APP": spec.app,
         "HOMEPORT_FUNCTION": spec.function,
         "HOMEPORT_REVISION": spec.revision,
     }
+
+
+class Born(Protocol):
+    """What a zygote has forked: see node/zygote.py."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def pidfd(self) -> int: ...
+    @property
+    def code(self) -> "asyncio.Future[int | None]": ...
+
+
+Fork = Callable[[tuple[int, ...]], Awaitable[Born]]
 
 
 class Process:
@@ -70,6 +95,7 @@ class Process:
         self._spec = spec
         self._said = said
         self._process: subprocess.Popen[bytes] | None = None
+        self._code: asyncio.Future[int | None] | None = None  # a forked one's
         self._pid = 0
         self._report: int | None = None
         self._rest = b""
@@ -112,23 +138,38 @@ class Process:
         finally:
             os.close(write)
         self._pid = self._process.pid
-        self._report = report
-        os.set_blocking(report, False)
-        loop = asyncio.get_running_loop()
-        loop.add_reader(report, self._read)
+        self._listen(report)
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError), self._process.stdin as stdin:
             stdin.write(codec.dumps(self._spec).encode() + b"\n")
-        self._watch(loop)
+        self._watch(os.pidfd_open(self._pid))
+
+    async def fork(self, fork: Fork, output: int, lifeline: int | None) -> None:
+        """Have a zygote begin it; raises what the zygotes raise."""
+        report, write = os.pipe()
+        try:
+            born = await fork((output, write) if lifeline is None else (output, write, lifeline))
+        except BaseException:
+            os.close(report)
+            raise
+        finally:
+            os.close(write)
+        self._pid, self._code = born.pid, born.code
+        self._listen(report)
+        self._watch(born.pidfd)
 
     def adopt(self, pid: int) -> None:
         """Watch a runner that an earlier server started; `ProcessLookupError` if it has ended."""
         self._pid = pid
-        self._watch(asyncio.get_running_loop())
+        self._watch(os.pidfd_open(pid))
 
     async def ended(self) -> int | None:
         """Its exit code, negative for a signal, once it has ended; None for somebody else's child."""
         await self._ended.wait()
+        if self._code is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CODE_S):
+                    return await asyncio.shield(self._code)
         return self._process.wait() if self._process else None
 
     def signal(self, number: signal.Signals) -> None:
@@ -153,9 +194,15 @@ class Process:
             os.close(self._report)
             self._report = None
 
-    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._watching = os.pidfd_open(self.pid)
-        loop.add_reader(self._watching, self._gone, loop)
+    def _listen(self, report: int) -> None:
+        self._report = report
+        os.set_blocking(report, False)
+        asyncio.get_running_loop().add_reader(report, self._read)
+
+    def _watch(self, pidfd: int) -> None:
+        self._watching = pidfd
+        loop = asyncio.get_running_loop()
+        loop.add_reader(pidfd, self._gone, loop)
 
     def _gone(self, loop: asyncio.AbstractEventLoop) -> None:
         assert self._watching is not None

@@ -6,9 +6,10 @@ import signal
 import sys
 from typing import Any
 
-from homeport.contract.container import ContainerSpec
+from homeport.contract import codec
+from homeport.contract.container import ContainerSpec, Event
 from homeport.contract.manifest import WebKind
-from homeport.runner import port, serve
+from homeport.runner import imports, port, serve
 from homeport.runner.admission import Admission, Method
 from homeport.runner.lifespan import Lifespan, LifespanFailed
 from homeport.runner.port import NobodyListens, PortBusy
@@ -19,23 +20,50 @@ from homeport.runner.webapp import FastAPIMissing
 from homeport.sdk.exception import Error
 from homeport.sdk.tracebacks import users_traceback
 
+LEARN_S = 1.0
+
 #: What the text says in full: a traceback would add nothing.
 PLAIN = (NotAnApp, FastAPIMissing, PortBusy, NobodyListens, LifespanFailed)
 
 
-def run(spec: ContainerSpec, report: Report) -> int:
-    """0 when it served and was asked to end; 1 when it did not start or what it served ended."""
-    loop = _new_loop()
-    asyncio.set_event_loop(loop)
-    service = Service(spec, loop)
+def snapshot(spec: ContainerSpec) -> tuple[Service | None, dict[str, Any]]:
+    """The state after `enter(snap=True)`, and what to tell of it: `ready`, or `failed` and why."""
+    service = Service(spec)
+    said: list[Event] = []
+    report = Report(said.append)
     try:
         service.load()
         report.begin("enter")
-        service.enter()
+        service.snap()
+    except (Exception, SystemExit) as error:
+        _fail(report, error)
+        return None, {"failed": codec.encode(said[0])}
+    return service, {"ready": {"reads": []}}
+
+
+def run(spec: ContainerSpec, report: Report, service: Service | None = None) -> int:
+    """0 when it served and was asked to end; 1 when it did not start or what it served ended.
+
+    `service` is what a snapshot holds; without one, everything begins here.
+    """
+    loop = _new_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        if service is None:
+            service = Service(spec)
+            service.load()
+            report.begin("enter")
+            service.snap(loop)
+        else:
+            service.resume(spec)
+            report.begin("enter")
+        service.enter(loop)
     except (Exception, SystemExit) as error:
         _fail(report, error)
         return 1
     code = 0
+    # Early for the next container's sake, and at the end for what the first requests imported.
+    loop.call_later(LEARN_S, lambda: report.imported(imports.third_party()))
     try:
         report.begin("build")
         apps = {web.attribute: service.build(web) for web in spec.web if web.port is None}
@@ -52,9 +80,10 @@ def run(spec: ContainerSpec, report: Report) -> int:
         _fail(report, error)
         code = 1
     finally:
+        report.imported(imports.third_party())
         # From here on nothing interrupts: exit hooks have until the node's SIGKILL.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        code = max(code, _leave(service))
+        code = max(code, _leave(service, loop))
         with contextlib.suppress(Exception):
             loop.run_until_complete(loop.shutdown_asyncgens())
     return code
@@ -123,9 +152,9 @@ def _as_asgi(spec: ContainerSpec, apps: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _leave(service: Service) -> int:
+def _leave(service: Service, loop: asyncio.AbstractEventLoop) -> int:
     try:
-        service.exit()
+        service.exit(loop)
     except Exception as error:
         print(f"an exit hook failed\n{users_traceback(error)}", file=sys.stderr)  # noqa: T201 - the container's log
         return 1

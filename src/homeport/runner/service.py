@@ -6,6 +6,7 @@ start one; async hooks run on the loop that serves.
 """
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Awaitable
 from typing import Any
@@ -22,9 +23,8 @@ class NotAnApp(Exception):
 class Service:
     """What a container runs."""
 
-    def __init__(self, spec: ContainerSpec, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, spec: ContainerSpec) -> None:
         self._spec = spec
-        self._loop = loop
         self._declared: Any = None
         self._instance: Any = None
 
@@ -36,14 +36,31 @@ class Service:
             found = getattr(found, part)
         self._declared = found
 
-    def enter(self) -> None:
-        """Make the class's instance and run its enter hooks."""
+    def snap(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Make the class's instance and run its `enter(snap=True)` hooks.
+
+        Without a loop, for a snapshot: async hooks get one of their own, as no loop can be forked.
+        """
         if not self._spec.is_class:
             return
         self._instance = self._declared.construct(self._spec.parameters)
-        for phase in ("enter_pre_snapshot", "enter_post_snapshot"):
-            for hook in self._declared.hooks(phase):
-                self._call(hook, self._instance)
+        for hook in self._declared.hooks("enter_pre_snapshot"):
+            if loop is not None:
+                _call(loop, hook, self._instance)
+            else:
+                with contextlib.closing(asyncio.new_event_loop()) as own:
+                    _call(own, hook, self._instance)
+
+    def resume(self, spec: ContainerSpec) -> None:
+        """Go on from a snapshot, as another container of the same pool."""
+        self._spec = spec
+        environment.enter_container(spec.urls)
+
+    def enter(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run the enter hooks that every container runs."""
+        if self._instance is not None:
+            for hook in self._declared.hooks("enter_post_snapshot"):
+                _call(loop, hook, self._instance)
 
     def build(self, web: WebMethod) -> Any:
         """The ASGI or WSGI app of one web method; None for a `web_server`, which was started."""
@@ -67,7 +84,7 @@ class Service:
             return getattr(self._instance, web.attribute)
         return self._declared.raw
 
-    def exit(self) -> None:
+    def exit(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run the exit hooks, every one of them; the first exception is raised at the end."""
         if self._instance is None:
             return
@@ -75,16 +92,17 @@ class Service:
         for hook in self._declared.hooks("exit"):
             try:
                 wants = len(inspect.signature(hook).parameters) - 1
-                self._call(hook, self._instance, *[None] * (3 if wants == 3 else 0))
+                _call(loop, hook, self._instance, *[None] * (3 if wants == 3 else 0))
             except Exception as error:
                 failures.append(error)
         if failures:
             raise failures[0]
 
-    def _call(self, hook: Any, *args: Any) -> None:
-        outcome = hook(*args)
-        if inspect.isawaitable(outcome):
-            self._loop.run_until_complete(_awaited(outcome))
+
+def _call(loop: asyncio.AbstractEventLoop, hook: Any, *args: Any) -> None:
+    outcome = hook(*args)
+    if inspect.isawaitable(outcome):
+        loop.run_until_complete(_awaited(outcome))
 
 
 async def _awaited(outcome: Awaitable[Any]) -> Any:

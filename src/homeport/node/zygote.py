@@ -1,0 +1,213 @@
+"""One zygote as its node sees it: a process that forks when it is told (runner/zygote.py)."""
+
+import asyncio
+import collections
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+MAX_MESSAGE = 1024 * 1024
+SEND_BUFFER = 256 * 1024
+
+
+class Gone(Exception):
+    """The zygote has ended"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Forked:
+    """A child that lives."""
+
+    pid: int
+    pidfd: int  # the receiver's to close
+    code: "asyncio.Future[int | None]"  # its exit code; None when the zygote ended first
+
+
+class Zygote:
+    """Its socket, and what was asked of it."""
+
+    def __init__(self, control: socket.socket, process: subprocess.Popen[bytes] | None) -> None:
+        self.asked: set[str] = set()  # the modules it was told to import
+        self.used_at = time.monotonic()
+        self.gone = False
+        self.pid = process.pid if process else 0
+        self._process = process
+        self._printed = ""
+        self._output: int | None = None
+        self._directory: Path | None = None
+        self._control = control
+        self._loop = asyncio.get_running_loop()
+        self._first: asyncio.Future[dict[str, Any]] = self._loop.create_future()
+        self._births: collections.deque[asyncio.Future[Forked]] = collections.deque()
+        self._codes: dict[int, asyncio.Future[int | None]] = {}
+        control.setblocking(False)
+        self._loop.add_reader(control.fileno(), self._hear)
+
+    @staticmethod
+    def spawn(
+        python: str, cwd: Path, environ: Mapping[str, str], told: Mapping[str, Any]
+    ) -> "Zygote":
+        """Start one in a fresh interpreter."""
+        ours, theirs = _pair()
+        output = os.memfd_create("zygote")
+        with theirs:
+            process = subprocess.Popen(
+                [python, "-m", "homeport.runner.zygote"],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                cwd=cwd,
+                env={**environ, "HOMEPORT_ZYGOTE_FD": str(theirs.fileno())},
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
+            stdin.write(json.dumps(told).encode() + b"\n")
+        zygote = Zygote(ours, process)
+        zygote._output = output
+        return zygote
+
+    def snapshot(self, request: Mapping[str, Any], output: int, directory: Path) -> "Zygote":
+        """A zygote that holds the state of the user's code; `directory` ends with it."""
+        ours, theirs = _pair()
+        with theirs:
+            self._ask("snapshot", request, (output, theirs.fileno()))
+        zygote = Zygote(ours, None)
+        zygote._directory = directory
+        return zygote
+
+    async def first_word(self) -> dict[str, Any]:
+        """`ready`, `unsafe` or `failed`, and what belongs to it; raises `Gone`."""
+        return await asyncio.shield(self._first)
+
+    async def fork(self, request: Mapping[str, Any], descriptors: tuple[int, ...]) -> Forked:
+        """A child with these descriptors: output, report, lifeline. Raises `Gone`."""
+        born: asyncio.Future[Forked] = self._loop.create_future()
+        self._ask("fork", request, descriptors)
+        self._births.append(born)
+        try:
+            return await asyncio.shield(born)
+        except asyncio.CancelledError:
+            born.add_done_callback(_unwanted)
+            raise
+
+    def touch(self) -> None:
+        """It was used just now."""
+        self.used_at = time.monotonic()
+
+    def retire(self) -> None:
+        """It ends by itself once its containers have ended."""
+        with contextlib.suppress(OSError):
+            self._control.send(b"retire")
+
+    def end(self) -> None:
+        """It ends now; its containers go on."""
+        if not self.gone:
+            if self._process is not None:
+                self._process.kill()
+            elif self.pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.pid, signal.SIGKILL)
+            self._lost()
+
+    def last_words(self) -> str:
+        """What it printed before it ended."""
+        lines = self._printed.strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+    def _ask(self, word: str, request: Mapping[str, Any], descriptors: tuple[int, ...]) -> None:
+        if self.gone:
+            raise Gone
+        handle = os.memfd_create("request")
+        try:
+            # Secrets are in it: memory only, and gone with its reader.
+            os.write(handle, json.dumps(request).encode())
+            socket.send_fds(self._control, [word.encode()], [handle, *descriptors])
+        except OSError:
+            self._lost()
+            raise Gone from None
+        finally:
+            os.close(handle)
+
+    def _hear(self) -> None:
+        while not self.gone:
+            try:
+                data, descriptors, _, _ = socket.recv_fds(self._control, MAX_MESSAGE, 1)
+            except BlockingIOError:
+                return
+            except OSError:
+                data, descriptors = b"", []
+            if not data:
+                self._lost()
+                return
+            self._told(json.loads(data), descriptors)
+
+    def _told(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        if "forked" in message:
+            pid = message["forked"]
+            code: asyncio.Future[int | None] = self._loop.create_future()
+            self._codes[pid] = code
+            born = self._births.popleft()
+            if born.done():
+                os.close(descriptors[0])
+            else:
+                os.set_inheritable(descriptors[0], False)
+                born.set_result(Forked(pid, descriptors[0], code))
+        elif "ended" in message:
+            pid, status = message["ended"]
+            if (known := self._codes.pop(pid, None)) is not None and not known.done():
+                known.set_result(status)
+        elif not self._first.done():
+            self.pid = message.get("pid", self.pid)
+            self._first.set_result(message)
+
+    def _lost(self) -> None:
+        self.gone = True
+        if self._output is not None:
+            self._printed = os.pread(self._output, MAX_MESSAGE, 0).decode("utf-8", "replace")
+            os.close(self._output)
+            self._output = None
+        self._loop.remove_reader(self._control.fileno())
+        self._control.close()
+        waits: list[asyncio.Future[Any]] = [self._first, *self._births]
+        for waiting in waits:
+            if not waiting.done():
+                waiting.set_exception(Gone())
+                waiting.exception()  # nobody may be waiting
+        for code in self._codes.values():
+            if not code.done():
+                code.set_result(None)
+        self._births.clear()
+        self._codes.clear()
+        if self._process is not None:
+            threading.Thread(target=self._process.wait, daemon=True).start()  # no zombie
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _unwanted(born: "asyncio.Future[Forked]") -> None:
+    """Nobody waits any more for this child."""
+    if not born.exception():
+        child = born.result()
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
+        os.close(child.pidfd)
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    """Whole messages, in order, with descriptors (man 7 unix)."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in (ours, theirs):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+    return ours, theirs

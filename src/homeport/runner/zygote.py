@@ -1,0 +1,216 @@
+"""`python -m homeport.runner.zygote`: imports what containers need, then forks them.
+
+Spoken with node/zygotes.py over the socket in HOMEPORT_ZYGOTE_FD (SOCK_SEQPACKET). Standard input
+holds one line of JSON, `{"modules": […], "runner_path": ""}`. The node sends words with descriptors,
+the zygote answers with JSON:
+
+    <- {"ready": {"reads"}}                all is imported; the imports looked at these variables
+    <- {"unsafe": {"name", "reason"}}      that import cannot be forked; this process ends
+    -> fork + request, output, report, lifeline?         <- {"forked": pid} + pidfd
+    -> snapshot + request, output, socket                a zygote of its own, on that socket
+    -> retire                              no more forks; it ends when its containers have ended
+    <- {"ended": [pid, exit code]}
+
+A request is a file in memory with `{"spec", "environ"}`. When the socket closes, the zygote ends and
+its containers go on.
+"""
+
+import contextlib
+import gc
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from homeport.contract import codec
+from homeport.contract.container import ContainerSpec
+from homeport.runner import life, lines, preload
+
+MAX_MESSAGE = 64 * 1024
+MAX_DESCRIPTORS = 8
+
+
+@dataclass
+class Birth:
+    """In the child: who it is to become."""
+
+    kind: str  # `fork` or `snapshot`
+    request: int
+    output: int
+    report: int  # of a snapshot: the socket to be a zygote on
+    lifeline: int | None
+
+
+class Zygote:
+    """Forks on demand, and tells how its children ended."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._children: set[int] = set()
+        self._retired = False
+
+    def tell(self, message: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
+        """One message; nobody hears it when the node has gone."""
+        with contextlib.suppress(OSError):
+            socket.send_fds(self._control, [json.dumps(message).encode()], list(descriptors))
+
+    def serve(self) -> Birth:
+        """Return in each child; never in the zygote itself, which ends here."""
+        woken, wake = os.pipe()
+        for end in (woken, wake):
+            os.set_blocking(end, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        selector = selectors.DefaultSelector()
+        selector.register(self._control, selectors.EVENT_READ)
+        selector.register(woken, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj == woken:
+                    os.read(woken, 4096)
+                    self._reap()
+                    continue
+                birth = self._obey()
+                if birth is not None:
+                    selector.close()
+                    signal.set_wakeup_fd(-1)
+                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                    for end in (woken, wake):
+                        os.close(end)
+                    self._control.close()
+                    return birth
+            if self._retired and not self._children:
+                os._exit(0)
+
+    def _obey(self) -> Birth | None:
+        message, descriptors, _, _ = socket.recv_fds(self._control, MAX_MESSAGE, MAX_DESCRIPTORS)
+        if not message:
+            os._exit(0)
+        kind = message.decode()
+        if kind == "retire":
+            self._retired = True
+            return None
+        for descriptor in descriptors:
+            life.keep(descriptor)
+        child = os.fork()
+        if child == 0:
+            os.setsid()
+            if kind == "snapshot" and os.fork():
+                os._exit(0)  # nobody waits for it: its socket tells when it has gone
+            request, output, report, *lifeline = descriptors
+            return Birth(kind, request, output, report, lifeline[0] if lifeline else None)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        if kind == "snapshot":
+            os.waitpid(child, 0)
+            return None
+        self._children.add(child)
+        handle = os.pidfd_open(child)
+        self.tell({"forked": child}, (handle,))
+        os.close(handle)
+        return None
+
+    def _reap(self) -> None:
+        for child in list(self._children):
+            pid, status = os.waitpid(child, os.WNOHANG)
+            if pid:
+                self._children.discard(child)
+                self.tell({"ended": [child, os.waitstatus_to_exitcode(status)]})
+
+
+def main() -> int:
+    """The exit code of whichever container this process has become."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    control = socket.socket(fileno=life.keep(int(os.environ.pop("HOMEPORT_ZYGOTE_FD"))))
+    told = json.loads(sys.stdin.readline())
+    life.deafen()
+    lines.install()
+    life.ours_last(told["runner_path"])
+    zygote = Zygote(control)
+    with preload.Reads() as reads:
+        preload.ours()
+        try:
+            preload.load(told["modules"])
+        except preload.Unsafe as unsafe:
+            zygote.tell({"unsafe": {"name": unsafe.name, "reason": str(unsafe)}})
+            return 0
+    _calm()
+    zygote.tell({"ready": {"reads": sorted(reads.names)}})
+    return _live(zygote.serve(), None)
+
+
+def _live(birth: Birth, service: Any) -> int:
+    """Become a container, or a zygote with the user's state."""
+    from homeport.runner import container
+    from homeport.runner.report import Report
+
+    spec = _become(birth)
+    if birth.kind == "fork":
+        if birth.lifeline is not None:
+            life.hold(birth.lifeline)
+        if service is None:
+            life.settle(spec)
+            preload.forget_shadowed(spec.source)
+        return container.run(spec, Report(birth.report), service)
+    zygote = Zygote(socket.socket(fileno=birth.report))
+    life.settle(spec)
+    preload.forget_shadowed(spec.source)
+    watch = preload.Watch()
+    service, told = container.snapshot(spec)
+    if service is not None and (reason := watch.left_behind()):
+        service, told = None, {"unsafe": {"name": spec.qualname, "reason": reason}}
+    zygote.tell({**told, "pid": os.getpid()})
+    if service is None:
+        return 0
+    null = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(null, stream)
+    os.close(null)
+    _calm()
+    return _live(zygote.serve(), service)
+
+
+def _become(birth: Birth) -> ContainerSpec:
+    """A process of its own: output, environment, random numbers, temporary files."""
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    for stream in (1, 2):
+        os.dup2(birth.output, stream)
+    os.close(birth.output)
+    with os.fdopen(birth.request, "rb") as request:
+        request.seek(0)
+        asked = json.load(request)
+    os.environ.clear()
+    os.environ.update(asked["environ"])
+    _reseed()
+    return codec.decode(ContainerSpec, asked["spec"])  # type: ignore[no-any-return]
+
+
+def _reseed() -> None:
+    """No two containers draw the same numbers (`random` sees to itself: os.register_at_fork)."""
+    modules = sys.modules
+    if numpy := modules.get("numpy.random"):
+        numpy.seed()
+    if torch := modules.get("torch"):
+        torch.seed()
+    if uuid := modules.get("uuid"):
+        uuid._last_timestamp = None  # type: ignore[attr-defined] # noqa: SLF001 - two clocks, one MAC
+    if process := modules.get("multiprocessing.process"):
+        process.current_process().authkey = os.urandom(32)
+    if tempfile := modules.get("tempfile"):
+        tempfile.tempdir = None  # type: ignore[attr-defined]
+    if time := modules.get("time"):
+        time.tzset()
+
+
+def _calm() -> None:
+    """What there is now stays as it is, so that its pages stay shared (`gc.freeze`)."""
+    gc.collect()
+    gc.freeze()
+
+
+if __name__ == "__main__":
+    life.leave(main())
