@@ -1,4 +1,4 @@
-"""Loads a user's script in a fresh interpreter and reads what it declares (sdk/declare.py)."""
+"""Loads a user's script in a process of its own and reads what it declares (sdk/declare.py)."""
 
 import asyncio
 import contextlib
@@ -6,10 +6,13 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from homeport.contract.errors import Failure, ScriptError
+
+MAX_LINE = 256 * 1024 * 1024  # a manifest with very many files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +23,7 @@ class Declared:
     sources: dict[str, str]  # hash -> path
     watch: list[str]
     warnings: list[str]
+    modules: list[str]  # installed ones that it imports
 
     @property
     def name(self) -> str:
@@ -28,48 +32,156 @@ class Declared:
 
 
 async def declare(ref: str, *, module: bool = False, name: str = "") -> Declared:
-    """What the script declares; `ScriptError` where it cannot be loaded.
+    """What the script declares, by a fresh interpreter; `ScriptError` where it cannot be loaded.
 
     What it prints goes to stderr, so that this command's own output stays what it is.
     """
-    read, write = os.pipe()
-    words = ["-m", "homeport.sdk.declare", ref]
-    words += ["-m"] if module else []
-    words += ["--name", name] if name else []
-    try:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *words,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=2,
-            pass_fds=(write,),
-            env={**os.environ, "HOMEPORT_DECLARE_FD": str(write)},
-            start_new_session=True,  # Ctrl-C is for this command to handle
+    words = [ref, *(["-m"] if module else []), *(["--name", name] if name else [])]
+    async with _Loader(*words) as loader:
+        return _declared(ref, await loader.line(), await loader.code())
+
+
+class Declarer:
+    """Declares one script again and again: from the second time on by a fork that has its imports."""
+
+    def __init__(self, ref: str, *, module: bool, name: str) -> None:
+        self._ref, self._module, self._name = ref, module, name
+        self._modules: set[str] = set()
+        self._unsafe: set[str] = set()
+        self._loader: _Loader | None = None
+        self._starting: asyncio.Task[None] | None = None
+
+    async def declare(self) -> Declared:
+        """As `declare`."""
+        loader, self._loader = self._loader, None
+        if loader is None:
+            declared = await declare(self._ref, module=self._module, name=self._name)
+        else:
+            try:
+                asked = {"ref": self._ref, "module": self._module, "name": self._name}
+                await loader.ask(asked)
+                text = await loader.line()
+                code = json.loads(text or b"{}").get("died", 0 if text else 1)
+                declared = _declared(self._ref, b"" if code else text, code)
+            except BaseException:
+                await loader.close()
+                raise
+            self._loader = loader
+        self._learn(declared.modules)
+        return declared
+
+    async def close(self) -> None:
+        """End the process that waits for the next save."""
+        if self._starting is not None:
+            self._starting.cancel()
+            with contextlib.suppress(asyncio.CancelledError, OSError):
+                await self._starting
+        if self._loader is not None:
+            await self._loader.close()
+
+    def _learn(self, modules: Iterable[str]) -> None:
+        new = set(modules) - self._modules
+        busy = self._starting is not None and not self._starting.done()
+        if busy or (self._loader is not None and not new):
+            return
+        self._modules |= new
+        self._starting = asyncio.create_task(self._start(list(modules)))
+
+    async def _start(self, modules: list[str]) -> None:
+        """Have a process that has imported them, or as many as a fork can carry over."""
+        if sys.platform != "linux":
+            return
+        while True:
+            loader = await _Loader("--stay").__aenter__()
+            try:
+                await loader.ask([m for m in modules if not self._spoils(m)])
+                told = json.loads(await loader.line() or b"{}")
+            except BaseException:
+                await loader.close()
+                raise
+            if told.get("ready"):
+                before, self._loader = self._loader, loader
+                if before is not None:
+                    await before.close()
+                return
+            await loader.close()
+            if "unsafe" not in told:
+                return
+            self._unsafe.add(told["unsafe"])
+
+    def _spoils(self, module: str) -> bool:
+        return any(module == name or module.startswith(f"{name}.") for name in self._unsafe)
+
+
+class _Loader:
+    """A process of sdk/declare.py."""
+
+    def __init__(self, *words: str) -> None:
+        self._words = words
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader = asyncio.StreamReader(limit=MAX_LINE)
+        self._transport: asyncio.BaseTransport | None = None
+
+    async def __aenter__(self) -> Self:
+        read, write = os.pipe()
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "homeport.sdk.declare",
+                *self._words,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=2,
+                pass_fds=(write,),
+                env={**os.environ, "HOMEPORT_DECLARE_FD": str(write)},
+                start_new_session=True,  # Ctrl-C is for this command to handle
+            )
+        finally:
+            os.close(write)
+        if "--stay" not in self._words:
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+        loop = asyncio.get_running_loop()
+        pipe = os.fdopen(read, "rb")
+        self._transport, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(self._reader), pipe
         )
-    finally:
-        os.close(write)
-    try:
-        text = await _read(read)
-        await process.wait()
-    finally:
-        if process.returncode is None:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def ask(self, message: Any) -> None:
+        """One line of JSON to its standard input."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):  # it has ended: the next `line` is empty
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            await self._process.stdin.drain()
+
+    async def line(self) -> bytes:
+        """One line of its answer; empty when it ended without one."""
+        return await self._reader.readline()
+
+    async def code(self) -> int:
+        """Its exit code."""
+        assert self._process is not None
+        return await self._process.wait()
+
+    async def close(self) -> None:
+        """End it and whatever it has begun."""
+        if self._transport is not None:
+            self._transport.close()
+        if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+                os.killpg(self._process.pid, signal.SIGKILL)
+            await self._process.wait()
+
+
+def _declared(ref: str, text: bytes, code: int) -> Declared:
     if not text:
-        raise ScriptError(f"loading `{ref}` ended with exit code {process.returncode}")
+        raise ScriptError(f"loading `{ref}` ended with exit code {code}")
     told = json.loads(text)
     if "error" in told:
         raise Failure.from_dict(told["error"])
     return Declared(**told)
-
-
-async def _read(descriptor: int) -> bytes:
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader()
-    pipe = os.fdopen(descriptor, "rb")
-    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
-    try:
-        return await reader.read()
-    finally:
-        transport.close()

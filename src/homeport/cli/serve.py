@@ -18,7 +18,7 @@ from homeport.contract.errors import Failure, ServerUnreachable
 from homeport.settings import Settings
 
 DEBOUNCE_MS = 200  # an editor saves several files, or one in several steps
-STEP_MS = 20
+STEP_MS = 10
 POLL_MS = 500
 PROBES = frozenset({".DS_Store", "4913"})  # what editors write to see whether they can
 
@@ -45,9 +45,7 @@ class Session:
         self, settings: Settings, ref: str, *, name: str, module: bool, timestamps: bool
     ) -> None:
         self._settings = settings
-        self._ref = ref
-        self._name = name
-        self._module = module
+        self._declarer = script.Declarer(ref, module=module, name=name)
         self._timestamps = timestamps
         self._stop = asyncio.Event()
         self._declared_at = 0.0
@@ -82,6 +80,7 @@ class Session:
             declaring.cancel()
             with contextlib.suppress(asyncio.CancelledError, Failure):
                 await declaring
+            await self._declarer.close()
 
     async def _live(self, client: Client, declared: Declared, events: AsyncIterator[Event]) -> None:
         first = await anext(events, None)
@@ -156,7 +155,7 @@ class Session:
 
     async def _declare(self) -> Declared:
         self._declared_at = time.time()
-        return await script.declare(self._ref, module=self._module, name=self._name)
+        return await self._declarer.declare()
 
     def _warn(self, declared: Declared) -> None:
         for text in declared.warnings:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 MAX_MESSAGE = 1024 * 1024
+TITLE = 240  # characters of what `ps` shows of a container
 SEND_BUFFER = 256 * 1024
 
 
@@ -62,7 +63,8 @@ class Zygote:
         output = os.memfd_create("zygote")
         with theirs:
             process = subprocess.Popen(
-                [python, "-m", "homeport.runner.zygote"],
+                # Of the last word, only the length matters: there a container writes who it is.
+                [python, "-m", "homeport.runner.zygote", str(cwd).ljust(TITLE)],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,

@@ -9,7 +9,7 @@ from typing import Any
 from homeport.contract import codec
 from homeport.contract.container import ContainerSpec, Event
 from homeport.contract.manifest import WebKind
-from homeport.runner import imports, port, serve
+from homeport.runner import port, serve
 from homeport.runner.admission import Admission, Method
 from homeport.runner.lifespan import Lifespan, LifespanFailed
 from homeport.runner.port import NobodyListens, PortBusy
@@ -17,6 +17,7 @@ from homeport.runner.report import Report
 from homeport.runner.serve import Ending
 from homeport.runner.service import NotAnApp, Service
 from homeport.runner.webapp import FastAPIMissing
+from homeport.sdk import preload
 from homeport.sdk.exception import Error
 from homeport.sdk.tracebacks import users_traceback
 
@@ -63,7 +64,7 @@ def run(spec: ContainerSpec, report: Report, service: Service | None = None) -> 
         return 1
     code = 0
     # Early for the next container's sake, and at the end for what the first requests imported.
-    loop.call_later(LEARN_S, lambda: report.imported(imports.third_party()))
+    loop.call_later(LEARN_S, lambda: report.imported(preload.third_party()))
     try:
         report.begin("build")
         apps = {web.attribute: service.build(web) for web in spec.web if web.port is None}
@@ -80,7 +81,7 @@ def run(spec: ContainerSpec, report: Report, service: Service | None = None) -> 
         _fail(report, error)
         code = 1
     finally:
-        report.imported(imports.third_party())
+        report.imported(preload.third_party())
         # From here on nothing interrupts: exit hooks have until the node's SIGKILL.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         code = max(code, _leave(service, loop))

@@ -16,7 +16,9 @@ its containers go on.
 """
 
 import contextlib
+import ctypes
 import gc
+import importlib
 import json
 import os
 import selectors
@@ -24,14 +26,17 @@ import signal
 import socket
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from homeport.contract import codec
 from homeport.contract.container import ContainerSpec
-from homeport.runner import life, lines, preload
+from homeport.runner import life, lines
+from homeport.sdk import preload
 
 MAX_MESSAGE = 64 * 1024
 MAX_DESCRIPTORS = 8
+OURS = ("runner.container", "runner.webapp", "sdk.loader")
 
 
 @dataclass
@@ -125,6 +130,7 @@ class Zygote:
 def main() -> int:
     """The exit code of whichever container this process has become."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.disable()  # a page that a collection has emptied in part is one that children unshare
     control = socket.socket(fileno=life.keep(int(os.environ.pop("HOMEPORT_ZYGOTE_FD"))))
     told = json.loads(sys.stdin.readline())
     life.deafen()
@@ -132,7 +138,7 @@ def main() -> int:
     life.ours_last(told["runner_path"])
     zygote = Zygote(control)
     with preload.Reads() as reads:
-        preload.ours()
+        _load_ours()
         try:
             preload.load(told["modules"])
         except preload.Unsafe as unsafe:
@@ -141,6 +147,17 @@ def main() -> int:
     _calm()
     zygote.tell({"ready": {"reads": sorted(reads.names)}})
     return _live(zygote.serve(), None)
+
+
+def _load_ours() -> None:
+    """The runner itself, and the SDK with every public name."""
+    import homeport
+
+    for name in OURS:
+        importlib.import_module(f"homeport.{name}")
+    for name in homeport.__all__:
+        with contextlib.suppress(AttributeError):
+            getattr(homeport, name)
 
 
 def _live(birth: Birth, service: Any) -> int:
@@ -183,10 +200,23 @@ def _become(birth: Birth) -> ContainerSpec:
     with os.fdopen(birth.request, "rb") as request:
         request.seek(0)
         asked = json.load(request)
+    gc.enable()
     os.environ.clear()
     os.environ.update(asked["environ"])
     _reseed()
-    return codec.decode(ContainerSpec, asked["spec"])  # type: ignore[no-any-return]
+    spec: ContainerSpec = codec.decode(ContainerSpec, asked["spec"])
+    name = "homeport.runner" if birth.kind == "fork" else "homeport.runner.zygote"
+    _entitle(f"{name} {spec.id} {spec.app} {spec.function} {spec.tmp_dir}")
+    return spec
+
+
+def _entitle(title: str) -> None:
+    """What `ps` shows: over the arguments that the zygote was started with (proc(5), arg_start)."""
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    room = end - start - 1
+    if room > 0:
+        ctypes.memmove(start, title.encode()[:room].ljust(room + 1, b"\0"), room + 1)
 
 
 def _reseed() -> None:
@@ -208,8 +238,8 @@ def _reseed() -> None:
 
 def _calm() -> None:
     """What there is now stays as it is, so that its pages stay shared (`gc.freeze`)."""
-    gc.collect()
     gc.freeze()
+    preload.mark()
 
 
 if __name__ == "__main__":

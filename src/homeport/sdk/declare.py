@@ -1,14 +1,19 @@
 """`python -m homeport.sdk.declare REF`: loads a script and says what it declares.
 
 Started by the command line in a fresh interpreter. Writes one JSON object to the descriptor named by
-HOMEPORT_DECLARE_FD: `{"manifest", "sources": {sha256: path}, "watch": [path], "warnings": [text]}`, or
-`{"error": Failure}`. What the script prints goes where it would.
+HOMEPORT_DECLARE_FD: `{"manifest", "sources": {sha256: path}, "watch": [path], "modules": [name],
+"warnings": [text]}`, or `{"error": Failure}`. What the script prints goes where it would.
+
+With `--stay`, it reads one line of JSON with the names of modules from standard input and imports
+them; then each further line, `{"ref", "module", "name"}`, is declared by a fork, which answers with a
+line of its own. So a script whose imports are heavy is loaded again as fast as a light one.
 """
 
 import argparse
 import difflib
 import json
 import os
+import sys
 import warnings
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -16,7 +21,7 @@ from typing import Any
 
 from homeport.contract import codec, names
 from homeport.contract.errors import Failure, ScriptError
-from homeport.sdk import loader, manifest, notices, partial
+from homeport.sdk import loader, manifest, notices, partial, preload
 from homeport.sdk.app import App
 from homeport.sdk.exception import DeprecationError, Error
 from homeport.sdk.source import Tree, imported_below, package_files
@@ -26,21 +31,51 @@ from homeport.sdk.tracebacks import is_ours, users_traceback
 def main() -> int:
     """0 when a manifest was written."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("ref")
+    parser.add_argument("ref", nargs="?", default="")
+    parser.add_argument("--stay", action="store_true")
     parser.add_argument("-m", dest="module", action="store_true")
     parser.add_argument("--name", default="")
     arguments = parser.parse_args()
     descriptor = int(os.environ.pop("HOMEPORT_DECLARE_FD"))
     os.set_inheritable(descriptor, False)
+    if arguments.stay:
+        return _stay(descriptor)
+    return _tell(descriptor, arguments.ref, is_module=arguments.module, name=arguments.name)
+
+
+def _tell(descriptor: int, ref: str, *, is_module: bool, name: str) -> int:
     try:
-        told = declare(arguments.ref, is_module=arguments.module, name=arguments.name)
+        told = declare(ref, is_module=is_module, name=name)
     except Failure as failure:
         told = {"error": failure.to_dict()}
     except KeyboardInterrupt:
         return 130
     with os.fdopen(descriptor, "w") as out:
-        json.dump(told, out)
+        out.write(json.dumps(told) + "\n")
     return 1 if "error" in told else 0
+
+
+def _stay(descriptor: int) -> int:
+    """Fork for each line; the fork returns from here too."""
+    try:
+        preload.load(json.loads(sys.stdin.readline() or "[]"))
+    except preload.Unsafe as unsafe:
+        os.write(descriptor, json.dumps({"unsafe": unsafe.name}).encode() + b"\n")
+        return 0
+    os.write(descriptor, b'{"ready": true}\n')
+    for line in sys.stdin:
+        asked = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            null = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(null, 0)  # the next line is not the script's to read
+            os.close(null)
+            preload.forget_shadowed(str(Path(asked["ref"].partition("::")[0]).parent))
+            return _tell(descriptor, asked["ref"], is_module=asked["module"], name=asked["name"])
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code not in (0, 1):
+            os.write(descriptor, json.dumps({"died": code}).encode() + b"\n")
+    return 0
 
 
 def declare(ref: str, *, is_module: bool = False, name: str = "") -> dict[str, Any]:
@@ -91,6 +126,7 @@ def _build(
         "manifest": codec.encode(declared),
         "sources": sources,
         "watch": tree.local_files(),
+        "modules": list(preload.third_party()),
         "warnings": [],
     }
 

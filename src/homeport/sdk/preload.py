@@ -1,5 +1,7 @@
 """Imports modules ahead of time, as long as a fork can carry them over.
 
+For the runner's zygotes, and for `serve`, which loads a script again at each save.
+
 A thread does not survive a fork, and a descriptor that two processes share is a race: a module whose
 import leaves either behind is not for a zygote (man 2 fork).
 """
@@ -10,13 +12,6 @@ import os
 import stat
 import sys
 from collections.abc import Iterable, Iterator
-
-OURS = (
-    "homeport.runner.container",
-    "homeport.runner.imports",
-    "homeport.runner.webapp",
-    "homeport.sdk.loader",
-)
 
 
 class Unsafe(Exception):
@@ -40,18 +35,6 @@ def load(modules: Iterable[str]) -> None:
             continue
         if reason := watch.left_behind():
             raise Unsafe(name, reason)
-
-
-def ours() -> None:
-    """The runner itself, and the SDK with every public name."""
-    import homeport
-
-    for name in OURS:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
-    for name in homeport.__all__:
-        with contextlib.suppress(AttributeError):
-            getattr(homeport, name)
 
 
 class Watch:
@@ -136,3 +119,26 @@ def forget_shadowed(source: str) -> None:
         if name in sys.modules and name not in builtin and name != "homeport":
             for loaded in [m for m in sys.modules if m == name or m.startswith(f"{name}.")]:
                 del sys.modules[loaded]
+
+
+_known = ""  # the last module that was loaded when this process was forked
+
+
+def mark() -> None:
+    """What is loaded now is known already; `third_party` leaves it out."""
+    global _known  # noqa: PLW0603 - there is one sys.modules
+    _known = next(reversed(sys.modules))
+
+
+def third_party() -> tuple[str, ...]:
+    """The installed modules that were loaded since `mark`, in order."""
+    found = []
+    # From the end: looking at an object writes to its page, and so unshares it after a fork.
+    for name in reversed(sys.modules):
+        if name == _known:
+            break
+        file = getattr(sys.modules[name], "__file__", None) or ""
+        installed = "site-packages" in file or "dist-packages" in file
+        if installed and name.partition(".")[0] != "homeport":
+            found.append(name)
+    return tuple(reversed(found))
