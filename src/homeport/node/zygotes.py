@@ -35,6 +35,7 @@ BASE = (
 )
 MAX_MODULES = 6000  # learned for one environment
 MAX_UNSAFE = 20  # an environment with more of them is forked without what was learned
+TRIES = 2  # one that has just ended is replaced
 READY_S = 120.0  # what its imports may take
 #: Read by C code, which nobody sees reading.
 SILENTLY_READ = ("OMP_", "OPENBLAS_", "MKL_", "KMP_", "BLIS_", "NUMEXPR_", "LD_", "MALLOC_", "CUDA_", "NVIDIA_", "PYTHON")  # fmt: skip
@@ -135,15 +136,11 @@ class Zygotes:
         if sys.platform != "linux":
             raise Unforkable("forks are safe on Linux alone")
         request = {"spec": codec.encode(spec), "environ": environ}
-        try:
-            if spec.enable_memory_snapshot and spec.pool not in self._unsnappable:
-                snapshot = await self._snapshot(spec, made, environ, descriptors[0])
-                if snapshot is not None:
-                    return await snapshot.fork(request, descriptors)
-            zygote = await self._for(made, environ)
-            return await zygote.fork(request, descriptors)
-        except Gone:
-            raise Unforkable("the zygote has ended") from None
+        for _ in range(TRIES):
+            with contextlib.suppress(Gone):
+                zygote = await self._parent(spec, made, environ, descriptors[0])
+                return await zygote.fork(request, descriptors)
+        raise Unforkable("its zygotes end before they have forked")
 
     def warm(self, made: Made, environ: dict[str, str]) -> None:
         """Have a zygote at hand when the first container is asked for."""
@@ -195,6 +192,15 @@ class Zygotes:
             plain = {k: v for k, v in environ.items() if k in PLAIN or _matters(k, learned)}
             self._nests[key] = _Nest(made, plain, learned)
         return self._nests[key]
+
+    async def _parent(
+        self, spec: ContainerSpec, made: Made, environ: dict[str, str], output: int
+    ) -> Zygote:
+        if spec.enable_memory_snapshot and spec.pool not in self._unsnappable:
+            snapshot = await self._snapshot(spec, made, environ, output)
+            if snapshot is not None:
+                return snapshot
+        return await self._for(made, environ)
 
     async def _for(self, made: Made, environ: dict[str, str]) -> Zygote:
         """A zygote for a container; `Unforkable` where there can be none."""

@@ -1,0 +1,366 @@
+"""Containers that are forked: real zygotes, real scripts, real sockets."""
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import signal
+import sys
+import textwrap
+
+import httpx
+import psutil
+import pytest
+
+from homeport.contract.container import Container, ContainerSpec, State
+from homeport.contract.manifest import WebKind, WebMethod
+from homeport.node.agent import Agent
+from homeport.node.environments import Made
+from homeport.settings import Settings
+from tests.node.test_agent import Watched
+
+APP = """
+import os
+import modal
+
+app = modal.App("app")
+
+
+async def answer(send, text):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(text).encode()})
+
+
+@app.function()
+@modal.asgi_app()
+def web():
+    async def app(scope, receive, send):
+        await answer(send, say())
+    return app
+"""
+
+
+class House:
+    """An agent on a home of the test's own, with a folder of installed packages."""
+
+    def __init__(self, settings: Settings, root, *, tied: bool = True) -> None:
+        self.watched = Watched()
+        self.installed = root / "site-packages"
+        self.installed.mkdir(exist_ok=True)
+        self.source = root / "source"
+        self.source.mkdir(exist_ok=True)
+        self.agent = Agent(settings, tied=tied)
+        made = Made(key="k", python=sys.executable, directory=root, runner_path=str(self.installed))
+        self.agent._environments.of = lambda _image: made
+        self.agent.watch(self.watched.changed, self.watched.said)
+        self.count = 0
+
+    def install(self, name: str, text: str) -> None:
+        """A package that scripts may import."""
+        (self.installed / f"{name}.py").write_text(textwrap.dedent(text))
+
+    def write(self, text: str) -> None:
+        """The user's script."""
+        (self.source / "script.py").write_text(APP + textwrap.dedent(text))
+
+    async def start(self, environ=None, **changes) -> Container:
+        """One more container, once it is ready or has failed."""
+        self.count += 1
+        web = WebMethod(tag="web", attribute="web", kind=WebKind.ASGI)
+        told = {
+            "id": f"ta-{self.count}",
+            "app": "app",
+            "function": "web",
+            "revision": "rv-1",
+            "pool": "p",
+            "module": "script",
+            "qualname": "web",
+            "web": (web,),
+            "source": str(self.source),
+        }
+        self.watched.states.clear()
+        self.agent.start(ContainerSpec(**{**told, **changes}), environ or {})
+        return await self.watched.until(State.READY, State.FAILED)
+
+    async def get(self, container: Container) -> str:
+        """What it answers."""
+        transport = httpx.AsyncHTTPTransport(uds=container.spec.socket)
+        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+            return (await client.get("/")).text
+
+    async def learned(self, name: str) -> None:
+        """Return once the zygote has, or has refused, a module."""
+        zygotes = self.agent._zygotes
+        async with asyncio.timeout(30):
+            while True:
+                for nest in zygotes._nests.values():
+                    settled = nest.starting is None or nest.starting.done()
+                    known = name in nest.learned.unsafe or (
+                        nest.current is not None and name in nest.current.asked
+                    )
+                    if settled and known:
+                        return
+                await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def house(tmp_path):
+    """A house that is open."""
+    settings = Settings(home=tmp_path / "home")
+    settings.socket_dir.mkdir(parents=True)
+    house = House(settings, tmp_path)
+    await house.agent.open()
+    yield house
+    await house.agent.close()
+
+
+async def test_a_container_is_forked_is_a_process_of_its_own_and_leaves_nothing(house, tmp_path):
+    house.write("def say(): return [os.getpid(), os.getsid(0), os.environ['TMPDIR']]")
+    first, second = await house.start(), await house.start()
+    told = [eval(await house.get(container)) for container in (first, second)]
+    for container in (first, second):
+        house.agent.stop(container.spec.id)
+    await house.watched.until(State.GONE)
+
+    assert ["forked", "forked"] == [first.origin, second.origin]
+    assert [[c.pid, c.pid, c.spec.tmp_dir] for c in (first, second)] == told
+    async with asyncio.timeout(10):
+        while house.agent.list():
+            await asyncio.sleep(0.01)
+    assert [] == list((tmp_path / "home" / "run" / "containers").iterdir())
+
+
+async def test_ps_shows_which_container_a_process_is(house):
+    house.write("def say(): return 1")
+    container = await house.start()
+    words = psutil.Process(container.pid).cmdline()
+
+    assert "homeport.runner ta-1 app web" in " ".join(words)
+
+
+async def test_it_ends_as_its_process_ends(house):
+    house.write("def say(): return 1")
+    container = await house.start()
+    os.kill(container.pid, signal.SIGSEGV)
+    gone = await house.watched.until(State.GONE)
+
+    assert "was killed by SIGSEGV" == gone.reason
+
+
+async def test_random_numbers_differ_from_container_to_container(house):
+    house.write(
+        """
+        import random
+        import uuid
+        import numpy
+        def say(): return [random.random(), float(numpy.random.rand()), str(uuid.uuid1())]
+        """
+    )
+    first = await house.start()
+    await house.learned("numpy")
+    containers = [first, *[await house.start() for _ in range(3)]]
+    told = [eval(await house.get(container)) for container in containers]
+
+    for column in zip(*told, strict=True):
+        assert 4 == len(set(column))
+
+
+async def test_what_a_script_imports_is_loaded_ahead_for_the_next_one(house):
+    house.install("heavy", "import os\nLOADED_BY = os.getpid()")
+    house.write("import heavy\ndef say(): return heavy.LOADED_BY")
+    first = await house.start()
+    await house.learned("heavy")
+    second = await house.start()
+
+    assert str(first.pid) == await house.get(first)
+    assert str(second.pid) != await house.get(second)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()", "it starts a thread"),
+        ("import socket\nS = socket.socket()", "it opens a socket"),
+        ("import tempfile\nF = tempfile.TemporaryFile()", "it opens a file for writing"),
+    ],
+)  # fmt: skip
+async def test_what_cannot_be_forked_is_imported_by_each_container_itself(house, text, reason):
+    house.install("unsafe", f"import os\nLOADED_BY = os.getpid()\n{text}")
+    house.write("import unsafe\ndef say(): return unsafe.LOADED_BY")
+    await house.start()
+    await house.learned("unsafe")
+    second = await house.start()
+
+    assert {"unsafe": reason} == house.agent._zygotes._learned["k"].unsafe
+    assert "forked" == second.origin
+    assert str(second.pid) == await house.get(second)
+
+
+async def test_a_variable_that_an_import_has_looked_at_is_the_container_s_own(house):
+    house.install("picky", "import os\nTOKEN = os.environ.get('TOKEN', 'none')")
+    house.write("import picky\ndef say(): return [picky.TOKEN, os.environ.get('TOKEN')]")
+    await house.start()
+    await house.learned("picky")
+    told = [
+        await house.get(await house.start(environ))
+        for environ in ({"TOKEN": "a"}, {"TOKEN": "b"}, {})
+    ]
+
+    assert ["['a', 'a']", "['b', 'b']", "['none', None]"] == told
+
+
+async def test_a_local_module_wins_over_a_preloaded_one_of_its_name(house):
+    house.install("twin", "WHO = 'installed'")
+    house.write("import twin\ndef say(): return twin.WHO")
+    await house.start()
+    await house.learned("twin")
+    (house.source / "twin.py").write_text("WHO = 'local'")
+    second = await house.start()
+
+    assert "local" == await house.get(second)
+
+
+async def test_a_zygote_that_dies_is_replaced_and_its_containers_go_on(house):
+    house.write("def say(): return 'here'")
+    first = await house.start()
+    (zygote,) = house.agent._zygotes.pids()
+    os.kill(zygote, signal.SIGKILL)
+    psutil.Process(zygote).wait(10) if psutil.pid_exists(zygote) else None
+    second = await house.start()
+
+    assert ["here", "here"] == [await house.get(first), await house.get(second)]
+    assert "forked" == second.origin
+    assert zygote not in house.agent._zygotes.pids()
+
+
+async def test_zygotes_end_with_the_server_and_what_is_kept_goes_on(tmp_path):
+    settings = Settings(home=tmp_path / "home")
+    settings.socket_dir.mkdir(parents=True)
+    house = House(settings, tmp_path, tied=False)
+    await house.agent.open()
+    house.write("def say(): return 'here'")
+    container = await house.start()
+    zygotes = house.agent._zygotes.pids()
+    house.agent._zygotes.close()
+
+    async with asyncio.timeout(10):
+        while any(_lives(pid) for pid in zygotes):
+            await asyncio.sleep(0.01)
+    assert "here" == await house.get(container)
+    await house.agent.close()
+
+
+SNAPSHOT = """
+@app.cls(enable_memory_snapshot=True)
+class Model:
+    @modal.enter(snap=True)
+    def load(self):
+        print("loading")
+        self.loaded_by = os.getpid()
+        {extra}
+
+    @modal.enter(snap=True)
+    async def tune(self):
+        self.tuned = True
+
+    @modal.enter()
+    async def begin(self):
+        self.begun_by = os.getpid()
+
+    @modal.asgi_app()
+    def web(self):
+        async def app(scope, receive, send):
+            await answer(send, [self.loaded_by, self.tuned, self.begun_by, os.environ["MODAL_TASK_ID"]])
+        return app
+"""
+
+
+def snapshot(extra: str = "pass") -> str:
+    """The script."""
+    return SNAPSHOT.replace("{extra}", extra)
+
+
+CLASS = {"function": "Model.*", "qualname": "Model", "is_class": True, "enable_memory_snapshot": True}  # fmt: skip
+
+
+async def test_the_state_after_the_snap_hooks_is_forked(house):
+    house.write(snapshot())
+    containers = [await house.start(**CLASS) for _ in range(3)]
+    told = [eval(await house.get(container)) for container in containers]
+
+    assert 1 == len({by for by, *_ in told})
+    assert told[0][0] not in {container.pid for container in containers}
+    assert [[True, c.pid, c.spec.id] for c in containers] == [rest for _, *rest in told]
+    await house.watched.line("loading")
+    assert 1 == sum("loading" == line.text for line in house.watched.lines)
+
+
+async def test_a_state_that_cannot_be_forked_is_made_by_each_container_and_the_log_says_why(house):
+    house.write(snapshot("import socket; self.socket = socket.socket()"))
+    containers = [await house.start(**CLASS) for _ in range(2)]
+    told = [eval(await house.get(container)) for container in containers]
+
+    assert [container.pid for container in containers] == [by for by, *_ in told]
+    await house.watched.line("no memory snapshot: it opens a socket")
+    assert 1 == sum("no memory snapshot" in line.text for line in house.watched.lines)
+
+
+async def test_a_snap_hook_that_fails_fails_the_start(house):
+    house.write(snapshot("raise ValueError('no weights')"))
+    failed = await house.start(**CLASS)
+
+    assert State.FAILED is failed.state
+    assert "enter failed: ValueError: no weights" == failed.reason
+    assert "in load" in failed.traceback
+
+
+async def test_a_snap_hook_has_its_time_like_any_start(house):
+    house.write(snapshot("import time; time.sleep(60)"))
+    failed = await house.start(**CLASS, startup_timeout_s=1.0)
+
+    assert "did not become ready within 1 s" == failed.reason
+
+
+async def test_a_pool_that_is_forgotten_leaves_no_snapshot(house, tmp_path):
+    house.write(snapshot())
+    told = eval(await house.get(await house.start(**CLASS)))
+    house.agent.forget("p")
+
+    async with asyncio.timeout(10):
+        while _lives(told[0]):
+            await asyncio.sleep(0.01)
+    assert [] == list((tmp_path / "home" / "run" / "snapshots").iterdir())
+
+
+async def test_the_least_recently_used_zygotes_go_when_they_hold_too_much(house):
+    house.agent._zygotes._limit_mib = 1
+    house.install("picky", "import os\nTOKEN = os.environ.get('TOKEN', 'none')")
+    house.write("import picky\ndef say(): return picky.TOKEN")
+    await house.start()
+    await house.learned("picky")
+    for token in "abc":
+        container = await house.start({"TOKEN": token})
+        assert token == await house.get(container)
+
+    async with asyncio.timeout(10):
+        while len(house.agent._zygotes.pids()) > 1:
+            await asyncio.sleep(0.01)
+
+
+async def test_without_zygotes_each_container_has_an_interpreter_of_its_own(tmp_path):
+    settings = dataclasses.replace(Settings(home=tmp_path / "home"), zygote_mib=0)
+    settings.socket_dir.mkdir(parents=True)
+    house = House(settings, tmp_path)
+    await house.agent.open()
+    house.write("def say(): return os.getppid()")
+    container = await house.start()
+
+    assert "fresh" == container.origin
+    assert str(os.getpid()) == await house.get(container)
+    await house.agent.close()
+
+
+def _lives(pid: int) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
