@@ -36,6 +36,7 @@ from homeport.sdk import preload
 
 MAX_MESSAGE = 64 * 1024
 MAX_DESCRIPTORS = 8
+SPARE_S = 0.05  # idle for that long, it forks the next child ahead
 OURS = ("runner.container", "runner.webapp", "sdk.loader")
 
 
@@ -57,6 +58,10 @@ class Zygote:
         self._control = control
         self._children: set[int] = set()
         self._retired = False
+        # A child that waits to be somebody: its fork is done before anybody asks.
+        self._spare: tuple[int, socket.socket] | None = None
+        self._selector = selectors.DefaultSelector()
+        self._pipe = (-1, -1)  # written to when a child has ended
 
     def tell(self, message: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
         """One message; nobody hears it when the node has gone."""
@@ -65,31 +70,26 @@ class Zygote:
 
     def serve(self) -> Birth:
         """Return in each child; never in the zygote itself, which ends here."""
-        woken, wake = os.pipe()
-        for end in (woken, wake):
+        woken, wake = self._pipe = os.pipe()
+        for end in self._pipe:
             os.set_blocking(end, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        selector = selectors.DefaultSelector()
-        selector.register(self._control, selectors.EVENT_READ)
-        selector.register(woken, selectors.EVENT_READ)
-        while True:
-            for key, _ in selector.select():
+        self._selector.register(self._control, selectors.EVENT_READ)
+        self._selector.register(woken, selectors.EVENT_READ)
+        while not (self._retired and not self._children):
+            idle = self._spare is None and not self._retired
+            ready = self._selector.select(SPARE_S if idle else None)
+            birth = None if ready or not idle else self._have_spare()
+            for key, _ in ready:
                 if key.fileobj == woken:
                     os.read(woken, 4096)
                     self._reap()
-                    continue
-                birth = self._obey()
-                if birth is not None:
-                    selector.close()
-                    signal.set_wakeup_fd(-1)
-                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                    for end in (woken, wake):
-                        os.close(end)
-                    self._control.close()
-                    return birth
-            if self._retired and not self._children:
-                os._exit(0)
+                else:
+                    birth = birth or self._obey()
+            if birth is not None:
+                return birth
+        os._exit(0)
 
     def _obey(self) -> Birth | None:
         message, descriptors, _, _ = socket.recv_fds(self._control, MAX_MESSAGE, MAX_DESCRIPTORS)
@@ -98,16 +98,17 @@ class Zygote:
         kind = message.decode()
         if kind == "retire":
             self._retired = True
+            self._drop_spare()
             return None
-        for descriptor in descriptors:
-            life.keep(descriptor)
-        child = os.fork()
-        if child == 0:
-            os.setsid()
-            if kind == "snapshot" and os.fork():
-                os._exit(0)  # nobody waits for it: its socket tells when it has gone
-            request, output, report, *lifeline = descriptors
-            return Birth(kind, request, output, report, lifeline[0] if lifeline else None)
+        child = self._use_spare(descriptors) if kind == "fork" else 0
+        if not child:
+            child = os.fork()
+            if child == 0:
+                os.setsid()
+                if kind == "snapshot" and os.fork():
+                    os._exit(0)  # nobody waits for it: its socket tells when it has gone
+                self._leave()
+                return _birth(kind, descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
         if kind == "snapshot":
@@ -119,12 +120,67 @@ class Zygote:
         os.close(handle)
         return None
 
+    def _have_spare(self) -> Birth | None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        child = os.fork()
+        if child:
+            theirs.close()
+            self._spare = child, ours
+            return None
+        ours.close()
+        os.setsid()
+        self._leave()
+        message, descriptors, _, _ = socket.recv_fds(theirs, 1, MAX_DESCRIPTORS)
+        theirs.close()
+        if not message:
+            os._exit(0)
+        return _birth("fork", descriptors)
+
+    def _use_spare(self, descriptors: list[int]) -> int:
+        """The child that becomes a container; 0 where there is none."""
+        if self._spare is None:
+            return 0
+        (child, way), self._spare = self._spare, None
+        try:
+            socket.send_fds(way, [b"."], descriptors)
+        except OSError:  # somebody has killed it
+            os.waitpid(child, 0)
+            return 0
+        finally:
+            way.close()
+        return child
+
+    def _drop_spare(self) -> None:
+        if self._spare is not None:
+            child, way = self._spare
+            self._spare = None
+            way.close()
+            os.waitpid(child, 0)
+
+    def _leave(self) -> None:
+        """In a child: nothing of the zygote's own stays."""
+        self._selector.close()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for end in self._pipe:
+            os.close(end)
+        self._control.close()
+        if self._spare is not None:
+            self._spare[1].close()
+
     def _reap(self) -> None:
         for child in list(self._children):
             pid, status = os.waitpid(child, os.WNOHANG)
             if pid:
                 self._children.discard(child)
                 self.tell({"ended": [child, os.waitstatus_to_exitcode(status)]})
+
+
+def _birth(kind: str, descriptors: list[int]) -> Birth:
+    for descriptor in descriptors:
+        life.keep(descriptor)
+    request, output, report, *lifeline = descriptors
+    return Birth(kind, request, output, report, lifeline[0] if lifeline else None)
 
 
 def main() -> int:
