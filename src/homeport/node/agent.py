@@ -21,7 +21,7 @@ import psutil
 
 from homeport.contract import codec
 from homeport.contract.container import Container, ContainerSpec, Event, LogLine, State
-from homeport.contract.errors import StorageError
+from homeport.contract.errors import ImageError, StorageError
 from homeport.contract.image import Environment, Image
 from homeport.node.environments import Environments
 from homeport.node.output import Output
@@ -102,6 +102,7 @@ class Agent:
             if directory.stat().st_uid != os.getuid():
                 raise StorageError(f"{directory} belongs to another user")
             directory.chmod(0o700)
+        await asyncio.to_thread(self._environments.sweep)
         left = await asyncio.to_thread(self._sweep)
         link = self._lib / "homeport"
         link.unlink(missing_ok=True)
@@ -202,6 +203,8 @@ class Agent:
             await self._born(run, environ)
         except OSError as error:
             self._become(run, State.FAILED, reason=f"cannot start a process: {error.strerror}")
+        except ImageError as failure:
+            self._become(run, State.FAILED, reason=f"{failure.message}: {failure.hint}")
         finally:
             self._clear_up(run)
         if run.container.state is State.FAILED:
@@ -246,7 +249,8 @@ class Agent:
             await self._end(run)
 
     def _spawn(self, run: _Run, environ: Mapping[str, str]) -> None:
-        spec = run.container.spec
+        made = self._environments.of(run.container.spec.image)
+        spec = dataclasses.replace(run.container.spec, runner_path=made.runner_path)
         Path(spec.tmp_dir).mkdir(parents=True, mode=0o700)
 
         def told(event: Event) -> None:
@@ -256,8 +260,8 @@ class Agent:
         run.output = Output(run.directory / "output.log", self._said_by(run))
         run.process = Process(spec, told)
         run.process.start(
-            [self._environments.of(spec.image).python, *self._runner],
-            environ_for(spec, environ, os.environ),
+            [made.python, *self._runner],
+            environ_for(spec, environ, os.environ, made.python),
             self._lib,
             run.output.fileno(),
             self._lifeline[0] if self._lifeline else None,

@@ -37,10 +37,17 @@ INHERITED = (
 
 
 def environ_for(
-    spec: ContainerSpec, secrets: Mapping[str, str], outer: Mapping[str, str]
+    spec: ContainerSpec,
+    secrets: Mapping[str, str],
+    outer: Mapping[str, str],
+    python: str = sys.executable,
 ) -> dict[str, str]:
     """The container's variables: ours, the image's, the secrets', and last the reserved ones."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), outer.get("PATH", os.defpath)])
+    folder, ours = Path(python).parent, str(Path(sys.executable).parent)
+    # What is installed beside homeport is no business of an environment of its own.
+    rest = [part for part in outer.get("PATH", os.defpath).split(os.pathsep) if part != ours]
+    path = os.pathsep.join([str(folder), *rest])
+    venv = {"VIRTUAL_ENV": str(folder.parent)} if spec.image.has_environment else {}
     reserved = {
         "IS_REMOTE": "1",
         "TASK_ID": spec.id,
@@ -52,6 +59,7 @@ def environ_for(
     return {
         **{name: outer[name] for name in INHERITED if name in outer},
         "PATH": path,
+        **venv,
         "TMPDIR": spec.tmp_dir,
         "PYTHONUNBUFFERED": "1",
         **spec.image.environ,

@@ -55,6 +55,8 @@ def _find(spec: ContainerSpec) -> None:
     ours = sys.path.pop(0)
     sys.path.insert(0, spec.source)
     sys.path.append(ours)
+    if spec.runner_path:
+        sys.path.append(spec.runner_path)
     workdir = spec.image.workdir
     os.chdir(workdir if workdir and os.path.isdir(workdir) else spec.source)  # noqa: PTH112 - pathlib costs 10 ms
 
