@@ -104,7 +104,8 @@ def in_one_line(lines: Sequence[str]) -> str:
     >>> in_one_line(["error: Failed to parse: `a b`", "  cause: Expected one of `@`"])
     'Failed to parse: `a b`: Expected one of `@`'
     """
-    title, causes = "", []
+    title = ""
+    causes: list[str] = []
     for line in lines:
         label, _, text = line.strip().partition(": ")
         if label == "error":
