@@ -107,10 +107,10 @@ def in_one_line(lines: Sequence[str]) -> str:
     title = ""
     causes: list[str] = []
     for line in lines:
-        label, _, text = line.strip().partition(": ")
-        if label == "error":
+        label, _, text = line.partition(": ")
+        if label == "error":  # an indented one is a compiler's, or some other program's
             title, causes = text, []
-        elif label in {"cause", "Caused by"}:
+        elif label in {"  cause", "  Caused by"}:
             causes.append(text)
     if title.startswith("No solution found") and causes:
         return causes[0]  # it names the packages
