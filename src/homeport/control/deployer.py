@@ -178,6 +178,8 @@ class Deployer:
         """Remove the environments that nothing which serves, or can be rolled back to, needs."""
         manifests = [app.revision.manifest for app in self.live.all()] + self._underway
         for row in self._store.apps():
+            if row.stopped_at is not None:
+                continue
             manifests += [revision.manifest for revision in self._store.revisions(row.name)]
         images = {spec.image.key: spec.image for m in manifests for spec in m.functions}
         return await self._node.prune(list(images.values()))
