@@ -15,9 +15,7 @@ from pathlib import Path
 
 KEPT_LINES = 500  # of the output: a failed compiler says a lot below the line that tells why
 LONGEST = 1024 * 1024  # bytes of one line
-_LEASH = (
-    'exec 3<&0 </dev/null; { read _ <&3; kill -9 -$$; } >/dev/null 2>&1 & exec 3<&-; exec "$@"'
-)
+_LEASH = 'exec 3<&0 </dev/null; { read _ <&3; kill -9 -$$; } >/dev/null 2>&1 & exec 3<&-; exec "$@"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,6 +62,7 @@ class Environments:
         self._root = root
         self._made: dict[str, Made] = {}  # by the image's key
         self._jobs: dict[str, _Job] = {}  # by directory name
+        self._pythons: dict[str, tuple[int, Python]] = {}  # as asked for -> its date, itself
         self._needed: list[str] = []  # directory names that a `make` is about to use
 
     def sweep(self) -> None:
@@ -77,7 +78,7 @@ class Environments:
             return
         await debian.check(image)
         base = next((step for step in image.steps if step.name == layers.BASE.name), layers.BASE)
-        python = await uv.python(base.args.get("python_version"), base.where)
+        python = await self._python(base.args.get("python_version"), base.where)
         wanted = layers.of(image, python.version, Path(source).name)
         runner = self._root / _runner_name(python)
         needed = [*(layer.key for layer in wanted), runner.name]
@@ -115,6 +116,14 @@ class Environments:
         return made
 
     # building
+
+    async def _python(self, wanted: str | None, where: str) -> Python:
+        """The interpreter; looked for again only once the one that was found has changed."""
+        date, python = self._pythons.get(wanted or "", (0, None))
+        if python is None or _date(python.path) != date:
+            python = await uv.python(wanted, where)
+            self._pythons[wanted or ""] = _date(python.path), python
+        return python
 
     async def _layer(
         self, layer: Layer, python: Python, source: Path, environ: Mapping[str, str], say: Say
@@ -257,6 +266,13 @@ def _environment(directory: Path, record: Mapping[str, Any]) -> Environment:
         created_at=record["created_at"],
         used_at=(directory / RECORD).stat().st_mtime,
     )
+
+
+def _date(path: str) -> int:
+    try:
+        return Path(path).stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _runner_requirements() -> list[str]:
