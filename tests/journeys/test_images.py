@@ -191,6 +191,7 @@ def test_a_server_killed_in_a_build_leaves_no_half_environment(terminal, write, 
 
 
 def test_serve_shows_a_build_as_it_goes_and_ctrl_c_ends_it(terminal, write, visitor, gate):
+    terminal.run("up")
     command = terminal.start("serve", write(SLOW.format(gate=gate)))
     builder = psutil.Process(int(gate.read_text()))
     command.wait_for(r"run_commands: \$ echo")
@@ -211,7 +212,11 @@ def test_serve_shows_a_build_as_it_goes_and_ctrl_c_ends_it(terminal, write, visi
     command.wait_for(r"pip_install: +\+ six", after=seen)
     gate.write_text("opened")
     command.wait_for("Reloaded", after=seen)
+    write(changed.replace("'six'", "'idna'"))
+    builder = psutil.Process(int(gate.read_text()))
     assert 0 == command.interrupt()
+    assert [] == psutil.wait_procs([builder], timeout=20)[1]
+    assert {} == terminal.urls()
 
 
 def test_images_are_listed_and_those_that_nothing_needs_are_pruned(terminal, write):

@@ -70,6 +70,7 @@ class Deployer:
             settings, store, pools, ingress, reconciler, self._trees, self._lay_out
         )
         self._turns: dict[str, asyncio.Lock] = {}  # one deploy of an app at a time
+        self._reloads: dict[str, asyncio.Task[LiveApp]] = {}  # by the session's owner
         self._underway: list[Manifest] = []  # their environments are not anybody's yet
         self._background: set[asyncio.Task[None]] = set()
 
@@ -154,10 +155,22 @@ class Deployer:
             def say(text: str) -> None:
                 _tell(current, {"event": "progress", "text": text})
 
-            return await self._serve(owner, manifest, current, say)
+            task = asyncio.create_task(self._serve(owner, manifest, current, say))
+            self._reloads[owner] = task
+            try:
+                return await asyncio.shield(task)
+            except asyncio.CancelledError:
+                if task.cancelled():
+                    raise NotFound("this session has ended") from None
+                raise
+            finally:
+                del self._reloads[owner]
 
     async def stop(self, owner: str) -> int:
         """The app's URLs are unknown from now on; returns how many containers end."""
+        if (reload := self._reloads.get(owner)) is not None:
+            reload.cancel()  # else a build would bring back what ends here
+            await asyncio.wait([reload])
         app = self.live.remove(owner)
         if app is None:
             return 0
