@@ -254,6 +254,19 @@ async def test_prune_keeps_what_an_image_is_made_of(house):
     assert [] == list(house.root.iterdir())
 
 
+async def test_images_that_share_an_environment_are_each_remembered_and_never_pruned(house):
+    words = [Step(name="env", args={"vars": {"A": str(number)}}) for number in range(5)]
+    images = [image(SIX, word) for word in words]
+    *_, gone = await asyncio.gather(
+        *(house.make(each) for each in images), house.environments.prune([])
+    )
+    later = Environments(house.root)
+
+    assert [] == list(gone)
+    assert 1 == len({later.of(each).key for each in images})
+    assert [] == list(await later.prune(images[:1]))
+
+
 async def test_a_forced_build_runs_again_at_the_next_deploy_and_replaces_the_last(house, tmp_path):
     forced = image(commands(f"echo once >> {tmp_path}/count", force_build=True))
     await house.make(forced)

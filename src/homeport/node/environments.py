@@ -62,6 +62,7 @@ class Environments:
         self._root = root
         self._made: dict[str, Made] = {}  # by the image's key
         self._jobs: dict[str, _Job] = {}  # by directory name
+        self._records_lock = asyncio.Lock()
         self._pythons: dict[str, tuple[int, Python]] = {}  # as asked for -> its date, itself
         self._needed: list[str] = []  # directory names that a `make` is about to use
 
@@ -82,7 +83,8 @@ class Environments:
         wanted = layers.of(image, python.version, Path(source).name)
         runner = self._root / _runner_name(python)
         needed = [*(layer.key for layer in wanted), runner.name]
-        self._needed += needed
+        async with self._records_lock:  # not while a prune decides what nobody needs
+            self._needed += needed
         try:
             for layer in wanted:
                 await self._layer(layer, python, Path(source), environ, say)
@@ -90,7 +92,8 @@ class Environments:
                 runner.name, lambda tell: self._bring_runner(runner, python, tell), say
             )
             last = self._root / wanted[-1].key
-            await asyncio.to_thread(self._used, last, image.key)
+            async with self._records_lock:
+                await asyncio.to_thread(self._used, last, image.key)
             await asyncio.to_thread(builder.lay_into, last / "root", Path(source))
         finally:
             for name in needed:
@@ -104,7 +107,8 @@ class Environments:
 
     async def prune(self, keep: Collection[Image]) -> Collection[Environment]:
         """Remove those that none of these images needs."""
-        return await asyncio.to_thread(self._prune, {image.key for image in keep})
+        async with self._records_lock:
+            return await asyncio.to_thread(self._prune, {image.key for image in keep})
 
     def of(self, image: Image) -> Made:
         """Where an image's containers start from."""
