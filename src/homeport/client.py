@@ -140,6 +140,15 @@ class Client:
     async def stop_container(self, container: str) -> None:
         await self._call("POST", f"/v1/containers/{container}/stop")
 
+    # images
+
+    async def images(self) -> list[dict[str, Any]]:
+        return list((await self._call("GET", "/v1/images"))["images"])
+
+    async def prune_images(self) -> list[dict[str, Any]]:
+        """What has gone."""
+        return list((await self._call("POST", "/v1/images/prune"))["images"])
+
     # secrets and tokens
 
     async def secrets(self) -> list[dict[str, Any]]:

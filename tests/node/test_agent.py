@@ -4,15 +4,12 @@ import asyncio
 import contextlib
 import json
 import os
-import sys
 import textwrap
-from pathlib import Path
 
 import psutil
 import pytest
 
 from homeport.contract.container import Container, ContainerSpec, LogLine, State
-from homeport.contract.errors import ImageError
 from homeport.contract.image import Image, Step
 from homeport.node.agent import Agent
 from homeport.settings import Settings
@@ -305,27 +302,3 @@ async def test_one_that_was_not_ready_is_ended(crash):
 
     assert [] == list(agent.list())
     assert not psutil.pid_exists(pid)
-
-
-@pytest.mark.parametrize(
-    ("step", "message"),
-    [
-        (Step(name="apt_install", args={"packages": ["ffmpeg"]}), "needs a container engine"),
-        (Step(name="pip_install", args={"packages": ["nowhere-1"]}), "which is not installed"),
-        (Step(name="pip_install", args={"packages": ["fastapi>=900"]}), "is installed"),
-    ],
-)
-async def test_a_step_that_cannot_be_carried_out_is_named(settings, step, message):
-    with pytest.raises(ImageError, match=message):
-        await Agent(settings).prepare(Image(steps=(step,)), "/", {}, print)
-
-
-async def test_what_is_installed_already_is_fine(settings):
-    steps = (
-        Step(name="debian_slim"),
-        Step(name="pip_install", args={"packages": ["fastapi[standard]>=0.100", "flask"]}),
-        Step(name="env", args={"vars": {}}),
-    )
-    await Agent(settings).prepare(Image(steps=steps), "/", {}, print)
-
-    assert Path(sys.executable).exists()

@@ -286,3 +286,62 @@ def test_an_images_files_travel_and_its_steps_are_recorded(declare):
     assert {"script.py", "data/data.txt", "folder/a.txt", "folder/b/c.txt"} == {
         file["path"] for file in told["manifest"]["files"]
     }
+
+
+def test_what_a_step_reads_travels_in_its_arguments_and_its_secrets_do_not(declare):
+    told = declare(
+        """
+        import modal
+        def train(n): pass
+        token = modal.Secret.from_dict({"TOKEN": "hush-hush"})
+        image = (
+            modal.Image.debian_slim()
+            .pip_install_from_requirements("all.txt", secrets=[token])
+            .add_local_dir("folder", "/root/folder", copy=True)
+            .run_function(train, args=(3,), gpu="H100", force_build=True)
+        )
+        app = modal.App("a", image=image)
+
+        @app.function()
+        @modal.asgi_app()
+        def web(): pass
+        """,
+        files={
+            "all.txt": "-r more.txt\n-c limits.txt\n# mine\nsix",
+            "more.txt": "idna  # more",
+            "limits.txt": "six<2",
+            "folder/a.txt": "a",
+        },
+    )
+    function = told["manifest"]["functions"][0]
+    listed, copied, run = (step["args"] for step in function["image"]["steps"][1:])
+
+    assert {"requirements": "idna  # more\n# mine\nsix\n", "constraints": "six<2\n"} == listed
+    assert ["folder/a.txt"] == list(copied["files"])
+    assert ("script", "train", [3]) == (run["module"], run["qualname"], run["args"])
+    assert {"gpu", "secrets"}.isdisjoint(run)
+    assert [{"TOKEN": "hush-hush"}] == [secret["values"] for secret in function["build_secrets"]]
+    assert "hush-hush" not in str(function["image"])
+
+
+@pytest.mark.parametrize(("path", "text"), [("folder/a.txt", "b"), ("script.py", "n + 1")])
+def test_an_images_key_changes_with_the_files_and_functions_in_it(declare, path, text):
+    script = """
+        import modal
+        def train(n): return {}
+        image = modal.Image.debian_slim().add_local_dir("folder", "/root/x", copy=True)
+        app = modal.App("a", image=image.run_function(train))
+
+        @app.function()
+        @modal.asgi_app()
+        def web(): pass
+    """
+
+    def steps(content: str, returned: str) -> list[dict]:
+        told = declare(script.format(returned), files={"folder/a.txt": content})
+        return [s["args"] for s in told["manifest"]["functions"][0]["image"]["steps"]]
+
+    changed = steps(text, "n") if path == "folder/a.txt" else steps("a", text)
+
+    assert steps("a", "n") == steps("a", "n")
+    assert steps("a", "n") != changed

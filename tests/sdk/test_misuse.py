@@ -92,6 +92,13 @@ def test_forgotten_parentheses_are_suggested(name):
         (lambda: modal.Retries(max_retries=-1), "must be non-negative"),
         (lambda: modal.Image.debian_slim().add_local_file("pyproject.toml", "x"), "absolute"),
         (lambda: modal.Image.debian_slim().pip_install(1), "strings or lists of strings"),
+        (lambda: modal.Image.debian_slim().run_function(lambda: 1), "at the top of its module"),
+        (lambda: modal.Image.debian_slim().run_function(plain, args=(app,)), "travel as JSON"),
+        (
+            lambda: modal.Image.debian_slim().pip_install("x", secrets=["s"]),
+            "`modal.Secret` objects",
+        ),
+        (lambda: modal.Image.debian_slim().uv_sync("nowhere"), "cannot be read"),
         (lambda: modal.Function.from_name("a", "B.c"), "use `modal.Cls.from_name` instead"),
     ],
 )

@@ -80,9 +80,16 @@ def _haproxy(settings: Settings) -> Finding:
 
 
 def _uv() -> Finding:
-    path = shutil.which("uv")
-    hint = "`pip install uv`; images with packages will need it"
-    return Finding("uv", path is not None, path or "not found", hint, needed=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "homeport.node.uv"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    told = jsonlib.loads(done.stdout or "{}")
+    text = told.get("told") or told.get("error") or done.stderr
+    return Finding("uv", "told" in told, text, "`pip install uv`; it builds images")
 
 
 def _home(settings: Settings) -> Finding:

@@ -8,7 +8,7 @@ import typer
 
 from homeport import __version__
 from homeport.cli import app as apps
-from homeport.cli import container, daemon, doctor, output, secret, token
+from homeport.cli import container, daemon, doctor, image, output, secret, token
 from homeport.cli import deploy as deploying
 from homeport.cli import serve as serving
 from homeport.client import ServerBug
@@ -29,6 +29,7 @@ cli.command()(daemon.down)
 cli.command()(daemon.status)
 cli.add_typer(apps.app, name="app")
 cli.add_typer(container.app, name="container")
+cli.add_typer(image.app, name="image")
 cli.add_typer(secret.app, name="secret")
 cli.add_typer(token.app, name="proxy-token")
 cli.add_typer(token.workspace, name="workspace", hidden=True)

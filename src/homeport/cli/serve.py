@@ -86,28 +86,35 @@ class Session:
         first = await anext(events, None)
         if first is None:
             raise ServerUnreachable("the server ended before it served anything")
+        async for event in events:
+            self._tell(event)
+            if event["event"] == "serving":
+                break
         async with asyncio.TaskGroup() as group:
             group.create_task(self._show(events))
             group.create_task(self._watch(client, first["id"], declared))
 
     async def _show(self, events: AsyncIterator[Event]) -> None:
         async for event in events:
-            kind = event["event"]
-            if kind == "serving":
-                output.show_endpoints(event["endpoints"])
-                output.say("⚡️ Serving... hit Ctrl-C to stop!")
-            elif kind == "log":
-                output.show_line(event["line"], timestamps=self._timestamps)
-            elif kind == "progress":
-                output.say(event["text"])
-            elif kind == "stolen":
-                output.warn(f"another session has taken {event['url']}")
-            elif kind == "failed":
-                failure = Failure.from_dict(event["error"])
-                failure.traceback = ""  # the container has printed it
-                output.show_failure(failure)
+            self._tell(event)
         if not self._stop.is_set():
             raise ServerUnreachable("the server has ended, and so has this session")
+
+    def _tell(self, event: Event) -> None:
+        kind = event["event"]
+        if kind == "serving":
+            output.show_endpoints(event["endpoints"])
+            output.say("⚡️ Serving... hit Ctrl-C to stop!")
+        elif kind == "log":
+            output.show_line(event["line"], timestamps=self._timestamps)
+        elif kind == "progress":
+            output.say(event["text"])
+        elif kind == "stolen":
+            output.warn(f"another session has taken {event['url']}")
+        elif kind == "failed":
+            failure = Failure.from_dict(event["error"])
+            failure.traceback = ""  # the container has printed it
+            output.show_failure(failure)
 
     async def _watch(self, client: Client, session: str, declared: Declared) -> None:
         """Reload whenever a local module of the script is saved."""

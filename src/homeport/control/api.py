@@ -4,7 +4,9 @@ import asyncio
 import hmac
 import json
 import logging
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -21,6 +23,7 @@ from homeport.contract.manifest import Manifest
 from homeport.control import metrics
 from homeport.control.blobs import Blobs
 from homeport.control.deployer import Deployed, Deployer, Say
+from homeport.control.live import LiveApp
 from homeport.control.logs import Logs
 from homeport.control.secretbox import SecretBox
 from homeport.control.status import Server
@@ -78,6 +81,8 @@ class Api:
                 Route("/v1/apps/{name}/logs", self.read_logs),
                 Route("/v1/containers", self.containers),
                 Route("/v1/containers/{id}/stop", self.stop_one, methods=["POST"]),
+                Route("/v1/images", self.images),
+                Route("/v1/images/prune", self.prune_images, methods=["POST"]),
                 Route("/v1/secrets", self.secrets, methods=["GET", "POST"]),
                 Route("/v1/secrets/{name}", self.delete_secret, methods=["DELETE"]),
                 Route("/v1/proxy-tokens", self.tokens, methods=["GET", "POST"]),
@@ -149,8 +154,7 @@ class Api:
         return _ndjson(self._progress(request.path_params["name"], work))
 
     async def serve(self, request: Request) -> Response:
-        app = await self._deployer.serve(_manifest(await _body(request)))
-        return _ndjson(self._session(app.owner))
+        return _ndjson(self._session(_manifest(await _body(request))))
 
     async def reload(self, request: Request) -> Response:
         manifest = _manifest(await _body(request))
@@ -204,6 +208,15 @@ class Api:
             raise NotFound(f"there is no container `{request.path_params['id']}`")
         return JSONResponse({})
 
+    # images
+
+    async def images(self, _request: Request) -> Response:
+        return JSONResponse({"images": self._server.images()})
+
+    async def prune_images(self, _request: Request) -> Response:
+        gone = await self._deployer.prune()
+        return JSONResponse({"images": [codec.encode(environment) for environment in gone]})
+
     # secrets and tokens
 
     async def secrets(self, request: Request) -> Response:
@@ -255,11 +268,8 @@ class Api:
                 # A caller who goes away does not undo a deploy: it ends as the old or the new one.
         try:
             deployed = await asyncio.shield(task)
-        except Failure as failure:
-            yield {"event": "error", "error": failure.to_dict()}
         except Exception as error:
-            log.exception("a deploy failed")
-            yield {"event": "error", "error": _bug(error)}
+            yield {"event": "error", "error": _told(error)}
         else:
             yield {
                 "event": "done",
@@ -268,28 +278,46 @@ class Api:
                 "endpoints": self._server.endpoints(deployed.app),
             }
 
-    async def _session(self, owner: str) -> Stream:
+    async def _session(self, manifest: Manifest) -> Stream:
         """A `serve` session: it lives as long as somebody reads this."""
-        app = self._deployer.live.get(owner)
-        assert app is not None
-        assert app.events is not None
-        events = app.events
+        session = secrets.token_hex(6)
+        owner = f"serve:{session}"
+        queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
-        def mine(line: LogLine) -> bool:
-            return self._server.owner_of(line.container) == owner
+        def say(text: str) -> None:
+            queue.put_nowait({"event": "progress", "text": text})
 
+        beginning = asyncio.create_task(self._deployer.serve(session, manifest, say))
+        beginning.add_done_callback(lambda _task: queue.put_nowait({}))
         try:
-            yield {"event": "session", "id": owner.partition(":")[2], "app": app.name}
+            yield {"event": "session", "id": session, "app": manifest.app_name}
+            while event := await queue.get():
+                yield event
+            try:
+                app = beginning.result()
+            except Exception as error:
+                yield {"event": "error", "error": _told(error)}
+                return
+            assert app.events is not None
             yield {"event": "serving", "endpoints": self._server.endpoints(app)}
+            mine = partial(self._is_owners, owner)
             with self._logs.following(mine) as lines:
-                copying = asyncio.create_task(_copy_lines(lines, events))
+                copying = asyncio.create_task(_copy_lines(lines, app.events))
                 try:
                     while True:
-                        yield await events.get()
+                        yield await app.events.get()
                 finally:
                     copying.cancel()
         finally:
-            await asyncio.shield(self._deployer.stop(owner))
+            await asyncio.shield(asyncio.create_task(self._end(owner, beginning)))
+
+    async def _end(self, owner: str, beginning: asyncio.Task[LiveApp]) -> None:
+        beginning.cancel()  # a build that nobody waits for any more
+        await asyncio.wait([beginning])
+        await self._deployer.stop(owner)
+
+    def _is_owners(self, owner: str, line: LogLine) -> bool:
+        return self._server.owner_of(line.container) == owner
 
     async def _lines(
         self, name: str, wants: Callable[[LogLine], bool], tail: int, *, follow: bool
@@ -382,6 +410,13 @@ async def _no_route(request: Request, error: Exception) -> Response:
 
 async def _our_fault(_request: Request, error: Exception) -> Response:
     return JSONResponse({"error": _bug(error)}, status_code=500)
+
+
+def _told(error: Exception) -> dict[str, str]:
+    if isinstance(error, Failure):
+        return error.to_dict()
+    log.error("a deploy failed", exc_info=error)
+    return _bug(error)
 
 
 def _bug(error: Exception) -> dict[str, str]:

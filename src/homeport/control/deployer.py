@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from homeport.contract.errors import BadRequest, Failure, ImageError, NotFound, ScriptError
+from homeport.contract.image import Environment
 from homeport.contract.manifest import FunctionSpec, Manifest
 from homeport.contract.roles import Ingress, Node
 from homeport.control import live, trial
@@ -65,9 +66,18 @@ class Deployer:
         self._node = node
         self._secrets = secret_box
         self._trees = settings.home / "revisions"
-        self._versions = Versions(settings, store, blobs, pools, ingress, reconciler, self._trees)
+        self._versions = Versions(
+            settings, store, pools, ingress, reconciler, self._trees, self._lay_out
+        )
         self._turns: dict[str, asyncio.Lock] = {}  # one deploy of an app at a time
+        self._reloads: dict[str, asyncio.Task[LiveApp]] = {}  # by the session's owner
+        self._underway: list[Manifest] = []  # their environments are not anybody's yet
         self._background: set[asyncio.Task[None]] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether some command's session is served here, or something is about to be."""
+        return bool(self._underway) or any(app.ephemeral for app in self.live.all())
 
     async def deploy(
         self,
@@ -88,7 +98,10 @@ class Deployer:
         async with self._turn(owner := f"deploy:{name}"):
             sealed, fingerprint = self._secrets.seal(dataclasses.replace(manifest, app_name=name))
             current = self.live.get(owner)
-            if current and current.revision.fingerprint == fingerprint:
+            forced = any(
+                step.args.get("force_build") for f in sealed.functions for step in f.image.steps
+            )
+            if current and current.revision.fingerprint == fingerprint and not forced:
                 return Deployed(app=current, skipped=True)
             self._check(sealed, say, forgive_gpu=False)
             revision = self._store.add_revision(name, sealed, fingerprint, tag)
@@ -125,10 +138,10 @@ class Deployer:
                 raise
         return Deployed(app=app)
 
-    async def serve(self, manifest: Manifest) -> LiveApp:
+    async def serve(self, session: str, manifest: Manifest, say: Say) -> LiveApp:
         """Begin a session; its containers start while the caller prints the URLs."""
         trial.check(manifest.app_name, manifest, "", "rolling")
-        return await self._serve(f"serve:{secrets.token_hex(6)}", manifest, None)
+        return await self._serve(f"serve:{session}", manifest, None, say)
 
     async def reload(self, session: str, manifest: Manifest) -> LiveApp:
         """Replace what a session serves; a failure leaves the old version."""
@@ -138,10 +151,26 @@ class Deployer:
             if current is None:
                 raise NotFound("this session has ended")
             trial.check(manifest.app_name, manifest, "", "rolling")
-            return await self._serve(owner, manifest, current)
+
+            def say(text: str) -> None:
+                _tell(current, {"event": "progress", "text": text})
+
+            task = asyncio.create_task(self._serve(owner, manifest, current, say))
+            self._reloads[owner] = task
+            try:
+                return await asyncio.shield(task)
+            except asyncio.CancelledError:
+                if task.cancelled():
+                    raise NotFound("this session has ended") from None
+                raise
+            finally:
+                del self._reloads[owner]
 
     async def stop(self, owner: str) -> int:
         """The app's URLs are unknown from now on; returns how many containers end."""
+        if (reload := self._reloads.get(owner)) is not None:
+            reload.cancel()  # else a build would bring back what ends here
+            await asyncio.wait([reload])
         app = self.live.remove(owner)
         if app is None:
             return 0
@@ -157,6 +186,16 @@ class Deployer:
         self._retire(pools, drain_s=0.0)
         self._turns.pop(owner, None)
         return count
+
+    async def prune(self) -> Collection[Environment]:
+        """Remove the environments that nothing which serves, or can be rolled back to, needs."""
+        manifests = [app.revision.manifest for app in self.live.all()] + self._underway
+        for row in self._store.apps():
+            if row.stopped_at is not None:
+                continue
+            manifests += [revision.manifest for revision in self._store.revisions(row.name)]
+        images = {spec.image.key: spec.image for m in manifests for spec in m.functions}
+        return await self._node.prune(list(images.values()))
 
     async def restore(self, running: Collection[str]) -> None:
         """Serve again what was deployed when the server ended.
@@ -184,10 +223,11 @@ class Deployer:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
 
-    async def _serve(self, owner: str, manifest: Manifest, current: LiveApp | None) -> LiveApp:
-        told: list[str] = []
+    async def _serve(
+        self, owner: str, manifest: Manifest, current: LiveApp | None, say: Say
+    ) -> LiveApp:
         sealed, fingerprint = self._secrets.seal(manifest)
-        self._check(sealed, told.append, forgive_gpu=True)
+        self._check(sealed, say, forgive_gpu=True)
         revision = Revision(
             id=f"rv-{secrets.token_hex(6)}",
             app=manifest.app_name,
@@ -196,10 +236,7 @@ class Deployer:
             fingerprint=fingerprint,
             created_at=time.time(),
         )
-        app = await self._bring(owner, revision, current, strategy="rolling", say=told.append)
-        for text in told:
-            _tell(app, {"event": "progress", "text": text})
-        return app
+        return await self._bring(owner, revision, current, strategy="rolling", say=say)
 
     def _check(self, manifest: Manifest, say: Say, *, forgive_gpu: bool) -> None:
         """Raise for what this machine cannot do, before anything is touched."""
@@ -237,6 +274,22 @@ class Deployer:
         say: Say = lambda _text: None,
         drain_s: float | None = None,
     ) -> LiveApp:
+        """Bring a revision up, safe from a `prune` meanwhile."""
+        self._underway.append(revision.manifest)
+        try:
+            return await self._bring_up(owner, revision, current, strategy, say, drain_s)
+        finally:
+            self._underway.remove(revision.manifest)
+
+    async def _bring_up(
+        self,
+        owner: str,
+        revision: Revision,
+        current: LiveApp | None,
+        strategy: str,
+        say: Say,
+        drain_s: float | None,
+    ) -> LiveApp:
         """The sentence: plan its endpoints, lay out its files, prove it, move, retire the old."""
         serving = owner.startswith("serve:")
         suffix = self._settings.dev_suffix if serving else ""
@@ -271,7 +324,7 @@ class Deployer:
             await self._versions.moved(revision)
         return app
 
-    async def _lay_out(self, revision: Revision, say: Say) -> Path:
+    async def _lay_out(self, revision: Revision, say: Say = lambda _text: None) -> Path:
         """The revision's source tree, and every environment that it needs."""
         tree = self._trees / revision.id
         await self._blobs.lay_out(revision.manifest.files, tree)

@@ -179,7 +179,7 @@ async def _open(
 
     deployer = Deployer(settings, store, blobs, pools, reconciler, ingress, node, secret_box)
     opened.push_async_callback(deployer.close)
-    lifeline.busy = lambda: any(app.ephemeral for app in deployer.live.all())
+    lifeline.busy = lambda: deployer.busy
     tokens = Tokens(store, ingress)
     await tokens.publish()
     await deployer.restore({container.spec.revision for container in node.list()})

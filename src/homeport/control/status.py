@@ -6,6 +6,7 @@ from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
+from homeport.contract import codec
 from homeport.contract.errors import NotFound
 from homeport.contract.roles import Node
 from homeport.control.live import Live, LiveApp, plan
@@ -149,6 +150,10 @@ class Server:
                 }
             )
         return sorted(told, key=lambda c: -c["started_at"])
+
+    def images(self) -> list[dict[str, Any]]:
+        """Every environment of this machine, the newest first."""
+        return [codec.encode(environment) for environment in self._node.environments()]
 
     def owner_of(self, container: str) -> str:
         """Who keeps a container's pool; empty for one that is unknown."""

@@ -4,17 +4,20 @@
 somebody asks and go soon after. A `web_server`'s versions have none, for they share one port.
 """
 
+import logging
 import shutil
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from homeport.contract.errors import Failure
 from homeport.contract.roles import Ingress
 from homeport.control import live
-from homeport.control.blobs import Blobs
 from homeport.control.pools import Pools
 from homeport.control.reconciler import Reconciler
 from homeport.control.store import Revision, Store
 from homeport.settings import Settings
 
+log = logging.getLogger(__name__)
 KEPT = 10  # versions of an app, the current one included
 
 
@@ -25,19 +28,19 @@ class Versions:
         self,
         settings: Settings,
         store: Store,
-        blobs: Blobs,
         pools: Pools,
         ingress: Ingress,
         reconciler: Reconciler,
         trees: Path,
+        lay_out: Callable[[Revision], Awaitable[Path]],
     ) -> None:
         self._settings = settings
         self._store = store
-        self._blobs = blobs
         self._pools = pools
         self._ingress = ingress
         self._reconciler = reconciler
         self._trees = trees
+        self._lay_out = lay_out
         self._routed: dict[str, list[str]] = {}  # revision -> its endpoints' ids
 
     async def moved(self, revision: Revision) -> None:
@@ -53,8 +56,11 @@ class Versions:
         for old in self._store.revisions(current.app):
             if old.id == current.id:
                 continue
-            tree = self._trees / old.id
-            await self._blobs.lay_out(old.manifest.files, tree)
+            try:
+                tree = await self._lay_out(old)
+            except Failure as failure:
+                log.error("cannot restore `%s` v%d: %s", old.app, old.version, failure.message)  # noqa: TRY400
+                continue
             for pool in live.pools(old, self._settings, owner=owner, tree=tree):
                 pool.demote(0.0)
                 self._pools.add(pool)

@@ -21,7 +21,7 @@ import psutil
 
 from homeport.contract import codec
 from homeport.contract.container import Container, ContainerSpec, Event, LogLine, State
-from homeport.contract.errors import StorageError
+from homeport.contract.errors import ImageError, StorageError
 from homeport.contract.image import Environment, Image
 from homeport.node.environments import Environments
 from homeport.node.output import Output
@@ -109,6 +109,7 @@ class Agent:
             if directory.stat().st_uid != os.getuid():
                 raise StorageError(f"{directory} belongs to another user")
             directory.chmod(0o700)
+        await asyncio.to_thread(self._environments.sweep)
         left = await asyncio.to_thread(self._sweep)
         link = self._lib / "homeport"
         link.unlink(missing_ok=True)
@@ -146,7 +147,8 @@ class Agent:
 
     def _warm(self, image: Image) -> None:
         if self._zygotes is not None and self._follower is not None:
-            self._zygotes.warm(self._environments.of(image), environ_of(image, os.environ))
+            made = self._environments.of(image)
+            self._zygotes.warm(made, environ_of(image, os.environ, made.python))
 
     def environments(self) -> Collection[Environment]:
         """Every environment that was built here."""
@@ -219,6 +221,8 @@ class Agent:
             await self._born(run, environ)
         except OSError as error:
             self._become(run, State.FAILED, reason=f"cannot start a process: {error.strerror}")
+        except ImageError as failure:
+            self._become(run, State.FAILED, reason=f"{failure.message}: {failure.hint}")
         finally:
             self._clear_up(run)
         if run.container.state is State.FAILED:
@@ -271,7 +275,7 @@ class Agent:
     async def _spawn(self, run: _Run, secrets: Mapping[str, str]) -> None:
         made = self._environments.of(run.container.spec.image)
         spec = dataclasses.replace(run.container.spec, runner_path=made.runner_path)
-        environ = environ_for(spec, secrets, os.environ)
+        environ = environ_for(spec, secrets, os.environ, made.python)
         run.directory.mkdir(mode=0o700)
         (run.directory / "tmp").mkdir(mode=0o700)
 
@@ -336,8 +340,9 @@ class Agent:
     def _learn(self, run: _Run, modules: Sequence[str]) -> None:
         image = run.container.spec.image
         if self._zygotes is not None:
-            environ = environ_of(image, os.environ)
-            self._zygotes.learn(self._environments.of(image), environ, tuple(modules))
+            made = self._environments.of(image)
+            environ = environ_of(image, os.environ, made.python)
+            self._zygotes.learn(made, environ, tuple(modules))
 
     def _record(self, run: _Run) -> None:
         """What a later server needs to know, to take the container over or to end it."""

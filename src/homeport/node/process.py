@@ -40,19 +40,28 @@ INHERITED = (
 )
 
 
-def environ_of(image: Image, outer: Mapping[str, str]) -> dict[str, str]:
+def environ_of(
+    image: Image, outer: Mapping[str, str], python: str = sys.executable
+) -> dict[str, str]:
     """The variables that all containers of an image share."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), outer.get("PATH", os.defpath)])
+    folder, ours = Path(python).parent, str(Path(sys.executable).parent)
+    # What is installed beside homeport is no business of an environment of its own.
+    rest = [part for part in outer.get("PATH", os.defpath).split(os.pathsep) if part != ours]
+    venv = {"VIRTUAL_ENV": str(folder.parent)} if image.has_environment else {}
     return {
         **{name: outer[name] for name in INHERITED if name in outer},
-        "PATH": path,
+        "PATH": os.pathsep.join([str(folder), *rest]),
+        **venv,
         "PYTHONUNBUFFERED": "1",
         **image.environ,
     }
 
 
 def environ_for(
-    spec: ContainerSpec, secrets: Mapping[str, str], outer: Mapping[str, str]
+    spec: ContainerSpec,
+    secrets: Mapping[str, str],
+    outer: Mapping[str, str],
+    python: str = sys.executable,
 ) -> dict[str, str]:
     """The container's variables: ours, the image's, the secrets', and last the reserved ones."""
     reserved = {
@@ -64,7 +73,7 @@ def environ_for(
         "ENVIRONMENT": "main",
     }
     return {
-        **environ_of(spec.image, outer),
+        **environ_of(spec.image, outer, python),
         "TMPDIR": spec.tmp_dir,
         **secrets,
         **{f"{prefix}_{k}": v for prefix in ("MODAL", "HOMEPORT") for k, v in reserved.items()},

@@ -2,12 +2,19 @@
 
 import asyncio
 import contextlib
+import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from homeport.contract.container import ContainerSpec
 
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024  # of a WebSocket; a longer one closes it with 1009
+#: Uvicorn's, the best first; which of them works depends on the versions that the user has installed.
+WEBSOCKETS = (
+    ("auto", "AutoWebSocketsProtocol"),
+    ("websockets_impl", "WebSocketProtocol"),
+    ("wsproto_impl", "WSProtocol"),
+)
 HANG_UP = "homeport.hang_up"  # in an ASGI scope: what to call when the visitor has gone
 # Longer than HAProxy keeps an idle connection: a reused one must never race a close.
 KEEP_ALIVE_S = 3600
@@ -37,6 +44,9 @@ async def asgi(app: Any, spec: ContainerSpec, ending: Ending, ready: Callable[[]
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
             yield
+
+        def install_signal_handlers(self) -> None:
+            """The same, by the name that it has in a user's older uvicorn."""
 
         async def main_loop(self) -> None:
             ready()
@@ -74,6 +84,7 @@ async def asgi(app: Any, spec: ContainerSpec, ending: Ending, ready: Callable[[]
         uds=spec.socket,
         lifespan="off",
         http=Protocol,
+        ws=_websockets(),
         ws_max_size=MAX_MESSAGE_BYTES,
         proxy_headers=True,
         forwarded_allow_ips="*",  # only HAProxy reaches the socket
@@ -84,3 +95,12 @@ async def asgi(app: Any, spec: ContainerSpec, ending: Ending, ready: Callable[[]
         log_level="critical",  # what the app raises is logged by `admission`
     )
     await Server(config).serve()
+
+
+def _websockets() -> Any:
+    for module, name in WEBSOCKETS:
+        with contextlib.suppress(ImportError, AttributeError):
+            found = getattr(importlib.import_module(f"uvicorn.protocols.websockets.{module}"), name)
+            if found is not None:
+                return found
+    return "none"

@@ -30,7 +30,7 @@ class Service:
 
     def load(self) -> None:
         """Import the user's module and find what was declared there."""
-        environment.enter_container(self._spec.urls)
+        environment.enter_container(self._spec.urls, self._spec.image)
         found: Any = loader.load_module(self._spec.module, self._spec.source)
         for part in self._spec.qualname.split("."):
             found = getattr(found, part)

@@ -6,23 +6,33 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from homeport.contract.image import Image
 from homeport.sdk.exception import InvalidError, UnimplementedError
 
 #: X-Request-Id of the request that is being answered.
 input_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("input_id", default=None)
 
 _urls: dict[str, str] | None = None  # in a container: tag -> URL, of the whole app
+_image: Image | None = None  # in a container: its own
 
 
-def enter_container(urls: dict[str, str]) -> None:
+def enter_container(urls: dict[str, str], image: Image | None = None) -> None:
     """From now on this process is a container; called by the runner before it loads the script."""
-    global _urls  # noqa: PLW0603 - a process is one or the other
-    _urls = urls
+    global _urls, _image
+    _urls, _image = urls, image
 
 
 def is_local() -> bool:
     """False in a container."""
     return _urls is None and os.environ.get("MODAL_IS_REMOTE") != "1"
+
+
+def runs_in(image: Image) -> bool:
+    """Whether this is a container of that image.
+
+    The arguments of its steps differ here, where the user's files are not; the places do not.
+    """
+    return _image is not None and _declared(image) == _declared(_image)
 
 
 def url_of(tag: str) -> str | None:
@@ -60,3 +70,7 @@ def forward(*_args: Any, **_kwargs: Any) -> Any:
     if is_local():
         raise InvalidError("`modal.forward` cannot be used outside a container.")
     raise UnimplementedError("`modal.forward` is not there yet in homeport")
+
+
+def _declared(image: Image) -> list[tuple[str, str]]:
+    return [(step.name, step.where) for step in image.steps]

@@ -1,13 +1,19 @@
-"""`Image`: every builder call on record; the node decides what it can do with them."""
+"""`Image`: every builder call on record; the node decides what it can do with them.
+
+What a step reads on the user's machine travels in its arguments: the text of a requirements file, the
+hashes of copied files, the hash of a function's source. So an image's key changes with them.
+"""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from homeport.contract.image import Image as ImageSpec
 from homeport.contract.image import Step
-from homeport.sdk import place
+from homeport.sdk import local, place
 from homeport.sdk.exception import InvalidError, MisuseError, UnimplementedError
 from homeport.sdk.secret import Secret
 
@@ -15,18 +21,31 @@ from homeport.sdk.secret import Secret
 MOUNTS = frozenset({"add_local_file", "add_local_dir", "add_local_python_source"})
 #: Steps that build nothing, so that they may follow a mount.
 CONFIG = frozenset({"env", "workdir", "entrypoint", "shell", "cmd"}) | MOUNTS
+#: Each of these variables, as 1, builds every step anew.
+FORCE = ("MODAL_FORCE_BUILD", "HOMEPORT_FORCE_BUILD")
+#: Options that say where the original builds, which here is always this machine.
+IGNORED = frozenset(
+    {"gpu", "volumes", "network_file_systems", "cpu", "memory", "cloud", "region", "include_source"}
+    | {"uv_version", "old_installer"}
+)
 
 
 class Image:
     """Immutable: each call returns a new image."""
 
-    def __init__(self, steps: tuple[Step, ...] = ()) -> None:
+    def __init__(self, steps: tuple[Step, ...] = (), secrets: tuple[Secret, ...] = ()) -> None:
         self._steps = steps
+        self._secrets = secrets
 
     @property
     def spec(self) -> ImageSpec:
         """As the manifest holds it."""
         return ImageSpec(steps=self._steps)
+
+    @property
+    def build_secrets(self) -> tuple[Secret, ...]:
+        """What its steps see while they run; kept apart from their arguments."""
+        return self._secrets
 
     # where it begins
 
@@ -99,22 +118,16 @@ class Image:
         found = _strings("uv_pip_install", packages)
         if not found and not requirements:
             return self
-        return self.with_step(
-            "uv_pip_install",
-            packages=found,
-            requirements=_requirements(*(requirements or ())),
-            **options,
-        )
+        listed = local.requirements("uv_pip_install", requirements or ())
+        return self.with_step("uv_pip_install", packages=found, **listed, **options)
 
     def pip_install_from_requirements(
         self, requirements_txt: str, find_links: str | None = None, **options: Any
     ) -> "Image":
         """The packages of a requirements file."""
+        listed = local.requirements("pip_install_from_requirements", [requirements_txt])
         return self.with_step(
-            "pip_install_from_requirements",
-            requirements=_requirements(requirements_txt),
-            find_links=find_links,
-            **options,
+            "pip_install_from_requirements", find_links=find_links, **listed, **options
         )
 
     def pip_install_from_pyproject(
@@ -123,7 +136,7 @@ class Image:
         """The dependencies of a project."""
         return self.with_step(
             "pip_install_from_pyproject",
-            pyproject=_read(pyproject_toml),
+            pyproject=local.text(pyproject_toml),
             optional_dependencies=list(optional_dependencies),
             **options,
         )
@@ -135,24 +148,34 @@ class Image:
         )
 
     def poetry_install_from_file(
-        self, poetry_pyproject_toml: str, poetry_lockfile: str | None = None, **options: Any
+        self,
+        poetry_pyproject_toml: str,
+        poetry_lockfile: str | None = None,
+        *,
+        ignore_lockfile: bool = False,
+        **options: Any,
     ) -> "Image":
         """What Poetry's files say."""
+        beside = Path(poetry_pyproject_toml).with_name("poetry.lock")
+        lockfile = None if ignore_lockfile else local.text(poetry_lockfile or beside)
         return self.with_step(
             "poetry_install_from_file",
-            pyproject=_read(poetry_pyproject_toml),
-            lockfile=_read(poetry_lockfile) if poetry_lockfile else None,
+            pyproject=local.text(poetry_pyproject_toml),
+            lockfile=lockfile,
             **options,
         )
 
-    def uv_sync(self, uv_project_dir: str = "./", **options: Any) -> "Image":
+    def uv_sync(
+        self, uv_project_dir: str = "./", *, frozen: bool = True, **options: Any
+    ) -> "Image":
         """What uv's project files say."""
-        project = Path(uv_project_dir)
+        project = Path(uv_project_dir).expanduser()
         lock = project / "uv.lock"
         return self.with_step(
             "uv_sync",
-            pyproject=_read(project / "pyproject.toml"),
-            lockfile=_read(lock) if lock.exists() else None,
+            pyproject=local.text(project / "pyproject.toml"),
+            lockfile=local.text(lock) if lock.exists() else None,
+            frozen=frozen,
             **options,
         )
 
@@ -178,12 +201,40 @@ class Image:
         found = _strings("dockerfile_commands", commands)
         return self.with_step("dockerfile_commands", commands=found, **options) if found else self
 
-    def run_function(self, raw_f: Callable[..., Any], **options: Any) -> "Image":
+    def run_function(
+        self,
+        raw_f: Callable[..., Any],
+        *,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        timeout: int | None = 3600,
+        **options: Any,
+    ) -> "Image":
         """A Python function, run once when the image is built."""
+        raw_f = getattr(raw_f, "raw", raw_f)  # decorated with `@app.function()`
         if not callable(raw_f):
             raise InvalidError("`run_function` takes a function")
-        name = f"{raw_f.__module__}.{raw_f.__qualname__}"
-        return self.with_step("run_function", function=name, **options)
+        if "<" in raw_f.__qualname__:
+            raise InvalidError(
+                f"`run_function` needs a function at the top of its module, "
+                f"and `{raw_f.__qualname__}` is not"
+            )
+        given = {"args": list(args), "kwargs": dict(kwargs or {})}
+        try:
+            json.dumps(given)
+        except (TypeError, ValueError) as error:
+            raise InvalidError(
+                f"the arguments of `run_function` travel as JSON, and these cannot: {error}"
+            ) from None
+        return self.with_step(
+            "run_function",
+            module=raw_f.__module__,
+            qualname=raw_f.__qualname__,
+            source_sha256=local.source_sha256(raw_f),
+            timeout=timeout,
+            **given,
+            **options,
+        )
 
     # configuration
 
@@ -218,27 +269,34 @@ class Image:
         remote = _absolute("add_local_file", remote_path)
         if remote.endswith("/"):
             remote += Path(local_path).name
+        path = _local(local_path)
+        files = local.copied_file(path, remote) if copy else None
         return self.with_step(
-            "add_local_file", local_path=_local(local_path), remote_path=remote, copy=copy
+            "add_local_file", local_path=path, remote_path=remote, copy=copy, files=files
         )
 
     def add_local_dir(
         self, local_path: Any, remote_path: str, *, copy: bool = False, ignore: Any = ()
     ) -> "Image":
         """A directory; `ignore` takes patterns, or a function of a path."""
-        local = Path(_local(local_path))
+        base = Path(_local(local_path))
         remote = _absolute("add_local_dir", remote_path)
         ignored: list[str] = []
         if callable(ignore):
             ignored = [
-                str(p.relative_to(local))
-                for p in local.rglob("*")
-                if p.is_file() and ignore(p.relative_to(local))
+                str(p.relative_to(base))
+                for p in base.rglob("*")
+                if p.is_file() and ignore(p.relative_to(base))
             ]
         else:
             ignored = list(ignore)
         return self.with_step(
-            "add_local_dir", local_path=str(local), remote_path=remote, copy=copy, ignore=ignored
+            "add_local_dir",
+            local_path=str(base),
+            remote_path=remote,
+            copy=copy,
+            ignore=ignored,
+            files=local.copied_directory(base, remote, ignored) if copy else None,
         )
 
     def add_local_python_source(
@@ -250,7 +308,11 @@ class Image:
                 raise InvalidError("`add_local_python_source` takes the names of modules")
         patterns = [] if callable(ignore) else list(ignore)
         return self.with_step(
-            "add_local_python_source", modules=list(modules), copy=copy, ignore=patterns
+            "add_local_python_source",
+            modules=list(modules),
+            copy=copy,
+            ignore=patterns,
+            files=local.copied_modules(modules) if copy else None,
         )
 
     # use
@@ -267,7 +329,7 @@ class Image:
         try:
             yield
         except ImportError:
-            if not environment.is_local():
+            if environment.runs_in(self.spec):
                 raise
 
     def build(self, app: Any = None) -> "Image":  # noqa: ARG002
@@ -295,8 +357,19 @@ class Image:
                 f"`{step}` comes after `{mounted.name}`, whose files are only there when a container "
                 f"starts: move `{mounted.name}` to the end, or give it `copy=True`."
             )
-        told = {k: _jsonable(v) for k, v in args.items() if v not in (None, (), [], {}, False)}
-        return Image((*self._steps, Step(name=step, args=told, where=place.here())))
+        given = [args.pop("secret", None), *(args.pop("secrets", None) or ())]
+        secrets = tuple(secret for secret in given if secret is not None)
+        if not all(isinstance(secret, Secret) for secret in secrets):
+            raise InvalidError(f"`{step}`: `secrets` takes a list of `modal.Secret` objects")
+        if step not in CONFIG and any(os.environ.get(name) == "1" for name in FORCE):
+            args["force_build"] = True
+        told = {
+            k: _jsonable(v)
+            for k, v in args.items()
+            if k not in IGNORED and v not in (None, (), [], {}, False)
+        }
+        made = Step(name=step, args=told, where=place.here())
+        return Image((*self._steps, made), (*self._secrets, *secrets))
 
 
 def _strings(name: str, packages: Sequence[Any]) -> list[str]:
@@ -329,22 +402,6 @@ def _local(path: Any) -> str:
     if environment.is_local() and not found.exists():
         raise InvalidError(f"local path {path} does not exist")
     return str(found)
-
-
-def _read(path: Any) -> str:
-    from homeport.sdk import environment
-
-    try:
-        return Path(path).expanduser().read_text()
-    except OSError as error:
-        if not environment.is_local():
-            return ""
-        raise InvalidError(f"`{path}` cannot be read: {error.strerror}") from None
-
-
-def _requirements(*paths: Any) -> list[str]:
-    lines = [line.split(" #")[0].strip() for path in paths for line in _read(path).splitlines()]
-    return [line for line in lines if line and not line.startswith(("#", "-"))]
 
 
 def _jsonable(value: Any) -> Any:

@@ -10,6 +10,7 @@ from homeport.sdk import options as keywords
 from homeport.sdk.app import App
 from homeport.sdk.cls import PARAMETER_TYPES, Cls, has_default
 from homeport.sdk.function import Function
+from homeport.sdk.image import Image
 from homeport.sdk.partial import PartialFunction
 from homeport.sdk.secret import Secret, checked
 
@@ -34,8 +35,13 @@ def build(
 
 def image_of(app: App, options: dict[str, Any]) -> ImageSpec:
     """The function's image, else the app's, else the plain one."""
-    image = options["image"] or app.image
+    image = _image(app, options)
     return image.spec if image is not None else ImageSpec()
+
+
+def _image(app: App, options: dict[str, Any]) -> Image | None:
+    image: Image | None = options["image"] or app.image
+    return image
 
 
 def _function(app: App, function: Function) -> contract.FunctionSpec:
@@ -99,9 +105,11 @@ def _common(
     secrets = [*app.secrets, *options["secrets"]]
     if options["env"]:
         secrets.append(Secret(values=checked(options["env"])))
+    image = _image(app, options)
     return {
         "image": image_of(app, options),
         "secrets": tuple(secret.ref for secret in secrets),
+        "build_secrets": tuple(secret.ref for secret in image.build_secrets) if image else (),
         "min_containers": options["min_containers"] or 0,
         "max_containers": options["max_containers"],
         "buffer_containers": options["buffer_containers"] or 0,

@@ -35,12 +35,12 @@ class Tree:
         """What `add_local_*` steps name."""
         for step in image.steps:
             if step.name == "add_local_file":
-                self.add(Path(step.args["local_path"]), _remote(step.args["remote_path"]))
+                self.add(Path(step.args["local_path"]), place_of(step.args["remote_path"]))
             elif step.name == "add_local_dir":
                 base = Path(step.args["local_path"])
                 for local in patterns.files_below(base, step.args.get("ignore", [])):
                     place = PurePosixPath(step.args["remote_path"], local.relative_to(base))
-                    self.add(local, _remote(str(place)))
+                    self.add(local, place_of(str(place)))
             elif step.name == "add_local_python_source":
                 self._add_modules(step)
 
@@ -71,7 +71,7 @@ class Tree:
 
     def _add_modules(self, step: Step) -> None:
         for name in step.args.get("modules", []):
-            for local, base in _module_files(name, step):
+            for local, base in module_files(name, step):
                 self.add(local, local.relative_to(base).as_posix())
 
 
@@ -97,7 +97,8 @@ def package_files(directory: Path) -> list[Path]:
     return [path for path in patterns.files_below(directory) if path.suffix == ".py"]
 
 
-def _module_files(name: str, step: Step) -> list[tuple[Path, Path]]:
+def module_files(name: str, step: Step) -> list[tuple[Path, Path]]:
+    """The files of a local module, each with the directory that it is imported from."""
     import importlib.util
 
     spec = importlib.util.find_spec(name)
@@ -116,6 +117,7 @@ def _module_files(name: str, step: Step) -> list[tuple[Path, Path]]:
     return [(path, path.parents[name.count(".")])]
 
 
-def _remote(path: str) -> str:
+def place_of(path: str) -> str:
+    """Where in the tree a container's path is; one outside `/root` stays absolute."""
     pure = PurePosixPath(path)
     return pure.relative_to(HOME).as_posix() if pure.is_relative_to(HOME) else str(pure)

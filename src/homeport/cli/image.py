@@ -1,0 +1,75 @@
+"""`homeport image …`: the environments that were built."""
+
+import asyncio
+
+import typer
+
+from homeport.cli import options, output, server
+from homeport.settings import Settings
+
+app = typer.Typer(help="Images: list, prune.", no_args_is_help=True)
+
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+SHOWN = 60  # characters of the last step
+
+
+@app.command("list")
+def list_(json: options.Json = False) -> None:
+    """Every environment that was built, one a step, the newest first."""
+    asyncio.run(_list(options.load(), json=json))
+
+
+@app.command()
+def prune(yes: options.Yes = False) -> None:
+    """Remove those that no app needs, neither as it is nor after a rollback."""
+    asyncio.run(_prune(options.load(), yes=yes))
+
+
+def size(count: float) -> str:
+    """Bytes as people read them.
+
+    >>> size(2048)
+    '2.0 KiB'
+    """
+    for unit in UNITS:
+        if count < 1024 or unit == UNITS[-1]:
+            break
+        count /= 1024
+    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+
+
+async def _list(settings: Settings, *, json: bool) -> None:
+    async with server.running(settings) as client:
+        images = await client.images()
+    if json:
+        output.show_json(images)
+        return
+    rows = [
+        (
+            each["key"],
+            each["python_version"],
+            len(each["steps"]),
+            shortened(each["steps"][-1]),
+            size(each["size_bytes"]),
+            output.local_time(each["created_at"]),
+            output.local_time(each["used_at"]),
+        )
+        for each in images
+    ]
+    columns = ("Image", "Python", "Steps", "Last step", "Size", "Created at", "Used at")
+    output.show_table(columns, rows, empty="no image has been built")
+
+
+async def _prune(settings: Settings, *, yes: bool) -> None:
+    async with server.running(settings) as client:
+        await client.status()  # nothing to ask where no server runs
+        options.confirm("Remove every image that no app needs?", yes=yes)
+        gone = await client.prune_images()
+    freed = size(sum(each["size_bytes"] for each in gone))
+    output.say(f"✓ {len(gone)} images are removed, {freed}")
+
+
+def shortened(step: str) -> str:
+    """A step in one short line."""
+    line = " ".join(step.split())
+    return line if len(line) <= SHOWN else f"{line[: SHOWN - 1]}…"

@@ -1,0 +1,78 @@
+"""A program that helps to build an environment: its output line by line, its end with the server's.
+
+The program leads a process group. A shell beside it reads a pipe whose other end only this process
+has: when that closes, even by SIGKILL, the whole group is killed, so that nothing goes on writing into
+a half environment.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+KEPT_LINES = 500  # of the output: a failed compiler says a lot below the line that tells why
+LONGEST = 1024 * 1024  # bytes of one line
+_LEASH = 'exec 3<&0 </dev/null; { read _ <&3; kill -9 -$$; } >/dev/null 2>&1 & exec 3<&-; exec "$@"'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """How a program ended."""
+
+    code: int
+    lines: list[str]  # the last ones that it printed
+
+    @property
+    def text(self) -> str:
+        """Those lines as one text."""
+        return "\n".join(self.lines).strip("\n")
+
+
+async def run(
+    argv: Sequence[str], *, environ: Mapping[str, str], cwd: Path, say: Callable[[str], None]
+) -> Done:
+    """Run a program to its end; if the caller is cancelled, all of its processes are killed."""
+    process = await asyncio.create_subprocess_exec(
+        "/bin/sh",
+        "-c",
+        _LEASH,
+        "homeport",
+        *argv,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env=dict(environ),
+        cwd=cwd,
+        start_new_session=True,
+        limit=LONGEST,
+    )
+    lines: list[str] = []
+    assert process.stdout is not None
+    reading = asyncio.create_task(_read(process.stdout, lines, say))
+    try:
+        code = await process.wait()
+    finally:
+        # Whatever it left running holds its output open, and must not outlive the step.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+        await reading
+    return Done(code=code, lines=lines)
+
+
+async def _read(stream: asyncio.StreamReader, lines: list[str], say: Callable[[str], None]) -> None:
+    while True:
+        try:
+            line = await stream.readline()
+        except ValueError:  # longer than any line that somebody reads
+            continue
+        if not line:
+            return
+        # A progress bar redraws its line: what is left of it is its last state.
+        text = line.decode(errors="replace").rstrip().rpartition("\r")[2]
+        del lines[: -KEPT_LINES + 1]
+        lines.append(text)
+        say(text)
