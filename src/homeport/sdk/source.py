@@ -5,6 +5,7 @@ directory in the container, and stands for the original's `/root`.
 """
 
 import hashlib
+import os
 import sys
 import sysconfig
 from collections.abc import Iterable
@@ -82,8 +83,10 @@ def imported_below(root: Path) -> Iterable[Path]:
         file = getattr(module, "__file__", None)
         if not isinstance(module, ModuleType) or not file or not file.endswith(".py"):
             continue
+        if not os.path.abspath(file).startswith(f"{root}{os.sep}"):  # noqa: PTH100 - of very many
+            continue
         path = Path(file).absolute()
-        if not path.is_relative_to(root) or module.__name__.partition(".")[0] == "homeport":
+        if module.__name__.partition(".")[0] == "homeport":
             continue
         inner = path.relative_to(root)
         if set(inner.parts) & patterns.JUNK or any(path.is_relative_to(p) for p in outside):
