@@ -7,7 +7,6 @@ pid, its output and its own temporary files, and a socket `c/<id>.sock`.
 import asyncio
 import contextlib
 import dataclasses
-import json
 import os
 import re
 import shutil
@@ -17,15 +16,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from homeport.contract import codec
 from homeport.contract.container import Container, ContainerSpec, Event, LogLine, State
 from homeport.contract.errors import ImageError, StorageError
 from homeport.contract.image import Environment, Image
+from homeport.node import records
 from homeport.node.environments import Environments
 from homeport.node.output import Output
-from homeport.node.process import Process, environ_for, environ_of, session_members
+from homeport.node.process import Process, environ_for, environ_of
 from homeport.node.zygotes import Unforkable, Unstartable, Zygotes
 from homeport.settings import Settings
 
@@ -110,7 +107,9 @@ class Agent:
                 raise StorageError(f"{directory} belongs to another user")
             directory.chmod(0o700)
         await asyncio.to_thread(self._environments.sweep)
-        left = await asyncio.to_thread(self._sweep)
+        left = await asyncio.to_thread(records.sweep, self._root, self._sockets)
+        if not left:
+            shutil.rmtree(self._root.parent / "snapshots", ignore_errors=True)
         link = self._lib / "homeport"
         link.unlink(missing_ok=True)
         link.symlink_to(Path(__file__).parents[1])
@@ -265,7 +264,7 @@ class Agent:
             self._become(
                 run, State.READY, address=event.address, ready_after_s=time.monotonic() - began
             )
-            self._record(run)
+            records.write(run.directory, run.container)
             self._changed(run.container)
             await self._run(run)
         else:
@@ -304,7 +303,7 @@ class Agent:
         run.container = dataclasses.replace(
             run.container, spec=spec, pid=run.process.pid, origin=origin
         )
-        self._record(run)
+        records.write(run.directory, run.container)
 
     def _note(self, spec: ContainerSpec, text: str) -> None:
         """Say something of a container in its log."""
@@ -344,16 +343,6 @@ class Agent:
             environ = environ_of(image, os.environ, made.python)
             self._zygotes.learn(made, environ, tuple(modules))
 
-    def _record(self, run: _Run) -> None:
-        """What a later server needs to know, to take the container over or to end it."""
-        pid = run.container.pid
-        with contextlib.suppress(psutil.Error):
-            born = psutil.Process(pid).create_time()
-            told = {"pid": pid, "created": born, "container": codec.encode(run.container)}
-            fresh = run.directory / "record.new"
-            fresh.write_text(json.dumps(told))
-            fresh.replace(run.directory / "record")
-
     async def _first_word(self, run: _Run) -> Event | None:
         """What the runner says first; None when it is to stop before it said anything."""
         assert run.process is not None
@@ -381,7 +370,9 @@ class Agent:
                 return run.event.result()
             run.output and run.output.read()
             return Event(
-                kind="failed", reason=in_words(ended.result()), traceback="\n".join(run.lines)
+                kind="failed",
+                reason=records.in_words(ended.result()),
+                traceback="\n".join(run.lines),
             )
         finally:
             ended.cancel()
@@ -394,7 +385,7 @@ class Agent:
         await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if ended.done() and not run.stopping.is_set():
-            reason = in_words(ended.result())
+            reason = records.in_words(ended.result())
             run.container = dataclasses.replace(run.container, reason=reason)
         ended.cancel()
         await self._end(run)
@@ -422,51 +413,3 @@ class Agent:
                 if run.output is not None:
                     run.output.read()
             await asyncio.sleep(PASS_S)
-
-    def _sweep(self) -> Collection[Container]:
-        """What an earlier server left: those that are ready go on, the others are ended."""
-        ready = []
-        for directory in self._root.iterdir():
-            container = _left(directory / "record")
-            if container is not None and container.state is State.READY:
-                ready.append(container)
-                continue
-            if container is not None:
-                _end(container.pid)
-            shutil.rmtree(directory, ignore_errors=True)
-        kept = {container.spec.socket for container in ready}
-        for socket in self._sockets.glob("*.sock"):
-            if str(socket) not in kept:
-                socket.unlink(missing_ok=True)
-        return ready
-
-
-def _left(record: Path) -> Container | None:
-    """A container that still runs; whoever else has its pid now is let be."""
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, psutil.Error):
-        known = json.loads(record.read_text())
-        container: Container = codec.decode(Container, known["container"])
-        process = psutil.Process(known["pid"])
-        is_same = abs(process.create_time() - known["created"]) < SAME_S
-        if is_same and process.status() != psutil.STATUS_ZOMBIE:
-            return container
-    return None
-
-
-def _end(leader: int) -> None:
-    for pid in session_members(leader):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
-    with contextlib.suppress(psutil.Error):
-        psutil.Process(leader).wait(CLOSE_GRACE_S)
-
-
-def in_words(code: int | None) -> str:
-    """How a process ended."""
-    if code is None:
-        return "ended"
-    if code >= 0:
-        return f"ended with exit code {code}"
-    name = signal.Signals(-code).name
-    why = ", perhaps for want of memory" if name == "SIGKILL" else ""
-    return f"was killed by {name}{why}"

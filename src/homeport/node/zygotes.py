@@ -20,21 +20,10 @@ import psutil
 from homeport.contract import codec
 from homeport.contract.container import ContainerSpec, Event
 from homeport.node.environments import Made
+from homeport.node.learned import BASE, Learned
 from homeport.node.process import INHERITED
 from homeport.node.zygote import Forked, Gone, Zygote
 
-BASE = (
-    "uvicorn",
-    "uvicorn.lifespan.off",
-    "uvicorn.protocols.http.httptools_impl",
-    "uvicorn.protocols.websockets.auto",
-    "uvloop",
-    "fastapi",
-    "fastapi.middleware.cors",
-    "anyio._backends._asyncio",
-)
-MAX_MODULES = 6000  # learned for one environment
-MAX_UNSAFE = 20  # an environment with more of them is forked without what was learned
 TRIES = 2  # one that has just ended is replaced
 READY_S = 120.0  # what its imports may take
 #: Read by C code, which nobody sees reading.
@@ -57,41 +46,6 @@ class Unstartable(Exception):
     def __init__(self, event: Event) -> None:
         super().__init__(event.reason)
         self.event = event
-
-
-@dataclasses.dataclass(slots=True)
-class Learned:
-    """What is known of an environment's modules; kept on disk."""
-
-    path: Path
-    modules: list[str] = dataclasses.field(default_factory=list)
-    unsafe: dict[str, str] = dataclasses.field(default_factory=dict)  # module -> reason
-    reads: set[str] = dataclasses.field(default_factory=set)  # variables that imports look at
-
-    @staticmethod
-    def load(path: Path) -> "Learned":
-        """What an earlier server has learned, or nothing."""
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            told = json.loads(path.read_text())
-            return Learned(path, list(told["modules"]), dict(told["unsafe"]), set(told["reads"]))
-        return Learned(path)
-
-    def save(self) -> None:
-        """Write it down; a full disk costs a server that comes later some time."""
-        told = {"modules": self.modules, "unsafe": self.unsafe, "reads": sorted(self.reads)}
-        with contextlib.suppress(OSError):
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            fresh = self.path.with_suffix(".new")
-            fresh.write_text(json.dumps(told))
-            fresh.replace(self.path)
-
-    def wanted(self) -> tuple[str, ...]:
-        """What a zygote imports, in order."""
-        if len(self.unsafe) > MAX_UNSAFE:
-            return BASE
-        avoid = tuple(f"{name}." for name in self.unsafe)
-        learned = [m for m in self.modules if m not in self.unsafe and not m.startswith(avoid)]
-        return tuple(dict.fromkeys((*BASE, *learned)))
 
 
 @dataclasses.dataclass(slots=True)
@@ -150,14 +104,8 @@ class Zygotes:
     def learn(self, made: Made, environ: dict[str, str], modules: tuple[str, ...]) -> None:
         """These were imported by a container that became ready."""
         nest = self._nest(made, environ)
-        learned = nest.learned
-        known = {*learned.modules, *BASE}
-        new = [m for m in modules if m not in known]
-        if not new or len(learned.modules) + len(new) > MAX_MODULES:
-            return
-        learned.modules += new
-        learned.save()
-        self._begin(nest)
+        if nest.learned.add(modules):
+            self._begin(nest)
 
     def forget(self, pool: str) -> None:
         """No container of the pool will be started again."""
