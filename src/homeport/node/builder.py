@@ -25,6 +25,7 @@ from homeport.node.uv import Python
 
 HIDDEN = "***"
 SHORTEST_SECRET = 4  # characters; a shorter one would be found in every other word
+MAX_COPY_BYTES = 16 * 1024**2  # of a file that is laid into each source tree
 TOLD_LINES = 30  # of a failed command's output
 
 Say = Callable[[str], None]
@@ -254,7 +255,10 @@ def clone(parent: Path, fresh: Path, *, linked: bool) -> None:
 
 
 def lay_into(root: Path, tree: Path) -> None:
-    """Put what the steps left in `root` into a source tree, never over a file that is there."""
+    """Put what the steps left in `root` into a source tree, never over a file that is there.
+
+    Copies, so that what a container writes changes nobody else's; but a model's weights are linked.
+    """
     for directory, folders, files in os.walk(root):
         place = tree / Path(directory).relative_to(root)
         with contextlib.suppress(FileExistsError):
@@ -263,8 +267,13 @@ def lay_into(root: Path, tree: Path) -> None:
             continue
         linked = [name for name in folders if (Path(directory) / name).is_symlink()]
         for name in (*files, *linked):
-            with contextlib.suppress(FileExistsError):
-                _link(Path(directory) / name, place / name)
+            old, new = Path(directory) / name, place / name
+            if os.path.lexists(new):
+                continue
+            if old.lstat().st_size > MAX_COPY_BYTES:
+                _link(old, new)
+            else:
+                shutil.copy2(old, new, follow_symlinks=False)
 
 
 def _link(old: Any, new: Any) -> Any:
