@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -82,7 +83,7 @@ class Agent:
         self._lib = settings.run_dir / "lib"
         self._environments = Environments(settings.home / "environments")
         self._zygotes: Zygotes | None = None
-        if settings.zygote_mib and tuple(runner) == RUNNER:
+        if settings.zygote_mib and tuple(runner) == RUNNER and sys.platform == "linux":
             self._zygotes = Zygotes(
                 settings.home / "preload", self._lib, settings.zygote_mib, said=self._note
             )

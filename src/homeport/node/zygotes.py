@@ -11,7 +11,6 @@ import dataclasses
 import json
 import logging
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,8 +86,6 @@ class Zygotes:
 
         Raises `Unforkable`, or `Unstartable` where the user's code failed before the snapshot.
         """
-        if sys.platform != "linux":
-            raise Unforkable("forks are safe on Linux alone")
         request = {"spec": codec.encode(spec), "environ": environ}
         for _ in range(TRIES):
             with contextlib.suppress(Gone):
@@ -98,8 +95,7 @@ class Zygotes:
 
     def warm(self, made: Made, environ: dict[str, str]) -> None:
         """Have a zygote at hand when the first container is asked for."""
-        if sys.platform == "linux":
-            self._begin(self._nest(made, environ))
+        self._begin(self._nest(made, environ))
 
     def learn(self, made: Made, environ: dict[str, str], modules: tuple[str, ...]) -> None:
         """These were imported by a container that became ready."""
