@@ -91,7 +91,8 @@ class FakeIngress:
         turn: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         pool.queue.append(turn)
         self._assign(pool)
-        container = await turn
+        if not (container := await turn):
+            return await self.visit(key, duration_s, until)
         try:
             await (until.wait() if until else asyncio.sleep(duration_s))
         finally:
@@ -108,6 +109,13 @@ class FakeIngress:
 
     async def drain(self, pool: PoolKey, container: str) -> None:
         self._pools[pool].draining.add(container)
+
+    async def lose(self, pool: PoolKey, container: str) -> None:
+        known = self._pools[pool]
+        known.draining.add(container)
+        if not known.open:
+            while known.queue:
+                known.queue.popleft().set_result("")  # they look again
 
     async def detach(self, pool: PoolKey, container: str) -> bool:
         known = self._pools[pool]

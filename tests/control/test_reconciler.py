@@ -1,6 +1,7 @@
 """The one loop, with both roles in memory and on a clock that jumps: stories, and a property."""
 
 import asyncio
+import contextlib
 from collections import Counter
 from typing import Self
 
@@ -102,6 +103,27 @@ def test_a_burst_onto_one_busy_container_starts_all_the_others_at_once():
 
         assert decided_s < 0.1
         assert answered_s < 2.0  # one wave: started together, each had one
+
+    virtually(story())
+
+
+def test_who_was_queued_when_the_last_container_died_is_served_by_the_next_however_late():
+    async def story():
+        fails = []
+        node = FakeNode(fails=lambda _spec: bool(fails))
+        async with House(node, max_containers=1, scaledown_window_s=2.0) as house:
+            inside, *queued = house.visits(3, 5.0)
+            await asyncio.sleep(1)
+            fails.append("for longer than the window")
+            house.node.kill(house.node.started[0].id)
+            await asyncio.sleep(10)
+            fails.clear()
+            with contextlib.suppress(Failure):
+                await asyncio.gather(*queued)
+            inside.cancel()
+            await asyncio.gather(*house.visits(1))
+
+        assert all(visit.done() for visit in queued)
 
     virtually(story())
 

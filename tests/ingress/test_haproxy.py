@@ -271,6 +271,18 @@ async def test_the_request_after_a_crash_waits_for_a_new_container(
     assert "two" == (await visit).json()["name"]
 
 
+async def test_a_request_that_finds_no_way_is_told_in_the_end(ingress, upstream, visitor):
+    url = await routed(ingress)
+    one = await upstream("one")
+    await ingress.attach(POOL, "one", one.address, 1)
+    await one.close()  # and nobody ever tells the ingress, nor starts another
+
+    answer = await visitor.get(url)
+
+    assert 503 == answer.status_code
+    assert "homeport: no container takes the request now\n" == answer.text
+
+
 async def test_a_protected_endpoint_wants_a_valid_token_before_anything_starts(
     ingress, activator, upstream, visitor
 ):

@@ -159,6 +159,29 @@ async def test_the_last_container_works_its_queue_off_and_what_comes_later_parks
     assert {"one"} >= {await visit for visit in early} - {"two"}
 
 
+async def test_who_is_queued_at_a_container_that_ends_parks_and_goes_to_the_next(house):
+    await house.attach("one", 1)
+    inside = house.ask()
+    await load(house, 1, 0)
+    queued = [house.ask() for _ in range(3)]
+    await load(house, 1, 3)
+    next_one = asyncio.Event()
+    house.on_park = next_one.wait
+    await house.ingress.lose(POOL, "one")
+    async with asyncio.timeout(20):
+        while not house.parked:
+            await asyncio.sleep(0.005)
+    await house.attach("two", 4)
+    next_one.set()
+    house.may_go.set()
+
+    assert ["two"] * 3 == await asyncio.gather(*queued)
+    assert "one" == await inside
+    async with asyncio.timeout(20):
+        while not await house.ingress.detach(POOL, "one"):
+            await asyncio.sleep(0.005)
+
+
 async def test_an_unknown_pool_has_no_load_and_can_be_dropped(house):
     assert {} == await house.ingress.load([POOL])
     await house.ingress.drop(POOL)

@@ -91,6 +91,9 @@ class Ingress(Protocol):
     async def drain(self, pool: PoolKey, container: str) -> None:
         """Send it no new request; those inside go on."""
 
+    async def lose(self, pool: PoolKey, container: str) -> None:
+        """A container has ended: nobody is let in any more, and who is queued for it looks again."""
+
     async def detach(self, pool: PoolKey, container: str) -> bool:
         """Forget a container; False while a connection to it is open: ask again."""
 

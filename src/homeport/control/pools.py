@@ -60,6 +60,9 @@ class Pool:
     members: dict[str, Member] = field(default_factory=dict)
     parked: dict[asyncio.Future[None], None] = field(default_factory=dict)  # in order of arrival
     load: Load = field(default_factory=Load)
+    unsettled: bool = (
+        False  # a container took requests, and not all of them are known to have ended
+    )
     peak: Peak = field(init=False)
     failures: int = 0  # starts in a row that failed
     retry_at: float = 0.0  # no start before then (monotonic)

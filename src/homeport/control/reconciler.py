@@ -101,7 +101,7 @@ class Reconciler:
         for pool in self._pools:
             if pool.retired:
                 await self._wind_down(pool)
-            elif pool.members or pool.parked or pool.floor or pool.function.min_containers:
+            elif pool.members or pool.demand or pool.floor or pool.function.min_containers:
                 await self._scale(pool)
 
     async def _run(self) -> None:
@@ -110,17 +110,20 @@ class Reconciler:
                 await self.step()
             except Exception:
                 log.exception("a pass failed; the next one looks again")
-            busy = any(pool.members or pool.retired for pool in self._pools)
+            busy = any(p.members or p.retired or p.unsettled for p in self._pools)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PASS_S if busy else IDLE_PASS_S):
                     await self._woken.wait()
             self._woken.clear()
 
     async def _measure(self) -> None:
-        attached = [p for p in self._pools if p.count(Stage.READY, Stage.DRAINING)]
+        attached = [p for p in self._pools if p.count(Stage.READY, Stage.DRAINING) or p.unsettled]
         loads = await self._ingress.load([pool.key for pool in attached]) if attached else {}
         for pool in self._pools:
             before, pool.load = pool.load, loads.get(pool.key, _unseen(pool.load))
+            if not pool.members:
+                # What is still queued where the last container was is demand too.
+                pool.unsettled = pool.load.running + pool.load.queued > 0
             # A request that came and went between two passes was demand too.
             passed = int(pool.load.served > before.served)
             pool.peak.record(max(pool.demand, passed), now())
@@ -221,7 +224,7 @@ class Reconciler:
 
     async def _attach(self, pool: Pool, member: Member, container: Container) -> None:
         try:
-            slots = pool.function.max_inputs
+            slots = 1 if pool.function.single_use else pool.function.max_inputs
             await self._ingress.attach(pool.key, member.id, container.address, slots)
         except Exception as error:
             log.exception("cannot attach %s", member.id)
@@ -230,6 +233,7 @@ class Reconciler:
             return
         if member.stage is Stage.ATTACHING and member.id in pool.members:
             member.stage = Stage.READY
+            pool.unsettled = True
             pool.succeeded(now())
             self.wake()
 
@@ -247,11 +251,9 @@ class Reconciler:
             pool.failed(StartError(reason, traceback=container.traceback), now())
 
     async def _forget(self, pool: Pool, member: Member) -> None:
-        for _ in range(100):
-            if await self._ingress.detach(pool.key, member.id):
-                return
+        await self._ingress.lose(pool.key, member.id)
+        while not await self._ingress.detach(pool.key, member.id):
             await asyncio.sleep(PASS_S)
-        log.warning("the ingress keeps the dead container %s", member.id)
 
     def _spawn(self, work: object) -> None:
         task = asyncio.ensure_future(work)  # type: ignore[call-overload]

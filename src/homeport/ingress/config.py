@@ -237,6 +237,8 @@ def _again(config: Config) -> list[str]:
         f"frontend {AGAIN}-in",
         f"  bind unix@{config.again} accept-proxy mode 600",
         "  http-request lua.pause",
+        # What is not there has no successor: without the 0, nobody would ever count.
+        "  http-request set-header X-Homeport-Hops 0 unless { req.hdr(x-homeport-hops) -m found }",
         "  http-request set-header X-Homeport-Hops %[req.hdr(x-homeport-hops),add(1)]",
         *_return(
             503,

@@ -186,6 +186,23 @@ class HAProxy:
             self._lead_away(pool, known)
             await self._publish()
 
+    async def lose(self, pool: PoolKey, container: str) -> None:
+        """A container has ended: let nobody in any more; who is queued for it comes in again."""
+        async with self._turn:
+            known = self._pools.get(pool)
+            if known is None or container not in known.servers:
+                return
+            known.servers[container] = dataclasses.replace(known.servers[container], draining=True)
+            command = f"set server {known.backend}/{container} state maint"
+            if not known.open:
+                self._lead_away(pool, known)
+                await self._publish()
+                # HAProxy hands a backend's queue to a server that comes up, and to nobody else; all
+                # in one breath, for a backend without any server fails its queue.
+                back = f"set server {known.backend}/{config.AGAIN} state"
+                command += f"; {back} maint; {back} ready"
+            await self._tell([command])
+
     async def detach(self, pool: PoolKey, container: str) -> bool:
         """Forget a container; False while a connection to it is open: ask again."""
         async with self._turn:
