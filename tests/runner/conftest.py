@@ -37,7 +37,7 @@ class Runner:
             **spec,
         )
         read, write = os.pipe()
-        self._report = read
+        self._report, self._heard = read, b""
         lib = root / "lib"
         lib.mkdir()
         (lib / "homeport").symlink_to(Path(codec.__file__).parents[1])
@@ -66,11 +66,14 @@ class Runner:
         )
 
     def event(self) -> Event:
-        """Its first word."""
-        readable, _, _ = select.select([self._report], [], [], PATIENCE_S)
-        assert readable, self.output
-        line = os.read(self._report, 65536)
-        assert line, f"no word, and:\n{self.output}"
+        """Its next word."""
+        while b"\n" not in self._heard:
+            readable, _, _ = select.select([self._report], [], [], PATIENCE_S)
+            assert readable, self.output
+            data = os.read(self._report, 65536)
+            assert data, f"no word, and:\n{self.output}"
+            self._heard += data
+        line, _, self._heard = self._heard.partition(b"\n")
         return codec.loads(Event, line)
 
     def ready(self) -> "Runner":

@@ -286,3 +286,31 @@ def test_a_server_that_never_listens_says_so_after_its_timeout(start):
 
     assert "failed" == event.kind
     assert f"Waited too long for port {port} to start accepting connections" in event.reason
+
+
+@pytest.mark.parametrize("kind", ["fastapi_endpoint", "wsgi_app"])
+def test_a_single_use_container_takes_one_request_and_then_nobody(start, kind):
+    factory = (
+        'return lambda _environ, respond: (respond("200 OK", []), [b"wsgi"])[1]'
+        if kind == "wsgi_app"
+        else 'return "fastapi"'
+    )
+    runner = start(
+        f"""
+        import modal
+        app = modal.App("a")
+
+        @app.function(single_use_containers=True)
+        @modal.{kind}()
+        def hello():
+            {factory}
+        """,
+        web={"hello": kind},
+        single_use=True,
+    ).ready()
+    answer = runner.client.get("/")
+    with socket.socket(socket.AF_UNIX) as door, pytest.raises(OSError, match="No such file"):
+        door.connect(runner.spec.socket)
+
+    assert (200, "close") == (answer.status_code, answer.headers["connection"])
+    assert 0 == runner.process.wait(20)

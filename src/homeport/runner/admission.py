@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from homeport.contract.container import ContainerSpec
+from homeport.runner import life
 from homeport.runner.lifespan import Lifespan
 from homeport.runner.serve import HANG_UP
 from homeport.sdk import environment
@@ -20,6 +21,7 @@ MAX_BODY_BYTES = 4 * 1024**3
 LEAVE_S = 0.5
 FLUSH_S = 3.0  # what the response of a single-use container's one request gets to be sent
 TOO_LARGE = "homeport: the body is larger than 4 GiB"
+USED_UP = "homeport: this container has taken its one request"
 METHOD_HEADER = b"x-homeport-method"
 
 Message = dict[str, Any]
@@ -46,17 +48,23 @@ class Admission:
         self._only = next(iter(methods.values())) if len(methods) == 1 else None
         self._slots = asyncio.Semaphore(spec.max_inputs)
         self._used_up = used_up  # a single-use container has taken its one request
+        self._taken = False
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         method, chunked = self._read_head(scope)
         if method is None:
             await _answer(send, 404, "homeport: no such web method")
             return
+        if self._spec.single_use:
+            if self._taken:  # two ingresses, one of which is handing over, each have a slot
+                await _answer(send, 503, USED_UP)
+                return
+            self._taken = True
+            life.shut_door(self._spec.socket)
+            self._used_up()
         async with self._slots:
-            if self._spec.single_use:
-                self._used_up()
             scope["state"] = dict(method.lifespan.state)
-            answer = Answer(scope["type"], send)
+            answer = Answer(scope["type"], send, last=self._spec.single_use)
             if chunked:
                 receive = _Counted(receive, answer).receive
             await self._run(method.app, scope, receive, answer)
@@ -139,9 +147,10 @@ class BodyTooLarge(Exception):
 class Answer:
     """What has been sent of one response."""
 
-    def __init__(self, kind: str, send: Send) -> None:
+    def __init__(self, kind: str, send: Send, *, last: bool = False) -> None:
         self._kind = kind
         self._send = send
+        self._last = last  # nothing comes after it on this connection
         self._begun = self._done = self._given_up = False
         self.too_large = False  # whatever the app makes of the exception, the answer is 413
 
@@ -154,6 +163,9 @@ class Answer:
         kind = message["type"]
         if kind in ("http.response.start", "websocket.accept"):
             self._begun = True
+            if self._last and kind == "http.response.start":
+                close = (b"connection", b"close")
+                message = {**message, "headers": [*message.get("headers", ()), close]}
         elif kind == "websocket.close" or (
             kind == "http.response.body" and not message.get("more_body")
         ):

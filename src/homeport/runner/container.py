@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from homeport.contract import codec
@@ -22,6 +24,7 @@ from homeport.sdk.exception import Error
 from homeport.sdk.tracebacks import users_traceback
 
 LEARN_S = 1.0
+Ready = Callable[[str], None]  # of an address, as `Event` has it
 
 #: What the text says in full: a traceback would add nothing.
 PLAIN = (NotAnApp, FastAPIMissing, PortBusy, NobodyListens, LifespanFailed)
@@ -63,8 +66,12 @@ def run(spec: ContainerSpec, report: Report, service: Service | None = None) -> 
         _fail(report, error)
         return 1
     code = 0
-    # Early for the next container's sake, and at the end for what the first requests imported.
-    loop.call_later(LEARN_S, lambda: report.imported(preload.third_party()))
+
+    def ready(address: str) -> None:
+        report.ready(address)
+        # Early for the next container's sake, and at the end for what the first requests imported.
+        loop.call_later(LEARN_S, lambda: report.imported(preload.third_party()))
+
     try:
         report.begin("build")
         apps = {web.attribute: service.build(web) for web in spec.web if web.port is None}
@@ -73,9 +80,9 @@ def run(spec: ContainerSpec, report: Report, service: Service | None = None) -> 
             report.begin("port")
             function = service.function(server)
             port.start(function, server.port, server.startup_timeout_s)
-            serving = _serve_port(server.port, spec, report)
+            serving = _serve_port(server.port, spec, ready)
         else:
-            serving = _serve_apps(spec, apps, report)
+            serving = _serve_apps(spec, apps, report, ready)
         code = loop.run_until_complete(serving)
     except (Exception, SystemExit) as error:
         _fail(report, error)
@@ -90,10 +97,10 @@ def run(spec: ContainerSpec, report: Report, service: Service | None = None) -> 
     return code
 
 
-async def _serve_port(number: int, spec: ContainerSpec, report: Report) -> int:
+async def _serve_port(number: int, spec: ContainerSpec, ready: Ready) -> int:
     ending = _ending()
     try:
-        alive = await port.serve(number, ending, lambda: report.ready(f"127.0.0.1:{number}"))
+        alive = await port.serve(number, ending, lambda: ready(f"127.0.0.1:{number}"))
     finally:
         await port.end(spec.exit_grace_s, ending)
     if not alive:
@@ -101,14 +108,17 @@ async def _serve_port(number: int, spec: ContainerSpec, report: Report) -> int:
     return 0 if alive else 1
 
 
-async def _serve_apps(spec: ContainerSpec, apps: dict[str, Any], report: Report) -> int:
+async def _serve_apps(
+    spec: ContainerSpec, apps: dict[str, Any], report: Report, ready: Ready
+) -> int:
     ending = _ending()
+    listening = partial(ready, f"unix:{spec.socket}")
     if all(web.kind is WebKind.WSGI for web in spec.web):
         from homeport.runner import wsgi
 
-        await wsgi.serve(apps, spec, ending, lambda: report.ready(f"unix:{spec.socket}"))
+        await wsgi.serve(apps, spec, ending, listening)
         return 0
-    return await _serve_asgi(spec, _as_asgi(spec, apps), report, ending)
+    return await _serve_asgi(spec, _as_asgi(spec, apps), report, ending, listening)
 
 
 def _ending() -> Ending:
@@ -119,7 +129,11 @@ def _ending() -> Ending:
 
 
 async def _serve_asgi(
-    spec: ContainerSpec, apps: dict[str, Any], report: Report, ending: Ending
+    spec: ContainerSpec,
+    apps: dict[str, Any],
+    report: Report,
+    ending: Ending,
+    ready: Callable[[], None],
 ) -> int:
     methods = {name: Method(app, Lifespan(app)) for name, app in apps.items()}
     report.begin("lifespan")
@@ -128,7 +142,7 @@ async def _serve_asgi(
         for method in methods.values():
             await method.lifespan.startup()
         admission = Admission(spec, methods, used_up=ending.ask)
-        await serve.asgi(admission, spec, ending, lambda: report.ready(f"unix:{spec.socket}"))
+        await serve.asgi(admission, spec, ending, ready)
     finally:
         # Every one of them, whatever becomes of the others.
         for method in methods.values():

@@ -15,10 +15,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from homeport.contract.container import ContainerSpec
+from homeport.runner import life
+from homeport.runner.admission import USED_UP
 from homeport.runner.serve import KEEP_ALIVE_S, MAX_MESSAGE_BYTES, Ending
 from homeport.sdk import environment
 from homeport.sdk.tracebacks import users_traceback
@@ -38,8 +39,7 @@ async def serve(
         _limit_messages(app)
     loop = asyncio.get_running_loop()
     inside: dict[int, Inside] = {}
-    used_up = partial(loop.call_soon_threadsafe, ending.ask) if spec.single_use else None
-    server = _server(spec, _gateway(apps, spec, inside, used_up))
+    server = _server(spec, _gateway(apps, spec, inside, Once(spec, loop, ending)))
     server.prepare()
     ready()
     serving = _in_thread(loop, server.serve)
@@ -59,6 +59,33 @@ class Inside:
 
     request: Any  # cheroot's HTTPRequest
     deadline: float  # monotonic
+
+
+class Once:
+    """A single-use container's one request; its threads may ask at once."""
+
+    def __init__(
+        self, spec: ContainerSpec, loop: asyncio.AbstractEventLoop, ending: Ending
+    ) -> None:
+        self.counts = spec.single_use
+        self._socket = spec.socket
+        self._loop, self._ending = loop, ending
+        self._lock = threading.Lock()
+        self._taken = False
+
+    def refuses(self) -> bool:
+        """Whether another request has been taken; else this one is."""
+        if not self.counts:
+            return False
+        with self._lock:
+            taken, self._taken = self._taken, True
+        if not taken:
+            life.shut_door(self._socket)
+        return taken
+
+    def end(self) -> None:
+        """It has been answered."""
+        self._loop.call_soon_threadsafe(self._ending.ask)
 
 
 class Aborted(Exception):
@@ -92,7 +119,7 @@ def _gateway(
     apps: dict[str, Any],
     spec: ContainerSpec,
     inside: dict[int, Inside],
-    used_up: Callable[[], object] | None,
+    once: "Once",
 ) -> type:
     from cheroot.wsgi import Gateway_10
 
@@ -105,6 +132,11 @@ def _gateway(
 
         def respond(self) -> None:
             environ = self.env
+            if once.refuses():
+                self._give_up(b"503 Service Unavailable", USED_UP.encode())
+                return
+            if once.counts:
+                self.req.close_connection = True
             environ.update(_seen_from_outside(environ))
             environment.input_id.set(environ.get("HTTP_X_REQUEST_ID"))
             app = only or apps[environ.pop(METHOD)]
@@ -129,9 +161,8 @@ def _gateway(
                 del inside[id(self)]
                 if socket_copy is not None:
                     socket_copy.close()
-                if used_up is not None:
-                    self.req.close_connection = True
-                    used_up()
+                if once.counts:
+                    once.end()
 
         def _run(self, app: Any) -> None:
             response = app(self.env, self.start_response)
