@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 APPS = Path(__file__).parent / "apps"
+# Containers have a /tmp of their own, so what a test and its container both look at lies elsewhere.
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/var/tmp")
 
 
 def pytest_xdist_auto_num_workers(config):

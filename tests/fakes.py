@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field, replace
 
+from homeport.contract.capacity import Capacity
 from homeport.contract.container import Container, ContainerSpec, State
 from homeport.contract.errors import Failure
 from homeport.contract.traffic import Load, PoolKey
@@ -13,8 +14,14 @@ from homeport.contract.traffic import Load, PoolKey
 class FakeNode:
     """Starts containers after `start_s`; those that `fails` names fail instead."""
 
-    def __init__(self, start_s: float = 0.5, fails: Callable[[ContainerSpec], bool] | None = None):
+    def __init__(
+        self,
+        start_s: float = 0.5,
+        fails: Callable[[ContainerSpec], bool] | None = None,
+        capacity: Capacity = Capacity(cores=4, memory_mib=4096),
+    ):
         self.start_s = start_s
+        self._capacity = capacity
         self.started: list[ContainerSpec] = []
         self.forgotten: list[str] = []
         self._fails = fails or (lambda _spec: False)
@@ -31,6 +38,9 @@ class FakeNode:
 
     def stop(self, container: str, *, grace_s: float | None = None) -> None:
         asyncio.get_running_loop().call_soon(self._end, container, State.GONE, "asked")
+
+    def capacity(self) -> Capacity:
+        return self._capacity
 
     def forget(self, pool: str) -> None:
         self.forgotten.append(pool)

@@ -39,6 +39,7 @@ class Settings:
     rate_limit: int | None = None  # requests/s; 0 off; None: 200 beyond loopback, off on it
     haproxy: str = ""  # path of the binary; empty: the wheel's, then PATH's
     log_cap_mib: int = 64  # of each app's log on disk
+    cgroup: str = ""  # cgroup v2 directory for limits; `off`; empty: its own, if that is delegated
     zygote_mib: int = 1024  # what processes that wait to be forked may hold; 0: fork nothing
 
     @property
@@ -176,5 +177,6 @@ _KEYS: dict[str, Any] = {
     "rate_limit": _whole,
     "haproxy": lambda raw: str(Path(str(raw)).expanduser()),
     "log_cap_mib": _whole,
+    "cgroup": str,
     "zygote_mib": _whole,
 }

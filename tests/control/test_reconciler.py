@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from homeport.contract.capacity import Accelerator, Capacity
 from homeport.contract.errors import Failure
 from homeport.contract.manifest import FunctionSpec
 from homeport.contract.traffic import PoolKey
@@ -124,6 +125,57 @@ def test_who_was_queued_when_the_last_container_died_is_served_by_the_next_howev
             await asyncio.gather(*house.visits(1))
 
         assert all(visit.done() for visit in queued)
+
+    virtually(story())
+
+
+CARDS = tuple(
+    Accelerator(id=f"GPU-{number}", name="NVIDIA L4", memory_mib=23034) for number in range(2)
+)
+
+
+def test_a_device_is_one_containers_and_who_finds_none_waits_for_it():
+    async def story():
+        node = FakeNode(capacity=Capacity(cores=4, memory_mib=8000, accelerators=CARDS))
+        async with House(node, gpu=("L4",)) as house:
+            visits = house.visits(4)
+            await asyncio.sleep(0.2)
+            devices = [spec.devices for spec in node.started]
+            await asyncio.gather(*visits)
+
+        assert {("GPU-0",), ("GPU-1",)} == set(devices)
+        assert 2 == len(node.started)
+        assert ["waits for a GPU (L4): all are in use"] == [line.text for line in house.said]
+
+    virtually(story())
+
+
+def test_an_idle_container_goes_when_another_pool_needs_what_it_has():
+    async def story():
+        node = FakeNode(capacity=Capacity(cores=4, memory_mib=8000, accelerators=CARDS[:1]))
+        other = PoolKey("app", "other", "rv-1")
+        async with House(node, gpu=("L4",), scaledown_window_s=600.0) as house:
+            house.add(other, gpu=("any",))
+            await asyncio.gather(*house.visits(1))
+            began = elapsed()
+            await house.ingress.visit(other, 1.0)
+            took_s = elapsed() - began
+            await asyncio.sleep(5)
+            running = [container.spec.function for container in node.list()]
+
+        assert took_s < 2.0  # an end, a start of 0.5 s, a request of 1 s
+        assert ["other"] == running  # and the first does not come back for nobody
+
+    virtually(story())
+
+
+def test_memory_that_was_asked_for_is_kept_free():
+    async def story():
+        node = FakeNode(capacity=Capacity(cores=4, memory_mib=4000))
+        async with House(node, memory_mib=(1500, None)) as house:
+            await asyncio.gather(*house.visits(5))
+
+        assert 2 == len(node.started)
 
     virtually(story())
 

@@ -41,6 +41,9 @@ def doctor(json: options.Json = False) -> None:
         _haproxy(settings),
         _uv(),
         _home(settings),
+        _limits(settings),
+        _tmp(),
+        _gpus(),
         asyncio.run(_server(settings)),
         _names(settings),
     ]
@@ -62,15 +65,7 @@ def _python() -> Finding:
 
 
 def _haproxy(settings: Settings) -> Finding:
-    environ = {**os.environ, "HOMEPORT_HAPROXY": settings.haproxy}
-    done = subprocess.run(
-        [sys.executable, "-m", "homeport.ingress.process"],
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    done = _asked("homeport.ingress.process", HOMEPORT_HAPROXY=settings.haproxy)
     told = jsonlib.loads(done.stdout or "{}")
     if "path" in told:
         text = f"{told['version']} with Lua {told['lua']} at {told['path']}"
@@ -80,16 +75,48 @@ def _haproxy(settings: Settings) -> Finding:
 
 
 def _uv() -> Finding:
-    done = subprocess.run(
-        [sys.executable, "-m", "homeport.node.uv"],
+    done = _asked("homeport.node.uv")
+    told = jsonlib.loads(done.stdout or "{}")
+    text = told.get("told") or told.get("error") or done.stderr
+    return Finding("uv", "told" in told, text, "`pip install uv`; it builds images")
+
+
+def _asked(module: str, *words: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+    """What a room says of itself: a command never imports it."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *words],
+        env={**os.environ, **environ},
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
         check=False,
     )
-    told = jsonlib.loads(done.stdout or "{}")
-    text = told.get("told") or told.get("error") or done.stderr
-    return Finding("uv", "told" in told, text, "`pip install uv`; it builds images")
+
+
+def _limits(settings: Settings) -> Finding:
+    told = jsonlib.loads(_asked("homeport.node.cgroups", settings.cgroup).stdout or "{}")
+    if told.get("used"):
+        return Finding("limits", True, f"kept by cgroups below {told['base']}")
+    text = "memory and disk are watched; a core limit is that many cores, and never part of one"
+    hint = (
+        "for limits that the kernel keeps, start the server where cgroups are delegated: "
+        "`systemd-run --user --scope -p Delegate=yes homeport up`"
+    )
+    return Finding("limits", False, text, hint, needed=False)
+
+
+def _tmp() -> Finding:
+    if _asked("homeport.runner.tmp").stdout.strip() == "own":
+        return Finding("temporary files", True, "each container has a /tmp of its own")
+    text = "containers share it, and have a TMPDIR of their own"
+    return Finding(
+        "temporary files", False, text, "allow user namespaces to your user", needed=False
+    )
+
+
+def _gpus() -> Finding:
+    there = jsonlib.loads(_asked("homeport.node.gpus").stdout or "[]")
+    return Finding("GPUs", True, ", ".join(there) or "none")
 
 
 def _home(settings: Settings) -> Finding:

@@ -53,8 +53,10 @@ class ContainerSpec:
     memory_mib: tuple[int, int | None] | None = None  # request, hard limit
     ephemeral_disk_mib: int | None = None  # how large `tmp_dir` may become
     gpu: tuple[str, ...] = ()  # in order of preference
+    devices: tuple[str, ...] = ()  # accelerators that are this container's, by id
     runner_path: str = ""  # comes last on `sys.path`: what the runner needs; the node fills it in
     cgroup: str = ""  # a directory of cgroup v2 to join; the node fills it in
+    cores: tuple[int, ...] = ()  # to stay on, where no cgroup limits it; the node fills it in
 
     @property
     def port(self) -> int | None:

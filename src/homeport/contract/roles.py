@@ -7,6 +7,7 @@ against a fake and the real thing.
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
+from homeport.contract.capacity import Capacity
 from homeport.contract.container import Container, ContainerSpec, LogLine
 from homeport.contract.image import Environment, Image
 from homeport.contract.traffic import Endpoint, Load, PoolKey
@@ -48,8 +49,8 @@ class Node(Protocol):
     def forget(self, pool: str) -> None:
         """No container of this pool will be started again: let go of what was kept for one."""
 
-    def accelerators(self) -> Collection[str]:
-        """The name of each accelerator there is, such as `NVIDIA H100 80GB HBM3`."""
+    def capacity(self) -> Capacity:
+        """What the machine has for all containers together."""
 
     def start(self, spec: ContainerSpec, environ: Mapping[str, str]) -> None:
         """Begin to start a container; what becomes of it is told to `changed`.

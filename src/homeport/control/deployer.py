@@ -10,14 +10,15 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from homeport.contract.errors import BadRequest, Failure, ImageError, NotFound, ScriptError
 from homeport.contract.image import Environment
-from homeport.contract.manifest import FunctionSpec, Manifest
+from homeport.contract.manifest import Manifest
 from homeport.contract.roles import Ingress, Node
-from homeport.control import live, trial
+from homeport.control import live, scheduler, trial
 from homeport.control.blobs import Blobs
 from homeport.control.live import Live, LiveApp, LiveEndpoint
 from homeport.control.pools import Pool, Pools
@@ -73,6 +74,7 @@ class Deployer:
         self._reloads: dict[str, asyncio.Task[LiveApp]] = {}  # by the session's owner
         self._underway: list[Manifest] = []  # their environments are not anybody's yet
         self._background: set[asyncio.Task[None]] = set()
+        self._warned: dict[str, set[str]] = {}  # by the session's owner
 
     @property
     def busy(self) -> bool:
@@ -103,7 +105,7 @@ class Deployer:
             )
             if current and current.revision.fingerprint == fingerprint and not forced:
                 return Deployed(app=current, skipped=True)
-            self._check(sealed, say, forgive_gpu=False)
+            self._check(sealed)
             revision = self._store.add_revision(name, sealed, fingerprint, tag)
             try:
                 app = await self._bring(
@@ -128,7 +130,7 @@ class Deployer:
                     f"the app `{name}` has no version before v{current.revision.version}"
                 )
             old = self._store.revision(name, wanted)
-            self._check(old.manifest, say, forgive_gpu=False)
+            self._check(old.manifest)
             # The fingerprint is the old one's: its inline secrets are stored under it.
             revision = self._store.add_revision(name, old.manifest, old.fingerprint, old.tag)
             try:
@@ -185,6 +187,7 @@ class Deployer:
         count = sum(len(pool.members) for pool in pools)
         self._retire(pools, drain_s=0.0)
         self._turns.pop(owner, None)
+        self._warned.pop(owner, None)
         return count
 
     async def prune(self) -> Collection[Environment]:
@@ -227,7 +230,7 @@ class Deployer:
         self, owner: str, manifest: Manifest, current: LiveApp | None, say: Say
     ) -> LiveApp:
         sealed, fingerprint = self._secrets.seal(manifest)
-        self._check(sealed, say, forgive_gpu=True)
+        self._check(sealed, lacking=partial(self._warn, owner, say))
         revision = Revision(
             id=f"rv-{secrets.token_hex(6)}",
             app=manifest.app_name,
@@ -238,12 +241,22 @@ class Deployer:
         )
         return await self._bring(owner, revision, current, strategy="rolling", say=say)
 
-    def _check(self, manifest: Manifest, say: Say, *, forgive_gpu: bool) -> None:
-        """Raise for what this machine cannot do, before anything is touched."""
+    def _check(self, manifest: Manifest, *, lacking: Say | None = None) -> None:
+        """Raise for what this machine cannot do, before anything is touched.
+
+        What it has too little of is told to `lacking`, if there is one.
+        """
         for spec in manifest.functions:
             self._secrets.check(spec)
-            if spec.gpu:
-                self._check_gpu(spec, say, forgive=forgive_gpu)
+            why = scheduler.impossible(spec, self._node.capacity())
+            if why and lacking is not None:
+                lacking(f"`{spec.name}` {why}: it runs with what there is")
+            elif why:
+                raise ScriptError(
+                    f"`{spec.name}` {why}",
+                    where=spec.where,
+                    hint="`homeport serve` runs it with what there is",
+                )
         for file in manifest.files:
             if file.path.startswith("/"):
                 raise ImageError(
@@ -251,18 +264,11 @@ class Deployer:
                     hint="use a path under /root, and open it relative to the working directory",
                 )
 
-    def _check_gpu(self, spec: FunctionSpec, say: Say, *, forgive: bool) -> None:
-        there = self._node.accelerators()
-        if there:
-            return
-        wanted = " or ".join(spec.gpu)
-        if not forgive:
-            raise ScriptError(
-                f"`{spec.name}` asks for a GPU ({wanted}), and this machine has none",
-                where=spec.where,
-                hint="`homeport serve` runs it without one",
-            )
-        say(f"`{spec.name}` asks for a GPU ({wanted}); this machine has none, so it runs without")
+    def _warn(self, owner: str, say: Say, text: str) -> None:
+        """Say it once in a session, however often it is reloaded."""
+        if text not in (said := self._warned.setdefault(owner, set())):
+            said.add(text)
+            say(text)
 
     async def _bring(
         self,
@@ -302,10 +308,13 @@ class Deployer:
         drain_s = _drain_s(app) if drain_s is None else drain_s
         replaced = self._pools_of(current)
         # A port belongs to one container at a time: its old holder has to go first.
-        ports_first = any(spec.port for spec in revision.manifest.functions)
+        goes_first = any(spec.port for spec in revision.manifest.functions)
+        # So do memory and devices that it holds, where there is no room for both.
+        asks = any(spec.memory_mib or spec.gpu for spec in revision.manifest.functions)
+        goes_first = goes_first or (asks and not self._reconciler.fits(pools))
         first_serve = serving and current is None
         try:
-            if strategy == "recreate" or (ports_first and current is not None):
+            if strategy == "recreate" or (goes_first and current is not None):
                 await self._swap(app, pools, replaced, current, say)
             elif strategy == "restore" or first_serve:
                 await self._move(app, current)

@@ -67,6 +67,7 @@ class Pool:
     failures: int = 0  # starts in a row that failed
     retry_at: float = 0.0  # no start before then (monotonic)
     failure: StartError | None = None  # the last one, until a container is ready
+    lacks: str = ""  # what the next container waits for, in words
     cold_starts: int = 0
     failed_starts: int = 0
     watchers: set[asyncio.Future[None]] = field(default_factory=set)
@@ -108,6 +109,18 @@ class Pool:
         """How many containers are in one of these stages."""
         return sum(member.stage in stages for member in self.members.values())
 
+    def idle(self) -> list[Member]:
+        """Containers that take requests and have none."""
+        return [
+            member
+            for member in self.members.values()
+            if member.stage is Stage.READY and not self.load.per_container.get(member.id, 0)
+        ]
+
+    def rest(self) -> None:
+        """Forget how much there was to do: nothing is kept for it any more."""
+        self.peak = Peak(self.function.scaledown_window_s)
+
     def succeeded(self, now: float) -> None:
         """A container is ready: everyone who waits may go."""
         self.failures, self.retry_at, self.failure = 0, 0.0, None
@@ -137,7 +150,7 @@ class Pool:
     def promote(self) -> None:
         """It serves again: the newer version could not start."""
         self.demoted = False
-        self.peak = Peak(self.function.scaledown_window_s)
+        self.rest()
         for member in self.members.values():
             member.before = False
 

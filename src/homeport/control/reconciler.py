@@ -12,8 +12,9 @@ import dataclasses
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
+from homeport.contract.capacity import Capacity
 from homeport.contract.container import Container, ContainerSpec, LogLine, State
 from homeport.contract.errors import Failure, PortTaken, StartError
 from homeport.contract.roles import Ingress, Node
@@ -133,6 +134,7 @@ class Reconciler:
         alive = pool.count(Stage.STARTING, Stage.ATTACHING, Stage.READY)
         for _ in range(alive, wanted):
             if not self._begin(pool):
+                await self._make_room(pool)
                 break
         if alive > wanted:
             await self._shrink(pool, alive - wanted)
@@ -141,12 +143,7 @@ class Reconciler:
         await self._finish_draining(pool)
 
     async def _shrink(self, pool: Pool, surplus: int) -> None:
-        idle = [
-            member
-            for member in pool.members.values()
-            if member.stage is Stage.READY and not pool.load.per_container.get(member.id, 0)
-        ]
-        for member in idle[:surplus]:
+        for member in pool.idle()[:surplus]:
             member.stage = Stage.DRAINING
             await self._ingress.drain(pool.key, member.id)
 
@@ -198,20 +195,64 @@ class Reconciler:
             return False
         if (port := pool.function.port) is not None and not self._port_is_free(pool, port):
             return False
-        room = scheduler.Room(
-            node="here", containers=len(self._node.list()), limit=self._max_containers
-        )
-        if scheduler.place([room]) is None:
+        place = self._place(pool)
+        if place is None:
             return False
         try:
             environ = self._secrets.environ(pool.function)
         except Failure as failure:
             pool.failed(StartError(failure.message, hint=failure.hint), now())
             return False
-        spec = container_spec(pool, f"ta-{secrets.token_hex(6)}")
+        spec = container_spec(pool, f"ta-{secrets.token_hex(6)}", place.devices)
         self._pools.enlist(pool, Member(id=spec.id))
         self._node.start(spec, environ)
         return True
+
+    def fits(self, pools: Collection[Pool]) -> bool:
+        """Whether there is room for one more container of each of them, beside all that run."""
+        capacity = self._node.capacity()
+        room = self._room(capacity)
+        for pool in pools:
+            needs = scheduler.needs(pool.function, capacity)
+            place = scheduler.place([room], needs)
+            if place is None:
+                return False
+            room = scheduler.less(room, needs, place)
+        return True
+
+    def _room(self, capacity: Capacity) -> scheduler.Room:
+        there = [container.spec for container in self._node.list()]
+        return scheduler.room("here", capacity, there, self._max_containers)
+
+    def _place(self, pool: Pool) -> scheduler.Place | None:
+        """Where the pool's next container goes; what it waits for is said once."""
+        capacity = self._node.capacity()
+        if not pool.ephemeral and (why := scheduler.impossible(pool.function, capacity)):
+            pool.failed(StartError(f"`{pool.function.name}` {why}"), now())
+            return None
+        needs, room = scheduler.needs(pool.function, capacity), self._room(capacity)
+        lacks = scheduler.lack(room, needs)
+        if lacks and not pool.lacks:
+            self._say(_system_line(pool.key, "", f"waits for {lacks}"))
+        pool.lacks = lacks
+        return scheduler.place([room], needs)
+
+    async def _make_room(self, pool: Pool) -> None:
+        """Let an idle container of another pool go, if it has what this one waits for."""
+        if not pool.lacks or any(p.count(Stage.DRAINING, Stage.STOPPING) for p in self._pools):
+            return
+        capacity = self._node.capacity()
+        needs, room = scheduler.needs(pool.function, capacity), self._room(capacity)
+        specs = {container.spec.id: container.spec for container in self._node.list()}
+        for other in self._pools:
+            if other is pool or other.demand or len(other.idle()) <= other.bounds.min_containers:
+                continue
+            for member in other.idle():
+                if member.id in specs and scheduler.helps(specs[member.id], room, needs, capacity):
+                    other.rest()
+                    member.stage = Stage.DRAINING
+                    await self._ingress.drain(other.key, member.id)
+                    return
 
     def _port_is_free(self, pool: Pool, port: int) -> bool:
         holder = self._pools.holder_of_port(port)
@@ -261,7 +302,7 @@ class Reconciler:
         task.add_done_callback(self._attaching.discard)
 
 
-def container_spec(pool: Pool, container: str) -> ContainerSpec:
+def container_spec(pool: Pool, container: str, devices: tuple[str, ...] = ()) -> ContainerSpec:
     """What the node needs to know to start one more container of a pool."""
     spec = pool.function
     return ContainerSpec(
@@ -287,6 +328,7 @@ def container_spec(pool: Pool, container: str) -> ContainerSpec:
         memory_mib=spec.memory_mib,
         ephemeral_disk_mib=spec.ephemeral_disk_mib,
         gpu=spec.gpu,
+        devices=devices,
     )
 
 
@@ -296,12 +338,17 @@ def _unseen(load: Load) -> Load:
 
 
 def _obituary(container: Container) -> LogLine:
-    spec = container.spec
+    key = PoolKey.parse(container.spec.pool)
+    told = f"container {container.state.value}: {container.reason or 'it ended'}"
+    return _system_line(key, container.spec.id, told)
+
+
+def _system_line(key: PoolKey, container: str, text: str) -> LogLine:
     return LogLine(
         at=time.time(),
-        app=spec.app,
-        function=spec.function,
-        container=spec.id,
-        text=f"container {container.state.value}: {container.reason or 'it ended'}",
+        app=key.app,
+        function=key.function,
+        container=container,
+        text=text,
         source="system",
     )

@@ -7,21 +7,25 @@ pid, its output and its own temporary files, and a socket `c/<id>.sock`.
 import asyncio
 import contextlib
 import dataclasses
+import hashlib
 import os
-import re
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from homeport.contract.capacity import Accelerator, Capacity
 from homeport.contract.container import Container, ContainerSpec, Event, LogLine, State
 from homeport.contract.errors import ImageError, StorageError
 from homeport.contract.image import Environment, Image
-from homeport.node import records
+from homeport.node import gpus, records
 from homeport.node.environments import Environments
+from homeport.node.limits import Limits
 from homeport.node.output import Output
 from homeport.node.process import Process, environ_for, environ_of
 from homeport.node.zygotes import Unforkable, Unstartable, Zygotes
@@ -29,10 +33,10 @@ from homeport.settings import Settings
 
 RUNNER = ("-m", "homeport.runner")
 PASS_S = 0.05
-SAME_S = 0.01  # two processes with one pid are at least that far apart
 CLOSE_GRACE_S = 2.0
 STARTS_PER_CORE = 2  # more at once only make each of them slower
 TURN_S = 1.0  # of those starts
+MIB = 1024**2
 KEPT_LINES = 20  # of a container's output, for one that ends without a word
 
 
@@ -51,6 +55,7 @@ class _Run:
     )
     stopping: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     grace_s: float = 0.0
+    killed: str = ""  # by us, and why
 
 
 class _Turn:
@@ -77,7 +82,9 @@ class Agent:
         *,
         tied: bool = False,
         runner: Sequence[str] = RUNNER,
+        accelerators: Callable[[], tuple[Accelerator, ...]] = gpus.found,
     ) -> None:
+        self._settings = settings
         self._root = settings.run_dir / "containers"
         self._sockets = settings.socket_dir / "c"
         self._lib = settings.run_dir / "lib"
@@ -95,6 +102,9 @@ class Agent:
         self._changed: Callable[[Container], None] = lambda _container: None
         self._said: Callable[[LogLine], None] = lambda _line: None
         self._follower: asyncio.Task[None] | None = None
+        self._limits = Limits()
+        self._accelerators = accelerators
+        self._capacity = Capacity(cores=os.cpu_count() or 1, memory_mib=0)
 
     def watch(self, changed: Callable[[Container], None], said: Callable[[LogLine], None]) -> None:
         """Whom to tell."""
@@ -116,6 +126,14 @@ class Agent:
         link.symlink_to(Path(__file__).parents[1])
         if self._tied:
             self._lifeline = os.pipe()
+        self._capacity = await asyncio.to_thread(self._measured)
+        self._limits.open(
+            self._settings.cgroup,
+            f"homeport-{hashlib.sha256(str(self._root).encode()).hexdigest()[:8]}",
+            [container.spec.id for container in left],
+            self._running,
+            self._kill,
+        )
         for container in left:
             self._adopt(container)
         self._follower = asyncio.create_task(self._follow(), name="container output")
@@ -131,6 +149,7 @@ class Agent:
             self._follower.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._follower
+        await self._limits.close()
         if self._zygotes is not None:
             self._zygotes.close()
         for descriptor in self._lifeline or ():
@@ -163,13 +182,9 @@ class Agent:
         if self._zygotes is not None:
             self._zygotes.forget(pool)
 
-    def accelerators(self) -> Collection[str]:
-        """What NVIDIA's driver says there is."""
-        found = []
-        for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
-            model = re.search(r"Model:\s*(.+)", path.read_text())
-            found.append(model[1].strip() if model else "GPU")
-        return found
+    def capacity(self) -> Capacity:
+        """What the machine has for all containers together."""
+        return self._capacity
 
     def start(self, spec: ContainerSpec, environ: Mapping[str, str]) -> None:
         """Begin to start a container."""
@@ -194,9 +209,27 @@ class Agent:
         """Every container that is not gone."""
         return [run.container for run in self._runs.values()]
 
+    def _measured(self) -> Capacity:
+        return Capacity(
+            cores=os.cpu_count() or 1,
+            memory_mib=psutil.virtual_memory().total // MIB,
+            accelerators=self._accelerators(),
+        )
+
+    def _running(self) -> Iterable[tuple[int, ContainerSpec]]:
+        return [(r.process.pid, r.container.spec) for r in self._runs.values() if r.process]
+
+    def _kill(self, container: str, what: str) -> None:
+        """End a container that is over a limit, at once."""
+        run = self._runs.get(container)
+        if run is not None and run.process is not None and not run.killed:
+            run.killed = what
+            run.process.kill_all()
+
     def _adopt(self, container: Container) -> None:
         """Go on with a container that another server started and that is ready."""
         spec = container.spec
+        self._limits.watch(spec)
         run = _Run(container=container, directory=self._root / spec.id)
         run.output = Output(run.directory / "output.log", self._said_by(run))
         run.process = Process(spec, lambda _event: None)
@@ -235,6 +268,7 @@ class Agent:
         if run.process is not None:
             run.process.kill_all()
             run.process.close()
+        self._limits.gone(run.container.spec)
         if run.output is not None:
             run.output.close()
         shutil.rmtree(run.directory, ignore_errors=True)
@@ -274,7 +308,10 @@ class Agent:
 
     async def _spawn(self, run: _Run, secrets: Mapping[str, str]) -> None:
         made = self._environments.of(run.container.spec.image)
-        spec = dataclasses.replace(run.container.spec, runner_path=made.runner_path)
+        others = [other.container.spec for other in self._runs.values() if other is not run]
+        spec = self._limits.confined(run.container.spec, others)
+        spec = dataclasses.replace(spec, runner_path=made.runner_path)
+        run.container = dataclasses.replace(run.container, spec=spec)
         environ = environ_for(spec, secrets, os.environ, made.python)
         run.directory.mkdir(mode=0o700)
         (run.directory / "tmp").mkdir(mode=0o700)
@@ -301,9 +338,7 @@ class Agent:
         if origin == "fresh":
             argv = [made.python, *self._runner]
             run.process.start(argv, environ, self._lib, output, lifeline)
-        run.container = dataclasses.replace(
-            run.container, spec=spec, pid=run.process.pid, origin=origin
-        )
+        run.container = dataclasses.replace(run.container, pid=run.process.pid, origin=origin)
         records.write(run.directory, run.container)
 
     def _note(self, spec: ContainerSpec, text: str) -> None:
@@ -372,7 +407,7 @@ class Agent:
             run.output and run.output.read()
             return Event(
                 kind="failed",
-                reason=records.in_words(ended.result()),
+                reason=self._why(run, ended.result()),
                 traceback="\n".join(run.lines),
             )
         finally:
@@ -386,10 +421,15 @@ class Agent:
         await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if ended.done() and not run.stopping.is_set():
-            reason = records.in_words(ended.result())
+            reason = self._why(run, ended.result())
             run.container = dataclasses.replace(run.container, reason=reason)
         ended.cancel()
         await self._end(run)
+
+    def _why(self, run: _Run, code: int | None) -> str:
+        """How it ended by itself, or by whom."""
+        broken = run.killed or self._limits.broken(run.container.spec)
+        return f"was killed: {broken}" if broken else records.in_words(code)
 
     async def _end(self, run: _Run) -> None:
         """SIGTERM, patience, and SIGKILL by the caller's `kill_all`."""

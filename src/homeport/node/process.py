@@ -76,6 +76,9 @@ def environ_for(
         **environ_of(spec.image, outer, python),
         "TMPDIR": spec.tmp_dir,
         **secrets,
+        # Those that are nobody's here are somebody else's.
+        "CUDA_VISIBLE_DEVICES": ",".join(spec.devices),
+        "NVIDIA_VISIBLE_DEVICES": ",".join(spec.devices) or "void",
         **{f"{prefix}_{k}": v for prefix in ("MODAL", "HOMEPORT") for k, v in reserved.items()},
         "HOMEPORT_APP": spec.app,
         "HOMEPORT_FUNCTION": spec.function,
@@ -238,19 +241,23 @@ class Process:
 
 def session_members(leader: int) -> list[int]:
     """Every process of the session that `leader` began, and their descendants elsewhere."""
-    if not leader:
-        return []
-    members: set[int] = set()
+    return sessions([leader])[leader]
+
+
+def sessions(leaders: Sequence[int]) -> dict[int, list[int]]:
+    """The same for several leaders, in one look at all processes."""
+    members: dict[int, set[int]] = {leader: set() for leader in leaders}
     children: dict[int, list[int]] = {}
-    for pid in psutil.pids():
+    for pid in psutil.pids() if any(leaders) else ():
         with contextlib.suppress(psutil.Error, ProcessLookupError):
             children.setdefault(psutil.Process(pid).ppid(), []).append(pid)
-            if os.getsid(pid) == leader:
-                members.add(pid)
-    todo = list(members)
-    while todo:
-        for child in children.get(todo.pop(), ()):
-            if child not in members:  # it has made a session of its own
-                members.add(child)
-                todo.append(child)
-    return sorted(members)
+            if (leader := os.getsid(pid)) and leader in members:
+                members[leader].add(pid)
+    for known in members.values():
+        todo = list(known)
+        while todo:
+            for child in children.get(todo.pop(), ()):
+                if child not in known:  # it has made a session of its own
+                    known.add(child)
+                    todo.append(child)
+    return {leader: sorted(known) for leader, known in members.items()}

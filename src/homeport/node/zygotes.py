@@ -28,7 +28,7 @@ READY_S = 120.0  # what its imports may take
 #: Read by C code, which nobody sees reading.
 SILENTLY_READ = ("OMP_", "OPENBLAS_", "MKL_", "KMP_", "BLIS_", "NUMEXPR_", "LD_", "MALLOC_", "CUDA_", "NVIDIA_", "PYTHON")  # fmt: skip
 #: Ours, and different in each container; the zygote's child starts over with them.
-OWN = ("HOMEPORT_", "MODAL_", "TMPDIR", "TMP", "TEMP")
+OWN = ("HOMEPORT_", "MODAL_", "TMPDIR", "TMP", "TEMP", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")  # fmt: skip
 #: What a zygote has in any case; of the other variables, only those that its imports look at.
 PLAIN = (*INHERITED, "PATH", "VIRTUAL_ENV", "PYTHONUNBUFFERED")
 
@@ -256,10 +256,13 @@ class Zygotes:
             parent = await self._for(made, environ)
             directory = self._root.parent / "run" / "snapshots" / os.urandom(6).hex()
             directory.mkdir(parents=True, mode=0o700)
-            told = dataclasses.replace(spec, tmp_dir=str(directory))
+            told = dataclasses.replace(
+                spec, tmp_dir=str(directory), devices=(), cgroup="", cores=()
+            )
             request = {
                 "spec": codec.encode(told),
-                "environ": {**environ, "TMPDIR": str(directory)},
+                # A device that the snapshot has seen would be all its containers'.
+                "environ": {**environ, "TMPDIR": str(directory), "CUDA_VISIBLE_DEVICES": ""},
             }
             zygote = parent.snapshot(request, output, directory)
         finally:

@@ -23,10 +23,12 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     report = Report(life.keep(int(os.environ.pop("HOMEPORT_REPORT_FD"))))
-    if "HOMEPORT_LIFELINE_FD" in os.environ:
-        life.hold(life.keep(int(os.environ.pop("HOMEPORT_LIFELINE_FD"))))
+    lifeline = os.environ.pop("HOMEPORT_LIFELINE_FD", None)
     spec = codec.loads(ContainerSpec, sys.stdin.readline())
     life.deafen()
+    life.confine(spec)
+    if lifeline is not None:
+        life.hold(life.keep(int(lifeline)))
     lines.install()
     life.ours_last(spec.runner_path)
     life.settle(spec)

@@ -7,6 +7,7 @@ import sys
 import threading
 
 from homeport.contract.container import ContainerSpec
+from homeport.runner import tmp
 
 LINGER_S = 2.0  # what threads get to end by themselves
 
@@ -25,6 +26,16 @@ def hold(lifeline: int) -> None:
         os.killpg(os.getpgrp(), signal.SIGKILL)
 
     threading.Thread(target=wait, name="homeport lifeline", daemon=True).start()
+
+
+def confine(spec: ContainerSpec) -> None:
+    """Stay within the container's limits from here on, and in a /tmp of its own."""
+    if spec.cgroup:
+        with open(f"{spec.cgroup}/cgroup.procs", "w", encoding="ascii") as procs:  # noqa: PTH123
+            procs.write("0")
+    if spec.cores:
+        os.sched_setaffinity(0, spec.cores)
+    tmp.own(spec)
 
 
 def deafen() -> None:

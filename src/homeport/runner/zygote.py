@@ -31,7 +31,7 @@ from typing import Any
 
 from homeport.contract import codec
 from homeport.contract.container import ContainerSpec
-from homeport.runner import life, lines
+from homeport.runner import life, lines, tmp
 from homeport.sdk import preload
 
 MAX_MESSAGE = 64 * 1024
@@ -200,6 +200,7 @@ def main() -> int:
         except preload.Unsafe as unsafe:
             zygote.tell({"unsafe": {"name": unsafe.name, "reason": str(unsafe)}})
             return 0
+    tmp.possible()
     _calm()
     zygote.tell({"ready": {"reads": sorted(reads.names)}})
     return _live(zygote.serve(), None)
@@ -222,6 +223,7 @@ def _live(birth: Birth, service: Any) -> int:
     from homeport.runner.report import Report
 
     spec = _become(birth)
+    life.confine(spec)
     if birth.kind == "fork":
         if birth.lifeline is not None:
             life.hold(birth.lifeline)

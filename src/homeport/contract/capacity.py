@@ -1,0 +1,21 @@
+"""What a machine has for containers to share."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accelerator:
+    """One device that one container has at a time."""
+
+    id: str  # as CUDA_VISIBLE_DEVICES takes it: `GPU-8f6c…`
+    name: str  # `NVIDIA H100 80GB HBM3`
+    memory_mib: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """The whole of a node, whoever uses it now."""
+
+    cores: int
+    memory_mib: int
+    accelerators: tuple[Accelerator, ...] = ()

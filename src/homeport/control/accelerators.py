@@ -1,0 +1,85 @@
+"""PURE: which devices a function means by `gpu="H100:2"`.
+
+A wish is a model's name as its maker or Modal spells it (`L40S`, `a10g`, `RTX-4090`), `any`, with a
+memory size where a model has several (`A100-80GB`), a count (`:2`), and `!` for this model alone.
+"""
+
+import re
+from collections.abc import Sequence
+
+from homeport.contract.capacity import Accelerator
+
+ANY = "ANY"
+#: What else answers a wish: other names of the model, and the newer one that Modal gives too.
+ALSO = {"A10G": ("A10",), "A10": ("A10G",), "H100": ("H200",), "B200+": ("B200", "B300")}
+SLACK = 0.15  # a device of 80 GB tells of 79 to 81 GiB, one of 24 GB of 22.5
+
+
+def choose(wishes: Sequence[str], there: Sequence[Accelerator]) -> tuple[Accelerator, ...] | None:
+    """The devices for the first wish that can be had; None where none can.
+
+    >>> l4 = Accelerator(id="GPU-1", name="NVIDIA L4", memory_mib=23034)
+    >>> choose(["H100", "L4"], [l4]) == (l4,)
+    True
+    >>> choose(["L40S"], [l4]) is None
+    True
+    """
+    for wish in wishes:
+        model, count = _read(wish)
+        # What was asked for before what will do.
+        fitting = sorted(
+            (each for each in there if _fits(model, each)),
+            key=lambda each: not _is(model, each),
+        )
+        if len(fitting) >= count:
+            return tuple(fitting[:count])
+    return None
+
+
+def could_be(wish: str, device: Accelerator) -> bool:
+    """Whether the device is one of those that the wish means.
+
+    >>> could_be("L4:2", Accelerator(id="GPU-1", name="NVIDIA L4", memory_mib=23034))
+    True
+    """
+    return _fits(_read(wish)[0], device)
+
+
+def in_words(there: Sequence[Accelerator]) -> str:
+    """What there is.
+
+    >>> in_words([])
+    'none'
+    """
+    names = [each.name for each in there]
+    counts = {name: names.count(name) for name in names}
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
+
+
+def _read(wish: str) -> tuple[str, int]:
+    model, _, count = wish.strip().upper().partition(":")
+    return model, int(count or 1)
+
+
+def _fits(model: str, device: Accelerator) -> bool:
+    exact = model.endswith("!")
+    model = model.removesuffix("!")
+    models = (model,) if exact else (model, *ALSO.get(model, ()))
+    return any(_is(each, device) for each in models)
+
+
+def _is(model: str, device: Accelerator) -> bool:
+    """Whether the device's name holds the model's, word for word, and its memory is as large."""
+    words = re.findall(r"[A-Z0-9]+", model)
+    sizes = [int(word[:-2]) for word in words if re.fullmatch(r"\d+GB", word)]
+    wanted = "".join(word for word in words if not re.fullmatch(r"\d+GB", word))
+    if any(abs(device.memory_mib / 1024 - size) > SLACK * size for size in sizes):
+        return False
+    if wanted in ("", ANY):
+        return True
+    told = re.findall(r"[A-Z0-9]+", device.name.upper())
+    return any(
+        wanted == "".join(told[start:end])
+        for start in range(len(told))
+        for end in range(start + 1, len(told) + 1)
+    )

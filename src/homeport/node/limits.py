@@ -1,0 +1,102 @@
+"""What a container may use: kept by the kernel where homeport may use cgroups, else watched."""
+
+import asyncio
+import contextlib
+import dataclasses
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+
+from homeport.contract.container import ContainerSpec
+from homeport.node import watchdog
+from homeport.node.cgroups import Cgroups
+
+LOOK_S = 0.25
+
+Running = Callable[[], Iterable[tuple[int, ContainerSpec]]]
+Kill = Callable[[str, str], None]
+
+
+class Limits:
+    """The limits of this node's containers."""
+
+    def __init__(self) -> None:
+        self._cgroups: Cgroups | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._wanted = asyncio.Event()  # there is something to watch
+
+    def open(
+        self, chosen: str, name: str, left: Collection[str], running: Running, kill: Kill
+    ) -> None:
+        """Begin; `left` are the containers that go on from an earlier server.
+
+        `running` tells what is to be watched, and `kill` is told which container is over a limit, and
+        why.
+        """
+        self._cgroups = Cgroups.open(chosen, name)
+        if self._cgroups is not None:
+            self._cgroups.keep({*left})
+        self._watcher = asyncio.create_task(self._watch(running, kill), name="limits")
+
+    async def close(self) -> None:
+        """Watch no more."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watcher
+        if self._cgroups is not None:
+            self._cgroups.keep(set())
+
+    def confined(self, spec: ContainerSpec, others: Iterable[ContainerSpec]) -> ContainerSpec:
+        """The spec with what its process needs to know of its limits."""
+        if self._cgroups is not None:
+            spec = dataclasses.replace(spec, cgroup=self._cgroups.make(spec))
+        elif spec.cpu is not None and spec.cpu[1] is not None:
+            taken = Counter(core for other in others for core in other.cores)
+            there = sorted(os.sched_getaffinity(0))
+            spec = dataclasses.replace(spec, cores=cores(spec.cpu[1], there, taken))
+        self.watch(spec)
+        return spec
+
+    def watch(self, spec: ContainerSpec) -> None:
+        """It runs, or is about to."""
+        if watchdog.watched(spec):
+            self._wanted.set()
+
+    def broken(self, spec: ContainerSpec) -> str:
+        """Which limit the kernel has killed it for, in words; empty for none."""
+        if self._cgroups is None or not spec.cgroup or not self._cgroups.killed(spec.id):
+            return ""
+        limit_mib = spec.memory_mib[1] if spec.memory_mib else None
+        return f"it needed more memory than its limit of {limit_mib} MiB" if limit_mib else ""
+
+    def gone(self, spec: ContainerSpec) -> None:
+        """All of its processes have ended."""
+        if self._cgroups is not None and spec.cgroup:
+            self._cgroups.remove(spec.id)
+
+    async def _watch(self, running: Running, kill: Kill) -> None:
+        while True:
+            await self._wanted.wait()
+            watched = [(pid, spec) for pid, spec in running() if watchdog.watched(spec)]
+            if not watched:
+                self._wanted.clear()
+                continue
+            for container, what in (await asyncio.to_thread(watchdog.look, watched)).items():
+                kill(container, what)
+            await asyncio.sleep(LOOK_S)
+
+
+def cores(limit: float, there: list[int], taken: Counter[int]) -> tuple[int, ...]:
+    """PURE: the least taken cores, as many as the limit comes to; empty where it is none.
+
+    >>> cores(1.5, [0, 1, 2, 3], Counter({0: 2, 2: 1}))
+    (1, 3)
+    >>> cores(2, [0, 1], Counter())
+    ()
+    """
+    count = max(1, math.ceil(limit))
+    if count >= len(there):
+        return ()
+    return tuple(sorted(sorted(there, key=lambda core: taken[core])[:count]))

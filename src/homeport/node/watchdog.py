@@ -1,0 +1,81 @@
+"""Limits where the kernel keeps none: looks at what containers use, and says which one is over.
+
+Memory is what the container's processes use alone and their share of what they share with others
+(PSS, proc(5)); the disk is what lies in its own temporary directory.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from homeport.contract.container import ContainerSpec
+from homeport.node.process import sessions
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+MIB = 1024**2
+
+
+def watched(spec: ContainerSpec) -> bool:
+    """Whether it has a limit that nobody else keeps."""
+    return _memory_limit_mib(spec) is not None or spec.ephemeral_disk_mib is not None
+
+
+def over(spec: ContainerSpec, memory_mib: float, disk_mib: float) -> str:
+    """PURE: which limit is exceeded, in words; empty when none is."""
+    limit_mib = _memory_limit_mib(spec)
+    if limit_mib is not None and memory_mib > limit_mib:
+        return f"it used {memory_mib:.0f} MiB of memory, and its limit is {limit_mib} MiB"
+    if spec.ephemeral_disk_mib is not None and disk_mib > spec.ephemeral_disk_mib:
+        return (
+            f"it used {disk_mib:.0f} MiB of temporary disk, and its limit is "
+            f"{spec.ephemeral_disk_mib} MiB"
+        )
+    return ""
+
+
+def look(containers: Iterable[tuple[int, ContainerSpec]]) -> dict[str, str]:
+    """Pids and specs in; container -> what is over, of those that are."""
+    told = list(containers)
+    members = sessions([pid for pid, _ in told])
+    found: dict[str, str] = {}
+    for pid, spec in told:
+        limit_mib = _memory_limit_mib(spec)
+        memory_mib = _memory_mib(members[pid], limit_mib) if limit_mib is not None else 0.0
+        disk_mib = _disk_mib(spec.tmp_dir) if spec.ephemeral_disk_mib is not None else 0.0
+        if what := over(spec, memory_mib, disk_mib):
+            found[spec.id] = what
+    return found
+
+
+def _memory_limit_mib(spec: ContainerSpec) -> int | None:
+    return None if spec.cgroup or spec.memory_mib is None else spec.memory_mib[1]
+
+
+def _memory_mib(pids: list[int], limit_mib: int) -> float:
+    # What is resident is never less than the share, and is told a hundred times faster.
+    resident = sum(_resident_mib(pid) for pid in pids)
+    return resident if resident <= limit_mib else sum(_share_mib(pid) for pid in pids)
+
+
+def _resident_mib(pid: int) -> float:
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE / MIB
+    return 0.0
+
+
+def _share_mib(pid: int) -> float:
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def _disk_mib(directory: str) -> float:
+    total = 0
+    for folder, _folders, files in os.walk(directory):
+        for name in files:
+            with contextlib.suppress(OSError):
+                total += (Path(folder) / name).lstat().st_blocks * 512
+    return total / MIB

@@ -1,0 +1,94 @@
+"""A /tmp of the container's own: what it writes there is nobody else's, and goes with it.
+
+By a mount namespace (man 7 mount_namespaces), and by a user namespace too for a user who may not make
+one else (man 7 user_namespaces). Where neither is allowed there is TMPDIR, which most programs heed.
+
+`python -m homeport.runner.tmp` says which it is here, for `homeport doctor`.
+"""
+
+import contextlib
+import ctypes
+import os
+import sys
+
+from homeport.contract.container import ContainerSpec
+
+TMP = "/tmp"  # noqa: S108 - that very directory
+NEW_MOUNTS, NEW_USERS = 0x00020000, 0x10000000  # linux/sched.h
+BIND, RECURSIVE, SLAVE = 0x1000, 0x4000, 0x80000  # linux/mount.h
+
+_possible: bool | None = None  # of this process and of those that it forks
+
+
+def possible() -> bool:
+    """Whether this process may have a /tmp of its own.
+
+    Tried in a child: some systems make the namespace and then forbid to use it.
+    """
+    global _possible  # noqa: PLW0603 - asked for in every container, and tried once
+    if _possible is None:
+        child = os.fork()
+        if child == 0:
+            code = 1
+            with contextlib.suppress(OSError, AttributeError):
+                _leave_mounts()
+                _mount(TMP, TMP, BIND)
+                code = 0
+            os._exit(code)
+        _possible = os.waitpid(child, 0)[1] == 0
+    return _possible
+
+
+def own(spec: ContainerSpec) -> None:
+    """Have `spec.tmp_dir` at /tmp, for this process and all that it starts; alone in its threads."""
+    if not spec.tmp_dir or not possible():
+        return
+    _leave_mounts()
+    kept = [(path, os.open(path, os.O_PATH)) for path in _needed(spec)]
+    os.chmod(spec.tmp_dir, 0o1777)  # noqa: S103, PTH101 - as any /tmp is
+    _mount(spec.tmp_dir, TMP, BIND)
+    for path, handle in kept:
+        os.makedirs(path, exist_ok=True)  # noqa: PTH103
+        _mount(f"/proc/self/fd/{handle}", path, BIND | RECURSIVE)
+        os.close(handle)
+    os.environ["TMPDIR"] = TMP
+
+
+def _needed(spec: ContainerSpec) -> list[str]:
+    """What lies below the /tmp of everybody else and has to be seen in this one."""
+    paths = [spec.source, os.path.dirname(spec.socket), sys.prefix, sys.base_prefix, *sys.path]  # noqa: PTH120
+    inside = {p for p in paths if p.startswith(f"{TMP}/") and os.path.isdir(p)}  # noqa: PTH112
+    # One that lies in another comes with it.
+    return sorted(p for p in inside if not any(p.startswith(f"{q}/") for q in inside))
+
+
+def _leave_mounts() -> None:
+    """Mounts of its own; what others mount later still comes through."""
+    user, group = os.getuid(), os.getgid()
+    try:
+        _call("unshare", NEW_MOUNTS)
+    except PermissionError:
+        _call("unshare", NEW_USERS | NEW_MOUNTS)
+        for name, text in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{user} {user} 1"),
+            ("gid_map", f"{group} {group} 1"),
+        ):
+            with open(f"/proc/self/{name}", "w", encoding="ascii") as file:  # noqa: PTH123
+                file.write(text)
+    _mount("none", "/", RECURSIVE | SLAVE)
+
+
+def _mount(source: str, target: str, flags: int) -> None:
+    _call("mount", source.encode(), target.encode(), None, flags, None)
+
+
+def _call(name: str, *args: object) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if getattr(libc, name)(*args):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+if __name__ == "__main__":
+    print("own" if possible() else "TMPDIR")  # noqa: T201 - it is the answer
