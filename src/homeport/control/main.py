@@ -23,19 +23,8 @@ from typing import Any
 
 from homeport.contract.container import Container, LogLine
 from homeport.contract.errors import AlreadyExists, BadRequest, Failure, StorageError
-from homeport.control.activator import Activator
-from homeport.control.api import Api, BearerOnly
-from homeport.control.blobs import Blobs
-from homeport.control.deployer import Deployer
-from homeport.control.listener import listening, tcp_socket, unix_socket
 from homeport.control.logs import Logs
 from homeport.control.pools import Pools
-from homeport.control.reconciler import Reconciler
-from homeport.control.secretbox import SecretBox
-from homeport.control.status import Server
-from homeport.control.store import Store
-from homeport.control.tokens import Tokens
-from homeport.control.vault import Vault
 from homeport.ingress.haproxy import HAProxy
 from homeport.node.agent import Agent
 from homeport.settings import Settings
@@ -141,17 +130,44 @@ async def _open(
     settings: Settings, lifeline: Lifeline, stop: asyncio.Event, opened: AsyncExitStack
 ) -> Settings:
     """Every room, in the order in which each needs those before it; the settings in force."""
-    store = Store(settings.home / "homeport.db")
-    opened.callback(store.close)
     logs = Logs(settings.home / "logs", settings.log_cap_mib * 1024 * 1024)
     opened.callback(logs.close)
+    node = Agent(settings, tied=not lifeline.kept)
+    # Nobody hears yet: `adopt` sees what has changed by then.
+    hearing: list[Callable[[Container], None]] = []
+
+    def changed(container: Container) -> None:
+        for hear in hearing:
+            hear(container)
+
+    def said(line: LogLine) -> None:
+        logs.write(line)
+
+    node.watch(changed, said)
+    await node.open()
+    opened.push_async_callback(node.close)
+
+    # Half of the start is these imports; the node's first zygote does its own meanwhile.
+    from homeport.control.activator import Activator
+    from homeport.control.api import Api, BearerOnly
+    from homeport.control.blobs import Blobs
+    from homeport.control.deployer import Deployer
+    from homeport.control.listener import listening, tcp_socket, unix_socket
+    from homeport.control.reconciler import Reconciler
+    from homeport.control.secretbox import SecretBox
+    from homeport.control.status import Server
+    from homeport.control.store import Store
+    from homeport.control.tokens import Tokens
+    from homeport.control.vault import Vault
+
+    store = Store(settings.home / "homeport.db")
+    opened.callback(store.close)
     secret_box = SecretBox(store, Vault(settings.home / "vault.key"))
     blobs = Blobs(settings.home / "blobs")
     pools = Pools()
 
     # What belongs to a command ends with it, even by SIGKILL; what is kept survives this process.
     ingress = HAProxy(settings, tied=not lifeline.kept, ports=store.local_ports().values())
-    node = Agent(settings, tied=not lifeline.kept)
     reconciler = Reconciler(
         pools,
         node,
@@ -160,19 +176,10 @@ async def _open(
         max_containers=CONTAINERS_PER_CORE * (os.cpu_count() or 1),
         say=logs.write,
     )
+    hearing.append(reconciler.changed)
     activator = Activator(
         settings.activator_socket, pools, wake=reconciler.wake, alias=ingress.alias
     )
-
-    def changed(container: Container) -> None:
-        reconciler.changed(container)
-
-    def said(line: LogLine) -> None:
-        logs.write(line)
-
-    node.watch(changed, said)
-    await node.open()
-    opened.push_async_callback(node.close)
     await ingress.open()
     opened.push_async_callback(ingress.close)
     settings = dataclasses.replace(settings, http_port=ingress.http_port)

@@ -56,7 +56,11 @@ def own(spec: ContainerSpec) -> None:
 
 def _needed(spec: ContainerSpec) -> list[str]:
     """What lies below the /tmp of everybody else and has to be seen in this one."""
-    paths = [spec.source, os.path.dirname(spec.socket), sys.prefix, sys.base_prefix, *sys.path]  # noqa: PTH120
+    ours = os.path.realpath(__file__).removesuffix(
+        "/homeport/runner/tmp.py"
+    )  # by a link, as a rule
+    paths = [spec.source, ours, sys.prefix, sys.base_prefix, *sys.path]
+    paths.append(os.path.dirname(spec.socket))  # noqa: PTH120
     inside = {p for p in paths if p.startswith(f"{TMP}/") and os.path.isdir(p)}  # noqa: PTH112
     # One that lies in another comes with it.
     return sorted(p for p in inside if not any(p.startswith(f"{q}/") for q in inside))
