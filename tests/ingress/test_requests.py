@@ -48,6 +48,16 @@ def test_a_line_is_read_once_however_often_the_ring_is():
     assert (50, 50) == requests.quantiles_ms("other")
 
 
+def test_a_slow_request_counts_though_later_ones_have_overtaken_it():
+    requests = Requests(clock=lambda: 0.0)
+    early = "2 10 200 hello\n1 900 200 hello\n"
+    requests.read(early)
+    assert (10, 900) == requests.quantiles_ms("hello")
+    requests.read(early + "12 5 200 hello\n3 5000 200 hello\n")
+
+    assert 5000 == requests.quantiles_ms("hello")[1]
+
+
 @pytest.mark.parametrize(
     "line", ["", "x", "1 -1 400 -", "1 5 404 -", "1 5 404 ", "a b c d", "nonsense"]
 )
