@@ -55,9 +55,15 @@ class FakeNode:
         if container not in self._containers:
             return
         if self._fails(self._containers[container].spec):
+            self._time(container)
             self._end(container, State.FAILED, "no fuel")
             return
+        self._time(container, entered=5.0)
         self._become(container, State.READY)
+
+    def _time(self, container: str, **told_ms: float) -> None:
+        timings_ms = {"scheduled": 0.0, "forked": 0.0, "imported": self.start_s * 1000, **told_ms}
+        self._containers[container] = replace(self._containers[container], timings_ms=timings_ms)
 
     def _become(self, container: str, state: State) -> None:
         known = self._containers[container] = replace(
@@ -89,7 +95,12 @@ class FakeIngress:
     def __init__(self) -> None:
         self.park: Callable[[PoolKey], Awaitable[None]] | None = None
         self.most: dict[str, int] = {}
+        self._answered: Callable[[str, float], None] = lambda _container, _ms: None
+        self._unanswered: set[str] = set()
         self._pools: dict[PoolKey, _Pool] = {}
+
+    def watch(self, answered: Callable[[str, float], None]) -> None:
+        self._answered = answered
 
     async def visit(
         self, key: PoolKey, duration_s: float = 0.0, until: asyncio.Event | None = None
@@ -103,6 +114,7 @@ class FakeIngress:
         self._assign(pool)
         if not (container := await turn):
             return await self.visit(key, duration_s, until)
+        began = asyncio.get_running_loop().time()
         try:
             await (until.wait() if until else asyncio.sleep(duration_s))
         finally:
@@ -110,11 +122,15 @@ class FakeIngress:
                 pool.running[container] -= 1
             pool.served += 1
             self._assign(pool)
+        if container in self._unanswered:
+            self._unanswered.discard(container)
+            self._answered(container, (asyncio.get_running_loop().time() - began) * 1000)
         return container
 
     async def attach(self, pool: PoolKey, container: str, address: str, slots: int) -> None:
         known = self._pools.setdefault(pool, _Pool())
         known.slots[container], known.running[container] = slots, 0
+        self._unanswered.add(container)
         self._assign(known)
 
     async def drain(self, pool: PoolKey, container: str) -> None:

@@ -321,6 +321,26 @@ async def test_a_snap_hook_has_its_time_like_any_start(house):
     assert "did not become ready within 1 s" == failed.reason
 
 
+async def test_what_a_snapshot_took_counts_for_the_start_that_waited_for_it(house):
+    house.write(snapshot("import time; time.sleep(0.3)"))
+    first, second = [await house.start(**CLASS) for _ in range(2)]
+
+    assert ["snapshot", "snapshot"] == [first.origin, second.origin]
+    assert 300 <= first.timings_ms["entered"]
+    assert "script" in first.imports_ms
+    assert 300 > second.timings_ms["entered"] + second.timings_ms["forked"]
+    assert {} == second.imports_ms
+
+
+async def test_a_start_that_hangs_says_in_which_part(house):
+    house.write("import time\nif 'MODAL_TASK_ID' in os.environ: time.sleep(60)")
+    failed = await house.start(startup_timeout_s=1.0)
+
+    assert "did not become ready within 1 s" == failed.reason
+    assert 1000 <= failed.timings_ms["imported"]
+    assert "entered" not in failed.timings_ms
+
+
 async def test_a_pool_that_is_forgotten_leaves_no_snapshot(house, tmp_path):
     house.write(snapshot())
     told = eval(await house.get(await house.start(**CLASS)))
@@ -356,6 +376,7 @@ async def test_without_zygotes_each_container_has_an_interpreter_of_its_own(tmp_
     container = await house.start()
 
     assert "fresh" == container.origin
+    assert "forking is off" in container.why_fresh
     assert str(os.getpid()) == await house.get(container)
     await house.agent.close()
 

@@ -12,9 +12,10 @@ from tests.node.test_agent import REPORT, Watched
 
 RUNNER = """
 if spec["function"] == "broken":
-    say(kind="failed", reason="no fuel")
+    say(kind="failed", reason="no fuel", timings_ms={"imported": 0.1})
 else:
-    say(kind="ready", address="unix:/x")
+    say(kind="reached", phase="entered")
+    say(kind="ready", address="unix:/x", timings_ms={"entered": 5.0})
     time.sleep(60)
 """
 
@@ -54,6 +55,9 @@ async def test_a_container_is_listed_from_its_start_to_its_end_and_told_of_twice
     await watched.until(State.GONE)
 
     assert ready.address
+    assert {"scheduled", "forked", "imported", "entered"} == set(ready.timings_ms)
+    assert 5.0 == ready.timings_ms["entered"]
+    assert "fresh" == ready.origin
     assert [] == list(node.list())
     assert [State.READY, State.GONE] == watched.states
 
@@ -65,6 +69,7 @@ async def test_a_failed_start_is_told_of_once_with_its_reason(node):
     await asyncio.sleep(0)
 
     assert "no fuel" == container.reason
+    assert {"scheduled", "forked", "imported"} == set(container.timings_ms)
     assert [State.FAILED] == watched.states
     assert [] == list(node.list())
 

@@ -38,6 +38,7 @@ class Runner:
         )
         read, write = os.pipe()
         self._report, self._heard = read, b""
+        self.reached: list[str] = []  # the parts of its start that have begun
         lib = root / "lib"
         lib.mkdir()
         (lib / "homeport").symlink_to(Path(codec.__file__).parents[1])
@@ -66,15 +67,19 @@ class Runner:
         )
 
     def event(self) -> Event:
-        """Its next word."""
-        while b"\n" not in self._heard:
-            readable, _, _ = select.select([self._report], [], [], PATIENCE_S)
-            assert readable, self.output
-            data = os.read(self._report, 65536)
-            assert data, f"no word, and:\n{self.output}"
-            self._heard += data
-        line, _, self._heard = self._heard.partition(b"\n")
-        return codec.loads(Event, line)
+        """Its next word on how the start went."""
+        while True:
+            while b"\n" not in self._heard:
+                readable, _, _ = select.select([self._report], [], [], PATIENCE_S)
+                assert readable, self.output
+                data = os.read(self._report, 65536)
+                assert data, f"no word, and:\n{self.output}"
+                self._heard += data
+            line, _, self._heard = self._heard.partition(b"\n")
+            event = codec.loads(Event, line)
+            if event.kind != "reached":
+                return event
+            self.reached.append(event.phase)
 
     def ready(self) -> "Runner":
         """Itself, once it is ready."""

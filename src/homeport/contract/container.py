@@ -2,9 +2,10 @@
 
 The node starts `python -m homeport.runner` and writes a `ContainerSpec`, one line of JSON, to its
 standard input. The runner answers on the descriptor whose number is in `HOMEPORT_REPORT_FD`, one
-`Event` a line: `ready` once, or `failed` once; a ready one tells what it has `imported`. What it prints is the container's log. SIGTERM ends
-it: requests in flight finish, lifespans shut down, exit hooks run. A second SIGTERM cuts what is in
-flight. It exits 0 when it was asked to, else not.
+`Event` a line: `reached` as it goes, `ready` once, or `failed` once; a ready one tells what it has
+`imported`. What it prints is the container's log. SIGTERM ends it: requests in flight finish,
+lifespans shut down, exit hooks run. A second SIGTERM cuts what is in flight. It exits 0 when it was
+asked to, else not.
 """
 
 import enum
@@ -68,13 +69,13 @@ class ContainerSpec:
 class Event:
     """One line from the runner to the node."""
 
-    # `ready`, `failed`, or `busy` (a web_server's port belongs to somebody else); later `imported`
+    # `reached`; `ready`, `failed`, or `busy` (a web_server's port is somebody else's); `imported`
     kind: str
     address: str = ""  # ready: `unix:/path` or `127.0.0.1:8000`, where requests are answered
     reason: str = ""  # failed: one line for the visitor
     traceback: str = ""  # failed: the user's frames, for the log and `serve`
-    phase: str = ""  # failed: import, enter, build, lifespan, port
-    timings_ms: dict[str, float] = field(default_factory=dict)  # part -> milliseconds
+    phase: str = ""  # failed: import, enter, build, lifespan, port; reached: the part that begins
+    timings_ms: dict[str, float] = field(default_factory=dict)  # imported, entered, listening
     imports_ms: dict[str, float] = field(default_factory=dict)  # the slowest modules, by name
     modules: tuple[str, ...] = ()  # imported: in order, what a zygote may preload
 
@@ -92,6 +93,7 @@ class Container:
     started_at: float = 0.0  # seconds since the epoch
     ready_after_s: float = 0.0
     origin: str = "fresh"  # how it began: `fresh` interpreter, `forked`, or from a `snapshot`
+    why_fresh: str = ""  # what stood against forking it
     timings_ms: dict[str, float] = field(default_factory=dict)  # scheduled, forked, imported, …
     imports_ms: dict[str, float] = field(default_factory=dict)
 

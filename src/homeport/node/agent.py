@@ -28,6 +28,7 @@ from homeport.node.environments import Environments
 from homeport.node.limits import Limits
 from homeport.node.output import Output
 from homeport.node.process import Process, environ_for, environ_of
+from homeport.node.starts import Start
 from homeport.node.zygotes import Unforkable, Unstartable, Zygotes
 from homeport.settings import Settings
 
@@ -46,6 +47,7 @@ class _Run:
 
     container: Container
     directory: Path
+    start: Start = dataclasses.field(default_factory=Start)
     task: asyncio.Task[None] | None = None
     process: Process | None = None
     output: Output | None = None
@@ -258,6 +260,7 @@ class Agent:
             self._become(run, State.FAILED, reason=f"{failure.message}: {failure.hint}")
         finally:
             self._clear_up(run)
+        self._time(run)
         if run.container.state is State.FAILED:
             self._changed(run.container)
         else:
@@ -279,12 +282,14 @@ class Agent:
         began = time.monotonic()
         await self._starting.acquire()
         turn = _Turn(self._starting)
+        run.start.turn_came()
         try:
             if run.stopping.is_set():
                 return
             try:
                 await self._spawn(run, environ)
             except Unstartable as failed:
+                self._time(run, failed.event)
                 self._become(
                     run, State.FAILED, reason=failed.event.reason, traceback=failed.event.traceback
                 )
@@ -292,6 +297,7 @@ class Agent:
             event = await self._first_word(run)
         finally:
             turn.give_back()
+        self._time(run, event)
         if event is None:
             await self._end(run)
             return
@@ -319,27 +325,40 @@ class Agent:
         def told(event: Event) -> None:
             if event.kind == "imported":
                 self._learn(run, event.modules)
+            elif event.kind == "reached":
+                run.start.reached(event)
             elif not run.event.done():
                 run.event.set_result(event)
 
         run.output = Output(run.directory / "output.log", self._said_by(run))
         run.process = Process(spec, told)
         output, lifeline = run.output.fileno(), self._lifeline[0] if self._lifeline else None
-        origin = "fresh"
+        origin, why_fresh, born = "fresh", "forking is off, or not safe on this system", None
         try:
             if self._zygotes is not None:
                 zygotes = self._zygotes
-                await run.process.fork(
+                born = await run.process.fork(
                     lambda passed: zygotes.fork(spec, made, environ, passed), output, lifeline
                 )
-                origin = "forked"
+                origin, why_fresh = born.origin, ""
         except Unforkable as why:
+            why_fresh = str(why)
             self._note(spec, f"started in a fresh interpreter: {why}")
-        if origin == "fresh":
+        if born is None:
             argv = [made.python, *self._runner]
             run.process.start(argv, environ, self._lib, output, lifeline)
-        run.container = dataclasses.replace(run.container, pid=run.process.pid, origin=origin)
+        run.start.exists(born.snapshot if born else None)
+        run.container = dataclasses.replace(
+            run.container, pid=run.process.pid, origin=origin, why_fresh=why_fresh
+        )
         records.write(run.directory, run.container)
+
+    def _time(self, run: _Run, event: Event | None = None) -> None:
+        """The start is over, by this event or without one: how long each part took."""
+        run.start.ended(event)
+        run.container = dataclasses.replace(
+            run.container, timings_ms=run.start.timings_ms, imports_ms=run.start.imports_ms
+        )
 
     def _note(self, spec: ContainerSpec, text: str) -> None:
         """Say something of a container in its log."""

@@ -95,6 +95,10 @@ class Born(Protocol):
     def pidfd(self) -> int: ...
     @property
     def code(self) -> "asyncio.Future[int | None]": ...
+    @property
+    def origin(self) -> str: ...
+    @property
+    def snapshot(self) -> Event | None: ...
 
 
 Fork = Callable[[tuple[int, ...]], Awaitable[Born]]
@@ -156,7 +160,7 @@ class Process:
             stdin.write(codec.dumps(self._spec).encode() + b"\n")
         self._watch(os.pidfd_open(self._pid))
 
-    async def fork(self, fork: Fork, output: int, lifeline: int | None) -> None:
+    async def fork(self, fork: Fork, output: int, lifeline: int | None) -> Born:
         """Have a zygote begin it; raises what the zygotes raise."""
         report, write = os.pipe()
         try:
@@ -169,6 +173,7 @@ class Process:
         self._pid, self._code = born.pid, born.code
         self._listen(report)
         self._watch(born.pidfd)
+        return born
 
     def adopt(self, pid: int) -> None:
         """Watch a runner that an earlier server started; `ProcessLookupError` if it has ended."""

@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from homeport.contract.container import Event
+
 MAX_MESSAGE = 1024 * 1024
 TITLE = 240  # characters of what `ps` shows of a container
 SEND_BUFFER = 256 * 1024
@@ -32,6 +34,8 @@ class Forked:
     pid: int
     pidfd: int  # the receiver's to close
     code: "asyncio.Future[int | None]"  # its exit code; None when the zygote ended first
+    origin: str = "forked"  # or `snapshot`
+    snapshot: Event | None = None  # how its state was made, where that was done for this child
 
 
 class Zygote:
@@ -39,10 +43,13 @@ class Zygote:
 
     def __init__(self, control: socket.socket, process: subprocess.Popen[bytes] | None) -> None:
         self.asked: set[str] = set()  # the modules it was told to import
+        self.made_for = ""  # a snapshot's: the container that waited for it
+        self.start: Event | None = None  # a snapshot's: how long it took to make
         self.used_at = time.monotonic()
         self.gone = False
         self.pid = process.pid if process else 0
         self._process = process
+        self._origin = "forked"
         self._printed = ""
         self._output: int | None = None
         self._directory: Path | None = None
@@ -86,7 +93,7 @@ class Zygote:
         with theirs:
             self._ask("snapshot", request, (output, theirs.fileno()))
         zygote = Zygote(ours, None)
-        zygote._directory = directory
+        zygote._origin, zygote._directory = "snapshot", directory
         return zygote
 
     async def first_word(self) -> dict[str, Any]:
@@ -165,7 +172,7 @@ class Zygote:
                 os.close(descriptors[0])
             else:
                 os.set_inheritable(descriptors[0], False)
-                born.set_result(Forked(pid, descriptors[0], code))
+                born.set_result(Forked(pid, descriptors[0], code, self._origin))
         elif "ended" in message:
             pid, status = message["ended"]
             if (known := self._codes.pop(pid, None)) is not None and not known.done():

@@ -90,7 +90,9 @@ class Zygotes:
         for _ in range(TRIES):
             with contextlib.suppress(Gone):
                 zygote = await self._parent(spec, made, environ, descriptors[0])
-                return await zygote.fork(request, descriptors)
+                forked = await zygote.fork(request, descriptors)
+                mine = zygote.made_for == spec.id
+                return dataclasses.replace(forked, snapshot=zygote.start if mine else None)
         raise Unforkable("its zygotes end before they have forked")
 
     def warm(self, made: Made, environ: dict[str, str]) -> None:
@@ -286,6 +288,7 @@ class Zygotes:
         if unsafe := word.get("unsafe"):
             zygote.end()
             raise Unforkable(unsafe["reason"])
+        zygote.made_for, zygote.start = spec.id, codec.decode(Event, word["ready"]["start"])
         await self._bound()
         return zygote
 

@@ -36,13 +36,14 @@ def snapshot(spec: ContainerSpec) -> tuple[Service | None, dict[str, Any]]:
     said: list[Event] = []
     report = Report(said.append)
     try:
-        service.load()
+        _load(service, spec, report)
         report.begin("enter")
         service.snap()
     except (Exception, SystemExit) as error:
         _fail(report, error)
-        return None, {"failed": codec.encode(said[0])}
-    return service, {"ready": {"reads": []}}
+        return None, {"failed": codec.encode(said[-1])}
+    report.ready("")
+    return service, {"ready": {"reads": [], "start": codec.encode(said[-1])}}
 
 
 def run(spec: ContainerSpec, report: Report, service: Service | None = None) -> int:
@@ -55,10 +56,11 @@ def run(spec: ContainerSpec, report: Report, service: Service | None = None) -> 
     try:
         if service is None:
             service = Service(spec)
-            service.load()
+            _load(service, spec, report)
             report.begin("enter")
             service.snap(loop)
         else:
+            report.imports.begin(spec.source)
             service.resume(spec)
             report.begin("enter")
         service.enter(loop)
@@ -95,6 +97,11 @@ def run(spec: ContainerSpec, report: Report, service: Service | None = None) -> 
         with contextlib.suppress(Exception):
             loop.run_until_complete(loop.shutdown_asyncgens())
     return code
+
+
+def _load(service: Service, spec: ContainerSpec, report: Report) -> None:
+    report.imports.begin(spec.source)
+    report.imports.time(spec.module, service.load)
 
 
 async def _serve_port(number: int, spec: ContainerSpec, ready: Ready) -> int:

@@ -1,18 +1,24 @@
 """The container's few words to its node: one Event a line."""
 
 import contextlib
+import dataclasses
 import os
 import time
 from collections.abc import Callable
 
 from homeport.contract import codec
 from homeport.contract.container import Event
+from homeport.runner.imports import ImportTimes
+
+PARTS = {"import": "imported", "enter": "entered"}
+LAST_PART = "listening"  # whatever phase a kind of app has after those
 
 
 class Report:
     """Says `ready`, `failed` or `busy`, once; how long each part took; later, what was imported."""
 
     def __init__(self, hears: int | Callable[[Event], None]) -> None:
+        self.imports = ImportTimes()
         self._hears: int | Callable[[Event], None] | None = hears  # a descriptor, as a rule
         self._timings_ms: dict[str, float] = {}
         self._told: set[str] = set()
@@ -20,15 +26,21 @@ class Report:
         self.phase = "import"  # what is going on now
 
     def begin(self, phase: str) -> None:
-        """The part before has ended, and this one begins."""
-        now = time.monotonic()
-        self._timings_ms[self.phase] = round((now - self._since) * 1000, 1)
-        self.phase, self._since = phase, now
+        """The phase before has ended, and this one begins."""
+        before = self._part
+        self._pass()
+        self.phase = phase
+        if self._part != before:
+            # For a start that ends without another word: how far it came.
+            self._say(
+                Event(kind="reached", phase=self._part, timings_ms=self._timings_ms), last=False
+            )
 
     def ready(self, address: str) -> None:
         """Requests are answered at `unix:/path` or `127.0.0.1:8000`."""
-        self.begin("serve")
-        self._say(Event(kind="ready", address=address, timings_ms=self._timings_ms), last=False)
+        self._pass()
+        self.phase = "serve"
+        self._say(self._complete(Event(kind="ready", address=address)), last=False)
 
     def imported(self, modules: tuple[str, ...]) -> None:
         """These are loaded by now; the next container may find them so from its beginning."""
@@ -40,11 +52,31 @@ class Report:
     def failed(self, reason: str, traceback: str = "") -> None:
         """There will be no container; the reason is for the visitor."""
         reason = " ".join(reason.split())
-        self._say(Event(kind="failed", reason=reason, traceback=traceback, phase=self.phase))
+        self._pass()
+        event = Event(kind="failed", reason=reason, traceback=traceback, phase=self.phase)
+        self._say(self._complete(event))
 
     def busy(self, reason: str) -> None:
         """The port belongs to somebody else."""
-        self._say(Event(kind="busy", reason=reason, phase=self.phase))
+        self._pass()
+        self._say(self._complete(Event(kind="busy", reason=reason, phase=self.phase)))
+
+    @property
+    def _part(self) -> str:
+        return PARTS.get(self.phase, LAST_PART)
+
+    def _pass(self) -> None:
+        """Count the time until now for the part that goes on."""
+        now = time.monotonic()
+        spent = self._timings_ms.get(self._part, 0.0) + (now - self._since) * 1000
+        self._timings_ms[self._part] = round(spent, 1)
+        self._since = now
+
+    def _complete(self, event: Event) -> Event:
+        """The one word on how the start went, with all that is known of it."""
+        return dataclasses.replace(
+            event, timings_ms=self._timings_ms, imports_ms=self.imports.end()
+        )
 
     def _say(self, event: Event, *, last: bool = True) -> None:
         hears = self._hears
