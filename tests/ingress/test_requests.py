@@ -23,13 +23,18 @@ def test_quantiles_are_of_what_was_seen(values, median, high):
     assert (median, high) == (durations.quantile(0.5, 0.0), durations.quantile(0.99, 0.0))
 
 
+def line(number: int, ms: int, endpoint: str = "hello", container="ta-1", first_byte="1") -> str:
+    """As HAProxy writes it (ingress/config.py, `log-format`)."""
+    return f"{number} {ms} 200 {container} {first_byte} {endpoint}\n"
+
+
 def test_the_past_is_forgotten_after_two_windows():
     now = [0.0]
     requests = Requests(clock=lambda: now[0])
-    requests.read("1 10 200 hello")
+    requests.read(line(1, 10))
     assert (10, 10) == requests.quantiles_ms("hello")
     now[0] = WINDOW_S + 1
-    requests.read("2 30 200 hello")
+    requests.read(line(2, 30))
     assert (10, 30) == requests.quantiles_ms("hello")
     now[0] = 2 * WINDOW_S + 1
     assert (30, 30) == requests.quantiles_ms("hello")
@@ -39,31 +44,93 @@ def test_the_past_is_forgotten_after_two_windows():
 
 def test_a_line_is_read_once_however_often_the_ring_is():
     requests = Requests(clock=lambda: 0.0)
-    requests.read("1 10 200 hello\n2 10 200 hello\n")
-    requests.read("1 10 200 hello\n2 10 200 hello\n3 30 200 hello\n4 30 200 hello\n5 30 200 hello")
+    early = line(1, 10) + line(2, 10)
+    requests.read(early)
+    requests.read(early)
+    requests.read(early.rstrip("\n"))
+    requests.read(early + line(3, 30) + line(4, 30) + line(5, 30))
     assert (30, 30) == requests.quantiles_ms("hello")
     requests.restart()  # another process counts anew
-    requests.read("1 50 200 other")
+    requests.read(line(1, 50, "other"))
 
     assert (50, 50) == requests.quantiles_ms("other")
 
 
 def test_a_slow_request_counts_though_later_ones_have_overtaken_it():
     requests = Requests(clock=lambda: 0.0)
-    early = "2 10 200 hello\n1 900 200 hello\n"
+    early = line(2, 10) + line(1, 900)
     requests.read(early)
     assert (10, 900) == requests.quantiles_ms("hello")
-    requests.read(early + "12 5 200 hello\n3 5000 200 hello\n")
+    requests.read(early + line(12, 5) + line(3, 5000))
 
     assert 5000 == requests.quantiles_ms("hello")[1]
 
 
+class Heard(dict):
+    """Container -> milliseconds; told twice is a mistake."""
+
+    def __call__(self, container: str, ms: float) -> None:
+        assert container not in self
+        self[container] = ms
+
+
+def listening() -> tuple[Requests, Heard]:
+    requests, heard = Requests(clock=lambda: 0.0), Heard()
+    requests.answered = heard
+    return requests, heard
+
+
+def test_the_first_answer_of_a_container_is_told_once():
+    requests, heard = listening()
+    requests.expect("ta-1")
+    requests.read(line(1, 9, container="ta-0") + line(2, 9, first_byte="-1"))
+    assert {} == heard  # somebody else's, and one that was cut off
+    requests.read(line(2, 9, first_byte="-1") + line(3, 9, first_byte="7") + line(4, 9))
+    requests.read(line(4, 9) + line(5, 9))
+
+    assert {"ta-1": 7.0} == heard
+
+
+def test_a_first_answer_that_was_overwritten_stays_unknown():
+    requests, heard = listening()
+    requests.read(line(1, 9, container="ta-0"))
+    requests.expect("ta-1")
+    requests.read(line(900, 9) + line(901, 9))
+    requests.expect("ta-2")
+    requests.read(line(901, 9) + line(902, 9) + line(903, 9, container="ta-2", first_byte="4"))
+    requests.expect("ta-3")
+    requests.restart()
+    requests.read(line(1, 9, container="ta-3"))
+
+    assert {"ta-2": 4.0} == heard
+
+
+def test_a_container_that_has_left_is_waited_for_once_more_and_then_forgotten():
+    requests, heard = listening()
+    requests.expect("ta-1")
+    requests.expect("ta-2")
+    requests.expect_no_more("ta-1")
+    requests.expect_no_more("ta-2")
+    requests.read(line(1, 9))
+    requests.read(line(1, 9) + line(2, 9, container="ta-2"))
+
+    assert {"ta-1": 1.0} == heard
+
+
 @pytest.mark.parametrize(
-    "line", ["", "x", "1 -1 400 -", "1 5 404 -", "1 5 404 ", "a b c d", "nonsense"]
+    "text",
+    [
+        "",
+        "x",
+        "1 -1 400 <NOSRV> -1 -",
+        "1 5 404 <NOSRV> -1 -",
+        "1 5 404 <NOSRV> -1 ",
+        "a b c d e f",
+    ],
 )
-def test_what_is_no_request_is_let_be(line):
+def test_what_is_no_request_is_let_be(text):
     requests = Requests()
-    requests.read(line)
+    requests.read(text)
 
     assert requests.quantiles_ms("-") is None
-    assert requests.quantiles_ms("d") is None
+    assert requests.quantiles_ms("f") is None

@@ -20,11 +20,29 @@ from tests.ingress.conftest import (  # noqa: F401 - fixtures
 )
 
 
+class Answered:
+    """What an ingress has told of first answers."""
+
+    def __init__(self) -> None:
+        self.ms: dict[str, list[float]] = {}
+
+    def __call__(self, container: str, ms: float) -> None:
+        self.ms.setdefault(container, []).append(ms)
+
+    async def by(self, *containers: str) -> None:
+        """Return once all of these have been told of."""
+        async with asyncio.timeout(20):
+            while not set(containers) <= set(self.ms):
+                await asyncio.sleep(0.005)
+
+
 class Fake:
     """The ingress in memory; its containers answer when they may."""
 
     def __init__(self) -> None:
         self.ingress = FakeIngress()
+        self.answered = Answered()
+        self.ingress.watch(self.answered)
         self.parked: list[PoolKey] = []
         self.ingress.park = self._park
         self.may_go = asyncio.Event()
@@ -49,6 +67,8 @@ class Real:
 
     def __init__(self, ingress, url: str, make_upstream, activator: Activator) -> None:  # noqa: F811
         self.ingress = ingress
+        self.answered = Answered()
+        ingress.watch(self.answered)
         self.may_go = asyncio.Event()
         self.on_park = None
         self._url = url
@@ -180,6 +200,24 @@ async def test_who_is_queued_at_a_container_that_ends_parks_and_goes_to_the_next
     async with asyncio.timeout(20):
         while not await house.ingress.detach(POOL, "one"):
             await asyncio.sleep(0.005)
+
+
+async def test_the_first_answer_of_each_container_is_told_once_however_many_it_gives(house):
+    await house.attach("one", 1)
+    first = house.ask()
+    await load(house, 1, 0)
+    await asyncio.sleep(0.05)  # what the container takes, not the test
+    house.may_go.set()
+    await first
+    await house.answered.by("one")
+    await house.ask()
+    await house.attach("two", 1)
+    await house.ingress.drain(POOL, "one")
+    await house.ask()
+    await house.answered.by("two")
+
+    assert {"one": 1, "two": 1} == {name: len(ms) for name, ms in house.answered.ms.items()}
+    assert 45 <= house.answered.ms["one"][0]
 
 
 async def test_an_unknown_pool_has_no_load_and_can_be_dropped(house):

@@ -68,6 +68,14 @@ class Node(Protocol):
 class Ingress(Protocol):
     """Brings requests to containers."""
 
+    def watch(self, answered: Callable[[str, float], None]) -> None:
+        """Call `answered` once for each container that was attached, after its first answer.
+
+        With the container and the milliseconds from its having a request to the first byte of the
+        response. It may come late, and never for an answer that was missed. Called on the event
+        loop; must not block. Called once, before `open`.
+        """
+
     async def open(self) -> None:
         """Have the ports, an earlier server's included; `IngressError` or `PortTaken` else.
 

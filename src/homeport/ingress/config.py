@@ -87,7 +87,7 @@ def _global(config: Config) -> list[str]:
         "ring requests",
         "  format raw",
         "  maxlen 256",
-        "  size 65536",
+        "  size 98304",
         "",
     ]
 
@@ -139,7 +139,7 @@ def _frontend(config: Config) -> list[str]:
         "frontend web",
         *(f"  bind fd@{descriptor}" for descriptor in config.listeners),
         "  log ring@requests format raw local0",
-        '  log-format "%rt %Ta %ST %[var(txn.endpoint)]"',
+        '  log-format "%rt %Ta %ST %s %Tr %[var(txn.endpoint)]"',
         "  unique-id-format %[uuid()]",
         "  http-after-response set-header X-Request-Id %[unique-id]",
         "  http-after-response set-header Modal-Function-Call-Id fc-%[unique-id]",

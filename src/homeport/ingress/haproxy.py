@@ -11,7 +11,7 @@ import dataclasses
 import logging
 import shutil
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from homeport.contract.errors import IngressError
@@ -65,6 +65,10 @@ class HAProxy:
     def pid(self) -> int:
         """Of the process that accepts requests; 0 while there is none."""
         return self._process.pid if self._process else 0
+
+    def watch(self, answered: Callable[[str, float], None]) -> None:
+        """Whom to tell."""
+        self._requests.answered = answered
 
     async def open(self) -> None:
         """Have the ports, an earlier server's included."""
@@ -167,6 +171,7 @@ class HAProxy:
                     *(f"set server {known.backend}/{s.name} state drain" for s in leaving),
                 ]
             )
+            self._requests.expect(container)
             self._lead(pool, known)
             await self._publish()
 
@@ -225,6 +230,7 @@ class HAProxy:
                     return False
             del known.servers[container]
             known.settled_at.pop(container, None)
+            self._requests.expect_no_more(container)
             return True
 
     async def drop(self, pool: PoolKey) -> None:

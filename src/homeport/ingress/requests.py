@@ -1,9 +1,9 @@
 """How long requests took, by endpoint, from a ring in HAProxy's memory.
 
-One line a request, `<number> <milliseconds> <status> <endpoint>`, read once a second. Being told of
-each request as it ends would cost 65 us of CPU a request on both sides; the ring costs 3, and what
-is overwritten before it is read is a sample that nobody misses. Numbers are given when requests begin,
-so each is there once, and in no order.
+One line a request that has ended, `<number> <milliseconds> <status> <container> <milliseconds to the first
+byte> <endpoint>`, read once a second. Being told of each request as it ends would cost 65 us of CPU a
+request on both sides; the ring costs 3, and what is overwritten before it is read is a sample that
+nobody misses. Numbers are given when requests begin, so each is there once, and in no order.
 """
 
 import time
@@ -53,32 +53,51 @@ class Requests:
     """Every endpoint's durations."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.answered: Callable[[str, float], None] = lambda _container, _ms: None
         self._clock = clock
         self._durations: dict[str, Durations] = {}
         self._last = ""  # the line that was read last
+        self._unanswered: dict[str, bool] = {}  # container -> whether it has left meanwhile
 
     def restart(self) -> None:
-        """Another process tells from now on, and counts from its own beginning."""
+        """Another process tells from now on; what the one before had to say is lost."""
         self._last = ""
+        self._unanswered.clear()
+
+    def expect(self, container: str) -> None:
+        """Tell `answered` of its first request."""
+        self._unanswered[container] = False
+
+    def expect_no_more(self, container: str) -> None:
+        """It takes no more requests; what it has answered is in the ring by now."""
+        if container in self._unanswered:
+            self._unanswered[container] = True
 
     def read(self, text: str) -> None:
         """The ring's lines, the oldest first; those that were read before are let be."""
         now = self._clock()
         fresh = f"\n{text.strip()}\n"
         if self._last:
-            fresh = fresh.rpartition(f"\n{self._last}\n")[2]
+            _, seen, fresh = fresh.rpartition(f"\n{self._last}\n")
+            if not seen:  # some are lost, and a container's first may be one of them
+                self._unanswered.clear()
         for line in fresh.splitlines():
             fields = line.split(" ")
-            if len(fields) != 4 or not (fields[0].isdigit() and fields[1].isdigit()):
+            if len(fields) != 6 or not (fields[0].isdigit() and fields[1].isdigit()):
                 continue
             self._last = line
-            ms, endpoint = int(fields[1]), fields[3]
+            container, first_byte, endpoint = fields[3:]
+            if container in self._unanswered and first_byte.isdigit():
+                del self._unanswered[container]
+                self.answered(container, float(first_byte))
             if endpoint in ("", "-"):
                 continue
             known = self._durations.get(endpoint)
             if known is None:
                 known = self._durations[endpoint] = Durations(now)
-            known.add(ms, now)
+            known.add(int(fields[1]), now)
+        for container in [name for name, has_left in self._unanswered.items() if has_left]:
+            del self._unanswered[container]
 
     def quantiles_ms(self, endpoint: str) -> tuple[int, int] | None:
         """The median and the 99th percentile of an endpoint's requests; None where none ended."""
