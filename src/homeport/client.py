@@ -125,6 +125,12 @@ class Client:
     async def history(self, name: str) -> list[dict[str, Any]]:
         return list((await self._call("GET", f"/v1/apps/{name}/history"))["revisions"])
 
+    async def cold_starts(self, name: str, query: dict[str, str]) -> list[dict[str, Any]]:
+        """How containers of an app have started, the oldest first."""
+        params = httpx.QueryParams(query)
+        told = await self._call("GET", f"/v1/apps/{name}/cold-starts?{params}")
+        return list(told["cold_starts"])
+
     async def logs(self, name: str, query: dict[str, str]) -> AsyncIterator[Event]:
         """Log lines, the oldest first."""
         params = httpx.QueryParams(query)

@@ -92,10 +92,25 @@ async def test_a_failed_start_refuses_nobody_while_another_container_answers():
     subject = pool()
     subject.members["ta-1"] = Member(id="ta-1", stage=Stage.READY)
     parked = asyncio.get_running_loop().create_future()
-    subject.parked[parked] = None
+    subject.parked[parked] = 0.0
     subject.failed(StartError("no"), 0.0)
 
     assert not parked.done()
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "starting", "max_inputs"),
+    [(9.0, 0, 1), (8.0, 1, 1), (7.0, 1, 2), (0.0, 3, 1), (0.0, 1, 100)],
+)
+async def test_the_next_container_is_for_the_first_visitor_whom_no_other_will_take(
+    waited_s, starting, max_inputs
+):
+    subject = pool(max_inputs=max_inputs)
+    subject.members = {f"ta-{n}": Member(id=f"ta-{n}") for n in range(starting)}
+    for since in (1.0, 2.0, 3.0):
+        subject.parked[asyncio.get_running_loop().create_future()] = since
+
+    assert waited_s == subject.waited_s(10.0)
 
 
 def test_a_port_allows_one_container_whatever_is_asked_for():

@@ -30,6 +30,7 @@ class House:
         self.ingress = FakeIngress()
         self.pools = Pools()
         self.said = []
+        self.starts = []
         self.reconciler = Reconciler(
             self.pools,
             self.node,
@@ -37,6 +38,7 @@ class House:
             NoSecrets(),
             max_containers=100,
             say=self.said.append,
+            started=self.starts.append,
         )
         self.activator = Activator(
             None, self.pools, wake=self.reconciler.wake, alias=self.ingress.alias
@@ -249,6 +251,36 @@ def test_a_container_that_dies_is_replaced():
             assert ["container gone: was killed by SIGKILL"] == [line.text for line in house.said]
 
     virtually(story())
+
+
+def test_each_start_is_told_of_with_its_parts_also_a_failed_one():
+    async def story():
+        house = House(FakeNode(0.5, fails=lambda spec: spec.function == "bad"), max_inputs=1)
+        bad = house.add(PoolKey("app", "bad", "rv-1"))
+        async with house:
+            await asyncio.gather(*house.visits(2, 0.1))
+            with pytest.raises(Failure):
+                await house.ingress.visit(bad.key)
+        return house.starts
+
+    *good, failed = virtually(story())
+
+    assert [""] * 2 == [start.failed for start in good]
+    parts = {"parked": 0.0, "scheduled": 0.0, "forked": 0.0, "imported": 500.0, "entered": 5.0}
+    assert [{**parts, "attached": 0.0}] * 2 == [start.timings_ms for start in good]
+    assert ("bad", "no fuel") == (failed.function, failed.failed)
+    assert {*parts} - {"entered"} == set(failed.timings_ms)
+
+
+def test_what_nobody_wanted_any_more_is_no_cold_start():
+    async def story():
+        async with House(min_containers=1) as house:
+            await asyncio.sleep(0.2)
+            house.pool.retired = True
+            await asyncio.sleep(2)
+            return house.starts
+
+    assert [] == virtually(story())
 
 
 ARRIVALS = st.lists(st.tuples(st.floats(0.0, 20.0), st.floats(0.0, 3.0)), min_size=1, max_size=40)

@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 
-from homeport.cli import options, output, server
+from homeport.cli import coldstarts, options, output, server
 from homeport.cli.deploy import follow
 from homeport.contract.errors import BadRequest
 from homeport.settings import Settings
 
-app = typer.Typer(help="Apps: list, logs, stop, history, rollback.", no_args_is_help=True)
+app = typer.Typer(
+    help="Apps: list, logs, cold-starts, stop, history, rollback.", no_args_is_help=True
+)
 
 AppName = Annotated[str, typer.Argument(metavar="APP")]
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -50,6 +52,18 @@ def logs(
     if follow:
         query["follow"] = "1"
     asyncio.run(_logs(options.load(), name, query, timestamps=timestamps))
+
+
+@app.command("cold-starts")
+def cold_starts(
+    name: AppName,
+    function: Annotated[str, typer.Option(help="Of this function alone.")] = "",
+    tail: Annotated[int, typer.Option("-n", "--tail", min=1, help="The last so many.")] = 20,
+    json: options.Json = False,
+) -> None:
+    """Why it was slow: what each start of a container was made of, the newest last."""
+    query = {"tail": str(tail), "function": function}
+    asyncio.run(_cold_starts(options.load(), name, query, json=json))
 
 
 @app.command()
@@ -132,6 +146,19 @@ async def _logs(settings: Settings, name: str, query: dict[str, str], *, timesta
     async with server.running(settings) as client:
         async for line in client.logs(name, query):
             output.show_line(line, timestamps=timestamps)
+
+
+async def _cold_starts(settings: Settings, name: str, query: dict[str, str], *, json: bool) -> None:
+    async with server.running(settings) as client:
+        starts = await client.cold_starts(name, query)
+    if json:
+        output.show_json(starts)
+        return
+    if not starts:
+        what = f"`{query['function']}` of `{name}`" if query["function"] else f"`{name}`"
+        output.say(f"no container of {what} has started yet")
+        return
+    coldstarts.show(starts)
 
 
 async def _stop(settings: Settings, name: str, *, yes: bool) -> None:

@@ -48,12 +48,16 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empt
     for column in columns:
         table.add_column(column, no_wrap=True)
     for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
+        table.add_row(*(cell if isinstance(cell, Text) else _text(cell) for cell in row))
     if table.row_count:
         # As wide as it is: a URL that is cut in two cannot be clicked.
         Console(file=sys.stdout, highlight=False, width=WIDE).print(table, crop=False)
     else:
         say(empty)
+
+
+def _text(cell: object) -> str:
+    return "" if cell is None else str(cell)
 
 
 def show_failure(failure: Failure) -> None:

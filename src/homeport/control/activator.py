@@ -65,7 +65,7 @@ class Activator:
         if pool.failure is not None and now() < pool.retry_at:
             raise pool.failure
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        pool.parked[waiting] = None
+        pool.parked[waiting] = now()
         self._wake()
         try:
             await waiting

@@ -22,6 +22,7 @@ from homeport.contract.errors import BadRequest, Failure, NotFound, Unauthorized
 from homeport.contract.manifest import Manifest
 from homeport.control import metrics
 from homeport.control.blobs import Blobs
+from homeport.control.coldstarts import KEPT, ColdStarts
 from homeport.control.deployer import Deployed, Deployer, Say
 from homeport.control.live import LiveApp
 from homeport.control.logs import Logs
@@ -43,6 +44,7 @@ class Api:
         deployer: Deployer,
         blobs: Blobs,
         logs: Logs,
+        cold_starts: ColdStarts,
         secret_box: SecretBox,
         tokens: Tokens,
         *,
@@ -54,6 +56,7 @@ class Api:
         self._deployer = deployer
         self._blobs = blobs
         self._logs = logs
+        self._cold_starts = cold_starts
         self._secrets = secret_box
         self._tokens = tokens
         self._keep = keep
@@ -79,6 +82,7 @@ class Api:
                 Route("/v1/apps/{name}/history", self.history),
                 Route("/v1/apps/{name}/stop", self.stop_app, methods=["POST"]),
                 Route("/v1/apps/{name}/logs", self.read_logs),
+                Route("/v1/apps/{name}/cold-starts", self.cold_starts),
                 Route("/v1/containers", self.containers),
                 Route("/v1/containers/{id}/stop", self.stop_one, methods=["POST"]),
                 Route("/v1/images", self.images),
@@ -197,6 +201,14 @@ class Api:
 
         tail = int(query.get("tail") or 100)
         return _ndjson(self._lines(name, wants, tail, follow=query.get("follow") == "1"))
+
+    async def cold_starts(self, request: Request) -> Response:
+        name, query = request.path_params["name"], request.query_params
+        self._server.app(name)
+        starts = self._cold_starts.last(
+            name, _count(query.get("tail"), KEPT), query.get("function", "")
+        )
+        return JSONResponse({"cold_starts": [start.told() for start in starts]})
 
     # containers
 
@@ -383,6 +395,14 @@ def _strings(value: Any) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise BadRequest("an array of strings is needed")
     return value
+
+
+def _count(text: str | None, default: int) -> int:
+    if not text:
+        return default
+    if not text.isdecimal() or not int(text):
+        raise BadRequest("`tail` must be a number of at least 1")
+    return int(text)
 
 
 def _seconds(value: Any) -> float | None:

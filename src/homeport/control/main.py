@@ -151,6 +151,7 @@ async def _open(
     from homeport.control.activator import Activator
     from homeport.control.api import Api, BearerOnly
     from homeport.control.blobs import Blobs
+    from homeport.control.coldstarts import ColdStarts
     from homeport.control.deployer import Deployer
     from homeport.control.listener import listening, tcp_socket, unix_socket
     from homeport.control.reconciler import Reconciler
@@ -160,6 +161,8 @@ async def _open(
     from homeport.control.tokens import Tokens
     from homeport.control.vault import Vault
 
+    cold_starts = ColdStarts(settings.home / "cold-starts")
+    opened.callback(cold_starts.close)
     store = Store(settings.home / "homeport.db")
     opened.callback(store.close)
     secret_box = SecretBox(store, Vault(settings.home / "vault.key"))
@@ -175,11 +178,13 @@ async def _open(
         secret_box,
         max_containers=CONTAINERS_PER_CORE * (os.cpu_count() or 1),
         say=logs.write,
+        started=cold_starts.add,
     )
     hearing.append(reconciler.changed)
     activator = Activator(
         settings.activator_socket, pools, wake=reconciler.wake, alias=ingress.alias
     )
+    ingress.watch(cold_starts.answered)
     await ingress.open()
     opened.push_async_callback(ingress.close)
     settings = dataclasses.replace(settings, http_port=ingress.http_port)
@@ -218,6 +223,7 @@ async def _open(
         deployer,
         blobs,
         logs,
+        cold_starts,
         secret_box,
         tokens,
         keep=lifeline.keep,

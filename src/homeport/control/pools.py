@@ -35,6 +35,8 @@ class Member:
 
     id: str
     stage: Stage = Stage.STARTING
+    begun_at: float = 0.0  # when the start was decided, in seconds since the epoch
+    parked_s: float = 0.0  # how long the first visitor who needs it had waited then
     before: bool = False  # of a demoted pool: it served before that
     deadline: float | None = None  # draining: cut what is still running then (monotonic)
 
@@ -58,7 +60,8 @@ class Pool:
     drain_s: float = 30.0  # how long requests may go on once the pool is retired
     drain_until: float = 0.0  # retired: what still runs then is cut (monotonic)
     members: dict[str, Member] = field(default_factory=dict)
-    parked: dict[asyncio.Future[None], None] = field(default_factory=dict)  # in order of arrival
+    # Who waits, in order of arrival, and since when (monotonic).
+    parked: dict[asyncio.Future[None], float] = field(default_factory=dict)
     load: Load = field(default_factory=Load)
     unsettled: bool = (
         False  # a container took requests, and not all of them are known to have ended
@@ -120,6 +123,13 @@ class Pool:
     def rest(self) -> None:
         """Forget how much there was to do: nothing is kept for it any more."""
         self.peak = Peak(self.function.scaledown_window_s)
+
+    def waited_s(self, now: float) -> float:
+        """How long the first visitor has waited for whom the next container is; 0 without one."""
+        slots = 1 if self.function.single_use else self.function.max_inputs
+        served = self.count(Stage.STARTING, Stage.ATTACHING) * slots
+        since = list(self.parked.values())[served : served + 1]
+        return now - since[0] if since else 0.0
 
     def succeeded(self, now: float) -> None:
         """A container is ready: everyone who waits may go."""

@@ -19,7 +19,8 @@ from homeport.contract.container import Container, ContainerSpec, LogLine, State
 from homeport.contract.errors import Failure, PortTaken, StartError
 from homeport.contract.roles import Ingress, Node
 from homeport.contract.traffic import Load, PoolKey
-from homeport.control import autoscaler, scheduler
+from homeport.control import autoscaler, coldstarts, scheduler
+from homeport.control.coldstarts import ColdStart
 from homeport.control.pools import Member, Pool, Pools, Stage, now
 from homeport.control.secretbox import SecretBox
 
@@ -42,6 +43,7 @@ class Reconciler:
         *,
         max_containers: int,
         say: Callable[[LogLine], None],
+        started: Callable[[ColdStart], None],
     ) -> None:
         self._pools = pools
         self._node = node
@@ -49,6 +51,7 @@ class Reconciler:
         self._secrets = secret_box
         self._max_containers = max_containers
         self._say = say
+        self._started = started
         self._woken = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
         self._attaching: set[asyncio.Task[None]] = set()
@@ -89,9 +92,7 @@ class Reconciler:
         member = pool.members[container.spec.id]
         if container.state is State.READY and member.stage is Stage.STARTING:
             member.stage = Stage.ATTACHING
-            task = asyncio.create_task(self._attach(pool, member, container))
-            self._attaching.add(task)
-            task.add_done_callback(self._attaching.discard)
+            self._spawn(self._welcome(pool, member, container))
         elif container.state in (State.FAILED, State.GONE):
             self._ended(pool, member, container)
             self.wake()
@@ -204,7 +205,8 @@ class Reconciler:
             pool.failed(StartError(failure.message, hint=failure.hint), now())
             return False
         spec = container_spec(pool, f"ta-{secrets.token_hex(6)}", place.devices)
-        self._pools.enlist(pool, Member(id=spec.id))
+        waited_s = pool.waited_s(now())
+        self._pools.enlist(pool, Member(id=spec.id, begun_at=time.time(), parked_s=waited_s))
         self._node.start(spec, environ)
         return True
 
@@ -263,20 +265,31 @@ class Reconciler:
             pool.refuse(PortTaken(f"port {port} belongs to {owner}"))
         return False
 
-    async def _attach(self, pool: Pool, member: Member, container: Container) -> None:
+    async def _welcome(self, pool: Pool, member: Member, container: Container) -> None:
+        """A container is ready: let requests in, and keep how long it took."""
+        since = now()
+        failed = await self._attach(pool, member, container)
+        if failed or member.stage is Stage.READY:
+            took_ms = (now() - since) * 1000
+            self._started(coldstarts.of(container, member, took_ms, failed))
+
+    async def _attach(self, pool: Pool, member: Member, container: Container) -> str:
+        """Why the ingress did not take it; empty when all is well."""
         try:
             slots = 1 if pool.function.single_use else pool.function.max_inputs
             await self._ingress.attach(pool.key, member.id, container.address, slots)
         except Exception as error:
             log.exception("cannot attach %s", member.id)
             self._node.stop(member.id)
-            pool.failed(StartError(f"the ingress did not take the container: {error}"), now())
-            return
+            reason = f"the ingress did not take the container: {error}"
+            pool.failed(StartError(reason), now())
+            return reason
         if member.stage is Stage.ATTACHING and member.id in pool.members:
             member.stage = Stage.READY
             pool.unsettled = True
             pool.succeeded(now())
             self.wake()
+        return ""
 
     def _ended(self, pool: Pool, member: Member, container: Container) -> None:
         self._pools.discharge(member.id)
@@ -290,6 +303,7 @@ class Reconciler:
         if container.state is State.FAILED or member.stage is Stage.STARTING:
             reason = container.reason or "the container ended before it was ready"
             pool.failed(StartError(reason, traceback=container.traceback), now())
+            self._started(coldstarts.of(container, member, None, reason))
 
     async def _forget(self, pool: Pool, member: Member) -> None:
         await self._ingress.lose(pool.key, member.id)
