@@ -259,9 +259,9 @@ async def crash(start, settings):
             await watched.until(state)
         else:
             await watched.line("working")
-        run = agent._runs.pop("ta-1")
-        agent._clear_up = lambda _run: None
-        for task in (run.task, agent._follower):
+        run = agent._lives.pop("ta-1")
+        run._clear_up = lambda: None
+        for task in (agent._tasks["ta-1"], agent._follower):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task

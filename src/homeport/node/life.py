@@ -1,0 +1,305 @@
+"""One container's life: its turn to start, its process, its first word, its end."""
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from homeport.contract.container import Container, ContainerSpec, Event, LogLine, State
+from homeport.contract.errors import ImageError
+from homeport.node import records
+from homeport.node.environments import Environments
+from homeport.node.limits import Limits
+from homeport.node.output import Output
+from homeport.node.process import Process, environ_for, environ_of
+from homeport.node.starts import Start
+from homeport.node.zygotes import Unforkable, Unstartable, Zygotes
+
+CLOSE_GRACE_S = 2.0
+TURN_S = 1.0  # of a start that hangs
+SLACK_S = 0.2  # the runner keeps `startup_timeout` too, and its word is on its way
+KEPT_LINES = 20  # of a container's output, for one that ends without a word
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Means:
+    """What the containers of a node live by."""
+
+    environments: Environments
+    zygotes: Zygotes | None
+    limits: Limits
+    turns: asyncio.Semaphore  # more starts at once only make each of them slower
+    runner: Sequence[str]
+    lib: Path  # a folder with only `homeport/` in it
+    lifeline: int | None = None  # whatever holds it ends when the other end closes
+    changed: Callable[[Container], None] = lambda _container: None
+    said: Callable[[LogLine], None] = lambda _line: None
+
+
+class Life:
+    """A container and what belongs to it; `gone` is told when nothing of it is left."""
+
+    def __init__(
+        self,
+        container: Container,
+        directory: Path,
+        means: Means,
+        *,
+        others: Callable[[], Iterable[ContainerSpec]],
+        gone: Callable[["Life"], None],
+    ) -> None:
+        self.container = container
+        self.directory = directory
+        self.output: Output | None = None
+        self.process: Process | None = None
+        self._means = means
+        self._others = others
+        self._gone = gone
+        self._start = Start()
+        self._lines: list[str] = []
+        self._word: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
+        self._stopping = asyncio.Event()
+        self._grace_s = 0.0
+        self._killed = ""  # by us, and why
+
+    async def live(self, secrets: Mapping[str, str]) -> None:
+        """From its turn to its end."""
+        try:
+            await self._born(secrets)
+        except OSError as error:
+            self._become(State.FAILED, reason=f"cannot start a process: {error.strerror}")
+        except ImageError as failure:
+            self._become(State.FAILED, reason=f"{failure.message}: {failure.hint}")
+        finally:
+            self._clear_up()
+        self._time()
+        if self.container.state is not State.FAILED:
+            self._become(State.GONE)
+        self._means.changed(self.container)
+
+    async def go_on(self) -> None:
+        """From where an earlier server left it, which is ready, to its end."""
+        spec = self.container.spec
+        self._means.limits.watch(spec)
+        self.output = Output(self.directory / "output.log", self._heard)
+        self.process = Process(spec, lambda _event: None)
+        try:
+            self.process.adopt(self.container.pid)
+            await self._serve()
+        except ProcessLookupError:
+            pass
+        finally:
+            self._clear_up()
+        self._become(State.GONE)
+        self._means.changed(self.container)
+
+    def stop(self, grace_s: float | None) -> None:
+        """Ask it to end; SIGKILL when its grace is over."""
+        self._grace_s = self.container.spec.exit_grace_s if grace_s is None else grace_s
+        self._stopping.set()
+
+    def kill(self, why: str) -> None:
+        """End it at once: it is over a limit."""
+        if self.process is not None and not self._killed:
+            self._killed = why
+            self.process.kill_all()
+
+    async def _born(self, secrets: Mapping[str, str]) -> None:
+        began = time.monotonic()
+        await self._means.turns.acquire()
+        turn = _Turn(self._means.turns)
+        self._start.turn_came()
+        try:
+            if self._stopping.is_set():
+                return
+            try:
+                await self._spawn(secrets)
+            except Unstartable as failed:
+                event: Event | None = failed.event
+            else:
+                event = await self._first_word()
+        finally:
+            turn.give_back()
+        self._time(event)
+        if event is not None and event.kind == "ready":
+            took_s = time.monotonic() - began
+            self._become(State.READY, address=event.address, ready_after_s=took_s)
+            records.write(self.directory, self.container)
+            self._means.changed(self.container)
+            await self._serve()
+            return
+        if event is not None:
+            self._become(State.FAILED, reason=event.reason, traceback=event.traceback)
+        await self._end()
+
+    async def _spawn(self, secrets: Mapping[str, str]) -> None:
+        means = self._means
+        made = means.environments.of(self.container.spec.image)
+        spec = means.limits.confined(self.container.spec, self._others())
+        spec = dataclasses.replace(spec, runner_path=made.runner_path)
+        self.container = dataclasses.replace(self.container, spec=spec)
+        environ = environ_for(spec, secrets, os.environ, made.python)
+        self.directory.mkdir(mode=0o700)
+        (self.directory / "tmp").mkdir(mode=0o700)
+        self.output = Output(self.directory / "output.log", self._heard)
+        self.process = Process(spec, self._told)
+        output = self.output.fileno()
+        origin, why_fresh, born = "fresh", "forking is off, or not safe on this system", None
+        try:
+            if (zygotes := means.zygotes) is not None:
+                born = await self.process.fork(
+                    lambda passed: zygotes.fork(spec, made, environ, passed), output, means.lifeline
+                )
+                origin, why_fresh = born.origin, ""
+        except Unforkable as why:
+            why_fresh = str(why)
+            self._say(f"started in a fresh interpreter: {why}", source="system")
+        if born is None:
+            argv = [made.python, *means.runner]
+            self.process.start(argv, environ, means.lib, output, means.lifeline)
+        self._start.exists(born.snapshot if born else None)
+        self.container = dataclasses.replace(
+            self.container, pid=self.process.pid, origin=origin, why_fresh=why_fresh
+        )
+        records.write(self.directory, self.container)
+
+    def _told(self, event: Event) -> None:
+        if event.kind == "imported":
+            self._learn(event.modules)
+        elif event.kind == "reached":
+            self._start.reached(event)
+        elif not self._word.done():
+            self._word.set_result(event)
+
+    def _learn(self, modules: Sequence[str]) -> None:
+        image = self.container.spec.image
+        if self._means.zygotes is not None:
+            made = self._means.environments.of(image)
+            environ = environ_of(image, os.environ, made.python)
+            self._means.zygotes.learn(made, environ, tuple(modules))
+
+    async def _first_word(self) -> Event | None:
+        """What the runner says first; None when it is to stop before it said anything."""
+        assert self.process is not None
+        spec = self.container.spec
+        ended = asyncio.ensure_future(self.process.ended())
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            words: set[asyncio.Future[Any]] = {self._word, ended, stopping}
+            await asyncio.wait(
+                words,
+                timeout=spec.startup_timeout_s + SLACK_S,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if self._word.done():
+                return self._word.result()
+            if stopping.done():
+                return None
+            if not ended.done():
+                reason = f"did not become ready within {spec.startup_timeout_s:g} s"
+                return Event(kind="failed", reason=reason)
+            self.process.close()  # its last word may still be in the pipe
+            if self._word.done():
+                return self._word.result()
+            self.output and self.output.read()
+            return Event(
+                kind="failed",
+                reason=self._why(ended.result()),
+                traceback="\n".join(self._lines),
+            )
+        finally:
+            ended.cancel()
+            stopping.cancel()
+
+    async def _serve(self) -> None:
+        assert self.process is not None
+        ended = asyncio.ensure_future(self.process.ended())
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if ended.done() and not self._stopping.is_set():
+            self.container = dataclasses.replace(self.container, reason=self._why(ended.result()))
+        ended.cancel()
+        await self._end()
+
+    async def _end(self) -> None:
+        """SIGTERM, patience, and SIGKILL; nothing where no process was begun."""
+        if self.process is None or not self.process.pid:
+            return
+        if self.container.state is not State.FAILED:
+            self._become(State.DRAINING)
+        grace_s = self._grace_s if self._stopping.is_set() else CLOSE_GRACE_S
+        self.process.signal(signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await self.process.ended()
+                return
+        self.process.kill_all()
+        await self.process.ended()
+
+    def _clear_up(self) -> None:
+        if self.process is not None:
+            self.process.kill_all()
+            self.process.close()
+        self._means.limits.gone(self.container.spec)
+        if self.output is not None:
+            self.output.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+        Path(self.container.spec.socket).unlink(missing_ok=True)
+        self._gone(self)
+
+    def _why(self, code: int | None) -> str:
+        """How it ended by itself, or by whom."""
+        broken = self._killed or self._means.limits.broken(self.container.spec)
+        return f"was killed: {broken}" if broken else records.in_words(code)
+
+    def _time(self, event: Event | None = None) -> None:
+        """The start is over, by this event or without one: how long each part took."""
+        self._start.ended(event)
+        self.container = dataclasses.replace(
+            self.container, timings_ms=self._start.timings_ms, imports_ms=self._start.imports_ms
+        )
+
+    def _become(self, state: State, **changes: object) -> None:
+        self.container = dataclasses.replace(self.container, state=state, **changes)  # type: ignore[arg-type]
+
+    def _heard(self, text: str, request: str) -> None:
+        self._lines = [*self._lines[-KEPT_LINES:], text]
+        self._say(text, request=request)
+
+    def _say(self, text: str, *, request: str = "", source: str = "output") -> None:
+        line = log_line(self.container.spec, text, source=source)
+        self._means.said(dataclasses.replace(line, request=request))
+
+
+class _Turn:
+    """A start's share of the cores, given back after a while: one that hangs holds up no other."""
+
+    def __init__(self, turns: asyncio.Semaphore) -> None:
+        self._turns: asyncio.Semaphore | None = turns
+        self._timer = asyncio.get_running_loop().call_later(TURN_S, self.give_back)
+
+    def give_back(self) -> None:
+        """Let the next one start."""
+        if self._turns is not None:
+            self._turns.release()
+            self._turns = None
+            self._timer.cancel()
+
+
+def log_line(spec: ContainerSpec, text: str, *, source: str) -> LogLine:
+    """A line of a container's log, now."""
+    return LogLine(
+        at=time.time(),
+        app=spec.app,
+        function=spec.function,
+        container=spec.id,
+        text=text,
+        source=source,
+    )
