@@ -1,6 +1,7 @@
 """Each kind of web function, as the ingress would reach it: on the container's own socket."""
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -314,3 +315,34 @@ def test_a_single_use_container_takes_one_request_and_then_nobody(start, kind):
 
     assert (200, "close") == (answer.status_code, answer.headers["connection"])
     assert 0 == runner.process.wait(20)
+
+
+def test_wsgi_threads_begin_as_they_are_needed_and_all_run_at_once(start):
+    runner = start(
+        """
+        import threading
+        import modal
+        app = modal.App("a")
+        together = threading.Barrier(5)
+
+        @app.function()
+        @modal.concurrent(max_inputs=40)
+        @modal.wsgi_app()
+        def hello():
+            def web(environ, respond):
+                if environ["PATH_INFO"] == "/together":
+                    together.wait(20)
+                respond("200 OK", [("Content-Type", "text/plain")])
+                return [str(threading.active_count()).encode()]
+            return web
+        """,
+        web={"hello": "wsgi_app"},
+        max_inputs=40,
+    ).ready()
+    before = int(runner.client.get("/").text)
+    with ThreadPoolExecutor(5) as visitors:
+        answers = list(visitors.map(lambda _: runner.client.get("/together"), range(5)))
+    after = int(runner.client.get("/").text)
+
+    assert [200] * 5 == [answer.status_code for answer in answers]
+    assert 4 == after - before

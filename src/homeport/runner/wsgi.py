@@ -6,7 +6,6 @@ under the names that Werkzeug's and gunicorn's servers gave it.
 
 import asyncio
 import contextlib
-import logging
 import math
 import os
 import socket
@@ -18,9 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from homeport.contract.container import ContainerSpec
-from homeport.runner import life
+from homeport.runner import life, wsgi_server
 from homeport.runner.admission import USED_UP
-from homeport.runner.serve import KEEP_ALIVE_S, MAX_MESSAGE_BYTES, Ending
+from homeport.runner.serve import MAX_MESSAGE_BYTES, Ending
+from homeport.runner.wsgi_server import Aborted
 from homeport.sdk import environment
 from homeport.sdk.tracebacks import users_traceback
 
@@ -39,7 +39,7 @@ async def serve(
         _limit_messages(app)
     loop = asyncio.get_running_loop()
     inside: dict[int, Inside] = {}
-    server = _server(spec, _gateway(apps, spec, inside, Once(spec, loop, ending)))
+    server = wsgi_server.make(spec, _gateway(apps, spec, inside, Once(spec, loop, ending)))
     server.prepare()
     ready()
     serving = _in_thread(loop, server.serve)
@@ -86,33 +86,6 @@ class Once:
     def end(self) -> None:
         """It has been answered."""
         self._loop.call_soon_threadsafe(self._ending.ask)
-
-
-class Aborted(Exception):
-    """The response has begun and cannot be finished: the server cuts the connection."""
-
-
-def _server(spec: ContainerSpec, gateway: type) -> Any:
-    from cheroot.server import HTTPServer
-
-    class Server(HTTPServer):
-        """Cheroot, quiet about visitors who go away."""
-
-        def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:
-            error = sys.exc_info()[1]
-            if level < logging.ERROR or isinstance(error, Aborted):
-                return
-            told = users_traceback(error, libraries=False) if error and traceback else msg
-            print(told, file=sys.stderr)  # noqa: T201 - the container's log
-
-    server = Server(spec.socket, gateway, minthreads=spec.max_inputs, maxthreads=spec.max_inputs)
-    server.server_name = "localhost"
-    server.timeout = KEEP_ALIVE_S
-    server.request_queue_size = 1024
-    server.keep_alive_conn_limit = 2 * spec.max_inputs + 16
-    server.max_request_body_size = 0  # it would count the chunks' framing too; see `_Counted`
-    server.shutdown_timeout = math.ceil(spec.exit_grace_s)
-    return server
 
 
 def _gateway(
@@ -182,8 +155,15 @@ def _gateway(
                     response.close()
 
         def write(self, chunk: bytes) -> None:
-            if not _was_taken(self.env):  # an HTTP response would be noise in a WebSocket
+            if _was_taken(self.env):  # an HTTP response would be noise in a WebSocket
+                return
+            out = self.req.conn.wfile
+            out.held = not self.req.sent_headers  # the head goes with the first of the body
+            try:
                 super().write(chunk)
+            finally:
+                out.held = False
+                out.flush()
 
         def _give_up(self, status: bytes, text: bytes) -> None:
             self.req.close_connection = True
