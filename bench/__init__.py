@@ -1,1 +1,1 @@
-"""Figures, with the machine and the date: `uv run python -m bench`. Never a timed test."""
+"""homeport beside what one would use instead: `uv run --group bench python -m bench`."""

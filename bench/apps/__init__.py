@@ -1,0 +1,1 @@
+"""What is served: users' scripts, each as that server's users write it."""

@@ -1,0 +1,29 @@
+"""What is measured, one module each; `--only` takes these names."""
+
+from collections.abc import Callable
+
+from bench.measures import (
+    burst,
+    cold,
+    deploy,
+    endpoints,
+    extra,
+    reload,
+    serve,
+    warm,
+    wsgi,
+)
+from bench.plan import Plan
+
+#: In the order of the report.
+ALL: dict[str, Callable[[Plan], None]] = {
+    "warm": warm.measure,
+    "wsgi": wsgi.measure,
+    "cold": cold.measure,
+    "extra": extra.measure,
+    "burst": burst.measure,
+    "serve": serve.measure,
+    "reload": reload.measure,
+    "deploy": deploy.measure,
+    "endpoints": endpoints.measure,
+}

@@ -1,0 +1,51 @@
+"""From the command to the first answer, while developing."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from tests.journeys.conftest import Command, Terminal
+
+from bench.contenders.base import APPS, answered
+from bench.contenders.home import home
+from bench.contenders.uvicorn import Uvicorn
+from bench.figures import spread
+from bench.plan import Plan
+from bench.results import Table
+
+
+def measure(plan: Plan) -> None:
+    """`homeport serve` with no server running, and with one; `uvicorn` beside it."""
+    took: dict[str, list[float]] = {}
+    for _ in range(plan.times(5, 1)):
+        with plan.folder() as folder, Uvicorn().start(folder) as running:
+            took.setdefault("`uvicorn web:web`", []).append(running.first_answer_s * 1000)
+        with home() as terminal, serving(terminal, APPS / "cold_hello.py") as (_, took_ms):
+            took.setdefault("`homeport serve`, no server yet", []).append(took_ms)
+        with home() as terminal:
+            terminal.run("up")
+            with serving(terminal, APPS / "cold_hello.py") as (_, took_ms):
+                took.setdefault("`homeport serve`, beside a server", []).append(took_ms)
+    plan.findings.tables.append(
+        Table(
+            title="From the command to the first answer",
+            told="Milliseconds, FastAPI hello. Lower is better.",
+            columns=["ms", "first answer"],
+            rows=[[name, str(spread(values))] for name, values in took.items()],
+        )
+    )
+
+
+@contextmanager
+def serving(terminal: Terminal, script: Path) -> Iterator[tuple[str, float]]:
+    """`homeport serve`: the local URL, and the milliseconds until it answered."""
+    began = time.perf_counter()
+    command: Command = terminal.start("serve", script)
+    url = command.wait_for(r"http://127\.0\.0\.1:\d+")[0]
+    answered(url)
+    yield url, (time.perf_counter() - began) * 1000
+    with contextlib.suppress(httpx.HTTPError):
+        command.interrupt()
