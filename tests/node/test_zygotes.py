@@ -233,6 +233,30 @@ async def test_a_zygote_that_dies_is_replaced_and_its_containers_go_on(house):
     assert zygote not in house.agent._zygotes.pids()
 
 
+async def test_a_fork_is_not_disturbed_by_a_child_that_ends_at_the_same_moment(house):
+    house.write("def say(): return 1")
+    first = await house.start()
+    zygote = psutil.Process(psutil.Process(first.pid).ppid())
+    (nest,) = house.agent._zygotes._nests.values()
+    async with asyncio.timeout(30):
+        while len(zygote.children()) < 2:  # the first, and a spare
+            await asyncio.sleep(0.01)
+    zygote.suspend()
+    second = asyncio.create_task(house.start())
+    async with asyncio.timeout(30):
+        while not nest.current._births:
+            await asyncio.sleep(0.01)
+    (spare,) = [child for child in zygote.children() if child.pid != first.pid]
+    spare.kill()  # so that the zygote has to fork at once, and hears of an end meanwhile
+    async with asyncio.timeout(30):
+        while spare.status() != psutil.STATUS_ZOMBIE:
+            await asyncio.sleep(0.01)
+    zygote.resume()
+
+    container = await second
+    assert (State.READY, "") == (container.state, container.reason)
+
+
 async def test_zygotes_end_with_the_server_and_what_is_kept_goes_on(tmp_path):
     settings = Settings(home=tmp_path / "home")
     settings.socket_dir.mkdir(parents=True)

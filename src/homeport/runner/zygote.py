@@ -81,12 +81,12 @@ class Zygote:
             idle = self._spare is None and not self._retired
             ready = self._selector.select(SPARE_S if idle else None)
             birth = None if ready or not idle else self._have_spare()
-            for key, _ in ready:
-                if key.fileobj == woken:
-                    os.read(woken, 4096)
-                    self._reap()
-                else:
-                    birth = birth or self._obey()
+            asked = {key.fileobj for key, _ in ready}
+            if woken in asked:
+                os.read(woken, 4096)
+                self._reap()
+            if self._control in asked:  # last, as a child has nothing more to do here
+                birth = self._obey()
             if birth is not None:
                 return birth
         os._exit(0)
