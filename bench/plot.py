@@ -23,7 +23,7 @@ def draw(findings: Findings, path: Path) -> None:
     panels = [
         (figure, draw_one)
         for figure, draw_one in (
-            ("per_s@32", _throughput),
+            ("ratio@32", _throughput),
             ("cpu_us@32", _cpu),
             ("added_us@1", _added),
             ("cold_ms", _cold),
@@ -47,7 +47,8 @@ def draw(findings: Findings, path: Path) -> None:
 
 def _throughput(axis: Axes, values: Values) -> None:
     _bars(axis, values)
-    axis.set_title("Requests a second, 32 connections (higher is better)")
+    axis.axvline(1.0, color=REFERENCE, linewidth=1.2)
+    axis.set_title("Requests a second, 32 connections, uvicorn = 1 (higher is better)")
 
 
 def _added(axis: Axes, values: Values) -> None:

@@ -25,7 +25,10 @@ def page(
     busy: float,
 ) -> str:
     """The whole of it, in Markdown."""
-    lines = ["# Figures", "", HOW]
+    lines = ["# Figures", ""]
+    if findings.headlines:
+        lines += [*(f"- {headline}" for headline in findings.headlines), ""]
+    lines += [HOW]
     lines += ["```", command, "```", ""]
     lines += [
         f"{began:%Y-%m-%d %H:%M} UTC, {took_s / 60:.0f} minutes. {machine.told()}.",

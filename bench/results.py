@@ -22,6 +22,8 @@ class Findings:
     """Everything of one run."""
 
     tables: list[Table] = field(default_factory=list)
+    #: What stands above them: a sentence each.
+    headlines: list[str] = field(default_factory=list)
     #: What went wrong: measure or contender -> why.
     failures: dict[str, str] = field(default_factory=dict)
     #: For the plot: figure -> label -> values of the runs.

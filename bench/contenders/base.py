@@ -67,6 +67,7 @@ class Contender(ABC):
     name: str
     told: str  # how it is run
     cannot: dict[Can, str]  # and why
+    app_server = False  # the limit, and no peer: it runs one app, and neither deploys nor scales it
 
     def __init__(self) -> None:
         self.versions: dict[str, str] = {}

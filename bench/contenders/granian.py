@@ -7,6 +7,7 @@ class Granian(Program):
     """One worker."""
 
     name = "Granian"
+    app_server = True
     told = "`granian --interface asgi --workers 1 --loop uvloop web:web`: no access log by default"
     environment = "granian"
     packages = ["granian[uvloop]", "fastapi"]

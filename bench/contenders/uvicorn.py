@@ -10,6 +10,7 @@ class Uvicorn(Program):
     """In the environment that homeport runs in, so with the same versions."""
 
     name = "uvicorn"
+    app_server = True
     told = "`uvicorn web:web --no-access-log`: uvloop and httptools, one process"
 
     def install(self) -> None:

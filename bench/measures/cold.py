@@ -73,14 +73,19 @@ def measure(plan: Plan) -> None:
                 server.wait_empty()
                 took_ms[tag]["homeport"].append(_timed_ms(lambda url=url: _ask(url)))
         for _ in range(plan.times(5, 1)):
-            for tag in IMPORTS:
-                took_ms[tag]["import"].append(_timed_ms(lambda tag=tag: _import(IMPORTS[tag])))
+            for tag, code in IMPORTS.items():
+                took_ms[tag]["import"].append(_timed_ms(lambda code=code: _import(code)))
                 with plan.folder() as own, plain[tag].start(own) as running:
                     took_ms[tag]["uvicorn"].append(running.first_answer_s * 1000)
     plan.findings.tables += [_table(took_ms)]
     plan.findings.series["cold_ms"] = {
         f"{tag}: {what}": values for tag, of in took_ms.items() for what, values in of.items()
     }
+    hello = took_ms["hello"]
+    plan.findings.headlines.append(
+        f"From no container to a FastAPI app's whole answer: {spread(hello['homeport'])} ms; "
+        f"plain uvicorn from its command: {spread(hello['uvicorn'])} ms."
+    )
     _peers(plan)
 
 

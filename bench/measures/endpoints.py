@@ -3,13 +3,13 @@
 import time
 from pathlib import Path
 
-import httpx
-
 from bench import load, processes
+from bench.contenders.base import answered
 from bench.contenders.home import Server, home, label
-from bench.figures import number
+from bench.contenders.uvicorn import Uvicorn
+from bench.figures import differences, number
 from bench.plan import Plan
-from bench.results import DASH, Table
+from bench.results import Table
 
 COUNTS = (1, 100, 1000)
 APP = 50  # functions of one app
@@ -18,20 +18,25 @@ FUNCTION = """
 @app.function(scaledown_window=2, max_containers=1)
 @modal.concurrent(max_inputs=1000)
 @modal.fastapi_endpoint()
-def f{number}(name: str = "World"):
+async def f{number}(name: str = "World"):
     return {{"message": f"Hello, {{name}}!"}}
 """
 SETTLE_S = 5.0
-IDLE_S = 10.0
 
 
 def measure(plan: Plan) -> None:
     """Deploy more and more; each count is measured once all are at zero, and then with one awake."""
     rows = []
-    with home() as terminal, plan.folder() as folder:
-        there, first = 0, 0.0
+    with (
+        home() as terminal,
+        plan.folder() as folder,
+        plan.folder() as other,
+        Uvicorn().start(other) as beside,
+    ):
+        terminal.run("up")
+        server = Server(terminal)
+        there, empty_mib = 0, _settled_mib(server)
         urls: dict[str, str] = {}
-        server = None
         for count in COUNTS[: plan.times(3, 2)]:
             began = time.perf_counter()
             while there < count:
@@ -39,52 +44,63 @@ def measure(plan: Plan) -> None:
                 urls |= terminal.deploy(_script(folder, f"many{there}", size))
                 there += size
             deploy_s = time.perf_counter() - began
-            server = server or Server(terminal)
-            server.wait_empty()
-            time.sleep(SETTLE_S)
-            tree = processes.tree(server.pid)
-            memory = processes.pss_mib(tree)
-            first = first or memory
+            memory_mib = _settled_mib(server)
             cpu = processes.Cpu([server.pid], label)
-            time.sleep(plan.times(IDLE_S, 3.0))
-            idle = {
-                part: took / plan.times(IDLE_S, 3.0) * 100 for part, took in cpu.seconds().items()
-            }
-            each = (memory - first) * 1024 / (count - 1) if count > 1 else 0
+            time.sleep(idle_s := plan.times(10, 3))
+            idle = {part: took / idle_s * 100 for part, took in cpu.seconds().items()}
             began = time.perf_counter()
-            url = urls["f0"]
-            httpx.get(url, timeout=60, trust_env=False).raise_for_status()
+            answered(urls["f0"])
             cold_ms = (time.perf_counter() - began) * 1000
-            cpu = processes.Cpu([server.pid], label)
-            seen = load.run(load.argv(url, connections=1, seconds=plan.times(5, 1)))
-            control = cpu.seconds()
             rows.append(
                 [
                     f"{count:,}",
-                    number(memory),
-                    number(each) if count > 1 else DASH,
+                    number(memory_mib),
+                    number((memory_mib - empty_mib) * 1024 / count),
                     ", ".join(f"{part} {number(share)}" for part, share in idle.items()) or "0",
                     number(deploy_s),
                     number(cold_ms),
-                    number(seen.p50_us),
-                    number(seen.p99_us),
-                    number(sum(control.values()) * 1e6 / seen.requests),
+                    *_warm(plan, beside.url, urls["f0"], server.pid),
                 ]
             )
-            plan.say(f"  {rows[-1]}")
+            plan.say(f"  {', '.join(rows[-1])}")
     plan.findings.tables.append(
         Table(
             title="Many endpoints",
             told=f"Functions of their own, {APP} in an app, all at zero: memory (PSS) of all of "
-            "homeport's processes, and what they take of a core when nobody asks. Then one is asked: "
-            "a cold start, and its latency at one connection.",
+            f"homeport's processes ({number(empty_mib)} MiB with none), and what they take of a core "
+            "when nobody asks. Then the newest is asked: a cold start, and at one connection its "
+            "latency above uvicorn's, in turn, and CPU time a request.",
             columns=[
                 "endpoints", "memory, MiB", "each, KiB", "idle, %", "deploys took, s",
-                "cold start, ms", "p50, us", "p99, us", "CPU, us a request",
+                "cold start, ms", "p50 above uvicorn's, us", "CPU us",
             ],
             rows=rows,
         )
     )  # fmt: skip
+
+
+def _settled_mib(server: Server) -> float:
+    """Once no container is left."""
+    server.wait_empty()
+    time.sleep(SETTLE_S)
+    return processes.pss_mib(processes.tree(server.pid))
+
+
+def _warm(plan: Plan, reference: str, url: str, pid: int) -> tuple[str, str]:
+    """Latency above the reference's, and CPU time by process."""
+    pairs = []
+    spent: dict[str, float] = {}
+    requests = 0
+    for _ in range(plan.times(4, 1)):
+        one = load.run(load.argv(reference, connections=1, seconds=2))
+        cpu = processes.Cpu([pid], label)
+        own = load.run(load.argv(url, connections=1, seconds=2))
+        for part, took in cpu.seconds().items():
+            spent[part] = spent.get(part, 0.0) + took
+        requests += own.requests
+        pairs.append((one.p50_us, own.p50_us))
+    told = {part: took * 1e6 / requests for part, took in spent.items()}
+    return str(differences(pairs)), ", ".join(f"{part} {number(us)}" for part, us in told.items())
 
 
 def _script(folder: Path, name: str, size: int) -> Path:
