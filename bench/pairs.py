@@ -11,7 +11,7 @@ from bench.contenders.base import Can, Contender, Running
 from bench.plan import Plan
 from bench.results import Table
 
-#: Figure -> its value; `""` never is a figure.
+#: Figure -> its value.
 Sample = dict[str, float]
 
 

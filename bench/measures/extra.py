@@ -1,6 +1,8 @@
 """What each further container of a function costs in memory."""
 
-from bench import processes
+from tests.journeys.conftest import wait_for
+
+from bench import load, processes
 from bench.contenders.base import APPS
 from bench.contenders.home import Server, home
 from bench.contenders.uvicorn import Uvicorn
@@ -18,19 +20,21 @@ def measure(plan: Plan) -> None:
         text = (APPS / "cold_hello.py").read_text()
         asked = f"min_containers={COUNT}, max_containers={COUNT}"
         script.write_text(text.replace("scaledown_window=2, max_containers=1", asked))
-        terminal.deploy(script)
+        (url,) = terminal.deploy(script).values()
         server = Server(terminal)
-        from tests.journeys.conftest import wait_for
 
         def ready() -> list[int]:
             found = [c["pid"] for c in server.containers() if c["state"] == "ready"]
             return found if len(found) == COUNT else []
 
         pids = wait_for(ready, f"{COUNT} containers")
+        # what a first request imports and allocates belongs to it
+        load.run(load.argv(url, connections=4 * COUNT, seconds=1))
         each = [processes.tree(pid) for pid in pids]
         uss = [processes.uss_mib(tree) for tree in each]
         pss = [processes.pss_mib(tree) for tree in each]
     with plan.folder() as folder, Uvicorn().start(folder) as running:
+        load.run(load.argv(running.url, connections=4, seconds=1))
         beside = (processes.uss_mib(running.tree()), processes.pss_mib(running.tree()))
     plan.findings.tables.append(
         Table(

@@ -17,7 +17,7 @@ from bench.measures.serve import serving
 from bench.plan import Plan
 from bench.results import Table
 
-#: The size of `examples/fastapi_app.py`; VERSION is what is edited.
+#: The size of `examples/fastapi_app.py`; its first line, VERSION, is what is edited.
 SCRIPT = """
 {imports}
 from contextlib import asynccontextmanager
