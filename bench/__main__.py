@@ -50,11 +50,15 @@ def _run(given: argparse.Namespace, root: Path) -> int:
     there = _installed(everyone, given.contenders, plan)
     plan = Plan(contenders=there, findings=findings, root=root, quick=given.quick)
     busy = machine.busy()
+    interrupted = False
     for name in given.only or measures.ALL:
         plan.say(f"# {name}")
         at = time.monotonic()
         try:
             measures.ALL[name](plan)
+        except KeyboardInterrupt:
+            interrupted = True
+            break
         except Exception as error:
             plan.failed(name, error)
         plan.say(f"  took {time.monotonic() - at:.0f} s")
@@ -69,6 +73,8 @@ def _run(given: argparse.Namespace, root: Path) -> int:
         busy=busy,
     )
     print(text)
+    if interrupted:
+        raise KeyboardInterrupt
     whole = not (given.quick or given.only or given.contenders)
     out = given.out or (HERE if whole else None)
     if out is not None:
