@@ -75,8 +75,7 @@ def _cpu(axis: Axes, values: Values) -> None:
 
 def _cold(axis: Axes, values: Values) -> None:
     _bars(axis, values)
-    axis.set_xscale("log")
-    axis.set_title("Cold start, ms, logarithmic (lower is better)")
+    axis.set_title("Cold start, ms (lower is better)")
 
 
 def _bars(axis: Axes, values: Values) -> None:
