@@ -33,7 +33,8 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
-        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        # Not in /tmp: a container has one of its own, and reads a model here.
+        with tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp") as folder:
             return _run(given, Path(folder))
     except KeyboardInterrupt:
         print("interrupted: nothing is written", file=sys.stderr)
