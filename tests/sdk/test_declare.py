@@ -97,6 +97,82 @@ def test_local_modules_travel_with_the_script_and_installed_ones_do_not(declare)
     assert len(told["watch"]) == 4
 
 
+def test_local_modules_that_a_function_imports_travel_too(declare):
+    files = {
+        "later.py": "import os\ndef go():\n    from deep.er import thing, other as another\n",
+        "deep/er/__init__.py": "",
+        "deep/er/thing.py": "def go():\n    from .. import up\n    from ...beyond import x\n",
+        "deep/er/other.py": "def go():\n    from . import (\n        thing,  # one\n        more,\n    )",
+        "deep/er/more.py": "",
+        "deep/up.py": "",
+        "deep/er/unused.py": "",
+        "unused.py": "",
+        "venv/json.py": "",
+    }
+    script = HELLO + "    def more():\n        import json, later\n        import venv.json\n"
+    told = declare(script, files=files)
+
+    assert {
+        "script.py", "later.py", "deep/er/__init__.py", "deep/er/thing.py", "deep/er/other.py",
+        "deep/er/more.py", "deep/up.py",
+    } == {file["path"] for file in told["manifest"]["files"]}  # fmt: skip
+
+
+def test_what_is_left_out_is_told_and_what_cannot_travel_is_refused(declare, tmp_path):
+    script = """
+        import modal
+        image = modal.Image.debian_slim().add_local_dir("data", "/root/data")
+        app = modal.App("a", image=image)
+
+        @app.function()
+        @modal.asgi_app()
+        def web(): pass
+    """
+    files = {"data/a.txt": "a", "data/.git/HEAD": "", "data/env/pyvenv.cfg": "", "venv/x.py": ""}
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "circle").symlink_to(".")
+    told = declare(script, files=files)
+
+    (warning,) = told["warnings"]
+    assert f"script.py:3: left out of {tmp_path}/data: `.git`, `circle`, `env`; " in warning
+    assert warning.endswith('`ignore=["!**/.git"]` takes that in')
+    assert {"script.py", "data/a.txt"} == {file["path"] for file in told["manifest"]["files"]}
+
+    name = os.fsencode(tmp_path / "data") + b"/\xff.txt"
+    with open(name, "w"):  # a name that is no text
+        assert r"\udcff.txt' has a name that is no text" in declare(None)["error"]["message"]
+    os.unlink(name)
+    with (tmp_path / "data" / "large.bin").open("wb") as file:
+        file.truncate(1024**3 + 1)
+    assert "data/large.bin is larger than 1 GiB" in declare(None)["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("step", "text"),
+    [
+        ('add_local_file("data", "/root/data")', "data cannot be read: Is a directory"),
+        ('add_local_dir("a.txt", "/root/data")', "takes a directory, and"),
+        ('add_local_dir("data", "/root/data", ignore="*.txt")', "takes `ignore` as a list"),
+    ],
+)
+def test_a_local_path_of_the_wrong_kind_is_refused(declare, step, text):
+    script = HELLO.replace('App("hello")', f'App("hello", image=modal.Image().{step})')
+
+    assert text in declare(script, files={"data/b.txt": "", "a.txt": ""})["error"]["message"]
+
+
+def test_a_function_says_which_files_of_a_directory_are_ignored(declare):
+    ignore = "lambda path: path.name in ('b[1].txt', '!c.txt')"
+    step = f'add_local_dir("data", "/root/data", ignore={ignore})'
+    script = HELLO.replace('App("hello")', f'App("hello", image=modal.Image().{step})')
+    files = {"data/a.txt": "", "data/b[1].txt": "", "data/b1.txt": "", "data/!c.txt": ""}
+    told = declare(script, files=files)
+
+    assert {"script.py", "data/a.txt", "data/b1.txt"} == {
+        file["path"] for file in told["manifest"]["files"]
+    }
+
+
 def test_modal_is_homeport_submodules_too(declare):
     told = declare(
         """

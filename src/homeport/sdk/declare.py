@@ -24,7 +24,7 @@ from homeport.contract.errors import Failure, ScriptError
 from homeport.sdk import loader, manifest, notices, partial, preload
 from homeport.sdk.app import App
 from homeport.sdk.exception import DeprecationError, Error
-from homeport.sdk.source import Tree, imported_below, package_files
+from homeport.sdk.source import Tree, imported_below, imported_later, package_files
 from homeport.sdk.tracebacks import is_ours, users_traceback
 
 
@@ -90,7 +90,7 @@ def declare(ref: str, *, is_module: bool = False, name: str = "") -> dict[str, A
             told = _build(app, deployment, target, module, root, is_package=is_module)
         except Error as error:
             raise ScriptError(str(error), where=_where(error)) from error
-    told["warnings"] = [
+    told["warnings"] += [
         *notices.take(),
         *(f"{w.filename}:{w.lineno}: {w.message}" for w in caught if _concerns(w)),
         *(
@@ -113,7 +113,8 @@ def _build(
         c.options for c in app.classes.values()
     ]
     if app.include_source and all(o["include_source"] is not False for o in options):
-        for path in imported_below(root):
+        imported = {entry, *imported_below(root)}
+        for path in imported | imported_later(imported, root):
             tree.add(path)
         if is_package and (top := root / module.__name__.partition(".")[0]).is_dir():
             for path in package_files(top):
@@ -127,7 +128,7 @@ def _build(
         "sources": sources,
         "watch": tree.local_files(),
         "modules": list(preload.third_party()),
-        "warnings": [],
+        "warnings": list(dict.fromkeys(tree.left_out)),
     }
 
 

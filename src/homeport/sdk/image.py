@@ -279,17 +279,9 @@ class Image:
         self, local_path: Any, remote_path: str, *, copy: bool = False, ignore: Any = ()
     ) -> "Image":
         """A directory; `ignore` takes patterns, or a function of a path."""
-        base = Path(_local(local_path))
+        base = local.directory("add_local_dir", _local(local_path))
         remote = _absolute("add_local_dir", remote_path)
-        ignored: list[str] = []
-        if callable(ignore):
-            ignored = [
-                str(p.relative_to(base))
-                for p in base.rglob("*")
-                if p.is_file() and ignore(p.relative_to(base))
-            ]
-        else:
-            ignored = list(ignore)
+        ignored = local.ignored("add_local_dir", base, ignore)
         return self.with_step(
             "add_local_dir",
             local_path=str(base),

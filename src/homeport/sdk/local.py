@@ -43,6 +43,33 @@ def source_sha256(function: Callable[..., Any]) -> str | None:
         return None
 
 
+def directory(step: str, path: str) -> Path:
+    """A step's directory, which need not be there in a container."""
+    if environment.is_local() and not Path(path).is_dir():
+        raise InvalidError(f"`{step}` takes a directory, and {path} is none")
+    return Path(path)
+
+
+def ignored(step: str, base: Path, ignore: Any) -> list[str]:
+    """The patterns of the files that a step leaves out; a function of a path is asked for each."""
+    if not callable(ignore):
+        if isinstance(ignore, str):
+            raise InvalidError(f"`{step}` takes `ignore` as a list of patterns: `[{ignore!r}]`")
+        return list(ignore)
+    if not environment.is_local():
+        return []
+    inner = [path.relative_to(base) for path in below(base)]
+    return [patterns.literal(path) for path in inner if ignore(path)]
+
+
+def below(base: Path, ignore: Sequence[str] = ()) -> list[Path]:
+    """The files of a directory that a step names."""
+    try:
+        return patterns.files_below(base, ignore)
+    except OSError as error:
+        raise InvalidError(f"{error.filename} cannot be read: {error.strerror}") from None
+
+
 def copied_file(local_path: str, remote_path: str) -> dict[str, str]:
     """path in the source tree -> hash, of one file."""
     return _hashes([(Path(local_path), remote_path)])
@@ -52,7 +79,7 @@ def copied_directory(base: Path, remote_path: str, ignore: Sequence[str]) -> dic
     """path in the source tree -> hash, of each file of a directory."""
     if not environment.is_local():
         return {}
-    files = patterns.files_below(base, ignore)
+    files = below(base, ignore)
     return _hashes((f, str(PurePosixPath(remote_path, f.relative_to(base)))) for f in files)
 
 
@@ -89,7 +116,4 @@ def _hashes(files: Iterable[tuple[Path, str]]) -> dict[str, str]:
         return {}
     from homeport.sdk import source
 
-    return {
-        source.place_of(remote): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path, remote in files
-    }
+    return {source.place_of(remote): source.digest(path) for path, remote in files}

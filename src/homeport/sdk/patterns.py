@@ -1,20 +1,31 @@
 """Which files of a directory are left out: `.dockerignore`'s patterns.
 
 `*` stays within a directory, `**` crosses them, a leading `!` takes a file back in, and a pattern that
-names a directory means everything in it.
+names a directory means everything in it. A `.gitignore` is not read: what it names, a model's weights
+or a generated module, is often just what an app needs.
 """
 
+import os
+import posixpath
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
-#: Never part of an app.
-JUNK = frozenset(
+#: Never part of an app, and nobody misses them.
+CACHES = frozenset(
     {
-        ".git", ".hg", ".svn", ".venv", "venv", "__pycache__", "node_modules", ".mypy_cache",
-        ".pytest_cache", ".ruff_cache", ".tox", ".nox", ".idea", ".vscode", ".DS_Store", "site-packages",
+        "__pycache__",
+        ".mypy_cache",
+        ".pytest_cache",
+        ".ruff_cache",
+        ".ipynb_checkpoints",
+        ".DS_Store",
     }
-)  # fmt: skip
+)
+#: Not part of an app either, unless a pattern such as `!**/.git` takes it in.
+JUNK = CACHES | {
+    ".git", ".hg", ".svn", ".venv", "venv", "node_modules", ".tox", ".nox", ".idea", ".vscode", "site-packages",
+}  # fmt: skip
 
 
 class FilePatternMatcher:
@@ -24,6 +35,8 @@ class FilePatternMatcher:
         self._rules = [
             (not p.startswith("!"), re.compile(_regex(p.removeprefix("!")))) for p in patterns
         ]
+        #: Whether a directory that matches may hold files that do not.
+        self.takes_back = any(p.startswith("!") for p in patterns)
 
     @staticmethod
     def from_file(path: str | Path) -> "FilePatternMatcher":
@@ -32,11 +45,12 @@ class FilePatternMatcher:
         return FilePatternMatcher(*[line for line in lines if line and not line.startswith("#")])
 
     def __call__(self, path: PurePath) -> bool:
-        matched = False
-        for means_match, rule in self._rules:
-            if rule.match(path.as_posix()):
-                matched = means_match
-        return matched
+        return bool(self.says(path))
+
+    def says(self, path: PurePath) -> bool | None:
+        """Whether it matches; None where no pattern says anything of it."""
+        text = path.as_posix()
+        return next((means for means, rule in reversed(self._rules) if rule.match(text)), None)
 
     def __invert__(self) -> "_Not":
         return _Not(self)
@@ -50,29 +64,79 @@ class _Not:
         return not self._matcher(path)
 
 
-def files_below(directory: Path, ignore: Sequence[str] = ()) -> list[Path]:
-    """Every file of a directory that is neither junk nor ignored, in order."""
-    matcher = FilePatternMatcher(*ignore)
-    found: list[Path] = []
-    for path in sorted(directory.iterdir()):
-        if path.name in JUNK:
-            continue
-        if path.is_dir():
-            if not (path / "pyvenv.cfg").exists():
-                found += files_below(path)
-        elif path.is_file():
-            found.append(path)
-    return [path for path in found if not matcher(path.relative_to(directory))] if ignore else found
+def files_below(
+    directory: Path, ignore: Sequence[str] = (), left_out: list[Path] | None = None
+) -> list[Path]:
+    """Every file of a directory that is neither junk nor ignored, in order; links are followed.
+
+    What is left out unasked, for being junk or a link that leads nowhere or in a circle, is added to
+    `left_out`. Raises `OSError` where a directory cannot be read.
+    """
+    walk = _Walk(directory, FilePatternMatcher(*ignore))
+    walk.into(directory, frozenset())
+    if left_out is not None:
+        left_out += walk.left_out
+    return walk.found
+
+
+class _Walk:
+    def __init__(self, base: Path, matcher: FilePatternMatcher) -> None:
+        self.found: list[Path] = []
+        self.left_out: list[Path] = []
+        self._base = base
+        self._matcher = matcher
+
+    def into(self, folder: Path, above: frozenset[tuple[int, int]]) -> None:
+        """`above` are the directories that this one is in."""
+        status = folder.stat()
+        identity = status.st_dev, status.st_ino
+        if identity in above:
+            self.left_out.append(folder)
+            return
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                self._meet(folder / entry.name, entry, above | {identity})
+
+    def _meet(
+        self, path: Path, entry: "os.DirEntry[str]", above: frozenset[tuple[int, int]]
+    ) -> None:
+        said = self._matcher.says(path.relative_to(self._base))
+        folder = entry.is_dir()
+        if said and not (folder and self._matcher.takes_back):
+            return
+        junk = path.name in JUNK or (folder and (path / "pyvenv.cfg").exists())
+        if junk and said is not False:
+            if path.name not in CACHES:
+                self.left_out.append(path)
+        elif folder:
+            self.into(path, above)
+        elif said:
+            pass
+        elif entry.is_file():
+            self.found.append(path)
+        else:
+            self.left_out.append(path)
+
+
+def literal(path: PurePath) -> str:
+    """The pattern that matches this path alone."""
+    return re.sub(r"^!|[\\*?\[\]]", r"\\\g<0>", path.as_posix())
+
+
+#: `**/`, `**`, `*`, `?`, a set of characters, one that is meant as it stands
+_WORDS = re.compile(r"\*\*/|\*\*|\*|\?|\[[!^]?[^]]+\]|\\.|.", re.DOTALL)
 
 
 def _regex(pattern: str) -> str:
-    parts = []
-    for part in pattern.strip("/").split("/"):
-        if part == "**":
-            parts.append("(?:[^/]+/)*")
-            continue
-        text = ""
-        for character in part:
-            text += {"*": "[^/]*", "?": "[^/]"}.get(character, re.escape(character))
-        parts.append(text + "/")
-    return "".join(parts).removesuffix("/") + "(?:/.*)?$"
+    cleaned = posixpath.normpath(pattern.strip()).lstrip("/")
+    return "".join(_translated(word) for word in _WORDS.findall(cleaned)) + r"(?:/.*)?\Z"
+
+
+def _translated(word: str) -> str:
+    known = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    if word in known:
+        return known[word]
+    if word.startswith("[") and word.endswith("]"):
+        inner = word[1:-1].replace("\\", r"\\")
+        return f"[^{inner[1:]}]" if inner[0] in "!^" else f"[{inner}]"
+    return re.escape(word[1:] if word.startswith("\\") and len(word) > 1 else word)

@@ -6,6 +6,7 @@ directory in the container, and stands for the original's `/root`.
 
 import hashlib
 import os
+import re
 import sys
 import sysconfig
 from collections.abc import Iterable
@@ -18,7 +19,13 @@ from homeport.contract.manifest import SourceFile
 from homeport.sdk import patterns
 
 MAX_FILE_BYTES = 1024**3
+CHUNK_BYTES = 1024**2
+TOLD = 5  # of the files that are left out, by name
 HOME = PurePosixPath("/root")
+#: `from ..a.b import c, d` or `import a.b, c`, further in than the top of a file.
+_IMPORT = re.compile(
+    r"^[ \t]+(?:from[ \t]+(\.*)([\w.]*)[ \t]+)?import[ \t]+(\([^)]*\)|[\w., \t]+)", re.MULTILINE
+)
 
 
 class Tree:
@@ -26,6 +33,9 @@ class Tree:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.left_out: list[
+            str
+        ] = []  # what is not part of the app though a step names it, in words
         self._files: dict[str, Path] = {}  # path in the tree -> local file
 
     def add(self, local: Path, path: str | None = None) -> None:
@@ -35,31 +45,46 @@ class Tree:
     def add_image(self, image: Image) -> None:
         """What `add_local_*` steps name."""
         for step in image.steps:
-            if step.name == "add_local_file":
-                self.add(Path(step.args["local_path"]), place_of(step.args["remote_path"]))
-            elif step.name == "add_local_dir":
-                base = Path(step.args["local_path"])
-                for local in patterns.files_below(base, step.args.get("ignore", [])):
-                    place = PurePosixPath(step.args["remote_path"], local.relative_to(base))
-                    self.add(local, place_of(str(place)))
-            elif step.name == "add_local_python_source":
-                self._add_modules(step)
+            try:
+                self._add_step(step)
+            except OSError as error:
+                raise _unreadable(error, step.where) from None
+
+    def _add_step(self, step: Step) -> None:
+        if step.name == "add_local_file":
+            self.add(Path(step.args["local_path"]), place_of(step.args["remote_path"]))
+        elif step.name == "add_local_dir":
+            base, left_out = Path(step.args["local_path"]), list[Path]()
+            for local in patterns.files_below(base, step.args.get("ignore", []), left_out):
+                place = PurePosixPath(step.args["remote_path"], local.relative_to(base))
+                self.add(local, place_of(str(place)))
+            self._leave_out(base, left_out, step)
+        elif step.name == "add_local_python_source":
+            self._add_modules(step)
 
     def files(self) -> tuple[tuple[SourceFile, ...], dict[str, str]]:
         """The manifest's files in order of path, and hash -> local path."""
         found, sources = [], {}
         for path, local in sorted(self._files.items()):
-            status = local.stat()
-            if status.st_size > MAX_FILE_BYTES:
+            if path != path.encode(errors="replace").decode():
                 raise ScriptError(
-                    f"{local} is larger than 1 GiB", hint="leave it out with `ignore=`"
+                    f"{str(local)!a} has a name that is no text",
+                    hint="give it another one, or leave it out with `ignore=`",
                 )
-            digest = hashlib.sha256(local.read_bytes()).hexdigest()
-            sources[digest] = str(local)
+            try:
+                status = local.stat()
+                if status.st_size > MAX_FILE_BYTES:
+                    raise ScriptError(
+                        f"{local} is larger than 1 GiB", hint="leave it out with `ignore=`"
+                    )
+                sha256 = digest(local)
+            except OSError as error:
+                raise _unreadable(error, "") from None
+            sources[sha256] = str(local)
             found.append(
                 SourceFile(
                     path=path,
-                    sha256=digest,
+                    sha256=sha256,
                     size_bytes=status.st_size,
                     mode=0o755 if status.st_mode & 0o100 else 0o644,
                 )
@@ -69,6 +94,15 @@ class Tree:
     def local_files(self) -> list[str]:
         """Every local file, for whoever watches them."""
         return sorted(str(path) for path in self._files.values())
+
+    def _leave_out(self, base: Path, paths: list[Path], step: Step) -> None:
+        if not paths:
+            return
+        told = ", ".join(f"`{path.relative_to(base)}`" for path in paths[:TOLD])
+        more = f" and {len(paths) - TOLD} more" if len(paths) > TOLD else ""
+        junk = next((path.name for path in paths if path.name in patterns.JUNK), "")
+        how = f'; `ignore=["!**/{junk}"]` takes that in' if junk else ""
+        self.left_out.append(f"{step.where}: left out of {base}: {told}{more}{how}")
 
     def _add_modules(self, step: Step) -> None:
         for name in step.args.get("modules", []):
@@ -93,6 +127,57 @@ def imported_below(root: Path) -> Iterable[Path]:
             continue
         if path.is_file():
             yield path
+
+
+def imported_later(files: Iterable[Path], root: Path) -> set[Path]:
+    """The modules below the root that these files import once they run: in a function, that is."""
+    found: set[Path] = set()
+    todo = list(files)
+    while todo:
+        path = todo.pop()
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        for folder, name in _imports(text, path, root):
+            for module in _modules(folder, name):
+                if module not in found:
+                    found.add(module)
+                    todo.append(module)
+    return found
+
+
+def _imports(text: str, path: Path, root: Path) -> Iterable[tuple[Path, str]]:
+    """Directory and dotted name of whatever may be a module, by the text of an indented import."""
+    for dots, name, imported in _IMPORT.findall(text):
+        folder = path.parents[len(dots) - 1] if 0 < len(dots) <= len(path.parents) else root
+        if not folder.is_relative_to(root):
+            continue
+        for words in re.sub(r"#.*|[()]", "", imported).split(","):
+            word = words.split()[:1]  # of `x as y`
+            yield folder, ".".join([name, *word] if name else word)
+
+
+def _modules(folder: Path, name: str) -> Iterable[Path]:
+    """The files that importing a dotted name would load, as far as there are any."""
+    for part in name.split("."):
+        if not part.isidentifier() or part in patterns.JUNK:
+            return
+        if (module := folder / f"{part}.py").is_file() and not (folder / part).is_dir():
+            yield module
+            return
+        folder /= part
+        if (package := folder / "__init__.py").is_file():
+            yield package
+
+
+def digest(path: Path) -> str:
+    """A file's SHA-256 in hex; the file need not fit into memory."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            found.update(chunk)
+    return found.hexdigest()
 
 
 def package_files(directory: Path) -> list[Path]:
@@ -124,3 +209,11 @@ def place_of(path: str) -> str:
     """Where in the tree a container's path is; one outside `/root` stays absolute."""
     pure = PurePosixPath(path)
     return pure.relative_to(HOME).as_posix() if pure.is_relative_to(HOME) else str(pure)
+
+
+def _unreadable(error: OSError, where: str) -> ScriptError:
+    if isinstance(error, IsADirectoryError):
+        hint = "`add_local_dir` takes a directory"
+    else:
+        hint = "leave it out with `ignore=`, or let yourself read it"
+    return ScriptError(f"{error.filename} cannot be read: {error.strerror}", where=where, hint=hint)
