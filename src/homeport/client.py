@@ -3,6 +3,8 @@
 Failures of the server come back as the exceptions that it raised; `ServerBug` is its own fault.
 """
 
+import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -12,10 +14,11 @@ from typing import Any, Self
 
 import httpx
 
-from homeport.contract.errors import Failure, ServerUnreachable
+from homeport.contract.errors import BadRequest, Failure, ScriptError, ServerUnreachable
 from homeport.settings import Settings
 
 CONNECT_S = 5.0
+CHUNK_BYTES = 1024**2
 
 Event = dict[str, Any]
 
@@ -72,8 +75,25 @@ class Client:
         asked = {"hashes": list(sources)}
         missing = (await self._call("POST", "/v1/blobs/missing", asked))["missing"]
         for digest in missing:
-            content = Path(sources[digest]).read_bytes()  # noqa: ASYNC240 - sources are small
-            await self._call("PUT", f"/v1/blobs/{digest}", content)
+            await self._upload(digest, Path(sources[digest]))
+
+    async def _upload(self, digest: str, path: Path) -> None:
+        found = hashlib.sha256()
+
+        async def content() -> AsyncIterator[bytes]:
+            with await asyncio.to_thread(path.open, "rb") as file:
+                while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+                    found.update(chunk)
+                    yield chunk
+
+        try:
+            await self._call("PUT", f"/v1/blobs/{digest}", content())
+        except BadRequest:
+            if found.hexdigest() == digest:
+                raise
+            raise ScriptError(f"{path} changed while it was uploaded", hint="try again") from None
+        except OSError as error:
+            raise ScriptError(f"{path} cannot be read any more: {error.strerror}") from None
 
     # apps
 
@@ -179,9 +199,9 @@ class Client:
         await self._call("DELETE", f"/v1/proxy-tokens/{token}")
 
     async def _call(
-        self, method: str, path: str, body: dict[str, Any] | bytes | None = None
+        self, method: str, path: str, body: dict[str, Any] | AsyncIterator[bytes] | None = None
     ) -> dict[str, Any]:
-        content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        content = json.dumps(body).encode() if isinstance(body, dict) else body
         try:
             response = await self._http.request(method, path, content=content)
         except httpx.TransportError as error:
