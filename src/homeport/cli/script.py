@@ -23,7 +23,7 @@ class Declared:
     sources: dict[str, str]  # hash -> path
     watch: list[str]
     warnings: list[str]
-    modules: list[str]  # installed ones that it imports
+    modules: list[str]  # installed ones that it imports, but for those that are known already
 
     @property
     def name(self) -> str:
@@ -46,7 +46,7 @@ class Declarer:
 
     def __init__(self, ref: str, *, module: bool, name: str) -> None:
         self._ref, self._module, self._name = ref, module, name
-        self._modules: set[str] = set()
+        self._modules: dict[str, None] = {}  # in order
         self._unsafe: set[str] = set()
         self._loader: _Loader | None = None
         self._starting: asyncio.Task[None] | None = None
@@ -80,12 +80,12 @@ class Declarer:
             await self._loader.close()
 
     def _learn(self, modules: Iterable[str]) -> None:
-        new = set(modules) - self._modules
+        new = [module for module in modules if module not in self._modules]
         busy = self._starting is not None and not self._starting.done()
         if busy or (self._loader is not None and not new):
             return
-        self._modules |= new
-        self._starting = asyncio.create_task(self._start(list(modules)))
+        self._modules |= dict.fromkeys(new)
+        self._starting = asyncio.create_task(self._start(list(self._modules)))
 
     async def _start(self, modules: list[str]) -> None:
         """Have a process that has imported them, or as many as a fork can carry over."""

@@ -11,6 +11,7 @@ line of its own. So a script whose imports are heavy is loaded again as fast as 
 
 import argparse
 import difflib
+import gc
 import json
 import os
 import sys
@@ -21,7 +22,7 @@ from typing import Any
 
 from homeport.contract import codec, names
 from homeport.contract.errors import Failure, ScriptError
-from homeport.sdk import loader, manifest, notices, partial, preload
+from homeport.sdk import alias, loader, manifest, notices, partial, preload
 from homeport.sdk.app import App
 from homeport.sdk.exception import DeprecationError, Error
 from homeport.sdk.source import Tree, imported_below, imported_later, package_files
@@ -56,22 +57,30 @@ def _tell(descriptor: int, ref: str, *, is_module: bool, name: str) -> int:
 
 
 def _stay(descriptor: int) -> int:
-    """Fork for each line; the fork returns from here too."""
+    """Fork for each line."""
+    gc.disable()  # a page that a collection has emptied in part is one that forks unshare
+    alias.install()
     try:
         preload.load(json.loads(sys.stdin.readline() or "[]"))
     except preload.Unsafe as unsafe:
         os.write(descriptor, json.dumps({"unsafe": unsafe.name}).encode() + b"\n")
         return 0
+    preload.mark()
+    gc.freeze()
     os.write(descriptor, b'{"ready": true}\n')
     for line in sys.stdin:
         asked = json.loads(line)
         child = os.fork()
         if child == 0:
+            gc.enable()
             null = os.open(os.devnull, os.O_RDONLY)
             os.dup2(null, 0)  # the next line is not the script's to read
             os.close(null)
             preload.forget_shadowed(str(Path(asked["ref"].partition("::")[0]).parent))
-            return _tell(descriptor, asked["ref"], is_module=asked["module"], name=asked["name"])
+            code = _tell(descriptor, asked["ref"], is_module=asked["module"], name=asked["name"])
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)  # to clear up every module would unshare the pages of all of them
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if code not in (0, 1):
             os.write(descriptor, json.dumps({"died": code}).encode() + b"\n")

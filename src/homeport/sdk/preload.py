@@ -125,20 +125,28 @@ _known = ""  # the last module that was loaded when this process was forked
 
 
 def mark() -> None:
-    """What is loaded now is known already; `third_party` leaves it out."""
+    """What is loaded now is known already; `since_mark` leaves it out."""
     global _known  # noqa: PLW0603 - there is one sys.modules
     _known = next(reversed(sys.modules))
 
 
-def third_party() -> tuple[str, ...]:
-    """The installed modules that were loaded since `mark`, in order."""
+def since_mark() -> list[str]:
+    """The names of the modules that were loaded since then, in order; without a mark, of all."""
     found = []
     # From the end: looking at an object writes to its page, and so unshares it after a fork.
     for name in reversed(sys.modules):
         if name == _known:
             break
+        found.append(name)
+    return found[::-1]
+
+
+def third_party() -> tuple[str, ...]:
+    """The installed modules that were loaded since `mark`, in order."""
+    found = []
+    for name in since_mark():
         file = getattr(sys.modules[name], "__file__", None) or ""
         installed = "site-packages" in file or "dist-packages" in file
         if installed and name.partition(".")[0] != "homeport":
             found.append(name)
-    return tuple(reversed(found))
+    return tuple(found)

@@ -16,7 +16,7 @@ from types import ModuleType
 from homeport.contract.errors import ScriptError
 from homeport.contract.image import Image, Step
 from homeport.contract.manifest import SourceFile
-from homeport.sdk import patterns
+from homeport.sdk import patterns, preload
 
 MAX_FILE_BYTES = 1024**3
 CHUNK_BYTES = 1024**2
@@ -26,6 +26,7 @@ HOME = PurePosixPath("/root")
 _IMPORT = re.compile(
     r"^[ \t]+(?:from[ \t]+(\.*)([\w.]*)[ \t]+)?import[ \t]+(\([^)]*\)|[\w., \t]+)", re.MULTILINE
 )
+_NO_NAMES = re.compile(r"#.*|[()]")
 
 
 class Tree:
@@ -111,9 +112,10 @@ class Tree:
 
 
 def imported_below(root: Path) -> Iterable[Path]:
-    """The Python files below the root that this process has imported."""
+    """The Python files below the root that this process has imported since `preload.mark`."""
     outside = {Path(p).resolve() for p in sysconfig.get_paths().values()}
-    for module in list(sys.modules.values()):
+    for name in preload.since_mark():
+        module = sys.modules[name]
         file = getattr(module, "__file__", None)
         if not isinstance(module, ModuleType) or not file or not file.endswith(".py"):
             continue
@@ -153,7 +155,7 @@ def _imports(text: str, path: Path, root: Path) -> Iterable[tuple[Path, str]]:
         folder = path.parents[len(dots) - 1] if 0 < len(dots) <= len(path.parents) else root
         if not folder.is_relative_to(root):
             continue
-        for words in re.sub(r"#.*|[()]", "", imported).split(","):
+        for words in _NO_NAMES.sub("", imported).split(","):
             word = words.split()[:1]  # of `x as y`
             yield folder, ".".join([name, *word] if name else word)
 

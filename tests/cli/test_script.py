@@ -1,0 +1,43 @@
+"""A script that is loaded again and again, as `serve` does."""
+
+import pytest
+
+from homeport.cli.script import Declarer
+
+SCRIPT = """
+import modal
+{imports}
+
+app = modal.App("a")
+
+@app.function()
+@modal.fastapi_endpoint()
+def hello(): pass
+"""
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """A folder of installed packages; the name of each that is imported is written to a file."""
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    for name in ("first", "second"):
+        text = f"open({str(tmp_path / 'imported')!r}, 'a').write('{name} ')"
+        (folder / f"{name}.py").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    return tmp_path / "imported"
+
+
+async def test_what_a_script_has_imported_once_is_not_imported_again(tmp_path, installed):
+    script = tmp_path / "script.py"
+    declarer = Declarer(str(script), module=False, name="")
+    told = []
+    for imports in ("first", "first", "first, second", "second"):
+        script.write_text(SCRIPT.format(imports=f"import {imports}"))
+        told.append((await declarer.declare()).modules)
+        await declarer._starting
+    await declarer.close()
+
+    assert [["first"], [], ["second"], []] == told
+    # Each load of the first kind is followed by one ahead of the next.
+    assert "first first second first second " == installed.read_text()
