@@ -130,6 +130,78 @@ async def test_a_container_is_forked_is_a_process_of_its_own_and_leaves_nothing(
     assert [] == list((tmp_path / "home" / "run" / "containers").iterdir())
 
 
+@pytest.fixture(params=["forked", "fresh"])
+async def either_house(request, tmp_path):
+    """A house whose containers begin in that way: users see no difference."""
+    settings = Settings(home=tmp_path / "home")
+    if request.param == "fresh":
+        settings = dataclasses.replace(settings, zygote_mib=0)
+    settings.socket_dir.mkdir(parents=True)
+    house = House(settings, tmp_path)
+    await house.agent.open()
+    yield house
+    await house.agent.close()
+
+
+async def test_a_container_has_no_arguments_and_its_programs_can_be_interrupted(either_house):
+    either_house.write(
+        """
+        import signal, subprocess, sys
+        def say():
+            sleep = subprocess.Popen(["sleep", "60"])
+            sleep.send_signal(signal.SIGINT)
+            return sys.argv[1:], sleep.wait(10)
+        """
+    )
+    container = await either_house.start()
+
+    assert str(([], -signal.SIGINT)) == await either_house.get(container)
+
+
+async def test_other_processes_of_a_container_find_modal_too(either_house):
+    either_house.write(
+        """
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+        def square(n): return n * n
+        def say():
+            found = []
+            for how in ("fork", "spawn"):
+                context = multiprocessing.get_context(how)
+                with ProcessPoolExecutor(1, mp_context=context) as pool:
+                    found.append(pool.submit(square, 3).result(20))
+            return found
+        """
+    )
+    container = await either_house.start()
+
+    assert "[9, 9]" == await either_house.get(container)
+
+
+async def test_what_a_script_has_registered_for_its_end_is_done(either_house, tmp_path):
+    either_house.write(
+        f"""
+        import atexit, threading, time
+        from pathlib import Path
+        def say(): return 1
+        def write(name): (Path({str(tmp_path)!r}) / name).write_text("")
+        def late():
+            while threading.main_thread().is_alive(): time.sleep(0.01)
+            write("thread")
+        atexit.register(write, "registered")
+        threading.Thread(target=late).start()
+        print("no newline", end="")
+        """
+    )
+    container = await either_house.start()
+    either_house.agent.stop(container.spec.id)
+    await either_house.watched.until(State.GONE)
+
+    assert (tmp_path / "registered").exists()
+    assert (tmp_path / "thread").exists()
+    assert "no newline" in [line.text for line in either_house.watched.lines]
+
+
 async def test_ps_shows_which_container_a_process_is(house):
     house.write("def say(): return 1")
     container = await house.start()

@@ -21,7 +21,7 @@ def main() -> int:
     """0 when it was asked to end, else 1."""
     # Nothing of the user's has begun: asked to end, there is nothing to say or to save.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    life.take_over()
     report = Report(life.keep(int(os.environ.pop("HOMEPORT_REPORT_FD"))))
     lifeline = os.environ.pop("HOMEPORT_LIFELINE_FD", None)
     spec = codec.loads(ContainerSpec, sys.stdin.readline())

@@ -1,5 +1,6 @@
 """What a container's process does first and last, however it was begun."""
 
+import atexit
 import contextlib
 import os
 import signal
@@ -8,6 +9,7 @@ import threading
 
 from homeport.contract.container import ContainerSpec
 from homeport.runner import tmp
+from homeport.sdk import alias
 
 LINGER_S = 2.0  # what threads get to end by themselves
 
@@ -36,6 +38,15 @@ def confine(spec: ContainerSpec) -> None:
     if spec.cores:
         os.sched_setaffinity(0, spec.cores)
     tmp.own(spec)
+
+
+def take_over() -> None:
+    """Ctrl-C is for the server to handle, the script has no arguments, and `modal` is homeport."""
+    # Not SIG_IGN, which every program that the user's code starts would inherit.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    del sys.argv[1:]
+    # `multiprocessing` loads this first in a process that it begins, before the user's script.
+    sys.modules["__main__"].__spec__ = alias.__spec__
 
 
 def deafen() -> None:
@@ -83,4 +94,12 @@ def leave(code: int) -> None:
     patience = threading.Timer(LINGER_S, give_up)
     patience.daemon = True
     patience.start()
-    sys.exit(code)
+    # What the interpreter does at its end, but for clearing up every module: that would unshare
+    # the pages of all that a zygote has imported (multiprocessing leaves in the same way).
+    with contextlib.suppress(BaseException):
+        threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001 - there is no other name
+        atexit._run_exitfuncs()  # noqa: SLF001
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(code)

@@ -32,7 +32,7 @@ from typing import Any
 from homeport.contract import codec
 from homeport.contract.container import ContainerSpec
 from homeport.runner import life, lines, tmp
-from homeport.sdk import preload
+from homeport.sdk import alias, preload
 
 MAX_MESSAGE = 64 * 1024
 MAX_DESCRIPTORS = 8
@@ -185,7 +185,7 @@ def _birth(kind: str, descriptors: list[int]) -> Birth:
 
 def main() -> int:
     """The exit code of whichever container this process has become."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    life.take_over()
     gc.disable()  # a page that a collection has emptied in part is one that children unshare
     control = socket.socket(fileno=life.keep(int(os.environ.pop("HOMEPORT_ZYGOTE_FD"))))
     told = json.loads(sys.stdin.readline())
@@ -210,6 +210,7 @@ def _load_ours() -> None:
     """The runner itself, and the SDK with every public name."""
     import homeport
 
+    alias.install()
     for name in OURS:
         importlib.import_module(f"homeport.{name}")
     for name in homeport.__all__:

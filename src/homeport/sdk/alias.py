@@ -44,12 +44,13 @@ def install() -> None:
     """From now on `modal` is homeport in this process."""
     import homeport
 
+    if sys.modules.get("modal") is homeport and any(isinstance(f, _Finder) for f in sys.meta_path):
+        return  # after a fork, looking at every module's name would unshare its page
     for name in [name for name in sys.modules if name == "modal" or name.startswith("modal.")]:
         if sys.modules[name] is not homeport:
             del sys.modules[name]
     sys.modules["modal"] = homeport
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+    sys.meta_path[:] = [_Finder(), *(f for f in sys.meta_path if not isinstance(f, _Finder))]
 
 
 def submodule(name: str) -> ModuleType:
@@ -84,3 +85,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         module.__spec__ = self._own_spec  # the import system has put `modal.…` in its place
+
+
+if __name__ == "__mp_main__":  # in a process of `multiprocessing`: see runner/life.py
+    importlib.import_module("homeport.sdk.alias").install()
