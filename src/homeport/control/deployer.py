@@ -4,6 +4,7 @@ A `serve` session is the same deploy under a `-dev` name, kept in memory alone.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import secrets
@@ -11,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Collection
 from functools import partial
+from collections.abc import Callable, Collection, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,7 @@ class Deployer:
             settings, store, pools, ingress, reconciler, self._trees, self._lay_out
         )
         self._turns: dict[str, asyncio.Lock] = {}  # one deploy of an app at a time
+        self._tickets: dict[str, object] = {}  # the last one that asked to reload a session
         self._reloads: dict[str, asyncio.Task[LiveApp]] = {}  # by the session's owner
         self._underway: list[Manifest] = []  # their environments are not anybody's yet
         self._background: set[asyncio.Task[None]] = set()
@@ -148,10 +151,16 @@ class Deployer:
     async def reload(self, session: str, manifest: Manifest) -> LiveApp:
         """Replace what a session serves; a failure leaves the old version."""
         owner = f"serve:{session}"
+        ticket = self._tickets[owner] = object()
+        if (before := self._reloads.get(owner)) is not None:
+            before.cancel()  # what was saved last counts
         async with self._turn(owner):
             current = self.live.get(owner)
             if current is None:
+                self._tickets.pop(owner, None)
                 raise NotFound("this session has ended")
+            if self._tickets.get(owner) is not ticket:
+                raise BadRequest("a later version has taken this one's place")
             trial.check(manifest.app_name, manifest, "", "rolling")
 
             def say(text: str) -> None:
@@ -162,6 +171,8 @@ class Deployer:
             try:
                 return await asyncio.shield(task)
             except asyncio.CancelledError:
+                if task.cancelled() and self.live.get(owner) is not None:
+                    raise BadRequest("a later version has taken this one's place") from None
                 if task.cancelled():
                     raise NotFound("this session has ended") from None
                 raise
@@ -188,6 +199,7 @@ class Deployer:
         self._retire(pools, drain_s=0.0)
         self._turns.pop(owner, None)
         self._warned.pop(owner, None)
+        self._tickets.pop(owner, None)
         return count
 
     async def prune(self) -> Collection[Environment]:
@@ -321,7 +333,7 @@ class Deployer:
                 self._start_behind(app, pools if first_serve else [])
             else:
                 await trial.prove(pools, self._reconciler.wake, say)
-                await self._move(app, current)
+                await _unbroken(self._move(app, current))
                 self._replace(replaced, drain_s=drain_s)
         except BaseException:
             self._retire(pools, drain_s=0.0)
@@ -402,7 +414,7 @@ class Deployer:
         self._replace(replaced, drain_s=SERVE_DRAIN_S if app.ephemeral else PORT_DRAIN_S)
         try:
             await trial.prove(pools, self._reconciler.wake, say)
-        except Failure:
+        except BaseException:
             if current is not None:
                 self._retire(pools, drain_s=0.0)
                 self._bring_back(current, replaced)
@@ -480,6 +492,15 @@ class Deployer:
 
     def _turn(self, owner: str) -> asyncio.Lock:
         return self._turns.setdefault(owner, asyncio.Lock())
+
+
+async def _unbroken(work: Coroutine[Any, Any, None]) -> None:
+    """To its end, even when the caller is cancelled: half a move leads nowhere."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(task)
+    task.result()
 
 
 def _drain_s(app: LiveApp) -> float:
