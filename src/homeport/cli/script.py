@@ -21,7 +21,7 @@ class Declared:
 
     manifest: dict[str, Any]
     sources: dict[str, str]  # hash -> path
-    watch: list[str]
+    watch: dict[str, list[int]]  # path -> state, as sdk/watched.py tells it
     warnings: list[str]
     modules: list[str]  # installed ones that it imports, but for those that are known already
 
@@ -36,9 +36,9 @@ async def declare(ref: str, *, module: bool = False, name: str = "") -> Declared
 
     What it prints goes to stderr, so that this command's own output stays what it is.
     """
-    words = [ref, *(["-m"] if module else []), *(["--name", name] if name else [])]
-    async with _Loader(*words) as loader:
-        return _declared(ref, await loader.line(), await loader.code())
+    async with _Loader(*_words(ref, module=module, name=name)) as loader:
+        text, code = await loader.line(), await loader.code()
+        return _declared(ref, json.loads(text or b"{}"), code)
 
 
 class Declarer:
@@ -48,25 +48,34 @@ class Declarer:
         self._ref, self._module, self._name = ref, module, name
         self._modules: dict[str, None] = {}  # in order
         self._unsafe: set[str] = set()
+        self.watch: dict[str, list[int]] = {}  # what another save would change
         self._loader: _Loader | None = None
         self._starting: asyncio.Task[None] | None = None
 
     async def declare(self) -> Declared:
-        """As `declare`."""
+        """As `declare`; `watch` is new even when it fails."""
         loader, self._loader = self._loader, None
         if loader is None:
-            declared = await declare(self._ref, module=self._module, name=self._name)
+            words = _words(self._ref, module=self._module, name=self._name)
+            async with _Loader(*words) as fresh:
+                text, code = await fresh.line(), await fresh.code()
         else:
+            asked = {"ref": self._ref, "module": self._module, "name": self._name}
             try:
-                asked = {"ref": self._ref, "module": self._module, "name": self._name}
-                await loader.ask(asked)
-                text = await loader.line()
-                code = json.loads(text or b"{}").get("died", 0 if text else 1)
-                declared = _declared(self._ref, b"" if code else text, code)
-            except BaseException:
-                await loader.close()
+                text, code = await loader.answer(asked)
+            except BaseException as error:
+                if not isinstance(error, asyncio.CancelledError) or loader.ended:
+                    await loader.close()
+                else:
+                    self._loader = loader
                 raise
             self._loader = loader
+        told = json.loads(text or b"{}")
+        if "manifest" in told:
+            self.watch = told["watch"]
+        else:  # what was not reached this time still counts
+            self.watch |= told.get("watch", {})
+        declared = _declared(self._ref, told, code)
         self._learn(declared.modules)
         return declared
 
@@ -121,6 +130,8 @@ class _Loader:
         self._process: asyncio.subprocess.Process | None = None
         self._reader = asyncio.StreamReader(limit=MAX_LINE)
         self._transport: asyncio.BaseTransport | None = None
+        self._owes = False  # the code of the fork before
+        self.ended = False
 
     async def __aenter__(self) -> Self:
         read, write = os.pipe()
@@ -159,9 +170,39 @@ class _Loader:
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
             await self._process.stdin.drain()
 
+    async def answer(self, message: Any) -> tuple[bytes, int]:
+        """What a fork says, and a code other than 0 where it said nothing; ends it when cancelled."""
+        await self._settle()
+        await self.ask(message)
+        self._owes = True
+        pid = 0
+        try:
+            pid = json.loads(await self.line() or b"{}").get("pid", 0)
+            if not pid:
+                return b"", 1
+            text = await self.line()
+            while text == b"\n":
+                text = await self.line()
+        except asyncio.CancelledError:
+            self.ended = not pid  # else there is no way to end the fork alone
+            if pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            raise
+        if (code := _code(text)) is None:
+            return text, 0
+        self._owes = False
+        return b"", code
+
+    async def _settle(self) -> None:
+        while self._owes and (text := await self.line()):
+            self._owes = _code(text) is None
+
     async def line(self) -> bytes:
         """One line of its answer; empty when it ended without one."""
-        return await self._reader.readline()
+        text = await self._reader.readline()
+        self.ended = self.ended or not text
+        return text
 
     async def code(self) -> int:
         """Its exit code."""
@@ -178,10 +219,18 @@ class _Loader:
             await self._process.wait()
 
 
-def _declared(ref: str, text: bytes, code: int) -> Declared:
-    if not text:
+def _words(ref: str, *, module: bool, name: str) -> list[str]:
+    return [ref, *(["-m"] if module else []), *(["--name", name] if name else [])]
+
+
+def _code(line: bytes) -> int | None:
+    """The code in a loader's last line; None for another line."""
+    return int(json.loads(line)["code"]) if line.startswith(b'{"code"') else None
+
+
+def _declared(ref: str, told: dict[str, Any], code: int) -> Declared:
+    if not told:
         raise ScriptError(f"loading `{ref}` ended with exit code {code}")
-    told = json.loads(text)
     if "error" in told:
         raise Failure.from_dict(told["error"])
     return Declared(**told)

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import signal
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,11 +14,13 @@ from homeport.cli import options, output, script, server
 from homeport.cli.script import Declared
 from homeport.client import Client, Event
 from homeport.contract.errors import Failure, ServerUnreachable
+from homeport.sdk import patterns, watched
 from homeport.settings import Settings
 
 DEBOUNCE_MS = 200  # an editor saves several files, or one in several steps
 STEP_MS = 10
 POLL_MS = 500
+PATIENCE_S = 1.0  # a reload that takes longer makes way for what was saved meanwhile
 PROBES = frozenset({".DS_Store", "4913"})  # what editors write to see whether they can
 
 
@@ -48,7 +49,11 @@ class Session:
         self._declarer = script.Declarer(ref, module=module, name=name)
         self._timestamps = timestamps
         self._stop = asyncio.Event()
-        self._declared_at = 0.0
+        self._serving: Declared | None = None  # None: the server may be on its way to another
+        self._declaring = False
+        self._saved = asyncio.Event()
+        self._watching: list[str] = []
+        self._moved = asyncio.Event()  # there are other folders to watch
         self._said: set[str] = set()  # warnings are told once
 
     async def run(self, seconds: float | None) -> None:
@@ -90,9 +95,11 @@ class Session:
             self._tell(event)
             if event["event"] == "serving":
                 break
+        self._serving = declared
         async with asyncio.TaskGroup() as group:
             group.create_task(self._show(events))
-            group.create_task(self._watch(client, first["id"], declared))
+            group.create_task(self._watch())
+            group.create_task(self._reload(client, first["id"]))
 
     async def _show(self, events: AsyncIterator[Event]) -> None:
         async for event in events:
@@ -116,70 +123,96 @@ class Session:
             failure.traceback = ""  # the container has printed it
             output.show_failure(failure)
 
-    async def _watch(self, client: Client, session: str, declared: Declared) -> None:
-        """Reload whenever a local module of the script is saved."""
-        serving = declared
+    async def _reload(self, client: Client, session: str) -> None:
+        """Reload whenever something is saved that the script is made of; the last save counts."""
         while True:
-            await self._saved(serving, self._declared_at)
+            await self._saved.wait()
+            self._saved.clear()
+            renewing = asyncio.create_task(self._renew(client, session))
             try:
-                declared = await self._declare()
-                self._warn(declared)
-                if declared.manifest != serving.manifest:
-                    await client.upload(declared.sources)
-                    endpoints = await client.reload(session, declared.manifest)
-                    output.say("✓ Reloaded")
-                    if urls(declared) != urls(serving):
-                        output.show_endpoints(endpoints)
-                serving = declared
-            except ServerUnreachable:
-                raise
-            except Failure as failure:
-                output.show_failure(failure)
-                output.say("the version before goes on serving")
+                again = asyncio.create_task(self._saved.wait())
+                await asyncio.wait({renewing, again}, return_when=asyncio.FIRST_COMPLETED)
+                again.cancel()
+                if not renewing.done() and not self._declaring:
+                    await asyncio.wait({renewing}, timeout=PATIENCE_S)
+            finally:
+                renewing.cancel()
+                await asyncio.wait({renewing})
+            if not renewing.cancelled():
+                renewing.result()
 
-    async def _saved(self, declared: Declared, since: float) -> None:
-        """Return once a file of the script is saved, or was since then (seconds of the epoch)."""
-        files = {str(Path(path)) for path in declared.watch}
-        folders = {str(Path(path).parent) for path in files}
+    async def _renew(self, client: Client, session: str) -> None:
+        serving = self._serving
+        try:
+            declared = await self._declare()
+            self._warn(declared)
+            self._serving = None
+            if serving is None or declared.manifest != serving.manifest:
+                await client.upload(declared.sources)
+                endpoints = await client.reload(session, declared.manifest)
+                output.say("✓ Reloaded")
+                if serving is None or urls(declared) != urls(serving):
+                    output.show_endpoints(endpoints)
+            self._serving = declared
+        except ServerUnreachable:
+            raise
+        except Failure as failure:
+            self._serving = serving
+            output.show_failure(failure)
+            output.say("the version before goes on serving")
 
-        def concerns(_change: watchfiles.Change, path: str) -> bool:
-            found = Path(path)
-            # A new module of the script's own is one, too.
-            return found.name not in PROBES and (path in files or found.suffix == ".py")
+    async def _watch(self) -> None:
+        """Set `_saved` when something is saved that the script was made of when it was last loaded."""
+        while True:
+            self._watching = self._folders()
+            self._moved.clear()
+            first = True
+            async for changes in watchfiles.awatch(
+                *self._watching,
+                watch_filter=self._concerns,
+                debounce=DEBOUNCE_MS,
+                step=STEP_MS,
+                recursive=False,
+                rust_timeout=POLL_MS,
+                yield_on_timeout=True,
+                stop_event=self._moved,
+            ):
+                # What was saved before somebody watched is seen by its state.
+                missed = first and not changes and not self._declaring and self._changed()
+                first = False
+                if changes or missed:
+                    self._saved.set()
 
-        async for changes in watchfiles.awatch(
-            *_existing(folders),
-            watch_filter=concerns,
-            debounce=DEBOUNCE_MS,
-            step=STEP_MS,
-            recursive=False,
-            rust_timeout=POLL_MS,
-            yield_on_timeout=True,
-        ):
-            # What was saved while nobody watched is seen by its date.
-            if changes or any(since < _saved_at(path) <= time.time() for path in files):
-                return
+    def _folders(self) -> list[str]:
+        found = set()
+        for path in self._declarer.watch:
+            found.add(path if Path(path).is_dir() else str(Path(path).parent))
+        return sorted(folder for folder in found if Path(folder).is_dir())
+
+    def _concerns(self, _change: watchfiles.Change, path: str) -> bool:
+        watch, found = self._declarer.watch, Path(path)
+        if found.name in PROBES or found.name in patterns.CACHES:
+            return False
+        # A new module of the script's own is one, too, and so is a new file in a directory of its.
+        return path in watch or found.suffix == ".py" or str(found.parent) in watch
+
+    def _changed(self) -> bool:
+        return any(watched.state(p) != state for p, state in self._declarer.watch.items())
 
     async def _declare(self) -> Declared:
-        self._declared_at = time.time()
-        return await self._declarer.declare()
+        self._declaring = True
+        try:
+            return await self._declarer.declare()
+        finally:
+            self._declaring = False
+            if self._folders() != self._watching:
+                self._moved.set()
 
     def _warn(self, declared: Declared) -> None:
         for text in declared.warnings:
             if text not in self._said:
                 self._said.add(text)
                 output.warn(text)
-
-
-def _existing(folders: set[str]) -> list[str]:
-    return sorted(folder for folder in folders if Path(folder).is_dir())
-
-
-def _saved_at(path: str) -> float:
-    try:
-        return Path(path).stat().st_mtime
-    except OSError:
-        return 0.0
 
 
 def urls(declared: Declared) -> list[Any]:

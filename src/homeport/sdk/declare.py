@@ -1,12 +1,13 @@
 """`python -m homeport.sdk.declare REF`: loads a script and says what it declares.
 
 Started by the command line in a fresh interpreter. Writes one JSON object to the descriptor named by
-HOMEPORT_DECLARE_FD: `{"manifest", "sources": {sha256: path}, "watch": [path], "modules": [name],
-"warnings": [text]}`, or `{"error": Failure}`. What the script prints goes where it would.
+HOMEPORT_DECLARE_FD: `{"manifest", "sources": {sha256: path}, "watch": {path: state}, "modules": [name],
+"warnings": [text]}`, or `{"error": Failure, "watch"}`. What the script prints goes where it would.
 
 With `--stay`, it reads one line of JSON with the names of modules from standard input and imports
-them; then each further line, `{"ref", "module", "name"}`, is declared by a fork, which answers with a
-line of its own. So a script whose imports are heavy is loaded again as fast as a light one.
+them; then each further line, `{"ref", "module", "name"}`, is declared by a fork. So a script whose
+imports are heavy is loaded again as fast as a light one. The answer is `{"pid"}` of the fork, the
+fork's own line, and `{"code"}` once it has ended.
 """
 
 import argparse
@@ -14,19 +15,23 @@ import difflib
 import gc
 import json
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
+from traceback import walk_tb
 from types import ModuleType, TracebackType
 from typing import Any
 
 from homeport.contract import codec, names
 from homeport.contract.errors import Failure, ScriptError
-from homeport.sdk import alias, loader, manifest, notices, partial, preload
+from homeport.sdk import alias, loader, manifest, notices, partial, preload, watched
 from homeport.sdk.app import App
 from homeport.sdk.exception import DeprecationError, Error
 from homeport.sdk.source import Tree, imported_below, imported_later, package_files
-from homeport.sdk.tracebacks import is_ours, users_traceback
+from homeport.sdk.tracebacks import is_ours, is_users, users_traceback
+
+PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
@@ -39,6 +44,7 @@ def main() -> int:
     arguments = parser.parse_args()
     descriptor = int(os.environ.pop("HOMEPORT_DECLARE_FD"))
     os.set_inheritable(descriptor, False)
+    _end_with_parent()
     if arguments.stay:
         return _stay(descriptor)
     return _tell(descriptor, arguments.ref, is_module=arguments.module, name=arguments.name)
@@ -48,7 +54,8 @@ def _tell(descriptor: int, ref: str, *, is_module: bool, name: str) -> int:
     try:
         told = declare(ref, is_module=is_module, name=name)
     except Failure as failure:
-        told = {"error": failure.to_dict()}
+        _watch_failed(failure)
+        told = {"error": failure.to_dict(), "watch": watched.states()}
     except KeyboardInterrupt:
         return 130
     with os.fdopen(descriptor, "w") as out:
@@ -72,6 +79,8 @@ def _stay(descriptor: int) -> int:
         asked = json.loads(line)
         child = os.fork()
         if child == 0:
+            os.write(descriptor, json.dumps({"pid": os.getpid()}).encode() + b"\n")
+            _end_with_parent()
             gc.enable()
             null = os.open(os.devnull, os.O_RDONLY)
             os.dup2(null, 0)  # the next line is not the script's to read
@@ -82,9 +91,33 @@ def _stay(descriptor: int) -> int:
             sys.stderr.flush()
             os._exit(code)  # to clear up every module would unshare the pages of all of them
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        if code not in (0, 1):
-            os.write(descriptor, json.dumps({"died": code}).encode() + b"\n")
+        # A line of its own, even where the fork has begun one and was killed.
+        os.write(descriptor, b"\n" + json.dumps({"code": code}).encode() + b"\n")
     return 0
+
+
+def _watch_failed(failure: BaseException) -> None:
+    """What has to change before the script can be loaded: what was loaded, and what it ended in."""
+    for name in preload.since_mark():
+        file = getattr(sys.modules[name], "__file__", None)
+        if file and is_users(file):
+            watched.add(file)
+    error: BaseException | None = failure
+    while error is not None:
+        if isinstance(error, SyntaxError) and error.filename:
+            watched.add(error.filename)
+        for frame, _ in walk_tb(error.__traceback__):
+            if is_users(frame.f_code.co_filename):
+                watched.add(frame.f_code.co_filename)
+        error = error.__cause__ or error.__context__
+
+
+def _end_with_parent() -> None:
+    """A script that loads for ever must not go on when nobody waits for it (man 2 prctl)."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def declare(ref: str, *, is_module: bool = False, name: str = "") -> dict[str, Any]:
@@ -135,7 +168,7 @@ def _build(
     return {
         "manifest": codec.encode(declared),
         "sources": sources,
-        "watch": tree.local_files(),
+        "watch": watched.states(),
         "modules": list(preload.third_party()),
         "warnings": list(dict.fromkeys(tree.left_out)),
     }
@@ -143,6 +176,7 @@ def _build(
 
 def _load_script(target: str) -> tuple[ModuleType, Path]:
     path = Path(target).expanduser()
+    watched.add(path)
     single = target.rfind(":")
     if single > 1 and not path.exists():
         suggestion = f"{target[:single]}::{target[single + 1 :]}"

@@ -13,7 +13,7 @@ from typing import Any
 
 from homeport.contract.image import Image as ImageSpec
 from homeport.contract.image import Step
-from homeport.sdk import local, place
+from homeport.sdk import local, place, watched
 from homeport.sdk.exception import InvalidError, MisuseError, UnimplementedError
 from homeport.sdk.secret import Secret
 
@@ -171,6 +171,7 @@ class Image:
         """What uv's project files say."""
         project = Path(uv_project_dir).expanduser()
         lock = project / "uv.lock"
+        watched.add(lock)  # which may come later
         return self.with_step(
             "uv_sync",
             pyproject=local.text(project / "pyproject.toml"),

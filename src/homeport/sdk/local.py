@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from homeport.sdk import environment, patterns
+from homeport.sdk import environment, patterns, watched
 from homeport.sdk.exception import InvalidError
 
 #: `-r other.txt` in a requirements file, and `-c limits.txt`.
@@ -18,6 +18,7 @@ def text(path: Any) -> str:
     """A file's text; empty in a container."""
     if not environment.is_local():
         return ""
+    watched.add(Path(path).expanduser())
     try:
         return Path(path).expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:

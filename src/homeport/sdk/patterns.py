@@ -11,6 +11,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
+from homeport.sdk import watched
+
 #: Never part of an app, and nobody misses them.
 CACHES = frozenset(
     {
@@ -93,6 +95,7 @@ class _Walk:
         if identity in above:
             self.left_out.append(folder)
             return
+        watched.add(folder)
         with os.scandir(folder) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
                 self._meet(folder / entry.name, entry, above | {identity})

@@ -7,7 +7,7 @@ from typing import Any
 
 from homeport.contract import names
 from homeport.contract.manifest import SecretRef
-from homeport.sdk import place
+from homeport.sdk import place, watched
 from homeport.sdk.exception import InvalidError, UnimplementedError
 
 
@@ -111,6 +111,7 @@ def _read_dotenv(start: Path, filename: str) -> dict[str, str]:
         ) from None
     first = start if start.is_dir() else start.parent
     for directory in (first.absolute(), *first.absolute().parents):
+        watched.add(directory / filename)
         if (directory / filename).is_file():
             found = dotenv_values(directory / filename)
             return {key: value or "" for key, value in found.items()}

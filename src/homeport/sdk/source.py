@@ -16,7 +16,7 @@ from types import ModuleType
 from homeport.contract.errors import ScriptError
 from homeport.contract.image import Image, Step
 from homeport.contract.manifest import SourceFile
-from homeport.sdk import patterns, preload
+from homeport.sdk import patterns, preload, watched
 
 MAX_FILE_BYTES = 1024**3
 CHUNK_BYTES = 1024**2
@@ -41,6 +41,7 @@ class Tree:
 
     def add(self, local: Path, path: str | None = None) -> None:
         """A local file, at its own place in the tree or at another."""
+        watched.add(local)
         self._files[path or local.relative_to(self.root).as_posix()] = local
 
     def add_image(self, image: Image) -> None:
@@ -91,10 +92,6 @@ class Tree:
                 )
             )
         return tuple(found), sources
-
-    def local_files(self) -> list[str]:
-        """Every local file, for whoever watches them."""
-        return sorted(str(path) for path in self._files.values())
 
     def _leave_out(self, base: Path, paths: list[Path], step: Step) -> None:
         if not paths:

@@ -20,6 +20,11 @@ def is_ours(path: str) -> bool:
     return path.startswith((*_OURS, "<frozen"))
 
 
+def is_users(path: str) -> bool:
+    """Whether a file is neither homeport's nor a library's."""
+    return not is_ours(path) and not path.startswith(_LIBRARIES)
+
+
 def users_traceback(error: BaseException, *, libraries: bool = True) -> str:
     """The traceback without frames of ours and of the import system.
 
