@@ -178,6 +178,13 @@ async def test_commands_see_the_environment_and_change_no_layer_below(house):
     assert "image step\n" == (house.source / "words").read_text()
 
 
+async def test_commands_run_in_the_working_directory_of_the_app(house):
+    workdir = Step(name="workdir", args={"path": "/root/made/here"})
+    await house.make(image(workdir, commands("echo hello > word")))
+
+    assert "hello\n" == (house.source / "made" / "here" / "word").read_text()
+
+
 async def test_copied_files_and_a_functions_results_lie_in_the_source_tree(house):
     (house.source / "data").mkdir()
     (house.source / "data" / "in.txt").write_text("seven")

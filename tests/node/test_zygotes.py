@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from homeport.contract.container import Container, ContainerSpec, State
+from homeport.contract.image import Image, Step
 from homeport.contract.manifest import WebKind, WebMethod
 from homeport.node.agent import Agent
 from homeport.node.environments import Made
@@ -156,6 +157,22 @@ async def test_a_container_has_no_arguments_and_its_programs_can_be_interrupted(
     container = await either_house.start()
 
     assert str(([], -signal.SIGINT)) == await either_house.get(container)
+
+
+@pytest.mark.parametrize(
+    ("workdir", "found"),
+    [("/root", ""), ("/root/data", "/data"), ("new", "/new"), ("/not/there", ""), ("/", None)],
+)
+async def test_the_working_directory_is_the_app_s_where_the_original_s_is_below_its_home(
+    house, workdir, found
+):
+    (house.source / "data").mkdir()
+    house.write("def say(): return os.getcwd()")
+    steps = (Step(name="workdir", args={"path": workdir}),)
+    container = await house.start(image=Image(steps=steps))
+
+    wanted = "/" if found is None else f"{house.source}{found}"
+    assert wanted == await house.get(container)
 
 
 async def test_other_processes_of_a_container_find_modal_too(either_house):

@@ -11,6 +11,20 @@ CONFIG_STEPS = frozenset(
 )
 
 
+HOME = "/root"  # in the original's containers; here it stands for the app's directory
+
+
+def place(path: str, tree: str) -> str:
+    """Where a container's path is on this machine, if its `/root` is `tree`.
+
+    >>> place("/root/data", "/t"), place("data", "/t"), place("/root", "/t"), place("/srv", "/t")
+    ('/t/data', '/t/data', '/t', '/srv')
+    """
+    if path == HOME or path.startswith(f"{HOME}/"):
+        path = path[len(HOME) + 1 :]
+    return f"{tree}/{path}".rstrip("/") if not path.startswith("/") else path
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One builder call, such as `pip_install("flask")`."""

@@ -10,9 +10,8 @@ import logging
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Collection
-from functools import partial
 from collections.abc import Callable, Collection, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +272,7 @@ class Deployer:
             if file.path.startswith("/"):
                 raise ImageError(
                     f"`{file.path}` lies outside the app's directory, which needs a container engine",
+                    where=_adds(file.path, manifest),
                     hint="use a path under /root, and open it relative to the working directory",
                 )
 
@@ -501,6 +501,13 @@ async def _unbroken(work: Coroutine[Any, Any, None]) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.shield(task)
     task.result()
+
+
+def _adds(path: str, manifest: Manifest) -> str:
+    """The place of the step that adds a file."""
+    steps = (step for spec in manifest.functions for step in spec.image.steps)
+    found = (s for s in steps if path.startswith(s.args.get("remote_path", "\0").rstrip("/")))
+    return next((step.where for step in found), "")
 
 
 def _drain_s(app: LiveApp) -> float:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from homeport.contract.errors import ImageError
+from homeport.contract.image import HOME, place
 from homeport.node import command, layers, uv
 from homeport.node.command import Done
 from homeport.node.layers import Layer
@@ -24,6 +25,7 @@ from homeport.node.process import INHERITED
 from homeport.node.uv import Python
 
 HIDDEN = "***"
+NOISE = "Using Python "  # uv says where the layer is, which helps nobody
 SHORTEST_SECRET = 4  # characters; a shorter one would be found in every other word
 MAX_COPY_BYTES = 16 * 1024**2  # of a file that is laid into each source tree
 TOLD_LINES = 30  # of a failed command's output
@@ -203,8 +205,10 @@ class Builder:
         return await command.run(argv, environ=environ, cwd=cwd or self._cwd(), say=self._told)
 
     def _cwd(self) -> Path:
-        workdir = Path(self._layer.workdir or self._root)
-        return workdir if workdir.is_absolute() and workdir.is_dir() else self._root
+        workdir = Path(place(self._layer.workdir or HOME, str(self._root)))
+        if workdir.is_relative_to(self._root):
+            workdir.mkdir(parents=True, exist_ok=True)
+        return workdir if workdir.is_dir() else self._root
 
     # local files
 
@@ -224,7 +228,7 @@ class Builder:
         return str(self._venv / "bin" / "python")
 
     def _told(self, line: str) -> None:
-        if not line.startswith("Using Python "):  # uv says where the layer is, which helps nobody
+        if not line.startswith(NOISE):
             self._say(f"{self._step.name}: {self._hidden(line)}")
 
     def _hidden(self, text: str) -> str:
@@ -234,7 +238,8 @@ class Builder:
         return text
 
     def _failed(self, what: str, done: Done | None = None) -> ImageError:
-        text = "\n".join(done.lines[-TOLD_LINES:]).strip("\n") if done else ""
+        said = [line for line in done.lines if not line.startswith(NOISE)] if done else []
+        text = "\n".join(said[-TOLD_LINES:]).strip("\n")
         return ImageError(
             self._hidden(f"`{self._step.name}` failed: {what}"),
             where=self._step.where,

@@ -8,6 +8,7 @@ import sys
 import threading
 
 from homeport.contract.container import ContainerSpec
+from homeport.contract.image import HOME, place
 from homeport.runner import tmp
 from homeport.sdk import alias
 
@@ -59,8 +60,10 @@ def deafen() -> None:
 def settle(spec: ContainerSpec) -> None:
     """The user's files come first on the path, and the working directory is theirs."""
     sys.path.insert(0, spec.source)
-    workdir = spec.image.workdir
-    os.chdir(workdir if workdir and os.path.isdir(workdir) else spec.source)  # noqa: PTH112 - pathlib costs 10 ms
+    workdir = place(spec.image.workdir or HOME, spec.source)
+    if workdir.startswith(f"{spec.source}/"):
+        os.makedirs(workdir, exist_ok=True)  # noqa: PTH103 - pathlib costs 10 ms
+    os.chdir(workdir if os.path.isdir(workdir) else spec.source)  # noqa: PTH112
 
 
 def ours_last(runner_path: str) -> None:
