@@ -428,10 +428,27 @@ async def test_a_snap_hook_that_fails_fails_the_start(house):
 
 
 async def test_a_snap_hook_has_its_time_like_any_start(house):
-    house.write(snapshot("import time; time.sleep(60)"))
+    house.write(snapshot("import time; print('pid', os.getpid(), flush=True); time.sleep(60)"))
     failed = await house.start(**CLASS, startup_timeout_s=1.0)
+    pid = int((await house.watched.line("pid")).text.split()[1])
 
     assert "did not become ready within 1 s" == failed.reason
+    async with asyncio.timeout(10):
+        while _lives(pid):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_pool_that_is_forgotten_while_its_snap_hook_hangs_leaves_no_process(house):
+    house.write(snapshot("import time; print('pid', os.getpid(), flush=True); time.sleep(60)"))
+    start = asyncio.create_task(house.start(**CLASS))
+    pid = int((await house.watched.line("pid")).text.split()[1])
+    house.agent.stop("ta-1")
+    house.agent.forget("p")
+
+    async with asyncio.timeout(10):
+        while _lives(pid):
+            await asyncio.sleep(0.01)
+    start.cancel()
 
 
 async def test_what_a_snapshot_took_counts_for_the_start_that_waited_for_it(house):

@@ -122,6 +122,7 @@ class Zygote:
 
     def end(self) -> None:
         """It ends now; its containers go on."""
+        self._hear()  # its pid may be on its way
         if not self.gone:
             if self._process is not None:
                 self._process.kill()
@@ -177,8 +178,9 @@ class Zygote:
             pid, status = message["ended"]
             if (known := self._codes.pop(pid, None)) is not None and not known.done():
                 known.set_result(status)
+        elif "pid" in message:
+            self.pid = message["pid"]
         elif not self._first.done():
-            self.pid = message.get("pid", self.pid)
             self._first.set_result(message)
 
     def _lost(self) -> None:

@@ -5,6 +5,7 @@ holds one line of JSON, `{"modules": […], "runner_path": ""}`. The node sends 
 the zygote answers with JSON:
 
     <- {"ready": {"reads"}}                all is imported; the imports looked at these variables
+    <- {"pid"}                             of a snapshot, before the user's code runs
     <- {"unsafe": {"name", "reason"}}      that import cannot be forked; this process ends
     -> fork + request, output, report, lifeline?         <- {"forked": pid} + pidfd
     -> snapshot + request, output, socket                a zygote of its own, on that socket
@@ -63,10 +64,13 @@ class Zygote:
         self._selector = selectors.DefaultSelector()
         self._pipe = (-1, -1)  # written to when a child has ended
 
-    def tell(self, message: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
-        """One message; nobody hears it when the node has gone."""
-        with contextlib.suppress(OSError):
+    def tell(self, message: dict[str, Any], descriptors: tuple[int, ...] = ()) -> bool:
+        """One message; False when the node has gone."""
+        try:
             socket.send_fds(self._control, [json.dumps(message).encode()], list(descriptors))
+        except OSError:
+            return False
+        return True
 
     def serve(self) -> Birth:
         """Return in each child; never in the zygote itself, which ends here."""
@@ -233,13 +237,15 @@ def _live(birth: Birth, service: Any) -> int:
             preload.forget_shadowed(spec.source)
         return container.run(spec, Report(birth.report), service)
     zygote = Zygote(socket.socket(fileno=birth.report))
+    if not zygote.tell({"pid": os.getpid()}):
+        return 0  # nobody waits for it any more, or could end it
     life.settle(spec)
     preload.forget_shadowed(spec.source)
     watch = preload.Watch()
     service, told = container.snapshot(spec)
     if service is not None and (reason := watch.left_behind()):
         service, told = None, {"unsafe": {"name": spec.qualname, "reason": reason}}
-    zygote.tell({**told, "pid": os.getpid()})
+    zygote.tell(told)
     if service is None:
         return 0
     null = os.open(os.devnull, os.O_WRONLY)
