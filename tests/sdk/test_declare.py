@@ -118,6 +118,25 @@ def test_local_modules_that_a_function_imports_travel_too(declare):
     } == {file["path"] for file in told["manifest"]["files"]}  # fmt: skip
 
 
+def test_a_local_module_that_an_environment_will_not_have_is_told(declare, tmp_path):
+    (tmp_path / "above").mkdir()
+    text = 'import sys; sys.path.append("above"); import pack.part; import modal\n'
+    files = {"above/pack/__init__.py": "", "above/pack/part.py": ""}
+    script = text + textwrap.dedent(HELLO).replace('App("hello")', 'App("hello", image=I)')
+
+    def warnings(image: str) -> list[str]:
+        ref = "deep/script.py"
+        text = script.replace("app =", f"I = {image}\napp =")
+        told = declare(None, files={**files, ref: text}, ref=ref)["warnings"]
+        return [warning for warning in told if "travel" in warning]
+
+    plain = "modal.Image.debian_slim()"
+    (warning,) = warnings(plain)
+    assert f"`pack` is imported from {tmp_path}/above/pack/__init__.py, which" in warning
+    assert [] == warnings(plain + '.add_local_python_source("pack")')
+    assert [] == warnings("modal.Image()")
+
+
 def test_what_is_left_out_is_told_and_what_cannot_travel_is_refused(declare, tmp_path):
     script = """
         import modal

@@ -28,7 +28,13 @@ from homeport.contract.errors import Failure, ScriptError
 from homeport.sdk import alias, loader, manifest, notices, partial, preload, watched
 from homeport.sdk.app import App
 from homeport.sdk.exception import DeprecationError, Error
-from homeport.sdk.source import Tree, imported_below, imported_later, package_files
+from homeport.sdk.source import (
+    Tree,
+    imported_below,
+    imported_elsewhere,
+    imported_later,
+    package_files,
+)
 from homeport.sdk.tracebacks import is_ours, is_users, users_traceback
 
 PR_SET_PDEATHSIG = 1
@@ -161,8 +167,9 @@ def _build(
         if is_package and (top := root / module.__name__.partition(".")[0]).is_dir():
             for path in package_files(top):
                 tree.add(path)
-    for each in options:
-        tree.add_image(manifest.image_of(app, each))
+    images = [manifest.image_of(app, each) for each in options]
+    for image in images:
+        tree.add_image(image)
     files, sources = tree.files()
     declared = manifest.build(app, name, target, files)
     return {
@@ -170,7 +177,7 @@ def _build(
         "sources": sources,
         "watch": watched.states(),
         "modules": list(preload.third_party()),
-        "warnings": list(dict.fromkeys(tree.left_out)),
+        "warnings": [*dict.fromkeys(tree.left_out), *imported_elsewhere(root, images)],
     }
 
 

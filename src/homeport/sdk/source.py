@@ -17,6 +17,7 @@ from homeport.contract.errors import ScriptError
 from homeport.contract.image import Image, Step
 from homeport.contract.manifest import SourceFile
 from homeport.sdk import patterns, preload, watched
+from homeport.sdk.tracebacks import is_users
 
 MAX_FILE_BYTES = 1024**3
 CHUNK_BYTES = 1024**2
@@ -126,6 +127,24 @@ def imported_below(root: Path) -> Iterable[Path]:
             continue
         if path.is_file():
             yield path
+
+
+def imported_elsewhere(root: Path, images: Iterable[Image]) -> list[str]:
+    """Notices of local modules that an environment of its own will not have."""
+    own = [image for image in images if image.has_environment]
+    steps = [step for image in own for step in image.steps]
+    added = {n.partition(".")[0] for step in steps for n in step.args.get("modules", [])}
+    found: dict[str, str] = {}
+    for name in preload.since_mark() if own else ():
+        top, file = name.partition(".")[0], getattr(sys.modules[name], "__file__", None) or ""
+        if is_users(file) and not file.startswith(f"{root}{os.sep}") and file.endswith(".py"):
+            found.setdefault(top, file)
+    return [
+        f"`{top}` is imported from {file}, which does not travel with the script: "
+        f'add `.add_local_python_source("{top}")` to the image'
+        for top, file in found.items()
+        if top not in added and top != "__main__"
+    ]
 
 
 def imported_later(files: Iterable[Path], root: Path) -> set[Path]:
