@@ -4,6 +4,7 @@ import asyncio
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -221,6 +222,16 @@ async def test_two_python_versions_live_side_by_side(house, other_python):
 
     assert platform.python_version() == ask(await house.make(image(SIX)), code)
     assert other_python == ask(await house.make(older), code)
+
+
+async def test_a_python_of_pyenv_is_found_though_its_shim_says_no(monkeypatch, tmp_path):
+    for version in ("3.99.9", "3.99.10", "3.9.99"):
+        (tmp_path / "versions" / version / "bin").mkdir(parents=True)
+        (tmp_path / "versions" / version / "bin" / "python").symlink_to(sys.executable)
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+
+    found = await uv.python("3.99", "script.py:1")
+    assert str(tmp_path / "versions" / "3.99.10" / "bin" / "python") == found.path
 
 
 async def test_a_python_that_is_not_there_is_told_with_the_command_that_brings_it(house):

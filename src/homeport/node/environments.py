@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -29,7 +30,8 @@ from homeport.node.layers import Layer
 from homeport.node.uv import Python
 
 RECORD = "record.json"
-#: What the runner imports; their bounds are those of homeport itself.
+OURS_FROM = (3, 11)
+#: What the runner imports; their bounds are those of homeport itself, where it could run too.
 RUNNERS = ("uvicorn", "httptools", "uvloop", "websockets", "cheroot", "a2wsgi")
 
 
@@ -196,7 +198,7 @@ class Environments:
 
     async def _bring_runner(self, directory: Path, python: Python, say: Say) -> None:
         words = ("pip", "install", "--quiet", "--python", python.path, "--target", str(directory))
-        done = await uv.run(*words, *_runner_requirements(), say=say)
+        done = await uv.run(*words, *_runner_requirements(python), say=say)
         if done.code:
             raise ImageError(
                 f"the runner cannot be installed for Python {python.version}: "
@@ -279,13 +281,16 @@ def _date(path: str) -> int:
         return 0
 
 
-def _runner_requirements() -> list[str]:
+def _runner_requirements(python: Python) -> list[str]:
     declared = metadata.requires("homeport") or []
-    return sorted(text for text in declared if text.startswith(RUNNERS) and ";" not in text)
+    found = sorted(text for text in declared if text.startswith(RUNNERS) and ";" not in text)
+    if python.is_older_than(OURS_FROM):  # it needs whichever was the newest for it
+        return [re.split(r"[^\w.-]", text)[0] for text in found]
+    return found
 
 
 def _runner_name(python: Python) -> str:
-    told = hashlib.sha256("\n".join(_runner_requirements()).encode()).hexdigest()
+    told = hashlib.sha256("\n".join(_runner_requirements(python)).encode()).hexdigest()
     return f"runner-{python.minor}-{told[:8]}"
 
 

@@ -37,6 +37,10 @@ class Python:
         """3.11"""
         return ".".join(self.version.split(".")[:2])
 
+    def is_older_than(self, minor: tuple[int, int]) -> bool:
+        """Whether it is; `minor` is such as (3, 11)."""
+        return tuple(int(part) for part in self.minor.split(".")) < minor
+
 
 def found() -> list[str]:
     """The words that begin uv's command; `ImageError` where there is none."""
@@ -69,22 +73,34 @@ async def python(wanted: str | None, where: str) -> Python:
     """The interpreter of that version; homeport's own for None."""
     ours = platform.python_version()
     _check_age(wanted, where)
-    if not wanted or f"{ours}.".startswith(f"{wanted}."):
+    if not wanted or _is(ours, wanted):
         return Python(path=sys.executable, version=ours)
     done = await run("python", "find", "--no-project", wanted, say=lambda _line: None)
-    if done.code:
+    path = _of_pyenv(wanted) if done.code else done.lines[-1]
+    if not path:
         raise ImageError(
             f"there is no Python {wanted} here",
             where=where,
             hint=f"`uv python install {wanted}`",
             traceback=done.text,
         )
-    path = done.lines[-1]
     code = "import platform; print(platform.python_version())"
     told = await asyncio.to_thread(
         subprocess.run, [path, "-I", "-c", code], capture_output=True, text=True, check=True
     )
     return Python(path=path, version=told.stdout.strip())
+
+
+def _of_pyenv(wanted: str) -> str:
+    """An interpreter that pyenv has, though it is not the one of this directory; empty for none."""
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    found = [path for path in root.glob("*/bin/python") if _is(path.parts[-3], wanted)]
+    numbers = {path: [int(n) for n in re.findall(r"\d+", path.parts[-3])] for path in found}
+    return str(max(found, key=numbers.__getitem__)) if found else ""
+
+
+def _is(version: str, wanted: str) -> bool:
+    return f"{version}.".startswith(f"{wanted}.")
 
 
 def _check_age(wanted: str | None, where: str) -> None:
