@@ -195,6 +195,30 @@ async def test_other_processes_of_a_container_find_modal_too(either_house):
     assert "[9, 9]" == await either_house.get(container)
 
 
+async def test_a_process_that_the_user_s_code_has_forked_is_ended_without_its_container(
+    either_house,
+):
+    either_house.write(
+        """
+        import multiprocessing, time
+        def say():
+            found = []
+            for _ in range(5):
+                child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+                child.start()
+                child.terminate()
+                child.join(10)
+                found.append(child.exitcode)
+            return found
+        """
+    )
+    container = await either_house.start()
+    told = [await either_house.get(container) for _ in range(5)]
+
+    assert [str([-signal.SIGTERM] * 5)] * 5 == told
+    assert [State.READY] == either_house.watched.states
+
+
 async def test_what_a_script_has_registered_for_its_end_is_done(either_house, tmp_path):
     either_house.write(
         f"""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -132,7 +133,24 @@ def _ending() -> Ending:
     """SIGTERM asks from now on; earlier, when the loop could not see it, it ended the process."""
     ending = Ending()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.ask)
+    os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_on_its_own)
     return ending
+
+
+def _hold() -> None:
+    """A signal to a child that is just being forked waits until it is one."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def _let_go() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def _on_its_own() -> None:
+    """In a child of the user's: a signal to it ends it, and must not wake this container's loop."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _let_go()
 
 
 async def _serve_asgi(
