@@ -14,6 +14,7 @@ from homeport.contract.capacity import Accelerator, Capacity
 from homeport.contract.errors import Failure
 from homeport.contract.manifest import FunctionSpec
 from homeport.contract.traffic import PoolKey
+from homeport.control import trial
 from homeport.control.activator import Activator
 from homeport.control.pools import Pool, Pools
 from homeport.control.reconciler import Reconciler
@@ -25,7 +26,9 @@ KEY = PoolKey("app", "f", "rv-1")
 class House:
     """A control plane without its doors."""
 
-    def __init__(self, node: FakeNode | None = None, **function) -> None:
+    def __init__(
+        self, node: FakeNode | None = None, max_containers_here: int = 100, **function
+    ) -> None:
         self.node = node or FakeNode()
         self.ingress = FakeIngress()
         self.pools = Pools()
@@ -36,7 +39,7 @@ class House:
             self.node,
             self.ingress,
             NoSecrets(),
-            max_containers=100,
+            max_containers=max_containers_here,
             say=self.said.append,
             started=self.starts.append,
         )
@@ -167,6 +170,20 @@ def test_an_idle_container_goes_when_another_pool_needs_what_it_has():
 
         assert took_s < 2.0  # an end, a start of 0.5 s, a request of 1 s
         assert ["other"] == running  # and the first does not come back for nobody
+
+    virtually(story())
+
+
+def test_an_app_of_more_functions_than_containers_is_proved_all_the_same():
+    async def story():
+        async with House(max_containers_here=3) as house:
+            pools = [house.add(PoolKey("many", f"f{n}", "rv-1")) for n in range(10)]
+            await trial.prove(pools, house.reconciler.wake, lambda _text: None)
+            most = len(house.node.list())
+
+        assert {"f", *(f"f{n}" for n in range(10))} >= {s.function for s in house.node.started}
+        assert 10 == len({spec.function for spec in house.node.started})
+        assert most <= 3
 
     virtually(story())
 

@@ -101,3 +101,20 @@ def test_a_deploy_that_is_killed_leaves_no_process_that_loads_its_script(termina
     command.process.send_signal(signal.SIGKILL)
 
     assert [] == psutil.wait_procs([loader], timeout=20)[1]
+
+
+def test_what_a_reload_or_a_failed_deploy_leaves_goes_with_its_last_container(
+    serve, terminal, write
+):
+    for number in range(3):
+        serve(f'"{number}"')
+        serve.until(f'"{number}"')
+    trees = terminal.home / "revisions"
+    wait_for(lambda: len([*trees.iterdir()]) == 1, "the trees of earlier versions to go")
+    broken = write(SCRIPT.format(top="1 / modal.is_local()", steps="", answer="0"), "broken.py")
+    deployed = terminal.run("deploy", broken, "--name", "broken", check=False)
+    wait_for(lambda: len([*trees.iterdir()]) == 1, "the tree of what did not start to go")
+    serve.command.interrupt()
+
+    assert "ZeroDivisionError" in deployed.stderr
+    wait_for(lambda: not [*trees.iterdir()], "the last tree to go")

@@ -77,6 +77,8 @@ class Deployer:
         self._underway: list[Manifest] = []  # their environments are not anybody's yet
         self._background: set[asyncio.Task[None]] = set()
         self._warned: dict[str, set[str]] = {}  # by the session's owner
+        self._fallbacks: list[str] = []  # revisions that a swap may bring back
+        pools.removed = lambda pool: self._tidy(pool.key.revision)
 
     @property
     def busy(self) -> bool:
@@ -339,7 +341,6 @@ class Deployer:
             self._retire(pools, drain_s=0.0)
             if self.live.get(owner) is not current:
                 self.live.remove(owner)
-            await asyncio.to_thread(shutil.rmtree, tree, ignore_errors=True)
             raise
         if not serving and strategy != "restore":
             await self._versions.moved(revision)
@@ -410,6 +411,23 @@ class Deployer:
         say: Say,
     ) -> None:
         """Park requests, stop the old containers, start the new ones; back if they cannot."""
+        if current is not None:
+            self._fallbacks.append(current.revision.id)
+        try:
+            await self._swapped(app, pools, replaced, current, say)
+        finally:
+            if current is not None:
+                self._fallbacks.remove(current.revision.id)
+                self._tidy(current.revision.id)
+
+    async def _swapped(
+        self,
+        app: LiveApp,
+        pools: list[Pool],
+        replaced: list[Pool],
+        current: LiveApp | None,
+        say: Say,
+    ) -> None:
         await self._move(app, current, save=False)
         self._replace(replaced, drain_s=SERVE_DRAIN_S if app.ephemeral else PORT_DRAIN_S)
         try:
@@ -476,6 +494,16 @@ class Deployer:
             if pool not in gone:
                 pool.demote(drain_s)
         self._reconciler.wake()
+
+    def _tidy(self, revision: str) -> None:
+        """Remove a source tree that no container will ever start from, once its last one has gone."""
+        needed = {app.revision.id for app in self.live.all()} | {*self._fallbacks}
+        if revision in needed or any(pool.key.revision == revision for pool in self._pools):
+            return
+        tree = self._trees / revision
+        task = asyncio.ensure_future(asyncio.to_thread(shutil.rmtree, tree, ignore_errors=True))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     def _bring_back(self, app: LiveApp, pools: list[Pool]) -> None:
         kept = {pool.key for pool in pools if pool.demoted}

@@ -6,7 +6,7 @@ Written by the reconciler and the activator, read by the API. Nothing here does 
 import asyncio
 import enum
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from homeport.contract.errors import BadRequest, Failure, NotFound, StartError
@@ -121,7 +121,8 @@ class Pool:
         ]
 
     def rest(self) -> None:
-        """Forget how much there was to do: nothing is kept for it any more."""
+        """Forget how much there was to do: nothing is kept for it any more, proved or not."""
+        self.floor = 0
         self.peak = Peak(self.function.scaledown_window_s)
 
     def waited_s(self, now: float) -> float:
@@ -196,6 +197,7 @@ class Pools:
     def __init__(self) -> None:
         self._pools: dict[PoolKey, Pool] = {}
         self._by_container: dict[str, Pool] = {}
+        self.removed: Callable[[Pool], None] = lambda _pool: None  # whom to tell
 
     def __iter__(self) -> Iterator[Pool]:
         return iter(list(self._pools.values()))
@@ -211,6 +213,7 @@ class Pools:
     def remove(self, pool: Pool) -> None:
         """Forget it; its containers are gone."""
         self._pools.pop(pool.key, None)
+        self.removed(pool)
 
     def enlist(self, pool: Pool, member: Member) -> None:
         """A container begins in a pool."""

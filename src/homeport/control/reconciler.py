@@ -247,7 +247,8 @@ class Reconciler:
         needs, room = scheduler.needs(pool.function, capacity), self._room(capacity)
         specs = {container.spec.id: container.spec for container in self._node.list()}
         for other in self._pools:
-            if other is pool or other.demand or len(other.idle()) <= other.bounds.min_containers:
+            # One that a deploy has proved may go: an app may have more functions than there is room.
+            if other is pool or other.demand or len(other.idle()) <= other.function.min_containers:
                 continue
             for member in other.idle():
                 if member.id in specs and scheduler.helps(specs[member.id], room, needs, capacity):
