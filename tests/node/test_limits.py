@@ -12,7 +12,6 @@ from homeport.contract.capacity import Accelerator
 from homeport.contract.container import ContainerSpec, State
 from homeport.node import cgroups, limits
 from homeport.node.agent import Agent
-from homeport.node.cgroups import Cgroups
 from homeport.node.process import environ_for
 from homeport.settings import Settings
 from tests.node.test_agent import REPORT, Watched
@@ -123,14 +122,6 @@ def test_what_the_kernel_is_told():
     } == cgroups.settings(both)
     assert {"cpu.weight": "1"} == cgroups.settings(spec(cpu=(0.001, None)))
     assert {} == cgroups.settings(spec())
-
-
-def test_without_the_controllers_there_are_no_cgroups(tmp_path):
-    (tmp_path / "cgroup.controllers").write_text("cpuset io pids\n")
-
-    assert Cgroups.open(str(tmp_path), "homeport-x") is None
-    assert Cgroups.open(str(tmp_path / "nothing"), "homeport-x") is None
-    assert Cgroups.open("off", "homeport-x") is None
 
 
 def test_a_core_limit_without_cgroups_is_the_least_taken_cores():

@@ -99,7 +99,7 @@ class Agent:
         self._limits.open(
             self._settings.cgroup,
             f"homeport-{hashlib.sha256(str(self._root).encode()).hexdigest()[:8]}",
-            [container.spec.id for container in left],
+            [container.spec for container in left],
             self._running,
             self._kill,
         )
