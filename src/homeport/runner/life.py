@@ -34,8 +34,11 @@ def hold(lifeline: int) -> None:
 def confine(spec: ContainerSpec) -> None:
     """Stay within the container's limits from here on, and in a /tmp of its own."""
     if spec.cgroup:
-        with open(f"{spec.cgroup}/cgroup.procs", "w", encoding="ascii") as procs:  # noqa: PTH123
-            procs.write("0")
+        try:
+            with open(f"{spec.cgroup}/cgroup.procs", "w", encoding="ascii") as procs:  # noqa: PTH123
+                procs.write("0")
+        except OSError as error:
+            sys.exit(f"cannot join the cgroup {spec.cgroup}: {error.strerror}")
     if spec.cores:
         os.sched_setaffinity(0, spec.cores)
     tmp.own(spec)
