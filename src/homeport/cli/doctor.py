@@ -97,7 +97,10 @@ def _limits(settings: Settings) -> Finding:
     told = jsonlib.loads(_asked("homeport.node.cgroups", settings.cgroup).stdout or "{}")
     if told.get("used"):
         return Finding("limits", True, f"kept by cgroups below {told['base']}")
-    text = "memory and disk are watched; a core limit is that many cores, and never part of one"
+    text = (
+        "memory and disk are watched; a core limit is that many cores, and never part of one: "
+        f"{told.get('why', 'the cgroups cannot be asked')}"
+    )
     hint = (
         "for limits that the kernel keeps, start the server where cgroups are delegated: "
         "`systemd-run --user --scope -p Delegate=yes homeport up`"
