@@ -29,6 +29,7 @@ APP = """
 
 
 def test_a_function_has_what_it_asks_for_and_no_more(terminal, write, visitor):
+    terminal.environ["HOMEPORT_CGROUP"] = "off"  # for the kernel's limits: tests/soak/cgroups.py
     (url,) = terminal.deploy(write(APP)).values()
     first = visitor.get(url, params={"name": "a-file-of-mine"}).json()
     # On a connection of its own: on a kept one, a crash is a silent close.
