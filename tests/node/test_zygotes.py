@@ -6,7 +6,9 @@ import dataclasses
 import os
 import signal
 import sys
+import tempfile
 import textwrap
+from pathlib import Path
 
 import httpx
 import psutil
@@ -430,6 +432,24 @@ async def test_the_state_after_the_snap_hooks_is_forked(house):
     assert [[True, c.pid, c.spec.id] for c in containers] == [rest for _, *rest in told]
     await house.watched.line("loading")
     assert 1 == sum("loading" == line.text for line in house.watched.lines)
+
+
+async def test_a_home_below_tmp_is_seen_by_a_snapshot_and_by_what_is_forked_from_it():
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="hp-") as folder:
+        settings = Settings(home=Path(folder) / "home")
+        settings.socket_dir.mkdir(parents=True)
+        house = House(settings, Path(folder))
+        await house.agent.open()
+        house.write(snapshot("open('/tmp/of-the-snapshot', 'w').close()"))
+        containers = [await house.start(**CLASS) for _ in range(2)]
+        told = [eval(await house.get(container)) for container in containers]
+        left = [[*Path(container.spec.tmp_dir).iterdir()] for container in containers]
+        await house.agent.close()
+
+    assert ["snapshot", "snapshot"] == [container.origin for container in containers]
+    assert 1 == len({by for by, *_ in told})
+    # What lies below the real /tmp is mounted here, and nothing of the snapshot's own is.
+    assert [[Path(folder).name]] * 2 == [[path.name for path in each] for each in left]
 
 
 async def test_a_state_that_cannot_be_forked_is_made_by_each_container_and_the_log_says_why(house):

@@ -17,6 +17,9 @@ TMP = "/tmp"  # noqa: S108 - that very directory
 NEW_MOUNTS, NEW_USERS = 0x00020000, 0x10000000  # linux/sched.h
 BIND, RECURSIVE, SLAVE = 0x1000, 0x4000, 0x80000  # linux/mount.h
 
+DETACH = 2  # with all that is mounted below
+
+_owned = False
 _possible: bool | None = None  # of this process and of those that it forks
 
 
@@ -43,7 +46,11 @@ def own(spec: ContainerSpec) -> None:
     """Have `spec.tmp_dir` at /tmp, for this process and all that it starts; alone in its threads."""
     if not spec.tmp_dir or not possible():
         return
+    global _owned  # noqa: PLW0603 - a snapshot's children have its /tmp, until they have theirs
     _leave_mounts()
+    if _owned:
+        _call("umount2", TMP.encode(), DETACH)
+    _owned = True
     kept = [(path, os.open(path, os.O_PATH)) for path in _needed(spec)]
     os.chmod(spec.tmp_dir, 0o1777)  # noqa: S103, PTH101 - as any /tmp is
     _mount(spec.tmp_dir, TMP, BIND)
