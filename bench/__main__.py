@@ -9,6 +9,7 @@ Only a full run writes into bench/; another prints, and writes where `--out` say
 
 import argparse
 import datetime as dt
+import os
 import shlex
 import signal
 import sys
@@ -29,6 +30,8 @@ def main() -> int:
     """0 when everything could be measured, 1 when something failed, 130 after Ctrl-C."""
     given = _arguments()
     load.available()
+    # Else every start of everybody would compile what it imports, as no user's second start does.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     processes.adopt_orphans()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)

@@ -6,16 +6,19 @@ Failures of the server come back as the exceptions that it raised; `ServerBug` i
 import asyncio
 import hashlib
 import json
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import httpx
-
 from homeport.contract.errors import BadRequest, Failure, ScriptError, ServerUnreachable
 from homeport.settings import Settings
+
+# httpx brings a command line of its own, whose imports take longer than all the rest of it.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
+import httpx  # noqa: E402
 
 CONNECT_S = 5.0
 CHUNK_BYTES = 1024**2

@@ -35,6 +35,7 @@ async def test_what_a_script_has_imported_once_is_not_imported_again(tmp_path, i
     for imports in ("first", "first", "first, second", "second"):
         script.write_text(SCRIPT.format(imports=f"import {imports}"))
         told.append((await declarer.declare()).modules)
+        declarer.learn()
         await declarer._starting
     await declarer.close()
 

@@ -3,13 +3,15 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from homeport.cli import options, output, script, server
-from homeport.client import Event
 from homeport.settings import Settings
+
+if TYPE_CHECKING:
+    from homeport.client import Event
 
 
 def deploy(
@@ -86,7 +88,7 @@ async def _deploy(
     output.show_endpoints(done["endpoints"])
 
 
-async def follow(events: AsyncIterator[Event], *, timestamps: bool = False) -> dict[str, Any]:
+async def follow(events: "AsyncIterator[Event]", *, timestamps: bool = False) -> dict[str, Any]:
     """Show a deploy as it goes; how it ended."""
     last: dict[str, Any] = {}
     async for event in events:

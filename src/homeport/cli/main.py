@@ -1,39 +1,35 @@
 """`homeport …`: every command, and what its end is worth: 0, 1 (yours), 2 (usage), 70 (ours)."""
 
+import importlib
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from homeport import __version__
-from homeport.cli import app as apps
-from homeport.cli import container, daemon, doctor, image, output, secret, token
-from homeport.cli import deploy as deploying
-from homeport.cli import serve as serving
-from homeport.client import ServerBug
+from homeport.cli import output
 from homeport.contract.errors import Failure
 
 OURS = 70  # EX_SOFTWARE of sysexits.h
-
-cli = typer.Typer(
-    help="Turn a Python function into a web endpoint, on a machine you own.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-cli.command()(serving.serve)
-cli.command()(deploying.deploy)
-cli.command()(daemon.up)
-cli.command()(daemon.down)
-cli.command()(daemon.status)
-cli.add_typer(apps.app, name="app")
-cli.add_typer(container.app, name="container")
-cli.add_typer(image.app, name="image")
-cli.add_typer(secret.app, name="secret")
-cli.add_typer(token.app, name="proxy-token")
-cli.add_typer(token.workspace, name="workspace", hidden=True)
-cli.command()(doctor.doctor)
+#: Command -> the module that has it: as a function of its name, or as a group of commands, `app`.
+COMMANDS = {
+    "serve": "serve",
+    "deploy": "deploy",
+    "up": "daemon",
+    "down": "daemon",
+    "status": "daemon",
+    "app": "app",
+    "container": "container",
+    "image": "image",
+    "secret": "secret",
+    "proxy-token": "token",
+    "workspace": "token",
+    "doctor": "doctor",
+}
+GROUPS = {"app": "app", "container": "app", "image": "app", "secret": "app", "proxy-token": "app", "workspace": "workspace"}  # fmt: skip
+HIDDEN = frozenset({"workspace"})
 
 
 def _version(on: bool) -> None:
@@ -42,11 +38,28 @@ def _version(on: bool) -> None:
         raise typer.Exit
 
 
-@cli.callback()
 def _root(
     version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_version)] = False,
 ) -> None:
     pass
+
+
+def command_line(words: Sequence[str]) -> typer.Typer:
+    """The command that is meant, or all of them: what is not meant is not imported either."""
+    cli = typer.Typer(
+        help="Turn a Python function into a web endpoint, on a machine you own.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    cli.callback()(_root)
+    for name in [words[0]] if words and words[0] in COMMANDS else COMMANDS:
+        module = importlib.import_module(f"homeport.cli.{COMMANDS[name]}")
+        if name in GROUPS:
+            cli.add_typer(getattr(module, GROUPS[name]), name=name, hidden=name in HIDDEN)
+        else:
+            cli.command()(getattr(module, name))
+    return cli
 
 
 def main() -> None:
@@ -55,7 +68,7 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that knows no such character
     try:
-        cli()
+        command_line(sys.argv[1:])()
     except BrokenPipeError:
         sys.stderr.close()  # `| head` has had enough
         sys.exit(0)
@@ -64,6 +77,8 @@ def main() -> None:
 
 
 def _fail(error: BaseException) -> int:
+    from homeport.client import ServerBug
+
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, Failure):

@@ -1,29 +1,36 @@
-"""What commands print: data to stdout, talk to stderr; tables for people, JSON for programs."""
+"""What commands print: data to stdout, talk to stderr; tables for people, JSON for programs.
+
+Rich takes 100 ms to import, so that is done when there is something to print: what a command starts is
+under way by then.
+"""
 
 import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from homeport.contract.errors import Failure
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 WIDE = 1000
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue")
 
 
-def out() -> Console:
+def out() -> "Console":
     """Where data goes."""
+    from rich.console import Console
+
     return Console(file=sys.stdout, highlight=False, soft_wrap=True, emoji=False, markup=False)
 
 
-def err() -> Console:
+def err() -> "Console":
     """Where talk goes."""
+    from rich.console import Console
+
     return Console(file=sys.stderr, highlight=False, soft_wrap=True, emoji=False, markup=False)
 
 
@@ -34,6 +41,8 @@ def say(text: str) -> None:
 
 def warn(text: str) -> None:
     """Something to know that stops nothing."""
+    from rich.text import Text
+
     err().print(Text.assemble(("warning: ", "yellow"), text))
 
 
@@ -44,6 +53,10 @@ def show_json(value: Any) -> None:
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
     """Data for people."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, no_wrap=True)
@@ -62,6 +75,8 @@ def _text(cell: object) -> str:
 
 def show_failure(failure: Failure) -> None:
     """`error: …`, where in the script, and what to do next."""
+    from rich.text import Text
+
     console = err()
     console.print(Text.assemble(("error: ", "bold red"), failure.message))
     if failure.where:
@@ -74,6 +89,8 @@ def show_failure(failure: Failure) -> None:
 
 def show_endpoints(endpoints: Iterable[dict[str, Any]]) -> None:
     """One line for each URL."""
+    from rich.text import Text
+
     told = list(endpoints)
     width = max((len(endpoint["tag"]) for endpoint in told), default=0)
     for endpoint in told:
@@ -98,6 +115,8 @@ def show_endpoints(endpoints: Iterable[dict[str, Any]]) -> None:
 
 def show_line(line: dict[str, Any], *, timestamps: bool = False, talk: bool = False) -> None:
     """One line of a container's log, after its function and container."""
+    from rich.text import Text
+
     colour = COLOURS[sum(line["function"].encode()) % len(COLOURS)]
     stamp = f"{local_time(line['at'])} " if timestamps else ""
     prefix = f"{line['function']} {line['container']} "

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -47,6 +46,7 @@ class Declarer:
     def __init__(self, ref: str, *, module: bool, name: str) -> None:
         self._ref, self._module, self._name = ref, module, name
         self._modules: dict[str, None] = {}  # in order
+        self._new: list[str] = []  # which of the last declared are no part of it yet, perhaps
         self._unsafe: set[str] = set()
         self.watch: dict[str, list[int]] = {}  # what another save would change
         self._loader: _Loader | None = None
@@ -76,7 +76,9 @@ class Declarer:
         else:  # what was not reached this time still counts
             self.watch |= told.get("watch", {})
         declared = _declared(self._ref, told, code)
-        self._learn(declared.modules)
+        self._new += declared.modules
+        if self._loader is not None:
+            self.learn()
         return declared
 
     async def close(self) -> None:
@@ -88,8 +90,10 @@ class Declarer:
         if self._loader is not None:
             await self._loader.close()
 
-    def _learn(self, modules: Iterable[str]) -> None:
-        new = [module for module in modules if module not in self._modules]
+    def learn(self) -> None:
+        """Have a process at hand that has imported what the script does; it takes as long again."""
+        new = [module for module in self._new if module not in self._modules]
+        self._new.clear()
         busy = self._starting is not None and not self._starting.done()
         if busy or (self._loader is not None and not new):
             return

@@ -5,21 +5,25 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import watchfiles
 
 from homeport.cli import options, output, script, server
 from homeport.cli.script import Declared
-from homeport.client import Client, Event
 from homeport.contract.errors import Failure, ServerUnreachable
 from homeport.sdk import patterns, watched
 from homeport.settings import Settings
 
+if TYPE_CHECKING:
+    import watchfiles
+
+    from homeport.client import Client, Event
+
 DEBOUNCE_MS = 200  # an editor saves several files, or one in several steps
 STEP_MS = 10
 POLL_MS = 500
+LEARN_S = 1.0
 PATIENCE_S = 1.0  # a reload that takes longer makes way for what was saved meanwhile
 PROBES = frozenset({".DS_Store", "4913"})  # what editors write to see whether they can
 
@@ -87,7 +91,9 @@ class Session:
                 await declaring
             await self._declarer.close()
 
-    async def _live(self, client: Client, declared: Declared, events: AsyncIterator[Event]) -> None:
+    async def _live(
+        self, client: "Client", declared: Declared, events: "AsyncIterator[Event]"
+    ) -> None:
         first = await anext(events, None)
         if first is None:
             raise ServerUnreachable("the server ended before it served anything")
@@ -97,17 +103,19 @@ class Session:
                 break
         self._serving = declared
         async with asyncio.TaskGroup() as group:
+            # Not earlier: the first container needs the cores more.
+            asyncio.get_running_loop().call_later(LEARN_S, self._declarer.learn)
             group.create_task(self._show(events))
             group.create_task(self._watch())
             group.create_task(self._reload(client, first["id"]))
 
-    async def _show(self, events: AsyncIterator[Event]) -> None:
+    async def _show(self, events: "AsyncIterator[Event]") -> None:
         async for event in events:
             self._tell(event)
         if not self._stop.is_set():
             raise ServerUnreachable("the server has ended, and so has this session")
 
-    def _tell(self, event: Event) -> None:
+    def _tell(self, event: "Event") -> None:
         kind = event["event"]
         if kind == "serving":
             output.show_endpoints(event["endpoints"])
@@ -123,7 +131,7 @@ class Session:
             failure.traceback = ""  # the container has printed it
             output.show_failure(failure)
 
-    async def _reload(self, client: Client, session: str) -> None:
+    async def _reload(self, client: "Client", session: str) -> None:
         """Reload whenever something is saved that the script is made of; the last save counts."""
         while True:
             await self._saved.wait()
@@ -141,7 +149,7 @@ class Session:
             if not renewing.cancelled():
                 renewing.result()
 
-    async def _renew(self, client: Client, session: str) -> None:
+    async def _renew(self, client: "Client", session: str) -> None:
         serving = self._serving
         try:
             declared = await self._declare()
@@ -163,6 +171,8 @@ class Session:
 
     async def _watch(self) -> None:
         """Set `_saved` when something is saved that the script was made of when it was last loaded."""
+        import watchfiles
+
         while True:
             self._watching = self._folders()
             self._moved.clear()
@@ -189,7 +199,7 @@ class Session:
             found.add(path if Path(path).is_dir() else str(Path(path).parent))
         return sorted(folder for folder in found if Path(folder).is_dir())
 
-    def _concerns(self, _change: watchfiles.Change, path: str) -> bool:
+    def _concerns(self, _change: "watchfiles.Change", path: str) -> bool:
         watch, found = self._declarer.watch, Path(path)
         if found.name in PROBES or found.name in patterns.CACHES:
             return False

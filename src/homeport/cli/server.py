@@ -4,19 +4,20 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
-
-import psutil
+from typing import TYPE_CHECKING, Any
 
 from homeport.cli import output
-from homeport.client import Client
 from homeport.contract.errors import AlreadyExists, Failure, ServerUnreachable, StorageError
 from homeport.settings import Settings
+
+if TYPE_CHECKING:
+    from homeport.client import Client
 
 END_S = 15.0  # what a server gets to end everything
 RETRY_S = 0.05
@@ -25,60 +26,66 @@ TRIES = 200
 
 
 @asynccontextmanager
-async def kept(settings: Settings) -> AsyncIterator[Client]:
+async def kept(settings: Settings) -> AsyncIterator["Client"]:
     """A server that outlives this command; started where none runs."""
-    async with Client(settings) as client:
-        status = await _status(client)
-        if status is None:
-            await _begin(settings, client, kept=True)
-        else:
+    process = await asyncio.to_thread(_started, settings, kept=True)
+    async with _client(settings) as client:
+        if process is None:
+            status = await client.status()
             _compare(settings, status)
             if not status["kept"]:
                 await client.keep()
+        else:
+            await _greeted(settings, client, process, kept=True)
         yield client
 
 
 @asynccontextmanager
-async def borrowed(settings: Settings) -> AsyncIterator[Client]:
+async def borrowed(settings: Settings) -> AsyncIterator["Client"]:
     """The server that runs, else one that ends with the block, and with this process."""
-    async with Client(settings) as client:
-        status = await _status(client)
-        if status is not None:
-            _compare(settings, status)
-            yield client
-            return
-        process = await _begin(settings, client, kept=False)
+    process = await asyncio.to_thread(_started, settings, kept=False)
+    async with _client(settings) as client:
         if process is None:
-            yield client
-            return
+            _compare(settings, await client.status())
+        elif not await _greeted(settings, client, process, kept=False):
+            process = None
         try:
             yield client
         finally:
-            await asyncio.shield(asyncio.create_task(_leave(process, client)))
+            if process is not None:
+                await asyncio.shield(asyncio.create_task(_leave(process, client)))
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Client]:
+async def running(settings: Settings) -> AsyncIterator["Client"]:
     """The server that runs; `ServerUnreachable` where none does, as soon as it is asked."""
-    async with Client(settings) as client:
+    async with _client(settings) as client:
         yield client
 
 
 async def down(settings: Settings) -> bool:
     """End the server and everything that it runs; False where none ran."""
-    async with Client(settings) as client:
+    async with _client(settings) as client:
         status = await _status(client)
         if status is None:
             return False
         await client.shutdown()
     if not settings.server:
+        import psutil
+
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(status["pid"])
             await asyncio.to_thread(process.wait, END_S)
     return True
 
 
-async def _status(client: Client) -> dict[str, Any] | None:
+def _client(settings: Settings) -> "Client":
+    from homeport.client import Client  # and httpx: what is started is under way by now
+
+    return Client(settings)
+
+
+async def _status(client: "Client") -> dict[str, Any] | None:
     try:
         return await client.status()
     except ServerUnreachable:
@@ -95,19 +102,32 @@ def _compare(settings: Settings, status: dict[str, Any]) -> None:
         )
 
 
-async def _begin(
-    settings: Settings, client: Client, *, kept: bool
-) -> "subprocess.Popen[str] | None":
-    """Start the control plane; None when another command has started one just now."""
-    if settings.server:
-        await client.status()  # raises: nobody answers there, and we cannot start it from here
-    process = await asyncio.to_thread(_spawn, settings)
+def _started(settings: Settings, *, kept: bool) -> "subprocess.Popen[str] | None":
+    """The control plane's process, on its way; None where a server listens already.
+
+    Before anything slow is imported here, so that both import at once.
+    """
+    if settings.server:  # if nobody answers there, we cannot start it from here
+        return None
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+        probe.connect(str(settings.control_socket))
+        return None
+    process = _spawn(settings)
+    assert process.stdin is not None
+    told = {**dataclasses.asdict(settings), "home": str(settings.home)}
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(json.dumps({"settings": told, "kept": kept}) + "\n")
+        process.stdin.flush()
+    return process
+
+
+async def _greeted(
+    settings: Settings, client: "Client", process: "subprocess.Popen[str]", *, kept: bool
+) -> bool:
+    """Wait until the server is ready; False when another command has started one just now."""
     try:
         assert process.stdin is not None
         assert process.stdout is not None
-        told = {**dataclasses.asdict(settings), "home": str(settings.home)}
-        process.stdin.write(json.dumps({"settings": told, "kept": kept}) + "\n")
-        process.stdin.flush()
         answer = json.loads(await asyncio.to_thread(process.stdout.readline) or "{}")
         if "error" in answer:
             raise Failure.from_dict(answer["error"])
@@ -118,7 +138,7 @@ async def _begin(
     except AlreadyExists:
         process.wait()
         await _somebody_elses(client)
-        return None
+        return False
     except BaseException:
         process.terminate()
         _end(process)
@@ -127,8 +147,7 @@ async def _begin(
         process.stdin.close()
         process.stdout.close()
         process.returncode = 0  # it goes on without us: nothing to warn about
-        return None
-    return process
+    return True
 
 
 def _spawn(settings: Settings) -> "subprocess.Popen[str]":
@@ -151,7 +170,7 @@ def _spawn(settings: Settings) -> "subprocess.Popen[str]":
         ) from None
 
 
-async def _somebody_elses(client: Client) -> None:
+async def _somebody_elses(client: "Client") -> None:
     """Wait for the server that another command is starting."""
     for _ in range(TRIES):
         if await _status(client) is not None:
@@ -160,7 +179,7 @@ async def _somebody_elses(client: Client) -> None:
     raise ServerUnreachable("another command's server does not answer")
 
 
-async def _leave(process: "subprocess.Popen[str]", client: Client) -> None:
+async def _leave(process: "subprocess.Popen[str]", client: "Client") -> None:
     """Wait for the server's end, unless another command's session keeps it."""
     assert process.stdin is not None
     with contextlib.suppress(OSError):

@@ -25,7 +25,6 @@ from homeport.contract.container import Container, LogLine
 from homeport.contract.errors import AlreadyExists, BadRequest, Failure, StorageError
 from homeport.control.logs import Logs
 from homeport.control.pools import Pools
-from homeport.ingress.haproxy import HAProxy
 from homeport.node.agent import Agent
 from homeport.settings import Settings
 
@@ -160,6 +159,7 @@ async def _open(
     from homeport.control.store import Store
     from homeport.control.tokens import Tokens
     from homeport.control.vault import Vault
+    from homeport.ingress.haproxy import HAProxy
 
     cold_starts = ColdStarts(settings.home / "cold-starts")
     opened.callback(cold_starts.close)

@@ -108,6 +108,7 @@ class Agent:
             self._begin(container.spec.id, life, life.go_on())
         self._follower = asyncio.create_task(self._follow(), name="container output")
         self._warm(Image())
+        await asyncio.sleep(0)  # it begins now, whatever this process does next
 
     async def close(self) -> None:
         """End every container, at once and for good."""

@@ -28,6 +28,8 @@ HIDDEN = "***"
 NOISE = "Using Python "  # uv says where the layer is, which helps nobody
 SHORTEST_SECRET = 4  # characters; a shorter one would be found in every other word
 MAX_COPY_BYTES = 16 * 1024**2  # of a file that is laid into each source tree
+#: The best version of all indexes; uv by itself takes the first index that knows the package.
+AS_PIP_DOES = ("--index-strategy", "unsafe-best-match")
 TOLD_LINES = 30  # of a failed command's output
 
 Say = Callable[[str], None]
@@ -74,20 +76,20 @@ class Builder:
     # packages
 
     async def _pip_install(self) -> None:
-        await self._install(*self._args["packages"])
+        await self._install(*self._args["packages"], *AS_PIP_DOES)
 
     async def _uv_pip_install(self) -> None:
         words = list(self._args.get("packages", []))
         await self._install(*self._listed(), *words)
 
     async def _pip_install_from_requirements(self) -> None:
-        await self._install(*self._listed())
+        await self._install(*self._listed(), *AS_PIP_DOES)
 
     async def _pip_install_from_pyproject(self) -> None:
         pyproject = self._build / "pyproject.toml"
         pyproject.write_text(self._args["pyproject"])
         extras = _each("--extra", self._args.get("optional_dependencies"))
-        await self._install("-r", str(pyproject), *extras)
+        await self._install("-r", str(pyproject), *extras, *AS_PIP_DOES)
 
     async def _uv_sync(self) -> None:
         words = ["--project", str(self._build), "--inexact", "--no-install-workspace"]

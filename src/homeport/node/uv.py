@@ -58,7 +58,8 @@ def found() -> list[str]:
 def environ(outer: Mapping[str, str]) -> dict[str, str]:
     """The variables that uv sees: the caller's, but for those that would mislead it."""
     kept = {k: v for k, v in outer.items() if not k.startswith(_MISLEADING)}
-    return {**kept, "NO_COLOR": "1"}
+    # Else each first import of a package would compile it, and a start would wait for that.
+    return {**kept, "NO_COLOR": "1", "UV_COMPILE_BYTECODE": "1"}
 
 
 async def run(
