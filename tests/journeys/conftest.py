@@ -156,11 +156,11 @@ class Terminal:
         }
 
     def processes(self) -> list[psutil.Process]:
-        """Every process that belongs to this home, by its environment or its command line."""
+        """Every process that belongs to this home, by its environment, command line or directory."""
         mine = []
         for process in psutil.process_iter():
             try:
-                told = [*process.environ().values(), *process.cmdline()]
+                told = [*process.environ().values(), *process.cmdline(), process.cwd()]
                 if any(str(self.home) in word for word in told):
                     mine.append(process)
             except psutil.Error:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import httpx
 
+from tests.journeys.conftest import wait_for
+
 APP = """
     import os, subprocess
     import modal
@@ -34,14 +36,18 @@ def test_a_function_has_what_it_asks_for_and_no_more(terminal, write, visitor):
     first = visitor.get(url, params={"name": "a-file-of-mine"}).json()
     # On a connection of its own: on a kept one, a crash is a silent close.
     over = httpx.get(url, params={"mib": 400}, timeout=60, trust_env=False)
-    after = visitor.get(url).json()
-    log = terminal.run("app", "logs", "asks").stdout
+    wait_for(
+        lambda: (
+            "MiB of memory, and its limit is 200 MiB" in terminal.run("app", "logs", "asks").stdout
+        ),
+        "the reason in the log",
+    )
+    after = httpx.get(url, timeout=60, trust_env=False).json()
 
     assert "a-file-of-mine" in first["tmp"]
     assert not Path("/tmp/a-file-of-mine").exists()
     assert (1, "") == (first["cores"], first["cuda"])
     assert 502 == over.status_code
-    assert "MiB of memory, and its limit is 200 MiB" in log
     assert "a-file-of-mine" not in after["tmp"]  # another container's
 
 
