@@ -23,12 +23,13 @@ from homeport.contract.manifest import Manifest
 from homeport.control import metrics
 from homeport.control.blobs import Blobs
 from homeport.control.coldstarts import KEPT, ColdStarts
-from homeport.control.deployer import Deployed, Deployer, Say
+from homeport.control.deployer import Deployed, Deployer
 from homeport.control.live import LiveApp
 from homeport.control.logs import Logs
 from homeport.control.secretbox import SecretBox
 from homeport.control.status import Server
 from homeport.control.tokens import Tokens
+from homeport.control.trial import Say
 
 log = logging.getLogger(__name__)
 

@@ -154,6 +154,7 @@ async def _open(
     from homeport.control.deployer import Deployer
     from homeport.control.listener import listening, tcp_socket, unix_socket
     from homeport.control.reconciler import Reconciler
+    from homeport.control.rollout import Rollout
     from homeport.control.secretbox import SecretBox
     from homeport.control.status import Server
     from homeport.control.store import Store
@@ -189,8 +190,9 @@ async def _open(
     opened.push_async_callback(ingress.close)
     settings = dataclasses.replace(settings, http_port=ingress.http_port)
 
-    deployer = Deployer(settings, store, blobs, pools, reconciler, ingress, node, secret_box)
-    opened.push_async_callback(deployer.close)
+    rollout = Rollout(settings, store, blobs, pools, reconciler, ingress, node, secret_box)
+    opened.push_async_callback(rollout.close)
+    deployer = Deployer(store, pools, ingress, node, secret_box, rollout)
     lifeline.busy = lambda: deployer.busy
     tokens = Tokens(store, ingress)
     await tokens.publish()

@@ -4,9 +4,12 @@ import asyncio
 from collections.abc import Callable
 
 from homeport.contract import names
-from homeport.contract.errors import BadRequest, Failure, ScriptError
+from homeport.contract.errors import BadRequest, Failure, ImageError, ScriptError
 from homeport.contract.manifest import Manifest
+from homeport.contract.roles import Node
+from homeport.control import scheduler
 from homeport.control.pools import Pool
+from homeport.control.secretbox import SecretBox
 
 QUEUE_S = 60.0  # what a start may wait for its turn
 
@@ -29,6 +32,33 @@ def check(name: str, manifest: Manifest, tag: str, strategy: str) -> None:
             f"the app `{name}` has no web function",
             hint="put `@modal.fastapi_endpoint()` under `@app.function()`",
         )
+
+
+def check_node(
+    manifest: Manifest, node: Node, secret_box: SecretBox, *, lacking: Say | None = None
+) -> None:
+    """Raise for what this machine cannot do, before anything is touched.
+
+    What it has too little of is told to `lacking`, if there is one.
+    """
+    for spec in manifest.functions:
+        secret_box.check(spec)
+        why = scheduler.impossible(spec, node.capacity())
+        if why and lacking is not None:
+            lacking(f"`{spec.name}` {why}: it runs with what there is")
+        elif why:
+            raise ScriptError(
+                f"`{spec.name}` {why}",
+                where=spec.where,
+                hint="`homeport serve` runs it with what there is",
+            )
+    for file in manifest.files:
+        if file.path.startswith("/"):
+            raise ImageError(
+                f"`{file.path}` lies outside the app's directory, which needs a container engine",
+                where=_adds(file.path, manifest),
+                hint="use a path under /root, and open it relative to the working directory",
+            )
 
 
 async def prove(pools: list[Pool], wake: Callable[[], None], say: Say) -> None:
@@ -60,3 +90,10 @@ async def _first_ready(pool: Pool, say: Say) -> None:
 
 def _needs_parameters(pool: Pool) -> bool:
     return any(parameter.required for parameter in pool.function.parameters)
+
+
+def _adds(path: str, manifest: Manifest) -> str:
+    """The place of the step that adds a file."""
+    steps = (step for spec in manifest.functions for step in spec.image.steps)
+    found = (s for s in steps if path.startswith(s.args.get("remote_path", "\0").rstrip("/")))
+    return next((step.where for step in found), "")
