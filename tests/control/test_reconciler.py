@@ -174,6 +174,27 @@ def test_an_idle_container_goes_when_another_pool_needs_what_it_has():
     virtually(story())
 
 
+def test_a_container_that_drains_for_long_holds_up_nobody_who_waits_for_room():
+    async def story():
+        node = FakeNode(capacity=Capacity(cores=4, memory_mib=8000, accelerators=CARDS[:1]))
+        other, old = PoolKey("app", "other", "rv-1"), PoolKey("app", "old", "rv-1")
+        async with House(node, gpu=("L4",), scaledown_window_s=600.0) as house:
+            house.add(other, gpu=("any",))
+            draining = house.add(old)
+            inside = asyncio.create_task(house.ingress.visit(old, 100.0))
+            await asyncio.gather(*house.visits(1))
+            draining.retired, draining.drain_s = True, 600.0
+            await asyncio.sleep(1)
+            began = elapsed()
+            await house.ingress.visit(other, 1.0)
+            took_s = elapsed() - began
+            await inside
+
+        assert took_s < 2.0
+
+    virtually(story())
+
+
 def test_an_app_of_more_functions_than_containers_is_proved_all_the_same():
     async def story():
         async with House(max_containers_here=3) as house:

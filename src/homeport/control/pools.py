@@ -120,6 +120,15 @@ class Pool:
             if member.stage is Stage.READY and not self.load.per_container.get(member.id, 0)
         ]
 
+    def leaving(self) -> list[str]:
+        """Ids of containers that end as soon as they can, and have no request to finish."""
+        return [
+            member.id
+            for member in self.members.values()
+            if member.stage in (Stage.DRAINING, Stage.STOPPING)
+            and not self.load.per_container.get(member.id, 0)
+        ]
+
     def rest(self) -> None:
         """Forget how much there was to do: nothing is kept for it any more, proved or not."""
         self.floor = 0

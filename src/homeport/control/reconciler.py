@@ -241,17 +241,23 @@ class Reconciler:
 
     async def _make_room(self, pool: Pool) -> None:
         """Let an idle container of another pool go, if it has what this one waits for."""
-        if not pool.lacks or any(p.count(Stage.DRAINING, Stage.STOPPING) for p in self._pools):
+        if not pool.lacks:
             return
         capacity = self._node.capacity()
         needs, room = scheduler.needs(pool.function, capacity), self._room(capacity)
-        specs = {container.spec.id: container.spec for container in self._node.list()}
+        helping = {
+            container.spec.id
+            for container in self._node.list()
+            if scheduler.helps(container.spec, room, needs, capacity)
+        }
+        if any(helping & {*other.leaving()} for other in self._pools):
+            return  # there will be room
         for other in self._pools:
             # One that a deploy has proved may go: an app may have more functions than there is room.
             if other is pool or other.demand or len(other.idle()) <= other.function.min_containers:
                 continue
             for member in other.idle():
-                if member.id in specs and scheduler.helps(specs[member.id], room, needs, capacity):
+                if member.id in helping:
                     other.rest()
                     member.stage = Stage.DRAINING
                     await self._ingress.drain(other.key, member.id)
