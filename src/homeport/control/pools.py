@@ -108,6 +108,18 @@ class Pool:
         """Whether a container takes requests."""
         return any(member.stage is Stage.READY for member in self.members.values())
 
+    @property
+    def asleep(self) -> bool:
+        """Whether there is nothing here to measure or to decide."""
+        return not (
+            self.members
+            or self.parked
+            or self.unsettled
+            or self.retired
+            or self.floor
+            or self.function.min_containers
+        )
+
     def count(self, *stages: Stage) -> int:
         """How many containers are in one of these stages."""
         return sum(member.stage in stages for member in self.members.values())

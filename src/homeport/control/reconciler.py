@@ -99,8 +99,10 @@ class Reconciler:
 
     async def step(self) -> None:
         """One pass over every pool that has something to decide."""
-        await self._measure()
-        for pool in self._pools:
+        # A pass must not cost more for endpoints that nobody asks.
+        awake = [pool for pool in self._pools if not pool.asleep]
+        await self._measure(awake)
+        for pool in awake:
             if pool.retired:
                 await self._wind_down(pool)
             elif pool.members or pool.demand or pool.floor or pool.function.min_containers:
@@ -118,10 +120,10 @@ class Reconciler:
                     await self._woken.wait()
             self._woken.clear()
 
-    async def _measure(self) -> None:
-        attached = [p for p in self._pools if p.count(Stage.READY, Stage.DRAINING) or p.unsettled]
+    async def _measure(self, pools: Collection[Pool]) -> None:
+        attached = [p for p in pools if p.count(Stage.READY, Stage.DRAINING) or p.unsettled]
         loads = await self._ingress.load([pool.key for pool in attached]) if attached else {}
-        for pool in self._pools:
+        for pool in pools:
             before, pool.load = pool.load, loads.get(pool.key, _unseen(pool.load))
             if not pool.members:
                 # What is still queued where the last container was is demand too.

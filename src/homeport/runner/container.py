@@ -12,6 +12,7 @@ from typing import Any
 from homeport.contract import codec
 from homeport.contract.container import ContainerSpec, Event
 from homeport.contract.manifest import WebKind
+from homeport.runner import loop as loops
 from homeport.runner import port, serve
 from homeport.runner.admission import Admission, Method
 from homeport.runner.lifespan import Lifespan, LifespanFailed
@@ -52,7 +53,7 @@ def run(spec: ContainerSpec, report: Report, service: Service | None = None) -> 
 
     `service` is what a snapshot holds; without one, everything begins here.
     """
-    loop = _new_loop()
+    loop = loops.new()
     asyncio.set_event_loop(loop)
     try:
         if service is None:
@@ -211,12 +212,3 @@ def _fail(report: Report, error: BaseException) -> None:
         print(told, file=sys.stderr)  # noqa: T201 - the container's log
     name = "" if plain else f"{type(error).__name__}: "
     report.failed(f"{report.phase} failed: {name}{error}", told)
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:  # the user's environment has not got it
-        return asyncio.new_event_loop()
-    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    return loop
