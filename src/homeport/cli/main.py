@@ -13,22 +13,21 @@ from homeport.cli import output
 from homeport.contract.errors import Failure
 
 OURS = 70  # EX_SOFTWARE of sysexits.h
-#: Command -> the module that has it: as a function of its name, or as a group of commands, `app`.
+#: Command -> its module, and the function or the group of commands there.
 COMMANDS = {
-    "serve": "serve",
-    "deploy": "deploy",
-    "up": "daemon",
-    "down": "daemon",
-    "status": "daemon",
-    "app": "app",
-    "container": "container",
-    "image": "image",
-    "secret": "secret",
-    "proxy-token": "token",
-    "workspace": "token",
-    "doctor": "doctor",
+    "serve": ("serve", "serve"),
+    "deploy": ("deploy", "deploy"),
+    "up": ("daemon", "up"),
+    "down": ("daemon", "down"),
+    "status": ("daemon", "status"),
+    "app": ("app", "app"),
+    "container": ("container", "app"),
+    "image": ("image", "app"),
+    "secret": ("secret", "app"),
+    "proxy-token": ("token", "app"),
+    "workspace": ("token", "workspace"),
+    "doctor": ("doctor", "doctor"),
 }
-GROUPS = {"app": "app", "container": "app", "image": "app", "secret": "app", "proxy-token": "app", "workspace": "workspace"}  # fmt: skip
 HIDDEN = frozenset({"workspace"})
 
 
@@ -54,11 +53,12 @@ def command_line(words: Sequence[str]) -> typer.Typer:
     )
     cli.callback()(_root)
     for name in [words[0]] if words and words[0] in COMMANDS else COMMANDS:
-        module = importlib.import_module(f"homeport.cli.{COMMANDS[name]}")
-        if name in GROUPS:
-            cli.add_typer(getattr(module, GROUPS[name]), name=name, hidden=name in HIDDEN)
+        module, attribute = COMMANDS[name]
+        found = getattr(importlib.import_module(f"homeport.cli.{module}"), attribute)
+        if isinstance(found, typer.Typer):
+            cli.add_typer(found, name=name, hidden=name in HIDDEN)
         else:
-            cli.command()(getattr(module, name))
+            cli.command()(found)
     return cli
 
 

@@ -243,10 +243,10 @@ class Reconciler:
 
     async def _make_room(self, pool: Pool) -> None:
         """Let an idle container of another pool go, if it has what this one waits for."""
-        if not pool.lacks:
-            return
         capacity = self._node.capacity()
         needs, room = scheduler.needs(pool.function, capacity), self._room(capacity)
+        if not scheduler.lack(room, needs):
+            return  # it is something else that it waits for
         helping = {
             container.spec.id
             for container in self._node.list()

@@ -8,7 +8,7 @@ import contextlib
 import secrets
 import shutil
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -195,35 +195,32 @@ class Rollout:
         say: Say,
     ) -> None:
         """Park requests, stop the old containers, start the new ones; back if they cannot."""
-        if current is not None:
-            self._fallbacks.append(current.revision.id)
-        try:
-            await self._swapped(app, pools, replaced, current, say)
-        finally:
-            if current is not None:
-                self._fallbacks.remove(current.revision.id)
-                self._tidy(current.revision.id)
+        with self._fallback(current):
+            await self._move(app, current, save=False)
+            self._replace(replaced, drain_s=SERVE_DRAIN_S if app.ephemeral else PORT_DRAIN_S)
+            try:
+                await trial.prove(pools, self._reconciler.wake, say)
+            except BaseException:
+                if current is not None:
+                    self.retire(pools, drain_s=0.0)
+                    self._bring_back(current, replaced)
+                    await self._move(current, app)
+                raise
+            if not app.ephemeral:
+                self._save(app)
 
-    async def _swapped(
-        self,
-        app: LiveApp,
-        pools: list[Pool],
-        replaced: list[Pool],
-        current: LiveApp | None,
-        say: Say,
-    ) -> None:
-        await self._move(app, current, save=False)
-        self._replace(replaced, drain_s=SERVE_DRAIN_S if app.ephemeral else PORT_DRAIN_S)
+    @contextlib.contextmanager
+    def _fallback(self, current: LiveApp | None) -> Iterator[None]:
+        """Keep the source tree of what may have to come back."""
+        if current is None:
+            yield
+            return
+        self._fallbacks.append(current.revision.id)
         try:
-            await trial.prove(pools, self._reconciler.wake, say)
-        except BaseException:
-            if current is not None:
-                self.retire(pools, drain_s=0.0)
-                self._bring_back(current, replaced)
-                await self._move(current, app)
-            raise
-        if not app.ephemeral:
-            self._save(app)
+            yield
+        finally:
+            self._fallbacks.remove(current.revision.id)
+            self._tidy(current.revision.id)
 
     async def _move(self, app: LiveApp, current: LiveApp | None, *, save: bool = True) -> None:
         """From now on the endpoints lead to the app's revision."""

@@ -274,8 +274,7 @@ class Life:
         self._say(text, request=request)
 
     def _say(self, text: str, *, request: str = "", source: str = "output") -> None:
-        line = log_line(self.container.spec, text, source=source)
-        self._means.said(dataclasses.replace(line, request=request))
+        self._means.said(log_line(self.container.spec, text, source=source, request=request))
 
 
 class _Turn:
@@ -293,7 +292,7 @@ class _Turn:
             self._timer.cancel()
 
 
-def log_line(spec: ContainerSpec, text: str, *, source: str) -> LogLine:
+def log_line(spec: ContainerSpec, text: str, *, source: str, request: str = "") -> LogLine:
     """A line of a container's log, now."""
     return LogLine(
         at=time.time(),
@@ -302,4 +301,5 @@ def log_line(spec: ContainerSpec, text: str, *, source: str) -> LogLine:
         container=spec.id,
         text=text,
         source=source,
+        request=request,
     )
