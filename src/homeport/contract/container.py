@@ -69,7 +69,7 @@ class ContainerSpec:
 class Event:
     """One line from the runner to the node."""
 
-    # `reached`; `ready`, `failed`, or `busy` (a web_server's port is somebody else's); `imported`
+    # `reached`; `ready`, `failed`, or `busy` (a web_server's port is somebody else's); `imported`; `held`
     kind: str
     address: str = ""  # ready: `unix:/path` or `127.0.0.1:8000`, where requests are answered
     reason: str = ""  # failed: one line for the visitor
@@ -78,6 +78,7 @@ class Event:
     timings_ms: dict[str, float] = field(default_factory=dict)  # imported, entered, listening
     imports_ms: dict[str, float] = field(default_factory=dict)  # the slowest modules, by name
     modules: tuple[str, ...] = ()  # imported: in order, what a zygote may preload
+    held: int = 0  # held: slots with work that goes on after its response (a background task)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +88,8 @@ class Container:
     spec: ContainerSpec
     state: State
     pid: int = 0
-    address: str = ""
+    address: str = ""  # where the ingress reaches it; the node says it, never the container
+    held: int = 0  # slots that work after a response still takes; the ingress gives them to nobody
     reason: str = ""  # of failed and gone
     traceback: str = ""
     started_at: float = 0.0  # seconds since the epoch

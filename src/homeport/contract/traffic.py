@@ -42,6 +42,7 @@ class Endpoint:
     local_port: int | None = None  # a port of its own, for resolvers that do not know *.localhost
     protected: bool = False  # requires_proxy_auth
     parameters: tuple[str, ...] = ()  # names that in the query string choose another pool
+    timeout_s: float = 300.0  # its function's: the ingress answers 504 a little later than that
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

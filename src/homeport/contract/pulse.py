@@ -1,0 +1,111 @@
+"""A container's pulse: one page of memory that the runner writes and its node reads.
+
+The node makes the page and hands its descriptor to the runner (see contract/container.py). The runner
+maps it and writes; the node looks once a second. So a process that is stopped, or that holds the GIL for
+ever, is noticed from outside, and neither side wakes the other.
+
+Seven 64-bit little-endian numbers. Times are nanoseconds of CLOCK_MONOTONIC, which both processes share:
+
+    0  beat      when the runner's own thread last had the GIL
+    1  turn      when the server's event loop last turned; 0 before it runs
+    2  deadline  when the oldest request inside must have ended; 0 while there is none
+    3  inside    requests that hold a slot, work after their response included
+    4  refused   why connections cannot be accepted (an errno); 0 while they can
+    5  requests  that began since the start
+    6  (free)
+
+A container may write anything there. The reader takes the page for a hint on when to end *this* container,
+and for nothing else.
+"""
+
+import fcntl
+import mmap
+import os
+import time
+from dataclasses import dataclass
+
+SIZE_BYTES = 4096
+SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
+BEAT_S = 2.0  # how often the runner beats
+_BEAT, _TURN, _DEADLINE, _INSIDE, _REFUSED, _REQUESTS = range(6)
+
+
+def create() -> int:
+    """A page in memory whose size is sealed; returns an open descriptor.
+
+    Without the seal a container could cut the file, and reading it would end the node with SIGBUS
+    (man 2 memfd_create, F_SEAL_SHRINK).
+    """
+    descriptor = os.memfd_create("pulse", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(descriptor, SIZE_BYTES)
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)
+    return descriptor
+
+
+class Pulse:
+    """The runner's side: write where the container is. Cheap enough for each request."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._memory = mmap.mmap(descriptor, SIZE_BYTES)
+        self._numbers = memoryview(self._memory).cast("Q")
+
+    def beat(self) -> None:
+        """This process runs, and some thread of it gets the GIL."""
+        self._numbers[_BEAT] = time.monotonic_ns()
+
+    def turn(self) -> None:
+        """The server's event loop turns."""
+        self._numbers[_TURN] = time.monotonic_ns()
+
+    def inside(self, count: int, deadline: float | None) -> None:
+        """So many requests hold a slot; the oldest must end at `deadline` (seconds, time.monotonic)."""
+        self._numbers[_INSIDE] = count
+        self._numbers[_DEADLINE] = int(deadline * 1e9) if deadline is not None else 0
+
+    def began(self) -> None:
+        """One more request."""
+        self._numbers[_REQUESTS] += 1
+
+    def refused(self, errno: int) -> None:
+        """Connections cannot be accepted for this reason; 0 once they can."""
+        self._numbers[_REFUSED] = errno
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What the page said. Times are seconds of `time.monotonic`; 0.0 for never or none."""
+
+    beat: float
+    turn: float
+    deadline: float
+    inside: int
+    refused: int
+    requests: int
+
+
+class Reader:
+    """The node's side."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Map the page; `ValueError` if the file's size is not sealed, so that reading it is safe."""
+        if fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & SEALS != SEALS:
+            raise ValueError("the pulse's size is not sealed")
+        self._memory = mmap.mmap(descriptor, SIZE_BYTES, prot=mmap.PROT_READ)
+        self._numbers = memoryview(self._memory).cast("Q")
+
+    def read(self) -> Reading:
+        """What stands there now."""
+        beat, turn, deadline, inside, refused, requests = self._numbers[:6]
+        return Reading(
+            beat=beat / 1e9,
+            turn=turn / 1e9,
+            deadline=deadline / 1e9,
+            inside=inside,
+            refused=refused,
+            requests=requests,
+        )
+
+    def close(self) -> None:
+        """Unmap the page."""
+        self._numbers.release()
+        self._memory.close()
