@@ -1,0 +1,123 @@
+"""Work in the background that never dies without a word.
+
+    await supervised("reconciler", loop)     an endless loop: after an error it starts again
+    await retried("forget ta-1", attempt)    something that must succeed: tried until it returns
+    tasks = Tasks(); tasks.start("warm", …)  everything else: an error is logged, `close` ends it all
+
+An error is logged with its traceback; the next try waits 0.1 s, then twice as long each time, at most
+5 s. The clock is the event loop's, so tests may bend it. Cancelling the task ends the work at once.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, NoReturn, TypeVar
+
+FIRST_WAIT_S = 0.1
+LONGEST_WAIT_S = 5.0
+GOOD_WHILE_S = 30.0  # a loop that went on for this long has recovered: its next wait is the first
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+async def supervised(name: str, loop: Callable[[], Awaitable[object]]) -> NoReturn:
+    """Run an endless loop; start it again when it raises or, against its nature, returns.
+
+    What the loop needs to know of its last run has to be outside of it: it begins anew.
+    """
+    wait = _Wait(name)
+    while True:
+        wait.begin()
+        try:
+            await loop()
+        except asyncio.CancelledError as error:
+            _raise_if_asked_to_end(error)
+            await wait.after(error)
+        except Exception as error:
+            await wait.after(error)
+        else:
+            await wait.after(None)
+
+
+async def retried(name: str, attempt: Callable[[], Awaitable[T]]) -> T:
+    """Try until `attempt` returns; its value. An attempt has to bear that half of it is done."""
+    wait = _Wait(name)
+    while True:
+        wait.begin()
+        try:
+            return await attempt()
+        except asyncio.CancelledError as error:
+            _raise_if_asked_to_end(error)
+            await wait.after(error)
+        except Exception as error:
+            await wait.after(error)
+
+
+class Tasks:
+    """Tasks that nobody awaits. One that raises is logged, under its name."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def start(self, name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Begin a piece of work."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    async def close(self) -> None:
+        """Cancel what still runs, and wait for its end."""
+        for task in list(self._tasks):
+            task.cancel()
+        while self._tasks:
+            await asyncio.wait(list(self._tasks))
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        log_failure(task)
+
+
+def log_failure(task: asyncio.Task[Any]) -> None:
+    """Log why a task ended, if that was an error: for `Task.add_done_callback`."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("%s failed", task.get_name(), exc_info=error)
+
+
+class _Wait:
+    """How long to wait before the next try, and what to log."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._next_s = FIRST_WAIT_S
+        self._began = 0.0
+        self._last = ""  # the last error: the same one again needs no traceback
+
+    def begin(self) -> None:
+        self._began = asyncio.get_running_loop().time()
+
+    async def after(self, error: BaseException | None) -> None:
+        if asyncio.get_running_loop().time() - self._began >= GOOD_WHILE_S:
+            self._next_s, self._last = FIRST_WAIT_S, ""
+        wait_s, self._next_s = self._next_s, min(self._next_s * 2, LONGEST_WAIT_S)
+        self._log(error, wait_s)
+        await asyncio.sleep(wait_s)
+
+    def _log(self, error: BaseException | None, wait_s: float) -> None:
+        text = "it returned" if error is None else f"{type(error).__name__}: {error}"
+        trace = error if text != self._last else None
+        self._last = text
+        with contextlib.suppress(Exception):  # a full disk must not end what it is meant to outlive
+            log.error("%s failed: %s; again in %.1f s", self._name, text, wait_s, exc_info=trace)
+
+
+def _raise_if_asked_to_end(error: asyncio.CancelledError) -> None:
+    """Something that the loop awaited may have been cancelled, and not the loop itself."""
+    task = asyncio.current_task()
+    if task is None or task.cancelling():
+        raise error
