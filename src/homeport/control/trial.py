@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from homeport.contract import names
-from homeport.contract.errors import BadRequest, Failure, ImageError, ScriptError
+from homeport.contract.errors import BadRequest, Failure, ImageError, ScriptError, StartError
 from homeport.contract.manifest import Manifest
 from homeport.contract.roles import Node
 from homeport.control import scheduler
@@ -71,7 +71,11 @@ async def prove(pools: list[Pool], wake: Callable[[], None], say: Say) -> None:
         async with asyncio.TaskGroup() as group:
             for pool in tried:
                 group.create_task(_first_ready(pool, say))
-    except* Failure as failures:
+    except ExceptionGroup as group:
+        # Not `except*`: Python 3.11.2 and 3.11.3 wrap what is raised in there in another group.
+        failures = group.subgroup(Failure)
+        if failures is None:
+            raise
         raise failures.exceptions[0] from None
     finally:
         for pool in tried:
@@ -85,6 +89,12 @@ async def _first_ready(pool: Pool, say: Say) -> None:
     except Failure as failure:
         failure.where = failure.where or pool.function.where
         raise
+    except TimeoutError:
+        raise StartError(
+            f"`{pool.function.name}` had no container that was ready in time",
+            where=pool.function.where,
+            hint="`homeport status` shows what the machine is busy with",
+        ) from None
     say(f"`{pool.function.name}` is ready")
 
 
