@@ -1,17 +1,42 @@
-"""The two roles in memory, on whatever clock the event loop has."""
+"""The two roles in memory, on whatever clock the event loop has.
+
+Every call is on record in `calls`. `fault(call, what, when)` is awaited `before` and `after` each one
+takes effect: it may raise, to break the call there, or wait.
+"""
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from homeport.contract.capacity import Capacity
-from homeport.contract.container import Container, ContainerSpec, State
+from homeport.contract.container import Container, ContainerSpec, LogLine, State
 from homeport.contract.errors import Failure
-from homeport.contract.traffic import Load, PoolKey
+from homeport.contract.image import Environment, Image
+from homeport.contract.traffic import Endpoint, Load, PoolKey
 
 
-class FakeNode:
+async def no_fault(_call: str, _what: str, _when: str) -> None:
+    """Every call succeeds."""
+
+
+class Recorded:
+    """Calls on record, and faults."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str]] = []
+        self.fault: Callable[[str, str, str], Awaitable[None]] = no_fault
+
+    @contextlib.asynccontextmanager
+    async def _call(self, name: str, what: object = "") -> AsyncIterator[None]:
+        self.calls.append((name, str(what)))
+        await self.fault(name, str(what), "before")
+        yield
+        await self.fault(name, str(what), "after")
+
+
+class FakeNode(Recorded):
     """Starts containers after `start_s`; those that `fails` names fail instead."""
 
     def __init__(
@@ -20,7 +45,10 @@ class FakeNode:
         fails: Callable[[ContainerSpec], bool] | None = None,
         capacity: Capacity = Capacity(cores=4, memory_mib=4096),
     ):
+        super().__init__()
         self.start_s = start_s
+        self.deaf = False  # what happens to containers is told to nobody
+        self.confirmed: list[tuple[str, int]] = []
         self._capacity = capacity
         self.started: list[ContainerSpec] = []
         self.forgotten: list[str] = []
@@ -28,8 +56,31 @@ class FakeNode:
         self._containers: dict[str, Container] = {}
         self._changed: Callable[[Container], None] = lambda _container: None
 
-    def watch(self, changed, said) -> None:
+    def watch(self, changed: Callable[[Container], None], said: Callable[[LogLine], None]) -> None:
         self._changed = changed
+
+    async def open(self) -> None:
+        self.calls.append(("open", ""))
+
+    async def close(self) -> None:
+        for container in list(self._containers):
+            self._end(container, State.GONE, "asked")
+
+    async def prepare(
+        self, image: Image, source: str, environ: Mapping[str, str], say: Callable[[str], None]
+    ) -> None:
+        async with self._call("prepare", image.key):
+            pass
+
+    def environments(self) -> Collection[Environment]:
+        return []
+
+    async def prune(self, keep: Collection[Image]) -> Collection[Environment]:
+        async with self._call("prune"):
+            return []
+
+    def confirm_held(self, container: str, held: int) -> None:
+        self.confirmed.append((container, held))
 
     def start(self, spec: ContainerSpec, environ) -> None:
         self.started.append(spec)
@@ -69,11 +120,15 @@ class FakeNode:
         known = self._containers[container] = replace(
             self._containers[container], state=state, address=f"unix:/{container}"
         )
-        self._changed(known)
+        self._tell(known)
 
     def _end(self, container: str, state: State, reason: str) -> None:
         if (known := self._containers.pop(container, None)) is not None:
-            self._changed(replace(known, state=state, reason=reason))
+            self._tell(replace(known, state=state, reason=reason))
+
+    def _tell(self, container: Container) -> None:
+        if not self.deaf:
+            self._changed(container)
 
 
 @dataclass
@@ -89,15 +144,63 @@ class _Pool:
         return bool(set(self.slots) - self.draining)
 
 
-class FakeIngress:
+class FakeIngress(Recorded):
     """HAProxy's promises: a fair queue, exact slots, parking where no container takes requests."""
 
     def __init__(self) -> None:
+        super().__init__()
+        self.endpoints: dict[str, Endpoint] = {}
+        self.ports: set[int] = set()  # that were given out
+        self.hashes: dict[str, str] = {}
+        self.held: dict[str, int] = {}
         self.park: Callable[[PoolKey], Awaitable[None]] | None = None
         self.most: dict[str, int] = {}
         self._answered: Callable[[str, float], None] = lambda _container, _ms: None
         self._unanswered: set[str] = set()
         self._pools: dict[PoolKey, _Pool] = {}
+
+    @property
+    def backends(self) -> set[PoolKey]:
+        """Pools that something is kept for."""
+        return set(self._pools)
+
+    async def open(self) -> None:
+        self.calls.append(("open", ""))
+
+    async def start(self) -> None:
+        self.calls.append(("start", ""))
+
+    async def close(self) -> None:
+        self.endpoints.clear()
+        self._pools.clear()
+
+    async def route(self, endpoint: Endpoint) -> None:
+        async with self._call("route", endpoint.id):
+            self.endpoints[endpoint.id] = endpoint
+            if endpoint.local_port is not None:
+                self.ports.add(endpoint.local_port)
+
+    async def unroute(self, endpoint_id: str) -> None:
+        async with self._call("unroute", endpoint_id):
+            if (endpoint := self.endpoints.pop(endpoint_id, None)) is not None:
+                self.ports.discard(endpoint.local_port or 0)
+
+    async def free_port(self) -> int:
+        async with self._call("free_port"):
+            port = next(port for port in range(5000, 6000) if port not in self.ports)
+            self.ports.add(port)
+            return port
+
+    async def tokens(self, hashes: Mapping[str, str]) -> None:
+        async with self._call("tokens"):
+            self.hashes = dict(hashes)
+
+    def quantiles_ms(self, endpoint_id: str) -> tuple[int, int] | None:
+        return None
+
+    async def hold(self, pool: PoolKey, container: str, held: int) -> None:
+        async with self._call("hold", container):
+            self.held[container] = held
 
     def watch(self, answered: Callable[[str, float], None]) -> None:
         self._answered = answered
@@ -127,24 +230,36 @@ class FakeIngress:
             self._answered(container, (asyncio.get_running_loop().time() - began) * 1000)
         return container
 
-    async def attach(self, pool: PoolKey, container: str, address: str, slots: int) -> None:
-        known = self._pools.setdefault(pool, _Pool())
-        known.slots[container], known.running[container] = slots, 0
-        self._unanswered.add(container)
-        self._assign(known)
+    async def attach(
+        self, pool: PoolKey, container: str, address: str, slots: int, *, shared: bool = True
+    ) -> None:
+        async with self._call("attach", container):
+            known = self._pools.setdefault(pool, _Pool())
+            known.slots[container], known.running[container] = slots, 0
+            self._unanswered.add(container)
+            self._assign(known)
 
     async def drain(self, pool: PoolKey, container: str) -> None:
-        self._pools[pool].draining.add(container)
+        async with self._call("drain", container):
+            if known := self._pools.get(pool):
+                known.draining.add(container)
 
     async def lose(self, pool: PoolKey, container: str) -> None:
-        known = self._pools[pool]
-        known.draining.add(container)
-        if not known.open:
-            while known.queue:
-                known.queue.popleft().set_result("")  # they look again
+        async with self._call("lose", container):
+            if (known := self._pools.get(pool)) is None:
+                return
+            known.draining.add(container)
+            if not known.open:
+                while known.queue:
+                    known.queue.popleft().set_result("")  # they look again
 
     async def detach(self, pool: PoolKey, container: str) -> bool:
-        known = self._pools[pool]
+        async with self._call("detach", container):
+            return self._detach(pool, container)
+
+    def _detach(self, pool: PoolKey, container: str) -> bool:
+        if (known := self._pools.get(pool)) is None:
+            return True
         busy = known.running.get(container, 0)
         last = not set(known.slots) - known.draining - {container}
         if busy or (last and known.queue):
@@ -155,9 +270,11 @@ class FakeIngress:
         return True
 
     async def drop(self, pool: PoolKey) -> None:
-        self._pools.pop(pool, None)
+        async with self._call("drop", pool):
+            self._pools.pop(pool, None)
 
     async def load(self, pools: Collection[PoolKey]) -> dict[PoolKey, Load]:
+        await self.fault("load", "", "before")
         return {
             key: Load(
                 running=sum(known.running.values()),
@@ -170,7 +287,8 @@ class FakeIngress:
         }
 
     async def alias(self, key: str, pool: PoolKey) -> None:
-        pass
+        async with self._call("alias", key):
+            pass
 
     def _assign(self, pool: _Pool) -> None:
         for container, slots in pool.slots.items():
@@ -190,4 +308,4 @@ class NoSecrets:
         return {}
 
 
-__all__ = ["Failure", "FakeIngress", "FakeNode", "NoSecrets"]
+__all__ = ["Failure", "FakeIngress", "FakeNode", "NoSecrets", "no_fault"]

@@ -39,6 +39,7 @@ class Member:
     parked_s: float = 0.0  # how long the first visitor who needs it had waited then
     before: bool = False  # of a demoted pool: it served before that
     deadline: float | None = None  # draining: cut what is still running then (monotonic)
+    missed: bool = False  # the node did not list it when it was asked last
 
 
 @dataclass(slots=True, kw_only=True)
@@ -233,7 +234,8 @@ class Pools:
 
     def remove(self, pool: Pool) -> None:
         """Forget it; its containers are gone."""
-        self._pools.pop(pool.key, None)
+        if self._pools.get(pool.key) is pool:
+            del self._pools[pool.key]
         self.removed(pool)
 
     def enlist(self, pool: Pool, member: Member) -> None:
@@ -245,6 +247,10 @@ class Pools:
         """A container has ended."""
         if pool := self._by_container.pop(container, None):
             pool.members.pop(container, None)
+
+    def members(self) -> list[tuple[Pool, Member]]:
+        """Every container that a pool has, with its pool."""
+        return [(pool, pool.members[name]) for name, pool in self._by_container.items()]
 
     def of_container(self, container: str) -> Pool | None:
         """The pool that a container belongs to."""

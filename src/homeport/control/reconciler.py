@@ -1,9 +1,9 @@
-"""Makes it so: compares what is wanted with what is, for every pool, every 50 ms or at once.
+"""The control loop: every 50 ms, or at once when woken, start or stop containers for every pool.
 
-The one loop of the control plane. It asks the autoscaler how many and the scheduler where, and
-tells the node and the ingress. Level-triggered: a pass looks at what is and never at what
-happened, so a missed event costs one pass and no more. Only getting ready is done at once, because
-a visitor waits for it.
+It asks the autoscaler how many and `room` where, and tells the node and the ingress. Level-triggered:
+a pass looks at what is and never at what happened, and compares with the node's own list, so a lost
+event costs a pass or two. Only a container that becomes ready is attached at once, because a visitor
+waits for it. A pool whose pass fails is logged, and left alone for a while; the others go on.
 """
 
 import asyncio
@@ -14,19 +14,21 @@ import secrets
 import time
 from collections.abc import Callable, Collection
 
-from homeport.contract.capacity import Capacity
 from homeport.contract.container import Container, ContainerSpec, LogLine, State
-from homeport.contract.errors import Failure, PortTaken, StartError
+from homeport.contract.errors import Failure, StartError
 from homeport.contract.roles import Ingress, Node
 from homeport.contract.traffic import Load, PoolKey
-from homeport.control import autoscaler, coldstarts, scheduler
+from homeport.control import autoscaler, coldstarts
 from homeport.control.coldstarts import ColdStart
 from homeport.control.pools import Member, Pool, Pools, Stage, now
+from homeport.control.room import Room
 from homeport.control.secretbox import SecretBox
+from homeport.supervised import Tasks, retried, supervised
 
 PASS_S = 0.05
 IDLE_PASS_S = 5.0  # with no container anywhere there is nothing to measure
 SERVE_GRACE_S = 1.0  # what a `serve` session's containers get once they are asked to stop
+LONGEST_PAUSE_S = 5.0  # for a pool whose passes fail
 
 log = logging.getLogger(__name__)
 
@@ -49,23 +51,24 @@ class Reconciler:
         self._node = node
         self._ingress = ingress
         self._secrets = secret_box
-        self._max_containers = max_containers
+        self._room = Room(pools, node, ingress, max_containers=max_containers, note=self._note)
         self._say = say
         self._started = started
         self._woken = asyncio.Event()
-        self._loop: asyncio.Task[None] | None = None
-        self._attaching: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
+        self._unwanted: set[str] = set()  # containers of no pool, which were asked to stop
+        self._pauses: dict[PoolKey, tuple[float, float]] = {}  # failing pools: until, how long
 
     def open(self) -> None:
-        """Begin to make it so."""
-        self._loop = asyncio.create_task(self._run(), name="reconciler")
+        """Begin to start and stop containers."""
+        self._tasks.start("reconciler", supervised("reconciler", self._run))
 
     async def adopt(self) -> None:
         """Take the containers of an earlier server over; end those that nobody wants any more."""
         for container in list(self._node.list()):
             try:
                 pool = self._pools.called_for(PoolKey.parse(container.spec.pool))
-            except Failure:
+            except (Failure, ValueError):
                 self._node.stop(container.spec.id)
                 continue
             member = Member(id=container.spec.id, stage=Stage.ATTACHING)
@@ -74,11 +77,7 @@ class Reconciler:
 
     async def close(self) -> None:
         """Stop deciding; containers stay as they are."""
-        for task in (self._loop, *self._attaching):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        await self._tasks.close()
 
     def wake(self) -> None:
         """Look again at once."""
@@ -92,28 +91,63 @@ class Reconciler:
         member = pool.members[container.spec.id]
         if container.state is State.READY and member.stage is Stage.STARTING:
             member.stage = Stage.ATTACHING
-            self._spawn(self._welcome(pool, member, container))
+            self._tasks.start(f"attach {member.id}", self._welcome(pool, member, container))
         elif container.state in (State.FAILED, State.GONE):
             self._ended(pool, member, container)
             self.wake()
 
     async def step(self) -> None:
         """One pass over every pool that has something to decide."""
+        self._compare()
         # A pass must not cost more for endpoints that nobody asks.
         awake = [pool for pool in self._pools if not pool.asleep]
         await self._measure(awake)
         for pool in awake:
-            if pool.retired:
-                await self._wind_down(pool)
-            elif pool.members or pool.demand or pool.floor or pool.function.min_containers:
-                await self._scale(pool)
+            until, pause_s = self._pauses.get(pool.key, (0.0, PASS_S))
+            if now() < until:
+                continue
+            try:
+                await self._decide(pool)
+            except Exception:
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                log.exception("a pass over %s failed; again in %.1f s", pool.key, pause_s)
+                self._pauses[pool.key] = now() + pause_s, pause_s
+            else:
+                self._pauses.pop(pool.key, None)
+
+    def fits(self, pools: Collection[Pool]) -> bool:
+        """Whether there is room for one more container of each of them, beside all that run."""
+        return self._room.fits(pools)
+
+    async def _decide(self, pool: Pool) -> None:
+        if pool.retired:
+            await self._wind_down(pool)
+        elif pool.members or pool.demand or pool.floor or pool.function.min_containers:
+            await self._scale(pool)
+
+    def _compare(self) -> None:
+        """Catch up with the node, whatever events were lost."""
+        listed = {container.spec.id: container for container in self._node.list()}
+        for name, container in listed.items():
+            if self._pools.of_container(name) is not None:
+                self.changed(container)
+            elif name not in self._unwanted:
+                self._unwanted.add(name)
+                self._node.stop(name)
+        self._unwanted &= listed.keys()
+        for pool, member in self._pools.members():
+            if member.id in listed:
+                member.missed = False
+                if self._pools.get(pool.key) is not pool and member.stage is not Stage.STOPPING:
+                    self._stop(pool, member)
+            elif not member.missed:
+                member.missed = True  # what the node has to say of its end may be on its way
+            else:
+                self._ended(pool, member, None)
 
     async def _run(self) -> None:
         while True:
-            try:
-                await self.step()
-            except Exception:
-                log.exception("a pass failed; the next one looks again")
+            await self.step()
             busy = any(p.members or p.retired or p.unsettled for p in self._pools)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PASS_S if busy else IDLE_PASS_S):
@@ -136,8 +170,7 @@ class Reconciler:
         wanted = autoscaler.wanted(pool.bounds, pool.demand, pool.peak.at(now()))
         alive = pool.count(Stage.STARTING, Stage.ATTACHING, Stage.READY)
         for _ in range(alive, wanted):
-            if not self._begin(pool):
-                await self._make_room(pool)
+            if not await self._begin(pool):
                 break
         if alive > wanted:
             await self._shrink(pool, alive - wanted)
@@ -147,12 +180,12 @@ class Reconciler:
 
     async def _shrink(self, pool: Pool, surplus: int) -> None:
         for member in pool.idle()[:surplus]:
-            member.stage = Stage.DRAINING
             await self._ingress.drain(pool.key, member.id)
+            member.stage = Stage.DRAINING
 
     async def _cut(self, pool: Pool) -> None:
         """End what served before a newer version did and has had its time."""
-        for member in pool.members.values():
+        for member in list(pool.members.values()):
             if member.before and member.stage in (Stage.READY, Stage.DRAINING):
                 if member.stage is Stage.READY:
                     await self._ingress.drain(pool.key, member.id)
@@ -170,14 +203,14 @@ class Reconciler:
             if member.stage in (Stage.STARTING, Stage.ATTACHING):
                 self._stop(pool, member)
             elif member.stage is Stage.READY and queue_is_empty:
-                member.stage = Stage.DRAINING
-                member.deadline = pool.drain_until
                 await self._ingress.drain(pool.key, member.id)
+                member.stage, member.deadline = Stage.DRAINING, pool.drain_until
         await self._finish_draining(pool)
         if not pool.members:
             await self._ingress.drop(pool.key)
-            self._pools.remove(pool)
-            self._node.forget(str(pool.key))
+            if pool.retired:  # nobody has asked for it meanwhile
+                self._pools.remove(pool)
+                self._node.forget(str(pool.key))
 
     async def _finish_draining(self, pool: Pool) -> None:
         for member in list(pool.members.values()):
@@ -192,87 +225,32 @@ class Reconciler:
         member.stage = Stage.STOPPING
         self._node.stop(member.id, grace_s=SERVE_GRACE_S if pool.ephemeral else None)
 
-    def _begin(self, pool: Pool) -> bool:
+    async def _begin(self, pool: Pool) -> bool:
         """Start one more container, unless something stands against it now."""
-        if now() < pool.retry_at:
+        if not self._room.may_start(pool):
             return False
-        if (port := pool.function.port) is not None and not self._port_is_free(pool, port):
-            return False
-        place = self._place(pool)
+        place = self._room.place(pool)
         if place is None:
+            await self._room.make(pool)
             return False
         try:
             environ = self._secrets.environ(pool.function)
         except Failure as failure:
+            self._note(pool, f"cannot start: {failure.message}")
             pool.failed(StartError(failure.message, hint=failure.hint), now())
             return False
         spec = container_spec(pool, f"ta-{secrets.token_hex(6)}", place.devices)
         waited_s = pool.waited_s(now())
         self._pools.enlist(pool, Member(id=spec.id, begun_at=time.time(), parked_s=waited_s))
-        self._node.start(spec, environ)
+        try:
+            self._node.start(spec, environ)
+        except Exception as error:
+            log.exception("cannot start a container of %s", pool.key)
+            self._pools.discharge(spec.id)
+            self._note(pool, f"cannot start: {error}")
+            pool.failed(StartError(f"the node cannot start a container: {error}"), now())
+            return False
         return True
-
-    def fits(self, pools: Collection[Pool]) -> bool:
-        """Whether there is room for one more container of each of them, beside all that run."""
-        capacity = self._node.capacity()
-        room = self._room(capacity)
-        for pool in pools:
-            needs = scheduler.needs(pool.function, capacity)
-            place = scheduler.place([room], needs)
-            if place is None:
-                return False
-            room = scheduler.less(room, needs, place)
-        return True
-
-    def _room(self, capacity: Capacity) -> scheduler.Room:
-        there = [container.spec for container in self._node.list()]
-        return scheduler.room("here", capacity, there, self._max_containers)
-
-    def _place(self, pool: Pool) -> scheduler.Place | None:
-        """Where the pool's next container goes; what it waits for is said once."""
-        capacity = self._node.capacity()
-        if not pool.ephemeral and (why := scheduler.impossible(pool.function, capacity)):
-            pool.failed(StartError(f"`{pool.function.name}` {why}"), now())
-            return None
-        needs, room = scheduler.needs(pool.function, capacity), self._room(capacity)
-        lacks = scheduler.lack(room, needs)
-        if lacks and not pool.lacks:
-            self._say(_system_line(pool.key, "", f"waits for {lacks}"))
-        pool.lacks = lacks
-        return scheduler.place([room], needs)
-
-    async def _make_room(self, pool: Pool) -> None:
-        """Let an idle container of another pool go, if it has what this one waits for."""
-        capacity = self._node.capacity()
-        needs, room = scheduler.needs(pool.function, capacity), self._room(capacity)
-        if not scheduler.lack(room, needs):
-            return  # it is something else that it waits for
-        helping = {
-            container.spec.id
-            for container in self._node.list()
-            if scheduler.helps(container.spec, room, needs, capacity)
-        }
-        if any(helping & {*other.leaving()} for other in self._pools):
-            return  # there will be room
-        for other in self._pools:
-            # One that a deploy has proved may go: an app may have more functions than there is room.
-            if other is pool or other.demand or len(other.idle()) <= other.function.min_containers:
-                continue
-            for member in other.idle():
-                if member.id in helping:
-                    other.rest()
-                    member.stage = Stage.DRAINING
-                    await self._ingress.drain(other.key, member.id)
-                    return
-
-    def _port_is_free(self, pool: Pool, port: int) -> bool:
-        holder = self._pools.holder_of_port(port)
-        if holder is None:
-            return True
-        if (holder.owner, holder.key.function) != (pool.owner, pool.key.function):
-            owner = f"`{holder.key.function}` of the app `{holder.key.app}`"
-            pool.refuse(PortTaken(f"port {port} belongs to {owner}"))
-        return False
 
     async def _welcome(self, pool: Pool, member: Member, container: Container) -> None:
         """A container is ready: let requests in, and keep how long it took."""
@@ -291,6 +269,7 @@ class Reconciler:
             log.exception("cannot attach %s", member.id)
             self._node.stop(member.id)
             reason = f"the ingress did not take the container: {error}"
+            self._note(pool, f"cannot start: {reason}")
             pool.failed(StartError(reason), now())
             return reason
         if member.stage is Stage.ATTACHING and member.id in pool.members:
@@ -300,29 +279,35 @@ class Reconciler:
             self.wake()
         return ""
 
-    def _ended(self, pool: Pool, member: Member, container: Container) -> None:
+    def _ended(self, pool: Pool, member: Member, container: Container | None) -> None:
+        """A container has ended; None: the node has lost it without a word."""
         self._pools.discharge(member.id)
         if member.stage in (Stage.ATTACHING, Stage.READY, Stage.DRAINING):
-            self._spawn(self._forget(pool, member))
+            self._tasks.start(f"forget {member.id}", self._forget(pool, member))
         asked = member.stage in (Stage.STOPPING, Stage.DRAINING)
         if asked:
             return
-        if not pool.function.single_use or container.state is State.FAILED:
-            self._say(_obituary(container))
-        if container.state is State.FAILED or member.stage is Stage.STARTING:
-            reason = container.reason or "the container ended before it was ready"
-            pool.failed(StartError(reason, traceback=container.traceback), now())
-            self._started(coldstarts.of(container, member, None, reason))
+        failed = container is not None and container.state is State.FAILED
+        if not pool.function.single_use or failed or container is None:
+            self._say(_system_line(pool.key, member.id, _obituary(container)))
+        if failed or member.stage is Stage.STARTING:
+            reason = "the container ended before it was ready"
+            traceback = ""
+            if container is not None:
+                reason, traceback = container.reason or reason, container.traceback
+                self._started(coldstarts.of(container, member, None, reason))
+            pool.failed(StartError(reason, traceback=traceback), now())
 
     async def _forget(self, pool: Pool, member: Member) -> None:
-        await self._ingress.lose(pool.key, member.id)
-        while not await self._ingress.detach(pool.key, member.id):
-            await asyncio.sleep(PASS_S)
+        async def attempt() -> None:
+            await self._ingress.lose(pool.key, member.id)
+            while not await self._ingress.detach(pool.key, member.id):
+                await asyncio.sleep(PASS_S)
 
-    def _spawn(self, work: object) -> None:
-        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
-        self._attaching.add(task)
-        task.add_done_callback(self._attaching.discard)
+        await retried(f"forgetting {member.id}", attempt)
+
+    def _note(self, pool: Pool, text: str) -> None:
+        self._say(_system_line(pool.key, "", text))
 
 
 def container_spec(pool: Pool, container: str, devices: tuple[str, ...] = ()) -> ContainerSpec:
@@ -360,10 +345,10 @@ def _unseen(load: Load) -> Load:
     return dataclasses.replace(load, running=0, queued=0, per_container={})
 
 
-def _obituary(container: Container) -> LogLine:
-    key = PoolKey.parse(container.spec.pool)
-    told = f"container {container.state.value}: {container.reason or 'it ended'}"
-    return _system_line(key, container.spec.id, told)
+def _obituary(container: Container | None) -> str:
+    if container is None:
+        return "container gone: the node does not know it any more"
+    return f"container {container.state.value}: {container.reason or 'it ended'}"
 
 
 def _system_line(key: PoolKey, container: str, text: str) -> LogLine:

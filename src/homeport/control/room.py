@@ -1,0 +1,102 @@
+"""Where a pool's next container goes, and which idle one goes away for it.
+
+Called by `reconciler` for each container that it wants to start. `scheduler` decides; this file gathers
+what it decides by: the node's capacity, its containers, and the other pools.
+"""
+
+from collections.abc import Callable, Collection
+
+from homeport.contract.capacity import Capacity
+from homeport.contract.errors import PortTaken, StartError
+from homeport.contract.roles import Ingress, Node
+from homeport.control import scheduler
+from homeport.control.pools import Pool, Pools, Stage, now
+
+
+class Room:
+    """The places of one node."""
+
+    def __init__(
+        self,
+        pools: Pools,
+        node: Node,
+        ingress: Ingress,
+        *,
+        max_containers: int,
+        note: Callable[[Pool, str], None],
+    ) -> None:
+        self._pools = pools
+        self._node = node
+        self._ingress = ingress
+        self._max_containers = max_containers
+        self._note = note  # one line for the log of the pool's app
+
+    def fits(self, pools: Collection[Pool]) -> bool:
+        """Whether there is room for one more container of each of them, beside all that run."""
+        capacity = self._node.capacity()
+        room = self._left(capacity)
+        for pool in pools:
+            needs = scheduler.needs(pool.function, capacity)
+            place = scheduler.place([room], needs)
+            if place is None:
+                return False
+            room = scheduler.less(room, needs, place)
+        return True
+
+    def may_start(self, pool: Pool) -> bool:
+        """Whether a start makes sense now: no back-off, a free port, a machine that could ever do it."""
+        if now() < pool.retry_at:
+            return False
+        if (port := pool.function.port) is not None and not self._port_is_free(pool, port):
+            return False
+        why = scheduler.impossible(pool.function, self._node.capacity())
+        if why and not pool.ephemeral:
+            self._note(pool, f"cannot start: it {why}")
+            pool.failed(StartError(f"`{pool.function.name}` {why}"), now())
+            return False
+        return True
+
+    def place(self, pool: Pool) -> scheduler.Place | None:
+        """Where the pool's next container goes; what it waits for is logged once."""
+        capacity = self._node.capacity()
+        needs, room = scheduler.needs(pool.function, capacity), self._left(capacity)
+        lacks = scheduler.lack(room, needs)
+        if lacks and not pool.lacks:
+            self._note(pool, f"waits for {lacks}")
+        pool.lacks = lacks
+        return scheduler.place([room], needs)
+
+    async def make(self, pool: Pool) -> None:
+        """Drain an idle container of another pool, if it has what this one waits for."""
+        capacity = self._node.capacity()
+        needs, room = scheduler.needs(pool.function, capacity), self._left(capacity)
+        helping = {
+            container.spec.id
+            for container in self._node.list()
+            if scheduler.helps(container.spec, room, needs, capacity)
+        }
+        if any(helping & {*other.leaving()} for other in self._pools):
+            return  # there will be room
+        for other in self._pools:
+            # One that a deploy has proved may go: an app may have more functions than there is room.
+            if other is pool or other.demand or len(other.idle()) <= other.function.min_containers:
+                continue
+            for member in other.idle():
+                if member.id in helping:
+                    other.rest()
+                    await self._ingress.drain(other.key, member.id)
+                    member.stage = Stage.DRAINING
+                    return
+
+    def _left(self, capacity: Capacity) -> scheduler.Room:
+        there = [container.spec for container in self._node.list()]
+        return scheduler.room("here", capacity, there, self._max_containers)
+
+    def _port_is_free(self, pool: Pool, port: int) -> bool:
+        holder = self._pools.holder_of_port(port)
+        if holder is None:
+            return True
+        if (holder.owner, holder.key.function) != (pool.owner, pool.key.function):
+            owner = f"`{holder.key.function}` of the app `{holder.key.app}`"
+            pool.refuse(PortTaken(f"port {port} belongs to {owner}"))
+        return False
