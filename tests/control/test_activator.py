@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from homeport.contract.errors import StartError
+from homeport.contract.container import LogLine
+from homeport.contract.errors import PortTaken, StartError
 from homeport.contract.manifest import FunctionSpec, Parameter
 from homeport.contract.traffic import PoolKey
-from homeport.control.activator import Activator
-from homeport.control.pools import Member, Pool, Pools, Stage
+from homeport.control.activator import WITHHELD, Activator
+from homeport.control.pools import Member, Pool, Pools, Stage, now
 
 KEY = PoolKey("app", "hello", "rv-1")
 
@@ -22,16 +23,21 @@ class House:
         self.woken = asyncio.Event()
         self.aliases: list[tuple[str, PoolKey]] = []
         self.socket = directory / "a.sock"
+        self.lines: list[LogLine] = []
         self.activator = Activator(
-            self.socket, self.pools, wake=self.woken.set, alias=self.note_alias
+            self.socket,
+            self.pools,
+            wake=self.woken.set,
+            alias=self.note_alias,
+            say=self.lines.append,
         )
 
     async def note_alias(self, key: str, pool: PoolKey) -> None:
         self.aliases.append((key, pool))
 
-    def add(self, *parameters: Parameter) -> Pool:
+    def add(self, *parameters: Parameter, ephemeral: bool = False) -> Pool:
         spec = FunctionSpec(name="hello", module="m", qualname="h", parameters=parameters)
-        pool = Pool(key=KEY, function=spec, source="", owner="o")
+        pool = Pool(key=KEY, function=spec, source="", owner="o", ephemeral=ephemeral)
         self.pools.add(pool)
         return pool
 
@@ -83,13 +89,35 @@ async def test_a_parked_request_wakes_the_reconciler_and_goes_when_one_is_ready(
     assert 0 == pool.demand
 
 
-async def test_a_failed_start_answers_with_its_reason_on_one_line(house):
-    pool = house.add()
-    asking = asyncio.create_task(house.ask(f"park {KEY}"))
+async def test_who_serves_a_script_here_is_told_why_a_start_failed_on_one_line(house):
+    pool = house.add(ephemeral=True)
+    asking = asyncio.create_task(house.ask(f"park {KEY} 0a-1 here"))
     await asyncio.wait_for(house.woken.wait(), 10)
-    pool.failed(StartError("no module\nnamed torch"), 0.0)
+    pool.failed(StartError("no module\nnamed \x1b[2Jtorch"), 0.0)
 
-    assert "no 503 no module named torch\n" == await asking
+    assert "no 503 no module named ?[2Jtorch\n" == await asking
+    assert [] == house.lines
+
+
+@pytest.mark.parametrize(
+    ("ephemeral", "words"), [(True, "0a-1"), (False, "0a-1 here"), (False, "0a-1"), (True, "")]
+)
+async def test_nobody_else_is_told_and_the_reason_is_in_the_log_once_a_second(
+    house, ephemeral, words
+):
+    pool = house.add(ephemeral=ephemeral)
+    for _ in range(5):
+        pool.failed(PortTaken("port 8000 belongs to\n`f`"), now())
+    answers = {await house.ask(f"park {KEY} {words}") for _ in range(3)}
+
+    assert {f"no 503 {WITHHELD}\n"} == answers
+    assert ["port 8000 belongs to `f`"] == [line.text.partition(": ")[2] for line in house.lines]
+    assert ("app", "hello", "system") == (
+        house.lines[0].app,
+        house.lines[0].function,
+        house.lines[0].source,
+    )
+    assert (words[:4] or "unknown") == house.lines[0].request
 
 
 async def test_a_visitor_who_hangs_up_is_not_counted_any_more(house):
@@ -107,13 +135,11 @@ async def test_a_visitor_who_hangs_up_is_not_counted_any_more(house):
 
 
 async def test_while_starts_back_off_the_last_reason_is_given_at_once(house):
-    from homeport.control.pools import now
-
-    pool = house.add()
+    pool = house.add(ephemeral=True)
     for _ in range(5):
         pool.failed(StartError("port 8000 is in use"), now())
 
-    assert await house.ask(f"park {KEY}") == "no 503 port 8000 is in use\n"
+    assert await house.ask(f"park {KEY} 0a-1 here") == "no 503 port 8000 is in use\n"
 
 
 async def test_bad_class_parameters_are_400(house):

@@ -64,6 +64,7 @@ class Activator:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.parked: list[str] = []
+        self.lines: list[list[str]] = []
         self.answer: Callable[[str], Awaitable[str]] = self._refuse
         self._server: asyncio.Server | None = None
 
@@ -78,7 +79,9 @@ class Activator:
         return f"no 503 nothing for {pool}"
 
     async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        pool = (await reader.readline()).decode().strip().removeprefix("park ")
+        line = (await reader.readline()).decode().split()
+        self.lines.append(line)
+        pool = line[1]
         self.parked.append(pool)
         answering = asyncio.ensure_future(self.answer(pool))
         leaving = asyncio.ensure_future(reader.read(1))

@@ -28,7 +28,6 @@ CASES = {
 def render(name: str, directory: str = "/run/ingress", descriptor: int = 3) -> str:
     """One of the cases."""
     told = {
-        "directory": directory,
         "control": f"{directory}/haproxy-1.sock",
         "again": f"{directory}/again.sock",
         "api": f"{directory}/control.sock",
@@ -62,6 +61,7 @@ def test_haproxy_takes_it_without_a_warning(name, tmp_path):
             capture_output=True,
             text=True,
             check=False,
+            cwd=tmp_path,
         )
 
     assert (0, "") == (done.returncode, done.stderr)

@@ -5,6 +5,7 @@ import hashlib
 import os
 import signal
 import socket
+import urllib.parse
 
 import httpx
 import pytest
@@ -511,3 +512,80 @@ async def test_a_port_that_was_asked_for_ends_what_an_earlier_server_left(make_s
     assert port == fresh.http_port
     assert not left._process.running
     await fresh.close()
+
+
+HOSTILE = [
+    "a;help",
+    "a\\",
+    "0<<",
+    "1%3C%3C",
+    "a%0ahelp",
+    "a%0d%0aX:%20y",
+    "%00",
+    "%ff",
+    "a+b%20c",
+    "%1b[2J",
+    "-",
+    "a=b",
+    "%26",
+    "%2525",
+    "%zz%",
+    "%c3%bc",
+    "../../x",
+    "here",
+]
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+async def test_whatever_a_visitor_gives_a_class_parameter_is_a_value_and_no_command(
+    ingress, activator, upstream, visitor, value
+):
+    url = await routed(ingress, parameters=("größe", "name"))
+    one = await upstream("one")
+    given = urllib.parse.parse_qsl(f"name={value}", encoding="latin-1")[0][1].encode("latin-1")
+    chosen = PoolKey("app", "f", "rv-1", f"name={urllib.parse.quote(given, safe='')}")
+
+    async def start(key: str) -> str:
+        await ingress.attach(PoolKey.parse(key), "one", one.address, 1)
+        return "go"
+
+    activator.answer = start
+    port = int(url.rpartition(":")[2])
+    for _ in range(2):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        line = f"GET /?name={value} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        writer.write(line.encode())
+        answer = await reader.read()
+        writer.close()
+        assert answer.startswith(b"HTTP/1.1 200 "), answer
+
+    assert [str(chosen)] == activator.parked
+    assert all(len(line) == 4 and line[3] == "here" for line in activator.lines)
+
+
+async def test_class_parameters_that_are_too_long_are_refused(ingress, activator, visitor):
+    url = await routed(ingress, parameters=("name",))
+
+    assert 414 == (await visitor.get(f"{url}/?name={'a' * 5000}")).status_code
+    assert [] == activator.parked
+
+
+async def test_a_method_may_be_called_as_python_lets_it(ingress, upstream, visitor):
+    url = await routed(ingress, method="größe", pool=PoolKey("ä%b", "f ü.*", "rv-1"))
+    one = await upstream("one")
+    await ingress.attach(PoolKey("ä%b", "f ü.*", "rv-1"), "one", one.address, 1)
+
+    assert "gr%C3%B6%C3%9Fe" == (await visitor.get(url)).json()["headers"]["x-homeport-method"]
+
+
+async def test_the_activator_hears_where_the_visitor_is(ingress, activator, visitor):
+    url = await routed(ingress)
+    for headers in (
+        {},
+        {"X-Forwarded-For": "127.0.0.1"},
+        {"Forwarded": "for=::1"},
+        {"Via": "1.1 x"},
+    ):
+        await visitor.get(url, headers=headers)
+
+    assert [["here"], [], [], []] == [line[3:] for line in activator.lines]

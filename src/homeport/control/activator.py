@@ -1,21 +1,31 @@
 """Parks requests for a pool that has no container, and lets them go when it has one.
 
 Called by ingress/park.lua over a Unix socket, one line each way:
-    park <pool>            the request stays in HAProxy; only its head has been read
+    park <pool> <request id> [here]   the request stays in HAProxy; only its head has been read
     go | no <status> <why>
-A closed socket means that the visitor hung up.
+`here` means that the visitor is on this machine. A closed socket means that the visitor hung up.
 """
 
 import asyncio
 import contextlib
+import re
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from homeport.contract.errors import Failure
+from homeport.contract.container import LogLine
+from homeport.contract.errors import BadRequest, Failure, NotFound
 from homeport.contract.traffic import PoolKey
 from homeport.control.pools import Pool, Pools, now
 
-MAX_LINE = 64 * 1024  # as long as HAProxy lets a URL with class parameters be
+MAX_LINE = 16 * 1024  # park.lua sends at most 4 KiB of class parameters
+MAX_TEXT = 1000  # characters of a reason that a visitor gets
+BACKLOG = (
+    4096  # visitors who come at once; beyond it HAProxy would be refused, and tries again later
+)
+QUIET_S = 1.0  # one reason in an app's log in that time, however many visitors meet it
+WITHHELD = "no container could be started; the reason is in the app's log"
+_REQUEST = re.compile(r"[0-9a-f-]{1,64}")
 
 
 class Activator:
@@ -28,11 +38,14 @@ class Activator:
         *,
         wake: Callable[[], None],
         alias: Callable[[str, PoolKey], Awaitable[None]],
+        say: Callable[[LogLine], None],
     ) -> None:
         self._socket = socket
         self._pools = pools
         self._wake = wake
         self._alias = alias
+        self._say = say
+        self._said_at: dict[PoolKey, float] = {}  # when a reason was last written to the app's log
         self._server: asyncio.Server | None = None
         self._visits: set[asyncio.Task[None]] = set()
 
@@ -40,7 +53,7 @@ class Activator:
         """Listen; a socket that an earlier run left is replaced."""
         self._socket.unlink(missing_ok=True)
         self._server = await asyncio.start_unix_server(
-            self._visit, path=str(self._socket), limit=MAX_LINE
+            self._visit, path=str(self._socket), limit=MAX_LINE, backlog=BACKLOG
         )
 
     async def close(self) -> None:
@@ -101,11 +114,42 @@ class Activator:
                 await asyncio.gather(answering, hanging_up, return_exceptions=True)
 
     async def _answer(self, line: str) -> str:
-        verb, _, text = line.strip().partition(" ")
-        if verb != "park":
+        verb, *words = line.split()
+        if verb != "park" or not words:
             return "no 400 unknown verb\n"
+        key = PoolKey.parse(words[0])
         try:
-            await self.park(PoolKey.parse(text))
+            await self.park(key)
         except Failure as failure:
-            return f"no {failure.status} {' '.join(failure.message.split())}\n"
+            return self._refusal(key, failure, words[1:])
         return "go\n"
+
+    def _refusal(self, key: PoolKey, failure: Failure, words: list[str]) -> str:
+        """What the visitor is told: why a start failed is for the person who serves the script."""
+        base = PoolKey(key.app, key.function, key.revision)
+        pool = self._pools.get(base)
+        mine = "here" in words and pool is not None and pool.ephemeral
+        if mine or isinstance(failure, BadRequest | NotFound) or failure.status == 429:
+            return f"no {failure.status} {_one_line(failure.message)}\n"
+        if now() - self._said_at.get(base, -QUIET_S) >= QUIET_S:
+            self._said_at[base] = now()
+            self._said_at = {k: at for k, at in self._said_at.items() if self._pools.get(k)}
+            request = next(filter(_REQUEST.fullmatch, words), "unknown")
+            self._say(
+                LogLine(
+                    at=time.time(),
+                    app=key.app,
+                    function=key.function,
+                    container="",
+                    text=f"request {request} got 503: {_one_line(failure.message)}",
+                    source="system",
+                    request=request,
+                )
+            )
+        return f"no 503 {WITHHELD}\n"
+
+
+def _one_line(text: str) -> str:
+    """The text as it may go into an answer or a log: printable, on one line, bounded."""
+    text = " ".join(text.split())[:MAX_TEXT]
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -183,7 +183,11 @@ async def _open(
     )
     hearing.append(reconciler.changed)
     activator = Activator(
-        settings.activator_socket, pools, wake=reconciler.wake, alias=ingress.alias
+        settings.activator_socket,
+        pools,
+        wake=reconciler.wake,
+        alias=ingress.alias,
+        say=logs.write,
     )
     ingress.watch(cold_starts.answered)
     await ingress.open()

@@ -330,7 +330,7 @@ def canonical_parameters(
     """
     defaults = {p.name: p.default for p in declared if not p.required}
     told = {k: _text(v) for k, v in sorted(values.items()) if defaults.get(k) != v}
-    return urllib.parse.urlencode(told)
+    return urllib.parse.urlencode(told, quote_via=urllib.parse.quote)  # as park.lua writes it
 
 
 def _convert(kind: str, text: str) -> str | int | bool | bytes:

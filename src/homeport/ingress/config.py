@@ -2,6 +2,7 @@
 
 The order of a request's checks is that of behaviour spec 2.7: host, credentials, rate, size, pool.
 What differs between endpoints lives in maps, so that a deploy changes no line of this.
+Files are named relative to the directory in which HAProxy is started: a home's path may hold anything.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,6 @@ class Server:
 class Config:
     """Everything that a configuration is made of."""
 
-    directory: str  # of the maps, the Lua code and the Runtime API's socket
     control: str  # the Runtime API's socket
     again: str  # the socket where requests come in once more
     api: str  # the control plane's socket, for `/metrics` alone
@@ -46,16 +46,17 @@ def backend_name(number: int) -> str:
     return f"b{number}"
 
 
-def server_words(server: Server) -> str:
+def server_words(server: Server) -> tuple[str, ...]:
     """The server's line, without its name, as both the configuration and the Runtime API take it.
 
     One refused connection is enough to know that a container is gone, before the node says so; while
     it is up nobody checks it, and a `web_server` that comes back is seen within 0.1 s.
     """
-    return (
-        f"{server.address} maxconn {server.slots} check inter 1h downinter 100ms rise 1 fall 1 "
+    options = (
+        f"maxconn {server.slots} check inter 1h downinter 100ms rise 1 fall 1 "
         "observe layer4 error-limit 1 on-error mark-down"
     )
+    return (server.address, *options.split())
 
 
 def render(config: Config) -> str:
@@ -82,7 +83,7 @@ def _global(config: Config) -> list[str]:
         "  stats timeout 1h",
         "  tune.bufsize 32768",
         "  tune.http.maxhdr 256",
-        f"  lua-load-per-thread {config.directory}/park.lua",
+        "  lua-load-per-thread ./park.lua",
         "",
         "ring requests",
         "  format raw",
@@ -144,11 +145,11 @@ def _frontend(config: Config) -> list[str]:
         "  http-after-response set-header X-Request-Id %[unique-id]",
         "  http-after-response set-header Modal-Function-Call-Id fc-%[unique-id]",
         "",
-        *_endpoint(config, _metrics()),
+        *_endpoint(_metrics()),
         *_return(400, "prohibited modal header", "{ req.hdr_cnt(modal-function-call-id) gt 0 }"),
         "",
         "  # who asks",
-        *_set("protected", f"var(txn.endpoint),{_map(config, 'protected')}"),
+        *_set("protected", f"var(txn.endpoint),{_map('protected')}"),
         "  acl protected var(txn.protected) -m found",
         *_set("key", "req.hdr(modal-key)"),
         *_set("secret", "req.hdr(modal-secret)"),
@@ -157,7 +158,7 @@ def _frontend(config: Config) -> list[str]:
         "  http-request set-var(txn.bearer) http_auth_bearer if protected !pair",
         "  http-request set-var(txn.key) var(txn.bearer),field(1,.) if bearer",
         "  http-request set-var(txn.secret) var(txn.bearer),field(2,.) if bearer",
-        *_set("expected", f"var(txn.key),{_map(config, 'tokens')}"),
+        *_set("expected", f"var(txn.key),{_map('tokens')}"),
         *_set("given", "var(txn.secret),sha2(256),hex,lower"),
         *_return(
             401,
@@ -206,11 +207,11 @@ def _frontend(config: Config) -> list[str]:
         "  http-request del-header Forwarded",
         "  http-request del-header X-Homeport-Method",
         "  http-request del-header X-Homeport-Hops",
-        *_set("method", f"var(txn.endpoint),{_map(config, 'methods')}"),
+        *_set("method", f"var(txn.endpoint),{_map('methods')}"),
         "  acl several var(txn.method) -m found",
         "  http-request set-header X-Homeport-Method %[var(txn.method)] if several",
         "",
-        *_to_pool(config),
+        *_to_pool(),
         "  use_backend metrics if metrics",
     ]
 
@@ -219,7 +220,11 @@ def _metrics() -> list[str]:
     """`/metrics` for Prometheus: for this machine, where no endpoint has the host."""
     return [
         "  acl from_here src 127.0.0.0/8 ::1",
-        "  acl proxied req.hdr_cnt(x-forwarded-for) gt 0",
+        "  acl proxied var(txn.proxied) -m found",
+        *(
+            f"  http-request set-var(txn.proxied) bool(true) if {{ req.hdr({name}) -m found }}"
+            for name in ("x-forwarded-for", "forwarded", "via")
+        ),
         "  acl known var(txn.endpoint) -m found",
         "  acl metrics var(txn.metrics) -m found",
         "  acl asks path /metrics",
@@ -236,6 +241,7 @@ def _again(config: Config) -> list[str]:
     return [
         f"frontend {AGAIN}-in",
         f"  bind unix@{config.again} accept-proxy mode 600",
+        "  http-request set-var(txn.came_back) bool(true)",
         "  http-request lua.pause",
         # What is not there has no successor: without the 0, nobody would ever count.
         "  http-request set-header X-Homeport-Hops 0 unless { req.hdr(x-homeport-hops) -m found }",
@@ -246,20 +252,20 @@ def _again(config: Config) -> list[str]:
             f"{{ req.hdr(x-homeport-hops) gt {HOPS} }}",
             "Retry-After 1",
         ),
-        *_endpoint(config),
-        *_to_pool(config),
+        *_endpoint(),
+        *_to_pool(),
     ]
 
 
-def _endpoint(config: Config, unless_unknown: Sequence[str] = ()) -> list[str]:
+def _endpoint(unless_unknown: Sequence[str] = ()) -> list[str]:
     return [
         "  # which endpoint: a port of its own, a host, or a wildcard's host",
-        *_set("endpoint", f"dst_port,{_map(config, 'ports')}"),
+        *_set("endpoint", f"dst_port,{_map('ports')}"),
         *_set("host", "req.hdr(host),host_only,lower"),
-        *_set("endpoint", f"var(txn.host),{_map(config, 'hosts')}", unless="endpoint"),
+        *_set("endpoint", f"var(txn.host),{_map('hosts')}", unless="endpoint"),
         *_set(
             "endpoint",
-            f"var(txn.host),regsub(^[^.]*,*),{_map(config, 'hosts')}",
+            f"var(txn.host),regsub(^[^.]*,*),{_map('hosts')}",
             unless="endpoint",
         ),
         *unless_unknown,
@@ -267,17 +273,17 @@ def _endpoint(config: Config, unless_unknown: Sequence[str] = ()) -> list[str]:
     ]
 
 
-def _to_pool(config: Config) -> list[str]:
+def _to_pool() -> list[str]:
     lines = [
         "  # which pool, and is a container there",
-        *_set("parameters", f"var(txn.endpoint),{_map(config, 'parameters')}"),
+        *_set("parameters", f"var(txn.endpoint),{_map('parameters')}"),
         "  acl usable var(txn.backend) -m found",
     ]
-    backend = f"var(txn.pool),{_map(config, 'backends')}"
+    backend = f"var(txn.pool),{_map('backends')}"
     for number in range(ROUNDS):
         again = " unless usable" if number else ""
         lines += [
-            f"  http-request set-var(txn.pool) var(txn.endpoint),{_map(config, 'pools')}{again}",
+            f"  http-request set-var(txn.pool) var(txn.endpoint),{_map('pools')}{again}",
             "  http-request lua.parameters if { var(txn.parameters) -m found }"
             + (" !usable" if number else ""),
             f"  http-request unset-var(txn.backend){again}",
@@ -316,14 +322,14 @@ def _backends(config: Config) -> list[str]:
             f"  server {AGAIN} unix@{config.again} send-proxy-v2 backup",
         ]
         lines += [
-            f"  server {server.name} {server_words(server)}"
+            " ".join(("  server", server.name, *server_words(server)))
             for server in config.servers.get(name, ())
         ]
     return lines
 
 
-def _map(config: Config, name: str) -> str:
-    return f"map_str({config.directory}/{name}.map)"
+def _map(name: str) -> str:
+    return f"map_str({name}.map)"
 
 
 def _set(name: str, expression: str, *, unless: str = "") -> list[str]:

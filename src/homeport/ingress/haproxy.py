@@ -11,6 +11,7 @@ import dataclasses
 import logging
 import shutil
 import time
+import urllib.parse
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
@@ -19,11 +20,11 @@ from homeport.contract.traffic import Endpoint, Load, PoolKey
 from homeport.ingress import backends, config, process
 from homeport.ingress.backends import Backend
 from homeport.ingress.config import Server
-from homeport.ingress.maps import Maps
+from homeport.ingress.maps import Maps, pool_text
 from homeport.ingress.ports import Ports
 from homeport.ingress.process import Process
 from homeport.ingress.requests import POLL_S, Requests
-from homeport.ingress.runtime import Row, Runtime
+from homeport.ingress.runtime import Command, Row, Runtime
 from homeport.settings import Settings
 
 FIRST_BACKENDS = 64
@@ -119,9 +120,9 @@ class HAProxy:
             before = self._endpoints.get(endpoint.id)
             self._endpoints[endpoint.id] = endpoint
             put, key = self._maps.put, endpoint.id
-            put("methods", key, endpoint.method or None)
+            put("methods", key, _quoted(endpoint.method) or None)
             put("protected", key, "1" if endpoint.protected else None)
-            put("parameters", key, ",".join(sorted(endpoint.parameters)) or None)
+            put("parameters", key, ",".join(sorted(map(_quoted, endpoint.parameters))) or None)
             put("pools", key, str(endpoint.pool))
             for host in endpoint.hosts:
                 put("hosts", host, key)
@@ -164,11 +165,11 @@ class HAProxy:
             known.servers[container] = server
             await self._tell(
                 [
-                    f"add server {where} {config.server_words(server)}",
-                    f"enable server {where}",
-                    f"enable health {where}",
+                    ("add", "server", where, *config.server_words(server)),
+                    ("enable", "server", where),
+                    ("enable", "health", where),
                     # The last one to drain still counted as usable; now it need not.
-                    *(f"set server {known.backend}/{s.name} state drain" for s in leaving),
+                    *(_state(known.backend, s.name, "drain") for s in leaving),
                 ]
             )
             self._requests.expect(container)
@@ -184,7 +185,7 @@ class HAProxy:
             known.servers[container] = dataclasses.replace(known.servers[container], draining=True)
             known.settled_at[container] = time.monotonic() + SETTLE_S
             if known.open:
-                await self._tell([f"set server {known.backend}/{container} state drain"])
+                await self._tell([_state(known.backend, container, "drain")])
                 return
             # HAProxy fails a queue at once when its last server drains: so new requests are led
             # away from the backend instead, to park, and the server works its queue off.
@@ -198,15 +199,17 @@ class HAProxy:
             if known is None or container not in known.servers:
                 return
             known.servers[container] = dataclasses.replace(known.servers[container], draining=True)
-            command = f"set server {known.backend}/{container} state maint"
+            commands = [_state(known.backend, container, "maint")]
             if not known.open:
                 self._lead_away(pool, known)
                 await self._publish()
                 # HAProxy hands a backend's queue to a server that comes up, and to nobody else; all
                 # in one breath, for a backend without any server fails its queue.
-                back = f"set server {known.backend}/{config.AGAIN} state"
-                command += f"; {back} maint; {back} ready"
-            await self._tell([command])
+                commands += [
+                    _state(known.backend, config.AGAIN, state) for state in ("maint", "ready")
+                ]
+            if (runtime := self._runtime) is not None:
+                await runtime.ask(*commands)
 
     async def detach(self, pool: PoolKey, container: str) -> bool:
         """Forget a container; False while a connection to it is open: ask again."""
@@ -223,9 +226,9 @@ class HAProxy:
             if not others:
                 self._lead_away(pool, known)
                 await self._publish()
-            await self._tell([f"set server {where} state maint"])
+            await self._tell([_state(known.backend, container, "maint")])
             if (runtime := self._runtime) is not None:
-                answer = (await runtime.ask(f"del server {where}")).strip()
+                answer = (await runtime.ask(("del", "server", where))).strip()
                 if "still has" in answer or "idle" in answer:
                     return False
             del known.servers[container]
@@ -264,9 +267,10 @@ class HAProxy:
 
     async def alias(self, key: str, pool: PoolKey) -> None:
         """Send requests whose pool reads `key` to `pool`."""
+        key = pool_text(key)
         async with self._turn:
             known = self._pools.get(pool)
-            if known is None or key == str(pool):
+            if known is None or key == pool_text(str(pool)):
                 return
             known.aliases[key] = None
             if len(known.aliases) > MAX_ALIASES:
@@ -330,7 +334,6 @@ class HAProxy:
         self._maps.take()
         text = config.render(
             config.Config(
-                directory=str(self._directory),
                 control=str(control),
                 again=str(self._settings.socket_dir / "again.sock"),
                 api=str(self._settings.control_socket),
@@ -352,7 +355,7 @@ class HAProxy:
         )
         self._requests.restart()
         commands = [
-            f"set server {pool.backend}/{server.name} state drain"
+            _state(pool.backend, server.name, "drain")
             for pool in self._pools.values()
             for server in pool.servers.values()
             if server.draining and pool.open
@@ -370,9 +373,9 @@ class HAProxy:
             self._retired.append(old)
 
     async def _new_pool(self, pool: PoolKey) -> Backend:
-        if backend := self._reserved.pop(str(pool), None):
+        if backend := self._reserved.pop(text := pool_text(str(pool)), None):
             same = {k: None for k, v in self._maps.items("backends") if v == backend}
-            same.pop(str(pool), None)
+            same.pop(text, None)
             return Backend(backend, aliases=same)
         if len(self._supply) <= LOW:
             await self._grow_backends()
@@ -427,7 +430,7 @@ class HAProxy:
             await asyncio.sleep(POLL_S)
             if (runtime := self._runtime) is not None and self._endpoints:
                 with contextlib.suppress(IngressError):  # it is being replaced
-                    self._requests.read(await runtime.ask("show events requests"))
+                    self._requests.read(await runtime.ask(("show", "events", "requests")))
 
     def _processes(self) -> list[Process]:
         return [p for p in (self._process, *self._retired) if p is not None]
@@ -446,7 +449,7 @@ class HAProxy:
         process = self._process
         return Runtime(str(process.control)) if process and process.running else None
 
-    async def _tell(self, commands: list[str]) -> None:
+    async def _tell(self, commands: list[Command]) -> None:
         if (runtime := self._runtime) is None:
             return
         try:
@@ -467,10 +470,18 @@ class HAProxy:
         )
 
     def _lead(self, key: PoolKey, pool: Backend) -> None:
-        for spelling in (str(key), *pool.aliases):
+        for spelling in (pool_text(str(key)), *pool.aliases):
             self._maps.put("backends", spelling, pool.backend)
 
     def _lead_away(self, key: PoolKey, pool: Backend) -> None:
-        for spelling in (str(key), *pool.aliases):
+        for spelling in (pool_text(str(key)), *pool.aliases):
             if self._maps.get("backends", spelling) is not None:
                 self._maps.put("backends", spelling, None)
+
+
+def _state(backend: str, server: str, state: str) -> Command:
+    return ("set", "server", f"{backend}/{server}", "state", state)
+
+
+def _quoted(text: str) -> str:
+    return urllib.parse.quote(text, safe="")

@@ -1,18 +1,19 @@
 -- What a cold request waits for. Asks the activator (control/activator.py), one line each way:
---   park <pool>   ->   go | no <status> <why>
+--   park <pool> <request id> [here]   ->   go | no <status> <why>
 -- and answers what no backend can: an unknown host.
+-- HAProxy is started in the directory of this file.
 
-local here = debug.getinfo(1, "S").source:match("^@(.*/)")
-local socket_file = assert(io.open(here .. "activator"))
+local socket_file = assert(io.open("activator"))
 local activator = "unix@" .. socket_file:read("l")
 socket_file:close()
 
 local FOREVER_S = 24 * 24 * 3600
+local MAX_PARAMETERS = 4096 -- bytes, once every character that is not plain is three of them
 local PATIENCE = 25 -- times 0.2 s: a control plane that is being restarted is back by then
 
 local function answer(txn, status, text)
     local reply = txn:reply({ status = status })
-    reply:add_header("Content-Type", "text/plain")
+    reply:add_header("Content-Type", "text/plain; charset=utf-8")
     if status == 503 or status == 429 then
         reply:add_header("Retry-After", "1")
     end
@@ -20,17 +21,29 @@ local function answer(txn, status, text)
     txn:done(reply)
 end
 
+-- Whether the visitor is on this machine. Behind a proxy on this machine everybody comes from here.
+local function is_here(txn)
+    local from = txn.f:src() or ""
+    return txn:get_var("txn.proxied") == nil and (from == "::1" or from:match("^127%.") ~= nil)
+end
+
 core.register_action("park", { "http-req" }, function(txn)
     local pool = txn:get_var("txn.pool")
     if pool == nil then
         return answer(txn, 404, "app for invoked web endpoint is stopped")
+    end
+    local request = txn.f:req_fhdr("x-request-id") or "-"
+    local line_out = "park " .. (txn:get_var("txn.asked") or pool) .. " " .. request
+    -- After the way back nobody can tell any more whether a proxy sent the request.
+    if txn:get_var("txn.came_back") == nil and is_here(txn) then
+        line_out = line_out .. " here"
     end
     local line
     for _ = 1, PATIENCE do
         local socket = core.tcp()
         socket:settimeout(FOREVER_S)
         if socket:connect(activator) ~= nil then
-            socket:send("park " .. pool .. "\n")
+            socket:send(line_out .. "\n")
             line = socket:receive("*l")
         end
         socket:close()
@@ -53,37 +66,55 @@ core.register_action("pause", { "http-req" }, function(txn)
     core.msleep(50)
 end)
 
--- Class parameters in the query string choose a pool: `<pool>?a=1&b=2`, sorted, as they were written.
+local function decoded(text)
+    return (text:gsub("+", " "):gsub("%%(%x%x)", function(digits)
+        return string.char(tonumber(digits, 16))
+    end))
+end
+
+-- As Python's `urllib.parse.quote(text, safe="")` writes it: nothing in it ends a line or a word.
+local function quoted(text)
+    return (text:gsub("[^A-Za-z0-9._~-]", function(character)
+        return ("%%%02X"):format(character:byte())
+    end))
+end
+
+-- Class parameters in the query string choose a pool. The activator is told their values; the maps know
+-- the pool by a hash of them (maps.py, `pool_text`), for the values are the visitor's to choose.
 core.register_action("parameters", { "http-req" }, function(txn)
     local pool = txn:get_var("txn.pool")
     local query = txn.f:query()
+    txn:unset_var("txn.asked")
     if pool == nil or query == nil then
         return
     end
     local values = {}
     for name, value in query:gmatch("([^&=]+)=([^&]*)") do
-        values[name] = value
+        values[quoted(decoded(name))] = value
     end
     local chosen = {}
     for name in txn:get_var("txn.parameters"):gmatch("[^,]+") do
         if values[name] then
-            chosen[#chosen + 1] = name .. "=" .. values[name]
+            chosen[#chosen + 1] = name .. "=" .. quoted(decoded(values[name]))
         end
     end
-    if #chosen > 0 then
-        txn:set_var("txn.pool", pool .. "?" .. table.concat(chosen, "&"))
+    if #chosen == 0 then
+        return
     end
+    local text = table.concat(chosen, "&")
+    if #text > MAX_PARAMETERS then
+        return answer(txn, 414, "the class parameters in the URL are too long")
+    end
+    txn:set_var("txn.asked", pool .. "?" .. text)
+    txn:set_var("txn.pool", pool .. "?" .. txn.c:hex(txn.c:sha2(text, 256)):lower())
 end)
 
 core.register_action("unknown", { "http-req" }, function(txn)
     local host = txn:get_var("txn.host") or ""
-    local text = "there is no endpoint at `" .. host:gsub("[^%w.:*-]", "?") .. "`"
-    local from = txn.f:src()
-    local here_too = from == "::1" or from:match("^127%.") ~= nil
-    -- Behind a proxy on this machine everybody comes from here.
-    if here_too and txn.f:req_hdr_cnt("x-forwarded-for") == 0 then
+    local text = "there is no endpoint at `" .. host:gsub("[^%w.:*%[%]_-]", "?") .. "`"
+    if txn:get_var("txn.came_back") == nil and is_here(txn) then
         local known = {}
-        local file = io.open(here .. "hosts.map")
+        local file = io.open("hosts.map")
         if file then
             for line in file:lines() do
                 known[#known + 1] = line:match("^%S+")

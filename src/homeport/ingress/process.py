@@ -185,6 +185,7 @@ def _spawn(
             stdout=output,
             stderr=output,
             pass_fds=descriptors,
+            cwd=config.parent,
             start_new_session=True,
             env={"PATH": os.defpath},
             preexec_fn=_prepare(tied=tied),  # noqa: PLW1509 - one call, no locks

@@ -1,7 +1,12 @@
-"""HAProxy's Runtime API: commands over a Unix socket (management guide, section 9.3)."""
+"""HAProxy's Runtime API: commands over a Unix socket (management guide, section 9.3).
+
+A command is a tuple of words, and a word has a fixed alphabet: a `;`, a newline or a blank in one would
+begin another command, a backslash would change the next word, and `<<` would have HAProxy wait for more.
+"""
 
 import asyncio
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +15,9 @@ from homeport.contract.errors import IngressError
 TIMEOUT_S = 10.0
 BATCH_BYTES = 8 * 1024  # a command line has to fit HAProxy's buffer
 GOOD = ("", "New server registered.", "Server deleted.")
+_WORD = re.compile(r"[A-Za-z0-9._~%/:@*?=&,+-]+")
+
+Command = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,20 +39,25 @@ class Runtime:
     def __init__(self, socket: str) -> None:
         self.socket = socket
 
-    async def tell(self, commands: Sequence[str]) -> None:
+    async def tell(self, commands: Sequence[Command]) -> None:
         """Carry out the commands; raises `IngressError` at the first one that is refused."""
+        _line(commands)  # none of them is sent if one could be more than it says
         for command in commands:
             if (answer := (await self.ask(command)).strip()) not in GOOD:
-                raise IngressError(f"HAProxy refused `{command.split(' ', 2)[0]}`: {answer}")
+                raise IngressError(f"HAProxy refused `{' '.join(command[:2])}`: {answer}")
 
-    async def ask(self, command: str) -> str:
-        """The answer to one command, or to several that are joined by `;`."""
+    async def ask(self, *commands: Command) -> str:
+        """The answers to these commands, which are carried out in one breath.
+
+        Raises `ValueError` for a word that could be more than a word: a bug of ours.
+        """
+        line = _line(commands)
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 reader, writer = await asyncio.open_unix_connection(self.socket)
                 try:
-                    writer.write(command.encode() + b"\n")
-                    return (await reader.read()).decode()
+                    writer.write(line)
+                    return (await reader.read()).decode("utf-8", "replace")
                 finally:
                     writer.close()
         except (OSError, TimeoutError) as error:
@@ -55,9 +68,16 @@ class Runtime:
         rows = []
         for start in range(0, len(backends), 100):
             part = backends[start : start + 100]
-            text = await self.ask(";".join(f"show stat {name} 6 -1" for name in part))
+            text = await self.ask(*(("show", "stat", name, "6", "-1") for name in part))
             rows += parse_stats(text)
         return rows
+
+
+def _line(commands: Sequence[Command]) -> bytes:
+    for word in (word for command in commands for word in command):
+        if not _WORD.fullmatch(word):
+            raise ValueError(f"not a word of the Runtime API: {word!r}")
+    return "; ".join(" ".join(command) for command in commands).encode("ascii") + b"\n"
 
 
 def parse_stats(text: str) -> list[Row]:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from homeport.contract.container import ContainerSpec
 from homeport.runner import life
@@ -83,7 +84,7 @@ class Admission:
             elif name == b"transfer-encoding":
                 chunked = True
             elif name == METHOD_HEADER:
-                chosen = value.decode("latin-1")
+                chosen = unquote(value.decode("latin-1"))  # an identifier may hold any letters
         if self._only is not None:
             return self._only, chunked
         scope["headers"] = [pair for pair in headers if pair[0] != METHOD_HEADER]

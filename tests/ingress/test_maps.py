@@ -1,0 +1,59 @@
+"""What a map may hold, on disk and in the Runtime API's commands."""
+
+import hashlib
+
+import pytest
+
+from homeport.ingress.maps import Maps, pool_text
+
+POOL = "app/f/rv-1"
+HASH = "0" * 64
+GOOD = [
+    ("hosts", "hello.localhost", "me--hello"),
+    ("hosts", "*.shop.example", "me--shop"),
+    ("ports", "4664", "me--hello"),
+    ("pools", "me--hello", "my%20app/gr%C3%BC%C3%9Fe/rv-1"),
+    ("methods", "me--hello", "gr%C3%BC%C3%9Fe"),
+    ("protected", "me--hello", "1"),
+    ("parameters", "me--hello", "a,b"),
+    ("backends", f"{POOL}?{HASH}", "b12"),
+    ("tokens", "wk-1", HASH),
+]
+BAD_TEXT = ["a b", "a\nb", "a;b", "a\\", "<<", "a\x00b", "größe", "", "a\tb", "#", "a$b", "\x1b[2J"]
+
+
+@pytest.mark.parametrize(("name", "key", "value"), GOOD)
+def test_what_belongs_into_a_map_is_taken_and_survives_the_disk(tmp_path, name, key, value):
+    maps = Maps(tmp_path)
+    maps.put(name, key, value)
+    commands = maps.take()
+    after = Maps(tmp_path)
+    after.load()
+
+    assert [("add", "map", f"{name}.map", key, value)] == commands
+    assert value == after.get(name, key)
+
+
+@pytest.mark.parametrize("text", BAD_TEXT)
+@pytest.mark.parametrize(("name", "key", "value"), GOOD)
+def test_nothing_that_could_be_another_line_or_command_is_taken(tmp_path, name, key, value, text):
+    maps = Maps(tmp_path)
+    for bad in ((text, value), (key, text), (key + text, value), (key, value + text)):
+        if bad != (key, value):
+            with pytest.raises(ValueError, match="not for the map"):
+                maps.put(name, *bad)
+
+    assert [] == maps.take()
+
+
+def test_a_line_that_somebody_wrote_into_a_file_is_not_believed(tmp_path):
+    (tmp_path / "hosts.map").write_bytes(b"good.localhost me--a\nb;help x\n\xff y\nalone\n")
+    maps = Maps(tmp_path)
+    maps.load()
+
+    assert [("good.localhost", "me--a")] == maps.items("hosts")
+
+
+def test_class_parameters_are_in_the_key_as_a_hash_alone():
+    assert POOL == pool_text(POOL)
+    assert f"{POOL}?{hashlib.sha256(b'a=%3B').hexdigest()}" == pool_text(f"{POOL}?a=%3B")
