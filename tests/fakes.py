@@ -14,7 +14,7 @@ from homeport.contract.capacity import Capacity
 from homeport.contract.container import Container, ContainerSpec, LogLine, State
 from homeport.contract.errors import Failure
 from homeport.contract.image import Environment, Image
-from homeport.contract.traffic import Endpoint, Load, PoolKey
+from homeport.contract.traffic import Endpoint, Load, PoolKey, RequestRecord
 
 
 async def no_fault(_call: str, _what: str, _when: str) -> None:
@@ -157,6 +157,7 @@ class FakeIngress(Recorded):
         self.most: dict[str, int] = {}
         self._answered: Callable[[str, float], None] = lambda _container, _ms: None
         self._unanswered: set[str] = set()
+        self._ended: Callable[[RequestRecord], None] | None = None
         self._pools: dict[PoolKey, _Pool] = {}
 
     @property
@@ -205,18 +206,27 @@ class FakeIngress(Recorded):
     def watch(self, answered: Callable[[str, float], None]) -> None:
         self._answered = answered
 
+    def hear(self, ended: Callable[[RequestRecord], None] | None) -> None:
+        self._ended = ended
+
     async def visit(
-        self, key: PoolKey, duration_s: float = 0.0, until: asyncio.Event | None = None
+        self,
+        key: PoolKey,
+        duration_s: float = 0.0,
+        until: asyncio.Event | None = None,
+        *,
+        cold: bool = False,
     ) -> str:
         """One request: the container that answered; a `Failure` where none did."""
         assert self.park is not None
         while not (pool := self._pools.get(key)) or not pool.open:
+            cold = True
             await self.park(key)
         turn: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         pool.queue.append(turn)
         self._assign(pool)
         if not (container := await turn):
-            return await self.visit(key, duration_s, until)
+            return await self.visit(key, duration_s, until, cold=True)
         began = asyncio.get_running_loop().time()
         try:
             await (until.wait() if until else asyncio.sleep(duration_s))
@@ -228,6 +238,18 @@ class FakeIngress(Recorded):
         if container in self._unanswered:
             self._unanswered.discard(container)
             self._answered(container, (asyncio.get_running_loop().time() - began) * 1000)
+        if self._ended is not None:
+            self._ended(
+                RequestRecord(
+                    endpoint="hello",
+                    method="GET",
+                    path="/",
+                    status=200,
+                    duration_ms=int((asyncio.get_running_loop().time() - began) * 1000),
+                    container=container,
+                    cold=cold,
+                )
+            )
         return container
 
     async def attach(

@@ -2,6 +2,8 @@
 
 import pytest
 
+from homeport.contract.traffic import RequestRecord
+from homeport.ingress.config import LINE_BYTES
 from homeport.ingress.requests import WINDOW_S, Durations, Requests
 
 
@@ -25,7 +27,15 @@ def test_quantiles_are_of_what_was_seen(values, median, high):
 
 def line(number: int, ms: int, endpoint: str = "hello", container="ta-1", first_byte="1") -> str:
     """As HAProxy writes it (ingress/config.py, `log-format`)."""
-    return f"{number} {ms} 200 {container} {first_byte} {endpoint}\n"
+    return f"{number} {ms} 200 {container} {first_byte} {endpoint} - GET /\n"
+
+
+def told(text: str) -> list[RequestRecord]:
+    """What is told of the requests in a ring to who hears of them."""
+    requests, records = Requests(clock=lambda: 0.0), []
+    requests.ended = records.append
+    requests.read(text)
+    return records
 
 
 def test_the_past_is_forgotten_after_two_windows():
@@ -126,6 +136,7 @@ def test_a_container_that_has_left_is_waited_for_once_more_and_then_forgotten():
         "1 5 404 <NOSRV> -1 -",
         "1 5 404 <NOSRV> -1 ",
         "a b c d e f",
+        "1 5 200 ta-1 1 - - GET /",
     ],
 )
 def test_what_is_no_request_is_let_be(text):
@@ -134,3 +145,49 @@ def test_what_is_no_request_is_let_be(text):
 
     assert requests.quantiles_ms("-") is None
     assert requests.quantiles_ms("f") is None
+
+
+@pytest.mark.parametrize(
+    ("line", "record"),
+    [
+        ("7 12 200 ta-1 9 web - GET /shop/1", ("GET", "/shop/1", 200, 12, "ta-1", False)),
+        ("7 834 200 ta-1 9 web 1 POST /", ("POST", "/", 200, 834, "ta-1", True)),
+        # What was sent to another container after the first had gone has waited for one, too.
+        ("7 834 200 again 9 web - GET /", ("GET", "/", 200, 834, "", True)),
+        ("7 1 401 <NOSRV> -1 web - GET /", ("GET", "/", 401, 1, "", False)),
+        ("7 90 -1 ta-1 -1 web - GET /", ("GET", "/", 0, 90, "ta-1", False)),
+        ("7 1 200 ta-1 1 web - GET /a#1B[2J#7C", ("GET", "/a%1B[2J%7C", 200, 1, "ta-1", False)),
+        ("7 1 200 ta-1 1 web - OPTIONS *", ("OPTIONS", "*", 200, 1, "ta-1", False)),
+    ],
+)
+def test_each_request_is_told_to_who_hears_of_them(line, record):
+    method, path, status, duration_ms, container, cold = record
+
+    assert [
+        RequestRecord(
+            endpoint="web",
+            method=method,
+            path=path,
+            status=status,
+            duration_ms=duration_ms,
+            container=container,
+            cold=cold,
+        )
+    ] == told(f"{line}\n")
+
+
+def test_a_path_that_lost_its_end_says_so():
+    head = "7 12 200 ta-1 9 web - GET /"
+    (record,) = told(head + "x" * (LINE_BYTES - 1 - len(head)))
+
+    assert record.path.endswith("xx...")
+
+
+def test_a_request_is_told_once_however_often_the_ring_is_read():
+    requests, records = Requests(clock=lambda: 0.0), []
+    requests.read(line(1, 10))
+    requests.ended = records.append
+    requests.read(line(1, 10) + line(2, 20))
+    requests.read(line(1, 10) + line(2, 20) + line(3, 30))
+
+    assert [20, 30] == [record.duration_ms for record in records]

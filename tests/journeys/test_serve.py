@@ -1,5 +1,6 @@
 """`homeport serve`: URLs, reload on save, mistakes, Ctrl-C."""
 
+import re
 import socket
 import time
 
@@ -120,6 +121,27 @@ OPEN = """
 """
 
 
+MORE = """
+    @web.post("/boom")
+    async def boom():
+        return 1 / 0
+"""
+
+GREEDY = """
+    import time
+    import modal
+
+    app = modal.App("greedy")
+
+    @app.function(memory=(64, 128))
+    @modal.fastapi_endpoint()
+    def hungry():
+        taken = bytearray(400 << 20)
+        time.sleep(30)
+        return len(taken)
+"""
+
+
 def test_open_streams_and_websockets_hold_up_neither_reload_nor_ctrl_c(terminal, write, visitor):
     command = terminal.serve(write(OPEN))
     url = url_of(command)
@@ -150,6 +172,36 @@ def test_a_handler_that_raises_is_a_500_with_its_traceback_in_the_terminal(
     assert 500 == visitor.get(url_of(command)).status_code
     command.wait_for("ZeroDivisionError")
     assert "uvicorn" not in command.output
+
+
+def test_each_request_has_a_line_with_what_it_came_to(terminal, write, visitor):
+    command = terminal.serve(write(OPEN + MORE))
+    url = url_of(command)
+    visitor.post(f"{url}/boom?secret=1")
+    line = command.wait_for(r"^whole .*POST /boom ->").string
+    assert re.fullmatch(
+        r"whole ta-\w+ POST /boom -> 500 Internal Server Error \([\d.]+ m?s(, cold)?\)", line
+    )
+    visitor.get(f"{url}/a%1b%5b2J")
+    line = command.wait_for("^whole .*GET /a.*->").string
+    assert re.fullmatch(r"whole ta-\w+ GET /a%1b%5b2J -> 404 Not Found \(\d+ ms\)", line)
+    with connect(url.replace("http", "ws") + "/ws", proxy=None) as chat:
+        chat.send("x")
+        chat.recv()
+
+    line = command.wait_for("^whole .*GET /ws ->").string
+    assert "-> 101 Switching Protocols (" in line
+    assert "secret" not in command.output
+
+
+def test_a_killed_container_says_why(terminal, write, visitor):
+    command = terminal.serve(write(GREEDY))
+    url = url_of(command)
+    assert 502 == visitor.get(url).status_code
+
+    line = command.wait_for("^hungry ta-.*128 MiB").string
+    assert "memory" in line
+    command.wait_for(r"^hungry .*GET / -> 502 Bad Gateway")
 
 
 def test_a_container_that_cannot_start_tells_the_visitor_why(terminal, write, visitor):

@@ -220,6 +220,23 @@ async def test_the_first_answer_of_each_container_is_told_once_however_many_it_g
     assert 45 <= house.answered.ms["one"][0]
 
 
+async def test_each_request_that_ends_is_told_to_who_hears_of_them(house):
+    records = []
+    house.on_park = lambda: house.attach("one", 1)
+    house.may_go.set()
+    house.ingress.hear(records.append)
+    for _ in range(2):
+        await house.ask()
+    async with asyncio.timeout(20):
+        while len(records) < 2:
+            await asyncio.sleep(0.005)
+    house.ingress.hear(None)
+    await house.ask()
+
+    assert [("one", True), ("one", False)] == [(r.container, r.cold) for r in records]
+    assert {("GET", "/", 200)} == {(r.method, r.path, r.status) for r in records}
+
+
 async def test_an_unknown_pool_has_no_load_and_can_be_dropped(house):
     assert {} == await house.ingress.load([POOL])
     await house.ingress.drop(POOL)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from homeport.contract.errors import Failure
@@ -117,11 +118,42 @@ def show_line(line: dict[str, Any], *, timestamps: bool = False, talk: bool = Fa
     """One line of a container's log, after its function and container."""
     from rich.text import Text
 
-    colour = COLOURS[sum(line["function"].encode()) % len(COLOURS)]
+    colour = _colour(line["function"])
     stamp = f"{local_time(line['at'])} " if timestamps else ""
     prefix = f"{line['function']} {line['container']} "
     text = Text(line["text"], style="dim" if line["source"] == "system" else "")
     (err() if talk else out()).print(Text.assemble(stamp, (prefix, colour), text))
+
+
+def _colour(function: str) -> str:
+    return COLOURS[sum(function.encode()) % len(COLOURS)]
+
+
+def show_request(tag: str, request: dict[str, Any]) -> None:
+    """One line of a request that has ended: `web ta-1 GET /shop -> 200 OK (12 ms, cold)`."""
+    from rich.text import Text
+
+    status = request["status"]
+    try:
+        told = f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        told = str(status) if status else "the visitor left"
+    where = f"{tag} {request['container'] or '-'} "
+    line = f"{request['method']} {request['path']} -> {told} ({duration(request['duration_ms'])}"
+    line += ", cold)" if request["cold"] else ")"
+    style = "red" if status >= 500 else ""
+    out().print(Text.assemble((where, _colour(tag)), (line, style)))
+
+
+def duration(ms: int) -> str:
+    """Milliseconds as people read them.
+
+    >>> [duration(ms) for ms in (0, 999, 1234, 75_000)]
+    ['0 ms', '999 ms', '1.2 s', '75 s']
+    """
+    if ms < 1000:
+        return f"{ms} ms"
+    return f"{ms / 1000:.1f} s" if ms < 10_000 else f"{ms / 1000:.0f} s"
 
 
 def local_time(at: float | None) -> str:

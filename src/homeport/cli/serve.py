@@ -122,6 +122,8 @@ class Session:
             output.say("⚡️ Serving... hit Ctrl-C to stop!")
         elif kind == "log":
             output.show_line(event["line"], timestamps=self._timestamps)
+        elif kind == "request":
+            output.show_request(event["tag"], event["request"])
         elif kind == "progress":
             output.say(event["text"])
         elif kind == "stolen":

@@ -10,7 +10,7 @@ from typing import Protocol
 from homeport.contract.capacity import Capacity
 from homeport.contract.container import Container, ContainerSpec, LogLine
 from homeport.contract.image import Environment, Image
-from homeport.contract.traffic import Endpoint, Load, PoolKey
+from homeport.contract.traffic import Endpoint, Load, PoolKey, RequestRecord
 
 
 class Node(Protocol):
@@ -74,6 +74,12 @@ class Ingress(Protocol):
         With the container and the milliseconds from its having a request to the first byte of the
         response. It may come late, and never for an answer that was missed. Called on the event
         loop; must not block. Called once, before `open`.
+        """
+
+    def hear(self, ended: Callable[[RequestRecord], None] | None) -> None:
+        """Call `ended` soon after the end of each request to an endpoint; None: nobody listens.
+
+        Under a flood of requests some are left out. Called on the event loop; must not block.
         """
 
     async def open(self) -> None:

@@ -46,6 +46,22 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRecord:
+    """A request that has ended, as the ingress saw it.
+
+    `method` and `path` are a visitor's text, in printable ASCII without blanks.
+    """
+
+    endpoint: str  # Endpoint.id
+    method: str
+    path: str  # without its query, and without its end if it is very long
+    status: int  # of the response; 0 if the visitor left before there was one
+    duration_ms: int  # until the last byte; of a WebSocket, until it was closed
+    container: str = ""  # empty: the ingress has answered
+    cold: bool = False  # no container was ready when it came
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
     """What the ingress sees of one pool."""
 

@@ -313,7 +313,7 @@ class Api:
                 return
             assert app.events is not None
             yield {"event": "serving", "endpoints": self._server.endpoints(app)}
-            mine = partial(self._is_owners, owner)
+            mine = partial(self._server.is_owners, owner)
             with self._logs.following(mine) as lines:
                 copying = asyncio.create_task(_copy_lines(lines, app.events))
                 try:
@@ -328,9 +328,6 @@ class Api:
         beginning.cancel()  # a build that nobody waits for any more
         await asyncio.wait([beginning])
         await self._deployer.stop(owner)
-
-    def _is_owners(self, owner: str, line: LogLine) -> bool:
-        return self._server.owner_of(line.container) == owner
 
     async def _lines(
         self, name: str, wants: Callable[[LogLine], bool], tail: int, *, follow: bool

@@ -13,10 +13,12 @@ import time
 from collections.abc import Collection
 from functools import partial
 
+from homeport.contract import codec
 from homeport.contract.errors import BadRequest, Failure, NotFound
 from homeport.contract.image import Environment
 from homeport.contract.manifest import Manifest
 from homeport.contract.roles import Ingress, Node
+from homeport.contract.traffic import RequestRecord
 from homeport.control import trial
 from homeport.control.live import LiveApp
 from homeport.control.pools import Pools
@@ -24,6 +26,8 @@ from homeport.control.rollout import Rollout, tell
 from homeport.control.secretbox import SecretBox
 from homeport.control.store import Revision, Store
 from homeport.control.trial import Say
+
+BACKLOG = 1000  # events that a session's command may lag behind before it is not told of requests
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +133,9 @@ class Deployer:
     async def serve(self, session: str, manifest: Manifest, say: Say) -> LiveApp:
         """Begin a session; its containers start while the caller prints the URLs."""
         trial.check(manifest.app_name, manifest, "", "rolling")
-        return await self._serve(f"serve:{session}", manifest, None, say)
+        app = await self._serve(f"serve:{session}", manifest, None, say)
+        self._ingress.hear(self._show)
+        return app
 
     async def reload(self, session: str, manifest: Manifest) -> LiveApp:
         """Replace what a session serves; a failure leaves the old version."""
@@ -183,6 +189,8 @@ class Deployer:
         self._turns.pop(owner, None)
         self._warned.pop(owner, None)
         self._tickets.pop(owner, None)
+        if not any(app.ephemeral for app in self.live.all()):
+            self._ingress.hear(None)
         return count
 
     async def prune(self) -> Collection[Environment]:
@@ -229,6 +237,14 @@ class Deployer:
             created_at=time.time(),
         )
         return await self._rollout.bring(owner, revision, current, strategy="rolling", say=say)
+
+    def _show(self, request: RequestRecord) -> None:
+        """Tell a session's command of a request to it; a terminal too slow for all gets some."""
+        app = self.live.owner_of(request.endpoint)
+        if app is None or app.events is None or app.events.qsize() > BACKLOG:
+            return
+        tag = app.endpoints[request.endpoint].tag
+        tell(app, {"event": "request", "tag": tag, "request": codec.encode(request)})
 
     def _warn(self, owner: str, say: Say, text: str) -> None:
         """Say it once in a session, however often it is reloaded."""

@@ -213,12 +213,16 @@ class Pool:
             self.watchers.discard(waiting)
 
 
+OWNERS = 10_000  # containers whose owner is remembered, the newest
+
+
 class Pools:
     """Every pool there is, by key."""
 
     def __init__(self) -> None:
         self._pools: dict[PoolKey, Pool] = {}
         self._by_container: dict[str, Pool] = {}
+        self._owners: dict[str, str] = {}  # by container: what one says last comes after its end
         self.removed: Callable[[Pool], None] = lambda _pool: None  # whom to tell
 
     def __iter__(self) -> Iterator[Pool]:
@@ -242,6 +246,9 @@ class Pools:
         """A container begins in a pool."""
         pool.members[member.id] = member
         self._by_container[member.id] = pool
+        self._owners[member.id] = pool.owner
+        if len(self._owners) > OWNERS:
+            del self._owners[next(iter(self._owners))]
 
     def discharge(self, container: str) -> None:
         """A container has ended."""
@@ -255,6 +262,11 @@ class Pools:
     def of_container(self, container: str) -> Pool | None:
         """The pool that a container belongs to."""
         return self._by_container.get(container)
+
+    def owner_of(self, container: str) -> str:
+        """The owner of a container's pool, also a while after its end; empty if that is not known."""
+        pool = self._by_container.get(container)
+        return pool.owner if pool else self._owners.get(container, "")
 
     def of_revision(self, app: str, revision: str) -> list[Pool]:
         """The pools of one revision, those for class parameters included."""

@@ -7,10 +7,11 @@ from importlib import metadata
 from typing import Any
 
 from homeport.contract import codec
+from homeport.contract.container import LogLine
 from homeport.contract.errors import NotFound
 from homeport.contract.roles import Node
 from homeport.control.live import Live, LiveApp, plan
-from homeport.control.pools import Pool, Pools
+from homeport.control.pools import Pools
 from homeport.control.store import Store
 from homeport.settings import Settings
 
@@ -155,10 +156,12 @@ class Server:
         """Every environment of this machine, the newest first."""
         return [codec.encode(environment) for environment in self._node.environments()]
 
-    def owner_of(self, container: str) -> str:
-        """Who keeps a container's pool; empty for one that is unknown."""
-        pool: Pool | None = self._pools.of_container(container)
-        return pool.owner if pool else ""
+    def is_owners(self, owner: str, line: LogLine) -> bool:
+        """Whether a log line is of one of the owner's containers, or of a pool that has none yet."""
+        if line.container:
+            return self._pools.owner_of(line.container) == owner
+        named = (line.app, line.function)
+        return any(p.owner == owner and (p.key.app, p.key.function) == named for p in self._pools)
 
     def _live_app(self, app: LiveApp) -> dict[str, Any]:
         return {

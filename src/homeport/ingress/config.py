@@ -13,6 +13,7 @@ BURST_S = 5
 # A pool can be swapped for another while a request waits: it looks again, so many times.
 ROUNDS = 3
 HOPS = 100
+LINE_BYTES = 256  # of the ring's lines: a longer one loses its end, which is the request's path
 AGAIN = "again"  # the server of every backend that leads back to the front door
 MAPS = ("hosts", "ports", "pools", "methods", "protected", "parameters", "backends", "tokens")
 
@@ -87,8 +88,8 @@ def _global(config: Config) -> list[str]:
         "",
         "ring requests",
         "  format raw",
-        "  maxlen 256",
-        "  size 98304",
+        f"  maxlen {LINE_BYTES}",
+        "  size 131072",
         "",
     ]
 
@@ -140,7 +141,8 @@ def _frontend(config: Config) -> list[str]:
         "frontend web",
         *(f"  bind fd@{descriptor}" for descriptor in config.listeners),
         "  log ring@requests format raw local0",
-        '  log-format "%rt %Ta %ST %s %Tr %[var(txn.endpoint)]"',
+        # The path comes last, for it is the visitor's: HAProxy writes blanks and controls as `#20`.
+        '  log-format "%rt %Ta %ST %s %Tr %[var(txn.endpoint)] %[var(txn.parked)] %HM %HPO"',
         "  unique-id-format %[uuid()]",
         "  http-after-response set-header X-Request-Id %[unique-id]",
         "  http-after-response set-header Modal-Function-Call-Id fc-%[unique-id]",

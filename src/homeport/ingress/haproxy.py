@@ -16,14 +16,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from homeport.contract.errors import IngressError
-from homeport.contract.traffic import Endpoint, Load, PoolKey
+from homeport.contract.traffic import Endpoint, Load, PoolKey, RequestRecord
 from homeport.ingress import backends, config, process
 from homeport.ingress.backends import Backend
 from homeport.ingress.config import Server
 from homeport.ingress.maps import Maps, pool_text
 from homeport.ingress.ports import Ports
 from homeport.ingress.process import Process
-from homeport.ingress.requests import POLL_S, Requests
+from homeport.ingress.requests import POLL_S, SOON_S, Requests
 from homeport.ingress.runtime import Command, Row, Runtime
 from homeport.settings import Settings
 
@@ -58,6 +58,7 @@ class HAProxy:
         self._pools: dict[PoolKey, Backend] = {}
         self._endpoints: dict[str, Endpoint] = {}
         self._requests = Requests()
+        self._heard = asyncio.Event()  # somebody wants to hear of each request from now on
         self._listener: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()  # one change at a time
         self._watcher: asyncio.Task[None] | None = None
@@ -70,6 +71,12 @@ class HAProxy:
     def watch(self, answered: Callable[[str, float], None]) -> None:
         """Whom to tell."""
         self._requests.answered = answered
+
+    def hear(self, ended: Callable[[RequestRecord], None] | None) -> None:
+        """Whom to tell of each request that has ended."""
+        self._requests.ended = ended
+        if ended is not None:
+            self._heard.set()
 
     async def open(self) -> None:
         """Have the ports, an earlier server's included."""
@@ -425,9 +432,12 @@ class HAProxy:
                     await asyncio.sleep(1.0)
 
     async def _listen(self) -> None:
-        """Read how long requests took."""
+        """Read what requests came to."""
         while True:
-            await asyncio.sleep(POLL_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SOON_S if self._requests.ended else POLL_S):
+                    await self._heard.wait()
+                    self._heard.clear()
             if (runtime := self._runtime) is not None and self._endpoints:
                 with contextlib.suppress(IngressError):  # it is being replaced
                     self._requests.read(await runtime.ask(("show", "events", "requests")))

@@ -32,6 +32,7 @@ core.register_action("park", { "http-req" }, function(txn)
     if pool == nil then
         return answer(txn, 404, "app for invoked web endpoint is stopped")
     end
+    txn:set_var("txn.parked", 1)
     local request = txn.f:req_fhdr("x-request-id") or "-"
     local line_out = "park " .. (txn:get_var("txn.asked") or pool) .. " " .. request
     -- After the way back nobody can tell any more whether a proxy sent the request.

@@ -1,16 +1,24 @@
-"""How long requests took, by endpoint, from a ring in HAProxy's memory.
+"""What requests came to, by endpoint, from a ring in HAProxy's memory.
 
-One line a request that has ended, `<number> <milliseconds> <status> <container> <milliseconds to the first
-byte> <endpoint>`, read once a second. Being told of each request as it ends would cost 65 us of CPU a
+One line a request that has ended, read once a second, and more often while somebody wants to hear of each:
+
+    <number> <ms> <status> <container> <ms to the first byte> <endpoint> <1 if parked> <method> <path>
+
+Being told of each request as it ends would cost 65 us of CPU a
 request on both sides; the ring costs 3, and what is overwritten before it is read is a sample that
 nobody misses. Numbers are given when requests begin, so each is there once, and in no order.
 """
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
 
+from homeport.contract.traffic import RequestRecord
+from homeport.ingress.config import AGAIN, LINE_BYTES
+
 POLL_S = 1.0
+SOON_S = 0.2  # while somebody hears of each request
 WINDOW_S = 300.0  # quantiles are of the last one to two of these
 
 
@@ -54,6 +62,7 @@ class Requests:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.answered: Callable[[str, float], None] = lambda _container, _ms: None
+        self.ended: Callable[[RequestRecord], None] | None = None
         self._clock = clock
         self._durations: dict[str, Durations] = {}
         self._last = ""  # the line that was read last
@@ -82,11 +91,11 @@ class Requests:
             if not seen:  # some are lost, and a container's first may be one of them
                 self._unanswered.clear()
         for line in fresh.splitlines():
-            fields = line.split(" ")
-            if len(fields) != 6 or not (fields[0].isdigit() and fields[1].isdigit()):
+            fields = line.split(" ", 8)
+            if len(fields) < 6 or not (fields[0].isdigit() and fields[1].isdigit()):
                 continue
             self._last = line
-            container, first_byte, endpoint = fields[3:]
+            container, first_byte, endpoint = fields[3:6]
             if container in self._unanswered and first_byte.isdigit():
                 del self._unanswered[container]
                 self.answered(container, float(first_byte))
@@ -96,6 +105,8 @@ class Requests:
             if known is None:
                 known = self._durations[endpoint] = Durations(now)
             known.add(int(fields[1]), now)
+            if self.ended is not None and len(fields) == 9:
+                self.ended(_record(fields, cut=len(line) >= LINE_BYTES - 1))
         for container in [name for name, has_left in self._unanswered.items() if has_left]:
             del self._unanswered[container]
 
@@ -111,3 +122,19 @@ class Requests:
     def forget(self, endpoint: str) -> None:
         """It has gone."""
         self._durations.pop(endpoint, None)
+
+
+def _record(fields: list[str], *, cut: bool) -> RequestRecord:
+    """What the nine fields of a line say; `cut`: the path has lost its end."""
+    status, container, path = fields[2], fields[3], fields[8]
+    # HAProxy's own way to write what is not printable; `%` is how a URL does it.
+    path = re.sub(r"#([0-9A-F]{2})", r"%\1", path)
+    return RequestRecord(
+        endpoint=fields[5],
+        method=fields[7],
+        path=f"{path}..." if cut else path,
+        status=int(status) if status.isdigit() else 0,
+        duration_ms=int(fields[1]),
+        container="" if container in (AGAIN, "-") or container.startswith("<") else container,
+        cold=fields[6] == "1" or container == AGAIN,
+    )
