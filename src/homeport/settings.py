@@ -4,13 +4,15 @@ Made once by the command line (or by the server's own entry) and handed down; no
 environment again.
 """
 
+import difflib
 import getpass
 import hashlib
+import ipaddress
 import os
-import tempfile
+import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,12 @@ class Settings:
     log_cap_mib: int = 64  # of each app's log on disk
     cgroup: str = ""  # cgroup v2 directory for limits; `off`; empty: its own, if that is delegated
     zygote_mib: int = 1024  # what processes that wait to be forked may hold; 0: fork nothing
+    given: tuple[str, ...] = ()  # the keys that somebody has set: the others are defaults
+
+    def told(self) -> dict[str, str | int | None]:
+        """What a running server tells of its settings: all that a command may ask another for."""
+        own = {"home", "server", "token", "given"}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
 
     @property
     def run_dir(self) -> Path:
@@ -52,12 +60,12 @@ class Settings:
         """Where Unix sockets live; mode 0700.
 
         A socket's path has room for 107 bytes (man 7 unix), so a home with a long path gets a
-        directory with a short one.
+        directory with a short one. Not in TMPDIR: every command has to find the same one.
         """
-        if len(str(self.run_dir)) <= MAX_SOCKET_DIR:
+        if len(os.fsencode(self.run_dir)) <= MAX_SOCKET_DIR:
             return self.run_dir
-        digest = hashlib.sha256(str(self.home).encode()).hexdigest()[:12]
-        return Path(tempfile.gettempdir()) / f"homeport-{os.getuid()}-{digest}"
+        digest = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:12]
+        return Path("/tmp") / f"homeport-{os.getuid()}-{digest}"  # noqa: S108 - its owner is checked
 
     @property
     def control_socket(self) -> Path:
@@ -72,7 +80,13 @@ class Settings:
     @property
     def on_loopback(self) -> bool:
         """Whether only this machine can reach the ingress."""
-        return self.host in {"127.0.0.1", "localhost", "::1"}
+        return ipaddress.ip_address(self.host).is_loopback
+
+    @property
+    def local_host(self) -> str:
+        """Where the ingress is reached from this machine, as a URL writes it."""
+        here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+        return f"[{here}]" if ":" in here else here
 
     @property
     def requests_per_s(self) -> int:
@@ -87,31 +101,69 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
 
     Raises `BadRequest` for a value that makes no sense, naming where it came from.
     """
-    home = Path(flags.get("home") or environ.get("HOMEPORT_HOME") or "~/.homeport").expanduser()
-    config = _read_config(home / "config.toml")
-    values: dict[str, Any] = {"home": home.absolute(), "workspace": _login_name()}
-    for key, convert in _KEYS.items():
+    home = _home(flags.get("home") or environ.get("HOMEPORT_HOME") or "~/.homeport")
+    values = _read_config(home / "config.toml")
+    for key, setting in _KEYS.items():
         variable = f"HOMEPORT_{key.upper()}"
-        for source, raw in (
-            (f"--{key.replace('_', '-')}", flags.get(key)),
-            (variable, environ.get(variable) or None),
-            (f"`{key}` in {home / 'config.toml'}", config.get(key)),
-        ):
-            if raw is not None:
-                values[key] = _converted(convert, raw, source)
-                break
-    return Settings(**values)
+        if flags.get(key) is not None:
+            values[key] = setting.read(f"--{key.replace('_', '-')}", flags[key])
+        elif environ.get(variable):
+            values[key] = setting.read(variable, environ[variable])
+    if values.get("server") and not values.get("token"):
+        raise BadRequest(
+            "a server is named, and no token for it",
+            hint="set HOMEPORT_TOKEN to the token that the server was started with",
+        )
+    return Settings(home=home, given=tuple(values), **{"workspace": _login_name(), **values})
+
+
+def unknown(environ: Mapping[str, str]) -> list[str]:
+    """A warning for each variable that looks like a setting and is none."""
+    known = [*(f"HOMEPORT_{key.upper()}" for key in _KEYS), "HOMEPORT_HOME", "HOMEPORT_FORCE_BUILD"]
+    return [
+        f"nobody reads the variable {name}{_meant(name, known)}"
+        for name in sorted(environ)
+        if name.startswith("HOMEPORT_") and name not in known and name not in _OURS
+    ]
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f": do you mean {near[0]}?" if near else ""
+
+
+def _home(raw: Any) -> Path:
+    try:
+        # One home has one name: the place of its sockets may follow from it.
+        home = Path(raw).expanduser().resolve()
+    except (OSError, RuntimeError) as error:
+        raise BadRequest(f"HOMEPORT_HOME is {str(raw)!r}: {error}") from None
+    if (found := re.search(r"[:\x00-\x1f\x7f\ud800-\udfff]", str(home))) is not None:
+        # `:` ends a path in PATH, and the others end or garble a line of a configuration.
+        raise BadRequest(
+            f"HOMEPORT_HOME is {str(home)!r}: a home's path cannot have a {found[0]!r}",
+            hint="name another directory in HOMEPORT_HOME",
+        )
+    return home
 
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text())
-    except FileNotFoundError:
+        config = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"{path} is not valid TOML: {error}") from None
     except OSError as error:
         raise BadRequest(f"{path} cannot be read: {error.strerror}") from None
+    for key in config:
+        if key not in _KEYS:
+            near = difflib.get_close_matches(key, _KEYS, n=1)
+            raise BadRequest(
+                f"there is no setting `{key}`, which {path} has",
+                hint=f"do you mean `{near[0]}`?" if near else f"there are {', '.join(_KEYS)}",
+            )
+    return {key: _KEYS[key].read_typed(f"`{key}` in {path}", config[key]) for key in config}
 
 
 def _login_name() -> str:
@@ -121,11 +173,31 @@ def _login_name() -> str:
         return "me"
 
 
-def _converted(convert: Any, raw: Any, source: str) -> Any:
-    try:
-        return convert(raw)
-    except ValueError as error:
-        raise BadRequest(f"{source} is {raw!r}: {error}") from None
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """How a value is read, and of which type it is in TOML."""
+
+    convert: Callable[[Any], Any]
+    kind: type = str
+    secret: bool = False  # no message shows it
+
+    def read(self, source: str, raw: Any) -> Any:
+        """The value of a flag or a variable."""
+        try:
+            return self.convert(raw)
+        except ValueError as error:
+            told = "wrong" if self.secret else repr(raw)
+            raise BadRequest(f"{source} is {told}: {error}") from None
+
+    def read_typed(self, source: str, raw: Any) -> Any:
+        """The value of a key in a TOML file, which knows types."""
+        if type(raw) is not self.kind:  # a bool is an int in Python
+            told = "wrong" if self.secret else repr(raw)
+            raise BadRequest(f"{source} is {told}: {_WANTED[self.kind]}")
+        return self.read(source, raw)
+
+
+_WANTED = {int: "a whole number is needed, without quotes", str: "text in quotes is needed"}
 
 
 def _port(raw: Any) -> int:
@@ -136,47 +208,83 @@ def _port(raw: Any) -> int:
 
 
 def _whole(raw: Any) -> int:
-    try:
-        number = int(str(raw))
-    except ValueError:
-        raise ValueError("a whole number is needed") from None
-    if number < 0:
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", str(raw).strip()):
+        raise ValueError("a whole number is needed")
+    if (number := int(raw)) < 0:
         raise ValueError("it cannot be negative")
     return number
 
 
-def _label(raw: Any) -> str:
-    text = names.slug(str(raw)).strip("-")
+def _host(raw: str) -> str:
+    """An address in its usual spelling: it is compared with that of sockets."""
+    text = raw.strip().removeprefix("[").removesuffix("]")
+    try:
+        return str(ipaddress.ip_address("127.0.0.1" if text == "localhost" else text))
+    except ValueError:
+        raise ValueError("an address is needed, such as 127.0.0.1, 0.0.0.0 or ::1") from None
+
+
+def _label(raw: str) -> str:
+    text = names.slug(raw).strip("-")
     if not text:
         raise ValueError("letters, digits and dashes are needed")
     return text
 
 
-def _domain(raw: Any) -> str:
-    text = str(raw).lower().strip(".")
+def _domain(raw: str) -> str:
+    text = raw.lower().strip(".")
     if not text or not all(names.is_label(part) for part in text.split(".")):
         raise ValueError("a domain such as `localhost` or `apps.example.com` is needed")
     return text
 
 
-def _dev_suffix(raw: Any) -> str:
-    if not names.is_dev_suffix(str(raw)):
+def _dev_suffix(raw: str) -> str:
+    if not names.is_dev_suffix(raw):
         raise ValueError("1 to 8 letters or digits are needed")
-    return str(raw).lower()
+    return raw.lower()
 
 
-_KEYS: dict[str, Any] = {
-    "host": str,
-    "http_port": _port,
-    "domain": _domain,
-    "workspace": _label,
-    "dev_suffix": _dev_suffix,
-    "server": lambda raw: str(raw).rstrip("/"),
-    "token": str,
-    "api_port": _port,
-    "rate_limit": _whole,
-    "haproxy": lambda raw: str(Path(str(raw)).expanduser()),
-    "log_cap_mib": _whole,
-    "cgroup": str,
-    "zygote_mib": _whole,
+def _server(raw: str) -> str:
+    text = raw.strip().rstrip("/")
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[!-~]*)?", text):
+        raise ValueError("a URL such as http://10.0.0.2:4670 is needed")
+    return text
+
+
+def _path(raw: str) -> str:
+    try:
+        return str(Path(raw).expanduser())
+    except RuntimeError as error:
+        raise ValueError(str(error)) from None
+
+
+def _token(raw: str) -> str:
+    if not re.fullmatch(r"[!-~]+", raw.strip()):
+        raise ValueError("printable characters without blanks are needed")
+    return raw.strip()
+
+
+#: Set by homeport for its own processes and containers, where somebody may type a command, too.
+_OURS = frozenset(
+    f"HOMEPORT_{name}"
+    for name in (
+        "APP", "DECLARE_FD", "FUNCTION", "IS_REMOTE", "LIFELINE_FD", "REPORT_FD", "REVISION",
+        "ZYGOTE_FD",
+    )
+)  # fmt: skip
+
+_KEYS = {
+    "host": _Setting(_host),
+    "http_port": _Setting(_port, int),
+    "domain": _Setting(_domain),
+    "workspace": _Setting(_label),
+    "dev_suffix": _Setting(_dev_suffix),
+    "server": _Setting(_server, secret=True),  # it may hold a password
+    "token": _Setting(_token, secret=True),
+    "api_port": _Setting(_port, int),
+    "rate_limit": _Setting(_whole, int),
+    "haproxy": _Setting(_path),
+    "log_cap_mib": _Setting(_whole, int),
+    "cgroup": _Setting(str),
+    "zygote_mib": _Setting(_whole, int),
 }

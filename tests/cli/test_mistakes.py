@@ -63,7 +63,16 @@ def test_a_mistake_is_told_and_its_exit_code_says_whose_it_is(homeport, args, co
         ({"HOMEPORT_HAPROXY": "/nowhere/haproxy"}, "`/nowhere/haproxy` is no HAProxy"),
         ({"HOMEPORT_HOME": "/dev/null/home"}, "/dev/null/home"),
         ({"HOMEPORT_HOST": "192.0.2.1"}, "cannot listen on 192.0.2.1"),
-        ({"HOMEPORT_SERVER": "http://127.0.0.1:1"}, "no server answers at http://127.0.0.1:1"),
+        ({"HOMEPORT_HOST": "home"}, "HOMEPORT_HOST is 'home': an address is needed"),
+        (
+            {"HOMEPORT_SERVER": "http://127.0.0.1:1", "HOMEPORT_TOKEN": "x"},
+            "no server answers at http://127.0.0.1:1",
+        ),
+        ({"HOMEPORT_SERVER": "http://127.0.0.1:1"}, "set HOMEPORT_TOKEN to the token"),
+        ({"HOMEPORT_SERVER": "127.0.0.1:1", "HOMEPORT_TOKEN": "x"}, "a URL such as"),
+        ({"HOMEPORT_API_PORT": "4670"}, "the API over TCP needs a token"),
+        ({"HOMEPORT_HOME": "~nobody-here/x"}, "HOMEPORT_HOME is '~nobody-here/x'"),
+        ({"HOMEPORT_HOME": "/tmp/a:b"}, "a home's path cannot have a ':'"),
     ],
 )
 def test_a_setting_that_cannot_be_is_an_error_that_names_it(homeport, environ, text):
@@ -72,11 +81,33 @@ def test_a_setting_that_cannot_be_is_an_error_that_names_it(homeport, environ, t
     assert (1, True) == (code, text in told), told
 
 
-def test_a_setting_in_the_file_is_checked_too(homeport, home):
-    (home / "config.toml").write_text("rate_limit = 'many'")
-    assert "`rate_limit` in" in homeport("up")[1]
-    (home / "config.toml").write_text("rate_limit = [")
-    assert "is not valid TOML" in homeport("up")[1]
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("rate_limit = 'many'", "`rate_limit` in"),
+        ("rate_limit = [", "is not valid TOML"),
+        ("http_port = '80'", "is '80': a whole number is needed, without quotes"),
+        ("http_port = true", "is True: a whole number is needed"),
+        ("http_port = 80.0", "is 80.0: a whole number is needed"),
+        ("host = 127", "is 127: text in quotes is needed"),
+        ("host = ['::1']", "is ['::1']: text in quotes is needed"),
+        ("http_prt = 1", "do you mean `http_port`?"),
+        ("[server]\nurl = 'x'", "`server` in"),
+        ("token = 5150", "is wrong: text in quotes is needed"),
+    ],
+)
+def test_a_setting_in_the_file_is_checked_too(homeport, home, text, told):
+    (home / "config.toml").write_text(text)
+    code, said = homeport("status")
+
+    assert (1, True) == (code, told in " ".join(said.split())), said
+    assert "5150" not in said
+
+
+def test_a_variable_that_nobody_reads_is_named_with_the_one_that_is_meant(homeport):
+    assert "do you mean HOMEPORT_HTTP_PORT?" in homeport("status", HOMEPORT_HTTP_PROT="1")[1]
+    assert "nobody reads the variable HOMEPORT_X" in homeport("status", HOMEPORT_X="1")[1]
+    assert "warning" not in homeport("status", HOMEPORT_APP="of a container")[1]
 
 
 def test_doctor_says_what_is_missing_and_how_to_get_it(homeport, home):

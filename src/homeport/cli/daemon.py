@@ -25,7 +25,7 @@ def status(json: options.Json = False) -> None:
 async def _up(settings: Settings) -> None:
     async with server.kept(settings) as client:
         told = await client.status()
-    output.out().print(f"homeport is up: port {told['http_port']} (pid {told['pid']})")
+    output.out().print(f"homeport is up: {output.address(told)} (pid {told['pid']})")
     for app in told["apps"]:
         output.show_endpoints(app["endpoints"])
 
@@ -38,7 +38,7 @@ async def _status(settings: Settings, *, json: bool) -> None:
         return
     keeps = "in the background" if told["kept"] else "for a `homeport serve`"
     output.out().print(
-        f"homeport {told['version']} on {told['host']}:{told['http_port']}, {keeps}, "
+        f"homeport {told['version']} on {output.address(told)}, {keeps}, "
         f"pid {told['pid']}, for {output.ago(told['started_at'])}"
     )
     rows = [

@@ -141,7 +141,7 @@ async def _server(settings: Settings) -> Finding:
             told = await client.status()
         except Failure as failure:
             return Finding("server", False, failure.message, failure.hint, needed=False)
-    text = f"pid {told['pid']} on {told['host']}:{told['http_port']}, {len(told['apps'])} apps"
+    text = f"pid {told['pid']} on {output.address(told)}, {len(told['apps'])} apps"
     return Finding("server", True, text)
 
 

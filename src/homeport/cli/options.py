@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from homeport import settings as all_settings
+from homeport.cli import output
 from homeport.contract.errors import Failure
 from homeport.settings import Settings
 
@@ -28,7 +29,9 @@ HttpPort = Annotated[
 
 
 def load(**flags: object) -> Settings:
-    """The settings in force."""
+    """The settings in force; says so where a variable is not what it was meant to be."""
+    for text in all_settings.unknown(os.environ):
+        output.warn(text)
     return all_settings.load(os.environ, **flags)
 
 

@@ -156,6 +156,16 @@ def duration(ms: int) -> str:
     return f"{ms / 1000:.1f} s" if ms < 10_000 else f"{ms / 1000:.0f} s"
 
 
+def address(status: dict[str, Any]) -> str:
+    """Where a server listens, by its status.
+
+    >>> address({"host": "::1", "http_port": 4663})
+    '[::1]:4663'
+    """
+    host = status["host"]
+    return f"[{host}]:{status['http_port']}" if ":" in host else f"{host}:{status['http_port']}"
+
+
 def local_time(at: float | None) -> str:
     """Seconds since the epoch as people read them."""
     if at is None:

@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from homeport.cli import output
-from homeport.contract.errors import AlreadyExists, Failure, ServerUnreachable, StorageError
+from homeport.contract.errors import (
+    AlreadyExists,
+    BadRequest,
+    Failure,
+    ServerUnreachable,
+    StorageError,
+)
 from homeport.settings import Settings
 
 if TYPE_CHECKING:
@@ -93,13 +99,17 @@ async def _status(client: "Client") -> dict[str, Any] | None:
 
 
 def _compare(settings: Settings, status: dict[str, Any]) -> None:
-    """Say so where the running server is not as this command would have started it."""
-    asked = settings.http_port
-    if asked and not settings.server and asked != status["http_port"]:
-        output.warn(
-            f"the server that runs listens on port {status['http_port']}, not on {asked}; "
-            "`homeport down` ends it"
-        )
+    """Say so where the running server is not as somebody has asked for it."""
+    if settings.server:
+        return  # it has settings of its own
+    for key in (key for key in settings.given if key in status["settings"]):
+        asked, there = getattr(settings, key), status["settings"][key]
+        if asked != there and (key, asked) != ("http_port", 0):  # 0 is any port
+            name = key.replace("_", "-")
+            output.warn(
+                f"the server that runs has another {name}, {there}, and keeps it: {asked} is for the "
+                "next one; `homeport down` ends this one, and `homeport up` brings every app back"
+            )
 
 
 def _started(settings: Settings, *, kept: bool) -> "subprocess.Popen[str] | None":
@@ -112,6 +122,8 @@ def _started(settings: Settings, *, kept: bool) -> "subprocess.Popen[str] | None
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
         probe.connect(str(settings.control_socket))
         return None
+    if settings.api_port is not None and not settings.token:
+        raise BadRequest("the API over TCP needs a token", hint="set HOMEPORT_TOKEN too")
     process = _spawn(settings)
     assert process.stdin is not None
     told = {**dataclasses.asdict(settings), "home": str(settings.home)}

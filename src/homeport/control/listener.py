@@ -30,8 +30,9 @@ def unix_socket(path: Path) -> socket.socket:
 
 def tcp_socket(host: str, port: int) -> socket.socket:
     """A listening socket; `PortTaken` where somebody else has the port."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port))
+        return socket.create_server((host, port), family=family)
     except OSError as error:
         raise PortTaken(
             f"the API cannot listen on {host}:{port}: {error.strerror}",

@@ -161,7 +161,7 @@ def with_port(live: LiveEndpoint, port: int, settings: Settings) -> LiveEndpoint
             parameters=endpoint.parameters,
         ),
         url=live.url,
-        local_url=f"http://{'127.0.0.1' if settings.on_loopback else settings.host}:{port}",
+        local_url=f"http://{settings.local_host}:{port}",
         truncated=live.truncated,
         stolen=live.stolen,
     )

@@ -51,6 +51,7 @@ class Server:
             "http_port": self._settings.http_port,
             "domain": self._settings.domain,
             "workspace": self._settings.workspace,
+            "settings": self._settings.told(),
             "ingress_pid": self._ingress_pid(),
             "kept": self._kept(),
             "started_at": self._started_at,

@@ -1,0 +1,72 @@
+"""Settings: where each comes from, and what follows from it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from homeport import settings
+
+
+def load(home: Path, **environ: str) -> settings.Settings:
+    return settings.load({"HOMEPORT_HOME": str(home), **environ})
+
+
+def test_a_flag_comes_before_a_variable_before_the_file(home):
+    (home / "config.toml").write_text("http_port = 1\nhost = '::1'\nworkspace = 'ada'")
+    environ = {"HOMEPORT_HOME": str(home), "HOMEPORT_HTTP_PORT": "2", "HOMEPORT_HOST": "0.0.0.0"}
+    told = settings.load(environ, http_port=3, host=None)
+
+    assert (3, "0.0.0.0", "ada") == (told.http_port, told.host, told.workspace)
+    assert {"host", "http_port", "workspace"} == {*told.given}
+
+
+@pytest.mark.parametrize(
+    ("host", "on_loopback", "local_host"),
+    [
+        ("127.0.0.1", True, "127.0.0.1"),
+        ("localhost", True, "127.0.0.1"),
+        ("127.1.2.3", True, "127.1.2.3"),
+        ("::1", True, "[::1]"),
+        ("[::1]", True, "[::1]"),
+        ("0:0:0:0:0:0:0:1", True, "[::1]"),
+        ("0.0.0.0", False, "127.0.0.1"),
+        ("::", False, "[::1]"),
+        ("192.0.2.7", False, "192.0.2.7"),
+    ],
+)
+def test_an_address_says_who_reaches_it_and_how_a_url_writes_it(
+    home, host, on_loopback, local_host
+):
+    told = load(home, HOMEPORT_HOST=host)
+
+    assert (on_loopback, local_host) == (told.on_loopback, told.local_host)
+
+
+def test_a_home_has_one_name_however_it_is_written(home, monkeypatch):
+    link = home.parent / "link"
+    link.symlink_to(home)
+    monkeypatch.chdir(home.parent)
+
+    assert {home} == {load(Path(p)).home for p in (f"{home}/", f"{link}", "home", "link/../home")}
+
+
+@pytest.mark.parametrize("letter", ["x", "ä"])
+@pytest.mark.parametrize("length", [20, 60, 90, 200])
+def test_a_socket_has_room_in_its_address(home, letter, length, monkeypatch):
+    deep = home / (letter * (length // len(letter.encode())))
+    where = load(deep).socket_dir
+
+    assert len(os.fsencode(where / "c" / "ta-0123456789ab.sock")) <= 107
+    monkeypatch.setenv("TMPDIR", str(home))
+    assert (
+        where
+        == load(home / (letter * length if letter == "x" else letter * (length // 2))).socket_dir
+    )
+
+
+def test_what_a_server_tells_of_its_settings_has_no_secret(home):
+    told = load(home, HOMEPORT_TOKEN="s3cret", HOMEPORT_RATE_LIMIT="7").told()
+
+    assert 7 == told["rate_limit"]
+    assert "s3cret" not in str(told)
