@@ -29,20 +29,20 @@ MAX_SOCKET_DIR = 70  # bytes; leaves 37 for `/c/ta-….sock` and the like
 class Settings:
     """How this homeport runs."""
 
-    home: Path
-    host: str = "127.0.0.1"
-    http_port: int = DEFAULT_HTTP_PORT  # 0: any free one
-    domain: str = "localhost"
-    workspace: str = "me"
-    dev_suffix: str = "dev"
-    server: str = ""  # URL of a remote server; empty: the one of this home
-    token: str = ""  # what the API asks of callers over TCP
-    api_port: int | None = None  # the API over TCP too, for other machines
+    home: Path  # the directory where everything is kept; `~/.homeport` by default
+    host: str = "127.0.0.1"  # address to listen on; 0.0.0.0: every interface of this machine
+    http_port: int = DEFAULT_HTTP_PORT  # port of the main URLs; 0: any free one
+    domain: str = "localhost"  # URLs are `<workspace>--<label>.<domain>`
+    workspace: str = "me"  # first part of each URL; your login name by default
+    dev_suffix: str = "dev"  # last part of a `serve` session's URLs, 1 to 8 letters or digits
+    server: str = ""  # URL of a remote server's API; empty: the server of this home
+    token: str = ""  # password of the API over TCP: the server asks for it, commands send it
+    api_port: int | None = None  # port of the API for other machines; it needs `token`
     rate_limit: int | None = None  # requests/s; 0 off; None: 200 beyond loopback, off on it
     haproxy: str = ""  # path of the binary; empty: the wheel's, then PATH's
-    log_cap_mib: int = 64  # of each app's log on disk
+    log_cap_mib: int = 64  # MiB of each app's log on disk
     cgroup: str = ""  # cgroup v2 directory for limits; `off`; empty: its own, if that is delegated
-    zygote_mib: int = 1024  # what processes that wait to be forked may hold; 0: fork nothing
+    zygote_mib: int = 1024  # MiB for processes that wait to be forked; 0: fork nothing
     given: tuple[str, ...] = ()  # the keys that somebody has set: the others are defaults
 
     def told(self) -> dict[str, str | int | None]:
@@ -103,7 +103,7 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
     """
     home = _home(flags.get("home") or environ.get("HOMEPORT_HOME") or "~/.homeport")
     values = _read_config(home / "config.toml")
-    for key, setting in _KEYS.items():
+    for key, setting in KEYS.items():
         variable = f"HOMEPORT_{key.upper()}"
         if flags.get(key) is not None:
             values[key] = setting.read(f"--{key.replace('_', '-')}", flags[key])
@@ -119,7 +119,7 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
 
 def unknown(environ: Mapping[str, str]) -> list[str]:
     """A warning for each variable that looks like a setting and is none."""
-    known = [*(f"HOMEPORT_{key.upper()}" for key in _KEYS), "HOMEPORT_HOME", "HOMEPORT_FORCE_BUILD"]
+    known = [*(f"HOMEPORT_{key.upper()}" for key in KEYS), "HOMEPORT_HOME", "HOMEPORT_FORCE_BUILD"]
     return [
         f"nobody reads the variable {name}{_meant(name, known)}"
         for name in sorted(environ)
@@ -157,13 +157,13 @@ def _read_config(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise BadRequest(f"{path} cannot be read: {error.strerror}") from None
     for key in config:
-        if key not in _KEYS:
-            near = difflib.get_close_matches(key, _KEYS, n=1)
+        if key not in KEYS:
+            near = difflib.get_close_matches(key, KEYS, n=1)
             raise BadRequest(
                 f"there is no setting `{key}`, which {path} has",
-                hint=f"do you mean `{near[0]}`?" if near else f"there are {', '.join(_KEYS)}",
+                hint=f"do you mean `{near[0]}`?" if near else f"there are {', '.join(KEYS)}",
             )
-    return {key: _KEYS[key].read_typed(f"`{key}` in {path}", config[key]) for key in config}
+    return {key: KEYS[key].read_typed(f"`{key}` in {path}", config[key]) for key in config}
 
 
 def _login_name() -> str:
@@ -273,7 +273,7 @@ _OURS = frozenset(
     )
 )  # fmt: skip
 
-_KEYS = {
+KEYS = {
     "host": _Setting(_host),
     "http_port": _Setting(_port, int),
     "domain": _Setting(_domain),

@@ -1,4 +1,17 @@
-"""HTTP in, contract out: the routes of docs/reference/api.md."""
+"""The control plane's API: HTTP in, contract out.
+
+docs/reference/api.md is generated from this module: its rules, the routes of `Api.app`, and each
+handler's docstring. The rules:
+
+- JSON over HTTP, on the Unix socket `control.sock` in the home's `run/`. With `HOMEPORT_API_PORT` and
+  `HOMEPORT_TOKEN` also over TCP, with the header `Authorization: Bearer <token>`.
+- Times are seconds since the epoch.
+- An error has the status of its kind (see [errors](errors.md)) and the body
+  `{"error": {"kind", "message", "where", "hint", "traceback"}}`. The kind `Bug`, with status 500, is a
+  fault of homeport's own.
+- A stream is one JSON object a line (`application/x-ndjson`). An error inside a stream is its last line,
+  `{"event": "error", "error": {…}}`.
+"""
 
 import asyncio
 import hmac
@@ -103,32 +116,50 @@ class Api:
     # the server
 
     async def status(self, _request: Request) -> Response:
+        """Say what runs. Answer: `Status`."""
         return JSONResponse(self._server.status())
 
     async def metrics(self, _request: Request) -> Response:
+        """The numbers of `Status` for Prometheus (see [metrics](metrics.md)).
+
+        The main port answers it too, to callers on this machine.
+        """
         return PlainTextResponse(metrics.render(self._server.apps()), media_type=metrics.TYPE)
 
     async def keep(self, _request: Request) -> Response:
+        """Let the server outlive the command that started it. Answer: `{}`."""
         self._keep()
         return JSONResponse({})
 
     async def shutdown(self, _request: Request) -> Response:
+        """End every container, the ingress and the server. Answer: `{}`, before it begins."""
         self._shutdown()
         return JSONResponse({})
 
     # files
 
     async def missing_blobs(self, request: Request) -> Response:
+        """Say which files the server does not have.
+
+        Body: `{"hashes": […]}`, SHA-256 in hex. Answer: `{"missing": […]}`.
+        """
         body = await _body(request)
         return JSONResponse({"missing": self._blobs.missing(_strings(body.get("hashes")))})
 
     async def put_blob(self, request: Request) -> Response:
+        """Upload a file. Body: its bytes. Answer: 204; 400 if they have another hash."""
         await self._blobs.put(request.path_params["sha256"], request.stream())
         return Response(status_code=204)
 
     # apps
 
     async def deploy(self, request: Request) -> Response:
+        """Deploy an app.
+
+        Body: `{"manifest", "tag", "strategy", "drain_s"}`; `strategy` is `rolling` or `recreate`.
+        Answer: a stream of `{"event": "log", "line": LogLine}` and `{"event": "progress", "text"}`; the
+        last line is `{"event": "done", "version", "skipped", "endpoints": [EndpointStatus]}`.
+        """
         body = await _body(request)
         manifest = _manifest(body)
 
@@ -145,6 +176,11 @@ class Api:
         return _ndjson(self._progress(request.path_params["name"], work))
 
     async def rollback(self, request: Request) -> Response:
+        """Deploy an earlier version again, as a new version.
+
+        Body: `{"version": 3, "strategy"}`; without `version` the one before the current one. Answer: as
+        for `deploy`.
+        """
         body = await _body(request)
         version = body.get("version")
 
@@ -159,23 +195,43 @@ class Api:
         return _ndjson(self._progress(request.path_params["name"], work))
 
     async def serve(self, request: Request) -> Response:
+        """Serve an app as long as the connection is open.
+
+        Body: `{"manifest"}`. Answer: a stream. Its first line is `{"event": "session", "id", "app"}`, then
+        `progress` while its images are built, then `{"event": "serving", "endpoints": [EndpointStatus]}`.
+        Later lines are `log`, `progress`, `{"event": "failed", "error"}` when a container did not start,
+        and `{"event": "stolen", "tag", "url"}` when another session has taken a URL.
+        """
         return _ndjson(self._session(_manifest(await _body(request))))
 
     async def reload(self, request: Request) -> Response:
+        """Replace the version of a `serve` session.
+
+        Body: `{"manifest"}`. Answer: `{"endpoints": [EndpointStatus]}`, once the new version answers. If
+        it fails, the old one stays. Progress is told in the session's stream.
+        """
         manifest = _manifest(await _body(request))
         app = await self._deployer.reload(request.path_params["id"], manifest)
         return JSONResponse({"endpoints": self._server.endpoints(app)})
 
     async def apps(self, _request: Request) -> Response:
+        """List the apps: live ones first, then stopped ones. Answer: `{"apps": [AppStatus]}`."""
         return JSONResponse({"apps": self._server.apps()})
 
     async def one_app(self, request: Request) -> Response:
+        """Describe one app. Answer: `AppStatus`."""
         return JSONResponse(self._server.app(request.path_params["name"]))
 
     async def history(self, request: Request) -> Response:
+        """List an app's versions, the newest first.
+
+        Answer: `{"revisions": [{"version", "created_at", "tag", "current", "urls"}]}`. `urls` is
+        tag -> URL of this very version.
+        """
         return JSONResponse({"revisions": self._server.history(request.path_params["name"])})
 
     async def stop_app(self, request: Request) -> Response:
+        """Stop an app. Answer: `{"containers": 2}`, how many were ended."""
         name = request.path_params["name"]
         state = self._server.app(name)
         if state["state"] == "stopped":
@@ -187,6 +243,11 @@ class Api:
         return JSONResponse({"containers": count})
 
     async def read_logs(self, request: Request) -> Response:
+        """Read what an app's containers have printed.
+
+        Query: `tail` (100 by default), `follow=1` to wait for more, `function`, `container`, `request`
+        (an `X-Request-Id`), `since`. Answer: a stream of `LogLine`, the oldest first.
+        """
         name, query = request.path_params["name"], request.query_params
         self._server.app(name)  # an unknown app is an error, not an empty log
         since = float(query.get("since") or 0)
@@ -204,6 +265,10 @@ class Api:
         return _ndjson(self._lines(name, wants, tail, follow=query.get("follow") == "1"))
 
     async def cold_starts(self, request: Request) -> Response:
+        """List how an app's containers started; the last hundred are kept.
+
+        Query: `function`, `tail`. Answer: `{"cold_starts": [ColdStart]}`, the newest last.
+        """
         name, query = request.path_params["name"], request.query_params
         self._server.app(name)
         starts = self._cold_starts.last(
@@ -214,9 +279,11 @@ class Api:
     # containers
 
     async def containers(self, _request: Request) -> Response:
+        """List the containers, the newest first. Answer: `{"containers": [ContainerStatus]}`."""
         return JSONResponse({"containers": self._server.containers()})
 
     async def stop_one(self, request: Request) -> Response:
+        """Stop one container. Answer: `{}`."""
         if not self._stop_container(request.path_params["id"]):
             raise NotFound(f"there is no container `{request.path_params['id']}`")
         return JSONResponse({})
@@ -224,15 +291,24 @@ class Api:
     # images
 
     async def images(self, _request: Request) -> Response:
+        """List the images that are built here, the newest first. Answer: `{"images": [Environment]}`."""
         return JSONResponse({"images": self._server.images()})
 
     async def prune_images(self, _request: Request) -> Response:
+        """Remove the images that no live or kept version needs. Answer: `{"images": [Environment]}`, the removed ones."""
         gone = await self._deployer.prune()
         return JSONResponse({"images": [codec.encode(environment) for environment in gone]})
 
     # secrets and tokens
 
     async def secrets(self, request: Request) -> Response:
+        """List the secrets, or create one.
+
+        GET: List the secrets. Answer: `{"secrets": [{"name", "keys", "created_at", "updated_at"}]}`, never
+        a value.
+        POST: Create a secret, or replace its values. Body: `{"name", "values": {…}, "force": false}`.
+        Answer: `{"name", "keys"}`.
+        """
         if request.method == "GET":
             return JSONResponse({"secrets": [codec.encode(row) for row in self._secrets.list()]})
         body = await _body(request)
@@ -243,10 +319,17 @@ class Api:
         return JSONResponse({"name": name, "keys": keys})
 
     async def delete_secret(self, request: Request) -> Response:
+        """Delete a secret. Answer: 204."""
         self._secrets.delete(request.path_params["name"])
         return Response(status_code=204)
 
     async def tokens(self, request: Request) -> Response:
+        """List the proxy tokens, or create one.
+
+        GET: List the proxy tokens. Answer: `{"tokens": [{"id", "name", "created_at"}]}`.
+        POST: Create a proxy token. Body: `{"name": ""}`. Answer: `{"id", "secret", "name",
+        "created_at"}`; the secret is shown this once.
+        """
         if request.method == "GET":
             rows = [
                 {"id": row.id, "name": row.name, "created_at": row.created_at}
@@ -259,6 +342,7 @@ class Api:
         )
 
     async def delete_token(self, request: Request) -> Response:
+        """Delete a proxy token. Answer: 204."""
         await self._tokens.delete(request.path_params["id"])
         return Response(status_code=204)
 

@@ -1,4 +1,25 @@
-"""What is going on, as the API tells it."""
+"""What is going on, as the API tells it.
+
+The objects, by name:
+
+Status
+: `pid`, `version`, `home`, `host`, `http_port`, `domain`, `workspace`, `settings` (all but
+  secrets), `ingress_pid`, `kept` (it runs in the background), `started_at`, `apps: [AppStatus]`.
+
+AppStatus
+: `name`, `app_id`, `state` (`deployed`, `serving`, `stopped`), `version`, `created_at`, `stopped_at`,
+  `endpoints: [EndpointStatus]`, `containers: [ContainerStatus]`.
+
+EndpointStatus
+: `tag` (the function, or `Class.method`), `url`, `local_url`, `protected` (it needs a proxy token),
+  `truncated` (the URL was too long and has a hash), `stolen` (it was an earlier session's), `running` and
+  `queued` (requests of this moment), `served`, `errors` (answered with 5xx), `cold_starts`,
+  `failed_starts`, `p50_ms`, `p99_ms` (of the last minutes, null without requests).
+
+ContainerStatus
+: `id`, `app`, `function`, `revision`, `state` (`starting`, `ready`, `draining`, `gone`, `failed`), `pid`,
+  `started_at`, `reason`.
+"""
 
 import os
 import time

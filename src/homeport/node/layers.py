@@ -36,7 +36,7 @@ _ENGINE = "a container engine such as Docker or Podman"
 _FROM_STEPS = "begin with `Image.debian_slim()` and add its packages with `uv_pip_install`"
 _CONDA = "begin with `Image.debian_slim()` and take the packages' wheels with `uv_pip_install`"
 #: step -> what would run it, what to do instead
-_ELSEWHERE = {
+ELSEWHERE = {
     "from_registry": (_ENGINE, _FROM_STEPS),
     "from_gcp_artifact_registry": (_ENGINE, _FROM_STEPS),
     "from_aws_ecr": (_ENGINE, _FROM_STEPS),
@@ -73,8 +73,8 @@ def check(image: Image) -> None:
     for step in image.steps:
         if step.name == "entrypoint" and not step.args.get("commands"):
             continue
-        if step.name in _ELSEWHERE:
-            runner, instead = _ELSEWHERE[step.name]
+        if step.name in ELSEWHERE:
+            runner, instead = ELSEWHERE[step.name]
             raise ImageError(
                 f"`{step.name}` needs {runner}, which homeport does not use yet",
                 where=step.where,

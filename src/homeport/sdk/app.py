@@ -36,17 +36,20 @@ class LocalEntrypoint:
 
 
 class App:
-    """What a script declares; its name is the deployment's."""
+    """A named collection of functions and classes that are deployed together.
+
+    A script makes one at its top. Its name is the name of the deployment, and part of each URL.
+    """
 
     def __init__(
         self,
-        name: str | None = None,
+        name: str | None = None,  # letters, digits, `-`, `_`, `.`; at most 64
         *,
-        tags: dict[str, str] | None = None,
-        image: Image | None = None,  # of every function that names none
-        secrets: Sequence[Secret] = (),  # before each function's own
-        volumes: dict[Any, Any] | None = None,
-        include_source: bool = True,
+        tags: dict[str, str] | None = None,  # words of yours; homeport keeps them
+        image: Image | None = None,  # for every function that has no image of its own
+        secrets: Sequence[Secret] = (),  # for every function, before its own
+        volumes: dict[Any, Any] | None = None,  # accepted; volumes are not there yet
+        include_source: bool = True,  # upload the script and the local modules that it imports
     ) -> None:
         if name is not None and not isinstance(name, str):
             raise InvalidError("Invalid value for `name`: Must be string.")
@@ -75,22 +78,22 @@ class App:
 
     @property
     def description(self) -> str | None:
-        """Its name."""
+        """The app's name."""
         return self.name
 
     @property
     def registered_functions(self) -> dict[str, Function]:
-        """tag -> function."""
+        """The functions, by tag."""
         return dict(self.functions)
 
     @property
     def registered_classes(self) -> dict[str, Cls]:
-        """name -> class."""
+        """The classes, by name."""
         return dict(self.classes)
 
     @property
     def registered_entrypoints(self) -> dict[str, LocalEntrypoint]:
-        """name -> local entrypoint."""
+        """The local entrypoints, by name."""
         return dict(self.entrypoints)
 
     @property
@@ -152,7 +155,7 @@ class App:
         return wrap
 
     def local_entrypoint(self, *args: Any, name: str | None = None) -> Callable[[Any], Any]:
-        """Declare what `modal run` would run."""
+        """Declare a function for `modal run`, which is not there yet."""
         _no_positional("local_entrypoint", args)
 
         def wrap(raw: Callable[..., Any]) -> LocalEntrypoint:
@@ -168,7 +171,7 @@ class App:
         return wrap
 
     def include(self, other_app: "App", inherit_tags: bool = True) -> "App":
-        """Take over another app's functions and classes; returns this app."""
+        """Add another app's functions and classes to this app; returns this app."""
         for tag, function in other_app.functions.items():
             if self.functions.get(tag, function) is not function:
                 warnings.warn(f"Overriding existing function {tag}", stacklevel=2)

@@ -36,12 +36,16 @@ class Parameter:
 
 
 def parameter(*, default: Any = _MISSING, init: bool = True) -> Any:
-    """A class parameter: `size: int = modal.parameter(default=1)`."""
+    """Declare a parameter of a class: `size: int = modal.parameter(default=1)`.
+
+    Types: `int`, `str`, `bytes`, `bool`. The query string of a URL has the values, `?size=2`, and each set of
+    values has containers of its own.
+    """
     return Parameter(default, init)
 
 
 class Cls:
-    """A declared class; calling it gives a handle on one set of parameters."""
+    """What `@app.cls()` makes of a class. To call it gives an object with one set of parameters."""
 
     declared_by = "@app.cls()"
 
@@ -96,7 +100,7 @@ class Cls:
 
     @staticmethod
     def from_name(app_name: str, name: str, **_options: Any) -> Any:
-        """A class of a deployed app."""
+        """Look up a class of a deployed app: not there yet."""
         raise UnimplementedError(
             f"`Cls.from_name({app_name!r}, {name!r})` is not there yet in homeport"
         )

@@ -23,7 +23,7 @@ def enter_container(urls: dict[str, str], image: Image | None = None) -> None:
 
 
 def is_local() -> bool:
-    """False in a container."""
+    """Return False in a container, True elsewhere."""
     return _urls is None and os.environ.get("MODAL_IS_REMOTE") != "1"
 
 
@@ -41,20 +41,20 @@ def url_of(tag: str) -> str | None:
 
 
 def current_input_id() -> str | None:
-    """The request that is being answered, `in-…`; None elsewhere."""
+    """Return the id of the request that is being answered, `in-…`; None elsewhere."""
     request = input_id.get()
     return f"in-{request}" if request else None
 
 
 def current_function_call_id() -> str | None:
-    """The same request, by the name in its response's `Modal-Function-Call-Id`; None elsewhere."""
+    """Return the same request's `Modal-Function-Call-Id`, `fc-…`; None elsewhere."""
     request = input_id.get()
     return f"fc-{request}" if request else None
 
 
 @contextlib.contextmanager
 def enable_output(*_args: Any, **_kwargs: Any) -> Iterator[None]:
-    """The command line shows what there is to show; this changes nothing."""
+    """Do nothing: the command line shows what there is to show."""
     yield
 
 

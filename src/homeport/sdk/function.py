@@ -22,7 +22,7 @@ PENDING = (
 
 
 class Function:
-    """A declared function; to call it, say `.local()` or ask its URL."""
+    """What `@app.function()` makes of a function. Call it with `.local()`, or by its URL."""
 
     declared_by = "@app.function"
 
@@ -44,7 +44,7 @@ class Function:
         return self.partial.raw
 
     def local(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function here, in this process."""
+        """Call the function in this process."""
         return self.raw(*args, **kwargs)
 
     def get_raw_f(self) -> Any:
@@ -52,12 +52,12 @@ class Function:
         return self.raw
 
     def get_web_url(self) -> str | None:
-        """Its URL; None for a function without one."""
+        """Return the URL of a web function, in a container; None for other functions."""
         return web_url(self.tag, is_web=self.partial.web is not None)
 
     @staticmethod
     def from_name(app_name: str, name: str, **_options: Any) -> Any:
-        """A function of a deployed app."""
+        """Look up a function of a deployed app: not there yet."""
         if "." in name:
             raise InvalidError(
                 f"Invalid Function name: '{name}'. If you are trying to look up a class method, "

@@ -31,7 +31,11 @@ IGNORED = frozenset(
 
 
 class Image:
-    """Immutable: each call returns a new image."""
+    """The packages and files that a container sees. Each call returns a new image.
+
+    Steps that install packages also take `index_url`, `extra_index_url`, `find_links`, `pre` and
+    `extra_options` (words for uv). Steps that build something take `env`, `secrets` and `force_build`.
+    """
 
     def __init__(self, steps: tuple[Step, ...] = (), secrets: tuple[Secret, ...] = ()) -> None:
         self._steps = steps
@@ -51,7 +55,7 @@ class Image:
 
     @staticmethod
     def debian_slim(python_version: str | None = None, force_build: bool = False) -> "Image":
-        """Python and nothing else."""
+        """Begin with Python and no packages; `python_version="3.12"` chooses another Python."""
         if python_version is not None and not isinstance(python_version, str):
             raise InvalidError(
                 f'`python_version` must be a string such as "3.11", not {python_version!r}'
@@ -62,7 +66,7 @@ class Image:
 
     @staticmethod
     def from_registry(tag: str, secret: Secret | None = None, **options: Any) -> "Image":
-        """A container image."""
+        """Begin with a container image."""
         return Image().with_step("from_registry", tag=tag, secret=secret, **options)
 
     @staticmethod
@@ -84,37 +88,37 @@ class Image:
 
     @staticmethod
     def from_scratch(force_build: bool = False) -> "Image":
-        """Nothing at all."""
+        """Begin with nothing."""
         return Image().with_step("from_scratch", force_build=force_build)
 
     @staticmethod
     def micromamba(python_version: str | None = None, force_build: bool = False) -> "Image":
-        """Python by micromamba."""
+        """Begin with Python from micromamba."""
         return Image().with_step(
             "micromamba", python_version=python_version, force_build=force_build
         )
 
     @staticmethod
     def from_id(image_id: str, client: Any = None) -> "Image":  # noqa: ARG004
-        """An image that was built before."""
+        """Begin with an image that was built before."""
         return Image().with_step("from_id", image_id=image_id)
 
     @staticmethod
     def from_name(name: str, **options: Any) -> "Image":
-        """An image that was published."""
+        """Begin with an image that was published."""
         return Image().with_step("from_name", name=name, **options)
 
     # packages
 
     def pip_install(self, *packages: Any, **options: Any) -> "Image":
-        """Packages, by pip's names."""
+        """Install packages, by the names that pip knows."""
         found = _strings("pip_install", packages)
         return self.with_step("pip_install", packages=found, **options) if found else self
 
     def uv_pip_install(
         self, *packages: Any, requirements: Sequence[str] | None = None, **options: Any
     ) -> "Image":
-        """Packages, or the files that list them."""
+        """Install packages, or what requirements files list."""
         found = _strings("uv_pip_install", packages)
         if not found and not requirements:
             return self
@@ -124,7 +128,7 @@ class Image:
     def pip_install_from_requirements(
         self, requirements_txt: str, find_links: str | None = None, **options: Any
     ) -> "Image":
-        """The packages of a requirements file."""
+        """Install the packages of a requirements file."""
         listed = local.requirements("pip_install_from_requirements", [requirements_txt])
         return self.with_step(
             "pip_install_from_requirements", find_links=find_links, **listed, **options
@@ -133,7 +137,7 @@ class Image:
     def pip_install_from_pyproject(
         self, pyproject_toml: str, optional_dependencies: Sequence[str] = (), **options: Any
     ) -> "Image":
-        """The dependencies of a project."""
+        """Install the dependencies of a `pyproject.toml`, not the project."""
         return self.with_step(
             "pip_install_from_pyproject",
             pyproject=local.text(pyproject_toml),
@@ -142,7 +146,7 @@ class Image:
         )
 
     def pip_install_private_repos(self, *repositories: str, **options: Any) -> "Image":
-        """Packages of private repositories."""
+        """Install packages of private repositories."""
         return self.with_step(
             "pip_install_private_repos", repositories=list(repositories), **options
         )
@@ -155,7 +159,7 @@ class Image:
         ignore_lockfile: bool = False,
         **options: Any,
     ) -> "Image":
-        """What Poetry's files say."""
+        """Install what `pyproject.toml` and `poetry.lock` say."""
         beside = Path(poetry_pyproject_toml).with_name("poetry.lock")
         lockfile = None if ignore_lockfile else local.text(poetry_lockfile or beside)
         return self.with_step(
@@ -168,7 +172,7 @@ class Image:
     def uv_sync(
         self, uv_project_dir: str = "./", *, frozen: bool = True, **options: Any
     ) -> "Image":
-        """What uv's project files say."""
+        """Install what `pyproject.toml` and `uv.lock` say; also takes `groups` and `extras`."""
         project = Path(uv_project_dir).expanduser()
         lock = project / "uv.lock"
         watched.add(lock)  # which may come later
@@ -181,24 +185,24 @@ class Image:
         )
 
     def micromamba_install(self, *packages: Any, **options: Any) -> "Image":
-        """Packages of conda."""
+        """Install packages of conda."""
         found = _strings("micromamba_install", packages)
         return self.with_step("micromamba_install", packages=found, **options)
 
     def apt_install(self, *packages: Any, **options: Any) -> "Image":
-        """Debian's packages."""
+        """Require Debian packages: an error at deploy if this machine does not have them."""
         found = _strings("apt_install", packages)
         return self.with_step("apt_install", packages=found, **options) if found else self
 
     # commands
 
     def run_commands(self, *commands: Any, **options: Any) -> "Image":
-        """Shell commands."""
+        """Run shell commands on this machine, as you, with the image's packages first on PATH."""
         found = _strings("run_commands", commands)
         return self.with_step("run_commands", commands=found, **options) if found else self
 
     def dockerfile_commands(self, *commands: Any, **options: Any) -> "Image":
-        """Lines of a Dockerfile."""
+        """Run lines of a Dockerfile."""
         found = _strings("dockerfile_commands", commands)
         return self.with_step("dockerfile_commands", commands=found, **options) if found else self
 
@@ -211,7 +215,7 @@ class Image:
         timeout: int | None = 3600,
         **options: Any,
     ) -> "Image":
-        """A Python function, run once when the image is built."""
+        """Run a Python function once, when the image is built, such as to download a model."""
         raw_f = getattr(raw_f, "raw", raw_f)  # decorated with `@app.function()`
         if not callable(raw_f):
             raise InvalidError("`run_function` takes a function")
@@ -240,7 +244,7 @@ class Image:
     # configuration
 
     def env(self, vars: dict[str, str]) -> "Image":  # noqa: A002 - the original's name
-        """Environment variables."""
+        """Set environment variables, for later steps and for containers."""
         if not isinstance(vars, dict) or not all(
             isinstance(k, str) and isinstance(v, str) for k, v in vars.items()
         ):
@@ -248,25 +252,25 @@ class Image:
         return self.with_step("env", vars=dict(vars))
 
     def workdir(self, path: Any) -> "Image":
-        """The working directory."""
+        """Set the working directory, for later steps and for containers."""
         return self.with_step("workdir", path=str(path))
 
     def entrypoint(self, entrypoint_commands: list[str]) -> "Image":
-        """A program around the container's."""
+        """Start the container with another program."""
         return self.with_step("entrypoint", commands=_list("entrypoint", entrypoint_commands))
 
     def shell(self, shell_commands: list[str]) -> "Image":
-        """The shell of `run_commands`."""
+        """Set the shell of later `run_commands`."""
         return self.with_step("shell", commands=_list("shell", shell_commands))
 
     def cmd(self, cmd: list[str]) -> "Image":
-        """A default command."""
+        """Set a default command; it has no effect here."""
         return self.with_step("cmd", commands=_list("cmd", cmd))
 
     # local files
 
     def add_local_file(self, local_path: Any, remote_path: str, *, copy: bool = False) -> "Image":
-        """One file."""
+        """Add a local file. With `copy=True` later steps see it too."""
         remote = _absolute("add_local_file", remote_path)
         if remote.endswith("/"):
             remote += Path(local_path).name
@@ -279,7 +283,7 @@ class Image:
     def add_local_dir(
         self, local_path: Any, remote_path: str, *, copy: bool = False, ignore: Any = ()
     ) -> "Image":
-        """A directory; `ignore` takes patterns, or a function of a path."""
+        """Add a local directory. `ignore` takes `.dockerignore` patterns, or a function of a path."""
         base = local.directory("add_local_dir", _local(local_path))
         remote = _absolute("add_local_dir", remote_path)
         ignored = local.ignored("add_local_dir", base, ignore)
@@ -295,7 +299,7 @@ class Image:
     def add_local_python_source(
         self, *modules: str, copy: bool = False, ignore: Any = ()
     ) -> "Image":
-        """Local modules, by name."""
+        """Add local modules, by name."""
         for module in modules:
             if not isinstance(module, str):
                 raise InvalidError("`add_local_python_source` takes the names of modules")
@@ -311,12 +315,12 @@ class Image:
     # use
 
     def pipe(self, func: Callable[..., "Image"], *args: Any, **kwargs: Any) -> "Image":
-        """`func(self, …)`."""
+        """Return `func(self, …)`."""
         return func(self, *args, **kwargs)
 
     @contextlib.contextmanager
     def imports(self) -> Iterator[None]:
-        """Imports that only the container can make: elsewhere an ImportError is let pass."""
+        """Import what only the container has: elsewhere, an ImportError inside the block is ignored."""
         from homeport.sdk import environment
 
         try:
@@ -326,7 +330,7 @@ class Image:
                 raise
 
     def build(self, app: Any = None) -> "Image":  # noqa: ARG002
-        """Images are built at deploy."""
+        """Not there: a deploy builds the image."""
         raise UnimplementedError("`Image.build` is not there yet in homeport: a deploy builds it")
 
     def publish(self, name: str) -> None:  # noqa: ARG002

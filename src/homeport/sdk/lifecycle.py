@@ -8,7 +8,7 @@ from homeport.sdk.partial import Decorator, decorate, no_positional
 
 
 def method(*args: Any, is_generator: bool | None = None) -> Decorator:
-    """A method that can be called remotely."""
+    """Declare a method for `.remote()`, which is not there yet."""
     no_positional("method", args)
     return lambda target: decorate(
         target, "method", flags=frozenset({"method"}), is_generator=is_generator
@@ -16,20 +16,24 @@ def method(*args: Any, is_generator: bool | None = None) -> Decorator:
 
 
 def enter(*args: Any, snap: bool = False) -> Decorator:
-    """A method that runs when a container starts; with `snap`, before its memory snapshot."""
+    """Run a method when a container starts, before its first request.
+
+    With `snap=True` and `enable_memory_snapshot=True` on the class, it runs once, and new containers start
+    from the state after it.
+    """
     no_positional("enter", args)
     flag = "enter_pre_snapshot" if snap else "enter_post_snapshot"
     return lambda target: decorate(target, "enter", flags=frozenset({flag}))
 
 
 def exit(*args: Any) -> Decorator:  # noqa: A001 - the original's name
-    """A method that runs when a container ends."""
+    """Run a method when a container ends, after its last request."""
     no_positional("exit", args)
     return lambda target: decorate(target, "exit", flags=frozenset({"exit"}))
 
 
 def batched(*args: Any, max_batch_size: int, wait_ms: int) -> Decorator:
-    """A function that takes many inputs in one call."""
+    """Declare a function that takes many inputs in one call, which is not there yet."""
     no_positional("batched", args)
     if max_batch_size < 1:
         raise InvalidError("max_batch_size must be a positive integer.")
@@ -47,7 +51,11 @@ def batched(*args: Any, max_batch_size: int, wait_ms: int) -> Decorator:
 def concurrent(
     *args: Any, max_inputs: int | None = None, target_inputs: int | None = None
 ) -> Decorator:
-    """How many inputs a container takes at once, and how many the autoscaler aims at."""
+    """Let a container take `max_inputs` requests at once, 1 to 1000; without it, one.
+
+    The autoscaler starts as many containers as give each of them `target_inputs` requests, or `max_inputs`
+    if that is not given. For a function or a class, never for a method.
+    """
     no_positional("concurrent", args)
     for name, value in (("max_inputs", max_inputs), ("target_inputs", target_inputs)):
         whole = isinstance(value, int) and not isinstance(value, bool)

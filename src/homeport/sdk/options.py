@@ -11,41 +11,42 @@ from homeport.sdk.resources import Retries
 from homeport.sdk.secret import Secret, checked
 from homeport.sdk.volume import check_volumes
 
+#: keyword -> its default; the comments are the text of docs/reference/sdk.md
 DEFAULTS: dict[str, Any] = {
-    "image": None,
-    "schedule": None,
-    "env": None,  # variables that win over all secrets
-    "secrets": None,
-    "gpu": None,
-    "serialized": False,
-    "network_file_systems": {},
-    "volumes": {},
+    "image": None,  # the packages that its containers see; None: those of the app, else those that run homeport
+    "schedule": None,  # a `Cron` or a `Period`
+    "env": None,  # environment variables; they win over all secrets
+    "secrets": None,  # a list of `Secret`; a later one wins over an earlier one
+    "gpu": None,  # `"L40S"`, `"H100:2"`, or a list of them in order of preference
+    "serialized": False,  # not there yet: a function must be at module level
+    "network_file_systems": {},  # an older kind of volume
+    "volumes": {},  # mount path -> `Volume`
     "cpu": None,  # cores: request, or (request, limit)
     "memory": None,  # MiB: request, or (request, limit)
-    "ephemeral_disk": None,
-    "min_containers": None,
-    "max_containers": None,
-    "buffer_containers": None,
-    "scaledown_window": None,  # seconds
-    "proxy": None,
-    "retries": None,
-    "timeout": 300,  # seconds for one input
-    "startup_timeout": None,  # seconds; None: as `timeout`
-    "name": None,
-    "is_generator": None,
-    "cloud": None,
-    "region": None,
-    "routing_region": None,
-    "nonpreemptible": False,
-    "enable_memory_snapshot": False,
-    "block_network": False,
-    "restrict_modal_access": False,
-    "single_use_containers": False,
-    "i6pn": None,
-    "include_source": None,
-    "experimental_options": None,
-    "_experimental_restrict_output": False,
-    "max_inputs": None,
+    "ephemeral_disk": None,  # MiB that the container may write into its /tmp
+    "min_containers": None,  # how many containers run even if nobody asks; None: 0
+    "max_containers": None,  # how many containers run at most; None: no limit but the machine
+    "buffer_containers": None,  # how many idle containers run in addition while there are requests
+    "scaledown_window": None,  # seconds that an idle container is kept, 2 to 3600; None: 60
+    "proxy": None,  # a fixed address for outgoing traffic
+    "retries": None,  # an int or `Retries`; not for web functions
+    "timeout": 300,  # seconds that one request may take, its streaming included
+    "startup_timeout": None,  # seconds from the start of a container until it is ready; None: as `timeout`
+    "name": None,  # instead of the function's own name; it is part of the URL
+    "is_generator": None,  # found out without it
+    "cloud": None,  # where a container runs: here it is this machine
+    "region": None,  # where a container runs: here it is this machine
+    "routing_region": None,  # where requests come in: here it is this machine
+    "nonpreemptible": False,  # nobody preempts a container here
+    "enable_memory_snapshot": False,  # fork new containers from the state after `enter(snap=True)`
+    "block_network": False,  # a container without network
+    "restrict_modal_access": False,  # a container that may not call the API
+    "single_use_containers": False,  # a container takes one request and ends
+    "i6pn": None,  # the original's private network
+    "include_source": None,  # True: upload the script and the local modules that it imports; None: as the app says
+    "experimental_options": None,  # options that the original may change
+    "_experimental_restrict_output": False,  # the original's own
+    "max_inputs": None,  # 1 is an older spelling of `single_use_containers=True`
 }
 NOT_FOR_CLASSES = frozenset({"schedule", "name", "is_generator"})
 RENAMED = {

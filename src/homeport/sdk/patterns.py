@@ -31,7 +31,7 @@ JUNK = CACHES | {
 
 
 class FilePatternMatcher:
-    """Whether a path matches any of the patterns; the last one that says something decides."""
+    """Tells whether a path matches `.dockerignore` patterns; of several that match, the last decides."""
 
     def __init__(self, *patterns: str) -> None:
         self._rules = [
@@ -42,7 +42,7 @@ class FilePatternMatcher:
 
     @staticmethod
     def from_file(path: str | Path) -> "FilePatternMatcher":
-        """The patterns of a file, one a line; `#` begins a comment."""
+        """Read the patterns from a file, one a line; `#` begins a comment."""
         lines = [line.strip() for line in Path(path).read_text().splitlines()]
         return FilePatternMatcher(*[line for line in lines if line and not line.startswith("#")])
 

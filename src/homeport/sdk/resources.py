@@ -6,7 +6,7 @@ from homeport.sdk.exception import InvalidError
 
 
 class Retries:
-    """How often a function is tried again; not for web functions."""
+    """How often a call is tried again. Not for web functions."""
 
     def __init__(
         self,
@@ -30,14 +30,14 @@ class Retries:
 
 
 class Cron:
-    """A schedule in cron's words."""
+    """A schedule, written for cron. Schedules are not there yet."""
 
     def __init__(self, cron_string: str, timezone: str = "UTC") -> None:
         self.cron_string, self.timezone = cron_string, timezone
 
 
 class Period:
-    """A schedule as a pause between two runs."""
+    """A schedule: the time between two runs. Schedules are not there yet."""
 
     def __init__(
         self,

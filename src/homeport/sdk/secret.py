@@ -12,7 +12,7 @@ from homeport.sdk.exception import InvalidError, UnimplementedError
 
 
 class Secret:
-    """A named secret of the server, or values that travel with the deploy."""
+    """Environment variables that only the functions which name it see."""
 
     def __init__(
         self,
@@ -34,19 +34,22 @@ class Secret:
         required_keys: Sequence[str] = (),
         client: Any = None,  # noqa: ARG004
     ) -> "Secret":
-        """The server's secret of that name; it is looked for at deploy."""
+        """Use the server's secret of that name (`homeport secret create`).
+
+        A deploy fails where it, or one of `required_keys`, is missing.
+        """
         if not isinstance(name, str) or not names.is_object_name(name):
             raise InvalidError(f"Invalid Secret name: '{name}'.")
         return Secret(name=name, required_keys=tuple(required_keys))
 
     @staticmethod
     def from_dict(env_dict: Mapping[str, str | None] | None = None) -> "Secret":
-        """These values; None drops a key."""
+        """Use these values; a key whose value is None is left out."""
         return Secret(values=checked(env_dict or {}))
 
     @staticmethod
     def from_local_environ(env_keys: Sequence[str]) -> "Secret":
-        """The values that these variables have on the machine that deploys."""
+        """Use the values that these variables have on the machine that deploys."""
         from homeport.sdk import environment
 
         if not environment.is_local():
@@ -66,7 +69,7 @@ class Secret:
         filename: str = ".env",
         client: Any = None,  # noqa: ARG004
     ) -> "Secret":
-        """The values of a dotenv file, read at deploy; a missing file is an empty secret."""
+        """Use the values of a dotenv file, read at deploy; a missing file is an empty secret."""
         start = Path(path) if path is not None else Path.cwd()
         return Secret(values=lambda: _read_dotenv(start, filename))
 

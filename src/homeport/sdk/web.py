@@ -13,11 +13,11 @@ def fastapi_endpoint(
     *args: Any,
     method: str = "GET",  # one HTTP method
     label: str | None = None,  # the URL's label instead of `<app>-<function>`
-    custom_domains: Iterable[str] | None = None,
-    docs: bool = False,  # /docs, /redoc and /openapi.json
-    requires_proxy_auth: bool = False,  # 401 without a proxy token
+    custom_domains: Iterable[str] | None = None,  # more hosts that lead here; their DNS is yours
+    docs: bool = False,  # serve /docs, /redoc and /openapi.json too
+    requires_proxy_auth: bool = False,  # answer 401 to a request without a proxy token
 ) -> Decorator:
-    """A function as a FastAPI route at `/`."""
+    """Make a function the one route of a FastAPI app, at `/`."""
     no_positional("fastapi_endpoint", args, "method")
     if not isinstance(method, str):
         raise MisuseError(f'`method` must be a string such as "POST", not {method!r}')
@@ -47,7 +47,7 @@ def asgi_app(
     custom_domains: Iterable[str] | None = None,
     requires_proxy_auth: bool = False,
 ) -> Decorator:
-    """A function that returns an ASGI app, called once per container."""
+    """Serve the ASGI app that the function returns; it is called once per container."""
     no_positional("asgi_app", args, "label")
     return _factory("asgi_app", label, custom_domains, requires_proxy_auth)
 
@@ -58,20 +58,20 @@ def wsgi_app(
     custom_domains: Iterable[str] | None = None,
     requires_proxy_auth: bool = False,
 ) -> Decorator:
-    """A function that returns a WSGI app, called once per container."""
+    """Serve the WSGI app that the function returns; it is called once per container."""
     no_positional("wsgi_app", args, "label")
     return _factory("wsgi_app", label, custom_domains, requires_proxy_auth)
 
 
 def web_server(
-    port: int,
+    port: int,  # where the program listens, on 127.0.0.1 or 0.0.0.0
     *,
-    startup_timeout: float = 5.0,  # seconds until the port must accept
+    startup_timeout: float = 5.0,  # seconds until the port must accept connections
     label: str | None = None,
     custom_domains: Iterable[str] | None = None,
     requires_proxy_auth: bool = False,
 ) -> Decorator:
-    """A function that starts a program which listens on `port`, called once per container."""
+    """Serve a program that listens on `port`. The function starts it, once per container, and returns."""
     if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
         raise MisuseError(
             "First argument of `@web_server` must be a local port, such as `@web_server(8000)`."
