@@ -16,8 +16,10 @@ from homeport.settings import Settings
 
 REPORT = """
 import json, os, signal, sys, time
+from homeport.runner import init
+given = init.separate()
+report = given.report
 spec = json.loads(sys.stdin.readline())
-report = int(os.environ["HOMEPORT_REPORT_FD"])
 def say(**event):
     os.write(report, json.dumps(event).encode() + b"\\n")
 """
@@ -108,13 +110,13 @@ async def start(settings, spec, tmp_path):
         await agent.close()
 
 
-READY = 'say(kind="ready", address="unix:" + spec["socket"])\ntime.sleep(60)\n'
+READY = 'say(kind="ready")\ntime.sleep(60)\n'
 
 
 async def test_a_container_is_ready_and_gone_and_leaves_nothing(start, settings):
     agent, watched = await start(READY)
     container = await watched.until(State.READY)
-    assert f"unix:{settings.socket_dir}/c/ta-1.sock" == container.address
+    assert container.address.startswith("abstract:homeport-ta-1-")
     agent.stop("ta-1")
     gone = await watched.until(State.GONE)
 
@@ -138,22 +140,22 @@ async def test_nothing_of_the_server_gets_in_but_what_was_meant_to(start, monkey
             except OSError:  # the one that listdir itself opened
                 return False
         fds = [int(fd) for fd in os.listdir("/proc/self/fd") if is_open(int(fd))]
-        print(json.dumps([sorted(fds), dict(os.environ), os.getsid(0) == os.getpid()]), flush=True)
+        print(json.dumps([sorted(fds), dict(os.environ), os.getsid(0) == os.getppid()]), flush=True)
         time.sleep(60)
         """,
         environ={"B": "secret", "MODAL_REGION": "forged"},
         image=image,
     )
-    fds, environ, leads_its_session = json.loads((await watched.line("[[")).text)
+    fds, environ, its_init_leads_the_session = json.loads((await watched.line("[[")).text)
     os.close(left_open)
 
-    assert leads_its_session
+    assert its_init_leads_the_session
     assert "AWS_SECRET" not in environ
     assert ("image", "secret", "local", "ta-1", "1") == tuple(
         environ[k] for k in ("A", "B", "MODAL_REGION", "MODAL_TASK_ID", "MODAL_IS_REMOTE")
     )
-    report, lifeline = environ["HOMEPORT_REPORT_FD"], environ["HOMEPORT_LIFELINE_FD"]
-    assert {0, 1, 2, int(report), int(lifeline)} == set(fds)
+    assert 6 == len(fds)  # standard input, output and errors; report, door and pulse
+    assert not [name for name in environ if name.endswith("_FD")]
 
 
 async def test_a_failed_start_says_why(start):
@@ -198,9 +200,7 @@ async def test_a_runner_that_ends_without_a_word_is_a_failed_start(start, script
 
 
 async def test_a_container_that_dies_while_it_serves_is_gone_with_its_reason(start):
-    _, watched = await start(
-        'say(kind="ready", address="unix:x")\ntime.sleep(0.1)\nos.kill(os.getpid(), 11)'
-    )
+    _, watched = await start('say(kind="ready")\ntime.sleep(0.1)\nos.kill(os.getpid(), 11)')
     container = await watched.until(State.GONE)
 
     assert [State.READY, State.GONE] == watched.states
@@ -218,7 +218,7 @@ async def test_one_that_ignores_sigterm_is_killed_with_all_its_children(start):
             subprocess.Popen([sys.executable, "-c", own], start_new_session=True),
         ]
         print("children", *(child.pid for child in children), flush=True)
-        say(kind="ready", address="unix:" + spec["socket"])
+        say(kind="ready")
         time.sleep(60)
         """
     )
@@ -231,6 +231,28 @@ async def test_one_that_ignores_sigterm_is_killed_with_all_its_children(start):
     )
 
     assert [] == alive, gone
+
+
+@pytest.mark.parametrize("how", ["start_new_session=True", "start_new_session=False"])
+async def test_what_a_container_leaves_is_found_even_if_its_init_is_killed(start, how):
+    _, watched = await start(
+        f"""
+        import subprocess
+        child = subprocess.Popen(["sleep", "60"], {how})
+        print("child", child.pid, flush=True)
+        say(kind="ready")
+        time.sleep(60)
+        """
+    )
+    container = await watched.until(State.READY)
+    child = int((await watched.line("child")).text.split()[1])
+    psutil.Process(container.pid).parent().kill()
+    await watched.until(State.GONE)
+    _, alive = psutil.wait_procs(
+        [psutil.Process(child)] if psutil.pid_exists(child) else [], timeout=10
+    )
+
+    assert [] == alive
 
 
 async def test_what_it_prints_are_lines_the_last_words_too(start):
@@ -276,7 +298,7 @@ async def crash(start, settings):
     for agent in fresh:
         await agent.close()
     for run in left:
-        run.process._process.wait(10)
+        run.process._popen.wait(10)
         run.process.close()
         run.output.close()
 

@@ -17,7 +17,7 @@ from homeport.settings import Settings
 from tests.node.test_agent import REPORT, Watched
 
 TOLD = dict.fromkeys(("app", "function", "revision", "pool", "module", "qualname"), "x")
-READY = 'say(kind="ready", address="unix:" + spec["socket"])\n'
+READY = 'say(kind="ready")\n'
 
 
 def spec(**changes) -> ContainerSpec:

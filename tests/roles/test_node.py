@@ -15,7 +15,7 @@ if spec["function"] == "broken":
     say(kind="failed", reason="no fuel", timings_ms={"imported": 0.1})
 else:
     say(kind="reached", phase="entered")
-    say(kind="ready", address="unix:/x", timings_ms={"entered": 5.0})
+    say(kind="ready", timings_ms={"entered": 5.0})
     time.sleep(60)
 """
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import select
+import socket
 import subprocess
 import sys
 import textwrap
@@ -13,9 +14,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from homeport.contract import codec
-from homeport.contract.container import ContainerSpec, Event
+from homeport.contract import codec, pulse
+from homeport.contract.container import ContainerSpec, Descriptors, Event
 from homeport.contract.manifest import WebKind, WebMethod
+from homeport.node import door as doors
 
 PATIENCE_S = 30.0
 
@@ -32,13 +34,17 @@ class Runner:
             pool="p",
             module="script",
             source=str(source),
-            socket=str(root / "s.sock"),
             tmp_dir=str(root),
             **spec,
         )
-        read, write = os.pipe()
-        self._report, self._heard = read, b""
+        self._report, report = socket.socketpair()
+        self._heard = b""
+        door, address = doors.make("ta-1")
+        self.door = doors.path(address)
+        beats = pulse.create()
+        self.pulse = pulse.Reader(beats)
         self.reached: list[str] = []  # the parts of its start that have begun
+        given = Descriptors(output=-1, report=report.fileno(), door=door.fileno(), pulse=beats)
         lib = root / "lib"
         lib.mkdir()
         (lib / "homeport").symlink_to(Path(codec.__file__).parents[1])
@@ -49,19 +55,21 @@ class Runner:
                 stdout=log,
                 stderr=log,
                 cwd=lib,
-                pass_fds=(write,),
+                pass_fds=(report.fileno(), door.fileno(), beats),
                 start_new_session=True,
                 env={
                     "PATH": os.environ["PATH"],
-                    "HOMEPORT_REPORT_FD": str(write),
+                    **given.environ(),
                     "PYTHONUNBUFFERED": "1",
                 },
             )
-        os.close(write)
+        os.close(beats)
+        for each in (report, door):
+            each.close()
         with self.process.stdin as stdin:
             stdin.write(codec.dumps(self.spec).encode() + b"\n")
         self.client = httpx.Client(
-            transport=httpx.HTTPTransport(uds=self.spec.socket),
+            transport=httpx.HTTPTransport(uds=self.door),
             base_url="http://example.test",
             timeout=PATIENCE_S,
         )
@@ -72,7 +80,7 @@ class Runner:
             while b"\n" not in self._heard:
                 readable, _, _ = select.select([self._report], [], [], PATIENCE_S)
                 assert readable, self.output
-                data = os.read(self._report, 65536)
+                data = self._report.recv(65536)
                 assert data, f"no word, and:\n{self.output}"
                 self._heard += data
             line, _, self._heard = self._heard.partition(b"\n")
@@ -108,7 +116,8 @@ class Runner:
     def close(self) -> None:
         """End it."""
         self.client.close()
-        os.close(self._report)
+        self._report.close()
+        self.pulse.close()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, 9)
         self.process.wait()

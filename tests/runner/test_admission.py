@@ -40,7 +40,8 @@ class Visit:
 
 def admission(app, **changes) -> Admission:
     methods = changes.pop("methods", {"only": Method(app, Lifespan(app))})
-    return Admission(spec(**changes), methods, used_up=changes.pop("used_up", lambda: None))
+    used_up = changes.pop("used_up", lambda: None)
+    return Admission(spec(**changes), methods, shut=lambda: None, used_up=used_up)
 
 
 async def drink(scope, receive, send):

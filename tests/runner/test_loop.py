@@ -4,7 +4,11 @@ import asyncio
 import contextlib
 import socket
 
+import pytest
+
+from homeport.node import door as doors
 from homeport.runner import loop
+from homeport.runner.door import Door
 
 
 class Visit(asyncio.Protocol):
@@ -20,26 +24,37 @@ class Visit(asyncio.Protocol):
         self._transport.write(data)
 
 
-def test_everybody_who_waits_is_let_in_at_once_and_served(tmp_path):
-    path = str(tmp_path / "door")
+@pytest.fixture
+def door():
+    """A door as a node makes one, and where to knock."""
+    Visit.count = 0
+    listener, address = doors.make("ta-1")
+    with Door(listener.detach()) as door:
+        yield door, doors.path(address)
+
+
+async def turns(count: int = 10) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def test_everybody_who_waits_is_let_in_at_once_and_served(door):
+    door, path = door
 
     async def story() -> tuple[int, bytes, bool]:
-        Visit.count = 0
-        server = await asyncio.get_running_loop().create_unix_server(Visit, path, backlog=100)
+        server = await asyncio.get_running_loop().create_server(Visit, sock=door)
         with contextlib.ExitStack() as stack:
             visitors = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(50)]
             for visitor in visitors:
                 visitor.connect(path)  # nobody is let in before this turn ends
-            for _ in range(10):
-                await asyncio.sleep(0)
+            await turns()
             inside = Visit.count
             visitors[-1].sendall(b"hello")
             heard = await asyncio.to_thread(visitors[-1].recv, 10)
             server.close()
             await server.wait_closed()
-            with socket.socket(socket.AF_UNIX) as late, contextlib.suppress(OSError):
+            with socket.socket(socket.AF_UNIX) as late, pytest.raises(ConnectionRefusedError):
                 late.connect(path)
-                return inside, heard, True
         return inside, heard, server.is_serving()
 
     with contextlib.closing(loop.new()) as made:
@@ -48,3 +63,32 @@ def test_everybody_who_waits_is_let_in_at_once_and_served(tmp_path):
     assert 50 == inside
     assert b"hello" == heard
     assert not is_open
+
+
+def test_a_door_that_is_shut_refuses_but_lets_in_who_was_there(door):
+    door, path = door
+
+    async def story() -> int:
+        await asyncio.get_running_loop().create_server(Visit, sock=door)
+        with socket.socket(socket.AF_UNIX) as early, socket.socket(socket.AF_UNIX) as late:
+            early.connect(path)
+            door.shut()
+            with pytest.raises(ConnectionRefusedError):
+                late.connect(path)
+            await turns()
+        return Visit.count
+
+    with contextlib.closing(loop.new()) as made:
+        assert 1 == made.run_until_complete(story())
+
+
+def test_a_visitor_of_another_user_is_turned_away(door):
+    door, path = door
+    door._uid += 1  # nobody who runs this test is that one
+
+    with socket.socket(socket.AF_UNIX) as visitor:
+        visitor.connect(path)
+        with pytest.raises(BlockingIOError):
+            door.accept()
+
+        assert b"" == visitor.recv(1)

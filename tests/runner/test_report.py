@@ -54,7 +54,7 @@ def test_phases_of_one_part_are_one_part():
     report = Report(said.append)
     for phase in ("enter", "build", "lifespan"):
         report.begin(phase)
-    report.ready("unix:/x")
+    report.ready()
 
     assert ["reached", "reached", "ready"] == [event.kind for event in said]
     assert ["entered", "listening"] == [event.phase for event in said[:2]]
@@ -66,5 +66,5 @@ def test_a_node_that_is_gone_stops_nobody():
     os.close(read)
     report = Report(write)
     report.begin("enter")
-    report.ready("unix:/x")
+    report.ready()
     os.close(write)

@@ -1,14 +1,16 @@
 """Start this, and what it says of itself: the border between node and runner.
 
-The node starts `python -m homeport.runner` and writes a `ContainerSpec`, one line of JSON, to its
-standard input. The runner answers on the descriptor whose number is in `HOMEPORT_REPORT_FD`, one
-`Event` a line: `reached` as it goes, `ready` once, or `failed` once; a ready one tells what it has
-`imported`. What it prints is the container's log. SIGTERM ends it: requests in flight finish,
-lifespans shut down, exit hooks run. A second SIGTERM cuts what is in flight. It exits 0 when it was
-asked to, else not.
+The node starts `python -m homeport.runner`, writes a `ContainerSpec`, one line of JSON, to its standard
+input, and hands it `Descriptors`. The runner answers on the report, one `Event` a line: `reached` as it
+goes, `ready` once, or `failed` once; a ready one tells what it has `imported`. What it prints is the
+container's log. SIGTERM ends it: requests in flight finish, lifespans shut down, exit hooks run. A second
+SIGTERM cuts what is in flight. It exits 0 when it was asked to, else not.
+
+Between the two is the container's *init* (runner/init.py), the parent of everything in the container.
 """
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from homeport.contract.image import Image
@@ -41,7 +43,6 @@ class ContainerSpec:
     parameters: dict[str, str | int | bool | bytes] = field(default_factory=dict)
     image: Image = field(default_factory=Image)
     source: str = ""  # directory of the revision's source tree, on the node
-    socket: str = ""  # the Unix socket to listen on; the node fills it in
     tmp_dir: str = ""  # a directory of its own, gone with it; the node fills it in
     max_inputs: int = 1
     single_use: bool = False
@@ -61,8 +62,43 @@ class ContainerSpec:
 
     @property
     def port(self) -> int | None:
-        """The TCP port of a `web_server`, else None: the runner listens on its Unix socket."""
+        """The TCP port of a `web_server`, else None: the runner lets requests in at its door."""
         return next((web.port for web in self.web if web.port is not None), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Descriptors:
+    """What a node hands to a container, by number or by SCM_RIGHTS; always in this order."""
+
+    output: int  # where its init writes what the container prints
+    report: int  # a stream socket to the node: one line of JSON, each way
+    door: int  # a Unix socket that listens already: whoever connects brings requests
+    pulse: int  # contract/pulse.py
+    lifeline: int | None = None  # a pipe: the container ends when the other end closes
+
+    def in_order(self) -> tuple[int, ...]:
+        """As `of` takes them."""
+        ours = (self.output, self.report, self.door, self.pulse)
+        return ours if self.lifeline is None else (*ours, self.lifeline)
+
+    @staticmethod
+    def of(numbers: Sequence[int]) -> "Descriptors":
+        """Those that `in_order` listed."""
+        output, report, door, pulse, *lifeline = numbers
+        return Descriptors(
+            output=output,
+            report=report,
+            door=door,
+            pulse=pulse,
+            lifeline=lifeline[0] if lifeline else None,
+        )
+
+    def environ(self) -> dict[str, str]:
+        """How a fresh interpreter is told their numbers; its output is where it prints."""
+        told = {"REPORT": self.report, "DOOR": self.door, "PULSE": self.pulse}
+        if self.lifeline is not None:
+            told["LIFELINE"] = self.lifeline
+        return {f"HOMEPORT_{name}_FD": str(number) for name, number in told.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +107,6 @@ class Event:
 
     # `reached`; `ready`, `failed`, or `busy` (a web_server's port is somebody else's); `imported`; `held`
     kind: str
-    address: str = ""  # ready: `unix:/path` or `127.0.0.1:8000`, where requests are answered
     reason: str = ""  # failed: one line for the visitor
     traceback: str = ""  # failed: the user's frames, for the log and `serve`
     phase: str = ""  # failed: import, enter, build, lifespan, port; reached: the part that begins
@@ -87,8 +122,8 @@ class Container:
 
     spec: ContainerSpec
     state: State
-    pid: int = 0
-    address: str = ""  # where the ingress reaches it; the node says it, never the container
+    pid: int = 0  # of the runner: what the user's code sees as its own
+    address: str = ""  # `abstract:name` or `127.0.0.1:8000`, where the ingress reaches it; the node says it, never the container
     held: int = 0  # slots that work after a response still takes; the ingress gives them to nobody
     reason: str = ""  # of failed and gone
     traceback: str = ""

@@ -23,7 +23,7 @@ class Server:
     """A container, as HAProxy knows it."""
 
     name: str
-    address: str  # `unix@/path` or `127.0.0.1:8000`
+    address: str  # `abns@name`, `unix@/path` or `127.0.0.1:8000`
     slots: int
     draining: bool = False
 

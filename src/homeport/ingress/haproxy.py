@@ -165,7 +165,7 @@ class HAProxy:
             known = self._pools.get(pool)
             if known is None:
                 known = self._pools[pool] = await self._new_pool(pool)
-            address = address.replace("unix:", "unix@", 1)
+            address = address.replace("unix:", "unix@", 1).replace("abstract:", "abns@", 1)
             server = Server(name=container, address=address, slots=slots)
             where = f"{known.backend}/{container}"
             leaving = [s for s in known.servers.values() if s.draining]

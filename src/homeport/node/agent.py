@@ -1,7 +1,7 @@
 """The node agent: starts containers on this machine, watches them, ends them.
 
 The `Node` role of `contract/roles.py`. Each container has a directory `run/containers/<id>` with its
-pid, its output and its own temporary files, and a socket `c/<id>.sock`; its life is in `life.py`.
+pid, its output and its own temporary files; its life is in `life.py`.
 """
 
 import asyncio
@@ -48,7 +48,6 @@ class Agent:
     ) -> None:
         self._settings = settings
         self._root = settings.run_dir / "containers"
-        self._sockets = settings.socket_dir / "c"
         self._lib = settings.run_dir / "lib"
         self._environments = Environments(settings.home / "environments")
         self._zygotes: Zygotes | None = None
@@ -80,13 +79,13 @@ class Agent:
 
     async def open(self) -> None:
         """Take possession of the run directory, and over what an earlier server left there."""
-        for directory in (self._root, self._sockets, self._lib):
+        for directory in (self._root, self._lib):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             if directory.stat().st_uid != os.getuid():
                 raise StorageError(f"{directory} belongs to another user")
             directory.chmod(0o700)
         await asyncio.to_thread(self._environments.sweep)
-        left = await asyncio.to_thread(records.sweep, self._root, self._sockets)
+        left = await asyncio.to_thread(records.sweep, self._root)
         if not left:
             shutil.rmtree(self._root.parent / "snapshots", ignore_errors=True)
         link = self._lib / "homeport"
@@ -99,13 +98,13 @@ class Agent:
         self._limits.open(
             self._settings.cgroup,
             f"homeport-{hashlib.sha256(str(self._root).encode()).hexdigest()[:8]}",
-            [container.spec for container in left],
+            [one.container.spec for one in left],
             self._running,
             self._kill,
         )
-        for container in left:
-            life = self._life(container)
-            self._begin(container.spec.id, life, life.go_on())
+        for one in left:
+            life = self._life(one.container)
+            self._begin(one.container.spec.id, life, life.go_on(one.leader))
         self._follower = asyncio.create_task(self._follow(), name="container output")
         self._warm(Image())
         await asyncio.sleep(0)  # it begins now, whatever this process does next
@@ -158,8 +157,7 @@ class Agent:
 
     def start(self, spec: ContainerSpec, environ: Mapping[str, str]) -> None:
         """Begin to start a container."""
-        socket, tmp_dir = self._sockets / f"{spec.id}.sock", self._root / spec.id / "tmp"
-        spec = dataclasses.replace(spec, socket=str(socket), tmp_dir=str(tmp_dir))
+        spec = dataclasses.replace(spec, tmp_dir=str(self._root / spec.id / "tmp"))
         container = Container(spec=spec, state=State.STARTING, started_at=time.time())
         life = self._life(container)
         self._begin(spec.id, life, life.live(environ))
@@ -199,7 +197,7 @@ class Agent:
 
     def _running(self) -> Iterable[tuple[int, ContainerSpec]]:
         lives = self._lives.values()
-        return [(life.process.pid, life.container.spec) for life in lives if life.process]
+        return [(life.process.leader, life.container.spec) for life in lives if life.process]
 
     def _kill(self, container: str, what: str) -> None:
         if life := self._lives.get(container):

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from homeport.contract.container import Container, ContainerSpec, Event, LogLine, State
+from homeport.contract import pulse
+from homeport.contract.container import Container, ContainerSpec, Descriptors, Event, LogLine, State
 from homeport.contract.errors import ImageError
-from homeport.node import records
-from homeport.node.environments import Environments
+from homeport.node import door as doors
+from homeport.node import leftovers, records
+from homeport.node.environments import Environments, Made
 from homeport.node.limits import Limits
 from homeport.node.output import Output
 from homeport.node.process import Process, environ_for, environ_of
@@ -67,6 +69,7 @@ class Life:
         self._stopping = asyncio.Event()
         self._grace_s = 0.0
         self._killed = ""  # by us, and why
+        self._address = ""  # of its door
 
     async def live(self, secrets: Mapping[str, str]) -> None:
         """From its turn to its end."""
@@ -74,6 +77,7 @@ class Life:
             await self._born(secrets)
         except OSError as error:
             self._become(State.FAILED, reason=f"cannot start a process: {error.strerror}")
+            await self._end()
         except ImageError as failure:
             self._become(State.FAILED, reason=f"{failure.message}: {failure.hint}")
         finally:
@@ -83,16 +87,16 @@ class Life:
             self._become(State.GONE)
         self._means.changed(self.container)
 
-    async def go_on(self) -> None:
+    async def go_on(self, leader: int) -> None:
         """From where an earlier server left it, which is ready, to its end."""
         spec = self.container.spec
         self._means.limits.watch(spec)
         self.output = Output(self.directory / "output.log", self._heard)
         self.process = Process(spec, lambda _event: None)
         try:
-            self.process.adopt(self.container.pid)
+            self.process.adopt(leader, self.container.pid)
             await self._serve()
-        except ProcessLookupError:
+        except OSError:  # it has ended just now
             pass
         finally:
             self._clear_up()
@@ -108,7 +112,7 @@ class Life:
         """End it at once: it is over a limit."""
         if self.process is not None and not self._killed:
             self._killed = why
-            self.process.kill_all()
+            self.process.signal(signal.SIGKILL)
 
     async def _born(self, secrets: Mapping[str, str]) -> None:
         began = time.monotonic()
@@ -129,8 +133,9 @@ class Life:
         self._time(event)
         if event is not None and event.kind == "ready":
             took_s = time.monotonic() - began
-            self._become(State.READY, address=event.address, ready_after_s=took_s)
-            records.write(self.directory, self.container)
+            assert self.process is not None
+            self._become(State.READY, address=self._reached_at(), ready_after_s=took_s)
+            records.write(self.directory, self.container, self.process.leader)
             self._means.changed(self.container)
             await self._serve()
             return
@@ -149,25 +154,48 @@ class Life:
         (self.directory / "tmp").mkdir(mode=0o700)
         self.output = Output(self.directory / "output.log", self._heard)
         self.process = Process(spec, self._told)
-        output = self.output.fileno()
+        door, self._address = doors.make(spec.id)
+        with door:  # the container alone keeps it: see node/door.py
+            beats = pulse.create()
+            try:
+                given = Descriptors(
+                    output=self.output.fileno(),
+                    report=-1,
+                    door=door.fileno(),
+                    pulse=beats,
+                    lifeline=means.lifeline,
+                )
+                await self._begin(self.process, made, environ, given)
+            finally:
+                os.close(beats)
+        records.write(self.directory, self.container, self.process.leader)
+
+    async def _begin(
+        self, process: Process, made: Made, environ: dict[str, str], given: Descriptors
+    ) -> None:
+        """Forked if that is possible, else in a fresh interpreter."""
+        means, spec = self._means, self.container.spec
         origin, why_fresh, born = "fresh", "forking is off, or not safe on this system", None
         try:
             if (zygotes := means.zygotes) is not None:
-                born = await self.process.fork(
-                    lambda passed: zygotes.fork(spec, made, environ, passed), output, means.lifeline
+                born = await process.fork(
+                    lambda passed: zygotes.fork(spec, made, environ, passed), given
                 )
                 origin, why_fresh = born.origin, ""
         except Unforkable as why:
             why_fresh = str(why)
             self._say(f"started in a fresh interpreter: {why}", source="system")
         if born is None:
-            argv = [made.python, *means.runner]
-            self.process.start(argv, environ, means.lib, output, means.lifeline)
+            process.start([made.python, *means.runner], environ, means.lib, given)
         self._start.exists(born.snapshot if born else None)
         self.container = dataclasses.replace(
-            self.container, pid=self.process.pid, origin=origin, why_fresh=why_fresh
+            self.container, pid=process.pid, origin=origin, why_fresh=why_fresh
         )
-        records.write(self.directory, self.container)
+
+    def _reached_at(self) -> str:
+        """Where the ingress finds it: we say so, whatever the container says."""
+        port = self.container.spec.port
+        return self._address if port is None else f"127.0.0.1:{port}"
 
     def _told(self, event: Event) -> None:
         if event.kind == "imported":
@@ -230,7 +258,7 @@ class Life:
 
     async def _end(self) -> None:
         """SIGTERM, patience, and SIGKILL; nothing where no process was begun."""
-        if self.process is None or not self.process.pid:
+        if self.process is None or not self.process.leader:
             return
         if self.container.state is not State.FAILED:
             self._become(State.DRAINING)
@@ -239,19 +267,18 @@ class Life:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 await self.process.ended()
-                return
-        self.process.kill_all()
-        await self.process.ended()
+        await self.process.killed()
+        if await self.process.ended() in (None, -signal.SIGKILL):  # or somebody has killed init
+            tmp = self.directory / "tmp"
+            await asyncio.to_thread(leftovers.end, self.process.leader, tmp)
 
     def _clear_up(self) -> None:
         if self.process is not None:
-            self.process.kill_all()
             self.process.close()
         self._means.limits.gone(self.container.spec)
         if self.output is not None:
             self.output.close()
         shutil.rmtree(self.directory, ignore_errors=True)
-        Path(self.container.spec.socket).unlink(missing_ok=True)
         self._gone(self)
 
     def _why(self, code: int | None) -> str:
@@ -267,6 +294,8 @@ class Life:
         )
 
     def _become(self, state: State, **changes: object) -> None:
+        if self.process is not None and self.process.pid:
+            changes["pid"] = self.process.pid
         self.container = dataclasses.replace(self.container, state=state, **changes)  # type: ignore[arg-type]
 
     def _heard(self, text: str, request: str) -> None:

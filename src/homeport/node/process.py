@@ -1,9 +1,11 @@
-"""One container's process: its environment, its start, its events, its end."""
+"""One container's processes: their environment, their start, their events, their end."""
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -13,9 +15,11 @@ from typing import Protocol
 import psutil
 
 from homeport.contract import codec
-from homeport.contract.container import ContainerSpec, Event
+from homeport.contract.container import ContainerSpec, Descriptors, Event
 from homeport.contract.image import Image
+from homeport.node.held import Held
 
+KILL_S = 10.0  # init gives up after half of that
 CODE_S = 1.0  # a zygote tells the exit code of what it forked at once, if it lives
 
 #: What a container takes over from the server's environment; nothing else gets through.
@@ -90,9 +94,9 @@ class Born(Protocol):
     """What a zygote has forked: see node/zygote.py."""
 
     @property
-    def pid(self) -> int: ...
+    def init(self) -> Held: ...
     @property
-    def pidfd(self) -> int: ...
+    def runner(self) -> Held: ...
     @property
     def code(self) -> "asyncio.Future[int | None]": ...
     @property
@@ -101,143 +105,169 @@ class Born(Protocol):
     def snapshot(self) -> Event | None: ...
 
 
-Fork = Callable[[tuple[int, ...]], Awaitable[Born]]
+Fork = Callable[[Descriptors], Awaitable[Born]]
 
 
 class Process:
-    """A runner, as its node sees it."""
+    """A container's processes, as its node sees them: init, the runner, and whoever they start."""
 
     def __init__(self, spec: ContainerSpec, said: Callable[[Event], None]) -> None:
         self._spec = spec
         self._said = said
-        self._process: subprocess.Popen[bytes] | None = None
+        self._popen: subprocess.Popen[bytes] | None = None
         self._code: asyncio.Future[int | None] | None = None  # a forked one's
-        self._pid = 0
-        self._report: int | None = None
+        self._init: Held | None = None
+        self._runner: Held | None = None
+        self._report: socket.socket | None = None
+        self._way: socket.socket | None = None  # on which init says who the runner is
         self._rest = b""
         self._ended = asyncio.Event()
-        self._watching: int | None = None
 
     @property
     def pid(self) -> int:
-        """Of the runner; 0 before it runs."""
-        return self._pid
+        """Of the runner; 0 before it is known."""
+        return self._runner.pid if self._runner else 0
+
+    @property
+    def leader(self) -> int:
+        """Of init, whose session the container is; 0 before it runs."""
+        return self._init.pid if self._init else 0
 
     def start(
-        self,
-        argv: Sequence[str],
-        environ: dict[str, str],
-        cwd: Path,
-        output: int,
-        lifeline: int | None,
+        self, argv: Sequence[str], environ: dict[str, str], cwd: Path, given: Descriptors
     ) -> None:
-        """Start the runner in a session of its own and hand it the spec."""
-        report, write = os.pipe()
-        passed = (write,) if lifeline is None else (write, lifeline)
-        environ = {**environ, "HOMEPORT_REPORT_FD": str(write)}
-        if lifeline is not None:
-            environ["HOMEPORT_LIFELINE_FD"] = str(lifeline)
-        try:
-            self._process = subprocess.Popen(
-                list(argv),
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                env=environ,
-                cwd=cwd,
-                pass_fds=passed,
-                start_new_session=True,
-            )
-        except BaseException:
-            os.close(report)
-            raise
-        finally:
-            os.close(write)
-        self._pid = self._process.pid
-        self._listen(report)
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError), self._process.stdin as stdin:
+        """Start init in a session of its own, which begins the runner, and hand them what is theirs."""
+        ours, theirs = socket.socketpair()
+        way, inits = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs, inits:
+            given = dataclasses.replace(given, report=theirs.fileno())
+            try:
+                self._popen = subprocess.Popen(
+                    list(argv),
+                    stdin=subprocess.PIPE,
+                    stdout=given.output,
+                    stderr=given.output,
+                    env={**environ, **given.environ(), "HOMEPORT_INIT_FD": str(inits.fileno())},
+                    cwd=cwd,
+                    pass_fds=(*given.in_order()[1:], inits.fileno()),
+                    start_new_session=True,
+                )
+            except BaseException:
+                ours.close()
+                way.close()
+                raise
+        self._watch(Held(self._popen.pid, os.pidfd_open(self._popen.pid)))
+        self._listen(ours)
+        way.setblocking(False)
+        self._way = way
+        asyncio.get_running_loop().add_reader(way.fileno(), self._meet)
+        assert self._popen.stdin is not None
+        with contextlib.suppress(BrokenPipeError), self._popen.stdin as stdin:
             stdin.write(codec.dumps(self._spec).encode() + b"\n")
-        self._watch(os.pidfd_open(self._pid))
 
-    async def fork(self, fork: Fork, output: int, lifeline: int | None) -> Born:
-        """Have a zygote begin it; raises what the zygotes raise."""
-        report, write = os.pipe()
-        try:
-            born = await fork((output, write) if lifeline is None else (output, write, lifeline))
-        except BaseException:
-            os.close(report)
-            raise
-        finally:
-            os.close(write)
-        self._pid, self._code = born.pid, born.code
-        self._listen(report)
-        self._watch(born.pidfd)
+    async def fork(self, fork: Fork, given: Descriptors) -> Born:
+        """Have a zygote begin them; raises what the zygotes raise."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                born = await fork(dataclasses.replace(given, report=theirs.fileno()))
+            except BaseException:
+                ours.close()
+                raise
+        self._code = born.code
+        self._runner = born.runner
+        self._listen(ours)
+        self._watch(born.init)
         return born
 
-    def adopt(self, pid: int) -> None:
-        """Watch a runner that an earlier server started; `ProcessLookupError` if it has ended."""
-        self._pid = pid
-        self._watch(os.pidfd_open(pid))
+    def adopt(self, leader: int, pid: int) -> None:
+        """Watch what an earlier server started; `OSError` if it has ended."""
+        self._watch(Held(leader, os.pidfd_open(leader)))
+        self._runner = Held.of(os.pidfd_open(pid), parent=leader)
 
     async def ended(self) -> int | None:
-        """Its exit code, negative for a signal, once it has ended; None for somebody else's child."""
+        """The runner's exit code, negative for a signal, once nothing is left of the container.
+
+        None for somebody else's child.
+        """
         await self._ended.wait()
         if self._code is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CODE_S):
                     return await asyncio.shield(self._code)
-        return self._process.wait() if self._process else None
+        return self._popen.wait() if self._popen else None
+
+    async def killed(self) -> None:
+        """SIGKILL to the runner, with which init ends everything; return once nothing is left."""
+        self.signal(signal.SIGKILL)
+        try:
+            async with asyncio.timeout(KILL_S):
+                await self._ended.wait()
+        except TimeoutError:  # somebody has stopped init
+            assert self._init is not None
+            self._init.signal(signal.SIGKILL)
+            await self._ended.wait()
 
     def signal(self, number: signal.Signals) -> None:
         """To the runner alone, which passes it on as it sees fit."""
-        if self._pid and not self._ended.is_set():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pid, number)
-
-    def kill_all(self) -> None:
-        """SIGKILL to whatever is left of the container's session."""
-        for pid in session_members(self.pid):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+        if (held := self._runner or self._init) is not None:
+            held.signal(number)
 
     def close(self) -> None:
         """Give the descriptors back."""
-        loop = asyncio.get_running_loop()
         if self._report is not None:
             self._read()
+        self._deafen()
+        self._met()
+        for held in (self._init, self._runner):
+            if held is not None:
+                held.close()
+
+    def _listen(self, report: socket.socket) -> None:
+        self._report = report
+        report.setblocking(False)
+        asyncio.get_running_loop().add_reader(report.fileno(), self._read)
+
+    def _deafen(self) -> None:
         if self._report is not None:
-            loop.remove_reader(self._report)
-            os.close(self._report)
+            asyncio.get_running_loop().remove_reader(self._report.fileno())
+            self._report.close()
             self._report = None
 
-    def _listen(self, report: int) -> None:
-        self._report = report
-        os.set_blocking(report, False)
-        asyncio.get_running_loop().add_reader(report, self._read)
+    def _meet(self) -> None:
+        """Init says which process the runner is."""
+        assert self._way is not None
+        with contextlib.suppress(OSError):
+            if handles := socket.recv_fds(self._way, 1, 1)[1]:
+                self._runner = Held.of(handles[0], parent=self.leader)
+        self._met()
 
-    def _watch(self, pidfd: int) -> None:
-        self._watching = pidfd
+    def _met(self) -> None:
+        if self._way is not None:
+            asyncio.get_running_loop().remove_reader(self._way.fileno())
+            self._way.close()
+            self._way = None
+
+    def _watch(self, init: Held) -> None:
+        self._init = init
         loop = asyncio.get_running_loop()
-        loop.add_reader(pidfd, self._gone, loop)
+        loop.add_reader(init.pidfd, self._gone, loop)
 
     def _gone(self, loop: asyncio.AbstractEventLoop) -> None:
-        assert self._watching is not None
-        loop.remove_reader(self._watching)
-        os.close(self._watching)
+        assert self._init is not None
+        loop.remove_reader(self._init.pidfd)
         self._ended.set()
 
     def _read(self) -> None:
-        assert self._report is not None
-        while True:
+        while self._report is not None:
             try:
-                data = os.read(self._report, 65536)
+                data = self._report.recv(65536)
             except BlockingIOError:
                 return
+            except OSError:  # it was closed with something unread
+                data = b""
             if not data:
-                asyncio.get_running_loop().remove_reader(self._report)
-                os.close(self._report)
-                self._report = None
+                self._deafen()
                 return
             *lines, self._rest = (self._rest + data).split(b"\n")
             for line in lines:

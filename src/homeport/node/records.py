@@ -1,69 +1,105 @@
-"""What is written down of a container, so that a server that comes later can take it over or end it."""
+"""What is written down of a container, so that a server that comes later can take it over or end it.
+
+A process is known by its number, the machine's boot and its start in clock ticks since then (field 22 of
+/proc/<pid>/stat): no step of the clock changes these, and no other process has them.
+"""
 
 import contextlib
 import json
+import logging
 import os
+import select
 import shutil
 import signal
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
-
-import psutil
 
 from homeport.contract import codec
 from homeport.contract.container import Container, State
-from homeport.node.process import session_members
+from homeport.node import leftovers
+from homeport.node.held import Held
 
-SAME_S = 0.01  # two processes with one pid are at least that far apart
-PATIENCE_S = 2.0
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+PATIENCE_S = 10.0  # init gives up after half of that
+
+log = logging.getLogger(__name__)
 
 
-def write(directory: Path, container: Container) -> None:
-    """Make it known; nothing is written of a process that has ended."""
-    with contextlib.suppress(psutil.Error):
-        born = psutil.Process(container.pid).create_time()
-        told = {"pid": container.pid, "created": born, "container": codec.encode(container)}
-        fresh = directory / "record.new"
-        fresh.write_text(json.dumps(told))
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A container of an earlier server that still runs."""
+
+    container: Container
+    leader: int  # its init
+
+
+def write(directory: Path, container: Container, leader: int) -> None:
+    """Make it known. Where that fails what stood there stays, and nothing where its init has ended."""
+    known = {
+        "boot": BOOT.read_text().strip(),
+        "init": leader,
+        "ticks": _ticks(leader),
+        "container": codec.encode(container),
+    }
+    fresh = directory / "record.new"
+    try:
+        fresh.write_text(json.dumps(known))
         fresh.replace(directory / "record")
+    except OSError as error:
+        log.warning("a later server could not take %s over: %s", container.spec.id, error)
 
 
-def sweep(root: Path, sockets: Path) -> Collection[Container]:
+def sweep(root: Path) -> Collection[Left]:
     """What an earlier server left: those that are ready go on, the others are ended."""
     ready = []
     for directory in root.iterdir():
-        container = _left(directory / "record")
-        if container is not None and container.state is State.READY:
-            ready.append(container)
+        left = _left(directory / "record")
+        if left is not None and left.container.state is State.READY:
+            ready.append(left)
             continue
-        if container is not None:
-            _end(container.pid)
+        if left is not None:
+            _end(left, directory)
+        leftovers.end(leftovers.NOBODY, directory / "tmp")
         shutil.rmtree(directory, ignore_errors=True)
-    kept = {container.spec.socket for container in ready}
-    for socket in sockets.glob("*.sock"):
-        if str(socket) not in kept:
-            socket.unlink(missing_ok=True)
     return ready
 
 
-def _left(record: Path) -> Container | None:
+def _left(record: Path) -> Left | None:
     """A container that still runs; whoever else has its pid now is let be."""
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, psutil.Error):
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         known = json.loads(record.read_text())
         container: Container = codec.decode(Container, known["container"])
-        process = psutil.Process(known["pid"])
-        is_same = abs(process.create_time() - known["created"]) < SAME_S
-        if is_same and process.status() != psutil.STATUS_ZOMBIE:
-            return container
+        if known["boot"] == BOOT.read_text().strip() and known["ticks"] == _ticks(known["init"]):
+            return Left(container, known["init"])
     return None
 
 
-def _end(leader: int) -> None:
-    for pid in session_members(leader):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
-    with contextlib.suppress(psutil.Error):
-        psutil.Process(leader).wait(PATIENCE_S)
+def _ticks(pid: int) -> int:
+    """When a process began, in clock ticks since the boot; -1 of one that has ended."""
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        state, *fields = stat.rpartition(")")[2].split()
+        if state not in "ZX":
+            return int(fields[18])
+    return -1
+
+
+def _end(left: Left, directory: Path) -> None:
+    """Have its init end everything, by the end of its runner."""
+    with contextlib.suppress(OSError):
+        init = Held(left.leader, os.pidfd_open(left.leader))
+        try:
+            with contextlib.suppress(OSError):
+                runner = Held.of(os.pidfd_open(left.container.pid), parent=left.leader)
+                runner.signal(signal.SIGKILL)
+                runner.close()
+                select.select([init.pidfd], [], [], PATIENCE_S)
+            init.signal(signal.SIGKILL)
+            select.select([init.pidfd], [], [], PATIENCE_S)
+        finally:
+            init.close()
+    leftovers.end(left.leader, directory / "tmp")
 
 
 def in_words(code: int | None) -> str:
@@ -72,6 +108,9 @@ def in_words(code: int | None) -> str:
         return "ended"
     if code >= 0:
         return f"ended with exit code {code}"
-    name = signal.Signals(-code).name
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
     why = ", perhaps for want of memory" if name == "SIGKILL" else ""
     return f"was killed by {name}{why}"

@@ -16,7 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from homeport.contract.container import Event
+from homeport.contract.container import Descriptors, Event
+from homeport.node.held import Held
 
 MAX_MESSAGE = 1024 * 1024
 TITLE = 240  # characters of what `ps` shows of a container
@@ -29,10 +30,10 @@ class Gone(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Forked:
-    """A child that lives."""
+    """A container that lives; the receiver closes what holds it."""
 
-    pid: int
-    pidfd: int  # the receiver's to close
+    init: Held
+    runner: Held
     code: "asyncio.Future[int | None]"  # its exit code; None when the zygote ended first
     origin: str = "forked"  # or `snapshot`
     snapshot: Event | None = None  # how its state was made, where that was done for this child
@@ -100,10 +101,10 @@ class Zygote:
         """`ready`, `unsafe` or `failed`, and what belongs to it; raises `Gone`."""
         return await asyncio.shield(self._first)
 
-    async def fork(self, request: Mapping[str, Any], descriptors: tuple[int, ...]) -> Forked:
-        """A child with these descriptors: output, report, lifeline. Raises `Gone`."""
+    async def fork(self, request: Mapping[str, Any], given: Descriptors) -> Forked:
+        """A container that gets these descriptors. Raises `Gone`."""
         born: asyncio.Future[Forked] = self._loop.create_future()
-        self._ask("fork", request, descriptors)
+        self._ask("fork", request, given.in_order())
         self._births.append(born)
         try:
             return await asyncio.shield(born)
@@ -153,7 +154,7 @@ class Zygote:
     def _hear(self) -> None:
         while not self.gone:
             try:
-                data, descriptors, _, _ = socket.recv_fds(self._control, MAX_MESSAGE, 1)
+                data, descriptors, _, _ = socket.recv_fds(self._control, MAX_MESSAGE, 2)
             except BlockingIOError:
                 return
             except OSError:
@@ -165,15 +166,16 @@ class Zygote:
 
     def _told(self, message: dict[str, Any], descriptors: list[int]) -> None:
         if "forked" in message:
-            pid = message["forked"]
             code: asyncio.Future[int | None] = self._loop.create_future()
-            self._codes[pid] = code
+            self._codes[message["forked"]] = code
+            init = Held.of(descriptors[0], parent=self.pid)
+            runner = Held.of(descriptors[1], parent=init.pid)
             born = self._births.popleft()
+            forked = Forked(init, runner, code, self._origin)
             if born.done():
-                os.close(descriptors[0])
+                _end(forked)
             else:
-                os.set_inheritable(descriptors[0], False)
-                born.set_result(Forked(pid, descriptors[0], code, self._origin))
+                born.set_result(forked)
         elif "ended" in message:
             pid, status = message["ended"]
             if (known := self._codes.pop(pid, None)) is not None and not known.done():
@@ -210,10 +212,13 @@ class Zygote:
 def _unwanted(born: "asyncio.Future[Forked]") -> None:
     """Nobody waits any more for this child."""
     if not born.exception():
-        child = born.result()
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
-        os.close(child.pidfd)
+        _end(born.result())
+
+
+def _end(forked: Forked) -> None:
+    forked.runner.signal(signal.SIGKILL)  # its init ends with it
+    for held in (forked.init, forked.runner):
+        held.close()
 
 
 def _pair() -> tuple[socket.socket, socket.socket]:

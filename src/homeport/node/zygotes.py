@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from homeport.contract import codec
-from homeport.contract.container import ContainerSpec, Event
+from homeport.contract.container import ContainerSpec, Descriptors, Event
 from homeport.node.environments import Made
 from homeport.node.learned import BASE, Learned
 from homeport.node.process import INHERITED
@@ -80,17 +80,17 @@ class Zygotes:
         spec: ContainerSpec,
         made: Made,
         environ: dict[str, str],
-        descriptors: tuple[int, ...],
+        given: Descriptors,
     ) -> Forked:
-        """A container's process; `descriptors` are its output, its report and its lifeline.
+        """A container's processes, which get these descriptors.
 
         Raises `Unforkable`, or `Unstartable` where the user's code failed before the snapshot.
         """
         request = {"spec": codec.encode(spec), "environ": environ}
         for _ in range(TRIES):
             with contextlib.suppress(Gone):
-                zygote = await self._parent(spec, made, environ, descriptors[0])
-                forked = await zygote.fork(request, descriptors)
+                zygote = await self._parent(spec, made, environ, given.output)
+                forked = await zygote.fork(request, given)
                 mine = zygote.made_for == spec.id
                 return dataclasses.replace(forked, snapshot=zygote.start if mine else None)
         raise Unforkable("its zygotes end before they have forked")

@@ -1,39 +1,39 @@
 """`python -m homeport.runner`: one container, from its first line of input to its exit code.
 
-The spec comes on standard input; what becomes of the start goes to the descriptor in
-HOMEPORT_REPORT_FD (see contract/container.py). With HOMEPORT_LIFELINE_FD, the container ends when
-the other end of that pipe closes: its server is gone and nobody would ever ask for it again.
-
-A container that is forked begins in zygote.py instead, and goes on in the same way.
+The spec comes on standard input, and what the node hands over in the environment
+(see contract/container.py). The process that was started becomes the container's init; its child goes
+on here. A container that is forked begins in zygote.py instead, and goes on in the same way.
 """
 
 import os
 import signal
 import sys
 
-from homeport.contract import codec
-from homeport.contract.container import ContainerSpec
-from homeport.runner import container, life, lines
-from homeport.runner.report import Report
+from homeport.contract.container import Descriptors
+from homeport.runner import init
 
 
-def main() -> int:
+def main(given: Descriptors) -> int:
     """0 when it was asked to end, else 1."""
+    from homeport.contract import codec
+    from homeport.contract.container import ContainerSpec
+    from homeport.runner import container, life, lines
+
     # Nothing of the user's has begun: asked to end, there is nothing to say or to save.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     life.take_over()
-    report = Report(life.keep(int(os.environ.pop("HOMEPORT_REPORT_FD"))))
-    lifeline = os.environ.pop("HOMEPORT_LIFELINE_FD", None)
+    means = container.Means.of(given)
     spec = codec.loads(ContainerSpec, sys.stdin.readline())
     life.deafen()
     life.confine(spec)
-    if lifeline is not None:
-        life.hold(life.keep(int(lifeline)))
     lines.install()
     life.ours_last(spec.runner_path)
     life.settle(spec)
-    return container.run(spec, report)
+    return container.run(spec, means)
 
 
 if __name__ == "__main__":
-    life.leave(main())
+    told = init.separate()  # first, so that init is small
+    from homeport.runner import life
+
+    life.leave(main(told))

@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import unquote
 
 from homeport.contract.container import ContainerSpec
-from homeport.runner import life
 from homeport.runner.lifespan import Lifespan
 from homeport.runner.serve import HANG_UP
 from homeport.sdk import environment
@@ -42,12 +41,18 @@ class Admission:
     """The ASGI app that the container's server calls."""
 
     def __init__(
-        self, spec: ContainerSpec, methods: dict[str, Method], used_up: Callable[[], None]
+        self,
+        spec: ContainerSpec,
+        methods: dict[str, Method],
+        *,
+        shut: Callable[[], None],
+        used_up: Callable[[], None],
     ) -> None:
         self._spec = spec
         self._methods = methods
         self._only = next(iter(methods.values())) if len(methods) == 1 else None
         self._slots = asyncio.Semaphore(spec.max_inputs)
+        self._shut = shut  # the door: the next request goes elsewhere
         self._used_up = used_up  # a single-use container has taken its one request
         self._taken = False
 
@@ -61,7 +66,7 @@ class Admission:
                 await _answer(send, 503, USED_UP)
                 return
             self._taken = True
-            life.shut_door(self._spec.socket)
+            self._shut()
             self._used_up()
         async with self._slots:
             scope["state"] = dict(method.lifespan.state)

@@ -6,15 +6,17 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 from homeport.contract import codec
-from homeport.contract.container import ContainerSpec, Event
+from homeport.contract.container import ContainerSpec, Descriptors, Event
 from homeport.contract.manifest import WebKind
+from homeport.contract.pulse import Pulse
+from homeport.runner import life, port, serve
 from homeport.runner import loop as loops
-from homeport.runner import port, serve
 from homeport.runner.admission import Admission, Method
+from homeport.runner.door import Door
 from homeport.runner.lifespan import Lifespan, LifespanFailed
 from homeport.runner.port import NobodyListens, PortBusy
 from homeport.runner.report import Report
@@ -26,7 +28,7 @@ from homeport.sdk.exception import Error
 from homeport.sdk.tracebacks import users_traceback
 
 LEARN_S = 1.0
-Ready = Callable[[str], None]  # of an address, as `Event` has it
+Ready = Callable[[], None]
 
 #: What the text says in full: a traceback would add nothing.
 PLAIN = (NotAnApp, FastAPIMissing, PortBusy, NobodyListens, LifespanFailed)
@@ -44,15 +46,38 @@ def snapshot(spec: ContainerSpec) -> tuple[Service | None, dict[str, Any]]:
     except (Exception, SystemExit) as error:
         _fail(report, error)
         return None, {"failed": codec.encode(said[-1])}
-    report.ready("")
+    report.ready()
     return service, {"ready": {"reads": [], "start": codec.encode(said[-1])}}
 
 
-def run(spec: ContainerSpec, report: Report, service: Service | None = None) -> int:
+@dataclass(frozen=True)
+class Means:
+    """What ties a container to its node; a process that the user's code forks has none of it."""
+
+    report: Report
+    door: Door
+    pulse: Pulse
+
+    @staticmethod
+    def of(given: Descriptors) -> "Means":
+        """From here on these are this process's alone; init has the output and the lifeline."""
+        if given.lifeline is not None:
+            os.close(given.lifeline)
+        if given.output > 2:
+            os.close(given.output)
+        report, door = Report(life.keep(given.report)), Door(given.door)
+        pulse = Pulse(given.pulse)
+        os.close(given.pulse)
+        life.keep_from_children(lambda: [*report.descriptors(), *door.descriptors()])
+        return Means(report, door, pulse)
+
+
+def run(spec: ContainerSpec, means: Means, service: Service | None = None) -> int:
     """0 when it served and was asked to end; 1 when it did not start or what it served ended.
 
     `service` is what a snapshot holds; without one, everything begins here.
     """
+    report, door = means.report, means.door
     loop = loops.new()
     asyncio.set_event_loop(loop)
     try:
@@ -71,8 +96,8 @@ def run(spec: ContainerSpec, report: Report, service: Service | None = None) -> 
         return 1
     code = 0
 
-    def ready(address: str) -> None:
-        report.ready(address)
+    def ready() -> None:
+        report.ready()
         # Early for the next container's sake, and at the end for what the first requests imported.
         loop.call_later(LEARN_S, lambda: report.imported(preload.third_party()))
 
@@ -86,7 +111,7 @@ def run(spec: ContainerSpec, report: Report, service: Service | None = None) -> 
             port.start(function, server.port, server.startup_timeout_s)
             serving = _serve_port(server.port, spec, ready)
         else:
-            serving = _serve_apps(spec, apps, report, ready)
+            serving = _serve_apps(spec, apps, report, door, ready)
         code = loop.run_until_complete(serving)
     except (Exception, SystemExit) as error:
         _fail(report, error)
@@ -109,7 +134,7 @@ def _load(service: Service, spec: ContainerSpec, report: Report) -> None:
 async def _serve_port(number: int, spec: ContainerSpec, ready: Ready) -> int:
     ending = _ending()
     try:
-        alive = await port.serve(number, ending, lambda: ready(f"127.0.0.1:{number}"))
+        alive = await port.serve(number, ending, ready)
     finally:
         await port.end(spec.exit_grace_s, ending)
     if not alive:
@@ -118,16 +143,15 @@ async def _serve_port(number: int, spec: ContainerSpec, ready: Ready) -> int:
 
 
 async def _serve_apps(
-    spec: ContainerSpec, apps: dict[str, Any], report: Report, ready: Ready
+    spec: ContainerSpec, apps: dict[str, Any], report: Report, door: Door, ready: Ready
 ) -> int:
     ending = _ending()
-    listening = partial(ready, f"unix:{spec.socket}")
     if all(web.kind is WebKind.WSGI for web in spec.web):
         from homeport.runner import wsgi
 
-        await wsgi.serve(apps, spec, ending, listening)
+        await wsgi.serve(apps, spec, door, ending, ready)
         return 0
-    return await _serve_asgi(spec, _as_asgi(spec, apps), report, ending, listening)
+    return await _serve_asgi(spec, _as_asgi(spec, apps), report, door, ending, ready)
 
 
 def _ending() -> Ending:
@@ -158,8 +182,9 @@ async def _serve_asgi(
     spec: ContainerSpec,
     apps: dict[str, Any],
     report: Report,
+    door: Door,
     ending: Ending,
-    ready: Callable[[], None],
+    ready: Ready,
 ) -> int:
     methods = {name: Method(app, Lifespan(app)) for name, app in apps.items()}
     report.begin("lifespan")
@@ -167,8 +192,8 @@ async def _serve_asgi(
     try:
         for method in methods.values():
             await method.lifespan.startup()
-        admission = Admission(spec, methods, used_up=ending.ask)
-        await serve.asgi(admission, spec, ending, ready)
+        admission = Admission(spec, methods, shut=door.shut, used_up=ending.ask)
+        await serve.asgi(admission, door, ending, ready)
     finally:
         # Every one of them, whatever becomes of the others.
         for method in methods.values():

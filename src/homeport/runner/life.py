@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable, Iterable
 
 from homeport.contract.container import ContainerSpec
 from homeport.contract.image import HOME, place
@@ -21,14 +22,22 @@ def keep(descriptor: int) -> int:
     return descriptor
 
 
-def hold(lifeline: int) -> None:
-    """End the container when the other end of this pipe closes: its server is gone."""
+def keep_from_children(mine: Callable[[], Iterable[int]]) -> None:
+    """What these descriptors lead to stays with this process, and not with one that user code forks.
 
-    def wait() -> None:
-        os.read(lifeline, 1)
-        os.killpg(os.getpgrp(), signal.SIGKILL)
+    A child that kept the door, or a connection, would hold requests that nobody answers once the
+    container has ended.
+    """
 
-    threading.Thread(target=wait, name="homeport lifeline", daemon=True).start()
+    def let_go() -> None:
+        # Put in their place, and not closed: whatever closes them later closes nobody else's.
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for descriptor in mine():
+            with contextlib.suppress(OSError):
+                os.dup2(null, descriptor, inheritable=False)
+        os.close(null)
+
+    os.register_at_fork(after_in_child=let_go)
 
 
 def confine(spec: ContainerSpec) -> None:
@@ -74,15 +83,6 @@ def ours_last(runner_path: str) -> None:
     sys.path.append(sys.path.pop(0))
     if runner_path:
         sys.path.append(runner_path)
-
-
-def shut_door(socket: str) -> None:
-    """From now on a connection is refused before anything is sent, so that HAProxy goes elsewhere.
-
-    Closing the socket is the app server's business, and comes too late for the next request.
-    """
-    with contextlib.suppress(OSError):
-        os.unlink(socket)  # noqa: PTH108 - pathlib costs 10 ms
 
 
 def leave(code: int) -> None:

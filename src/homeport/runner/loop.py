@@ -5,73 +5,67 @@ By itself it takes one connection a turn, and a turn under load is long: of 256 
 """
 
 import asyncio
-import contextlib
-import os
-import socket
+import errno
 from collections.abc import Callable
 from typing import Any
+
+from homeport.runner.door import Door
 
 
 def new() -> asyncio.AbstractEventLoop:
     """A loop of the user's environment: uvloop's where it is there."""
+    base: Any = asyncio.SelectorEventLoop
     try:
         import uvloop
     except ImportError:  # the user's environment has not got it
-        return asyncio.new_event_loop()
+        pass
+    else:
+        base = uvloop.Loop
 
-    class Loop(uvloop.Loop):
-        """Uvloop's, with a door of ours for servers on a Unix socket."""
+    class Loop(base):  # type: ignore[misc]
+        """With servers of ours for the container's door."""
 
-        async def create_unix_server(
-            self, protocol_factory: Any, path: Any = None, *, backlog: int = 100, **options: Any
-        ) -> Any:
-            if path is None or any(options.values()):  # TLS, or a socket of somebody's own
-                return await super().create_unix_server(
-                    protocol_factory, path, backlog=backlog, **options
-                )
-            return Door(self, os.fspath(path), protocol_factory, backlog)
+        async def create_server(self, protocol_factory: Any, *args: Any, **options: Any) -> Any:
+            door = options.get("sock")
+            if isinstance(door, Door):
+                return Entrance(self, door, protocol_factory)
+            return await super().create_server(protocol_factory, *args, **options)
 
-    return Loop()
+    made: asyncio.AbstractEventLoop = Loop()
+    return made
 
 
-class Door:
-    """A listening Unix socket; as much of `asyncio.Server` as app servers ask of one."""
+class Entrance:
+    """Lets everybody in who comes to the door; as much of `asyncio.Server` as app servers ask of one."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        path: str,
+        door: Door,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
-        backlog: int,
     ) -> None:
         self._loop = loop
-        self._path = path
+        self._door = door
         self._factory = protocol_factory
         self._entering: set[asyncio.Task[Any]] = set()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)  # noqa: PTH108 - pathlib costs 10 ms
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.setblocking(False)
-        self._socket.bind(path)
-        self._socket.listen(backlog)
-        loop.add_reader(self._socket.fileno(), self._let_in)
+        self._reads = True
+        loop.add_reader(door.fileno(), self._let_in)
 
     @property
-    def sockets(self) -> tuple[socket.socket, ...]:
+    def sockets(self) -> tuple[Door, ...]:
         """The one that listens, while it does."""
-        return (self._socket,) if self.is_serving() else ()
+        return (self._door,) if self.is_serving() else ()
 
     def is_serving(self) -> bool:
         """Whether anybody is let in."""
-        return self._socket.fileno() >= 0
+        return self._door.fileno() >= 0
 
     def close(self) -> None:
         """Let nobody in any more; those inside stay."""
         if self.is_serving():
-            self._loop.remove_reader(self._socket.fileno())
-            self._socket.close()
-            with contextlib.suppress(OSError):
-                os.unlink(self._path)  # noqa: PTH108
+            self._read_no_more()
+            self._door.shut()
+            self._door.close()
 
     async def wait_closed(self) -> None:
         """It is, at once."""
@@ -79,12 +73,13 @@ class Door:
     def _let_in(self) -> None:
         while True:
             try:
-                visitor, _ = self._socket.accept()
+                visitor, _ = self._door.accept()
             except BlockingIOError:
                 return
-            except (
-                OSError
-            ):  # no descriptor is left, or the visitor has gone: the next turn tries again
+            except OSError as error:
+                if error.errno == errno.EINVAL:  # it is shut, and nobody is left in its queue
+                    self._read_no_more()
+                # Else no descriptor is left, or the visitor has gone: the next turn tries again.
                 return
             visitor.setblocking(False)
             task = self._loop.create_task(
@@ -92,3 +87,8 @@ class Door:
             )
             self._entering.add(task)
             task.add_done_callback(self._entering.discard)
+
+    def _read_no_more(self) -> None:
+        if self._reads:
+            self._reads = False
+            self._loop.remove_reader(self._door.fileno())

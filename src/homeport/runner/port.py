@@ -114,27 +114,21 @@ def _ours(port: int) -> bool:
 
 
 def _others() -> Iterator[int]:
-    """The other processes of the container: those of its session, and their descendants."""
+    """The other processes of the container: all that have its init above them, but for this one."""
     mine = os.getpid()
-    session = os.getsid(0)
     parents: dict[int, int] = {}
-    found = set()
     for entry in os.scandir("/proc"):
-        if not entry.name.isdigit():
-            continue
-        with contextlib.suppress(OSError, IndexError):
-            # state ppid pgrp session, after the name, which may hold anything but `)`
-            stat = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
-            pid = int(entry.name)
-            parents[pid] = int(stat[1])
-            if stat[0] != "Z" and int(stat[3]) == session:
-                found.add(pid)
-    grown = True
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, IndexError):
+                # state and parent, after the name, which may hold anything but `)`
+                stat = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
+                parents[int(entry.name)] = int(stat[1])
+    found, grown = {os.getppid()}, True
     while grown:
-        more = {pid for pid, parent in parents.items() if parent in found | {mine}} - found
+        more = {pid for pid, parent in parents.items() if parent in found} - found
         grown = bool(more)
         found |= more
-    yield from (pid for pid in found if pid != mine and _alive(pid))
+    yield from (pid for pid in found if pid not in (mine, os.getppid()) and _alive(pid))
 
 
 def _alive(pid: int) -> bool:

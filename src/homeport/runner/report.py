@@ -36,11 +36,11 @@ class Report:
                 Event(kind="reached", phase=self._part, timings_ms=self._timings_ms), last=False
             )
 
-    def ready(self, address: str) -> None:
-        """Requests are answered at `unix:/path` or `127.0.0.1:8000`."""
+    def ready(self) -> None:
+        """Requests are answered."""
         self._pass()
         self.phase = "serve"
-        self._say(self._complete(Event(kind="ready", address=address)), last=False)
+        self._say(self._complete(Event(kind="ready")), last=False)
 
     def imported(self, modules: tuple[str, ...]) -> None:
         """These are loaded by now; the next container may find them so from its beginning."""
@@ -60,6 +60,10 @@ class Report:
         """The port belongs to somebody else."""
         self._pass()
         self._say(self._complete(Event(kind="busy", reason=reason, phase=self.phase)))
+
+    def descriptors(self) -> list[int]:
+        """Where it speaks, while it does."""
+        return [self._hears] if isinstance(self._hears, int) else []
 
     @property
     def _part(self) -> str:

@@ -1,4 +1,4 @@
-"""The app server for ASGI: uvicorn on the container's Unix socket."""
+"""The app server for ASGI: uvicorn at the container's door."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from homeport.contract.container import ContainerSpec
+from homeport.runner.door import Door
 
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024  # of a WebSocket; a longer one closes it with 1009
 #: Uvicorn's, the best first; which of them works depends on the versions that the user has installed.
@@ -34,7 +34,7 @@ class Ending:
         self.asked.set()
 
 
-async def asgi(app: Any, spec: ContainerSpec, ending: Ending, ready: Callable[[], None]) -> None:
+async def asgi(app: Any, door: Door, ending: Ending, ready: Callable[[], None]) -> None:
     """Answer requests until asked to end, then finish those in flight."""
     import uvicorn
 
@@ -81,20 +81,19 @@ async def asgi(app: Any, spec: ContainerSpec, ending: Ending, ready: Callable[[]
 
     config = uvicorn.Config(
         app,
-        uds=spec.socket,
         lifespan="off",
         http=Protocol,
         ws=_websockets(),
         ws_max_size=MAX_MESSAGE_BYTES,
         proxy_headers=True,
-        forwarded_allow_ips="*",  # only HAProxy reaches the socket
+        forwarded_allow_ips="*",  # only HAProxy gets in at the door
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         access_log=False,
         log_config=None,
         log_level="critical",  # what the app raises is logged by `admission`
     )
-    await Server(config).serve()
+    await Server(config).serve(sockets=[door])
 
 
 def _websockets() -> Any:

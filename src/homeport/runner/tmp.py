@@ -67,7 +67,6 @@ def _needed(spec: ContainerSpec) -> list[str]:
         "/homeport/runner/tmp.py"
     )  # by a link, as a rule
     paths = [spec.source, ours, sys.prefix, sys.base_prefix, *sys.path]
-    paths.append(os.path.dirname(spec.socket))  # noqa: PTH120
     inside = {p for p in paths if p.startswith(f"{TMP}/") and os.path.isdir(p)}  # noqa: PTH112
     # One that lies in another comes with it.
     return sorted(p for p in inside if not any(p.startswith(f"{q}/") for q in inside))

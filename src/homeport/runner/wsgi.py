@@ -1,4 +1,4 @@
-"""The app server for WSGI: cheroot on the container's Unix socket, one thread per slot.
+"""The app server for WSGI: cheroot at the container's door, one thread per slot.
 
 Flask-Sock and its kind do WebSockets on the connection's socket, which they look for in `environ`
 under the names that Werkzeug's and gunicorn's servers gave it.
@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from homeport.contract.container import ContainerSpec
-from homeport.runner import life, wsgi_server
+from homeport.runner import wsgi_server
 from homeport.runner.admission import USED_UP
+from homeport.runner.door import Door
 from homeport.runner.serve import MAX_MESSAGE_BYTES, Ending
 from homeport.runner.wsgi_server import Aborted
 from homeport.sdk import environment
@@ -32,14 +33,19 @@ TOO_LARGE = b"homeport: the body is larger than 4 GiB"
 
 
 async def serve(
-    apps: dict[str, Any], spec: ContainerSpec, ending: Ending, ready: Callable[[], None]
+    apps: dict[str, Any],
+    spec: ContainerSpec,
+    door: Door,
+    ending: Ending,
+    ready: Callable[[], None],
 ) -> None:
     """Answer requests until asked to end, then finish those in flight."""
     for app in apps.values():
         _limit_messages(app)
     loop = asyncio.get_running_loop()
     inside: dict[int, Inside] = {}
-    server = wsgi_server.make(spec, _gateway(apps, spec, inside, Once(spec, loop, ending)))
+    once = Once(spec, door, loop, ending)
+    server = wsgi_server.make(spec, door, _gateway(apps, spec, inside, once))
     server.prepare()
     ready()
     serving = _in_thread(loop, server.serve)
@@ -65,10 +71,10 @@ class Once:
     """A single-use container's one request; its threads may ask at once."""
 
     def __init__(
-        self, spec: ContainerSpec, loop: asyncio.AbstractEventLoop, ending: Ending
+        self, spec: ContainerSpec, door: Door, loop: asyncio.AbstractEventLoop, ending: Ending
     ) -> None:
         self.counts = spec.single_use
-        self._socket = spec.socket
+        self._door = door
         self._loop, self._ending = loop, ending
         self._lock = threading.Lock()
         self._taken = False
@@ -80,7 +86,7 @@ class Once:
         with self._lock:
             taken, self._taken = self._taken, True
         if not taken:
-            life.shut_door(self._socket)
+            self._door.shut()
         return taken
 
     def end(self) -> None:

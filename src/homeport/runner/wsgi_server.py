@@ -16,6 +16,7 @@ import time
 from typing import Any
 
 from homeport.contract.container import ContainerSpec
+from homeport.runner.door import Door
 from homeport.runner.serve import KEEP_ALIVE_S
 from homeport.sdk.tracebacks import users_traceback
 
@@ -26,8 +27,8 @@ class Aborted(Exception):
     """The response has begun and cannot be finished: the server cuts the connection."""
 
 
-def make(spec: ContainerSpec, gateway: type) -> Any:
-    """A cheroot server on the container's socket, ready to be prepared."""
+def make(spec: ContainerSpec, door: Door, gateway: type) -> Any:
+    """A cheroot server at the container's door, ready to be prepared."""
     from cheroot.server import HTTPConnection, HTTPRequest, HTTPServer
     from cheroot.workers.threadpool import ThreadPool
 
@@ -51,6 +52,10 @@ def make(spec: ContainerSpec, gateway: type) -> Any:
         """Quiet about visitors who go away; HAProxy says how many connections there are."""
 
         ConnectionClass = Connection
+
+        def bind_unix_socket(self, _address: Any) -> None:
+            """The door listens already."""
+            self.socket = door
 
         @property
         def can_add_keepalive_connection(self) -> bool:
@@ -95,7 +100,7 @@ def make(spec: ContainerSpec, gateway: type) -> Any:
             self._mine.busy = True
             return connection
 
-    server = Server(spec.socket, gateway, minthreads=1, maxthreads=spec.max_inputs)
+    server = Server("the door", gateway, minthreads=1, maxthreads=spec.max_inputs)
     server.requests = Threads(server, spec.max_inputs)
     server.server_name = "localhost"
     server.timeout = KEEP_ALIVE_S

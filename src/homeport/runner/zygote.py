@@ -7,10 +7,10 @@ the zygote answers with JSON:
     <- {"ready": {"reads"}}                all is imported; the imports looked at these variables
     <- {"pid"}                             of a snapshot, before the user's code runs
     <- {"unsafe": {"name", "reason"}}      that import cannot be forked; this process ends
-    -> fork + request, output, report, lifeline?         <- {"forked": pid} + pidfd
-    -> snapshot + request, output, socket                a zygote of its own, on that socket
+    -> fork + request, `Descriptors`       <- {"forked": init's pid} + the pidfds of init and runner
+    -> snapshot + request, output, socket  a zygote of its own, on that socket
     -> retire                              no more forks; it ends when its containers have ended
-    <- {"ended": [pid, exit code]}
+    <- {"ended": [init's pid, exit code]}
 
 A request is a file in memory with `{"spec", "environ"}`. When the socket closes, the zygote ends and
 its containers go on.
@@ -26,13 +26,14 @@ import selectors
 import signal
 import socket
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from homeport.contract import codec
-from homeport.contract.container import ContainerSpec
-from homeport.runner import life, lines, tmp
+from homeport.contract.container import ContainerSpec, Descriptors
+from homeport.runner import init, life, lines, tmp
 from homeport.sdk import alias, preload
 
 MAX_MESSAGE = 64 * 1024
@@ -45,11 +46,19 @@ OURS = ("runner.container", "runner.webapp", "sdk.loader")
 class Birth:
     """In the child: who it is to become."""
 
-    kind: str  # `fork` or `snapshot`
     request: int
-    output: int
-    report: int  # of a snapshot: the socket to be a zygote on
-    lifeline: int | None
+    given: Descriptors | None  # of a container
+    output: int = -1  # of a snapshot: where it prints
+    control: int = -1  # of a snapshot: the socket to be a zygote on
+
+
+@dataclass
+class Spare:
+    """An init and a runner that wait to be somebody: forked before anybody asks."""
+
+    init: int
+    to_init: socket.socket
+    to_runner: socket.socket
 
 
 class Zygote:
@@ -59,8 +68,7 @@ class Zygote:
         self._control = control
         self._children: set[int] = set()
         self._retired = False
-        # A child that waits to be somebody: its fork is done before anybody asks.
-        self._spare: tuple[int, socket.socket] | None = None
+        self._spare: Spare | None = None
         self._selector = selectors.DefaultSelector()
         self._pipe = (-1, -1)  # written to when a child has ended
 
@@ -104,62 +112,81 @@ class Zygote:
             self._retired = True
             self._drop_spare()
             return None
-        child = self._use_spare(descriptors) if kind == "fork" else 0
-        if not child:
-            child = os.fork()
-            if child == 0:
-                os.setsid()
-                if kind == "snapshot" and os.fork():
-                    os._exit(0)  # nobody waits for it: its socket tells when it has gone
-                self._leave()
-                return _birth(kind, descriptors)
-        for descriptor in descriptors:
-            os.close(descriptor)
         if kind == "snapshot":
-            os.waitpid(child, 0)
-            return None
-        self._children.add(child)
-        handle = os.pidfd_open(child)
-        self.tell({"forked": child}, (handle,))
-        os.close(handle)
+            return self._snap(descriptors)
+        while True:
+            birth = None if self._spare else self._have_spare()
+            if birth is not None or self._use_spare(descriptors):
+                break
+        if birth is None:
+            _close(descriptors)
+        return birth
+
+    def _snap(self, descriptors: list[int]) -> Birth | None:
+        child = os.fork()
+        if child == 0:
+            os.setsid()
+            if os.fork():
+                os._exit(0)  # nobody waits for it: its socket tells when it has gone
+            self._leave()
+            request, output, control = descriptors
+            return Birth(request, None, life.keep(output), life.keep(control))
+        _close(descriptors)
+        os.waitpid(child, 0)
         return None
 
     def _have_spare(self) -> Birth | None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        """One more spare; a birth in its runner, and only there, once somebody needs it."""
+        kind = socket.AF_UNIX, socket.SOCK_SEQPACKET
+        (to_init, inits), (to_runner, runners) = socket.socketpair(*kind), socket.socketpair(*kind)
         child = os.fork()
         if child:
-            theirs.close()
-            self._spare = child, ours
+            inits.close()
+            runners.close()
+            self._spare = Spare(child, to_init, to_runner)
             return None
-        ours.close()
-        os.setsid()
+        to_init.close()
+        to_runner.close()
+        self._control.close()  # init's too: the node must see the zygote's end
+        init.ahead(inits, runners)
         self._leave()
-        message, descriptors, _, _ = socket.recv_fds(theirs, 1, MAX_DESCRIPTORS)
-        theirs.close()
+        message, descriptors, _, _ = socket.recv_fds(runners, 1, MAX_DESCRIPTORS)
+        runners.close()
         if not message:
             os._exit(0)
-        return _birth("fork", descriptors)
+        request, *given = descriptors
+        for descriptor in descriptors:
+            life.keep(descriptor)
+        return Birth(request, Descriptors.of(given))
 
-    def _use_spare(self, descriptors: list[int]) -> int:
-        """The child that becomes a container; 0 where there is none."""
-        if self._spare is None:
-            return 0
-        (child, way), self._spare = self._spare, None
+    def _use_spare(self, descriptors: list[int]) -> bool:
+        """Whether the spare has become a container: somebody may have killed it."""
+        spare, self._spare = self._spare, None
+        assert spare is not None
+        runner: list[int] = []
         try:
-            socket.send_fds(way, [b"."], descriptors)
-        except OSError:  # somebody has killed it
-            os.waitpid(child, 0)
-            return 0
-        finally:
-            way.close()
-        return child
+            _, runner, _, _ = socket.recv_fds(spare.to_init, 1, 1)
+            socket.send_fds(spare.to_runner, [b"."], descriptors)
+            socket.send_fds(spare.to_init, [b"."], descriptors[1:])
+        except OSError:
+            runner = _close(runner)
+        spare.to_init.close()
+        spare.to_runner.close()
+        if not runner:
+            os.waitpid(spare.init, 0)
+            return False
+        self._children.add(spare.init)
+        handles = os.pidfd_open(spare.init), *runner
+        self.tell({"forked": spare.init}, handles)
+        _close(handles)
+        return True
 
     def _drop_spare(self) -> None:
         if self._spare is not None:
-            child, way = self._spare
-            self._spare = None
-            way.close()
-            os.waitpid(child, 0)
+            spare, self._spare = self._spare, None
+            spare.to_init.close()
+            spare.to_runner.close()
+            os.waitpid(spare.init, 0)
 
     def _leave(self) -> None:
         """In a child: nothing of the zygote's own stays."""
@@ -170,7 +197,8 @@ class Zygote:
             os.close(end)
         self._control.close()
         if self._spare is not None:
-            self._spare[1].close()
+            self._spare.to_init.close()
+            self._spare.to_runner.close()
 
     def _reap(self) -> None:
         for child in list(self._children):
@@ -180,11 +208,10 @@ class Zygote:
                 self.tell({"ended": [child, os.waitstatus_to_exitcode(status)]})
 
 
-def _birth(kind: str, descriptors: list[int]) -> Birth:
+def _close(descriptors: Iterable[int]) -> list[int]:
     for descriptor in descriptors:
-        life.keep(descriptor)
-    request, output, report, *lifeline = descriptors
-    return Birth(kind, request, output, report, lifeline[0] if lifeline else None)
+        os.close(descriptor)
+    return []
 
 
 def main() -> int:
@@ -225,18 +252,16 @@ def _load_ours() -> None:
 def _live(birth: Birth, service: Any) -> int:
     """Become a container, or a zygote with the user's state."""
     from homeport.runner import container
-    from homeport.runner.report import Report
 
     spec = _become(birth)
     life.confine(spec)
-    if birth.kind == "fork":
-        if birth.lifeline is not None:
-            life.hold(birth.lifeline)
+    if birth.given is not None:
+        means = container.Means.of(birth.given)
         if service is None:
             life.settle(spec)
             preload.forget_shadowed(spec.source)
-        return container.run(spec, Report(birth.report), service)
-    zygote = Zygote(socket.socket(fileno=birth.report))
+        return container.run(spec, means, service)
+    zygote = Zygote(socket.socket(fileno=birth.control))
     if not zygote.tell({"pid": os.getpid()}):
         return 0  # nobody waits for it any more, or could end it
     life.settle(spec)
@@ -259,9 +284,10 @@ def _live(birth: Birth, service: Any) -> int:
 def _become(birth: Birth) -> ContainerSpec:
     """A process of its own: output, environment, random numbers, temporary files."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    for stream in (1, 2):
-        os.dup2(birth.output, stream)
-    os.close(birth.output)
+    if birth.given is None:
+        for stream in (1, 2):
+            os.dup2(birth.output, stream)
+        os.close(birth.output)
     with os.fdopen(birth.request, "rb") as request:
         request.seek(0)
         asked = json.load(request)
@@ -270,7 +296,7 @@ def _become(birth: Birth) -> ContainerSpec:
     os.environ.update(asked["environ"])
     _reseed()
     spec: ContainerSpec = codec.decode(ContainerSpec, asked["spec"])
-    name = "homeport.runner" if birth.kind == "fork" else "homeport.runner.zygote"
+    name = "homeport.runner" if birth.given is not None else "homeport.runner.zygote"
     _entitle(f"{name} {spec.id} {spec.app} {spec.function} {spec.tmp_dir}")
     return spec
 

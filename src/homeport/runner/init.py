@@ -1,0 +1,258 @@
+"""A container's first process: the parent of everything in it, and the last to end.
+
+    the node, or a zygote ──▶ init ──▶ the runner, with the user's code
+
+It passes on what the container prints, reaps whom nobody waits for, and ends when the runner has ended:
+then nothing of the container is left, daemons included, and its exit status is the runner's. The runner
+ends with it, too (PR_SET_PDEATHSIG). It runs no code of the user's, and outlives the control plane.
+"""
+
+import contextlib
+import ctypes
+import dataclasses
+import fcntl
+import gc
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+from typing import NoReturn
+
+from homeport.contract.container import Descriptors
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+NULL, OUTPUT, ERRORS, PULSE = 0, 1, 2, 3  # where it keeps them: a later node finds them there
+MAX_DESCRIPTORS = 8
+MAX_READ = 64 * 1024
+END_S = 5.0  # what killed processes get to be gone
+PAUSE_S = 0.002
+PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+IGNORED = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+
+
+def separate() -> Descriptors:
+    """Leave init behind and go on as the runner of a fresh interpreter.
+
+    What the node has handed over is in the environment, and is taken from it. HOMEPORT_INIT_FD, where
+    it is set, is a socket on which the node gets the runner's pidfd.
+    """
+    given = Descriptors(
+        output=OUTPUT,
+        report=_taken("REPORT"),
+        door=_taken("DOOR"),
+        pulse=_taken("PULSE"),
+        lifeline=_taken("LIFELINE") if "HOMEPORT_LIFELINE_FD" in os.environ else None,
+    )
+    way = _taken("INIT") if "HOMEPORT_INIT_FD" in os.environ else -1
+    if os.getsid(0) != os.getpid():
+        os.setsid()
+    runner, printed = _fork()
+    if runner:
+        if way >= 0:
+            with contextlib.suppress(OSError), socket.socket(fileno=way) as node:
+                socket.send_fds(node, [b"."], [pidfd := os.pidfd_open(runner)])
+                os.close(pidfd)
+        _live(given, runner, printed)
+    for descriptor in (way, given.lifeline):
+        if descriptor is not None and descriptor >= 0:
+            os.close(descriptor)
+    return dataclasses.replace(given, lifeline=None)
+
+
+def ahead(mine: socket.socket, runners: socket.socket) -> None:
+    """The same in a zygote's child, before anybody has asked for a container.
+
+    Returns in the runner, which hears on `runners` who it is. Init tells the zygote the runner's pidfd
+    on `mine`, and gets what the node hands over there; when that socket closes first, both end.
+    """
+    os.setsid()
+    runner, printed = _fork()
+    if not runner:
+        mine.close()
+        return
+    runners.close()
+    with contextlib.suppress(OSError):
+        socket.send_fds(mine, [b"."], [pidfd := os.pidfd_open(runner)])
+        os.close(pidfd)
+        message, numbers, _, _ = socket.recv_fds(mine, 1, MAX_DESCRIPTORS)
+        if message:
+            _live(Descriptors.of(numbers), runner, printed)
+    os._exit(0)
+
+
+def _taken(name: str) -> int:
+    return int(os.environ.pop(f"HOMEPORT_{name}_FD"))
+
+
+def _fork() -> tuple[int, int]:
+    """In init: the runner's pid, and where its output comes out. In the runner: (0, -1)."""
+    printed, prints = os.pipe()
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    # What comes before init can pass it on waits.
+    signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
+    init = os.getpid()
+    runner = os.fork()
+    if runner:
+        os.close(prints)
+        return runner, printed
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != init:  # it has ended already
+        os._exit(1)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+    os.close(printed)
+    for stream in (OUTPUT, ERRORS):
+        os.dup2(prints, stream)
+    os.close(prints)
+    return 0, -1
+
+
+def _live(given: Descriptors, runner: int, printed: int) -> NoReturn:
+    """From the runner's first line to its last."""
+    gc.disable()
+    printed, lifeline = _settle(given, printed)
+    init = Init(runner, printed)
+    try:
+        init.watch(lifeline)
+    finally:
+        init.end()
+
+
+def _settle(given: Descriptors, printed: int) -> tuple[int, int]:
+    """Keep what is needed, in its place, and nothing else: the door above all."""
+    # Copies with high numbers first: what comes to a low one may lie where another still is.
+    null = os.open(os.devnull, os.O_RDWR)
+    output, pulse = _high(given.output), _high(given.pulse)
+    kept = [_high(printed)]
+    if given.lifeline is not None:
+        kept.append(_high(given.lifeline))
+    os.dup2(null, NULL)
+    os.dup2(output, OUTPUT)
+    os.dup2(output, ERRORS)
+    os.dup2(pulse, PULSE)
+    for number in [int(name) for name in os.listdir("/proc/self/fd")]:  # noqa: PTH208 - no pathlib here
+        if number > PULSE and number not in kept:
+            with contextlib.suppress(OSError):
+                os.close(number)
+    return kept[0], kept[1] if given.lifeline is not None else -1
+
+
+def _high(descriptor: int) -> int:
+    return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 100)
+
+
+class Init:
+    """What becomes of the runner, and of what it prints."""
+
+    def __init__(self, runner: int, printed: int) -> None:
+        self._runner = runner
+        self._printed = printed
+        self._pidfd = os.pidfd_open(runner)
+        self._status = 0
+        self._ended = False
+        self._woken, wake = os.pipe()
+        for end in (self._woken, wake):
+            os.set_blocking(end, False)
+        os.set_blocking(printed, False)
+        for number in PASSED_ON:
+            signal.signal(number, self._pass_on)
+        for number in IGNORED:
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+
+    def watch(self, lifeline: int) -> None:
+        """Return once the runner has ended."""
+        poll = select.poll()
+        for descriptor in (self._woken, self._printed, lifeline):
+            if descriptor >= 0:
+                poll.register(descriptor, select.POLLIN)
+        while not self._reap():
+            for descriptor, _ in poll.poll():
+                if descriptor == self._woken:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(self._woken, MAX_READ)
+                elif descriptor == lifeline:
+                    poll.unregister(lifeline)
+                    self._pass_on(signal.SIGKILL)
+                elif self._pass_output() == 0:
+                    poll.unregister(self._printed)
+
+    def end(self) -> NoReturn:
+        """End what is left of the container, then oneself, as the runner did."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        deadline = time.monotonic() + END_S
+        while self._kill_children() and time.monotonic() < deadline:
+            self._pass_output()  # whoever waits for room in the pipe cannot be waited for
+            time.sleep(PAUSE_S)
+        while self._pass_output():
+            pass
+        number = -self._status
+        if number > 0:
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            with contextlib.suppress(OSError):  # SIGKILL needs no handler, and takes none
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+            os.kill(os.getpid(), number)
+        os._exit(self._status if number <= 0 else 128 + number)
+
+    def _pass_on(self, number: int, _frame: object = None) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, number)
+
+    def _reap(self) -> bool:
+        """Whether the runner has ended; whoever else has ended is forgotten."""
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == self._runner:
+                    self._status = os.waitstatus_to_exitcode(status)
+                    self._ended = True
+                if not pid:
+                    break
+        return self._ended
+
+    def _kill_children(self) -> bool:
+        """Whether anybody is left: the children of a killed process become init's own."""
+        children = _children()
+        for child in children:
+            os.kill(child, signal.SIGKILL)  # nobody else has its number before it is reaped
+        self._reap()
+        return bool(children)
+
+    def _pass_output(self) -> int | None:
+        """How many bytes were passed on: None where nothing is there, 0 when nobody can print any more."""
+        try:
+            data = os.read(self._printed, MAX_READ)
+        except BlockingIOError:
+            return None
+        if data:
+            with contextlib.suppress(OSError):
+                os.write(OUTPUT, data)
+        return len(data)
+
+
+def _children() -> list[int]:
+    pid = os.getpid()
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as told:  # noqa: PTH123
+            return [int(child) for child in told.read().split()]
+    except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
+        return [int(name) for name in os.listdir("/proc") if _parent(name) == pid]  # noqa: PTH208
+
+
+def _parent(name: str) -> int:
+    try:
+        with open(f"/proc/{name}/stat", encoding="ascii", errors="replace") as told:  # noqa: PTH123
+            return int(told.read().rpartition(")")[2].split()[1])
+    except (OSError, IndexError, ValueError):
+        return -1
+
+
+def _prctl(option: int, value: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, value, 0, 0, 0):
+        sys.exit(f"prctl {option}: {os.strerror(ctypes.get_errno())}")

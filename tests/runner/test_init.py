@@ -1,0 +1,137 @@
+"""A container's init: what it ends with, and what ends with it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+APP = """
+import os, subprocess, sys, time
+import modal
+app = modal.App("a")
+
+@app.function()
+@modal.asgi_app()
+def hello():
+    async def app(scope, receive, send):
+        text = act(scope["path"].strip("/"))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": str(text).encode()})
+    return app
+
+def act(how):
+    if how == "pid":
+        return os.getpid()
+    if how == "thread":
+        os.kill(os.getpid(), 9)
+    read, write = os.pipe()
+    if os.fork() == 0:
+        if how == "daemon":
+            os.setsid()
+            if os.fork():
+                os._exit(0)
+        os.write(write, str(os.getpid()).encode())
+        time.sleep(60)
+        os._exit(0)
+    return os.read(read, 20).decode()
+"""
+
+
+@pytest.fixture
+def runner(start):
+    """A container with a few things to try."""
+    return start(APP, web={"hello": "asgi_app"}).ready()
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended, within some seconds."""
+    return not psutil.wait_procs(
+        [psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10
+    )[1]
+
+
+@pytest.mark.parametrize("how", ["child", "daemon"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_nothing_of_a_container_outlives_its_runner(runner, how, number):
+    child = int(runner.client.get(f"/{how}").text)
+    pid = int(runner.client.get("/pid").text)
+    assert psutil.pid_exists(child)
+    os.kill(pid, number)
+
+    assert (-9 if number == signal.SIGKILL else 0) == runner.process.wait(20)
+    assert gone(child)
+
+
+def test_one_process_after_the_other_is_found_however_fast_they_fork(start):
+    hydra = "import os, sys\nwhile True:\n    if os.fork(): os._exit(0)\n    os.setsid()\n"
+    runner = start(
+        APP.replace('if how == "pid":', f'if how == "hydra":\n        return subprocess.Popen([sys.executable, "-c", {hydra!r}]).pid\n    if how == "pid":'),
+        web={"hello": "asgi_app"},
+    ).ready()  # fmt: skip
+    runner.client.get("/hydra")
+    os.kill(int(runner.client.get("/pid").text), signal.SIGKILL)
+    runner.process.wait(20)
+
+    assert not [p for p in psutil.process_iter(["cmdline"]) if hydra in (p.info["cmdline"] or ())]
+
+
+def test_the_runner_ends_with_its_init(runner):
+    child, pid = int(runner.client.get("/child").text), int(runner.client.get("/pid").text)
+    runner.process.kill()
+    runner.process.wait()
+
+    assert gone(pid)
+    os.kill(child, signal.SIGKILL)  # the node looks for it: tests/node/test_agent.py
+
+
+@pytest.mark.parametrize("how", ["child", "daemon"])
+def test_a_child_of_the_users_keeps_neither_the_door_nor_a_connection(runner, how):
+    pid = int(runner.client.get("/pid").text)  # this connection stays open
+    child = int(runner.client.get(f"/{how}").text)
+    with socket.socket(socket.AF_UNIX) as visitor:
+        visitor.connect(runner.door)
+        visitor.sendall(b"GET /pid HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert visitor.recv(1)
+        psutil.Process(runner.process.pid).suspend()  # so that the child lives on
+        os.kill(pid, signal.SIGKILL)
+        while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.001)
+        alive = psutil.pid_exists(child)
+        visitor.settimeout(10)
+        while visitor.recv(4096):
+            pass
+        with socket.socket(socket.AF_UNIX) as late, pytest.raises(ConnectionRefusedError):
+            late.connect(runner.door)
+    psutil.Process(runner.process.pid).resume()
+
+    assert alive
+    assert -9 == runner.process.wait(20)
+    assert gone(child)
+
+
+def test_a_fresh_interpreter_without_a_session_of_its_own_gets_one():
+    script = (
+        "import os\n"
+        "from homeport.runner import init\n"
+        "init.separate()\n"
+        "print(os.getsid(0) == os.getppid(), flush=True)\n"
+        "os._exit(7)\n"
+    )
+    null = os.open(os.devnull, os.O_RDWR)
+    environ = {f"HOMEPORT_{name}_FD": str(null) for name in ("REPORT", "DOOR", "PULSE")}
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, **environ},
+        pass_fds=(null,),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    os.close(null)
+
+    assert ("True\n", 7) == (ended.stdout, ended.returncode), ended.stderr
