@@ -59,10 +59,12 @@ class Settings:
     def socket_dir(self) -> Path:
         """Where Unix sockets live; mode 0700.
 
-        A socket's path has room for 107 bytes (man 7 unix), so a home with a long path gets a
-        directory with a short one. Not in TMPDIR: every command has to find the same one.
+        A socket's path has room for 107 bytes (man 7 unix), and HAProxy's languages give blanks and
+        quotes a meaning. So a home with a long or an odd path gets a directory with a short, plain
+        one. Not in TMPDIR: every command has to find the same one.
         """
-        if len(os.fsencode(self.run_dir)) <= MAX_SOCKET_DIR:
+        plain = re.fullmatch(r"[A-Za-z0-9/._~+@-]+", str(self.run_dir)) is not None
+        if plain and len(os.fsencode(self.run_dir)) <= MAX_SOCKET_DIR:
             return self.run_dir
         digest = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:12]
         return Path("/tmp") / f"homeport-{os.getuid()}-{digest}"  # noqa: S108 - its owner is checked

@@ -2,7 +2,11 @@
 
 import socket
 
+import psutil
 import pytest
+
+from homeport.settings import load
+from tests.journeys.conftest import Terminal
 
 HELLO = """
     import modal
@@ -22,6 +26,73 @@ def has_ipv6() -> bool:
     except OSError:
         return False
     return True
+
+
+ODD = """it's "a" home, #1 (100%) [of] $HOME;*? & \\n ä/""" + "very " * 20
+EVERYTHING = """
+    import modal
+
+    def fetched():
+        open("weights.txt", "w").write("heavy")
+
+    image = (
+        modal.Image.debian_slim()
+        .uv_pip_install("fastapi")
+        .pip_install("tabulate")
+        .run_commands("pip --version", "tabulate --help > help.txt")
+        .run_function(fetched)
+    )
+    app = modal.App("odd")
+
+    @app.function(image=image)
+    @modal.fastapi_endpoint()
+    def built():
+        import subprocess
+        told = subprocess.run(["tabulate", "--help"], capture_output=True, text=True).stdout
+        return [open("weights.txt").read(), open("help.txt").read() == told != ""]
+
+    @app.function(max_containers=1)
+    @modal.wsgi_app()
+    def plain():
+        from flask import Flask
+        web = Flask("x")
+        web.route("/")(lambda: "plain")
+        return web
+
+    @app.cls(enable_memory_snapshot=True)
+    class Snapped:
+        @modal.enter(snap=True)
+        def enter(self):
+            self.said = "snapped"
+
+        @modal.fastapi_endpoint()
+        def word(self):
+            return self.said
+"""
+
+
+def test_a_home_may_have_any_name(home, write, visitor):
+    terminal = Terminal(home / ODD)
+    try:
+        urls = terminal.deploy(write(EVERYTHING))
+        assert ["heavy", True] == visitor.get(urls["built"]).json()
+        assert "plain" == visitor.get(urls["plain"]).text
+        for _ in range(2):
+            assert "snapped" == visitor.get(urls["Snapped.word"]).json()
+            for container in terminal.json("container", "list"):
+                terminal.run("container", "stop", container["id"], "--yes")
+        assert "built" in terminal.run("app", "logs", "odd").stdout
+        assert str(home / ODD).rstrip("/") == terminal.status()["home"]
+        assert 0 == terminal.run("doctor").returncode
+        assert "plain" == visitor.get(urls["plain"]).text
+        psutil.Process(terminal.status()["pid"]).kill()
+        assert "plain" == visitor.get(urls["plain"]).text
+        terminal.run("up")  # takes over
+
+        assert ["heavy", True] == visitor.get(urls["built"]).json()
+    finally:
+        terminal.close()
+    assert not load(terminal.environ).socket_dir.exists()
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no ::1")

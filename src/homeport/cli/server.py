@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -88,6 +89,11 @@ async def down(settings: Settings) -> bool:
 def _client(settings: Settings) -> "Client":
     from homeport.client import Client  # and httpx: what is started is under way by now
 
+    with contextlib.suppress(FileNotFoundError):
+        owner = settings.socket_dir.lstat().st_uid
+        if settings.socket_dir != settings.run_dir and owner != os.getuid():
+            # Below /tmp: whoever listens there would be told secrets.
+            raise StorageError(f"{settings.socket_dir} belongs to another user", hint="remove it")
     return Client(settings)
 
 

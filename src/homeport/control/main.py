@@ -13,6 +13,7 @@ import fcntl
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import typing
@@ -65,8 +66,12 @@ def locked(settings: Settings) -> Iterator[None]:
     """The home's directories, in the hands of one server; `AlreadyExists` while another has them."""
     for directory in (settings.home, settings.run_dir, settings.socket_dir):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if directory.stat().st_uid != os.getuid():
-            raise StorageError(f"{directory} belongs to another user")
+        # Not where a link leads: below /tmp anybody may have made one.
+        if directory.is_symlink() or directory.stat().st_uid != os.getuid():
+            raise StorageError(
+                f"{directory} belongs to another user, or is a link",
+                hint="remove it, or name another directory in HOMEPORT_HOME",
+            )
         directory.chmod(0o700)
     with (settings.home / "lock").open("w") as lock:
         try:
@@ -75,7 +80,11 @@ def locked(settings: Settings) -> Iterator[None]:
             if error.errno in (errno.EAGAIN, errno.EACCES):
                 raise AlreadyExists(f"another server uses {settings.home}") from None
             raise
-        yield
+        try:
+            yield
+        finally:
+            if settings.socket_dir != settings.run_dir:  # of this home, and below /tmp
+                shutil.rmtree(settings.socket_dir, ignore_errors=True)
 
 
 async def run(settings: Settings, *, kept: bool) -> None:
@@ -239,6 +248,11 @@ async def _open(
     listener = unix_socket(settings.control_socket)
     opened.callback(settings.control_socket.unlink, missing_ok=True)
     await opened.enter_async_context(listening(api, listener))
+    if settings.socket_dir != settings.run_dir:  # where people look for it
+        shown = settings.run_dir / settings.control_socket.name
+        shown.unlink(missing_ok=True)
+        shown.symlink_to(settings.control_socket)
+        opened.callback(shown.unlink, missing_ok=True)
     if settings.api_port is not None:
         if not settings.token:
             raise BadRequest("the API over TCP needs a token", hint="set HOMEPORT_TOKEN too")

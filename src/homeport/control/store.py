@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, delete, event, func, insert, select, update
+from sqlalchemy import URL, Connection, create_engine, delete, event, func, insert, select, update
 from sqlalchemy.exc import DatabaseError
 
 from homeport.contract import codec
@@ -69,7 +69,7 @@ class Store:
     """One SQLite file in WAL mode."""
 
     def __init__(self, path: Path) -> None:
-        self._engine = create_engine(f"sqlite:///{path}")
+        self._engine = create_engine(URL.create("sqlite", database=str(path)))
         event.listen(self._engine, "connect", _pragmas)
         try:
             tables.metadata.create_all(self._engine)
