@@ -136,12 +136,17 @@ class _Pool:
     slots: dict[str, int] = field(default_factory=dict)
     running: dict[str, int] = field(default_factory=dict)
     draining: set[str] = field(default_factory=set)
+    held: dict[str, int] = field(default_factory=dict)
     queue: deque[asyncio.Future[str]] = field(default_factory=deque)
     served: int = 0
 
     @property
     def open(self) -> bool:
-        return bool(set(self.slots) - self.draining)
+        return any(self.room(name) > 0 for name in set(self.slots) - self.draining)
+
+    def room(self, container: str) -> int:
+        """Slots that are not held."""
+        return self.slots[container] - self.held.get(container, 0)
 
 
 class FakeIngress(Recorded):
@@ -198,10 +203,6 @@ class FakeIngress(Recorded):
 
     def quantiles_ms(self, endpoint_id: str) -> tuple[int, int] | None:
         return None
-
-    async def hold(self, pool: PoolKey, container: str, held: int) -> None:
-        async with self._call("hold", container):
-            self.held[container] = held
 
     def watch(self, answered: Callable[[str, float], None]) -> None:
         self._answered = answered
@@ -261,6 +262,16 @@ class FakeIngress(Recorded):
             self._unanswered.add(container)
             self._assign(known)
 
+    async def hold(self, pool: PoolKey, container: str, held: int) -> None:
+        async with self._call("hold", container):
+            self.held[container] = held
+            known = self._pools.get(pool)
+            if known is None or container not in known.slots:
+                return
+            known.held[container] = held
+            self._look_again(known)
+            self._assign(known)
+
     async def drain(self, pool: PoolKey, container: str) -> None:
         async with self._call("drain", container):
             if known := self._pools.get(pool):
@@ -271,9 +282,8 @@ class FakeIngress(Recorded):
             if (known := self._pools.get(pool)) is None:
                 return
             known.draining.add(container)
-            if not known.open:
-                while known.queue:
-                    known.queue.popleft().set_result("")  # they look again
+            known.held[container] = known.slots.get(container, 0)
+            self._look_again(known)
 
     async def detach(self, pool: PoolKey, container: str) -> bool:
         async with self._call("detach", container):
@@ -286,7 +296,7 @@ class FakeIngress(Recorded):
         last = not set(known.slots) - known.draining - {container}
         if busy or (last and known.queue):
             return False
-        for each in (known.slots, known.running):
+        for each in (known.slots, known.running, known.held):
             each.pop(container, None)
         known.draining.discard(container)
         return True
@@ -312,12 +322,18 @@ class FakeIngress(Recorded):
         async with self._call("alias", key):
             pass
 
+    def _look_again(self, pool: _Pool) -> None:
+        """Who is queued parks if no container can ever take them."""
+        if all(pool.room(name) <= 0 for name in pool.slots):
+            while pool.queue:
+                pool.queue.popleft().set_result("")
+
     def _assign(self, pool: _Pool) -> None:
-        for container, slots in pool.slots.items():
+        for container in pool.slots:
             # The last one to drain works the queue off.
             if container in pool.draining and pool.open:
                 continue
-            while pool.queue and pool.running[container] < slots:
+            while pool.queue and pool.running[container] < pool.room(container):
                 pool.running[container] += 1
                 self.most[container] = max(self.most.get(container, 0), pool.running[container])
                 pool.queue.popleft().set_result(container)

@@ -33,7 +33,7 @@ def render(name: str, directory: str = "/run/ingress", descriptor: int = 3) -> s
         "api": f"{directory}/control.sock",
         "listeners": (descriptor,),
         "max_connections": 1000,
-        "backends": 2,
+        "backends": {"b": 2, "u": 1},
         **CASES[name],
     }
     return config.render(Config(**told))

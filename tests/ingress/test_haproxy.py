@@ -13,6 +13,7 @@ import pytest
 from homeport.contract.errors import PortTaken
 from homeport.contract.traffic import Endpoint, PoolKey
 from homeport.ingress import haproxy as module
+from homeport.ingress import picture
 from homeport.ingress.haproxy import HAProxy
 from tests.ingress.conftest import POOL, routed
 
@@ -23,6 +24,13 @@ async def until(condition, what: str):
         while not (value := await condition()):
             await asyncio.sleep(0.005)
     return value
+
+
+async def abandoned(ingress: HAProxy) -> None:
+    """As when the control plane's process is killed: HAProxy goes on alone."""
+    await ingress._tasks.close()
+    await ingress._supervisor._tasks.close()
+    ingress._ports.close()
 
 
 async def test_a_request_goes_by_port_by_host_and_by_wildcard(ingress, upstream, visitor):
@@ -414,7 +422,7 @@ async def test_the_supplies_double_without_losing_a_request(ingress, upstream, v
     probing = asyncio.create_task(probe())
     old = ingress.pid
     ports = {await ingress.free_port() for _ in range(2 * module.FIRST_PORTS)}
-    for number in range(module.FIRST_BACKENDS):
+    for number in range(picture.FIRST_BACKENDS):
         await ingress.attach(PoolKey("app", f"f{number}", "rv-1"), f"c{number}", one.address, 1)
     stop.set()
     await probing
@@ -465,9 +473,7 @@ async def test_an_haproxy_that_an_earlier_server_left_hands_over(make_settings, 
         return one.inside
 
     await until(busy, "a request inside")
-    left._watcher.cancel()
-    left._ports.close()  # as when its process is killed
-    left._listener.cancel()
+    await abandoned(left)
     stop = asyncio.Event()
     statuses = []
 
@@ -494,23 +500,21 @@ async def test_an_haproxy_that_an_earlier_server_left_hands_over(make_settings, 
     async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
         assert 404 == (await client.get(gone)).status_code
     await fresh.close()
-    assert not left._process.running
+    assert not left._supervisor._process.running
 
 
 async def test_a_port_that_was_asked_for_ends_what_an_earlier_server_left(make_settings):
     left = HAProxy(make_settings(), tied=False)
     await left.open()
     await left.start()
-    left._watcher.cancel()
-    left._ports.close()
-    left._listener.cancel()
+    await abandoned(left)
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
     fresh = HAProxy(make_settings(http_port=port), tied=False)
     await fresh.open()
 
     assert port == fresh.http_port
-    assert not left._process.running
+    assert not left._supervisor._process.running
     await fresh.close()
 
 

@@ -15,6 +15,7 @@ GOOD = [
     ("pools", "me--hello", "my%20app/gr%C3%BC%C3%9Fe/rv-1"),
     ("methods", "me--hello", "gr%C3%BC%C3%9Fe"),
     ("protected", "me--hello", "1"),
+    ("timeouts", "me--hello", "301000"),
     ("parameters", "me--hello", "a,b"),
     ("backends", f"{POOL}?{HASH}", "b12"),
     ("tokens", "wk-1", HASH),
@@ -26,7 +27,8 @@ BAD_TEXT = ["a b", "a\nb", "a;b", "a\\", "<<", "a\x00b", "größe", "", "a\tb", 
 def test_what_belongs_into_a_map_is_taken_and_survives_the_disk(tmp_path, name, key, value):
     maps = Maps(tmp_path)
     maps.put(name, key, value)
-    commands = maps.take()
+    commands = maps.commands()
+    maps.save()
     after = Maps(tmp_path)
     after.load()
 
@@ -43,7 +45,7 @@ def test_nothing_that_could_be_another_line_or_command_is_taken(tmp_path, name, 
             with pytest.raises(ValueError, match="not for the map"):
                 maps.put(name, *bad)
 
-    assert [] == maps.take()
+    assert [] == maps.commands()
 
 
 def test_a_line_that_somebody_wrote_into_a_file_is_not_believed(tmp_path):
@@ -57,3 +59,32 @@ def test_a_line_that_somebody_wrote_into_a_file_is_not_believed(tmp_path):
 def test_class_parameters_are_in_the_key_as_a_hash_alone():
     assert POOL == pool_text(POOL)
     assert f"{POOL}?{hashlib.sha256(b'a=%3B').hexdigest()}" == pool_text(f"{POOL}?a=%3B")
+
+
+def test_a_change_that_is_taken_back_leaves_nothing(tmp_path):
+    maps = Maps(tmp_path)
+    maps.put("protected", "kept", "1")
+    maps.put("hosts", "a.x", "e")
+    maps.commit()
+    maps.put("hosts", "a.x", "f")
+    maps.put("hosts", "a.x", "g")
+    maps.put("hosts", "b.x", "g")
+    maps.put("protected", "kept", None)
+    changes = maps.commands()
+    maps.revert()
+
+    assert [("set", "a.x"), ("add", "b.x"), ("del", "kept")] == [(c[0], c[3]) for c in changes]
+    assert [("a.x", "e")] == maps.items("hosts")
+    assert [("kept", "1")] == maps.items("protected")
+    assert [] == maps.commands()
+
+
+def test_what_the_disk_does_not_take_is_written_when_there_is_room(tmp_path):
+    maps = Maps(tmp_path / "later")
+    maps.put("hosts", "a.x", "e")
+    with pytest.raises(OSError, match="No such file"):
+        maps.save()
+    (tmp_path / "later").mkdir()
+    maps.save()
+
+    assert "a.x e\n" == (tmp_path / "later" / "hosts.map").read_text()

@@ -19,7 +19,7 @@ async def test_a_word_that_could_be_more_is_never_sent(tmp_path, word):
 
 
 async def test_what_haproxy_says_is_not_taken_for_its_answer_to_another_command(ingress):
-    runtime = Runtime(str(ingress._process.control))
+    runtime = Runtime(ingress._supervisor.runtime.socket)
     await runtime.tell([("add", "map", "hosts.map", "x.localhost", "x")])
 
     assert "b0" in await runtime.ask(("show", "stat", "b0", "6", "-1"), ("show", "info"))

@@ -240,3 +240,71 @@ async def test_each_request_that_ends_is_told_to_who_hears_of_them(house):
 async def test_an_unknown_pool_has_no_load_and_can_be_dropped(house):
     assert {} == await house.ingress.load([POOL])
     await house.ingress.drop(POOL)
+
+
+async def test_a_held_slot_is_nobodys_until_it_is_given_back(house):
+    await house.attach("one", 2)
+    await house.ingress.hold(POOL, "one", 1)
+    visits = [house.ask() for _ in range(3)]
+    await load(house, 1, 2)
+    await house.ingress.hold(POOL, "one", 0)
+    await load(house, 2, 1)
+    house.may_go.set()
+
+    assert ["one"] * 3 == await asyncio.gather(*visits)
+
+
+async def test_a_container_whose_slots_are_all_held_gets_nobody_and_comes_back(house):
+    await house.attach("one", 2)
+    inside = house.ask()
+    await load(house, 1, 0)
+    await house.ingress.hold(POOL, "one", 2)
+    given_back = asyncio.Event()
+    house.on_park = given_back.wait
+    parked = [house.ask() for _ in range(3)]
+    async with asyncio.timeout(20):
+        while len(house.parked) < 3:
+            await asyncio.sleep(0.005)
+    most = house.most("one")
+    await house.ingress.hold(POOL, "one", 0)
+    given_back.set()
+    house.may_go.set()
+
+    assert 1 == most
+    assert ["one"] * 4 == await asyncio.gather(inside, *parked)
+
+
+async def test_who_is_queued_where_the_last_slot_is_held_goes_to_the_next_container(house):
+    await house.attach("one", 1)
+    inside = house.ask()
+    await load(house, 1, 0)
+    queued = [house.ask() for _ in range(3)]
+    await load(house, 1, 3)
+    next_one = asyncio.Event()
+    house.on_park = next_one.wait
+    await house.ingress.hold(POOL, "one", 1)
+    async with asyncio.timeout(20):
+        while len(house.parked) < 3:
+            await asyncio.sleep(0.005)
+    await house.attach("two", 4)
+    next_one.set()
+    house.may_go.set()
+
+    assert ["two"] * 3 == await asyncio.gather(*queued)
+    assert "one" == await inside
+
+
+async def test_a_held_container_that_drains_or_ends_is_forgotten_like_any_other(house):
+    await house.attach("one", 1)
+    await house.attach("two", 1)
+    await house.ingress.hold(POOL, "one", 1)
+    await house.ingress.hold(POOL, "unknown", 1)
+    await house.ingress.drain(POOL, "one")
+    await house.ingress.hold(POOL, "one", 0)
+    house.may_go.set()
+    answers = {await house.ask() for _ in range(3)}
+    async with asyncio.timeout(20):
+        while not await house.ingress.detach(POOL, "one"):
+            await asyncio.sleep(0.005)
+
+    assert {"two"} == answers

@@ -100,8 +100,21 @@ class Ingress(Protocol):
     async def unroute(self, endpoint_id: str) -> None:
         """The endpoint's hosts and port are unknown from now on; an unknown id is ignored."""
 
-    async def attach(self, pool: PoolKey, container: str, address: str, slots: int) -> None:
-        """Let the pool's requests into a container, `slots` at a time."""
+    async def attach(
+        self, pool: PoolKey, container: str, address: str, slots: int, *, shared: bool = True
+    ) -> None:
+        """Let the pool's requests into a container, `slots` at a time.
+
+        Without `shared`, two visitors never use one connection to the container, and each connection
+        carries one request: a program of the user's may leave a body unread (RFC 9112, 9.3).
+        """
+
+    async def hold(self, pool: PoolKey, container: str, held: int) -> None:
+        """Keep `held` of a container's slots back: no new request gets them; 0 gives them all back.
+
+        Returns when the ingress obeys. If every slot is held, requests that are queued look again.
+        An unknown container is ignored.
+        """
 
     async def drain(self, pool: PoolKey, container: str) -> None:
         """Send it no new request; those inside go on."""

@@ -1,6 +1,7 @@
 """What serves now: deployed apps and `serve` sessions, with their endpoints."""
 
 import asyncio
+import dataclasses
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,18 +149,9 @@ def plan(
 
 def with_port(live: LiveEndpoint, port: int, settings: Settings) -> LiveEndpoint:
     """The endpoint with a local port of its own."""
-    endpoint = live.endpoint
     return LiveEndpoint(
         tag=live.tag,
-        endpoint=Endpoint(
-            id=endpoint.id,
-            hosts=endpoint.hosts,
-            pool=endpoint.pool,
-            method=endpoint.method,
-            local_port=port,
-            protected=endpoint.protected,
-            parameters=endpoint.parameters,
-        ),
+        endpoint=dataclasses.replace(live.endpoint, local_port=port),
         url=live.url,
         local_url=f"http://{settings.local_host}:{port}",
         truncated=live.truncated,
@@ -190,6 +182,7 @@ def _endpoint(
             method=web.attribute if len(spec.web) > 1 else "",
             protected=web.requires_proxy_auth,
             parameters=tuple(p.name for p in spec.parameters),
+            timeout_s=spec.timeout_s,
         ),
         url=f"http://{host}.{settings.domain}{port}",
         truncated=not host.startswith(f"{names.slug(settings.workspace)}--{label}"),

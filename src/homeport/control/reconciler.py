@@ -264,7 +264,8 @@ class Reconciler:
         """Why the ingress did not take it; empty when all is well."""
         try:
             slots = 1 if pool.function.single_use else pool.function.max_inputs
-            await self._ingress.attach(pool.key, member.id, container.address, slots)
+            shared = pool.function.port is None  # a program of the user's may leave a body unread
+            await self._ingress.attach(pool.key, member.id, container.address, slots, shared=shared)
         except Exception as error:
             log.exception("cannot attach %s", member.id)
             self._node.stop(member.id)

@@ -7,6 +7,47 @@ from homeport.ingress import config
 from homeport.ingress.config import Server
 from homeport.ingress.runtime import Row
 
+LOW = 4  # fewer than that left: double the supply
+
+
+@dataclass(slots=True)
+class Supply:
+    """Interchangeable backends of one kind: `<prefix>0` and so on."""
+
+    prefix: str
+    count: int  # in HAProxy's configuration
+    free: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.free = self._names(0, self.count)
+
+    @property
+    def low(self) -> bool:
+        """Whether there should be more."""
+        return len(self.free) <= LOW
+
+    def double(self) -> None:
+        """As many again; HAProxy does not have them yet."""
+        self.free += self._names(self.count, 2 * self.count)
+        self.count *= 2
+
+    def halve(self) -> None:
+        """Take `double` back."""
+        self.count //= 2
+        self.free = [name for name in self.free if self._number(name) < self.count]
+
+    def leave_out(self, taken: set[str]) -> None:
+        """Have enough beside those that an earlier server gave away."""
+        numbers = [self._number(name) for name in taken if name.startswith(self.prefix)]
+        self.count = max([self.count, *(2 * (number + 1) for number in numbers)])
+        self.free = [name for name in self._names(0, self.count) if name not in taken]
+
+    def _names(self, first: int, end: int) -> list[str]:
+        return [config.backend_name(self.prefix, number) for number in range(first, end)]
+
+    def _number(self, name: str) -> int:
+        return int(name.removeprefix(self.prefix))
+
 
 @dataclass(slots=True)
 class Backend:
@@ -23,7 +64,7 @@ class Backend:
     @property
     def open(self) -> bool:
         """Whether a server takes new requests."""
-        return any(not server.draining for server in self.servers.values())
+        return any(server.open for server in self.servers.values())
 
 
 def load(pool: Backend, rows: list[Row], unknown: frozenset[str]) -> Load:

@@ -15,7 +15,25 @@ ROUNDS = 3
 HOPS = 100
 LINE_BYTES = 256  # of the ring's lines: a longer one loses its end, which is the request's path
 AGAIN = "again"  # the server of every backend that leads back to the front door
-MAPS = ("hosts", "ports", "pools", "methods", "protected", "parameters", "backends", "tokens")
+MAPS = (
+    "hosts",
+    "ports",
+    "pools",
+    "methods",
+    "protected",
+    "parameters",
+    "timeouts",
+    "backends",
+    "tokens",
+)
+# A program of the user's may leave a request's body unread, and what is left is then the beginning of the
+# connection's next request: so each connection has one request, and no other visitor's ever.
+UNSHARED_RULES = ("  http-reuse never", "  option http-server-close")
+# A container that does not end an overdue request itself is cut off a little later.
+TIMEOUT_RULES = tuple(
+    f"  http-request set-timeout {which} var(txn.timeout)" for which in ("server", "tunnel")
+)
+SHARED, UNSHARED = "b", "u"  # what the names of backends begin with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +44,17 @@ class Server:
     address: str  # `abns@name`, `unix@/path` or `127.0.0.1:8000`
     slots: int
     draining: bool = False
+    held: int = 0  # slots that nobody gets for now
+
+    @property
+    def full(self) -> bool:
+        """Whether every slot is held."""
+        return self.held >= self.slots
+
+    @property
+    def open(self) -> bool:
+        """Whether it takes new requests."""
+        return not (self.draining or self.full)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,13 +67,13 @@ class Config:
     listeners: tuple[int, ...]  # descriptors of listening sockets, the main port's first
     requests_per_s: int  # 0: no limit
     max_connections: int
-    backends: int
+    backends: Mapping[str, int]  # SHARED and UNSHARED -> how many of that kind
     servers: Mapping[str, Sequence[Server]] = field(default_factory=dict)  # backend -> containers
 
 
-def backend_name(number: int) -> str:
+def backend_name(prefix: str, number: int) -> str:
     """The name of one of the interchangeable backends."""
-    return f"b{number}"
+    return f"{prefix}{number}"
 
 
 def server_words(server: Server) -> tuple[str, ...]:
@@ -53,8 +82,9 @@ def server_words(server: Server) -> tuple[str, ...]:
     One refused connection is enough to know that a container is gone, before the node says so; while
     it is up nobody checks it, and a `web_server` that comes back is seen within 0.1 s.
     """
+    # A server whose slots are all held is in maintenance, and `maxconn 0` would mean no limit.
     options = (
-        f"maxconn {server.slots} check inter 1h downinter 100ms rise 1 fall 1 "
+        f"maxconn {max(server.slots - server.held, 1)} check inter 1h downinter 100ms rise 1 fall 1 "
         "observe layer4 error-limit 1 on-error mark-down"
     )
     return (server.address, *options.split())
@@ -120,7 +150,7 @@ def _defaults() -> list[str]:
         "  timeout connect 5s",
         "  timeout http-request 60s",
         "  timeout http-keep-alive 30s",
-        # How long a request takes is its function's `timeout`, which the container keeps.
+        # How long a request takes is its function's `timeout`: see TIMEOUT_RULES.
         "  timeout client 24d",
         "  timeout server 24d",
         "  timeout queue 24d",
@@ -296,6 +326,7 @@ def _to_pool() -> list[str]:
         *lines,
         # What the last park let go has not been looked up yet.
         f"  http-request set-var(txn.backend) {backend} unless usable",
+        *_set("timeout", "var(txn.endpoint),map_str_int(timeouts.map)"),
         "  use_backend %[var(txn.backend)] if usable",
         f"  default_backend {AGAIN}",
     ]
@@ -316,17 +347,20 @@ def _backends(config: Config) -> list[str]:
         "backend metrics",
         f"  server control unix@{config.api}",
     ]
-    for number in range(config.backends):
-        name = backend_name(number)
-        lines += [
-            f"backend {name}",
-            "  balance leastconn",
-            f"  server {AGAIN} unix@{config.again} send-proxy-v2 backup",
-        ]
-        lines += [
-            " ".join(("  server", server.name, *server_words(server)))
-            for server in config.servers.get(name, ())
-        ]
+    for prefix, count in config.backends.items():
+        for number in range(count):
+            name = backend_name(prefix, number)
+            lines += [
+                f"backend {name}",
+                "  balance leastconn",
+                *TIMEOUT_RULES,
+                *(UNSHARED_RULES if prefix == UNSHARED else ()),
+                f"  server {AGAIN} unix@{config.again} send-proxy-v2 backup",
+            ]
+            lines += [
+                " ".join(("  server", server.name, *server_words(server)))
+                for server in config.servers.get(name, ())
+            ]
     return lines
 
 

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from homeport.ingress.config import MAPS
+from homeport.ingress.runtime import Command
 
 _ID = r"[a-z0-9-]{1,63}"
 _HOST = r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*"
@@ -23,6 +24,7 @@ _SHAPES = {
     "pools": (_ID, _POOL),
     "methods": (_ID, _WORD),
     "protected": (_ID, "1"),
+    "timeouts": (_ID, r"[1-9][0-9]{0,9}"),  # milliseconds
     "parameters": (_ID, rf"{_WORD}(?:,{_WORD})*"),
     "backends": (_POOL, r"[a-z][0-9]+"),
     "tokens": (r"[A-Za-z0-9_-]{1,128}", r"[0-9a-f]{64}"),
@@ -43,13 +45,13 @@ def pool_text(key: str) -> str:
 
 
 class Maps:
-    """Key -> value, by map; `take` has the Runtime API's commands that are due."""
+    """Key -> value, by map, and what has changed since the last `commit`."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._maps: dict[str, dict[str, str]] = {name: {} for name in MAPS}
-        self._commands: list[tuple[str, ...]] = []
-        self._dirty: set[str] = set(MAPS)
+        self._before: dict[tuple[str, str], str | None] = {}  # (map, key) -> its committed value
+        self._unsaved: set[str] = set(MAPS)
 
     def load(self) -> None:
         """Begin with what an earlier server wrote; lines that this one would not write are dropped."""
@@ -75,33 +77,65 @@ class Maps:
         Raises `ValueError` for a key or a value that this map cannot hold: a bug of ours, for what
         comes from outside is checked before it gets here.
         """
-        known = self._maps[name]
-        before = known.get(key)
+        before = self._maps[name].get(key)
         if before == value:
             return
         if value is not None and not _fits(name, key, value):
             raise ValueError(f"not for the map `{name}`: {key!r} {value!r}")
-        file = f"{name}.map"
-        if value is None:
-            del known[key]
-            self._commands.append(("del", "map", file, key))
-        else:
-            known[key] = value
-            verb = "add" if before is None else "set"
-            self._commands.append((verb, "map", file, key, value))
-        self._dirty.add(name)
+        self._before.setdefault((name, key), before)
+        self._set(name, key, value)
 
-    def take(self) -> list[tuple[str, ...]]:
-        """Write what has changed to disk; the commands that tell running processes."""
-        for name in self._dirty:
-            path = self._directory / f"{name}.map"
-            text = "".join(f"{key} {value}\n" for key, value in self._maps[name].items())
-            fresh = path.with_suffix(".new")
-            fresh.write_text(text)
-            fresh.replace(path)
-        self._dirty.clear()
-        commands, self._commands = self._commands, []
+    def commands(self) -> list[Command]:
+        """What tells a running process of the changes, in their order."""
+        commands: list[Command] = []
+        for (name, key), before in self._before.items():
+            value, file = self._maps[name].get(key), f"{name}.map"
+            if value == before:
+                continue
+            if value is None:
+                commands.append(("del", "map", file, key))
+            else:
+                verb = "add" if before is None else "set"
+                commands.append((verb, "map", file, key, value))
         return commands
+
+    def commit(self) -> None:
+        """The changes are known everywhere."""
+        self._before.clear()
+
+    def revert(self) -> None:
+        """Take back what has changed since the last `commit`."""
+        for (name, key), value in self._before.items():
+            self._set(name, key, value)
+        self._before.clear()
+
+    def save(self) -> None:
+        """Write what has changed to disk; raises `OSError`, and tries the same again next time."""
+        for name in sorted(self._unsaved):
+            self._write(name, self._directory)
+            self._unsaved.discard(name)
+
+    def write(self, directory: Path) -> None:
+        """Write every map into another directory."""
+        for name in self._maps:
+            self._write(name, directory)
+
+    def _set(self, name: str, key: str, value: str | None) -> None:
+        if value is None:
+            self._maps[name].pop(key, None)
+        else:
+            self._maps[name][key] = value
+        self._unsaved.add(name)
+
+    def _write(self, name: str, directory: Path) -> None:
+        text = "".join(f"{key} {value}\n" for key, value in self._maps[name].items())
+        fresh = directory / f"{name}.new"
+        try:
+            fresh.write_text(text)
+            fresh.replace(directory / f"{name}.map")
+        except OSError:
+            fresh.unlink(missing_ok=True)
+            raise
 
 
 def _fits(name: str, key: str, value: str) -> bool:

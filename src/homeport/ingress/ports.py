@@ -9,7 +9,7 @@ import errno
 import socket
 from collections.abc import Iterable
 
-from homeport.contract.errors import BadRequest, PortTaken
+from homeport.contract.errors import BadRequest, IngressError, PortTaken
 
 BACKLOG = 1024
 TRIES = 200  # ports after the main one, before any free one is taken
@@ -28,6 +28,11 @@ class Ports:
     def descriptors(self) -> tuple[int, ...]:
         """Of every listening socket, the main port's first."""
         return tuple(listener.fileno() for listener in self._sockets.values())
+
+    @property
+    def count(self) -> int:
+        """How many there are, the main one included."""
+        return len(self._sockets)
 
     @property
     def free(self) -> int:
@@ -75,10 +80,25 @@ class Ports:
                 with contextlib.suppress(OSError, OverflowError):
                     self._listen(port)
 
-    def supply(self, count: int) -> None:
-        """Listen on that many more local ports."""
-        for _ in range(count):
-            self._free.append(self._another())
+    def supply(self, count: int) -> list[int]:
+        """Listen on that many more local ports, or on none; which they are."""
+        more: list[int] = []
+        try:
+            for _ in range(count):
+                more.append(self._another())
+                self._free.append(more[-1])
+        except OSError as error:
+            self.let_go(more)
+            raise IngressError(f"there are no more local ports: {error}") from None
+        return more
+
+    def let_go(self, ports: Iterable[int]) -> None:
+        """Stop listening on ports that no endpoint has."""
+        for port in ports:
+            if port in self._free:
+                self._free.remove(port)
+            if (listener := self._sockets.pop(port, None)) is not None:
+                listener.close()
 
     def take(self) -> int:
         """A local port that nobody has."""

@@ -6,6 +6,7 @@
 import asyncio
 import contextlib
 import ctypes
+import hashlib
 import json
 import os
 import re
@@ -13,11 +14,13 @@ import resource
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import psutil
 
@@ -26,6 +29,8 @@ from homeport.contract.errors import Failure, IngressError
 OLDEST = (2, 8)  # server states, `nbsrv` as a converter, and Lua actions that yield, as we use them
 START_S = 20.0
 PAUSE_S = 0.005
+UNWATCHED_S = 0.5
+MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own in it, mode 0700
 MAX_CONNECTIONS = 20_000
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PR_SET_PTRACER = 0x59616D61
@@ -99,11 +104,15 @@ class Process:
         return False
 
     async def ended(self) -> None:
-        """Return once it has ended."""
+        """Return once it has ended; sometimes sooner: look at `running`."""
         if not self.running:
             return
         gone = asyncio.Event()
-        watching = os.pidfd_open(self.pid)
+        try:
+            watching = os.pidfd_open(self.pid)
+        except OSError:  # it has gone, or there is no descriptor left to watch it with
+            await asyncio.sleep(UNWATCHED_S)
+            return
         loop = asyncio.get_running_loop()
         loop.add_reader(watching, gone.set)
         try:
@@ -156,11 +165,19 @@ async def start(
     tied: bool,
 ) -> Process:
     """A running HAProxy whose Runtime API answers; `IngressError` with its own words else."""
-    began, popen = _spawn(binary, config, descriptors, log, tied=tied)
-    process = Process(psutil.Process(popen.pid), control, popen)
+    try:
+        began, popen = _spawn(binary, config, descriptors, log, tied=tied)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise IngressError(f"HAProxy did not start: {error}") from None
+    try:
+        process = Process(psutil.Process(popen.pid), control, popen)
+    except psutil.Error as error:
+        popen.kill()
+        popen.wait()
+        raise IngressError(f"HAProxy did not start: {error}") from None
     try:
         async with asyncio.timeout(START_S):
-            while not _listens(control):
+            while not listens(control):
                 if not process.running:
                     raise IngressError("HAProxy did not start", traceback=_read(log, began))
                 await asyncio.sleep(PAUSE_S)
@@ -177,8 +194,12 @@ def _spawn(
     binary: Binary, config: Path, descriptors: Sequence[int], log: Path, *, tied: bool
 ) -> tuple[int, subprocess.Popen[bytes]]:
     """The process, and where in the log its own words begin."""
-    with log.open("ab") as output:
-        began = output.tell()
+    with contextlib.ExitStack() as opened:
+        output: int | BinaryIO = subprocess.DEVNULL
+        began = 0
+        with contextlib.suppress(OSError):  # a full disk
+            output = opened.enter_context(log.open("ab"))
+            began = output.tell()
         return began, subprocess.Popen(
             [binary.path, "-db", "-f", str(config)],
             stdin=subprocess.DEVNULL,
@@ -193,16 +214,33 @@ def _spawn(
 
 
 def _read(log: Path, began: int) -> str:
-    return log.read_bytes()[began:].decode("utf-8", "replace")
+    try:
+        return log.read_bytes()[began:].decode("utf-8", "replace")
+    except OSError as error:
+        return str(error)
 
 
-def left(directory: Path, sockets: Path) -> list[Process]:
+def spare(directory: Path) -> Path:
+    """Where the files of an ingress can be while there is no room on its disk."""
+    digest = hashlib.sha256(str(directory).encode()).hexdigest()[:12]
+    return MEMORY / f"homeport-{os.getuid()}-{digest}"
+
+
+def own(directory: Path) -> None:
+    """Have the directory, and to ourselves; `OSError` else."""
+    directory.mkdir(mode=0o700, exist_ok=True)
+    there = directory.lstat()
+    if not stat.S_ISDIR(there.st_mode) or there.st_uid != os.getuid() or there.st_mode & 0o077:
+        raise PermissionError(f"{directory} is somebody else's")
+
+
+def left(directories: Collection[Path], sockets: Path) -> list[Process]:
     """Every HAProxy that an earlier server left, by its configuration's place; the newest first."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             words = process.cmdline()
-            if words[1:3] == ["-db", "-f"] and Path(words[3]).parent == directory:
+            if words[1:3] == ["-db", "-f"] and Path(words[3]).parent in directories:
                 found.append(Process(process, sockets / f"{Path(words[3]).stem}.sock"))
     return sorted(found, key=lambda each: -generation(each))
 
@@ -212,7 +250,8 @@ def generation(each: Process) -> int:
     return int(each.control.stem.rpartition("-")[2])
 
 
-def _listens(control: Path) -> bool:
+def listens(control: Path) -> bool:
+    """Whether somebody listens on a Unix socket."""
     with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
         probe.connect(str(control))
         return True

@@ -39,12 +39,15 @@ class Runtime:
     def __init__(self, socket: str) -> None:
         self.socket = socket
 
-    async def tell(self, commands: Sequence[Command]) -> None:
-        """Carry out the commands; raises `IngressError` at the first one that is refused."""
-        _line(commands)  # none of them is sent if one could be more than it says
-        for command in commands:
-            if (answer := (await self.ask(command)).strip()) not in GOOD:
-                raise IngressError(f"HAProxy refused `{' '.join(command[:2])}`: {answer}")
+    async def tell(self, commands: Sequence[Command], at_once: Sequence[Command] = ()) -> None:
+        """Carry out the commands, and then those of `at_once` in one breath.
+
+        Raises `IngressError` at the first one that is refused; those before it are carried out.
+        """
+        _line([*commands, *at_once])  # none of them is sent if one could be more than it says
+        for group in (*((command,) for command in commands), tuple(at_once)):
+            if group and (answer := (await self.ask(*group)).strip()) not in GOOD:
+                raise IngressError(f"HAProxy refused `{' '.join(group[0][:2])}`: {answer}")
 
     async def ask(self, *commands: Command) -> str:
         """The answers to these commands, which are carried out in one breath.

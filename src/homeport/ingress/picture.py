@@ -1,0 +1,211 @@
+"""What HAProxy has to know, in memory: endpoints, pools, the backends they have, and the maps.
+
+Nothing here does I/O. Each method alters the picture; whoever called it tells the running process.
+"""
+
+import urllib.parse
+from collections.abc import Mapping, MutableMapping
+from typing import TypeVar
+
+from homeport.contract.traffic import Endpoint, PoolKey
+from homeport.ingress.backends import Backend, Supply
+from homeport.ingress.config import SHARED, UNSHARED, Server
+from homeport.ingress.maps import Maps, pool_text
+from homeport.ingress.runtime import Command
+from homeport.undo import Undo
+
+FIRST_BACKENDS = 64
+FIRST_UNSHARED = 16
+MAX_ALIASES = 4096  # of all pools: spellings of class parameters are the visitors' to choose
+TIMEOUT_AFTER_S = 1.0  # a container that does not end an overdue request itself is cut off then
+MAX_TIMEOUT_S = 24 * 24 * 3600.0  # HAProxy's own bound
+OF_ENDPOINT = ("pools", "methods", "protected", "parameters", "timeouts")  # maps by endpoint id
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Picture:
+    """Everything that a new process begins with, but for its sockets."""
+
+    def __init__(self, maps: Maps) -> None:
+        self.maps = maps
+        self.endpoints: dict[str, Endpoint] = {}
+        self.pools: dict[PoolKey, Backend] = {}
+        self.supplies = {
+            SHARED: Supply(SHARED, FIRST_BACKENDS),
+            UNSHARED: Supply(UNSHARED, FIRST_UNSHARED),
+        }
+        self._aliases: dict[str, PoolKey] = {}  # the oldest first
+        self._reserved: dict[str, str] = {}  # pool -> the backend that it had under another server
+
+    def load(self) -> None:
+        """Begin with the maps of an earlier server: its pools keep their backends."""
+        self.maps.load()
+        self._reserved = dict(self.maps.items("backends"))
+        for supply in self.supplies.values():
+            supply.leave_out(set(self._reserved.values()))
+
+    def forget_stale(self) -> None:
+        """What an earlier server knew and nobody has claimed since."""
+        known = {pool.backend for pool in self.pools.values() if pool.open}
+        for key, backend in self.maps.items("backends"):
+            if backend not in known:
+                self.maps.put("backends", key, None)
+        for name in sorted(set(self._reserved.values()) - {p.backend for p in self.pools.values()}):
+            self.supplies[name[0]].free.append(name)
+        self._reserved.clear()
+        for name in ("hosts", "ports"):
+            for key, endpoint in self.maps.items(name):
+                if endpoint not in self.endpoints:
+                    self.maps.put(name, key, None)
+        for name in OF_ENDPOINT:
+            for key, _ in self.maps.items(name):
+                if key not in self.endpoints:
+                    self.maps.put(name, key, None)
+
+    def put_endpoint(self, endpoint: Endpoint, undo: Undo) -> Endpoint | None:
+        """The endpoint as it is from now on; returns what it was."""
+        before = self.endpoints.get(endpoint.id)
+        undo.push(restore, self.endpoints, endpoint.id, before)
+        self.endpoints[endpoint.id] = endpoint
+        put, key = self.maps.put, endpoint.id
+        timeout_s = min(endpoint.timeout_s + TIMEOUT_AFTER_S, MAX_TIMEOUT_S)
+        put("methods", key, _quoted(endpoint.method) or None)
+        put("protected", key, "1" if endpoint.protected else None)
+        put("parameters", key, ",".join(sorted(map(_quoted, endpoint.parameters))) or None)
+        put("timeouts", key, f"{max(timeout_s * 1000, 1):.0f}")
+        put("pools", key, pool_text(str(endpoint.pool)))
+        for host in endpoint.hosts:
+            put("hosts", host, key)
+        if endpoint.local_port is not None:
+            put("ports", str(endpoint.local_port), key)
+        if before is not None:
+            for host in set(before.hosts) - set(endpoint.hosts):
+                put("hosts", host, None)
+            if before.local_port not in (None, endpoint.local_port):
+                put("ports", str(before.local_port), None)
+        return before
+
+    def remove_endpoint(self, endpoint_id: str, undo: Undo) -> Endpoint | None:
+        """The endpoint that is unknown from now on."""
+        endpoint = self.endpoints.pop(endpoint_id, None)
+        if endpoint is None:
+            return None
+        undo.push(restore, self.endpoints, endpoint_id, endpoint)
+        for name in ("hosts", "ports"):
+            for key, value in self.maps.items(name):
+                if value == endpoint_id:
+                    self.maps.put(name, key, None)
+        for name in OF_ENDPOINT:
+            self.maps.put(name, endpoint_id, None)
+        return endpoint
+
+    def reclaim(self, pool: PoolKey, kind: str, undo: Undo) -> Backend | None:
+        """The pool with the backend that it had under an earlier server; None if it had none."""
+        text = pool_text(str(pool))
+        name = self._reserved.get(text, "")
+        if not name.startswith(kind):
+            return None
+        undo.push(restore, self._reserved, text, self._reserved.pop(text))
+        same = {k: None for k, v in self.maps.items("backends") if v == name and k != text}
+        for key in same:
+            undo.push(restore, self._aliases, key, self._aliases.get(key))
+            self._aliases[key] = pool
+        return self._add(pool, Backend(name, aliases=same), undo)
+
+    def add_pool(self, pool: PoolKey, kind: str, undo: Undo) -> Backend:
+        """The pool with a backend that is free."""
+        free = self.supplies[kind].free
+        made = Backend(free.pop(0))
+        undo.push(free.insert, 0, made.backend)
+        return self._add(pool, made, undo)
+
+    def remove_pool(self, pool: PoolKey, undo: Undo) -> None:
+        """The pool is unknown from now on, and its backend goes back to the end of the supply."""
+        known = self.pools.pop(pool)
+        undo.push(restore, self.pools, pool, known)
+        self.lead_away(pool, known)
+        for key in known.aliases:
+            undo.push(restore, self._aliases, key, self._aliases.pop(key, None))
+        free = self.supplies[known.backend[0]].free
+        free.append(known.backend)
+        undo.push(free.remove, known.backend)
+
+    def put_server(self, known: Backend, server: Server, undo: Undo) -> None:
+        """A container as it is from now on."""
+        undo.push(restore, known.servers, server.name, known.servers.get(server.name))
+        known.servers[server.name] = server
+
+    def lead(self, key: PoolKey, pool: Backend) -> None:
+        """Send requests to the pool's backend."""
+        for spelling in (pool_text(str(key)), *pool.aliases):
+            self.maps.put("backends", spelling, pool.backend)
+
+    def lead_away(self, key: PoolKey, pool: Backend) -> None:
+        """Let the pool's requests park."""
+        for spelling in (pool_text(str(key)), *pool.aliases):
+            self.maps.put("backends", spelling, None)
+
+    def add_alias(self, text: str, pool: PoolKey, undo: Undo) -> None:
+        """Another key of a pool, in place of the oldest one if there are too many."""
+        key, known = pool_text(text), self.pools.get(pool)
+        if known is None or key in self._aliases or key == pool_text(str(pool)):
+            return
+        undo.push(self._forget_alias, key)
+        self._aliases[key], known.aliases[key] = pool, None
+        if known.open:
+            self.maps.put("backends", key, known.backend)
+        while len(self._aliases) > MAX_ALIASES:
+            self._forget_alias(next(iter(self._aliases)))  # whoever spells it so parks once more
+
+    def put_tokens(self, hashes: Mapping[str, str]) -> None:
+        """The proxy tokens that are valid from now on."""
+        for key, _ in self.maps.items("tokens"):
+            if key not in hashes:
+                self.maps.put("tokens", key, None)
+        for key, digest in hashes.items():
+            self.maps.put("tokens", key, digest.lower())
+
+    def containers(self) -> list[str]:
+        """Every container that is attached."""
+        return [name for pool in self.pools.values() for name in pool.servers]
+
+    def first(self) -> list[Command]:
+        """What a new process is told beyond its configuration."""
+        commands = []
+        for pool in self.pools.values():
+            for server in pool.servers.values():
+                if server.full:
+                    commands.append(state(pool, server.name, "maint"))
+                elif server.draining and pool.open:
+                    commands.append(state(pool, server.name, "drain"))
+        return commands
+
+    def _add(self, pool: PoolKey, made: Backend, undo: Undo) -> Backend:
+        undo.push(restore, self.pools, pool, None)
+        self.pools[pool] = made
+        return made
+
+    def _forget_alias(self, key: str) -> None:
+        pool = self.pools.get(self._aliases.pop(key)) if key in self._aliases else None
+        if pool is not None:
+            pool.aliases.pop(key, None)
+        self.maps.put("backends", key, None)
+
+
+def restore(known: MutableMapping[K, V], key: K, value: V | None) -> None:
+    """Put a key back as it was; None: it was not there."""
+    if value is None:
+        known.pop(key, None)
+    else:
+        known[key] = value
+
+
+def state(pool: Backend, server: str, wanted: str) -> Command:
+    """`set server … state …`."""
+    return ("set", "server", f"{pool.backend}/{server}", "state", wanted)
+
+
+def _quoted(text: str) -> str:
+    return urllib.parse.quote(text, safe="")

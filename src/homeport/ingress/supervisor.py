@@ -1,0 +1,250 @@
+"""Keeps one HAProxy process that accepts requests, and remembers those that only finish theirs.
+
+A process begins with everything that is known here: after a reload, a crash, or when it would not obey.
+After a reload the old process gets no more commands. Requests it cannot serve are sent to the new process
+through the Unix socket `again`.
+
+    tell(commands)   change the running process; if it refuses, replace it by one with the whole picture
+    reload()         replace it for what no command can change: listening sockets and backends
+"""
+
+import asyncio
+import contextlib
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from homeport.contract.errors import IngressError
+from homeport.ingress import process
+from homeport.ingress.config import Config, render
+from homeport.ingress.maps import Maps
+from homeport.ingress.process import Binary, Process
+from homeport.ingress.runtime import Command, Runtime
+from homeport.settings import Settings
+from homeport.supervised import Tasks, supervised
+
+AGAIN_S = 1.0  # between two tries to replace a process that ended
+LUA = "park.lua"
+
+log = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """The processes of one ingress."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        maps: Maps,
+        *,
+        tied: bool,
+        describe: Callable[[str], Config],
+        first: Callable[[], Sequence[Command]],
+        begun: Callable[[], None],
+        containers: Callable[[], Sequence[str]],
+    ) -> None:
+        self.turn = asyncio.Lock()  # one change at a time
+        self.binary: Binary | None = None
+        self.directory = settings.run_dir / "ingress"
+        self.spare = process.spare(self.directory)
+        self._settings = settings
+        self._maps = maps
+        self._tied = tied
+        self._describe = describe  # the configuration, given the Runtime API's socket
+        self._first = first  # what a new process is told beyond its configuration
+        self._begun = begun  # called when a new process accepts requests
+        self._containers = containers
+        self._process: Process | None = None
+        self._retired: list[Process] = []
+        self._generation = 0
+        self._astray = asyncio.Event()  # the process does not have the picture that is known here
+        self._tasks = Tasks()
+
+    @property
+    def pid(self) -> int:
+        """Of the process that accepts requests; 0 while there is none."""
+        return self._process.pid if self._process else 0
+
+    @property
+    def runtime(self) -> Runtime | None:
+        """Of the process that accepts requests; None while there is none: the next begins with all."""
+        current = self._process
+        return Runtime(str(current.control)) if current and current.running else None
+
+    def take_over(self) -> list[Process]:
+        """Every process that an earlier server left, the newest first."""
+        return process.left((self.directory, self.spare), self._settings.socket_dir)
+
+    def adopt(self, old: list[Process]) -> None:
+        """They finish what they have begun, once there is another one."""
+        self._retired = old
+        self._generation = process.generation(old[0])
+
+    def clear(self) -> None:
+        """An empty directory, and no socket of an earlier process."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self.directory.mkdir(parents=True, mode=0o700, exist_ok=True)
+        self._unlink_sockets()
+
+    async def open(self) -> None:
+        """Have a process that accepts requests, from now on."""
+        async with self.turn:
+            await self._start()
+            for old in self._retired:
+                old.retire(self._containers())
+        self._tasks.start("haproxy watcher", supervised("haproxy watcher", self._watch))
+        self._tasks.start("haproxy repair", supervised("haproxy repair", self._repair))
+
+    async def close(self) -> None:
+        """End every process and leave nothing behind."""
+        await self._tasks.close()
+        for each in (self._process, *self._retired):
+            if each is not None:
+                each.kill()
+        self._process, self._retired = None, []
+        for directory in (self.directory, self.spare):
+            shutil.rmtree(directory, ignore_errors=True)
+        self._unlink_sockets()
+
+    async def tell(self, commands: Sequence[Command], at_once: Sequence[Command] = ()) -> None:
+        """Carry out the commands, and then those of `at_once` in one breath.
+
+        The picture that `describe` and the maps give has to be the one after the change already: a
+        process that refuses is replaced by one that begins with it. `IngressError` if that fails too.
+        """
+        if (runtime := self.runtime) is None:
+            return
+        try:
+            await runtime.tell(commands, at_once)
+        except IngressError as error:
+            if self.runtime is None:  # it has ended meanwhile: the next one begins with everything
+                return
+            log.warning("%s; another process takes over", error)
+            self._astray.set()
+            await self.reload()
+
+    async def mend(self) -> None:
+        """No change begins on top of half of another one: `IngressError` while that cannot be mended."""
+        if self._astray.is_set() and self.runtime is not None:
+            await self.reload()
+
+    async def reload(self) -> None:
+        """Hand over to a new process; the old one finishes what it has begun."""
+        old = self._process
+        if old is None:
+            return  # `open` begins with everything
+        await self._start()
+        old.retire(self._containers())
+        self._retired.append(old)
+
+    def suspects(self) -> frozenset[str]:
+        """Containers that a retired process may still have requests in."""
+        self._retired = [old for old in self._retired if old.running]
+        return frozenset[str]().union(*(old.containers for old in self._retired))
+
+    async def _start(self) -> None:
+        """A new process that begins with all that is known; nothing here changes if it does not start."""
+        assert self.binary is not None
+        self._generation += 1
+        control = self._settings.socket_dir / f"haproxy-{self._generation}.sock"
+        config = self._describe(str(control))
+        path = await asyncio.to_thread(self._write, config)
+        try:
+            fresh = await process.start(
+                self.binary,
+                path,
+                control,
+                config.listeners,
+                self.directory / "haproxy.log",
+                tied=self._tied,
+            )
+        except IngressError:
+            if self.runtime is not None and not process.listens(Path(config.again)):
+                self._astray.set()  # it took the name of the socket `again` before it ended
+            raise
+        try:
+            await Runtime(str(control)).tell(self._first())
+        except BaseException:
+            fresh.kill()
+            self._astray.set()
+            raise
+        self._process = fresh
+        self._maps.commit()
+        self._astray.clear()
+        self._begun()
+
+    def _write(self, config: Config) -> Path:
+        """The configuration and all that it refers to: on disk, or in memory while the disk is full."""
+        try:
+            return self._write_to(self.directory, config)
+        except OSError as error:
+            log.warning("HAProxy starts from %s: %s", self.spare, error)
+        try:
+            process.own(self.spare)
+            return self._write_to(self.spare, config)
+        except OSError as error:
+            raise IngressError(f"HAProxy's configuration cannot be written: {error}") from None
+
+    def _write_to(self, directory: Path, config: Config) -> Path:
+        if directory == self.directory:
+            self._maps.save()
+        else:
+            self._maps.write(directory)
+        code = Path(__file__).with_name(LUA).read_text()
+        _write(directory / LUA, code)
+        _write(directory / "activator", f"{self._settings.activator_socket}\n")
+        path = directory / f"haproxy-{self._generation}.cfg"
+        _write(path, render(config))
+        return path
+
+    async def _watch(self) -> None:
+        """Replace a process that has ended on its own: connections wait in the kernel meanwhile."""
+        failed = ""
+        while True:
+            current = self._process
+            assert current is not None
+            await current.ended()
+            current.kill()  # it has ended: this only reaps it
+            async with self.turn:
+                if current is not self._process:
+                    continue
+                if not failed:
+                    log.warning("HAProxy (pid %d) ended; starting another", current.pid)
+                try:
+                    await self._start()
+                    failed = ""
+                    continue
+                except IngressError as failure:
+                    if (text := f"{failure}\n{failure.traceback}") != failed:
+                        log.error("HAProxy cannot be started again: %s", text)  # noqa: TRY400
+                    failed = text
+            await asyncio.sleep(AGAIN_S)
+
+    async def _repair(self) -> None:
+        """Replace a process that has only half of a change."""
+        while True:
+            await self._astray.wait()
+            async with self.turn:
+                await self.mend()
+            await asyncio.sleep(AGAIN_S)
+
+    def _unlink_sockets(self) -> None:
+        sockets = self._settings.socket_dir
+        for socket in (sockets / "again.sock", *sockets.glob("haproxy-*.sock")):
+            with contextlib.suppress(OSError):
+                socket.unlink(missing_ok=True)
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file, whole or not at all; one that is right already needs no room."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if path.read_text() == text:
+            return
+    fresh = path.with_suffix(".new")
+    try:
+        fresh.write_text(text)
+        fresh.replace(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,156 @@
+"""Connections to a container: shared or not, and how long a request may hold its slot."""
+
+import asyncio
+import contextlib
+import time
+
+import pytest
+
+from homeport.contract.traffic import PoolKey
+from tests.ingress.conftest import POOL, Activator, routed
+
+
+async def leave(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+class Careless:
+    """A program that answers without reading a request's body, and counts its connections."""
+
+    def __init__(self, path) -> None:
+        self.address = f"unix:{path}"
+        self.connections: list[int] = []  # how many requests each had
+        self._server: asyncio.Server | None = None
+        self._visits: list[asyncio.Task] = []
+
+    async def open(self) -> "Careless":
+        path = self.address.removeprefix("unix:")
+        self._server = await asyncio.start_unix_server(self._visit, path=path)
+        return self
+
+    async def close(self) -> None:
+        self._server.close()
+        for visit in self._visits:
+            visit.cancel()
+        await asyncio.gather(*self._visits, return_exceptions=True)
+
+    async def _visit(self, reader, writer) -> None:
+        self._visits.append(asyncio.current_task())
+        number = len(self.connections)
+        self.connections.append(0)
+        with contextlib.suppress(
+            asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError
+        ):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                self.connections[number] += 1
+                path = head.split(b" ")[1]
+                if path == b"/phantom":
+                    await asyncio.sleep(0.2)
+                answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
+                writer.write(answer % (len(path), path))
+                await writer.drain()
+        await leave(writer)
+
+
+@pytest.fixture
+async def careless(tmp_path):
+    made = await Careless(tmp_path / "careless.sock").open()
+    yield made
+    await made.close()
+
+
+async def talk(port: int, data: bytes, end: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(data)
+    try:
+        async with asyncio.timeout(10):
+            return await reader.readuntil(end)
+    finally:
+        await leave(writer)
+
+
+async def test_a_body_that_is_left_unread_is_nobody_elses_request(ingress, careless):
+    port = int((await routed(ingress)).rpartition(":")[2])
+    await ingress.attach(POOL, "one", careless.address, 50, shared=False)
+    inner = b"GET /phantom HTTP/1.1\r\nHost: x\r\n\r\n"
+    head = b"POST /mine HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(inner)
+    answers = []
+    for _ in range(5):
+        visits = [talk(port, head + inner, b"/mine") for _ in range(4)]
+        visits += [
+            talk(port, b"GET /other HTTP/1.1\r\nHost: x\r\n\r\n", b"/other") for _ in range(4)
+        ]
+        answers += await asyncio.gather(*visits)
+
+    assert all(b"phantom" not in answer for answer in answers)
+    assert 40 == len(careless.connections)
+
+
+async def test_a_visitors_kept_connection_has_a_new_one_to_the_container_each_time(
+    ingress, careless, visitor
+):
+    url = await routed(ingress)
+    await ingress.attach(POOL, "one", careless.address, 1, shared=False)
+    for _ in range(3):
+        answer = await visitor.get(url)
+
+    assert "connection" not in answer.headers
+    assert [1, 1, 1] == careless.connections
+
+
+async def test_a_hung_container_is_504_a_little_after_its_functions_timeout(
+    ingress, upstream, visitor
+):
+    url = await routed(ingress, timeout_s=0.2)
+    one = await upstream("one")
+    one.release.clear()
+    await ingress.attach(POOL, "one", one.address, 1)
+    began = time.monotonic()
+    answer = await visitor.get(url)
+
+    assert 504 == answer.status_code
+    assert 1.1 < time.monotonic() - began < 5
+    assert answer.headers["x-request-id"]
+    assert answer.text.startswith("homeport: ")
+
+
+async def test_waiting_for_a_container_does_not_count_as_time_inside(
+    ingress, activator: Activator, upstream, visitor
+):
+    url = await routed(ingress, timeout_s=0.1)
+    one = await upstream("one")
+
+    async def start(key: str) -> str:
+        await asyncio.sleep(1.5)
+        await ingress.attach(PoolKey.parse(key), "one", one.address, 1)
+        return "go"
+
+    activator.answer = start
+
+    assert 200 == (await visitor.get(url)).status_code
+
+
+@pytest.mark.parametrize("held", [1, 2])
+async def test_held_slots_survive_a_reload_and_a_crash(ingress, activator, upstream, visitor, held):
+    url = await routed(ingress)
+    one = await upstream("one")
+    await ingress.attach(POOL, "one", one.address, 2)
+    await ingress.hold(POOL, "one", held)
+    await ingress._supervisor.reload()
+    one.release.clear()
+    visits = [asyncio.create_task(visitor.get(url)) for _ in range(3)]
+    expected = (2 - held, 0 if held == 2 else 2)
+    async with asyncio.timeout(20):
+        while (len(activator.parked) < 3) if held == 2 else True:
+            load = (await ingress.load([POOL]))[POOL]
+            if held < 2 and (load.running, load.queued) == expected:
+                break
+            await asyncio.sleep(0.005)
+    one.release.set()
+    answers = [(await visit).status_code for visit in visits]
+
+    assert [503 if held == 2 else 200] * 3 == answers
+    assert 2 - held == one.most

@@ -1,0 +1,323 @@
+"""A change happens whole or not at all, whatever HAProxy and the disk do."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from homeport.contract.errors import IngressError
+from homeport.contract.traffic import Endpoint, PoolKey
+from homeport.ingress import haproxy as module
+from homeport.ingress import picture, process
+from homeport.ingress.runtime import Runtime
+from tests.ingress.conftest import POOL, routed
+
+
+class Wrapper:
+    """An HAProxy that cannot be started while it is told so."""
+
+    def __init__(self, directory: Path) -> None:
+        self._fails = directory / "fails"
+        self.path = directory / "haproxy"
+        self.path.write_text(
+            f'#!/bin/sh\n[ "$1" = -vv ] || [ ! -e {self._fails} ] || exit 1\n'
+            f'exec {process.find("").path} "$@"\n'
+        )
+        self.path.chmod(0o755)
+
+    def fails(self, value: bool) -> None:
+        if value:
+            self._fails.touch()
+        else:
+            self._fails.unlink()
+
+
+@pytest.fixture
+def wrapper(tmp_path):
+    return Wrapper(tmp_path)
+
+
+@pytest.fixture
+async def ingress(start, wrapper):
+    return await start(haproxy=str(wrapper.path))
+
+
+def pool(number: int) -> PoolKey:
+    return PoolKey("app", f"f{number}", "rv-1")
+
+
+async def maps_of(ingress) -> dict[str, dict[str, str]]:
+    """What HAProxy itself has in its maps."""
+    runtime, maps = ingress._supervisor.runtime, {}
+    for name in module.config.MAPS:
+        lines = (await runtime.ask(("show", "map", f"{name}.map"))).strip().splitlines()
+        maps[name] = {line.split()[1]: line.split()[2] for line in lines}
+    return maps
+
+
+async def agrees(ingress) -> bool:
+    """Whether HAProxy has the picture that is known here."""
+    known = {name: dict(ingress._maps.items(name)) for name in module.config.MAPS}
+    servers = {f"{p.backend}/{name}" for p in ingress._picture.pools.values() for name in p.servers}
+    state = await ingress._supervisor.runtime.ask(("show", "servers", "state"))
+    rows = [line.split() for line in state.splitlines()[2:] if line]
+    told = {f"{w[1]}/{w[3]}" for w in rows if w[1][0] in "bu" and w[3] != module.config.AGAIN}
+    return known == await maps_of(ingress) and servers == told
+
+
+@pytest.mark.parametrize("shared", [True, False])
+async def test_a_supply_that_cannot_grow_is_used_up_and_grows_when_it_can(
+    ingress, wrapper, upstream, visitor, shared
+):
+    one = await upstream("one")
+    url = await routed(ingress)
+    await ingress.attach(POOL, "one", one.address, 1, shared=shared)
+    count = picture.FIRST_BACKENDS if shared else picture.FIRST_UNSHARED
+    wrapper.fails(True)
+    for number in range(1, count):
+        await ingress.attach(pool(number), f"c{number}", one.address, 1, shared=shared)
+    for _ in range(2):
+        with pytest.raises(IngressError):
+            await ingress.attach(pool(count), f"c{count}", one.address, 1, shared=shared)
+        assert await agrees(ingress)
+        assert 200 == (await visitor.get(url)).status_code
+    wrapper.fails(False)
+    for number in range(count, count + 3):
+        await ingress.attach(pool(number), f"c{number}", one.address, 1, shared=shared)
+
+    assert await agrees(ingress)
+    assert 200 == (await visitor.get(url)).status_code
+
+
+async def test_ports_that_haproxy_did_not_take_are_not_offered(ingress, wrapper, visitor):
+    wrapper.fails(True)
+    offered = [await ingress.free_port() for _ in range(module.FIRST_PORTS)]
+    with pytest.raises(IngressError):
+        await ingress.free_port()
+    wrapper.fails(False)
+    offered += [await ingress.free_port() for _ in range(3)]
+    for number, port in enumerate(offered):
+        endpoint = Endpoint(id=f"e{number}", hosts=(f"e{number}.x",), pool=POOL, local_port=port)
+        await ingress.route(endpoint)
+        await ingress.unroute(endpoint.id)
+
+    assert len(offered) == len(set(offered))
+    assert {404} == {
+        (await visitor.get(f"http://127.0.0.1:{port}/")).status_code for port in offered
+    }
+
+
+async def refuse(monkeypatch, after: int):
+    """The Runtime API refuses each command beyond so many of a change."""
+    real = Runtime.ask
+    asked = []
+
+    async def ask(self, *commands):
+        asked.append(commands)
+        changes = [c for c in asked if c[0][0] in ("add", "set", "del", "enable")]
+        if commands[0][0] in ("add", "set", "del", "enable") and len(changes) > after:
+            return "No."
+        return await real(self, *commands)
+
+    monkeypatch.setattr(Runtime, "ask", ask)
+
+
+async def change(ingress, what: str) -> None:
+    if what == "attach":
+        await ingress.attach(pool(2), "c2", "unix:/nowhere", 1)
+    elif what == "route":
+        await ingress.route(Endpoint(id="new", hosts=("new.x", "*.new.y"), pool=pool(2)))
+    elif what == "move":
+        await ingress.route(Endpoint(id="e", hosts=("other.x",), pool=pool(1), protected=True))
+    elif what == "unroute":
+        await ingress.unroute("e")
+    elif what == "lose":
+        await ingress.lose(POOL, "one")
+    elif what == "hold":
+        await ingress.hold(POOL, "one", 1)
+    elif what == "drop":
+        await ingress.drop(pool(3))
+    elif what == "tokens":
+        await ingress.tokens({"wk-2": "1" * 64, "wk-3": "2" * 64})
+    elif what == "alias":
+        await ingress.alias(f"{POOL}?a=1", POOL)
+
+
+CHANGES = ("attach", "route", "move", "unroute", "lose", "hold", "drop", "tokens", "alias")
+
+
+@pytest.fixture
+async def house(ingress, upstream):
+    """An endpoint `e` that answers, and something of everything."""
+    one = await upstream("one")
+    await routed(ingress, id="e", hosts=("e.localhost",))
+    await ingress.attach(POOL, "one", one.address, 1)
+    await ingress.attach(pool(3), "c3", "unix:/nowhere", 1)
+    await ingress.lose(pool(3), "c3")
+    assert await ingress.detach(pool(3), "c3")
+    await ingress.tokens({"wk-1": "0" * 64, "wk-2": "0" * 64})
+    return ingress
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+@pytest.mark.parametrize("what", CHANGES)
+async def test_a_haproxy_that_refuses_half_of_a_change_is_replaced_by_one_with_all_of_it(
+    house, monkeypatch, what, after
+):
+    with monkeypatch.context() as patched:
+        await refuse(patched, after)
+        try:
+            await change(house, what)
+        except IngressError:  # the new process was not told that a server takes no requests
+            assert what in ("lose", "hold")
+    async with asyncio.timeout(20):
+        while house._supervisor._astray.is_set():
+            await asyncio.sleep(0.01)
+
+    assert await agrees(house)
+
+
+@pytest.mark.parametrize("after", [0, 1])
+@pytest.mark.parametrize("what", CHANGES)
+async def test_a_change_that_cannot_be_done_leaves_what_served_before(
+    house, wrapper, visitor, monkeypatch, what, after
+):
+    before = {name: house._maps.items(name) for name in module.config.MAPS}
+    wrapper.fails(True)
+    done = True
+    with monkeypatch.context() as patched:
+        await refuse(patched, after)
+        try:
+            await change(house, what)
+        except IngressError:
+            done = False
+    now = {name: house._maps.items(name) for name in module.config.MAPS}
+    wrapper.fails(False)
+    async with asyncio.timeout(20):
+        while house._supervisor._astray.is_set():
+            await asyncio.sleep(0.01)
+
+    assert done or {k: sorted(v) for k, v in before.items()} == {
+        k: sorted(v) for k, v in now.items()
+    }
+    assert await agrees(house)
+    if not done:
+        url = f"http://127.0.0.1:{house.http_port}/"
+        answer = await visitor.get(url, headers={"Host": "e.localhost"})
+        assert "one" == answer.json()["name"]
+
+
+async def test_no_change_begins_on_top_of_half_of_another(house, wrapper, monkeypatch):
+    wrapper.fails(True)
+    with monkeypatch.context() as patched:
+        await refuse(patched, 1)
+        with pytest.raises(IngressError):
+            await change(house, "attach")
+    with pytest.raises(IngressError):
+        await house.attach(pool(5), "c5", "unix:/nowhere", 1)
+    wrapper.fails(False)
+    await house.attach(pool(5), "c5", "unix:/nowhere", 1)
+
+    assert await agrees(house)
+
+
+async def test_a_caller_that_is_cancelled_leaves_no_half_of_a_change(house):
+    for _ in range(20):
+        task = asyncio.create_task(change(house, "attach"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert await agrees(house)
+        await house.lose(pool(2), "c2")
+        assert await house.detach(pool(2), "c2")
+
+
+async def back(house, old: int):
+    async with asyncio.timeout(20):
+        while house.pid == old or house._supervisor.runtime is None:
+            await asyncio.sleep(0.01)
+
+
+async def test_the_watcher_tries_until_haproxy_starts_again(house, wrapper, visitor):
+    old = house.pid
+    wrapper.fails(True)
+    os.kill(old, signal.SIGKILL)
+    async with asyncio.timeout(20):
+        while house._supervisor.runtime is not None:
+            await asyncio.sleep(0.01)
+    await change(house, "route")  # nobody hears, and it is not forgotten
+    answer = asyncio.create_task(
+        visitor.get(f"http://127.0.0.1:{house.http_port}/", headers={"Host": "e.localhost"})
+    )
+    await asyncio.sleep(1.2)  # it has failed at least once
+    wrapper.fails(False)
+    await back(house, old)
+
+    assert 200 == (await answer).status_code
+    assert await agrees(house)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("a bug")])
+async def test_the_watcher_survives_what_it_was_not_made_for(house, monkeypatch, error):
+    old, fails = house.pid, []
+
+    async def start(*_args, **_kwargs):
+        fails.append(error)
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(process, "start", start)
+        os.kill(old, signal.SIGKILL)
+        async with asyncio.timeout(20):
+            while not fails:
+                await asyncio.sleep(0.01)
+    await back(house, old)
+
+    assert await agrees(house)
+
+
+async def test_on_a_full_disk_haproxy_starts_from_memory_and_deploys_go_on(
+    house, visitor, monkeypatch
+):
+    real = Path.write_text
+    full = house._supervisor.directory
+
+    def write_text(self, data, *args, **kwargs):
+        if self.is_relative_to(full):
+            raise OSError(28, "No space left on device", str(self))
+        return real(self, data, *args, **kwargs)
+
+    old = house.pid
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", write_text)
+        await change(house, "route")
+        os.kill(old, signal.SIGKILL)
+        await back(house, old)
+        await change(house, "attach")
+        url = f"http://127.0.0.1:{house.http_port}/"
+        answer = await visitor.get(url, headers={"Host": "e.localhost"})
+        found = process.left((full, house._supervisor.spare), house._settings.socket_dir)
+        assert await agrees(house)
+    async with asyncio.timeout(20):
+        while "new.x" not in (full / "hosts.map").read_text():
+            await asyncio.sleep(0.05)
+
+    assert 200 == answer.status_code
+    assert [house.pid] == [each.pid for each in found]
+    assert house._supervisor.spare.exists()
+    await house.close()
+    assert not house._supervisor.spare.exists()
+
+
+async def test_somebody_elses_directory_in_memory_is_not_used(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "open").mkdir(mode=0o755)
+
+    for name in ("link", "open"):
+        with pytest.raises(OSError, match="somebody else"):
+            process.own(tmp_path / name)
+    process.own(tmp_path / "mine")
+    process.own(tmp_path / "mine")
