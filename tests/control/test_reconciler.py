@@ -44,7 +44,11 @@ class House:
             started=self.starts.append,
         )
         self.activator = Activator(
-            None, self.pools, wake=self.reconciler.wake, alias=self.ingress.alias
+            None,
+            self.pools,
+            wake=self.reconciler.wake,
+            alias=self.ingress.alias,
+            say=lambda _line: None,
         )
         self.ingress.park = self.activator.park
         self.node.watch(self.reconciler.changed, None)
