@@ -167,6 +167,7 @@ async def _open(
     from homeport.control.secretbox import SecretBox
     from homeport.control.status import Server
     from homeport.control.store import Store
+    from homeport.control.sweeper import Sweeper
     from homeport.control.tokens import Tokens
     from homeport.control.vault import Vault
     from homeport.ingress.haproxy import HAProxy
@@ -205,7 +206,10 @@ async def _open(
 
     rollout = Rollout(settings, store, blobs, pools, reconciler, ingress, node, secret_box)
     opened.push_async_callback(rollout.close)
-    deployer = Deployer(store, pools, ingress, node, secret_box, rollout)
+    sweeper = Sweeper(store, blobs, rollout.in_use)
+    opened.push_async_callback(sweeper.close)
+    deployer = Deployer(store, pools, ingress, node, secret_box, rollout, sweeper)
+    opened.push_async_callback(deployer.close)
     lifeline.busy = lambda: deployer.busy
     tokens = Tokens(store, ingress)
     await tokens.publish()
@@ -225,6 +229,7 @@ async def _open(
         node,
         ingress_pid=lambda: ingress.pid,
         quantiles_ms=ingress.quantiles_ms,
+        broken=lambda: deployer.broken,
         kept=lambda: lifeline.kept,
     )
 
@@ -244,10 +249,12 @@ async def _open(
         keep=lifeline.keep,
         shutdown=stop.set,
         stop_container=stop_container,
-    ).app()
+    )
+    opened.push_async_callback(api.close)
+    app = api.app()
     listener = unix_socket(settings.control_socket)
     opened.callback(settings.control_socket.unlink, missing_ok=True)
-    await opened.enter_async_context(listening(api, listener))
+    await opened.enter_async_context(listening(app, listener))
     if settings.socket_dir != settings.run_dir:  # where people look for it
         shown = settings.run_dir / settings.control_socket.name
         shown.unlink(missing_ok=True)
@@ -256,7 +263,7 @@ async def _open(
     if settings.api_port is not None:
         if not settings.token:
             raise BadRequest("the API over TCP needs a token", hint="set HOMEPORT_TOKEN too")
-        guarded = BearerOnly(api, settings.token)
+        guarded = BearerOnly(app, settings.token)
         listener = tcp_socket(settings.host, settings.api_port)
         await opened.enter_async_context(listening(guarded, listener))
     return settings
