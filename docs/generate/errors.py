@@ -13,7 +13,8 @@ from homeport.sdk import exception
 
 INTRO = """The kinds of failure that homeport tells of. A command prints `error: …` with the message, the place in
 your script where there is one, and `hint: …` with what to do next, and ends with exit code 1. Over the API,
-a failure is a JSON object with the status below.
+a failure is a JSON object with the status below. [Troubleshooting](../guides/troubleshooting.md) has the
+messages one by one.
 
 | exit code | means |
 | --- | --- |

@@ -48,7 +48,7 @@ class House:
             self.pools,
             wake=self.reconciler.wake,
             alias=self.ingress.alias,
-            say=self.said.append,
+            say=lambda _line: None,
         )
         self.ingress.park = self.activator.park
         self.node.watch(self.reconciler.changed, None)

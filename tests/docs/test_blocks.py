@@ -1,0 +1,177 @@
+"""Every block of Start and the Guides is run as a reader would: files are saved, commands are typed."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docs import blocks
+from tests.docs.blocks import Block
+from tests.journeys.conftest import PATIENCE_S, Command, Terminal
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [DOCS / "start.md", *sorted((DOCS / "guides").glob("*.md"))]
+MARK = "Not run by our tests:"
+#: Page and first line of a block -> why it is not run. The page says so above the block, after `MARK`.
+NOT_RUN = {
+    ("gpus", "import subprocess"): "it needs a GPU",
+    ("backup", "$ git pull"): "it needs a newer version of homeport",
+    ("server", "*.apps.example.com {"): "it needs a domain",
+    ("server", "# /etc/systemd/system/homeport.service"): "it needs systemd and root",
+    ("server", "$ sudo useradd --system --create-home homeport"): "it needs systemd and root",
+}
+LANGUAGES = {"python", "console", "toml", "text", "ini", "json", "yaml"}
+
+
+class Reader:
+    """Somebody who follows a page, in a directory and a home of their own."""
+
+    def __init__(self, directory: Path, home: Path) -> None:
+        self.directory = directory
+        self.terminal = Terminal(home)
+        #: What the page says -> what is meant here.
+        self.port = _free_port()
+        self._meant = {
+            "4663": str(self.port),
+            "4670": str(_free_port()),
+            "uv tool install .": f"uv tool install {ROOT}",
+        }
+        self.terminal.environ |= {
+            "HOMEPORT_HTTP_PORT": str(self.port),
+            "HOMEPORT_WORKSPACE": "you",
+            "HOME": str(directory.parent),  # where ~/.homeport is the same home
+            "PATH": os.pathsep.join(
+                [
+                    str(directory.parent / "bin"),
+                    str(Path(sys.executable).parent),
+                    os.environ["PATH"],
+                ]
+            ),
+            "UV_TOOL_DIR": str(directory.parent / "tools"),
+            "UV_TOOL_BIN_DIR": str(directory.parent / "bin"),
+            "UV_CACHE_DIR": os.environ.get("UV_CACHE_DIR", str(Path("~/.cache/uv").expanduser())),
+        }
+        self._serving: Command | None = None
+
+    def follow(self, block: Block) -> None:
+        """Save the block's file, or type its commands."""
+        if block.title:
+            path = self.directory / block.title
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(self._here(block.text))
+        for command in block.commands if block.language == "console" else ():
+            text = self._here(command.text)
+            fails = any("error:" in line for line in command.prints)
+            is_serve = text.startswith("homeport serve")
+            told = self._serve(text) if is_serve else self._run(text, fails=fails)
+            lacking = blocks.missing(command.prints, told)
+            assert not lacking, f"$ {text}\ndid not print {lacking!r}, but:\n{told}"
+
+    def deploy(self, script: str) -> None:
+        """Deploy a script that no command of its page mentions."""
+        self._run(f"homeport deploy {script}")
+
+    def close(self) -> None:
+        """End everything that was begun."""
+        self.terminal.close()
+
+    def _here(self, text: str) -> str:
+        for said, meant in self._meant.items():
+            text = text.replace(said, meant)
+        return text
+
+    def _serve(self, text: str) -> str:
+        self._serving = self.terminal.start(*text.split()[1:], cwd=self.directory)
+        self._serving.wait_for("Ctrl-C")
+        return self._serving.output
+
+    def _run(self, text: str, *, fails: bool = False) -> str:
+        if text == "^C":
+            assert self._serving is not None
+            assert 0 == self._serving.interrupt()
+            return self._serving.output
+        # One terminal for the whole page: variables that a command sets are there for the next.
+        kept = self.directory.parent / "variables"
+        kept.touch()
+        words = f"set -a; . {kept}\n{text}\ncode=$?; export -p > {kept}; exit $code"
+        done = subprocess.run(
+            ["bash", "-c", words],
+            cwd=self.directory,
+            env=self.terminal.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        assert fails == bool(done.returncode), f"$ {text}\n{done.stdout}"
+        return done.stdout
+
+
+@pytest.fixture
+def reader(tmp_path) -> Iterator[Reader]:
+    """A reader; what they leave running is ended."""
+    directory, home = tmp_path / "project", tmp_path / ".homeport"
+    directory.mkdir()
+    home.mkdir(mode=0o700)
+    reader = Reader(directory, home)
+    yield reader
+    reader.close()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_does_what_it_says(reader, page):
+    story = blocks.read(page.read_text())
+    typed = " ".join(block.text for block in story if block.language == "console")
+
+    for block in story:
+        if (page.stem, block.first_line) in NOT_RUN:
+            continue
+        reader.follow(block)
+        if block.language == "python" and block.title not in typed:
+            if block.title == "conftest.py":
+                assert "pytest" in typed
+                continue
+            assert ".App(" in block.text, f"nothing runs {block.title}"
+            reader.deploy(block.title)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_block_says_what_it_is(page):
+    for block in blocks.read(page.read_text()):
+        assert block.language in LANGUAGES, block.text
+        if block.language not in {"console", "text"}:
+            assert block.title, f"a block without a title cannot be run:\n{block.text}"
+        why = NOT_RUN.get((page.stem, block.first_line))
+        told = f"{MARK} {why}." if why else None
+
+        assert (block.before if MARK in block.before else None) == told, block.text
+
+
+def test_no_fence_is_left_unread():
+    for page in PAGES:
+        text = page.read_text()
+        fences = re.findall(r"^ *```", text, re.MULTILINE)
+
+        assert len(fences) == 2 * len(blocks.read(text)), page.name
+
+
+def test_the_list_of_blocks_that_are_not_run_has_no_other():
+    found = {
+        (page.stem, block.first_line) for page in PAGES for block in blocks.read(page.read_text())
+    }
+
+    assert set(NOT_RUN) <= found
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
