@@ -48,7 +48,7 @@ class House:
             self.pools,
             wake=self.reconciler.wake,
             alias=self.ingress.alias,
-            say=lambda _line: None,
+            say=self.said.append,
         )
         self.ingress.park = self.activator.park
         self.node.watch(self.reconciler.changed, None)

@@ -34,17 +34,19 @@ def manifest(*secrets, name="hello"):
 
 def test_versions_count_from_one_and_the_newest_is_first(store):
     for tag in ("a", "b", "c"):
-        store.add_revision("app", manifest(), "f", tag)
+        store.add_revision(f"rv-{tag}", "app", manifest(), "f", tag)
 
     assert [(r.version, r.tag) for r in store.revisions("app")] == [(3, "c"), (2, "b"), (1, "a")]
     assert manifest() == store.revision("app", 2).manifest
 
 
 def test_an_app_remembers_its_revision_and_ports_over_a_restart(store, tmp_path):
-    store.serve_revision(store.add_revision("app", manifest(), "f", ""), {"me--app-hello": 4664})
+    first = store.add_revision("rv-1", "app", manifest(), "f", "")
+    store.serve_revision(first, {"me--app-hello": 4664})
     first = store.app("app")
     store.stop_app("app")
-    store.serve_revision(store.add_revision("app", manifest(), "g", ""), {"me--app-hello": 4664})
+    second = store.add_revision("rv-2", "app", manifest(), "g", "")
+    store.serve_revision(second, {"me--app-hello": 4664})
     store.close()
     again = Store(tmp_path / "homeport.db")
     row = again.app("app")

@@ -90,6 +90,34 @@ def test_an_image_without_fastapi_says_to_add_it_and_a_missing_package_is_named(
     assert "  script.py:4" in missing.stderr
 
 
+LOUD = """
+    import modal
+
+    hush = modal.Secret.from_dict({"KEY": "first-line\\nsecond-line"})
+    image = modal.Image.debian_slim().run_commands(
+        'printf "%s\\n" "$KEY" "went wrong"; exit 3', secrets=[hush]
+    )
+    app = modal.App("loud", image=image)
+
+    @app.function()
+    @modal.fastapi_endpoint()
+    def hello():
+        return "hello"
+"""
+
+
+def test_what_a_failed_build_printed_is_told_once_and_without_its_secrets(terminal, write):
+    script = write(LOUD)
+    for command in (("deploy", script), ("serve", script)):
+        told = terminal.run(*command, check=False).stderr
+
+        assert 1 == told.count("\nrun_commands: went wrong\n")
+        assert "went wrong" not in told.splitlines()
+        assert "exit code 3" in told
+        assert "script.py:5" in told
+        assert "-line" not in told.replace("command-line", "")
+
+
 MADE = """
     import modal, os
     from pathlib import Path

@@ -160,6 +160,15 @@ async def test_a_failing_command_is_told_without_its_secrets(house):
     assert [] == house.half()
 
 
+async def test_of_a_secret_with_several_lines_none_is_told(house):
+    house.secrets = {"KEY": "-----BEGIN-----\nabcdefgh\nxy\n-----END-----\n"}
+    long = "printf '%01100000d' 0; printf '%s' \"$KEY\" | tr -d '\\n'; echo; echo next"
+    failure = await house.fails(image(commands(f'printf "%s" "$KEY"; {long}; exit 3')))
+
+    assert ["***"] * 4 + ["next"] == failure.traceback.split("\n")
+    assert not any(part in "".join(house.said) for part in ("BEGIN", "abcd", "xy", "END"))
+
+
 async def test_commands_see_the_environment_and_change_no_layer_below(house):
     steps = (
         SIX,

@@ -1,6 +1,7 @@
 """`homeport up`, `down`, `status`: the background server."""
 
 import asyncio
+from typing import Any
 
 from homeport.cli import options, output, server
 from homeport.settings import Settings
@@ -28,6 +29,13 @@ async def _up(settings: Settings) -> None:
     output.out().print(f"homeport is up: {output.address(told)} (pid {told['pid']})")
     for app in told["apps"]:
         output.show_endpoints(app["endpoints"])
+    _warn_of_broken(told["apps"])
+
+
+def _warn_of_broken(apps: list[dict[str, Any]]) -> None:
+    for app in apps:
+        if app["state"] == "broken":
+            output.warn(f"`{app['name']}` cannot be served: {app['reason']}; it is tried again")
 
 
 async def _status(settings: Settings, *, json: bool) -> None:
@@ -64,3 +72,4 @@ async def _status(settings: Settings, *, json: bool) -> None:
         "Cold starts", "p50 ms", "p99 ms", "URL",
     )  # fmt: skip
     output.show_table(columns, rows, empty="no app is deployed: `homeport deploy script.py`")
+    _warn_of_broken(told["apps"])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from homeport.cli import options, output, script, server
+from homeport.contract.errors import Failure
 from homeport.settings import Settings
 
 if TYPE_CHECKING:
@@ -91,10 +92,16 @@ async def _deploy(
 async def follow(events: "AsyncIterator[Event]", *, timestamps: bool = False) -> dict[str, Any]:
     """Show a deploy as it goes; how it ended."""
     last: dict[str, Any] = {}
-    async for event in events:
-        if event["event"] == "log":
-            output.show_line(event["line"], timestamps=timestamps, talk=True)
-        elif event["event"] == "progress":
-            output.say(event["text"])
-        last = event
+    shown = output.Shown()
+    try:
+        async for event in events:
+            shown.add(event)
+            if event["event"] == "log":
+                output.show_line(event["line"], timestamps=timestamps, talk=True)
+            elif event["event"] == "progress":
+                output.say(event["text"])
+            last = event
+    except Failure as failure:
+        shown.shorten(failure)
+        raise
     return last

@@ -7,6 +7,7 @@ under way by then.
 import json
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from http import HTTPStatus
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 WIDE = 1000
+SHOWN_LINES = 2000
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue")
 
 
@@ -86,6 +88,26 @@ def show_failure(failure: Failure) -> None:
         console.print(failure.traceback)
     if failure.hint:
         console.print(Text.assemble("\n", ("hint: ", "bold"), failure.hint))
+
+
+class Shown:
+    """The last lines that a command has shown of what goes on in the server."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=SHOWN_LINES)
+
+    def add(self, event: dict[str, Any]) -> None:
+        """An event that is about to be shown."""
+        if event["event"] == "log":
+            self._lines.append(event["line"]["text"].strip())
+        elif event["event"] == "progress":  # of a build: `run_commands: what it printed`
+            self._lines += [event["text"].strip(), event["text"].partition(": ")[2].strip()]
+
+    def shorten(self, failure: Failure) -> None:
+        """Take what has been shown already out of a failure: nobody reads it twice."""
+        lines = {line.strip() for line in failure.traceback.splitlines()} - {""}
+        if lines <= {*self._lines}:
+            failure.traceback = ""
 
 
 def show_endpoints(endpoints: Iterable[dict[str, Any]]) -> None:

@@ -59,6 +59,7 @@ class Session:
         self._watching: list[str] = []
         self._moved = asyncio.Event()  # there are other folders to watch
         self._said: set[str] = set()  # warnings are told once
+        self._shown = output.Shown()
 
     async def run(self, seconds: float | None) -> None:
         """Until Ctrl-C, the timeout, or the server's end."""
@@ -85,6 +86,9 @@ class Session:
                 await client.upload(declared.sources)
                 async with client.serve(declared.manifest) as events:
                     await self._live(client, declared, events)
+        except Failure as failure:
+            self._shown.shorten(failure)
+            raise
         finally:
             declaring.cancel()
             with contextlib.suppress(asyncio.CancelledError, Failure):
@@ -117,6 +121,7 @@ class Session:
 
     def _tell(self, event: "Event") -> None:
         kind = event["event"]
+        self._shown.add(event)
         if kind == "serving":
             output.show_endpoints(event["endpoints"])
             output.say("⚡️ Serving... hit Ctrl-C to stop!")
@@ -168,6 +173,7 @@ class Session:
             raise
         except Failure as failure:
             self._serving = serving
+            self._shown.shorten(failure)
             output.show_failure(failure)
             output.say("the version before goes on serving")
 

@@ -43,6 +43,7 @@ from homeport.control.secretbox import SecretBox
 from homeport.control.status import Server
 from homeport.control.tokens import Tokens
 from homeport.control.trial import Say
+from homeport.supervised import Tasks, retried
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ class Api:
         self._keep = keep
         self._shutdown = shutdown
         self._stop_container = stop_container
+        self._tasks = Tasks()
 
     def app(self) -> Starlette:
         """The ASGI app; every route of the API in one list."""
@@ -233,14 +235,9 @@ class Api:
     async def stop_app(self, request: Request) -> Response:
         """Stop an app. Answer: `{"containers": 2}`, how many were ended."""
         name = request.path_params["name"]
-        state = self._server.app(name)
-        if state["state"] == "stopped":
-            raise BadRequest("App is already stopped.")
-        count = 0
-        for app in self._deployer.live.all():
-            if app.name == name:
-                count += await self._deployer.stop(app.owner)
-        return JSONResponse({"containers": count})
+        if not self._deployer.knows(name):
+            self._server.app(name)  # `NotFound`, with the names that there are
+        return JSONResponse({"containers": await self._deployer.stop_app(name)})
 
     async def read_logs(self, request: Request) -> Response:
         """Read what an app's containers have printed.
@@ -349,69 +346,85 @@ class Api:
     # streams
 
     async def _progress(self, name: str, work: Callable[[Say], Awaitable[Deployed]]) -> Stream:
-        """A deploy, as it goes: what its containers print, and how it ends."""
+        """A deploy, as it goes: what its containers print, and how it ends.
+
+        A caller who goes away does not undo it: it ends as the old or the new one.
+        """
         queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        task = asyncio.ensure_future(
-            work(lambda text: queue.put_nowait({"event": "progress", "text": text}))
-        )
-        with self._logs.following(lambda line: line.app == name) as lines:
-            copying = asyncio.create_task(_copy_lines(lines, queue))
-            task.add_done_callback(lambda _task: queue.put_nowait({}))
+
+        async def deploy() -> None:
             try:
-                while event := await queue.get():
+                deployed = await work(
+                    lambda text: queue.put_nowait({"event": "progress", "text": text})
+                )
+                done = {
+                    "event": "done",
+                    "version": deployed.app.revision.version,
+                    "skipped": deployed.skipped,
+                    "endpoints": self._server.endpoints(deployed.app),
+                }
+            except Exception as error:
+                done = {"event": "error", "error": _told(error)}
+            queue.put_nowait(done)
+
+        self._tasks.start(f"deploy of `{name}`", deploy())
+        with self._logs.following(lambda line: line.app == name) as lines:
+            copying = self._tasks.start("log lines of a deploy", _copy_lines(lines, queue))
+            try:
+                while (event := await queue.get())["event"] not in {"done", "error"}:
                     yield event
+                yield event
             finally:
                 copying.cancel()
-                # A caller who goes away does not undo a deploy: it ends as the old or the new one.
-        try:
-            deployed = await asyncio.shield(task)
-        except Exception as error:
-            yield {"event": "error", "error": _told(error)}
-        else:
-            yield {
-                "event": "done",
-                "version": deployed.app.revision.version,
-                "skipped": deployed.skipped,
-                "endpoints": self._server.endpoints(deployed.app),
-            }
 
     async def _session(self, manifest: Manifest) -> Stream:
         """A `serve` session: it lives as long as somebody reads this."""
         session = secrets.token_hex(6)
         owner = f"serve:{session}"
         queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        app: LiveApp | None = None
 
-        def say(text: str) -> None:
-            queue.put_nowait({"event": "progress", "text": text})
+        async def begin() -> None:
+            nonlocal app
+            try:
+                app = await self._deployer.serve(
+                    session,
+                    manifest,
+                    lambda text: queue.put_nowait({"event": "progress", "text": text}),
+                )
+                begun: dict[str, Any] = {
+                    "event": "serving",
+                    "endpoints": self._server.endpoints(app),
+                }
+            except Exception as error:
+                begun = {"event": "error", "error": _told(error)}
+            queue.put_nowait(begun)
 
-        beginning = asyncio.create_task(self._deployer.serve(session, manifest, say))
-        beginning.add_done_callback(lambda _task: queue.put_nowait({}))
+        beginning = self._tasks.start(f"beginning of {owner}", begin())
         try:
             yield {"event": "session", "id": session, "app": manifest.app_name}
-            while event := await queue.get():
+            while (event := await queue.get())["event"] not in {"serving", "error"}:
                 yield event
-            try:
-                app = beginning.result()
-            except Exception as error:
-                yield {"event": "error", "error": _told(error)}
+            yield event
+            if app is None or app.events is None:
                 return
-            assert app.events is not None
-            yield {"event": "serving", "endpoints": self._server.endpoints(app)}
-            mine = partial(self._server.is_owners, owner)
-            with self._logs.following(mine) as lines:
-                copying = asyncio.create_task(_copy_lines(lines, app.events))
+            with self._logs.following(partial(self._server.is_owners, owner)) as lines:
+                copying = self._tasks.start(f"log lines of {owner}", _copy_lines(lines, app.events))
                 try:
                     while True:
                         yield await app.events.get()
                 finally:
                     copying.cancel()
         finally:
-            await asyncio.shield(asyncio.create_task(self._end(owner, beginning)))
+            beginning.cancel()  # nobody waits for it any more
+            # Until it succeeds: nobody else would ever stop it.
+            name = f"ending {owner}"
+            ending = retried(name, partial(self._deployer.stop, owner))
+            await asyncio.shield(self._tasks.start(name, ending))
 
-    async def _end(self, owner: str, beginning: asyncio.Task[LiveApp]) -> None:
-        beginning.cancel()  # a build that nobody waits for any more
-        await asyncio.wait([beginning])
-        await self._deployer.stop(owner)
+    async def close(self) -> None:
+        """Stop telling of what goes on."""
+        await self._tasks.close()
 
     async def _lines(
         self, name: str, wants: Callable[[LogLine], bool], tail: int, *, follow: bool
@@ -515,10 +528,7 @@ async def _our_fault(_request: Request, error: Exception) -> Response:
 
 
 def _told(error: Exception) -> dict[str, str]:
-    if isinstance(error, Failure):
-        return error.to_dict()
-    log.error("a deploy failed", exc_info=error)
-    return _bug(error)
+    return error.to_dict() if isinstance(error, Failure) else _bug(error)
 
 
 def _bug(error: Exception) -> dict[str, str]:

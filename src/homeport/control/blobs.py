@@ -1,10 +1,13 @@
 """Files by content: `blobs/<first two>/<sha256>`, written once and never changed."""
 
 import asyncio
+import contextlib
 import hashlib
+import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Iterable
+import time
+from collections.abc import AsyncIterator, Collection, Iterable
 from pathlib import Path, PurePosixPath
 
 from homeport.contract.errors import BadRequest, NotFound, StorageError
@@ -18,8 +21,8 @@ class Blobs:
         self._root = root
 
     def missing(self, hashes: Iterable[str]) -> list[str]:
-        """Those that have not been uploaded."""
-        return [sha256 for sha256 in dict.fromkeys(hashes) if not self._path(sha256).exists()]
+        """Those that have not been uploaded. The others are kept for a while: a deploy will come."""
+        return [sha256 for sha256 in dict.fromkeys(hashes) if not _touched(self._path(sha256))]
 
     async def put(self, sha256: str, content: AsyncIterator[bytes]) -> None:
         """Store a file; `BadRequest` where the content has another hash. A cut upload leaves nothing."""
@@ -32,8 +35,13 @@ class Blobs:
                 async for chunk in content:
                     digest.update(chunk)
                     file.write(chunk)
-            if digest.hexdigest() != sha256:
-                raise BadRequest(f"the content of {sha256[:12]}… has another hash: send it again")
+                if digest.hexdigest() != sha256:
+                    raise BadRequest(
+                        f"the content of {sha256[:12]}… has another hash: send it again"
+                    )
+                # A power cut must not leave an empty file under a hash that is never sent again.
+                file.flush()
+                await asyncio.to_thread(os.fsync, file.fileno())
             part.replace(target)
         except OSError as error:
             raise StorageError(f"cannot store an uploaded file: {error.strerror}") from error
@@ -43,6 +51,16 @@ class Blobs:
     async def lay_out(self, files: Iterable[SourceFile], tree: Path) -> None:
         """Write a source tree; a half-written one never has the final name."""
         await asyncio.to_thread(self._lay_out, tuple(files), tree)
+
+    async def sweep(self, needed: Collection[str], kept_s: float) -> None:
+        """Remove files that nothing needs and that nobody has uploaded or asked for in `kept_s`."""
+        await asyncio.to_thread(self._sweep, frozenset(needed), time.time() - kept_s)
+
+    def _sweep(self, needed: frozenset[str], before: float) -> None:
+        for path in self._root.glob("*/*"):
+            with contextlib.suppress(OSError):  # one that cannot be looked at stays
+                if path.name not in needed and path.stat().st_mtime < before:
+                    path.unlink()
 
     def _lay_out(self, files: tuple[SourceFile, ...], tree: Path) -> None:
         if tree.exists():
@@ -75,6 +93,16 @@ class Blobs:
         if len(sha256) != 64 or not all(c in "0123456789abcdef" for c in sha256):
             raise BadRequest(f"{sha256[:80]!r} is not a SHA-256 in hex")
         return self._root / sha256[:2] / sha256
+
+
+def _touched(path: Path) -> bool:
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return path.exists()
+    return True
 
 
 def _inside(path: str) -> PurePosixPath:

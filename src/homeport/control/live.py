@@ -51,6 +51,7 @@ class Live:
 
     def __init__(self) -> None:
         self._apps: dict[str, LiveApp] = {}
+        self.claims: dict[str, LiveApp] = {}  # revisions that are being brought up, by id
 
     def get(self, owner: str) -> LiveApp | None:
         """The live app of that owner."""
@@ -59,6 +60,13 @@ class Live:
     def add(self, app: LiveApp) -> None:
         """It serves from now on; an earlier state of the same owner is replaced."""
         self._apps[app.owner] = app
+
+    def put(self, owner: str, app: LiveApp | None) -> None:
+        """That owner's state, or None for an owner that serves nothing."""
+        if app is None:
+            self._apps.pop(owner, None)
+        else:
+            self._apps[owner] = app
 
     def remove(self, owner: str) -> LiveApp | None:
         """It serves no more."""
@@ -72,17 +80,18 @@ class Live:
         """Who answers at that URL."""
         return next((app for app in self._apps.values() if endpoint in app.endpoints), None)
 
-    def check(
-        self, owner: str, plan: dict[str, LiveEndpoint], functions: list[FunctionSpec]
-    ) -> None:
-        """Raise where a deployed app would lose a URL, or two apps would want one port."""
-        mine = {host for live in plan.values() for host in live.endpoint.hosts}
-        for other in self._apps.values():
+    def claim(self, revision: Revision, owner: str, plan: dict[str, LiveEndpoint]) -> None:
+        """Keep a revision's URLs and ports from others while it is brought up.
+
+        Raises where a deployed app would lose a URL, or two apps would want one port.
+        """
+        hosts = _hosts(plan)
+        claims = [claim for claim in self.claims.values() if claim.owner != owner]
+        for other in (*self._apps.values(), *claims):
             if other.owner == owner:
                 continue
             if not (other.ephemeral and owner.startswith("serve:")):
-                theirs = {h for live in other.endpoints.values() for h in live.endpoint.hosts}
-                for host in sorted(mine & theirs):
+                for host in sorted(hosts & _hosts(other.endpoints)):
                     raise LabelTaken(
                         f"the URL `{host}` belongs to the app `{other.name}`",
                         where=_where(plan, host),
@@ -90,13 +99,16 @@ class Live:
                         f"or stop it with `homeport app stop {other.name}`",
                     )
             ports = {spec.port for spec in other.revision.manifest.functions} - {None}
-            for spec in functions:
+            for spec in revision.manifest.functions:
                 if spec.port in ports:
                     raise PortTaken(
                         f"port {spec.port} belongs to a `web_server` of the app `{other.name}`",
                         where=spec.where,
                         hint="choose another port for one of them",
                     )
+        self.claims[revision.id] = LiveApp(
+            owner=owner, name=revision.app, revision=revision, endpoints=dict(plan)
+        )
 
 
 def pools(
@@ -149,13 +161,10 @@ def plan(
 
 def with_port(live: LiveEndpoint, port: int, settings: Settings) -> LiveEndpoint:
     """The endpoint with a local port of its own."""
-    return LiveEndpoint(
-        tag=live.tag,
+    return dataclasses.replace(
+        live,
         endpoint=dataclasses.replace(live.endpoint, local_port=port),
-        url=live.url,
         local_url=f"http://{settings.local_host}:{port}",
-        truncated=live.truncated,
-        stolen=live.stolen,
     )
 
 
@@ -187,6 +196,10 @@ def _endpoint(
         url=f"http://{host}.{settings.domain}{port}",
         truncated=not host.startswith(f"{names.slug(settings.workspace)}--{label}"),
     )
+
+
+def _hosts(endpoints: dict[str, LiveEndpoint]) -> set[str]:
+    return {host for live in endpoints.values() for host in live.endpoint.hosts}
 
 
 def _where(planned: dict[str, LiveEndpoint], host: str) -> str:

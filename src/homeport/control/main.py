@@ -15,12 +15,13 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import sys
 import typing
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from homeport.contract.container import Container, LogLine
 from homeport.contract.errors import AlreadyExists, BadRequest, Failure, StorageError
@@ -46,14 +47,21 @@ def main() -> int:
     try:
         with locked(settings):
             asyncio.run(run(settings, kept=bool(start["kept"])))
-    except Failure as failure:
-        _answer({"error": failure.to_dict()})
-        return 1
-    except OSError as error:
-        no_room = StorageError(f"{error.filename or settings.home}: {error.strerror}")
-        _answer({"error": no_room.to_dict()})
+    except (Failure, OSError) as error:
+        _answer({"error": _told(error)})
         return 1
     return 0
+
+
+def _told(error: Exception) -> dict[str, str]:
+    if isinstance(error, OSError):
+        error = StorageError(f"{error.filename or 'the home'}: {error.strerror}")
+    if not isinstance(error, Failure):
+        error = Failure(
+            f"the server failed: {type(error).__name__}: {error}",
+            hint="the details are in server.log in the home",
+        )
+    return error.to_dict()
 
 
 def settings_from(data: dict[str, Any]) -> Settings:
@@ -94,11 +102,34 @@ async def run(settings: Settings, *, kept: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     lifeline = Lifeline(stop, kept=kept)
+    left = Left()
     async with AsyncExitStack() as opened:
-        real = await _open(settings, lifeline, stop, opened)
+        try:
+            real = await _open(settings, lifeline, stop, left, opened)
+            if stop.is_set():
+                raise Failure("the server was ended before it was ready")
+        except Exception as error:
+            if left.something:
+                _give_up(error)
+            raise
         lifeline.watch(loop)
         _answer({"ready": {"pid": os.getpid(), "http_port": real.http_port}})
         await stop.wait()
+
+
+@dataclasses.dataclass(slots=True)
+class Left:
+    """Whether an earlier server left something that answers, and that this one took over."""
+
+    something: bool = False
+
+
+def _give_up(error: Exception) -> NoReturn:
+    """End this process alone: what an earlier server left goes on, as after a kill of that server."""
+    log.error("the server cannot start; what runs goes on without it", exc_info=error)
+    _answer({"error": _told(error)})
+    logging.shutdown()
+    os._exit(1)
 
 
 class Lifeline:
@@ -135,9 +166,17 @@ class Lifeline:
 
 
 async def _open(
-    settings: Settings, lifeline: Lifeline, stop: asyncio.Event, opened: AsyncExitStack
+    settings: Settings,
+    lifeline: Lifeline,
+    stop: asyncio.Event,
+    left: Left,
+    opened: AsyncExitStack,
 ) -> Settings:
     """Every room, in the order in which each needs those before it; the settings in force."""
+    # First what can be wrong with the settings: nothing has been touched yet.
+    api_listener = await asyncio.to_thread(_api_listener, settings)
+    if api_listener is not None:
+        opened.callback(api_listener.close)
     logs = Logs(settings.home / "logs", settings.log_cap_mib * 1024 * 1024)
     opened.callback(logs.close)
     node = Agent(settings, tied=not lifeline.kept)
@@ -153,6 +192,7 @@ async def _open(
 
     node.watch(changed, said)
     await node.open()
+    left.something = bool(node.list())
     opened.push_async_callback(node.close)
 
     # Half of the start is these imports; the node's first zygote does its own meanwhile.
@@ -161,12 +201,13 @@ async def _open(
     from homeport.control.blobs import Blobs
     from homeport.control.coldstarts import ColdStarts
     from homeport.control.deployer import Deployer
-    from homeport.control.listener import listening, tcp_socket, unix_socket
+    from homeport.control.listener import listening, unix_socket
     from homeport.control.reconciler import Reconciler
     from homeport.control.rollout import Rollout
     from homeport.control.secretbox import SecretBox
     from homeport.control.status import Server
     from homeport.control.store import Store
+    from homeport.control.sweeper import Sweeper
     from homeport.control.tokens import Tokens
     from homeport.control.vault import Vault
     from homeport.ingress.haproxy import HAProxy
@@ -200,12 +241,16 @@ async def _open(
     )
     ingress.watch(cold_starts.answered)
     await ingress.open()
+    left.something = left.something or ingress.took_over
     opened.push_async_callback(ingress.close)
     settings = dataclasses.replace(settings, http_port=ingress.http_port)
 
     rollout = Rollout(settings, store, blobs, pools, reconciler, ingress, node, secret_box)
     opened.push_async_callback(rollout.close)
-    deployer = Deployer(store, pools, ingress, node, secret_box, rollout)
+    sweeper = Sweeper(store, blobs, rollout.in_use)
+    opened.push_async_callback(sweeper.close)
+    deployer = Deployer(store, pools, ingress, node, secret_box, rollout, sweeper)
+    opened.push_async_callback(deployer.close)
     lifeline.busy = lambda: deployer.busy
     tokens = Tokens(store, ingress)
     await tokens.publish()
@@ -225,6 +270,7 @@ async def _open(
         node,
         ingress_pid=lambda: ingress.pid,
         quantiles_ms=ingress.quantiles_ms,
+        broken=lambda: deployer.broken,
         kept=lambda: lifeline.kept,
     )
 
@@ -244,22 +290,32 @@ async def _open(
         keep=lifeline.keep,
         shutdown=stop.set,
         stop_container=stop_container,
-    ).app()
+    )
+    opened.push_async_callback(api.close)
+    app = api.app()
     listener = unix_socket(settings.control_socket)
     opened.callback(settings.control_socket.unlink, missing_ok=True)
-    await opened.enter_async_context(listening(api, listener))
+    await opened.enter_async_context(listening(app, listener))
     if settings.socket_dir != settings.run_dir:  # where people look for it
         shown = settings.run_dir / settings.control_socket.name
         shown.unlink(missing_ok=True)
         shown.symlink_to(settings.control_socket)
         opened.callback(shown.unlink, missing_ok=True)
-    if settings.api_port is not None:
-        if not settings.token:
-            raise BadRequest("the API over TCP needs a token", hint="set HOMEPORT_TOKEN too")
-        guarded = BearerOnly(api, settings.token)
-        listener = tcp_socket(settings.host, settings.api_port)
-        await opened.enter_async_context(listening(guarded, listener))
+    if api_listener is not None:
+        guarded = BearerOnly(app, settings.token)
+        await opened.enter_async_context(listening(guarded, api_listener))
     return settings
+
+
+def _api_listener(settings: Settings) -> socket.socket | None:
+    """The API's TCP socket, if one is wanted; raises for settings that cannot be meant."""
+    if settings.api_port is None:
+        return None
+    if not settings.token:
+        raise BadRequest("the API over TCP needs a token", hint="set HOMEPORT_TOKEN too")
+    from homeport.control.listener import tcp_socket
+
+    return tcp_socket(settings.host, settings.api_port)
 
 
 def _answer(message: dict[str, Any]) -> None:

@@ -183,9 +183,19 @@ class Pool:
     def promote(self) -> None:
         """It serves again: the newer version could not start."""
         self.demoted = False
+        self.revive()
         self.rest()
         for member in self.members.values():
             member.before = False
+
+    def retire(self, drain_s: float) -> None:
+        """No endpoint leads here any more; requests inside may go on for `drain_s`."""
+        self.retired, self.floor, self.drain_s = True, 0, drain_s
+        self.release()
+
+    def revive(self) -> None:
+        """Somebody leads here again. Containers that drain go on draining."""
+        self.retired = self.winding_down = False
 
     def release(self) -> None:
         """Everyone who waits may go; the ingress asks again if it finds no container."""
@@ -235,6 +245,12 @@ class Pools:
     def add(self, pool: Pool) -> None:
         """Make it known."""
         self._pools[pool.key] = pool
+
+    def open(self, pool: Pool) -> Pool:
+        """Make it known, or bring back the one of its key whose last containers still drain."""
+        known = self._pools.setdefault(pool.key, pool)
+        known.revive()
+        return known
 
     def remove(self, pool: Pool) -> None:
         """Forget it; its containers are gone."""

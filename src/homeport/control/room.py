@@ -67,7 +67,13 @@ class Room:
         return scheduler.place([room], needs)
 
     async def make(self, pool: Pool) -> None:
-        """Drain an idle container of another pool, if it has what this one waits for."""
+        """Drain an idle container of another pool, if it has what this one waits for.
+
+        Not for a pool whose starts fail and that nobody visits: `min_containers` alone would take
+        the others' containers again and again.
+        """
+        if pool.failures and not pool.parked:
+            return
         capacity = self._node.capacity()
         needs, room = scheduler.needs(pool.function, capacity), self._left(capacity)
         helping = {

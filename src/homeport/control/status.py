@@ -7,7 +7,8 @@ Status
   secrets), `ingress_pid`, `kept` (it runs in the background), `started_at`, `apps: [AppStatus]`.
 
 AppStatus
-: `name`, `app_id`, `state` (`deployed`, `serving`, `stopped`), `version`, `created_at`, `stopped_at`,
+: `name`, `app_id`, `state` (`deployed`, `serving`, `stopped`, or `broken`: it cannot be served again
+  after a restart, and is tried again), `reason` (of `broken`), `version`, `created_at`, `stopped_at`,
   `endpoints: [EndpointStatus]`, `containers: [ContainerStatus]`.
 
 EndpointStatus
@@ -23,7 +24,7 @@ ContainerStatus
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -50,6 +51,7 @@ class Server:
         *,
         ingress_pid: Callable[[], int | None],
         quantiles_ms: Callable[[str], tuple[int, int] | None],
+        broken: Callable[[], Mapping[str, str]],
         kept: Callable[[], bool],
     ) -> None:
         self._settings = settings
@@ -59,6 +61,7 @@ class Server:
         self._node = node
         self._ingress_pid = ingress_pid
         self._quantiles_ms = quantiles_ms
+        self._broken = broken
         self._kept = kept
         self._started_at = time.time()
 
@@ -80,14 +83,16 @@ class Server:
         }
 
     def apps(self) -> list[dict[str, Any]]:
-        """Live apps first, then those that were stopped."""
+        """Live apps first, then those that were stopped or cannot be restored."""
         lively = [self._live_app(app) for app in self._live.all()]
         names = {app.name for app in self._live.all() if not app.ephemeral}
-        stopped: list[dict[str, Any]] = [
+        broken = self._broken()
+        others: list[dict[str, Any]] = [
             {
                 "name": row.name,
                 "app_id": row.app_id,
-                "state": "stopped",
+                "state": "stopped" if row.stopped_at is not None else "broken",
+                "reason": "" if row.stopped_at is not None else broken.get(row.name, ""),
                 "version": row.version,
                 "created_at": row.created_at,
                 "stopped_at": row.stopped_at,
@@ -97,7 +102,7 @@ class Server:
             for row in self._store.apps()
             if row.name not in names
         ]
-        return lively + stopped
+        return lively + others
 
     def app(self, name: str) -> dict[str, Any]:
         """One app; a deployed one before a session of the same name. `NotFound` otherwise."""
@@ -105,7 +110,7 @@ class Server:
         if not found:
             known = ", ".join(f"`{app['name']}`" for app in self.apps()) or "none"
             raise NotFound(f"No App with name '{name}' found.", hint=f"there is {known}")
-        order = ("deployed", "serving", "stopped")
+        order = ("deployed", "broken", "serving", "stopped")
         return min(found, key=lambda app: order.index(app["state"]))
 
     def history(self, name: str) -> list[dict[str, Any]]:
@@ -190,6 +195,7 @@ class Server:
             "name": app.name,
             "app_id": app.app_id,
             "state": "serving" if app.ephemeral else "deployed",
+            "reason": "",  # of `broken`: why it cannot be restored
             "version": app.revision.version,
             "created_at": app.created_at,
             "stopped_at": None,

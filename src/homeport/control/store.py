@@ -3,22 +3,40 @@
 Every method is one transaction of a millisecond or less, so they are called on the event loop.
 """
 
+import dataclasses
 import json
+import logging
+import re
 import secrets as randomness
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, create_engine, delete, event, func, insert, select, update
+from sqlalchemy import (
+    URL,
+    Connection,
+    RowMapping,
+    create_engine,
+    delete,
+    event,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.exc import DatabaseError
 
 from homeport.contract import codec
 from homeport.contract.errors import NotFound, StorageError
 from homeport.contract.manifest import Manifest
 from homeport.control import tables
+
+SCHEMA = 1  # of the tables, kept in the file as `user_version`; 0: before there were any versions
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +61,14 @@ class AppRow:
     version: int
     created_at: float
     stopped_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """What the store said of an app before a change, for `Store.put_back`."""
+
+    app: AppRow | None
+    endpoints: dict[str, tuple[str, int]]  # of every app: id -> app, local port
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +98,16 @@ class Store:
         self._engine = create_engine(URL.create("sqlite", database=str(path)))
         event.listen(self._engine, "connect", _pragmas)
         try:
-            tables.metadata.create_all(self._engine)
+            with self._engine.begin() as connection:
+                schema = connection.exec_driver_sql("PRAGMA user_version").scalar() or 0
+                if schema > SCHEMA:
+                    raise StorageError(
+                        f"{path} was written by a later homeport (schema {schema})",
+                        hint="install that version again, or use another HOMEPORT_HOME",
+                    )
+                tables.metadata.create_all(connection)
+                if schema < SCHEMA:
+                    connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA}")
         except DatabaseError as error:
             raise StorageError(f"{path} cannot be opened: {error.orig}") from error
 
@@ -105,14 +140,16 @@ class Store:
             rows = c.execute(query).mappings().all()
         return [AppRow(**row) for row in rows]
 
-    def add_revision(self, app: str, manifest: Manifest, fingerprint: str, tag: str) -> Revision:
+    def add_revision(
+        self, revision_id: str, app: str, manifest: Manifest, fingerprint: str, tag: str
+    ) -> Revision:
         """Save a revision under the app's next version; the app does not serve it yet."""
         with self._begin() as c:
             last = c.scalar(
                 select(func.max(tables.revisions.c.version)).where(tables.revisions.c.app == app)
             )
             revision = Revision(
-                id=f"rv-{randomness.token_hex(6)}",
+                id=revision_id,
                 app=app,
                 version=(last or 0) + 1,
                 manifest=manifest,
@@ -133,45 +170,74 @@ class Store:
             )
         return revision
 
-    def remove_revision(self, revision: Revision) -> None:
-        """Forget a revision that never served."""
+    def remove_revision(self, revision_id: str) -> None:
+        """Forget a revision that never served, or that nobody may roll back to any more."""
+        t = tables.revisions
         with self._begin() as c:
-            c.execute(delete(tables.revisions).where(tables.revisions.c.id == revision.id))
-            c.execute(
-                delete(tables.secrets).where(
-                    tables.secrets.c.name.startswith(f"{revision.fingerprint}/"),
-                    tables.secrets.c.inline == 1,
-                    ~select(tables.revisions.c.id)
-                    .where(tables.revisions.c.fingerprint == revision.fingerprint)
-                    .exists(),
-                )
-            )
+            # Reading waits for nobody; without a row there is nothing to write.
+            if c.scalar(select(t.c.id).where(t.c.id == revision_id)) is not None:
+                c.execute(delete(t).where(t.c.id == revision_id))
 
-    def forget_unserved(self) -> None:
-        """Forget revisions whose deploy a crash has cut off."""
+    def forget_unserved(self, app: str | None = None) -> None:
+        """Forget revisions, of one app or of all, whose deploy was cut off."""
         served = select(tables.apps.c.version).where(tables.apps.c.name == tables.revisions.c.app)
+        cut_off = tables.revisions.c.version > func.coalesce(served.scalar_subquery(), 0)
         with self._begin() as c:
-            c.execute(
-                delete(tables.revisions).where(
-                    tables.revisions.c.version > func.coalesce(served.scalar_subquery(), 0)
-                )
-            )
+            query = delete(tables.revisions).where(cut_off)
+            c.execute(query if app is None else query.where(tables.revisions.c.app == app))
 
     def revisions(self, app: str) -> list[Revision]:
-        """Every revision of an app, the newest first."""
+        """Every revision of an app that can be read, the newest first."""
         query = select(tables.revisions).where(tables.revisions.c.app == app)
         with self._begin() as c:
             rows = c.execute(query.order_by(tables.revisions.c.version.desc())).mappings().all()
-        return [
-            Revision(**{**row, "manifest": codec.loads(Manifest, row["manifest"])}) for row in rows
-        ]
+        found = []
+        for row in rows:
+            try:
+                found.append(_revision(row))
+            except StorageError as error:
+                log.warning("%s", error.message)
+        return found
 
     def revision(self, app: str, version: int) -> Revision:
-        """One revision; `NotFound` names the app."""
-        for revision in self.revisions(app):
-            if revision.version == version:
-                return revision
-        raise NotFound(f"the app `{app}` has no version v{version}")
+        """One revision; `NotFound` names the app, `StorageError` says that the row is damaged."""
+        t = tables.revisions.c
+        query = select(tables.revisions).where(t.app == app, t.version == version)
+        with self._begin() as c:
+            row = c.execute(query).mappings().first()
+        if row is None:
+            raise NotFound(f"the app `{app}` has no version v{version}")
+        return _revision(row)
+
+    def hashes(self) -> set[str]:
+        """The SHA-256 of every file that some revision has, those that cannot be read included."""
+        with self._begin() as c:
+            texts = c.scalars(select(tables.revisions.c.manifest)).all()
+        return {found for text in texts for found in _SHA256.findall(str(text))}
+
+    def served(self, app: str) -> Served:
+        """What `put_back` needs to undo the next change of an app."""
+        t = tables.endpoints.c
+        with self._begin() as c:
+            rows = c.execute(select(t.id, t.app, t.local_port)).all()
+        return Served(app=self.app(app), endpoints={r.id: (r.app, r.local_port) for r in rows})
+
+    def put_back(self, app: str, before: Served) -> None:
+        """Undo `serve_revision` or `stop_app`, if it has happened."""
+        t = tables.endpoints.c
+        now = self.served(app)
+        if now.app == before.app and _of(app, now) == _of(app, before):
+            return
+        with self._begin() as c:
+            c.execute(delete(tables.apps).where(tables.apps.c.name == app))
+            if before.app is not None:
+                c.execute(insert(tables.apps).values(**dataclasses.asdict(before.app)))
+            taken = set(c.scalars(select(t.id).where(t.app == app)))
+            c.execute(delete(tables.endpoints).where(t.app == app))
+            for endpoint, (owner, port) in before.endpoints.items():
+                if owner == app or endpoint in taken:
+                    values = {"id": endpoint, "app": owner, "local_port": port}
+                    c.execute(insert(tables.endpoints).values(**values))
 
     def serve_revision(self, revision: Revision, ports: dict[str, int]) -> None:
         """From now on the app is this revision, at these endpoints (id -> local port)."""
@@ -191,6 +257,7 @@ class Store:
                 )
             c.execute(delete(tables.endpoints).where(tables.endpoints.c.app == revision.app))
             for endpoint, port in ports.items():
+                # A stopped app may have had it.
                 c.execute(delete(tables.endpoints).where(tables.endpoints.c.id == endpoint))
                 c.execute(
                     insert(tables.endpoints).values(id=endpoint, app=revision.app, local_port=port)
@@ -257,6 +324,16 @@ class Store:
             )
         return bool(gone.rowcount)
 
+    def forget_inline(self, fingerprints: Collection[str]) -> None:
+        """Forget secrets that came with a manifest, but for those of revisions and of these ones."""
+        t, fingerprint = tables.secrets.c, tables.revisions.c.fingerprint
+        with self._begin() as c:
+            known = set(c.scalars(select(fingerprint))) | set(fingerprints)
+            names = c.scalars(select(t.name).where(t.inline == 1)).all()
+            gone = [name for name in names if name.partition("/")[0] not in known]
+            if gone:
+                c.execute(delete(tables.secrets).where(t.name.in_(gone)))
+
     # proxy tokens
 
     def add_token(self, row: TokenRow) -> None:
@@ -283,6 +360,21 @@ class Store:
         t = tables.proxy_tokens
         with self._begin() as c:
             return bool(c.execute(delete(t).where(t.c.id == token)).rowcount)
+
+
+def _of(app: str, served: Served) -> dict[str, tuple[str, int]]:
+    return {name: each for name, each in served.endpoints.items() if each[0] == app}
+
+
+def _revision(row: RowMapping) -> Revision:
+    try:
+        return Revision(**{**row, "manifest": codec.loads(Manifest, row["manifest"])})
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise StorageError(
+            f"version v{row['version']} of the app `{row['app']}` cannot be read: {why}",
+            hint="deploy the app again",
+        ) from None
 
 
 def _pragmas(connection: Any, _record: Any) -> None:

@@ -5,17 +5,16 @@ somebody asks and go soon after. A `web_server`'s versions have none, for they s
 """
 
 import logging
-import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from homeport.contract.errors import Failure
-from homeport.contract.roles import Ingress
 from homeport.control import live
+from homeport.control.endpoints import Endpoints
 from homeport.control.pools import Pools
 from homeport.control.reconciler import Reconciler
 from homeport.control.store import Revision, Store
 from homeport.settings import Settings
+from homeport.undo import Undo
 
 log = logging.getLogger(__name__)
 KEPT = 10  # versions of an app, the current one included
@@ -29,71 +28,74 @@ class Versions:
         settings: Settings,
         store: Store,
         pools: Pools,
-        ingress: Ingress,
+        endpoints: Endpoints,
         reconciler: Reconciler,
-        trees: Path,
+        *,
         lay_out: Callable[[Revision], Awaitable[Path]],
+        tidy: Callable[[str], None],
     ) -> None:
         self._settings = settings
         self._store = store
         self._pools = pools
-        self._ingress = ingress
+        self._endpoints = endpoints
         self._reconciler = reconciler
-        self._trees = trees
         self._lay_out = lay_out
-        self._routed: dict[str, list[str]] = {}  # revision -> its endpoints' ids
+        self._tidy = tidy
 
-    async def moved(self, revision: Revision) -> None:
-        """A version serves: it has its own URL too, and the oldest ones go."""
-        await self._route(revision)
-        for old in self._store.revisions(revision.app)[KEPT:]:
-            await self._forget(old)
-            self._store.remove_revision(old)
+    async def route(self, undo: Undo, revision: Revision) -> None:
+        """Make a version answer at its own URLs, but for those that others have.
+
+        A label may look like a version's.
+        """
+        holder = _holder(revision)
+        planned = live.plan(revision, self._settings, of_version=True)
+        reserved = self._store.local_ports()
+        for endpoint, each in planned.items():
+            if endpoint not in reserved and self._endpoints.holder(endpoint) in ("", holder):
+                await self._endpoints.route(undo, holder, each.endpoint)
 
     async def restore(self, current: Revision, owner: str) -> None:
-        """After a restart: the versions before the current one answer at their URLs again."""
-        await self._route(current)
-        for old in self._store.revisions(current.app):
-            if old.id == current.id:
-                continue
+        """After a restart: the versions before the current one answer at their URLs again.
+
+        One that cannot is logged, and the others answer all the same.
+        """
+        for revision in self._store.revisions(current.app):
             try:
-                tree = await self._lay_out(old)
-            except Failure as failure:
-                log.error("cannot restore `%s` v%d: %s", old.app, old.version, failure.message)  # noqa: TRY400
-                continue
-            for pool in live.pools(old, self._settings, owner=owner, tree=tree):
-                pool.demote(0.0)
-                self._pools.add(pool)
-            await self._route(old)
+                async with Undo(f"restoring `{revision.app}` v{revision.version}") as undo:
+                    if revision.id != current.id:
+                        tree = await self._lay_out(revision)
+                        self._open_pools(undo, revision, owner, tree)
+                    await self.route(undo, revision)
+            except Exception as error:
+                log.error("cannot restore `%s` v%d: %s", revision.app, revision.version, error)  # noqa: TRY400
 
-    async def stopped(self, app: str) -> None:
-        """The app is stopped: none of its versions answers."""
+    async def unroute(self, undo: Undo, app: str) -> None:
+        """None of the app's versions answers any more."""
         for revision in self._store.revisions(app):
-            await self._unroute(revision)
+            await self._unroute(undo, revision)
 
-    async def _route(self, revision: Revision) -> None:
-        planned = live.plan(revision, self._settings, of_version=True)
-        taken = {p.endpoint.id for p in planned.values()} & self._others(revision)
-        ids = []
-        for endpoint, each in planned.items():
-            if endpoint not in taken:
-                await self._ingress.route(each.endpoint)
-                ids.append(endpoint)
-        self._routed[revision.id] = ids
+    async def trim(self, app: str) -> None:
+        """Forget the oldest versions."""
+        for revision in self._store.revisions(app)[KEPT:]:
+            async with Undo(f"forgetting `{app}` v{revision.version}") as undo:
+                await self._unroute(undo, revision)
+                self._store.remove_revision(revision.id)
+            pools = self._pools.of_revision(app, revision.id)
+            for pool in pools:
+                pool.retire(0.0)
+            self._reconciler.wake()
+            self._tidy(revision.id)
 
-    def _others(self, revision: Revision) -> set[str]:
-        """URLs that other versions and apps have: a label may look like a version."""
-        known = {e for r, ids in self._routed.items() if r != revision.id for e in ids}
-        return known | set(self._store.local_ports())
+    def _open_pools(self, undo: Undo, revision: Revision, owner: str, tree: Path) -> None:
+        for planned in live.pools(revision, self._settings, owner=owner, tree=tree):
+            pool = self._pools.open(planned)
+            pool.demote(0.0)
+            undo.push(pool.retire, 0.0)
 
-    async def _unroute(self, revision: Revision) -> None:
-        for endpoint in self._routed.pop(revision.id, ()):
-            await self._ingress.unroute(endpoint)
+    async def _unroute(self, undo: Undo, revision: Revision) -> None:
+        for endpoint in self._endpoints.of(_holder(revision)):
+            await self._endpoints.unroute(undo, _holder(revision), endpoint)
 
-    async def _forget(self, revision: Revision) -> None:
-        await self._unroute(revision)
-        for pool in self._pools.of_revision(revision.app, revision.id):
-            pool.retired, pool.drain_s = True, 0.0
-            pool.release()
-        self._reconciler.wake()
-        shutil.rmtree(self._trees / revision.id, ignore_errors=True)
+
+def _holder(revision: Revision) -> str:
+    return f"version:{revision.id}"

@@ -11,9 +11,10 @@ import dataclasses
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from pathlib import Path
 from typing import TypeVar
 
-from homeport.contract.errors import IngressError
+from homeport.contract.errors import IngressError, PortTaken
 from homeport.contract.traffic import Endpoint, Load, PoolKey, RequestRecord
 from homeport.ingress import backends, config, process
 from homeport.ingress.backends import Backend, Supply
@@ -57,6 +58,7 @@ class HAProxy:
             begun=self._begun,
             containers=self._picture.containers,
         )
+        self.took_over = False  # an earlier server's processes
         self._requests = Requests()
         self._heard = asyncio.Event()  # somebody wants to hear of each request from now on
         self._tasks = Tasks()
@@ -81,8 +83,7 @@ class HAProxy:
         self._supervisor.binary = await asyncio.to_thread(process.find, self._settings.haproxy)
         await asyncio.to_thread(self._take_over)
         try:
-            if not self.http_port:
-                self.http_port = self._ports.open(self._settings.http_port)
+            if not self.took_over:
                 self._ports.keep(self._known_ports)
             self._ports.supply(max(0, FIRST_PORTS - self._ports.free))
             (self._supervisor.directory / "port").write_text(f"{self.http_port}")
@@ -381,19 +382,26 @@ class HAProxy:
 
     def _take_over(self) -> None:
         """Go on where an earlier server ended; else an empty directory and no process of its."""
-        old = self._supervisor.take_over()
-        main = self._supervisor.directory / "port"
-        if old and not self._tied and main.exists():
-            port = int(main.read_text())
-            if self._settings.http_port in (0, port):
-                self.http_port = self._ports.adopt(old[0].listeners(), port)
+        old, wanted = self._supervisor.take_over(), self._settings.http_port
+        port = _number(self._supervisor.directory / "port") if old else 0
+        if port and not self._tied and wanted in (0, port):
+            self.http_port = self._ports.adopt(old[0].listeners(), port)
         if self.http_port:
+            self.took_over = True
             self._supervisor.adopt(old)
             self._picture.load()
             return
+        # An address that somebody else has, or that cannot be, leaves what answers now alone.
+        try:
+            self.http_port = self._ports.open(wanted)
+        except PortTaken:
+            if wanted != port:
+                raise
         for each in old:
             each.kill()
         self._supervisor.clear()
+        if not self.http_port:
+            self.http_port = self._ports.open(wanted)
 
     def _describe(self, control: str) -> config.Config:
         """What a new process begins with."""
@@ -429,3 +437,10 @@ class HAProxy:
         return runtime is not None and any(
             row.queued for row in await runtime.stats([pool.backend])
         )
+
+
+def _number(path: Path) -> int:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return 0

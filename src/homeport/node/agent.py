@@ -5,7 +5,6 @@ pid, its output and its own temporary files; its life is in `life.py`.
 """
 
 import asyncio
-import contextlib
 import dataclasses
 import hashlib
 import os
@@ -25,12 +24,12 @@ from homeport.node import gpus, records
 from homeport.node.environments import Environments
 from homeport.node.life import CLOSE_GRACE_S, Life, Means, log_line
 from homeport.node.limits import Limits
+from homeport.node.output import Outputs
 from homeport.node.process import environ_of
 from homeport.node.zygotes import Zygotes
 from homeport.settings import Settings
 
 RUNNER = ("-m", "homeport.runner")
-PASS_S = 0.05
 STARTS_PER_CORE = 2
 MIB = 1024**2
 
@@ -60,6 +59,7 @@ class Agent:
             environments=self._environments,
             zygotes=self._zygotes,
             limits=self._limits,
+            outputs=Outputs(),
             turns=asyncio.Semaphore(STARTS_PER_CORE * (os.cpu_count() or 1)),
             runner=tuple(runner),
             lib=self._lib,
@@ -68,8 +68,7 @@ class Agent:
         self._lifeline: tuple[int, int] | None = None
         self._lives: dict[str, Life] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._some = asyncio.Event()  # there are containers
-        self._follower: asyncio.Task[None] | None = None
+        self._is_open = False
         self._accelerators = accelerators
         self._capacity = Capacity(cores=os.cpu_count() or 1, memory_mib=0)
 
@@ -85,6 +84,7 @@ class Agent:
                 raise StorageError(f"{directory} belongs to another user")
             directory.chmod(0o700)
         await asyncio.to_thread(self._environments.sweep)
+        self._means.outputs.open()
         left = await asyncio.to_thread(records.sweep, self._root)
         if not left:
             shutil.rmtree(self._root.parent / "snapshots", ignore_errors=True)
@@ -105,7 +105,7 @@ class Agent:
         for one in left:
             life = self._life(one.container)
             self._begin(one.container.spec.id, life, life.go_on(one.leader))
-        self._follower = asyncio.create_task(self._follow(), name="container output")
+        self._is_open = True
         self._warm(Image())
         await asyncio.sleep(0)  # it begins now, whatever this process does next
 
@@ -114,10 +114,7 @@ class Agent:
         for name in list(self._lives):
             self.stop(name, grace_s=CLOSE_GRACE_S)
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-        if self._follower is not None:
-            self._follower.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._follower
+        self._means.outputs.close()
         await self._limits.close()
         if self._zygotes is not None:
             self._zygotes.close()
@@ -134,7 +131,7 @@ class Agent:
         self._warm(image)
 
     def _warm(self, image: Image) -> None:
-        if self._zygotes is not None and self._follower is not None:
+        if self._zygotes is not None and self._is_open:
             made = self._environments.of(image)
             self._zygotes.warm(made, environ_of(image, os.environ, made.python))
 
@@ -188,7 +185,6 @@ class Agent:
 
     def _begin(self, name: str, life: Life, living: Coroutine[None, None, None]) -> None:
         self._lives[name] = life
-        self._some.set()
         task = self._tasks[name] = asyncio.create_task(living, name=name)
         task.add_done_callback(lambda _task: self._tasks.pop(name, None))
 
@@ -206,13 +202,3 @@ class Agent:
     def _note(self, spec: ContainerSpec, text: str) -> None:
         """Say something of a container in its log."""
         self._means.said(log_line(spec, text, source="system"))
-
-    async def _follow(self) -> None:
-        while True:
-            await self._some.wait()
-            for life in list(self._lives.values()):
-                if life.output is not None:
-                    life.output.read()
-            if not self._lives:
-                self._some.clear()
-            await asyncio.sleep(PASS_S)

@@ -20,13 +20,12 @@ from homeport.contract.errors import ImageError
 from homeport.contract.image import HOME, place
 from homeport.node import command, layers, uv
 from homeport.node.command import Done
+from homeport.node.hidden import Hider
 from homeport.node.layers import Layer
 from homeport.node.process import INHERITED
 from homeport.node.uv import Python
 
-HIDDEN = "***"
 NOISE = "Using Python "  # uv says where the layer is, which helps nobody
-SHORTEST_SECRET = 4  # characters; a shorter one would be found in every other word
 MAX_COPY_BYTES = 16 * 1024**2  # of a file that is laid into each source tree
 #: The best version of all indexes; uv by itself takes the first index that knows the package.
 AS_PIP_DOES = ("--index-strategy", "unsafe-best-match")
@@ -54,6 +53,7 @@ class Builder:
         self._python = python
         self._source = source
         self._secrets = secrets
+        self._hider = Hider(secrets.values())
         self._say = say
         self._venv, self._root, self._build = (directory / n for n in ("venv", "root", "build"))
 
@@ -231,21 +231,16 @@ class Builder:
 
     def _told(self, line: str) -> None:
         if not line.startswith(NOISE):
-            self._say(f"{self._step.name}: {self._hidden(line)}")
-
-    def _hidden(self, text: str) -> str:
-        for value in self._secrets.values():
-            if len(value) >= SHORTEST_SECRET:
-                text = text.replace(value, HIDDEN)
-        return text
+            self._say(f"{self._step.name}: {self._hider.hide(line)}")
 
     def _failed(self, what: str, done: Done | None = None) -> ImageError:
         said = [line for line in done.lines if not line.startswith(NOISE)] if done else []
-        text = "\n".join(said[-TOLD_LINES:]).strip("\n")
+        # All of it: the first of the last lines may be the rest of a secret.
+        told = self._hider.hide_all(said)[-TOLD_LINES:]
         return ImageError(
-            self._hidden(f"`{self._step.name}` failed: {what}"),
+            "\n".join(self._hider.hide_all(f"`{self._step.name}` failed: {what}".split("\n"))),
             where=self._step.where,
-            traceback=self._hidden(text),
+            traceback="\n".join(told).strip("\n"),
         )
 
 

@@ -9,12 +9,13 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 KEPT_LINES = 500  # of the output: a failed compiler says a lot below the line that tells why
-LONGEST = 1024 * 1024  # bytes of one line
+LONGEST = 1024 * 1024  # bytes of one line; nobody reads a longer one
+CHUNK_BYTES = 64 * 1024
 _LEASH = 'exec 3<&0 </dev/null; { read _ <&3; kill -9 -$$; } >/dev/null 2>&1 & exec 3<&-; exec "$@"'
 
 
@@ -47,7 +48,6 @@ async def run(
         env=dict(environ),
         cwd=cwd,
         start_new_session=True,
-        limit=LONGEST,
     )
     lines: list[str] = []
     assert process.stdout is not None
@@ -64,15 +64,24 @@ async def run(
 
 
 async def _read(stream: asyncio.StreamReader, lines: list[str], say: Callable[[str], None]) -> None:
-    while True:
-        try:
-            line = await stream.readline()
-        except ValueError:  # longer than any line that somebody reads
-            continue
-        if not line:
-            return
+    async for line in _split(stream):
         # A progress bar redraws its line: what is left of it is its last state.
         text = line.decode(errors="replace").rstrip().rpartition("\r")[2]
         del lines[: -KEPT_LINES + 1]
         lines.append(text)
         say(text)
+
+
+async def _split(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """The lines of a stream, whole ones: none of one that is too long, not its end either."""
+    rest, too_long = b"", False
+    while chunk := await stream.read(CHUNK_BYTES):
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            if not too_long and len(line) <= LONGEST:
+                yield line
+            too_long = False
+        if too_long or len(rest) > LONGEST:
+            rest, too_long = b"", True
+    if rest:
+        yield rest

@@ -1,8 +1,10 @@
 """One container's life: its turn to start, its process, its first word, its end."""
 
 import asyncio
+import collections
 import contextlib
 import dataclasses
+import logging
 import os
 import shutil
 import signal
@@ -16,12 +18,15 @@ from homeport.contract.container import Container, ContainerSpec, Descriptors, E
 from homeport.contract.errors import ImageError
 from homeport.node import door as doors
 from homeport.node import leftovers, records
+from homeport.node import output as outputs
 from homeport.node.environments import Environments, Made
 from homeport.node.limits import Limits
-from homeport.node.output import Output
+from homeport.node.output import Output, Outputs
 from homeport.node.process import Process, environ_for, environ_of
 from homeport.node.starts import Start
 from homeport.node.zygotes import Unforkable, Unstartable, Zygotes
+
+log = logging.getLogger(__name__)
 
 CLOSE_GRACE_S = 2.0
 TURN_S = 1.0  # of a start that hangs
@@ -36,6 +41,7 @@ class Means:
     environments: Environments
     zygotes: Zygotes | None
     limits: Limits
+    outputs: Outputs
     turns: asyncio.Semaphore  # more starts at once only make each of them slower
     runner: Sequence[str]
     lib: Path  # a folder with only `homeport/` in it
@@ -58,13 +64,13 @@ class Life:
     ) -> None:
         self.container = container
         self.directory = directory
-        self.output: Output | None = None
         self.process: Process | None = None
         self._means = means
         self._others = others
         self._gone = gone
         self._start = Start()
-        self._lines: list[str] = []
+        self._output: Output | None = None
+        self._lines: collections.deque[str] = collections.deque(maxlen=KEPT_LINES)
         self._word: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
         self._stopping = asyncio.Event()
         self._grace_s = 0.0
@@ -91,13 +97,15 @@ class Life:
         """From where an earlier server left it, which is ready, to its end."""
         spec = self.container.spec
         self._means.limits.watch(spec)
-        self.output = Output(self.directory / "output.log", self._heard)
         self.process = Process(spec, lambda _event: None)
         try:
             self.process.adopt(leader, self.container.pid)
+            self._follow(outputs.of_init(leader))
             await self._serve()
-        except OSError:  # it has ended just now
-            pass
+        except OSError as error:  # it has ended just now, or cannot be watched
+            log.warning("%s cannot be taken over and ends: %s", spec.id, error)
+            self.stop(0)
+            await self._end()
         finally:
             self._clear_up()
         self._become(State.GONE)
@@ -134,6 +142,7 @@ class Life:
         if event is not None and event.kind == "ready":
             took_s = time.monotonic() - began
             assert self.process is not None
+            await self.process.known()
             self._become(State.READY, address=self._reached_at(), ready_after_s=took_s)
             records.write(self.directory, self.container, self.process.leader)
             self._means.changed(self.container)
@@ -152,22 +161,23 @@ class Life:
         environ = environ_for(spec, secrets, os.environ, made.python)
         self.directory.mkdir(mode=0o700)
         (self.directory / "tmp").mkdir(mode=0o700)
-        self.output = Output(self.directory / "output.log", self._heard)
         self.process = Process(spec, self._told)
-        door, self._address = doors.make(spec.id)
-        with door:  # the container alone keeps it: see node/door.py
+        with contextlib.ExitStack() as handed_over:  # the container alone keeps what is closed here
+            comes_out, goes_in = outputs.pipe()
+            handed_over.callback(os.close, goes_in)
+            self._follow(comes_out)
+            door, self._address = doors.make(spec.id)
+            handed_over.enter_context(door)
             beats = pulse.create()
-            try:
-                given = Descriptors(
-                    output=self.output.fileno(),
-                    report=-1,
-                    door=door.fileno(),
-                    pulse=beats,
-                    lifeline=means.lifeline,
-                )
-                await self._begin(self.process, made, environ, given)
-            finally:
-                os.close(beats)
+            handed_over.callback(os.close, beats)
+            given = Descriptors(
+                output=goes_in,
+                report=-1,
+                door=door.fileno(),
+                pulse=beats,
+                lifeline=means.lifeline,
+            )
+            await self._begin(self.process, made, environ, given)
         records.write(self.directory, self.container, self.process.leader)
 
     async def _begin(
@@ -235,7 +245,7 @@ class Life:
             self.process.close()  # its last word may still be in the pipe
             if self._word.done():
                 return self._word.result()
-            self.output and self.output.read()
+            await self._finish_output()
             return Event(
                 kind="failed",
                 reason=self._why(ended.result()),
@@ -259,6 +269,7 @@ class Life:
     async def _end(self) -> None:
         """SIGTERM, patience, and SIGKILL; nothing where no process was begun."""
         if self.process is None or not self.process.leader:
+            await self._finish_output()
             return
         if self.container.state is not State.FAILED:
             self._become(State.DRAINING)
@@ -271,13 +282,12 @@ class Life:
         if await self.process.ended() in (None, -signal.SIGKILL):  # or somebody has killed init
             tmp = self.directory / "tmp"
             await asyncio.to_thread(leftovers.end, self.process.leader, tmp)
+        await self._finish_output()
 
     def _clear_up(self) -> None:
         if self.process is not None:
             self.process.close()
         self._means.limits.gone(self.container.spec)
-        if self.output is not None:
-            self.output.close()
         shutil.rmtree(self.directory, ignore_errors=True)
         self._gone(self)
 
@@ -298,9 +308,17 @@ class Life:
             changes["pid"] = self.process.pid
         self.container = dataclasses.replace(self.container, state=state, **changes)  # type: ignore[arg-type]
 
-    def _heard(self, text: str, request: str) -> None:
-        self._lines = [*self._lines[-KEPT_LINES:], text]
-        self._say(text, request=request)
+    def _follow(self, pipe: int) -> None:
+        self._output = self._means.outputs.follow(pipe, self._heard)
+
+    async def _finish_output(self) -> None:
+        if self._output is not None:
+            await self._means.outputs.finish(self._output)
+
+    def _heard(self, text: str, request: str, source: str) -> None:
+        if source == "output":
+            self._lines.append(text)
+        self._say(text, request=request, source=source)
 
     def _say(self, text: str, *, request: str = "", source: str = "output") -> None:
         self._means.said(log_line(self.container.spec, text, source=source, request=request))

@@ -1,84 +1,221 @@
-"""Follows what containers print.
+"""What containers print, as lines: read in a thread of its own, and told to the event loop in batches.
 
-A container prints into a file and not into a pipe, so that it goes on when the control plane is
-gone. The file is read every 50 ms while there are containers, and cut when it has grown.
+A container's init writes into a pipe of which it holds both ends, so that it goes on when the control
+plane is gone (runner/drain.py). The thread sleeps while nobody prints. A pass over all pipes takes a
+bounded number of lines; where more is printed the pipes fill up, and init drops lines and counts them.
 """
 
+import asyncio
+import collections
+import contextlib
+import fcntl
 import os
+import re
+import select
+import stat
+import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-PASS_BYTES = 256 * 1024  # of one container in one pass, so that none holds up the others
+from homeport.contract.output import MARK, REQUEST, REQUEST_END, read_dropped
+
+PAUSE_S = 0.05  # between two passes
+PASS_LINES = 1_000  # of all containers together: 20,000 a second
+READ_BYTES = 64 * 1024
+PIPE_BYTES = 256 * 1024
 MAX_LINE = 16 * 1024
-MAX_FILE = 1024 * 1024
-START, END = b"\x1e", b"\x1f"  # around a request's id (runner/lines.py)
+REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,128}")  # an X-Request-Id, as the ingress makes them
+WHY = "they came faster than a container may print"
 PATIENCE_S = 1.0  # a piece without a newline is a line after that
+START, END = REQUEST.encode(), REQUEST_END.encode()
+
+Line = tuple[str, str, str]  # its text, the id of its request, and its source
+Heard = Callable[[str, str, str], None]
 
 
 class Output:
-    """One container's output file, as lines."""
+    """One container's output, as lines."""
 
-    def __init__(self, path: Path, said: Callable[[str, str], None]) -> None:
-        self._said = said
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        # How far it was read: a server that takes a container over goes on from there.
-        self._mark = os.open(f"{path}.read", os.O_RDWR | os.O_CREAT, 0o600)
-        self._offset = int(os.pread(self._mark, 20, 0) or b"0")
+    def __init__(self, descriptor: int, heard: Heard) -> None:
+        os.set_blocking(descriptor, False)
+        self.descriptor = descriptor
+        self.heard = heard
+        self.done: asyncio.Future[None] | None = None  # somebody waits for its end
         self._rest = b""
-        self._rest_since = 0.0
+        self._since = 0.0  # when the last piece came
+        self._ended = False
 
-    def fileno(self) -> int:
-        """Where the container prints."""
-        return self._descriptor
+    @property
+    def wait_s(self) -> float | None:
+        """How long it can wait if nothing more comes: 0 where there are lines already."""
+        if b"\n" in self._rest or len(self._rest) > MAX_LINE:
+            return 0.0
+        return PATIENCE_S if self._rest else None
 
     def read(self) -> bool:
-        """Tell the lines that are there; whether there may be more."""
-        data = os.pread(self._descriptor, PASS_BYTES, self._offset)
+        """Take what is there, unless there are lines already; False once nobody can write any more."""
+        if self.wait_s == 0.0:
+            return True
+        try:
+            data = os.read(self.descriptor, READ_BYTES)
+        except BlockingIOError:
+            return True
         if data:
-            self._offset += len(data)
-            self._tell(data)
-            self._cut()
-            os.pwrite(self._mark, b"%020d" % (self._offset - len(self._rest)), 0)
-        elif self._rest and time.monotonic() - self._rest_since > PATIENCE_S:
-            self._flush()
-        return len(data) == PASS_BYTES
+            self._rest += data
+            self._since = time.monotonic()
+        return bool(data)
+
+    def lines(self, most: int, *, last: bool = False) -> list[Line]:
+        """Up to so many lines; a piece without a newline is one after a while, or with `last`."""
+        *whole, rest = self._rest.split(b"\n", most)
+        if not whole and rest and (last or self._is_late() or len(rest) > MAX_LINE):
+            whole, rest = [rest[:MAX_LINE]], rest[MAX_LINE:]
+        self._rest = rest
+        return [line for text in whole for line in _told(text)]
+
+    def everything(self) -> list[Line]:
+        """What has been written by now, to its last word."""
+        found: list[Line] = []
+        size = -1
+        while size != 0:
+            self.read()
+            size = len(self._rest)
+            found += self.lines(PASS_LINES, last=b"\n" not in self._rest)
+        return found
+
+    def _is_late(self) -> bool:
+        return time.monotonic() - self._since > PATIENCE_S
+
+
+def pipe() -> tuple[int, int]:
+    """Where a container's output comes out, and where it goes in; as large as it may be."""
+    ends = os.pipe()
+    with contextlib.suppress(OSError):  # a user's pipes have so many pages together, and no more
+        fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    return ends
+
+
+def of_init(leader: int) -> int:
+    """The pipe of a container that an earlier server started, by its init's standard output."""
+    descriptor = os.open(f"/proc/{leader}/fd/1", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(0, f"the output of process {leader} is no pipe")
+    return descriptor
+
+
+class Outputs:
+    """The thread that reads them all."""
+
+    def __init__(self) -> None:
+        self._news: collections.deque[Output] = collections.deque()
+        self._all: dict[int, Output] = {}  # the thread's own, by descriptor
+        self._hurry = threading.Event()  # somebody waits for the end of an output
+        self._over = False
+        self._thread: threading.Thread | None = None
+
+    def open(self) -> None:
+        """Begin; lines are told on the event loop that runs now."""
+        self._loop = asyncio.get_running_loop()
+        self._poll = select.epoll()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._poll.register(self._wake, select.EPOLLIN)
+        self._thread = threading.Thread(target=self._run, name="container output", daemon=True)
+        self._thread.start()
+
+    def follow(self, descriptor: int, heard: Heard) -> Output:
+        """Tell what comes out of this pipe, which is the thread's to close from now on."""
+        output = Output(descriptor, heard)
+        self._news.append(output)
+        os.eventfd_write(self._wake, 1)
+        return output
+
+    async def finish(self, output: Output) -> None:
+        """Return once everything that has been written by now was told; follow it no longer."""
+        if output.done is None:
+            output.done = self._loop.create_future()
+            self._hurry.set()
+            os.eventfd_write(self._wake, 1)
+        await asyncio.shield(output.done)
 
     def close(self) -> None:
-        """Tell what is left."""
-        while self.read():
-            pass
-        self._flush()
-        os.close(self._descriptor)
-        os.close(self._mark)
+        """Follow nothing any more."""
+        if self._thread is None:
+            return
+        self._over = True
+        self._hurry.set()
+        os.eventfd_write(self._wake, 1)
+        self._thread.join()
+        self._thread = None
+        for output in (*self._all.values(), *self._news):
+            os.close(output.descriptor)
+        self._poll.close()
+        os.close(self._wake)
 
-    def _tell(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        self._rest_since = time.monotonic()
+    def _run(self) -> None:
+        while not self._over:
+            waits = [wait_s for o in self._all.values() if (wait_s := o.wait_s) is not None]
+            ready = {descriptor for descriptor, _ in self._poll.poll(min(waits, default=None))}
+            if self._wake in ready:
+                os.eventfd_read(self._wake)
+            self._welcome()
+            self._hurry.clear()
+            batch = self._pass(ready)
+            ended = [output for output in self._all.values() if output.done is not None]
+            for output in ended:
+                batch.append((output, output.everything()))
+                self._forget(output)
+            if batch:
+                with contextlib.suppress(RuntimeError):  # the loop has ended
+                    self._loop.call_soon_threadsafe(_tell, batch, ended)
+            self._hurry.wait(PAUSE_S)
+
+    def _welcome(self) -> None:
+        while self._news:
+            output = self._news.popleft()
+            self._all[output.descriptor] = output
+            self._poll.register(output.descriptor, select.EPOLLIN)
+
+    def _pass(self, ready: set[int]) -> list[tuple[Output, list[Line]]]:
+        """A few lines of each that has some; who comes first has been last before."""
+        batch, left = [], PASS_LINES
+        for descriptor, output in list(self._all.items()):
+            if descriptor in ready and not output.read():
+                self._poll.unregister(descriptor)
+            if left and output.wait_s is not None and (lines := output.lines(left)):
+                left -= min(len(lines), left)
+                batch.append((output, lines))
+                self._all[descriptor] = self._all.pop(descriptor)
+        return batch
+
+    def _forget(self, output: Output) -> None:
+        del self._all[output.descriptor]
+        os.close(output.descriptor)  # epoll forgets it
+
+
+def _tell(batch: list[tuple[Output, list[Line]]], ended: list[Output]) -> None:
+    for output, lines in batch:
         for line in lines:
-            self._say(line)
-        while len(self._rest) > MAX_LINE:
-            self._say(self._rest[:MAX_LINE])
-            self._rest = self._rest[MAX_LINE:]
+            output.heard(*line)
+    for output in ended:
+        if output.done is not None and not output.done.done():
+            output.done.set_result(None)
 
-    def _flush(self) -> None:
-        if self._rest:
-            self._say(self._rest)
-            self._rest = b""
 
-    def _say(self, line: bytes) -> None:
-        request = ""
-        if line.startswith(START) and END in line:
-            tag, _, line = line.partition(END)
-            request = _text(tag.removeprefix(START))
-        for start in range(0, max(len(line), 1), MAX_LINE):
-            self._said(_text(line[start : start + MAX_LINE]), request)
-
-    def _cut(self) -> None:
-        # The container appends, so its next line goes to the new end.
-        if self._offset > MAX_FILE and os.fstat(self._descriptor).st_size == self._offset:
-            os.ftruncate(self._descriptor, 0)
-            self._offset = 0
+def _told(line: bytes) -> list[Line]:
+    """A line of the pipe, in pieces that are not too long."""
+    if (missing := read_dropped(line)) is not None:
+        lines, size = missing
+        return [(f"{lines} lines ({size} bytes) are missing here: {WHY}", "", "system")]
+    request = ""
+    if line.startswith(START) and END in line:
+        tag, _, text = line.partition(END)
+        if REQUEST_ID.fullmatch(tag[1:]):
+            request, line = tag[1:].decode(), text
+    if MARK in line:
+        line = line.replace(MARK * 2, MARK)
+    pieces = [line[at : at + MAX_LINE] for at in range(0, max(len(line), 1), MAX_LINE)]
+    return [(_text(piece), request, "output") for piece in pieces]
 
 
 def _text(line: bytes) -> str:

@@ -121,6 +121,7 @@ class Process:
         self._report: socket.socket | None = None
         self._way: socket.socket | None = None  # on which init says who the runner is
         self._rest = b""
+        self._known = asyncio.Event()  # which process the runner is, or that there is none
         self._ended = asyncio.Event()
 
     @property
@@ -176,6 +177,7 @@ class Process:
                 raise
         self._code = born.code
         self._runner = born.runner
+        self._known.set()
         self._listen(ours)
         self._watch(born.init)
         return born
@@ -184,6 +186,10 @@ class Process:
         """Watch what an earlier server started; `OSError` if it has ended."""
         self._watch(Held(leader, os.pidfd_open(leader)))
         self._runner = Held.of(os.pidfd_open(pid), parent=leader)
+
+    async def known(self) -> None:
+        """Return once the node knows which process the runner is: init says so."""
+        await self._known.wait()
 
     async def ended(self) -> int | None:
         """The runner's exit code, negative for a signal, once nothing is left of the container.
@@ -247,6 +253,7 @@ class Process:
             asyncio.get_running_loop().remove_reader(self._way.fileno())
             self._way.close()
             self._way = None
+        self._known.set()
 
     def _watch(self, init: Held) -> None:
         self._init = init

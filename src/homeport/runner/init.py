@@ -22,11 +22,14 @@ import time
 from typing import NoReturn
 
 from homeport.contract.container import Descriptors
+from homeport.runner import drain
+from homeport.runner.drain import Drain
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 NULL, OUTPUT, ERRORS, PULSE = 0, 1, 2, 3  # where it keeps them: a later node finds them there
 MAX_DESCRIPTORS = 8
 MAX_READ = 64 * 1024
+MAX_LAST = 1024 * 1024  # bytes that are passed on after the end
 END_S = 5.0  # what killed processes get to be gone
 PAUSE_S = 0.002
 PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -124,7 +127,7 @@ def _settle(given: Descriptors, printed: int) -> tuple[int, int]:
     """Keep what is needed, in its place, and nothing else: the door above all."""
     # Copies with high numbers first: what comes to a low one may lie where another still is.
     null = os.open(os.devnull, os.O_RDWR)
-    output, pulse = _high(given.output), _high(given.pulse)
+    output, pulse = _high(_reopened(given.output)), _high(given.pulse)
     kept = [_high(printed)]
     if given.lifeline is not None:
         kept.append(_high(given.lifeline))
@@ -139,6 +142,14 @@ def _settle(given: Descriptors, printed: int) -> tuple[int, int]:
     return kept[0], kept[1] if given.lifeline is not None else -1
 
 
+def _reopened(output: int) -> int:
+    """The node's pipe, so that it never blocks, and has a reader while the node is away: this process."""
+    try:
+        return os.open(f"/proc/self/fd/{output}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # no pipe: somebody has started this by hand
+        return output
+
+
 def _high(descriptor: int) -> int:
     return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 100)
 
@@ -148,7 +159,6 @@ class Init:
 
     def __init__(self, runner: int, printed: int) -> None:
         self._runner = runner
-        self._printed = printed
         self._pidfd = os.pidfd_open(runner)
         self._status = 0
         self._ended = False
@@ -156,6 +166,7 @@ class Init:
         for end in (self._woken, wake):
             os.set_blocking(end, False)
         os.set_blocking(printed, False)
+        self._drain = Drain(printed, OUTPUT)
         for number in PASSED_ON:
             signal.signal(number, self._pass_on)
         for number in IGNORED:
@@ -167,29 +178,35 @@ class Init:
     def watch(self, lifeline: int) -> None:
         """Return once the runner has ended."""
         poll = select.poll()
-        for descriptor in (self._woken, self._printed, lifeline):
+        for descriptor in (self._woken, self._drain.fileno(), lifeline):
             if descriptor >= 0:
                 poll.register(descriptor, select.POLLIN)
         while not self._reap():
-            for descriptor, _ in poll.poll():
+            wait_s = self._drain.timeout_s
+            for descriptor, _ in poll.poll(None if wait_s is None else wait_s * 1000):
                 if descriptor == self._woken:
                     with contextlib.suppress(BlockingIOError):
                         os.read(self._woken, MAX_READ)
                 elif descriptor == lifeline:
                     poll.unregister(lifeline)
                     self._pass_on(signal.SIGKILL)
-                elif self._pass_output() == 0:
-                    poll.unregister(self._printed)
+                elif self._drain.read() == 0:
+                    poll.unregister(self._drain.fileno())
+                else:
+                    time.sleep(drain.PAUSE_S)
+            self._drain.tell()
 
     def end(self) -> NoReturn:
         """End what is left of the container, then oneself, as the runner did."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         deadline = time.monotonic() + END_S
         while self._kill_children() and time.monotonic() < deadline:
-            self._pass_output()  # whoever waits for room in the pipe cannot be waited for
+            self._drain.read()  # whoever waits for room in the pipe cannot be waited for
             time.sleep(PAUSE_S)
-        while self._pass_output():
-            pass
+        left = MAX_LAST
+        while left > 0 and (size := self._drain.read()):
+            left -= size
+        self._drain.finish()
         number = -self._status
         if number > 0:
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -222,17 +239,6 @@ class Init:
             os.kill(child, signal.SIGKILL)  # nobody else has its number before it is reaped
         self._reap()
         return bool(children)
-
-    def _pass_output(self) -> int | None:
-        """How many bytes were passed on: None where nothing is there, 0 when nobody can print any more."""
-        try:
-            data = os.read(self._printed, MAX_READ)
-        except BlockingIOError:
-            return None
-        if data:
-            with contextlib.suppress(OSError):
-                os.write(OUTPUT, data)
-        return len(data)
 
 
 def _children() -> list[int]:

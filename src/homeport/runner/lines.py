@@ -1,16 +1,15 @@
 """What the user prints, line by line, each with the request that it was printed for.
 
-A tagged line begins with `\\x1e<request id>\\x1f`; node/output.py reads it. Lines of requests that run
-at once are never mixed: a piece waits for its newline, unless it is flushed.
+A tagged line begins as contract/output.py has it. Lines of requests that run at once are never mixed: a
+piece waits for its newline, unless it is flushed.
 """
 
 import sys
 import threading
 from typing import Any
 
+from homeport.contract.output import REQUEST, REQUEST_END
 from homeport.sdk import environment
-
-START, END = "\x1e", "\x1f"
 
 
 def install() -> None:
@@ -37,7 +36,9 @@ class Lines:
             if rest:
                 self._rests[request] = rest
             if lines:
-                self._stream.write("".join(f"{START}{request}{END}{line}\n" for line in lines))
+                self._stream.write(
+                    "".join(f"{REQUEST}{request}{REQUEST_END}{line}\n" for line in lines)
+                )
         return len(text)
 
     def writelines(self, lines: Any) -> None:
@@ -50,7 +51,7 @@ class Lines:
         request = environment.input_id.get()
         with self._lock:
             if rest := self._rests.pop(request or "", ""):
-                self._stream.write(f"{START}{request}{END}{rest}\n")
+                self._stream.write(f"{REQUEST}{request}{REQUEST_END}{rest}\n")
         self._stream.flush()
 
     def __getattr__(self, name: str) -> Any:

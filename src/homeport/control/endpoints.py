@@ -1,0 +1,82 @@
+"""Which endpoint the ingress routes where, and for whom; each change with its inverse.
+
+Called by `rollout`, `versions` and `deployer`. A holder is a deployed app or a session (its owner), or
+an earlier version (`version:<revision>`). Whoever routes an id last holds it; a holder that has lost an
+id to another one cannot take it away from there.
+"""
+
+import logging
+from dataclasses import dataclass
+
+from homeport.contract.roles import Ingress
+from homeport.contract.traffic import Endpoint
+from homeport.supervised import Tasks, retried
+from homeport.undo import Undo
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Routed:
+    holder: str
+    endpoint: Endpoint
+
+
+class Endpoints:
+    """What is routed now."""
+
+    def __init__(self, ingress: Ingress) -> None:
+        self._ingress = ingress
+        self._routed: dict[str, _Routed] = {}
+        self._tasks = Tasks()
+
+    def of(self, holder: str) -> list[str]:
+        """Ids of the endpoints that a holder has."""
+        return [name for name, routed in self._routed.items() if routed.holder == holder]
+
+    def holder(self, endpoint_id: str) -> str:
+        """Who has the endpoint; empty where nobody has."""
+        routed = self._routed.get(endpoint_id)
+        return routed.holder if routed else ""
+
+    async def route(self, undo: Undo, holder: str, endpoint: Endpoint) -> None:
+        """Make the endpoint answer for this holder."""
+        before = self._routed.get(endpoint.id)
+        after = _Routed(holder=holder, endpoint=endpoint)
+        undo.push(self._put_back, endpoint.id, before)
+        self._routed[endpoint.id] = after
+        await self._ingress.route(endpoint)
+
+    async def unroute(self, undo: Undo, holder: str, endpoint_id: str) -> None:
+        """Make the endpoint unknown, if the holder still has it."""
+        before = self._routed.get(endpoint_id)
+        if before is None or before.holder != holder:
+            return
+        undo.push(self._put_back, endpoint_id, before)
+        del self._routed[endpoint_id]
+        await self._ingress.unroute(endpoint_id)
+
+    async def close(self) -> None:
+        """Stop trying to put endpoints back."""
+        await self._tasks.close()
+
+    async def _put_back(self, endpoint_id: str, before: _Routed | None) -> None:
+        """As it was; if the ingress does not obey, it is told again until it does."""
+        if before is None:
+            self._routed.pop(endpoint_id, None)
+        else:
+            self._routed[endpoint_id] = before
+        try:
+            await self._tell(endpoint_id)
+        except Exception as error:
+            log.warning("cannot put the endpoint `%s` back yet: %s", endpoint_id, error)
+            name = f"putting the endpoint `{endpoint_id}` back"
+            self._tasks.start(name, retried(name, lambda: self._tell(endpoint_id)))
+
+    async def _tell(self, endpoint_id: str) -> None:
+        """Tell the ingress what is to be now, which may have changed since."""
+        routed = self._routed.get(endpoint_id)
+        if routed is None:
+            await self._ingress.unroute(endpoint_id)
+        else:
+            await self._ingress.route(routed.endpoint)

@@ -1,0 +1,153 @@
+"""What init does with what the container prints: pass it on, whole lines, up to a rate.
+
+Beyond the rate lines are dropped and counted, and when nobody reads them too (a control plane that is
+away): printing never blocks for long, and never fails. The node's log says how many lines are missing.
+"""
+
+import contextlib
+import os
+import select
+import time
+from collections.abc import Callable
+
+from homeport.contract.output import MARK, dropped
+
+READ_BYTES = 64 * 1024
+PAUSE_S = 0.002  # between two reads: many lines are passed on at once
+#: An app's log (64 MiB) holds at least four minutes of this.
+BYTES_PER_S, BURST_BYTES = 256 * 1024, 1024 * 1024
+LINES_PER_S, BURST_LINES = 5_000, 10_000
+SAY_S = 1.0  # how often it is said that lines were dropped
+LAST_S = 0.5  # what the node gets to take the last lines
+
+
+class Bucket:
+    """Bytes and lines that may pass now: a burst, and then a rate."""
+
+    def __init__(self, now: float) -> None:
+        self._bytes, self._lines = float(BURST_BYTES), float(BURST_LINES)
+        self._at = now
+
+    def take(self, size: int, lines: int, now: float) -> bool:
+        """Whether so much may pass at `now` (seconds); if so, it is taken."""
+        passed, self._at = max(now - self._at, 0.0), now
+        self._bytes = min(self._bytes + passed * BYTES_PER_S, BURST_BYTES)
+        self._lines = min(self._lines + passed * LINES_PER_S, BURST_LINES)
+        if size > self._bytes or lines > self._lines:
+            return False
+        self._bytes -= size
+        self._lines -= lines
+        return True
+
+
+class Drain:
+    """From one pipe into another; neither blocks."""
+
+    def __init__(self, source: int, sink: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._source, self._sink, self._clock = source, sink, clock
+        self._bucket = Bucket(clock())
+        self._pending = b""  # what the sink had no room for
+        self._inside = False  # a line has begun to pass
+        self._dropping = False  # the rest of a line is to be dropped
+        self._lost = [0, 0]  # lines and bytes that nobody was told of yet
+        self._said_at = -SAY_S
+
+    def fileno(self) -> int:
+        """Where the container's output comes out."""
+        return self._source
+
+    @property
+    def timeout_s(self) -> float | None:
+        """When to `tell`, if nothing comes before."""
+        return SAY_S if self._lost[0] or self._pending else None
+
+    def read(self) -> int | None:
+        """How many bytes were read: None where nothing is there, 0 when nobody can print any more."""
+        try:
+            data = os.read(self._source, READ_BYTES)
+        except BlockingIOError:
+            return None
+        if data:
+            self._take(data)
+        return len(data)
+
+    def tell(self) -> None:
+        """Write what waits, and how much was dropped."""
+        now = self._clock()
+        self._write(b"")
+        if self._lost[0] and not self._pending and not self._inside and self._is_time(now):
+            self._say(now)
+
+    def finish(self) -> None:
+        """The last lines, for which the node gets a moment."""
+        poll = select.poll()
+        poll.register(self._sink, select.POLLOUT)
+        deadline = self._clock() + LAST_S
+        if self._lost[0]:
+            self._say(self._clock())
+        while self._pending and self._clock() < deadline and poll.poll(LAST_S * 1000):
+            self._write(b"")
+
+    def _take(self, data: bytes) -> None:
+        now = self._clock()
+        self._write(b"")
+        size, lines = len(data), data.count(b"\n")
+        if self._dropping:
+            data = self._drop(data, cut=True)
+        fits = not self._pending and self._bucket.take(size, lines, now)
+        if data and not fits:
+            if (
+                self._inside and not self._pending
+            ):  # the line that has begun to pass is passed whole
+                rest, newline, data = data.partition(b"\n")
+                self._pass(rest + newline)
+            self._drop(data, cut=False)
+            time.sleep(PAUSE_S / 2)  # whoever prints for nobody is slowed down
+        elif data:
+            if self._lost[0] and not self._inside and self._is_time(now):
+                self._say(now)
+            self._pass(data)
+
+    def _drop(self, data: bytes, *, cut: bool) -> bytes:
+        """Drop whole lines, or with `cut` only the rest of one; returns what is left."""
+        if not data:
+            return b""
+        rest = b""
+        if cut:
+            gone, newline, rest = data.partition(b"\n")
+            self._dropping = not newline
+            self._lost[1] += len(gone) + len(newline)
+            return rest
+        self._dropping = not data.endswith(b"\n")
+        if self._inside:  # somebody has to end the line that was begun
+            self._inside = False
+            self._pending += b"\n"
+        self._lost[0] += data.count(b"\n") + self._dropping
+        self._lost[1] += len(data)
+        return rest
+
+    def _pass(self, data: bytes) -> None:
+        if data:
+            self._inside = not data.endswith(b"\n")
+            self._write(data.replace(MARK, MARK * 2) if MARK in data else data)
+
+    def _say(self, now: float) -> None:
+        lines, size = self._lost
+        self._lost, self._said_at = [0, 0], now
+        self._write(b"\n" * self._inside + dropped(lines, size))
+        self._inside = False
+
+    def _is_time(self, now: float) -> bool:
+        return now - self._said_at >= SAY_S
+
+    def _write(self, data: bytes) -> None:
+        data = self._pending + data
+        with contextlib.suppress(BlockingIOError):
+            while data:
+                try:
+                    data = data[os.write(self._sink, data) :]
+                except BlockingIOError:
+                    raise
+                except OSError:  # the node's end is gone for good
+                    data = b""
+        self._pending = data

@@ -1,0 +1,239 @@
+"""A whole control plane without HAProxy and processes: everything real but the two roles and the clock."""
+
+import asyncio
+import contextlib
+import dataclasses
+from pathlib import Path
+
+import looptime
+
+from homeport.contract.container import ContainerSpec
+from homeport.contract.errors import NotFound, StorageError
+from homeport.contract.manifest import FunctionSpec, Manifest, SecretRef, WebKind, WebMethod
+from homeport.control.activator import Activator
+from homeport.control.blobs import Blobs
+from homeport.control.deployer import Deployer
+from homeport.control.pools import Pools
+from homeport.control.reconciler import Reconciler
+from homeport.control.rollout import Rollout
+from homeport.control.secretbox import SecretBox
+from homeport.control.store import Store
+from homeport.control.sweeper import Sweeper
+from homeport.control.vault import Vault
+from homeport.settings import Settings
+from tests.fakes import FakeIngress, FakeNode
+
+#: What changes the store.
+WRITES = (
+    "add_revision",
+    "remove_revision",
+    "forget_unserved",
+    "serve_revision",
+    "put_back",
+    "stop_app",
+    "put_secret",
+)
+
+
+class RecordedStore(Store):
+    """A store whose writes are on record, and fail where a test says so."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.calls: list[tuple[str, str]] = []
+        self.fault = lambda _call, _what, _when: None
+
+    def __getattribute__(self, name):
+        method = super().__getattribute__(name)
+        if name not in WRITES:
+            return method
+
+        def recorded(*args, **kwargs):
+            self.calls.append((name, ""))
+            self.fault(name, "", "before")
+            value = method(*args, **kwargs)
+            self.fault(name, "", "after")
+            return value
+
+        return recorded
+
+
+def function(name: str, *, port: int | None = None, secret: str = "", **rest) -> FunctionSpec:
+    kind = WebKind.FASTAPI if port is None else WebKind.WEB_SERVER
+    web = WebMethod(tag=name, attribute=name, kind=kind, port=port)
+    refs = (SecretRef(values={"KEY": secret}),) if secret else ()
+    return FunctionSpec(name=name, module="script", qualname=name, web=(web,), secrets=refs, **rest)
+
+
+def manifest(*functions: FunctionSpec, app: str = "shop", script: str = "") -> Manifest:
+    return Manifest(app_name=app, functions=functions, script=script)
+
+
+class Plane:
+    """What `control/main.py` joins, with fakes for the two roles."""
+
+    def __init__(self, home: Path, node: FakeNode | None = None) -> None:
+        self.settings = Settings(home=home)
+        self.node = node or FakeNode(0.2)
+        self.ingress = FakeIngress()
+        self.store = RecordedStore(home / "homeport.db")
+        self.blobs = Blobs(home / "blobs")
+        self.pools = Pools()
+        self.said = []
+        secret_box = SecretBox(self.store, Vault(home / "vault.key"))
+        self.reconciler = Reconciler(
+            self.pools,
+            self.node,
+            self.ingress,
+            secret_box,
+            max_containers=100,
+            say=self.said.append,
+            started=lambda _start: None,
+        )
+        self.activator = Activator(
+            None,
+            self.pools,
+            wake=self.reconciler.wake,
+            alias=self.ingress.alias,
+            say=self.said.append,
+        )
+        self.ingress.park = self.activator.park
+        self.node.watch(self.reconciler.changed, None)
+        self.rollout = Rollout(
+            self.settings,
+            self.store,
+            self.blobs,
+            self.pools,
+            self.reconciler,
+            self.ingress,
+            self.node,
+            secret_box,
+        )
+        self.sweeper = Sweeper(self.store, self.blobs, self.rollout.in_use)
+        self.deployer = Deployer(
+            self.store, self.pools, self.ingress, self.node, secret_box, self.rollout, self.sweeper
+        )
+
+    async def __aenter__(self):
+        self.reconciler.open()
+        return self
+
+    async def __aexit__(self, *_args):
+        await self.deployer.close()
+        await self.sweeper.close()
+        await self.rollout.close()
+        await self.reconciler.close()
+        self.store.close()
+
+    async def deploy(self, wanted: Manifest, strategy: str = "rolling"):
+        return await self.deployer.deploy(
+            wanted.app_name,
+            wanted,
+            tag="",
+            strategy=strategy,
+            say=lambda _text: None,
+            drain_s=1.0,
+        )
+
+    async def roll_back(self, name: str = "shop", version: int | None = None):
+        return await self.deployer.rollback(
+            name, version, strategy="rolling", say=lambda _text: None
+        )
+
+    async def visit(self, endpoint: str) -> ContainerSpec:
+        """One request to an endpoint: the container that answered."""
+        async with asyncio.timeout(60):
+            while True:
+                pool = self.ingress.endpoints[endpoint].pool
+                try:
+                    container = await self.ingress.visit(pool, 0.01)
+                    break
+                except NotFound:  # HAProxy looks the endpoint up again
+                    if self.ingress.endpoints[endpoint].pool == pool:
+                        raise
+        return next(spec for spec in self.node.started if spec.id == container)
+
+    def calls(self) -> list[tuple[str, str]]:
+        """Every call of a role and every write so far."""
+        return [*self.ingress.calls, *self.node.calls, *self.store.calls]
+
+    def state(self) -> dict[str, object]:
+        """All that a failed change has to leave as it was."""
+        rollout = self.rollout
+        return {
+            "apps": [dataclasses.asdict(row) for row in self.store.apps()],
+            "versions": {
+                row.name: [r.id for r in self.store.revisions(row.name)]
+                for row in self.store.apps()
+            },
+            "saved ports": self.store.local_ports(),
+            "endpoints": dict(self.ingress.endpoints),
+            "live": {
+                app.owner: (app.revision.id, set(app.endpoints)) for app in rollout.live.all()
+            },
+            "pools": {
+                pool.key: (pool.demoted, pool.floor) for pool in self.pools if not pool.retired
+            },
+            "trees": {path.name for path in rollout.trees.glob("*")},
+            "underway": list(rollout.underway),
+            "claims": dict(rollout.live.claims),
+            "broken": dict(self.deployer.broken),
+        }
+
+    def check_whole(self) -> None:
+        """Whatever happened: store, live apps and ingress tell the same."""
+        deployed = {
+            row.name: row.version
+            for row in self.store.apps()
+            if row.stopped_at is None and row.version
+        }
+        alive = {app.name: app for app in self.rollout.live.all() if not app.ephemeral}
+        assert deployed == {name: app.revision.version for name, app in alive.items()}
+        for app in self.rollout.live.all():
+            for name, each in app.endpoints.items():
+                assert self.ingress.endpoints[name] == each.endpoint
+                pool = self.pools.get(each.endpoint.pool)
+                assert pool is not None
+                assert not pool.retired
+                assert not pool.demoted
+        main = {name for app in self.rollout.live.all() for name in app.endpoints}
+        versions = {
+            name
+            for name in self.ingress.endpoints
+            if self.rollout.endpoints.holder(name).startswith("version:")
+        }
+        assert main | versions == set(self.ingress.endpoints)
+
+    @contextlib.contextmanager
+    def breaking(self, call: str, what: str, when: str, error: BaseException, times: int = 1):
+        """Make the next `times` such calls fail; yields the list of those that did."""
+        failed: list[str] = []
+
+        def fault(name, told, moment):
+            if (name, told, moment) == (call, what, when) and len(failed) < times:
+                failed.append(name)
+                raise error
+
+        async def asynchronous(name, told, moment):
+            fault(name, told, moment)
+
+        roles = (self.ingress, self.node)
+        before = [role.fault for role in roles]
+        for role in roles:
+            role.fault = asynchronous
+        self.store.fault = fault
+        try:
+            yield failed
+        finally:
+            for role, known in zip(roles, before, strict=True):
+                role.fault = known
+            self.store.fault = lambda _call, _what, _when: None
+
+
+DISK_FULL = StorageError("the disk is full")
+
+
+def virtually(story):
+    """Run a story on a virtual clock."""
+    with asyncio.Runner(loop_factory=looptime.new_event_loop) as runner:
+        return runner.run(story)

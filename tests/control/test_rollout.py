@@ -1,0 +1,215 @@
+"""A change of what serves happens whole or not at all, wherever it fails."""
+
+import asyncio
+import itertools
+
+import pytest
+
+from homeport.contract.errors import Failure, IngressError, LabelTaken, StartError
+from tests.control.plane import Plane, function, manifest, virtually
+from tests.fakes import FakeNode
+
+F, G, GONE = "me--shop-f", "me--shop-g", "me--shop-gone"
+FIRST = manifest(function("f"), function("gone", secret="a"))
+SECOND = manifest(function("f", secret="b"), function("g"))
+PORTS = manifest(function("f", port=8000)), manifest(function("f", port=8000), function("g"))
+
+
+async def settled(plane: Plane) -> None:
+    """Wait until what drains has gone, on the virtual clock."""
+    async with asyncio.timeout(300):
+        while any(pool.retired for pool in plane.pools) or len(plane.rollout._tasks):
+            await asyncio.sleep(0.1)
+
+
+async def rolling(plane: Plane) -> None:
+    await plane.deploy(SECOND)
+
+
+async def recreated(plane: Plane) -> None:
+    await plane.deploy(SECOND, "recreate")
+
+
+async def rolled_back(plane: Plane) -> None:
+    await plane.roll_back(version=1)
+
+
+async def port_swapped(plane: Plane) -> None:
+    await plane.deploy(PORTS[1])
+
+
+async def stopped(plane: Plane) -> None:
+    await plane.deployer.stop_app("shop")
+
+
+CHANGES = {
+    "rolling": (FIRST, rolling),
+    "recreate": (FIRST, recreated),
+    "rollback": (FIRST, rolled_back),
+    "port": (PORTS[0], port_swapped),
+    "stop": (FIRST, stopped),
+}
+
+
+def steps(tmp_path, name: str) -> list[tuple[str, str, int]]:
+    """The calls that a change makes, as (call, what, how many before it): one story without a fault."""
+    first, change = CHANGES[name]
+
+    async def story():
+        async with Plane(tmp_path / "clean") as plane:
+            await plane.deploy(first)
+            before = len(plane.ingress.calls), len(plane.node.calls), len(plane.store.calls)
+            await change(plane)
+            made = [
+                *plane.ingress.calls[before[0] :],
+                *plane.node.calls[before[1] :],
+                *plane.store.calls[before[2] :],
+            ]
+            plane.check_whole()
+            return list(dict.fromkeys(made))
+
+    (tmp_path / "clean").mkdir()
+    return virtually(story())
+
+
+def broken(plane: Plane, call: str, what: str, when: str, error: Exception):
+    """As `breaking`, for a call whose `what` is another one in each story (a container's id)."""
+    fixed = what if call in {"route", "unroute", "prepare"} else None
+    failed = []
+
+    def fault(name, told, moment):
+        if (name, moment) == (call, when) and fixed in (None, told) and not failed:
+            failed.append(told)
+            raise error
+
+    async def asynchronous(name, told, moment):
+        fault(name, told, moment)
+
+    plane.ingress.fault = plane.node.fault = asynchronous
+    plane.store.fault = fault
+    return failed
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_wherever_a_change_fails_what_served_before_serves_on(tmp_path, name):
+    first, change = CHANGES[name]
+    tried = steps(tmp_path, name)
+    faults = list(itertools.product(tried, ("before", "after")))
+    assert len(tried) > 4
+
+    async def story(home, call, what, when):
+        async with Plane(home) as plane:
+            await plane.deploy(first)
+            await settled(plane)
+            before = plane.state()
+            failed = broken(plane, call, what, when, IngressError(f"{call} fails"))
+            refused = None
+            try:
+                await change(plane)
+            except Failure as failure:
+                refused = failure
+            await settled(plane)
+            plane.check_whole()
+            if refused is not None:
+                assert before == plane.state(), (call, what, when)
+                for endpoint in before["endpoints"]:
+                    assert (await plane.visit(endpoint)).app == "shop"
+            assert failed or refused is None
+            await change(plane) if refused else None
+            plane.check_whole()
+            return refused is not None
+
+    refusals = 0
+    for number, ((call, what), when) in enumerate(faults):
+        home = tmp_path / str(number)
+        home.mkdir()
+        refusals += virtually(story(home, call, what, when))
+    assert refusals > 4
+
+
+def test_an_ingress_that_fails_for_longer_gets_everything_back_when_it_obeys_again(tmp_path):
+    async def story():
+        async with Plane(tmp_path) as plane:
+            await plane.deploy(FIRST)
+            await settled(plane)
+            before = plane.state()
+            healed = []
+
+            async def fault(call, what, when):
+                if call in {"route", "unroute"} and (call, what) != ("route", F) and not healed:
+                    raise IngressError("HAProxy does not answer")
+
+            plane.ingress.fault = fault
+            with pytest.raises(IngressError):
+                await plane.deploy(SECOND)
+            await asyncio.sleep(7)
+            healed.append(True)
+            await asyncio.sleep(6)
+
+            assert before == plane.state()
+            plane.check_whole()
+
+    virtually(story())
+
+
+def test_a_deploy_that_fails_to_start_takes_no_port_for_good(tmp_path):
+    async def story():
+        node = FakeNode(0.1, fails=lambda spec: spec.function == "g")
+        async with Plane(tmp_path, node) as plane:
+            await plane.deploy(FIRST)
+            for _ in range(3):
+                with pytest.raises(StartError):
+                    await plane.deploy(SECOND)
+
+            assert 3 == len(plane.ingress.ports)
+
+    virtually(story())
+
+
+def test_two_deploys_at_once_do_not_get_the_same_url(tmp_path):
+    one = manifest(function("f"), app="a-b")
+    two = manifest(function("b_f"), app="a")
+
+    async def story():
+        async with Plane(tmp_path) as plane:
+            first, second = await asyncio.gather(
+                plane.deploy(one), plane.deploy(two), return_exceptions=True
+            )
+            plane.check_whole()
+            return first, second
+
+    first, second = virtually(story())
+    assert "a-b" == first.app.name
+    assert isinstance(second, LabelTaken)
+
+
+def test_a_swap_that_fails_late_finds_the_old_container_or_starts_it_again(tmp_path):
+    first, second = PORTS
+
+    async def story():
+        node = FakeNode(0.5, fails=lambda spec: spec.function == "g")
+        async with Plane(tmp_path, node) as plane:
+            await plane.deploy(first)
+            served = await plane.visit(F)
+            visits = []
+
+            async def visitor():
+                while True:
+                    visits.append(await plane.visit(F))
+                    await asyncio.sleep(0.05)
+
+            task = asyncio.create_task(visitor())
+            with pytest.raises(StartError):
+                await plane.deploy(second)
+            await asyncio.sleep(2)
+            task.cancel()
+            await settled(plane)
+            plane.check_whole()
+            after = await plane.visit(F)
+            orphans = [c for c in node.list() if plane.pools.of_container(c.spec.id) is None]
+
+            assert not task.done() or task.cancelled()
+            assert served.revision == after.revision
+            assert [] == orphans
+
+    virtually(story())

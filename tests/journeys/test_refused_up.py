@@ -1,0 +1,93 @@
+"""The control plane is killed, and `up` is refused: what answers goes on answering."""
+
+import os
+import signal
+import socket
+
+import httpx
+import pytest
+
+from tests.journeys.conftest import wait_for
+
+APP = """
+    import os
+    import modal
+
+    app = modal.App("steady")
+
+    @app.function(min_containers=1)
+    @modal.fastapi_endpoint()
+    def pid():
+        return os.getpid()
+"""
+
+
+@pytest.fixture
+def url(terminal, write):
+    """Of an endpoint whose control plane has been killed."""
+    url = terminal.deploy(write(APP))["pid"]
+    wait_for(lambda: ask(url), "an answer")
+    os.kill(terminal.status()["pid"], signal.SIGKILL)
+    return url
+
+
+def ask(url: str) -> int:
+    return httpx.get(url, timeout=20, trust_env=False).raise_for_status().json()
+
+
+def damaged(terminal) -> None:
+    (terminal.home / "homeport.db").rename(terminal.home / "kept.db")
+    for more in ("-wal", "-shm"):
+        path = terminal.home / f"homeport.db{more}"
+        if path.exists():
+            path.rename(terminal.home / f"kept.db{more}")
+    (terminal.home / "homeport.db").write_text("no database at all, however long one looks at it")
+
+
+def mended(terminal) -> None:
+    for more in ("", "-wal", "-shm"):
+        path = terminal.home / f"kept.db{more}"
+        (terminal.home / f"homeport.db{more}").unlink(missing_ok=True)
+        if path.exists():
+            path.rename(terminal.home / f"homeport.db{more}")
+
+
+def test_mistakes_that_no_start_gets_past(terminal, url):
+    with socket.create_server(("127.0.0.1", 0)) as others:
+        taken = str(others.getsockname()[1])
+        mistakes = {
+            "needs a token": {"HOMEPORT_API_PORT": "1"},
+            "the API cannot listen": {"HOMEPORT_API_PORT": taken, "HOMEPORT_TOKEN": "t"},
+            f"port {taken}": {"HOMEPORT_HTTP_PORT": taken},
+            "an address is needed": {"HOMEPORT_HOST": "no.such.host.invalid"},
+            "cannot listen on": {"HOMEPORT_HOST": "192.0.2.7"},
+            "HAProxy": {"HOMEPORT_HAPROXY": "/bin/true"},
+        }
+        before = ask(url)
+        environ = dict(terminal.environ)
+        told = {}
+        for text, variables in mistakes.items():
+            terminal.environ = {**environ, **variables}
+            done = terminal.run("up", check=False)
+            told[text] = done.returncode, done.stderr
+            assert before == ask(url), text
+        terminal.environ = environ
+        terminal.run("up")
+
+    assert [] == [
+        (text, said) for text, (code, said) in told.items() if not code or text not in said
+    ]
+    assert before == ask(url)
+
+
+def test_a_start_that_fails_late(terminal, url):
+    before = ask(url)
+    damaged(terminal)
+    done = terminal.run("up", check=False)
+    during = ask(url)
+    mended(terminal)
+    terminal.run("up")
+
+    assert done.returncode
+    assert "homeport.db" in done.stderr
+    assert [before] * 2 == [during, ask(url)]
