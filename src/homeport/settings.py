@@ -43,6 +43,9 @@ class Settings:
     log_cap_mib: int = 64  # MiB of each app's log on disk
     cgroup: str = ""  # cgroup v2 directory for limits; `off`; empty: its own, if that is delegated
     zygote_mib: int = 1024  # MiB for processes that wait to be forked; 0: fork nothing
+    max_parameter_pools: int = (
+        40  # values of a function's class parameters that have containers at once
+    )
     given: tuple[str, ...] = ()  # the keys that somebody has set: the others are defaults
 
     def told(self) -> dict[str, str | int | None]:
@@ -289,4 +292,5 @@ KEYS = {
     "log_cap_mib": _Setting(_whole, int),
     "cgroup": _Setting(str),
     "zygote_mib": _Setting(_whole, int),
+    "max_parameter_pools": _Setting(_whole, int),
 }

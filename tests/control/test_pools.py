@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from homeport.contract.errors import BadRequest, NotFound, StartError
+from homeport.contract.errors import NotFound, StartError
 from homeport.contract.manifest import FunctionSpec, Parameter
 from homeport.contract.traffic import PoolKey
-from homeport.control.pools import Member, Pool, Pools, Stage, canonical_parameters, read_parameters
+from homeport.control.pools import Member, Pool, Pools, Stage
 
 SIZE = Parameter(name="size", type="int", required=True)
 LOUD = Parameter(name="loud", type="bool", required=False, default=False)
@@ -22,34 +22,7 @@ def pool(*parameters, **spec):
     return Pool(key=PoolKey("app", "Model.*", "rv-1"), function=function, source="", owner="o")
 
 
-@pytest.mark.parametrize(
-    ("expected", "query"),
-    [
-        ({"size": 3, "loud": False, "name": "x"}, "size=3"),
-        ({"size": -3, "loud": True, "name": "a b"}, "loud=true&name=a+b&size=-3"),
-        ({"size": 3, "loud": False, "name": ""}, "name=&size=3&loud=0"),
-    ],
-)
-def test_parameters_are_read_by_their_types(expected, query):
-    assert expected == read_parameters(DECLARED, query)
-
-
-@pytest.mark.parametrize("query", ["", "loud=1", "size=three", "size=3&loud=perhaps"])
-def test_a_bad_parameter_names_the_accepted_ones(query):
-    with pytest.raises(BadRequest) as caught:
-        read_parameters(DECLARED, query)
-
-    assert "`size` (int), `loud` (bool, optional), `name` (str, optional)" in caught.value.message
-
-
-def test_an_explicit_default_is_the_same_pool_as_an_omitted_one():
-    spelled = canonical_parameters(DECLARED, read_parameters(DECLARED, "size=3&loud=no&name=x"))
-    omitted = canonical_parameters(DECLARED, read_parameters(DECLARED, "size=3"))
-
-    assert "size=3" == omitted == spelled
-
-
-def test_each_set_of_parameters_is_a_pool_of_its_own():
+async def test_each_set_of_parameters_is_a_pool_of_its_own():
     pools = Pools()
     pools.add(pool(*DECLARED))
     three = pools.called_for(PoolKey("app", "Model.*", "rv-1", "size=3"))

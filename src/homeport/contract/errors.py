@@ -10,6 +10,7 @@
     ├── NotFound            no app, revision, secret or token of that name
     ├── AlreadyExists       the name is taken
     ├── BadRequest          what was asked for makes no sense
+    ├── TooMany             more of something at once than there may be: try again
     ├── Unauthorized        the server wants a token
     ├── ServerUnreachable   no server answers
     ├── IngressError        HAProxy is missing, too old, or will not start
@@ -106,6 +107,12 @@ class BadRequest(Failure):
     """The request makes no sense"""
 
 
+class TooMany(Failure):
+    """There are too many at once; try again"""
+
+    status = 429
+
+
 class Unauthorized(Failure):
     """The server wants a token"""
 
@@ -143,6 +150,7 @@ _KINDS: dict[str, type[Failure]] = {
         NotFound,
         AlreadyExists,
         BadRequest,
+        TooMany,
         Unauthorized,
         ServerUnreachable,
         IngressError,

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from homeport.contract.container import LogLine
-from homeport.contract.errors import BadRequest, Failure, NotFound
+from homeport.contract.errors import BadRequest, Failure, NotFound, TooMany
 from homeport.contract.traffic import PoolKey
 from homeport.control.pools import Pool, Pools, now
 
@@ -23,6 +23,7 @@ MAX_TEXT = 1000  # characters of a reason that a visitor gets
 BACKLOG = (
     4096  # visitors who come at once; beyond it HAProxy would be refused, and tries again later
 )
+MOST_PARKED = 5000  # requests of one pool: each is an open file here and two in HAProxy
 QUIET_S = 1.0  # one reason in an app's log in that time, however many visitors meet it
 WITHHELD = "no container could be started; the reason is in the app's log"
 _REQUEST = re.compile(r"[0-9a-f-]{1,64}")
@@ -77,6 +78,8 @@ class Activator:
     async def _wait(self, pool: Pool) -> None:
         if pool.failure is not None and now() < pool.retry_at:
             raise pool.failure
+        if len(pool.parked) >= MOST_PARKED:
+            raise TooMany(f"{MOST_PARKED} requests wait for `{pool.key.function}`; try again")
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         pool.parked[waiting] = now()
         self._wake()

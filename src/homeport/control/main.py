@@ -218,7 +218,7 @@ async def _open(
     opened.callback(store.close)
     secret_box = SecretBox(store, Vault(settings.home / "vault.key"))
     blobs = Blobs(settings.home / "blobs")
-    pools = Pools()
+    pools = Pools(settings.max_parameter_pools)
 
     # What belongs to a command ends with it, even by SIGKILL; what is kept survives this process.
     ingress = HAProxy(settings, tied=not lifeline.kept, ports=store.local_ports().values())

@@ -4,19 +4,23 @@ Written by the reconciler and the activator, read by the API. Nothing here does 
 """
 
 import asyncio
+import dataclasses
 import enum
-import urllib.parse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from homeport.contract.errors import BadRequest, Failure, NotFound, StartError
-from homeport.contract.manifest import FunctionSpec, Parameter
+from homeport.contract import parameters
+from homeport.contract.errors import Failure, NotFound, StartError, TooMany
+from homeport.contract.manifest import FunctionSpec
+from homeport.contract.parameters import Value
 from homeport.contract.traffic import Load, PoolKey
 from homeport.control.autoscaler import Bounds, Peak
 
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
 DEMOTED_WINDOW_S = 2.0
+RETIRED_DRAIN_S = 30.0
+MOST_VALUES = 40  # of a function's class parameters at once
 
 
 class Stage(enum.StrEnum):
@@ -50,7 +54,7 @@ class Pool:
     function: FunctionSpec
     source: str  # the revision's source tree
     owner: str  # what keeps it: a deployed app, or a `serve` session
-    parameters: dict[str, str | int | bool | bytes] = field(default_factory=dict)
+    parameters: dict[str, Value] = field(default_factory=dict)
     urls: dict[str, str] = field(default_factory=dict)  # tag -> URL, of the whole app
     ephemeral: bool = False  # a `serve` session's: reasons go to the visitor, drains are short
     floor: int = 0  # containers to have whatever the demand: a deploy's trial
@@ -58,7 +62,7 @@ class Pool:
     cut_at: float = 0.0  # demoted: containers of before are ended then, busy or not (monotonic)
     retired: bool = False  # no endpoint leads here any more
     winding_down: bool = False  # retired, and measured since
-    drain_s: float = 30.0  # how long requests may go on once the pool is retired
+    drain_s: float = RETIRED_DRAIN_S  # how long requests may go on once the pool is retired
     drain_until: float = 0.0  # retired: what still runs then is cut (monotonic)
     members: dict[str, Member] = field(default_factory=dict)
     # Who waits, in order of arrival, and since when (monotonic).
@@ -67,6 +71,7 @@ class Pool:
     unsettled: bool = (
         False  # a container took requests, and not all of them are known to have ended
     )
+    used_at: float = 0.0  # when a request was last parked or seen here (monotonic)
     peak: Peak = field(init=False)
     failures: int = 0  # starts in a row that failed
     retry_at: float = 0.0  # no start before then (monotonic)
@@ -92,11 +97,48 @@ class Pool:
         # A port belongs to one container at a time, so such a pool never grows.
         limit = 1 if spec.port is not None else spec.max_containers
         return Bounds(
-            min_containers=min(max(spec.min_containers, self.floor), limit or 10**9),
+            min_containers=min(max(self.least, self.floor), limit or 10**9),
             max_containers=limit,
             buffer_containers=spec.buffer_containers,
             target_inputs=spec.target_inputs or spec.max_inputs,
             scaledown_window_s=spec.scaledown_window_s,
+        )
+
+    @property
+    def chosen(self) -> bool:
+        """Whether a visitor has chosen its class parameters: it is forgotten when it idles."""
+        return bool(self.key.parameters)
+
+    @property
+    def least(self) -> int:
+        """Containers to have without any demand.
+
+        None for values that visitors choose: they would stay for ever. None either for a class that
+        cannot be made without a value.
+        """
+        lacks_value = not self.chosen and any(p.required for p in self.function.parameters)
+        return 0 if self.chosen or lacks_value else self.function.min_containers
+
+    @property
+    def idles(self) -> bool:
+        """Whether nobody is here, and nobody is about to be."""
+        return not (self.demand or self.floor or self.count(Stage.STARTING, Stage.ATTACHING))
+
+    def expired(self, now: float) -> bool:
+        """Whether it may be forgotten: of a value that nobody has used for a window."""
+        unused_since = now - self.function.scaledown_window_s
+        return self.chosen and self.asleep and self.used_at <= unused_since and now >= self.retry_at
+
+    def of_values(self, spelling: str, values: dict[str, Value]) -> "Pool":
+        """A new pool of the same function, for these class parameters."""
+        return Pool(
+            key=dataclasses.replace(self.key, parameters=spelling),
+            function=self.function,
+            source=self.source,
+            owner=self.owner,
+            parameters=values,
+            urls=self.urls,
+            ephemeral=self.ephemeral,
         )
 
     @property
@@ -118,7 +160,7 @@ class Pool:
             or self.unsettled
             or self.retired
             or self.floor
-            or self.function.min_containers
+            or self.least
         )
 
     def count(self, *stages: Stage) -> int:
@@ -229,7 +271,8 @@ OWNERS = 10_000  # containers whose owner is remembered, the newest
 class Pools:
     """Every pool there is, by key."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_values: int = MOST_VALUES) -> None:
+        self._most_values = most_values
         self._pools: dict[PoolKey, Pool] = {}
         self._by_container: dict[str, Pool] = {}
         self._owners: dict[str, str] = {}  # by container: what one says last comes after its end
@@ -296,96 +339,51 @@ class Pools:
         """The pool that answers requests with this key, made when its parameters are new.
 
         Raises `NotFound` where no endpoint leads there, `BadRequest` naming the accepted
-        parameters where they are missing, unknown or of the wrong type.
+        parameters where they are missing or of the wrong type, `TooMany` where as many values as
+        may be have requests.
         """
         base = self._pools.get(PoolKey(key.app, key.function, key.revision))
         if base is None or base.retired:
             raise NotFound("app for invoked web endpoint is stopped")
         if not base.function.parameters:
             return base
-        values = read_parameters(base.function.parameters, key.parameters)
-        canonical = canonical_parameters(base.function.parameters, values)
-        wanted = PoolKey(key.app, key.function, key.revision, canonical)
-        if wanted not in self._pools:
-            self.add(
-                Pool(
-                    key=wanted,
-                    function=base.function,
-                    source=base.source,
-                    owner=base.owner,
-                    parameters=values,
-                    urls=base.urls,
-                    ephemeral=base.ephemeral,
-                )
+        values = parameters.read(base.function.parameters, key.parameters)
+        spelling = parameters.spell(base.function.parameters, values)
+        pool = self._pools.get(PoolKey(key.app, key.function, key.revision, spelling))
+        if pool is None:
+            pool = self._with_parameters(base, spelling, values)
+        pool.revive()
+        pool.used_at = now()
+        return pool
+
+    def _with_parameters(self, base: Pool, spelling: str, values: dict[str, Value]) -> Pool:
+        self._make_way(base)
+        pool = base.of_values(spelling, values)
+        self.add(pool)
+        if base.demoted:
+            pool.demote(0.0)
+        return pool
+
+    def _make_way(self, base: Pool) -> None:
+        """Let the value that was used longest ago go, if there are as many as there may be."""
+        others = [
+            pool
+            for pool in self._pools.values()
+            if pool.chosen
+            and (pool.key.app, pool.key.function, pool.key.revision)
+            == (base.key.app, base.key.function, base.key.revision)
+        ]
+        staying = [pool for pool in others if not pool.retired]
+        if len(staying) < self._most_values:
+            return
+        idle = [pool for pool in staying if pool.idles]
+        # Those that are on their way out have a backend of the ingress, too.
+        if not idle or len(others) >= 2 * self._most_values:
+            raise TooMany(
+                f"as many values of the class parameters of `{base.key.function}` as there may be "
+                "at once are in use; try again"
             )
-            if base.demoted:
-                self._pools[wanted].demote(0.0)
-        return self._pools[wanted]
-
-
-def read_parameters(
-    declared: tuple[Parameter, ...], query: str
-) -> dict[str, str | int | bool | bytes]:
-    """The class parameters in a query string, defaults applied.
-
-    >>> read_parameters((Parameter(name="n", type="int", required=True),), "n=3")
-    {'n': 3}
-    """
-    given = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
-    values: dict[str, str | int | bool | bytes] = {}
-    for parameter in declared:
-        if parameter.name in given:
-            try:
-                values[parameter.name] = _convert(parameter.type, given[parameter.name])
-            except ValueError:
-                raise BadRequest(
-                    f"class parameter `{parameter.name}` must be {parameter.type}, "
-                    f"not {given[parameter.name]!r}; {_accepted(declared)}"
-                ) from None
-        elif parameter.required:
-            raise BadRequest(f"missing class parameter `{parameter.name}`; {_accepted(declared)}")
-        elif parameter.default is not None:
-            values[parameter.name] = parameter.default
-    return values
-
-
-def canonical_parameters(
-    declared: tuple[Parameter, ...], values: dict[str, str | int | bool | bytes]
-) -> str:
-    """The values as a query string; those equal to their defaults are left out.
-
-    So an explicit default and an omitted one are the same pool.
-    """
-    defaults = {p.name: p.default for p in declared if not p.required}
-    told = {k: _text(v) for k, v in sorted(values.items()) if defaults.get(k) != v}
-    return urllib.parse.urlencode(told, quote_via=urllib.parse.quote)  # as park.lua writes it
-
-
-def _convert(kind: str, text: str) -> str | int | bool | bytes:
-    if kind == "int":
-        return int(text)
-    if kind == "bool":
-        if text.lower() in {"1", "true", "yes", "on"}:
-            return True
-        if text.lower() in {"0", "false", "no", "off"}:
-            return False
-        raise ValueError(text)
-    if kind == "bytes":
-        return text.encode()
-    return text
-
-
-def _text(value: str | int | bool | bytes) -> str:
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _accepted(declared: tuple[Parameter, ...]) -> str:
-    names = ", ".join(
-        f"`{p.name}` ({p.type}{'' if p.required else ', optional'})" for p in declared
-    )
-    return f"the accepted parameters are {names}"
+        min(idle, key=lambda pool: pool.used_at).retire(RETIRED_DRAIN_S)
 
 
 def now() -> float:

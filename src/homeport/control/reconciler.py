@@ -99,6 +99,9 @@ class Reconciler:
     async def step(self) -> None:
         """One pass over every pool that has something to decide."""
         self._compare()
+        for pool in self._pools:
+            if pool.expired(now()):
+                pool.retire(0.0)
         # A pass must not cost more for endpoints that nobody asks.
         awake = [pool for pool in self._pools if not pool.asleep]
         await self._measure(awake)
@@ -122,7 +125,7 @@ class Reconciler:
     async def _decide(self, pool: Pool) -> None:
         if pool.retired:
             await self._wind_down(pool)
-        elif pool.members or pool.demand or pool.floor or pool.function.min_containers:
+        elif pool.members or pool.demand or pool.floor or pool.least:
             await self._scale(pool)
 
     def _compare(self) -> None:
@@ -165,6 +168,8 @@ class Reconciler:
             # A request that came and went between two passes was demand too.
             passed = int(pool.load.served > before.served)
             pool.peak.record(max(pool.demand, passed), now())
+            if pool.demand or passed:
+                pool.used_at = now()
 
     async def _scale(self, pool: Pool) -> None:
         wanted = autoscaler.wanted(pool.bounds, pool.demand, pool.peak.at(now()))

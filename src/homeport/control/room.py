@@ -85,7 +85,7 @@ class Room:
             return  # there will be room
         for other in self._pools:
             # One that a deploy has proved may go: an app may have more functions than there is room.
-            if other is pool or other.demand or len(other.idle()) <= other.function.min_containers:
+            if other is pool or other.demand or len(other.idle()) <= other.least:
                 continue
             for member in other.idle():
                 if member.id in helping:
