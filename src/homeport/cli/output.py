@@ -13,6 +13,7 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from homeport.cli import terminal
 from homeport.contract.errors import Failure
 
 if TYPE_CHECKING:
@@ -39,14 +40,14 @@ def err() -> "Console":
 
 def say(text: str) -> None:
     """Talk."""
-    err().print(text)
+    err().print(terminal.text(text))
 
 
 def warn(text: str) -> None:
     """Something to know that stops nothing."""
     from rich.text import Text
 
-    err().print(Text.assemble(("warning: ", "yellow"), text))
+    err().print(Text.assemble(("warning: ", "yellow"), terminal.text(text)))
 
 
 def show_json(value: Any) -> None:
@@ -73,7 +74,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empt
 
 
 def _text(cell: object) -> str:
-    return "" if cell is None else str(cell)
+    return "" if cell is None else terminal.line(str(cell))
 
 
 def show_failure(failure: Failure) -> None:
@@ -81,13 +82,13 @@ def show_failure(failure: Failure) -> None:
     from rich.text import Text
 
     console = err()
-    console.print(Text.assemble(("error: ", "bold red"), failure.message))
+    console.print(Text.assemble(("error: ", "bold red"), terminal.text(failure.message)))
     if failure.where:
-        console.print(f"  {failure.where}")
+        console.print(f"  {terminal.text(failure.where)}")
     if failure.traceback:
-        console.print(failure.traceback)
+        console.print(terminal.text(failure.traceback))
     if failure.hint:
-        console.print(Text.assemble("\n", ("hint: ", "bold"), failure.hint))
+        console.print(Text.assemble("\n", ("hint: ", "bold"), terminal.text(failure.hint)))
 
 
 class Shown:
@@ -137,14 +138,16 @@ def show_endpoints(endpoints: Iterable[dict[str, Any]]) -> None:
 
 
 def show_line(line: dict[str, Any], *, timestamps: bool = False, talk: bool = False) -> None:
-    """One line of a container's log, after its function and container."""
+    """One line of a container's log, after its function and container; each piece of a progress bar too."""
     from rich.text import Text
 
     colour = _colour(line["function"])
     stamp = f"{local_time(line['at'])} " if timestamps else ""
     prefix = f"{line['function']} {line['container']} "
-    text = Text(line["text"], style="dim" if line["source"] == "system" else "")
-    (err() if talk else out()).print(Text.assemble(stamp, (prefix, colour), text))
+    console = err() if talk else out()
+    for piece in terminal.pieces(line["text"]):
+        text = Text(piece, style="dim" if line["source"] == "system" else "")
+        console.print(Text.assemble(stamp, (prefix, colour), text))
 
 
 def _colour(function: str) -> str:
@@ -164,7 +167,7 @@ def show_request(tag: str, request: dict[str, Any]) -> None:
     line = f"{request['method']} {request['path']} -> {told} ({duration(request['duration_ms'])}"
     line += ", cold)" if request["cold"] else ")"
     style = "red" if status >= 500 else ""
-    out().print(Text.assemble((where, _colour(tag)), (line, style)))
+    out().print(Text.assemble((where, _colour(tag)), (terminal.line(line), style)))
 
 
 def duration(ms: int) -> str:

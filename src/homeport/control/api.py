@@ -17,6 +17,7 @@ import asyncio
 import hmac
 import json
 import logging
+import math
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
@@ -47,7 +48,10 @@ from homeport.supervised import Tasks, retried
 
 log = logging.getLogger(__name__)
 
-Stream = AsyncIterator[dict[str, Any]]
+MAX_TAIL = 100_000  # lines of a log in one answer
+AT_ONCE = 500  # of them in one piece
+PAUSE_S = 0.05
+Stream = AsyncIterator[dict[str, Any] | bytes]
 
 
 class Api:
@@ -247,19 +251,21 @@ class Api:
         """
         name, query = request.path_params["name"], request.query_params
         self._server.app(name)  # an unknown app is an error, not an empty log
-        since = float(query.get("since") or 0)
+        since = _since(query.get("since"))
+
+        only = {key: query[key] for key in ("function", "container", "request") if query.get(key)}
 
         def wants(line: LogLine) -> bool:
             return (
                 line.app == name
-                and line.at >= since
-                and query.get("function") in (None, "", line.function)
-                and query.get("container") in (None, "", line.container)
-                and query.get("request") in (None, "", line.request)
+                and line.at >= since  # its clock may have been set back: see `tail`
+                and all(getattr(line, key) == value for key, value in only.items())
             )
 
-        tail = int(query.get("tail") or 100)
-        return _ndjson(self._lines(name, wants, tail, follow=query.get("follow") == "1"))
+        tail = min(_count(query.get("tail"), 100), MAX_TAIL)
+        return _ndjson(
+            self._lines(name, wants, only, since, tail, follow=query.get("follow") == "1")
+        )
 
     async def cold_starts(self, request: Request) -> Response:
         """List how an app's containers started; the last hundred are kept.
@@ -427,11 +433,20 @@ class Api:
         await self._tasks.close()
 
     async def _lines(
-        self, name: str, wants: Callable[[LogLine], bool], tail: int, *, follow: bool
+        self,
+        name: str,
+        wants: Callable[[LogLine], bool],
+        only: dict[str, str],
+        since: float,
+        tail: int,
+        *,
+        follow: bool,
     ) -> Stream:
         with self._logs.following(wants) as lines:
-            for line in self._logs.tail(name, tail, wants):
-                yield codec.encode(line)
+            told = await self._logs.tail(name, tail, wants, only, since)
+            for at in range(0, len(told), AT_ONCE):
+                yield b"".join(told[at : at + AT_ONCE])
+            del told
             if follow:
                 async for line in lines:
                     yield codec.encode(line)
@@ -458,13 +473,15 @@ class BearerOnly:
 
 async def _copy_lines(lines: AsyncIterator[LogLine], queue: asyncio.Queue[dict[str, Any]]) -> None:
     async for line in lines:
+        while queue.qsize() > AT_ONCE:  # nobody reads: `lines` counts what is lost meanwhile
+            await asyncio.sleep(PAUSE_S)
         queue.put_nowait({"event": "log", "line": codec.encode(line)})
 
 
 def _ndjson(stream: Stream) -> Response:
-    async def encoded() -> AsyncIterator[str]:
+    async def encoded() -> AsyncIterator[str | bytes]:
         async for item in stream:
-            yield json.dumps(item, ensure_ascii=False) + "\n"
+            yield item if isinstance(item, bytes) else json.dumps(item, ensure_ascii=False) + "\n"
 
     return StreamingResponse(encoded(), media_type="application/x-ndjson")
 
@@ -498,6 +515,16 @@ def _count(text: str | None, default: int) -> int:
     if not text.isdecimal() or not int(text):
         raise BadRequest("`tail` must be a number of at least 1")
     return int(text)
+
+
+def _since(text: str | None) -> float:
+    try:
+        since = float(text or 0)
+    except ValueError:
+        since = math.nan
+    if not math.isfinite(since):
+        raise BadRequest("`since` must be a number of seconds since the epoch")
+    return since
 
 
 def _seconds(value: Any) -> float | None:

@@ -1,15 +1,12 @@
-"""Files by content, lines by app."""
+"""Files by content."""
 
-import asyncio
 import hashlib
 
 import pytest
 
-from homeport.contract.container import LogLine
 from homeport.contract.errors import BadRequest, NotFound
 from homeport.contract.manifest import SourceFile
 from homeport.control.blobs import Blobs
-from homeport.control.logs import Logs
 
 
 async def chunks(*parts):
@@ -68,45 +65,3 @@ async def test_a_missing_blob_leaves_no_half_tree(tmp_path):
 def test_only_a_hash_is_a_name(tmp_path, sha256):
     with pytest.raises(BadRequest):
         Blobs(tmp_path).missing([sha256])
-
-
-def line(text, app="app", **kwargs):
-    return LogLine(at=1.0, app=app, function="f", container="ta-1", text=text, **kwargs)
-
-
-def everything(_line):
-    return True
-
-
-def test_the_tail_is_the_last_lines_in_order(tmp_path):
-    logs = Logs(tmp_path, 10**6)
-    for number in range(10):
-        logs.write(line(f"line {number} \u2713"))
-    told = [item.text for item in logs.tail("app", 3, everything)]
-    logs.close()
-
-    assert told == ["line 7 ✓", "line 8 ✓", "line 9 ✓"]
-
-
-def test_an_app_never_takes_more_than_its_cap(tmp_path):
-    logs = Logs(tmp_path, 256 * 1024)
-    for number in range(20_000):
-        logs.write(line(f"{number} {'x' * 50}"))
-    last = logs.tail("app", 1, everything)
-    size = sum(path.stat().st_size for path in tmp_path.iterdir())
-    logs.close()
-
-    assert size < 300 * 1024
-    assert last[0].text.startswith("19999 ")
-
-
-async def test_a_follower_sees_what_it_asked_for_and_nothing_from_before(tmp_path):
-    logs = Logs(tmp_path, 10**6)
-    logs.write(line("before"))
-    with logs.following(lambda item: item.app == "app") as lines:
-        logs.write(line("not mine", app="other"))
-        logs.write(line("mine"))
-        seen = await asyncio.wait_for(anext(lines), 10)
-    logs.close()
-
-    assert "mine" == seen.text

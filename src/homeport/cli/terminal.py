@@ -1,0 +1,46 @@
+"""Text of others on a terminal: what a container printed, a visitor asked for or a build said.
+
+Whatever would be obeyed and not shown is shown as an escape: control characters (ECMA-48), line and
+paragraph separators, and what changes the direction of text (UAX 9, "Trojan Source"). JSON output has
+no need of this, as it escapes what it has to.
+"""
+
+_OBEYED = (
+    *range(0x20),
+    *range(0x7F, 0xA0),
+    0x061C,
+    0x200E,
+    0x200F,
+    0x2028,
+    0x2029,
+    *range(0x202A, 0x202F),
+    *range(0x2066, 0x206A),
+    0xFEFF,
+    *range(0xE0000, 0xE0080),  # tags, which nobody sees
+)
+_ESCAPED = {code: ascii(chr(code))[1:-1] for code in _OBEYED}
+_LINE = {**_ESCAPED, ord("\t"): "\t"}
+_TEXT = {**_LINE, ord("\n"): "\n"}
+
+
+def line(text: str) -> str:
+    """One line, as it can be shown.
+
+    >>> print(line("a\\x1b[31mb\\nc\\td"))
+    a\\x1b[31mb\\nc	d
+    """
+    return text.translate(_LINE)
+
+
+def text(text: str) -> str:
+    """The same of several lines: only line feeds part them."""
+    return text.replace("\r\n", "\n").translate(_TEXT)
+
+
+def pieces(text: str) -> list[str]:
+    """What a progress bar has drawn one over the other, one after the other.
+
+    >>> pieces("10%\\r20%\\r\\x1b[K30%")
+    ['10%', '20%', '\\\\x1b[K30%']
+    """
+    return [line(piece) for piece in text.split("\r") if piece] or [""]

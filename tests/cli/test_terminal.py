@@ -1,0 +1,76 @@
+"""What others wrote, on a terminal."""
+
+import io
+import json
+import sys
+
+import pytest
+
+from homeport.cli import output, terminal
+from homeport.contract.errors import Failure
+
+NASTY = "\x1b]0;owned\x07\x1b[2J\x9b31m\x08\x7f\u2028\u202e\u2066\u200f\x00"
+
+
+def shown(monkeypatch, show, *args, stream="stdout", **kwargs) -> str:
+    """What a function prints."""
+    to = io.StringIO()
+    monkeypatch.setattr(sys, stream, to)
+    show(*args, **kwargs)
+    return to.getvalue()
+
+
+def line(text: str, source: str = "output") -> dict[str, object]:
+    return {"at": 1.0, "function": "f", "container": "ta-1", "text": text, "source": source}
+
+
+def test_nothing_is_obeyed_and_everything_is_shown():
+    told = terminal.line(f"a{NASTY}b\tc\nd\r\u2713")
+
+    assert r"a\x1b]0;owned\x07\x1b[2J\x9b31m\x08\x7f\u2028\u202e\u2066\u200f\x00b" == told[:-7]
+    assert "\tc\\nd\\r\u2713" == told[-8:]
+    assert terminal.text("a\r\nb\n\x1b").splitlines() == ["a", "b", r"\x1b"]
+
+
+def test_a_log_line_forges_no_other(monkeypatch):
+    told = shown(monkeypatch, output.show_line, line(f"x{NASTY}\nf ta-2 forged\u2029f ta-3 forged"))
+
+    assert 1 == told.count("\n")
+    assert told.startswith(r"f ta-1 x\x1b")
+    assert not any(ord(char) < 32 and char != "\n" for char in told)
+
+
+def test_the_pieces_of_a_progress_bar_are_lines_of_their_own(monkeypatch):
+    told = shown(monkeypatch, output.show_line, line(" 10%\r 20%\r 30%"))
+
+    assert ["f ta-1  10%", "f ta-1  20%", "f ta-1  30%"] == told.splitlines()
+    assert "f ta-1 \n" == shown(monkeypatch, output.show_line, line(""))
+
+
+@pytest.mark.parametrize(
+    ("show", "args"),
+    [
+        (output.say, [NASTY]),
+        (output.warn, [NASTY]),
+        (output.show_failure, [Failure(NASTY, where=NASTY, hint=NASTY, traceback=NASTY)]),
+    ],
+)
+def test_talk_is_plain_too(monkeypatch, show, args):
+    told = shown(monkeypatch, show, *args, stream="stderr")
+
+    assert r"\x1b[2J" in told
+    assert not {"\x1b", "\x07", "\u202e", "\x9b"} & set(told)
+
+
+def test_tables_and_requests_are_plain(monkeypatch):
+    table = shown(monkeypatch, output.show_table, ["A"], [[NASTY]], empty="")
+    request = {"method": "GET", "path": f"/{NASTY}", "status": 200, "container": "ta-1", "duration_ms": 1, "cold": False}  # fmt: skip
+    asked = shown(monkeypatch, output.show_request, "f", request)
+
+    for told in (table, asked):
+        assert r"\x1b[2J" in told
+        assert not {"\x1b", "\x07", "\u202e", "\x9b"} & set(told)
+
+
+def test_json_is_exact(monkeypatch):
+    assert NASTY == json.loads(shown(monkeypatch, output.show_json, NASTY))
