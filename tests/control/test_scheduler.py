@@ -62,3 +62,50 @@ def test_no_device_is_ever_two_containers(wishes):
 
     taken = [device for each in there for device in each.devices]
     assert len(set(taken)) == len(taken)
+
+
+@given(
+    limit=st.integers(4, 300),
+    starts=st.lists(st.integers(0, 20), min_size=1, max_size=400),
+)
+def test_one_app_never_takes_all_places_and_one_function_fewer_still(limit, starts):
+    counts = dict.fromkeys(range(21), 0)
+    for function in starts:
+        standing = scheduler.Standing(function=counts[function], app=sum(counts.values()))
+        room = scheduler.Room(node="a", containers=sum(counts.values()), limit=limit)
+        if not scheduler.lack(scheduler.open_to(room, standing), Needs()):
+            counts[function] += 1
+    kept = scheduler.reserve(limit)
+    full = scheduler.Room(node="a", containers=sum(counts.values()), limit=limit)
+    stranger = scheduler.open_to(full, scheduler.Standing())
+
+    assert max(counts.values()) <= limit - kept
+    assert sum(counts.values()) <= limit - kept // 2
+    assert "" == scheduler.lack(stranger, Needs())
+
+
+def test_memory_is_kept_for_those_who_need_little_of_it():
+    small, large = Needs(memory_mib=500), Needs(memory_mib=4000)
+    kept = scheduler.reserved_mib([small, large], CAPACITY)
+    room = scheduler.Room(node="a", containers=1, limit=64, memory_mib=2000)
+
+    assert 500 == kept
+    assert 0 == scheduler.reserved_mib([large], CAPACITY)
+    assert 1500 == scheduler.open_to(room, scheduler.Standing(function=1, app=1), kept).memory_mib
+    assert 2000 == scheduler.open_to(room, scheduler.Standing(function=0, app=1), kept).memory_mib
+
+
+@given(
+    counts=st.lists(st.integers(0, 64), min_size=2, max_size=20),
+    limit=st.integers(8, 300),
+    data=st.data(),
+)
+def test_whoever_has_no_container_may_have_somebodys_idle_one_and_nobody_pushes_another_below_a_share(
+    counts, limit, data
+):
+    share = scheduler.share(limit, len(counts))
+    mine, theirs = (data.draw(st.sampled_from(counts)) for _ in range(2))
+
+    assert scheduler.may_evict(0, theirs, share)
+    if mine >= share and theirs <= share:
+        assert not scheduler.may_evict(mine, theirs, share)

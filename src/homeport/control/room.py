@@ -4,6 +4,7 @@ Called by `reconciler` for each container that it wants to start. `scheduler` de
 what it decides by: the node's capacity, its containers, and the other pools.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection
 
 from homeport.contract.capacity import Capacity
@@ -59,7 +60,7 @@ class Room:
     def place(self, pool: Pool) -> scheduler.Place | None:
         """Where the pool's next container goes; what it waits for is logged once."""
         capacity = self._node.capacity()
-        needs, room = scheduler.needs(pool.function, capacity), self._left(capacity)
+        needs, room = scheduler.needs(pool.function, capacity), self._open_to(pool, capacity)
         lacks = scheduler.lack(room, needs)
         if lacks and not pool.lacks:
             self._note(pool, f"waits for {lacks}")
@@ -75,7 +76,7 @@ class Room:
         if pool.failures and not pool.parked:
             return
         capacity = self._node.capacity()
-        needs, room = scheduler.needs(pool.function, capacity), self._left(capacity)
+        needs, room = scheduler.needs(pool.function, capacity), self._open_to(pool, capacity)
         helping = {
             container.spec.id
             for container in self._node.list()
@@ -83,9 +84,14 @@ class Room:
         }
         if any(helping & {*other.leaving()} for other in self._pools):
             return  # there will be room
-        for other in self._pools:
+        counts = self._counts()
+        share = scheduler.share(self._max_containers, len({*counts, _function(pool)}))
+        mine = counts[_function(pool)]
+        for other in sorted(self._pools, key=lambda other: -counts[_function(other)]):
             # One that a deploy has proved may go: an app may have more functions than there is room.
             if other is pool or other.demand or len(other.idle()) <= other.least:
+                continue
+            if not scheduler.may_evict(mine, counts[_function(other)], share):
                 continue
             for member in other.idle():
                 if member.id in helping:
@@ -93,6 +99,25 @@ class Room:
                     await self._ingress.drain(other.key, member.id)
                     member.stage = Stage.DRAINING
                     return
+
+    def _open_to(self, pool: Pool, capacity: Capacity) -> scheduler.Room:
+        """What is left, but for what is kept for those that have less than this pool."""
+        counts = self._counts()
+        standing = scheduler.Standing(
+            function=counts[_function(pool)],
+            app=sum(other.owner == pool.owner for other, _ in self._pools.members()),
+        )
+        without = [
+            scheduler.needs(other.function, capacity)
+            for other in self._pools
+            if other.function.memory_mib and not counts[_function(other)] and not other.retired
+        ]
+        reserved_mib = scheduler.reserved_mib(without, capacity)
+        return scheduler.open_to(self._left(capacity), standing, reserved_mib)
+
+    def _counts(self) -> Counter[tuple[str, str, str]]:
+        """How many containers each function's version has."""
+        return Counter(_function(pool) for pool, _ in self._pools.members())
 
     def _left(self, capacity: Capacity) -> scheduler.Room:
         there = [container.spec for container in self._node.list()]
@@ -106,3 +131,8 @@ class Room:
             owner = f"`{holder.key.function}` of the app `{holder.key.app}`"
             pool.refuse(PortTaken(f"port {port} belongs to {owner}"))
         return False
+
+
+def _function(pool: Pool) -> tuple[str, str, str]:
+    """The function's version, whatever its class parameters: visitors choose those."""
+    return pool.key.app, pool.key.function, pool.key.revision

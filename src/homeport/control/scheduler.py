@@ -37,6 +37,70 @@ class Place:
     devices: tuple[str, ...] = ()  # ids
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What somebody who wants one more container has already."""
+
+    function: int = 0  # containers of the function's version, whatever its class parameters
+    app: int = 0  # containers of the app
+
+
+def open_to(room: Room, standing: Standing, reserved_mib: int = 0) -> Room:
+    """The part of a room that somebody may use.
+
+    The last places are for functions without a container, and half of them for apps without one: so
+    no function, app or visitor can hold them all. `reserved_mib` is memory that functions without a
+    container would need.
+
+    >>> room = Room(node="a", containers=57, limit=64)
+    >>> [open_to(room, Standing(function=n, app=n)).limit for n in (0, 1)]
+    [64, 56]
+    """
+    kept = reserve(room.limit)
+    if not standing.app:
+        return room
+    if not standing.function:
+        return dataclasses.replace(room, limit=room.limit - kept // 2)
+    left_mib = max(0, room.memory_mib - reserved_mib)
+    return dataclasses.replace(room, limit=room.limit - kept, memory_mib=left_mib)
+
+
+def reserve(limit: int) -> int:
+    """How many of a node's places are kept for those that have none.
+
+    >>> [reserve(limit) for limit in (1, 2, 4, 16, 64, 256)]
+    [0, 1, 2, 2, 8, 32]
+    """
+    return min(max(2, limit // 8), limit // 2)
+
+
+def reserved_mib(needs: Iterable[Needs], capacity: Capacity) -> int:
+    """How much memory to keep for functions without a container, of which these are the needs.
+
+    At most an eighth of the node: a function that asks for more waits for its turn.
+    """
+    most_mib = capacity.memory_mib // 8
+    return max((each.memory_mib for each in needs if each.memory_mib <= most_mib), default=0)
+
+
+def share(limit: int, functions: int) -> int:
+    """How many containers each function has at least, if all of these want as many as they can get.
+
+    >>> share(64, 3)
+    18
+    """
+    return max(1, (limit - reserve(limit)) // max(1, functions))
+
+
+def may_evict(mine: int, theirs: int, share: int) -> bool:
+    """Whether a function with `mine` containers may have an idle one of a function with `theirs`.
+
+    >>> may_evict(0, 1, 18), may_evict(20, 1, 18), may_evict(20, 19, 18)
+    (True, False, True)
+    """
+    return mine < share or theirs > share
+
+
 def place(rooms: Sequence[Room], needs: Needs) -> Place | None:
     """The node with the most room, or None where none has enough.
 
