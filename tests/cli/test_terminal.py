@@ -27,7 +27,7 @@ def line(text: str, source: str = "output") -> dict[str, object]:
 def test_nothing_is_obeyed_and_everything_is_shown():
     told = terminal.line(f"a{NASTY}b\tc\nd\r\u2713")
 
-    assert r"a\x1b]0;owned\x07\x1b[2J\x9b31m\x08\x7f\u2028\u202e\u2066\u200f\x00b" == told[:-7]
+    assert r"a\x1b]0;owned\x07\x1b[2J\x9b31m\x08\x7f\u2028\u202e\u2066\u200f\x00b" == told[:-8]
     assert "\tc\\nd\\r\u2713" == told[-8:]
     assert terminal.text("a\r\nb\n\x1b").splitlines() == ["a", "b", r"\x1b"]
 
@@ -73,4 +73,7 @@ def test_tables_and_requests_are_plain(monkeypatch):
 
 
 def test_json_is_exact(monkeypatch):
-    assert NASTY == json.loads(shown(monkeypatch, output.show_json, NASTY))
+    told = shown(monkeypatch, output.show_json, {"text": NASTY + "\U000e0041"})
+
+    assert {"text": NASTY + "\U000e0041"} == json.loads(told)
+    assert not {"\x1b", "\x07", "\u202e", "\x9b"} & set(told)

@@ -1,6 +1,8 @@
 """What init passes on of what a container prints."""
 
 import os
+import threading
+import time
 
 import pytest
 
@@ -126,3 +128,22 @@ def test_the_last_words_of_a_container_say_what_was_dropped(pipes):
     drained.finish()
 
     assert b"\x1d1 5\n" == read(sink)
+
+
+def test_a_reader_that_takes_its_time_misses_nothing(pipes):
+    prints, sink, drained, _ = pipes
+    seen = []
+
+    def slowly() -> None:
+        while sum(map(len, seen)) < 400_000:
+            time.sleep(0.05)
+            seen.append(read(sink))
+
+    reader = threading.Thread(target=slowly)
+    reader.start()
+    for _ in range(8):
+        os.write(prints, (b"x" * 99 + b"\n") * 500)
+        drained.read()
+    reader.join(20)
+
+    assert (b"x" * 99 + b"\n") * 4000 == b"".join(seen)

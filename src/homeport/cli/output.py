@@ -4,7 +4,6 @@ Rich takes 100 ms to import, so that is done when there is something to print: w
 under way by then.
 """
 
-import json
 import sys
 import time
 from collections import deque
@@ -52,7 +51,7 @@ def warn(text: str) -> None:
 
 def show_json(value: Any) -> None:
     """Data for programs."""
-    print(json.dumps(value, indent=2, ensure_ascii=False), flush=True)  # noqa: T201 - never wrapped or coloured
+    print(terminal.encoded(value), flush=True)  # noqa: T201 - never wrapped or coloured
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:

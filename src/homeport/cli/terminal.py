@@ -1,9 +1,11 @@
 """Text of others on a terminal: what a container printed, a visitor asked for or a build said.
 
 Whatever would be obeyed and not shown is shown as an escape: control characters (ECMA-48), line and
-paragraph separators, and what changes the direction of text (UAX 9, "Trojan Source"). JSON output has
-no need of this, as it escapes what it has to.
+paragraph separators, and what changes the direction of text (UAX 9, "Trojan Source"). JSON output
+stays exact: the same are escaped as JSON does it.
 """
+
+import json
 
 _OBEYED = (
     *range(0x20),
@@ -19,6 +21,7 @@ _OBEYED = (
     *range(0xE0000, 0xE0080),  # tags, which nobody sees
 )
 _ESCAPED = {code: ascii(chr(code))[1:-1] for code in _OBEYED}
+_JSON = {code: json.dumps(chr(code))[1:-1] for code in _OBEYED if code >= 0x7F}
 _LINE = {**_ESCAPED, ord("\t"): "\t"}
 _TEXT = {**_LINE, ord("\n"): "\n"}
 
@@ -35,6 +38,11 @@ def line(text: str) -> str:
 def text(text: str) -> str:
     """The same of several lines: only line feeds part them."""
     return text.replace("\r\n", "\n").translate(_TEXT)
+
+
+def encoded(value: object) -> str:
+    """JSON of which a terminal obeys nothing, and of which a program reads what it was."""
+    return json.dumps(value, indent=2, ensure_ascii=False).translate(_JSON)
 
 
 def pieces(text: str) -> list[str]:

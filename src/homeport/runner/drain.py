@@ -4,7 +4,6 @@ Beyond the rate lines are dropped and counted, and when nobody reads them too (a
 away): printing never blocks for long, and never fails. The node's log says how many lines are missing.
 """
 
-import contextlib
 import os
 import select
 import time
@@ -18,7 +17,7 @@ PAUSE_S = 0.002  # between two reads: many lines are passed on at once
 BYTES_PER_S, BURST_BYTES = 256 * 1024, 1024 * 1024
 LINES_PER_S, BURST_LINES = 5_000, 10_000
 SAY_S = 1.0  # how often it is said that lines were dropped
-LAST_S = 0.5  # what the node gets to take the last lines
+WAIT_S = 0.5  # what the node gets to make room, and to take the last lines
 
 
 class Bucket:
@@ -51,6 +50,7 @@ class Drain:
         self._dropping = False  # the rest of a line is to be dropped
         self._lost = [0, 0]  # lines and bytes that nobody was told of yet
         self._said_at = -SAY_S
+        self._away = False  # the node has not read for a while
 
     def fileno(self) -> int:
         """Where the container's output comes out."""
@@ -80,13 +80,10 @@ class Drain:
 
     def finish(self) -> None:
         """The last lines, for which the node gets a moment."""
-        poll = select.poll()
-        poll.register(self._sink, select.POLLOUT)
-        deadline = self._clock() + LAST_S
+        self._away = False
         if self._lost[0]:
             self._say(self._clock())
-        while self._pending and self._clock() < deadline and poll.poll(LAST_S * 1000):
-            self._write(b"")
+        self._write(b"")
 
     def _take(self, data: bytes) -> None:
         now = self._clock()
@@ -142,12 +139,20 @@ class Drain:
 
     def _write(self, data: bytes) -> None:
         data = self._pending + data
-        with contextlib.suppress(BlockingIOError):
-            while data:
-                try:
-                    data = data[os.write(self._sink, data) :]
-                except BlockingIOError:
-                    raise
-                except OSError:  # the node's end is gone for good
-                    data = b""
+        while data:
+            try:
+                data = data[os.write(self._sink, data) :]
+                self._away = False
+            except BlockingIOError:
+                if self._away or not self._room():
+                    break
+            except OSError:  # the node's end is gone for good
+                data = b""
         self._pending = data
+
+    def _room(self) -> bool:
+        """Wait until the node has read something: it takes a few lines at a time, but often."""
+        poll = select.poll()
+        poll.register(self._sink, select.POLLOUT)
+        self._away = not poll.poll(WAIT_S * 1000)
+        return not self._away
