@@ -1,6 +1,7 @@
 """`homeport serve`: URLs, reload on save, mistakes, Ctrl-C."""
 
 import re
+import signal
 import socket
 import time
 
@@ -240,6 +241,19 @@ def test_two_sessions_share_a_server_and_the_newer_takes_the_label(terminal, wri
     assert '"two"' == told.text
     assert 0 == second.interrupt()
     wait_for(lambda: not terminal.processes(), "the server's end")
+
+
+def test_a_session_that_begins_while_the_last_one_ends_has_a_server_of_its_own(
+    terminal, write, visitor
+):
+    first = terminal.serve(write(HELLO))
+    assert '"one"' == visitor.get(url_of(first)).text
+    for _ in range(3):
+        first.process.send_signal(signal.SIGINT)
+        first = terminal.serve(write(HELLO))
+
+    assert '"one"' == visitor.get(url_of(first)).text
+    assert 0 == first.interrupt()
 
 
 def test_serve_works_on_a_running_server_and_leaves_it_running(terminal, write, visitor):

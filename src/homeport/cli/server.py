@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,34 +29,22 @@ if TYPE_CHECKING:
 
 END_S = 15.0  # what a server gets to end everything
 RETRY_S = 0.05
+LONGEST_RETRY_S = 0.4
+PATIENCE_S = END_S + 5.0  # for another server that is starting or ending
 OTHERS_S = 2.0  # after that, a server that has not ended may have a reason
-TRIES = 200
 
 
 @asynccontextmanager
 async def kept(settings: Settings) -> AsyncIterator["Client"]:
     """A server that outlives this command; started where none runs."""
-    process = await asyncio.to_thread(_started, settings, kept=True)
-    async with _client(settings) as client:
-        if process is None:
-            status = await client.status()
-            _compare(settings, status)
-            if not status["kept"]:
-                await client.keep()
-        else:
-            await _greeted(settings, client, process, kept=True)
+    async with _reached(settings, kept=True) as (client, _):
         yield client
 
 
 @asynccontextmanager
 async def borrowed(settings: Settings) -> AsyncIterator["Client"]:
     """The server that runs, else one that ends with the block, and with this process."""
-    process = await asyncio.to_thread(_started, settings, kept=False)
-    async with _client(settings) as client:
-        if process is None:
-            _compare(settings, await client.status())
-        elif not await _greeted(settings, client, process, kept=False):
-            process = None
+    async with _reached(settings, kept=False) as (client, process):
         try:
             yield client
         finally:
@@ -83,6 +72,50 @@ async def down(settings: Settings) -> bool:
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(status["pid"])
             await asyncio.to_thread(process.wait, END_S)
+    return True
+
+
+@asynccontextmanager
+async def _reached(
+    settings: Settings, *, kept: bool
+) -> AsyncIterator[tuple["Client", "subprocess.Popen[str] | None"]]:
+    """A server that is ready, and its process; None where one ran already.
+
+    One that is about to end answers no more, or holds the home a little longer: try again.
+    """
+    process = await asyncio.to_thread(_started, settings, kept=kept)
+    async with _client(settings) as client:
+        end, pause_s = time.monotonic() + PATIENCE_S, RETRY_S
+        while not await _ready(settings, client, process, kept=kept):
+            if time.monotonic() > end:
+                raise ServerUnreachable(
+                    f"another server holds {settings.home}, and does not answer",
+                    hint=f"see {settings.home / 'server.log'}",
+                )
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_RETRY_S)
+            process = await asyncio.to_thread(_started, settings, kept=kept)
+        yield client, process
+
+
+async def _ready(
+    settings: Settings,
+    client: "Client",
+    process: "subprocess.Popen[str] | None",
+    *,
+    kept: bool,
+) -> bool:
+    if process is not None:
+        return await _greeted(settings, process, kept=kept)
+    try:
+        status = await client.status()
+        if kept and not status["kept"]:
+            await client.keep()
+    except ServerUnreachable:
+        if settings.server:
+            raise
+        return False
+    _compare(settings, status)
     return True
 
 
@@ -139,10 +172,8 @@ def _started(settings: Settings, *, kept: bool) -> "subprocess.Popen[str] | None
     return process
 
 
-async def _greeted(
-    settings: Settings, client: "Client", process: "subprocess.Popen[str]", *, kept: bool
-) -> bool:
-    """Wait until the server is ready; False when another command has started one just now."""
+async def _greeted(settings: Settings, process: "subprocess.Popen[str]", *, kept: bool) -> bool:
+    """Wait until the server is ready; False where another one has the home."""
     try:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -154,8 +185,7 @@ async def _greeted(
                 "the server ended before it was ready", hint=f"see {settings.home / 'server.log'}"
             )
     except AlreadyExists:
-        process.wait()
-        await _somebody_elses(client)
+        _end(process)
         return False
     except BaseException:
         process.terminate()
@@ -186,15 +216,6 @@ def _spawn(settings: Settings) -> "subprocess.Popen[str]":
             f"cannot write to {settings.home}: {error.strerror}",
             hint="name another directory in HOMEPORT_HOME",
         ) from None
-
-
-async def _somebody_elses(client: "Client") -> None:
-    """Wait for the server that another command is starting."""
-    for _ in range(TRIES):
-        if await _status(client) is not None:
-            return
-        await asyncio.sleep(RETRY_S)
-    raise ServerUnreachable("another command's server does not answer")
 
 
 async def _leave(process: "subprocess.Popen[str]", client: "Client") -> None:
