@@ -1,6 +1,6 @@
 """A class that loads a model once per container and answers POSTs.
 
-    uv run homeport serve examples/classifier.py
+    uv run --with scikit-learn homeport serve examples/classifier.py
     curl -X POST http://127.0.0.1:4664 -H 'content-type: application/json' \
          -d '{"measurements": [[5.1, 3.5, 1.4, 0.2]]}'
 """

@@ -1,6 +1,6 @@
 """A Flask application: each request runs in a thread of its own.
 
-uv run homeport serve examples/flask_app.py
+uv run --with flask homeport serve examples/flask_app.py
 """
 
 from flask import Flask, Response, jsonify, request

@@ -1,6 +1,6 @@
 """Any program that listens on a port: here aiohttp, in a process of its own.
 
-uv run homeport serve examples/web_server.py
+uv run --with aiohttp homeport serve examples/web_server.py
 """
 
 import subprocess

@@ -126,7 +126,7 @@ def test_the_readmes_two_commands_are_those_that_ci_runs():
 
     assert "pip install uv && uv run homeport serve examples/hello.py" == commands[0]
     assert commands[1] in run.splitlines()
-    assert "pip install uv && uv run pytest" == commands[1]
+    assert "pip install uv && uv run --group dev pytest" == commands[1]
 
 
 def test_the_readmes_script_is_the_first_example():

@@ -64,7 +64,9 @@ def check_auth(terminal, visitor, _url):
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_an_example_does_what_it_says(terminal, visitor, path):
-    commands = re.findall(r"^ *uv run homeport (.+)", path.read_text(), re.MULTILINE)
+    commands = re.findall(
+        r"^ *uv run (?:--with \S+ )?homeport (.+)", path.read_text(), re.MULTILINE
+    )
     *before, last = commands
     assert last.startswith(f"serve examples/{path.name}")
     for command in before:
