@@ -1,6 +1,7 @@
 """`uv run python tests/smoke.py`: deploy, ask, fail, end: on the oldest and the newest Python there is, and with the oldest dependencies.
 
-What this machine has not got is left out, and said so. Each runs in an environment and a home of its own,
+`uv run python tests/smoke.py dist/*.whl` tries a wheel instead of the working tree. What this machine has
+not got is left out, and said so. Each runs in an environment and a home of its own,
 with what `pip install homeport` brings and nothing else.
 """
 
@@ -128,7 +129,7 @@ def install(folder: Path, python: str, resolution: str) -> bool:
         venv,
         "--resolution",
         resolution,
-        str(ROOT),
+        sys.argv[1] if sys.argv[1:] else str(ROOT),
     ]
     return not subprocess.run(words, check=False).returncode
 

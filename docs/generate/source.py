@@ -51,7 +51,7 @@ def parameters(function: Any) -> list[Named]:
             name=argument.arg,
             annotation=ast.unparse(argument.annotation) if argument.annotation else "",
             default=ast.unparse(default) if default is not None else None,
-            comment=beside.get(argument.end_lineno or 0, ""),
+            comment=_beside(argument, beside),
         )
         for argument, default in pairs
         if argument.arg not in {"self", "cls"}
@@ -82,7 +82,7 @@ def fields(cls: type) -> list[Named]:
             name=node.target.id,
             annotation=ast.unparse(node.annotation),
             default=ast.unparse(node.value) if node.value is not None else None,
-            comment=beside.get(node.end_lineno or 0, ""),
+            comment=_beside(node, beside),
         )
         for node in tree.body
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
@@ -115,8 +115,14 @@ def _keys(node: ast.Dict, beside: dict[int, str]) -> Iterator[Named]:
         yield Named(
             name=str(key.value),
             default=ast.unparse(value),
-            comment=beside.get(value.end_lineno or 0, ""),
+            comment=_beside(value, beside),
         )
+
+
+def _beside(node: ast.expr | ast.stmt | ast.arg, beside: dict[int, str]) -> str:
+    """The comment at the end of the first of a node's lines that has one."""
+    lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    return next((beside[line] for line in lines if line in beside), "")
 
 
 def _unless_unused(argument: ast.arg | None) -> ast.arg | None:

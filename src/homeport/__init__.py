@@ -6,8 +6,6 @@ script that homeport loads, `import modal` is this module.
 
 from typing import Any
 
-__version__ = "0.1.0"
-
 _HOMES = {
     "app": ("App",),
     "cls": ("Cls", "parameter"),
@@ -37,6 +35,12 @@ __all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604 - all of them are 
 def __getattr__(name: str) -> Any:
     import importlib
 
+    if name == "__version__":
+        try:
+            from homeport._version import __version__  # made by the build, from git's tags
+        except ImportError:
+            return "0+unknown"  # a source tree that nobody has built
+        return __version__
     if name in _HOME_OF:
         value = getattr(importlib.import_module(f"homeport.sdk.{_HOME_OF[name]}"), name)
         globals()[name] = value

@@ -29,8 +29,8 @@ _TEXT = {**_LINE, ord("\n"): "\n"}
 def line(text: str) -> str:
     """One line, as it can be shown.
 
-    >>> print(line("a\\x1b[31mb\\nc\\td"))
-    a\\x1b[31mb\\nc	d
+    >>> print(line("a\\x1b[31mb\\nc"))
+    a\\x1b[31mb\\nc
     """
     return text.translate(_LINE)
 

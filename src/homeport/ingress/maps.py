@@ -38,7 +38,7 @@ def pool_text(key: str) -> str:
     The hash is the SHA-256, in hex, of the class parameters. park.lua computes the same one.
 
     >>> pool_text("app/f/rv-1?size=7")[:16]
-    'app/f/rv-1?4f6e0'
+    'app/f/rv-1?13437'
     """
     pool, chosen, parameters = key.partition("?")
     return f"{pool}?{hashlib.sha256(parameters.encode()).hexdigest()}" if chosen else pool
