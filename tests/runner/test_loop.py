@@ -42,7 +42,7 @@ def test_everybody_who_waits_is_let_in_at_once_and_served(door):
     door, path = door
 
     async def story() -> tuple[int, bytes, bool]:
-        server = await asyncio.get_running_loop().create_server(Visit, sock=door)
+        server = loop.Entrance(door, Visit, None)
         with contextlib.ExitStack() as stack:
             visitors = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(50)]
             for visitor in visitors:
@@ -69,7 +69,7 @@ def test_a_door_that_is_shut_refuses_but_lets_in_who_was_there(door):
     door, path = door
 
     async def story() -> int:
-        await asyncio.get_running_loop().create_server(Visit, sock=door)
+        loop.Entrance(door, Visit, None)
         with socket.socket(socket.AF_UNIX) as early, socket.socket(socket.AF_UNIX) as late:
             early.connect(path)
             door.shut()

@@ -13,15 +13,15 @@ from homeport.contract import codec
 from homeport.contract.container import ContainerSpec, Descriptors, Event
 from homeport.contract.manifest import WebKind
 from homeport.contract.pulse import Pulse
-from homeport.runner import life, port, serve
+from homeport.runner import life, port, serving
 from homeport.runner import loop as loops
 from homeport.runner.admission import Admission, Method
 from homeport.runner.door import Door
 from homeport.runner.lifespan import Lifespan, LifespanFailed
 from homeport.runner.port import NobodyListens, PortBusy
 from homeport.runner.report import Report
-from homeport.runner.serve import Ending
 from homeport.runner.service import NotAnApp, Service
+from homeport.runner.serving import Serving
 from homeport.runner.webapp import FastAPIMissing
 from homeport.sdk import preload
 from homeport.sdk.exception import Error
@@ -77,7 +77,7 @@ def run(spec: ContainerSpec, means: Means, service: Service | None = None) -> in
 
     `service` is what a snapshot holds; without one, everything begins here.
     """
-    report, door = means.report, means.door
+    report = means.report
     loop = loops.new()
     asyncio.set_event_loop(loop)
     try:
@@ -91,7 +91,7 @@ def run(spec: ContainerSpec, means: Means, service: Service | None = None) -> in
             service.resume(spec)
             report.begin("enter")
         service.enter(loop)
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
         _fail(report, error)
         return 1
     code = 0
@@ -109,11 +109,11 @@ def run(spec: ContainerSpec, means: Means, service: Service | None = None) -> in
             report.begin("port")
             function = service.function(server)
             port.start(function, server.port, server.startup_timeout_s)
-            serving = _serve_port(server.port, spec, ready)
+            work = _serve_port(server.port, spec, means, ready)
         else:
-            serving = _serve_apps(spec, apps, report, door, ready)
-        code = loop.run_until_complete(serving)
-    except (Exception, SystemExit) as error:
+            work = _serve_apps(spec, apps, means, ready)
+        code = serving.run(loop, work)
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
         _fail(report, error)
         code = 1
     finally:
@@ -131,35 +131,33 @@ def _load(service: Service, spec: ContainerSpec, report: Report) -> None:
     report.imports.time(spec.module, service.load)
 
 
-async def _serve_port(number: int, spec: ContainerSpec, ready: Ready) -> int:
-    ending = _ending()
+async def _serve_port(number: int, spec: ContainerSpec, means: Means, ready: Ready) -> int:
+    begun = _begin(spec, means, ready)
     try:
-        alive = await port.serve(number, ending, ready)
+        alive = await port.serve(number, begun.ending, begun.ready)
     finally:
-        await port.end(spec.exit_grace_s, ending)
+        await port.end(spec.exit_grace_s, begun.ending)
     if not alive:
         print(f"nobody listens on port {number} any more", file=sys.stderr)  # noqa: T201 - the container's log
     return 0 if alive else 1
 
 
-async def _serve_apps(
-    spec: ContainerSpec, apps: dict[str, Any], report: Report, door: Door, ready: Ready
-) -> int:
-    ending = _ending()
+async def _serve_apps(spec: ContainerSpec, apps: dict[str, Any], means: Means, ready: Ready) -> int:
+    begun = _begin(spec, means, ready)
     if all(web.kind is WebKind.WSGI for web in spec.web):
         from homeport.runner import wsgi
 
-        await wsgi.serve(apps, spec, door, ending, ready)
-        return 0
-    return await _serve_asgi(spec, _as_asgi(spec, apps), report, door, ending, ready)
+        await wsgi.serve(apps, begun)
+        code = 0
+    else:
+        code = await _serve_asgi(_as_asgi(spec, apps), begun, means.report)
+    return max(code, int(begun.ending.failed))
 
 
-def _ending() -> Ending:
-    """SIGTERM asks from now on; earlier, when the loop could not see it, it ended the process."""
-    ending = Ending()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.ask)
+def _begin(spec: ContainerSpec, means: Means, ready: Ready) -> Serving:
+    begun = Serving.begin(spec, means.door, means.pulse, means.report, ready)
     os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_on_its_own)
-    return ending
+    return begun
 
 
 def _hold() -> None:
@@ -178,22 +176,16 @@ def _on_its_own() -> None:
     _let_go()
 
 
-async def _serve_asgi(
-    spec: ContainerSpec,
-    apps: dict[str, Any],
-    report: Report,
-    door: Door,
-    ending: Ending,
-    ready: Ready,
-) -> int:
+async def _serve_asgi(apps: dict[str, Any], begun: Serving, report: Report) -> int:
+    from homeport.runner import serve
+
     methods = {name: Method(app, Lifespan(app)) for name, app in apps.items()}
     report.begin("lifespan")
     code = 0
     try:
         for method in methods.values():
             await method.lifespan.startup()
-        admission = Admission(spec, methods, shut=door.shut, used_up=ending.ask)
-        await serve.asgi(admission, door, ending, ready)
+        await serve.asgi(Admission(methods, begun), begun)
     finally:
         # Every one of them, whatever becomes of the others.
         for method in methods.values():
@@ -213,7 +205,8 @@ def _as_asgi(spec: ContainerSpec, apps: dict[str, Any]) -> dict[str, Any]:
     from a2wsgi import WSGIMiddleware
 
     return {
-        name: WSGIMiddleware(app, workers=spec.max_inputs) if name in wsgi_apps else app
+        # As many again as may hang (see slots.py), and one to answer beside them.
+        name: WSGIMiddleware(app, workers=2 * spec.max_inputs + 1) if name in wsgi_apps else app
         for name, app in apps.items()
     }
 
@@ -221,7 +214,7 @@ def _as_asgi(spec: ContainerSpec, apps: dict[str, Any]) -> dict[str, Any]:
 def _leave(service: Service, loop: asyncio.AbstractEventLoop) -> int:
     try:
         service.exit(loop)
-    except Exception as error:
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
         print(f"an exit hook failed\n{users_traceback(error)}", file=sys.stderr)  # noqa: T201 - the container's log
         return 1
     return 0

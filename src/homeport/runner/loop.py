@@ -1,38 +1,68 @@
-"""The container's event loop: uvloop, but everybody who waits at the door is let in at once.
+"""The container's event loop, and its entrance, which everybody who waits at the door enters by at once.
 
-By itself it takes one connection a turn, and a turn under load is long: of 256 visitors who came at once,
+By itself uvloop lets one connection in a turn, and a turn under load is long: of 256 visitors who came at once,
 80 had no answer after 2 s (uvloop 0.23; asyncio's own loop answered all of them within 0.06 s).
 """
 
 import asyncio
 import errno
+import importlib.util
+import signal
 from collections.abc import Callable
 from typing import Any
 
+from homeport.contract.pulse import Pulse
 from homeport.runner.door import Door
+
+#: They patch the loop that runs, and can patch asyncio's own alone.
+NESTERS = ("nest_asyncio", "nest_asyncio2")
+#: No descriptor or memory is left: it may pass.
+FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+PAUSE_S = 0.25  # before the next try then
+
+
+class Loop(asyncio.AbstractEventLoop):
+    """A mix-in: a script's handler of SIGTERM is called beside the container's own."""
+
+    ours: Callable[[], None] | None = None  # ends the container
+
+    def on_sigterm(self, ours: Callable[[], None]) -> None:
+        """Call this on SIGTERM, whatever the script does."""
+        self.ours = ours
+        super().add_signal_handler(signal.SIGTERM, ours)
+
+    def add_signal_handler(  # type: ignore[override]
+        self, sig: int, callback: Callable[..., Any], *args: Any
+    ) -> None:
+        """As asyncio has it."""
+        if sig == signal.SIGTERM and self.ours is not None:
+            super().add_signal_handler(sig, self._both, callback, args)
+        else:
+            super().add_signal_handler(sig, callback, *args)
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """As asyncio has it."""
+        removed = bool(super().remove_signal_handler(sig))
+        if sig == signal.SIGTERM and self.ours is not None:
+            super().add_signal_handler(sig, self.ours)
+        return removed
+
+    def _both(self, callback: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        assert self.ours is not None
+        self.ours()
+        callback(*args)
 
 
 def new() -> asyncio.AbstractEventLoop:
-    """A loop of the user's environment: uvloop's where it is there."""
-    base: Any = asyncio.SelectorEventLoop
-    try:
-        import uvloop
-    except ImportError:  # the user's environment has not got it
-        pass
-    else:
-        base = uvloop.Loop
-
-    class Loop(base):  # type: ignore[misc]
-        """With servers of ours for the container's door."""
-
-        async def create_server(self, protocol_factory: Any, *args: Any, **options: Any) -> Any:
-            door = options.get("sock")
-            if isinstance(door, Door):
-                return Entrance(self, door, protocol_factory)
-            return await super().create_server(protocol_factory, *args, **options)
-
-    made: asyncio.AbstractEventLoop = Loop()
-    return made
+    """A loop of the user's environment: uvloop's where it is there and nothing needs asyncio's."""
+    if not any(importlib.util.find_spec(name) for name in NESTERS):
+        try:
+            import uvloop
+        except ImportError:  # the user's environment has not got it
+            pass
+        else:
+            return type("Loop", (Loop, uvloop.Loop), {})()  # type: ignore[no-any-return]
+    return type("Loop", (Loop, asyncio.SelectorEventLoop), {})()  # type: ignore[no-any-return]
 
 
 class Entrance:
@@ -40,16 +70,18 @@ class Entrance:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
         door: Door,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
+        pulse: Pulse | None,
     ) -> None:
-        self._loop = loop
+        self._loop = asyncio.get_running_loop()
         self._door = door
         self._factory = protocol_factory
+        self._pulse = pulse
         self._entering: set[asyncio.Task[Any]] = set()
-        self._reads = True
-        loop.add_reader(door.fileno(), self._let_in)
+        self._is_full = False
+        self._reads = False
+        self._read(again=True)
 
     @property
     def sockets(self) -> tuple[Door, ...]:
@@ -63,7 +95,7 @@ class Entrance:
     def close(self) -> None:
         """Let nobody in any more; those inside stay."""
         if self.is_serving():
-            self._read_no_more()
+            self._read(again=False)
             self._door.shut()
             self._door.close()
 
@@ -77,10 +109,14 @@ class Entrance:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno == errno.EINVAL:  # it is shut, and nobody is left in its queue
-                    self._read_no_more()
-                # Else no descriptor is left, or the visitor has gone: the next turn tries again.
-                return
+                if error.errno in FULL:
+                    self._wait(error.errno)
+                elif error.errno == errno.EINVAL:  # it is shut, and nobody is left in its queue
+                    self._read(again=False)
+                return  # else the visitor has gone
+            if self._is_full:
+                self._is_full = False
+                self._tell(0)
             visitor.setblocking(False)
             task = self._loop.create_task(
                 self._loop.connect_accepted_socket(self._factory, visitor)
@@ -88,7 +124,24 @@ class Entrance:
             self._entering.add(task)
             task.add_done_callback(self._entering.discard)
 
-    def _read_no_more(self) -> None:
-        if self._reads:
-            self._reads = False
+    def _wait(self, number: int) -> None:
+        """Nobody can be let in now: tell the node, and try again soon instead of all the time."""
+        self._is_full = True
+        self._tell(number)
+        self._read(again=False)
+        self._loop.call_later(PAUSE_S, self._try_again)
+
+    def _try_again(self) -> None:
+        if self.is_serving():
+            self._read(again=True)
+
+    def _tell(self, number: int) -> None:
+        if self._pulse is not None:
+            self._pulse.refused(number)
+
+    def _read(self, *, again: bool) -> None:
+        if again and not self._reads:
+            self._loop.add_reader(self._door.fileno(), self._let_in)
+        elif self._reads and not again:
             self._loop.remove_reader(self._door.fileno())
+        self._reads = again

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from homeport.runner.serve import Ending
+from homeport.runner.ending import Ending
 
 PAUSE_S = 0.01
 WATCH_S = 0.5

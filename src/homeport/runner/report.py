@@ -1,7 +1,9 @@
 """The container's few words to its node: one Event a line."""
 
+import asyncio
 import contextlib
 import dataclasses
+import json
 import os
 import time
 from collections.abc import Callable
@@ -22,6 +24,7 @@ class Report:
         self._hears: int | Callable[[Event], None] | None = hears  # a descriptor, as a rule
         self._timings_ms: dict[str, float] = {}
         self._told: set[str] = set()
+        self._rest = b""  # of what the node says
         self._since = time.monotonic()
         self.phase = "import"  # what is going on now
 
@@ -64,6 +67,29 @@ class Report:
     def descriptors(self) -> list[int]:
         """Where it speaks, while it does."""
         return [self._hears] if isinstance(self._hears, int) else []
+
+    def held(self, count: int) -> None:
+        """So many slots have work that goes on after its response."""
+        self._say(Event(kind="held", held=count), last=False)
+
+    def listen(self, held: Callable[[int], None]) -> None:
+        """Call `held` on the running loop whenever the node says how many slots the ingress keeps back."""
+        if isinstance(self._hears, int):
+            asyncio.get_running_loop().add_reader(self._hears, self._read, self._hears, held)
+
+    def _read(self, node: int, held: Callable[[int], None]) -> None:
+        try:
+            data = os.read(node, 65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:  # the node is gone
+            asyncio.get_running_loop().remove_reader(node)
+            return
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            held(int(json.loads(line)["held"]))
 
     @property
     def _part(self) -> str:

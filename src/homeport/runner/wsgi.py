@@ -13,14 +13,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from homeport.contract.container import ContainerSpec
-from homeport.runner import wsgi_server
+from homeport.runner import wsgi_inside, wsgi_server
 from homeport.runner.admission import USED_UP
 from homeport.runner.door import Door
-from homeport.runner.serve import MAX_MESSAGE_BYTES, Ending
+from homeport.runner.ending import Ending
+from homeport.runner.serving import Serving
+from homeport.runner.websocket import MAX_MESSAGE_BYTES
+from homeport.runner.wsgi_inside import Inside
 from homeport.runner.wsgi_server import Aborted
 from homeport.sdk import environment
 from homeport.sdk.tracebacks import users_traceback
@@ -32,24 +35,19 @@ ERROR = b"Internal Server Error"
 TOO_LARGE = b"homeport: the body is larger than 4 GiB"
 
 
-async def serve(
-    apps: dict[str, Any],
-    spec: ContainerSpec,
-    door: Door,
-    ending: Ending,
-    ready: Callable[[], None],
-) -> None:
+async def serve(apps: dict[str, Any], begun: Serving) -> None:
     """Answer requests until asked to end, then finish those in flight."""
+    spec, ending = begun.spec, begun.ending
     for app in apps.values():
         _limit_messages(app)
     loop = asyncio.get_running_loop()
-    inside: dict[int, Inside] = {}
-    once = Once(spec, door, loop, ending)
-    server = wsgi_server.make(spec, door, _gateway(apps, spec, inside, once))
+    inside = wsgi_inside.Inside(begun)
+    once = Once(spec, begun.door, loop, ending)
+    server = wsgi_server.make(begun, _gateway(apps, inside, once))
     server.prepare()
-    ready()
+    begun.ready()
     serving = _in_thread(loop, server.serve)
-    watching = asyncio.create_task(_watch(inside, spec.timeout_s))
+    watching = asyncio.create_task(inside.watch(server.requests))
     asked: asyncio.Future[Any] = asyncio.create_task(ending.asked.wait())
     await asyncio.wait([asked, serving], return_when=asyncio.FIRST_COMPLETED)
     stopping = _in_thread(loop, server.stop)
@@ -57,14 +55,6 @@ async def serve(
     await asyncio.wait([stopping, cut], return_when=asyncio.FIRST_COMPLETED)
     for task in (asked, cut, watching):
         task.cancel()
-
-
-@dataclass
-class Inside:
-    """A request that a thread is busy with."""
-
-    request: Any  # cheroot's HTTPRequest
-    deadline: float  # monotonic
 
 
 class Once:
@@ -91,15 +81,10 @@ class Once:
 
     def end(self) -> None:
         """It has been answered."""
-        self._loop.call_soon_threadsafe(self._ending.ask)
+        self._loop.call_soon_threadsafe(self._ending.finish)
 
 
-def _gateway(
-    apps: dict[str, Any],
-    spec: ContainerSpec,
-    inside: dict[int, Inside],
-    once: "Once",
-) -> type:
+def _gateway(apps: dict[str, Any], inside: Inside, once: "Once") -> type:
     from cheroot.wsgi import Gateway_10
 
     only = next(iter(apps.values())) if len(apps) == 1 else None
@@ -116,28 +101,30 @@ def _gateway(
                 return
             if once.counts:
                 self.req.close_connection = True
-            environ.update(_seen_from_outside(environ))
+            environ.update(_seen_from_outside(environ), RAW_URI=environ["REQUEST_URI"])
             environment.input_id.set(environ.get("HTTP_X_REQUEST_ID"))
-            app = only or apps[environ.pop(METHOD)]
+            app = only or apps[unquote(environ.pop(METHOD))]
             if self.req.chunked_read:
                 # Cheroot leaves the body's last CRLF unread, and would hold a thread for it.
                 self.req.close_connection = True
                 environ["wsgi.input"] = self._body = _Counted(environ["wsgi.input"])
             socket_copy = _offer_socket(environ, self.req.conn.socket)
-            inside[id(self)] = Inside(self.req, time.monotonic() + spec.timeout_s)
+            self._one = one = inside.enter(self.req, environ.get("HTTP_X_REQUEST_ID"))
             try:
                 self._run(app)
             except ConnectionError:
                 raise
             except BodyTooLarge:
                 self._give_up(b"413 Content Too Large", TOO_LARGE)
-            except Exception as error:
-                # The app has spoken WebSocket, and says so in gunicorn's way.
-                if not isinstance(error, StopIteration) or socket_copy is None:
+            except BaseException as error:
+                # A late one has been answered. An app that has spoken WebSocket says so in gunicorn's way.
+                if not one.is_late and (
+                    not isinstance(error, StopIteration) or socket_copy is None
+                ):
                     _log(environ, error)
                     self._give_up(b"500 Internal Server Error", ERROR)
             finally:
-                del inside[id(self)]
+                inside.leave(one)
                 if socket_copy is not None:
                     socket_copy.close()
                 if once.counts:
@@ -153,21 +140,53 @@ def _gateway(
                     if chunk:
                         self.write(chunk)
                 if not _was_taken(self.env):
+                    self.req.conn.wfile.held = True
                     self.req.ensure_headers_sent()
             finally:
                 if _was_taken(self.env):
                     self.req.sent_headers = self.req.close_connection = True
-                if hasattr(response, "close"):
-                    response.close()
+                self._finish(getattr(response, "close", None))
+
+        def _finish(self, close: Any) -> None:
+            """The last bytes are in the writer: they go when the app has nothing more to do."""
+            out = self.req.conn.wfile
+            try:
+                if close is not None:
+                    if inside.is_slow:
+                        self._end_body()
+                        inside.hold(self._one)
+                        out.flush()
+                        self._part()
+                    began = self._one.closing_since = time.monotonic()
+                    close()
+                    inside.closed_in(time.monotonic() - began)
+            finally:
+                self._one.closing_since = math.inf
+                out.held = False
+                if not self._one.is_late:
+                    out.flush()
+
+        def _part(self) -> None:
+            """The visitor has the response, and this thread goes on: the connection is of no more use."""
+            self.req.close_connection = True
+            with contextlib.suppress(OSError):
+                self.req.conn.socket.shutdown(socket.SHUT_RDWR)
+
+        def _end_body(self) -> None:
+            """What cheroot writes after the app's `close`."""
+            if self.req.chunked_write and self.req.sent_headers:
+                self.req.conn.wfile.write(b"0\r\n\r\n")
+                self.req.chunked_write = False
 
         def write(self, chunk: bytes) -> None:
             if _was_taken(self.env):  # an HTTP response would be noise in a WebSocket
                 return
             out = self.req.conn.wfile
-            out.held = not self.req.sent_headers  # the head goes with the first of the body
-            try:
-                super().write(chunk)
-            finally:
+            out.held = True  # the head goes with the first of the body, the last waits for the app
+            super().write(chunk)
+            if (left := self.remaining_bytes_out) is not None:
+                left = self.remaining_bytes_out = left - len(chunk)
+            if left != 0:
                 out.held = False
                 out.flush()
 
@@ -184,27 +203,6 @@ def _gateway(
             self.req.write(text)
 
     return Gateway
-
-
-async def _watch(inside: dict[int, Inside], timeout_s: float) -> None:
-    """Answer 504 in the stead of a request that takes too long; its thread goes on for nobody."""
-    seconds = f"{timeout_s:g} s"
-    text = f"homeport: the function took longer than {seconds}\n"
-    late = (
-        "HTTP/1.1 504 Gateway Timeout\r\nContent-Type: text/plain; charset=utf-8\r\n"
-        f"Connection: close\r\nContent-Length: {len(text)}\r\n\r\n{text}"
-    ).encode()
-    while True:
-        await asyncio.sleep(min(1.0, timeout_s / 10))
-        now = time.monotonic()
-        for one in [one for one in list(inside.values()) if one.deadline <= now]:
-            one.deadline = math.inf
-            print(f"a request took longer than its timeout of {seconds}", file=sys.stderr)  # noqa: T201 - the container's log
-            begun, one.request.sent_headers = one.request.sent_headers, True
-            with contextlib.suppress(OSError):
-                if not begun:
-                    one.request.conn.socket.sendall(late)
-                one.request.conn.socket.shutdown(socket.SHUT_RDWR)
 
 
 def _in_thread(
@@ -311,6 +309,6 @@ def _limit_messages(app: Any) -> None:
         options.setdefault("max_message_size", MAX_MESSAGE_BYTES)
 
 
-def _log(environ: dict[str, Any], error: Exception) -> None:
+def _log(environ: dict[str, Any], error: BaseException) -> None:
     what = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
     print(f"{what} failed\n{users_traceback(error, libraries=False)}", file=sys.stderr)  # noqa: T201 - the container's log

@@ -5,6 +5,7 @@ changes once a second, and a send for the head and another for the body.
 """
 
 import email.utils
+import errno
 import io
 import logging
 import math
@@ -15,24 +16,29 @@ import threading
 import time
 from typing import Any
 
-from homeport.contract.container import ContainerSpec
-from homeport.runner.door import Door
-from homeport.runner.serve import KEEP_ALIVE_S
+from homeport.runner.loop import FULL, PAUSE_S
+from homeport.runner.serving import Serving
 from homeport.sdk.tracebacks import users_traceback
 
 BACKLOG = 1024
+# Longer than HAProxy keeps an idle connection: a reused one must never race a close.
+KEEP_ALIVE_S = 3600
 
 
 class Aborted(Exception):
     """The response has begun and cannot be finished: the server cuts the connection."""
 
 
-def make(spec: ContainerSpec, door: Door, gateway: type) -> Any:
+def make(begun: Serving, gateway: type) -> Any:
     """A cheroot server at the container's door, ready to be prepared."""
-    from cheroot.server import HTTPConnection, HTTPRequest, HTTPServer
-    from cheroot.workers.threadpool import ThreadPool
+    spec, door = begun.spec, begun.door
 
-    class Request(HTTPRequest):
+    from cheroot.server import HTTPConnection, HTTPServer
+    from cheroot.workers import threadpool
+
+    from homeport.runner import wsgi_request
+
+    class Request(wsgi_request.Request):
         """With a date that was made once in this second."""
 
         def send_headers(self) -> None:
@@ -48,7 +54,9 @@ def make(spec: ContainerSpec, door: Door, gateway: type) -> Any:
         def __init__(self, server: Any, sock: socket.socket, _makefile: Any = None) -> None:
             super().__init__(server, sock, _file)
 
-    class Server(HTTPServer):
+    base: Any = HTTPServer
+
+    class Server(base):  # type: ignore[misc]
         """Quiet about visitors who go away; HAProxy says how many connections there are."""
 
         ConnectionClass = Connection
@@ -56,6 +64,28 @@ def make(spec: ContainerSpec, door: Door, gateway: type) -> Any:
         def bind_unix_socket(self, _address: Any) -> None:
             """The door listens already."""
             self.socket = door
+
+        def prepare(self) -> None:
+            """Ready to serve, and to bear a door that is shut or cannot let anybody in."""
+            super().prepare()
+            enter = self._connections._from_server_socket  # noqa: SLF001
+
+            def guarded(listening: Any) -> Any:
+                try:
+                    connection = enter(listening)
+                except OSError as error:
+                    if error.errno == errno.EINVAL:  # it is shut, and nobody is left in its queue
+                        self._connections._selector.unregister(listening.fileno())  # noqa: SLF001
+                    elif error.errno in FULL:
+                        if begun.pulse is not None:
+                            begun.pulse.refused(error.errno)
+                        time.sleep(PAUSE_S)
+                    return None
+                if begun.pulse is not None:
+                    begun.pulse.refused(0)
+                return connection
+
+            self._connections._from_server_socket = guarded  # noqa: SLF001
 
         @property
         def can_add_keepalive_connection(self) -> bool:
@@ -68,13 +98,15 @@ def make(spec: ContainerSpec, door: Door, gateway: type) -> Any:
             told = users_traceback(error, libraries=False) if error and traceback else msg
             print(told, file=sys.stderr)  # noqa: T201 - the container's log
 
-    pool: Any = ThreadPool  # which has no annotations
+    workers: Any = threadpool  # which has no annotations
+    pool: Any = workers.ThreadPool
 
     class Threads(pool):  # type: ignore[misc]
         """Begins with one, and waits for none: each other begins when all before it are busy."""
 
         def __init__(self, server: Any, most: int) -> None:
             super().__init__(server, 1, most)
+            self._replaced: set[threading.Thread] = set()  # each hangs, and another does its work
             self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
             self._lock = threading.Lock()
             self._unfinished = 0  # connections with a request that nobody has answered yet
@@ -84,16 +116,34 @@ def make(spec: ContainerSpec, door: Door, gateway: type) -> Any:
         def put(self, obj: Any) -> None:
             with self._lock:
                 self._unfinished += 1
-                if self._unfinished > len(self._threads) and len(self._threads) < self.max:
-                    self._threads.append(self._spawn_worker())
+                self._spawn()
             self._queue.put(obj)
+
+        def _spawn(self) -> None:
+            if self._unfinished > len(self._threads) and len(self._threads) < self.max:
+                self._threads.append(self._spawn_worker())
 
         def grow(self, amount: int) -> None:
             self._threads += [self._spawn_worker() for _ in range(amount)]
 
+        def replace(self, thread: threading.Thread) -> None:
+            """The thread hangs: let there be another."""
+            with self._lock:
+                self._replaced.add(thread)
+                self._unfinished -= 1
+                self._threads.remove(thread)
+                self._spawn()
+
+        def is_replaced(self, thread: threading.Thread) -> bool:
+            """Whether it still hangs."""
+            return thread in self._replaced
+
         def _get(self) -> Any:
             if getattr(self._mine, "busy", False):
                 with self._lock:
+                    if threading.current_thread() in self._replaced:
+                        self._replaced.discard(threading.current_thread())
+                        return workers._SHUTDOWNREQUEST  # noqa: SLF001 - so that it ends
                     self._unfinished -= 1
             self._mine.busy = False
             connection = self._queue.get()

@@ -1,0 +1,52 @@
+"""The log of the app server: what uvicorn would have shown is shown, and what users log by its loggers.
+
+Many scripts log through `logging.getLogger("uvicorn.error")`. Under uvicorn its records of level INFO are shown
+with their level before them; so they are here, unless the script has set up logging itself. Uvicorn's and
+websockets' own INFO records (a connection is open, …) are left out.
+"""
+
+import logging
+import sys
+from pathlib import Path
+
+
+class _Shown(logging.Handler):
+    """Shows a record as uvicorn does, where nothing else does."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print it."""
+        if logging.getLogger().handlers:
+            return  # the script has set up logging since, and sees the record too
+        try:
+            print(f"{record.levelname + ':':<9} {self.format(record)}", file=sys.stderr)  # noqa: T201 - the container's log
+        except Exception:
+            self.handleError(record)
+
+
+class _Quiet(logging.Filter):
+    """Leaves out what the libraries say of each connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._libraries = tuple(
+            f"{Path(file).parent}/"
+            for name in ("uvicorn", "websockets")
+            if (file := getattr(sys.modules.get(name), "__file__", None))
+        )
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is shown."""
+        return record.levelno >= logging.WARNING or not record.pathname.startswith(self._libraries)
+
+
+def show() -> None:
+    """From now on; called when the script has been loaded, and may have set up logging itself."""
+    quiet = _Quiet()
+    for name in ("uvicorn.error", "uvicorn"):
+        logger = logging.getLogger(name)
+        if not any(isinstance(each, _Quiet) for each in logger.filters):
+            logger.addFilter(quiet)
+    logger = logging.getLogger("uvicorn")
+    if not logging.getLogger().handlers and not logger.handlers and not logger.level:
+        logger.setLevel(logging.INFO)
+        logger.addHandler(_Shown())

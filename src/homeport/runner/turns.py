@@ -1,0 +1,70 @@
+"""What a container does every two seconds: it shows that it lives, and looks at what has no event.
+
+One timer of the event loop does all of it, so that an idle container costs next to nothing. A thread beats
+beside it: as long as it does, somebody gets the GIL; where the loop does not turn, it says what holds it up.
+"""
+
+import asyncio
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+
+from homeport.contract.pulse import BEAT_S, Pulse
+from homeport.sdk.tracebacks import is_users
+
+HELD_UP_S = 8.0  # so long without a turn is worth a word
+
+
+class Turns:
+    """The loop's turns, and the beats beside them."""
+
+    def __init__(self, pulse: Pulse | None) -> None:
+        self.pulse = pulse
+        self._works: list[Callable[[], None]] = []
+        self._turned = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0  # the loop's
+
+    def add(self, work: Callable[[], None]) -> None:
+        """Do this at each turn; it must be quick."""
+        self._works.append(work)
+
+    def begin(self) -> None:
+        """The loop serves from now on."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._turn()
+        threading.Thread(target=self._beat, name="homeport pulse", daemon=True).start()
+
+    def _turn(self) -> None:
+        assert self._loop is not None
+        self._loop.call_later(BEAT_S, self._turn)
+        self._turned = time.monotonic()
+        if self.pulse is not None:
+            self.pulse.turn()
+        for work in self._works:
+            work()
+
+    def _beat(self) -> None:
+        said = 0.0  # the turn after which the loop stood still, and this was said
+        while True:
+            if self.pulse is not None:
+                self.pulse.beat()
+            turned = self._turned
+            still_s = time.monotonic() - turned
+            if still_s > HELD_UP_S and said != turned:
+                said = turned
+                self._say(still_s)
+            time.sleep(BEAT_S)
+
+    def _say(self, still_s: float) -> None:
+        frame = sys._current_frames().get(self._thread)  # noqa: SLF001 - documented, for this purpose
+        frames = (
+            [f for f in traceback.extract_stack(frame) if is_users(f.filename)] if frame else []
+        )
+        if not frames:
+            return  # it is idle while the whole process was held up
+        where = "".join(traceback.format_list(frames)).rstrip()
+        print(f"the event loop has stood still for {still_s:.0f} s in\n{where}", file=sys.stderr)  # noqa: T201 - the container's log

@@ -1,0 +1,108 @@
+"""WSGI threads: what ends them, what holds a slot, and what an app may raise."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+SCRIPT = """
+    import sys, threading, time
+    import modal
+    app = modal.App("a")
+    free = threading.Event()
+
+    class Pieces(list):
+        def close(self):
+            if self.works:
+                free.wait(60)
+
+    def plain(environ, start):
+        path = environ["PATH_INFO"]
+        if path == "/hang":
+            time.sleep(3600)
+        if path == "/exit":
+            sys.exit(3)
+        if path == "/interrupt":
+            raise KeyboardInterrupt
+        if path == "/free":
+            free.set()
+        headers = [] if path == "/chunks" else [("Content-Length", "5")]
+        start("200 OK", headers)
+        pieces = Pieces([b"hel", b"lo"])
+        pieces.works = path in ("/later", "/chunks")
+        return pieces
+
+    @app.function()
+    @modal.wsgi_app()
+    def web():
+        return plain
+"""
+
+
+def held(runner):
+    """What the container says next of the slots that it holds."""
+    while (event := runner.event()).kind != "held":
+        pass
+    return event
+
+
+@pytest.mark.parametrize("path", ["/exit", "/interrupt"])
+def test_an_app_that_would_end_the_server_is_a_500_and_said(start, path):
+    runner = start(SCRIPT, web={"web": "wsgi_app"}).ready()
+
+    assert 500 == runner.client.get(path).status_code
+    assert 200 == runner.client.get("/").status_code
+    runner.wait_for(f"GET {path} failed")
+
+
+def test_a_thread_that_hangs_is_replaced_and_too_many_of_them_end_the_container(start):
+    runner = start(SCRIPT, web={"web": "wsgi_app"}, timeout_s=0.5).ready()
+
+    assert 504 == runner.client.get("/hang").status_code
+    assert (200, "hello") == (runner.client.get("/").status_code, runner.client.get("/").text)
+    assert 504 == runner.client.get("/hang").status_code
+    runner.wait_for("too many requests of this container hang")
+    assert 1 == runner.process.wait(20)
+
+
+@pytest.mark.parametrize("path", ["/later", "/chunks"])
+def test_work_after_the_response_holds_its_slot(start, path):
+    runner = start(SCRIPT, web={"web": "wsgi_app"}, max_inputs=2).ready()
+    answers = [runner.client.get(path).text]
+    event = held(runner)
+    runner.client.get("/free")
+
+    assert ["hello"] == answers
+    assert 1 == event.held
+    while held(runner).held:  # that of `/free` may have been held too
+        pass
+
+
+def test_a_visitor_who_leaves_does_not_free_the_slot_of_a_thread_that_goes_on(start):
+    runner = start(SCRIPT, web={"web": "wsgi_app"}).ready()
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.Client(transport=httpx.HTTPTransport(uds=runner.door)).get(
+            "http://x/hang", timeout=0.2
+        )
+
+    assert 1 == held(runner).held
+
+
+def test_an_answer_that_nobody_reads_ends_with_its_time(start):
+    import socket
+
+    runner = start(
+        SCRIPT.replace('[b"hel", b"lo"]', '[b"x" * 8_000_000]').replace('"5"', '"8000000"'),
+        web={"web": "wsgi_app"},
+        timeout_s=1.0,
+    ).ready()
+    began = time.monotonic()
+    with socket.socket(socket.AF_UNIX) as idle, ThreadPoolExecutor(1) as pool:
+        idle.connect(runner.door)
+        idle.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        runner.wait_for("a request took longer than its timeout of 1 s")
+        other = pool.submit(runner.client.get, "/").result()
+
+    assert 8_000_000 == len(other.content)
+    assert time.monotonic() - began < 20
