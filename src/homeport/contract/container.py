@@ -101,12 +101,15 @@ class Descriptors:
         return {f"HOMEPORT_{name}_FD": str(number) for name, number in told.items()}
 
 
+# `busy`: a web_server's port is somebody else's. A word of another kind ends the container.
+KINDS = ("reached", "ready", "failed", "busy", "imported", "held")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One line from the runner to the node."""
 
-    # `reached`; `ready`, `failed`, or `busy` (a web_server's port is somebody else's); `imported`; `held`
-    kind: str
+    kind: str  # one of KINDS
     reason: str = ""  # failed: one line for the visitor
     traceback: str = ""  # failed: the user's frames, for the log and `serve`
     phase: str = ""  # failed: import, enter, build, lifespan, port; reached: the part that begins

@@ -5,6 +5,7 @@ pid, its output and its own temporary files; its life is in `life.py`.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -20,14 +21,16 @@ from homeport.contract.capacity import Accelerator, Capacity
 from homeport.contract.container import Container, ContainerSpec, LogLine, State
 from homeport.contract.errors import StorageError
 from homeport.contract.image import Environment, Image
-from homeport.node import gpus, records
+from homeport.node import gpus, pulses, records
 from homeport.node.environments import Environments
 from homeport.node.life import CLOSE_GRACE_S, Life, Means, log_line
 from homeport.node.limits import Limits
 from homeport.node.output import Outputs
 from homeport.node.process import environ_of
+from homeport.node.pulses import Patient
 from homeport.node.zygotes import Zygotes
 from homeport.settings import Settings
+from homeport.supervised import supervised
 
 RUNNER = ("-m", "homeport.runner")
 STARTS_PER_CORE = 2
@@ -69,6 +72,7 @@ class Agent:
         self._lives: dict[str, Life] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._is_open = False
+        self._pulses: asyncio.Task[None] | None = None
         self._accelerators = accelerators
         self._capacity = Capacity(cores=os.cpu_count() or 1, memory_mib=0)
 
@@ -105,6 +109,9 @@ class Agent:
         for one in left:
             life = self._life(one.container)
             self._begin(one.container.spec.id, life, life.go_on(one.leader))
+        self._pulses = asyncio.create_task(
+            supervised("pulses", lambda: pulses.watch(self._patients, self._kill)), name="pulses"
+        )
         self._is_open = True
         self._warm(Image())
         await asyncio.sleep(0)  # it begins now, whatever this process does next
@@ -114,6 +121,10 @@ class Agent:
         for name in list(self._lives):
             self.stop(name, grace_s=CLOSE_GRACE_S)
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        if self._pulses is not None:
+            self._pulses.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._pulses
         self._means.outputs.close()
         await self._limits.close()
         if self._zygotes is not None:
@@ -194,6 +205,11 @@ class Agent:
     def _running(self) -> Iterable[tuple[int, ContainerSpec]]:
         lives = self._lives.values()
         return [(life.process.leader, life.container.spec) for life in lives if life.process]
+
+    def _patients(self) -> Iterable[tuple[str, Patient]]:
+        for name, life in self._lives.items():
+            if (patient := life.patient) is not None:
+                yield name, patient
 
     def _kill(self, container: str, what: str) -> None:
         if life := self._lives.get(container):

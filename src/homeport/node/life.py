@@ -17,12 +17,13 @@ from homeport.contract import pulse
 from homeport.contract.container import Container, ContainerSpec, Descriptors, Event, LogLine, State
 from homeport.contract.errors import ImageError
 from homeport.node import door as doors
-from homeport.node import leftovers, records
+from homeport.node import leftovers, pulses, records
 from homeport.node import output as outputs
 from homeport.node.environments import Environments, Made
 from homeport.node.limits import Limits
 from homeport.node.output import Output, Outputs
 from homeport.node.process import Process, environ_for, environ_of
+from homeport.node.pulses import Patient
 from homeport.node.starts import Start
 from homeport.node.zygotes import Unforkable, Unstartable, Zygotes
 
@@ -75,6 +76,8 @@ class Life:
         self._stopping = asyncio.Event()
         self._grace_s = 0.0
         self._killed = ""  # by us, and why
+        self._pulse: pulse.Reader | None = None
+        self._patient: Patient | None = None
         self._address = ""  # of its door
 
     async def live(self, secrets: Mapping[str, str]) -> None:
@@ -101,8 +104,9 @@ class Life:
         try:
             self.process.adopt(leader, self.container.pid)
             self._follow(outputs.of_init(leader))
+            self._pulse = pulses.of_init(leader)
             await self._serve()
-        except OSError as error:  # it has ended just now, or cannot be watched
+        except (OSError, ValueError) as error:  # it has ended just now, or cannot be watched
             log.warning("%s cannot be taken over and ends: %s", spec.id, error)
             self.stop(0)
             await self._end()
@@ -117,7 +121,7 @@ class Life:
         self._stopping.set()
 
     def kill(self, why: str) -> None:
-        """End it at once: it is over a limit."""
+        """End it at once: it is over a limit, or beyond help."""
         if self.process is not None and not self._killed:
             self._killed = why
             self.process.signal(signal.SIGKILL)
@@ -161,7 +165,7 @@ class Life:
         environ = environ_for(spec, secrets, os.environ, made.python)
         self.directory.mkdir(mode=0o700)
         (self.directory / "tmp").mkdir(mode=0o700)
-        self.process = Process(spec, self._told)
+        self.process = Process(spec, self._told, self.kill)
         with contextlib.ExitStack() as handed_over:  # the container alone keeps what is closed here
             comes_out, goes_in = outputs.pipe()
             handed_over.callback(os.close, goes_in)
@@ -170,6 +174,7 @@ class Life:
             handed_over.enter_context(door)
             beats = pulse.create()
             handed_over.callback(os.close, beats)
+            self._pulse = pulse.Reader(beats)
             given = Descriptors(
                 output=goes_in,
                 report=-1,
@@ -255,8 +260,15 @@ class Life:
             ended.cancel()
             stopping.cancel()
 
+    @property
+    def patient(self) -> Patient | None:
+        """Its pulse, while somebody has to look at it."""
+        return self._patient if self.container.state is State.READY else None
+
     async def _serve(self) -> None:
         assert self.process is not None
+        assert self._pulse is not None
+        self._patient = Patient(self._pulse, self.process.pid, self.container.spec.timeout_s)
         ended = asyncio.ensure_future(self.process.ended())
         stopping = asyncio.ensure_future(self._stopping.wait())
         await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -287,6 +299,9 @@ class Life:
     def _clear_up(self) -> None:
         if self.process is not None:
             self.process.close()
+        if self._pulse is not None:
+            self._patient = None
+            self._pulse.close()
         self._means.limits.gone(self.container.spec)
         shutil.rmtree(self.directory, ignore_errors=True)
         self._gone(self)

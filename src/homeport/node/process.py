@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import dataclasses
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -17,8 +19,12 @@ import psutil
 from homeport.contract import codec
 from homeport.contract.container import ContainerSpec, Descriptors, Event
 from homeport.contract.image import Image
+from homeport.node import words
 from homeport.node.held import Held
 
+READ_BYTES = 64 * 1024
+MAX_LAST = 4 * 1024 * 1024  # bytes of its last words
+WORDS_PER_S = 20_000
 KILL_S = 10.0  # init gives up after half of that
 CODE_S = 1.0  # a zygote tells the exit code of what it forked at once, if it lives
 
@@ -111,9 +117,17 @@ Fork = Callable[[Descriptors], Awaitable[Born]]
 class Process:
     """A container's processes, as its node sees them: init, the runner, and whoever they start."""
 
-    def __init__(self, spec: ContainerSpec, said: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        spec: ContainerSpec,
+        said: Callable[[Event], None],
+        spoilt: Callable[[str], None] = lambda _why: None,
+    ) -> None:
         self._spec = spec
         self._said = said
+        self._spoilt = spoilt  # it has said what no runner says: why
+        self._words = 0  # in this second
+        self._second = 0
         self._popen: subprocess.Popen[bytes] | None = None
         self._code: asyncio.Future[int | None] | None = None  # a forked one's
         self._init: Held | None = None
@@ -221,13 +235,18 @@ class Process:
 
     def close(self) -> None:
         """Give the descriptors back."""
-        if self._report is not None:
+        left = MAX_LAST
+        while self._report is not None and left > 0 and self._has_word():
             self._read()
+            left -= READ_BYTES
         self._deafen()
         self._met()
         for held in (self._init, self._runner):
             if held is not None:
                 held.close()
+
+    def _has_word(self) -> bool:
+        return bool(self._report and select.select([self._report], [], [], 0)[0])
 
     def _listen(self, report: socket.socket) -> None:
         self._report = report
@@ -266,19 +285,36 @@ class Process:
         self._ended.set()
 
     def _read(self) -> None:
-        while self._report is not None:
-            try:
-                data = self._report.recv(65536)
-            except BlockingIOError:
-                return
-            except OSError:  # it was closed with something unread
-                data = b""
-            if not data:
-                self._deafen()
-                return
-            *lines, self._rest = (self._rest + data).split(b"\n")
+        """Some words; the loop calls again while there are more."""
+        if self._report is None:
+            return
+        try:
+            data = self._report.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:  # it was closed with something unread
+            data = b""
+        if not data:
+            self._deafen()
+            return
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        try:
+            if len(self._rest) > words.MAX_BYTES:
+                raise ValueError("it has no end")
+            self._count(len(lines))
             for line in lines:
-                self._said(codec.loads(Event, line))
+                self._said(words.read(line))
+        except ValueError as error:
+            self._deafen()
+            self._spoilt(f"what it told its node cannot be read: {error}")
+
+    def _count(self, said: int) -> None:
+        """A container that talks without end would keep the node from everything else."""
+        second = int(time.monotonic())
+        self._words = said + (self._words if second == self._second else 0)
+        self._second = second
+        if self._words > WORDS_PER_S:
+            raise ValueError(f"it says more than {WORDS_PER_S} words a second")
 
 
 def session_members(leader: int) -> list[int]:

@@ -5,6 +5,7 @@ import collections
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import shutil
 import signal
@@ -22,6 +23,9 @@ from homeport.node.held import Held
 MAX_MESSAGE = 1024 * 1024
 TITLE = 240  # characters of what `ps` shows of a container
 SEND_BUFFER = 256 * 1024
+
+
+log = logging.getLogger(__name__)
 
 
 class Gone(Exception):
@@ -50,6 +54,7 @@ class Zygote:
         self.gone = False
         self.pid = process.pid if process else 0
         self._process = process
+        self._held: Held | None = None  # a snapshot's
         self._origin = "forked"
         self._printed = ""
         self._output: int | None = None
@@ -124,12 +129,14 @@ class Zygote:
     def end(self) -> None:
         """It ends now; its containers go on."""
         self._hear()  # its pid may be on its way
+        self._kill()
+
+    def _kill(self) -> None:
         if not self.gone:
             if self._process is not None:
                 self._process.kill()
-            elif self.pid:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(self.pid, signal.SIGKILL)
+            elif self._held is not None:
+                self._held.signal(signal.SIGKILL)
             self._lost()
 
     def last_words(self) -> str:
@@ -162,7 +169,12 @@ class Zygote:
             if not data:
                 self._lost()
                 return
-            self._told(json.loads(data), descriptors)
+            try:
+                self._told(json.loads(data), descriptors)
+            except (ValueError, TypeError, KeyError, IndexError, OSError) as error:
+                # One that holds the user's state may say anything.
+                log.warning("the zygote %d is ended, for what it said: %r", self.pid, error)
+                self._kill()
 
     def _told(self, message: dict[str, Any], descriptors: list[int]) -> None:
         if "forked" in message:
@@ -181,7 +193,9 @@ class Zygote:
             if (known := self._codes.pop(pid, None)) is not None and not known.done():
                 known.set_result(status)
         elif "pid" in message:
-            self.pid = message["pid"]
+            if self._held is None:  # said before the user's code runs; what comes later is not ours
+                self._held = Held(message["pid"], os.pidfd_open(message["pid"]))
+                self.pid = self._held.pid
         elif not self._first.done():
             self._first.set_result(message)
 
@@ -193,6 +207,8 @@ class Zygote:
             self._output = None
         self._loop.remove_reader(self._control.fileno())
         self._control.close()
+        if self._held is not None:
+            self._held.close()
         waits: list[asyncio.Future[Any]] = [self._first, *self._births]
         for waiting in waits:
             if not waiting.done():

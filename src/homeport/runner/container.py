@@ -97,6 +97,7 @@ def run(spec: ContainerSpec, means: Means, service: Service | None = None) -> in
     code = 0
 
     def ready() -> None:
+        life.beat(means.pulse, loop)
         report.ready()
         # Early for the next container's sake, and at the end for what the first requests imported.
         loop.call_later(LEARN_S, lambda: report.imported(preload.third_party()))

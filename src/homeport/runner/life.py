@@ -1,15 +1,18 @@
 """What a container's process does first and last, however it was begun."""
 
+import asyncio
 import atexit
 import contextlib
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
 
 from homeport.contract.container import ContainerSpec
 from homeport.contract.image import HOME, place
+from homeport.contract.pulse import BEAT_S, Pulse
 from homeport.runner import tmp
 from homeport.sdk import alias
 
@@ -38,6 +41,20 @@ def keep_from_children(mine: Callable[[], Iterable[int]]) -> None:
         os.close(null)
 
     os.register_at_fork(after_in_child=let_go)
+
+
+def beat(pulse: Pulse, loop: asyncio.AbstractEventLoop) -> None:
+    """Show the node from now on that this process lives, and that its event loop turns."""
+
+    def beats() -> None:
+        while True:
+            pulse.beat()
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(pulse.turn)
+            time.sleep(BEAT_S)
+
+    pulse.turn()
+    threading.Thread(target=beats, name="homeport pulse", daemon=True).start()
 
 
 def confine(spec: ContainerSpec) -> None:

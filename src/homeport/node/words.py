@@ -1,0 +1,48 @@
+"""What a container says on its report: data from whoever runs inside, and checked like it."""
+
+import math
+from typing import Any
+
+from homeport.contract import codec
+from homeport.contract.container import KINDS, Event
+
+MAX_BYTES = 1024 * 1024  # of one word
+MAX_TEXT = 64 * 1024
+MAX_PARTS = 100
+MAX_MODULES = 20_000
+MAX_MS = 1e9
+MAX_HELD = 1_000_000
+
+
+def read(line: bytes) -> Event:
+    """One event; `ValueError` where it is none."""
+    try:
+        event: Event = codec.loads(Event, line)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise ValueError("it is no event") from None
+    if event.kind not in KINDS:
+        raise ValueError("it is of no known kind")
+    texts = (event.reason, event.traceback, event.phase)
+    right = (
+        all(isinstance(text, str) and len(text) <= MAX_TEXT for text in texts)
+        and _are_times(event.timings_ms)
+        and _are_times(event.imports_ms)
+        and len(event.modules) <= MAX_MODULES
+        and all(isinstance(name, str) and _is_module(name) for name in event.modules)
+        and type(event.held) is int
+        and 0 <= event.held <= MAX_HELD
+    )
+    if not right:
+        raise ValueError(f"a part of its `{event.kind}` is not what it should be")
+    return event
+
+
+def _are_times(times: Any) -> bool:
+    return len(times) <= MAX_PARTS and all(
+        type(ms) in (int, float) and math.isfinite(ms) and 0 <= ms <= MAX_MS
+        for ms in times.values()
+    )
+
+
+def _is_module(name: str) -> bool:
+    return len(name) <= 512 and all(part.isidentifier() for part in name.split("."))
