@@ -50,8 +50,14 @@ def decode(annotation: Any, data: Any) -> Any:
     if origin in (typing.Union, types.UnionType):
         return _decode_union(args, data)
     if origin is tuple:
-        return tuple(decode(args[0], item) for item in data)
+        if not isinstance(data, (list, tuple)):
+            raise TypeError(f"a list is needed, not {type(data).__name__}")
+        if args[-1] is Ellipsis:
+            return tuple(decode(args[0], item) for item in data)
+        return tuple(decode(arg, item) for arg, item in zip(args, data, strict=True))
     if origin is dict:
+        if not isinstance(data, dict):
+            raise TypeError(f"an object is needed, not {type(data).__name__}")
         return {key: decode(args[1], item) for key, item in data.items()}
     if dataclasses.is_dataclass(annotation):
         if not isinstance(data, dict):
@@ -63,7 +69,7 @@ def decode(annotation: Any, data: Any) -> Any:
         return annotation(data)
     if annotation is bytes:
         return _bytes_or_same(data)
-    if annotation is float and isinstance(data, int):
+    if annotation is float and type(data) is int:
         return float(data)
     return data
 

@@ -18,6 +18,7 @@ import hmac
 import json
 import logging
 import math
+import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
@@ -30,7 +31,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from homeport.contract import codec
+from homeport.contract import codec, shape, validate
 from homeport.contract.container import LogLine
 from homeport.contract.errors import BadRequest, Failure, NotFound, Unauthorized
 from homeport.contract.manifest import Manifest
@@ -51,6 +52,8 @@ log = logging.getLogger(__name__)
 MAX_TAIL = 100_000  # lines of a log in one answer
 AT_ONCE = 500  # of them in one piece
 PAUSE_S = 0.05
+MAX_JSON_BYTES = 64 * 1024**2
+
 Stream = AsyncIterator[dict[str, Any] | bytes]
 
 
@@ -188,12 +191,12 @@ class Api:
         for `deploy`.
         """
         body = await _body(request)
-        version = body.get("version")
+        version = _version(body.get("version"))
 
         async def work(say: Say) -> Deployed:
             return await self._deployer.rollback(
                 request.path_params["name"],
-                int(version) if version is not None else None,
+                version,
                 strategy=str(body.get("strategy") or "rolling"),
                 say=say,
             )
@@ -487,20 +490,23 @@ def _ndjson(stream: Stream) -> Response:
 
 
 async def _body(request: Request) -> dict[str, Any]:
+    text = bytearray()
+    async for chunk in request.stream():
+        text += chunk
+        if len(text) > MAX_JSON_BYTES:
+            raise BadRequest(f"the body has more than {MAX_JSON_BYTES} bytes")
     try:
-        body = json.loads(await request.body() or b"{}")
-    except ValueError:
+        body = json.loads(text or b"{}")
+    except (ValueError, RecursionError):
         raise BadRequest("the body is not JSON") from None
     if not isinstance(body, dict):
         raise BadRequest("the body is not a JSON object")
+    shape.plain(body)
     return body
 
 
 def _manifest(body: dict[str, Any]) -> Manifest:
-    try:
-        return codec.decode(Manifest, body["manifest"])  # type: ignore[no-any-return]
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadRequest(f"the manifest cannot be read: {error}") from None
+    return validate.read(body.get("manifest"))
 
 
 def _strings(value: Any) -> list[str]:
@@ -512,7 +518,7 @@ def _strings(value: Any) -> list[str]:
 def _count(text: str | None, default: int) -> int:
     if not text:
         return default
-    if not text.isdecimal() or not int(text):
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not int(text):
         raise BadRequest("`tail` must be a number of at least 1")
     return int(text)
 
@@ -530,9 +536,29 @@ def _since(text: str | None) -> float:
 def _seconds(value: Any) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise BadRequest("`drain_s` must be a number of seconds")
+    if not 0 <= value <= validate.TIMEOUT_S[1]:
+        raise BadRequest(f"`drain_s` must be from 0 to {validate.TIMEOUT_S[1]:g} seconds")
     return float(value)
+
+
+def _moment(text: str | None) -> float:
+    try:
+        moment = float(text or 0)
+    except ValueError:
+        moment = math.nan
+    if not math.isfinite(moment):
+        raise BadRequest("`since` must be in seconds since the epoch")
+    return moment
+
+
+def _version(value: Any) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise BadRequest("`version` must be a whole number of at least 1")
+    return value
 
 
 def _answer(failure: Failure) -> Response:

@@ -159,6 +159,21 @@ def plan(
     return planned
 
 
+def check_domains(revision: Revision, settings: Settings) -> None:
+    """Raise for a custom domain that is one of ours: it would take other apps' URLs."""
+    for spec in revision.manifest.functions:
+        for web in spec.web:
+            for domain in web.custom_domains:
+                name = domain.lower().removeprefix("*.")
+                for ours in (settings.domain, "localhost"):
+                    if name == ours or f".{name}".endswith(f".{ours}"):
+                        raise ScriptError(
+                            f"the domain `{domain}` is below `{ours}`, where every app has its URLs",
+                            where=web.where,
+                            hint='`label="…"` chooses the first part of the URL',
+                        )
+
+
 def with_port(live: LiveEndpoint, port: int, settings: Settings) -> LiveEndpoint:
     """The endpoint with a local port of its own."""
     return dataclasses.replace(

@@ -159,6 +159,8 @@ class Rollout:
         serving = owner.startswith("serve:")
         suffix = self._settings.dev_suffix if serving else ""
         planned = live.plan(revision, self._settings, dev_suffix=suffix)
+        if strategy != "restore":
+            live.check_domains(revision, self._settings)
         self.live.claim(revision, owner, planned)
         tree = await self._lay_out(revision, say)
         planned = await self._with_ports(undo, planned, current)

@@ -1,9 +1,10 @@
 """Whether a revision can be: what it declares makes sense, and its containers start."""
 
 import asyncio
+import dataclasses
 from collections.abc import Callable
 
-from homeport.contract import names
+from homeport.contract import names, validate
 from homeport.contract.errors import BadRequest, Failure, ImageError, ScriptError, StartError
 from homeport.contract.manifest import Manifest
 from homeport.contract.roles import Node
@@ -18,11 +19,7 @@ Say = Callable[[str], None]
 
 def check(name: str, manifest: Manifest, tag: str, strategy: str) -> None:
     """Raise for a deploy that cannot be meant."""
-    if not names.is_object_name(name):
-        raise BadRequest(
-            f"Invalid App name: '{name}'.",
-            hint="letters, digits, `-`, `_` and `.`, at most 64 of them",
-        )
+    validate.check(dataclasses.replace(manifest, app_name=name))
     if tag and not names.is_deployment_tag(tag):
         raise BadRequest(f"Invalid deployment tag: '{tag}'.")
     if strategy not in {"rolling", "recreate"}:

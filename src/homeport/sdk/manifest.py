@@ -4,6 +4,7 @@ import platform
 from typing import Any
 
 from homeport.contract import manifest as contract
+from homeport.contract import validate
 from homeport.contract.errors import ScriptError
 from homeport.contract.image import Image as ImageSpec
 from homeport.sdk import options as keywords
@@ -23,7 +24,7 @@ def build(
         _function(app, function) for function in app.functions.values() if function.partial.web
     ]
     functions += [_class(app, cls) for cls in app.classes.values() if cls.web_methods()]
-    return contract.Manifest(
+    manifest = contract.Manifest(
         app_name=name,
         functions=tuple(functions),
         files=files,
@@ -31,6 +32,8 @@ def build(
         script=script,
         python_version=platform.python_version(),
     )
+    validate.check(manifest)  # as the server does
+    return manifest
 
 
 def image_of(app: App, options: dict[str, Any]) -> ImageSpec:

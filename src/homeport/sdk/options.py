@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from homeport.contract import validate
 from homeport.sdk import notices
 from homeport.sdk.exception import DeprecationError, InvalidError, MisuseError
 from homeport.sdk.image import Image
@@ -136,8 +137,10 @@ def gpus(value: Any) -> tuple[str, ...]:
         if not isinstance(gpu, str):
             raise InvalidError(f'`gpu` must be a string such as "H100", not {gpu!r}')
         _, colon, count = gpu.partition(":")
-        if colon and not (count.isdigit() and int(count)):
+        if colon and not validate.is_gpu(f"L4:{count}"):
             raise InvalidError(f"Invalid GPU count: {count}. Value must be an integer.")
+        if not validate.is_gpu(gpu):
+            raise InvalidError(f'`gpu` must be a string such as "H100", not {gpu!r}')
     return found
 
 
@@ -156,7 +159,8 @@ def _check_scaling(options: dict[str, Any]) -> None:
             f"`min_containers` ({low}) cannot be greater than `max_containers` ({high})"
         )
     window = options["scaledown_window"]
-    if window is not None and not 2 <= window <= 3600:
+    low_s, high_s = validate.SCALEDOWN_S
+    if window is not None and not low_s <= window <= high_s:
         raise InvalidError("`scaledown_window` must be between 2 and 3600 (inclusive)")
 
 
@@ -169,7 +173,7 @@ def _check_timeouts(options: dict[str, Any]) -> None:
         value = options[key]
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise InvalidError(f"`{key}` must be a number of seconds, not {value!r}")
-        if value is not None and not 0 <= value <= 86400:
+        if value is not None and not 0 <= value <= validate.TIMEOUT_S[1]:
             raise InvalidError(f"`{key}` must be between 1 second and 24 hours, not {value!r}")
 
 

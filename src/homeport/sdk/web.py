@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
-from homeport.contract import names
+from homeport.contract import names, validate
 from homeport.sdk.exception import DeprecationError, InvalidError, MisuseError
 from homeport.sdk.partial import Decorator, PartialFunction, WebConfig, decorate, no_positional
 
@@ -145,9 +145,10 @@ def _label(label: str | None) -> str | None:
 def _domains(domains: Iterable[str] | None) -> tuple[str, ...]:
     if isinstance(domains, str):
         raise AssertionError("custom_domains must be `Iterable[str]` but is `str` instead.")  # noqa: TRY004 - the original's
-    found = tuple(domains or ())
-    for domain in found:
-        parts = domain.lower().removeprefix("*.").split(".")
-        if len(parts) < 2 or not all(names.is_label(part) or part.isdigit() for part in parts):
-            raise InvalidError(f"`{domain}` is not a domain name.")
-    return found
+    found = []
+    for text in domains or ():
+        try:
+            found.append(validate.domain(text))
+        except (ValueError, AttributeError):
+            raise InvalidError(f"`{text}` is not a domain name.") from None
+    return tuple(found)

@@ -1,0 +1,371 @@
+"""What a manifest may say. The SDK and the server use the same code, for anybody can talk to the API.
+
+    read(data)         a manifest from JSON: its shape and types, then its rules
+    check(manifest)    the rules alone, of a manifest that was made here
+
+Both raise a `Failure` of status 400 that says what is wrong, and where in the user's script.
+"""
+
+import re
+import typing
+from collections.abc import Callable, Collection, Iterable
+
+from homeport.contract import codec, names, parameters, shape
+from homeport.contract.errors import BadRequest, ScriptError
+from homeport.contract.image import Image, Step
+from homeport.contract.manifest import (
+    FunctionSpec,
+    Manifest,
+    Parameter,
+    SecretRef,
+    SourceFile,
+    WebKind,
+    WebMethod,
+)
+
+MAX_FUNCTIONS, MAX_METHODS, MAX_FILES, MAX_STEPS = 500, 100, 100_000, 500
+MAX_LIST = 10_000  # of anything else
+MAX_NAME, MAX_PATH, MAX_WHERE = 128, 1024, 2000  # characters
+MAX_CONTAINERS = 10_000
+MAX_MIB = 2**30
+MAX_CORES = 4096.0
+MAX_SECRET = 32768  # characters of a value, as Modal's
+SCALEDOWN_S = (2.0, 3600.0)
+TIMEOUT_S = (1.0, 86400.0)
+
+_FUNCTION = re.compile(r"[\w.<>* -]{1,128}\Z")
+_MODULE = re.compile(r"[^/\\.\x00-\x1f\x7f]+(\.[^/\\.\x00-\x1f\x7f]+)*\Z")
+_GPU = re.compile(r"[A-Za-z0-9][A-Za-z0-9+ ._-]{0,63}!?(:[1-9][0-9]{0,2})?\Z", re.ASCII)
+_DOMAIN_PART = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)\Z", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_PYTHON = re.compile(r"[0-9A-Za-z.+-]{0,40}\Z", re.ASCII)
+_TEXT, _TEXTS, _FLAG = "text", "a list of texts", "true or false"
+_VARIABLES, _SECONDS, _HASHES = "variables", "a number of seconds", "paths with hashes"
+#: What the arguments of image steps are, whichever step has them; others are not looked at.
+_ARGUMENTS: dict[str, str] = {
+    **dict.fromkeys(("packages", "commands", "modules", "optional_dependencies"), _TEXTS),
+    **dict.fromkeys(("groups", "extras", "ignore", "with_", "without", "only"), _TEXTS),
+    **dict.fromkeys(("path", "local_path", "remote_path", "module", "qualname"), _TEXT),
+    **dict.fromkeys(("pyproject", "lockfile", "requirements", "constraints"), _TEXT),
+    **dict.fromkeys(("extra_options", "index_url", "find_links", "tag", "image_id"), _TEXT),
+    **dict.fromkeys(("python_version", "poetry_version", "source_sha256"), _TEXT),
+    **dict.fromkeys(("copy", "pre", "frozen", "force_build"), _FLAG),
+    **dict.fromkeys(("vars", "env"), _VARIABLES),
+    "files": _HASHES,
+    "timeout": _SECONDS,
+}
+#: What a step cannot do without.
+_NEEDED = {
+    "pip_install": ("packages",),
+    "run_commands": ("commands",),
+    "run_function": ("module", "qualname"),
+    "pip_install_from_pyproject": ("pyproject",),
+    "uv_sync": ("pyproject",),
+    "poetry_install_from_file": ("pyproject",),
+    "workdir": ("path",),
+    "env": ("vars",),
+    "add_local_file": ("local_path", "remote_path"),
+    "add_local_dir": ("local_path", "remote_path"),
+}
+
+
+def read(data: object) -> Manifest:
+    """The manifest in a decoded JSON value."""
+    shape.plain(data)
+    try:
+        manifest: Manifest = codec.decode(Manifest, data)
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
+        raise BadRequest(f"the manifest cannot be read: {str(error)[:200]}") from None
+    shape.typed(Manifest, manifest, "manifest")
+    check(manifest)
+    return manifest
+
+
+def check(manifest: Manifest) -> None:
+    """Raise for the first thing in a manifest that cannot be meant."""
+    if not names.is_object_name(manifest.app_name):
+        raise BadRequest(
+            f"Invalid App name: '{manifest.app_name[:80]}'.",
+            hint="letters, digits, `-`, `_` and `.`, at most 64 of them",
+        )
+    _count(manifest.functions, MAX_FUNCTIONS, "functions")
+    _count(manifest.files, MAX_FILES, "files")
+    for key, value in manifest.tags.items():
+        if not (names.is_tag(key) and names.is_tag(value)):
+            raise BadRequest(f"Invalid tag '{key[:80]}': '{value[:80]}'.")
+    _text("script", manifest.script, MAX_PATH)
+    if not _PYTHON.match(manifest.python_version):
+        raise BadRequest(f"`python_version` cannot be {manifest.python_version[:40]!r}")
+    _unique("function", [spec.name for spec in manifest.functions])
+    for spec in manifest.functions:
+        _function(spec)
+    _files(manifest.files)
+
+
+def domain(text: str) -> str:
+    """A custom domain as HAProxy will see it: lower case, IDNA; `ValueError` if it is none.
+
+    RFC 1035 2.3.4, RFC 4592: a wildcard is the whole first label.
+
+    >>> domain("*.Example.COM"), domain("bücher.example")
+    ('*.example.com', 'xn--bcher-kva.example')
+    """
+    star, name = ("*.", text[2:]) if text.startswith("*.") else ("", text)
+    try:
+        name = name.encode("idna").decode("ascii").lower()
+    except UnicodeError:
+        raise ValueError(text) from None
+    parts = name.split(".")
+    if len(parts) < 2 or parts[-1].isdigit() or not all(map(_DOMAIN_PART.match, parts)):
+        raise ValueError(text)
+    if len(star + name) > 253:
+        raise ValueError(text)
+    return star + name
+
+
+def is_gpu(text: str) -> bool:
+    """Whether `gpu=` may be that: a model, perhaps `!`, perhaps `:` and a count."""
+    return bool(_GPU.match(text))
+
+
+def is_path(path: str, *, absolute: bool = False) -> bool:
+    """Whether it is a file's place in a tree: normal, and inside of it.
+
+    With `absolute`, a place anywhere in a container will do, too.
+    """
+    if not path or len(path) > MAX_PATH or not shape.is_text(path):
+        return False
+    if path.startswith("/") and not absolute:
+        return False
+    parts = path.removeprefix("/").split("/")
+    return not any(part in ("", ".", "..") or len(part.encode()) > 255 for part in parts)
+
+
+def _function(spec: FunctionSpec) -> None:
+    def whole(name: str, value: int | None, low: int, high: int) -> None:
+        if value is not None and not low <= value <= high:
+            raise ScriptError(
+                f"`{name}` of `{spec.name}` must be from {low} to {high}, not {value}",
+                where=spec.where,
+            )
+
+    def number(name: str, value: float, low: float, high: float) -> None:
+        if not low <= value <= high:  # also false for a NaN
+            raise ScriptError(
+                f"`{name}` of `{spec.name}` must be from {low:g} to {high:g}, not {value:g}",
+                where=spec.where,
+            )
+
+    _text("where", spec.where, MAX_WHERE)
+    if not _FUNCTION.match(spec.name):
+        raise ScriptError(f"a function cannot be called {spec.name[:80]!r}", where=spec.where)
+    if not _MODULE.match(spec.module) or len(spec.module) > MAX_NAME:
+        raise ScriptError(f"{spec.module[:80]!r} is not the name of a module", where=spec.where)
+    _qualname(spec.qualname, spec.where)
+    _count(spec.web, MAX_METHODS, "web methods")
+    if not spec.web:
+        raise ScriptError(f"`{spec.name}` has no web method", where=spec.where)
+    _unique("web method", [web.attribute for web in spec.web])
+    if len(spec.web) > 1 and (spec.port is not None or not spec.is_class):
+        raise ScriptError(f"`{spec.name}` can have one web method only", where=spec.where)
+    for web in spec.web:
+        _web(web)
+    _parameters(spec)
+    _image(spec.image)
+    _count(spec.secrets, MAX_LIST, "secrets")
+    _count(spec.build_secrets, MAX_LIST, "secrets")
+    for ref in (*spec.secrets, *spec.build_secrets):
+        _secret(ref)
+    whole("min_containers", spec.min_containers, 0, MAX_CONTAINERS)
+    whole("max_containers", spec.max_containers, 1, MAX_CONTAINERS)
+    whole("buffer_containers", spec.buffer_containers, 0, MAX_CONTAINERS)
+    if spec.max_containers is not None:
+        whole("min_containers", spec.min_containers, 0, spec.max_containers)
+    whole("max_inputs", spec.max_inputs, 1, names.MAX_INPUTS)
+    whole("target_inputs", spec.target_inputs, 1, spec.max_inputs)
+    number("scaledown_window", spec.scaledown_window_s, *SCALEDOWN_S)
+    number("timeout", spec.timeout_s, *TIMEOUT_S)
+    number("startup_timeout", spec.startup_timeout_s, *TIMEOUT_S)
+    if spec.cpu is not None:
+        number("cpu", spec.cpu[0], 0, MAX_CORES)
+        number("cpu", spec.cpu[0] if spec.cpu[1] is None else spec.cpu[1], spec.cpu[0], MAX_CORES)
+    if spec.memory_mib is not None:
+        whole("memory", spec.memory_mib[0], 0, MAX_MIB)
+        whole("memory", spec.memory_mib[1], spec.memory_mib[0], MAX_MIB)
+    whole("ephemeral_disk", spec.ephemeral_disk_mib, 1, MAX_MIB)
+    _count(spec.gpu, 32, "kinds of GPU")
+    for gpu in spec.gpu:
+        if not is_gpu(gpu):
+            raise ScriptError(f"{gpu[:80]!r} is not a GPU such as `H100:2`", where=spec.where)
+
+
+def _web(web: WebMethod) -> None:
+    _text("where", web.where, MAX_WHERE)
+    if not _FUNCTION.match(web.tag):
+        raise ScriptError(f"a web method cannot be called {web.tag[:80]!r}", where=web.where)
+    _qualname(web.attribute, web.where)
+    if web.label is not None and not names.is_label(web.label):
+        raise ScriptError(f"`label={web.label[:80]!r}` cannot be part of a URL", where=web.where)
+    if web.http_method not in names.HTTP_METHODS:
+        raise ScriptError(
+            f"`method={web.http_method[:40]!r}` is not an HTTP method", where=web.where
+        )
+    if (web.port is not None) != (web.kind is WebKind.WEB_SERVER):
+        raise ScriptError(f"`{web.tag}`: a `web_server`, and nothing else, has a port")
+    if web.port is not None and not 1 <= web.port <= 65535:
+        raise ScriptError(f"`{web.port}` is not a port", where=web.where)
+    if not 0 < web.startup_timeout_s <= TIMEOUT_S[1]:
+        raise ScriptError(
+            f"`startup_timeout` of `{web.tag}` must be from 0 to {TIMEOUT_S[1]:g} seconds",
+            where=web.where,
+        )
+    _count(web.custom_domains, MAX_METHODS, "custom domains")
+    for name in web.custom_domains:
+        try:
+            canonical = domain(name)
+        except ValueError:
+            raise ScriptError(f"`{name[:300]}` is not a domain name.", where=web.where) from None
+        if canonical != name.lower():
+            raise ScriptError(f"write the domain `{name}` as `{canonical}`", where=web.where)
+
+
+def _parameters(spec: FunctionSpec) -> None:
+    _count(spec.parameters, MAX_METHODS, "class parameters")
+    _unique("class parameter", [parameter.name for parameter in spec.parameters])
+    if spec.parameters and not spec.is_class:
+        raise ScriptError(f"`{spec.name}` is no class, and has class parameters", where=spec.where)
+    for parameter in spec.parameters:
+        if not parameter.name.isidentifier() or len(parameter.name) > MAX_NAME:
+            raise ScriptError(f"{parameter.name[:80]!r} cannot be a parameter", where=spec.where)
+        if parameter.type not in parameters.TYPES:
+            raise ScriptError(
+                f"Class parameter '{parameter.name}': {parameter.type[:80]} is not a type for one",
+                where=spec.where,
+            )
+        _default(parameter, spec.where)
+
+
+def _default(parameter: Parameter, where: str) -> None:
+    if parameter.required or parameter.default is None:
+        if parameter.required and parameter.default is not None:
+            raise ScriptError(f"`{parameter.name}` is required and has a default", where=where)
+        return
+    value = parameter.default
+    if type(value).__name__ != parameter.type or (isinstance(value, str) and "\0" in value):
+        raise ScriptError(
+            f"Class parameter '{parameter.name}': the default must be {parameter.type}", where=where
+        )
+    if len(value if isinstance(value, (str, bytes)) else str(value)) > parameters.MAX_BYTES:
+        raise ScriptError(f"the default of `{parameter.name}` is too long", where=where)
+
+
+def _image(image: Image) -> None:
+    _count(image.steps, MAX_STEPS, "image steps")
+    for step in image.steps:
+        _text("name", step.name, MAX_NAME)
+        _text("where", step.where, MAX_WHERE)
+        for key in _NEEDED.get(step.name, ()):
+            if key not in step.args:
+                raise _step_error(step, f"lacks `{key}`")
+        for key, value in step.args.items():
+            kind = _ARGUMENTS.get(key)
+            if kind is not None and value is not None and not _KINDS[kind](value):
+                raise _step_error(step, f"takes {kind} for `{key}`")
+
+
+def _secret(ref: SecretRef) -> None:
+    if (ref.name is None) == (ref.values is None):
+        raise ScriptError("a secret has a name, or values of its own", where=ref.where)
+    if ref.name is not None and not names.is_object_name(ref.name):
+        raise ScriptError(f"Invalid Secret name: '{ref.name[:80]}'.", where=ref.where)
+    for key, value in (ref.values or {}).items():
+        if not names.is_secret_key(key):
+            raise ScriptError(
+                f"`{key[:80]}` cannot be the name of an environment variable", where=ref.where
+            )
+        if len(value) > MAX_SECRET:
+            raise ScriptError(
+                f"the value of `{key[:80]}` has more than {MAX_SECRET} characters", where=ref.where
+            )
+    for key in ref.required_keys:
+        if not names.is_secret_key(key):
+            raise ScriptError(f"`{key[:80]}` cannot be a key of a secret", where=ref.where)
+
+
+def _files(files: tuple[SourceFile, ...]) -> None:
+    _unique("file", [file.path for file in files])
+    directories: set[str] = set()
+    for file in files:
+        above = file.path.rpartition("/")[0]
+        while above and above not in directories:
+            directories.add(above)
+            above = above.rpartition("/")[0]
+    for file in files:
+        if not is_path(file.path, absolute=True):
+            raise BadRequest(f"{file.path[:200]!r} is not a path of a file in the source tree")
+        if file.path in directories:
+            raise BadRequest(f"`{file.path[:200]}` is a file and a directory")
+        if not _SHA256.match(file.sha256):
+            raise BadRequest(f"{file.sha256[:80]!r} is not a SHA-256 in hex")
+        if not 0 <= file.size_bytes < 2**50 or not 0 <= file.mode <= 0o7777:
+            raise BadRequest(f"the size or the mode of `{file.path[:200]}` cannot be")
+
+
+def _qualname(text: str, where: str) -> None:
+    parts = text.split(".")
+    fits = all(part.isidentifier() or part in ("<locals>", "<lambda>") for part in parts)
+    if not fits or len(text) > MAX_NAME:
+        raise ScriptError(f"{text[:80]!r} is not the name of an object", where=where)
+
+
+def _text(name: str, value: str, most: int) -> None:
+    if len(value) > most:
+        raise BadRequest(f"`{name}` has more than {most} characters")
+
+
+def _count(values: Collection[object], most: int, what: str) -> None:
+    if len(values) > most:
+        raise ScriptError(f"there are {len(values)} {what}, and {most} is the most")
+
+
+def _unique(what: str, values: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for value in values:
+        if value in seen:
+            raise ScriptError(f"there are two of the {what} `{value[:200]}`")
+        seen.add(value)
+
+
+def _step_error(step: Step, why: str) -> ScriptError:
+    return ScriptError(f"the image step `{step.name}` {why}", where=step.where)
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _variables(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        key and "=" not in key and isinstance(text, str) for key, text in value.items()
+    )
+
+
+def _hashes(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        is_path(path, absolute=True) and isinstance(digest, str) and _SHA256.match(digest)
+        for path, digest in value.items()
+    )
+
+
+def _seconds(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= typing.cast(float, value) <= TIMEOUT_S[1] * 7
+
+
+_KINDS: dict[str, Callable[[object], bool]] = {
+    _TEXT: lambda value: isinstance(value, str),
+    _TEXTS: lambda value: isinstance(value, str) or _texts(value),
+    _FLAG: lambda value: isinstance(value, bool),
+    _VARIABLES: _variables,
+    _HASHES: _hashes,
+    _SECONDS: _seconds,
+}
