@@ -61,4 +61,4 @@ def _help(parameter: Any) -> str:
     is_flag = getattr(parameter, "is_flag", True)
     if not is_flag and parameter.default not in (None, "") and parameter.show_default:
         text += f" Default: `{parameter.default}`."
-    return text or ("Required." if parameter.required else "")
+    return text

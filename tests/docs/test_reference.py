@@ -86,6 +86,7 @@ def test_every_command_and_option_has_its_entry(pages, command):
         text = section(pages["cli"], " ".join(("homeport", *words)))
         flags = set(re.findall(r"(--[a-z-]+)", told.partition("Options")[2].partition("╰")[0]))
 
+        assert ":   \n" not in f"{text}\n"
         for flag in flags - {"--help"}:
             assert re.search(rf"`{flag}`.*\n: +\S", text), f"{words} {flag}"
 

@@ -17,7 +17,7 @@ app = typer.Typer(
     help="Apps: list, logs, cold-starts, stop, history, rollback.", no_args_is_help=True
 )
 
-AppName = Annotated[str, typer.Argument(metavar="APP")]
+AppName = Annotated[str, typer.Argument(metavar="APP", help="The app's name.")]
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 MAX_TAIL = 20_000
 
@@ -32,7 +32,9 @@ def list_(json: options.Json = False) -> None:
 def logs(
     name: AppName,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on.")] = False,
-    tail: Annotated[int, typer.Option("-n", "--tail", min=1, max=MAX_TAIL)] = 100,
+    tail: Annotated[
+        int, typer.Option("-n", "--tail", min=1, max=MAX_TAIL, help="The last so many lines.")
+    ] = 100,
     since: Annotated[str, typer.Option(help="A time, or how long ago: 30m, 2h, 1d.")] = "",
     function: Annotated[str, typer.Option(help="Of this function alone.")] = "",
     container: Annotated[str, typer.Option(help="Of this container alone.")] = "",

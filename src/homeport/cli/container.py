@@ -23,7 +23,7 @@ def list_(json: options.Json = False) -> None:
 def logs(
     container: Id,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on.")] = False,
-    tail: Annotated[int, typer.Option("-n", "--tail", min=1)] = 100,
+    tail: Annotated[int, typer.Option("-n", "--tail", min=1, help="The last so many lines.")] = 100,
     timestamps: options.Timestamps = False,
 ) -> None:
     """What a running container has printed."""

@@ -13,7 +13,7 @@ from homeport.settings import Settings
 
 app = typer.Typer(help="Secrets: create, list, delete.", no_args_is_help=True)
 
-SecretName = Annotated[str, typer.Argument(metavar="NAME")]
+SecretName = Annotated[str, typer.Argument(metavar="NAME", help="The secret's name.")]
 
 
 @app.command()
