@@ -39,6 +39,9 @@ class Settings:
     token: str = ""  # password of the API over TCP: the server asks for it, commands send it
     api_port: int | None = None  # port of the API for other machines; it needs `token`
     rate_limit: int | None = None  # requests/s; 0 off; None: 200 beyond loopback, off on it
+    trusted_proxies: str = (
+        ""  # networks of proxies that tell scheme, host and client: `10.0.0.0/8,::1`
+    )
     haproxy: str = ""  # path of the binary; empty: the wheel's, then PATH's
     log_cap_mib: int = 64  # MiB of each app's log on disk
     cgroup: str = ""  # cgroup v2 directory for limits; `off`; empty: its own, if that is delegated
@@ -229,6 +232,17 @@ def _host(raw: str) -> str:
         raise ValueError("an address is needed, such as 127.0.0.1, 0.0.0.0 or ::1") from None
 
 
+def _networks(raw: str) -> str:
+    """Networks, or single addresses, in their usual spelling."""
+    found = []
+    for text in filter(None, (part.strip() for part in raw.split(","))):
+        try:
+            found.append(str(ipaddress.ip_network(text)))
+        except ValueError as error:
+            raise ValueError(f"`{text}` is not a network such as 10.0.0.0/8 ({error})") from None
+    return ",".join(found)
+
+
 def _label(raw: str) -> str:
     text = names.slug(raw).strip("-")
     if not text:
@@ -280,6 +294,7 @@ _OURS = frozenset(
 
 KEYS = {
     "host": _Setting(_host),
+    "trusted_proxies": _Setting(_networks),
     "http_port": _Setting(_port, int),
     "domain": _Setting(_domain),
     "workspace": _Setting(_label),

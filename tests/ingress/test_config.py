@@ -8,11 +8,13 @@ import pytest
 
 from homeport.ingress import config, process
 from homeport.ingress.config import Config, Server
+from homeport.ingress.supervisor import FILES
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = {
     "loopback": {"requests_per_s": 0},
-    "limited": {"requests_per_s": 200},
+    "limited": {"requests_per_s": 200, "per_source": 1000, "domain": "apps.example.com"},
+    "proxied": {"requests_per_s": 0, "trusted_proxies": ("10.0.0.0/8", "::1/128")},
     "busy": {
         "requests_per_s": 0,
         "servers": {
@@ -32,6 +34,9 @@ def render(name: str, directory: str = "/run/ingress", descriptor: int = 3) -> s
         "again": f"{directory}/again.sock",
         "api": f"{directory}/control.sock",
         "listeners": (descriptor,),
+        "per_source": 0,
+        "own_hosts": ("localhost", "127.0.0.1", "[::1]"),
+        "domain": "localhost",
         "max_connections": 1000,
         "backends": {"b": 2, "u": 1},
         **CASES[name],
@@ -47,8 +52,8 @@ def test_the_configuration_is_the_golden_one(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_haproxy_takes_it_without_a_warning(name, tmp_path):
-    lua = Path(config.__file__).with_name("park.lua")
-    (tmp_path / "park.lua").write_text(lua.read_text())
+    for file in FILES:
+        (tmp_path / file).write_text(Path(config.__file__).with_name(file).read_text())
     (tmp_path / "activator").write_text(f"{tmp_path}/activator.sock\n")
     for each in config.MAPS:
         (tmp_path / f"{each}.map").write_text("")

@@ -63,7 +63,7 @@ async def agrees(ingress) -> bool:
     servers = {f"{p.backend}/{name}" for p in ingress._picture.pools.values() for name in p.servers}
     state = await ingress._supervisor.runtime.ask(("show", "servers", "state"))
     rows = [line.split() for line in state.splitlines()[2:] if line]
-    told = {f"{w[1]}/{w[3]}" for w in rows if w[1][0] in "bu" and w[3] != module.config.AGAIN}
+    told = {f"{w[1]}/{w[3]}" for w in rows if w[1][0] in "bu" and w[3] != "again"}
     return known == await maps_of(ingress) and servers == told
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from homeport.contract.traffic import Load
-from homeport.ingress import config
+from homeport.ingress import config, rules
 from homeport.ingress.config import Server
 from homeport.ingress.runtime import Row
 
@@ -73,8 +73,8 @@ def load(pool: Backend, rows: list[Row], unknown: frozenset[str]) -> Load:
     A container that an old process may still have requests in is never told to be idle.
     """
     whole = [row for row in rows if row.server == "BACKEND"]
-    again = [row for row in rows if row.server == config.AGAIN]  # they are counted where they end
-    each = [row for row in rows if row.server not in ("BACKEND", config.AGAIN)]
+    again = [row for row in rows if row.server == rules.AGAIN]  # they are counted where they end
+    each = [row for row in rows if row.server not in ("BACKEND", rules.AGAIN)]
     served = sum(r.served for r in whole) - sum(r.served for r in again)
     errors = sum(r.errors for r in whole) - sum(r.errors for r in again)
     last = pool.last

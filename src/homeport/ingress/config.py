@@ -1,6 +1,5 @@
 """The whole of haproxy.cfg, as a pure function of what the ingress knows.
 
-The order of a request's checks is that of behaviour spec 2.7: host, credentials, rate, size, pool.
 What differs between endpoints lives in maps, so that a deploy changes no line of this.
 Files are named relative to the directory in which HAProxy is started: a home's path may hold anything.
 """
@@ -8,13 +7,10 @@ Files are named relative to the directory in which HAProxy is started: a home's 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-MAX_BODY_BYTES = 4 * 1024**3
-BURST_S = 5
-# A pool can be swapped for another while a request waits: it looks again, so many times.
-ROUNDS = 3
-HOPS = 100
+from homeport.ingress import rules
+from homeport.ingress.rules import AGAIN
+
 LINE_BYTES = 256  # of the ring's lines: a longer one loses its end, which is the request's path
-AGAIN = "again"  # the server of every backend that leads back to the front door
 MAPS = (
     "hosts",
     "ports",
@@ -33,6 +29,14 @@ UNSHARED_RULES = ("  http-reuse never", "  option http-server-close")
 TIMEOUT_RULES = tuple(
     f"  http-request set-timeout {which} var(txn.timeout)" for which in ("server", "tunnel")
 )
+# What park.lua has written as HTML says so.
+PAGES = (
+    (
+        '  http-after-response set-header Content-Type "text/html; charset=utf-8" '
+        "if { var(txn.page) -m found }"
+    ),
+)
+VANISHED_S = 60
 SHARED, UNSHARED = "b", "u"  # what the names of backends begin with
 
 
@@ -66,7 +70,11 @@ class Config:
     api: str  # the control plane's socket, for `/metrics` alone
     listeners: tuple[int, ...]  # descriptors of listening sockets, the main port's first
     requests_per_s: int  # 0: no limit
-    max_connections: int
+    per_source: int  # requests at once from one address; 0: no limit
+    max_connections: int  # of visitors
+    trusted_proxies: Sequence[str] = ()  # networks whose word on a visitor is believed
+    own_hosts: Sequence[str]  # where `/metrics` and the list of endpoints are
+    domain: str  # of all endpoints
     backends: Mapping[str, int]  # SHARED and UNSHARED -> how many of that kind
     servers: Mapping[str, Sequence[Server]] = field(default_factory=dict)  # backend -> containers
 
@@ -98,7 +106,7 @@ def render(config: Config) -> str:
             *_defaults(),
             *_frontend(config),
             *_again(config),
-            *_limits(),
+            *rules.tables(config.per_source),
             *_backends(config),
             "",
         ]
@@ -108,11 +116,13 @@ def render(config: Config) -> str:
 def _global(config: Config) -> list[str]:
     return [
         "global",
-        f"  maxconn {config.max_connections}",
+        # A request that comes in again has a second connection, and must never wait for its own end.
+        f"  maxconn {2 * config.max_connections + 100}",
         "  no strict-limits",
         f"  stats socket unix@{config.control} mode 600 level admin",
         "  stats timeout 1h",
-        "  tune.bufsize 32768",
+        # Larger than a head may be: only so can one that is too large be answered in our words.
+        f"  tune.bufsize {4 * rules.MAX_HEAD_BYTES}",
         "  tune.http.maxhdr 256",
         "  lua-load-per-thread ./park.lua",
         "",
@@ -125,14 +135,6 @@ def _global(config: Config) -> list[str]:
 
 
 def _defaults() -> list[str]:
-    errors = {
-        400: "the request cannot be read",
-        408: "the request did not arrive in time",
-        500: "the ingress failed",
-        502: "the container ended before it answered",
-        503: "no container takes the request now",
-        504: "the container did not answer in time",
-    }
     return [
         "defaults",
         "  mode http",
@@ -158,185 +160,51 @@ def _defaults() -> list[str]:
         "  timeout client-fin 30s",
         "  timeout server-fin 30s",
         *(
-            f"  http-error status {status} content-type text/plain "
-            f'string "homeport: {text}\\n"' + (" hdr Retry-After 1" if status == 503 else "")
-            for status, text in errors.items()
+            f'  http-error status {status} content-type "text/plain; charset=utf-8" '
+            f'lf-string "%[lua.page({status},{text})]\\n"'
+            + (" hdr Retry-After 1" if status == 503 else "")
+            for status, text in rules.TEXTS.items()
         ),
         "",
     ]
 
 
 def _frontend(config: Config) -> list[str]:
-    lines = [
+    return [
         "frontend web",
-        *(f"  bind fd@{descriptor}" for descriptor in config.listeners),
+        # A visitor who vanished is noticed: by probes when idle, by what is not acknowledged else.
+        *(f"  bind fd@{descriptor} tcp-ut {VANISHED_S}s" for descriptor in config.listeners),
+        f"  maxconn {config.max_connections}",
+        "  option clitcpka",
+        "  clitcpka-idle 60s",
+        "  clitcpka-intvl 15s",
+        "  clitcpka-cnt 4",
         "  log ring@requests format raw local0",
         # The path comes last, for it is the visitor's: HAProxy writes blanks and controls as `#20`.
         '  log-format "%rt %Ta %ST %s %Tr %[var(txn.endpoint)] %[var(txn.parked)] %HM %HPO"',
         "  unique-id-format %[uuid()]",
+        *rules.responses(),
         "  http-after-response set-header X-Request-Id %[unique-id]",
         "  http-after-response set-header Modal-Function-Call-Id fc-%[unique-id]",
+        *PAGES,
         "",
-        *_endpoint(_metrics()),
-        *_return(400, "prohibited modal header", "{ req.hdr_cnt(modal-function-call-id) gt 0 }"),
-        "",
-        "  # who asks",
-        *_set("protected", f"var(txn.endpoint),{_map('protected')}"),
-        "  acl protected var(txn.protected) -m found",
-        *_set("key", "req.hdr(modal-key)"),
-        *_set("secret", "req.hdr(modal-secret)"),
-        "  acl bearer var(txn.bearer) -m found",
-        "  acl pair var(txn.key) -m found",
-        "  http-request set-var(txn.bearer) http_auth_bearer if protected !pair",
-        "  http-request set-var(txn.key) var(txn.bearer),field(1,.) if bearer",
-        "  http-request set-var(txn.secret) var(txn.bearer),field(2,.) if bearer",
-        *_set("expected", f"var(txn.key),{_map('tokens')}"),
-        *_set("given", "var(txn.secret),sha2(256),hex,lower"),
-        *_return(
-            401,
-            "missing credentials for proxy authorization",
-            "protected !pair",
+        *rules.web(
+            requests_per_s=config.requests_per_s,
+            per_source=config.per_source,
+            trusted_proxies=config.trusted_proxies,
+            own_hosts=config.own_hosts,
+            domain=config.domain,
         ),
-        *_return(
-            401,
-            "invalid credentials for proxy authorization",
-            "protected !{ var(txn.given),secure_memcmp(txn.expected) -m bool }",
-        ),
-        "  http-request del-header modal-key",
-        "  http-request del-header modal-secret",
-        "  http-request del-header authorization if bearer",
-        "",
-    ]
-    if config.requests_per_s:
-        limit = config.requests_per_s * BURST_S
-        lines += [
-            "  # how often, over all endpoints; what is refused does not count",
-            "  http-request track-sc0 int(1) table limits",
-            *_return(
-                429,
-                "too many requests",
-                f"{{ sc0_gpc0_rate(limits) ge {limit} }}",
-                "Retry-After 1",
-            ),
-            "  http-request sc-inc-gpc0(0)",
-            "",
-        ]
-    return [
-        *lines,
-        *_return(
-            413,
-            "the body is larger than 4 GiB",
-            f"{{ req.hdr(content-length),sub({MAX_BODY_BYTES}) gt 0 }}",
-        ),
-        "",
-        "  # what the app sees; what a visitor says of it is replaced",
-        "  http-request set-header X-Request-Id %[unique-id]",
-        "  http-request set-header X-Forwarded-For %[src]",
-        "  http-request set-header X-Forwarded-Proto http",
-        "  http-request set-header X-Forwarded-Port %[dst_port]",
-        "  http-request del-header X-Forwarded-Host",
-        "  http-request del-header X-Real-IP",
-        "  http-request del-header Forwarded",
-        "  http-request del-header X-Homeport-Method",
-        "  http-request del-header X-Homeport-Hops",
-        *_set("method", f"var(txn.endpoint),{_map('methods')}"),
-        "  acl several var(txn.method) -m found",
-        "  http-request set-header X-Homeport-Method %[var(txn.method)] if several",
-        "",
-        *_to_pool(),
-        "  use_backend metrics if metrics",
-    ]
-
-
-def _metrics() -> list[str]:
-    """`/metrics` for Prometheus: for this machine, where no endpoint has the host."""
-    return [
-        "  acl from_here src 127.0.0.0/8 ::1",
-        "  acl proxied var(txn.proxied) -m found",
-        *(
-            f"  http-request set-var(txn.proxied) bool(true) if {{ req.hdr({name}) -m found }}"
-            for name in ("x-forwarded-for", "forwarded", "via")
-        ),
-        "  acl known var(txn.endpoint) -m found",
-        "  acl metrics var(txn.metrics) -m found",
-        "  acl asks path /metrics",
-        "  http-request set-var(txn.metrics) bool(true) if asks from_here !proxied !known",
-        "  http-request allow if metrics",
     ]
 
 
 def _again(config: Config) -> list[str]:
-    """The way back: what a backend without containers cannot answer comes in once more, to park.
-
-    Every process leads here to the newest one, which has taken the socket's name over.
-    """
+    """Every process leads here to the newest one, which has taken the socket's name over."""
     return [
         f"frontend {AGAIN}-in",
         f"  bind unix@{config.again} accept-proxy mode 600",
-        "  http-request set-var(txn.came_back) bool(true)",
-        "  http-request lua.pause",
-        # What is not there has no successor: without the 0, nobody would ever count.
-        "  http-request set-header X-Homeport-Hops 0 unless { req.hdr(x-homeport-hops) -m found }",
-        "  http-request set-header X-Homeport-Hops %[req.hdr(x-homeport-hops),add(1)]",
-        *_return(
-            503,
-            "no container takes the request now",
-            f"{{ req.hdr(x-homeport-hops) gt {HOPS} }}",
-            "Retry-After 1",
-        ),
-        *_endpoint(),
-        *_to_pool(),
-    ]
-
-
-def _endpoint(unless_unknown: Sequence[str] = ()) -> list[str]:
-    return [
-        "  # which endpoint: a port of its own, a host, or a wildcard's host",
-        *_set("endpoint", f"dst_port,{_map('ports')}"),
-        *_set("host", "req.hdr(host),host_only,lower"),
-        *_set("endpoint", f"var(txn.host),{_map('hosts')}", unless="endpoint"),
-        *_set(
-            "endpoint",
-            f"var(txn.host),regsub(^[^.]*,*),{_map('hosts')}",
-            unless="endpoint",
-        ),
-        *unless_unknown,
-        "  http-request lua.unknown unless { var(txn.endpoint) -m found }",
-    ]
-
-
-def _to_pool() -> list[str]:
-    lines = [
-        "  # which pool, and is a container there",
-        *_set("parameters", f"var(txn.endpoint),{_map('parameters')}"),
-        "  acl usable var(txn.backend) -m found",
-    ]
-    backend = f"var(txn.pool),{_map('backends')}"
-    for number in range(ROUNDS):
-        again = " unless usable" if number else ""
-        lines += [
-            f"  http-request set-var(txn.pool) var(txn.endpoint),{_map('pools')}{again}",
-            "  http-request lua.parameters if { var(txn.parameters) -m found }"
-            + (" !usable" if number else ""),
-            f"  http-request unset-var(txn.backend){again}",
-            f"  http-request set-var(txn.backend) {backend}{again}",
-            "  http-request lua.park unless usable",
-        ]
-    return [
-        *lines,
-        # What the last park let go has not been looked up yet.
-        f"  http-request set-var(txn.backend) {backend} unless usable",
-        *_set("timeout", "var(txn.endpoint),map_str_int(timeouts.map)"),
-        "  use_backend %[var(txn.backend)] if usable",
-        f"  default_backend {AGAIN}",
-    ]
-
-
-def _limits() -> list[str]:
-    return [
-        "backend limits",
-        f"  stick-table type integer size 1 expire 1m store gpc0,gpc0_rate({BURST_S}s)",
-        "",
+        *PAGES,
+        *rules.again(trusted=bool(config.trusted_proxies)),
     ]
 
 
@@ -362,18 +230,3 @@ def _backends(config: Config) -> list[str]:
                 for server in config.servers.get(name, ())
             ]
     return lines
-
-
-def _map(name: str) -> str:
-    return f"map_str({name}.map)"
-
-
-def _set(name: str, expression: str, *, unless: str = "") -> list[str]:
-    condition = f" unless {{ var(txn.{unless}) -m found }}" if unless else ""
-    return [f"  http-request set-var(txn.{name}) {expression}{condition}"]
-
-
-def _return(status: int, text: str, condition: str, header: str = "") -> list[str]:
-    header = f" hdr {header}" if header else ""
-    reply = f'status {status} content-type text/plain string "homeport: {text}\\n"{header}'
-    return [f"  http-request return {reply} if {condition}"]

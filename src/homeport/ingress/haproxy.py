@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from homeport.contract.errors import IngressError, PortTaken
 from homeport.contract.traffic import Endpoint, Load, PoolKey, RequestRecord
-from homeport.ingress import backends, config, process
+from homeport.ingress import backends, config, process, rules
 from homeport.ingress.backends import Backend, Supply
 from homeport.ingress.config import SHARED, UNSHARED, Server
 from homeport.ingress.maps import Maps
@@ -377,7 +377,7 @@ class HAProxy:
             self._picture.lead_away(pool, known)
             # HAProxy hands a backend's queue to a server that comes up, and to nobody else; all in
             # one breath, for a backend without any server fails its queue.
-            at_once += [state(known, config.AGAIN, wanted) for wanted in ("maint", "ready")]
+            at_once += [state(known, rules.AGAIN, wanted) for wanted in ("maint", "ready")]
         await self._supervisor.tell(self._maps.commands(), at_once)
 
     def _take_over(self) -> None:
@@ -405,13 +405,22 @@ class HAProxy:
 
     def _describe(self, control: str) -> config.Config:
         """What a new process begins with."""
+        settings = self._settings
         return config.Config(
             control=control,
-            again=str(self._settings.socket_dir / "again.sock"),
-            api=str(self._settings.control_socket),
+            again=str(settings.socket_dir / "again.sock"),
+            api=str(settings.control_socket),
             listeners=self._ports.descriptors,
-            requests_per_s=self._settings.requests_per_s,
+            requests_per_s=settings.requests_per_s,
+            per_source=0 if settings.on_loopback else max(process.max_connections() // 4, 100),
             max_connections=process.max_connections(),
+            trusted_proxies=tuple(filter(None, settings.trusted_proxies.split(","))),
+            own_hosts=tuple(
+                dict.fromkeys(
+                    ("localhost", "127.0.0.1", "[::1]", settings.local_host, settings.domain)
+                )
+            ),
+            domain=settings.domain,
             backends={prefix: supply.count for prefix, supply in self._picture.supplies.items()},
             servers={p.backend: tuple(p.servers.values()) for p in self._picture.pools.values()},
         )

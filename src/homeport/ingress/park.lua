@@ -1,6 +1,6 @@
 -- What a cold request waits for. Asks the activator (control/activator.py), one line each way:
 --   park <pool> <request id> [here]   ->   go | no <status> <why>
--- and answers what no backend can: an unknown host.
+-- and answers what no backend can: an unknown host, and whatever went wrong, for browsers in HTML.
 -- HAProxy is started in the directory of this file.
 
 local socket_file = assert(io.open("activator"))
@@ -11,15 +11,96 @@ local FOREVER_S = 24 * 24 * 3600
 local MAX_PARAMETERS = 4096 -- bytes, once every character that is not plain is three of them
 local PATIENCE = 25 -- times 0.2 s: a control plane that is being restarted is back by then
 
+local TITLES = {
+    [400] = "This request cannot be read",
+    [401] = "This page is protected",
+    [404] = "There is nothing here",
+    [405] = "That does not work here",
+    [408] = "The request took too long",
+    [413] = "That is too large",
+    [414] = "The address is too long",
+    [429] = "Too many requests",
+    [431] = "The head of the request is too large",
+    [500] = "Something went wrong",
+    [502] = "The app ended without an answer",
+    [503] = "The app cannot answer now",
+    [504] = "The app took too long",
+}
+
+local page_file = assert(io.open("page.html"))
+local page = page_file:read("a"):gsub("%s*\n%s*", " ") -- HAProxy would write `%0A` for a newline
+page_file:close()
+
+local function escaped(text)
+    return (text:gsub("[&<>\"']", function(character)
+        return ("&#%d;"):format(character:byte())
+    end))
+end
+
+-- What a visitor reads: a line of text, or a page where a browser asks.
+local function told(txn, status, text)
+    if txn:get_var("txn.html") == nil then
+        return "homeport: " .. text
+    end
+    txn:set_var("txn.page", 1)
+    local fields = {
+        status = tostring(status),
+        title = TITLES[status] or "That did not work",
+        text = text,
+        request = txn:get_var("txn.id") or txn.f:unique_id() or "unknown",
+    }
+    return (page:gsub("{{(%l+)}}", function(name)
+        return escaped(fields[name])
+    end))
+end
+
+core.register_fetches("page", function(txn, status, text)
+    return told(txn, tonumber(status), text)
+end)
+
 local function answer(txn, status, text)
     local reply = txn:reply({ status = status })
     reply:add_header("Content-Type", "text/plain; charset=utf-8")
     if status == 503 or status == 429 then
         reply:add_header("Retry-After", "1")
     end
-    reply:set_body("homeport: " .. text .. "\n")
+    reply:set_body(told(txn, status, text) .. "\n")
     txn:done(reply)
 end
+
+-- What Connection names is for this hop alone (RFC 9110, 7.6.1), but for what frames and leads a message.
+local STAY = { close = true, ["keep-alive"] = true, upgrade = true, te = true, host = true,
+    connection = true, ["content-length"] = true, ["transfer-encoding"] = true }
+
+local function named(headers)
+    local names = {}
+    for _, value in pairs(headers["connection"] or {}) do
+        for name in value:lower():gmatch("[^,%s]+") do
+            if not STAY[name] then
+                names[#names + 1] = name
+            end
+        end
+    end
+    return names
+end
+
+core.register_action("hop_by_hop", { "http-req" }, function(txn)
+    local headers = txn.http:req_get_headers()
+    for _, name in ipairs(named(headers)) do
+        txn.http:req_del_header(name)
+    end
+    txn.http:req_del_header("connection")
+    if headers["upgrade"] ~= nil then
+        txn.http:req_set_header("connection", "upgrade")
+    end
+end)
+
+core.register_action("hop_by_hop_response", { "http-res" }, function(txn)
+    for _, name in ipairs(named(txn.http:res_get_headers())) do
+        txn.http:res_del_header(name)
+    end
+    txn.http:res_del_header("connection")
+end)
 
 -- Whether the visitor is on this machine. Behind a proxy on this machine everybody comes from here.
 local function is_here(txn)
@@ -113,7 +194,7 @@ end)
 core.register_action("unknown", { "http-req" }, function(txn)
     local host = txn:get_var("txn.host") or ""
     local text = "there is no endpoint at `" .. host:gsub("[^%w.:*%[%]_-]", "?") .. "`"
-    if txn:get_var("txn.came_back") == nil and is_here(txn) then
+    if txn:get_var("txn.ours") and txn:get_var("txn.came_back") == nil and is_here(txn) then
         local known = {}
         local file = io.open("hosts.map")
         if file then

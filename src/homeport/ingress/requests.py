@@ -15,7 +15,8 @@ from collections import Counter
 from collections.abc import Callable
 
 from homeport.contract.traffic import RequestRecord
-from homeport.ingress.config import AGAIN, LINE_BYTES
+from homeport.ingress.config import LINE_BYTES
+from homeport.ingress.rules import AGAIN
 
 POLL_S = 1.0
 SOON_S = 0.2  # while somebody hears of each request

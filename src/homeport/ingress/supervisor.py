@@ -25,7 +25,7 @@ from homeport.settings import Settings
 from homeport.supervised import Tasks, supervised
 
 AGAIN_S = 1.0  # between two tries to replace a process that ended
-LUA = "park.lua"
+FILES = ("park.lua", "page.html")  # HAProxy reads them where it is started
 
 log = logging.getLogger(__name__)
 
@@ -191,8 +191,8 @@ class Supervisor:
             self._maps.save()
         else:
             self._maps.write(directory)
-        code = Path(__file__).with_name(LUA).read_text()
-        _write(directory / LUA, code)
+        for name in FILES:
+            _write(directory / name, Path(__file__).with_name(name).read_text())
         _write(directory / "activator", f"{self._settings.activator_socket}\n")
         path = directory / f"haproxy-{self._generation}.cfg"
         _write(path, render(config))
