@@ -412,7 +412,7 @@ class HAProxy:
             api=str(settings.control_socket),
             listeners=self._ports.descriptors,
             requests_per_s=settings.requests_per_s,
-            per_source=0 if settings.on_loopback else max(process.max_connections() // 4, 100),
+            per_source=of_one_source(settings),
             max_connections=process.max_connections(),
             trusted_proxies=tuple(filter(None, settings.trusted_proxies.split(","))),
             own_hosts=tuple(
@@ -453,3 +453,8 @@ def _number(path: Path) -> int:
         return int(path.read_text())
     except (OSError, ValueError):
         return 0
+
+
+def of_one_source(settings: Settings) -> int:
+    """How many requests one address may have at once; 0: as many as it likes, for it is ours."""
+    return 0 if settings.on_loopback else max(process.max_connections() // 4, 100)

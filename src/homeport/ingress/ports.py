@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from homeport.contract.errors import BadRequest, IngressError, PortTaken
 
-BACKLOG = 1024
+BACKLOG = 4096  # visitors who wait in the kernel for a place in HAProxy
 TRIES = 200  # ports after the main one, before any free one is taken
 
 

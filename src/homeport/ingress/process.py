@@ -32,6 +32,7 @@ PAUSE_S = 0.005
 UNWATCHED_S = 0.5
 MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own in it, mode 0700
 MAX_CONNECTIONS = 20_000
+RESERVED = 300  # descriptors for listening sockets, logs, threads and the Runtime API
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PR_SET_PTRACER = 0x59616D61
 ANY = ctypes.c_ulong(-1)
@@ -71,9 +72,13 @@ def find(configured: str) -> Binary:
 
 
 def max_connections() -> int:
-    """How many the limit of open files has room for, two descriptors each."""
+    """How many visitors at once the limit of open files has room for; others wait in the kernel.
+
+    Each needs up to four descriptors: its own, and one to the activator or to a container, behind
+    both ends of the way back. HAProxy raises its own limit to the hard one.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    room = MAX_CONNECTIONS if hard == resource.RLIM_INFINITY else (hard - 200) // 2
+    room = MAX_CONNECTIONS if hard == resource.RLIM_INFINITY else (hard - RESERVED) // 4
     return max(min(room, MAX_CONNECTIONS), 100)
 
 

@@ -1,0 +1,236 @@
+"""Who a visitor is, behind proxies too, and what one alone may take."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from homeport.contract.errors import BadRequest
+from homeport.settings import load
+from tests.ingress.conftest import POOL, routed
+
+SAID = {
+    "X-Forwarded-For": "203.0.113.9",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Host": "shop.example.com",
+    "X-Forwarded-Port": "8443",
+}
+
+
+async def seen(ingress, upstream, visitor, headers: dict[str, str]) -> dict[str, str]:
+    """What the app sees of a request."""
+    one = await upstream("one")
+    url = await routed(ingress)
+    await ingress.attach(POOL, "one", one.address, 1)
+    return (await visitor.get(url, headers=headers)).json()["headers"]
+
+
+async def test_a_trusted_proxy_tells_scheme_host_port_and_client(start, upstream, visitor):
+    told = await seen(await start(trusted_proxies="127.0.0.1/32"), upstream, visitor, SAID)
+
+    assert ("203.0.113.9", "https") == (told["x-forwarded-for"], told["x-forwarded-proto"])
+    assert ("shop.example.com", "8443") == (told["host"], told["x-forwarded-port"])
+    assert "shop.example.com" == told["x-forwarded-host"]
+
+
+async def test_nobody_else_is_believed(start, upstream, visitor):
+    told = await seen(await start(trusted_proxies="10.0.0.0/8"), upstream, visitor, SAID)
+
+    assert ("127.0.0.1", "http") == (told["x-forwarded-for"], told["x-forwarded-proto"])
+    assert "x-forwarded-host" not in told
+    assert told["host"].startswith("127.0.0.1:")
+    assert told["host"].endswith(told["x-forwarded-port"])
+
+
+@pytest.mark.parametrize(
+    ("said", "client"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("6.6.6.6, 203.0.113.9", "203.0.113.9"),
+        ("6.6.6.6, 203.0.113.9, 10.1.2.3", "203.0.113.9"),
+        ("6.6.6.6, 203.0.113.9, 10.1.2.3, 10.9.9.9", "203.0.113.9"),
+        ("10.1.2.3", "10.1.2.3"),
+        ("6.6.6.6, unknown", "127.0.0.1"),
+        ("6.6.6.6, 127.0.0.1:9; evil", "127.0.0.1"),
+        ("2001:db8::7", "2001:db8::7"),
+        ("", "127.0.0.1"),
+    ],
+)
+async def test_the_client_is_the_last_address_that_is_no_proxys(
+    start, upstream, visitor, said, client
+):
+    ingress = await start(trusted_proxies="127.0.0.0/8,10.0.0.0/8")
+    told = await seen(ingress, upstream, visitor, {"X-Forwarded-For": said})
+
+    assert client == told["x-forwarded-for"]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"X-Forwarded-Proto": "https"}, ("https", "443")),
+        ({"X-Forwarded-Proto": "HTTPS"}, ("https", "443")),
+        ({"X-Forwarded-Proto": "gopher"}, ("http", None)),
+        ({"X-Forwarded-Proto": "https", "X-Forwarded-Port": "x"}, ("https", "443")),
+        ({"X-Forwarded-Port": "99999999"}, ("http", None)),
+        ({}, ("http", None)),
+    ],
+)
+async def test_scheme_and_port_are_what_they_can_be(start, upstream, visitor, said, expected):
+    told = await seen(await start(trusted_proxies="127.0.0.1"), upstream, visitor, said)
+    port = told["host"].rpartition(":")[2]
+
+    assert expected == (told["x-forwarded-proto"], expected[1] and told["x-forwarded-port"])
+    assert told["x-forwarded-port"] == (expected[1] or port)
+
+
+@pytest.mark.parametrize("host", ["a b", "evil/x", "a,b", "<x>", "x:y", ""])
+async def test_a_forwarded_host_that_is_none_is_nothing(start, upstream, visitor, host):
+    told = await seen(
+        await start(trusted_proxies="127.0.0.1"), upstream, visitor, {"X-Forwarded-Host": host}
+    )
+
+    assert told["host"].startswith("127.0.0.1:")
+    assert "x-forwarded-host" not in told
+
+
+async def test_a_forwarded_host_chooses_nothing_also_on_the_way_back(
+    start, activator, upstream, visitor
+):
+    ingress = await start(trusted_proxies="127.0.0.1")
+    await routed(ingress, id="a", hosts=("a.localhost",))
+    await routed(ingress, id="b", hosts=("b.localhost",), pool=OTHER)
+    one, two = await upstream("one"), await upstream("two")
+    await ingress.attach(POOL, "one", one.address, 1)
+    await one.close()  # and nobody has told the ingress: the request comes in again
+
+    async def start_another(pool: str) -> str:
+        assert pool == str(POOL)
+        await ingress.attach(POOL, "two", two.address, 1)
+        return "go"
+
+    activator.answer = start_another
+    visit = asyncio.create_task(
+        visitor.get(
+            f"http://127.0.0.1:{ingress.http_port}/",
+            headers={"Host": "a.localhost", "X-Forwarded-Host": "b.localhost"},
+        )
+    )
+    async with asyncio.timeout(20):
+        while not await ingress.detach(POOL, "one"):
+            await asyncio.sleep(0.005)
+    answer = (await visit).json()
+
+    assert ("two", "b.localhost") == (answer["name"], answer["headers"]["host"])
+
+
+OTHER = type(POOL)("app", "other", "rv-1")
+
+
+async def test_who_comes_through_a_trusted_proxy_is_not_here(start, activator, visitor):
+    ingress = await start(trusted_proxies="127.0.0.1")
+    url = await routed(ingress, hosts=("hello.localhost",))
+    await visitor.get(url)
+    unknown = await visitor.get(f"http://127.0.0.1:{ingress.http_port}/")
+
+    assert [[]] == [line[3:] for line in activator.lines]
+    assert "hello" not in unknown.text
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("127.0.0.1", "127.0.0.1/32"),
+        ("10.0.0.0/8, ::1", "10.0.0.0/8,::1/128"),
+        ("", ""),
+    ],
+)
+def test_networks_are_written_in_one_way(tmp_path, given, kept):
+    environ = {"HOMEPORT_HOME": str(tmp_path), "HOMEPORT_TRUSTED_PROXIES": given}
+
+    assert kept == load(environ).trusted_proxies
+
+
+@pytest.mark.parametrize("given", ["proxy.example", "10.0.0.1/8", "1.2.3.4 5.6.7.8", "*", "1.2.3"])
+def test_what_is_no_network_is_an_error_that_names_it(tmp_path, given):
+    environ = {"HOMEPORT_HOME": str(tmp_path), "HOMEPORT_TRUSTED_PROXIES": given}
+
+    with pytest.raises(BadRequest, match="HOMEPORT_TRUSTED_PROXIES"):
+        load(environ)
+
+
+async def send(port: int, data: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(data)
+    await writer.drain()
+    return reader, writer
+
+
+async def leave(writer) -> None:
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+async def test_a_small_body_that_does_not_come_takes_no_slot_and_starts_nothing(
+    ingress, activator, upstream, visitor, method
+):
+    port = int((url := await routed(ingress)).rpartition(":")[2])
+    head = method + b" /held HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"
+    held = [await send(port, head) for _ in range(20)]
+    one = await upstream("one")
+    await ingress.attach(POOL, "one", one.address, 1)
+    answer = await visitor.get(f"{url}/other")
+    held[0][1].write(b"hello")
+    late = await held[0][0].readline()
+    for _, writer in held:
+        await leave(writer)
+
+    assert 200 == answer.status_code
+    assert b"HTTP/1.1 200 OK\r\n" == late
+    assert ["/other", "/held"] == one.paths
+    assert [] == activator.parked
+
+
+async def test_a_large_body_streams_as_it_comes(ingress, upstream):
+    port = int((await routed(ingress)).rpartition(":")[2])
+    one = await upstream("one")
+    await ingress.attach(POOL, "one", one.address, 1)
+    head = b"POST /large HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
+    _, writer = await send(port, head + b"x" * 1000)
+    async with asyncio.timeout(20):
+        while not one.paths:
+            await asyncio.sleep(0.005)
+    await leave(writer)
+
+    assert ["/large"] == one.paths
+
+
+async def test_one_address_cannot_take_every_place(start, upstream, monkeypatch):
+    from homeport.ingress import haproxy
+
+    monkeypatch.setattr(haproxy, "of_one_source", lambda _settings: 5)
+    ingress = await start()
+    port = int((await routed(ingress)).rpartition(":")[2])
+    one = await upstream("one")
+    one.release.clear()
+    await ingress.attach(POOL, "one", one.address, 100)
+    get = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    inside = [await send(port, get) for _ in range(5)]
+    async with asyncio.timeout(20):
+        while one.inside < 5:
+            await asyncio.sleep(0.005)
+    reader, writer = await send(port, get)
+    refused = await reader.read()
+    await leave(writer)
+    one.release.set()
+    answers = [await reader.readline() for reader, _ in inside]
+    reader, writer = await send(port, get)
+    after = await reader.readline()
+    for _, each in (*inside, (reader, writer)):
+        await leave(each)
+
+    assert refused.startswith(b"HTTP/1.1 429 ")
+    assert b"Retry-After: 1" in refused or b"retry-after: 1" in refused
+    assert {b"HTTP/1.1 200 OK\r\n"} == {*answers, after}
