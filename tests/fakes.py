@@ -96,6 +96,11 @@ class FakeNode(Recorded):
     def forget(self, pool: str) -> None:
         self.forgotten.append(pool)
 
+    def hold(self, container: str, held: int) -> None:
+        """So many of its slots have work that goes on after the response."""
+        known = self._containers[container] = replace(self._containers[container], held=held)
+        self._tell(known)
+
     def kill(self, container: str) -> None:
         self._end(container, State.GONE, "was killed by SIGKILL")
 

@@ -377,3 +377,47 @@ def test_every_request_is_answered_once_within_bounds_and_nothing_stays(
         assert least == left
 
     virtually(story())
+
+
+def test_work_after_a_response_is_demand_and_the_next_visitor_gets_another_container():
+    async def story():
+        async with House(scaledown_window_s=5.0) as house:
+            await asyncio.gather(*house.visits(1, 0.1))
+            (first,) = [spec.id for spec in house.node.started]
+            house.node.hold(first, 1)
+            await asyncio.sleep(0.2)
+            began = elapsed()
+            (second,) = await asyncio.gather(*house.visits(1, 0.1))
+            took_s = elapsed() - began
+            await asyncio.sleep(20)  # longer than the window: the work keeps its container
+            kept = {container.spec.id for container in house.node.list()}
+            house.node.hold(first, 0)
+            await asyncio.sleep(20)
+
+            assert [(first, 1), (first, 0)] == house.node.confirmed
+            assert first != second
+            assert took_s < 1.0
+            assert {first} <= kept
+            assert [] == house.node.list()
+
+    virtually(story())
+
+
+def test_who_waits_for_a_held_slot_of_the_only_container_gets_it_when_the_work_ends():
+    async def story():
+        async with House(max_containers=1) as house:
+            await asyncio.gather(*house.visits(1, 0.1))
+            (only,) = [spec.id for spec in house.node.started]
+            house.node.hold(only, 1)
+            await asyncio.sleep(0.2)
+            (waiting,) = house.visits(1, 0.1)
+            await asyncio.sleep(3)
+            waited = not waiting.done()
+            house.node.hold(only, 0)
+            began = elapsed()
+
+            assert waited
+            assert only == await waiting
+            assert elapsed() - began < 0.5
+
+    virtually(story())

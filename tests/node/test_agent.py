@@ -20,6 +20,8 @@ report = given.report
 spec = json.loads(sys.stdin.readline())
 def say(**event):
     os.write(report, json.dumps(event).encode() + b"\\n")
+def heard():
+    return json.loads(os.read(report, 65536))
 """
 
 
@@ -45,6 +47,14 @@ class Watched:
         """The container, once it is in one of these states."""
         async with asyncio.timeout(30):
             while not self.states or self.states[-1] not in states:
+                self._news.clear()
+                await self._news.wait()
+        return self.containers[-1]
+
+    async def holds(self, held: int) -> Container:
+        """The container, once it has told that so many of its slots are held."""
+        async with asyncio.timeout(30):
+            while not self.containers or self.containers[-1].held != held:
                 self._news.clear()
                 await self._news.wait()
         return self.containers[-1]

@@ -1,6 +1,7 @@
 """What the control plane relies on in a node: the fake keeps the promises of the real one."""
 
 import asyncio
+import dataclasses
 
 import pytest
 
@@ -16,6 +17,10 @@ if spec["function"] == "broken":
 else:
     say(kind="reached", phase="entered")
     say(kind="ready", timings_ms={"entered": 5.0})
+    if spec["function"] == "busy":
+        say(kind="held", held=1)
+        told = heard()
+        say(kind="held", held=told["held"] + 1)
     time.sleep(60)
 """
 
@@ -83,3 +88,18 @@ async def test_a_container_may_be_stopped_before_it_is_ready_and_an_unknown_one_
 
     assert [State.GONE] == watched.states
     assert [] == list(node.list())
+
+
+async def test_what_a_container_holds_is_told_and_the_answer_passed_on(node):
+    node, watched = node
+    node.confirm_held("ta-unknown", 1)
+    node.start(dataclasses.replace(spec(1, "busy"), max_inputs=2), {})
+    await watched.until(State.READY)
+    if isinstance(node, FakeNode):
+        node.hold("ta-1", 1)
+    await watched.holds(1)
+    node.confirm_held("ta-1", 1)
+    if isinstance(node, FakeNode):
+        node.hold("ta-1", 2)
+
+    assert 2 == (await watched.holds(2)).held

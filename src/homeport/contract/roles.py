@@ -61,6 +61,13 @@ class Node(Protocol):
     def stop(self, container: str, *, grace_s: float | None = None) -> None:
         """SIGTERM, and SIGKILL after `grace_s` (default: the spec's); unknown ids are ignored."""
 
+    def confirm_held(self, container: str, held: int) -> None:
+        """Tell a container that the ingress keeps `held` of its slots back from now on.
+
+        The runner finishes a response whose work goes on (a background task) only then, so that no
+        visitor is sent to a slot that is still taken. Unknown ids are ignored.
+        """
+
     def list(self) -> Collection[Container]:
         """Every container that is not gone."""
 

@@ -70,7 +70,7 @@ class Activator:
     async def park(self, key: PoolKey) -> None:
         """Return when a container can take the request; raise a `Failure` when none will."""
         pool = self._pools.called_for(key)
-        if not pool.ready:
+        if not pool.open:
             await self._wait(pool)
         if key != pool.key:
             await self._alias(str(key), pool.key)

@@ -42,6 +42,9 @@ class Member:
     begun_at: float = 0.0  # when the start was decided, in seconds since the epoch
     parked_s: float = 0.0  # how long the first visitor who needs it had waited then
     before: bool = False  # of a demoted pool: it served before that
+    held: int = (
+        0  # slots with work that goes on after its response; the ingress gives them to nobody
+    )
     deadline: float | None = None  # draining: cut what is still running then (monotonic)
     missed: bool = False  # the node did not list it when it was asked last
 
@@ -143,13 +146,32 @@ class Pool:
 
     @property
     def demand(self) -> int:
-        """Every request there is for this pool."""
-        return self.load.running + self.load.queued + len(self.parked)
+        """Every request there is for this pool, work after a response included."""
+        running, slots = self.load.per_container, self.slots
+        # A request whose work goes on is in both numbers until its last bytes have gone.
+        held = sum(
+            min(member.held, max(slots - running.get(member.id, 0), 0))
+            for member in self.members.values()
+        )
+        return self.load.running + held + self.load.queued + len(self.parked)
+
+    @property
+    def slots(self) -> int:
+        """How many requests one container takes at once."""
+        return 1 if self.function.single_use else self.function.max_inputs
 
     @property
     def ready(self) -> bool:
-        """Whether a container takes requests."""
+        """Whether a container takes requests, now or when it has a slot again."""
         return any(member.stage is Stage.READY for member in self.members.values())
+
+    @property
+    def open(self) -> bool:
+        """Whether a container takes requests now: not every slot of it is held."""
+        return any(
+            member.stage is Stage.READY and member.held < self.slots
+            for member in self.members.values()
+        )
 
     @property
     def asleep(self) -> bool:
@@ -172,7 +194,7 @@ class Pool:
         return [
             member
             for member in self.members.values()
-            if member.stage is Stage.READY and not self.load.per_container.get(member.id, 0)
+            if member.stage is Stage.READY and not self.busy(member)
         ]
 
     def leaving(self) -> list[str]:
@@ -180,9 +202,12 @@ class Pool:
         return [
             member.id
             for member in self.members.values()
-            if member.stage in (Stage.DRAINING, Stage.STOPPING)
-            and not self.load.per_container.get(member.id, 0)
+            if member.stage in (Stage.DRAINING, Stage.STOPPING) and not self.busy(member)
         ]
+
+    def busy(self, member: Member) -> bool:
+        """Whether a container has a request, or work after one."""
+        return bool(self.load.per_container.get(member.id, 0) or member.held)
 
     def rest(self) -> None:
         """Forget how much there was to do: nothing is kept for it any more, proved or not."""
@@ -191,8 +216,7 @@ class Pool:
 
     def waited_s(self, now: float) -> float:
         """How long the first visitor has waited for whom the next container is; 0 without one."""
-        slots = 1 if self.function.single_use else self.function.max_inputs
-        served = self.count(Stage.STARTING, Stage.ATTACHING) * slots
+        served = self.count(Stage.STARTING, Stage.ATTACHING) * self.slots
         since = list(self.parked.values())[served : served + 1]
         return now - since[0] if since else 0.0
 

@@ -95,6 +95,10 @@ class Reconciler:
         elif container.state in (State.FAILED, State.GONE):
             self._ended(pool, member, container)
             self.wake()
+        elif container.held != member.held:
+            member.held = container.held
+            if member.stage is not Stage.ATTACHING:  # else once the ingress has it
+                self._tasks.start(f"hold {member.id}", self._hold(pool, member))
 
     async def step(self) -> None:
         """One pass over every pool that has something to decide."""
@@ -222,8 +226,9 @@ class Reconciler:
             if member.stage is not Stage.DRAINING:
                 continue
             overdue = member.deadline is not None and now() >= member.deadline
-            busy = pool.load.per_container.get(member.id, 0) > 0
-            if overdue or (not busy and await self._ingress.detach(pool.key, member.id)):
+            if overdue or (
+                not pool.busy(member) and await self._ingress.detach(pool.key, member.id)
+            ):
                 self._stop(pool, member)
 
     def _stop(self, pool: Pool, member: Member) -> None:
@@ -268,9 +273,10 @@ class Reconciler:
     async def _attach(self, pool: Pool, member: Member, container: Container) -> str:
         """Why the ingress did not take it; empty when all is well."""
         try:
-            slots = 1 if pool.function.single_use else pool.function.max_inputs
             shared = pool.function.port is None  # a program of the user's may leave a body unread
-            await self._ingress.attach(pool.key, member.id, container.address, slots, shared=shared)
+            await self._ingress.attach(
+                pool.key, member.id, container.address, pool.slots, shared=shared
+            )
         except Exception as error:
             log.exception("cannot attach %s", member.id)
             self._node.stop(member.id)
@@ -283,7 +289,18 @@ class Reconciler:
             pool.unsettled = True
             pool.succeeded(now())
             self.wake()
+            if member.held:
+                await self._hold(pool, member)
         return ""
+
+    async def _hold(self, pool: Pool, member: Member) -> None:
+        """Work goes on, or has ended, after a container's responses: nobody gets those slots, or they do again."""
+        held = member.held
+        await self._ingress.hold(pool.key, member.id, held)
+        self._node.confirm_held(member.id, held)
+        if pool.open:
+            pool.release()
+        self.wake()
 
     def _ended(self, pool: Pool, member: Member, container: Container | None) -> None:
         """A container has ended; None: the node has lost it without a word."""

@@ -175,6 +175,11 @@ class Agent:
         if life := self._lives.get(container):
             life.stop(grace_s)
 
+    def confirm_held(self, container: str, held: int) -> None:
+        """Pass the ingress's word on to the container."""
+        if life := self._lives.get(container):
+            life.confirm_held(held)
+
     def list(self) -> Collection[Container]:
         """Every container that is not gone."""
         return [life.container for life in self._lives.values()]

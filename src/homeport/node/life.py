@@ -120,6 +120,11 @@ class Life:
         self._grace_s = self.container.spec.exit_grace_s if grace_s is None else grace_s
         self._stopping.set()
 
+    def confirm_held(self, held: int) -> None:
+        """The ingress keeps so many of its slots back."""
+        if self.process is not None:
+            self.process.tell({"held": held})
+
     def kill(self, why: str) -> None:
         """End it at once: it is over a limit, or beyond help."""
         if self.process is not None and not self._killed:
@@ -217,6 +222,11 @@ class Life:
             self._learn(event.modules)
         elif event.kind == "reached":
             self._start.reached(event)
+        elif event.kind == "held":
+            held = min(max(event.held, 0), self.container.spec.max_inputs)
+            self.container = dataclasses.replace(self.container, held=held)
+            if self.container.state is State.READY:
+                self._means.changed(self.container)
         elif not self._word.done():
             self._word.set_result(event)
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import json
 import os
 import select
 import signal
@@ -232,6 +233,12 @@ class Process:
         """To the runner alone, which passes it on as it sees fit."""
         if (held := self._runner or self._init) is not None:
             held.signal(number)
+
+    def tell(self, message: Mapping[str, object]) -> None:
+        """One line to the runner; nothing where it does not listen (or never reads what it is told)."""
+        if self._report is not None:
+            with contextlib.suppress(OSError):
+                self._report.send(json.dumps(message).encode() + b"\n")
 
     def close(self) -> None:
         """Give the descriptors back."""
