@@ -87,6 +87,7 @@ class Agent:
             if directory.stat().st_uid != os.getuid():
                 raise StorageError(f"{directory} belongs to another user")
             directory.chmod(0o700)
+        shutil.rmtree(self._settings.socket_dir / "c", ignore_errors=True)  # of older versions
         await asyncio.to_thread(self._environments.sweep)
         self._means.outputs.open()
         left = await asyncio.to_thread(records.sweep, self._root)

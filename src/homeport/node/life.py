@@ -76,6 +76,7 @@ class Life:
         self._stopping = asyncio.Event()
         self._grace_s = 0.0
         self._killed = ""  # by us, and why
+        self._shortages = records.memory_shortages()
         self._pulse: pulse.Reader | None = None
         self._patient: Patient | None = None
         self._address = ""  # of its door
@@ -319,7 +320,9 @@ class Life:
     def _why(self, code: int | None) -> str:
         """How it ended by itself, or by whom."""
         broken = self._killed or self._means.limits.broken(self.container.spec)
-        return f"was killed: {broken}" if broken else records.in_words(code)
+        if broken:
+            return f"was killed: {broken}"
+        return records.in_words(code, records.memory_shortages() != self._shortages)
 
     def _time(self, event: Event | None = None) -> None:
         """The start is over, by this event or without one: how long each part took."""

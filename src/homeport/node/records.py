@@ -102,8 +102,8 @@ def _end(left: Left, directory: Path) -> None:
     leftovers.end(left.leader, directory / "tmp")
 
 
-def in_words(code: int | None) -> str:
-    """How a process ended."""
+def in_words(code: int | None, memory_was_short: bool = False) -> str:
+    """How a process ended, which was not killed by us."""
     if code is None:
         return "ended"
     if code >= 0:
@@ -112,5 +112,22 @@ def in_words(code: int | None) -> str:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
-    why = ", perhaps for want of memory" if name == "SIGKILL" else ""
-    return f"was killed by {name}{why}"
+    if name != "SIGKILL":
+        return f"was killed by {name}"
+    if memory_was_short:
+        return (
+            "was killed by SIGKILL, perhaps by the kernel: the machine ran out of memory meanwhile"
+        )
+    return "was killed by SIGKILL, by itself or by somebody on this machine"
+
+
+def memory_shortages() -> int:
+    """How many processes the kernel has killed for want of memory since the boot; -1 if it is not told.
+
+    Those in cgroups with a limit count too (proc(5), /proc/vmstat).
+    """
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return -1

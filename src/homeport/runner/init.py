@@ -25,7 +25,7 @@ from homeport.contract.container import Descriptors
 from homeport.runner import drain
 from homeport.runner.drain import Drain
 
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 15, 36  # linux/prctl.h
 NULL, OUTPUT, ERRORS, PULSE = 0, 1, 2, 3  # where it keeps them: a later node finds them there
 MAX_DESCRIPTORS = 8
 MAX_READ = 64 * 1024
@@ -104,6 +104,7 @@ def _fork() -> tuple[int, int]:
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != init:  # it has ended already
         os._exit(1)
+    os.setpgid(0, 0)  # `kill 0` in the user's code is for what it has started, and not for init
     signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
     os.close(printed)
     for stream in (OUTPUT, ERRORS):
@@ -115,6 +116,7 @@ def _fork() -> tuple[int, int]:
 def _live(given: Descriptors, runner: int, printed: int) -> NoReturn:
     """From the runner's first line to its last."""
     gc.disable()
+    _prctl(PR_SET_NAME, ctypes.c_char_p(b"homeport-init"))  # what `ps` and `top` show
     printed, lifeline = _settle(given, printed)
     init = Init(runner, printed)
     try:
@@ -258,7 +260,7 @@ def _parent(name: str) -> int:
         return -1
 
 
-def _prctl(option: int, value: int) -> None:
+def _prctl(option: int, value: int | ctypes.c_char_p) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(option, value, 0, 0, 0):
         sys.exit(f"prctl {option}: {os.strerror(ctypes.get_errno())}")
