@@ -269,7 +269,7 @@ async def crash(start, settings):
 async def test_a_ready_container_of_an_earlier_server_goes_on(crash):
     pid, agent, watched = await crash(
         READY.replace("time.sleep(60)", "")
-        + "for n in range(100):\n    print(n, flush=True)\n    time.sleep(0.1)\n",
+        + "for n in range(100):\n    os.write(1, b'%d\\n' % n)\n    time.sleep(0.1)\n",
         State.READY,
     )
     (container,) = agent.list()
