@@ -94,3 +94,16 @@ async def test_a_line_that_was_cut_off_is_passed_over(keep, tmp_path):
     later.add(start(3))
 
     assert ["ta-1", "ta-3"] == ids(keep().last("app", 9))
+
+
+async def test_a_damaged_line_of_the_file_spoils_no_other(keep, tmp_path):
+    starts = keep()
+    starts.add(start(1))
+    starts.close()
+    with (tmp_path / "cold-starts" / "app.jsonl").open("ab") as file:
+        file.write(b'\xff\xfe\n[]\n{"at": "x"}\nnull\n{"timings_ms": 3}\n\n')
+    again = keep()
+    again.add(start(2, why_fresh="half \ud800 of a character"))
+    again.close()
+
+    assert ["ta-1", "ta-2"] == ids(keep().last("app", KEPT))

@@ -13,12 +13,15 @@ from pathlib import Path, PurePosixPath
 from homeport.contract.errors import BadRequest, NotFound, StorageError
 from homeport.contract.manifest import SourceFile
 
+CHUNK_BYTES = 1024**2
+
 
 class Blobs:
     """The contents of every source tree."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._synced: set[Path] = set()
 
     def missing(self, hashes: Iterable[str]) -> list[str]:
         """Those that have not been uploaded. The others are kept for a while: a deploy will come."""
@@ -35,13 +38,8 @@ class Blobs:
                 async for chunk in content:
                     digest.update(chunk)
                     file.write(chunk)
-                if digest.hexdigest() != sha256:
-                    raise BadRequest(
-                        f"the content of {sha256[:12]}… has another hash: send it again"
-                    )
-                # A power cut must not leave an empty file under a hash that is never sent again.
-                file.flush()
-                await asyncio.to_thread(os.fsync, file.fileno())
+            if digest.hexdigest() != sha256:
+                raise BadRequest(f"the content of {sha256[:12]}… has another hash: send it again")
             part.replace(target)
         except OSError as error:
             raise StorageError(f"cannot store an uploaded file: {error.strerror}") from error
@@ -52,6 +50,26 @@ class Blobs:
         """Write a source tree; a half-written one never has the final name."""
         await asyncio.to_thread(self._lay_out, tuple(files), tree)
 
+    async def sync(self, files: Iterable[SourceFile]) -> None:
+        """Have files on the disk for good, before somebody is promised that they are.
+
+        All at once: one after the other, each took 5 ms; what is on the disk already takes none.
+        """
+        try:
+            await asyncio.to_thread(self._sync, {self._path(file.sha256) for file in files})
+        except OSError as error:
+            raise StorageError(f"cannot store the uploaded files: {error.strerror}") from error
+
+    def _sync(self, paths: set[Path]) -> None:
+        fresh = paths - self._synced
+        for path in (*fresh, *{path.parent for path in fresh}):
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        self._synced |= fresh
+
     async def sweep(self, needed: Collection[str], kept_s: float) -> None:
         """Remove files that nothing needs and that nobody has uploaded or asked for in `kept_s`."""
         await asyncio.to_thread(self._sweep, frozenset(needed), time.time() - kept_s)
@@ -60,6 +78,7 @@ class Blobs:
         for path in self._root.glob("*/*"):
             with contextlib.suppress(OSError):  # one that cannot be looked at stays
                 if path.name not in needed and path.stat().st_mtime < before:
+                    self._synced.discard(path)
                     path.unlink()
 
     def _lay_out(self, files: tuple[SourceFile, ...], tree: Path) -> None:
@@ -71,8 +90,7 @@ class Blobs:
             for file in files:
                 target = part / _inside(file.path)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                # A copy and not a link: what a container writes must not change the blob.
-                shutil.copyfile(self._existing(file), target)
+                self._copy(file, target)
                 target.chmod(file.mode & 0o777 | 0o400)
             part.replace(tree)
         except OSError as error:
@@ -83,11 +101,22 @@ class Blobs:
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
-    def _existing(self, file: SourceFile) -> Path:
+    def _copy(self, file: SourceFile, target: Path) -> None:
+        """A copy and not a link: what a container writes must not change the blob."""
         path = self._path(file.sha256)
-        if not path.exists():
-            raise NotFound(f"the content of `{file.path}` was not uploaded")
-        return path
+        digest = hashlib.sha256()
+        try:
+            with path.open("rb") as source, target.open("xb") as copy:
+                while chunk := source.read(CHUNK_BYTES):
+                    digest.update(chunk)
+                    copy.write(chunk)
+        except FileNotFoundError:
+            raise NotFound(f"the content of `{file.path}` was not uploaded") from None
+        if digest.hexdigest() != file.sha256:  # a power cut, before it was on the disk
+            path.unlink(missing_ok=True)
+            raise NotFound(
+                f"the content of `{file.path}` is damaged on the server", hint="deploy it again"
+            )
 
     def _path(self, sha256: str) -> Path:
         if len(sha256) != 64 or not all(c in "0123456789abcdef" for c in sha256):

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 from homeport.contract import codec
 from homeport.contract.container import Container
@@ -114,10 +114,11 @@ class ColdStarts:
         if app not in self._apps:
             known: dict[str, ColdStart] = {}
             self._lines[app] = 0
-            with contextlib.suppress(OSError), self._path(app).open(encoding="utf-8") as file:
+            with contextlib.suppress(OSError), _opened(self._path(app), "r") as file:
                 for text in file:
                     self._lines[app] += 1
-                    with contextlib.suppress(ValueError, TypeError):  # cut by a full disk
+                    # Cut by a full disk, or of another homeport: the others are read.
+                    with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
                         start = codec.loads(ColdStart, text)
                         known[start.container] = start
             self._apps[app] = dict(list(known.items())[-KEPT:])
@@ -143,15 +144,21 @@ class ColdStarts:
     def _append(self, app: str, starts: list[ColdStart]) -> None:
         path = self._path(app)
         if self._lines[app] + len(starts) <= LINES:
-            with path.open("a", encoding="utf-8") as file:
+            with _opened(path, "a") as file:
                 file.writelines(f"{codec.dumps(start)}\n" for start in starts)
             self._lines[app] += len(starts)
             return
         kept = list(self._apps[app].values())
         anew = path.with_suffix(".new")
-        anew.write_text("".join(f"{codec.dumps(start)}\n" for start in kept), encoding="utf-8")
+        with _opened(anew, "w") as file:
+            file.writelines(f"{codec.dumps(start)}\n" for start in kept)
         anew.replace(path)
         self._lines[app] = len(kept)
 
     def _path(self, app: str) -> Path:
         return self._root / f"{app}.jsonl"
+
+
+def _opened(path: Path, mode: str) -> TextIO:
+    """A file of starts; what is no UTF-8 in it, or in a container's words, spoils one line only."""
+    return cast(TextIO, path.open(mode, encoding="utf-8", errors="replace"))

@@ -12,6 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from homeport.contract.errors import PortTaken
+from homeport.supervised import log_failure
 
 CLOSE_S = 1  # an open stream must not hold up the end
 
@@ -66,8 +67,13 @@ async def listening(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None
         timeout_graceful_shutdown=CLOSE_S,
     )
     server = _Server(config)
-    serving = asyncio.create_task(server.serve([listener]))
-    await server.listening.wait()
+    serving = asyncio.create_task(server.serve([listener]), name="the API")
+    serving.add_done_callback(log_failure)
+    begun = asyncio.ensure_future(server.listening.wait())
+    await asyncio.wait([serving, begun], return_when=asyncio.FIRST_COMPLETED)
+    if not begun.done():  # it ended instead
+        begun.cancel()
+        await serving
     try:
         yield
     finally:

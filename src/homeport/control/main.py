@@ -29,6 +29,7 @@ from homeport.control.logs import Logs
 from homeport.control.pools import Pools
 from homeport.node.agent import Agent
 from homeport.settings import Settings
+from homeport.supervised import retried
 
 BUSY_S = 0.05
 CONTAINERS_PER_CORE = 32  # what a machine may run at once; memory ends it sooner
@@ -156,7 +157,7 @@ class Lifeline:
         if os.read(sys.stdin.fileno(), 4096):
             return
         loop.remove_reader(sys.stdin.fileno())
-        self._leaving = loop.create_task(self._leave())
+        self._leaving = loop.create_task(retried("ending the server", self._leave))
 
     async def _leave(self) -> None:
         while self.busy():

@@ -163,6 +163,8 @@ class Rollout:
             live.check_domains(revision, self._settings)
         self.live.claim(revision, owner, planned)
         tree = await self._lay_out(revision, say)
+        if not serving:
+            await self._blobs.sync(revision.manifest.files)
         planned = await self._with_ports(undo, planned, current)
         app = self._app(owner, revision, planned, current)
         pools = self._open_pools(undo, app, tree)

@@ -3,8 +3,10 @@
 The key guards against a copied database or a backup, not against whoever can read the home.
 """
 
+import contextlib
 import hmac
 import json
+import logging
 import os
 import secrets
 from pathlib import Path
@@ -14,15 +16,33 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from homeport.contract.errors import StorageError
 
+KEY_BYTES = 32
 NONCE_BYTES = 12  # NIST SP 800-38D, section 8.2
+
+log = logging.getLogger(__name__)
 
 
 class Vault:
-    """Seals and opens the values of secrets."""
+    """Seals and opens the values of secrets.
+
+    A key file that is damaged stops what needs it, with a `StorageError`, and nothing else.
+    """
 
     def __init__(self, key_file: Path) -> None:
-        self._key = _key(key_file)
-        self._cipher = AESGCM(self._key)
+        self._file = key_file
+        self._known = _key(key_file)
+        if not self._known:
+            log.error("%s is damaged: no secret can be read", key_file)
+
+    @property
+    def _key(self) -> bytes:
+        if not self._known:
+            raise StorageError(
+                f"{self._file} is damaged: no secret can be read or written",
+                hint="restore the file from a backup; without one, remove it, start the server "
+                "again and create each secret anew with `--force`",
+            )
+        return self._known
 
     def digest(self, text: str) -> str:
         """A keyed hash, so that what it covers cannot be guessed from the store alone."""
@@ -31,14 +51,16 @@ class Vault:
     def seal(self, name: str, values: dict[str, str]) -> bytes:
         """The values, encrypted; `name` is authenticated, so that rows cannot be swapped."""
         nonce = secrets.token_bytes(NONCE_BYTES)
-        return nonce + self._cipher.encrypt(nonce, json.dumps(values).encode(), name.encode())
+        sealed = AESGCM(self._key).encrypt(nonce, json.dumps(values).encode(), name.encode())
+        return nonce + sealed
 
     def open(self, name: str, sealed: bytes) -> dict[str, str]:
         """What `seal` was given; `StorageError` where the key is another one."""
         nonce, text = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
+        cipher = AESGCM(self._key)
         try:
-            values: dict[str, str] = json.loads(self._cipher.decrypt(nonce, text, name.encode()))
-        except InvalidTag:
+            values: dict[str, str] = json.loads(cipher.decrypt(nonce, text, name.encode()))
+        except (InvalidTag, ValueError):  # another key, or a damaged row
             raise StorageError(
                 f"the secret `{name}` cannot be decrypted with this home's key",
                 hint="restore the file `vault.key`, or create the secret again with `--force`",
@@ -47,11 +69,31 @@ class Vault:
 
 
 def _key(path: Path) -> bytes:
+    """The key in a file, made if there is none; empty if the file holds something else."""
+    if not path.exists():
+        _make(path)
     try:
-        return bytes.fromhex(path.read_text().strip())
-    except FileNotFoundError:
-        key = AESGCM.generate_key(bit_length=256)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        key = bytes.fromhex(path.read_text().strip())
+    except ValueError:
+        return b""
+    return key if len(key) == KEY_BYTES else b""
+
+
+def _make(path: Path) -> None:
+    """Write a new key, whole and for good, unless somebody else has just done so."""
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
         with os.fdopen(descriptor, "w") as file:
-            file.write(key.hex())
-        return key
+            file.write(secrets.token_bytes(KEY_BYTES).hex())
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(part, path)  # as `rename`, but never over another key
+    finally:
+        part.unlink()
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
