@@ -164,6 +164,8 @@ def smoke(folder: Path) -> None:
         urls = dict(re.findall(r"^ +(\w+) .*or (http://\S+)\)", told, re.MULTILINE))
         assert ask(f"{urls['function']}/?word=x").startswith('["x",')
         assert ask(urls["wsgi"]) == "wsgi"
+        alias = "import modal, modal.exception; assert modal.__name__ == 'homeport'"
+        subprocess.run([folder / "venv/bin/python", "-c", alias], check=True)
         subprocess.run(
             [folder / "venv/bin/python", "-c", CHAT, urls["asgi"]], env=environ, check=True
         )
