@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 
@@ -74,3 +75,13 @@ def test_statistics_are_read_by_their_names_wherever_the_columns_are():
         Row(backend="b1", server="BACKEND", queued=2, running=3, served=9, errors=1, status="UP"),
         Row(backend="b2", server="BACKEND", queued=0, running=0, served=0, errors=0, status="DOWN"),
     ] == parse_stats(text)
+
+
+@pytest.mark.parametrize(
+    ("hard", "visitors"),
+    [(256, 100), (1024, 181), (4096, 949), (524288, 20000), (resource.RLIM_INFINITY, 20000)],
+)
+def test_each_visitor_may_need_four_descriptors(monkeypatch, hard, visitors):
+    monkeypatch.setattr(resource, "getrlimit", lambda _what: (256, hard))
+
+    assert visitors == process.max_connections()

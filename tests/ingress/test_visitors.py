@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 
+import httpx
 import pytest
 
 from homeport.contract.errors import BadRequest
@@ -234,3 +235,23 @@ async def test_one_address_cannot_take_every_place(start, upstream, monkeypatch)
     assert refused.startswith(b"HTTP/1.1 429 ")
     assert b"Retry-After: 1" in refused or b"retry-after: 1" in refused
     assert {b"HTTP/1.1 200 OK\r\n"} == {*answers, after}
+
+
+async def test_one_address_cannot_hold_every_connection(start, visitor, monkeypatch):
+    from homeport.ingress import haproxy
+
+    monkeypatch.setattr(haproxy, "of_one_source", lambda _settings: 5)
+    ingress = await start()
+    idle = [await send(ingress.http_port, b"GET / HTTP/1.1\r\n") for _ in range(10)]
+    reader, writer = await asyncio.open_connection("127.0.0.1", ingress.http_port)
+    with contextlib.suppress(ConnectionError):
+        assert b"" == await reader.read()
+    await leave(writer)
+    await leave(idle.pop()[1])
+    async with asyncio.timeout(20):
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                if (await visitor.get(f"http://127.0.0.1:{ingress.http_port}/")).status_code == 404:
+                    break
+    for _, writer in idle:
+        await leave(writer)

@@ -321,3 +321,17 @@ async def test_somebody_elses_directory_in_memory_is_not_used(tmp_path):
             process.own(tmp_path / name)
     process.own(tmp_path / "mine")
     process.own(tmp_path / "mine")
+
+
+async def test_spellings_of_class_parameters_are_forgotten_the_oldest_first(house, monkeypatch):
+    monkeypatch.setattr(picture, "MAX_ALIASES", 3)
+    for number in range(10):
+        await house.alias(f"{POOL}?a=0{number}", POOL)
+
+    assert 1 + 3 == len(house._maps.items("backends"))
+    assert 3 == len(house._picture.pools[POOL].aliases)
+    assert await agrees(house)
+    await house.lose(POOL, "one")
+    assert await house.detach(POOL, "one")
+    await house.drop(POOL)
+    assert {} == house._picture._aliases

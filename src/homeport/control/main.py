@@ -13,6 +13,7 @@ import fcntl
 import json
 import logging
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -43,6 +44,7 @@ def main() -> int:
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    raise_open_files()
     start = json.loads(sys.stdin.readline())
     settings = settings_from(start["settings"])
     try:
@@ -63,6 +65,13 @@ def _told(error: Exception) -> dict[str, str]:
             hint="the details are in server.log in the home",
         )
     return error.to_dict()
+
+
+def raise_open_files() -> None:
+    """Have as many descriptors as we are allowed: each parked request is a connection to us."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def settings_from(data: dict[str, Any]) -> Settings:

@@ -179,6 +179,7 @@ def _frontend(config: Config) -> list[str]:
         "  clitcpka-idle 60s",
         "  clitcpka-intvl 15s",
         "  clitcpka-cnt 4",
+        *rules.connections(per_source=config.per_source, trusted_proxies=config.trusted_proxies),
         "  log ring@requests format raw local0",
         # The path comes last, for it is the visitor's: HAProxy writes blanks and controls as `#20`.
         '  log-format "%rt %Ta %ST %s %Tr %[var(txn.endpoint)] %[var(txn.parked)] %HM %HPO"',

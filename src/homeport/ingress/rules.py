@@ -64,6 +64,17 @@ def web(
     ]
 
 
+def connections(*, per_source: int, trusted_proxies: Sequence[str]) -> list[str]:
+    """Of a visitor's connection: idle ones take places too."""
+    if not per_source:
+        return []
+    of_others = f" unless {{ src {' '.join(trusted_proxies)} }}" if trusted_proxies else ""
+    return [
+        f"  tcp-request connection track-sc2 src,ipmask(32,64) table connections{of_others}",
+        f"  tcp-request connection reject if {{ sc2_conn_cur(connections) gt {2 * per_source} }}",
+    ]
+
+
 def again(*, trusted: bool) -> list[str]:
     """The way back: what a backend without containers cannot answer comes in once more, to park."""
     return [
@@ -284,6 +295,8 @@ def tables(per_source: int) -> list[str]:
     if per_source:
         lines += [
             "backend sources",
+            "  stick-table type ipv6 size 100k expire 1m store conn_cur",
+            "backend connections",
             "  stick-table type ipv6 size 100k expire 1m store conn_cur",
         ]
     return [*lines, ""]
