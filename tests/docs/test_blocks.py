@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from homeport import settings
 from tests.docs import blocks
 from tests.docs.blocks import Block
 from tests.journeys.conftest import PATIENCE_S, Command, Terminal
@@ -149,6 +150,16 @@ def test_every_block_says_what_it_is(page):
         told = f"{MARK} {why}." if why else None
 
         assert (block.before if MARK in block.before else None) == told, block.text
+
+
+def test_every_config_toml_has_settings_that_exist(tmp_path):
+    every = [block for page in PAGES for block in blocks.read(page.read_text())]
+    found = [block for block in every if block.title == "config.toml"]
+    assert found
+    for block in found:
+        (tmp_path / "config.toml").write_text(block.text)
+
+        assert settings.load({"HOMEPORT_HOME": str(tmp_path)}).given
 
 
 def test_no_fence_is_left_unread():
