@@ -1,5 +1,6 @@
 """`homeport`, and `python -m homeport`: the command line, quiet when it is interrupted early."""
 
+import signal
 import sys
 
 
@@ -10,6 +11,8 @@ def main() -> None:
 
         run()
     except KeyboardInterrupt:
+        # A thread may be waiting for a process; the next Ctrl-C ends this at once, and quietly.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         sys.exit(130)
 
 

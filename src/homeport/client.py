@@ -35,6 +35,7 @@ class Client:
 
     def __init__(self, settings: Settings) -> None:
         self._where = settings.server or str(settings.control_socket)
+        self._remote = bool(settings.server)
         timeout = httpx.Timeout(None, connect=CONNECT_S)  # a deploy takes as long as it takes
         if settings.server:
             self._http = httpx.AsyncClient(
@@ -210,8 +211,11 @@ class Client:
         except httpx.TransportError as error:
             raise self._unreachable(error) from None
         if response.is_error:
-            raise _failure(response.status_code, response.text)
-        return dict(response.json()) if response.content else {}
+            raise self._failure(response.status_code, response.text)
+        try:
+            return dict(response.json()) if response.content else {}
+        except (ValueError, TypeError):
+            raise self._failure(response.status_code, response.text) from None
 
     @asynccontextmanager
     async def _stream(
@@ -222,7 +226,7 @@ class Client:
             async with self._http.stream(method, path, content=content) as response:
                 if response.is_error:
                     await response.aread()
-                    raise _failure(response.status_code, response.text)
+                    raise self._failure(response.status_code, response.text)
                 yield self._events(response)
         except httpx.TransportError as error:
             raise self._unreachable(error) from None
@@ -230,12 +234,27 @@ class Client:
     async def _events(self, response: httpx.Response) -> AsyncIterator[Event]:
         try:
             async for line in response.aiter_lines():
-                event: Event = json.loads(line)
+                try:
+                    event: Event = json.loads(line)
+                except ValueError:
+                    raise self._failure(response.status_code, line) from None
                 if event.get("event") == "error":
                     raise _told(event["error"])
                 yield event
         except httpx.TransportError as error:
             raise self._unreachable(error) from None
+
+    def _failure(self, status: int, text: str) -> Exception:
+        """What an answer says that is no good one."""
+        try:
+            return _told(json.loads(text)["error"])
+        except (ValueError, KeyError, TypeError):
+            if self._remote:
+                return ServerUnreachable(
+                    f"what answers at {self._where} is not homeport's API: {status}",
+                    hint="HOMEPORT_SERVER is the server's host with its HOMEPORT_API_PORT",
+                )
+            return ServerBug(f"the server answered {status}: {text[:200]}")
 
     def _unreachable(self, error: httpx.TransportError) -> ServerUnreachable:
         if isinstance(error, httpx.ConnectError):
@@ -245,13 +264,6 @@ class Client:
         return ServerUnreachable(
             "the server went away in the middle of it", hint="`homeport status` says how it is"
         )
-
-
-def _failure(status: int, text: str) -> Exception:
-    try:
-        return _told(json.loads(text)["error"])
-    except (ValueError, KeyError, TypeError):
-        return ServerBug(f"the server answered {status}: {text[:200]}")
 
 
 def _told(error: dict[str, Any]) -> Exception:

