@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from homeport.contract.capacity import Capacity
 from homeport.contract.container import Container, ContainerSpec, LogLine, State
-from homeport.contract.errors import Failure
+from homeport.contract.errors import Failure, NotFound
 from homeport.contract.image import Environment, Image
 from homeport.contract.traffic import Endpoint, Load, PoolKey, RequestRecord
 
@@ -215,24 +215,33 @@ class FakeIngress(Recorded):
     def hear(self, ended: Callable[[RequestRecord], None] | None) -> None:
         self._ended = ended
 
+    def _leads(self, where: PoolKey | str) -> PoolKey:
+        if isinstance(where, PoolKey):
+            return where
+        if where not in self.endpoints:
+            raise NotFound(f"there is no endpoint `{where}`")
+        return self.endpoints[where].pool
+
     async def visit(
         self,
-        key: PoolKey,
+        where: PoolKey | str,
         duration_s: float = 0.0,
         until: asyncio.Event | None = None,
         *,
         cold: bool = False,
     ) -> str:
-        """One request: the container that answered; a `Failure` where none did."""
+        """One request to a pool or an endpoint: the container that answered; a `Failure` where none did."""
         assert self.park is not None
-        while not (pool := self._pools.get(key)) or not pool.open:
+        while not (pool := self._pools.get(self._leads(where))) or not pool.open:
             cold = True
-            await self.park(key)
+            await self.park(self._leads(where))
+            if not (pool := self._pools.get(self._leads(where))) or not pool.open:
+                await asyncio.sleep(0.05)  # as HAProxy does before it looks again
         turn: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         pool.queue.append(turn)
         self._assign(pool)
         if not (container := await turn):
-            return await self.visit(key, duration_s, until, cold=True)
+            return await self.visit(where, duration_s, until, cold=True)
         began = asyncio.get_running_loop().time()
         try:
             await (until.wait() if until else asyncio.sleep(duration_s))

@@ -8,7 +8,7 @@ from pathlib import Path
 import looptime
 
 from homeport.contract.container import ContainerSpec
-from homeport.contract.errors import NotFound, StorageError
+from homeport.contract.errors import StorageError
 from homeport.contract.manifest import FunctionSpec, Manifest, SecretRef, WebKind, WebMethod
 from homeport.control.activator import Activator
 from homeport.control.blobs import Blobs
@@ -143,14 +143,7 @@ class Plane:
     async def visit(self, endpoint: str) -> ContainerSpec:
         """One request to an endpoint: the container that answered."""
         async with asyncio.timeout(60):
-            while True:
-                pool = self.ingress.endpoints[endpoint].pool
-                try:
-                    container = await self.ingress.visit(pool, 0.01)
-                    break
-                except NotFound:  # HAProxy looks the endpoint up again
-                    if self.ingress.endpoints[endpoint].pool == pool:
-                        raise
+            container = await self.ingress.visit(endpoint, 0.01)
         return next(spec for spec in self.node.started if spec.id == container)
 
     def calls(self) -> list[tuple[str, str]]:

@@ -248,6 +248,35 @@ class TestRestoring:
 
         virtually(story())
 
+    def test_containers_of_an_app_that_is_not_restored_yet_wait_for_it(self, tmp_path):
+        async def story():
+            node = FakeNode(0.1)
+            async with Plane(tmp_path, node) as plane:
+                await plane.deploy(manifest(function("f")))
+                before = await plane.visit(F)
+            plane = Plane(tmp_path, node)
+            plane.reconciler.spares = lambda app: app in plane.deployer.broken
+            broken = []
+
+            async def fault(call, what, when):
+                if (call, what) == ("route", F) and not broken:
+                    raise ValueError("an accident")
+
+            plane.ingress.fault = fault
+            await plane.deployer.restore([])
+            await plane.reconciler.adopt()
+            async with plane:
+                await asyncio.sleep(2)
+                assert {"shop"} == set(plane.deployer.broken)
+                broken.append("not any more")
+                await asyncio.sleep(5)
+                after = await plane.visit(F)
+
+                assert before.id == after.id
+                assert 1 == len(node.started)
+
+        virtually(story())
+
     def test_a_slow_app_holds_up_the_start_for_a_while_only(self, tmp_path):
         async def story():
             await self.deployed(tmp_path, "shop")

@@ -213,3 +213,21 @@ def test_a_swap_that_fails_late_finds_the_old_container_or_starts_it_again(tmp_p
             assert [] == orphans
 
     virtually(story())
+
+
+def test_a_visitor_of_a_program_whose_version_is_replaced_just_then_gets_an_answer(tmp_path):
+    async def story():
+        async with Plane(tmp_path, FakeNode(0.3)) as plane:
+            await plane.deploy(PORTS[0])
+            old = plane.ingress.endpoints[F].pool
+            deploying = asyncio.create_task(plane.deploy(PORTS[1]))
+            while not plane.pools.get(old).retired:
+                await asyncio.sleep(0)
+            # It had been led to the old pool, and asks for a container of it only now.
+            await plane.activator.park(old)
+            await deploying
+            answer = await plane.visit(F)
+
+            assert answer.revision == plane.deployer.live.get("deploy:shop").revision.id
+
+    virtually(story())

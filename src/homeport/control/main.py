@@ -262,6 +262,7 @@ async def _open(
     deployer = Deployer(store, pools, ingress, node, secret_box, rollout, sweeper)
     opened.push_async_callback(deployer.close)
     lifeline.busy = lambda: deployer.busy
+    reconciler.spares = lambda app: app in deployer.broken
     tokens = Tokens(store, ingress)
     await tokens.publish()
     await deployer.restore({container.spec.revision for container in node.list()})

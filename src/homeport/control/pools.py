@@ -362,14 +362,16 @@ class Pools:
     def called_for(self, key: PoolKey) -> Pool:
         """The pool that answers requests with this key, made when its parameters are new.
 
+        A retired one is returned as it is: its endpoint leads elsewhere by now, or nowhere.
+
         Raises `NotFound` where no endpoint leads there, `BadRequest` naming the accepted
         parameters where they are missing or of the wrong type, `TooMany` where as many values as
         may be have requests.
         """
         base = self._pools.get(PoolKey(key.app, key.function, key.revision))
-        if base is None or base.retired:
+        if base is None:
             raise NotFound("app for invoked web endpoint is stopped")
-        if not base.function.parameters:
+        if base.retired or not base.function.parameters:
             return base
         values = parameters.read(base.function.parameters, key.parameters)
         spelling = parameters.spell(base.function.parameters, values)

@@ -56,6 +56,8 @@ class Reconciler:
         self._started = started
         self._woken = asyncio.Event()
         self._tasks = Tasks()
+        #: Whether an app is still being restored: its containers wait for it.
+        self.spares: Callable[[str], bool] = lambda _app: False
         self._unwanted: set[str] = set()  # containers of no pool, which were asked to stop
         self._pauses: dict[PoolKey, tuple[float, float]] = {}  # failing pools: until, how long
 
@@ -66,14 +68,10 @@ class Reconciler:
     async def adopt(self) -> None:
         """Take the containers of an earlier server over; end those that nobody wants any more."""
         for container in list(self._node.list()):
-            try:
-                pool = self._pools.called_for(PoolKey.parse(container.spec.pool))
-            except (Failure, ValueError):
+            if (pool := self._wanted_by(container)) is not None:
+                await self._attach(pool, self._enlisted(pool, container), container)
+            elif not self.spares(container.spec.app):
                 self._node.stop(container.spec.id)
-                continue
-            member = Member(id=container.spec.id, stage=Stage.ATTACHING)
-            self._pools.enlist(pool, member)
-            await self._attach(pool, member, container)
 
     async def close(self) -> None:
         """Stop deciding; containers stay as they are."""
@@ -121,6 +119,7 @@ class Reconciler:
                 self._pauses[pool.key] = now() + pause_s, pause_s
             else:
                 self._pauses.pop(pool.key, None)
+        self._pauses = {key: pause for key, pause in self._pauses.items() if self._pools.get(key)}
 
     def fits(self, pools: Collection[Pool]) -> bool:
         """Whether there is room for one more container of each of them, beside all that run."""
@@ -138,7 +137,12 @@ class Reconciler:
         for name, container in listed.items():
             if self._pools.of_container(name) is not None:
                 self.changed(container)
-            elif name not in self._unwanted:
+            elif name in self._unwanted or self.spares(container.spec.app):
+                continue
+            elif (pool := self._wanted_by(container)) is not None:
+                member = self._enlisted(pool, container)
+                self._tasks.start(f"attach {name}", self._attach(pool, member, container))
+            else:
                 self._unwanted.add(name)
                 self._node.stop(name)
         self._unwanted &= listed.keys()
@@ -151,6 +155,21 @@ class Reconciler:
                 member.missed = True  # what the node has to say of its end may be on its way
             else:
                 self._ended(pool, member, None)
+
+    def _wanted_by(self, container: Container) -> Pool | None:
+        """The pool that a container of an earlier server, or of an app that is back, belongs to."""
+        if container.state is not State.READY:
+            return None
+        try:
+            pool = self._pools.called_for(PoolKey.parse(container.spec.pool))
+        except (Failure, ValueError):
+            return None
+        return None if pool.retired else pool
+
+    def _enlisted(self, pool: Pool, container: Container) -> Member:
+        member = Member(id=container.spec.id, stage=Stage.ATTACHING)
+        self._pools.enlist(pool, member)
+        return member
 
     async def _run(self) -> None:
         while True:
