@@ -38,4 +38,5 @@ def sentence(text: str) -> str:
 
 
 def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("\n", " ").replace("|", "\\|") for cell in cells) + " |"
+    # Python-Markdown keeps a `|` inside of code together, and would show a backslash there.
+    return "| " + " | ".join(cell.replace("\n", " ") for cell in cells) + " |"
