@@ -41,6 +41,7 @@ class Reader:
         self._meant = {
             "4663": str(self.port),
             "4670": str(_free_port()),
+            "8765": str(_free_port()),
             "uv tool install .": f"uv tool install {ROOT}",
         }
         self.terminal.environ |= {
