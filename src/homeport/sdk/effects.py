@@ -1,0 +1,329 @@
+"""What an import may change outside its own modules.
+
+A zygote compares two states: one from before a module was imported, and one from after its traces were put
+away with it (recorder.py, shelf.py). What still differs would be seen by a script that never imports
+the module. Such a module is not preloaded.
+
+Not seen: what C code keeps to itself, registrations with abstract classes, functions given to
+`os.register_at_fork`, and what lies deeper than one level in a list, set or dictionary of a module.
+"""
+
+import _locale
+import contextlib
+import copyreg
+import gc
+import logging
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import copy_context
+from types import FunctionType, ModuleType
+from typing import Any
+
+MISSING = object()
+Find = Callable[[str], Any]
+STANDARD = frozenset(sys.stdlib_module_names)
+
+#: Attributes of standard modules that hold a cache, or that the runner sets anew in each container.
+CACHES = {
+    "_csv": {"_dialects"},  # see `csv` below
+    "ctypes": {"_c_functype_cache", "_pointer_type_cache", "_win_functype_cache"},
+    "_ctypes": {"_pointer_type_cache"},
+    "gettext": {"_translations"},
+    "inspect": {"_filesbymodname", "modulesbyfile"},
+    "linecache": {"cache"},
+    "logging": {"_handlerList", "_handlers"},
+    "multiprocessing.process": {"ORIGINAL_DIR", "_parent_process", "_current_process"},
+    "multiprocessing.util": {"_afterfork_registry"},
+    "os": {"environ", "environb"},
+    "platform": {"_os_release_cache", "_platform_cache", "_sys_version_cache", "_uname_cache"},
+    "posixpath": {"_varprog", "_varprogb"},
+    "random": {"_inst"},
+    "re": {"_cache", "_cache2"},
+    "struct": {"_cache"},
+    "sys": {"last_exc", "last_traceback", "last_type", "last_value", "modules", "path_importer_cache"},
+    "sysconfig": {"_CONFIG_VARS", "_CONFIG_VARS_INITIALIZED"},
+    "tempfile": {"tempdir"},
+    "threading": {"_active", "_counter", "_dangling", "_limbo", "_shutdown_locks", "_threading_atexits"},
+    "typing": {"_cleanups", "_caches", "_overload_registry"},
+    "warnings": {"_filters_version", "filters", "onceregistry"},
+    "weakref": {"finalize"},
+    "_warnings": {"_onceregistry", "filters"},
+}  # fmt: skip
+#: Of every module: what the import system and the warnings write there.
+MARKS = {"__warningregistry__", "__spec__", "__loader__", "__builtins__", "__cached__"}
+#: The user's own, by any name, and what all modules that Cython made share.
+ODD = ("__main__", "__mp_main__", "_cython_")
+CLASS_MARKS = ("_abc_", "__abstract", "__annotat", "__weakref__")
+
+
+class ModuleState:
+    """The attributes of one module; of a standard one also what is in them."""
+
+    __slots__ = ("attributes", "classes", "contents", "module", "name")
+
+    def __init__(self, name: str, module: ModuleType) -> None:
+        self.name = name
+        self.module = module
+        self.attributes = dict(vars(module))
+        self.contents: dict[str, Any] = {}
+        self.classes: dict[str, dict[str, Any]] = {}
+        if not self.is_standard:
+            return
+        caches = CACHES.get(name, ())
+        for key, value in self.attributes.items():
+            kind = type(value)
+            if kind in (dict, list, set):
+                if not (key in caches or key in MARKS or value is copyreg.dispatch_table):
+                    self.contents[key] = kind(value)
+            elif isinstance(value, type) and value.__module__ == name and key not in caches:
+                self.classes[key] = dict(vars(value))
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether it comes with Python."""
+        return self.name.partition(".")[0] in STANDARD
+
+    def patched(self) -> Iterator[tuple[str, Any, Any]]:
+        """Private functions that are others now, and new attributes: name, old value, new value."""
+        now = vars(self.module)
+        for key in _differences(self.attributes, now) if self.is_standard else ():
+            was, new = self.attributes.get(key, MISSING), now.get(key, MISSING)
+            is_private = key.startswith("_") and isinstance(was, FunctionType)
+            if was is MISSING or (is_private and isinstance(new, FunctionType)):
+                yield key, was, new
+
+    def patched_classes(self) -> Iterator[tuple[type, str, Any, Any]]:
+        """The same of its classes: class, name, old value, new value."""
+        for key, attributes in self.classes.items():
+            cls = self.attributes[key]
+            now = dict(vars(cls))
+            for name in _differences(attributes, now):
+                was, new = attributes.get(name, MISSING), now.get(name, MISSING)
+                if was is MISSING or (name.startswith("_") and new is not MISSING):
+                    yield cls, name, was, new
+
+    def added(self) -> Iterator[tuple[dict[Any, Any], Any, Any]]:
+        """What its dictionaries have got: each with the key and the value."""
+        for name, content in self.contents.items():
+            now = vars(self.module).get(name)
+            if type(content) is dict and type(now) is dict and len(now) > len(content):
+                yield from ((now, key, now[key]) for key in list(now) if key not in content)
+
+    def longer(self) -> Iterator[tuple[str, list[Any], list[Any]]]:
+        """Its lists that have got more at their end: name, list, what is new."""
+        for name, content in self.contents.items():
+            now = vars(self.module).get(name)
+            if type(content) is list and type(now) is list and now[: len(content)] == content:
+                yield name, now, now[len(content) :]
+
+    def changed(self) -> str:
+        """Which attribute is another one now; empty if none is."""
+        now, standard = vars(self.module), self.is_standard
+        for key in _differences(self.attributes, now):
+            if not self._may_change(key, now.get(key), standard=standard):
+                return f"it changes `{self.name}.{key}`"
+        for key, content in self.contents.items():
+            if _unequal(content, now.get(key)):
+                return f"it changes what is in `{self.name}.{key}`"
+        for key, attributes in self.classes.items():
+            cls = self.attributes[key]
+            for name in _differences(attributes, dict(vars(cls))):
+                if not name.startswith(CLASS_MARKS):
+                    return f"it changes `{self.name}.{key}.{name}`"
+        return ""
+
+    def _may_change(self, key: str, value: Any, *, standard: bool) -> bool:
+        if key in MARKS or key in CACHES.get(self.name, ()):
+            return True
+        if isinstance(value, ModuleType) and value.__name__ == f"{self.name}.{key}":
+            return True  # the shelf sees to it
+        if key not in self.attributes and "__getattr__" in self.attributes:
+            return True  # PEP 562: it was made when somebody asked for it
+        return not standard and key.startswith("_")  # a cache, as a rule
+
+
+class Snapshot:
+    """The state of this process, as far as an import may change it."""
+
+    def __init__(
+        self, modules: Iterable[tuple[str, Any]] = (), find: Find = sys.modules.get
+    ) -> None:
+        """`find` gives a module by its name, loaded or preloaded."""
+        self._find = find
+        self.facts = _facts(find)
+        self.modules: dict[str, ModuleState] = {}
+        for name, module in modules:
+            self.add(name, module)
+
+    def add(self, name: str, module: Any) -> None:
+        """A module that has just been loaded."""
+        if isinstance(module, ModuleType) and not name.startswith(ODD):
+            self.modules[name] = ModuleState(name, module)
+
+    def changed(self) -> str:
+        """What is different now, in words; empty if nothing is."""
+        now = _facts(self._find)
+        for what, fact in self.facts.items():
+            if now[what] != fact:
+                return f"it changes {what}" if what != PRINTS else "it prints while it is imported"
+        for state in self.modules.values():
+            if reason := state.changed():
+                return reason
+        return ""
+
+
+PRINTS = "what is printed"
+
+
+def _differences(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    with contextlib.suppress(Exception):  # a comparison of somebody's own
+        if was == now:
+            return []
+    return [key for key in {**was, **now} if _unequal(was.get(key, MISSING), now.get(key, MISSING))]
+
+
+def _unequal(one: Any, other: Any) -> bool:
+    if one is other:
+        return False
+    try:
+        return bool(one != other)
+    except Exception:
+        return True
+
+
+def _facts(find: Find) -> dict[str, Any]:
+    """State that is in no module's attributes."""
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+    facts: dict[str, Any] = {
+        "signal handlers": [signal.getsignal(number) for number in sorted(signal.valid_signals())],
+        "which signals are blocked": signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+        "logging": [_logger(logger) for logger in (logging.root, *_loggers())],
+        "the levels of logging": (dict(logging._levelToName), logging.root.manager.disable),  # noqa: SLF001
+        "`sys.meta_path`": list(sys.meta_path),
+        "`sys.path_hooks`": list(sys.path_hooks),
+        "`sys.path`": list(sys.path),
+        "`sys.argv`": list(sys.argv),
+        "a limit of the interpreter": (
+            sys.getrecursionlimit(),
+            sys.getswitchinterval(),
+            threading.stack_size(),
+            getattr(sys, "get_int_max_str_digits", int)(),
+        ),
+        "what traces the code": (sys.gettrace(), sys.getprofile(), sys.get_asyncgen_hooks()),
+        "the garbage collection": (
+            gc.isenabled(),
+            gc.get_threshold(),
+            gc.get_debug(),
+            list(gc.callbacks),
+        ),
+        "the working directory": os.getcwd(),  # noqa: PTH109
+        "the umask or a limit": _limits(),
+        "the cores it runs on": sorted(cores),
+        "the environment variables": dict(os.environ._data),  # type: ignore[attr-defined] # noqa: SLF001
+        "the warning filters": list(warnings.filters),
+        "context variables": _context(),
+        PRINTS: _printed(),
+    }
+    return {**facts, **_facts_of_modules(find)}
+
+
+#: What a standard module begins with, in a process that has not imported it before.
+BEGINNINGS: dict[str, Any] = {
+    "the sockets' timeout": None,
+    "the locale": _locale.setlocale(_locale.LC_ALL, None),
+    "the decimal context": (
+        28,
+        "ROUND_HALF_EVEN",
+        -999999,
+        999999,
+        1,
+        0,
+        ["DivisionByZero", "InvalidOperation", "Overflow"],
+    ),
+    "multiprocessing's start method": None,
+    "faulthandler": False,
+    "csv": (131072, ["excel", "excel-tab", "unix"]),
+}
+
+
+def _facts_of_modules(find: Find) -> dict[str, Any]:
+    facts = dict(BEGINNINGS)
+    if found := find("_socket"):
+        facts["the sockets' timeout"] = found.getdefaulttimeout()
+    if found := find("multiprocessing.context"):
+        method = found._default_context.get_start_method(allow_none=True)  # noqa: SLF001
+        facts["multiprocessing's start method"] = method
+    if found := find("faulthandler"):
+        facts["faulthandler"] = found.is_enabled()
+    if found := find("csv"):
+        facts["csv"] = (found.field_size_limit(), sorted(found.list_dialects()))
+    if found := find("_locale"):
+        facts["the locale"] = found.setlocale(found.LC_ALL, None)
+    if found := find("decimal"):
+        for context in (found.getcontext(), found.DefaultContext):
+            facts["the decimal context"] = told = _decimals(context)
+            if told != BEGINNINGS["the decimal context"]:
+                break
+    return facts
+
+
+def _decimals(context: Any) -> tuple[Any, ...]:
+    """All but the flags, which each operation sets."""
+    traps = sorted(signal.__name__ for signal, is_set in context.traps.items() if is_set)
+    return (
+        context.prec,
+        context.rounding,
+        context.Emin,
+        context.Emax,
+        context.capitals,
+        context.clamp,
+        traps,
+    )
+
+
+def _loggers() -> list[logging.Logger]:
+    loggers = logging.root.manager.loggerDict.items()
+    return [each for _, each in sorted(loggers, key=_name) if isinstance(each, logging.Logger)]
+
+
+def _name(pair: tuple[str, Any]) -> str:
+    return pair[0]
+
+
+def _logger(logger: logging.Logger) -> tuple[Any, ...]:
+    return (
+        logger.name, logger.level, list(logger.handlers), list(logger.filters), logger.propagate,
+        logger.disabled, type(logger),
+    )  # fmt: skip
+
+
+def _limits() -> str:
+    """The umask cannot be read without setting it, except here (proc(5))."""
+    with contextlib.suppress(OSError):
+        text = ""
+        for name in ("status", "limits"):
+            with open(f"/proc/self/{name}", encoding="utf-8") as file:  # noqa: PTH123
+                text += file.read()
+        return "".join(line for line in text.splitlines() if line.startswith(("Umask", "Max ")))
+    return ""
+
+
+def _context() -> dict[str, Any]:
+    context = copy_context()
+    return {
+        variable.name: context[variable]
+        for variable in context
+        if variable.name != "decimal_context"
+    }
+
+
+def _printed() -> tuple[int, ...]:
+    """How much there is in the files that output goes to, where it goes to files."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    return tuple(os.fstat(number).st_size for number in (1, 2))

@@ -1,0 +1,118 @@
+"""What an import has done to the process is done again, when its module is handed over (shelf.py)."""
+
+import atexit
+import codecs
+import copyreg
+import logging
+import os
+import warnings
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+#: `reseed` knows what to do with them.
+RESEEDED = ("multiprocessing.process", "numpy.random", "torch", "uuid")
+
+
+def repeat(what: str, args: tuple[Any, ...]) -> None:
+    """Do again what an import has done to the process."""
+    if what != "read":
+        _REPEATS[what](*args)
+
+
+def reseed(name: str, module: Any) -> None:
+    """Have a module that has drawn its random numbers draw them anew, in a forked process."""
+    if name in ("numpy.random", "torch"):
+        module.seed()
+    elif name == "uuid":
+        module._last_timestamp = None  # noqa: SLF001 - two clocks, one MAC
+    elif name == "multiprocessing.process":
+        module.current_process().authkey = os.urandom(32)
+        module.ORIGINAL_DIR = os.getcwd()  # noqa: PTH109 - where the script is when it imports it
+
+
+def is_plain(logger: logging.Logger) -> bool:
+    """Whether a logger is as `getLogger` makes it, but for handlers that do nothing."""
+    quiet = all(type(handler) is logging.NullHandler for handler in logger.handlers)
+    usual = logger.level == logging.NOTSET and logger.propagate and not logger.disabled
+    return quiet and usual and not logger.filters
+
+
+def environ() -> dict[str, str]:
+    """The variables, past whoever watches `os.environ`."""
+    seen: Any = os.environ
+    return {seen.decodekey(k): seen.decodevalue(v) for k, v in seen._data.items()}  # noqa: SLF001
+
+
+def _repeat_write(name: str, value: str | None) -> None:
+    plain: Any = os._Environ  # noqa: SLF001 - os.environ may be watched
+    if value is None:
+        if name in environ():
+            plain.__delitem__(os.environ, name)
+    else:
+        plain.__setitem__(os.environ, name, value)
+
+
+def _repeat_filter(item: tuple[Any, ...], append: bool) -> None:
+    _add_filter(*item, append=append)
+
+
+def _repeat_logger(name: str, logger: logging.Logger) -> None:
+    manager: Any = logging.Logger.manager
+    mine = manager.loggerDict.get(name)
+    if isinstance(mine, logging.Logger):
+        if mine is not logger:
+            # Two objects, one logger: the script has asked for it before the module that names it.
+            for handler in logger.handlers:
+                mine.addHandler(handler)
+            logger.__class__ = mine.__class__
+            logger.__dict__ = mine.__dict__
+        return
+    manager.loggerDict[name] = logger
+    if mine is not None:
+        manager._fixupChildren(mine, logger)  # noqa: SLF001
+    manager._fixupParents(logger)  # noqa: SLF001
+    manager._clear_cache()  # noqa: SLF001
+
+
+def _repeat_pickling(cls: Any, function: Any) -> None:
+    copyreg.dispatch_table[cls] = function
+
+
+def _repeat_exit(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    if function == weakref.finalize._exitfunc:  # type: ignore[attr-defined] # noqa: SLF001 - one for all of them
+        if weakref.finalize._registered_with_atexit:  # type: ignore[attr-defined] # noqa: SLF001
+            return
+        weakref.finalize._registered_with_atexit = True  # type: ignore[attr-defined] # noqa: SLF001
+    atexit.register(function, *args, **kwargs)
+
+
+def _repeat_seed(numbers: Any) -> None:
+    numbers.seed()
+
+
+def _repeat_append(items: list[Any], item: Any, _: Any) -> None:
+    items.append(item)
+
+
+def _repeat_generator(bits: Any) -> None:
+    bits.state = type(bits)().state
+
+
+_add_filter: Any = warnings._add_filter  # type: ignore[attr-defined] # noqa: SLF001 - hooks.py replaces it
+
+_REPEATS: dict[str, Callable[..., None]] = {
+    "write": _repeat_write,
+    "filter": _repeat_filter,
+    "logger": _repeat_logger,
+    "pickling": _repeat_pickling,
+    "exit": _repeat_exit,
+    "seed": _repeat_seed,
+    "generator": _repeat_generator,
+    "patch": dict.__setitem__,
+    "item": dict.__setitem__,
+    "class": setattr,
+    "append": _repeat_append,
+    "codec": codecs.register,
+    "codec errors": codecs.register_error,
+}
