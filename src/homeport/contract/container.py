@@ -101,8 +101,9 @@ class Descriptors:
         return {f"HOMEPORT_{name}_FD": str(number) for name, number in told.items()}
 
 
-# `busy`: a web_server's port is somebody else's. A word of another kind ends the container.
-KINDS = ("reached", "ready", "failed", "busy", "imported", "held")
+# `busy`: a web_server's port is somebody else's. `again`: it begins once more, in a fresh interpreter;
+# `unlike`: it should, and serves already. A word of another kind ends the container.
+KINDS = ("reached", "ready", "failed", "busy", "imported", "held", "again", "unlike")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,12 +111,14 @@ class Event:
     """One line from the runner to the node."""
 
     kind: str  # one of KINDS
-    reason: str = ""  # failed: one line for the visitor
+    reason: str = ""  # failed, again, unlike: one line
     traceback: str = ""  # failed: the user's frames, for the log and `serve`
     phase: str = ""  # failed: import, enter, build, lifespan, port; reached: the part that begins
     timings_ms: dict[str, float] = field(default_factory=dict)  # imported, entered, listening
     imports_ms: dict[str, float] = field(default_factory=dict)  # the slowest modules, by name
-    modules: tuple[str, ...] = ()  # imported: in order, what a zygote may preload
+    modules: tuple[
+        str, ...
+    ] = ()  # imported: in order, what a zygote may preload; again, unlike: not these
     held: int = 0  # held: slots with work that goes on after its response (a background task)
 
 

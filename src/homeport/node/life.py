@@ -22,10 +22,11 @@ from homeport.node import output as outputs
 from homeport.node.environments import Environments, Made
 from homeport.node.limits import Limits
 from homeport.node.output import Output, Outputs
-from homeport.node.process import Process, environ_for, environ_of
+from homeport.node.process import Process, environ_for
 from homeport.node.pulses import Patient
+from homeport.node.snapshots import Unforkable, Unstartable
 from homeport.node.starts import Start
-from homeport.node.zygotes import Unforkable, Unstartable, Zygotes
+from homeport.node.zygotes import Zygotes
 
 log = logging.getLogger(__name__)
 
@@ -205,7 +206,7 @@ class Life:
                 origin, why_fresh = born.origin, ""
         except Unforkable as why:
             why_fresh = str(why)
-            self._say(f"started in a fresh interpreter: {why}", source="system")
+            self._say_once(f"started in a fresh interpreter: {why}")
         if born is None:
             process.start([made.python, *means.runner], environ, means.lib, given)
         self._start.exists(born.snapshot if born else None)
@@ -221,6 +222,8 @@ class Life:
     def _told(self, event: Event) -> None:
         if event.kind == "imported":
             self._learn(event.modules)
+        elif event.kind in ("again", "unlike"):
+            self._preloaded_in_vain(event)
         elif event.kind == "reached":
             self._start.reached(event)
         elif event.kind == "held":
@@ -232,11 +235,29 @@ class Life:
             self._word.set_result(event)
 
     def _learn(self, modules: Sequence[str]) -> None:
-        image = self.container.spec.image
+        spec = self.container.spec
         if self._means.zygotes is not None:
-            made = self._means.environments.of(image)
-            environ = environ_of(image, os.environ, made.python)
-            self._means.zygotes.learn(made, environ, tuple(modules))
+            made = self._means.environments.of(spec.image)
+            self._means.zygotes.learn(spec, made, tuple(modules))
+
+    def _preloaded_in_vain(self, event: Event) -> None:
+        """It has begun again in a fresh interpreter, or would have if it did not serve already."""
+        spec = self.container.spec
+        if event.kind == "again":
+            self.container = dataclasses.replace(
+                self.container, origin="fresh", why_fresh=event.reason
+            )
+            self._say_once(f"started in a fresh interpreter: {event.reason}")
+        else:
+            self._say_once(f"modules that were loaded ahead saw something else: {event.reason}")
+        if self._means.zygotes is not None:
+            self._means.zygotes.spoil(spec, self._means.environments.of(spec.image), event)
+
+    def _say_once(self, text: str) -> None:
+        """For each cause, the log has one line of each revision of the function."""
+        zygotes = self._means.zygotes
+        if zygotes is None or zygotes.once(self.container.spec, text):
+            self._say(text, source="system")
 
     async def _first_word(self) -> Event | None:
         """What the runner says first; None when it is to stop before it said anything."""

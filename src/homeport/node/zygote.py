@@ -32,6 +32,10 @@ class Gone(Exception):
     """The zygote has ended"""
 
 
+class Stale(Exception):
+    """What the zygote has imported is another now"""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Forked:
     """A container that lives; the receiver closes what holds it."""
@@ -46,19 +50,28 @@ class Forked:
 class Zygote:
     """Its socket, and what was asked of it."""
 
-    def __init__(self, control: socket.socket, process: subprocess.Popen[bytes] | None) -> None:
-        self.asked: set[str] = set()  # the modules it was told to import
+    def __init__(
+        self,
+        control: socket.socket,
+        process: subprocess.Popen[bytes] | None,
+        *,
+        origin: str = "forked",
+        printed: int | None = None,
+        directory: Path | None = None,
+    ) -> None:
+        self.has_spare = True  # it keeps one, or would
+        self.holds: frozenset[str] = frozenset()  # modules, of a base zygote
         self.made_for = ""  # a snapshot's: the container that waited for it
         self.start: Event | None = None  # a snapshot's: how long it took to make
         self.used_at = time.monotonic()
         self.gone = False
         self.pid = process.pid if process else 0
         self._process = process
-        self._held: Held | None = None  # a snapshot's
-        self._origin = "forked"
+        self._held: Held | None = None  # of a zygote that another one has forked
+        self._origin = origin
         self._printed = ""
-        self._output: int | None = None
-        self._directory: Path | None = None
+        self._output = printed  # a file with what it prints
+        self._directory = directory  # which ends with it
         self._control = control
         self._loop = asyncio.get_running_loop()
         self._first: asyncio.Future[dict[str, Any]] = self._loop.create_future()
@@ -77,7 +90,7 @@ class Zygote:
         with theirs:
             process = subprocess.Popen(
                 # Of the last word, only the length matters: there a container writes who it is.
-                [python, "-m", "homeport.runner.zygote", str(cwd).ljust(TITLE)],
+                [python, "-m", "homeport.runner", str(cwd).ljust(TITLE)],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
@@ -89,25 +102,40 @@ class Zygote:
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
             stdin.write(json.dumps(told).encode() + b"\n")
-        zygote = Zygote(ours, process)
-        zygote._output = output
-        return zygote
+        return Zygote(ours, process, printed=output)
 
     def snapshot(self, request: Mapping[str, Any], output: int, directory: Path) -> "Zygote":
         """A zygote that holds the state of the user's code; `directory` ends with it."""
+        return self._child("snapshot", request, output, origin="snapshot", directory=directory)
+
+    def function(self, request: Mapping[str, Any]) -> "Zygote":
+        """A zygote that holds what one function imports."""
+        output = os.memfd_create("zygote")
+        try:
+            return self._child("function", request, output, printed=output)
+        except BaseException:
+            os.close(output)
+            raise
+
+    def _child(
+        self, word: str, request: Mapping[str, Any], output: int, **changes: Any
+    ) -> "Zygote":
         ours, theirs = _pair()
         with theirs:
-            self._ask("snapshot", request, (output, theirs.fileno()))
-        zygote = Zygote(ours, None)
-        zygote._origin, zygote._directory = "snapshot", directory
-        return zygote
+            try:
+                self._ask(word, request, (output, theirs.fileno()))
+            except BaseException:
+                ours.close()
+                raise
+        return Zygote(ours, None, **changes)
 
     async def first_word(self) -> dict[str, Any]:
         """`ready`, `unsafe` or `failed`, and what belongs to it; raises `Gone`."""
         return await asyncio.shield(self._first)
 
     async def fork(self, request: Mapping[str, Any], given: Descriptors) -> Forked:
-        """A container that gets these descriptors. Raises `Gone`."""
+        """A container that gets these descriptors. Raises `Gone` or `Stale`."""
+        self.has_spare = True
         born: asyncio.Future[Forked] = self._loop.create_future()
         self._ask("fork", request, given.in_order())
         self._births.append(born)
@@ -120,6 +148,12 @@ class Zygote:
     def touch(self) -> None:
         """It was used just now."""
         self.used_at = time.monotonic()
+
+    def rest(self) -> None:
+        """It keeps no child ahead until it forks again."""
+        self.has_spare = False
+        with contextlib.suppress(OSError):
+            self._control.send(b"rest")
 
     def retire(self) -> None:
         """It ends by itself once its containers have ended."""
@@ -188,16 +222,28 @@ class Zygote:
                 _end(forked)
             else:
                 born.set_result(forked)
+        elif "stale" in message and self._first.done():
+            born = self._births.popleft()
+            if not born.done():
+                born.set_exception(Stale(message["stale"]))
         elif "ended" in message:
             pid, status = message["ended"]
             if (known := self._codes.pop(pid, None)) is not None and not known.done():
                 known.set_result(status)
         elif "pid" in message:
-            if self._held is None:  # said before the user's code runs; what comes later is not ours
-                self._held = Held(message["pid"], os.pidfd_open(message["pid"]))
-                self.pid = self._held.pid
+            # Said before the user's code runs; what comes later is not ours. A function's zygote runs
+            # none, and is another process after each module.
+            if self._held is None or (self._origin == "forked" and not self._first.done()):
+                self._hold(message["pid"])
         elif not self._first.done():
             self._first.set_result(message)
+
+    def _hold(self, pid: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            held = Held(pid, os.pidfd_open(pid))
+            if self._held is not None:
+                self._held.close()
+            self._held, self.pid = held, pid
 
     def _lost(self) -> None:
         self.gone = True

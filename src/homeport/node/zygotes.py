@@ -1,62 +1,63 @@
 """Zygotes: processes that have imported what containers need, and fork them in a millisecond.
 
-One for each environment, and one for each pool that asked for a memory snapshot (runner/zygote.py is
-the other side). What to import is learned from containers that became ready, and remembered with
-what turned out not to survive a fork. A zygote that has learned more replaces the one before it.
+A *base zygote* for each environment holds what all containers need. Below it each function of a revision has
+a *function zygote*, with its variables and what its script imported in an earlier container, where that
+is more; and a pool that asked for a memory snapshot has one with the user's state. A container is
+forked from the lowest one there is. runner/zygote.py is the other side; there, what was imported is
+invisible until the script imports it (sdk/shelf.py).
 """
 
 import asyncio
 import contextlib
 import dataclasses
-import json
 import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from homeport.contract import codec
 from homeport.contract.container import ContainerSpec, Descriptors, Event
+from homeport.node import likeness
 from homeport.node.environments import Made
-from homeport.node.learned import BASE, Learned
-from homeport.node.process import INHERITED
-from homeport.node.zygote import Forked, Gone, Zygote
+from homeport.node.learned import BASE, Learned, tidy
+from homeport.node.snapshots import Snapshots, Unforkable
+from homeport.node.zygote import Forked, Gone, Stale, Zygote
 
-TRIES = 2  # one that has just ended is replaced
+TRIES = 3  # one that has just ended is replaced, and one that is stale is passed over
 READY_S = 120.0  # what its imports may take
-#: Read by C code, which nobody sees reading.
-SILENTLY_READ = ("OMP_", "OPENBLAS_", "MKL_", "KMP_", "BLIS_", "NUMEXPR_", "LD_", "MALLOC_", "CUDA_", "NVIDIA_", "PYTHON")  # fmt: skip
-#: Ours, and different in each container; the zygote's child starts over with them.
-OWN = ("HOMEPORT_", "MODAL_", "TMPDIR", "TMP", "TEMP", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")  # fmt: skip
-#: What a zygote has in any case; of the other variables, only those that its imports look at.
-PLAIN = (*INHERITED, "PATH", "VIRTUAL_ENV", "PYTHONUNBUFFERED")
+SPARES = 8  # zygotes that keep a child ahead: those that were used last
+MAX_TOLD = 10_000
 
 log = logging.getLogger(__name__)
 
 
-class Unforkable(Exception):
-    """Why a container has to start in a fresh interpreter"""
+@dataclasses.dataclass(slots=True)
+class _Base:
+    """The zygote of an environment, for containers with these variables."""
 
-
-class Unstartable(Exception):
-    """The state for a snapshot could not be made: the user's own failure"""
-
-    def __init__(self, event: Event) -> None:
-        super().__init__(event.reason)
-        self.event = event
+    made: Made
+    environ: dict[str, str]
+    current: Zygote | None = None
+    starting: "asyncio.Task[None] | None" = None
+    failure: str = ""
+    unsafe: set[str] = dataclasses.field(default_factory=set)
 
 
 @dataclasses.dataclass(slots=True)
-class _Nest:
-    """An environment's zygote, and the one that will replace it."""
+class _Function:
+    """The zygote of one function of a revision."""
 
+    spec: ContainerSpec
     made: Made
     environ: dict[str, str]
     learned: Learned
     current: Zygote | None = None
     starting: "asyncio.Task[None] | None" = None
-    failure: str = ""
+    pools: set[str] = dataclasses.field(default_factory=set)
+    tried: frozenset[str] = frozenset()  # what the last one was told to import
 
 
 class Zygotes:
@@ -69,57 +70,86 @@ class Zygotes:
         self._lib = lib
         self._limit_mib = limit_mib
         self._said = said
-        self._nests: dict[str, _Nest] = {}
-        self._learned: dict[str, Learned] = {}
-        self._snapshots: dict[str, asyncio.Task[Zygote]] = {}  # by pool
-        self._unsnappable: set[str] = set()
+        self._reads: dict[
+            str, set[str]
+        ] = {}  # environment -> variables that the base's imports read
+        self._bases: dict[str, _Base] = {}
+        self._functions: dict[tuple[str, ...], _Function] = {}
+        self._snapshots = Snapshots(root.parent / "run" / "snapshots")
         self._retired: set[Zygote] = set()
+        self._told: dict[tuple[str, ...], None] = {}  # what was said of which function
+        tidy(root)
 
     async def fork(
-        self,
-        spec: ContainerSpec,
-        made: Made,
-        environ: dict[str, str],
-        given: Descriptors,
+        self, spec: ContainerSpec, made: Made, environ: dict[str, str], given: Descriptors
     ) -> Forked:
         """A container's processes, which get these descriptors.
 
         Raises `Unforkable`, or `Unstartable` where the user's code failed before the snapshot.
         """
         request = {"spec": codec.encode(spec), "environ": environ}
+        why = "its zygotes end before they have forked"
         for _ in range(TRIES):
-            with contextlib.suppress(Gone):
-                zygote = await self._parent(spec, made, environ, given.output)
+            zygote = await self._parent(spec, made, environ, given.output)
+            try:
                 forked = await zygote.fork(request, given)
-                mine = zygote.made_for == spec.id
-                return dataclasses.replace(forked, snapshot=zygote.start if mine else None)
-        raise Unforkable("its zygotes end before they have forked")
+            except Gone:
+                continue
+            except Stale as stale:
+                why = str(stale)
+                self._end_stale(zygote, why)
+                continue
+            self._touch(zygote)
+            mine = zygote.made_for == spec.id
+            return dataclasses.replace(forked, snapshot=zygote.start if mine else None)
+        raise Unforkable(why)
 
     def warm(self, made: Made, environ: dict[str, str]) -> None:
-        """Have a zygote at hand when the first container is asked for."""
-        self._begin(self._nest(made, environ))
+        """Have a base zygote at hand when the first container is asked for."""
+        self._begin_base(self._base(made, environ))
 
-    def learn(self, made: Made, environ: dict[str, str], modules: tuple[str, ...]) -> None:
+    def learn(self, spec: ContainerSpec, made: Made, modules: tuple[str, ...]) -> None:
         """These were imported by a container that became ready."""
-        nest = self._nest(made, environ)
-        if nest.learned.add(modules):
-            self._begin(nest)
+        function = self._functions.get(likeness.identity(spec, made))
+        if function is not None:
+            function.learned.add(modules)
+            self._begin_function(function)
+
+    def spoil(self, spec: ContainerSpec, made: Made, event: Event) -> None:
+        """These modules were preloaded in vain: the container's script would have got others."""
+        function = self._functions.get(likeness.identity(spec, made))
+        if function is not None:
+            function.learned.spoil(spec.revision, event.modules, event.reason)
+            self._end_function(function)
+
+    def once(self, spec: ContainerSpec, text: str) -> bool:
+        """Whether this is to be said of the function: it was not said before."""
+        key = (spec.app, spec.function, spec.revision, text)
+        if key in self._told:
+            return False
+        self._told[key] = None
+        if len(self._told) > MAX_TOLD:
+            del self._told[next(iter(self._told))]
+        return True
 
     def forget(self, pool: str) -> None:
         """No container of the pool will be started again."""
-        self._unsnappable.discard(pool)
-        if task := self._snapshots.pop(pool, None):
-            _drop(task)
+        self._snapshots.forget(pool)
+        for key, function in list(self._functions.items()):
+            if pool in function.pools:
+                function.pools.discard(pool)
+                if not function.pools:
+                    self._end_function(function)
+                    del self._functions[key]
 
     def close(self) -> None:
         """End every zygote; what they have forked goes on."""
-        for task in self._snapshots.values():
-            _drop(task)
-        for nest in self._nests.values():
-            if nest.starting is not None:
-                nest.starting.cancel()
-            if nest.current is not None:
-                nest.current.end()
+        self._snapshots.close()
+        for each in self._each():
+            if each.starting is not None:
+                each.starting.cancel()
+            if each.current is not None:
+                each.current.end()
         for zygote in self._retired:
             zygote.end()
 
@@ -127,180 +157,240 @@ class Zygotes:
         """Of the zygotes that are ready to fork."""
         return [zygote.pid for zygote in self._all()]
 
-    def _nest(self, made: Made, environ: dict[str, str]) -> _Nest:
-        """The zygote whose modules saw the variables that this container has."""
-        learned = self._learned.get(made.key)
-        if learned is None:
-            learned = Learned.load(self._root / f"{made.key}.json")
-            self._learned[made.key] = learned
-        key = _key(made, environ, learned)
-        if key not in self._nests:
-            plain = {k: v for k, v in environ.items() if k in PLAIN or _matters(k, learned)}
-            self._nests[key] = _Nest(made, plain, learned)
-        return self._nests[key]
+    # which one forks a container
 
     async def _parent(
         self, spec: ContainerSpec, made: Made, environ: dict[str, str], output: int
     ) -> Zygote:
-        if spec.enable_memory_snapshot and spec.pool not in self._unsnappable:
-            snapshot = await self._snapshot(spec, made, environ, output)
-            if snapshot is not None:
-                return snapshot
-        return await self._for(made, environ)
+        if spec.enable_memory_snapshot:
+            try:
+                return await self._snapshots.of(
+                    spec.pool, lambda: self._snap(spec, made, environ, os.dup(output))
+                )
+            except Unforkable as why:
+                text = f"no memory snapshot: {why}; each container starts on its own"
+                if self.once(spec, text):
+                    self._said(spec, text)
+        return await self._plain_parent(spec, made, environ)
 
-    async def _for(self, made: Made, environ: dict[str, str]) -> Zygote:
-        """A zygote for a container; `Unforkable` where there can be none."""
+    async def _plain_parent(
+        self, spec: ContainerSpec, made: Made, environ: dict[str, str]
+    ) -> Zygote:
+        """The function's zygote if there is one with these variables, else that of the environment."""
+        function = self._function(spec, made, environ)
+        base = await self._ready_base(made, environ)
+        if why := function.learned.objection(spec.revision, base.holds):
+            raise Unforkable(why)
+        if function.current is not None and not function.current.gone:
+            return function.current
+        return base
+
+    def _function(self, spec: ContainerSpec, made: Made, environ: dict[str, str]) -> _Function:
+        key = likeness.identity(spec, made)
+        shared = likeness.shared(spec, environ)
+        function = self._functions.get(key)
+        if function is None:
+            learned = Learned.of(self._root, made.key, spec.app, spec.function)
+            function = self._functions[key] = _Function(spec, made, shared, learned)
+        if function.environ != shared:
+            # A secret has changed: what was imported may have read it.
+            self._end_function(function)
+            function.environ = shared
+        function.pools.add(spec.pool)
+        return function
+
+    # base zygotes
+
+    def _base(self, made: Made, environ: dict[str, str]) -> _Base:
+        """That one whose modules saw the variables that this container has."""
+        reads = self._reads.setdefault(made.key, set())
+        key = likeness.key(made, environ, reads)
+        if key not in self._bases:
+            self._bases[key] = _Base(made, likeness.plain(environ, reads))
+        return self._bases[key]
+
+    async def _ready_base(self, made: Made, environ: dict[str, str]) -> Zygote:
+        """A zygote for any container with these variables; `Unforkable` where there can be none."""
         while True:
-            nest = self._nest(made, environ)
-            zygote = await self._ready(nest)
-            if self._nest(made, environ) is nest:  # else its imports looked at what differs here
-                return zygote
+            base = self._base(made, environ)
+            if base.current is not None and base.current.gone:
+                base.current = None
+            self._begin_base(base)
+            if base.current is None:
+                assert base.starting is not None
+                await asyncio.shield(base.starting)
+            if base.current is None:
+                raise Unforkable(base.failure or "the zygote has ended")
+            if self._base(made, environ) is base:  # else its imports looked at what differs here
+                return base.current
 
-    async def _ready(self, nest: _Nest) -> Zygote:
-        if nest.current is not None and nest.current.gone:
-            nest.current = None
-        self._begin(nest)
-        if nest.current is None:
-            assert nest.starting is not None
-            await asyncio.shield(nest.starting)
-        if nest.current is None:
-            raise Unforkable(nest.failure or "the zygote has ended")
-        nest.current.touch()
-        return nest.current
+    def _begin_base(self, base: _Base) -> None:
+        under_way = base.starting is not None and not base.starting.done()
+        if base.current is None and not under_way:
+            base.starting = asyncio.create_task(self._start_base(base), name="zygote")
 
-    def _begin(self, nest: _Nest) -> None:
-        """Start a zygote that imports what is wanted now, unless there is one or it is under way."""
-        if nest.starting is not None and not nest.starting.done():
-            return
-        if nest.current is not None and set(nest.learned.wanted()) <= nest.current.asked:
-            return
-        nest.starting = asyncio.create_task(self._renew(nest), name="zygote")
-
-    async def _renew(self, nest: _Nest) -> None:
-        """Replace the nest's zygote until one has everything that is wanted."""
-        if nest.current is None:
-            # What every container needs comes first, so that nobody waits for the rest.
-            await self._hatch(nest, BASE)
-            if nest.current is not None and len(nest.learned.wanted()) > len(BASE):
-                nest.starting = asyncio.create_task(self._renew(nest), name="zygote")
-            return
-        while nest.current is not None:
-            wanted = nest.learned.wanted()
-            if set(wanted) <= nest.current.asked or not await self._hatch(nest, wanted):
+    async def _start_base(self, base: _Base) -> None:
+        """Start it, once more without each module that turns out to be unsafe."""
+        for _ in range(len(BASE) + 1):
+            modules = [name for name in BASE if name not in base.unsafe]
+            zygote = Zygote.spawn(
+                base.made.python,
+                self._lib,
+                base.environ,
+                {"modules": modules, "runner_path": base.made.runner_path},
+            )
+            word = await self._first_word(zygote)
+            if "ready" in word:
                 break
+            base.failure = word.get("failure", "")
+            if "unsafe" not in word:
+                return
+            log.info("`%s` is not preloaded: %s", *word["unsafe"].values())
+            base.unsafe.add(word["unsafe"]["name"])
+        else:
+            return
+        zygote.holds = frozenset(word["ready"]["modules"])
+        self._reads[base.made.key] |= set(word["ready"]["reads"])
+        base.current = zygote
+        self._bases = {
+            likeness.key(b.made, b.environ, self._reads[b.made.key]): b
+            for b in self._bases.values()
+        }
+        self._touch(zygote)
+        await self._bound()
 
-    async def _hatch(self, nest: _Nest, modules: tuple[str, ...]) -> bool:
-        """Whether there is a new zygote, or a reason to try once more without one module."""
-        zygote = Zygote.spawn(
-            nest.made.python,
-            self._lib,
-            nest.environ,
-            {"modules": modules, "runner_path": nest.made.runner_path},
-        )
-        zygote.asked = set(modules)
+    async def _first_word(self, zygote: Zygote) -> dict[str, Any]:
+        """What it says once it has imported everything, or `failure`; then it has ended."""
         try:
             async with asyncio.timeout(READY_S):
-                told = await zygote.first_word()
+                word = await zygote.first_word()
         except (Gone, TimeoutError):
             zygote.end()
-            nest.failure = f"the zygote did not start: {zygote.last_words()}"
-            log.warning("%s", nest.failure)
-            return False
+            failure = f"the zygote did not start: {zygote.last_words()}"
+            log.warning("%s", failure)
+            return {"failure": failure}
         except BaseException:
             zygote.end()
             raise
-        if unsafe := told.get("unsafe"):
+        if "ready" not in word:
             zygote.end()
-            log.info("`%s` is not preloaded: %s", unsafe["name"], unsafe["reason"])
-            if unsafe["name"] in BASE:
-                nest.failure = f"`{unsafe['name']}` cannot be preloaded: {unsafe['reason']}"
-                return False
-            nest.learned.unsafe[unsafe["name"]] = unsafe["reason"]
-            nest.learned.save()
-            return True
-        nest.learned.reads |= set(told["ready"]["reads"])
-        nest.learned.save()
-        self._nests = {_key(n.made, n.environ, n.learned): n for n in self._nests.values()}
-        before, nest.current = nest.current, zygote
-        if before is not None:
-            self._retire(before)
-        await self._bound()
-        return True
+        return word
 
-    async def _snapshot(
-        self, spec: ContainerSpec, made: Made, environ: dict[str, str], output: int
-    ) -> Zygote | None:
-        """The pool's own zygote; None where its state cannot be forked."""
-        task = self._snapshots.get(spec.pool)
-        if (
-            task is not None
-            and task.done()
-            and (task.cancelled() or task.exception() or task.result().gone)
-        ):
-            task = None
-        if task is None:
-            task = asyncio.create_task(self._snap(spec, made, environ, os.dup(output)))
-            self._snapshots[spec.pool] = task
-        try:
-            zygote = await asyncio.shield(task)
-        except Unforkable as why:
-            if spec.pool not in self._unsnappable:
-                self._unsnappable.add(spec.pool)
-                self._said(spec, f"no memory snapshot: {why}; each container starts on its own")
-            return None
-        zygote.touch()
-        return zygote
+    # function zygotes
+
+    def _begin_function(self, function: _Function) -> None:
+        """Have one that imports what is wanted now, if that is more than all containers have."""
+        if function.starting is not None and not function.starting.done():
+            return
+        if function.current is not None and function.current.gone:
+            function.current, function.tried = None, frozenset()
+        wanted = frozenset(function.learned.wanted(function.spec.revision))
+        if not wanted <= function.tried:
+            function.starting = asyncio.create_task(self._start_function(function), name="zygote")
+
+    async def _start_function(self, function: _Function) -> None:
+        spec, learned = function.spec, function.learned
+        with contextlib.suppress(Unforkable):
+            base = await self._ready_base(function.made, function.environ)
+            modules = learned.wanted(spec.revision)
+            if learned.objection(spec.revision, base.holds) or base.holds.issuperset(modules):
+                return
+            function.tried = frozenset(modules)
+            try:
+                zygote = base.function(
+                    {
+                        "spec": codec.encode(likeness.nobody(spec)),
+                        "environ": function.environ,
+                        "modules": modules,
+                        "avoid": learned.avoid(spec.revision),
+                        "own": likeness.own(spec),
+                    }
+                )
+            except Gone:
+                return
+            word = await self._first_word(zygote)
+            if "stale" in word:
+                self._end_stale(base, word["stale"])
+            if "ready" not in word:
+                return
+            for name, reason in word["ready"]["unsafe"].items():
+                if self.once(spec, f"{name} {reason}"):
+                    log.info(
+                        "`%s` is not preloaded for %s %s: %s", name, spec.app, spec.function, reason
+                    )
+            if not word["ready"]["more"]:
+                zygote.end()
+                return
+            before, function.current = function.current, zygote
+            if before is not None:
+                self._retire(before)
+            self._touch(zygote)
+            await self._bound()
+
+    def _end_function(self, function: _Function) -> None:
+        if function.starting is not None:
+            function.starting.cancel()
+        if function.current is not None:
+            self._retire(function.current)
+        function.current, function.starting, function.tried = None, None, frozenset()
 
     async def _snap(
         self, spec: ContainerSpec, made: Made, environ: dict[str, str], output: int
     ) -> Zygote:
+        """A zygote with the user's state."""
         try:
-            parent = await self._for(made, environ)
-            directory = self._root.parent / "run" / "snapshots" / os.urandom(6).hex()
-            directory.mkdir(parents=True, mode=0o700)
-            told = dataclasses.replace(
-                spec, tmp_dir=str(directory), devices=(), cgroup="", cores=()
-            )
-            request = {
-                "spec": codec.encode(told),
-                # A device that the snapshot has seen would be all its containers'.
-                "environ": {**environ, "TMPDIR": str(directory), "CUDA_VISIBLE_DEVICES": ""},
-            }
-            zygote = parent.snapshot(request, output, directory)
+            for _ in range(TRIES):
+                parent = await self._plain_parent(spec, made, environ)
+                zygote, word = await self._snapshots.make(parent, spec, environ, output)
+                if "ready" in word:
+                    self._touch(zygote)
+                    await self._bound()
+                    return zygote
+                if "stale" in word:
+                    self._end_stale(parent, word["stale"])
+                elif "again" in word:
+                    self.spoil(spec, made, Event(kind="again", **_of_again(word["again"])))
         finally:
             os.close(output)
-        try:
-            async with asyncio.timeout(spec.startup_timeout_s):
-                word = await zygote.first_word()
-        except TimeoutError:
-            zygote.end()
-            reason = f"did not become ready within {spec.startup_timeout_s:g} s"
-            raise Unstartable(Event(kind="failed", reason=reason)) from None
-        except Gone:
-            zygote.end()
-            raise Unforkable("it ended before its snapshot was made") from None
-        except BaseException:
-            zygote.end()
-            raise
-        if failed := word.get("failed"):
-            zygote.end()
-            raise Unstartable(codec.decode(Event, failed))
-        if unsafe := word.get("unsafe"):
-            zygote.end()
-            raise Unforkable(unsafe["reason"])
-        zygote.made_for, zygote.start = spec.id, codec.decode(Event, word["ready"]["start"])
-        await self._bound()
-        return zygote
+        raise Unforkable("what was preloaded has changed")
+
+    # their ends
+
+    def _end_stale(self, zygote: Zygote, reason: str) -> None:
+        """What it has imported is another now: nothing is forked from it any more."""
+        log.info("the zygote %d goes: %s", zygote.pid, reason)
+        self._let_go(zygote)
+
+    def _let_go(self, zygote: Zygote) -> None:
+        for base in self._bases.values():
+            if base.current is zygote:
+                base.current = None
+        for function in self._functions.values():
+            if function.current is zygote:
+                function.current, function.tried = None, frozenset()
+        self._snapshots.let_go(zygote)
+        self._retire(zygote)
 
     def _retire(self, zygote: Zygote) -> None:
         self._retired = {each for each in self._retired if not each.gone} | {zygote}
         zygote.retire()
 
+    def _touch(self, zygote: Zygote) -> None:
+        """It was used just now; only so many keep a child ahead."""
+        zygote.touch()
+        ahead = [each for each in self._all() if each.has_spare]
+        for each in ahead[:-SPARES]:
+            each.rest()
+
+    def _each(self) -> list[_Base | _Function]:
+        return [*self._bases.values(), *self._functions.values()]
+
     def _all(self) -> list[Zygote]:
         """The least recently used one first."""
-        found = [n.current for n in self._nests.values() if n.current and not n.current.gone]
-        found += [z for task in self._snapshots.values() if (z := _outcome(task)) is not None]
-        return sorted((z for z in found if not z.gone), key=lambda z: z.used_at)
+        found = [each.current for each in self._each()]
+        found += self._snapshots.all()
+        alive = [zygote for zygote in found if zygote is not None and not zygote.gone]
+        return sorted(alive, key=lambda zygote: zygote.used_at)
 
     async def _bound(self) -> None:
         """Let the least recently used ones go while all of them need more than they may."""
@@ -312,35 +402,11 @@ class Zygotes:
                 return
             total -= size
             log.info("the zygote %d goes: %d MiB are kept at most", zygote.pid, self._limit_mib)
-            for nest in self._nests.values():
-                if nest.current is zygote:
-                    nest.current = None
-            self._retire(zygote)
+            self._let_go(zygote)
 
 
-def _matters(name: str, learned: Learned) -> bool:
-    if name.startswith(OWN):
-        return False
-    return name in learned.reads or name.startswith(SILENTLY_READ)
-
-
-def _key(made: Made, environ: dict[str, str], learned: Learned) -> str:
-    """The same for containers that one zygote can fork."""
-    seen = sorted((k, v) for k, v in environ.items() if _matters(k, learned))
-    return json.dumps([made.key, seen])
-
-
-def _outcome(task: "asyncio.Task[Zygote]") -> Zygote | None:
-    """The zygote, if the task has made one."""
-    if not task.done() or task.cancelled() or task.exception() is not None:
-        return None
-    return task.result()
-
-
-def _drop(task: "asyncio.Task[Zygote]") -> None:
-    task.cancel()
-    if (zygote := _outcome(task)) is not None:
-        zygote.end()
+def _of_again(told: dict[str, Any]) -> dict[str, Any]:
+    return {"reason": str(told["reason"]), "modules": tuple(told["modules"])}
 
 
 def _private_mib(pid: int) -> float:

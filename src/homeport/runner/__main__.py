@@ -8,12 +8,13 @@ on here. A container that is forked begins in zygote.py instead, and goes on in 
 import os
 import signal
 import sys
+from typing import Any
 
 from homeport.contract.container import Descriptors
 from homeport.runner import init
 
 
-def main(given: Descriptors) -> int:
+def main(given: Descriptors, earlier: "dict[str, Any] | None" = None) -> int:
     """0 when it was asked to end, else 1."""
     from homeport.contract import codec
     from homeport.contract.container import ContainerSpec
@@ -23,17 +24,31 @@ def main(given: Descriptors) -> int:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     life.take_over()
     means = container.Means.of(given)
-    spec = codec.loads(ContainerSpec, sys.stdin.readline())
+    if earlier is None:
+        spec = codec.loads(ContainerSpec, sys.stdin.readline())
+        life.confine(spec)
+    else:  # its limits and its /tmp are there
+        spec = codec.decode(ContainerSpec, earlier["spec"])
     life.deafen()
-    life.confine(spec)
-    lines.install()
+    lines.install(earlier["shown"] if earlier else ((), ()))
     life.ours_last(spec.runner_path)
     life.settle(spec)
     return container.run(spec, means)
 
 
 if __name__ == "__main__":
-    told = init.separate()  # first, so that init is small
-    from homeport.runner import life
+    if "HOMEPORT_ZYGOTE_FD" in os.environ:
+        # The same module for all, since it is the script's `__main__` in each container.
+        from homeport.runner import life, zygote
 
-    life.leave(main(told))
+        life.leave(zygote.main())
+    elif "HOMEPORT_AGAIN_FD" in os.environ:
+        from homeport.runner import again, life
+
+        earlier = again.told()
+        life.leave(main(again.given(), earlier))
+    else:
+        told = init.separate()  # first, so that init is small
+        from homeport.runner import life
+
+        life.leave(main(told))

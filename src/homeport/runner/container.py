@@ -100,7 +100,7 @@ def run(spec: ContainerSpec, means: Means, service: Service | None = None) -> in
         life.beat(means.pulse, loop)
         report.ready()
         # Early for the next container's sake, and at the end for what the first requests imported.
-        loop.call_later(LEARN_S, lambda: report.imported(preload.third_party()))
+        loop.call_later(LEARN_S, lambda: report.imported(_imported(report)))
 
     try:
         report.begin("build")
@@ -118,13 +118,23 @@ def run(spec: ContainerSpec, means: Means, service: Service | None = None) -> in
         _fail(report, error)
         code = 1
     finally:
-        report.imported(preload.third_party())
+        report.imported(_imported(report))
         # From here on nothing interrupts: exit hooks have until the node's SIGKILL.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         code = max(code, _leave(service, loop))
         with contextlib.suppress(Exception):
             loop.run_until_complete(loop.shutdown_asyncgens())
     return code
+
+
+def _imported(report: Report) -> tuple[str, ...]:
+    """The installed modules that are loaded by now: those that the script asked for first, in order."""
+    loaded = preload.third_party()
+    asked = set(loaded).intersection(report.imports.asked)
+    return (
+        *(name for name in report.imports.asked if name in asked),
+        *(n for n in loaded if n not in asked),
+    )
 
 
 def _load(service: Service, spec: ContainerSpec, report: Report) -> None:

@@ -26,6 +26,7 @@ class ImportTimes:
         self._under_way: list[str] = []  # the innermost last
         self._source = ""
         self._original: Any = None
+        self.asked: dict[str, None] = {}  # what the user's own modules import, in order
 
     def begin(self, source: str) -> None:
         """Watch this thread's imports; what lies in the directory `source` is the user's own."""
@@ -36,11 +37,14 @@ class ImportTimes:
         self._original, self._source = original, source.rstrip("/") + "/"
         thread = threading.get_ident()
         under_way, ended = self._under_way, self._ended
+        asked, is_users = self.asked, self._is_users
 
         def watched(name: str, *rest: Any) -> Any:
             if threading.get_ident() != thread:
                 return original(name, *rest)
             began = time.perf_counter()
+            if not under_way or is_users(under_way[-1]):
+                asked[name] = None
             under_way.append(name)
             try:
                 return original(name, *rest)

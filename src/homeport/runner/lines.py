@@ -4,25 +4,51 @@ A tagged line begins as contract/output.py has it. Lines of requests that run at
 piece waits for its newline, unless it is flushed.
 """
 
+import re
 import sys
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from homeport.contract.output import REQUEST, REQUEST_END
 from homeport.sdk import environment
 
+MOST_SHOWN = 1000  # lines that a start may have printed before it begins again
 
-def install() -> None:
-    """From now on `print` and logging go through here."""
-    sys.stdout = Lines(sys.stdout)
-    sys.stderr = Lines(sys.stderr)
+
+def install(shown: Sequence[Sequence[str]] = ((), ())) -> None:
+    """From now on `print` and logging go through here.
+
+    `shown` is what this start has printed to stdout and stderr already, before it began again.
+    """
+    sys.stdout = Lines(sys.stdout, shown[0])
+    sys.stderr = Lines(sys.stderr, shown[1])
+
+
+def remember(*, keep: bool) -> None:
+    """Begin to remember what is printed, in case that the start begins again; or stop."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, Lines):
+            stream.printed = [] if keep else None
+
+
+def shown(stream: Any) -> list[str]:
+    """The lines that were printed since `remember`."""
+    if not isinstance(stream, Lines):
+        return []
+    stream.flush()
+    text = "".join(stream.printed or ())
+    return text.splitlines()[:MOST_SHOWN]
 
 
 class Lines:
     """A text stream that tags; everything else is the stream's own."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, shown: Sequence[str] = ()) -> None:
         self._stream = stream
+        self.printed: list[str] | None = None
+        self._shown = [_without_numbers(line) for line in shown][::-1]
+        self._partial = ""  # a line that may have been shown, as far as it is printed
         self._lock = threading.Lock()
         self._rests: dict[str, str] = {}  # request -> what has no newline yet
 
@@ -30,6 +56,11 @@ class Lines:
         """Write what is whole lines, and keep the rest."""
         request = environment.input_id.get()
         if not request:
+            if self.printed is not None and len(self.printed) < MOST_SHOWN:
+                self.printed.append(text)
+            elif self._shown:
+                self._write_what_is_new(text)
+                return len(text)
             return int(self._stream.write(text))
         with self._lock:
             *lines, rest = (self._rests.pop(request, "") + text).split("\n")
@@ -49,10 +80,30 @@ class Lines:
     def flush(self) -> None:
         """What was printed for this request is a line of its own, newline or not."""
         request = environment.input_id.get()
+        if self._partial and not self._shown[-1].startswith(_without_numbers(self._partial)):
+            self._shown.clear()
+            self._stream.write(self._partial)
+            self._partial = ""
         with self._lock:
             if rest := self._rests.pop(request or "", ""):
                 self._stream.write(f"{REQUEST}{request}{REQUEST_END}{rest}\n")
         self._stream.flush()
 
+    def _write_what_is_new(self, text: str) -> None:
+        """Leave out what the start has printed before it began again, until something differs."""
+        *lines, self._partial = (self._partial + text).split("\n")
+        while lines and self._shown and _without_numbers(lines[0]) == self._shown[-1]:
+            self._shown.pop()
+            del lines[0]
+        if lines or not self._shown:
+            self._shown.clear()
+            self._stream.write("\n".join([*lines, self._partial]))
+            self._partial = ""
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+def _without_numbers(line: str) -> str:
+    """Times, durations and pids are others each time."""
+    return re.sub(r"\d+", "0", line)

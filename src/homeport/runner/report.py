@@ -27,6 +27,7 @@ class Report:
         self._rest = b""  # of what the node says
         self._since = time.monotonic()
         self.phase = "import"  # what is going on now
+        self._when_ready: list[Callable[[], None]] = []
 
     def begin(self, phase: str) -> None:
         """The phase before has ended, and this one begins."""
@@ -44,6 +45,12 @@ class Report:
         self._pass()
         self.phase = "serve"
         self._say(self._complete(Event(kind="ready")), last=False)
+        for call in self._when_ready:
+            call()
+
+    def when_ready(self, call: Callable[[], None]) -> None:
+        """Call this once requests may come in."""
+        self._when_ready.append(call)
 
     def imported(self, modules: tuple[str, ...]) -> None:
         """These are loaded by now; the next container may find them so from its beginning."""
@@ -63,6 +70,14 @@ class Report:
         """The port belongs to somebody else."""
         self._pass()
         self._say(self._complete(Event(kind="busy", reason=reason, phase=self.phase)))
+
+    def again(self, reason: str, modules: tuple[str, ...]) -> None:
+        """The start begins once more, in a fresh interpreter; these modules were preloaded in vain."""
+        self._say(Event(kind="again", reason=reason, modules=modules), last=False)
+
+    def unlike(self, reason: str, modules: tuple[str, ...]) -> None:
+        """These modules were preloaded in vain, and it is too late to begin once more."""
+        self._say(Event(kind="unlike", reason=reason, modules=modules), last=False)
 
     def descriptors(self) -> list[int]:
         """Where it speaks, while it does."""
