@@ -289,6 +289,13 @@ def test_a_script_that_cannot_be_loaded_says_what_where_and_no_frame_of_ours(
     assert "importlib" not in error["traceback"]
 
 
+def test_a_package_that_is_missing_is_named_with_where_to_install_it(declare):
+    error = declare("import flasque.views", ref="script.py")["error"]
+
+    assert error["hint"].startswith("install `flasque` beside homeport; or,")
+    assert "" == declare("import modal.nowhere", ref="script.py")["error"]["hint"]
+
+
 def test_a_name_that_python_cannot_import_is_refused(declare):
     told = declare(None, ref="my.app.py", files={"my.app.py": "x = 1", "notes.txt": "x"})
     other = declare(None, ref="notes.txt")

@@ -250,7 +250,14 @@ def _guarded(load: Any, script: Path | None) -> ModuleType:
                 where=_where(error),
                 hint=f"load it as a module, from the directory above: `-m {module}`",
             ) from None
-        raise _raised(error) from None
+        failure = _raised(error)
+        missing = (error.name or "").partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and missing not in ("", "modal", "homeport"):
+            failure.hint = (
+                f"install `{missing}` beside homeport; or, if only the image has it, import it in "
+                "the function, or under `with image.imports():`"
+            )
+        raise failure from None
     except Exception as error:
         raise _raised(error) from None
 
