@@ -95,14 +95,21 @@ def test_a_pool_whose_passes_fail_does_not_stop_the_others(caplog):
     assert any("a pass over app/f/rv-1 failed" in r.getMessage() for r in caplog.records)
 
 
-def test_an_ingress_that_says_nothing_of_its_load_for_a_while_ends_no_loop():
+def test_an_ingress_that_says_nothing_of_its_load_holds_up_nobody():
     async def story():
         async with House(scaledown_window_s=1.0) as house:
+            other = PoolKey("app", "other", "rv-1")
+            house.add(other, scaledown_window_s=1.0)
             await asyncio.gather(*house.visits(1, 0.1))
-            failed = faulty(house, "load", times=5)
+            failed = faulty(house, "load", times=30)
+            await asyncio.sleep(1)
+            began = elapsed()
+            await house.ingress.visit(other, 0.1)
+            took_s = elapsed() - began
             await asyncio.sleep(20)
 
-            assert 5 == len(failed)
+            assert took_s < 0.7
+            assert 30 == len(failed)
             assert [] == house.node.list()
 
     virtually(story())

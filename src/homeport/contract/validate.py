@@ -24,6 +24,7 @@ from homeport.contract.manifest import (
 )
 
 MAX_FUNCTIONS, MAX_METHODS, MAX_FILES, MAX_STEPS = 500, 100, 100_000, 500
+MAX_FILE_BYTES = 1024**3
 MAX_LIST = 10_000  # of anything else
 MAX_NAME, MAX_PATH, MAX_WHERE = 128, 1024, 2000  # characters
 MAX_CONTAINERS = 10_000
@@ -307,7 +308,7 @@ def _files(files: tuple[SourceFile, ...]) -> None:
             raise BadRequest(f"`{file.path[:200]}` is a file and a directory")
         if not _SHA256.match(file.sha256):
             raise BadRequest(f"{file.sha256[:80]!r} is not a SHA-256 in hex")
-        if not 0 <= file.size_bytes < 2**50 or not 0 <= file.mode <= 0o7777:
+        if not 0 <= file.size_bytes <= MAX_FILE_BYTES or not 0 <= file.mode <= 0o7777:
             raise BadRequest(f"the size or the mode of `{file.path[:200]}` cannot be")
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Collection, Iterable
 from pathlib import Path, PurePosixPath
 
+from homeport.contract import validate
 from homeport.contract.errors import BadRequest, NotFound, StorageError
 from homeport.contract.manifest import SourceFile
 
@@ -32,10 +33,13 @@ class Blobs:
         target = self._path(sha256)
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f"{sha256}.{secrets.token_hex(4)}.part")
-        digest = hashlib.sha256()
+        digest, size_bytes = hashlib.sha256(), 0
         try:
             with part.open("wb") as file:
                 async for chunk in content:
+                    size_bytes += len(chunk)
+                    if size_bytes > validate.MAX_FILE_BYTES:
+                        raise BadRequest(f"a file has more than {validate.MAX_FILE_BYTES} bytes")
                     digest.update(chunk)
                     file.write(chunk)
             if digest.hexdigest() != sha256:

@@ -59,6 +59,7 @@ class Reconciler:
         #: Whether an app is still being restored: its containers wait for it.
         self.spares: Callable[[str], bool] = lambda _app: False
         self._unwanted: set[str] = set()  # containers of no pool, which were asked to stop
+        self._blind = False  # the ingress did not tell its load when it was asked last
         self._pauses: dict[PoolKey, tuple[float, float]] = {}  # failing pools: until, how long
 
     def open(self) -> None:
@@ -182,7 +183,7 @@ class Reconciler:
 
     async def _measure(self, pools: Collection[Pool]) -> None:
         attached = [p for p in pools if p.count(Stage.READY, Stage.DRAINING) or p.unsettled]
-        loads = await self._ingress.load([pool.key for pool in attached]) if attached else {}
+        loads = await self._loads(attached)
         for pool in pools:
             before, pool.load = pool.load, loads.get(pool.key, _unseen(pool.load))
             if not pool.members:
@@ -193,6 +194,20 @@ class Reconciler:
             pool.peak.record(max(pool.demand, passed), now())
             if pool.demand or passed:
                 pool.used_at = now()
+
+    async def _loads(self, pools: Collection[Pool]) -> dict[PoolKey, Load]:
+        """What the ingress sees of these pools, or saw last: a cold start must not wait for it."""
+        if not pools:
+            return {}
+        try:
+            loads = await self._ingress.load([pool.key for pool in pools])
+        except Exception:
+            if not self._blind:
+                log.exception("the ingress does not tell its load; what it told last is taken")
+            self._blind = True
+            return {pool.key: pool.load for pool in pools}
+        self._blind = False
+        return loads
 
     async def _scale(self, pool: Pool) -> None:
         wanted = autoscaler.wanted(pool.bounds, pool.demand, pool.peak.at(now()))

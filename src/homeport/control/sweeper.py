@@ -39,7 +39,7 @@ class Sweeper:
         """Remove what nothing refers to."""
         revisions = self._in_use()
         self._store.forget_inline({revision.fingerprint for revision in revisions})
-        needed = self._store.hashes()
+        needed = await asyncio.to_thread(self._store.hashes)  # it reads every manifest there is
         needed |= {file.sha256 for r in revisions for file in r.manifest.files}
         await self._blobs.sweep(needed, KEPT_S)
 

@@ -13,13 +13,13 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 
+from homeport.contract import validate
 from homeport.contract.errors import ScriptError
 from homeport.contract.image import Image, Step
 from homeport.contract.manifest import SourceFile
 from homeport.sdk import patterns, preload, watched
 from homeport.sdk.tracebacks import is_users
 
-MAX_FILE_BYTES = 1024**3
 CHUNK_BYTES = 1024**2
 TOLD = 5  # of the files that are left out, by name
 HOME = PurePosixPath("/root")
@@ -76,7 +76,7 @@ class Tree:
                 )
             try:
                 status = local.stat()
-                if status.st_size > MAX_FILE_BYTES:
+                if status.st_size > validate.MAX_FILE_BYTES:
                     raise ScriptError(
                         f"{local} is larger than 1 GiB", hint="leave it out with `ignore=`"
                     )
