@@ -40,7 +40,7 @@ _GPU = re.compile(r"[A-Za-z0-9][A-Za-z0-9+ ._-]{0,63}!?(:[1-9][0-9]{0,2})?\Z", r
 _DOMAIN_PART = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)\Z", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _PYTHON = re.compile(r"[0-9A-Za-z.+-]{0,40}\Z", re.ASCII)
-_TEXT, _TEXTS, _FLAG = "text", "a list of texts", "true or false"
+_TEXT, _TEXTS, _FLAG = "text", "texts", "true or false"
 _VARIABLES, _SECONDS, _HASHES = "variables", "a number of seconds", "paths with hashes"
 #: What the arguments of image steps are, whichever step has them; others are not looked at.
 _ARGUMENTS: dict[str, str] = {
@@ -48,7 +48,8 @@ _ARGUMENTS: dict[str, str] = {
     **dict.fromkeys(("groups", "extras", "ignore", "with_", "without", "only"), _TEXTS),
     **dict.fromkeys(("path", "local_path", "remote_path", "module", "qualname"), _TEXT),
     **dict.fromkeys(("pyproject", "lockfile", "requirements", "constraints"), _TEXT),
-    **dict.fromkeys(("extra_options", "index_url", "find_links", "tag", "image_id"), _TEXT),
+    **dict.fromkeys(("find_links", "index_url", "extra_index_url"), _TEXTS),
+    **dict.fromkeys(("extra_options", "tag", "image_id"), _TEXT),
     **dict.fromkeys(("python_version", "poetry_version", "source_sha256"), _TEXT),
     **dict.fromkeys(("copy", "pre", "frozen", "force_build"), _FLAG),
     **dict.fromkeys(("vars", "env"), _VARIABLES),
