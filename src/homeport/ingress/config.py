@@ -24,7 +24,12 @@ MAPS = (
 )
 # A program of the user's may leave a request's body unread, and what is left is then the beginning of the
 # connection's next request: so each connection has one request, and no other visitor's ever.
-UNSHARED_RULES = ("  http-reuse never", "  option http-server-close")
+# 425 is the relay's word for a request that no program has seen (runner/relay.py).
+UNSHARED_RULES = (
+    "  http-reuse never",
+    "  option http-server-close",
+    "  retry-on conn-failure 425",
+)
 # A container that does not end an overdue request itself is cut off a little later.
 TIMEOUT_RULES = tuple(
     f"  http-request set-timeout {which} var(txn.timeout)" for which in ("server", "tunnel")

@@ -80,7 +80,9 @@ class Life:
         self._shortages = records.memory_shortages()
         self._pulse: pulse.Reader | None = None
         self._patient: Patient | None = None
-        self._address = ""  # of its door
+        self._address = (
+            ""  # of its door, where the ingress finds it: we say so, and never the container
+        )
 
     async def live(self, secrets: Mapping[str, str]) -> None:
         """From its turn to its end."""
@@ -154,7 +156,7 @@ class Life:
             took_s = time.monotonic() - began
             assert self.process is not None
             await self.process.known()
-            self._become(State.READY, address=self._reached_at(), ready_after_s=took_s)
+            self._become(State.READY, address=self._address, ready_after_s=took_s)
             records.write(self.directory, self.container, self.process.leader)
             self._means.changed(self.container)
             await self._serve()
@@ -213,11 +215,6 @@ class Life:
         self.container = dataclasses.replace(
             self.container, pid=process.pid, origin=origin, why_fresh=why_fresh
         )
-
-    def _reached_at(self) -> str:
-        """Where the ingress finds it: we say so, whatever the container says."""
-        port = self.container.spec.port
-        return self._address if port is None else f"127.0.0.1:{port}"
 
     def _told(self, event: Event) -> None:
         if event.kind == "imported":

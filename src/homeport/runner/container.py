@@ -145,7 +145,7 @@ def _load(service: Service, spec: ContainerSpec, report: Report) -> None:
 async def _serve_port(number: int, spec: ContainerSpec, means: Means, ready: Ready) -> int:
     begun = _begin(spec, means, ready)
     try:
-        alive = await port.serve(number, begun.ending, begun.ready)
+        alive = await port.serve(number, begun)
     finally:
         await port.end(spec.exit_grace_s, begun.ending)
     if not alive:

@@ -1,4 +1,4 @@
-"""`web_server`: a program of the user's listens on a port, and HAProxy goes straight to it.
+"""`web_server`: a program of the user's listens on a port, and relay.py leads requests to it.
 
 Here: starting it, waiting for the port, being sure that the port is this container's, noticing its
 end, and ending it.
@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from homeport.runner.ending import Ending
+from homeport.runner.relay import Relay
+from homeport.runner.serving import Serving
 
 PAUSE_S = 0.01
 WATCH_S = 0.5
@@ -58,15 +60,24 @@ def start(function: Callable[[], Any], port: int, startup_timeout_s: float) -> N
         raise PortBusy(f"port {port} is in use by a program outside this container")
 
 
-async def serve(port: int, ending: Ending, ready: Callable[[], None]) -> bool:
-    """Wait until asked to end; False when nobody listens on the port any more."""
-    ready()
-    while not ending.asked.is_set():
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(ending.asked.wait(), timeout=WATCH_S)
-        if not ending.asked.is_set() and not listeners(port):
-            return False
-    return True
+async def serve(port: int, begun: Serving) -> bool:
+    """Relay requests until asked to end, then finish those inside; False when nobody listens any more."""
+    ending = begun.ending
+    relay = Relay(port, begun, lambda: bool(listeners(port)))
+    begun.ready()
+    asked, gone = (asyncio.ensure_future(event.wait()) for event in (ending.asked, relay.gone))
+    while not (asked.done() or gone.done()):
+        await asyncio.wait((asked, gone), timeout=WATCH_S, return_when=asyncio.FIRST_COMPLETED)
+        if not listeners(port):
+            relay.give_up()
+    gone.cancel()
+    asked.cancel()
+    if ending.asked.is_set():
+        await relay.close()
+        return True
+    with contextlib.suppress(asyncio.TimeoutError):  # they are being told
+        await asyncio.wait_for(relay.close(), WATCH_S)
+    return False
 
 
 async def end(grace_s: float, ending: Ending) -> None:
