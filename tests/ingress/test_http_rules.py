@@ -30,10 +30,14 @@ class Recorder:
         self.seen: list[Seen] = []
 
     async def visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError, ValueError):
+        with contextlib.suppress(
+            OSError, asyncio.IncompleteReadError, asyncio.CancelledError, ValueError
+        ):
             while await self._answer(reader, writer):
                 pass
         writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
     async def _answer(self, reader, writer) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n"))[:-4]
@@ -98,6 +102,10 @@ class House:
         await self._down.wait()
         await ingress.close()
         server.close()
+        visits = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for visit in visits:
+            visit.cancel()
+        await asyncio.gather(*visits, return_exceptions=True)
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._down.set)
