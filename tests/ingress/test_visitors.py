@@ -257,3 +257,18 @@ async def test_one_address_cannot_hold_every_connection(start, visitor, monkeypa
                     break
     for _, writer in idle:
         await leave(writer)
+
+
+async def test_an_address_of_ipv6_works_like_any_other(start, activator, upstream, visitor):
+    ingress = await start(host="::1")
+    port = int((await routed(ingress, hosts=("hello.localhost",))).rpartition(":")[2])
+    parked = await visitor.get(f"http://[::1]:{port}/")
+    one = await upstream("one")
+    await ingress.attach(POOL, "one", one.address, 1)
+    told = (await visitor.get(f"http://[::1]:{port}/")).json()["headers"]
+    unknown = await visitor.get(f"http://[::1]:{ingress.http_port}/")
+
+    assert 503 == parked.status_code
+    assert ["here"] == activator.lines[0][3:]
+    assert ("::1", f"[::1]:{port}") == (told["x-forwarded-for"], told["host"])
+    assert "there is no endpoint at `[::1]`; there are hello.localhost" in unknown.text

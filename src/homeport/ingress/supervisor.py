@@ -83,7 +83,8 @@ class Supervisor:
 
     def clear(self) -> None:
         """An empty directory, and no socket of an earlier process."""
-        shutil.rmtree(self.directory, ignore_errors=True)
+        for directory in (self.directory, self.spare):
+            shutil.rmtree(directory, ignore_errors=True)
         self.directory.mkdir(parents=True, mode=0o700, exist_ok=True)
         self._unlink_sockets()
 
