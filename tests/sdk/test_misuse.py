@@ -5,6 +5,7 @@ import warnings
 import pytest
 
 import homeport as modal
+from homeport.sdk import image_options
 from homeport.sdk.exception import (
     DeprecationError,
     InvalidError,
@@ -261,6 +262,17 @@ def test_a_misspelt_parameter_is_an_error_that_names_the_nearest():
         app.function(min_container=1)
     with pytest.raises(TypeError, match="schedule"):
         app.cls(schedule=1)
+
+
+@pytest.mark.parametrize("step", image_options.OF_STEP)
+def test_a_misspelt_keyword_of_an_image_step_is_an_error_that_names_the_nearest(step):
+    near = next(name for name in image_options.OF_STEP[step].__annotations__ if len(name) > 4)
+    image = modal.Image.debian_slim()
+
+    with pytest.raises(InvalidError, match=f"`Image.{step}` got .* Did you mean `{near}`?"):
+        image.with_step(step, {f"{near}s": "x"})
+    with pytest.raises(InvalidError, match="unexpected keyword argument `force_biuld`"):
+        image.pip_install("x", force_biuld=True)
 
 
 def test_what_is_not_there_yet_says_so_at_use_and_not_at_import():

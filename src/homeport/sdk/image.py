@@ -9,13 +9,17 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from homeport.contract.image import Image as ImageSpec
 from homeport.contract.image import Step
+from homeport.sdk import image_options as options_of
 from homeport.sdk import local, place, watched
 from homeport.sdk.exception import InvalidError, MisuseError, UnimplementedError
 from homeport.sdk.secret import Secret
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 #: Steps that add files when a container starts, unless `copy=True`.
 MOUNTS = frozenset({"add_local_file", "add_local_dir", "add_local_python_source"})
@@ -65,26 +69,30 @@ class Image:
         )
 
     @staticmethod
-    def from_registry(tag: str, secret: Secret | None = None, **options: Any) -> "Image":
+    def from_registry(
+        tag: str, secret: Secret | None = None, **options: "Unpack[options_of.Registry]"
+    ) -> "Image":
         """Begin with a container image."""
-        return Image().with_step("from_registry", tag=tag, secret=secret, **options)
+        return Image().with_step("from_registry", options, tag=tag, secret=secret)
 
     @staticmethod
     def from_gcp_artifact_registry(
-        tag: str, secret: Secret | None = None, **options: Any
+        tag: str, secret: Secret | None = None, **options: "Unpack[options_of.Registry]"
     ) -> "Image":
         """A container image of Google's registry."""
-        return Image().with_step("from_gcp_artifact_registry", tag=tag, secret=secret, **options)
+        return Image().with_step("from_gcp_artifact_registry", options, tag=tag, secret=secret)
 
     @staticmethod
-    def from_aws_ecr(tag: str, secret: Secret | None = None, **options: Any) -> "Image":
+    def from_aws_ecr(
+        tag: str, secret: Secret | None = None, **options: "Unpack[options_of.Registry]"
+    ) -> "Image":
         """A container image of Amazon's registry."""
-        return Image().with_step("from_aws_ecr", tag=tag, secret=secret, **options)
+        return Image().with_step("from_aws_ecr", options, tag=tag, secret=secret)
 
     @staticmethod
-    def from_dockerfile(path: Any, **options: Any) -> "Image":
+    def from_dockerfile(path: Any, **options: "Unpack[options_of.Dockerfile]") -> "Image":
         """What a Dockerfile describes."""
-        return Image().with_step("from_dockerfile", path=path, **options)
+        return Image().with_step("from_dockerfile", options, path=path)
 
     @staticmethod
     def from_scratch(force_build: bool = False) -> "Image":
@@ -104,52 +112,61 @@ class Image:
         return Image().with_step("from_id", image_id=image_id)
 
     @staticmethod
-    def from_name(name: str, **options: Any) -> "Image":
+    def from_name(name: str, **options: "Unpack[options_of.Published]") -> "Image":
         """Begin with an image that was published."""
-        return Image().with_step("from_name", name=name, **options)
+        return Image().with_step("from_name", options, name=name)
 
     # packages
 
-    def pip_install(self, *packages: Any, **options: Any) -> "Image":
+    def pip_install(self, *packages: Any, **options: "Unpack[options_of.Install]") -> "Image":
         """Install packages, by the names that pip knows."""
-        found = _strings("pip_install", packages)
-        return self.with_step("pip_install", packages=found, **options) if found else self
+        found = options_of.strings("pip_install", packages)
+        return self.with_step("pip_install", options, packages=found) if found else self
 
     def uv_pip_install(
-        self, *packages: Any, requirements: Sequence[str] | None = None, **options: Any
+        self,
+        *packages: Any,
+        requirements: Sequence[str] | None = None,
+        **options: "Unpack[options_of.Install]",
     ) -> "Image":
         """Install packages, or what requirements files list."""
-        found = _strings("uv_pip_install", packages)
+        found = options_of.strings("uv_pip_install", packages)
         if not found and not requirements:
             return self
         listed = local.requirements("uv_pip_install", requirements or ())
-        return self.with_step("uv_pip_install", packages=found, **listed, **options)
+        return self.with_step("uv_pip_install", options, packages=found, **listed)
 
     def pip_install_from_requirements(
-        self, requirements_txt: str, find_links: str | None = None, **options: Any
+        self,
+        requirements_txt: str,
+        find_links: str | None = None,
+        **options: "Unpack[options_of.Fetch]",
     ) -> "Image":
         """Install the packages of a requirements file."""
         listed = local.requirements("pip_install_from_requirements", [requirements_txt])
         return self.with_step(
-            "pip_install_from_requirements", find_links=find_links, **listed, **options
+            "pip_install_from_requirements", options, find_links=find_links, **listed
         )
 
     def pip_install_from_pyproject(
-        self, pyproject_toml: str, optional_dependencies: Sequence[str] = (), **options: Any
+        self,
+        pyproject_toml: str,
+        optional_dependencies: Sequence[str] = (),
+        **options: "Unpack[options_of.Install]",
     ) -> "Image":
         """Install the dependencies of a `pyproject.toml`, not the project."""
         return self.with_step(
             "pip_install_from_pyproject",
+            options,
             pyproject=local.text(pyproject_toml),
             optional_dependencies=list(optional_dependencies),
-            **options,
         )
 
-    def pip_install_private_repos(self, *repositories: str, **options: Any) -> "Image":
+    def pip_install_private_repos(
+        self, *repositories: str, **options: "Unpack[options_of.Private]"
+    ) -> "Image":
         """Install packages of private repositories."""
-        return self.with_step(
-            "pip_install_private_repos", repositories=list(repositories), **options
-        )
+        return self.with_step("pip_install_private_repos", options, repositories=list(repositories))
 
     def poetry_install_from_file(
         self,
@@ -157,20 +174,24 @@ class Image:
         poetry_lockfile: str | None = None,
         *,
         ignore_lockfile: bool = False,
-        **options: Any,
+        **options: "Unpack[options_of.Poetry]",
     ) -> "Image":
         """Install what `pyproject.toml` and `poetry.lock` say."""
         beside = Path(poetry_pyproject_toml).with_name("poetry.lock")
         lockfile = None if ignore_lockfile else local.text(poetry_lockfile or beside)
         return self.with_step(
             "poetry_install_from_file",
+            options,
             pyproject=local.text(poetry_pyproject_toml),
             lockfile=lockfile,
-            **options,
         )
 
     def uv_sync(
-        self, uv_project_dir: str = "./", *, frozen: bool = True, **options: Any
+        self,
+        uv_project_dir: str = "./",
+        *,
+        frozen: bool = True,
+        **options: "Unpack[options_of.UvSync]",
     ) -> "Image":
         """Install what `pyproject.toml` and `uv.lock` say; also takes `groups` and `extras`."""
         project = Path(uv_project_dir).expanduser()
@@ -178,33 +199,37 @@ class Image:
         watched.add(lock)  # which may come later
         return self.with_step(
             "uv_sync",
+            options,
             pyproject=local.text(project / "pyproject.toml"),
             lockfile=local.text(lock) if lock.exists() else None,
             frozen=frozen,
-            **options,
         )
 
-    def micromamba_install(self, *packages: Any, **options: Any) -> "Image":
+    def micromamba_install(
+        self, *packages: Any, **options: "Unpack[options_of.Micromamba]"
+    ) -> "Image":
         """Install packages of conda."""
-        found = _strings("micromamba_install", packages)
-        return self.with_step("micromamba_install", packages=found, **options)
+        found = options_of.strings("micromamba_install", packages)
+        return self.with_step("micromamba_install", options, packages=found)
 
-    def apt_install(self, *packages: Any, **options: Any) -> "Image":
+    def apt_install(self, *packages: Any, **options: "Unpack[options_of.Build]") -> "Image":
         """Require Debian packages: an error at deploy if this machine does not have them."""
-        found = _strings("apt_install", packages)
-        return self.with_step("apt_install", packages=found, **options) if found else self
+        found = options_of.strings("apt_install", packages)
+        return self.with_step("apt_install", options, packages=found) if found else self
 
     # commands
 
-    def run_commands(self, *commands: Any, **options: Any) -> "Image":
+    def run_commands(self, *commands: Any, **options: "Unpack[options_of.Commands]") -> "Image":
         """Run shell commands on this machine, as you, with the image's packages first on PATH."""
-        found = _strings("run_commands", commands)
-        return self.with_step("run_commands", commands=found, **options) if found else self
+        found = options_of.strings("run_commands", commands)
+        return self.with_step("run_commands", options, commands=found) if found else self
 
-    def dockerfile_commands(self, *commands: Any, **options: Any) -> "Image":
+    def dockerfile_commands(
+        self, *commands: Any, **options: "Unpack[options_of.Dockerfile]"
+    ) -> "Image":
         """Run lines of a Dockerfile."""
-        found = _strings("dockerfile_commands", commands)
-        return self.with_step("dockerfile_commands", commands=found, **options) if found else self
+        found = options_of.strings("dockerfile_commands", commands)
+        return self.with_step("dockerfile_commands", options, commands=found) if found else self
 
     def run_function(
         self,
@@ -213,7 +238,7 @@ class Image:
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
         timeout: int | None = 3600,
-        **options: Any,
+        **options: "Unpack[options_of.RunFunction]",
     ) -> "Image":
         """Run a Python function once, when the image is built, such as to download a model."""
         raw_f = getattr(raw_f, "raw", raw_f)  # decorated with `@app.function()`
@@ -233,12 +258,12 @@ class Image:
             ) from None
         return self.with_step(
             "run_function",
+            options,
             module=raw_f.__module__,
             qualname=raw_f.__qualname__,
             source_sha256=local.source_sha256(raw_f),
             timeout=timeout,
             **given,
-            **options,
         )
 
     # configuration
@@ -257,15 +282,17 @@ class Image:
 
     def entrypoint(self, entrypoint_commands: list[str]) -> "Image":
         """Start the container with another program."""
-        return self.with_step("entrypoint", commands=_list("entrypoint", entrypoint_commands))
+        return self.with_step(
+            "entrypoint", commands=options_of.words("entrypoint", entrypoint_commands)
+        )
 
     def shell(self, shell_commands: list[str]) -> "Image":
         """Set the shell of later `run_commands`."""
-        return self.with_step("shell", commands=_list("shell", shell_commands))
+        return self.with_step("shell", commands=options_of.words("shell", shell_commands))
 
     def cmd(self, cmd: list[str]) -> "Image":
         """Set a default command; it has no effect here."""
-        return self.with_step("cmd", commands=_list("cmd", cmd))
+        return self.with_step("cmd", commands=options_of.words("cmd", cmd))
 
     # local files
 
@@ -340,12 +367,16 @@ class Image:
     def __repr__(self) -> str:
         return "Image(" + ".".join(step.name for step in self._steps) + ")"
 
-    def with_step(self, step: str, /, **args: Any) -> "Image":
+    def with_step(
+        self, step: str, options: Mapping[str, Any] | None = None, /, **args: Any
+    ) -> "Image":
         """The image with one more builder call; `InvalidError` after files that are only mounted."""
         if not isinstance(self, Image):
             raise MisuseError(
                 f"`{step}` must be called on an instance: `modal.Image.debian_slim().{step}(…)`"
             )
+        options_of.check(step, options or {})
+        args |= options or {}
         mounted = next(
             (s for s in self._steps if s.name in MOUNTS and not s.args.get("copy")), None
         )
@@ -361,28 +392,12 @@ class Image:
         if step not in CONFIG and any(os.environ.get(name) == "1" for name in FORCE):
             args["force_build"] = True
         told = {
-            k: _jsonable(v)
+            k: options_of.jsonable(v)
             for k, v in args.items()
             if k not in IGNORED and v not in (None, (), [], {}, False)
         }
         made = Step(name=step, args=told, where=place.here())
         return Image((*self._steps, made), (*self._secrets, *secrets))
-
-
-def _strings(name: str, packages: Sequence[Any]) -> list[str]:
-    found: list[str] = []
-    for package in packages:
-        items = package if isinstance(package, (list, tuple)) else [package]
-        if not all(isinstance(item, str) for item in items):
-            raise InvalidError(f"`{name}` takes strings or lists of strings, not {package!r}")
-        found += items
-    return found
-
-
-def _list(name: str, value: Any) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise InvalidError(f"`{name}` takes a list of strings")
-    return value
 
 
 def _absolute(name: str, remote: Any) -> str:
@@ -399,13 +414,3 @@ def _local(path: Any) -> str:
     if environment.is_local() and not found.exists():
         raise InvalidError(f"local path {path} does not exist")
     return str(found)
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, (str, int, float, bool, type(None))):
-        return value
-    if isinstance(value, (list, tuple, set)):
-        return [_jsonable(item) for item in value]
-    if isinstance(value, dict):
-        return {str(k): _jsonable(v) for k, v in value.items()}
-    return repr(value)

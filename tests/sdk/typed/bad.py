@@ -49,3 +49,5 @@ Model().predict.remote("2")  # wrong
 modal.Secret.from_nam("x")  # wrong
 modal.Image.debian_slim(3.12).pip_instal("x")  # wrong
 modal.concurrent(max_input=3)  # wrong
+modal.Image.debian_slim().pip_install("x", force_biuld=True)  # wrong
+modal.Image.debian_slim().run_commands("x", env=["A=1"])  # wrong
