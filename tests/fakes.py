@@ -96,6 +96,12 @@ class FakeNode(Recorded):
     def forget(self, pool: str) -> None:
         self.forgotten.append(pool)
 
+    def cut(self, container: str) -> None:
+        """It has ended a response that its visitor had not read."""
+        before = self._containers[container]
+        known = self._containers[container] = replace(before, cuts=before.cuts + 1)
+        self._tell(known)
+
     def hold(self, container: str, held: int) -> None:
         """So many of its slots have work that goes on after the response."""
         known = self._containers[container] = replace(self._containers[container], held=held)
@@ -285,6 +291,10 @@ class FakeIngress(Recorded):
             known.held[container] = held
             self._look_again(known)
             self._assign(known)
+
+    async def cut(self, pool: PoolKey, container: str, age_s: float) -> None:
+        async with self._call("cut", container):
+            pass
 
     async def drain(self, pool: PoolKey, container: str) -> None:
         async with self._call("drain", container):

@@ -421,3 +421,16 @@ def test_who_waits_for_a_held_slot_of_the_only_container_gets_it_when_the_work_e
             assert elapsed() - began < 0.5
 
     virtually(story())
+
+
+def test_what_a_container_ended_unread_ends_in_the_ingress_too():
+    async def story():
+        async with House(timeout_s=5.0) as house:
+            await asyncio.gather(*house.visits(1, 0.1))
+            (only,) = [spec.id for spec in house.node.started]
+            house.node.cut(only)
+            await asyncio.sleep(0.1)
+
+            assert ("cut", only) in house.ingress.calls
+
+    virtually(story())

@@ -24,3 +24,18 @@ async def test_what_haproxy_says_is_not_taken_for_its_answer_to_another_command(
 
     assert "b0" in await runtime.ask(("show", "stat", "b0", "6", "-1"), ("show", "info"))
     assert "x.localhost x" in await runtime.ask(("show", "map", "hosts.map"))
+
+
+def test_the_requests_that_are_on_their_way_and_how_old_they_are():
+    from homeport.ingress.runtime import sessions
+
+    text = (
+        "0x7f21: proto=tcpv4 src=127.0.0.1:1 fe=web be=b0 srv=ta-1 ts=00 epoch=0 age=5s calls=2 rq[f=1]\n"
+        "0x7f22: proto=tcpv4 src=127.0.0.1:2 fe=web be=b0 srv=ta-2 ts=00 epoch=0 age=1h2m3s calls=2\n"
+        "0x7f23: proto=unix_stream src=unix:1 fe=GLOBAL be=<NONE> srv=<none> ts=00 age=0s calls=1\n"
+        "\n"
+    )
+
+    assert [("0x7f21", "ta-1", 5), ("0x7f22", "ta-2", 3723), ("0x7f23", "<none>", 0)] == [
+        (session.id, session.server, session.age_s) for session in sessions(text)
+    ]

@@ -148,7 +148,6 @@ def test_a_request_that_no_program_sees_is_left_for_another_container(program):
     import signal
 
     runner = program()
-    waiting = connect(runner, b"GET /slow HTTP/1.1\r\n\r\n")
     children = [
         int(pid)
         for pid in os.listdir("/proc")
@@ -158,7 +157,6 @@ def test_a_request_that_no_program_sees_is_left_for_another_container(program):
         os.kill(pid, signal.SIGKILL)
 
     assert children
-    assert answer(waiting).startswith(b"HTTP/1.1 502 ")
     with contextlib.suppress(ConnectionRefusedError):  # the container has seen it first
         assert answer(connect(runner, b"GET /x HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 425 ")
     assert 1 == runner.process.wait(20)

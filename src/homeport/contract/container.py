@@ -103,7 +103,7 @@ class Descriptors:
 
 # `busy`: a web_server's port is somebody else's. `again`: it begins once more, in a fresh interpreter;
 # `unlike`: it should, and serves already. A word of another kind ends the container.
-KINDS = ("reached", "ready", "failed", "busy", "imported", "held", "again", "unlike")
+KINDS = ("reached", "ready", "failed", "busy", "imported", "held", "cut", "again", "unlike")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +131,7 @@ class Container:
     pid: int = 0  # of the runner: what the user's code sees as its own
     address: str = ""  # `abstract:name` or `127.0.0.1:8000`, where the ingress reaches it; the node says it, never the container
     held: int = 0  # slots that work after a response still takes; the ingress gives them to nobody
+    cuts: int = 0  # responses that it ended before they were read, as their time was up
     reason: str = ""  # of failed and gone
     traceback: str = ""
     started_at: float = 0.0  # seconds since the epoch

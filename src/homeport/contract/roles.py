@@ -123,6 +123,12 @@ class Ingress(Protocol):
         An unknown container is ignored.
         """
 
+    async def cut(self, pool: PoolKey, container: str, age_s: float) -> None:
+        """End the requests in a container that began longer ago than that.
+
+        The container has ended them too; yet while a visitor does not read, the ingress does not see it.
+        """
+
     async def drain(self, pool: PoolKey, container: str) -> None:
         """Send it no new request; those inside go on."""
 

@@ -42,9 +42,8 @@ class Member:
     begun_at: float = 0.0  # when the start was decided, in seconds since the epoch
     parked_s: float = 0.0  # how long the first visitor who needs it had waited then
     before: bool = False  # of a demoted pool: it served before that
-    held: int = (
-        0  # slots with work that goes on after its response; the ingress gives them to nobody
-    )
+    held: int = 0  # slots with work that goes on after its response: nobody is sent there
+    cuts: int = 0  # responses that it has ended unread, as the node told last
     deadline: float | None = None  # draining: cut what is still running then (monotonic)
     missed: bool = False  # the node did not list it when it was asked last
 

@@ -27,6 +27,7 @@ from homeport.supervised import Tasks, retried, supervised
 
 PASS_S = 0.05
 IDLE_PASS_S = 5.0  # with no container anywhere there is nothing to measure
+EARLY_S = 1.0  # the ingress counts a request's age in whole seconds
 SERVE_GRACE_S = 1.0  # what a `serve` session's containers get once they are asked to stop
 LONGEST_PAUSE_S = 5.0  # for a pool whose passes fail
 
@@ -94,6 +95,10 @@ class Reconciler:
         elif container.state in (State.FAILED, State.GONE):
             self._ended(pool, member, container)
             self.wake()
+        elif container.cuts != member.cuts:
+            member.cuts = container.cuts
+            age_s = pool.function.timeout_s - EARLY_S
+            self._tasks.start(f"cut {member.id}", self._ingress.cut(pool.key, member.id, age_s))
         elif container.held != member.held:
             member.held = container.held
             if member.stage is not Stage.ATTACHING:  # else once the ingress has it

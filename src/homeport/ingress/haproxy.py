@@ -23,7 +23,7 @@ from homeport.ingress.maps import Maps
 from homeport.ingress.picture import Picture, state
 from homeport.ingress.ports import Ports
 from homeport.ingress.requests import POLL_S, SOON_S, Requests
-from homeport.ingress.runtime import Command, Row, Runtime
+from homeport.ingress.runtime import Command, Row, Runtime, sessions
 from homeport.ingress.supervisor import Supervisor
 from homeport.settings import Settings
 from homeport.supervised import Tasks, supervised
@@ -182,6 +182,14 @@ class HAProxy:
             await self._supervisor.tell([*commands, *self._maps.commands()])
 
         await self._whole(f"hold {container}", change)
+
+    async def cut(self, pool: PoolKey, container: str, age_s: float) -> None:
+        """End the requests in a container that began longer ago than that."""
+        if (runtime := self._supervisor.runtime) is None or pool not in self._picture.pools:
+            return
+        for session in sessions(await runtime.ask(("show", "sess"))):
+            if session.server == container and session.age_s >= age_s:
+                await runtime.ask(("shutdown", "session", session.id))
 
     async def drain(self, pool: PoolKey, container: str) -> None:
         """Send it no new request; those inside, and those queued for it, go on."""

@@ -104,3 +104,32 @@ def parse_stats(text: str) -> list[Row]:
             )
         )
     return rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One line of `show sess`: a request that is on its way."""
+
+    id: str
+    server: str
+    age_s: int
+
+
+SESSION = re.compile(
+    r"^(0x[0-9a-f]+): .*? srv=(\S+) .*?age=(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?"
+)
+
+
+def sessions(text: str) -> list[Session]:
+    """The requests that `show sess` lists.
+
+    >>> sessions("0x7f: proto=tcpv4 src=127.0.0.1:1 fe=web be=b0 srv=ta-1 ts=00 age=1m5s calls=2")[0].age_s
+    65
+    """
+    found = []
+    for line in text.splitlines():
+        if match := SESSION.match(line):
+            days, hours, minutes, seconds = (int(part or 0) for part in match.groups()[2:])
+            age_s = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+            found.append(Session(id=match[1], server=match[2], age_s=age_s))
+    return found

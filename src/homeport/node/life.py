@@ -228,6 +228,10 @@ class Life:
             self.container = dataclasses.replace(self.container, held=held)
             if self.container.state is State.READY:
                 self._means.changed(self.container)
+        elif event.kind == "cut":
+            self.container = dataclasses.replace(self.container, cuts=self.container.cuts + 1)
+            if self.container.state is State.READY:
+                self._means.changed(self.container)
         elif not self._word.done():
             self._word.set_result(event)
 

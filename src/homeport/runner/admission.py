@@ -190,6 +190,7 @@ class Visit(Stay):
             or _unread_bytes(transport)
         ):
             transport.abort()
+            self._slots.cut()
 
     def _go_on(self) -> None:
         """The ingress counts the slot as free, and the app still runs."""
@@ -232,6 +233,8 @@ class Visit(Stay):
     def _cut(self, *, at_once: bool) -> None:
         if self._connection is not None:
             self._connection.cut(at_once=at_once)
+            if at_once:
+                self._slots.cut()
 
     def _abandon(self) -> None:
         """It goes on although it was cancelled: nobody waits for it."""

@@ -204,6 +204,7 @@ class Visit(Side, Stay):
         transport = self.transport
         if self.other is not None and self.other.passed_bytes:
             transport.abort()
+            self._slots.cut()
             return
         body = f"homeport: {text}\n".encode()
         head = (

@@ -87,6 +87,10 @@ class Report:
         """So many slots have work that goes on after its response."""
         self._say(Event(kind="held", held=count), last=False)
 
+    def cut(self) -> None:
+        """A response was ended that its visitor had not read: the ingress cannot see it."""
+        self._say(Event(kind="cut"), last=False)
+
     def listen(self, held: Callable[[int], None]) -> None:
         """Call `held` on the running loop whenever the node says how many slots the ingress keeps back."""
         if isinstance(self._hears, int):

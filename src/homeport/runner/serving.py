@@ -61,7 +61,9 @@ class Serving:
             turns.begin()
             ready()
 
-        return Serving(spec, door, pulse, ending, held, Slots(spec, pulse, give_up), turns, begin)
+        return Serving(
+            spec, door, pulse, ending, held, Slots(spec, pulse, give_up, report.cut), turns, begin
+        )
 
 
 def run(loop: asyncio.AbstractEventLoop, serving: Coroutine[Any, Any, int]) -> int:

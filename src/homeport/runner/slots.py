@@ -38,8 +38,13 @@ class Slots:
     """Who is inside, in order of arrival; everything on the event loop."""
 
     def __init__(
-        self, spec: ContainerSpec, pulse: Pulse | None, too_many_stuck: Callable[[], None]
+        self,
+        spec: ContainerSpec,
+        pulse: Pulse | None,
+        too_many_stuck: Callable[[], None],
+        cut: Callable[[], None] = lambda: None,
     ) -> None:
+        self.cut = cut  # call it when a response was ended that its visitor had not read
         self.timeout_s = spec.timeout_s
         self._loop = asyncio.get_running_loop()
         self._most = spec.max_inputs

@@ -135,6 +135,8 @@ class Inside:
                 connection.setblocking(False)
                 connection.send(_late(seconds))
             connection.shutdown(socket.SHUT_RDWR)
+        if begun:
+            self._begun.slots.cut()
         self._loop.call_later(LOOK_S, self._abandon, one, threads)
 
     def _abandon(self, one: One, threads: Any) -> None:
