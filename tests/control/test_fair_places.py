@@ -119,3 +119,77 @@ def test_a_hog_does_not_take_the_idle_containers_of_those_who_have_few():
             assert before == after
 
     virtually(story())
+
+
+def test_a_function_that_is_always_busy_gives_the_others_their_share():
+    async def story():
+        async with House(FakeNode(0.1), max_containers_here=16) as house:
+            stranger(house)
+            served = {house.pool.key: 0, OTHER: 0}
+
+            async def visitor(key):
+                while True:
+                    await house.ingress.visit(key, 1.0)
+                    served[key] += 1
+
+            hogs = [asyncio.create_task(visitor(house.pool.key)) for _ in range(60)]
+            await asyncio.sleep(5)
+            alone = len(house.pool.members)
+            others = [asyncio.create_task(visitor(OTHER)) for _ in range(30)]
+            await asyncio.sleep(30)
+            counts = [len(house.pool.members), len(house.pools.get(OTHER).members)]
+            before = dict(served)
+            await asyncio.sleep(10)
+            for visit in (*hogs, *others):
+                visit.cancel()
+
+            assert 14 == alone
+            assert [7, 7] == counts
+            assert min(served[key] - before[key] for key in served) >= 60
+
+    virtually(story())
+
+
+def test_a_function_that_wants_little_gets_it_and_the_rest_stays_where_it_was():
+    async def story():
+        async with House(FakeNode(0.1), max_containers_here=16) as house:
+            stranger(house)
+
+            async def visitor(key):
+                while True:
+                    await house.ingress.visit(key, 1.0)
+
+            hogs = [asyncio.create_task(visitor(house.pool.key)) for _ in range(60)]
+            await asyncio.sleep(5)
+            others = [asyncio.create_task(visitor(OTHER)) for _ in range(3)]
+            await asyncio.sleep(30)
+            counts = [len(house.pool.members), len(house.pools.get(OTHER).members)]
+            for visit in (*hogs, *others):
+                visit.cancel()
+
+            assert 3 == counts[1]
+            assert counts[0] >= 11
+
+    virtually(story())
+
+
+def test_a_function_at_its_maximum_holds_up_nobody():
+    async def story():
+        async with House(FakeNode(0.1), max_containers_here=16) as house:
+            stranger(house, max_containers=2)
+
+            async def visitor(key):
+                while True:
+                    await house.ingress.visit(key, 1.0)
+
+            others = [asyncio.create_task(house.ingress.visit(OTHER, 3600.0)) for _ in range(30)]
+            await asyncio.sleep(5)
+            hogs = [asyncio.create_task(visitor(house.pool.key)) for _ in range(60)]
+            await asyncio.sleep(30)
+            counts = [len(house.pool.members), len(house.pools.get(OTHER).members)]
+            for visit in (*hogs, *others):
+                visit.cancel()
+
+            assert [12, 2] == counts
+
+    virtually(story())

@@ -79,6 +79,8 @@ class Pool:
     retry_at: float = 0.0  # no start before then (monotonic)
     failure: StartError | None = None  # the last one, until a container is ready
     lacks: str = ""  # what the next container waits for, in words
+    crowded: bool = False  # the next container waits for a place, and not for memory or a GPU
+    promised: str = ""  # another function's container, which drains so that this one has its place
     cold_starts: int = 0
     failed_starts: int = 0
     watchers: set[asyncio.Future[None]] = field(default_factory=set)

@@ -217,6 +217,7 @@ class Reconciler:
     async def _scale(self, pool: Pool) -> None:
         wanted = autoscaler.wanted(pool.bounds, pool.demand, pool.peak.at(now()))
         alive = pool.count(Stage.STARTING, Stage.ATTACHING, Stage.READY)
+        pool.crowded = False  # unless it finds no place now
         for _ in range(alive, wanted):
             if not await self._begin(pool):
                 break

@@ -62,10 +62,13 @@ class Room:
         capacity = self._node.capacity()
         needs, room = scheduler.needs(pool.function, capacity), self._open_to(pool, capacity)
         lacks = scheduler.lack(room, needs)
+        pool.crowded = scheduler.full(room)
+        if not lacks and self._others_come_first(pool):
+            lacks = "a place: functions with fewer containers come first"
         if lacks and not pool.lacks:
             self._note(pool, f"waits for {lacks}")
         pool.lacks = lacks
-        return scheduler.place([room], needs)
+        return None if lacks else scheduler.place([room], needs)
 
     async def make(self, pool: Pool) -> None:
         """Drain an idle container of another pool, if it has what this one waits for.
@@ -85,7 +88,7 @@ class Room:
         if any(helping & {*other.leaving()} for other in self._pools):
             return  # there will be room
         counts = self._counts()
-        share = scheduler.share(self._max_containers, len({*counts, _function(pool)}))
+        share = self._share(counts, pool)
         mine = counts[_function(pool)]
         for other in sorted(self._pools, key=lambda other: -counts[_function(other)]):
             # One that a deploy has proved may go: an app may have more functions than there is room.
@@ -99,6 +102,36 @@ class Room:
                     await self._ingress.drain(other.key, member.id)
                     member.stage = Stage.DRAINING
                     return
+        if scheduler.full(room) and self._pools.of_container(pool.promised) is None:
+            await self._take_busy(pool, counts, share)
+
+    async def _take_busy(
+        self, pool: Pool, counts: Counter[tuple[str, str, str]], share: int
+    ) -> None:
+        """Drain a busy container of a function with more than its share: its requests go on."""
+        for other in sorted(self._pools, key=lambda other: -counts[_function(other)]):
+            if not scheduler.must_yield(counts[_function(pool)], counts[_function(other)], share):
+                continue
+            ready = [m for m in other.members.values() if m.stage is Stage.READY]
+            if ready:
+                member = min(ready, key=lambda m: other.load.per_container.get(m.id, 0))
+                await self._ingress.drain(other.key, member.id)
+                member.stage, pool.promised = Stage.DRAINING, member.id
+                return
+
+    def _others_come_first(self, pool: Pool) -> bool:
+        """Whether a function with less than its share waits for a place, and this one has its own."""
+        crowded = [other for other in self._pools if other.crowded and other.demand]
+        if not crowded:
+            return False
+        counts = self._counts()
+        share = self._share(counts, pool)
+        return counts[_function(pool)] >= share and any(
+            counts[_function(other)] < share for other in crowded
+        )
+
+    def _share(self, counts: Counter[tuple[str, str, str]], pool: Pool) -> int:
+        return scheduler.share(self._max_containers, len({*counts, _function(pool)}))
 
     def _open_to(self, pool: Pool, capacity: Capacity) -> scheduler.Room:
         """What is left, but for what is kept for those that have less than this pool."""

@@ -92,6 +92,15 @@ def share(limit: int, functions: int) -> int:
     return max(1, (limit - reserve(limit)) // max(1, functions))
 
 
+def must_yield(mine: int, theirs: int, share: int) -> bool:
+    """Whether a function with `theirs` containers has to give a busy one up for one with `mine`.
+
+    >>> must_yield(1, 56, 18), must_yield(18, 56, 18), must_yield(1, 18, 18)
+    (True, False, False)
+    """
+    return mine < share < theirs
+
+
 def may_evict(mine: int, theirs: int, share: int) -> bool:
     """Whether a function with `mine` containers may have an idle one of a function with `theirs`.
 
@@ -122,13 +131,18 @@ def lack(room: Room, needs: Needs) -> str:
     >>> lack(Room(node="a", containers=4, limit=4), Needs())
     'a place: 4 containers run'
     """
-    if room.containers >= room.limit:
+    if full(room):
         return f"a place: {room.containers} containers run"
     if needs.memory_mib > room.memory_mib:
         return f"{needs.memory_mib} MiB of memory: {room.memory_mib} are left"
     if needs.gpu and accelerators.choose(needs.gpu, room.accelerators) is None:
         return f"a GPU ({' or '.join(needs.gpu)}): all are in use"
     return ""
+
+
+def full(room: Room) -> bool:
+    """Whether a node has no place left, whatever a container asks for."""
+    return room.containers >= room.limit
 
 
 def less(room: Room, needs: Needs, place: Place) -> Room:
@@ -146,7 +160,7 @@ def helps(container: ContainerSpec, room: Room, needs: Needs, capacity: Capacity
 
     One may not be enough: a wish for two devices takes two containers' ends.
     """
-    if room.containers >= room.limit:
+    if full(room):
         return True
     if needs.memory_mib > room.memory_mib:
         return container.memory_mib is not None and container.memory_mib[0] > 0
