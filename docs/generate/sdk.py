@@ -10,7 +10,7 @@ from docs.generate.markdown import page as markdown
 
 import homeport
 from homeport.node import layers
-from homeport.sdk import options
+from homeport.sdk import image_options, options
 from homeport.sdk.volume import Pending
 
 INTRO = """The names that a script can use, as `homeport.NAME` or `modal.NAME`: in a script that homeport loads,
@@ -84,6 +84,7 @@ def _name(name: str, level: int = 2) -> Iterator[str]:
         else:
             yield from _function(function, method)
         if name == "Image":
+            yield _keywords(function)
             yield _cannot(method)
 
 
@@ -130,6 +131,14 @@ def _methods(cls: type) -> list[tuple[str, Any]]:
         if public and (inspect.isfunction(function) or isinstance(function, property)):
             found.append((name, function))
     return found
+
+
+def _keywords(function: Any) -> str:
+    """What a step of an image takes as `**options`."""
+    if isinstance(function, property) or not (name := source.keywords(function)):
+        return ""
+    names = ", ".join(f"`{key}`" for key in getattr(image_options, name).__annotations__)
+    return f"`options`: {names}."
 
 
 def _cannot(step: str) -> str:

@@ -4,6 +4,7 @@ import ast
 import functools
 import inspect
 import io
+import re
 import textwrap
 import tokenize
 from collections.abc import Iterator
@@ -72,6 +73,16 @@ def signature(function: Any, name: str) -> str:
             argument.annotation = None
     arguments.args = [a for a in arguments.args if a.arg not in {"self", "cls"}]
     return f"{name}({ast.unparse(arguments)})"
+
+
+def keywords(function: Any) -> str:
+    """The name of the TypedDict that a function takes as `**options: Unpack[…]`; empty without one."""
+    node, _ = _parsed(function)
+    kwarg = node.args.kwarg
+    if kwarg is None or kwarg.annotation is None:
+        return ""
+    named = re.search(r"Unpack\[(?:\w+\.)*(\w+)\]", ast.unparse(kwarg.annotation))
+    return named[1] if named else ""
 
 
 def fields(cls: type) -> list[Named]:
