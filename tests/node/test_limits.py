@@ -152,3 +152,11 @@ async def test_the_agent_tells_what_the_machine_has(tmp_path):
     assert pages // 1024**2 == told.memory_mib
     await asyncio.sleep(0)
     assert not Path(settings.run_dir / "containers").exists()
+
+
+def test_programs_that_a_container_starts_find_modal_after_what_the_script_put_on_their_path():
+    plain = environ_for(spec(), {}, {}, lib=Path("/run/lib"))
+    own = environ_for(spec(), {"PYTHONPATH": "/mine"}, {}, lib=Path("/run/lib"))
+
+    assert "/run/lib/homeport/onpath:/run/lib" == plain["PYTHONPATH"]
+    assert "/mine:/run/lib/homeport/onpath:/run/lib" == own["PYTHONPATH"]

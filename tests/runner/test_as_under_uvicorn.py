@@ -61,9 +61,7 @@ def test_a_script_may_have_servers_of_its_own_on_unix_sockets(start, tmp_path):
 
 
 @pytest.mark.parametrize(("path", "said"), [("/handle", 1), ("/plain", 1), ("/remove", 0)])
-def test_a_script_that_handles_sigterm_hears_it_and_the_container_ends(
-    start, tmp_path, path, said
-):
+def test_a_script_that_handles_sigterm_hears_it_and_the_container_ends(start, tmp_path, path, said):
     runner = start(LOOP.format(path=tmp_path / "own.sock"), web={"web": "asgi_app"}).ready()
 
     assert 200 == runner.client.get(path).status_code

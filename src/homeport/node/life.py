@@ -171,7 +171,7 @@ class Life:
         spec = means.limits.confined(self.container.spec, self._others())
         spec = dataclasses.replace(spec, runner_path=made.runner_path)
         self.container = dataclasses.replace(self.container, spec=spec)
-        environ = environ_for(spec, secrets, os.environ, made.python)
+        environ = environ_for(spec, secrets, os.environ, made.python, means.lib)
         self.directory.mkdir(mode=0o700)
         (self.directory / "tmp").mkdir(mode=0o700)
         self.process = Process(spec, self._told, self.kill)

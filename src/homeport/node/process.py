@@ -73,8 +73,12 @@ def environ_for(
     secrets: Mapping[str, str],
     outer: Mapping[str, str],
     python: str = sys.executable,
+    lib: Path | None = None,
 ) -> dict[str, str]:
-    """The container's variables: ours, the image's, the secrets', and last the reserved ones."""
+    """The container's variables: ours, the image's, the secrets', and last the reserved ones.
+
+    `lib` is a folder with only `homeport/` in it.
+    """
     reserved = {
         "IS_REMOTE": "1",
         "TASK_ID": spec.id,
@@ -83,10 +87,14 @@ def environ_for(
         "REGION": "local",
         "ENVIRONMENT": "main",
     }
+    users = {**environ_of(spec.image, outer, python), "TMPDIR": spec.tmp_dir, **secrets}
+    if lib is not None and os.pathsep not in str(lib):
+        # So that programs which the container starts can `import modal`, whatever Python they are.
+        ours = (str(lib / "homeport" / "onpath"), str(lib))
+        theirs = users.get("PYTHONPATH", "")
+        users["PYTHONPATH"] = os.pathsep.join((*([theirs] if theirs else ()), *ours))
     return {
-        **environ_of(spec.image, outer, python),
-        "TMPDIR": spec.tmp_dir,
-        **secrets,
+        **users,
         # Those that are nobody's here are somebody else's.
         "CUDA_VISIBLE_DEVICES": ",".join(spec.devices),
         "NVIDIA_VISIBLE_DEVICES": ",".join(spec.devices) or "void",
