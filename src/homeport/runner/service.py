@@ -8,6 +8,7 @@ start one; async hooks run on the loop that serves.
 import asyncio
 import contextlib
 import inspect
+import sys
 from collections.abc import Awaitable
 from typing import Any
 
@@ -50,6 +51,7 @@ class Service:
             else:
                 with contextlib.closing(asyncio.new_event_loop()) as own:
                     _call(own, hook, self._instance)
+                    _say_lost(asyncio.all_tasks(own), hook)
 
     def resume(self, spec: ContainerSpec) -> None:
         """Go on from a snapshot, as another container of the same pool."""
@@ -107,6 +109,20 @@ def _call(loop: asyncio.AbstractEventLoop, hook: Any, *args: Any) -> None:
 
 async def _awaited(outcome: Awaitable[Any]) -> Any:
     return await outcome
+
+
+def _say_lost(tasks: "set[asyncio.Task[Any]]", hook: Any) -> None:
+    """A task cannot be forked with its loop, so it ends with the snapshot."""
+    for task in tasks:
+        name = getattr(task.get_coro(), "__qualname__", task.get_name())
+        print(  # noqa: T201 - the container's log
+            f"the task `{name}` that `{hook.__name__}` began does not go on in containers made from the "
+            "snapshot: begin it in a hook of `@modal.enter()`",
+            file=sys.stderr,
+        )
+        task.cancel()
+    if tasks:
+        next(iter(tasks)).get_loop().run_until_complete(asyncio.wait(tasks, timeout=1.0))
 
 
 def _check(app: Any, web: WebMethod, *, arguments: int, other: str) -> None:

@@ -48,7 +48,9 @@ def own(spec: ContainerSpec) -> None:
         return
     global _owned  # noqa: PLW0603 - a snapshot's children have its /tmp, until they have theirs
     _leave_mounts()
+    before = -1
     if _owned:
+        before = os.open(TMP, os.O_RDONLY | os.O_DIRECTORY)
         _call("umount2", TMP.encode(), DETACH)
     _owned = True
     kept = [(path, os.open(path, os.O_PATH)) for path in _needed(spec)]
@@ -59,6 +61,27 @@ def own(spec: ContainerSpec) -> None:
         _mount(f"/proc/self/fd/{handle}", path, BIND | RECURSIVE)
         os.close(handle)
     os.environ["TMPDIR"] = TMP
+    if before >= 0:
+        _carry_over(before, {path for path, _ in kept})
+        os.close(before)
+
+
+def _carry_over(before: int, mounted: set[str]) -> None:
+    """Copy what a snapshot has left in its /tmp: the state that goes on may name it."""
+    names = [name for name in os.listdir(before) if f"{TMP}/{name}" not in mounted]
+    if not names:
+        return
+    import shutil
+
+    for name in names:
+        source, target = f"/proc/self/fd/{before}/{name}", f"{TMP}/{name}"
+        try:
+            if os.path.isdir(source) and not os.path.islink(source):  # noqa: PTH112, PTH114
+                shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+            else:
+                shutil.copy2(source, target, follow_symlinks=False)
+        except OSError as error:  # a socket, say
+            print(f"{target} of the snapshot cannot be here: {error}", file=sys.stderr)  # noqa: T201 - the container's log
 
 
 def _needed(spec: ContainerSpec) -> list[str]:
