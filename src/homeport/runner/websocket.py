@@ -12,6 +12,7 @@ from homeport.sdk import environment
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024  # a longer one closes it with 1009
 #: Uvicorn's, the best first; which of them works depends on the versions that the user has installed.
 IMPLEMENTATIONS = (
+    ("websockets_sansio_impl", "WebSocketsSansIOProtocol"),  # since uvicorn 0.35
     ("auto", "AutoWebSocketsProtocol"),
     ("websockets_impl", "WebSocketProtocol"),
     ("wsproto_impl", "WSProtocol"),
