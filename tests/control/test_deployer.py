@@ -1,12 +1,15 @@
 """What callers ask for, also all at once: one of them wins, and list and URL agree."""
 
 import asyncio
+import dataclasses
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homeport.contract.errors import BadRequest, Failure, NotFound, StorageError
+from homeport.contract.traffic import RequestRecord
+from homeport.control.deployer import BACKLOG
 from tests.control.plane import Plane, function, manifest, virtually
 from tests.control.test_rollout import F, settled
 from tests.fakes import FakeNode
@@ -148,6 +151,28 @@ def test_what_was_saved_last_is_what_a_session_serves(tmp_path):
             assert [True] * 3 + [False] == [isinstance(r, BadRequest) for r in results]
             assert {} == plane.ingress.endpoints
             assert not plane.deployer.busy
+
+    virtually(story())
+
+
+def test_a_session_is_told_of_its_requests_and_of_how_many_it_was_too_slow_for(tmp_path):
+    async def story():
+        async with Plane(tmp_path) as plane:
+            app = await plane.deployer.serve("s1", version(0), lambda _text: None)
+            endpoint = next(iter(app.endpoints))
+            record = RequestRecord(
+                endpoint=endpoint, method="GET", path="/", status=200, duration_ms=1
+            )
+            for _ in range(BACKLOG + 10):
+                plane.deployer._show(record)
+            told = [app.events.get_nowait() for _ in range(app.events.qsize())]
+            plane.deployer._show(record)
+            last = app.events.get_nowait()
+            plane.deployer._show(dataclasses.replace(record, endpoint="somebody-elses"))
+
+            assert BACKLOG + 1 == len([e for e in told if e["event"] == "request"])
+            assert (9, "/") == (last["untold"], last["request"]["path"])
+            assert app.events.empty()
 
     virtually(story())
 

@@ -128,6 +128,8 @@ class Session:
         elif kind == "log":
             output.show_line(event["line"], timestamps=self._timestamps)
         elif kind == "request":
+            if event["untold"]:
+                output.say(f"({event['untold']} requests more, too fast to be shown)")
             output.show_request(event["tag"], event["request"])
         elif kind == "progress":
             output.say(event["text"])

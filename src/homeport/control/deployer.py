@@ -324,12 +324,16 @@ class Deployer:
         return await self._rollout.bring(owner, revision, current, strategy="rolling", say=say)
 
     def _show(self, request: RequestRecord) -> None:
-        """Tell a session's command of a request to it; a terminal too slow for all gets some."""
+        """Tell a session's command of a request to it; one too slow for all gets some and a number."""
         app = self.live.owner_of(request.endpoint)
-        if app is None or app.events is None or app.events.qsize() > BACKLOG:
+        if app is None or app.events is None:
             return
-        tag = app.endpoints[request.endpoint].tag
-        tell(app, {"event": "request", "tag": tag, "request": codec.encode(request)})
+        if app.events.qsize() > BACKLOG:
+            app.untold += 1
+            return
+        event = {"event": "request", "tag": app.endpoints[request.endpoint].tag}
+        tell(app, {**event, "request": codec.encode(request), "untold": app.untold})
+        app.untold = 0
 
     async def _stop(self, owner: str) -> int:
         app, name = self.live.get(owner), owner.partition(":")[2]

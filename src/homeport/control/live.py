@@ -39,6 +39,7 @@ class LiveApp:
     created_at: float = field(default_factory=time.time)
     endpoints: dict[str, LiveEndpoint] = field(default_factory=dict)  # by Endpoint.id
     events: asyncio.Queue[dict[str, Any]] | None = None  # a session's, for its command
+    untold: int = 0  # requests that its command was too slow to be told of
 
     @property
     def ephemeral(self) -> bool:
