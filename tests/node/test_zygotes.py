@@ -20,6 +20,7 @@ from homeport.contract.manifest import WebKind, WebMethod
 from homeport.node import door as doors
 from homeport.node.agent import Agent
 from homeport.node.environments import Made
+from homeport.runner import tmp
 from homeport.settings import Settings
 from tests.node.test_agent import Watched
 
@@ -461,10 +462,9 @@ async def test_a_home_below_tmp_is_seen_by_a_snapshot_and_by_what_is_forked_from
     assert ["snapshot", "snapshot"] == [container.origin for container in containers]
     assert 1 == len({by for by, *_ in told})
     for each in left:
-        # What lies below the real /tmp and is needed is mounted here; nothing of the snapshot's own is.
+        # What lies below the real /tmp and is needed is mounted here; the snapshot's own files are copied.
         names = {path.name for path in each}
-        assert Path(folder).name in names
-        assert "of-the-snapshot" not in names
+        assert {Path(folder).name, "of-the-snapshot"} <= names
 
 
 async def test_a_state_that_cannot_be_forked_is_made_by_each_container_and_the_log_says_why(house):
@@ -475,6 +475,26 @@ async def test_a_state_that_cannot_be_forked_is_made_by_each_container_and_the_l
     assert [container.pid for container in containers] == [by for by, *_ in told]
     await house.watched.line("no memory snapshot: it opens a socket")
     assert 1 == sum("no memory snapshot" in line.text for line in house.watched.lines)
+
+
+async def test_files_of_a_snapshot_go_on_in_each_container_and_its_tasks_are_said_to_end(house):
+    script = snapshot("os.makedirs('/tmp/model'); open('/tmp/model/weights', 'w').write('heavy')")
+    script = script.replace(
+        "self.tuned = True", "self.tuned = asyncio.create_task(asyncio.sleep(60)) and True"
+    )
+    house.write("import asyncio\n" + script)
+    containers = [await house.start(**CLASS) for _ in range(2)]
+    files = [Path(container.spec.tmp_dir, "model", "weights") for container in containers]
+
+    assert ["snapshot", "snapshot"] == [container.origin for container in containers]
+    if tmp.possible():
+        assert ["heavy", "heavy"] == [file.read_text() for file in files]
+        files[0].write_text("changed")
+        assert "heavy" == files[1].read_text()
+    await house.watched.line(
+        "the task `sleep` that `tune` began does not go on in containers made from the snapshot: "
+        "begin it in a hook of `@modal.enter()`"
+    )
 
 
 async def test_a_snap_hook_that_fails_fails_the_start(house):

@@ -1,0 +1,75 @@
+"""A container shows that it lives, and says what holds it up."""
+
+import time
+
+SCRIPT = """
+    import time
+    import modal
+    app = modal.App("a")
+
+    @app.function()
+    @modal.asgi_app()
+    def web():
+        async def plain(scope, receive, send):
+            assert scope["type"] == "http"
+            if scope["path"] == "/blocks":
+                blocks()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"x"})
+        return plain
+
+    def blocks():
+        time.sleep(60)
+"""
+
+
+def until(condition) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_the_pulse_beats_counts_requests_and_has_the_deadline_of_the_oldest(start):
+    runner = start(SCRIPT, web={"web": "asgi_app"}, timeout_s=100.0).ready()
+    until(lambda: runner.pulse.read().turn)
+    for _ in range(3):
+        runner.client.get("/")
+    idle = runner.pulse.read()
+    began = time.monotonic()
+    until(lambda: runner.pulse.read().beat > idle.beat)
+    until(lambda: runner.pulse.read().turn > idle.turn)
+
+    assert (3, 0, 0.0) == (idle.requests, idle.inside, idle.deadline)
+    assert time.monotonic() - began < 10
+
+
+def test_a_loop_that_stands_still_beats_on_and_says_where(start):
+    import httpx
+    import pytest
+
+    runner = start(SCRIPT, web={"web": "asgi_app"}, timeout_s=5.0).ready()
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.Client(transport=httpx.HTTPTransport(uds=runner.door)).get(
+            "http://x/blocks", timeout=0.5
+        )
+    runner.wait_for("the event loop has stood still for")
+    runner.wait_for("in blocks")
+    reading = runner.pulse.read()
+
+    assert 1 == reading.inside
+    assert 0 < reading.deadline < reading.beat  # so that its node ends it
+
+
+def test_a_container_without_descriptors_says_that_it_cannot_let_anybody_in(start):
+    import errno
+    import socket
+
+    runner = start(
+        SCRIPT.replace("blocks()\n", "__import__('resource').setrlimit(7, (8, 8))\n", 1),
+        web={"web": "asgi_app"},
+    ).ready()
+    assert 200 == runner.client.get("/blocks").status_code
+    with socket.socket(socket.AF_UNIX) as visitor:
+        visitor.connect(runner.door)
+        until(lambda: runner.pulse.read().refused == errno.EMFILE)
