@@ -71,5 +71,6 @@ async def _status(settings: Settings, *, json: bool) -> None:
         "App", "State", "Function", "Containers", "Running", "Queued", "Served", "Errors",
         "Cold starts", "p50 ms", "p99 ms", "URL",
     )  # fmt: skip
-    output.show_table(columns, rows, empty="no app is deployed: `homeport deploy script.py`")
+    none = "no app serves" if told["apps"] else "no app is deployed: `homeport deploy script.py`"
+    output.show_table(columns, rows, empty=none)
     _warn_of_broken(told["apps"])
