@@ -16,6 +16,10 @@ BASE = (
     "fastapi",
     "fastapi.middleware.cors",
     "anyio._backends._asyncio",
+    "pydantic.v1",  # FastAPI imports it for the first endpoint
+    "fastapi.telemetry._runtime",  # and that for the first request, in newer versions
+    "homeport.runner.serve",  # the runner's own, which needs those
+    "homeport.runner.wsgi",
 )
 MAX_MODULES = 6000  # of one function
 MAX_REVISIONS = 3  # of one function, with modules that its script changes something for
