@@ -40,6 +40,30 @@ async def test_what_a_script_has_imported_once_is_not_imported_again(tmp_path, i
         await declarer._starting
     await declarer.close()
 
-    assert [["first"], [], ["second"], []] == told
+    assert [["first"], ["first"], ["first", "second"], ["second"]] == told
     # Each load of the first kind is followed by one ahead of the next.
     assert "first first second first second " == installed.read_text()
+
+
+async def test_a_variable_that_a_script_sets_above_an_import_counts_each_time(tmp_path, installed):
+    (installed.parent / "site-packages" / "hub.py").write_text(
+        f"open({str(installed)!r}, 'a').write('hub ')\n"
+        "import os\nHOME = os.environ.get('HUB', 'default')"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os\nos.environ['HUB'] = 'models'\nimport hub, modal\napp = modal.App(hub.HOME)"
+    )
+    declarer = Declarer(str(script), module=False, name="")
+    names, unlike = [], []
+    for _ in range(4):
+        declared = await declarer.declare()
+        names.append(declared.name)
+        unlike.append([name for name in declared.unlike if name == "hub"])
+        declarer.learn()
+        await declarer._starting
+    await declarer.close()
+
+    assert ["models"] * 4 == names
+    # It is tried once, and then left to each load.
+    assert [[], ["hub"], [], []] == unlike

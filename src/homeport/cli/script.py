@@ -23,6 +23,7 @@ class Declared:
     watch: dict[str, list[int]]  # path -> state, as sdk/watched.py tells it
     warnings: list[str]
     modules: list[str]  # installed ones that it imports, but for those that are known already
+    unlike: list[str]  # those that were loaded ahead, and which the script would have got otherwise
 
     @property
     def name(self) -> str:
@@ -76,7 +77,11 @@ class Declarer:
         else:  # what was not reached this time still counts
             self.watch |= told.get("watch", {})
         declared = _declared(self._ref, told, code)
+        self._unsafe.update(declared.unlike)
         self._new += declared.modules
+        if declared.unlike and self._loader is not None:
+            await self._loader.close()  # another one takes its place, without those
+            self._loader = None
         if self._loader is not None:
             self.learn()
         return declared

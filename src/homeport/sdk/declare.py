@@ -2,7 +2,7 @@
 
 Started by the command line in a fresh interpreter. Writes one JSON object to the descriptor named by
 HOMEPORT_DECLARE_FD: `{"manifest", "sources": {sha256: path}, "watch": {path: state}, "modules": [name],
-"warnings": [text]}`, or `{"error": Failure, "watch"}`. What the script prints goes where it would.
+"warnings": [text], "unlike": [name]}`, or `{"error": Failure, "watch"}`. What the script prints goes where it would.
 
 With `--stay`, it reads one line of JSON with the names of modules from standard input and imports
 them; then each further line, `{"ref", "module", "name"}`, is declared by a fork. So a script whose
@@ -12,22 +12,27 @@ fork's own line, and `{"code"}` once it has ended.
 
 import argparse
 import difflib
+import functools
 import gc
 import json
 import os
 import signal
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from traceback import walk_tb
 from types import ModuleType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from homeport.contract import codec, names
 from homeport.contract.errors import Failure, ScriptError
 from homeport.sdk import alias, loader, manifest, notices, partial, preload, watched
 from homeport.sdk.app import App
 from homeport.sdk.exception import DeprecationError, Error
+from homeport.sdk.recorder import Recorder
+from homeport.sdk.repeats import repeat
+from homeport.sdk.shelf import Shelf
 from homeport.sdk.source import (
     Tree,
     imported_below,
@@ -38,6 +43,7 @@ from homeport.sdk.source import (
 from homeport.sdk.tracebacks import is_ours, is_users, users_traceback
 
 PR_SET_PDEATHSIG = 1
+_environ, _cwd = dict(os.environ), os.getcwd()  # noqa: PTH109 - as a script finds them
 
 
 def main() -> int:
@@ -49,16 +55,22 @@ def main() -> int:
     parser.add_argument("--name", default="")
     arguments = parser.parse_args()
     descriptor = int(os.environ.pop("HOMEPORT_DECLARE_FD"))
+    unlike = json.loads(os.environ.pop("HOMEPORT_DECLARE_UNLIKE", "[]"))
     os.set_inheritable(descriptor, False)
     _end_with_parent()
     if arguments.stay:
         return _stay(descriptor)
-    return _tell(descriptor, arguments.ref, is_module=arguments.module, name=arguments.name)
+    return _tell(
+        descriptor, arguments.ref, is_module=arguments.module, name=arguments.name, unlike=unlike
+    )
 
 
-def _tell(descriptor: int, ref: str, *, is_module: bool, name: str) -> int:
+def _tell(
+    descriptor: int, ref: str, *, is_module: bool, name: str, unlike: Sequence[str] = ()
+) -> int:
     try:
         told = declare(ref, is_module=is_module, name=name)
+        told["unlike"] = list(unlike)
     except Failure as failure:
         _watch_failed(failure)
         told = {"error": failure.to_dict(), "watch": watched.states()}
@@ -73,10 +85,9 @@ def _stay(descriptor: int) -> int:
     """Fork for each line."""
     gc.disable()  # a page that a collection has emptied in part is one that forks unshare
     alias.install()
-    try:
-        preload.load(json.loads(sys.stdin.readline() or "[]"))
-    except preload.Unsafe as unsafe:
-        os.write(descriptor, json.dumps({"unsafe": unsafe.name}).encode() + b"\n")
+    shelf = Shelf()
+    if unsafe := _preload(shelf, json.loads(sys.stdin.readline() or "[]")):
+        os.write(descriptor, json.dumps({"unsafe": unsafe}).encode() + b"\n")
         return 0
     preload.mark()
     gc.freeze()
@@ -91,7 +102,13 @@ def _stay(descriptor: int) -> int:
             null = os.open(os.devnull, os.O_RDONLY)
             os.dup2(null, 0)  # the next line is not the script's to read
             os.close(null)
-            preload.forget_shadowed(str(Path(asked["ref"].partition("::")[0]).parent))
+            if stale := shelf.stale():
+                _begin_again(descriptor, asked, stale, shelf.roots)
+            shelf.changed = functools.partial(_begin_again, descriptor, asked)
+            if not asked["module"]:
+                shelf.at_home(
+                    str(Path(asked["ref"].partition("::")[0]).expanduser().absolute().parent)
+                )
             code = _tell(descriptor, asked["ref"], is_module=asked["module"], name=asked["name"])
             sys.stdout.flush()
             sys.stderr.flush()
@@ -100,6 +117,46 @@ def _stay(descriptor: int) -> int:
         # A line of its own, even where the fork has begun one and was killed.
         os.write(descriptor, b"\n" + json.dumps({"code": code}).encode() + b"\n")
     return 0
+
+
+def _preload(shelf: Shelf, modules: list[str]) -> str:
+    """Put them on the shelf; the first one that is unsafe, which spoils this process."""
+    recorder = Recorder(shelf)
+    kept = [os.dup(stream) for stream in (1, 2)]
+    printed = os.memfd_create("printed")  # whoever prints while it is imported is found out by it
+    for stream in (1, 2):
+        os.dup2(printed, stream)
+    try:
+        for name in modules:
+            if recorder.load(name):
+                return name
+    finally:
+        for stream, saved in zip((1, 2), kept, strict=True):
+            os.dup2(saved, stream)
+            os.close(saved)
+        os.close(printed)
+    shelf.settle()
+    shelf.prepare()
+    shelf.repeat, shelf.looks = repeat, lambda _name: None
+    return ""
+
+
+def _begin_again(
+    descriptor: int, asked: dict[str, Any], _reason: str, modules: Sequence[str]
+) -> NoReturn:
+    """Load the script in a fresh interpreter: a preloaded module is not what it would import now."""
+    words = [asked["ref"], *(["-m"] if asked["module"] else [])]
+    words += ["--name", asked["name"]] if asked["name"] else []
+    os.set_inheritable(descriptor, True)
+    environ = {
+        **_environ,
+        "HOMEPORT_DECLARE_FD": str(descriptor),
+        "HOMEPORT_DECLARE_UNLIKE": json.dumps(list(modules)),
+    }
+    os.chdir(_cwd)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(sys.executable, [sys.executable, "-m", "homeport.sdk.declare", *words], environ)  # noqa: S606
 
 
 def _watch_failed(failure: BaseException) -> None:
