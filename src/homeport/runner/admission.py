@@ -161,8 +161,10 @@ class Visit(Stay):
             self._held.end()
         self._is_over = True
         self._slots.leave(self)
-        if self._connection is not None:
-            self._see_off(self._connection)
+        if self._connection is not None and self._connection.is_open_ended:
+            # The rest of the request has until the deadline. What is left of the response is looked
+            # after by serve.py: a timer for each would be many, and hold as many requests.
+            asyncio.get_running_loop().call_at(self.deadline, self._cut_if_same)
 
     def hang_up(self) -> None:
         """The visitor has gone."""
@@ -279,11 +281,6 @@ class Visit(Stay):
         self._go_on()
         if not await slots.until_free(request, self.deadline):
             self._slots.stick(lambda: slots.busy(request))
-
-    def _see_off(self, connection: Connection) -> None:
-        """What has not left, or not arrived, has until the deadline."""
-        if connection.is_open_ended or connection.transport.get_write_buffer_size():
-            asyncio.get_running_loop().call_at(self.deadline, self._cut_if_same)
 
     def _cut_if_same(self) -> None:
         if self._connection is not None and self._connection.visit is self:
