@@ -137,6 +137,19 @@ async def test_a_container_is_forked_is_a_process_of_its_own_and_leaves_nothing(
     assert [] == list((tmp_path / "home" / "run" / "containers").iterdir())
 
 
+async def test_a_container_has_each_thing_once_even_if_no_child_was_forked_ahead(house):
+    house.write("""
+        def say():
+            links = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")[:-1]]
+            return [link for link in links if link.startswith(("socket:", "/memfd:"))]
+    """)
+    containers = [await house.start() for _ in range(4)]  # faster than spares are forked
+
+    for container in containers:
+        links = eval(await house.get(container))
+        assert len(links) == len(set(links)), links
+
+
 @pytest.fixture(params=["forked", "fresh"])
 async def either_house(request, tmp_path):
     """A house whose containers begin in that way: users see no difference."""

@@ -10,6 +10,20 @@ import time
 import psutil
 import pytest
 
+FILES = """
+def files():
+    read, write = os.pipe()
+    if os.fork() == 0:
+        os.closerange(3, write)
+        mine = [os.open("/proc/self/exe", os.O_RDONLY) for _ in range(3, write)]
+        if os.fork():
+            os._exit(0)
+        os.write(write, repr([os.readlink(f"/proc/self/fd/{fd}") for fd in mine]).encode())
+        os._exit(0)
+    os.wait()
+    return os.read(read, 9999).decode()
+"""
+
 APP = """
 import os, subprocess, sys, time
 import modal
@@ -27,6 +41,8 @@ def hello():
 def act(how):
     if how == "pid":
         return os.getpid()
+    if how == "files":
+        return files()
     if how == "thread":
         os.kill(os.getpid(), 9)
     read, write = os.pipe()
@@ -135,3 +151,32 @@ def test_a_fresh_interpreter_without_a_session_of_its_own_gets_one():
     os.close(null)
 
     assert ("True\n", 7) == (ended.stdout, ended.returncode), ended.stderr
+
+
+def test_the_files_of_a_child_stay_its_own_whatever_their_numbers(start):
+    runner = start(APP + FILES, web={"hello": "asgi_app"}).ready()
+    files = eval(runner.client.get("/files").text)
+
+    assert os.path.realpath(sys.executable) in files
+    assert os.devnull not in files  # libuv puts pipes of its own there, under uvicorn too
+
+
+def test_who_forks_goes_on_when_the_child_has_let_go(start):
+    runner = start(
+        APP.replace(
+            'if how == "pid":',
+            """if how == "busy":
+        os.register_at_fork(after_in_child=lambda: time.sleep(0))
+        held = []
+        for _ in range(20):
+            if (child := os.fork()) == 0:
+                time.sleep(60)
+            links = [os.readlink(f"/proc/{child}/fd/{fd}") for fd in os.listdir(f"/proc/{child}/fd")]
+            held.append(sum(link.startswith("socket:") for link in links))
+        return held
+    if how == "pid":""",
+        ),
+        web={"hello": "asgi_app"},
+    ).ready()
+
+    assert 1 == len(set(eval(runner.client.get("/busy").text)))

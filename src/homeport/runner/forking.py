@@ -109,7 +109,7 @@ class Zygote:
             _close(descriptors)
             return None
         while True:
-            birth = None if self._spare else self._have_spare()
+            birth = None if self._spare else self._have_spare(descriptors)
             if birth is not None or self._use_spare(descriptors):
                 break
         if birth is None:
@@ -129,8 +129,12 @@ class Zygote:
         os.waitpid(child, 0)
         return None
 
-    def _have_spare(self) -> Birth | None:
-        """One more spare; a birth in its runner, and only there, once somebody needs it."""
+    def _have_spare(self, not_its: Iterable[int] = ()) -> Birth | None:
+        """One more spare; a birth in its runner, and only there, once somebody needs it.
+
+        `not_its` are descriptors of the container that is asked for: it gets them as any spare does, and
+        must not have them twice, for nobody would know of the second door.
+        """
         kind = socket.AF_UNIX, socket.SOCK_SEQPACKET
         (to_init, inits), (to_runner, runners) = socket.socketpair(*kind), socket.socketpair(*kind)
         child = os.fork()
@@ -142,6 +146,7 @@ class Zygote:
         to_init.close()
         to_runner.close()
         self._control.close()  # init's too: the node must see the zygote's end
+        _close(not_its)
         init.ahead(inits, runners)
         self._leave()
         message, descriptors, _, _ = socket.recv_fds(runners, 1, MAX_DESCRIPTORS)

@@ -4,6 +4,7 @@ import asyncio
 import atexit
 import contextlib
 import os
+import select
 import signal
 import sys
 import threading
@@ -16,6 +17,7 @@ from homeport.contract.pulse import BEAT_S, Pulse
 from homeport.runner import tmp
 from homeport.sdk import alias
 
+LET_GO_S = 0.5  # what a child gets to let go of the container's own: microseconds, as a rule
 LINGER_S = 2.0  # what threads get to end by themselves
 
 
@@ -29,18 +31,32 @@ def keep_from_children(mine: Callable[[], Iterable[int]]) -> None:
     """What these descriptors lead to stays with this process, and not with one that user code forks.
 
     A child that kept the door, or a connection, would hold requests that nobody answers once the
-    container has ended.
+    container has ended. So whoever forks goes on when the child has let go: on a busy machine that may
+    be a while after the fork, and the container may end in it.
     """
+    gone = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
+    container = os.getpid()
 
     def let_go() -> None:
+        if os.getppid() != container:  # a child's child: these numbers may be its own files by now
+            return
         # Put in their place, and not closed: whatever closes them later closes nobody else's.
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         for descriptor in mine():
             with contextlib.suppress(OSError):
                 os.dup2(null, descriptor, inheritable=False)
         os.close(null)
+        os.eventfd_write(gone, 1)
 
-    os.register_at_fork(after_in_child=let_go)
+    def wait() -> None:
+        if os.getpid() == container:
+            poll = select.poll()
+            poll.register(gone, select.POLLIN)
+            with contextlib.suppress(OSError):
+                if poll.poll(LET_GO_S * 1000):
+                    os.eventfd_read(gone)
+
+    os.register_at_fork(after_in_child=let_go, after_in_parent=wait)
 
 
 def beat(pulse: Pulse, loop: asyncio.AbstractEventLoop) -> None:
