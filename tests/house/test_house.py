@@ -125,7 +125,7 @@ def test_the_readmes_two_commands_are_those_that_ci_runs():
     commands = re.findall(r"^\$ (.+)$", readme, re.MULTILINE)
     run = (ROOT / ".ci/run").read_text()
 
-    assert "pip install uv && uv run homeport serve examples/hello.py" == commands[0]
+    assert "pip install uv && uv run --no-dev homeport serve examples/hello.py" == commands[0]
     assert commands[1] in run.splitlines()
     assert "pip install uv && uv run --group dev pytest" == commands[1]
 
