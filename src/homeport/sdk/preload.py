@@ -1,40 +1,14 @@
-"""Imports modules ahead of time, as long as a fork can carry them over.
-
-For the runner's zygotes, and for `serve`, which loads a script again at each save.
+"""What a fork cannot carry over, and which modules were loaded since.
 
 A thread does not survive a fork, and a descriptor that two processes share is a race: a module whose
-import leaves either behind is not for a zygote (man 2 fork).
+import leaves either behind is not loaded ahead (man 2 fork).
 """
 
 import contextlib
-import importlib
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator
-
-
-class Unsafe(Exception):
-    """A fork would not carry this process over"""
-
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(reason)
-        self.name = name  # the module that was being imported
-
-
-def load(modules: Iterable[str]) -> None:
-    """Import them in order, as far as they are there.
-
-    Raises `Unsafe` at the first one that leaves something behind: this process is spoilt then.
-    """
-    watch = Watch()
-    for name in modules:
-        try:
-            importlib.import_module(name)
-        except BaseException:  # noqa: S112 - the container imports it again, and says what is wrong
-            continue
-        if reason := watch.left_behind():
-            raise Unsafe(name, reason)
+from collections.abc import Iterator
 
 
 class Watch:
@@ -90,35 +64,6 @@ def _writes(descriptor: int) -> bool:
 
     flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
     return flags & os.O_ACCMODE != os.O_RDONLY and not flags & os.O_APPEND
-
-
-class Reads:
-    """Which environment variables were looked at: what a preloaded module made of them stays."""
-
-    def __init__(self) -> None:
-        self.names: set[str] = set()
-        self._encode = os.environ.encodekey
-
-    def __enter__(self) -> "Reads":  # noqa: PYI034 - 3.10 has no Self
-        def encode(key: str) -> str:
-            self.names.add(key)
-            return self._encode(key)
-
-        os.environ.encodekey = encode
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.environ.encodekey = self._encode
-
-
-def forget_shadowed(source: str) -> None:
-    """A module in the user's tree wins over an installed one of its name, as on a fresh start."""
-    builtin = set(sys.stdlib_module_names)
-    for entry in os.listdir(source):  # noqa: PTH208
-        name = entry.removesuffix(".py")
-        if name in sys.modules and name not in builtin and name != "homeport":
-            for loaded in [m for m in sys.modules if m == name or m.startswith(f"{name}.")]:
-                del sys.modules[loaded]
 
 
 _known = ""  # the last module that was loaded when this process was forked
