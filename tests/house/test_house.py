@@ -78,7 +78,7 @@ def test_imports_go_one_way():
 def test_what_runs_beside_the_users_code_needs_the_standard_library_alone():
     modules = [
         ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
-        for room in ("contract", "sdk", "runner")
+        for room in ("cell", "contract", "sdk", "runner")
         for path in (ROOT / "src" / "homeport" / room).glob("*.py")
         # Those two are the app servers themselves, imported where there is one.
         if path.stem not in {"__main__", "serve", "wsgi_request"}

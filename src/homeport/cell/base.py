@@ -1,0 +1,250 @@
+"""A base cell: from the host's whole view to the few directories that a set of packages needs.
+
+    /.cell/root    the skeleton: mount points, links, /etc. The lowest layer of every private cell
+    /.cell/layers  the image's layers, if it has any
+    /.cell/up      where private cells write: the host's `storage`, or memory
+    /.cell/new     where a private cell puts its root together
+    /.cell/places.json  what the cell shows of the host
+
+The host's root opens the trees before it gives up its rights, because a user of the cell cannot walk
+through a directory of mode 700 such as /root. An ordinary user opens them in its user namespace, where
+it may. Both happen before pivot_root, after which nothing of the host is left.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+from collections.abc import Callable
+
+from homeport.cell import kernel, mounts, namespaces
+from homeport.cell.description import DEVICES, Bind, Cell, Network
+
+HIDDEN = "/.cell"
+SKELETON, LAYERS, UP, NEW, PLACES = "root", "layers", "up", "new", "places.json"
+DIRECTORIES = (
+    "dev",
+    "etc",
+    "home",
+    "mnt",
+    "opt",
+    "proc",
+    "root",
+    "run",
+    "srv",
+    "sys",
+    "tmp",
+    "var/tmp",
+)
+STICKY = ("tmp", "var/tmp")
+RESOLVED = "/run/systemd/resolve/resolv.conf"  # the real servers, where /etc names 127.0.0.53
+USERS = (
+    "root:x:0:0:root:/root:/bin/sh\n"
+    "daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\n"
+    "www-data:x:33:33:www-data:/var/www:/usr/sbin/nologin\n"
+    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+)
+GROUPS = "root:x:0:\ndaemon:x:1:\ntty:x:5:\nwww-data:x:33:\nnogroup:x:65534:\n"
+TIGHT = kernel.NOSUID | kernel.NODEV
+
+
+def fork(cell: Cell) -> int:
+    """As os.fork(): in the child, pid 1, there is only what the cell shows.
+
+    In the child an `OSError` says what failed; the caller may go on.
+    """
+    shown = view(cell)
+    privileged = os.geteuid() == 0
+    trees = _opened(cell, shown) if privileged else {}
+    try:
+
+        def give(users: int) -> None:
+            for bind in shown:
+                if bind.owned and bind.place in trees:
+                    kernel.mount_setattr(trees[bind.place], kernel.ATTR_IDMAP, users)
+
+        child = namespaces.fork(cell.network, cell.ids, give if privileged and cell.ids else None)
+        if child == 0:
+            kernel.mount("none", "/", None, kernel.RECURSIVE | kernel.PRIVATE)
+            _build(cell, shown, trees or _opened(cell, shown))
+            trees = {}
+    finally:
+        for tree in trees.values():
+            os.close(tree)
+    return child
+
+
+def view(cell: Cell) -> list[Bind]:
+    """All that is mounted, outermost first; what lies in another one comes with it."""
+    listed = [b for b in cell.binds if os.path.exists(b.source)]
+    if not cell.layers:
+        listed += [Bind(f"/etc/{n}") for n in cell.etc if os.path.isdir(f"/etc/{n}")]
+    if os.path.isdir("/sys/devices/system"):  # libc counts processors there
+        listed.append(Bind("/sys/devices/system"))
+    found: list[Bind] = []
+    for bind in sorted(listed, key=lambda bind: bind.place):
+        outer = next((o for o in found if bind.place.startswith(f"{o.place}/")), None)
+        same = outer is not None and bind.source == outer.source + bind.place[len(outer.place) :]
+        if not (same or any(bind.place == other.place for other in found)):
+            found.append(bind)
+    return found
+
+
+def places() -> list[str]:
+    """From inside a base: where it shows what the host has, outermost first."""
+    with open(f"{HIDDEN}/{PLACES}", encoding="utf-8") as file:
+        return list(json.load(file))
+
+
+def _opened(cell: Cell, shown: list[Bind]) -> dict[str, int]:
+    """Everything of the host that the cell needs, by its place in the cell."""
+    trees = {b.place: mounts.opened(b.source, writable=b.writable) for b in shown}
+    for position, layer in enumerate(cell.layers):
+        trees[f"{HIDDEN}/{LAYERS}/{position}"] = mounts.opened(layer, below=False)
+    for name in DEVICES:
+        if os.path.exists(f"/dev/{name}"):
+            trees[f"/dev/{name}"] = mounts.opened(f"/dev/{name}", writable=True, devices=True)
+    if cell.storage:
+        trees[f"{HIDDEN}/{UP}"] = mounts.opened(cell.storage, writable=True)
+    return trees
+
+
+def _build(cell: Cell, shown: list[Bind], trees: dict[str, int]) -> None:
+    top = "/tmp"  # noqa: S108 - only a place to mount on; nobody else sees it
+    size = f"mode=755,size={cell.memory_root_mib}m"
+    etc = _read_etc(cell)
+    kernel.mount("tmpfs", top, "tmpfs", TIGHT, size)
+    skeleton = f"{top}/{SKELETON}"
+    for name in (SKELETON, LAYERS, UP, NEW):
+        os.mkdir(f"{top}/{name}")
+    hidden = {path: tree for path, tree in trees.items() if path.startswith(f"{HIDDEN}/")}
+    for path, tree in hidden.items():
+        _put(top + path[len(HIDDEN) :], tree)
+    _write(f"{top}/{PLACES}", json.dumps([bind.place for bind in shown]))
+    _write_skeleton(cell, skeleton, etc)
+    for path in (path for path in trees if path not in hidden):
+        mounts.point(skeleton + path, directory=mounts.is_directory(trees[path]))
+
+    if cell.layers:
+        root = f"{top}/{NEW}"
+        kernel.mount("overlay", root, "overlay", TIGHT, f"lowerdir={lower(cell, top)},userxattr")
+    else:
+        root = skeleton
+        kernel.bind(root, root, recursive=False)
+        kernel.mount("none", root, None, kernel.BIND | kernel.REMOUNT | kernel.RDONLY | TIGHT)
+    kernel.bind(top, root + HIDDEN, recursive=True)
+    for path in sorted(path for path in trees if path not in hidden):
+        kernel.move_mount(trees[path], root + path)
+    kernel.mount("proc", f"{root}/proc", "proc", TIGHT | kernel.NOEXEC)
+    for name in (*STICKY, "dev/shm"):
+        kernel.mount("tmpfs", f"{root}/{name}", "tmpfs", TIGHT, f"mode=1777,size={cell.shm_mib}m")
+    for tree in trees.values():
+        os.close(tree)
+    kernel.pivot_root(root)
+    settle(cell)
+
+
+def settle(cell: Cell) -> None:
+    """What a new network and a new UTS namespace lack."""
+    if cell.network is not Network.HOST:
+        loopback_up()
+        with contextlib.suppress(OSError):  # ping without a capability (man 7 icmp)
+            _write("/proc/sys/net/ipv4/ping_group_range", "0 0" if cell.ids is None else "0 65534")
+    socket.sethostname(cell.hostname)
+
+
+def lower(cell: Cell, top: str = HIDDEN) -> str:
+    """What lies under a private cell's own files, the uppermost first, as overlayfs takes it."""
+    layers = [f"{top}/{LAYERS}/{n}" for n in reversed(range(len(cell.layers)))]
+    return ":".join([f"{top}/{SKELETON}", *layers])
+
+
+def loopback_up() -> None:
+    """127.0.0.1 answers in a new network namespace (man 7 netdevice)."""
+    import fcntl  # only where there is such a namespace
+    import struct
+
+    set_flags, up, running = 0x8914, 1, 0x40  # SIOCSIFFLAGS, IFF_UP, IFF_RUNNING
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket.fileno(), set_flags, struct.pack("16sh14x", b"lo", up | running))
+
+
+def run(cell: Cell, main: Callable[[], int]) -> int:
+    """Run `main` in a base cell and return its exit code, with an init that waits for orphans."""
+    child = fork(cell)
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os._exit(reap(main))
+
+
+def reap(main: Callable[[], int]) -> int:
+    """As pid 1: run `main` in a child, wait for everybody until it has ended; its exit code."""
+    worker = os.fork()
+    if worker == 0:
+        code = 70
+        try:
+            code = main()
+        finally:
+            os._exit(code)
+    while True:
+        ended, status = os.wait()
+        if ended == worker:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
+
+
+def _put(target: str, tree: int) -> None:
+    mounts.point(target, directory=mounts.is_directory(tree))
+    kernel.move_mount(tree, target)
+
+
+def _read_etc(cell: Cell) -> dict[str, bytes]:
+    """The files of /etc to be copied: copies, so that a cell may change its own."""
+    names = ("resolv.conf", "hosts") if cell.layers else cell.etc
+    found: dict[str, bytes] = {}
+    for name in names:
+        with contextlib.suppress(OSError), open(f"/etc/{name}", "rb") as file:
+            found[name] = file.read()
+    if cell.network is not Network.HOST and b"127.0.0.53" in found.get("resolv.conf", b""):
+        with contextlib.suppress(OSError), open(RESOLVED, "rb") as file:
+            found["resolv.conf"] = file.read()
+    found["hosts"] = found.get("hosts") or b"127.0.0.1 localhost\n::1 localhost\n"
+    found["hostname"] = cell.hostname.encode() + b"\n"
+    if not cell.layers:
+        found["passwd"], found["group"] = USERS.encode(), GROUPS.encode()
+    return found
+
+
+def _write_skeleton(cell: Cell, root: str, etc: dict[str, bytes]) -> None:
+    for name in (*DIRECTORIES, HIDDEN[1:]):
+        os.makedirs(f"{root}/{name}", exist_ok=True)
+    for name in STICKY:
+        os.chmod(f"{root}/{name}", 0o1777)  # noqa: S103 - as any /tmp is
+    os.chmod(f"{root}/root", 0o700)
+    for name, content in etc.items():
+        mounts.point(f"{root}/etc/{name}", directory=False)
+        _write(f"{root}/etc/{name}", content)
+    for path, to in cell.links:
+        os.makedirs(os.path.dirname(root + path), exist_ok=True)
+        os.symlink(to, root + path)
+    for name, to in (
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
+    ):
+        os.symlink(to, f"{root}/dev/{name}")
+    for name in ("shm", "pts", "mqueue"):
+        os.mkdir(f"{root}/dev/{name}")
+
+
+def _write(path: str, content: bytes | str) -> None:
+    with open(path, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def copy_skeleton(target: str) -> None:
+    """The skeleton once more, for a root in memory."""
+    shutil.copytree(f"{HIDDEN}/{SKELETON}", target, symlinks=True, dirs_exist_ok=True)

@@ -1,0 +1,81 @@
+"""A private cell: what one container has for itself, built ahead of time inside a base cell.
+
+`fork` gives the container's first process (pid 1) in namespaces of its own, on a root whose writable
+layer is its own. Then, when it is known whose container it is: `mounts.place`, `mounts.finish`, and
+`seal` in each of its processes.
+"""
+
+import contextlib
+import os
+
+from homeport.cell import base, kernel, mounts, namespaces
+from homeport.cell.description import Cell
+
+NEW = f"{base.HIDDEN}/{base.NEW}"
+# As Docker: nobody writes there, or reads what tells of other workloads.
+READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
+MASKED = ("acpi", "scsi")
+NULLED = ("kcore", "keys", "kmsg", "latency_stats", "sched_debug", "timer_list", "timer_stats")
+TIGHT = kernel.NOSUID | kernel.NODEV
+
+
+def fork(cell: Cell, name: str) -> int:
+    """As os.fork(); the child is pid 1 of the new cell. `name` is its directory in the storage.
+
+    In the child an `OSError` says what failed; the caller may go on. One thread only.
+    """
+    child = namespaces.fork(cell.network, namespaces.nested())
+    if child == 0:
+        build(cell, name)
+    return child
+
+
+def build(cell: Cell, name: str) -> None:
+    """In new namespaces: the root, /proc, /dev, and nothing of the base cell any more."""
+    kernel.mount("none", "/", None, kernel.RECURSIVE | kernel.PRIVATE)
+    shown = base.places()
+    storage = f"{base.HIDDEN}/{base.UP}/{name}"
+    os.mkdir(storage, 0o700)
+    _root(cell, storage)
+    kernel.bind(storage, NEW + mounts.STAGE, recursive=False)
+    for path in shown:
+        kernel.bind(path, NEW + path)
+    _devices(cell)
+    kernel.mount("proc", f"{NEW}/proc", "proc", TIGHT | kernel.NOEXEC)
+    _mask(f"{NEW}/proc")
+    kernel.pivot_root(NEW)
+    base.settle(cell)
+
+
+def _root(cell: Cell, storage: str) -> None:
+    if cell.overlay:
+        mounts.overlay(NEW, base.lower(cell).split(":"), f"{storage}/root")
+        return
+    size = f"mode=755,size={cell.memory_root_mib}m"
+    kernel.mount("tmpfs", NEW, "tmpfs", TIGHT, size)
+    base.copy_skeleton(NEW)
+
+
+def _devices(cell: Cell) -> None:
+    # One directory for all cells of the base, so none may write in it; the devices still can be written.
+    dev = f"{NEW}/dev"
+    kernel.bind("/dev", dev)
+    kernel.mount("none", dev, None, kernel.BIND | kernel.REMOUNT | kernel.RDONLY | TIGHT)
+    kernel.mount("tmpfs", f"{dev}/shm", "tmpfs", TIGHT, f"mode=1777,size={cell.shm_mib}m")
+    kernel.mount("mqueue", f"{dev}/mqueue", "mqueue", TIGHT | kernel.NOEXEC)
+    options = "newinstance,ptmxmode=0666,mode=0620"
+    kernel.mount("devpts", f"{dev}/pts", "devpts", kernel.NOSUID | kernel.NOEXEC, options)
+
+
+def _mask(proc: str) -> None:
+    locked = kernel.BIND | kernel.REMOUNT | kernel.RDONLY | TIGHT | kernel.NOEXEC
+    for name in READ_ONLY:
+        with contextlib.suppress(FileNotFoundError):
+            kernel.bind(f"{proc}/{name}", f"{proc}/{name}")
+            kernel.mount("none", f"{proc}/{name}", None, locked)
+    for name in MASKED:
+        with contextlib.suppress(FileNotFoundError):
+            kernel.mount("tmpfs", f"{proc}/{name}", "tmpfs", TIGHT | kernel.RDONLY, "size=0")
+    for name in NULLED:
+        with contextlib.suppress(FileNotFoundError):
+            kernel.bind(f"{NEW}/dev/null", f"{proc}/{name}", recursive=False)

@@ -1,0 +1,67 @@
+"""The last step of a container's start: what it may not do any more, for ever.
+
+The order matters: limits while there are capabilities to set them, no_new_privs before the filters,
+which need it, and the filter of system calls at the end, because it refuses the calls before it.
+"""
+
+import os
+import resource
+
+from homeport.cell import kernel, seccomp
+from homeport.cell.description import Cell, Limits, Network
+
+#: As Docker keeps them (man 7 capabilities), without NET_RAW (forged packets, no use for a web
+#: function), MKNOD and AUDIT_WRITE (the kernel refuses both in a user namespace).
+KEPT = {
+    "CHOWN": 0,
+    "DAC_OVERRIDE": 1,
+    "FOWNER": 3,
+    "FSETID": 4,
+    "KILL": 5,
+    "SETGID": 6,
+    "SETUID": 7,
+    "SETPCAP": 8,
+    "NET_BIND_SERVICE": 10,
+    "SYS_CHROOT": 18,
+    "SETFCAP": 31,
+}
+SCOPES_ABI = 6  # of Landlock: from here on it can refuse abstract sockets and signals
+
+
+def seal(cell: Cell) -> None:
+    """For the runner: with root's usual capabilities over the cell's own files and processes."""
+    limit(cell.limits)
+    _close(cell, sum(1 << number for number in KEPT.values()))
+
+
+def seal_init(cell: Cell) -> None:
+    """For pid 1, which only reaps and forwards signals: KILL, and nobody may look into it."""
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    _close(cell, 1 << KEPT["KILL"])
+
+
+def limit(limits: Limits) -> None:
+    """Set what man 2 getrlimit calls hard limits; never above those that hold already."""
+    for what, wanted in (
+        (resource.RLIMIT_NPROC, limits.processes),
+        (resource.RLIMIT_NOFILE, limits.files),
+        (resource.RLIMIT_CORE, limits.core_bytes),
+    ):
+        soft, hard = resource.getrlimit(what)
+        top = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        usual = top if soft == resource.RLIM_INFINITY else min(soft, top)
+        # A soft limit of descriptors stays small: programs that use select() or close all of them
+        # suffer from a large one.
+        resource.setrlimit(what, (usual if what == resource.RLIMIT_NOFILE else top, top))
+
+
+def _close(cell: Cell, capabilities: int) -> None:
+    # Only now, because the container's cgroup becomes the root of what it sees of them.
+    kernel.unshare(kernel.NEWCGROUP)
+    os.umask(0o022)
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    kernel.set_capabilities(capabilities)
+    if cell.network is Network.HOST and kernel.landlock_abi() >= SCOPES_ABI:
+        # A network namespace has abstract sockets of its own; without one, Landlock keeps them apart.
+        kernel.landlock_scope(kernel.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET)
+    kernel.seccomp(seccomp.program())
