@@ -12,17 +12,16 @@ it may. Both happen before pivot_root, after which nothing of the host is left.
 """
 
 import contextlib
-import json
 import os
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from homeport.cell import kernel, mounts, namespaces
 from homeport.cell.description import DEVICES, Bind, Cell, Network
 
-HIDDEN = "/.cell"
-SKELETON, LAYERS, UP, NEW, PLACES = "root", "layers", "up", "new", "places.json"
+HIDDEN = mounts.STAGE
+SKELETON, LAYERS, UP, NEW = "root", "layers", "up", "new"
 DIRECTORIES = (
     "dev",
     "etc",
@@ -49,20 +48,27 @@ GROUPS = "root:x:0:\ndaemon:x:1:\ntty:x:5:\nwww-data:x:33:\nnogroup:x:65534:\n"
 TIGHT = kernel.NOSUID | kernel.NODEV
 
 
-def fork(cell: Cell) -> int:
+def fork(cell: Cell, owned: Sequence[int] = ()) -> int:
     """As os.fork(): in the child, pid 1, there is only what the cell shows.
 
-    In the child an `OSError` says what failed; the caller may go on.
+    `owned` are trees, opened read-only for `mounts.place`, whose files the cell's root shall own. In the
+    child an `OSError` says what failed; the caller may go on. The process must have one thread.
     """
     shown = view(cell)
     privileged = os.geteuid() == 0
+    if privileged and cell.storage and cell.ids is not None:
+        # Not id-mapped, so that a setuid file that a container leaves there is not the host's root's.
+        os.chown(cell.storage, cell.ids.users[0][1], cell.ids.groups[0][1])
     trees = _opened(cell, shown) if privileged else {}
     try:
 
         def give(users: int) -> None:
-            for bind in shown:
-                if bind.owned and bind.place in trees:
-                    kernel.mount_setattr(trees[bind.place], kernel.ATTR_IDMAP, users)
+            its_own = {bind.place for bind in shown if bind.owned}
+            inside = [
+                t for p, t in trees.items() if p in its_own or p.startswith(f"{HIDDEN}/{LAYERS}/")
+            ]
+            for tree in (*inside, *owned):
+                kernel.mount_setattr(tree, kernel.ATTR_IDMAP, users)
 
         child = namespaces.fork(cell.network, cell.ids, give if privileged and cell.ids else None)
         if child == 0:
@@ -91,12 +97,6 @@ def view(cell: Cell) -> list[Bind]:
     return found
 
 
-def places() -> list[str]:
-    """From inside a base: where it shows what the host has, outermost first."""
-    with open(f"{HIDDEN}/{PLACES}", encoding="utf-8") as file:
-        return list(json.load(file))
-
-
 def _opened(cell: Cell, shown: list[Bind]) -> dict[str, int]:
     """Everything of the host that the cell needs, by its place in the cell."""
     trees = {b.place: mounts.opened(b.source, writable=b.writable) for b in shown}
@@ -121,7 +121,7 @@ def _build(cell: Cell, shown: list[Bind], trees: dict[str, int]) -> None:
     hidden = {path: tree for path, tree in trees.items() if path.startswith(f"{HIDDEN}/")}
     for path, tree in hidden.items():
         _put(top + path[len(HIDDEN) :], tree)
-    _write(f"{top}/{PLACES}", json.dumps([bind.place for bind in shown]))
+    mounts.write_places(top, [bind.place for bind in shown])
     _write_skeleton(cell, skeleton, etc)
     for path in (path for path in trees if path not in hidden):
         mounts.point(skeleton + path, directory=mounts.is_directory(trees[path]))
@@ -170,16 +170,19 @@ def loopback_up() -> None:
         fcntl.ioctl(any_socket.fileno(), set_flags, struct.pack("16sh14x", b"lo", up | running))
 
 
-def run(cell: Cell, main: Callable[[], int]) -> int:
+def run(cell: Cell, main: Callable[[], int], owned: Sequence[int] = ()) -> int:
     """Run `main` in a base cell and return its exit code, with an init that waits for orphans."""
-    child = fork(cell)
+    child = fork(cell, owned)
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     os._exit(reap(main))
 
 
-def reap(main: Callable[[], int]) -> int:
-    """As pid 1: run `main` in a child, wait for everybody until it has ended; its exit code."""
+def reap(main: Callable[[], int], before: Callable[[], None] = lambda: None) -> int:
+    """As pid 1: run `main` in a child, wait for everybody until it has ended; its exit code.
+
+    `before` runs in pid 1, once the child has been forked.
+    """
     worker = os.fork()
     if worker == 0:
         code = 70
@@ -187,6 +190,7 @@ def reap(main: Callable[[], int]) -> int:
             code = main()
         finally:
             os._exit(code)
+    before()
     while True:
         ended, status = os.wait()
         if ended == worker:

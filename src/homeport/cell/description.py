@@ -24,9 +24,14 @@ class Bind:
     source: str
     target: str = ""  # absolute, in the cell; empty: as `source`
     writable: bool = False
-    # Files keep their owners: those of the host's root belong to the cell's root. Root only, and for
-    # homeport's own files. Without it, they belong to `nobody` and only what all may read is readable.
+    # Files of the host's root belong to the cell's root; for what homeport itself wrote, if it is root.
+    # Without it, they belong to `nobody`, and only what everybody may read can be read. A writable bind
+    # is never owned: a setuid file made in the cell would be the host's root's.
     owned: bool = False
+
+    def __post_init__(self) -> None:
+        if self.owned and self.writable:
+            raise ValueError("a writable bind cannot be owned by the cell's root")
 
     @property
     def place(self) -> str:

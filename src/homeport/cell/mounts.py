@@ -5,14 +5,16 @@ SCM_RIGHTS to the process that is about to become a container, which calls `plac
 """
 
 import enum
+import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from homeport.cell import kernel
-from homeport.cell.description import Bind
 
-STAGE = "/.cell"  # in a private cell, until `place` removes it: its storage on the host's disk
+#: In a base cell: what it is made of. In a private cell, until `place` takes it away: its storage.
+STAGE = "/.cell"
+PLACES = "places.json"  # there: where the cell shows directories of the host
 
 
 class Access(str, enum.Enum):
@@ -37,8 +39,11 @@ def opened(
     """A mount of `path` that is mounted nowhere, as a descriptor; nothing in it is setuid.
 
     `users`, a descriptor of a user namespace: files of the host's root belong to that namespace's
-    root (id-mapped, root only). `below`: with what is mounted below it.
+    root (id-mapped, root only). Never for what can be written: a setuid file made in the cell would be
+    the host's root's. `below`: with what is mounted below it.
     """
+    if writable and users:
+        raise ValueError("what a cell may write must belong to the cell's own ids")
     tree = kernel.open_tree(path, recursive=below)
     attributes = kernel.ATTR_NOSUID
     attributes |= 0 if writable else kernel.ATTR_RDONLY
@@ -53,16 +58,16 @@ def opened(
     return tree
 
 
-def place(pairs: Sequence[tuple[Mount, int]], binds: Iterable[Bind]) -> None:
-    """Put opened trees in their places, inside a private cell; closes the descriptors.
+def place(pairs: Sequence[tuple[Mount, int]]) -> None:
+    """Put opened trees in their places, inside a private cell, once; closes the descriptors.
 
-    A tree on /root must not hide an interpreter at /root/.pyenv, so what the cell shows below a target
-    (`binds`) is taken up first and put back on top.
+    A tree on /root must not hide an interpreter at /root/.pyenv, so what the cell shows below a target is
+    taken up first and put back on top. At the end the cell's storage is out of its sight.
     """
-    shown = sorted({bind.place for bind in binds})
+    shown = read_places()
     for position, (mount, tree) in enumerate(sorted(pairs, key=lambda pair: pair[0].target)):
-        hidden = [p for p in shown if p.startswith(mount.target.rstrip("/") + "/")]
-        above = [(p, kernel.open_tree(p)) for p in hidden]
+        hidden = [path for path in shown if path.startswith(mount.target.rstrip("/") + "/")]
+        above = [(path, kernel.open_tree(path)) for path in hidden]
         point(mount.target, directory=is_directory(tree))
         if mount.access is Access.PRIVATE and is_directory(tree):
             _private(position, mount.target, tree)
@@ -73,17 +78,25 @@ def place(pairs: Sequence[tuple[Mount, int]], binds: Iterable[Bind]) -> None:
             point(path, directory=is_directory(kept))
             kernel.move_mount(kept, path)
             os.close(kept)
-
-
-def finish() -> None:
-    """Take the private cell's storage out of its sight, once everything is in place."""
     kernel.umount(STAGE)
+
+
+def write_places(directory: str, places: Sequence[str]) -> None:
+    """Note for `place` and for private cells what a base cell shows, outermost first."""
+    with open(f"{directory}/{PLACES}", "w", encoding="utf-8") as file:
+        json.dump(list(places), file)
+
+
+def read_places() -> list[str]:
+    """What `write_places` noted."""
+    with open(f"{STAGE}/{PLACES}", encoding="utf-8") as file:
+        return list(json.load(file))
 
 
 def point(path: str, *, directory: bool) -> None:
     """Have something to mount on."""
     os.makedirs(path if directory else os.path.dirname(path), exist_ok=True)
-    if not directory and not os.path.lexists(path):
+    if not directory and not os.path.exists(path):
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
 
 

@@ -57,11 +57,22 @@ def fork(network: Network, ids: Ids | None, prepare: Callable[[int], None] | Non
             os.waitpid(between, 0)
 
 
+def leave_for_mounts() -> None:
+    """In this process: a user namespace with its own id alone, and mounts of its own (one thread only).
+
+    What others mount later still comes through.
+    """
+    user, group = os.geteuid(), os.getegid()
+    kernel.unshare(kernel.NEWUSER | kernel.NEWNS)
+    _map_one(user, user, group, group)
+    kernel.mount("none", "/", None, kernel.RECURSIVE | kernel.SLAVE)
+
+
 def nested() -> Ids | None:
     """The ids for a cell inside this one: the same; None if there is only one."""
     maps = []
     for name in ("uid_map", "gid_map"):
-        with open(f"/proc/self/{name}", encoding="ascii") as file:
+        with open(f"/proc/self/{name}", "rb") as file:
             rows = [tuple(int(word) for word in line.split()) for line in file]
         maps.append(tuple((inside, inside, count) for inside, _, count in rows))
     users, groups = maps
@@ -117,9 +128,7 @@ def _go_between(theirs: socket.socket, network: Network, ids: Ids | None) -> int
         user, group = os.geteuid(), os.getegid()
         kernel.unshare(kernel.NEWUSER)
         if ids is None:
-            _write("/proc/self/setgroups", "deny")
-            _write("/proc/self/uid_map", f"0 {user} 1")
-            _write("/proc/self/gid_map", f"0 {group} 1")
+            _map_one(0, user, 0, group)
         theirs.send(b"{}")
         if not theirs.recv(MAX_MESSAGE):
             os._exit(1)
@@ -141,6 +150,12 @@ def _go_between(theirs: socket.socket, network: Network, ids: Ids | None) -> int
     except BaseException as error:  # whatever it is, the caller must hear of it
         theirs.send(json.dumps({"errno": 0, "text": repr(error), "what": "fork"}).encode())
         os._exit(1)
+
+
+def _map_one(user_inside: int, user: int, group_inside: int, group: int) -> None:
+    _write("/proc/self/setgroups", "deny")  # else an ordinary user may not write the gid_map
+    _write("/proc/self/uid_map", f"{user_inside} {user} 1")
+    _write("/proc/self/gid_map", f"{group_inside} {group} 1")
 
 
 def _heard(ours: socket.socket) -> dict[str, int]:

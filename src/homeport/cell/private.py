@@ -1,8 +1,8 @@
 """A private cell: what one container has for itself, built ahead of time inside a base cell.
 
 `fork` gives the container's first process (pid 1) in namespaces of its own, on a root whose writable
-layer is its own. Then, when it is known whose container it is: `mounts.place`, `mounts.finish`, and
-`seal` in each of its processes.
+layer is its own. Then, when it is known whose container it is: `mounts.place` once, and `seal` in each of
+its processes.
 """
 
 import contextlib
@@ -33,9 +33,10 @@ def fork(cell: Cell, name: str) -> int:
 def build(cell: Cell, name: str) -> None:
     """In new namespaces: the root, /proc, /dev, and nothing of the base cell any more."""
     kernel.mount("none", "/", None, kernel.RECURSIVE | kernel.PRIVATE)
-    shown = base.places()
+    shown = mounts.read_places()
     storage = f"{base.HIDDEN}/{base.UP}/{name}"
     os.mkdir(storage, 0o700)
+    mounts.write_places(storage, shown)
     _root(cell, storage)
     kernel.bind(storage, NEW + mounts.STAGE, recursive=False)
     for path in shown:

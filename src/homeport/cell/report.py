@@ -1,0 +1,164 @@
+"""What of a cell this machine allows, and what stands in the way. `python -m homeport.cell.report` prints JSON.
+
+Everything is tried, in a child: some systems make a user namespace and then refuse to mount in it. A
+sysctl is read only to explain what failed.
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from homeport.cell import base, host, kernel, namespaces, private, seal
+from homeport.cell.description import Cell, Ids, Network, range_of_ids
+
+TRIAL_IDS = 231072  # any range will do: the trial's files are gone afterwards
+HELPERS = ("pasta", "slirp4netns")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What is in force here."""
+
+    possible: bool
+    why: str = ""  # of what is not possible
+    hint: str = ""
+    overlay: bool = False  # else what a container writes is in memory
+    ids: int = 0  # user ids that a cell has; with one, a program cannot change its user
+    network: bool = False  # namespaces of their own
+    abstract_sockets: bool = False  # kept apart without such a namespace, by Landlock
+    helper: str = ""  # what gives an ordinary user's cell a way out
+
+
+def report() -> Report:
+    """Try a cell as a container would have it."""
+    ids = range_of_ids(TRIAL_IDS) if os.geteuid() == 0 else namespaces.subordinate()
+    error, ids = _with(Network.HOST, ids)
+    if error is not None:
+        why, hint = obstacle(error, _read)
+        return Report(possible=False, why=why, hint=hint)
+    return Report(
+        possible=True,
+        overlay=_tried(Network.HOST, ids, overlay=True) is None,
+        ids=1 if ids is None else sum(row[2] for row in ids.users),
+        network=_tried(Network.NONE, ids, overlay=False) is None,
+        abstract_sockets=kernel.landlock_abi() >= seal.SCOPES_ABI,
+        helper=next((name for name in HELPERS if shutil.which(name)), ""),
+    )
+
+
+def obstacle(error: OSError, read: Callable[[str], str]) -> tuple[str, str]:
+    """Why a cell cannot be made, and what to do: from what failed, and a function that reads a file."""
+    if read("/proc/sys/kernel/unprivileged_userns_clone") == "0":
+        name = "kernel.unprivileged_userns_clone"
+        return f"{name} is 0: only root may make user namespaces", f"`sysctl -w {name}=1`, as root"
+    if read("/proc/sys/user/max_user_namespaces") == "0":
+        name = "user.max_user_namespaces"
+        return f"{name} is 0: nobody may make user namespaces", f"`sysctl -w {name}=15000`, as root"
+    name = "kernel.apparmor_restrict_unprivileged_userns"
+    if os.geteuid() != 0 and read(f"/proc/sys/{name.replace('.', '/')}") == "1":
+        profile = read("/proc/self/attr/current") or "unconfined"
+        why = (
+            f"AppArmor forbids it to an ordinary user's programs (profile `{profile}`; {name} is 1)"
+        )
+        hint = (
+            f"give {sys.executable} an AppArmor profile with the rule `userns,`, "
+            f"or `sysctl -w {name}=0`, as root"
+        )
+        return why, hint
+    if "proc" in str(error.filename) and "mount" in str(error.filename):
+        why = "this machine is a container that hides parts of /proc, so no new one can be mounted"
+        return why, "with Docker: `--security-opt systempaths=unconfined`"
+    if "\nSeccomp:\t2" in read("/proc/self/status"):
+        why = f"this machine is a container that refuses system calls ({error})"
+        return (
+            why,
+            "with Docker: `--security-opt seccomp=unconfined --security-opt apparmor=unconfined`",
+        )
+    return (
+        f"the kernel refused it: {error}",
+        "a kernel of Linux 5.12 or newer is needed, with CONFIG_USER_NS",
+    )
+
+
+def _with(network: Network, ids: Ids | None) -> tuple[OSError | None, Ids | None]:
+    """The trial's error, and the ids that it worked with: if need be, one id only."""
+    error = _tried(network, ids, overlay=False)
+    if error is not None and ids is not None and os.geteuid() != 0:
+        return _tried(network, None, overlay=False), None
+    return error, ids
+
+
+def _tried(network: Network, ids: Ids | None, *, overlay: bool) -> OSError | None:
+    """None if a container could run in such a cell; else what failed."""
+    with tempfile.TemporaryDirectory(prefix="homeport-cell-", dir="/var/tmp") as storage:
+        cell = host.cell(host.interpreter(sys.executable))
+        cell = dataclasses.replace(
+            cell, network=network, ids=ids, overlay=overlay, storage=storage if overlay else ""
+        )
+        reader, writer = os.pipe()
+        trial = os.fork()
+        if trial == 0:
+            os.close(reader)
+            _try(cell, writer)
+        os.close(writer)
+        with open(reader, encoding="utf-8") as answer:
+            told = answer.read()
+        os.waitpid(trial, 0)
+        # It has directories that only the cell's root could enter.
+        shutil.rmtree(storage, ignore_errors=True)
+        os.makedirs(storage, exist_ok=True)
+    if told == "sealed":
+        return None
+    if told.startswith("{"):
+        what = json.loads(told)
+        return OSError(what["errno"], what["text"], what["what"])
+    return OSError(0, told or "the trial ended without a word", "cell")
+
+
+def _try(cell: Cell, writer: int) -> None:
+    def container() -> int:
+        child = private.fork(cell, "trial")
+        if child:
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        seal.seal(cell)
+        os.write(writer, b"sealed")
+        os._exit(0)
+
+    try:
+        os._exit(base.run(cell, lambda: _telling(container, writer)))
+    except BaseException as error:
+        _tell(error, writer)
+    os._exit(1)
+
+
+def _telling(function: Callable[[], int], writer: int) -> int:
+    try:
+        return function()
+    except BaseException as error:
+        _tell(error, writer)
+        return 1
+
+
+def _tell(error: BaseException, writer: int) -> None:
+    if isinstance(error, OSError):
+        what = {"errno": error.errno, "text": error.strerror, "what": str(error.filename or "")}
+        os.write(writer, json.dumps(what).encode())
+    else:
+        os.write(writer, repr(error).encode())
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().rstrip("\n\0")
+    except OSError:
+        return ""
+
+
+if __name__ == "__main__":
+    print(json.dumps(dataclasses.asdict(report())))  # noqa: T201 - it is the answer

@@ -1,0 +1,148 @@
+"""Cells of every kind, run as root and as an ordinary user whom the tests make up."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from homeport.cell import host, report
+from homeport.cell.description import Bind, Cell, Network, range_of_ids
+from homeport.contract import codec
+
+HERE = Path(__file__).parent
+SOURCE = HERE.parents[1] / "src"
+FIRST_ID = 231072
+ORDINARY = 23456  # a user that no system has; its files go with the test's directory
+PATIENCE_S = 60
+
+
+@dataclasses.dataclass
+class Account:
+    """Who makes the cells, with an interpreter and a directory that this user may use."""
+
+    name: str
+    user: int
+    python: str
+    directory: Path
+
+    @property
+    def words(self) -> list[str]:
+        """What a command line begins with, to run as this user."""
+        if self.user == os.getuid():
+            return []
+        return _become(self.user)
+
+    def run(self, module_or_script: list[str], **given) -> "subprocess.CompletedProcess[str]":
+        """A Python of ours, as this user."""
+        environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCE), "HOME": "/nonexistent"}
+        return subprocess.run(
+            [*self.words, self.python, *module_or_script],
+            env={**environ, **given.pop("environ", {})},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+            **given,
+        )
+
+    def mkdir(self, name: str) -> Path:
+        """A directory of its own."""
+        path = self.directory / name
+        path.mkdir()
+        os.chown(path, self.user, self.user)
+        return path
+
+    def cell(self, **changes) -> Cell:
+        """A host cell of this user, with the tests inside."""
+        paths = [str(SOURCE / "homeport"), str(HERE), *host.interpreter(self.python)]
+        cell = host.cell(paths, binds=changes.pop("binds", ()))
+        changes.setdefault("storage", str(self.mkdir(f"up-{secrets.token_hex(4)}")))
+        ids = range_of_ids(FIRST_ID) if self.user == 0 else None
+        return dataclasses.replace(cell, ids=ids, **changes)
+
+    def inside(self, cell: Cell, argv: list[str], *, mounts=None, private=True, **given):
+        """The finished program of a cell."""
+        order = {"cell": codec.encode(cell), "argv": argv, "private": private}
+        order["mounts"] = mounts or {}
+        return self.run(["-m", "homeport.cell", json.dumps(order)], **given)
+
+
+@pytest.fixture(params=["root", "ordinary"])
+def account(request, tmp_path_factory):
+    """Root and an ordinary user, as far as whoever runs the tests may be them."""
+    if not report.report().possible:
+        pytest.skip(f"no cells here: {report.report().why}")
+    directory = tmp_path_factory.mktemp("cell")
+    if request.param == "root":
+        if os.getuid() != 0:
+            pytest.skip("only root is root")
+        yield Account("root", 0, sys.executable, directory)
+    elif os.getuid() != 0:
+        yield Account("ordinary", os.getuid(), sys.executable, directory)
+    else:
+        with _made_up(directory) as one:
+            yield one
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _become(user: int) -> list[str]:
+    # By `env`, because setpriv itself still has root's rights when it looks for the program.
+    return ["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups", "--", "env"]
+
+
+@contextlib.contextmanager
+def _made_up(directory: Path):
+    python = next((p for p in (sys.executable, "/usr/bin/python3") if _usable(p)), None)
+    if python is None or shutil.which("setpriv") is None:
+        pytest.skip("an ordinary user has no Python here, or there is no setpriv")
+    # pytest's own directories are the running user's alone
+    directory = Path(f"/var/tmp/homeport-cells-{secrets.token_hex(4)}")
+    directory.mkdir()
+    os.chown(directory, ORDINARY, ORDINARY)
+    try:
+        yield Account("ordinary", ORDINARY, python, directory)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _usable(python: str) -> bool:
+    code = f"import sys; sys.path.insert(0, {str(SOURCE)!r}); import homeport.cell.kernel"
+    words = [*_become(ORDINARY), python, "-c", code]
+    with contextlib.suppress(OSError):
+        return subprocess.run(words, capture_output=True, check=False).returncode == 0
+    return False
+
+
+@pytest.fixture
+def links() -> tuple[Network, ...]:
+    """The networks that need no other program."""
+    return Network.HOST, Network.NONE
+
+
+@pytest.fixture
+def layers(account) -> tuple[str, str]:
+    """A small root file system in two layers: the upper one changes and removes files of the lower."""
+    lower, upper = account.mkdir("layer-0"), account.mkdir("layer-1")
+    for path, content in (
+        ("etc/os-release", "NAME=below\n"),
+        ("etc/passwd", "root:x:0:0::/root:/bin/sh\n"),
+    ):
+        (lower / path).parent.mkdir(exist_ok=True)
+        (lower / path).write_text(content)
+    for name, to in host.cell([]).links:
+        (lower / name[1:]).symlink_to(to)
+    (upper / "etc").mkdir()
+    (upper / "etc/os-release").write_text("NAME=above\n")
+    for path in (*lower.rglob("*"), *upper.rglob("*")):
+        os.chown(path, account.user, account.user, follow_symlinks=False)
+    return str(lower), str(upper)
+
+
+__all__ = ["Account", "Bind"]
