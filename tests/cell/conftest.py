@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from homeport.cell import host, report
-from homeport.cell.description import Bind, Cell, Network, range_of_ids
+from homeport.cell.description import Cell, Ids, range_of_ids
 from homeport.contract import codec
 
 HERE = Path(__file__).parent
@@ -31,13 +31,8 @@ class Account:
     user: int
     python: str
     directory: Path
-
-    @property
-    def words(self) -> list[str]:
-        """What a command line begins with, to run as this user."""
-        if self.user == os.getuid():
-            return []
-        return _become(self.user)
+    ids: Ids | None = None
+    words: tuple[str, ...] = ()  # what a command line begins with, to run as this user
 
     def run(self, module_or_script: list[str], **given) -> "subprocess.CompletedProcess[str]":
         """A Python of ours, as this user."""
@@ -64,8 +59,7 @@ class Account:
         paths = [str(SOURCE / "homeport"), str(HERE), *host.interpreter(self.python)]
         cell = host.cell(paths, binds=changes.pop("binds", ()))
         changes.setdefault("storage", str(self.mkdir(f"up-{secrets.token_hex(4)}")))
-        ids = range_of_ids(FIRST_ID) if self.user == 0 else None
-        return dataclasses.replace(cell, ids=ids, **changes)
+        return dataclasses.replace(cell, ids=self.ids, **changes)
 
     def inside(self, cell: Cell, argv: list[str], *, mounts=None, private=True, **given):
         """The finished program of a cell."""
@@ -74,42 +68,59 @@ class Account:
         return self.run(["-m", "homeport.cell", json.dumps(order)], **given)
 
 
-@pytest.fixture(params=["root", "ordinary"])
+@pytest.fixture(params=["root", "ordinary", "ranges"])
 def account(request, tmp_path_factory):
-    """Root and an ordinary user, as far as whoever runs the tests may be them."""
+    """Root, an ordinary user, and one with a range in /etc/subuid; as far as the tests' own user may."""
     if not report.report().possible:
         pytest.skip(f"no cells here: {report.report().why}")
-    directory = tmp_path_factory.mktemp("cell")
-    if request.param == "root":
-        if os.getuid() != 0:
-            pytest.skip("only root is root")
-        yield Account("root", 0, sys.executable, directory)
-    elif os.getuid() != 0:
-        yield Account("ordinary", os.getuid(), sys.executable, directory)
-    else:
-        with _made_up(directory) as one:
-            yield one
-    shutil.rmtree(directory, ignore_errors=True)
+    if request.param == "ordinary" and os.getuid() != 0:
+        yield Account("ordinary", os.getuid(), sys.executable, tmp_path_factory.mktemp("cell"))
+        return
+    if os.getuid() != 0:
+        pytest.skip("only root may become somebody else")
+    # pytest's own directories are the running user's alone
+    directory = Path(f"/var/tmp/homeport-cells-{secrets.token_hex(4)}")
+    directory.mkdir()
+    try:
+        if request.param == "root":
+            yield Account("root", 0, sys.executable, directory, range_of_ids(FIRST_ID))
+        else:
+            os.chown(directory, ORDINARY, ORDINARY)
+            yield _made_up(request.param, directory)
+    finally:
+        shutil.rmtree(directory)
+
+
+def _made_up(name: str, directory: Path) -> Account:
+    words = _become(ORDINARY)
+    python = next((p for p in (sys.executable, "/usr/bin/python3") if _usable(p)), None)
+    if python is None or shutil.which("setpriv") is None:
+        pytest.skip("an ordinary user has no Python here, or there is no setpriv")
+    if name == "ordinary":
+        return Account(name, ORDINARY, python, directory, None, tuple(words))
+    if shutil.which("newuidmap") is None or shutil.which("unshare") is None:
+        pytest.skip("there is no newuidmap, or no unshare")
+    # A user database and ranges that only this process and its children see.
+    commands = ["set -e"]
+    for file, content in (
+        ("passwd", f"root:x:0:0::/root:/bin/sh\nsailor:x:{ORDINARY}:{ORDINARY}::/:/bin/sh\n"),
+        ("subuid", f"sailor:{FIRST_ID}:65536\n"),
+        ("subgid", f"sailor:{FIRST_ID}:65536\n"),
+    ):
+        (directory / file).write_text(content)
+        if not Path(f"/etc/{file}").exists():
+            pytest.skip(f"there is no /etc/{file}")
+        commands.append(f"mount --bind {directory}/{file} /etc/{file}")
+    commands.append(f'exec {" ".join(words)} "$@"')
+    words = ["unshare", "--mount", "sh", "-c", "\n".join(commands), "sh"]
+    lent = (1, FIRST_ID, 65535)
+    ids = Ids(users=((0, ORDINARY, 1), lent), groups=((0, ORDINARY, 1), lent))
+    return Account(name, ORDINARY, python, directory, ids, tuple(words))
 
 
 def _become(user: int) -> list[str]:
     # By `env`, because setpriv itself still has root's rights when it looks for the program.
     return ["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups", "--", "env"]
-
-
-@contextlib.contextmanager
-def _made_up(directory: Path):
-    python = next((p for p in (sys.executable, "/usr/bin/python3") if _usable(p)), None)
-    if python is None or shutil.which("setpriv") is None:
-        pytest.skip("an ordinary user has no Python here, or there is no setpriv")
-    # pytest's own directories are the running user's alone
-    directory = Path(f"/var/tmp/homeport-cells-{secrets.token_hex(4)}")
-    directory.mkdir()
-    os.chown(directory, ORDINARY, ORDINARY)
-    try:
-        yield Account("ordinary", ORDINARY, python, directory)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _usable(python: str) -> bool:
@@ -118,12 +129,6 @@ def _usable(python: str) -> bool:
     with contextlib.suppress(OSError):
         return subprocess.run(words, capture_output=True, check=False).returncode == 0
     return False
-
-
-@pytest.fixture
-def links() -> tuple[Network, ...]:
-    """The networks that need no other program."""
-    return Network.HOST, Network.NONE
 
 
 @pytest.fixture
@@ -143,6 +148,3 @@ def layers(account) -> tuple[str, str]:
     for path in (*lower.rglob("*"), *upper.rglob("*")):
         os.chown(path, account.user, account.user, follow_symlinks=False)
     return str(lower), str(upper)
-
-
-__all__ = ["Account", "Bind"]
