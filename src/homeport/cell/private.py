@@ -7,8 +7,9 @@ its processes.
 
 import contextlib
 import os
+import shutil
 
-from homeport.cell import base, kernel, mounts, namespaces
+from homeport.cell import base, identity, kernel, mounts, namespaces
 from homeport.cell.description import Cell
 
 NEW = f"{base.HIDDEN}/{base.NEW}"
@@ -24,7 +25,7 @@ def fork(cell: Cell, name: str) -> int:
 
     In the child an `OSError` says what failed; the caller may go on. One thread only.
     """
-    child = namespaces.fork(cell.network, namespaces.nested())
+    child = namespaces.fork(cell.network, identity.nested())
     if child == 0:
         build(cell, name)
     return child
@@ -80,3 +81,11 @@ def _mask(proc: str) -> None:
     for name in NULLED:
         with contextlib.suppress(FileNotFoundError):
             kernel.bind(f"{NEW}/dev/null", f"{proc}/{name}", recursive=False)
+
+
+def remove(name: str) -> None:
+    """From inside the base cell: delete what a private cell wrote, once its processes have ended.
+
+    Its files may belong to ids that an ordinary user outside may not touch.
+    """
+    shutil.rmtree(f"{base.HIDDEN}/{base.UP}/{name}")

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from homeport.cell import base, host, kernel, namespaces, private, seal
+from homeport.cell import base, host, identity, kernel, private, seal
 from homeport.cell.description import Cell, Ids, Network, range_of_ids
 
 TRIAL_IDS = 231072  # any range will do: the trial's files are gone afterwards
@@ -36,7 +36,7 @@ class Report:
 
 def report() -> Report:
     """Try a cell as a container would have it."""
-    ids = range_of_ids(TRIAL_IDS) if os.geteuid() == 0 else namespaces.subordinate()
+    ids = range_of_ids(TRIAL_IDS) if os.geteuid() == 0 else identity.subordinate()
     error, ids = _with(Network.HOST, ids)
     if error is not None:
         why, hint = obstacle(error, _read)

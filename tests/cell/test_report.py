@@ -1,0 +1,91 @@
+"""What `doctor` hears of the cells of this machine."""
+
+import errno
+import json
+import os
+
+import pytest
+
+from homeport.cell import report
+
+REFUSED = OSError(errno.EPERM, "Operation not permitted", "unshare 0x10000000")
+
+
+@pytest.mark.parametrize(
+    ("files", "error", "why", "hint"),
+    [
+        (
+            {"/proc/sys/kernel/unprivileged_userns_clone": "0"},
+            REFUSED,
+            "kernel.unprivileged_userns_clone is 0",
+            "sysctl -w kernel.unprivileged_userns_clone=1",
+        ),
+        (
+            {"/proc/sys/user/max_user_namespaces": "0"},
+            OSError(errno.ENOSPC, "No space left on device", "unshare 0x10000000"),
+            "user.max_user_namespaces is 0",
+            "sysctl -w user.max_user_namespaces=15000",
+        ),
+        (
+            {
+                "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": "1",
+                "/proc/self/attr/current": "python3 (enforce)",
+            },
+            OSError(errno.EACCES, "Permission denied", "mount none on /"),
+            "profile `python3 (enforce)`; kernel.apparmor_restrict_unprivileged_userns is 1",
+            "the rule `userns,`",
+        ),
+        (
+            {},
+            OSError(errno.EPERM, "Operation not permitted", "mount proc on /tmp/root/proc"),
+            "hides parts of /proc",
+            "systempaths=unconfined",
+        ),
+        (
+            {"/proc/self/status": "Name:\tx\nSeccomp:\t2\n"},
+            REFUSED,
+            "refuses system calls",
+            "seccomp",
+        ),
+        (
+            {},
+            REFUSED,
+            "the kernel refused it: [Errno 1] Operation not permitted: 'unshare",
+            "CONFIG",
+        ),
+    ],
+)
+def test_what_stands_in_the_way_has_a_name(files, error, why, hint, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    told = report.obstacle(error, lambda path: files.get(path, ""))
+
+    assert why in told[0]
+    assert hint in told[1]
+
+
+def test_a_machine_that_allows_cells_says_what_they_have(account):
+    finished = account.run(["-m", "homeport.cell.report"])
+    told = json.loads(finished.stdout)
+
+    assert told["possible"], told
+    assert (1 if account.ids is None else 65536) == told["ids"]
+    assert told["network"]
+
+
+def test_a_machine_that_forbids_user_namespaces_says_so(account):
+    """In a user namespace whose own limit of them is 0: the sysctl counts for each."""
+    code = """
+from homeport.cell import kernel, namespaces, report
+import dataclasses, json, os
+child = namespaces.fork(namespaces.Network.HOST, None if os.geteuid() else namespaces.Ids(users=((0, 0, 1),), groups=((0, 0, 1),)))
+if child: os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+kernel.mount("proc", "/proc", "proc")
+open("/proc/sys/user/max_user_namespaces", "w").write("0")
+print(json.dumps(dataclasses.asdict(report.report())), flush=True)
+os._exit(0)
+"""
+    finished = account.run(["-c", code])
+    told = json.loads(finished.stdout)
+
+    assert not told["possible"]
+    assert "user.max_user_namespaces is 0: nobody may make user namespaces" == told["why"]
