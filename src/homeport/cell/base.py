@@ -15,6 +15,7 @@ import contextlib
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Callable, Sequence
 
 from homeport.cell import kernel, mounts, namespaces
@@ -185,9 +186,11 @@ def reap(main: Callable[[], int], before: Callable[[], None] = lambda: None) -> 
     """
     worker = os.fork()
     if worker == 0:
-        code = 70
+        code = 70  # a bug of ours, as sysexits.h has it
         try:
             code = main()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
         finally:
             os._exit(code)
     before()
