@@ -1,0 +1,123 @@
+"""A way out for cells that have a network of their own.
+
+As root: a cable (veth) from the host into each cell, made ahead of time, each with two addresses of its
+own, and a firewall that lets a cell reach the world, but neither the host nor another cell. An ordinary
+user may not make a cable to the host; `pasta` (or `slirp4netns`) passes on what a cell sends.
+
+IPv4 only. Whoever calls this is the node; `connect` runs inside the cell, before its seal.
+"""
+
+import ipaddress
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+from homeport.cell import netlink
+
+PREFIX = "hp"  # of the host's ends: `hp0`, `hp1` …
+INSIDE = "eth0"
+SUBNET = "10.201.0.0/16"  # room for 32768 cables
+TABLE = "homeport"
+FORWARDING = "/proc/sys/net/ipv4/ip_forward"
+
+
+@dataclass(frozen=True, slots=True)
+class Cable:
+    """A link between the host and one cell, by its number."""
+
+    number: int
+    subnet: str = SUBNET
+
+    @property
+    def name(self) -> str:
+        """The host's end."""
+        return f"{PREFIX}{self.number}"
+
+    @property
+    def gateway(self) -> str:
+        """The host's address on it."""
+        return str(ipaddress.ip_network(self.subnet)[2 * self.number])
+
+    @property
+    def address(self) -> str:
+        """The cell's address."""
+        return str(ipaddress.ip_network(self.subnet)[2 * self.number + 1])
+
+
+def lay(cable: Cable) -> None:
+    """Make a cable, ahead of time: both ends are still on the host. Root only."""
+    netlink.add_pair(cable.name, f"{cable.name}-in")
+    netlink.add_address(cable.name, cable.gateway, 31)  # two addresses suffice (RFC 3021)
+    netlink.up(cable.name)
+
+
+def plug(cable: Cable, namespace: int) -> None:
+    """Put the other end into a cell, by a descriptor of its network namespace. Root only."""
+    netlink.move(f"{cable.name}-in", namespace, INSIDE)
+
+
+def connect(cable: Cable) -> None:
+    """Inside the cell, once its end is there: an address and the way out."""
+    netlink.add_address(INSIDE, cable.address, 31)
+    netlink.up(INSIDE)
+    netlink.add_default_route(INSIDE, cable.gateway)
+
+
+def remove(cable: Cable) -> None:
+    """Take a cable away; it goes by itself when its cell ends."""
+    netlink.delete(cable.name)
+
+
+def rules(subnet: str = SUBNET) -> str:
+    """The firewall, in nft's language (man 8 nft): replaces what an earlier server had made."""
+    return f"""table ip {TABLE}
+delete table ip {TABLE}
+table ip {TABLE} {{
+  chain leave {{
+    type nat hook postrouting priority srcnat
+    ip saddr {subnet} oifname != "{PREFIX}*" masquerade
+  }}
+  chain forward {{
+    type filter hook forward priority filter
+    iifname "{PREFIX}*" ip saddr != {subnet} drop
+    iifname "{PREFIX}*" oifname "{PREFIX}*" drop
+    iifname "{PREFIX}*" ip daddr 169.254.0.0/16 drop
+    oifname "{PREFIX}*" ct state established,related accept
+    oifname "{PREFIX}*" drop
+  }}
+  chain input {{
+    type filter hook input priority filter
+    iifname "{PREFIX}*" ct state established,related accept
+    iifname "{PREFIX}*" drop
+  }}
+}}
+"""
+
+
+def open_gate(subnet: str = SUBNET) -> None:
+    """Set the firewall up and let the kernel forward. Root only; `OSError` without `nft`."""
+    done = subprocess.run(
+        ["nft", "-f", "-"], input=rules(subnet), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise OSError(1, done.stderr.strip() or "it failed", "nft")
+    with open(FORWARDING, "w", encoding="ascii") as file:
+        file.write("1")
+
+
+def helper(network: str, users: str) -> list[str] | None:
+    """The command that gives an ordinary user's cell a way out; None if neither program is here.
+
+    `network` and `users` are paths of its namespaces (/proc/PID/ns/net, /proc/PID/ns/user). The caller
+    ends the program with the cell. By default both programs open the host's loopback; here they do not.
+    """
+    if pasta := shutil.which("pasta"):
+        ports = [word for option in "tuTU" for word in (f"-{option}", "none")]
+        return [
+            *(pasta, "--foreground", "--quiet", "--config-net", "--no-map-gw", "--ipv4-only"),
+            *(*ports, "--userns", users, "--netns", network),
+        ]
+    if slirp := shutil.which("slirp4netns"):
+        options = ["--configure", "--mtu=65520", "--disable-host-loopback", "--netns-type=path"]
+        return [slirp, *options, f"--userns-path={users}", network, "tap0"]
+    return None

@@ -1,0 +1,201 @@
+"""The way out of cells with a network of their own, in a network namespace that stands for the host."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from homeport.cell import network
+from tests.cell.conftest import SOURCE
+
+#: In a fresh network namespace: `world` is a machine outside, `cell` two containers' networks.
+STAGE = """
+import json, os, socket, subprocess, sys, threading
+from homeport.cell import kernel, netlink, network
+from homeport.cell.base import loopback_up
+
+def namespace():
+    "A network namespace, by a descriptor."
+    ours = os.open("/proc/self/ns/net", os.O_RDONLY)
+    kernel.unshare(kernel.NEWNET)
+    loopback_up()
+    new = os.open("/proc/self/ns/net", os.O_RDONLY)
+    kernel.setns(ours)
+    os.close(ours)
+    return new
+
+def within(new, function):
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            kernel.setns(new)
+            answer = function()
+        except OSError as error:
+            answer = f"{type(error).__name__}: {error}"
+        os.write(writer, json.dumps(answer).encode())
+        os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    return json.loads(open(reader).read())
+
+def listener(new, address):
+    "A server in that namespace, which answers with who asked."
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        kernel.setns(new)
+        server = socket.create_server(address)
+        os.write(writer, str(server.getsockname()[1]).encode())
+        while True:
+            visitor, who = server.accept()
+            visitor.sendall(who[0].encode())
+            visitor.close()
+    return child, int(os.read(reader, 10))
+
+def ask(address):
+    with socket.create_connection(address, timeout=1) as visitor:
+        return visitor.recv(100).decode()
+
+loopback_up()
+host = os.open("/proc/self/ns/net", os.O_RDONLY)
+world = namespace()
+netlink.add_pair("out0", "out0-in")
+netlink.add_address("out0", "192.0.2.1", 24)
+netlink.up("out0")
+netlink.move("out0-in", world, "eth0")
+within(world, lambda: (netlink.add_address("eth0", "192.0.2.2", 24), netlink.up("eth0")) and None)
+cells = []
+for number in (0, 1):
+    cable = network.Cable(number)
+    network.lay(cable)
+    new = namespace()
+    network.plug(cable, new)
+    within(new, lambda: network.connect(cable))
+    cells.append((cable, new))
+children = []
+def serve(new, address):
+    child, port = listener(new, address)
+    children.append(child)
+    return port
+"""
+
+
+def staged(code: str) -> dict[str, object]:
+    """What the code prints, where nobody else's network is touched."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may make a network that stands for the host")
+    for program in ("nft", "unshare"):
+        if shutil.which(program) is None:
+            pytest.skip(f"there is no {program}")
+    ending = "\nfor child in children: os.kill(child, 9); os.waitpid(child, 0)\n"
+    words = ["unshare", "--net", "--mount", sys.executable, "-c", STAGE + code + ending]
+    done = subprocess.run(
+        words,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "" == done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_cable_leads_to_the_world_and_to_nobody_else():
+    told = staged("""
+network.open_gate()
+outside, inside = serve(world, ("0.0.0.0", 0)), serve(host, ("0.0.0.0", 0))
+neighbour = serve(cells[1][1], ("0.0.0.0", 0))
+(one, new), (two, _) = cells
+print(json.dumps({
+    "world": within(new, lambda: ask(("192.0.2.2", outside))),
+    "gateway": within(new, lambda: ask((one.gateway, inside))),
+    "host": within(new, lambda: ask(("192.0.2.1", inside))),
+    "neighbour": within(new, lambda: ask((two.address, neighbour))),
+    "from outside": within(world, lambda: (netlink.add_default_route("eth0", "192.0.2.1"), ask((two.address, neighbour)))[1]),
+    "from the host": within(host, lambda: ask((two.address, neighbour))),
+}))
+""")
+
+    assert "192.0.2.1" == told["world"]  # masqueraded
+    for target in ("gateway", "host", "neighbour", "from outside"):
+        assert "TimeoutError" in str(told[target]), target
+    assert "10.201.0.2" == told["from the host"]
+
+
+def test_without_the_firewall_a_cell_reaches_the_host():
+    """Else the test above would prove nothing."""
+    told = staged("""
+inside = serve(host, ("0.0.0.0", 0))
+print(json.dumps(within(cells[0][1], lambda: ask((cells[0][0].gateway, inside)))))
+""")
+
+    assert "10.201.0.1" == told
+
+
+def test_the_firewall_may_be_set_up_again():
+    assert staged("network.open_gate(); network.open_gate(); print(1)")
+
+
+def test_each_cable_has_addresses_of_its_own():
+    cables = [network.Cable(number) for number in (0, 1, 32767)]
+
+    assert ["10.201.0.0", "10.201.0.2", "10.201.255.254"] == [c.gateway for c in cables]
+    assert ["10.201.0.1", "10.201.0.3", "10.201.255.255"] == [c.address for c in cables]
+
+
+def test_the_helper_never_opens_the_hosts_loopback(tmp_path, monkeypatch):
+    for name, option in (("slirp4netns", "--disable-host-loopback"), ("pasta", "--no-map-gw")):
+        (tmp_path / name).touch(mode=0o755)
+        monkeypatch.setenv("PATH", str(tmp_path))
+        words = network.helper("/proc/7/ns/net", "/proc/7/ns/user")
+
+        assert str(tmp_path / name) == words[0]
+        assert option in words
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert network.helper("/proc/7/ns/net", "/proc/7/ns/user") is None
+
+
+def test_a_helper_gives_an_ordinary_users_cell_a_way_out(account):
+    if account.user == 0:
+        pytest.skip("root has cables")
+    if shutil.which("pasta") is None:
+        pytest.skip("there is no pasta")
+    if "\t00000000\t" not in Path("/proc/net/route").read_text():
+        pytest.skip("this machine has no way out itself")
+    code = """
+import json, os, selectors, socket, subprocess, time
+from homeport.cell import base, namespaces, network
+from homeport.cell.description import Network
+with socket.create_server(("127.0.0.1", 0)) as listener:
+    port = listener.getsockname()[1]
+    reader, writer = os.pipe()
+    child = namespaces.fork(Network.OWN, None)
+    if child == 0:
+        base.loopback_up()
+        os.read(reader, 1)
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as events:
+            events.bind((0, 0x40))  # RTMGRP_IPV4_ROUTE
+            events.settimeout(20)
+            while not any(line.split()[1] == "0" * 8 for line in open("/proc/net/route").readlines()[1:]):
+                events.recv(4096)
+        try: told = socket.create_connection(("127.0.0.1", port), timeout=2) and "connected"
+        except OSError as error: told = type(error).__name__
+        print(json.dumps([[name for _, name in socket.if_nameindex()], told]), flush=True)
+        os._exit(0)
+    words = network.helper(f"/proc/{child}/ns/net", f"/proc/{child}/ns/user")
+    helper = subprocess.Popen(words)
+    os.write(writer, b".")
+    os.waitpid(child, 0)
+    helper.kill()
+    helper.wait()
+"""
+    finished = account.run(["-c", code])
+    names, told = json.loads(finished.stdout)
+
+    assert 2 == len(names)
+    assert "ConnectionRefusedError" == told
