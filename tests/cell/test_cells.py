@@ -150,6 +150,17 @@ def test_a_tree_over_the_interpreter_does_not_hide_it(account):
     assert "python" in told[1]
 
 
+def test_a_directory_below_the_hosts_tmp_is_shown_as_well(account):
+    kept = account.mkdir("kept")
+    (kept / "there.txt").write_text("there")
+    cell = account.cell(binds=[Bind(str(kept), "/tmp/kept"), Bind(str(kept), "/var/tmp/a/b")])
+    code = (
+        'print(json.dumps([open(p + "/there.txt").read() for p in ("/tmp/kept", "/var/tmp/a/b")]))'
+    )
+
+    assert ["there", "there"] == python(account, cell, code)
+
+
 def test_layers_are_its_root(account, layers):
     cell = account.cell(layers=layers)
     code = """

@@ -1,7 +1,10 @@
 """`python -m homeport.cell ORDER`: run a program in a cell.
 
-ORDER is JSON: `{"cell": …, "argv": […], "private": true, "mounts": {"/data": ["/srv/data", "write"]}}`, the
-cell as `contract.codec` writes it. The exit code is the program's, or 125 if the cell cannot be made.
+ORDER is JSON: `{"cell": …, "argv": […], "cwd": "/root", "private": true}`, the cell as `contract.codec` writes
+it. With `private` false it is a base cell, which lasts until the last process in it has ended. A private cell
+may have `"mounts": {"/data": ["/srv/data", "write"]}`, or with descriptors of opened trees `"trees": [[{"target",
+"access"}, 5]]`; with `"cgroup": 6` it joins the cgroup whose `cgroup.procs` that is; with `"init": true` the
+program is its pid 1. The exit code is the program's, or 125 if the cell cannot be made.
 """
 
 import json
@@ -9,7 +12,7 @@ import os
 import sys
 from typing import Any
 
-from homeport.cell import base, keeper, mounts, private, seal
+from homeport.cell import base, keeper, kernel, mounts, private, seal
 from homeport.cell.description import Cell
 from homeport.contract import codec
 
@@ -22,11 +25,10 @@ def main() -> int:
     order = json.loads(sys.argv[1])
     cell: Cell = codec.decode(Cell, order["cell"])
     try:
-        pairs = _mounts(order.get("mounts", {}))
+        pairs = [*_mounts(order.get("mounts", {})), *_trees(order.get("trees", ()))]
+        owned = [tree for mount, tree in pairs if mount.access is not mounts.Access.WRITE]
         return base.run(
-            cell,
-            lambda: _inside(cell, order, pairs),
-            [tree for mount, tree in pairs if mount.access is not mounts.Access.WRITE],
+            cell, lambda: _inside(cell, order, pairs), owned, linger=not _private(order)
         )
     except OSError as error:
         return _failed(error)
@@ -47,27 +49,42 @@ def _mounts(wanted: dict[str, tuple[str, str]]) -> Pairs:
         opener.close()
 
 
+def _trees(given: list[tuple[dict[str, str], int]]) -> Pairs:
+    return [(codec.decode(mounts.Mount, mount), tree) for mount, tree in given]
+
+
 def _inside(cell: Cell, order: dict[str, Any], pairs: Pairs) -> int:
-    if not order.get("private", True):
-        return _execute(order["argv"])
+    if not _private(order):
+        return _execute(order)
     try:
         child = private.fork(cell, order.get("name", "1"))
         if child:
+            kernel.close_from(3)
             return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         mounts.place(pairs)
-        code = base.reap(lambda: _sealed(cell, order["argv"]), lambda: seal.seal_init(cell))
+        if cgroup := order.get("cgroup"):
+            os.write(cgroup, b"0")
+            os.close(cgroup)
+        if order.get("init"):
+            _sealed(cell, order)
+        code = base.reap(lambda: _sealed(cell, order), lambda: seal.seal_init(cell))
     except OSError as error:
         code = _failed(error)
     os._exit(code)
 
 
-def _sealed(cell: Cell, argv: list[str]) -> int:
+def _private(order: dict[str, Any]) -> bool:
+    return bool(order.get("private", True))
+
+
+def _sealed(cell: Cell, order: dict[str, Any]) -> int:
     seal.seal(cell)
-    return _execute(argv)
+    return _execute(order)
 
 
-def _execute(argv: list[str]) -> int:
-    os.chdir("/root")
+def _execute(order: dict[str, Any]) -> int:
+    os.chdir(order.get("cwd", "/root"))
+    argv = order["argv"]
     os.execvp(argv[0], argv)  # noqa: S606
 
 

@@ -14,6 +14,7 @@ it may. Both happen before pivot_root, after which nothing of the host is left.
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -135,11 +136,11 @@ def _build(cell: Cell, shown: list[Bind], trees: dict[str, int]) -> None:
         kernel.bind(root, root, recursive=False)
         kernel.mount("none", root, None, kernel.BIND | kernel.REMOUNT | kernel.RDONLY | TIGHT)
     kernel.bind(top, root + HIDDEN, recursive=True)
-    for path in sorted(path for path in trees if path not in hidden):
-        kernel.move_mount(trees[path], root + path)
-    kernel.mount("proc", f"{root}/proc", "proc", TIGHT | kernel.NOEXEC)
     for name in (*STICKY, "dev/shm"):
         kernel.mount("tmpfs", f"{root}/{name}", "tmpfs", TIGHT, f"mode=1777,size={cell.shm_mib}m")
+    for path in sorted(path for path in trees if path not in hidden):
+        _put(root + path, trees[path])  # it may be below /tmp
+    kernel.mount("proc", f"{root}/proc", "proc", TIGHT | kernel.NOEXEC)
     for tree in trees.values():
         os.close(tree)
     kernel.pivot_root(root)
@@ -171,18 +172,29 @@ def loopback_up() -> None:
         fcntl.ioctl(any_socket.fileno(), set_flags, struct.pack("16sh14x", b"lo", up | running))
 
 
-def run(cell: Cell, main: Callable[[], int], owned: Sequence[int] = ()) -> int:
-    """Run `main` in a base cell and return its exit code, with an init that waits for orphans."""
+def run(
+    cell: Cell, main: Callable[[], int], owned: Sequence[int] = (), *, linger: bool = False
+) -> int:
+    """Run `main` in a base cell and return its exit code, with an init that waits for orphans.
+
+    No process but `main`'s keeps the descriptors that were open. With `linger`, the cell lasts until the
+    last process in it has ended, and not only until `main` has; without, it ends with the caller.
+    """
     child = fork(cell, owned)
     if child:
+        _stand_by(linger=linger)
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    os._exit(reap(main))
+    if not linger:
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    os._exit(reap(main, lambda: _stand_by(linger=linger), linger=linger))
 
 
-def reap(main: Callable[[], int], before: Callable[[], None] = lambda: None) -> int:
+def reap(
+    main: Callable[[], int], before: Callable[[], None] = lambda: None, *, linger: bool = False
+) -> int:
     """As pid 1: run `main` in a child, wait for everybody until it has ended; its exit code.
 
-    `before` runs in pid 1, once the child has been forked.
+    `before` runs in pid 1, once the child has been forked. With `linger`: until all have ended.
     """
     worker = os.fork()
     if worker == 0:
@@ -194,11 +206,23 @@ def reap(main: Callable[[], int], before: Callable[[], None] = lambda: None) -> 
         finally:
             os._exit(code)
     before()
-    while True:
-        ended, status = os.wait()
-        if ended == worker:
-            code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else 128 - code
+    code = 0
+    with contextlib.suppress(ChildProcessError):  # nobody is left
+        while True:
+            ended, status = os.wait()
+            if ended == worker:
+                code = os.waitstatus_to_exitcode(status)
+                if not linger:
+                    break
+    return code if code >= 0 else 128 - code
+
+
+def _stand_by(*, linger: bool) -> None:
+    """Hold nothing open, and end for nobody while others are in the cell."""
+    kernel.close_from(3)
+    if linger:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _put(target: str, tree: int) -> None:
