@@ -72,6 +72,24 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert "41\n" == account.run(["-c", code]).stdout
 
 
+def test_a_child_may_be_tied_to_its_caller_at_once(account):
+    """PR_SET_PDEATHSIG, set before the go-between had gone, ended some children with it."""
+    code = """
+import os
+from homeport.cell import kernel, namespaces
+from homeport.cell.description import Network
+for _ in range(30):
+    ids = None if os.geteuid() else namespaces.Ids(users=((0, 300000, 1),), groups=((0, 300000, 1),))
+    child = namespaces.fork(Network.HOST, ids)
+    if child == 0:
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, 9)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+    assert {"0"} == set(account.run(["-c", code]).stdout.split())
+
+
 def test_a_keeper_opens_what_its_user_may_see_and_says_why_not(account):
     (directory := account.mkdir("open")).joinpath("file").write_text("x")
     code = f"""

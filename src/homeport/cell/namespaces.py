@@ -37,6 +37,8 @@ def fork(network: Network, ids: Ids | None, prepare: Callable[[int], None] | Non
         ours.close()
         if _go_between(theirs, network, ids):
             os._exit(0)
+        if not theirs.recv(MAX_MESSAGE):
+            os._exit(1)  # the caller has ended
         theirs.close()
         return 0
     theirs.close()
@@ -49,10 +51,15 @@ def fork(network: Network, ids: Ids | None, prepare: Callable[[int], None] | Non
                 with _namespace(between) as users:
                     prepare(users)
             ours.send(b"{}")
-            return int(_heard(ours)["child"])
-        finally:
-            ours.close()
+            child = _heard(ours)["child"]
+        except BaseException:
+            ours.close()  # else the go-between would wait for ever
             os.waitpid(between, 0)
+            raise
+        os.waitpid(between, 0)
+        # Only now is the child the caller's own: before, PR_SET_PDEATHSIG would mean the go-between.
+        ours.send(b"{}")
+        return child
 
 
 def leave_for_mounts() -> None:
