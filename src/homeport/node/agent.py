@@ -26,7 +26,7 @@ from homeport.node.environments import Environments
 from homeport.node.life import CLOSE_GRACE_S, Life, Means, log_line
 from homeport.node.limits import Limits
 from homeport.node.output import Outputs
-from homeport.node.process import environ_of
+from homeport.node.process import environ_of, with_modal
 from homeport.node.pulses import Patient
 from homeport.node.zygotes import Zygotes
 from homeport.settings import Settings
@@ -145,7 +145,8 @@ class Agent:
     def _warm(self, image: Image) -> None:
         if self._zygotes is not None and self._is_open:
             made = self._environments.of(image)
-            self._zygotes.warm(made, environ_of(image, os.environ, made.python))
+            environ = environ_of(image, os.environ, made.python)
+            self._zygotes.warm(made, with_modal(environ, self._lib))
 
     def environments(self) -> Collection[Environment]:
         """Every environment that was built here."""

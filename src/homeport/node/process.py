@@ -68,6 +68,16 @@ def environ_of(
     }
 
 
+def with_modal(environ: Mapping[str, str], lib: Path) -> dict[str, str]:
+    """The same, so that programs which a container starts can `import modal`, whatever Python they are."""
+    if os.pathsep in str(lib):
+        return dict(environ)
+    ours = (str(lib / "homeport" / "onpath"), str(lib))
+    theirs = environ.get("PYTHONPATH", "")
+    path = os.pathsep.join((*([theirs] if theirs else ()), *ours))
+    return {**environ, "PYTHONPATH": path}
+
+
 def environ_for(
     spec: ContainerSpec,
     secrets: Mapping[str, str],
@@ -88,13 +98,8 @@ def environ_for(
         "ENVIRONMENT": "main",
     }
     users = {**environ_of(spec.image, outer, python), "TMPDIR": spec.tmp_dir, **secrets}
-    if lib is not None and os.pathsep not in str(lib):
-        # So that programs which the container starts can `import modal`, whatever Python they are.
-        ours = (str(lib / "homeport" / "onpath"), str(lib))
-        theirs = users.get("PYTHONPATH", "")
-        users["PYTHONPATH"] = os.pathsep.join((*([theirs] if theirs else ()), *ours))
     return {
-        **users,
+        **(users if lib is None else with_modal(users, lib)),
         # Those that are nobody's here are somebody else's.
         "CUDA_VISIBLE_DEVICES": ",".join(spec.devices),
         "NVIDIA_VISIBLE_DEVICES": ",".join(spec.devices) or "void",
