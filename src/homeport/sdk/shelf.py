@@ -96,7 +96,9 @@ class Shelf:
     def prepare(self) -> None:
         """Work out now what comes with each of the modules that was imported by itself."""
         for name in self.roots:
-            self.group(name)
+            parts = name.split(".")
+            for count in range(1, len(parts) + 1):  # a package comes before what is in it
+                self.group(".".join(parts[:count]))
         everything = Group(list(self.kept.values()))
         self._native = everything.native
         for what, args, _ in everything.reads:
