@@ -106,3 +106,48 @@ def test_what_went_on_is_told_by_endpoint_and_to_prometheus(terminal, write):
     assert 404 == from_outside.status_code
     for command in (("status",), ("app", "list")):
         assert "numbers" in terminal.run(*command).stdout
+
+
+SEVERAL = """
+    import modal
+
+    app = modal.App("several")
+
+    @app.function()
+    @modal.fastapi_endpoint()
+    def plain():
+        return 1
+
+    @app.cls(min_containers=1)
+    class Shared:
+        @modal.fastapi_endpoint()
+        def one(self):
+            return 1
+
+        @modal.fastapi_endpoint()
+        def other(self):
+            return 2
+
+    @app.function(min_containers=2)
+    @modal.fastapi_endpoint()
+    def two():
+        return 1
+"""
+
+
+def test_each_functions_containers_are_counted_for_themselves(terminal, write):
+    from tests.journeys.conftest import wait_for
+
+    terminal.deploy(write(SEVERAL))
+    for container in terminal.json("container", "list"):
+        if container["function"] == "plain":
+            terminal.run("container", "stop", "--yes", container["id"])
+
+    def counts():
+        (app,) = terminal.status()["apps"]
+        return {endpoint["tag"]: endpoint["containers"] for endpoint in app["endpoints"]}
+
+    wanted = {"plain": 0, "Shared.one": 1, "Shared.other": 1, "two": 2}
+    wait_for(lambda: counts() == wanted, "the containers")
+    shown = [line.split() for line in terminal.run("status").stdout.splitlines()]
+    assert wanted == {row[2]: int(row[3]) for row in shown if row[:1] == ["several"]}

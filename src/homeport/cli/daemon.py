@@ -54,7 +54,7 @@ async def _status(settings: Settings, *, json: bool) -> None:
             app["name"],
             app["state"],
             endpoint["tag"],
-            len(app["containers"]),
+            endpoint["containers"],
             endpoint["running"],
             endpoint["queued"],
             endpoint["served"],

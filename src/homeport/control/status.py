@@ -13,9 +13,9 @@ AppStatus
 
 EndpointStatus
 : `tag` (the function, or `Class.method`), `url`, `local_url`, `protected` (it needs a proxy token),
-  `truncated` (the URL was too long and has a hash), `stolen` (it was an earlier session's), `running` and
-  `queued` (requests of this moment), `served`, `errors` (answered with 5xx), `cold_starts`,
-  `failed_starts`, `p50_ms`, `p99_ms` (of the last minutes, null without requests).
+  `truncated` (the URL was too long and has a hash), `stolen` (it was an earlier session's), `containers`
+  (their number; a class's web methods share them), `running` and `queued` (requests of this moment),
+  `served`, `errors` (answered with 5xx), `cold_starts`, `failed_starts`, `p50_ms`, `p99_ms` (of the last minutes, null without requests).
 
 ContainerStatus
 : `id`, `app`, `function`, `revision`, `state` (`starting`, `ready`, `draining`, `gone`, `failed`), `pid`,
@@ -24,6 +24,7 @@ ContainerStatus
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Any
@@ -135,6 +136,7 @@ class Server:
     def endpoints(self, app: LiveApp) -> list[dict[str, Any]]:
         """An app's URLs and what goes on there."""
         told = []
+        containers = Counter(each["function"] for each in self.containers(app.owner))
         for live in app.endpoints.values():
             pool = self._pools.get(live.endpoint.pool)
             median, high = self._quantiles_ms(live.endpoint.id) or (None, None)
@@ -146,6 +148,7 @@ class Server:
                     "protected": live.endpoint.protected,
                     "truncated": live.truncated,
                     "stolen": live.stolen,
+                    "containers": containers[live.endpoint.pool.function],
                     "running": pool.load.running if pool else 0,
                     "queued": pool.load.queued + len(pool.parked) if pool else 0,
                     "served": pool.load.served if pool else 0,
