@@ -21,6 +21,7 @@ sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 import httpx  # noqa: E402
 
 CONNECT_S = 5.0
+ANSWER_S = 15.0  # what the server gets to say how it is, and to hear that it is to end
 CHUNK_BYTES = 1024**2
 
 Event = dict[str, Any]
@@ -28,6 +29,10 @@ Event = dict[str, Any]
 
 class ServerBug(Exception):
     """The server failed in a way that nobody foresaw"""
+
+
+class ServerSilent(ServerUnreachable):
+    """A server listens, and does not answer"""
 
 
 class Client:
@@ -64,13 +69,13 @@ class Client:
     # the server
 
     async def status(self) -> dict[str, Any]:
-        return await self._call("GET", "/v1/status")
+        return await self._call("GET", "/v1/status", answer_s=ANSWER_S)
 
     async def keep(self) -> None:
         await self._call("POST", "/v1/keep")
 
     async def shutdown(self) -> None:
-        await self._call("POST", "/v1/shutdown")
+        await self._call("POST", "/v1/shutdown", answer_s=ANSWER_S)
 
     # files
 
@@ -203,11 +208,17 @@ class Client:
         await self._call("DELETE", f"/v1/proxy-tokens/{token}")
 
     async def _call(
-        self, method: str, path: str, body: dict[str, Any] | AsyncIterator[bytes] | None = None
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | AsyncIterator[bytes] | None = None,
+        *,
+        answer_s: float | None = None,
     ) -> dict[str, Any]:
         content = json.dumps(body).encode() if isinstance(body, dict) else body
+        timeout = httpx.Timeout(answer_s, connect=CONNECT_S)
         try:
-            response = await self._http.request(method, path, content=content)
+            response = await self._http.request(method, path, content=content, timeout=timeout)
         except httpx.TransportError as error:
             raise self._unreachable(error) from None
         if response.is_error:
@@ -260,6 +271,11 @@ class Client:
         if isinstance(error, httpx.ConnectError):
             return ServerUnreachable(
                 f"no server answers at {self._where}", hint="`homeport up` starts one"
+            )
+        if isinstance(error, httpx.TimeoutException):
+            return ServerSilent(
+                f"a server listens at {self._where}, and does not answer",
+                hint="it may be stopped, or the machine too busy: see its server.log, and `ps`",
             )
         return ServerUnreachable(
             "the server went away in the middle of it", hint="`homeport status` says how it is"

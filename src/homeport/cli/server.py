@@ -61,18 +61,34 @@ async def running(settings: Settings) -> AsyncIterator["Client"]:
 
 async def down(settings: Settings) -> bool:
     """End the server and everything that it runs; False where none ran."""
+    from homeport.client import ServerSilent
+
     async with _client(settings) as client:
-        status = await _status(client)
-        if status is None:
+        try:
+            status = await client.status()
+        except ServerSilent:
+            raise
+        except ServerUnreachable:
             return False
         await client.shutdown()
     if not settings.server:
-        import psutil
-
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process = psutil.Process(status["pid"])
-            await asyncio.to_thread(process.wait, END_S)
+        await asyncio.to_thread(_gone, settings, status["pid"])
     return True
+
+
+def _gone(settings: Settings, pid: int) -> None:
+    """Wait for the end of a server that was asked to end."""
+    import psutil
+
+    try:
+        psutil.Process(pid).wait(END_S)
+    except psutil.NoSuchProcess:
+        return
+    except psutil.TimeoutExpired:
+        raise ServerUnreachable(
+            f"the server (pid {pid}) was asked to end, and has not within {END_S:g} s",
+            hint=f"{settings.home / 'server.log'} may say what it waits for",
+        ) from None
 
 
 @asynccontextmanager

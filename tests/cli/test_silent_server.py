@@ -1,0 +1,70 @@
+"""A server that is stopped, or takes too long to end, is named; nobody waits for it without end."""
+
+import importlib
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from homeport import settings
+from homeport.cli import server
+from homeport.contract.errors import ServerUnreachable
+
+
+@pytest.fixture
+def stopped(tmp_path, monkeypatch):
+    """The settings of a home whose server takes connections, and answers nothing."""
+    # `homeport.client` as an attribute is a name of the SDK's.
+    monkeypatch.setattr(importlib.import_module("homeport.client"), "ANSWER_S", 0.2)
+    told = settings.load({"HOMEPORT_HOME": str(tmp_path)})
+    told.control_socket.parent.mkdir(parents=True, exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(told.control_socket))
+        listener.listen()
+        yield told
+    told.control_socket.unlink()
+
+
+async def test_status_says_that_the_server_does_not_answer(stopped):
+    async with server.running(stopped) as asked:
+        with pytest.raises(ServerUnreachable, match=r"listens at .*, and does not answer"):
+            await asked.status()
+
+
+async def test_down_does_not_take_it_for_no_server(stopped):
+    with pytest.raises(ServerUnreachable, match="and does not answer"):
+        await server.down(stopped)
+
+
+async def test_down_says_no_where_there_is_none(tmp_path):
+    assert not await server.down(settings.load({"HOMEPORT_HOME": str(tmp_path)}))
+
+
+async def test_a_server_that_does_not_end_is_named_by_its_pid(tmp_path, monkeypatch):
+    """And not with a traceback of ours."""
+    monkeypatch.setattr(server, "END_S", 0.1)
+
+    class Asked:
+        async def __aenter__(self):
+            return self
+
+        async def __aexit__(self, *_):
+            pass
+
+        async def status(self):
+            return {"pid": waits.pid}
+
+        async def shutdown(self):
+            pass
+
+    monkeypatch.setattr(server, "_client", lambda _: Asked())
+    told = settings.load({"HOMEPORT_HOME": str(tmp_path)})
+    with subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE
+    ) as waits:
+        with pytest.raises(ServerUnreachable, match=rf"pid {waits.pid}.* has not within 0.1 s"):
+            await server.down(told)
+        waits.stdin.close()
+        waits.wait()
+        assert await server.down(told)
