@@ -42,6 +42,21 @@ def test_a_container_whose_end_nobody_told_of_is_replaced():
     virtually(story())
 
 
+def test_a_container_that_the_node_ends_gently_is_replaced_and_gets_nobody_new():
+    async def story():
+        async with House(min_containers=1, max_containers=1) as house:
+            await asyncio.sleep(1)
+            old = house.node.list()[0].spec.id
+            house.node._become(old, State.DRAINING)
+            visits = await asyncio.gather(*house.visits(3, 0.1))
+            await asyncio.sleep(1)
+
+            assert old not in visits
+            assert [State.READY] == [container.state for container in house.node.list()]
+
+    virtually(story())
+
+
 def test_a_container_that_became_ready_without_a_word_gets_its_visitor():
     async def story():
         async with House() as house:

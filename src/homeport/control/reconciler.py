@@ -95,6 +95,11 @@ class Reconciler:
         elif container.state in (State.FAILED, State.GONE):
             self._ended(pool, member, container)
             self.wake()
+        elif container.state is State.DRAINING and member.stage is Stage.READY:
+            # The node ends it, gently: another one takes its place, and new requests.
+            member.stage = Stage.DRAINING
+            self._tasks.start(f"drain {member.id}", self._ingress.drain(pool.key, member.id))
+            self.wake()
         elif container.cuts != member.cuts:
             member.cuts = container.cuts
             age_s = pool.function.timeout_s - EARLY_S

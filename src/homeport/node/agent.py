@@ -111,7 +111,8 @@ class Agent:
             life = self._life(one.container)
             self._begin(one.container.spec.id, life, life.go_on(one.leader))
         self._pulses = asyncio.create_task(
-            supervised("pulses", lambda: pulses.watch(self._patients, self._kill)), name="pulses"
+            supervised("pulses", lambda: pulses.watch(self._patients, self._kill, self._replace)),
+            name="pulses",
         )
         self._is_open = True
         self._warm(Image())
@@ -221,6 +222,10 @@ class Agent:
     def _kill(self, container: str, what: str) -> None:
         if life := self._lives.get(container):
             life.kill(what)
+
+    def _replace(self, container: str, what: str) -> None:
+        if life := self._lives.get(container):
+            life.replace(what)
 
     def _note(self, spec: ContainerSpec, text: str) -> None:
         """Say something of a container in its log."""

@@ -135,6 +135,16 @@ class Life:
             self._killed = why
             self.process.signal(signal.SIGKILL)
 
+    def replace(self, why: str) -> None:
+        """Let it answer whoever is inside, and end; the control plane hears of it at once."""
+        if self._stopping.is_set():
+            return
+        self.container = dataclasses.replace(self.container, reason=f"was ended: {why}")
+        self._say(f"is being replaced: {why}", source="system")
+        self._become(State.DRAINING)
+        self._means.changed(self.container)
+        self.stop(None)
+
     async def _born(self, secrets: Mapping[str, str]) -> None:
         began = time.monotonic()
         await self._means.turns.acquire()

@@ -8,7 +8,8 @@ A container is ended when
 - it has given no sign of life for 10 s, or its loop has not turned: where nobody is inside with time
   left, and, if the process does use the CPU, for as long as the function's `timeout` too, for whoever has
   come meanwhile is lost then. A long import or `pickle.load` holds the GIL, and is no reason to die;
-- it cannot accept connections for 5 s, as when it has no descriptors left.
+- it cannot accept connections for 5 s, as when it has no descriptors left: gently, for whoever is inside can
+  still be answered.
 
 Times are CLOCK_MONOTONIC, which stands still while the machine is suspended. Where this process itself was
 late, so was everybody: what a container has missed until then is not held against it.
@@ -50,6 +51,7 @@ class Patient:
         self._pid = pid
         self._silent: Usage | None = None  # as it was when its silence was first noticed
         self._refused_since: float | None = None
+        self.can_finish = False  # it cannot let anybody in, and answers whoever is inside
 
     def look(self, now: float) -> str:
         """Why it has to end, in words; empty where it has not."""
@@ -63,6 +65,7 @@ class Patient:
                 "did not end it"
             )
         if refused := self._cannot_accept(pulse, now):
+            self.can_finish = True
             return refused
         silent_s = now - max(pulse.beat, self.since)
         still_s = now - max(pulse.turn, self.since)
@@ -115,9 +118,11 @@ def usage(pid: int) -> Usage:
 
 
 async def watch(
-    patients: Callable[[], Iterable[tuple[str, Patient]]], kill: Callable[[str, str], None]
+    patients: Callable[[], Iterable[tuple[str, Patient]]],
+    kill: Callable[[str, str], None],
+    replace: Callable[[str, str], None],
 ) -> None:
-    """Look for ever; `kill` is told which container has to end, and why."""
+    """Look for ever; `kill` is told which container has to end, and why; `replace`: gently."""
     looked = time.monotonic()
     while True:
         await asyncio.sleep(LOOK_S)
@@ -128,4 +133,4 @@ async def watch(
             if late:
                 patient.since = now
             elif why := patient.look(now):
-                kill(name, why)
+                (replace if patient.can_finish else kill)(name, why)

@@ -1,6 +1,7 @@
 """The container's door: a socket that listens already when the container begins (node/door.py)."""
 
 import contextlib
+import errno
 import os
 import socket
 import struct
@@ -19,16 +20,49 @@ class Door(socket.socket):
         self.setblocking(False)
         self._uid = os.getuid()  # now: the user's code may change it
         self._visitors: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        # A descriptor for one visitor at a time, when the user's code has taken all others. It is opened
+        # before the user's code runs, so its number is a low one, below whatever limit that code sets.
+        self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self.is_short = False  # there are no descriptors left but the reserve
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """The next visitor; `BlockingIOError` when there is none now."""
+        """The next visitor; `BlockingIOError` when there is none now.
+
+        While `is_short`, each visitor's connection has to end with its response, to make room for
+        the next one.
+        """
         while True:
-            visitor, address = super().accept()
+            visitor, address = self._next()
             told = visitor.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
             if CREDENTIALS.unpack(told)[1] == self._uid:
                 self._visitors.add(visitor)
                 return visitor, address
             visitor.close()
+
+    def _next(self) -> tuple[socket.socket, Any]:
+        try:
+            found = super().accept()
+        except OSError as error:
+            if error.errno != errno.EMFILE:
+                raise
+            self.is_short = True
+            if self._reserve < 0:
+                raise
+            os.close(self._reserve)
+            self._reserve = -1
+            found = super().accept()
+        if self._reserve < 0:
+            with contextlib.suppress(OSError):
+                self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+                self.is_short = False
+        return found
+
+    def close(self) -> None:
+        """Listen no more."""
+        if self._reserve >= 0:
+            os.close(self._reserve)
+            self._reserve = -1
+        super().close()
 
     def descriptors(self) -> list[int]:
         """Its own, and those of everybody who was let in and has not left yet."""

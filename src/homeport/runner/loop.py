@@ -114,15 +114,21 @@ class Entrance:
                 elif error.errno == errno.EINVAL:  # it is shut, and nobody is left in its queue
                     self._read(again=False)
                 return  # else the visitor has gone
-            if self._is_full:
-                self._is_full = False
-                self._tell(0)
+            if self._door.is_short != self._is_full:
+                self._is_full = self._door.is_short
+                self._tell(errno.EMFILE if self._is_full else 0)
             visitor.setblocking(False)
-            task = self._loop.create_task(
-                self._loop.connect_accepted_socket(self._factory, visitor)
-            )
+            factory = self._only_one if self._is_full else self._factory
+            task = self._loop.create_task(self._loop.connect_accepted_socket(factory, visitor))
             self._entering.add(task)
             task.add_done_callback(self._entering.discard)
+
+    def _only_one(self) -> asyncio.BaseProtocol:
+        """A protocol whose connection ends with its first response, where it knows how to do that."""
+        protocol = self._factory()
+        if hasattr(protocol, "takes_only_one"):
+            protocol.takes_only_one = True
+        return protocol
 
     def _wait(self, number: int) -> None:
         """Nobody can be let in now: tell the node, and try again soon instead of all the time."""

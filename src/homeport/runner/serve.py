@@ -41,6 +41,7 @@ class Protocol(HttpToolsProtocol):
     """Uvicorn's, with a head that is fixed once it is complete, and without timers of its own."""
 
     visit: "Visit | None" = None  # the latest request
+    takes_only_one = False  # there is no descriptor for another visitor: loop.Entrance
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -67,6 +68,8 @@ class Protocol(HttpToolsProtocol):
         # The parser tells trailers as it tells headers, and uvicorn keeps both in one list: what
         # comes from here on goes nowhere (RFC 9110, 6.5.1: merging is for those who know the field).
         self.headers = NOWHERE  # type: ignore[assignment]
+        if self.takes_only_one and not self._to_websocket:
+            self.cycle.keep_alive = False
         if self.scope["http_version"] == "1.0" and not self._to_websocket:
             # Nothing in chunks (RFC 9112, 7.1): such a response ends with its connection.
             self.cycle.chunked_encoding = False

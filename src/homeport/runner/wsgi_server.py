@@ -42,6 +42,8 @@ def make(begun: Serving, gateway: type) -> Any:
         """With a date that was made once in this second."""
 
         def send_headers(self) -> None:
+            if door.is_short:
+                self.close_connection = True  # there is no descriptor for another visitor
             if not any(name.lower() == b"date" for name, _ in self.outheaders):
                 self.outheaders.append((b"Date", _date.now()))
             super().send_headers()
@@ -82,7 +84,7 @@ def make(begun: Serving, gateway: type) -> Any:
                         time.sleep(PAUSE_S)
                     return None
                 if begun.pulse is not None:
-                    begun.pulse.refused(0)
+                    begun.pulse.refused(errno.EMFILE if door.is_short else 0)
                 return connection
 
             self._connections._from_server_socket = guarded  # noqa: SLF001
