@@ -125,6 +125,24 @@ async def test_a_forwarded_host_chooses_nothing_also_on_the_way_back(
     assert ("two", "b.localhost") == (answer["name"], answer["headers"]["host"])
 
 
+@pytest.mark.parametrize("trusted", ["127.0.0.1", "10.0.0.0/8"])
+@pytest.mark.parametrize("field", ["X-Homeport-Host", "X_Homeport_Host", "X-Forwarded-Host"])
+async def test_no_field_but_host_chooses_the_endpoint(start, upstream, visitor, trusted, field):
+    """Where proxies are trusted too: what one lets through of its visitors' is no word of its own."""
+    ingress = await start(trusted_proxies=trusted)
+    await routed(ingress, id="a", hosts=("a.localhost",))
+    await routed(ingress, id="b", hosts=("b.localhost",), pool=OTHER)
+    one, two = await upstream("one"), await upstream("two")
+    await ingress.attach(POOL, "one", one.address, 1)
+    await ingress.attach(OTHER, "two", two.address, 1)
+    answer = await visitor.get(
+        f"http://127.0.0.1:{ingress.http_port}/",
+        headers={"Host": "a.localhost", field: "b.localhost"},
+    )
+
+    assert "one" == answer.json()["name"]
+
+
 OTHER = type(POOL)("app", "other", "rv-1")
 
 

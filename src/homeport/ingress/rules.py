@@ -41,7 +41,7 @@ def web(
     return [
         *_protocol(),
         *_who(trusted_proxies),
-        *_endpoint(bool(trusted_proxies)),
+        *_endpoint(),
         *_metrics(own_hosts, domain),
         "  http-request lua.unknown unless { var(txn.endpoint) -m found }",
         *answer(400, "prohibited modal header", "{ req.hdr_cnt(modal-function-call-id) gt 0 }"),
@@ -86,7 +86,7 @@ def again(*, trusted: bool) -> list[str]:
         "  http-request set-header X-Homeport-Hops 0 unless { req.hdr(x-homeport-hops) -m found }",
         "  http-request set-header X-Homeport-Hops %[req.hdr(x-homeport-hops),add(1)]",
         *answer(503, TEXTS[503], f"{{ req.hdr(x-homeport-hops) gt {HOPS} }}"),
-        *_endpoint(trusted),
+        *_endpoint(came_back=trusted),
         "  http-request lua.unknown unless { var(txn.endpoint) -m found }",
         *_to_pool(),
     ]
@@ -201,13 +201,14 @@ def _who(trusted: Sequence[str]) -> list[str]:
     return lines
 
 
-def _endpoint(trusted: bool) -> list[str]:
+def _endpoint(*, came_back: bool = False) -> list[str]:
     return [
         "  # which endpoint: a port of its own, a host, or a wildcard's host",
         *_set("endpoint", "dst_port,map_str(ports.map)"),
         *_set("host", "req.hdr(host),host_only,lower"),
-        # On the way back the app's Host may be in the place of the one that chose the endpoint.
-        *(_set("host", "req.hdr(x-homeport-host)") if trusted else ()),
+        # On the way back the app's Host may be in the place of the one that chose the endpoint, which is
+        # in a field of ours then. Before that, the field would be the visitor's.
+        *(_set("host", "req.hdr(x-homeport-host)") if came_back else ()),
         *_set("endpoint", "var(txn.host),map_str(hosts.map)", unless="endpoint"),
         *_set("endpoint", "var(txn.host),regsub(^[^.]*,*),map_str(hosts.map)", unless="endpoint"),
     ]
