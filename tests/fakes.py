@@ -110,6 +110,12 @@ class FakeNode(Recorded):
     def kill(self, container: str) -> None:
         self._end(container, State.GONE, "was killed by SIGKILL")
 
+    def leave(self, container: str) -> None:
+        """It lets nobody in any more, and ends a little later."""
+        known = self._containers[container] = replace(self._containers[container], leaving=True)
+        self._tell(known)
+        asyncio.get_running_loop().call_later(0.3, self._end, container, State.GONE, "it was ended")
+
     def list(self) -> Collection[Container]:
         return list(self._containers.values())
 

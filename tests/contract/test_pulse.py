@@ -46,3 +46,14 @@ def test_a_page_without_a_seal_is_not_mapped():
     with pytest.raises(ValueError, match="sealed"):
         Reader(loose)
     os.close(loose)
+
+
+def test_a_page_that_the_users_code_has_spoilt_fails_no_request(descriptor):
+    os.pwrite(descriptor, b"\xff" * 56, 0)
+    pulse = Pulse(descriptor)
+    pulse.began()
+    pulse.inside(1, deadline=1.0)
+    reader = Reader(descriptor)
+
+    assert 0 == reader.read().requests
+    reader.close()

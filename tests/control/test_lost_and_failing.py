@@ -47,7 +47,7 @@ def test_a_container_that_the_node_ends_gently_is_replaced_and_gets_nobody_new()
         async with House(min_containers=1, max_containers=1) as house:
             await asyncio.sleep(1)
             old = house.node.list()[0].spec.id
-            house.node._become(old, State.DRAINING)
+            house.node.leave(old)
             visits = await asyncio.gather(*house.visits(3, 0.1))
             await asyncio.sleep(1)
 

@@ -132,6 +132,7 @@ class Container:
     address: str = ""  # `abstract:name` or `127.0.0.1:8000`, where the ingress reaches it; the node says it, never the container
     held: int = 0  # slots that work after a response still takes; the ingress gives them to nobody
     cuts: int = 0  # responses that it ended before they were read, as their time was up
+    leaving: bool = False  # it lets nobody in any more, and ends: another has to take its place
     reason: str = ""  # of failed and gone
     traceback: str = ""
     started_at: float = 0.0  # seconds since the epoch

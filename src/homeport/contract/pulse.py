@@ -26,6 +26,7 @@ from dataclasses import dataclass
 
 SIZE_BYTES = 4096
 SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
+MASK = 2**64 - 1
 BEAT_S = 2.0  # how often the runner beats
 _BEAT, _TURN, _DEADLINE, _INSIDE, _REFUSED, _REQUESTS = range(6)
 
@@ -64,7 +65,9 @@ class Pulse:
 
     def began(self) -> None:
         """One more request."""
-        self._numbers[_REQUESTS] += 1
+        self._numbers[_REQUESTS] = (
+            self._numbers[_REQUESTS] + 1
+        ) & MASK  # code of the user's may write here
 
     def refused(self, errno: int) -> None:
         """Connections cannot be accepted for this reason; 0 once they can."""

@@ -95,8 +95,7 @@ class Reconciler:
         elif container.state in (State.FAILED, State.GONE):
             self._ended(pool, member, container)
             self.wake()
-        elif container.state is State.DRAINING and member.stage is Stage.READY:
-            # The node ends it, gently: another one takes its place, and new requests.
+        elif container.leaving and member.stage is Stage.READY:
             member.stage = Stage.DRAINING
             self._tasks.start(f"drain {member.id}", self._ingress.drain(pool.key, member.id))
             self.wake()

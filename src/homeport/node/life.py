@@ -139,9 +139,9 @@ class Life:
         """Let it answer whoever is inside, and end; the control plane hears of it at once."""
         if self._stopping.is_set():
             return
-        self.container = dataclasses.replace(self.container, reason=f"was ended: {why}")
+        reason = f"was ended: {why}"
+        self.container = dataclasses.replace(self.container, leaving=True, reason=reason)
         self._say(f"is being replaced: {why}", source="system")
-        self._become(State.DRAINING)
         self._means.changed(self.container)
         self.stop(None)
 

@@ -93,7 +93,7 @@ class Patient:
             self._refused_since = now
         if now - max(self._refused_since, self.since) < REFUSED_S:
             return ""
-        name = errno.errorcode.get(pulse.refused, f"error {pulse.refused}")
+        name = errno.errorcode.get(pulse.refused, "an unknown error")
         return f"it could not accept connections for {REFUSED_S:g} s ({name})"
 
 
