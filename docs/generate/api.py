@@ -10,8 +10,8 @@ from docs.generate.markdown import sentence, table
 
 from homeport.contract.container import LogLine
 from homeport.contract.image import Environment
-from homeport.control import api, status
-from homeport.control.coldstarts import ColdStart
+from homeport.control.api import routes, view
+from homeport.state.coldstarts import ColdStart
 
 INTRO = """What the command line speaks with the server. It may change with each version of homeport: programs do better
 with `homeport … --json`."""
@@ -44,14 +44,14 @@ first_byte
 
 def page() -> str:
     """The page."""
-    rules = inspect.cleandoc(api.__doc__ or "").partition("The rules:\n\n")[2]
+    rules = inspect.cleandoc(routes.__doc__ or "").partition("The rules:\n\n")[2]
     return markdown(
         "The control plane's API",
         INTRO,
         rules,
         *_routes(),
         "## Objects",
-        inspect.cleandoc(status.__doc__ or "").partition("The objects, by name:\n\n")[2],
+        inspect.cleandoc(view.__doc__ or "").partition("The objects, by name:\n\n")[2],
         *(_object(cls) for cls in (LogLine, Environment, ColdStart)),
         PARTS,
     )
@@ -59,8 +59,8 @@ def page() -> str:
 
 def _routes() -> list[str]:
     told = []
-    routes: Any = object.__new__(api.Api).app().routes  # only the handlers' names are looked at
-    for route in routes:
+    found: Any = object.__new__(routes.Api).app().routes  # only the handlers' names are looked at
+    for route in found:
         for method in sorted(route.methods - {"HEAD"}):
             path = re.sub(r":\w+}", "}", route.path)
             told.append(f"## `{method} {path}`\n\n{_text(route.endpoint, method)}")

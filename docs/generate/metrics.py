@@ -5,7 +5,7 @@ import re
 from docs.generate.markdown import page as markdown
 from docs.generate.markdown import table
 
-from homeport.control import metrics
+from homeport.control.api import metrics
 
 INTRO = """`http://127.0.0.1:4663/metrics` has the numbers of `homeport status` in Prometheus's text format. Only callers
 on this machine get them, and only under a host that no endpoint has. Counters count from the server's

@@ -9,9 +9,9 @@ from docs.generate.markdown import code, sentence, table
 from docs.generate.markdown import page as markdown
 
 import homeport
-from homeport.node import layers
-from homeport.sdk import image_options, options
-from homeport.sdk.volume import Pending
+from homeport.node.images import layers
+from homeport.sdk.objects import image_options, options
+from homeport.sdk.objects.volume import Pending
 
 INTRO = """The names that a script can use, as `homeport.NAME` or `modal.NAME`: in a script that homeport loads,
 `import modal` is homeport."""

@@ -7,25 +7,25 @@ script that homeport loads, `import modal` is this module.
 from typing import Any
 
 _HOMES = {
-    "app": ("App",),
-    "cls": ("Cls", "parameter"),
+    "objects.app": ("App",),
+    "objects.cls": ("Cls", "parameter"),
     "environment": (
         "current_function_call_id", "current_input_id", "enable_output", "forward", "interact",
         "is_local",
     ),
     "exception": ("Error",),
-    "function": ("Function",),
-    "image": ("Image",),
-    "lifecycle": ("batched", "concurrent", "enter", "exit", "method"),
-    "patterns": ("FilePatternMatcher",),
+    "objects.function": ("Function",),
+    "objects.image": ("Image",),
+    "objects.lifecycle": ("batched", "concurrent", "enter", "exit", "method"),
+    "files.patterns": ("FilePatternMatcher",),
     "pending": ("clustered", "sessioned"),
-    "resources": ("Cron", "Period", "Retries"),
-    "secret": ("Secret",),
-    "volume": (
+    "objects.resources": ("Cron", "Period", "Retries"),
+    "objects.secret": ("Secret",),
+    "objects.volume": (
         "Client", "CloudBucketMount", "Cluster", "Dict", "Environment", "FunctionCall",
         "NetworkFileSystem", "Proxy", "Queue", "Sandbox", "Server", "Tunnel", "Volume", "Workspace",
     ),
-    "web": ("asgi_app", "fastapi_endpoint", "web_endpoint", "web_server", "wsgi_app"),
+    "objects.web": ("asgi_app", "fastapi_endpoint", "web_endpoint", "web_server", "wsgi_app"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -10,17 +10,17 @@ import looptime
 from homeport.contract.container import ContainerSpec
 from homeport.contract.errors import StorageError
 from homeport.contract.manifest import FunctionSpec, Manifest, SecretRef, WebKind, WebMethod
-from homeport.control.activator import Activator
-from homeport.control.blobs import Blobs
-from homeport.control.deployer import Deployer
-from homeport.control.pools import Pools
-from homeport.control.reconciler import Reconciler
-from homeport.control.rollout import Rollout
-from homeport.control.secretbox import SecretBox
-from homeport.control.store import Store
-from homeport.control.sweeper import Sweeper
-from homeport.control.vault import Vault
+from homeport.control.deploys.deployer import Deployer
+from homeport.control.deploys.rollout import Rollout
+from homeport.control.fleet.activator import Activator
+from homeport.control.fleet.pools import Pools
+from homeport.control.fleet.reconciler import Reconciler
 from homeport.settings import Settings
+from homeport.state.blobs import Blobs
+from homeport.state.secrets import SecretBox
+from homeport.state.store import Store
+from homeport.state.sweeper import Sweeper
+from homeport.state.vault import Vault
 from tests.fakes import FakeIngress, FakeNode
 
 #: What changes the store.

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 import homeport
 from homeport.cli.main import COMMANDS, HIDDEN, command_line
 from homeport.contract import errors
-from homeport.node import layers
-from homeport.sdk import options
+from homeport.node.images import layers
+from homeport.sdk.objects import options
 from homeport.settings import Settings
 
 ROOT = Path(__file__).parents[2]

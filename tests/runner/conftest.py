@@ -17,7 +17,7 @@ import pytest
 from homeport.contract import codec, pulse
 from homeport.contract.container import ContainerSpec, Descriptors, Event
 from homeport.contract.manifest import WebKind, WebMethod
-from homeport.node import door as doors
+from homeport.node.containers import door as doors
 
 PATIENCE_S = 30.0
 

@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from homeport.node import door as doors
+from homeport.node.containers import door as doors
 
 SERVER = """
 import asyncio, concurrent.futures.thread, contextlib, os, resource, sys
 from homeport.contract.pulse import Pulse
-from homeport.runner import loop
+from homeport.runner.servers import loop
 from homeport.runner.door import Door
 
 door, pulse = Door(int(sys.argv[1])), Pulse(int(sys.argv[2]))

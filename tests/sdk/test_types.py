@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import homeport
-from homeport.sdk import alias, options
+from homeport.sdk import alias
+from homeport.sdk.objects import options
 
 TYPED = Path(__file__).parent / "typed"
 PACKAGE = Path(homeport.__file__).parent

@@ -109,7 +109,7 @@ def main() -> int:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     given = parser.parse_args()
     conftest.PATIENCE_S = given.patience
-    told = json.loads(_asked("homeport.node.cgroups", os.environ.get("HOMEPORT_CGROUP", "")))
+    told = json.loads(_asked("homeport.node.limits.cgroups", os.environ.get("HOMEPORT_CGROUP", "")))
     if not told["used"]:
         print(f"no cgroups to try: {told.get('why')}")
         return 2

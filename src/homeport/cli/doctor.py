@@ -75,7 +75,7 @@ def _haproxy(settings: Settings) -> Finding:
 
 
 def _uv() -> Finding:
-    done = _asked("homeport.node.uv")
+    done = _asked("homeport.node.images.uv")
     told = jsonlib.loads(done.stdout or "{}")
     text = told.get("told") or told.get("error") or done.stderr
     return Finding("uv", "told" in told, text, "`pip install uv`; it builds images")
@@ -94,7 +94,7 @@ def _asked(module: str, *words: str, **environ: str) -> "subprocess.CompletedPro
 
 
 def _limits(settings: Settings) -> Finding:
-    told = jsonlib.loads(_asked("homeport.node.cgroups", settings.cgroup).stdout or "{}")
+    told = jsonlib.loads(_asked("homeport.node.limits.cgroups", settings.cgroup).stdout or "{}")
     if told.get("used"):
         return Finding("limits", True, f"kept by cgroups below {told['base']}")
     text = (
@@ -118,7 +118,7 @@ def _tmp() -> Finding:
 
 
 def _gpus() -> Finding:
-    there = jsonlib.loads(_asked("homeport.node.gpus").stdout or "[]")
+    there = jsonlib.loads(_asked("homeport.node.limits.gpus").stdout or "[]")
     return Finding("GPUs", True, ", ".join(there) or "none")
 
 

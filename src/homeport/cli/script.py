@@ -1,4 +1,4 @@
-"""Loads a user's script in a process of its own and reads what it declares (sdk/declare.py)."""
+"""Loads a user's script in a process of its own and reads what it declares (sdk/declare/__main__.py)."""
 
 import asyncio
 import contextlib
@@ -132,7 +132,7 @@ class Declarer:
 
 
 class _Loader:
-    """A process of sdk/declare.py."""
+    """A process of sdk/declare/__main__.py."""
 
     def __init__(self, *words: str) -> None:
         self._words = words

@@ -12,7 +12,8 @@ import typer
 from homeport.cli import options, output, script, server
 from homeport.cli.script import Declared
 from homeport.contract.errors import Failure, ServerUnreachable
-from homeport.sdk import patterns, watched
+from homeport.sdk import watched
+from homeport.sdk.files import patterns
 from homeport.settings import Settings
 
 if TYPE_CHECKING:

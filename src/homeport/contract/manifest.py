@@ -1,4 +1,4 @@
-"""What a script declares: made by `sdk/manifest`, stored by `control` as a revision."""
+"""What a script declares: made by `sdk/declare/manifest`, stored by `control` as a revision."""
 
 import enum
 from dataclasses import dataclass, field

@@ -26,10 +26,10 @@ from typing import Any, NoReturn
 
 from homeport.contract.container import Container, LogLine
 from homeport.contract.errors import AlreadyExists, BadRequest, Failure, StorageError
-from homeport.control.logs import Logs
-from homeport.control.pools import Pools
+from homeport.control.fleet.pools import Pools
 from homeport.node.agent import Agent
 from homeport.settings import Settings
+from homeport.state.logs import Logs
 from homeport.supervised import retried
 
 BUSY_S = 0.05
@@ -206,21 +206,21 @@ async def _open(
     opened.push_async_callback(node.close)
 
     # Half of the start is these imports; the node's first zygote does its own meanwhile.
-    from homeport.control.activator import Activator
-    from homeport.control.api import Api, BearerOnly
-    from homeport.control.blobs import Blobs
-    from homeport.control.coldstarts import ColdStarts
-    from homeport.control.deployer import Deployer
-    from homeport.control.listener import listening, unix_socket
-    from homeport.control.reconciler import Reconciler
-    from homeport.control.rollout import Rollout
-    from homeport.control.secretbox import SecretBox
-    from homeport.control.status import Server
-    from homeport.control.store import Store
-    from homeport.control.sweeper import Sweeper
-    from homeport.control.tokens import Tokens
-    from homeport.control.vault import Vault
+    from homeport.control.api.listener import listening, unix_socket
+    from homeport.control.api.routes import Api, BearerOnly
+    from homeport.control.api.view import Server
+    from homeport.control.deploys.deployer import Deployer
+    from homeport.control.deploys.rollout import Rollout
+    from homeport.control.fleet.activator import Activator
+    from homeport.control.fleet.reconciler import Reconciler
     from homeport.ingress.haproxy import HAProxy
+    from homeport.state.blobs import Blobs
+    from homeport.state.coldstarts import ColdStarts
+    from homeport.state.secrets import SecretBox
+    from homeport.state.store import Store
+    from homeport.state.sweeper import Sweeper
+    from homeport.state.tokens import Tokens
+    from homeport.state.vault import Vault
 
     cold_starts = ColdStarts(settings.home / "cold-starts")
     opened.callback(cold_starts.close)
@@ -324,7 +324,7 @@ def _api_listener(settings: Settings) -> socket.socket | None:
         return None
     if not settings.token:
         raise BadRequest("the API over TCP needs a token", hint="set HOMEPORT_TOKEN too")
-    from homeport.control.listener import tcp_socket
+    from homeport.control.api.listener import tcp_socket
 
     return tcp_socket(settings.host, settings.api_port)
 

@@ -24,7 +24,7 @@ MAPS = (
 )
 # A program of the user's may leave a request's body unread, and what is left is then the beginning of the
 # connection's next request: so each connection has one request, and no other visitor's ever.
-# 425 is the relay's word for a request that no program has seen (runner/relay.py).
+# 425 is the relay's word for a request that no program has seen (runner/servers/relay.py).
 UNSHARED_RULES = (
     "  http-reuse never",
     "  option http-server-close",

@@ -21,14 +21,15 @@ from homeport.contract.capacity import Accelerator, Capacity
 from homeport.contract.container import Container, ContainerSpec, LogLine, State
 from homeport.contract.errors import StorageError
 from homeport.contract.image import Environment, Image
-from homeport.node import gpus, pulses, records
-from homeport.node.environments import Environments
-from homeport.node.life import CLOSE_GRACE_S, Life, Means, log_line
-from homeport.node.limits import Limits
-from homeport.node.output import Outputs
-from homeport.node.process import environ_of, with_modal
-from homeport.node.pulses import Patient
-from homeport.node.zygotes import Zygotes
+from homeport.node.containers import pulses, records
+from homeport.node.containers.container import CLOSE_GRACE_S, Life, Means, log_line
+from homeport.node.containers.output import Outputs
+from homeport.node.containers.pulses import Patient
+from homeport.node.images.environments import Environments
+from homeport.node.launch import environ_of, with_modal
+from homeport.node.limits import gpus
+from homeport.node.limits.keeper import Limits
+from homeport.node.zygotes.nursery import Zygotes
 from homeport.settings import Settings
 from homeport.supervised import supervised
 

@@ -39,11 +39,13 @@ def main(given: Descriptors, earlier: "dict[str, Any] | None" = None) -> int:
 if __name__ == "__main__":
     if "HOMEPORT_ZYGOTE_FD" in os.environ:
         # The same module for all, since it is the script's `__main__` in each container.
-        from homeport.runner import life, zygote
+        from homeport.runner import life
+        from homeport.runner.zygotes import zygote
 
         life.leave(zygote.main())
     elif "HOMEPORT_AGAIN_FD" in os.environ:
-        from homeport.runner import again, life
+        from homeport.runner import life
+        from homeport.runner.zygotes import again
 
         earlier = again.told()
         life.leave(main(again.given(), earlier))

@@ -11,7 +11,8 @@ import os
 import sys
 from typing import Any
 
-from homeport.sdk import environment, loader
+from homeport.sdk import environment
+from homeport.sdk.declare import loader
 from homeport.sdk.tracebacks import users_traceback
 
 

@@ -13,18 +13,19 @@ from homeport.contract import codec
 from homeport.contract.container import ContainerSpec, Descriptors, Event
 from homeport.contract.manifest import WebKind
 from homeport.contract.pulse import Pulse
-from homeport.runner import life, port, serving
-from homeport.runner import loop as loops
-from homeport.runner.admission import Admission, Method
+from homeport.runner import life
 from homeport.runner.door import Door
-from homeport.runner.lifespan import Lifespan, LifespanFailed
-from homeport.runner.port import NobodyListens, PortBusy
 from homeport.runner.report import Report
+from homeport.runner.servers import loop as loops
+from homeport.runner.servers import port, serving
+from homeport.runner.servers.admission import Admission, Method
+from homeport.runner.servers.lifespan import Lifespan, LifespanFailed
+from homeport.runner.servers.port import NobodyListens, PortBusy
+from homeport.runner.servers.serving import Serving
 from homeport.runner.service import NotAnApp, Service
-from homeport.runner.serving import Serving
 from homeport.runner.webapp import FastAPIMissing
-from homeport.sdk import preload
 from homeport.sdk.exception import Error
+from homeport.sdk.preload import loaded
 from homeport.sdk.tracebacks import users_traceback
 
 LEARN_S = 1.0
@@ -129,11 +130,11 @@ def run(spec: ContainerSpec, means: Means, service: Service | None = None) -> in
 
 def _imported(report: Report) -> tuple[str, ...]:
     """The installed modules that are loaded by now: those that the script asked for first, in order."""
-    loaded = preload.third_party()
-    asked = set(loaded).intersection(report.imports.asked)
+    known = loaded.third_party()
+    asked = set(known).intersection(report.imports.asked)
     return (
         *(name for name in report.imports.asked if name in asked),
-        *(n for n in loaded if n not in asked),
+        *(n for n in known if n not in asked),
     )
 
 
@@ -156,7 +157,7 @@ async def _serve_port(number: int, spec: ContainerSpec, means: Means, ready: Rea
 async def _serve_apps(spec: ContainerSpec, apps: dict[str, Any], means: Means, ready: Ready) -> int:
     begun = _begin(spec, means, ready)
     if all(web.kind is WebKind.WSGI for web in spec.web):
-        from homeport.runner import wsgi
+        from homeport.runner.servers import wsgi
 
         await wsgi.serve(apps, begun)
         code = 0
@@ -188,7 +189,7 @@ def _on_its_own() -> None:
 
 
 async def _serve_asgi(apps: dict[str, Any], begun: Serving, report: Report) -> int:
-    from homeport.runner import serve
+    from homeport.runner.servers import asgi
 
     methods = {name: Method(app, Lifespan(app)) for name, app in apps.items()}
     report.begin("lifespan")
@@ -196,7 +197,7 @@ async def _serve_asgi(apps: dict[str, Any], begun: Serving, report: Report) -> i
     try:
         for method in methods.values():
             await method.lifespan.startup()
-        await serve.asgi(Admission(methods, begun), begun)
+        await asgi.asgi(Admission(methods, begun), begun)
     finally:
         # Every one of them, whatever becomes of the others.
         for method in methods.values():

@@ -1,4 +1,4 @@
-"""The container's door: a socket that listens already when the container begins (node/door.py)."""
+"""The container's door: a socket that listens already when the container begins (node/containers/door.py)."""
 
 import contextlib
 import errno

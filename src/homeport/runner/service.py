@@ -14,7 +14,8 @@ from typing import Any
 
 from homeport.contract.container import ContainerSpec
 from homeport.contract.manifest import WebKind, WebMethod
-from homeport.sdk import environment, loader
+from homeport.sdk import environment
+from homeport.sdk.declare import loader
 
 
 class NotAnApp(Exception):

@@ -1,3 +1,3 @@
 """For type checkers and editors; at run time it is sdk/alias.py that finds it."""
 
-from homeport.sdk.resources import *
+from homeport.sdk.objects.resources import *

@@ -1,0 +1,1 @@
+"""Calls of functions without a URL: nothing yet."""

@@ -1,0 +1,1 @@
+"""From a manifest to URLs that answer, and back."""

@@ -1,0 +1,403 @@
+"""What callers ask for: deploy, roll back, serve, reload, stop.
+
+Each reads as: check it, make it a revision, bring it up (`rollout`). A `serve` session is the same deploy
+under a `-dev` name, kept in memory alone. An owner's changes happen one after the other; a stop ends
+those before it, and a later version of a session's script the earlier ones.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Collection, Coroutine
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from homeport.contract import codec
+from homeport.contract.errors import BadRequest, Failure, NotFound
+from homeport.contract.image import Environment
+from homeport.contract.manifest import Manifest
+from homeport.contract.roles import Ingress, Node
+from homeport.contract.traffic import RequestRecord
+from homeport.control.deploys import trial
+from homeport.control.deploys.apps import LiveApp
+from homeport.control.deploys.rollout import Rollout, tell
+from homeport.control.deploys.trial import Say
+from homeport.control.fleet.pools import Pools
+from homeport.state.secrets import SecretBox
+from homeport.state.store import AppRow, Revision, Store
+from homeport.state.sweeper import Sweeper
+from homeport.supervised import Tasks
+from homeport.undo import Undo
+
+BACKLOG = 1000  # events that a session's command may lag behind before it is not told of requests
+RESTORE_S = 30.0  # what a start waits for its apps; those that take longer come later
+FIRST_RETRY_S = 5.0  # for an app that cannot be restored, then twice as long each time
+LONGEST_RETRY_S = 300.0
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Deployed:
+    """How a deploy ended."""
+
+    app: LiveApp
+    skipped: bool = False
+
+
+@dataclasses.dataclass(slots=True, kw_only=True, eq=False)
+class _Change(Generic[T]):
+    """One change of an owner: it waits for its turn, or is under way."""
+
+    kind: str
+    task: asyncio.Task[T]
+    ended_by: Failure | None = None  # why its caller gets no result
+
+    def end(self, why: Failure) -> None:
+        self.ended_by = why
+        self.task.cancel()
+
+
+class Deployer:
+    """Every app and every session, one change at a time."""
+
+    def __init__(
+        self,
+        store: Store,
+        pools: Pools,
+        ingress: Ingress,
+        node: Node,
+        secret_box: SecretBox,
+        rollout: Rollout,
+        sweeper: Sweeper,
+    ) -> None:
+        self.live = rollout.live
+        self.broken: dict[str, str] = {}  # deployed apps that cannot be restored, and why
+        self._store = store
+        self._pools = pools
+        self._ingress = ingress
+        self._node = node
+        self._secrets = secret_box
+        self._rollout = rollout
+        self._sweeper = sweeper
+        self._turns: dict[str, asyncio.Lock] = {}  # by owner
+        self._changes: dict[str, list[_Change[Any]]] = {}  # by owner, in the order of their turns
+        self._warned: dict[str, set[str]] = {}  # by the session's owner
+        self._tasks = Tasks()
+
+    @property
+    def busy(self) -> bool:
+        """Whether some command's session is served here, or something is about to be."""
+        return bool(self._changes) or any(app.ephemeral for app in self.live.all())
+
+    async def close(self) -> None:
+        """End every change that is under way; each is undone."""
+        await self._tasks.close()
+        for change in [change for changes in self._changes.values() for change in changes]:
+            change.end(BadRequest("the server is ending"))
+            await asyncio.wait([change.task])
+
+    async def deploy(
+        self,
+        name: str,
+        manifest: Manifest,
+        *,
+        tag: str,
+        strategy: str,
+        say: Say,
+        drain_s: float | None = None,
+    ) -> Deployed:
+        """Make the manifest the app's next revision; the old one serves until it is proved.
+
+        Requests that are inside the old one then go on for `drain_s`, by default for as long as
+        their function's `timeout` lets them. A caller who goes away does not end it.
+        """
+        trial.check(name, manifest, tag, strategy)
+        work = self._deploy(name, manifest, tag, strategy, say, drain_s)
+        return await self._change("deploy", f"deploy:{name}", work)
+
+    async def rollback(
+        self, name: str, version: int | None, *, strategy: str, say: Say
+    ) -> Deployed:
+        """Serve an earlier revision again, as the app's next version.
+
+        By default the version before the current one; of a stopped app, the one that served last.
+        """
+        work = self._roll_back(name, version, strategy, say)
+        return await self._change("rollback", f"deploy:{name}", work)
+
+    async def serve(self, session: str, manifest: Manifest, say: Say) -> LiveApp:
+        """Begin a session; its containers start while the caller prints the URLs."""
+        trial.check(manifest.app_name, manifest, "", "rolling")
+        owner = f"serve:{session}"
+        app = await self._change("serve", owner, self._serve(owner, manifest, None, say))
+        self._ingress.hear(self._show)
+        return app
+
+    async def reload(self, session: str, manifest: Manifest) -> LiveApp:
+        """Replace what a session serves; a failure leaves the old version."""
+        owner = f"serve:{session}"
+        for change in self._changes.get(owner, []):
+            if change.kind == "reload":  # what was saved last counts
+                change.end(BadRequest("a later version has taken this one's place"))
+        return await self._change("reload", owner, self._reload(owner, manifest))
+
+    def knows(self, name: str) -> bool:
+        """Whether something of that name serves, or is about to."""
+        owner = f"deploy:{name}"
+        return owner in self._changes or any(app.name == name for app in self.live.all())
+
+    async def stop_app(self, name: str) -> int:
+        """Stop an app and every session of that name; returns how many containers end."""
+        owners = [app.owner for app in self.live.all() if app.name == name]
+        deployed, row = f"deploy:{name}", self._store.app(name)
+        coming = any(change.kind != "stop" for change in self._changes.get(deployed, []))
+        if deployed not in owners and (coming or (row and row.stopped_at is None)):
+            owners.append(deployed)
+        if not owners:
+            raise BadRequest("App is already stopped.")
+        return sum([await self.stop(owner) for owner in owners])
+
+    async def stop(self, owner: str) -> int:
+        """The app's URLs are unknown from now on; returns how many containers end."""
+        before = list(self._changes.get(owner, []))
+        stopping = self._begin("stop", owner, self._stop(owner))
+        for change in before:
+            if change.kind != "stop":
+                change.end(BadRequest("the app was stopped meanwhile"))
+        return await _result(stopping)
+
+    async def prune(self) -> Collection[Environment]:
+        """Remove the environments that nothing which serves, or can be rolled back to, needs."""
+        manifests = [app.revision.manifest for app in self.live.all()]
+        manifests += [revision.manifest for revision in self._rollout.underway]
+        for row in self._store.apps():
+            if row.stopped_at is not None:
+                continue
+            manifests += [revision.manifest for revision in self._store.revisions(row.name)]
+        images = {spec.image.key: spec.image for m in manifests for spec in m.functions}
+        return await self._node.prune(list(images.values()))
+
+    async def restore(self, running: Collection[str]) -> None:
+        """Serve again what was deployed when the server ended.
+
+        `running` are the revisions that still have containers: their source trees stay as they are.
+        An app that cannot be restored is in `broken`, and tried again; the others are served.
+        """
+        await asyncio.to_thread(self._rollout.sweep, running)
+        with contextlib.suppress(Failure):  # a full disk
+            self._store.forget_unserved()
+        rows = [row for row in self._store.apps() if row.stopped_at is None and row.version]
+        for row in rows:
+            self.broken[row.name] = "it is being restored"
+        restoring = self._tasks.start("restoring the apps", self._restore(rows))
+        await asyncio.wait([restoring], timeout=RESTORE_S)
+        self._sweeper.soon()
+
+    async def _restore(self, rows: list[AppRow]) -> None:
+        for row in rows:
+            if not await self._restored(row.name):
+                self._tasks.start(f"restoring `{row.name}`", self._restore_later(row.name))
+
+    async def _restore_later(self, name: str) -> None:
+        wait_s = FIRST_RETRY_S
+        while name in self.broken:
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, LONGEST_RETRY_S)
+            if await self._restored(name):
+                return
+
+    async def _restored(self, name: str) -> bool:
+        """Try to serve an app again; False if it has to be tried later."""
+        try:
+            await self._change("restore", f"deploy:{name}", self._restore_one(name))
+        except Exception as error:
+            told = (
+                error.message if isinstance(error, Failure) else f"{type(error).__name__}: {error}"
+            )
+            if self.broken.get(name) != told:
+                log.error("cannot restore `%s`: %s", name, told)  # noqa: TRY400
+            self.broken[name] = told
+            return False
+        self.broken.pop(name, None)
+        return True
+
+    async def _restore_one(self, name: str) -> None:
+        row, owner = self._store.app(name), f"deploy:{name}"
+        if row is None or row.stopped_at is not None or self.live.get(owner) is not None:
+            return  # somebody has changed it meanwhile
+        revision = self._store.revision(name, row.version)
+        await self._rollout.bring(owner, revision, None, strategy="restore")
+        await self._rollout.versions.restore(revision, owner)
+
+    async def _deploy(
+        self,
+        name: str,
+        manifest: Manifest,
+        tag: str,
+        strategy: str,
+        say: Say,
+        drain_s: float | None,
+    ) -> Deployed:
+        owner = f"deploy:{name}"
+        self._store.forget_unserved(name)
+        sealed, fingerprint = self._secrets.seal(dataclasses.replace(manifest, app_name=name))
+        current = self.live.get(owner)
+        forced = any(
+            step.args.get("force_build") for f in sealed.functions for step in f.image.steps
+        )
+        if current and current.revision.fingerprint == fingerprint and not forced:
+            return Deployed(app=current, skipped=True)
+        trial.check_node(sealed, self._node, self._secrets)
+        async with self._revision(name, sealed, fingerprint, tag) as revision:
+            app = await self._rollout.bring(
+                owner, revision, current, strategy=strategy, say=say, drain_s=drain_s
+            )
+        self._served(app, current)
+        return Deployed(app=app)
+
+    async def _roll_back(self, name: str, version: int | None, strategy: str, say: Say) -> Deployed:
+        current, row = self.live.get(owner := f"deploy:{name}"), self._store.app(name)
+        if row is None or not row.version:
+            raise BadRequest(f"the app `{name}` is not deployed")
+        if version is None:
+            version = row.version if row.stopped_at is not None else row.version - 1
+        if version < 1:
+            raise NotFound(f"the app `{name}` has no version before v{row.version}")
+        self._store.forget_unserved(name)
+        old = self._store.revision(name, version)
+        trial.check_node(old.manifest, self._node, self._secrets)
+        # The fingerprint is the old one's: its inline secrets are stored under it.
+        async with self._revision(name, old.manifest, old.fingerprint, old.tag) as revision:
+            app = await self._rollout.bring(owner, revision, current, strategy=strategy, say=say)
+        self._served(app, current)
+        return Deployed(app=app)
+
+    def _served(self, app: LiveApp, before: LiveApp | None) -> None:
+        """An app serves; after a stop, its earlier versions come back behind it."""
+        self.broken.pop(app.name, None)
+        if before is None:
+            self._begin("earlier versions", app.owner, self._restore_versions(app.owner))
+
+    async def _restore_versions(self, owner: str) -> None:
+        if (app := self.live.get(owner)) is not None:
+            await self._rollout.versions.restore(app.revision, owner)
+
+    @contextlib.asynccontextmanager
+    async def _revision(
+        self, name: str, manifest: Manifest, fingerprint: str, tag: str
+    ) -> AsyncIterator[Revision]:
+        """The app's next version, which is forgotten if it does not come to serve."""
+        async with Undo(f"deploying `{name}`") as undo:
+            revision = f"rv-{secrets.token_hex(6)}"
+            undo.push(self._store.remove_revision, revision)
+            yield self._store.add_revision(revision, name, manifest, fingerprint, tag)
+
+    async def _reload(self, owner: str, manifest: Manifest) -> LiveApp:
+        current = self.live.get(owner)
+        if current is None:
+            raise NotFound("this session has ended")
+        trial.check(manifest.app_name, manifest, "", "rolling")
+
+        def say(text: str) -> None:
+            tell(current, {"event": "progress", "text": text})
+
+        return await self._serve(owner, manifest, current, say)
+
+    async def _serve(
+        self, owner: str, manifest: Manifest, current: LiveApp | None, say: Say
+    ) -> LiveApp:
+        sealed, fingerprint = self._secrets.seal(manifest)
+        trial.check_node(sealed, self._node, self._secrets, lacking=partial(self._warn, owner, say))
+        revision = Revision(
+            id=f"rv-{secrets.token_hex(6)}",
+            app=manifest.app_name,
+            version=0,
+            manifest=sealed,
+            fingerprint=fingerprint,
+            created_at=time.time(),
+        )
+        return await self._rollout.bring(owner, revision, current, strategy="rolling", say=say)
+
+    def _show(self, request: RequestRecord) -> None:
+        """Tell a session's command of a request to it; one too slow for all gets some and a number."""
+        app = self.live.owner_of(request.endpoint)
+        if app is None or app.events is None:
+            return
+        if app.events.qsize() > BACKLOG:
+            app.untold += 1
+            return
+        event = {"event": "request", "tag": app.endpoints[request.endpoint].tag}
+        tell(app, {**event, "request": codec.encode(request), "untold": app.untold})
+        app.untold = 0
+
+    async def _stop(self, owner: str) -> int:
+        app, name = self.live.get(owner), owner.partition(":")[2]
+        async with Undo(f"stopping {owner}") as undo:
+            if owner.startswith("deploy:"):
+                before = self._store.served(name)
+                undo.push(self._store.put_back, name, before)
+                self._store.stop_app(name)
+                await self._rollout.versions.unroute(undo, name)
+            for endpoint in app.endpoints if app else ():
+                await self._rollout.endpoints.unroute(undo, owner, endpoint)
+        self.live.put(owner, None)
+        if not any(app.ephemeral for app in self.live.all()):
+            self._ingress.hear(None)
+        self.broken.pop(name, None)
+        self._warned.pop(owner, None)
+        pools = [pool for pool in self._pools if pool.owner == owner]
+        for pool in pools:
+            pool.refuse(NotFound("app for invoked web endpoint is stopped"))
+        count = sum(len(pool.members) for pool in pools)
+        self._rollout.retire(pools, drain_s=0.0)
+        return count
+
+    async def _change(self, kind: str, owner: str, work: Coroutine[Any, Any, T]) -> T:
+        """Do one change of an owner, in its turn."""
+        return await _result(self._begin(kind, owner, work))
+
+    def _begin(self, kind: str, owner: str, work: Coroutine[Any, Any, T]) -> _Change[T]:
+        task = asyncio.create_task(self._in_turn(owner, work), name=f"{kind} of {owner}")
+        change = _Change(kind=kind, task=task)
+        self._changes.setdefault(owner, []).append(change)
+        task.add_done_callback(lambda _task: self._ended(owner, change, work))
+        return change
+
+    async def _in_turn(self, owner: str, work: Coroutine[Any, Any, T]) -> T:
+        async with self._turns.setdefault(owner, asyncio.Lock()):
+            return await work
+
+    def _ended(self, owner: str, change: _Change[Any], work: Coroutine[Any, Any, Any]) -> None:
+        work.close()  # it may have been ended before its turn came
+        self._changes[owner].remove(change)
+        if not self._changes[owner]:
+            del self._changes[owner]
+            del self._turns[owner]
+        self._sweeper.soon()
+        task = change.task
+        if not task.cancelled() and (error := task.exception()) is not None:
+            if isinstance(error, Failure):  # its caller may have gone away
+                log.info("%s: %s", task.get_name(), error.message)
+            else:
+                log.error("%s failed", task.get_name(), exc_info=error)
+
+    def _warn(self, owner: str, say: Say, text: str) -> None:
+        """Say it once in a session, however often it is reloaded."""
+        if text not in (said := self._warned.setdefault(owner, set())):
+            said.add(text)
+            say(text)
+
+
+async def _result(change: _Change[T]) -> T:
+    """What a change comes to; it goes on when the caller is cancelled, and `end` ends it."""
+    try:
+        return await asyncio.shield(change.task)
+    except asyncio.CancelledError:
+        if change.ended_by is not None and change.task.cancelled():
+            raise change.ended_by from None
+        raise

@@ -1,0 +1,382 @@
+"""A revision brought up: laid out, proved, saved, traffic moved to it, the old one drained.
+
+Called by `deployer`, for deployed apps and for `serve` sessions alike. A rollout happens whole or not
+at all: each step pushes its inverse first, and after a failure or a cancellation what served before
+serves on. Only after the last step that can fail are the old containers drained.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import shutil
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from homeport.contract.errors import Failure, StorageError
+from homeport.contract.roles import Ingress, Node
+from homeport.control.deploys import apps, trial
+from homeport.control.deploys.apps import Live, LiveApp, LiveEndpoint
+from homeport.control.deploys.endpoints import Endpoints
+from homeport.control.deploys.trial import Say
+from homeport.control.deploys.versions import Versions
+from homeport.control.fleet.pools import Pool, Pools
+from homeport.control.fleet.reconciler import Reconciler
+from homeport.settings import Settings
+from homeport.state.blobs import Blobs
+from homeport.state.secrets import SecretBox
+from homeport.state.store import Revision, Store
+from homeport.supervised import Tasks
+from homeport.undo import Undo, unbroken
+
+SERVE_DRAIN_S = 1.0  # an open stream must not hold up a reload
+PORT_DRAIN_S = 30.0  # requests wait for the port while those before them finish
+
+log = logging.getLogger(__name__)
+
+
+class Rollout:
+    """Moves endpoints from revision to revision."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        blobs: Blobs,
+        pools: Pools,
+        reconciler: Reconciler,
+        ingress: Ingress,
+        node: Node,
+        secret_box: SecretBox,
+    ) -> None:
+        self.live = Live()
+        self.trees = settings.home / "revisions"
+        self.underway: list[Revision] = []  # what is brought up, and what may have to come back
+        self.endpoints = Endpoints(ingress)
+        self._settings = settings
+        self._store = store
+        self._blobs = blobs
+        self._pools = pools
+        self._reconciler = reconciler
+        self._ingress = ingress
+        self._node = node
+        self._secrets = secret_box
+        self.versions = Versions(
+            settings,
+            store,
+            pools,
+            self.endpoints,
+            reconciler,
+            lay_out=self._lay_out_again,
+            tidy=self.tidy,
+        )
+        self._tasks = Tasks()
+        self._unrouted: dict[str, int] = {}  # endpoint -> the port taken for it, until it is routed
+        self._spare_ports: list[int] = []  # of endpoints that never were routed
+        pools.removed = lambda pool: self.tidy(pool.key.revision)
+
+    async def bring(
+        self,
+        owner: str,
+        revision: Revision,
+        current: LiveApp | None,
+        *,
+        strategy: str,
+        say: Say = lambda _text: None,
+        drain_s: float | None = None,
+    ) -> LiveApp:
+        """Bring a revision up in place of `current`, or leave everything as it was."""
+        with self._keeping(current.revision if current else None):
+            async with Undo(f"{owner}: bringing {revision.id} up") as undo:
+                with self._keeping(revision):
+                    return await self._bring_up(
+                        undo, owner, revision, current, strategy, say, drain_s
+                    )
+
+    async def close(self) -> None:
+        """Stop what goes on in the background."""
+        await self._tasks.close()
+        await self.endpoints.close()
+
+    def retire(self, pools: list[Pool], *, drain_s: float) -> None:
+        """Nothing leads there any more; what is inside goes on for that long."""
+        for pool in pools:
+            pool.retire(drain_s)
+        self._reconciler.wake()
+
+    def in_use(self) -> list[Revision]:
+        """Revisions that serve or are brought up."""
+        return [app.revision for app in self.live.all()] + self.underway
+
+    def sweep(self, running: Collection[str]) -> None:
+        """Remove every source tree that no container of an earlier server runs from; blocks.
+
+        The others are laid out anew from the blobs: one may be half-written or half-removed.
+        """
+        with contextlib.suppress(OSError):
+            for tree in self.trees.iterdir():
+                if tree.name not in running:
+                    shutil.rmtree(tree, ignore_errors=True)
+
+    def tidy(self, revision: str) -> None:
+        """Delete a revision's files when no live app, change or pool needs them."""
+        needed = {each.id for each in self.in_use()}
+        if revision in needed or any(pool.key.revision == revision for pool in self._pools):
+            return
+        gone = self.trees / f"{revision}.{secrets.token_hex(4)}.gone"
+        with contextlib.suppress(OSError):  # nothing was laid out
+            (self.trees / revision).rename(gone)
+            removing = asyncio.to_thread(shutil.rmtree, gone, ignore_errors=True)
+            self._tasks.start(f"removing the files of {revision}", removing)
+
+    @contextlib.contextmanager
+    def _keeping(self, revision: Revision | None) -> Iterator[None]:
+        """Keep a revision's files, environment and secrets meanwhile."""
+        if revision is None:
+            yield
+            return
+        self.underway.append(revision)
+        try:
+            yield
+        finally:
+            self.live.claims.pop(revision.id, None)
+            self.underway.remove(revision)
+            self.tidy(revision.id)
+
+    async def _bring_up(
+        self,
+        undo: Undo,
+        owner: str,
+        revision: Revision,
+        current: LiveApp | None,
+        strategy: str,
+        say: Say,
+        drain_s: float | None,
+    ) -> LiveApp:
+        """The sentence: plan its endpoints, lay out its files, prove it, save, move, retire the old."""
+        serving = owner.startswith("serve:")
+        suffix = self._settings.dev_suffix if serving else ""
+        planned = apps.plan(revision, self._settings, dev_suffix=suffix)
+        if strategy != "restore":
+            apps.check_domains(revision, self._settings)
+        self.live.claim(revision, owner, planned)
+        tree = await self._lay_out(revision, say)
+        if not serving:
+            await self._blobs.sync(revision.manifest.files)
+        planned = await self._with_ports(undo, planned, current)
+        app = self._app(owner, revision, planned, current)
+        pools = self._open_pools(undo, app, tree)
+        replaced = self._pools_of(current)
+        first_serve = serving and current is None
+        if strategy == "restore" or first_serve:
+            await self._move(undo, app, current, save=False)
+            if first_serve:
+                self._start_behind(app, pools)
+            else:
+                self._save_ports(app)
+        elif current is not None and (strategy == "recreate" or self._goes_first(revision, pools)):
+            await self._swap(undo, app, pools, replaced, current, say)
+        else:
+            await trial.prove(pools, self._reconciler.wake, say)
+            await self._move(undo, app, current)
+            undo.keep()
+            self._replace(replaced, drain_s=_drain_s(app) if drain_s is None else drain_s)
+        undo.keep()
+        if not serving and strategy != "restore":
+            self._tasks.start(
+                f"forgetting old versions of `{app.name}`", self.versions.trim(app.name)
+            )
+        return app
+
+    def _goes_first(self, revision: Revision, pools: list[Pool]) -> bool:
+        """Whether the old containers have to go before new ones can start."""
+        # A port belongs to one container at a time.
+        if any(spec.port for spec in revision.manifest.functions):
+            return True
+        # So do memory and devices, where there is no room for both.
+        asks = any(spec.memory_mib or spec.gpu for spec in revision.manifest.functions)
+        return asks and not self._reconciler.fits(pools)
+
+    async def _lay_out(self, revision: Revision, say: Say) -> Path:
+        """The revision's source tree, and every environment that it needs."""
+        tree = self.trees / revision.id
+        await self._blobs.lay_out(revision.manifest.files, tree)
+        for spec in revision.manifest.functions:
+            environ = self._secrets.build_environ(spec)
+            await self._node.prepare(spec.image, str(tree), environ, say)
+        return tree
+
+    async def _lay_out_again(self, revision: Revision) -> Path:
+        """As `_lay_out`, of a revision that has served before."""
+        try:
+            return await self._lay_out(revision, lambda _text: None)
+        except BaseException:
+            self.tidy(revision.id)
+            raise
+
+    def _app(
+        self,
+        owner: str,
+        revision: Revision,
+        planned: dict[str, LiveEndpoint],
+        current: LiveApp | None,
+    ) -> LiveApp:
+        row = None if owner.startswith("serve:") else self._store.app(revision.app)
+        return LiveApp(
+            owner=owner,
+            name=revision.app,
+            revision=revision,
+            app_id=row.app_id if row else f"ap-{secrets.token_hex(11)}",
+            created_at=current.created_at if current else time.time(),
+            endpoints=planned,
+            events=current.events if current else asyncio.Queue(),
+        )
+
+    async def _with_ports(
+        self, undo: Undo, planned: dict[str, LiveEndpoint], current: LiveApp | None
+    ) -> dict[str, LiveEndpoint]:
+        known = self._store.local_ports()
+        for endpoint, old in current.endpoints.items() if current else ():
+            if old.endpoint.local_port:
+                known[endpoint] = old.endpoint.local_port
+        found = {}
+        for endpoint, each in planned.items():
+            port = known.get(endpoint) or await self._free_port(undo, endpoint)
+            found[endpoint] = apps.with_port(each, port, self._settings)
+        return found
+
+    async def _free_port(self, undo: Undo, endpoint: str) -> int:
+        port = self._spare_ports.pop() if self._spare_ports else await self._ingress.free_port()
+        self._unrouted[endpoint] = port
+        undo.push(self._spare, endpoint)
+        return port
+
+    def _spare(self, endpoint: str) -> None:
+        """Keep a port for the next one; the ingress takes a port back that was routed."""
+        if (port := self._unrouted.pop(endpoint, None)) is not None:
+            self._spare_ports.append(port)
+
+    def _open_pools(self, undo: Undo, app: LiveApp, tree: Path) -> list[Pool]:
+        opened = self._pools_for(app, tree)
+        undo.push(self.retire, opened, drain_s=0.0)
+        for pool in opened:
+            self._pools.add(pool)
+        return opened
+
+    def _pools_for(self, app: LiveApp, tree: Path) -> list[Pool]:
+        suffix = self._settings.dev_suffix if app.ephemeral else ""
+        return apps.pools(
+            app.revision, self._settings, owner=app.owner, tree=tree, dev_suffix=suffix
+        )
+
+    async def _swap(
+        self,
+        undo: Undo,
+        app: LiveApp,
+        pools: list[Pool],
+        replaced: list[Pool],
+        current: LiveApp,
+        say: Say,
+    ) -> None:
+        """Park requests, stop the old containers, start the new ones; back if they cannot."""
+        await self._move(undo, app, current, save=False)
+        # Undone before the move is: a request finds the old pool where its endpoint leads.
+        undo.push(self._bring_back, replaced)
+        self._replace(replaced, drain_s=SERVE_DRAIN_S if app.ephemeral else PORT_DRAIN_S)
+        await trial.prove(pools, self._reconciler.wake, say)
+        if not app.ephemeral:
+            self._save(undo, app)
+
+    async def _move(
+        self, undo: Undo, app: LiveApp, current: LiveApp | None, *, save: bool = True
+    ) -> None:
+        """From now on the endpoints lead to the app's revision."""
+        if save and not app.ephemeral:
+            self._save(undo, app)
+        # The ingress is not interrupted in the middle of a step: a cancellation comes after it.
+        await unbroken(self._route(undo, app, current))
+
+    async def _route(self, undo: Undo, app: LiveApp, current: LiveApp | None) -> None:
+        lost: list[tuple[LiveApp, LiveEndpoint]] = []
+        for endpoint, planned in app.endpoints.items():
+            holder = self.live.owner_of(endpoint)
+            if holder is not None and holder.owner != app.owner:
+                planned.stolen = True
+                undo.push(holder.endpoints.__setitem__, endpoint, holder.endpoints[endpoint])
+                del holder.endpoints[endpoint]
+                lost.append((holder, planned))
+            self._unrouted.pop(endpoint, None)
+            await self.endpoints.route(undo, app.owner, planned.endpoint)
+        undo.push(self.live.put, app.owner, current)
+        self.live.add(app)
+        for endpoint in current.endpoints if current else ():
+            if endpoint not in app.endpoints:
+                await self.endpoints.unroute(undo, app.owner, endpoint)
+        if not app.ephemeral:
+            await self.versions.route(undo, app.revision)
+        for holder, planned in lost:
+            tell(holder, {"event": "stolen", "tag": planned.tag, "url": planned.url})
+
+    def _save(self, undo: Undo, app: LiveApp) -> None:
+        undo.push(self._store.put_back, app.name, self._store.served(app.name))
+        self._store.serve_revision(app.revision, _ports(app))
+
+    def _save_ports(self, app: LiveApp) -> None:
+        """After a restart, an endpoint may have another local port; it answers all the same."""
+        known = self._store.local_ports()
+        if any(known.get(endpoint) != port for endpoint, port in _ports(app).items()):
+            try:
+                self._store.serve_revision(app.revision, _ports(app))
+            except StorageError as error:
+                log.warning("the local ports of `%s` cannot be saved: %s", app.name, error)
+
+    def _start_behind(self, app: LiveApp, pools: list[Pool]) -> None:
+        async def warm() -> None:
+            try:
+                await trial.prove(
+                    pools,
+                    self._reconciler.wake,
+                    lambda text: tell(app, {"event": "progress", "text": text}),
+                )
+            except Failure as failure:
+                tell(app, {"event": "failed", "error": failure.to_dict()})
+
+        self._tasks.start(f"starting the first containers of `{app.name}`", warm())
+
+    def _pools_of(self, app: LiveApp | None) -> list[Pool]:
+        return self._pools.of_revision(app.name, app.revision.id) if app else []
+
+    def _replace(self, pools: list[Pool], *, drain_s: float) -> None:
+        """A newer version serves; deployed ones keep a URL, unless they would need its port."""
+        gone = [pool for pool in pools if pool.ephemeral or pool.function.port is not None]
+        self.retire(gone, drain_s=drain_s)
+        for pool in pools:
+            if pool not in gone:
+                pool.demote(drain_s)
+        self._reconciler.wake()
+
+    def _bring_back(self, pools: list[Pool]) -> None:
+        """Undo `_replace`: the pools serve again, also those that have ended meanwhile."""
+        for pool in pools:
+            pool.promote()
+            self._pools.add(pool)
+        self._reconciler.wake()
+
+
+def _ports(app: LiveApp) -> dict[str, int]:
+    return {name: each.endpoint.local_port or 0 for name, each in app.endpoints.items()}
+
+
+def _drain_s(app: LiveApp) -> float:
+    if app.ephemeral:
+        return SERVE_DRAIN_S
+    # A request in flight may take as long as its function's timeout.
+    return max(spec.timeout_s for spec in app.revision.manifest.functions)
+
+
+def tell(app: LiveApp, event: dict[str, Any]) -> None:
+    """Tell a session's command."""
+    if app.events is not None and app.ephemeral:
+        app.events.put_nowait(event)

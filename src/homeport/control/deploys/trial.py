@@ -1,0 +1,106 @@
+"""Whether a revision can be: what it declares makes sense, and its containers start."""
+
+import asyncio
+import dataclasses
+from collections.abc import Callable
+
+from homeport.contract import names, validate
+from homeport.contract.errors import BadRequest, Failure, ImageError, ScriptError, StartError
+from homeport.contract.manifest import Manifest
+from homeport.contract.roles import Node
+from homeport.control.fleet import scheduler
+from homeport.control.fleet.pools import Pool
+from homeport.state.secrets import SecretBox
+
+QUEUE_S = 60.0  # what a start may wait for its turn
+
+Say = Callable[[str], None]
+
+
+def check(name: str, manifest: Manifest, tag: str, strategy: str) -> None:
+    """Raise for a deploy that cannot be meant."""
+    validate.check(dataclasses.replace(manifest, app_name=name))
+    if tag and not names.is_deployment_tag(tag):
+        raise BadRequest(f"Invalid deployment tag: '{tag}'.")
+    if strategy not in {"rolling", "recreate"}:
+        raise BadRequest(f"Deployment strategy must be 'rolling' or 'recreate', not '{strategy}'")
+    if not manifest.functions:
+        raise ScriptError(
+            f"the app `{name}` has no web function",
+            hint="put `@modal.fastapi_endpoint()` under `@app.function()`",
+        )
+
+
+def check_node(
+    manifest: Manifest, node: Node, secret_box: SecretBox, *, lacking: Say | None = None
+) -> None:
+    """Raise for what this machine cannot do, before anything is touched.
+
+    What it has too little of is told to `lacking`, if there is one.
+    """
+    for spec in manifest.functions:
+        secret_box.check(spec)
+        why = scheduler.impossible(spec, node.capacity())
+        if why and lacking is not None:
+            lacking(f"`{spec.name}` {why}: it runs with what there is")
+        elif why:
+            raise ScriptError(
+                f"`{spec.name}` {why}",
+                where=spec.where,
+                hint="`homeport serve` runs it with what there is",
+            )
+    for file in manifest.files:
+        if file.path.startswith("/"):
+            raise ImageError(
+                f"`{file.path}` lies outside the app's directory, which needs a container engine",
+                where=_adds(file.path, manifest),
+                hint="use a path under /root, and open it relative to the working directory",
+            )
+
+
+async def prove(pools: list[Pool], wake: Callable[[], None], say: Say) -> None:
+    """One container of each, so that a broken import fails the deploy and not a visitor."""
+    tried = [pool for pool in pools if not _needs_parameters(pool)]
+    for pool in tried:
+        pool.floor = 1
+    wake()
+    try:
+        async with asyncio.TaskGroup() as group:
+            for pool in tried:
+                group.create_task(_first_ready(pool, say))
+    except ExceptionGroup as group:
+        # Not `except*`: Python 3.11.2 and 3.11.3 wrap what is raised in there in another group.
+        failures = group.subgroup(Failure)
+        if failures is None:
+            raise
+        raise failures.exceptions[0] from None
+    finally:
+        for pool in tried:
+            pool.floor = 0
+
+
+async def _first_ready(pool: Pool, say: Say) -> None:
+    try:
+        async with asyncio.timeout(pool.function.startup_timeout_s + QUEUE_S):
+            await pool.first_ready()
+    except Failure as failure:
+        failure.where = failure.where or pool.function.where
+        raise
+    except TimeoutError:
+        raise StartError(
+            f"`{pool.function.name}` had no container that was ready in time",
+            where=pool.function.where,
+            hint="`homeport status` shows what the machine is busy with",
+        ) from None
+    say(f"`{pool.function.name}` is ready")
+
+
+def _needs_parameters(pool: Pool) -> bool:
+    return any(parameter.required for parameter in pool.function.parameters)
+
+
+def _adds(path: str, manifest: Manifest) -> str:
+    """The place of the step that adds a file."""
+    steps = (step for spec in manifest.functions for step in spec.image.steps)
+    found = (s for s in steps if path.startswith(s.args.get("remote_path", "\0").rstrip("/")))
+    return next((step.where for step in found), "")

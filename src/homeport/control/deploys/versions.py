@@ -1,0 +1,101 @@
+"""Earlier versions of deployed apps: each keeps a URL of its own, and no container that nobody uses.
+
+`ada--shop-hello-v3.localhost` leads to version 3 for as long as it is kept; its containers start when
+somebody asks and go soon after. A `web_server`'s versions have none, for they share one port.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from homeport.control.deploys import apps
+from homeport.control.deploys.endpoints import Endpoints
+from homeport.control.fleet.pools import Pools
+from homeport.control.fleet.reconciler import Reconciler
+from homeport.settings import Settings
+from homeport.state.store import Revision, Store
+from homeport.undo import Undo
+
+log = logging.getLogger(__name__)
+KEPT = 10  # versions of an app, the current one included
+
+
+class Versions:
+    """What `app history` lists and `app rollback` can go back to."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        pools: Pools,
+        endpoints: Endpoints,
+        reconciler: Reconciler,
+        *,
+        lay_out: Callable[[Revision], Awaitable[Path]],
+        tidy: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._pools = pools
+        self._endpoints = endpoints
+        self._reconciler = reconciler
+        self._lay_out = lay_out
+        self._tidy = tidy
+
+    async def route(self, undo: Undo, revision: Revision) -> None:
+        """Make a version answer at its own URLs, but for those that others have.
+
+        A label may look like a version's.
+        """
+        holder = _holder(revision)
+        planned = apps.plan(revision, self._settings, of_version=True)
+        reserved = self._store.local_ports()
+        for endpoint, each in planned.items():
+            if endpoint not in reserved and self._endpoints.holder(endpoint) in ("", holder):
+                await self._endpoints.route(undo, holder, each.endpoint)
+
+    async def restore(self, current: Revision, owner: str) -> None:
+        """After a restart: the versions before the current one answer at their URLs again.
+
+        One that cannot is logged, and the others answer all the same.
+        """
+        for revision in self._store.revisions(current.app):
+            try:
+                async with Undo(f"restoring `{revision.app}` v{revision.version}") as undo:
+                    if revision.id != current.id:
+                        tree = await self._lay_out(revision)
+                        self._open_pools(undo, revision, owner, tree)
+                    await self.route(undo, revision)
+            except Exception as error:
+                log.error("cannot restore `%s` v%d: %s", revision.app, revision.version, error)  # noqa: TRY400
+
+    async def unroute(self, undo: Undo, app: str) -> None:
+        """None of the app's versions answers any more."""
+        for revision in self._store.revisions(app):
+            await self._unroute(undo, revision)
+
+    async def trim(self, app: str) -> None:
+        """Forget the oldest versions."""
+        for revision in self._store.revisions(app)[KEPT:]:
+            async with Undo(f"forgetting `{app}` v{revision.version}") as undo:
+                await self._unroute(undo, revision)
+                self._store.remove_revision(revision.id)
+            pools = self._pools.of_revision(app, revision.id)
+            for pool in pools:
+                pool.retire(0.0)
+            self._reconciler.wake()
+            self._tidy(revision.id)
+
+    def _open_pools(self, undo: Undo, revision: Revision, owner: str, tree: Path) -> None:
+        for planned in apps.pools(revision, self._settings, owner=owner, tree=tree):
+            pool = self._pools.open(planned)
+            pool.demote(0.0)
+            undo.push(pool.retire, 0.0)
+
+    async def _unroute(self, undo: Undo, revision: Revision) -> None:
+        for endpoint in self._endpoints.of(_holder(revision)):
+            await self._endpoints.unroute(undo, _holder(revision), endpoint)
+
+
+def _holder(revision: Revision) -> str:
+    return f"version:{revision.id}"

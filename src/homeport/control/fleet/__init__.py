@@ -1,0 +1,1 @@
+"""How many containers there are, and where."""

@@ -1,0 +1,158 @@
+"""Parks requests for a pool that has no container, and lets them go when it has one.
+
+Called by ingress/park.lua over a Unix socket, one line each way:
+    park <pool> <request id> [here]   the request stays in HAProxy; only its head has been read
+    go | no <status> <why>
+`here` means that the visitor is on this machine. A closed socket means that the visitor hung up.
+"""
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from homeport.contract.container import LogLine
+from homeport.contract.errors import BadRequest, Failure, NotFound, TooMany
+from homeport.contract.traffic import PoolKey
+from homeport.control.fleet.pools import Pool, Pools, now
+
+MAX_LINE = 16 * 1024  # park.lua sends at most 4 KiB of class parameters
+MAX_TEXT = 1000  # characters of a reason that a visitor gets
+BACKLOG = (
+    4096  # visitors who come at once; beyond it HAProxy would be refused, and tries again later
+)
+MOST_PARKED = 5000  # requests of one pool: each is an open file here and two in HAProxy
+QUIET_S = 1.0  # one reason in an app's log in that time, however many visitors meet it
+WITHHELD = "no container could be started; the reason is in the app's log"
+_REQUEST = re.compile(r"[0-9a-f-]{1,64}")
+
+
+class Activator:
+    """Answers the ingress's one question: may this request go on?"""
+
+    def __init__(
+        self,
+        socket: Path,
+        pools: Pools,
+        *,
+        wake: Callable[[], None],
+        alias: Callable[[str, PoolKey], Awaitable[None]],
+        say: Callable[[LogLine], None],
+    ) -> None:
+        self._socket = socket
+        self._pools = pools
+        self._wake = wake
+        self._alias = alias
+        self._say = say
+        self._said_at: dict[PoolKey, float] = {}  # when a reason was last written to the app's log
+        self._server: asyncio.Server | None = None
+        self._visits: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """Listen; a socket that an earlier run left is replaced."""
+        self._socket.unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(
+            self._visit, path=str(self._socket), limit=MAX_LINE, backlog=BACKLOG
+        )
+
+    async def close(self) -> None:
+        """Turn away everyone who waits."""
+        if self._server is None:
+            return
+        self._server.close()
+        for visit in list(self._visits):
+            visit.cancel()
+        await asyncio.gather(*self._visits, return_exceptions=True)
+        self._socket.unlink(missing_ok=True)
+
+    async def park(self, key: PoolKey) -> None:
+        """Return when a container can take the request; raise a `Failure` when none will."""
+        pool = self._pools.called_for(key)
+        if not pool.open:
+            await self._wait(pool)
+        if key != pool.key:
+            await self._alias(str(key), pool.key)
+
+    async def _wait(self, pool: Pool) -> None:
+        if pool.failure is not None and now() < pool.retry_at:
+            raise pool.failure
+        if len(pool.parked) >= MOST_PARKED:
+            raise TooMany(f"{MOST_PARKED} requests wait for `{pool.key.function}`; try again")
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        pool.parked[waiting] = now()
+        self._wake()
+        try:
+            await waiting
+        finally:
+            pool.parked.pop(waiting, None)
+
+    async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._visits.add(task)
+        try:
+            line = (await reader.readline()).decode()
+            answer = await self._unless_hung_up(line, reader)
+            if answer:
+                writer.write(answer.encode())
+                await writer.drain()
+        except (OSError, ValueError, asyncio.CancelledError):
+            pass  # the visitor went, or we are closing: nobody is there to be told
+        finally:
+            self._visits.discard(task)
+            writer.close()
+
+    async def _unless_hung_up(self, line: str, reader: asyncio.StreamReader) -> str:
+        answering = asyncio.ensure_future(self._answer(line))
+        hanging_up = asyncio.ensure_future(reader.read(1))
+        try:
+            await asyncio.wait({answering, hanging_up}, return_when=asyncio.FIRST_COMPLETED)
+            return answering.result() if answering.done() else ""
+        finally:
+            for task in (answering, hanging_up):
+                task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, OSError):
+                await asyncio.gather(answering, hanging_up, return_exceptions=True)
+
+    async def _answer(self, line: str) -> str:
+        verb, *words = line.split()
+        if verb != "park" or not words:
+            return "no 400 unknown verb\n"
+        key = PoolKey.parse(words[0])
+        try:
+            await self.park(key)
+        except Failure as failure:
+            return self._refusal(key, failure, words[1:])
+        return "go\n"
+
+    def _refusal(self, key: PoolKey, failure: Failure, words: list[str]) -> str:
+        """What the visitor is told: why a start failed is for the person who serves the script."""
+        base = PoolKey(key.app, key.function, key.revision)
+        pool = self._pools.get(base)
+        mine = "here" in words and pool is not None and pool.ephemeral
+        if mine or isinstance(failure, BadRequest | NotFound) or failure.status == 429:
+            return f"no {failure.status} {_one_line(failure.message)}\n"
+        if now() - self._said_at.get(base, -QUIET_S) >= QUIET_S:
+            self._said_at[base] = now()
+            self._said_at = {k: at for k, at in self._said_at.items() if self._pools.get(k)}
+            request = next(filter(_REQUEST.fullmatch, words), "unknown")
+            self._say(
+                LogLine(
+                    at=time.time(),
+                    app=key.app,
+                    function=key.function,
+                    container="",
+                    text=f"request {request} got 503: {_one_line(failure.message)}",
+                    source="system",
+                    request=request,
+                )
+            )
+        return f"no 503 {WITHHELD}\n"
+
+
+def _one_line(text: str) -> str:
+    """The text as it may go into an answer or a log: printable, on one line, bounded."""
+    text = " ".join(text.split())[:MAX_TEXT]
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

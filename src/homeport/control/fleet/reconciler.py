@@ -1,0 +1,429 @@
+"""The control loop: every 50 ms, or at once when woken, start or stop containers for every pool.
+
+It asks the autoscaler how many and `room` where, and tells the node and the ingress. Level-triggered:
+a pass looks at what is and never at what happened, and compares with the node's own list, so a lost
+event costs a pass or two. Only a container that becomes ready is attached at once, because a visitor
+waits for it. A pool whose pass fails is logged, and left alone for a while; the others go on.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import secrets
+import time
+from collections.abc import Callable, Collection
+
+from homeport.contract.container import Container, ContainerSpec, LogLine, State
+from homeport.contract.errors import Failure, StartError
+from homeport.contract.roles import Ingress, Node
+from homeport.contract.traffic import Load, PoolKey
+from homeport.control.fleet import autoscaler, starts
+from homeport.control.fleet.pools import Member, Pool, Pools, Stage, now
+from homeport.control.fleet.room import Room
+from homeport.state.coldstarts import ColdStart
+from homeport.state.secrets import SecretBox
+from homeport.supervised import Tasks, retried, supervised
+
+PASS_S = 0.05
+IDLE_PASS_S = 5.0  # with no container anywhere there is nothing to measure
+EARLY_S = 1.0  # the ingress counts a request's age in whole seconds
+SERVE_GRACE_S = 1.0  # what a `serve` session's containers get once they are asked to stop
+LONGEST_PAUSE_S = 5.0  # for a pool whose passes fail
+
+log = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """Wanted against actual."""
+
+    def __init__(
+        self,
+        pools: Pools,
+        node: Node,
+        ingress: Ingress,
+        secret_box: SecretBox,
+        *,
+        max_containers: int,
+        say: Callable[[LogLine], None],
+        started: Callable[[ColdStart], None],
+    ) -> None:
+        self._pools = pools
+        self._node = node
+        self._ingress = ingress
+        self._secrets = secret_box
+        self._room = Room(pools, node, ingress, max_containers=max_containers, note=self._note)
+        self._say = say
+        self._started = started
+        self._woken = asyncio.Event()
+        self._tasks = Tasks()
+        #: Whether an app is still being restored: its containers wait for it.
+        self.spares: Callable[[str], bool] = lambda _app: False
+        self._unwanted: set[str] = set()  # containers of no pool, which were asked to stop
+        self._blind = False  # the ingress did not tell its load when it was asked last
+        self._pauses: dict[PoolKey, tuple[float, float]] = {}  # failing pools: until, how long
+
+    def open(self) -> None:
+        """Begin to start and stop containers."""
+        self._tasks.start("reconciler", supervised("reconciler", self._run))
+
+    async def adopt(self) -> None:
+        """Take the containers of an earlier server over; end those that nobody wants any more."""
+        for container in list(self._node.list()):
+            if (pool := self._wanted_by(container)) is not None:
+                await self._attach(pool, self._enlisted(pool, container), container)
+            elif not self.spares(container.spec.app):
+                self._node.stop(container.spec.id)
+
+    async def close(self) -> None:
+        """Stop deciding; containers stay as they are."""
+        await self._tasks.close()
+
+    def wake(self) -> None:
+        """Look again at once."""
+        self._woken.set()
+
+    def changed(self, container: Container) -> None:
+        """The node's word on one of its containers."""
+        pool = self._pools.of_container(container.spec.id)
+        if pool is None:
+            return
+        member = pool.members[container.spec.id]
+        if container.state is State.READY and member.stage is Stage.STARTING:
+            member.stage = Stage.ATTACHING
+            self._tasks.start(f"attach {member.id}", self._welcome(pool, member, container))
+        elif container.state in (State.FAILED, State.GONE):
+            self._ended(pool, member, container)
+            self.wake()
+        elif container.leaving and member.stage is Stage.READY:
+            member.stage = Stage.DRAINING
+            self._tasks.start(f"drain {member.id}", self._ingress.drain(pool.key, member.id))
+            self.wake()
+        elif container.cuts != member.cuts:
+            member.cuts = container.cuts
+            age_s = pool.function.timeout_s - EARLY_S
+            self._tasks.start(f"cut {member.id}", self._ingress.cut(pool.key, member.id, age_s))
+        elif container.held != member.held:
+            member.held = container.held
+            if member.stage is not Stage.ATTACHING:  # else once the ingress has it
+                self._tasks.start(f"hold {member.id}", self._hold(pool, member))
+
+    async def step(self) -> None:
+        """One pass over every pool that has something to decide."""
+        self._compare()
+        for pool in self._pools:
+            if pool.expired(now()):
+                pool.retire(0.0)
+        # A pass must not cost more for endpoints that nobody asks.
+        awake = [pool for pool in self._pools if not pool.asleep]
+        await self._measure(awake)
+        for pool in awake:
+            until, pause_s = self._pauses.get(pool.key, (0.0, PASS_S))
+            if now() < until:
+                continue
+            try:
+                await self._decide(pool)
+            except Exception:
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                log.exception("a pass over %s failed; again in %.1f s", pool.key, pause_s)
+                self._pauses[pool.key] = now() + pause_s, pause_s
+            else:
+                self._pauses.pop(pool.key, None)
+        self._pauses = {key: pause for key, pause in self._pauses.items() if self._pools.get(key)}
+
+    def fits(self, pools: Collection[Pool]) -> bool:
+        """Whether there is room for one more container of each of them, beside all that run."""
+        return self._room.fits(pools)
+
+    async def _decide(self, pool: Pool) -> None:
+        if pool.retired:
+            await self._wind_down(pool)
+        elif pool.members or pool.demand or pool.floor or pool.least:
+            await self._scale(pool)
+
+    def _compare(self) -> None:
+        """Catch up with the node, whatever events were lost."""
+        listed = {container.spec.id: container for container in self._node.list()}
+        for name, container in listed.items():
+            if self._pools.of_container(name) is not None:
+                self.changed(container)
+            elif name in self._unwanted or self.spares(container.spec.app):
+                continue
+            elif (pool := self._wanted_by(container)) is not None:
+                member = self._enlisted(pool, container)
+                self._tasks.start(f"attach {name}", self._attach(pool, member, container))
+            else:
+                self._unwanted.add(name)
+                self._node.stop(name)
+        self._unwanted &= listed.keys()
+        for pool, member in self._pools.members():
+            if member.id in listed:
+                member.missed = False
+                if self._pools.get(pool.key) is not pool and member.stage is not Stage.STOPPING:
+                    self._stop(pool, member)
+            elif not member.missed:
+                member.missed = True  # what the node has to say of its end may be on its way
+            else:
+                self._ended(pool, member, None)
+
+    def _wanted_by(self, container: Container) -> Pool | None:
+        """The pool that a container of an earlier server, or of an app that is back, belongs to."""
+        if container.state is not State.READY:
+            return None
+        try:
+            pool = self._pools.called_for(PoolKey.parse(container.spec.pool))
+        except (Failure, ValueError):
+            return None
+        return None if pool.retired else pool
+
+    def _enlisted(self, pool: Pool, container: Container) -> Member:
+        member = Member(id=container.spec.id, stage=Stage.ATTACHING)
+        self._pools.enlist(pool, member)
+        return member
+
+    async def _run(self) -> None:
+        while True:
+            await self.step()
+            busy = any(p.members or p.retired or p.unsettled for p in self._pools)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PASS_S if busy else IDLE_PASS_S):
+                    await self._woken.wait()
+            self._woken.clear()
+
+    async def _measure(self, pools: Collection[Pool]) -> None:
+        attached = [p for p in pools if p.count(Stage.READY, Stage.DRAINING) or p.unsettled]
+        loads = await self._loads(attached)
+        for pool in pools:
+            before, pool.load = pool.load, loads.get(pool.key, _unseen(pool.load))
+            if not pool.members:
+                # What is still queued where the last container was is demand too.
+                pool.unsettled = pool.load.running + pool.load.queued > 0
+            # A request that came and went between two passes was demand too.
+            passed = int(pool.load.served > before.served)
+            pool.peak.record(max(pool.demand, passed), now())
+            if pool.demand or passed:
+                pool.used_at = now()
+
+    async def _loads(self, pools: Collection[Pool]) -> dict[PoolKey, Load]:
+        """What the ingress sees of these pools, or saw last: a cold start must not wait for it."""
+        if not pools:
+            return {}
+        try:
+            loads = await self._ingress.load([pool.key for pool in pools])
+        except Exception:
+            if not self._blind:
+                log.exception("the ingress does not tell its load; what it told last is taken")
+            self._blind = True
+            return {pool.key: pool.load for pool in pools}
+        self._blind = False
+        return loads
+
+    async def _scale(self, pool: Pool) -> None:
+        wanted = autoscaler.wanted(pool.bounds, pool.demand, pool.peak.at(now()))
+        alive = pool.count(Stage.STARTING, Stage.ATTACHING, Stage.READY)
+        pool.crowded = False  # unless it finds no place now
+        for _ in range(alive, wanted):
+            if not await self._begin(pool):
+                break
+        if alive > wanted:
+            await self._shrink(pool, alive - wanted)
+        if pool.demoted and now() >= pool.cut_at:
+            await self._cut(pool)
+        await self._finish_draining(pool)
+
+    async def _shrink(self, pool: Pool, surplus: int) -> None:
+        for member in pool.idle()[:surplus]:
+            await self._ingress.drain(pool.key, member.id)
+            member.stage = Stage.DRAINING
+
+    async def _cut(self, pool: Pool) -> None:
+        """End what served before a newer version did and has had its time."""
+        for member in list(pool.members.values()):
+            if member.before and member.stage in (Stage.READY, Stage.DRAINING):
+                if member.stage is Stage.READY:
+                    await self._ingress.drain(pool.key, member.id)
+                member.stage, member.deadline = Stage.DRAINING, pool.cut_at
+
+    async def _wind_down(self, pool: Pool) -> None:
+        if not pool.winding_down:
+            pool.winding_down = True  # this pass may have measured before traffic moved away
+            pool.drain_until = now() + pool.drain_s
+            self.wake()
+            return
+        # A draining server takes nothing from its queue, so the queue has to empty first.
+        queue_is_empty = not pool.load.queued or now() >= pool.drain_until
+        for member in list(pool.members.values()):
+            if member.stage in (Stage.STARTING, Stage.ATTACHING):
+                self._stop(pool, member)
+            elif member.stage is Stage.READY and queue_is_empty:
+                await self._ingress.drain(pool.key, member.id)
+                member.stage, member.deadline = Stage.DRAINING, pool.drain_until
+        await self._finish_draining(pool)
+        if not pool.members:
+            await self._ingress.drop(pool.key)
+            if pool.retired:  # nobody has asked for it meanwhile
+                self._pools.remove(pool)
+                self._node.forget(str(pool.key))
+
+    async def _finish_draining(self, pool: Pool) -> None:
+        for member in list(pool.members.values()):
+            if member.stage is not Stage.DRAINING:
+                continue
+            overdue = member.deadline is not None and now() >= member.deadline
+            if overdue or (
+                not pool.busy(member) and await self._ingress.detach(pool.key, member.id)
+            ):
+                self._stop(pool, member)
+
+    def _stop(self, pool: Pool, member: Member) -> None:
+        member.stage = Stage.STOPPING
+        self._node.stop(member.id, grace_s=SERVE_GRACE_S if pool.ephemeral else None)
+
+    async def _begin(self, pool: Pool) -> bool:
+        """Start one more container, unless something stands against it now."""
+        if not self._room.may_start(pool):
+            return False
+        place = self._room.place(pool)
+        if place is None:
+            await self._room.make(pool)
+            return False
+        try:
+            environ = self._secrets.environ(pool.function)
+        except Failure as failure:
+            self._note(pool, f"cannot start: {failure.message}")
+            pool.failed(StartError(failure.message, hint=failure.hint), now())
+            return False
+        spec = container_spec(pool, f"ta-{secrets.token_hex(6)}", place.devices)
+        waited_s = pool.waited_s(now())
+        self._pools.enlist(pool, Member(id=spec.id, begun_at=time.time(), parked_s=waited_s))
+        try:
+            self._node.start(spec, environ)
+        except Exception as error:
+            log.exception("cannot start a container of %s", pool.key)
+            self._pools.discharge(spec.id)
+            self._note(pool, f"cannot start: {error}")
+            pool.failed(StartError(f"the node cannot start a container: {error}"), now())
+            return False
+        return True
+
+    async def _welcome(self, pool: Pool, member: Member, container: Container) -> None:
+        """A container is ready: let requests in, and keep how long it took."""
+        since = now()
+        failed = await self._attach(pool, member, container)
+        if failed or member.stage is Stage.READY:
+            took_ms = (now() - since) * 1000
+            self._started(starts.of(container, member, took_ms, failed))
+
+    async def _attach(self, pool: Pool, member: Member, container: Container) -> str:
+        """Why the ingress did not take it; empty when all is well."""
+        try:
+            shared = pool.function.port is None  # a program of the user's may leave a body unread
+            await self._ingress.attach(
+                pool.key, member.id, container.address, pool.slots, shared=shared
+            )
+        except Exception as error:
+            log.exception("cannot attach %s", member.id)
+            self._node.stop(member.id)
+            reason = f"the ingress did not take the container: {error}"
+            self._note(pool, f"cannot start: {reason}")
+            pool.failed(StartError(reason), now())
+            return reason
+        if member.stage is Stage.ATTACHING and member.id in pool.members:
+            member.stage = Stage.READY
+            pool.unsettled = True
+            pool.succeeded(now())
+            self.wake()
+            if member.held:
+                await self._hold(pool, member)
+        return ""
+
+    async def _hold(self, pool: Pool, member: Member) -> None:
+        """Work goes on, or has ended, after a container's responses: nobody gets those slots, or they do again."""
+        held = member.held
+        await self._ingress.hold(pool.key, member.id, held)
+        self._node.confirm_held(member.id, held)
+        if pool.open:
+            pool.release()
+        self.wake()
+
+    def _ended(self, pool: Pool, member: Member, container: Container | None) -> None:
+        """A container has ended; None: the node has lost it without a word."""
+        self._pools.discharge(member.id)
+        if member.stage in (Stage.ATTACHING, Stage.READY, Stage.DRAINING):
+            self._tasks.start(f"forget {member.id}", self._forget(pool, member))
+        asked = member.stage in (Stage.STOPPING, Stage.DRAINING)
+        if asked:
+            return
+        failed = container is not None and container.state is State.FAILED
+        if not pool.function.single_use or failed or container is None:
+            self._say(_system_line(pool.key, member.id, _obituary(container)))
+        if failed or member.stage is Stage.STARTING:
+            reason = "the container ended before it was ready"
+            traceback = ""
+            if container is not None:
+                reason, traceback = container.reason or reason, container.traceback
+                self._started(starts.of(container, member, None, reason))
+            pool.failed(StartError(reason, traceback=traceback), now())
+
+    async def _forget(self, pool: Pool, member: Member) -> None:
+        async def attempt() -> None:
+            await self._ingress.lose(pool.key, member.id)
+            while not await self._ingress.detach(pool.key, member.id):
+                await asyncio.sleep(PASS_S)
+
+        await retried(f"forgetting {member.id}", attempt)
+
+    def _note(self, pool: Pool, text: str) -> None:
+        self._say(_system_line(pool.key, "", text))
+
+
+def container_spec(pool: Pool, container: str, devices: tuple[str, ...] = ()) -> ContainerSpec:
+    """What the node needs to know to start one more container of a pool."""
+    spec = pool.function
+    return ContainerSpec(
+        id=container,
+        app=pool.key.app,
+        function=spec.name,
+        revision=pool.key.revision,
+        pool=str(pool.key),
+        module=spec.module,
+        qualname=spec.qualname,
+        is_class=spec.is_class,
+        web=spec.web,
+        parameters=pool.parameters,
+        image=spec.image,
+        source=pool.source,
+        max_inputs=spec.max_inputs,
+        single_use=spec.single_use,
+        timeout_s=spec.timeout_s,
+        startup_timeout_s=spec.startup_timeout_s,
+        urls=pool.urls,
+        enable_memory_snapshot=spec.enable_memory_snapshot,
+        cpu=spec.cpu,
+        memory_mib=spec.memory_mib,
+        ephemeral_disk_mib=spec.ephemeral_disk_mib,
+        gpu=spec.gpu,
+        devices=devices,
+    )
+
+
+def _unseen(load: Load) -> Load:
+    """A pool without containers: nothing runs, but its counters do not go back."""
+    return dataclasses.replace(load, running=0, queued=0, per_container={})
+
+
+def _obituary(container: Container | None) -> str:
+    if container is None:
+        return "container gone: the node does not know it any more"
+    return f"container {container.state.value}: {container.reason or 'it ended'}"
+
+
+def _system_line(key: PoolKey, container: str, text: str) -> LogLine:
+    return LogLine(
+        at=time.time(),
+        app=key.app,
+        function=key.function,
+        container=container,
+        text=text,
+        source="system",
+    )

@@ -1,0 +1,202 @@
+"""Which node a container goes to, and which devices it has there. Pure."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from homeport.contract.capacity import Accelerator, Capacity
+from homeport.contract.container import ContainerSpec
+from homeport.contract.manifest import FunctionSpec
+from homeport.control.fleet import accelerators
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What a container takes from everybody else while it lives."""
+
+    memory_mib: int = 0
+    gpu: tuple[str, ...] = ()  # in order of preference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What a node has left."""
+
+    node: str
+    containers: int  # that it runs now
+    limit: int  # that it may run at most
+    memory_mib: int = 0  # that nobody has asked for
+    accelerators: tuple[Accelerator, ...] = ()  # that nobody has
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a container goes."""
+
+    node: str
+    devices: tuple[str, ...] = ()  # ids
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What somebody who wants one more container has already."""
+
+    function: int = 0  # containers of the function's version, whatever its class parameters
+    app: int = 0  # containers of the app
+
+
+def open_to(room: Room, standing: Standing, reserved_mib: int = 0) -> Room:
+    """The part of a room that somebody may use.
+
+    The last places are for functions without a container, and half of them for apps without one: so
+    no function, app or visitor can hold them all. `reserved_mib` is memory that functions without a
+    container would need.
+
+    >>> room = Room(node="a", containers=57, limit=64)
+    >>> [open_to(room, Standing(function=n, app=n)).limit for n in (0, 1)]
+    [64, 56]
+    """
+    kept = reserve(room.limit)
+    if not standing.app:
+        return room
+    if not standing.function:
+        return dataclasses.replace(room, limit=room.limit - kept // 2)
+    left_mib = max(0, room.memory_mib - reserved_mib)
+    return dataclasses.replace(room, limit=room.limit - kept, memory_mib=left_mib)
+
+
+def reserve(limit: int) -> int:
+    """How many of a node's places are kept for those that have none.
+
+    >>> [reserve(limit) for limit in (1, 2, 4, 16, 64, 256)]
+    [0, 1, 2, 2, 8, 32]
+    """
+    return min(max(2, limit // 8), limit // 2)
+
+
+def reserved_mib(needs: Iterable[Needs], capacity: Capacity) -> int:
+    """How much memory to keep for functions without a container, of which these are the needs.
+
+    At most an eighth of the node: a function that asks for more waits for its turn.
+    """
+    most_mib = capacity.memory_mib // 8
+    return max((each.memory_mib for each in needs if each.memory_mib <= most_mib), default=0)
+
+
+def share(limit: int, functions: int) -> int:
+    """How many containers each function has at least, if all of these want as many as they can get.
+
+    >>> share(64, 3)
+    18
+    """
+    return max(1, (limit - reserve(limit)) // max(1, functions))
+
+
+def must_yield(mine: int, theirs: int, share: int) -> bool:
+    """Whether a function with `theirs` containers has to give a busy one up for one with `mine`.
+
+    >>> must_yield(1, 56, 18), must_yield(18, 56, 18), must_yield(1, 18, 18)
+    (True, False, False)
+    """
+    return mine < share < theirs
+
+
+def may_evict(mine: int, theirs: int, share: int) -> bool:
+    """Whether a function with `mine` containers may have an idle one of a function with `theirs`.
+
+    >>> may_evict(0, 1, 18), may_evict(20, 1, 18), may_evict(20, 19, 18)
+    (True, False, True)
+    """
+    return mine < share or theirs > share
+
+
+def place(rooms: Sequence[Room], needs: Needs) -> Place | None:
+    """The node with the most room, or None where none has enough.
+
+    >>> rooms = [Room(node="a", containers=3, limit=4), Room(node="b", containers=0, limit=4)]
+    >>> place(rooms, Needs()).node
+    'b'
+    """
+    fitting = [room for room in rooms if not lack(room, needs)]
+    if not fitting:
+        return None
+    room = max(fitting, key=lambda room: (room.memory_mib, room.limit - room.containers))
+    devices = accelerators.choose(needs.gpu, room.accelerators) or ()
+    return Place(node=room.node, devices=tuple(device.id for device in devices))
+
+
+def lack(room: Room, needs: Needs) -> str:
+    """What a node has too little of now, in words; empty when there is room.
+
+    >>> lack(Room(node="a", containers=4, limit=4), Needs())
+    'a place: 4 containers run'
+    """
+    if full(room):
+        return f"a place: {room.containers} containers run"
+    if needs.memory_mib > room.memory_mib:
+        return f"{needs.memory_mib} MiB of memory: {room.memory_mib} are left"
+    if needs.gpu and accelerators.choose(needs.gpu, room.accelerators) is None:
+        return f"a GPU ({' or '.join(needs.gpu)}): all are in use"
+    return ""
+
+
+def full(room: Room) -> bool:
+    """Whether a node has no place left, whatever a container asks for."""
+    return room.containers >= room.limit
+
+
+def less(room: Room, needs: Needs, place: Place) -> Room:
+    """What one more container leaves of a room."""
+    return dataclasses.replace(
+        room,
+        containers=room.containers + 1,
+        memory_mib=room.memory_mib - needs.memory_mib,
+        accelerators=tuple(d for d in room.accelerators if d.id not in place.devices),
+    )
+
+
+def helps(container: ContainerSpec, room: Room, needs: Needs, capacity: Capacity) -> bool:
+    """Whether a container that goes leaves more of what there is too little of.
+
+    One may not be enough: a wish for two devices takes two containers' ends.
+    """
+    if full(room):
+        return True
+    if needs.memory_mib > room.memory_mib:
+        return container.memory_mib is not None and container.memory_mib[0] > 0
+    theirs = [d for d in capacity.accelerators if d.id in container.devices]
+    return any(accelerators.could_be(wish, d) for wish in needs.gpu for d in theirs)
+
+
+def room(node: str, capacity: Capacity, there: Iterable[ContainerSpec], limit: int) -> Room:
+    """What these containers leave of a node."""
+    specs = list(there)
+    taken = {device for spec in specs for device in spec.devices}
+    asked_mib = sum(spec.memory_mib[0] for spec in specs if spec.memory_mib)
+    return Room(
+        node=node,
+        containers=len(specs),
+        limit=limit,
+        memory_mib=max(0, capacity.memory_mib - asked_mib),
+        accelerators=tuple(d for d in capacity.accelerators if d.id not in taken),
+    )
+
+
+def needs(function: FunctionSpec, capacity: Capacity) -> Needs:
+    """What a container of the function takes, as far as this node could ever give it."""
+    asked_mib = function.memory_mib[0] if function.memory_mib else 0
+    has_gpu = accelerators.choose(function.gpu, capacity.accelerators) is not None
+    return Needs(
+        memory_mib=min(asked_mib, capacity.memory_mib), gpu=function.gpu if has_gpu else ()
+    )
+
+
+def impossible(function: FunctionSpec, capacity: Capacity) -> str:
+    """What the function asks for and this node never has, in words; empty when all is well."""
+    if function.gpu and accelerators.choose(function.gpu, capacity.accelerators) is None:
+        there = accelerators.in_words(capacity.accelerators)
+        return f"asks for a GPU ({' or '.join(function.gpu)}), and this machine has {there}"
+    asked_mib = function.memory_mib[0] if function.memory_mib else 0
+    if asked_mib > capacity.memory_mib:
+        return f"asks for {asked_mib} MiB of memory, and this machine has {capacity.memory_mib}"
+    return ""

@@ -1,0 +1,24 @@
+"""What the reconciler knows of a start once it is over."""
+
+from homeport.contract.container import Container
+from homeport.control.fleet.pools import Member
+from homeport.state.coldstarts import ColdStart
+
+
+def of(container: Container, member: Member, attached_ms: float | None, failed: str) -> ColdStart:
+    """What is known of a start once it is over."""
+    timings_ms = {"parked": round(member.parked_s * 1000, 1), **container.timings_ms}
+    if attached_ms is not None:
+        timings_ms["attached"] = round(attached_ms, 1)
+    return ColdStart(
+        at=member.begun_at - member.parked_s,
+        app=container.spec.app,
+        function=container.spec.function,
+        container=container.spec.id,
+        revision=container.spec.revision,
+        origin=container.origin,
+        why_fresh=container.why_fresh,
+        failed=failed,
+        timings_ms=timings_ms,
+        imports_ms=container.imports_ms,
+    )

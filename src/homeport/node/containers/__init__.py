@@ -1,0 +1,1 @@
+"""Containers from their start to their end."""

@@ -1,0 +1,413 @@
+"""One container's life: its turn to start, its process, its first word, its end."""
+
+import asyncio
+import collections
+import contextlib
+import dataclasses
+import logging
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from homeport.contract import pulse
+from homeport.contract.container import Container, ContainerSpec, Descriptors, Event, LogLine, State
+from homeport.contract.errors import ImageError
+from homeport.node.containers import door as doors
+from homeport.node.containers import leftovers, pulses, records
+from homeport.node.containers import output as outputs
+from homeport.node.containers.output import Output, Outputs
+from homeport.node.containers.process import Process
+from homeport.node.containers.pulses import Patient
+from homeport.node.containers.starts import Start
+from homeport.node.images.environments import Environments, Made
+from homeport.node.launch import environ_for
+from homeport.node.limits.keeper import Limits
+from homeport.node.zygotes.nursery import Zygotes
+from homeport.node.zygotes.snapshots import Unforkable, Unstartable
+
+log = logging.getLogger(__name__)
+
+CLOSE_GRACE_S = 2.0
+TURN_S = 1.0  # of a start that hangs
+SLACK_S = 0.2  # the runner keeps `startup_timeout` too, and its word is on its way
+KEPT_LINES = 20  # of a container's output, for one that ends without a word
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Means:
+    """What the containers of a node live by."""
+
+    environments: Environments
+    zygotes: Zygotes | None
+    limits: Limits
+    outputs: Outputs
+    turns: asyncio.Semaphore  # more starts at once only make each of them slower
+    runner: Sequence[str]
+    lib: Path  # a folder with only `homeport/` in it
+    lifeline: int | None = None  # whatever holds it ends when the other end closes
+    changed: Callable[[Container], None] = lambda _container: None
+    said: Callable[[LogLine], None] = lambda _line: None
+
+
+class Life:
+    """A container and what belongs to it; `gone` is told when nothing of it is left."""
+
+    def __init__(
+        self,
+        container: Container,
+        directory: Path,
+        means: Means,
+        *,
+        others: Callable[[], Iterable[ContainerSpec]],
+        gone: Callable[["Life"], None],
+    ) -> None:
+        self.container = container
+        self.directory = directory
+        self.process: Process | None = None
+        self._means = means
+        self._others = others
+        self._gone = gone
+        self._start = Start()
+        self._output: Output | None = None
+        self._lines: collections.deque[str] = collections.deque(maxlen=KEPT_LINES)
+        self._word: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
+        self._stopping = asyncio.Event()
+        self._grace_s = 0.0
+        self._killed = ""  # by us, and why
+        self._shortages = records.memory_shortages()
+        self._pulse: pulse.Reader | None = None
+        self._patient: Patient | None = None
+        self._address = (
+            ""  # of its door, where the ingress finds it: we say so, and never the container
+        )
+
+    async def live(self, secrets: Mapping[str, str]) -> None:
+        """From its turn to its end."""
+        try:
+            await self._born(secrets)
+        except OSError as error:
+            self._become(State.FAILED, reason=f"cannot start a process: {error.strerror}")
+            await self._end()
+        except ImageError as failure:
+            self._become(State.FAILED, reason=f"{failure.message}: {failure.hint}")
+        finally:
+            self._clear_up()
+        self._time()
+        if self.container.state is not State.FAILED:
+            self._become(State.GONE)
+        self._means.changed(self.container)
+
+    async def go_on(self, leader: int) -> None:
+        """From where an earlier server left it, which is ready, to its end."""
+        spec = self.container.spec
+        self._means.limits.watch(spec)
+        self.process = Process(spec, lambda _event: None)
+        try:
+            self.process.adopt(leader, self.container.pid)
+            self._follow(outputs.of_init(leader))
+            self._pulse = pulses.of_init(leader)
+            await self._serve()
+        except (OSError, ValueError) as error:  # it has ended just now, or cannot be watched
+            log.warning("%s cannot be taken over and ends: %s", spec.id, error)
+            self.stop(0)
+            await self._end()
+        finally:
+            self._clear_up()
+        self._become(State.GONE)
+        self._means.changed(self.container)
+
+    def stop(self, grace_s: float | None) -> None:
+        """Ask it to end; SIGKILL when its grace is over."""
+        self._grace_s = self.container.spec.exit_grace_s if grace_s is None else grace_s
+        self._stopping.set()
+
+    def confirm_held(self, held: int) -> None:
+        """The ingress keeps so many of its slots back."""
+        if self.process is not None:
+            self.process.tell({"held": held})
+
+    def kill(self, why: str) -> None:
+        """End it at once: it is over a limit, or beyond help."""
+        if self.process is not None and not self._killed:
+            self._killed = why
+            self.process.signal(signal.SIGKILL)
+
+    def replace(self, why: str) -> None:
+        """Let it answer whoever is inside, and end; the control plane hears of it at once."""
+        if self._stopping.is_set():
+            return
+        reason = f"was ended: {why}"
+        self.container = dataclasses.replace(self.container, leaving=True, reason=reason)
+        self._say(f"is being replaced: {why}", source="system")
+        self._means.changed(self.container)
+        self.stop(None)
+
+    async def _born(self, secrets: Mapping[str, str]) -> None:
+        began = time.monotonic()
+        await self._means.turns.acquire()
+        turn = _Turn(self._means.turns)
+        self._start.turn_came()
+        try:
+            if self._stopping.is_set():
+                return
+            try:
+                await self._spawn(secrets)
+            except Unstartable as failed:
+                event: Event | None = failed.event
+            else:
+                event = await self._first_word()
+        finally:
+            turn.give_back()
+        self._time(event)
+        if event is not None and event.kind == "ready":
+            took_s = time.monotonic() - began
+            assert self.process is not None
+            await self.process.known()
+            self._become(State.READY, address=self._address, ready_after_s=took_s)
+            records.write(self.directory, self.container, self.process.leader)
+            self._means.changed(self.container)
+            await self._serve()
+            return
+        if event is not None:
+            self._become(State.FAILED, reason=event.reason, traceback=event.traceback)
+        await self._end()
+
+    async def _spawn(self, secrets: Mapping[str, str]) -> None:
+        means = self._means
+        made = means.environments.of(self.container.spec.image)
+        spec = means.limits.confined(self.container.spec, self._others())
+        spec = dataclasses.replace(spec, runner_path=made.runner_path)
+        self.container = dataclasses.replace(self.container, spec=spec)
+        environ = environ_for(spec, secrets, os.environ, made.python, means.lib)
+        self.directory.mkdir(mode=0o700)
+        (self.directory / "tmp").mkdir(mode=0o700)
+        self.process = Process(spec, self._told, self.kill)
+        with contextlib.ExitStack() as handed_over:  # the container alone keeps what is closed here
+            comes_out, goes_in = outputs.pipe()
+            handed_over.callback(os.close, goes_in)
+            self._follow(comes_out)
+            door, self._address = doors.make(spec.id)
+            handed_over.enter_context(door)
+            beats = pulse.create()
+            handed_over.callback(os.close, beats)
+            self._pulse = pulse.Reader(beats)
+            given = Descriptors(
+                output=goes_in,
+                report=-1,
+                door=door.fileno(),
+                pulse=beats,
+                lifeline=means.lifeline,
+            )
+            await self._begin(self.process, made, environ, given)
+        records.write(self.directory, self.container, self.process.leader)
+
+    async def _begin(
+        self, process: Process, made: Made, environ: dict[str, str], given: Descriptors
+    ) -> None:
+        """Forked if that is possible, else in a fresh interpreter."""
+        means, spec = self._means, self.container.spec
+        origin, why_fresh, born = "fresh", "forking is off, or not safe on this system", None
+        try:
+            if (zygotes := means.zygotes) is not None:
+                born = await process.fork(
+                    lambda passed: zygotes.fork(spec, made, environ, passed), given
+                )
+                origin, why_fresh = born.origin, ""
+        except Unforkable as why:
+            why_fresh = str(why)
+            self._say_once(f"started in a fresh interpreter: {why}")
+        if born is None:
+            process.start([made.python, *means.runner], environ, means.lib, given)
+        self._start.exists(born.snapshot if born else None)
+        self.container = dataclasses.replace(
+            self.container, pid=process.pid, origin=origin, why_fresh=why_fresh
+        )
+
+    def _told(self, event: Event) -> None:
+        if event.kind == "imported":
+            self._learn(event.modules)
+        elif event.kind in ("again", "unlike"):
+            self._preloaded_in_vain(event)
+        elif event.kind == "reached":
+            self._start.reached(event)
+        elif event.kind == "held":
+            held = min(max(event.held, 0), self.container.spec.max_inputs)
+            self.container = dataclasses.replace(self.container, held=held)
+            if self.container.state is State.READY:
+                self._means.changed(self.container)
+        elif event.kind == "cut":
+            self.container = dataclasses.replace(self.container, cuts=self.container.cuts + 1)
+            if self.container.state is State.READY:
+                self._means.changed(self.container)
+        elif not self._word.done():
+            self._word.set_result(event)
+
+    def _learn(self, modules: Sequence[str]) -> None:
+        spec = self.container.spec
+        if self._means.zygotes is not None:
+            made = self._means.environments.of(spec.image)
+            self._means.zygotes.learn(spec, made, tuple(modules))
+
+    def _preloaded_in_vain(self, event: Event) -> None:
+        """It has begun again in a fresh interpreter, or would have if it did not serve already."""
+        spec = self.container.spec
+        if event.kind == "again":
+            self.container = dataclasses.replace(
+                self.container, origin="fresh", why_fresh=event.reason
+            )
+            self._say_once(f"started in a fresh interpreter: {event.reason}")
+        else:
+            self._say_once(f"modules that were loaded ahead saw something else: {event.reason}")
+        if self._means.zygotes is not None:
+            self._means.zygotes.spoil(spec, self._means.environments.of(spec.image), event)
+
+    def _say_once(self, text: str) -> None:
+        """For each cause, the log has one line of each revision of the function."""
+        zygotes = self._means.zygotes
+        if zygotes is None or zygotes.once(self.container.spec, text):
+            self._say(text, source="system")
+
+    async def _first_word(self) -> Event | None:
+        """What the runner says first; None when it is to stop before it said anything."""
+        assert self.process is not None
+        spec = self.container.spec
+        ended = asyncio.ensure_future(self.process.ended())
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            words: set[asyncio.Future[Any]] = {self._word, ended, stopping}
+            await asyncio.wait(
+                words,
+                timeout=spec.startup_timeout_s + SLACK_S,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if self._word.done():
+                return self._word.result()
+            if stopping.done():
+                return None
+            if not ended.done():
+                reason = f"did not become ready within {spec.startup_timeout_s:g} s"
+                return Event(kind="failed", reason=reason)
+            self.process.close()  # its last word may still be in the pipe
+            if self._word.done():
+                return self._word.result()
+            await self._finish_output()
+            return Event(
+                kind="failed",
+                reason=self._why(ended.result()),
+                traceback="\n".join(self._lines),
+            )
+        finally:
+            ended.cancel()
+            stopping.cancel()
+
+    @property
+    def patient(self) -> Patient | None:
+        """Its pulse, while somebody has to look at it."""
+        return self._patient if self.container.state is State.READY else None
+
+    async def _serve(self) -> None:
+        assert self.process is not None
+        assert self._pulse is not None
+        self._patient = Patient(self._pulse, self.process.pid, self.container.spec.timeout_s)
+        ended = asyncio.ensure_future(self.process.ended())
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if ended.done() and not self._stopping.is_set():
+            self.container = dataclasses.replace(self.container, reason=self._why(ended.result()))
+        ended.cancel()
+        await self._end()
+
+    async def _end(self) -> None:
+        """SIGTERM, patience, and SIGKILL; nothing where no process was begun."""
+        if self.process is None or not self.process.leader:
+            await self._finish_output()
+            return
+        if self.container.state is not State.FAILED:
+            self._become(State.DRAINING)
+        grace_s = self._grace_s if self._stopping.is_set() else CLOSE_GRACE_S
+        self.process.signal(signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await self.process.ended()
+        await self.process.killed()
+        if await self.process.ended() in (None, -signal.SIGKILL):  # or somebody has killed init
+            tmp = self.directory / "tmp"
+            await asyncio.to_thread(leftovers.end, self.process.leader, tmp)
+        await self._finish_output()
+
+    def _clear_up(self) -> None:
+        if self.process is not None:
+            self.process.close()
+        if self._pulse is not None:
+            self._patient = None
+            self._pulse.close()
+        self._means.limits.gone(self.container.spec)
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self._gone(self)
+
+    def _why(self, code: int | None) -> str:
+        """How it ended by itself, or by whom."""
+        broken = self._killed or self._means.limits.broken(self.container.spec)
+        if broken:
+            return f"was killed: {broken}"
+        return records.in_words(code, records.memory_shortages() != self._shortages)
+
+    def _time(self, event: Event | None = None) -> None:
+        """The start is over, by this event or without one: how long each part took."""
+        self._start.ended(event)
+        self.container = dataclasses.replace(
+            self.container, timings_ms=self._start.timings_ms, imports_ms=self._start.imports_ms
+        )
+
+    def _become(self, state: State, **changes: object) -> None:
+        if self.process is not None and self.process.pid:
+            changes["pid"] = self.process.pid
+        self.container = dataclasses.replace(self.container, state=state, **changes)  # type: ignore[arg-type]
+
+    def _follow(self, pipe: int) -> None:
+        self._output = self._means.outputs.follow(pipe, self._heard)
+
+    async def _finish_output(self) -> None:
+        if self._output is not None:
+            await self._means.outputs.finish(self._output)
+
+    def _heard(self, text: str, request: str, source: str) -> None:
+        if source == "output":
+            self._lines.append(text)
+        self._say(text, request=request, source=source)
+
+    def _say(self, text: str, *, request: str = "", source: str = "output") -> None:
+        self._means.said(log_line(self.container.spec, text, source=source, request=request))
+
+
+class _Turn:
+    """A start's share of the cores, given back after a while: one that hangs holds up no other."""
+
+    def __init__(self, turns: asyncio.Semaphore) -> None:
+        self._turns: asyncio.Semaphore | None = turns
+        self._timer = asyncio.get_running_loop().call_later(TURN_S, self.give_back)
+
+    def give_back(self) -> None:
+        """Let the next one start."""
+        if self._turns is not None:
+            self._turns.release()
+            self._turns = None
+            self._timer.cancel()
+
+
+def log_line(spec: ContainerSpec, text: str, *, source: str, request: str = "") -> LogLine:
+    """A line of a container's log, now."""
+    return LogLine(
+        at=time.time(),
+        app=spec.app,
+        function=spec.function,
+        container=spec.id,
+        text=text,
+        source=source,
+        request=request,
+    )

@@ -1,0 +1,1 @@
+"""What a container's packages and files come from."""

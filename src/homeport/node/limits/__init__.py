@@ -1,0 +1,1 @@
+"""What a container may use, and who keeps it to that."""

@@ -1,0 +1,291 @@
+"""Limits that the kernel keeps: a cgroup (v2) for each container that asks for cores or memory.
+
+Used where homeport may: in the cgroup that `HOMEPORT_CGROUP` names, in its own where that was delegated
+to it (`systemd-run --user --scope -p Delegate=yes homeport up`), or at the root where nothing else
+manages cgroups. There it makes one directory for this home, and in it one for each container; whatever
+else runs in a cgroup that is not the root is moved into a leaf beside it, for the kernel wants it so.
+Source: the kernel's Documentation/admin-guide/cgroup-v2.rst, and systemd's CGROUP_DELEGATION for who
+may write where.
+
+`python -m homeport.node.limits.cgroups` says what is used here, for `homeport doctor`.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from homeport.contract.container import ContainerSpec
+
+CONTROLLERS = ("cpu", "memory")
+OFF = "off"
+MOUNTS = Path("/proc/self/mountinfo")
+SERVER = "server"  # where those go that were in a delegated cgroup before it had children
+MIB = 1024**2
+PERIOD_US = 100_000  # of `cpu.max`
+WEIGHT = 100  # `cpu.weight` of one core
+MAX_WEIGHT = 10_000
+TRIES = 5  # to empty a cgroup in which processes are begun meanwhile
+
+
+class Unusable(Exception):
+    """Why homeport may not use cgroups here"""
+
+
+class Cgroups:
+    """The cgroups of this node's containers, below one directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._shares: dict[str, tuple[int, int]] = {}  # container -> weight, protected bytes
+
+    @staticmethod
+    def open(chosen: str, name: str) -> "Cgroups":
+        """The directory `name` below the cgroup that homeport may use; raises `Unusable`.
+
+        `chosen` is a cgroup's directory, `off`, or empty: its own.
+        """
+        base = _base(chosen)
+        try:
+            return Cgroups(_prepared(base, name))
+        except OSError as error:
+            raise Unusable(f"{base}: {error.strerror}") from None
+
+    def make(self, spec: ContainerSpec) -> str:
+        """The container's cgroup, for it to join; empty where it asks for nothing."""
+        if spec.cpu is None and spec.memory_mib is None:
+            return ""
+        directory = self.root / spec.id
+        directory.mkdir(exist_ok=True)
+        for name, value in settings(spec).items():
+            _write(directory / name, value)
+        self.count(spec)
+        return str(directory)
+
+    def count(self, spec: ContainerSpec) -> None:
+        """Have all containers together weigh what each of them does: see `shares`."""
+        told = settings(spec)
+        weight, protected = told.get("cpu.weight", WEIGHT), told.get("memory.low", 0)
+        self._shares[spec.id] = int(weight), int(protected)
+        self._weigh()
+
+    def remove(self, directory: Path) -> bool:
+        """Whether the cgroup of a container that has ended is gone; what is left inside is killed."""
+        if not removed(directory):
+            return False
+        if self._shares.pop(directory.name, None):
+            self._weigh()
+        return True
+
+    def all(self) -> list[Path]:
+        """The directory of every container."""
+        return [directory for directory in self.root.iterdir() if directory.is_dir()]
+
+    def close(self) -> None:
+        """Leave nothing, unless there are containers."""
+        with contextlib.suppress(OSError):
+            self.root.rmdir()
+
+    def _weigh(self) -> None:
+        for name, value in shares(self._shares.values()).items():
+            with contextlib.suppress(OSError):
+                _write(self.root / name, value)
+
+
+def killed(directory: Path) -> bool:
+    """Whether the kernel killed something in a cgroup for want of memory."""
+    with contextlib.suppress(OSError):
+        for line in (directory / "memory.events").read_text().splitlines():
+            name, _, count = line.partition(" ")
+            if name == "oom_kill":
+                return int(count) > 0
+    return False
+
+
+def removed(directory: Path) -> bool:
+    """Whether a cgroup is gone; kills what is still inside."""
+    try:
+        directory.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:  # a daemon that left its session, or somebody who is dying
+        with contextlib.suppress(OSError):
+            _write(directory / "cgroup.kill", "1")
+        return False
+    return True
+
+
+def settings(spec: ContainerSpec) -> dict[str, str]:
+    """PURE: file -> content of the container's cgroup.
+
+    What it asks for weighs when the machine is busy; what it may have at most is never exceeded.
+    """
+    told: dict[str, str] = {}
+    if spec.cpu is not None:
+        request, limit = spec.cpu
+        told["cpu.weight"] = str(max(1, min(round(request * WEIGHT), MAX_WEIGHT)))
+        if limit is not None:
+            told["cpu.max"] = f"{max(1000, round(limit * PERIOD_US))} {PERIOD_US}"
+    if spec.memory_mib is not None:
+        request_mib, limit_mib = spec.memory_mib
+        told["memory.low"] = str(request_mib * MIB)
+        if limit_mib is not None:
+            told["memory.max"] = str(limit_mib * MIB)
+            told["memory.swap.max"] = "0"
+            told["memory.oom.group"] = "1"  # half a container is no container
+    return told
+
+
+def shares(containers: Iterable[tuple[int, int]]) -> dict[str, str]:
+    """PURE: file -> content of the directory of all containers, from each one's weight and bytes.
+
+    A cgroup competes with its siblings alone, and is protected within what its parent is: without
+    this, all containers together weigh as much as one process beside them, and nothing is protected.
+    """
+    told = list(containers)
+    weight = sum(weight for weight, _ in told) or WEIGHT
+    return {
+        "cpu.weight": str(min(weight, MAX_WEIGHT)),
+        "memory.low": str(sum(protected for _, protected in told)),
+    }
+
+
+def own() -> Path | None:
+    """The directory of this process's cgroup; None without cgroup v2."""
+    with contextlib.suppress(OSError):
+        return located(Path("/proc/self/cgroup").read_text(), MOUNTS.read_text())
+    return None
+
+
+def located(cgroup: str, mountinfo: str) -> Path | None:
+    """PURE: where a cgroup is, by the two files of its process; None where it cannot be seen.
+
+    What is mounted may be a part of the tree: that of the (Docker) container all this runs in.
+    """
+    path = next((line[3:] for line in cgroup.splitlines() if line.startswith("0::")), None)
+    for line in mountinfo.splitlines():
+        mount, _, kind = line.partition(" - ")
+        if kind.startswith("cgroup2 ") and path is not None and "/.." not in path:
+            top, at = mount.split()[3:5]
+            if Path(path).is_relative_to(top):
+                return Path(at) / Path(path).relative_to(top)
+    return None
+
+
+def _base(chosen: str) -> Path:
+    """The cgroup that homeport may use."""
+    if chosen == OFF:
+        raise Unusable("they are switched off")
+    if chosen:
+        return Path(chosen)
+    mine = own()
+    if mine is None:
+        raise Unusable("there is no cgroup v2 with this process in it")
+    # The root of all cgroups, or of the namespace of the (Docker) container that all this runs in.
+    top = located("0::/", MOUNTS.read_text())
+    # An earlier server has moved everybody into the leaf, this one's shell too.
+    for base in (mine, mine.parent) if mine.name == SERVER else (mine,):
+        if base == top or _is_delegated(base):
+            return base
+    raise Unusable(f"{mine} is not delegated")
+
+
+def _prepared(base: Path, name: str) -> Path:
+    file = base / "cgroup.controllers"
+    if not file.exists():
+        raise Unusable(f"{base} is no cgroup v2")
+    if missing := sorted({*CONTROLLERS} - {*file.read_text().split()}):
+        raise Unusable(f"{base} has not got the controller {' and '.join(missing)}")
+    _open_up(base)
+    root = base / name
+    root.mkdir(exist_ok=True)
+    try:
+        _hand_down(root)
+        _try_to_join(root)
+    except BaseException:
+        with contextlib.suppress(OSError):  # the containers of an earlier server stay in it
+            root.rmdir()
+        raise
+    return root
+
+
+def _open_up(base: Path) -> None:
+    """Hand down to its children, and move into one of them whoever is in the way."""
+    for _ in range(TRIES):
+        try:
+            _hand_down(base)
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+        _make_empty(base)
+    raise Unusable(f"{base} holds processes that cannot be moved")
+
+
+def _hand_down(directory: Path) -> None:
+    """Give the controllers to its children; it may hold no process then, unless it is the root."""
+    file = directory / "cgroup.subtree_control"
+    if not {*CONTROLLERS} <= {*file.read_text().split()}:
+        file.write_text(" ".join(f"+{controller}" for controller in CONTROLLERS))
+
+
+def _make_empty(base: Path) -> None:
+    leaf = base / SERVER
+    leaf.mkdir(exist_ok=True)
+    for pid in (base / "cgroup.procs").read_text().split():
+        with contextlib.suppress(ProcessLookupError):
+            _write(leaf / "cgroup.procs", pid)
+
+
+def _try_to_join(root: Path) -> None:
+    """Its user has to own where it goes, and whatever cgroup that and where it is have in common."""
+    probe = root / "probe"
+    probe.mkdir(exist_ok=True)
+    try:
+        done = subprocess.run(
+            ["/bin/sh", "-c", 'echo 0 > "$0"', probe / "cgroup.procs"],
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+    finally:
+        probe.rmdir()
+    if done.returncode:
+        raise Unusable(f"no process may go from {own()} to {root}")
+
+
+def _write(file: Path, text: str) -> None:
+    """To a file that is there, if it is: to ask for a new one is forbidden in a cgroup."""
+    with contextlib.suppress(FileNotFoundError):  # a kernel that has not got it
+        descriptor = os.open(file, os.O_WRONLY | os.O_TRUNC)
+        try:
+            os.write(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
+
+
+def _is_delegated(directory: Path) -> bool:
+    """Whether systemd has said that what is below belongs to whoever runs there."""
+    for name in ("user.delegate", "trusted.delegate"):
+        with contextlib.suppress(OSError):
+            if os.getxattr(directory, name) == b"1":
+                return True
+    return False
+
+
+def _main() -> None:
+    try:
+        found = Cgroups.open(sys.argv[1], "homeport-doctor")
+    except Unusable as why:
+        told = {"used": False, "why": str(why)}
+    else:
+        found.close()
+        told = {"used": True, "base": str(found.root.parent)}
+    print(json.dumps(told))  # noqa: T201 - it is the answer
+
+
+if __name__ == "__main__":
+    _main()

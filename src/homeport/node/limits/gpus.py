@@ -1,0 +1,92 @@
+"""The accelerators of this machine, as NVIDIA's driver tells of them (NVML).
+
+`python -m homeport.node.limits.gpus` prints their names, for `homeport doctor`.
+"""
+
+import contextlib
+import ctypes
+import importlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from types import ModuleType
+from typing import Any
+
+from homeport.contract.capacity import Accelerator
+
+DRIVER = "libnvidia-ml.so.1"
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+MIB = 1024**2
+
+
+def found(
+    environ: Mapping[str, str] = os.environ, nvml: ModuleType | Any | None = None
+) -> tuple[Accelerator, ...]:
+    """Every device that this process may use, in the driver's order; none without a driver.
+
+    A device that is cut into MIG instances is those instances. `CUDA_VISIBLE_DEVICES` in `environ`
+    keeps the others out, by index or by the beginning of an id.
+    """
+    if nvml is None:
+        try:
+            ctypes.CDLL(DRIVER)  # asked for first, as the module takes 30 ms
+        except OSError:
+            return ()
+        nvml = importlib.import_module("pynvml")
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError:
+        return ()
+    try:
+        return _visible(list(_devices(nvml)), environ.get(VISIBLE))
+    except nvml.NVMLError:
+        return ()
+    finally:
+        with contextlib.suppress(nvml.NVMLError):
+            nvml.nvmlShutdown()
+
+
+def _devices(nvml: Any) -> Iterator[tuple[str, Accelerator]]:
+    """Each with its number."""
+    for index in range(nvml.nvmlDeviceGetCount()):
+        device = nvml.nvmlDeviceGetHandleByIndex(index)
+        instances = list(_instances(nvml, device))
+        for part, each in enumerate(instances or [device]):
+            number = f"{index}:{part}" if instances else f"{index}"
+            yield (
+                number,
+                Accelerator(
+                    id=_text(nvml.nvmlDeviceGetUUID(each)),
+                    name=_text(nvml.nvmlDeviceGetName(device)),
+                    memory_mib=int(nvml.nvmlDeviceGetMemoryInfo(each).total) // MIB,
+                ),
+            )
+
+
+def _instances(nvml: Any, device: Any) -> Iterator[Any]:
+    try:
+        current, _pending = nvml.nvmlDeviceGetMigMode(device)
+    except nvml.NVMLError:  # a model without MIG
+        return
+    if not current:
+        return
+    for index in range(nvml.nvmlDeviceGetMaxMigDeviceCount(device)):
+        with contextlib.suppress(nvml.NVMLError):  # an empty place
+            yield nvml.nvmlDeviceGetMigDeviceHandleByIndex(device, index)
+
+
+def _visible(devices: list[tuple[str, Accelerator]], chosen: str | None) -> tuple[Accelerator, ...]:
+    if chosen is None:
+        return tuple(device for _, device in devices)
+    kept = []
+    for word in filter(None, (part.strip() for part in chosen.split(","))):
+        kept += [d for n, d in devices if n == word or (len(word) > 3 and d.id.startswith(word))]
+    return tuple(kept)
+
+
+def _text(told: str | bytes) -> str:
+    return told.decode() if isinstance(told, bytes) else told
+
+
+if __name__ == "__main__":
+    print(json.dumps([each.name for each in found()]))  # noqa: T201 - it is the answer

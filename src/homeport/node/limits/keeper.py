@@ -1,0 +1,140 @@
+"""What a container may use: kept by the kernel where homeport may use cgroups, else watched."""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+
+from homeport.contract.container import ContainerSpec
+from homeport.node.limits import cgroups, watchdog
+from homeport.node.limits.cgroups import Cgroups, Unusable
+
+LOOK_S = 0.25
+CLOSE_S = 2.0  # what the kernel gets to end the last processes
+PAUSE_S = 0.01
+
+Running = Callable[[], Iterable[tuple[int, ContainerSpec]]]
+Kill = Callable[[str, str], None]
+
+log = logging.getLogger(__name__)
+
+
+class Limits:
+    """The limits of this node's containers."""
+
+    def __init__(self) -> None:
+        self._cgroups: Cgroups | None = None
+        self._leaving: set[Path] = set()  # cgroups of containers that have ended
+        self._watcher: asyncio.Task[None] | None = None
+        self._wanted = asyncio.Event()  # there is something to watch
+
+    def open(
+        self, chosen: str, name: str, left: Collection[ContainerSpec], running: Running, kill: Kill
+    ) -> None:
+        """Begin; `left` are the containers that go on from an earlier server.
+
+        `running` tells what is to be watched, and `kill` is told which container is over a limit, and
+        why.
+        """
+        try:
+            self._cgroups = Cgroups.open(chosen, name)
+        except Unusable as why:
+            level = logging.WARNING if chosen not in {"", cgroups.OFF} else logging.INFO
+            log.log(level, "limits are watched and not the kernel's: %s", why)
+        else:
+            for spec in left:
+                if spec.cgroup:
+                    self._cgroups.count(spec)
+            known = {spec.id for spec in left}
+            self._leaving = {each for each in self._cgroups.all() if each.name not in known}
+            self._wanted.set()
+        self._watcher = asyncio.create_task(self._watch(running, kill), name="limits")
+
+    async def close(self) -> None:
+        """Watch no more, and leave nothing."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watcher
+        if self._cgroups is not None:
+            self._leaving |= {*self._cgroups.all()}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                while self._tidy():
+                    await asyncio.sleep(PAUSE_S)
+        if self._cgroups is not None:
+            self._cgroups.close()
+
+    def confined(self, spec: ContainerSpec, others: Iterable[ContainerSpec]) -> ContainerSpec:
+        """The spec with what its process needs to know of its limits."""
+        spec = dataclasses.replace(spec, cgroup=self._made(spec))
+        if not spec.cgroup and spec.cpu is not None and spec.cpu[1] is not None:
+            taken = Counter(core for other in others for core in other.cores)
+            there = sorted(os.sched_getaffinity(0))
+            spec = dataclasses.replace(spec, cores=cores(spec.cpu[1], there, taken))
+        self.watch(spec)
+        return spec
+
+    def watch(self, spec: ContainerSpec) -> None:
+        """It runs, or is about to."""
+        if watchdog.watched(spec):
+            self._wanted.set()
+
+    def broken(self, spec: ContainerSpec) -> str:
+        """Which limit the kernel has killed it for, in words; empty for none."""
+        if not spec.cgroup or not cgroups.killed(Path(spec.cgroup)):
+            return ""
+        limit_mib = spec.memory_mib[1] if spec.memory_mib else None
+        return f"it needed more memory than its limit of {limit_mib} MiB" if limit_mib else ""
+
+    def gone(self, spec: ContainerSpec) -> None:
+        """It has ended; what it left behind ends now."""
+        if spec.cgroup:
+            self._leaving.add(Path(spec.cgroup))
+            self._wanted.set()
+
+    def _made(self, spec: ContainerSpec) -> str:
+        """Its cgroup; empty where it has none."""
+        if self._cgroups is None:
+            return ""
+        try:
+            return self._cgroups.make(spec)
+        except OSError as error:
+            log.warning("%s has no cgroup and is watched: %s", spec.id, error)
+            return ""
+
+    def _tidy(self) -> bool:
+        """Whether there still is a cgroup that has to go."""
+        remove = cgroups.removed if self._cgroups is None else self._cgroups.remove
+        self._leaving = {directory for directory in self._leaving if not remove(directory)}
+        return bool(self._leaving)
+
+    async def _watch(self, running: Running, kill: Kill) -> None:
+        while True:
+            await self._wanted.wait()
+            watched = [(pid, spec) for pid, spec in running() if watchdog.watched(spec)]
+            if not self._tidy() and not watched:
+                self._wanted.clear()
+                continue
+            for container, what in (await asyncio.to_thread(watchdog.look, watched)).items():
+                kill(container, what)
+            await asyncio.sleep(LOOK_S)
+
+
+def cores(limit: float, there: list[int], taken: Counter[int]) -> tuple[int, ...]:
+    """PURE: the least taken cores, as many as the limit comes to; empty where it is none.
+
+    >>> cores(1.5, [0, 1, 2, 3], Counter({0: 2, 2: 1}))
+    (1, 3)
+    >>> cores(2, [0, 1], Counter())
+    ()
+    """
+    count = max(1, math.ceil(limit))
+    if count >= len(there):
+        return ()
+    return tuple(sorted(sorted(there, key=lambda core: taken[core])[:count]))

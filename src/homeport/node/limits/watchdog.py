@@ -1,0 +1,101 @@
+"""Limits where the kernel keeps none: looks at what containers use, and says which one is over.
+
+Memory is what the container's processes use alone and their share of what they share with others
+(PSS, proc(5)); the disk is what lies in its own temporary directory.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import psutil
+
+from homeport.contract.container import ContainerSpec
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+MIB = 1024**2
+
+
+def watched(spec: ContainerSpec) -> bool:
+    """Whether it has a limit that nobody else keeps."""
+    return _memory_limit_mib(spec) is not None or spec.ephemeral_disk_mib is not None
+
+
+def over(spec: ContainerSpec, memory_mib: float, disk_mib: float) -> str:
+    """PURE: which limit is exceeded, in words; empty when none is."""
+    limit_mib = _memory_limit_mib(spec)
+    if limit_mib is not None and memory_mib > limit_mib:
+        return f"it used {memory_mib:.0f} MiB of memory, and its limit is {limit_mib} MiB"
+    if spec.ephemeral_disk_mib is not None and disk_mib > spec.ephemeral_disk_mib:
+        return (
+            f"it used {disk_mib:.0f} MiB of temporary disk, and its limit is "
+            f"{spec.ephemeral_disk_mib} MiB"
+        )
+    return ""
+
+
+def look(containers: Iterable[tuple[int, ContainerSpec]]) -> dict[str, str]:
+    """Pids and specs in; container -> what is over, of those that are."""
+    told = list(containers)
+    members = sessions([pid for pid, _ in told])
+    found: dict[str, str] = {}
+    for pid, spec in told:
+        limit_mib = _memory_limit_mib(spec)
+        memory_mib = _memory_mib(members[pid], limit_mib) if limit_mib is not None else 0.0
+        disk_mib = _disk_mib(spec.tmp_dir) if spec.ephemeral_disk_mib is not None else 0.0
+        if what := over(spec, memory_mib, disk_mib):
+            found[spec.id] = what
+    return found
+
+
+def sessions(leaders: Sequence[int]) -> dict[int, list[int]]:
+    """The same for several leaders, in one look at all processes."""
+    members: dict[int, set[int]] = {leader: set() for leader in leaders}
+    children: dict[int, list[int]] = {}
+    for pid in psutil.pids() if any(leaders) else ():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            children.setdefault(psutil.Process(pid).ppid(), []).append(pid)
+            if (leader := os.getsid(pid)) and leader in members:
+                members[leader].add(pid)
+    for known in members.values():
+        todo = list(known)
+        while todo:
+            for child in children.get(todo.pop(), ()):
+                if child not in known:  # it has made a session of its own
+                    known.add(child)
+                    todo.append(child)
+    return {leader: sorted(known) for leader, known in members.items()}
+
+
+def _memory_limit_mib(spec: ContainerSpec) -> int | None:
+    return None if spec.cgroup or spec.memory_mib is None else spec.memory_mib[1]
+
+
+def _memory_mib(pids: list[int], limit_mib: int) -> float:
+    # What is resident is never less than the share, and is told a hundred times faster.
+    resident = sum(_resident_mib(pid) for pid in pids)
+    return resident if resident <= limit_mib else sum(_share_mib(pid) for pid in pids)
+
+
+def _resident_mib(pid: int) -> float:
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE / MIB
+    return 0.0
+
+
+def _share_mib(pid: int) -> float:
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def _disk_mib(directory: str) -> float:
+    total = 0
+    for folder, _folders, files in os.walk(directory):
+        for name in files:
+            with contextlib.suppress(OSError):
+                total += (Path(folder) / name).lstat().st_blocks * 512
+    return total / MIB

@@ -1,0 +1,1 @@
+"""Processes from which containers are forked."""

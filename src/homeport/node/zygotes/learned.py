@@ -1,0 +1,107 @@
+"""What a function's script imports, learned from its containers that became ready."""
+
+import contextlib
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+#: What every container needs, whatever it serves.
+BASE = (
+    "uvicorn",
+    "uvicorn.lifespan.off",
+    "uvicorn.protocols.http.httptools_impl",
+    "uvicorn.protocols.websockets.auto",
+    "uvloop",
+    "fastapi",
+    "fastapi.middleware.cors",
+    "anyio._backends._asyncio",
+    "pydantic.v1",  # FastAPI imports it for the first endpoint
+    "fastapi.telemetry._runtime",  # and that for the first request, in newer versions
+    "homeport.runner.servers.asgi",  # the runner's own, which needs those
+    "homeport.runner.servers.wsgi",
+)
+MAX_MODULES = 6000  # of one function
+MAX_REVISIONS = 3  # of one function, with modules that its script changes something for
+MAX_AGAIN = 5  # starts that began again; after that nothing is preloaded for this revision
+MAX_FILES = 1000
+EVERYTHING = "*"
+
+
+@dataclass(slots=True)
+class Learned:
+    """What is known of a function's modules in one environment; kept on disk, for later revisions too."""
+
+    path: Path
+    modules: list[str] = field(default_factory=list)
+    #: revision -> module -> why it must not be preloaded there
+    unlike: dict[str, dict[str, str]] = field(default_factory=dict)
+    again: dict[str, int] = field(default_factory=dict)  # revision -> starts that began again
+
+    @staticmethod
+    def of(root: Path, environment: str, app: str, function: str) -> "Learned":
+        """What an earlier server has learned, or nothing."""
+        name = hashlib.sha256(json.dumps([environment, app, function]).encode()).hexdigest()[:32]
+        path = root / f"{name}.json"
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+            told = json.loads(path.read_text())
+            unlike = {str(revision): dict(found) for revision, found in told["unlike"].items()}
+            return Learned(path, [str(m) for m in told["modules"]], unlike, dict(told["again"]))
+        return Learned(path)
+
+    def save(self) -> None:
+        """Write it down; a full disk costs a server that comes later some time."""
+        told = {"modules": self.modules, "unlike": self.unlike, "again": self.again}
+        with contextlib.suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            fresh = self.path.with_suffix(".new")
+            fresh.write_text(json.dumps(told))
+            fresh.replace(self.path)
+
+    def add(self, modules: tuple[str, ...]) -> None:
+        """These were imported by a container, in this order."""
+        known = {*self.modules, *BASE}
+        new = [m for m in modules if m not in known]
+        if new and len(self.modules) + len(new) <= MAX_MODULES:
+            self.modules += new
+            self.save()
+
+    def spoil(self, revision: str, modules: tuple[str, ...], reason: str) -> None:
+        """These were preloaded, and the script would have imported them otherwise."""
+        found = self.unlike.setdefault(revision, {})
+        found.update(dict.fromkeys(modules, reason))
+        self.again[revision] = self.again.get(revision, 0) + 1
+        if self.again[revision] >= MAX_AGAIN:
+            found[EVERYTHING] = reason
+        while len(self.unlike) > MAX_REVISIONS:
+            oldest = next(iter(self.unlike))
+            del self.unlike[oldest]
+            self.again.pop(oldest, None)
+        self.save()
+
+    def wanted(self, revision: str) -> tuple[str, ...]:
+        """What a zygote of this function imports beyond what all need, in order."""
+        unlike = self.unlike.get(revision, {})
+        if EVERYTHING in unlike:
+            return ()
+        avoid = tuple(f"{name}." for name in unlike)
+        return tuple(m for m in self.modules if m not in unlike and not m.startswith(avoid))
+
+    def avoid(self, revision: str) -> tuple[str, ...]:
+        """What must not be imported there, by whatever needs it either."""
+        return tuple(self.unlike.get(revision, {}))
+
+    def objection(self, revision: str, preloaded: frozenset[str]) -> str:
+        """Why this revision cannot be forked from a process that has preloaded these; or nothing."""
+        for module, reason in self.unlike.get(revision, {}).items():
+            if module in preloaded:
+                return f"{reason} (`{module}`)"
+        return ""
+
+
+def tidy(root: Path) -> None:
+    """Forget what was used longest ago, where there is too much."""
+    with contextlib.suppress(OSError):
+        found = sorted(root.glob("*.json"), key=lambda path: path.stat().st_mtime)
+        for path in found[:-MAX_FILES]:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,415 @@
+"""Zygotes: processes that have imported what containers need, and fork them in a millisecond.
+
+A *base zygote* for each environment holds what all containers need. Below it each function of a revision has
+a *function zygote*, with its variables and what its script imported in an earlier container, where that
+is more; and a pool that asked for a memory snapshot has one with the user's state. A container is
+forked from the lowest one there is. runner/zygotes/zygote.py is the other side; there, what was imported is
+invisible until the script imports it (sdk/preload/shelf.py).
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from homeport.contract import codec
+from homeport.contract.container import ContainerSpec, Descriptors, Event
+from homeport.node.images.environments import Made
+from homeport.node.zygotes import likeness
+from homeport.node.zygotes.learned import BASE, Learned, tidy
+from homeport.node.zygotes.snapshots import Snapshots, Unforkable
+from homeport.node.zygotes.zygote import Forked, Gone, Stale, Zygote
+
+TRIES = 3  # one that has just ended is replaced, and one that is stale is passed over
+READY_S = 120.0  # what its imports may take
+SPARES = 8  # zygotes that keep a child ahead: those that were used last
+MAX_TOLD = 10_000
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(slots=True)
+class _Base:
+    """The zygote of an environment, for containers with these variables."""
+
+    made: Made
+    environ: dict[str, str]
+    current: Zygote | None = None
+    starting: "asyncio.Task[None] | None" = None
+    failure: str = ""
+    unsafe: set[str] = dataclasses.field(default_factory=set)
+
+
+@dataclasses.dataclass(slots=True)
+class _Function:
+    """The zygote of one function of a revision."""
+
+    spec: ContainerSpec
+    made: Made
+    environ: dict[str, str]
+    learned: Learned
+    current: Zygote | None = None
+    starting: "asyncio.Task[None] | None" = None
+    pools: set[str] = dataclasses.field(default_factory=set)
+    tried: frozenset[str] = frozenset()  # what the last one was told to import
+
+
+class Zygotes:
+    """Every zygote of this node."""
+
+    def __init__(
+        self, root: Path, lib: Path, limit_mib: int, *, said: Callable[[ContainerSpec, str], None]
+    ) -> None:
+        self._root = root  # where `Learned` is kept
+        self._lib = lib
+        self._limit_mib = limit_mib
+        self._said = said
+        self._reads: dict[
+            str, set[str]
+        ] = {}  # environment -> variables that the base's imports read
+        self._bases: dict[str, _Base] = {}
+        self._functions: dict[tuple[str, ...], _Function] = {}
+        self._snapshots = Snapshots(root.parent / "run" / "snapshots")
+        self._retired: set[Zygote] = set()
+        self._told: dict[tuple[str, ...], None] = {}  # what was said of which function
+        tidy(root)
+
+    async def fork(
+        self, spec: ContainerSpec, made: Made, environ: dict[str, str], given: Descriptors
+    ) -> Forked:
+        """A container's processes, which get these descriptors.
+
+        Raises `Unforkable`, or `Unstartable` where the user's code failed before the snapshot.
+        """
+        request = {"spec": codec.encode(spec), "environ": environ}
+        why = "its zygotes end before they have forked"
+        for _ in range(TRIES):
+            zygote = await self._parent(spec, made, environ, given.output)
+            try:
+                forked = await zygote.fork(request, given)
+            except Gone:
+                continue
+            except Stale as stale:
+                why = str(stale)
+                self._end_stale(zygote, why)
+                continue
+            self._touch(zygote)
+            mine = zygote.made_for == spec.id
+            return dataclasses.replace(forked, snapshot=zygote.start if mine else None)
+        raise Unforkable(why)
+
+    def warm(self, made: Made, environ: dict[str, str]) -> None:
+        """Have a base zygote at hand when the first container is asked for."""
+        self._begin_base(self._base(made, environ))
+
+    def learn(self, spec: ContainerSpec, made: Made, modules: tuple[str, ...]) -> None:
+        """These were imported by a container that became ready."""
+        function = self._functions.get(likeness.identity(spec, made))
+        if function is not None:
+            function.learned.add(modules)
+            self._begin_function(function)
+
+    def spoil(self, spec: ContainerSpec, made: Made, event: Event) -> None:
+        """These modules were preloaded in vain: the container's script would have got others."""
+        function = self._functions.get(likeness.identity(spec, made))
+        if function is not None:
+            function.learned.spoil(spec.revision, event.modules, event.reason)
+            self._end_function(function)
+
+    def once(self, spec: ContainerSpec, text: str) -> bool:
+        """Whether this is to be said of the function: it was not said before."""
+        key = (spec.app, spec.function, spec.revision, text)
+        if key in self._told:
+            return False
+        self._told[key] = None
+        if len(self._told) > MAX_TOLD:
+            del self._told[next(iter(self._told))]
+        return True
+
+    def forget(self, pool: str) -> None:
+        """No container of the pool will be started again."""
+        self._snapshots.forget(pool)
+        for key, function in list(self._functions.items()):
+            if pool in function.pools:
+                function.pools.discard(pool)
+                if not function.pools:
+                    self._end_function(function)
+                    del self._functions[key]
+
+    def close(self) -> None:
+        """End every zygote; what they have forked goes on."""
+        self._snapshots.close()
+        for each in self._each():
+            if each.starting is not None:
+                each.starting.cancel()
+            if each.current is not None:
+                each.current.end()
+        for zygote in self._retired:
+            zygote.end()
+
+    def pids(self) -> list[int]:
+        """Of the zygotes that are ready to fork."""
+        return [zygote.pid for zygote in self._all()]
+
+    # which one forks a container
+
+    async def _parent(
+        self, spec: ContainerSpec, made: Made, environ: dict[str, str], output: int
+    ) -> Zygote:
+        if spec.enable_memory_snapshot:
+            try:
+                return await self._snapshots.of(
+                    spec.pool, lambda: self._snap(spec, made, environ, os.dup(output))
+                )
+            except Unforkable as why:
+                text = f"no memory snapshot: {why}; each container starts on its own"
+                if self.once(spec, text):
+                    self._said(spec, text)
+        return await self._plain_parent(spec, made, environ)
+
+    async def _plain_parent(
+        self, spec: ContainerSpec, made: Made, environ: dict[str, str]
+    ) -> Zygote:
+        """The function's zygote if there is one with these variables, else that of the environment."""
+        function = self._function(spec, made, environ)
+        base = await self._ready_base(made, environ)
+        if why := function.learned.objection(spec.revision, base.holds):
+            raise Unforkable(why)
+        if function.current is not None and not function.current.gone:
+            return function.current
+        return base
+
+    def _function(self, spec: ContainerSpec, made: Made, environ: dict[str, str]) -> _Function:
+        key = likeness.identity(spec, made)
+        shared = likeness.shared(spec, environ)
+        function = self._functions.get(key)
+        if function is None:
+            learned = Learned.of(self._root, made.key, spec.app, spec.function)
+            function = self._functions[key] = _Function(spec, made, shared, learned)
+        if function.environ != shared:
+            # A secret has changed: what was imported may have read it.
+            self._end_function(function)
+            function.environ = shared
+        function.pools.add(spec.pool)
+        return function
+
+    # base zygotes
+
+    def _base(self, made: Made, environ: dict[str, str]) -> _Base:
+        """That one whose modules saw the variables that this container has."""
+        reads = self._reads.setdefault(made.key, set())
+        key = likeness.key(made, environ, reads)
+        if key not in self._bases:
+            self._bases[key] = _Base(made, likeness.plain(environ, reads))
+        return self._bases[key]
+
+    async def _ready_base(self, made: Made, environ: dict[str, str]) -> Zygote:
+        """A zygote for any container with these variables; `Unforkable` where there can be none."""
+        while True:
+            base = self._base(made, environ)
+            if base.current is not None and base.current.gone:
+                base.current = None
+            self._begin_base(base)
+            if base.current is None:
+                assert base.starting is not None
+                await asyncio.shield(base.starting)
+            if base.current is None:
+                raise Unforkable(base.failure or "the zygote has ended")
+            if self._base(made, environ) is base:  # else its imports looked at what differs here
+                return base.current
+
+    def _begin_base(self, base: _Base) -> None:
+        under_way = base.starting is not None and not base.starting.done()
+        if base.current is None and not under_way:
+            base.starting = asyncio.create_task(self._start_base(base), name="zygote")
+
+    async def _start_base(self, base: _Base) -> None:
+        """Start it, once more without each module that turns out to be unsafe."""
+        for _ in range(len(BASE) + 1):
+            modules = [name for name in BASE if name not in base.unsafe]
+            zygote = Zygote.spawn(
+                base.made.python,
+                self._lib,
+                base.environ,
+                {"modules": modules, "runner_path": base.made.runner_path},
+            )
+            word = await self._first_word(zygote)
+            if "ready" in word:
+                break
+            base.failure = word.get("failure", "")
+            if "unsafe" not in word:
+                return
+            log.info("`%s` is not preloaded: %s", *word["unsafe"].values())
+            base.unsafe.add(word["unsafe"]["name"])
+        else:
+            return
+        zygote.holds = frozenset(word["ready"]["modules"])
+        self._reads[base.made.key] |= set(word["ready"]["reads"])
+        base.current = zygote
+        self._bases = {
+            likeness.key(b.made, b.environ, self._reads[b.made.key]): b
+            for b in self._bases.values()
+        }
+        self._touch(zygote)
+        await self._bound()
+
+    async def _first_word(self, zygote: Zygote) -> dict[str, Any]:
+        """What it says once it has imported everything, or `failure`; then it has ended."""
+        try:
+            async with asyncio.timeout(READY_S):
+                word = await zygote.first_word()
+        except (Gone, TimeoutError):
+            zygote.end()
+            failure = f"the zygote did not start: {zygote.last_words()}"
+            log.warning("%s", failure)
+            return {"failure": failure}
+        except BaseException:
+            zygote.end()
+            raise
+        if "ready" not in word:
+            zygote.end()
+        return word
+
+    # function zygotes
+
+    def _begin_function(self, function: _Function) -> None:
+        """Have one that imports what is wanted now, if that is more than all containers have."""
+        if function.starting is not None and not function.starting.done():
+            return
+        if function.current is not None and function.current.gone:
+            function.current, function.tried = None, frozenset()
+        wanted = frozenset(function.learned.wanted(function.spec.revision))
+        if not wanted <= function.tried:
+            function.starting = asyncio.create_task(self._start_function(function), name="zygote")
+
+    async def _start_function(self, function: _Function) -> None:
+        spec, learned = function.spec, function.learned
+        with contextlib.suppress(Unforkable):
+            base = await self._ready_base(function.made, function.environ)
+            modules = learned.wanted(spec.revision)
+            if learned.objection(spec.revision, base.holds) or base.holds.issuperset(modules):
+                return
+            function.tried = frozenset(modules)
+            try:
+                zygote = base.function(
+                    {
+                        "spec": codec.encode(likeness.nobody(spec)),
+                        "environ": function.environ,
+                        "modules": modules,
+                        "avoid": learned.avoid(spec.revision),
+                        "own": likeness.own(spec),
+                    }
+                )
+            except Gone:
+                return
+            word = await self._first_word(zygote)
+            if "stale" in word:
+                self._end_stale(base, word["stale"])
+            if "ready" not in word:
+                return
+            for name, reason in word["ready"]["unsafe"].items():
+                if self.once(spec, f"{name} {reason}"):
+                    log.info(
+                        "`%s` is not preloaded for %s %s: %s", name, spec.app, spec.function, reason
+                    )
+            if not word["ready"]["more"]:
+                zygote.end()
+                return
+            before, function.current = function.current, zygote
+            if before is not None:
+                self._retire(before)
+            self._touch(zygote)
+            await self._bound()
+
+    def _end_function(self, function: _Function) -> None:
+        if function.starting is not None:
+            function.starting.cancel()
+        if function.current is not None:
+            self._retire(function.current)
+        function.current, function.starting, function.tried = None, None, frozenset()
+
+    async def _snap(
+        self, spec: ContainerSpec, made: Made, environ: dict[str, str], output: int
+    ) -> Zygote:
+        """A zygote with the user's state."""
+        try:
+            for _ in range(TRIES):
+                parent = await self._plain_parent(spec, made, environ)
+                zygote, word = await self._snapshots.make(parent, spec, environ, output)
+                if "ready" in word:
+                    self._touch(zygote)
+                    await self._bound()
+                    return zygote
+                if "stale" in word:
+                    self._end_stale(parent, word["stale"])
+                elif "again" in word:
+                    self.spoil(spec, made, Event(kind="again", **_of_again(word["again"])))
+        finally:
+            os.close(output)
+        raise Unforkable("what was preloaded has changed")
+
+    # their ends
+
+    def _end_stale(self, zygote: Zygote, reason: str) -> None:
+        """What it has imported is another now: nothing is forked from it any more."""
+        log.info("the zygote %d goes: %s", zygote.pid, reason)
+        self._let_go(zygote)
+
+    def _let_go(self, zygote: Zygote) -> None:
+        for base in self._bases.values():
+            if base.current is zygote:
+                base.current = None
+        for function in self._functions.values():
+            if function.current is zygote:
+                function.current, function.tried = None, frozenset()
+        self._snapshots.let_go(zygote)
+        self._retire(zygote)
+
+    def _retire(self, zygote: Zygote) -> None:
+        self._retired = {each for each in self._retired if not each.gone} | {zygote}
+        zygote.retire()
+
+    def _touch(self, zygote: Zygote) -> None:
+        """It was used just now; only so many keep a child ahead."""
+        zygote.touch()
+        ahead = [each for each in self._all() if each.has_spare]
+        for each in ahead[:-SPARES]:
+            each.rest()
+
+    def _each(self) -> list[_Base | _Function]:
+        return [*self._bases.values(), *self._functions.values()]
+
+    def _all(self) -> list[Zygote]:
+        """The least recently used one first."""
+        found = [each.current for each in self._each()]
+        found += self._snapshots.all()
+        alive = [zygote for zygote in found if zygote is not None and not zygote.gone]
+        return sorted(alive, key=lambda zygote: zygote.used_at)
+
+    async def _bound(self) -> None:
+        """Let the least recently used ones go while all of them need more than they may."""
+        zygotes = self._all()
+        sizes = await asyncio.to_thread(lambda: [_private_mib(z.pid) for z in zygotes])
+        total = sum(sizes)
+        for zygote, size in list(zip(zygotes, sizes, strict=True))[:-1]:
+            if total <= self._limit_mib:
+                return
+            total -= size
+            log.info("the zygote %d goes: %d MiB are kept at most", zygote.pid, self._limit_mib)
+            self._let_go(zygote)
+
+
+def _of_again(told: dict[str, Any]) -> dict[str, Any]:
+    return {"reason": str(told["reason"]), "modules": tuple(told["modules"])}
+
+
+def _private_mib(pid: int) -> float:
+    with contextlib.suppress(psutil.Error):
+        return float(psutil.Process(pid).memory_full_info().uss) / 1024**2
+    return 0.0

@@ -1,0 +1,121 @@
+"""Zygotes with the state that a class has after its `enter(snap=True)` hooks; one for each pool."""
+
+import asyncio
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from homeport.contract import codec
+from homeport.contract.container import ContainerSpec, Event
+from homeport.node.zygotes.likeness import nobody
+from homeport.node.zygotes.zygote import Gone, Zygote
+
+TRIES = 3
+
+
+class Unforkable(Exception):
+    """Why a container has to start in a fresh interpreter"""
+
+
+class Unstartable(Exception):
+    """The state for a snapshot could not be made: the user's own failure"""
+
+    def __init__(self, event: Event) -> None:
+        super().__init__(event.reason)
+        self.event = event
+
+
+class Snapshots:
+    """Those of this node."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root  # where each has a /tmp
+        self._tasks: dict[str, asyncio.Task[Zygote]] = {}  # by pool
+        self._impossible: dict[str, str] = {}  # pool -> why its state cannot be forked
+
+    async def of(self, pool: str, make: Callable[[], Any]) -> Zygote:
+        """The pool's own zygote, which `make` makes if there is none.
+
+        Raises `Unforkable` where its state cannot be forked, now and from now on.
+        """
+        if why := self._impossible.get(pool):
+            raise Unforkable(why)
+        task = self._tasks.get(pool)
+        if task is None or (task.done() and outcome(task) is None):
+            task = self._tasks[pool] = asyncio.create_task(make())
+        try:
+            return await asyncio.shield(task)
+        except Unforkable as why:
+            self._impossible[pool] = str(why)
+            raise
+
+    async def make(
+        self, parent: Zygote, spec: ContainerSpec, environ: dict[str, str], output: int
+    ) -> tuple[Zygote, dict[str, Any]]:
+        """A child of `parent`, and its first word: `ready`, or it has ended (runner/zygotes/zygote.py)."""
+        directory = self._root / os.urandom(6).hex()
+        directory.mkdir(parents=True, mode=0o700)
+        told = dataclasses.replace(nobody(spec), id=spec.id, tmp_dir=str(directory))
+        # A device that the snapshot has seen would be all its containers'.
+        mine = {**environ, "TMPDIR": str(directory), "CUDA_VISIBLE_DEVICES": ""}
+        zygote = parent.snapshot({"spec": codec.encode(told), "environ": mine}, output, directory)
+        try:
+            async with asyncio.timeout(spec.startup_timeout_s):
+                word = await zygote.first_word()
+        except TimeoutError:
+            zygote.end()
+            reason = f"did not become ready within {spec.startup_timeout_s:g} s"
+            raise Unstartable(Event(kind="failed", reason=reason)) from None
+        except Gone:
+            zygote.end()
+            raise Unforkable("it ended before its snapshot was made") from None
+        except BaseException:
+            zygote.end()
+            raise
+        if "ready" in word:
+            zygote.made_for = spec.id
+            zygote.start = codec.decode(Event, word["ready"]["start"])
+        else:
+            zygote.end()
+        if "failed" in word:
+            raise Unstartable(codec.decode(Event, word["failed"]))
+        if "unsafe" in word:
+            raise Unforkable(word["unsafe"]["reason"])
+        return zygote, word
+
+    def forget(self, pool: str) -> None:
+        """No container of the pool will be started again."""
+        self._impossible.pop(pool, None)
+        if task := self._tasks.pop(pool, None):
+            _drop(task)
+
+    def let_go(self, zygote: Zygote) -> None:
+        """The next container of its pool has another one made."""
+        self._tasks = {
+            pool: task for pool, task in self._tasks.items() if outcome(task) is not zygote
+        }
+
+    def all(self) -> list[Zygote]:
+        """Those that live."""
+        found = [outcome(task) for task in self._tasks.values()]
+        return [zygote for zygote in found if zygote is not None]
+
+    def close(self) -> None:
+        """End them."""
+        for task in self._tasks.values():
+            _drop(task)
+
+
+def outcome(task: "asyncio.Task[Zygote]") -> Zygote | None:
+    """The zygote, if the task has made one that lives."""
+    if not task.done() or task.cancelled() or task.exception() is not None:
+        return None
+    return None if task.result().gone else task.result()
+
+
+def _drop(task: "asyncio.Task[Zygote]") -> None:
+    task.cancel()
+    if (zygote := outcome(task)) is not None:
+        zygote.end()

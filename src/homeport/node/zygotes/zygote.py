@@ -1,0 +1,291 @@
+"""One zygote as its node sees it: a process that forks when it is told (runner/zygotes/zygote.py)."""
+
+import asyncio
+import collections
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from homeport.contract.container import Descriptors, Event
+from homeport.node.held import Held
+
+MAX_MESSAGE = 1024 * 1024
+TITLE = 240  # characters of what `ps` shows of a container
+SEND_BUFFER = 256 * 1024
+
+
+log = logging.getLogger(__name__)
+
+
+class Gone(Exception):
+    """The zygote has ended"""
+
+
+class Stale(Exception):
+    """What the zygote has imported is another now"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Forked:
+    """A container that lives; the receiver closes what holds it."""
+
+    init: Held
+    runner: Held
+    code: "asyncio.Future[int | None]"  # its exit code; None when the zygote ended first
+    origin: str = "forked"  # or `snapshot`
+    snapshot: Event | None = None  # how its state was made, where that was done for this child
+
+
+class Zygote:
+    """Its socket, and what was asked of it."""
+
+    def __init__(
+        self,
+        control: socket.socket,
+        process: subprocess.Popen[bytes] | None,
+        *,
+        origin: str = "forked",
+        printed: int | None = None,
+        directory: Path | None = None,
+    ) -> None:
+        self.has_spare = True  # it keeps one, or would
+        self.holds: frozenset[str] = frozenset()  # modules, of a base zygote
+        self.made_for = ""  # a snapshot's: the container that waited for it
+        self.start: Event | None = None  # a snapshot's: how long it took to make
+        self.used_at = time.monotonic()
+        self.gone = False
+        self.pid = process.pid if process else 0
+        self._process = process
+        self._held: Held | None = None  # of a zygote that another one has forked
+        self._origin = origin
+        self._printed = ""
+        self._output = printed  # a file with what it prints
+        self._directory = directory  # which ends with it
+        self._control = control
+        self._loop = asyncio.get_running_loop()
+        self._first: asyncio.Future[dict[str, Any]] = self._loop.create_future()
+        self._births: collections.deque[asyncio.Future[Forked]] = collections.deque()
+        self._codes: dict[int, asyncio.Future[int | None]] = {}
+        control.setblocking(False)
+        self._loop.add_reader(control.fileno(), self._hear)
+
+    @staticmethod
+    def spawn(
+        python: str, cwd: Path, environ: Mapping[str, str], told: Mapping[str, Any]
+    ) -> "Zygote":
+        """Start one in a fresh interpreter."""
+        ours, theirs = _pair()
+        output = os.memfd_create("zygote")
+        with theirs:
+            process = subprocess.Popen(
+                # Of the last word, only the length matters: there a container writes who it is.
+                [python, "-m", "homeport.runner", str(cwd).ljust(TITLE)],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                cwd=cwd,
+                env={**environ, "HOMEPORT_ZYGOTE_FD": str(theirs.fileno())},
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
+            stdin.write(json.dumps(told).encode() + b"\n")
+        return Zygote(ours, process, printed=output)
+
+    def snapshot(self, request: Mapping[str, Any], output: int, directory: Path) -> "Zygote":
+        """A zygote that holds the state of the user's code; `directory` ends with it."""
+        return self._child("snapshot", request, output, origin="snapshot", directory=directory)
+
+    def function(self, request: Mapping[str, Any]) -> "Zygote":
+        """A zygote that holds what one function imports."""
+        output = os.memfd_create("zygote")
+        try:
+            return self._child("function", request, output, printed=output)
+        except BaseException:
+            os.close(output)
+            raise
+
+    def _child(
+        self, word: str, request: Mapping[str, Any], output: int, **changes: Any
+    ) -> "Zygote":
+        ours, theirs = _pair()
+        with theirs:
+            try:
+                self._ask(word, request, (output, theirs.fileno()))
+            except BaseException:
+                ours.close()
+                raise
+        return Zygote(ours, None, **changes)
+
+    async def first_word(self) -> dict[str, Any]:
+        """`ready`, `unsafe` or `failed`, and what belongs to it; raises `Gone`."""
+        return await asyncio.shield(self._first)
+
+    async def fork(self, request: Mapping[str, Any], given: Descriptors) -> Forked:
+        """A container that gets these descriptors. Raises `Gone` or `Stale`."""
+        self.has_spare = True
+        born: asyncio.Future[Forked] = self._loop.create_future()
+        self._ask("fork", request, given.in_order())
+        self._births.append(born)
+        try:
+            return await asyncio.shield(born)
+        except asyncio.CancelledError:
+            born.add_done_callback(_unwanted)
+            raise
+
+    def touch(self) -> None:
+        """It was used just now."""
+        self.used_at = time.monotonic()
+
+    def rest(self) -> None:
+        """It keeps no child ahead until it forks again."""
+        self.has_spare = False
+        with contextlib.suppress(OSError):
+            self._control.send(b"rest")
+
+    def retire(self) -> None:
+        """It ends by itself once its containers have ended."""
+        with contextlib.suppress(OSError):
+            self._control.send(b"retire")
+
+    def end(self) -> None:
+        """It ends now; its containers go on."""
+        self._hear()  # its pid may be on its way
+        self._kill()
+
+    def _kill(self) -> None:
+        if not self.gone:
+            if self._process is not None:
+                self._process.kill()
+            elif self._held is not None:
+                self._held.signal(signal.SIGKILL)
+            self._lost()
+
+    def last_words(self) -> str:
+        """What it printed before it ended."""
+        lines = self._printed.strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+    def _ask(self, word: str, request: Mapping[str, Any], descriptors: tuple[int, ...]) -> None:
+        if self.gone:
+            raise Gone
+        handle = os.memfd_create("request")
+        try:
+            # Secrets are in it: memory only, and gone with its reader.
+            os.write(handle, json.dumps(request).encode())
+            socket.send_fds(self._control, [word.encode()], [handle, *descriptors])
+        except OSError:
+            self._lost()
+            raise Gone from None
+        finally:
+            os.close(handle)
+
+    def _hear(self) -> None:
+        while not self.gone:
+            try:
+                data, descriptors, _, _ = socket.recv_fds(self._control, MAX_MESSAGE, 2)
+            except BlockingIOError:
+                return
+            except OSError:
+                data, descriptors = b"", []
+            if not data:
+                self._lost()
+                return
+            try:
+                self._told(json.loads(data), descriptors)
+            except (ValueError, TypeError, KeyError, IndexError, OSError) as error:
+                # One that holds the user's state may say anything.
+                log.warning("the zygote %d is ended, for what it said: %r", self.pid, error)
+                self._kill()
+
+    def _told(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        if "forked" in message:
+            code: asyncio.Future[int | None] = self._loop.create_future()
+            self._codes[message["forked"]] = code
+            init = Held.of(descriptors[0], parent=self.pid)
+            runner = Held.of(descriptors[1], parent=init.pid)
+            born = self._births.popleft()
+            forked = Forked(init, runner, code, self._origin)
+            if born.done():
+                _end(forked)
+            else:
+                born.set_result(forked)
+        elif "stale" in message and self._first.done():
+            born = self._births.popleft()
+            if not born.done():
+                born.set_exception(Stale(message["stale"]))
+        elif "ended" in message:
+            pid, status = message["ended"]
+            if (known := self._codes.pop(pid, None)) is not None and not known.done():
+                known.set_result(status)
+        elif "pid" in message:
+            # Said before the user's code runs; what comes later is not ours. A function's zygote runs
+            # none, and is another process after each module.
+            if self._held is None or (self._origin == "forked" and not self._first.done()):
+                self._hold(message["pid"])
+        elif not self._first.done():
+            self._first.set_result(message)
+
+    def _hold(self, pid: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            held = Held(pid, os.pidfd_open(pid))
+            if self._held is not None:
+                self._held.close()
+            self._held, self.pid = held, pid
+
+    def _lost(self) -> None:
+        self.gone = True
+        if self._output is not None:
+            self._printed = os.pread(self._output, MAX_MESSAGE, 0).decode("utf-8", "replace")
+            os.close(self._output)
+            self._output = None
+        self._loop.remove_reader(self._control.fileno())
+        self._control.close()
+        if self._held is not None:
+            self._held.close()
+        waits: list[asyncio.Future[Any]] = [self._first, *self._births]
+        for waiting in waits:
+            if not waiting.done():
+                waiting.set_exception(Gone())
+                waiting.exception()  # nobody may be waiting
+        for code in self._codes.values():
+            if not code.done():
+                code.set_result(None)
+        self._births.clear()
+        self._codes.clear()
+        if self._process is not None:
+            threading.Thread(target=self._process.wait, daemon=True).start()  # no zombie
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _unwanted(born: "asyncio.Future[Forked]") -> None:
+    """Nobody waits any more for this child."""
+    if not born.exception():
+        _end(born.result())
+
+
+def _end(forked: Forked) -> None:
+    forked.runner.signal(signal.SIGKILL)  # its init ends with it
+    for held in (forked.init, forked.runner):
+        held.close()
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    """Whole messages, in order, with descriptors (man 7 unix)."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in (ours, theirs):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+    return ours, theirs

@@ -1,0 +1,1 @@
+"""The app servers, and what every request passes."""

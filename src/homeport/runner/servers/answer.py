@@ -1,0 +1,162 @@
+"""What has been sent of one response, and what is kept back of it until its work has ended."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from homeport.runner.servers.held import GRACE_S, Held
+
+TOO_LARGE = "homeport: the body is larger than 4 GiB"
+NO_BODY = (204, 304)  # RFC 9110, 6.4.1
+CLOSE = (b"connection", b"close")
+UNKNOWN = 1 << 62  # bytes that are left of a response without a length
+
+Message = dict[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class BodyTooLarge(Exception):
+    """A body without a length went on for more than 4 GiB."""
+
+
+class Answer:
+    """One response.
+
+    The message after which the visitor has all of it is kept back until the app returns, which is at once as a
+    rule. An app that goes on (a background task) is reported first, so that its slot is nobody else's.
+    """
+
+    # Defaults here and not in `__init__`: most responses change few of them.
+    too_large = False  # whatever the app makes of the exception, the answer is 413
+    is_kept = False
+    is_held = False
+    _begun = _done = _given_up = False
+    _left = UNKNOWN  # bytes of the body
+    _flushing: "asyncio.Task[None] | None" = None
+
+    def __init__(self, scope: Message, send: Send, held: Held, *, last: bool = False) -> None:
+        self._scope = scope
+        self._send = send
+        self._held = held
+        self._last = last  # nothing comes after it on this connection
+        self._kept: list[Message] = []
+
+    async def send(self, message: Message) -> None:
+        """Pass on what the app sends, until it is given up."""
+        if self.too_large and not self._begun:
+            await self.give_up(413, TOO_LARGE)
+        if self._given_up:
+            return
+        kind = message["type"]
+        if kind == "http.response.body":
+            more = message.get("more_body")
+            self._left -= len(message.get("body", b""))
+            if not more or self._left <= 0 or self.is_kept:
+                self._keep(message)
+                return
+        elif kind == "http.response.start":
+            if self._last:
+                message = {**message, "headers": [*message.get("headers", ()), CLOSE]}
+            if self._is_whole(message):
+                self._keep(message)
+                return
+            self._begun = True
+        elif kind != "websocket.send":
+            if kind == "websocket.close" and self._begun:
+                self._keep(message)
+                return
+            self._note(message)
+        await self._send(message)
+
+    async def flush(self) -> None:
+        """Send what was kept back."""
+        if self._flushing is not None:
+            await self._flushing
+        kept, self._kept, self.is_kept = self._kept, [], False
+        for message in kept:
+            self._note(message)
+            await self._send(message)
+
+    async def give_up(self, status: int, text: str) -> bool:
+        """Answer in the app's stead; False where its own answer has begun and is not complete."""
+        if self._done:
+            return True
+        if self._given_up:
+            return not self._begun
+        self._given_up = True
+        if self._scope["type"] == "websocket":
+            await self._send({"type": "websocket.close", "code": 1011, "reason": text[:120]})
+            return True
+        if self._begun:
+            return False
+        self._done = True
+        await answer_with(self._send, status, text)
+        return True
+
+    def _note(self, message: Message) -> None:
+        """This is about to be sent."""
+        kind = message["type"]
+        if kind == "http.response.body":
+            self._done = not message.get("more_body")
+        elif kind == "websocket.close":
+            self._done = True
+            if not self._begun:
+                self._say_refusal(403)
+        elif kind == "websocket.http.response.start":
+            self._begun = True
+            self._say_refusal(message["status"])
+        elif kind in ("http.response.start", "websocket.accept"):
+            self._begun = True
+
+    def _is_whole(self, start: Message) -> bool:
+        """Whether the visitor has the whole response with its head alone."""
+        if start["status"] in NO_BODY or self._scope["method"] == "HEAD":
+            return True
+        for name, value in start.get("headers", ()):
+            if len(name) == 14 and name.lower() == b"content-length":
+                self._left = int(value)
+                return not self._left
+        return False
+
+    def _keep(self, message: Message) -> None:
+        if self._scope.get("method") == "HEAD" and message.get("more_body"):
+            return  # nobody gets it, and there may be much of it
+        self._kept.append(message)
+        if not self.is_kept:
+            self.is_kept = True
+            asyncio.get_running_loop().call_soon(self._look)
+
+    def _look(self) -> None:
+        if self.is_kept:  # the app has not returned at once
+            asyncio.get_running_loop().call_later(GRACE_S, self._hold)
+
+    def _hold(self) -> None:
+        if self.is_kept and not self.is_held:
+            self.is_held = True
+            self._held.begin().add_done_callback(self._let_go)
+
+    def _let_go(self, _confirmed: "asyncio.Future[None]") -> None:
+        if self.is_kept and self._flushing is None:
+            self._flushing = asyncio.get_running_loop().create_task(self._flush_held())
+
+    async def _flush_held(self) -> None:
+        while self._kept:
+            message = self._kept.pop(0)
+            self._note(message)
+            await self._send(message)
+        self.is_kept = False
+
+    def _say_refusal(self, status: int) -> None:
+        print(f"WEBSOCKET {self._scope['path']} was refused by the app ({status})", file=sys.stderr)  # noqa: T201 - the container's log
+
+
+async def answer_with(send: Send, status: int, text: str) -> None:
+    """A whole response of ours."""
+    body = text.encode()
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,198 @@
+"""The app server for ASGI: uvicorn's protocols on the container's door."""
+
+import asyncio
+import collections
+import email.utils
+import time
+from typing import Any
+
+import uvicorn
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from homeport.runner.servers import library_log, websocket
+from homeport.runner.servers.admission import CONNECTION, Visit
+from homeport.runner.servers.loop import Entrance
+from homeport.runner.servers.serving import Serving
+
+NOWHERE: "collections.deque[tuple[bytes, bytes]]" = collections.deque(maxlen=0)
+UNSUPPORTED = (b"upgrade", b"http2-settings")  # fields of an upgrade that is ignored
+
+
+class Boundless:
+    """As many bytes as come: the length of a response that ends with its connection."""
+
+    def __lt__(self, _other: object) -> bool:
+        return False
+
+    def __isub__(self, _other: object) -> "Boundless":  # noqa: PYI034 - Self is 3.11
+        return self
+
+    def __ne__(self, _other: object) -> bool:
+        return False
+
+    def __eq__(self, _other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Protocol(HttpToolsProtocol):
+    """Uvicorn's, with a head that is fixed once it is complete, and without timers of its own."""
+
+    visit: "Visit | None" = None  # the latest request
+    takes_only_one = False  # there is no descriptor for another visitor: loop.Entrance
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            if self._to_websocket:
+                self.handle_websocket_upgrade()
+            else:
+                self._ignore_upgrade(data[upgrade.args[0] :])
+        except HttpParserError:
+            text = "Invalid HTTP request received."
+            self.logger.warning(text)
+            self.send_400_response(text)
+
+    def on_headers_complete(self) -> None:
+        upgrades = self.parser.should_upgrade()
+        self._to_websocket = upgrades and super()._should_upgrade()
+        if upgrades and not self._to_websocket:
+            return  # the parser stops here, and `_ignore_upgrade` begins again
+        self.scope[CONNECTION] = self  # type: ignore[literal-required]
+        if int(time.time()) != self.server_state.second:  # type: ignore[attr-defined]
+            _keep_date(self.server_state, self.config)
+        super().on_headers_complete()
+        # The parser tells trailers as it tells headers, and uvicorn keeps both in one list: what
+        # comes from here on goes nowhere (RFC 9110, 6.5.1: merging is for those who know the field).
+        self.headers = NOWHERE  # type: ignore[assignment]
+        if self.takes_only_one and not self._to_websocket:
+            self.cycle.keep_alive = False
+        if self.scope["http_version"] == "1.0" and not self._to_websocket:
+            # Nothing in chunks (RFC 9112, 7.1): such a response ends with its connection.
+            self.cycle.chunked_encoding = False
+            self.cycle.expected_content_length = Boundless()  # type: ignore[assignment]
+
+    def on_body(self, body: bytes) -> None:
+        if not self.parser.should_upgrade():
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
+        cycle = self.cycle
+        cycle.more_body = False  # also of one that has been answered: `Visit` looks at it
+        if not cycle.response_complete:
+            cycle.message_event.set()
+
+    def on_response_complete(self) -> None:
+        # HAProxy sends a request when the one before has been answered, and closes what is idle.
+        self.flow.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self.visit is not None:
+            self.visit.hang_up()
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the app owes nothing any more to whoever is on the connection."""
+        return self.cycle is None or self.cycle.response_complete
+
+    @property
+    def is_open_ended(self) -> bool:
+        """Whether the request has been answered and has not arrived."""
+        return self.cycle is not None and self.cycle.more_body
+
+    def cut(self, *, at_once: bool) -> None:
+        """End a connection whose response cannot be finished; what is sent still arrives unless at once."""
+        self.cycle.disconnected = True  # so that uvicorn does not wonder about it
+        (self.transport.abort if at_once else self.transport.close)()
+
+    def _should_upgrade(self) -> bool:
+        return bool(self._to_websocket)
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Begin again without the upgrade: the parser takes what follows such a head for no HTTP.
+
+        RFC 9110, 7.8: a server may ignore it; then the request is as it would be without.
+        """
+        head = [self.parser.get_method(), b" ", self.url]
+        head += [b" HTTP/", self.parser.get_http_version().encode(), b"\r\n"]
+        for name, value in self.headers:
+            if name not in UNSUPPORTED:
+                head += [name, b": ", value, b"\r\n"]
+        self.parser = HttpRequestParser(self)
+        self.data_received(b"".join([*head, b"\r\n", rest]))
+
+
+class Server(uvicorn.Server):
+    """Uvicorn's, on the container's door and ended by an event."""
+
+    def __init__(self, config: uvicorn.Config, begun: Serving) -> None:
+        super().__init__(config)
+        self._begun = begun
+
+    async def answer(self) -> None:
+        """Answer requests until asked to end, then finish those in flight."""
+        loop = asyncio.get_running_loop()
+        config, state = self.config, self.server_state
+        config.load()
+        self.lifespan = config.lifespan_class(config)
+        _keep_date(state, config)
+
+        def protocol() -> Protocol:
+            return Protocol(config, state, {}, _loop=loop)
+
+        entrance = Entrance(self._begun.door, protocol, self._begun.pulse)
+        self.servers = [entrance]  # type: ignore[list-item]
+        self._begun.ready()
+        await self._begun.ending.asked.wait()
+        cutting = loop.create_task(self._cut())
+        await self.shutdown()
+        cutting.cancel()
+
+    async def _cut(self) -> None:
+        await self._begun.ending.cut.wait()
+        self.force_exit = True
+        for task in list(self.server_state.tasks):
+            task.cancel()
+
+
+async def asgi(app: Any, begun: Serving) -> None:
+    """Answer requests by an ASGI app until asked to end, then finish those in flight."""
+    config = uvicorn.Config(
+        app,
+        interface="asgi3",
+        lifespan="off",
+        http=Protocol,
+        ws=websocket.protocol(),
+        ws_max_size=websocket.MAX_MESSAGE_BYTES,
+        proxy_headers=False,  # `head` reads them
+        server_header=False,
+        access_log=False,
+        log_config=None,
+        log_level=None,
+    )
+    library_log.show()
+    server = Server(config, begun)
+    begun.turns.add(lambda: _sweep(server.server_state.connections))
+    await server.answer()
+
+
+def _sweep(connections: Any) -> None:
+    """Cut what was answered and is not read, where its time is up."""
+    now = time.monotonic()
+    for connection in list(connections):
+        visit = getattr(connection, "visit", None)
+        if visit is not None:
+            visit.cut_if_unread(now)
+
+
+def _keep_date(state: Any, config: uvicorn.Config) -> None:
+    """Renew the Date field, once in a second that has a request (uvicorn has a timer for it)."""
+    state.second = int(time.time())
+    date = (b"date", email.utils.formatdate(state.second, usegmt=True).encode())
+    state.default_headers = [date, *config.encoded_headers]

@@ -1,0 +1,161 @@
+"""`web_server`: a program of the user's listens on a port, and relay.py leads requests to it.
+
+Here: starting it, waiting for the port, being sure that the port is this container's, noticing its
+end, and ending it.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from homeport.runner.servers.ending import Ending
+from homeport.runner.servers.relay import Relay
+from homeport.runner.servers.serving import Serving
+
+PAUSE_S = 0.01
+WATCH_S = 0.5
+LOOK_S = 0.25  # whether there still is a process that could listen
+TERM_S = 10.0  # what the user's program gets between SIGTERM and SIGKILL, at most
+LISTEN = "0A"  # /proc/net/tcp's state
+
+
+class PortBusy(Exception):
+    """The port belongs to a program outside this container."""
+
+
+class NobodyListens(Exception):
+    """The port did not accept a connection in time."""
+
+
+def start(function: Callable[[], Any], port: int, startup_timeout_s: float) -> None:
+    """Call the user's function and return once the port accepts; raises the two above."""
+    if accepts(port):
+        raise PortBusy(f"port {port} is in use by a program outside this container")
+    threads = threading.active_count()
+    function()
+    began = looked = time.monotonic()
+    while not accepts(port):
+        now = time.monotonic()
+        if now - looked > LOOK_S:
+            looked = now
+            if threading.active_count() <= threads and not list(_others()):
+                raise NobodyListens(
+                    f"the program that was started has ended before it listened on port {port}"
+                )
+        if now - began > startup_timeout_s:
+            raise NobodyListens(
+                f"Waited too long for port {port} to start accepting connections. "
+                "Make sure the web server is bound to 0.0.0.0 or 127.0.0.1, "
+                f"or adjust `startup_timeout` ({startup_timeout_s:g} s now)."
+            )
+        time.sleep(PAUSE_S)
+    if not _ours(port):
+        raise PortBusy(f"port {port} is in use by a program outside this container")
+
+
+async def serve(port: int, begun: Serving) -> bool:
+    """Relay requests until asked to end, then finish those inside; False when nobody listens any more."""
+    ending = begun.ending
+    relay = Relay(port, begun, lambda: bool(listeners(port)))
+    begun.ready()
+    asked, gone = (asyncio.ensure_future(event.wait()) for event in (ending.asked, relay.gone))
+    while not (asked.done() or gone.done()):
+        await asyncio.wait((asked, gone), timeout=WATCH_S, return_when=asyncio.FIRST_COMPLETED)
+        if not listeners(port):
+            relay.give_up()
+    gone.cancel()
+    asked.cancel()
+    if ending.asked.is_set():
+        await relay.close()
+        return True
+    with contextlib.suppress(asyncio.TimeoutError):  # they are being told
+        await asyncio.wait_for(relay.close(), WATCH_S)
+    return False
+
+
+async def end(grace_s: float, ending: Ending) -> None:
+    """SIGTERM to every other process of the container, and SIGKILL to those that stay."""
+    _signal(signal.SIGTERM)
+    deadline = time.monotonic() + min(TERM_S, grace_s)
+    while list(_others()) and time.monotonic() < deadline and not ending.cut.is_set():
+        await asyncio.sleep(PAUSE_S)
+        _reap()
+    _signal(signal.SIGKILL)
+
+
+def accepts(port: int) -> bool:
+    """Whether somebody on this machine answers at the port."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1.0):
+            return True
+    except OSError:
+        return False
+
+
+def listeners(port: int) -> set[str]:
+    """The inodes of the sockets that listen on the port (proc(5), /proc/net/tcp)."""
+    wanted = f":{port:04X}"
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(table).read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == LISTEN and fields[1].endswith(wanted):
+                    found.add(fields[9])
+    return found
+
+
+def _ours(port: int) -> bool:
+    """Whether a process of this container has the port's socket."""
+    wanted = {f"socket:[{inode}]" for inode in listeners(port)}
+    for pid in (os.getpid(), *_others()):
+        with contextlib.suppress(OSError):
+            for descriptor in os.scandir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):
+                    if os.readlink(descriptor.path) in wanted:  # noqa: PTH115 - thousands of them
+                        return True
+    return False
+
+
+def _others() -> Iterator[int]:
+    """The other processes of the container: all that have its init above them, but for this one."""
+    mine = os.getpid()
+    parents: dict[int, int] = {}
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, IndexError):
+                # state and parent, after the name, which may hold anything but `)`
+                stat = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
+                parents[int(entry.name)] = int(stat[1])
+    found, grown = {os.getppid()}, True
+    while grown:
+        more = {pid for pid, parent in parents.items() if parent in found} - found
+        grown = bool(more)
+        found |= more
+    yield from (pid for pid in found if pid not in (mine, os.getppid()) and _alive(pid))
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (OSError, IndexError):
+        return False
+
+
+def _signal(number: signal.Signals) -> None:
+    for pid in list(_others()):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def _reap() -> None:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass

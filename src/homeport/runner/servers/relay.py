@@ -1,0 +1,251 @@
+"""The way from the container's door to a `web_server`'s program: bytes, unchanged, in both directions.
+
+So a program has the same slots, deadlines and door as every other web function. The ingress sends one request
+on each connection, and none that two visitors share.
+"""
+
+import asyncio
+import contextlib
+import select
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from homeport.runner.servers.loop import Entrance
+from homeport.runner.servers.serving import Serving
+from homeport.runner.servers.slots import Slots, Stay
+
+MAX_BYTES = 4 * 1024**3 + 64 * 1024  # a body, and the head before it
+HERE = "127.0.0.1"
+REFUSED_S = 2.0  # how often it is tried: a program may be about to listen again
+PAUSE_S = 0.05
+# Nobody has seen the request (RFC 8470, 5.2): the ingress brings it to another container.
+TRY_ELSEWHERE = "425 Too Early"
+
+
+class Relay:
+    """All connections between the door and one program."""
+
+    def __init__(self, port: int, begun: Serving, listens: Callable[[], bool]) -> None:
+        self.port = port
+        self.listens = listens  # whether anybody does, on that port
+        self.gone = asyncio.Event()  # nobody does any more
+        self.slots = begun.slots
+        self._begun = begun
+        self._inside: set[Visit] = set()
+        self._quiet = asyncio.Event()  # nobody is inside
+        self._quiet.set()
+        self._entrance = Entrance(begun.door, lambda: Visit(self), begun.pulse)
+
+    async def close(self) -> None:
+        """Let nobody in any more, and wait for those inside unless they are to be cut."""
+        self._entrance.close()
+        waits = [
+            asyncio.ensure_future(event.wait()) for event in (self._quiet, self._begun.ending.cut)
+        ]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        for visit in list(self._inside):
+            visit.cut()
+
+    def give_up(self) -> None:
+        """The program has ended: the container is of no use any more."""
+        self._begun.door.shut()
+        self.gone.set()
+
+    def came(self, visit: "Visit") -> None:
+        """Somebody has come in."""
+        self._inside.add(visit)
+        self._quiet.clear()
+
+    def left(self, visit: "Visit") -> None:
+        """And has left."""
+        self._inside.discard(visit)
+        if not self._inside:
+            self._quiet.set()
+
+
+class Side(asyncio.Protocol):
+    """One end of a relayed connection; what comes in here goes out at the other."""
+
+    other: "Side | None" = None
+    transport: Any = None  # asyncio.Transport
+    passed_bytes = 0  # what has come in here
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It is open."""
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Pass it on."""
+        assert self.other is not None
+        self.passed_bytes += len(data)
+        self.other.transport.write(data)
+
+    def eof_received(self) -> bool:
+        """Nothing more comes in here: say so at the other end, which may go on sending."""
+        if self.other is not None:
+            with contextlib.suppress(OSError, RuntimeError):
+                self.other.transport.write_eof()
+        return True
+
+    def pause_writing(self) -> None:
+        """The other end sends faster than this one takes."""
+        if self.other is not None:
+            self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """It takes again."""
+        if self.other is not None:
+            with contextlib.suppress(RuntimeError):
+                self.other.transport.resume_reading()
+
+
+class Visit(Side, Stay):
+    """The visitor's end, by way of the ingress: one request, which holds a slot."""
+
+    _ended = False
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+        self._slots: Slots = relay.slots
+        self._connecting: asyncio.Task[None] | None = None
+        self._early = b""  # what came before the program was reached
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A request comes."""
+        super().connection_made(transport)
+        self._relay.came(self)
+        self._slots.enter(self)
+        self._connecting = asyncio.get_running_loop().create_task(self._connect())
+
+    def data_received(self, data: bytes) -> None:
+        """A piece of the request."""
+        if self.other is None:  # one piece; no more is read before there is somebody to take it
+            self._early += data
+            self.transport.pause_reading()
+            return
+        super().data_received(data)
+        if self.passed_bytes > MAX_BYTES:
+            self._refuse("413 Content Too Large", "the body is larger than 4 GiB")
+
+    def eof_received(self) -> bool:
+        """The request is complete, and says so by its end; or the visitor has gone."""
+        self._ended = True
+        if _is_closed(self.transport):
+            self.transport.abort()
+            return False
+        return super().eof_received()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """The visitor has all of it, or has gone."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self.other is not None:
+            self.other.transport.abort()
+        self._slots.leave(self)
+        self._relay.left(self)
+
+    def expire(self) -> None:
+        """Its time is up."""
+        seconds = f"{self._slots.timeout_s:g} s"
+        _say(f"a request took longer than its timeout of {seconds}")
+        self._refuse("504 Gateway Timeout", f"the function took longer than {seconds}")
+
+    def cut(self) -> None:
+        """End it at once."""
+        self.transport.abort()
+
+    def program_left(self) -> None:
+        """The program's end is closed: what it has sent still goes out."""
+        if not self.other or not self.other.passed_bytes:
+            _say(
+                f"the program on port {self._relay.port} has closed a connection without an answer"
+            )
+            self._refuse("502 Bad Gateway", "the program closed the connection without an answer")
+        else:
+            self.transport.close()
+
+    async def _connect(self) -> None:
+        if not self.is_seated:
+            await self._slots.turn(self)
+        loop = asyncio.get_running_loop()
+        program = Program(self)
+        deadline = loop.time() + REFUSED_S
+        while True:
+            try:
+                await loop.create_connection(
+                    lambda: program, HERE, self._relay.port, family=socket.AF_INET
+                )
+            except OSError as error:
+                if not self._relay.listens():
+                    self._relay.give_up()
+                    self._refuse(TRY_ELSEWHERE, "the program has ended")
+                    return
+                if loop.time() < deadline:
+                    await asyncio.sleep(PAUSE_S)
+                    continue
+                _say(f"port {self._relay.port} does not take a connection: {error.strerror}")
+                self._refuse("502 Bad Gateway", "the program does not take the request")
+            else:
+                self.other = program
+                early, self._early = self._early, b""
+                if early:
+                    self.data_received(early)
+                    self.transport.resume_reading()
+                if self._ended:
+                    program.transport.write_eof()
+            return
+
+    def _refuse(self, status: str, text: str) -> None:
+        """Answer in the program's stead; where its own answer has begun, end the connection."""
+        transport = self.transport
+        if self.other is not None and self.other.passed_bytes:
+            transport.abort()
+            self._slots.cut()
+            return
+        body = f"homeport: {text}\n".encode()
+        head = (
+            f"HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        if not transport.is_closing():
+            transport.write(head.encode() + body)
+            transport.close()
+        if self.other is not None:
+            self.other.transport.abort()
+
+
+class Program(Side):
+    """The program's end."""
+
+    def __init__(self, visit: Visit) -> None:
+        self.other = self._visit = visit
+
+    def eof_received(self) -> bool:
+        """The answer is complete, if there was one."""
+        if not self.passed_bytes:
+            self._visit.program_left()
+            return False
+        return super().eof_received()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """The program has closed it."""
+        if not self._visit.transport.is_closing():
+            self._visit.program_left()
+
+
+def _is_closed(transport: Any) -> bool:
+    """Whether the other side has closed, and not only ended what it sends (man 2 poll, POLLHUP)."""
+    connection = transport.get_extra_info("socket")
+    if connection is None or connection.fileno() < 0:
+        return True
+    poll = select.poll()
+    poll.register(connection.fileno(), 0)  # POLLHUP is told unasked
+    return any(events & select.POLLHUP for _, events in poll.poll(0))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201 - the container's log

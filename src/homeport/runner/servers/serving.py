@@ -1,0 +1,88 @@
+"""What every kind of server in a container works with: the door, the slots, the end."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from homeport.contract.container import ContainerSpec
+from homeport.contract.pulse import Pulse
+from homeport.runner.door import Door
+from homeport.runner.report import Report
+from homeport.runner.servers.ending import Ending
+from homeport.runner.servers.held import Held
+from homeport.runner.servers.loop import Loop
+from homeport.runner.servers.slots import Slots
+from homeport.runner.servers.turns import Turns
+from homeport.sdk.tracebacks import users_traceback
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A container that is about to let requests in."""
+
+    spec: ContainerSpec
+    door: Door
+    pulse: Pulse | None
+    ending: Ending
+    held: Held
+    slots: Slots
+    turns: Turns
+    ready: Callable[[], None]  # call it once, when requests are answered
+
+    @staticmethod
+    def begin(
+        spec: ContainerSpec,
+        door: Door,
+        pulse: Pulse | None,
+        report: Report,
+        ready: Callable[[], None],
+    ) -> "Serving":
+        """On the running loop: from now on SIGTERM asks the container to end."""
+        ending = Ending()
+        held = Held(report.held)
+        turns = Turns(pulse)
+        loop = asyncio.get_running_loop()
+        if isinstance(loop, Loop):
+            loop.on_sigterm(ending.ask)
+        report.listen(held.confirmed)
+
+        def give_up() -> None:
+            """It has too many threads that hang: a fresh container is better."""
+            if not ending.asked.is_set():
+                _say(
+                    "too many requests of this container hang: it ends, and another takes its place"
+                )
+            door.shut()
+            ending.fail()
+
+        def begin() -> None:
+            turns.begin()
+            ready()
+
+        return Serving(
+            spec, door, pulse, ending, held, Slots(spec, pulse, give_up, report.cut), turns, begin
+        )
+
+
+def run(loop: asyncio.AbstractEventLoop, serving: Coroutine[Any, Any, int]) -> int:
+    """Run to the end, whatever tasks of the script raise.
+
+    SystemExit or KeyboardInterrupt of a task ends the loop's run (asyncio re-raises them): other requests
+    are inside, so it is said and the loop goes on.
+    """
+    task = loop.create_task(serving)
+    while True:
+        try:
+            return loop.run_until_complete(task)
+        except (SystemExit, KeyboardInterrupt) as error:
+            if task.done():
+                raise
+            _say(
+                f"a task of the script has raised {type(error).__name__}\n{users_traceback(error)}"
+            )
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201 - the container's log

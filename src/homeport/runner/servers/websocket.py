@@ -1,0 +1,120 @@
+"""Uvicorn's WebSocket protocol, whichever the user's environment has, with a word in the log when a handshake fails."""
+
+import contextlib
+import contextvars
+import importlib
+import sys
+from typing import Any
+
+from homeport.runner.servers.admission import CONNECTION
+from homeport.sdk import environment
+
+MAX_MESSAGE_BYTES = 2 * 1024 * 1024  # a longer one closes it with 1009
+#: Uvicorn's, the best first; which of them works depends on the versions that the user has installed.
+IMPLEMENTATIONS = (
+    ("websockets_sansio_impl", "WebSocketsSansIOProtocol"),  # since uvicorn 0.35
+    ("auto", "AutoWebSocketsProtocol"),
+    ("websockets_impl", "WebSocketProtocol"),
+    ("wsproto_impl", "WSProtocol"),
+)
+#: What HAProxy lets through, and a little more: 32 KiB for the head, 256 fields.
+LIMITS = {"MAX_LINE_LENGTH": 64 * 1024, "MAX_NUM_HEADERS": 300}
+TOO_LARGE = ("SecurityError", "RequestLineTooLong", "HeaderLineTooLong", "TooManyHeaders")
+REFUSAL = "HTTP/1.1 {status} {phrase}\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n\r\n{text}"
+
+
+def protocol() -> Any:
+    """A protocol class for uvicorn; `none` where no library is there."""
+    base: Any = _found()
+    if base is None:
+        return "none"
+    _raise_limits()
+
+    class Protocol(base):  # type: ignore[misc]
+        """Uvicorn's, which tells the app's side of its connection."""
+
+        visit = None
+
+        async def run_asgi(self) -> None:
+            """Run the app."""
+            self.scope[CONNECTION] = self
+            await super().run_asgi()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            """The visitor has gone, or the app has closed."""
+            super().connection_lost(exc)
+            if self.visit is not None:
+                self.visit.hang_up()
+
+        def handle_connect(self, event: Any) -> None:
+            """A handshake has come."""
+            super().handle_connect(event)
+            if getattr(self, "response", None) is not None and self.response.status_code != 101:
+                _say(event, f"failed: {self.conn.handshake_exc}", self.response.status_code)
+
+        def handle_events(self) -> None:
+            """What has come is read."""
+            super().handle_events()
+            if not self.handshake_initiated and self.conn.handshake_exc is not None:
+                self._refuse(self.conn.handshake_exc)
+
+        def handle_parser_exception(self) -> None:
+            """What came is not what the protocol allows."""
+            if self.handshake_initiated:
+                super().handle_parser_exception()
+            else:
+                self._refuse(self.conn.parser_exc)
+
+        def _refuse(self, error: Any) -> None:
+            """Answer a head that the library does not read, which uvicorn leaves without an answer."""
+            is_large = {type(error).__name__, type(error.__cause__).__name__} & {*TOO_LARGE}
+            status, phrase = (
+                (431, "Request Header Fields Too Large") if is_large else (400, "Bad Request")
+            )
+            why = error.__cause__ or error
+            _say(None, f"failed: {why}", status)
+            text = f"homeport: the WebSocket's head cannot be read: {why}\n"
+            told = REFUSAL.format(status=status, phrase=phrase, length=len(text), text=text)
+            self.close_sent = self.handshake_complete = True
+            self.transport.write(told.encode())
+            self.transport.close()
+
+        @property
+        def is_answered(self) -> bool:
+            """Whether the app owes nothing any more."""
+            return False
+
+        is_open_ended = False
+
+        def cut(self, *, at_once: bool) -> None:
+            """End the connection."""
+            (self.transport.abort if at_once else self.transport.close)()
+
+    return Protocol
+
+
+def _found() -> Any:
+    for module, name in IMPLEMENTATIONS:
+        with contextlib.suppress(ImportError, AttributeError):
+            found = getattr(importlib.import_module(f"uvicorn.protocols.websockets.{module}"), name)
+            if found is not None:
+                return found
+    return None
+
+
+def _raise_limits() -> None:
+    for name in ("websockets.http11", "websockets.legacy.http"):
+        if module := sys.modules.get(name):
+            for limit, least in LIMITS.items():
+                setattr(module, limit, max(getattr(module, limit, 0), least))
+
+
+def _say(request: Any, what: str, status: int) -> None:
+    headers = getattr(request, "headers", {})
+    path = getattr(request, "path", "").partition("?")[0]
+
+    def say() -> None:
+        environment.input_id.set(headers.get("x-request-id"))
+        print(f"WEBSOCKET {path} {what} ({status})", file=sys.stderr)  # noqa: T201 - the container's log
+
+    contextvars.copy_context().run(say)

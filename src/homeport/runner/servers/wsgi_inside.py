@@ -1,0 +1,173 @@
+"""The requests that threads of a WSGI container are busy with: their deadlines, and the slots that they hold.
+
+A thread cannot be stopped. When a request's time is up, its visitor gets 504, another thread takes the place of
+the one that hangs, and too many of those end the container.
+"""
+
+import asyncio
+import contextlib
+import math
+import select
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from homeport.runner.servers.held import CONFIRM_S, GRACE_S
+from homeport.runner.servers.serving import Serving
+
+LOOK_S = 0.5
+IDLE_LOOK_S = 1.0
+QUICK = 10  # an app that has ended so often at once does so again
+
+
+@dataclass(eq=False)
+class One:
+    """A request that a thread is busy with."""
+
+    request: Any  # cheroot's HTTPRequest
+    name: str | None  # its X-Request-Id
+    deadline: float  # monotonic
+    thread: threading.Thread
+    is_late = False
+    is_held = False
+    closing_since = math.inf  # the response is complete but for its last bytes (monotonic)
+
+
+class Inside:
+    """All of them. Threads enter and leave; the loop watches."""
+
+    def __init__(self, begun: Serving) -> None:
+        self.is_slow = False  # the app works on when its responses are complete
+        self._quick = 0  # how often in a row it did not, since
+        self._begun = begun
+        self._timeout_s = begun.spec.timeout_s
+        self._loop = asyncio.get_running_loop()
+        self._inside: dict[One, None] = {}
+
+    def enter(self, request: Any, name: str | None) -> One:
+        """The calling thread begins with a request."""
+        deadline = time.monotonic() + self._timeout_s
+        one = One(request, name, deadline, threading.current_thread())
+        self._inside[one] = None
+        if (pulse := self._begun.pulse) is not None:
+            pulse.began()
+            self._tell()
+        return one
+
+    def leave(self, one: One) -> None:
+        """It has ended."""
+        self._inside.pop(one, None)
+        if one.is_held:
+            self._on_loop(self._begun.held.end)
+        if self._begun.pulse is not None:
+            self._tell()
+
+    def hold(self, one: One) -> None:
+        """Return when no visitor is sent to the request's slot any more: its work goes on after the response."""
+        if one.is_held or one.is_late:
+            return
+        one.is_held = True
+        confirmed = threading.Event()
+
+        def begin() -> None:
+            self._begun.held.begin().add_done_callback(lambda _: confirmed.set())
+
+        self._on_loop(begin)
+        confirmed.wait(2 * CONFIRM_S)
+
+    def closed_in(self, seconds: float) -> None:
+        """The app's `close` took that long."""
+        if seconds > GRACE_S:
+            self.is_slow, self._quick = True, 0
+        elif self.is_slow:
+            self._quick += 1
+            self.is_slow = self._quick < QUICK
+
+    async def watch(self, threads: Any) -> None:
+        """Keep the deadlines, and look for what a thread cannot see while it is busy."""
+        while True:
+            await asyncio.sleep(min(LOOK_S, self._timeout_s / 10) if self._inside else IDLE_LOOK_S)
+            now = time.monotonic()
+            for one in list(self._inside):
+                if one.is_late:
+                    continue
+                if one.deadline <= now:
+                    self._expire(one, threads)
+                elif one.closing_since < now - GRACE_S:
+                    self.is_slow = True
+                    self._release(one)
+                elif not one.is_held and _has_left(one.request.conn.socket):
+                    one.is_held = True
+                    self._begun.held.add()
+
+    def _release(self, one: One) -> None:
+        """Send the last bytes of a response whose work goes on; its thread does not touch them now."""
+        if one.is_held:
+            return
+        one.is_held = one.request.close_connection = True
+
+        def send(_confirmed: object) -> None:
+            if one.closing_since < math.inf:
+                with contextlib.suppress(OSError):
+                    if one.request.chunked_write and one.request.sent_headers:
+                        one.request.conn.wfile.write(b"0\r\n\r\n")
+                        one.request.chunked_write = False
+                    one.request.conn.wfile.flush()
+                    # Its thread is busy: nobody must send another request on the connection.
+                    one.request.conn.socket.shutdown(socket.SHUT_RDWR)
+
+        self._begun.held.begin().add_done_callback(send)
+
+    def _expire(self, one: One, threads: Any) -> None:
+        """Answer 504 in the stead of a request that takes too long; its thread goes on for nobody."""
+        seconds = f"{self._timeout_s:g} s"
+        mark = f"\x1e{one.name}\x1f" if one.name else ""
+        print(f"{mark}a request took longer than its timeout of {seconds}", file=sys.stderr)  # noqa: T201 - the container's log
+        one.is_late = True
+        begun, one.request.sent_headers = one.request.sent_headers, True
+        connection = one.request.conn.socket
+        with contextlib.suppress(OSError):
+            if not begun:
+                connection.setblocking(False)
+                connection.send(_late(seconds))
+            connection.shutdown(socket.SHUT_RDWR)
+        if begun:
+            self._begun.slots.cut()
+        self._loop.call_later(LOOK_S, self._abandon, one, threads)
+
+    def _abandon(self, one: One, threads: Any) -> None:
+        if one in self._inside:  # neither its socket's end nor anything else has ended it
+            self._inside.pop(one, None)
+            self._tell()
+            threads.replace(one.thread)
+            self._begun.slots.stick(lambda: threads.is_replaced(one.thread))
+
+    def _tell(self) -> None:
+        if (pulse := self._begun.pulse) is not None:
+            first = next(iter(self._inside), None)
+            pulse.inside(len(self._inside), first.deadline if first is not None else None)
+
+    def _on_loop(self, work: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(work)
+
+
+def _late(seconds: str) -> bytes:
+    text = f"homeport: the function took longer than {seconds}\n"
+    return (
+        "HTTP/1.1 504 Gateway Timeout\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        f"Connection: close\r\nContent-Length: {len(text)}\r\n\r\n{text}"
+    ).encode()
+
+
+def _has_left(connection: socket.socket) -> bool:
+    """Whether the other side has closed its end (man 2 poll, POLLRDHUP)."""
+    if connection.fileno() < 0:
+        return False
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLRDHUP)
+    return any(events & (select.POLLHUP | select.POLLRDHUP) for _, events in poll.poll(0))

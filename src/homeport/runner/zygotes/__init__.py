@@ -1,0 +1,1 @@
+"""The zygote's side of a fork."""

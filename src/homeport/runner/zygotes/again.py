@@ -1,0 +1,104 @@
+"""A forked container begins again, in a fresh interpreter.
+
+It does where a preloaded module is not what the script would import now (sdk/preload/shelf.py). The script has
+run as far as that import. Its process is replaced (execve(2)), so pid, init, door, report and /tmp
+stay what they are; what it has begun is ended, and what it has printed is not printed twice.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from homeport.contract import codec
+from homeport.contract.container import ContainerSpec, Descriptors
+from homeport.runner import lines
+from homeport.runner.report import Report
+
+AGAIN = "HOMEPORT_AGAIN_FD"
+SERVES = "serve"  # the report's phase once requests may be inside
+
+
+class Beginning:
+    """How a container began: enough to begin once more. To be made before the user's code runs."""
+
+    def __init__(self, spec: ContainerSpec, given: Descriptors, lib: str) -> None:
+        self._spec = spec
+        self._given = given
+        self._lib = lib  # the folder that homeport is imported from
+        # The runner closes its own once it has mapped it.
+        self._pulse = os.dup(given.pulse)
+        self._environ = dict(os.environ)
+        self._masked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        self._umask = os.umask(0o022)
+        os.umask(self._umask)
+
+    def forget(self) -> None:
+        """From now on there is no way back."""
+        os.close(self._pulse)
+
+    def once_more(self, report: Report, reason: str, modules: Sequence[str]) -> NoReturn:
+        """Say why, and begin again."""
+        report.again(reason, tuple(modules))
+        _end_children()
+        told = {
+            "spec": codec.encode(self._spec),
+            "shown": [lines.shown(stream) for stream in (sys.stdout, sys.stderr)],
+        }
+        handle = os.memfd_create("again")
+        os.write(handle, json.dumps(told).encode())
+        given = [self._given.report, self._given.door, self._pulse, handle]
+        for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+            with contextlib.suppress(OSError):
+                os.set_inheritable(int(name), int(name) <= 2 or int(name) in given)
+        os.umask(self._umask)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._masked)
+        os.chdir(self._lib)
+        environ = {
+            **self._environ,
+            "HOMEPORT_REPORT_FD": str(given[0]),
+            "HOMEPORT_DOOR_FD": str(given[1]),
+            "HOMEPORT_PULSE_FD": str(given[2]),
+            AGAIN: str(handle),
+        }
+        os.execve(sys.executable, [sys.executable, "-m", "homeport.runner"], environ)  # noqa: S606
+
+
+def told() -> "dict[str, Any] | None":
+    """What an earlier beginning of this container has left; None if this is the first."""
+    handle = os.environ.pop(AGAIN, None)
+    if handle is None:
+        return None
+    with os.fdopen(int(handle), "rb") as file:
+        file.seek(0)
+        found: dict[str, Any] = json.load(file)
+    return found
+
+
+def given() -> Descriptors:
+    """What the node handed over at the first beginning; init has kept its part."""
+    number = [int(os.environ.pop(f"HOMEPORT_{name}_FD")) for name in ("REPORT", "DOOR", "PULSE")]
+    return Descriptors(output=1, report=number[0], door=number[1], pulse=number[2])
+
+
+def _end_children() -> None:
+    """Whatever the script has started so far."""
+    todo = [os.getpid()]
+    while todo:
+        pid = todo.pop()
+        for child in _children(pid):
+            todo.append(child)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208
+            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:  # noqa: PTH123
+                found += [int(child) for child in file.read().split()]
+    return found

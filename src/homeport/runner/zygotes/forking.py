@@ -1,0 +1,219 @@
+"""A zygote's side of its socket: it forks a child for each word of the node (protocol in zygote.py)."""
+
+import json
+import os
+import selectors
+import signal
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from homeport.contract.container import Descriptors
+from homeport.runner import init, life, tmp
+from homeport.sdk.preload.shelf import Shelf
+
+MAX_MESSAGE = 64 * 1024
+MAX_REQUEST = 16 * 1024 * 1024
+MAX_DESCRIPTORS = 8
+SPARE_S = 0.05  # idle for that long, it forks the next child ahead
+
+
+@dataclass
+class Birth:
+    """In the child: who it is to become."""
+
+    kind: str  # `fork`, `function` or `snapshot`
+    request: int
+    given: Descriptors | None  # of a container
+    output: int = -1  # of a zygote: where it prints
+    control: int = -1  # of a zygote: the socket on which it is one
+
+
+@dataclass
+class Spare:
+    """An init and a runner that wait to be somebody: forked before anybody asks."""
+
+    init: int
+    to_init: socket.socket
+    to_runner: socket.socket
+
+
+class Zygote:
+    """Forks on demand, and tells how its children ended."""
+
+    def __init__(self, control: socket.socket, shelf: Shelf) -> None:
+        self._control = control
+        self._shelf = shelf
+        self._rests = False
+        self._children: set[int] = set()
+        self._retired = False
+        self._spare: Spare | None = None
+        self._selector = selectors.DefaultSelector()
+        self._pipe = (-1, -1)  # written to when a child has ended
+
+    def tell(self, message: dict[str, Any], descriptors: tuple[int, ...] = ()) -> bool:
+        """One message; False when the node has gone."""
+        try:
+            socket.send_fds(self._control, [json.dumps(message).encode()], list(descriptors))
+        except OSError:
+            return False
+        return True
+
+    def tell_pid(self) -> None:
+        """Say who this process is; it ends where nobody can hear it, as nobody could end it."""
+        if not self.tell({"pid": os.getpid()}):
+            os._exit(0)
+
+    def serve(self) -> Birth:
+        """Return in each child; never in the zygote itself, which ends here."""
+        woken, wake = self._pipe = os.pipe()
+        for end in self._pipe:
+            os.set_blocking(end, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        self._selector.register(self._control, selectors.EVENT_READ)
+        self._selector.register(woken, selectors.EVENT_READ)
+        while not (self._retired and not self._children):
+            idle = self._spare is None and not self._retired and not self._rests
+            ready = self._selector.select(SPARE_S if idle else None)
+            birth = None if ready or not idle else self._have_spare()
+            asked = {key.fileobj for key, _ in ready}
+            if woken in asked:
+                os.read(woken, 4096)
+                self._reap()
+            if self._control in asked:  # last, as a child has nothing more to do here
+                birth = self._obey()
+            if birth is not None:
+                return birth
+        os._exit(0)
+
+    def _obey(self) -> Birth | None:
+        message, descriptors, _, _ = socket.recv_fds(self._control, MAX_MESSAGE, MAX_DESCRIPTORS)
+        if not message:
+            os._exit(0)
+        kind = message.decode()
+        if kind == "retire":
+            self._retired = True
+            self._drop_spare()
+            return None
+        if kind == "rest":
+            self._rests = True
+            self._drop_spare()
+            return None
+        if kind != "fork":
+            return self._have_zygote(kind, descriptors)
+        self._rests = False
+        if reason := self._shelf.stale() or self._shelf.unlike(_environ(descriptors[0])):
+            self.tell({"stale": reason})
+            _close(descriptors)
+            return None
+        while True:
+            birth = None if self._spare else self._have_spare(descriptors)
+            if birth is not None or self._use_spare(descriptors):
+                break
+        if birth is None:
+            _close(descriptors)
+        return birth
+
+    def _have_zygote(self, kind: str, descriptors: list[int]) -> Birth | None:
+        child = os.fork()
+        if child == 0:
+            os.setsid()
+            if os.fork():
+                os._exit(0)  # nobody waits for it: its socket tells when it has gone
+            self._leave()
+            request, output, control = descriptors
+            return Birth(kind, request, None, life.keep(output), life.keep(control))
+        _close(descriptors)
+        os.waitpid(child, 0)
+        return None
+
+    def _have_spare(self, not_its: Iterable[int] = ()) -> Birth | None:
+        """One more spare; a birth in its runner, and only there, once somebody needs it.
+
+        `not_its` are descriptors of the container that is asked for: it gets them as any spare does, and
+        must not have them twice, for nobody would know of the second door.
+        """
+        kind = socket.AF_UNIX, socket.SOCK_SEQPACKET
+        (to_init, inits), (to_runner, runners) = socket.socketpair(*kind), socket.socketpair(*kind)
+        child = os.fork()
+        if child:
+            inits.close()
+            runners.close()
+            self._spare = Spare(child, to_init, to_runner)
+            return None
+        to_init.close()
+        to_runner.close()
+        self._control.close()  # init's too: the node must see the zygote's end
+        _close(not_its)
+        init.ahead(inits, runners)
+        self._leave()
+        message, descriptors, _, _ = socket.recv_fds(runners, 1, MAX_DESCRIPTORS)
+        runners.close()
+        if not message:
+            os._exit(0)
+        request, *given = descriptors
+        for descriptor in descriptors:
+            life.keep(descriptor)
+        return Birth("fork", request, Descriptors.of(given))
+
+    def _use_spare(self, descriptors: list[int]) -> bool:
+        """Whether the spare has become a container: somebody may have killed it."""
+        spare, self._spare = self._spare, None
+        assert spare is not None
+        runner: list[int] = []
+        try:
+            _, runner, _, _ = socket.recv_fds(spare.to_init, 1, 1)
+            socket.send_fds(spare.to_runner, [b"."], descriptors)
+            socket.send_fds(spare.to_init, [b"."], descriptors[1:])
+        except OSError:
+            runner = _close(runner)
+        spare.to_init.close()
+        spare.to_runner.close()
+        if not runner:
+            os.waitpid(spare.init, 0)
+            return False
+        self._children.add(spare.init)
+        handles = os.pidfd_open(spare.init), *runner
+        self.tell({"forked": spare.init}, handles)
+        _close(handles)
+        return True
+
+    def _drop_spare(self) -> None:
+        if self._spare is not None:
+            spare, self._spare = self._spare, None
+            spare.to_init.close()
+            spare.to_runner.close()
+            os.waitpid(spare.init, 0)
+
+    def _leave(self) -> None:
+        """In a child: nothing of the zygote's own stays."""
+        self._selector.close()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for end in self._pipe:
+            os.close(end)
+        self._control.close()
+        if self._spare is not None:
+            self._spare.to_init.close()
+            self._spare.to_runner.close()
+
+    def _reap(self) -> None:
+        for child in list(self._children):
+            pid, status = os.waitpid(child, os.WNOHANG)
+            if pid:
+                self._children.discard(child)
+                self.tell({"ended": [child, os.waitstatus_to_exitcode(status)]})
+
+
+def _environ(request: int) -> dict[str, str]:
+    """The variables of the container that is asked for."""
+    found: dict[str, str] = json.loads(os.pread(request, MAX_REQUEST, 0))["environ"]
+    return {**found, "TMPDIR": tmp.TMP} if tmp.possible() else found
+
+
+def _close(descriptors: Iterable[int]) -> list[int]:
+    for descriptor in descriptors:
+        os.close(descriptor)
+    return []

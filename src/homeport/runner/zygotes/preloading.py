@@ -1,0 +1,86 @@
+"""Fills the shelf of a zygote: what all containers of an environment need, or what one function imports."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+
+from homeport.sdk.preload.recorder import Recorder
+from homeport.sdk.preload.repeats import repeat
+from homeport.sdk.preload.shelf import Shelf
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+MAX_REASON = 4096
+MOST_UNSAFE = 20
+MOST_S = 90.0  # after which nothing more is begun
+ENDED = "the process ended while it was imported"
+
+
+def load(shelf: Shelf, modules: Iterable[str]) -> tuple[str, str]:
+    """Put them on the shelf. Returns the first one that is unsafe, and why: this process is spoilt then."""
+    recorder = Recorder(shelf)
+    for name in modules:
+        if reason := recorder.load(name):
+            return name, reason
+    _finish(shelf)
+    return "", ""
+
+
+def load_safe(
+    shelf: Shelf,
+    modules: Iterable[str],
+    source: str,
+    own: Iterable[str],
+    avoid: Iterable[str],
+    born: Callable[[], None],
+) -> dict[str, str]:
+    """Put on the shelf what is safe of them. Returns the others, each with the reason.
+
+    `own` and `avoid` are as `Recorder` has them. Each module is imported by a child, which goes on as this
+    process if all is well. `born` is called in each child, as its pid is another one.
+    """
+    recorder = Recorder(shelf, source=source, own=own, avoid=avoid)
+    unsafe: dict[str, str] = {}
+    deadline = time.monotonic() + MOST_S
+    for name in modules:
+        if recorder.knows(name) or any(name.startswith(f"{each}.") for each in unsafe):
+            continue
+        if len(unsafe) > MOST_UNSAFE or time.monotonic() > deadline:
+            break
+        told, tells = os.pipe()
+        child = os.fork()
+        if child:
+            os.close(tells)
+            with os.fdopen(told, "rb") as file:
+                word = file.read(MAX_REASON).decode("utf-8", "replace")
+            if word == "safe":
+                os._exit(0)
+            os.waitpid(child, 0)
+            unsafe[name] = word or ENDED
+            born()
+            continue
+        os.close(told)
+        _end_with_parent(signal.SIGKILL)
+        born()
+        reason = recorder.load(name)
+        if reason:
+            os.write(tells, reason.encode("utf-8", "replace")[:MAX_REASON])
+            os._exit(0)
+        _end_with_parent(0)
+        os.write(tells, b"safe")
+        os.close(tells)
+    _finish(shelf, source)
+    return unsafe
+
+
+def _finish(shelf: Shelf, source: str = "") -> None:
+    shelf.settle(source)
+    shelf.prepare()
+    shelf.repeat, shelf.looks = repeat, lambda _name: None
+
+
+def _end_with_parent(number: int) -> None:
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)

@@ -1,0 +1,144 @@
+"""An `App` as the contract's manifest."""
+
+import platform
+from typing import Any
+
+from homeport.contract import manifest as contract
+from homeport.contract import validate
+from homeport.contract.errors import ScriptError
+from homeport.contract.image import Image as ImageSpec
+from homeport.sdk.objects import options as keywords
+from homeport.sdk.objects.app import App
+from homeport.sdk.objects.cls import PARAMETER_TYPES, Cls, has_default
+from homeport.sdk.objects.function import Function
+from homeport.sdk.objects.image import Image
+from homeport.sdk.objects.partial import PartialFunction
+from homeport.sdk.objects.secret import Secret, checked
+
+
+def build(
+    app: App, name: str, script: str, files: tuple[contract.SourceFile, ...]
+) -> contract.Manifest:
+    """Everything that a deploy needs to know. Functions without a URL stay at home."""
+    functions = [
+        _function(app, function) for function in app.functions.values() if function.partial.web
+    ]
+    functions += [_class(app, cls) for cls in app.classes.values() if cls.web_methods()]
+    manifest = contract.Manifest(
+        app_name=name,
+        functions=tuple(functions),
+        files=files,
+        tags=app.tags,
+        script=script,
+        python_version=platform.python_version(),
+    )
+    validate.check(manifest)  # as the server does
+    return manifest
+
+
+def image_of(app: App, options: dict[str, Any]) -> ImageSpec:
+    """The function's image, else the app's, else the plain one."""
+    image = _image(app, options)
+    return image.spec if image is not None else ImageSpec()
+
+
+def _image(app: App, options: dict[str, Any]) -> Image | None:
+    image: Image | None = options["image"] or app.image
+    return image
+
+
+def _function(app: App, function: Function) -> contract.FunctionSpec:
+    partial = function.partial
+    return contract.FunctionSpec(
+        name=function.tag,
+        module=partial.raw.__module__,
+        qualname=_attribute(partial, function),
+        web=(_web(partial, function.tag, partial.name),),
+        **_common(app, function.options, partial, partial.where),
+    )
+
+
+def _class(app: App, cls: Cls) -> contract.FunctionSpec:
+    name = cls.__name__
+    return contract.FunctionSpec(
+        name=f"{name}.*",
+        module=cls.__module__,
+        qualname=cls.__qualname__,
+        is_class=True,
+        web=tuple(
+            _web(partial, f"{name}.{attribute}", attribute)
+            for attribute, partial in cls.web_methods().items()
+        ),
+        parameters=tuple(
+            contract.Parameter(
+                name=key,
+                type=PARAMETER_TYPES[kind],
+                required=not has_default(field),
+                default=field.default if has_default(field) else None,
+            )
+            for key, (kind, field) in cls.parameters.items()
+        ),
+        **_common(app, cls.options, cls.concurrent, cls.where),
+    )
+
+
+def _web(partial: PartialFunction, tag: str, attribute: str) -> contract.WebMethod:
+    web = partial.web
+    assert web is not None
+    return contract.WebMethod(
+        tag=tag,
+        attribute=attribute,
+        kind=contract.WebKind(web.kind),
+        label=web.label,
+        http_method=web.method,
+        docs=web.docs,
+        port=web.port,
+        startup_timeout_s=web.startup_timeout,
+        requires_proxy_auth=web.requires_proxy_auth,
+        custom_domains=web.custom_domains,
+        where=partial.where,
+    )
+
+
+def _common(
+    app: App, options: dict[str, Any], partial: PartialFunction | None, where: str
+) -> dict[str, Any]:
+    timeout = max(float(options["timeout"]), 1.0)
+    startup = options["startup_timeout"]
+    secrets = [*app.secrets, *options["secrets"]]
+    if options["env"]:
+        secrets.append(Secret(values=checked(options["env"])))
+    image = _image(app, options)
+    return {
+        "image": image_of(app, options),
+        "secrets": tuple(secret.ref for secret in secrets),
+        "build_secrets": tuple(secret.ref for secret in image.build_secrets) if image else (),
+        "min_containers": options["min_containers"] or 0,
+        "max_containers": options["max_containers"],
+        "buffer_containers": options["buffer_containers"] or 0,
+        "scaledown_window_s": float(options["scaledown_window"] or 60),
+        "max_inputs": (partial.max_inputs if partial else None) or 1,
+        "target_inputs": partial.target_inputs if partial else None,
+        "single_use": bool(options["single_use_containers"]),
+        "timeout_s": timeout,
+        "startup_timeout_s": max(float(startup), 1.0) if startup is not None else timeout,
+        "cpu": keywords.pair(options["cpu"], float, "cpu"),
+        "memory_mib": keywords.pair(options["memory"], int, "memory"),
+        "ephemeral_disk_mib": options["ephemeral_disk"],
+        "gpu": keywords.gpus(options["gpu"]),
+        "enable_memory_snapshot": bool(options["enable_memory_snapshot"]),
+        "where": where,
+    }
+
+
+def _attribute(partial: PartialFunction, function: Function) -> str:
+    """The name under which the container finds the function in its module."""
+    import sys
+
+    module = sys.modules.get(partial.raw.__module__)
+    for name, value in vars(module).items() if module else ():
+        if value is function:
+            return name
+    if getattr(partial.raw, "__name__", "<lambda>") == "<lambda>":
+        raise ScriptError("a lambda cannot be a web function", where=partial.where)
+    return str(partial.raw.__qualname__)

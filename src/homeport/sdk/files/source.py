@@ -1,0 +1,239 @@
+"""Which local files belong to an app, and what a container will find where.
+
+The tree's root is the script's directory, or the one that holds the top package. It is the working
+directory in the container, and stands for the original's `/root`.
+"""
+
+import hashlib
+import os
+import re
+import sys
+import sysconfig
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from types import ModuleType
+
+from homeport.contract import validate
+from homeport.contract.errors import ScriptError
+from homeport.contract.image import Image, Step
+from homeport.contract.manifest import SourceFile
+from homeport.sdk import watched
+from homeport.sdk.files import patterns
+from homeport.sdk.preload import loaded
+from homeport.sdk.tracebacks import is_users
+
+CHUNK_BYTES = 1024**2
+TOLD = 5  # of the files that are left out, by name
+HOME = PurePosixPath("/root")
+#: `from ..a.b import c, d` or `import a.b, c`, further in than the top of a file.
+_IMPORT = re.compile(
+    r"^[ \t]+(?:from[ \t]+(\.*)([\w.]*)[ \t]+)?import[ \t]+(\([^)]*\)|[\w., \t]+)", re.MULTILINE
+)
+_NO_NAMES = re.compile(r"#.*|[()]")
+
+
+class Tree:
+    """The files that travel, and where each comes from."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.left_out: list[
+            str
+        ] = []  # what is not part of the app though a step names it, in words
+        self._files: dict[str, Path] = {}  # path in the tree -> local file
+
+    def add(self, local: Path, path: str | None = None) -> None:
+        """A local file, at its own place in the tree or at another."""
+        watched.add(local)
+        self._files[path or local.relative_to(self.root).as_posix()] = local
+
+    def add_image(self, image: Image) -> None:
+        """What `add_local_*` steps name."""
+        for step in image.steps:
+            try:
+                self._add_step(step)
+            except OSError as error:
+                raise _unreadable(error, step.where) from None
+
+    def _add_step(self, step: Step) -> None:
+        if step.name == "add_local_file":
+            self.add(Path(step.args["local_path"]), place_of(step.args["remote_path"]))
+        elif step.name == "add_local_dir":
+            base, left_out = Path(step.args["local_path"]), list[Path]()
+            for local in patterns.files_below(base, step.args.get("ignore", []), left_out):
+                place = PurePosixPath(step.args["remote_path"], local.relative_to(base))
+                self.add(local, place_of(str(place)))
+            self._leave_out(base, left_out, step)
+        elif step.name == "add_local_python_source":
+            self._add_modules(step)
+
+    def files(self) -> tuple[tuple[SourceFile, ...], dict[str, str]]:
+        """The manifest's files in order of path, and hash -> local path."""
+        found, sources = [], {}
+        for path, local in sorted(self._files.items()):
+            if path != path.encode(errors="replace").decode():
+                raise ScriptError(
+                    f"{str(local)!a} has a name that is no text",
+                    hint="give it another one, or leave it out with `ignore=`",
+                )
+            try:
+                status = local.stat()
+                if status.st_size > validate.MAX_FILE_BYTES:
+                    raise ScriptError(
+                        f"{local} is larger than 1 GiB", hint="leave it out with `ignore=`"
+                    )
+                sha256 = digest(local)
+            except OSError as error:
+                raise _unreadable(error, "") from None
+            sources[sha256] = str(local)
+            found.append(
+                SourceFile(
+                    path=path,
+                    sha256=sha256,
+                    size_bytes=status.st_size,
+                    mode=0o755 if status.st_mode & 0o100 else 0o644,
+                )
+            )
+        return tuple(found), sources
+
+    def _leave_out(self, base: Path, paths: list[Path], step: Step) -> None:
+        if not paths:
+            return
+        told = ", ".join(f"`{path.relative_to(base)}`" for path in paths[:TOLD])
+        more = f" and {len(paths) - TOLD} more" if len(paths) > TOLD else ""
+        junk = next((path.name for path in paths if path.name in patterns.JUNK), "")
+        how = f'; `ignore=["!**/{junk}"]` takes that in' if junk else ""
+        self.left_out.append(f"{step.where}: left out of {base}: {told}{more}{how}")
+
+    def _add_modules(self, step: Step) -> None:
+        for name in step.args.get("modules", []):
+            for local, base in module_files(name, step):
+                self.add(local, local.relative_to(base).as_posix())
+
+
+def imported_below(root: Path) -> Iterable[Path]:
+    """The Python files below the root that this process has imported since `loaded.mark`."""
+    outside = {Path(p).resolve() for p in sysconfig.get_paths().values()}
+    for name in loaded.since_mark():
+        module = sys.modules[name]
+        file = getattr(module, "__file__", None)
+        if not isinstance(module, ModuleType) or not file or not file.endswith(".py"):
+            continue
+        if not os.path.abspath(file).startswith(f"{root}{os.sep}"):  # noqa: PTH100 - of very many
+            continue
+        path = Path(file).absolute()
+        if module.__name__.partition(".")[0] == "homeport":
+            continue
+        inner = path.relative_to(root)
+        if set(inner.parts) & patterns.JUNK or any(path.is_relative_to(p) for p in outside):
+            continue
+        if path.is_file():
+            yield path
+
+
+def imported_elsewhere(root: Path, images: Iterable[Image]) -> list[str]:
+    """Notices of local modules that an environment of its own will not have."""
+    own = [image for image in images if image.has_environment]
+    steps = [step for image in own for step in image.steps]
+    added = {n.partition(".")[0] for step in steps for n in step.args.get("modules", [])}
+    found: dict[str, str] = {}
+    for name in loaded.since_mark() if own else ():
+        top, file = name.partition(".")[0], getattr(sys.modules[name], "__file__", None) or ""
+        if is_users(file) and not file.startswith(f"{root}{os.sep}") and file.endswith(".py"):
+            found.setdefault(top, file)
+    return [
+        f"`{top}` is imported from {file}, which does not travel with the script: "
+        f'add `.add_local_python_source("{top}")` to the image'
+        for top, file in found.items()
+        if top not in added and top != "__main__"
+    ]
+
+
+def imported_later(files: Iterable[Path], root: Path) -> set[Path]:
+    """The modules below the root that these files import once they run: in a function, that is."""
+    found: set[Path] = set()
+    todo = list(files)
+    while todo:
+        path = todo.pop()
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        for folder, name in _imports(text, path, root):
+            for module in _modules(folder, name):
+                if module not in found:
+                    found.add(module)
+                    todo.append(module)
+    return found
+
+
+def _imports(text: str, path: Path, root: Path) -> Iterable[tuple[Path, str]]:
+    """Directory and dotted name of whatever may be a module, by the text of an indented import."""
+    for dots, name, imported in _IMPORT.findall(text):
+        folder = path.parents[len(dots) - 1] if 0 < len(dots) <= len(path.parents) else root
+        if not folder.is_relative_to(root):
+            continue
+        for words in _NO_NAMES.sub("", imported).split(","):
+            word = words.split()[:1]  # of `x as y`
+            yield folder, ".".join([name, *word] if name else word)
+
+
+def _modules(folder: Path, name: str) -> Iterable[Path]:
+    """The files that importing a dotted name would load, as far as there are any."""
+    for part in name.split("."):
+        if not part.isidentifier() or part in patterns.JUNK:
+            return
+        if (module := folder / f"{part}.py").is_file() and not (folder / part).is_dir():
+            yield module
+            return
+        folder /= part
+        if (package := folder / "__init__.py").is_file():
+            yield package
+
+
+def digest(path: Path) -> str:
+    """A file's SHA-256 in hex; the file need not fit into memory."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            found.update(chunk)
+    return found.hexdigest()
+
+
+def package_files(directory: Path) -> list[Path]:
+    """The Python files of a package."""
+    return [path for path in patterns.files_below(directory) if path.suffix == ".py"]
+
+
+def module_files(name: str, step: Step) -> list[tuple[Path, Path]]:
+    """The files of a local module, each with the directory that it is imported from."""
+    import importlib.util
+
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        raise ScriptError(f"there is no local module `{name}`", where=step.where)
+    if spec.submodule_search_locations:
+        found = []
+        for location in spec.submodule_search_locations:
+            base = Path(location)
+            depth = name.count(".") + 1
+            top = base.parents[depth - 1]
+            found += [(path, top) for path in package_files(base)]
+        return found
+    assert spec.origin is not None
+    path = Path(spec.origin)
+    return [(path, path.parents[name.count(".")])]
+
+
+def place_of(path: str) -> str:
+    """Where in the tree a container's path is; one outside `/root` stays absolute."""
+    pure = PurePosixPath(path)
+    return pure.relative_to(HOME).as_posix() if pure.is_relative_to(HOME) else str(pure)
+
+
+def _unreadable(error: OSError, where: str) -> ScriptError:
+    if isinstance(error, IsADirectoryError):
+        hint = "`add_local_dir` takes a directory"
+    else:
+        hint = "leave it out with `ignore=`, or let yourself read it"
+    return ScriptError(f"{error.filename} cannot be read: {error.strerror}", where=where, hint=hint)

@@ -1,0 +1,1 @@
+"""What a script names: apps, functions, images, secrets."""

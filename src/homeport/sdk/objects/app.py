@@ -1,0 +1,292 @@
+"""`App`: a named collection of functions and classes."""
+
+import inspect
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from homeport.contract import names
+from homeport.sdk import place
+from homeport.sdk.exception import (
+    InvalidError,
+    LocalFunctionError,
+    MisuseError,
+    UnimplementedError,
+)
+from homeport.sdk.objects import cls as classes
+from homeport.sdk.objects import options as keywords
+from homeport.sdk.objects.cls import Cls
+from homeport.sdk.objects.function import Function
+from homeport.sdk.objects.image import Image
+from homeport.sdk.objects.partial import PartialFunction
+from homeport.sdk.objects.secret import Secret
+from homeport.sdk.objects.volume import check_volumes
+
+PENDING = ("run", "deploy", "stop", "logs", "info", "stats", "set_tags", "get_tags", "server")
+
+
+class LocalEntrypoint:
+    """A function for `modal run`; calling it calls the function."""
+
+    def __init__(self, raw: Callable[..., Any], name: str) -> None:
+        self.raw, self.name = raw, name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.raw(*args, **kwargs)
+
+
+class App:
+    """A named collection of functions and classes that are deployed together.
+
+    A script makes one at its top. Its name is the name of the deployment, and part of each URL.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,  # letters, digits, `-`, `_`, `.`; at most 64
+        *,
+        tags: dict[str, str] | None = None,  # words of yours; homeport keeps them
+        image: Image | None = None,  # for every function that has no image of its own
+        secrets: Sequence[Secret] = (),  # for every function, before its own
+        volumes: dict[Any, Any] | None = None,  # accepted; volumes are not there yet
+        include_source: bool = True,  # upload the script and the local modules that it imports
+    ) -> None:
+        if name is not None and not isinstance(name, str):
+            raise InvalidError("Invalid value for `name`: Must be string.")
+        if image is not None and not isinstance(image, Image):
+            raise InvalidError("`image=` has to be a `modal.Image` object")
+        for key, value in (tags or {}).items():
+            for what, text in (("key", key), ("value", value)):
+                if not isinstance(text, str) or not names.is_tag(text):
+                    raise InvalidError(f"Invalid tag {what}: '{text}'.")
+        self.name = name
+        self.tags = dict(tags or {})
+        self.image = image
+        self.secrets = keywords.check_secrets(secrets)
+        self.volumes = check_volumes(volumes if volumes is not None else {})
+        self.include_source = include_source
+        self.where = place.here()
+        self.functions: dict[str, Function] = {}
+        self.classes: dict[str, Cls] = {}
+        self.entrypoints: dict[str, LocalEntrypoint] = {}
+
+    # what there is
+
+    @property
+    def app_id(self) -> None:
+        """None: an app has an id once the server knows it."""
+
+    @property
+    def description(self) -> str | None:
+        """The app's name."""
+        return self.name
+
+    @property
+    def registered_functions(self) -> dict[str, Function]:
+        """The functions, by tag."""
+        return dict(self.functions)
+
+    @property
+    def registered_classes(self) -> dict[str, Cls]:
+        """The classes, by name."""
+        return dict(self.classes)
+
+    @property
+    def registered_entrypoints(self) -> dict[str, LocalEntrypoint]:
+        """The local entrypoints, by name."""
+        return dict(self.entrypoints)
+
+    @property
+    def registered_web_endpoints(self) -> list[str]:
+        """The tags of the web functions, methods as `Cls.method`."""
+        found = [tag for tag, function in self.functions.items() if function.partial.web]
+        for name, cls in self.classes.items():
+            found += [f"{name}.{method}" for method in cls.web_methods()]
+        return found
+
+    # decorators
+
+    def function(self, *args: Any, **given: Any) -> Callable[[Any], Function]:
+        """Declare a function; see the keywords in `options.DEFAULTS`."""
+        _no_positional("function", args)
+        options = keywords.read("function", given)
+
+        def wrap(target: Any) -> Function:
+            partial = _as_partial(target)
+            _check_function(partial, options)
+            tag = options["name"] or partial.raw.__qualname__
+            function = Function(tag, partial, options, self)
+            known = self.functions.get(tag)
+            if known is not None and known.raw is not partial.raw:
+                module = partial.raw.__module__
+                warnings.warn(
+                    f"function name '{tag}' collision! Overriding existing function "
+                    f"[{known.raw.__module__}].{tag} with new function [{module}].{tag}",
+                    stacklevel=2,
+                )
+            self.functions[tag] = function
+            return function
+
+        return wrap
+
+    def cls(self, *args: Any, **given: Any) -> Callable[[Any], Cls]:
+        """Declare a class."""
+        _no_positional("cls", args)
+        options = keywords.read("cls", given)
+
+        def wrap(target: Any) -> Cls:
+            concurrent = target if isinstance(target, PartialFunction) else None
+            raw = target.raw if concurrent else target
+            if not inspect.isclass(raw):
+                raise TypeError("The @app.cls decorator must be used on a class.")
+            _check_scope(raw, "cls", options)
+            classes.check(raw, options)
+            if concurrent:
+                _check_concurrent(concurrent)
+                concurrent.consume()
+            cls = Cls(raw, options, self, concurrent)
+            for partial in cls.partials.values():
+                partial.consume()
+            if any(p.web for p in cls.partials.values()) and options["retries"] is not None:
+                raise InvalidError("Web Functions do not support retries.")
+            self.classes[raw.__name__] = cls
+            return cls
+
+        return wrap
+
+    def local_entrypoint(self, *args: Any, name: str | None = None) -> Callable[[Any], Any]:
+        """Declare a function for `modal run`, which is not there yet."""
+        _no_positional("local_entrypoint", args)
+
+        def wrap(raw: Callable[..., Any]) -> LocalEntrypoint:
+            tag = name or raw.__qualname__
+            if tag in self.entrypoints:
+                raise InvalidError(
+                    f"Duplicate local entrypoint name: {tag}. "
+                    "Local entrypoint names must be unique."
+                )
+            self.entrypoints[tag] = LocalEntrypoint(raw, tag)
+            return self.entrypoints[tag]
+
+        return wrap
+
+    def include(self, other_app: "App", inherit_tags: bool = True) -> "App":
+        """Add another app's functions and classes to this app; returns this app."""
+        for tag, function in other_app.functions.items():
+            if self.functions.get(tag, function) is not function:
+                warnings.warn(f"Overriding existing function {tag}", stacklevel=2)
+            self.functions[tag] = function
+        for name, cls in other_app.classes.items():
+            if self.classes.get(name, cls) is not cls:
+                warnings.warn(f"Overriding existing class {name}", stacklevel=2)
+            self.classes[name] = cls
+        if inherit_tags:
+            self.tags = {**other_app.tags, **self.tags}
+        return self
+
+    @staticmethod
+    def lookup(name: str, **_options: Any) -> "App":
+        """Not there yet."""
+        raise UnimplementedError(f"`App.lookup({name!r})` is not there yet in homeport")
+
+    def get_dashboard_url(self) -> str:
+        """There is no dashboard."""
+        raise UnimplementedError("there is no dashboard; see `homeport status`")
+
+    def __getattr__(self, name: str) -> Any:
+        if name in PENDING:
+            raise UnimplementedError(
+                f"`App.{name}` is not there yet in homeport; use `homeport serve` or `homeport deploy`"
+            )
+        raise AttributeError(f"'App' object has no attribute '{name}'")
+
+    def __repr__(self) -> str:
+        return f"App({self.name!r})"
+
+
+def _no_positional(decorator: str, args: tuple[Any, ...]) -> None:
+    if not args:
+        return
+    value = args[0]
+    if isinstance(value, Image):
+        raise MisuseError(
+            f"`image` needs to be a keyword argument: `@app.{decorator}(image=image)`."
+        )
+    raise MisuseError(f"Did you forget parentheses? Suggestion: `@app.{decorator}()`.")
+
+
+def _as_partial(target: Any) -> PartialFunction:
+    if inspect.isclass(target) or (
+        isinstance(target, PartialFunction) and inspect.isclass(target.raw)
+    ):
+        raise TypeError(
+            "The `@app.function` decorator cannot be used on a class. Please use `@app.cls` instead."
+        )
+    partial = target if isinstance(target, PartialFunction) else PartialFunction(target)
+    if not callable(partial.raw):
+        raise InvalidError("The object wrapped by `@app.function` must be callable.")
+    partial.consume()
+    return partial
+
+
+def _check_function(partial: PartialFunction, options: dict[str, Any]) -> None:
+    raw = partial.raw
+    qualname = getattr(raw, "__qualname__", partial.name)
+    in_class = "." in qualname and not qualname.rpartition(".")[0].endswith("<locals>")
+    if "method" in partial.flags or in_class:
+        raise InvalidError(
+            "The `@app.function` decorator cannot be used on class methods. "
+            "Please use `@app.cls` on the class and `@modal.method()` on the method."
+        )
+    _check_scope(raw, "function", options, web=partial.web is not None)
+    generator = classes.is_generator(raw)
+    if partial.web is not None:
+        if generator:
+            raise InvalidError(classes.generator_text(partial))
+        if options["retries"] is not None:
+            raise InvalidError("Web Functions do not support retries.")
+    elif generator and options["retries"] is not None:
+        raise InvalidError("Generator Functions do not support retries.")
+    if "batched" in partial.flags:
+        if generator:
+            raise InvalidError(f"Modal batched function {partial.name} cannot return generators")
+        if any(p.default is not p.empty for p in inspect.signature(raw).parameters.values()):
+            raise InvalidError(
+                f"Modal batched function {partial.name} does not accept default arguments."
+            )
+    if partial.concurrent:
+        _check_concurrent(partial)
+    if options["schedule"] is not None and partial.web is None:
+        required = [
+            p for p in inspect.signature(raw).parameters.values()
+            if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        ]  # fmt: skip
+        if required:
+            raise InvalidError(
+                f"Function {partial.name} has a schedule, so it needs to support being called "
+                "with no arguments"
+            )
+
+
+def _check_scope(raw: Any, decorator: str, options: dict[str, Any], *, web: bool = False) -> None:
+    if "<locals>" not in getattr(raw, "__qualname__", ""):
+        return
+    if options["serialized"]:
+        raise UnimplementedError(
+            "`serialized=True` is not there yet in homeport: declare it at module level"
+        )
+    if web:
+        raise LocalFunctionError(
+            "Modal can only import functions defined in global scope unless they are "
+            "`serialized=True`"
+        )
+    what = "functions" if decorator == "function" else "classes"
+    raise InvalidError(
+        f"The `@app.{decorator}` decorator must apply to {what} in global scope, "
+        "unless `serialized=True` is set."
+    )
+
+
+def _check_concurrent(partial: PartialFunction) -> None:
+    if partial.max_inputs is None:
+        raise TypeError("`@modal.concurrent()` missing required argument: `max_inputs`.")

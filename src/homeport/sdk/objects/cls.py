@@ -1,0 +1,303 @@
+"""What `@app.cls` makes of a class: its parameters, hooks and methods."""
+
+import inspect
+import typing
+from typing import Any
+
+from homeport.sdk import place
+from homeport.sdk.exception import (
+    ExecutionError,
+    InvalidError,
+    UnimplementedError,
+)
+from homeport.sdk.objects.function import Function, web_url
+from homeport.sdk.objects.partial import CALLABLE, WEB, PartialFunction
+
+PARAMETER_TYPES = {str: "str", int: "int", bytes: "bytes", bool: "bool"}
+_MISSING: Any = type("Missing", (), {"__repr__": lambda _self: "<none>"})()
+
+
+class Parameter:
+    """`modal.parameter()`: a value that each container of a class has for life."""
+
+    def __init__(self, default: Any, init: bool) -> None:
+        self.default, self.init = default, init
+        self.name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        if instance is None:
+            return self
+        if self.default is not _MISSING:
+            return self.default
+        raise AttributeError(f"`{self.name}`: field has no default value and no specified value")
+
+
+def parameter(*, default: Any = _MISSING, init: bool = True) -> Any:
+    """Declare a parameter of a class: `size: int = modal.parameter(default=1)`.
+
+    Types: `int`, `str`, `bytes`, `bool`. The query string of a URL has the values, `?size=2`, and each set of
+    values has containers of its own.
+    """
+    return Parameter(default, init)
+
+
+class Cls:
+    """What `@app.cls()` makes of a class. To call it gives an object with one set of parameters."""
+
+    declared_by = "@app.cls()"
+
+    def __init__(self, raw: type, options: dict[str, Any], app: Any, concurrent: Any) -> None:
+        self.raw = raw
+        self.options = options
+        self.app = app
+        self.where = place.here()
+        self.concurrent = concurrent  # the PartialFunction of `@concurrent`, or None
+        self.partials = _partials(raw)
+        self.parameters = _parameters(raw)
+        self.__name__ = raw.__name__
+        self.__qualname__ = raw.__qualname__
+        self.__module__ = raw.__module__
+        self.__doc__ = raw.__doc__
+        self.__wrapped__ = raw
+
+    def __call__(self, *args: Any, **kwargs: Any) -> "Obj":
+        if args and self.parameters:
+            raise InvalidError(
+                "Can't use positional arguments with modal.parameter-based synthetic constructors. "
+                "Use (<parameter_name>=value) keyword arguments when constructing classes instead."
+            )
+        return Obj(self, args, kwargs)
+
+    def construct(self, parameters: dict[str, Any]) -> Any:
+        """An instance with its parameters as attributes; no hook has run."""
+        instance: Any
+        if self.parameters:
+            instance = object.__new__(self.raw)
+            for name, (kind, field) in self.parameters.items():
+                if name in parameters:
+                    value = parameters[name]
+                    if type(value) is not kind:
+                        raise TypeError(f"Expected {kind.__name__}, got {type(value).__name__}")
+                    setattr(instance, name, value)
+                elif field.default is _MISSING:
+                    raise InvalidError(f"Missing required parameter: {name}")
+            for name in parameters:
+                if name not in self.parameters:
+                    raise InvalidError(f"Unknown parameter: {name}")
+            return instance
+        return self.raw(**parameters)
+
+    def hooks(self, flag: str) -> list[Any]:
+        """The raw functions of a kind of hook, base classes first, in order of definition."""
+        return [p.raw for p in self.partials.values() if flag in p.flags]
+
+    def web_methods(self) -> dict[str, PartialFunction]:
+        """attribute -> its web decorator."""
+        return {name: p for name, p in self.partials.items() if p.web is not None}
+
+    @staticmethod
+    def from_name(app_name: str, name: str, **_options: Any) -> Any:
+        """Look up a class of a deployed app: not there yet."""
+        raise UnimplementedError(
+            f"`Cls.from_name({app_name!r}, {name!r})` is not there yet in homeport"
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name in {"with_options", "with_concurrency", "with_batching"}:
+            raise UnimplementedError(f"`Cls.{name}` is not there yet in homeport")
+        if name in self.partials:
+            return _Placeholder(name)
+        return getattr(self.raw, name)
+
+
+class Obj:
+    """A class with its parameters; the instance is made when it is first needed."""
+
+    def __init__(self, cls: Cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.declared, self._args, self._kwargs = cls, args, kwargs
+        self._instance: Any = None
+        self._entered = False
+
+    def instance(self, *, entered: bool) -> Any:
+        """The user's own object; with `entered`, after its enter hooks."""
+        if self._instance is None:
+            if self.declared.parameters:
+                self._instance = self.declared.construct(self._kwargs)
+            else:
+                self._instance = self.declared.raw(*self._args, **self._kwargs)
+        if entered and not self._entered:
+            self._entered = True
+            for flag in ("enter_pre_snapshot", "enter_post_snapshot"):
+                for hook in self.declared.hooks(flag):
+                    outcome = hook(self._instance)
+                    if inspect.isawaitable(outcome):
+                        _finish(outcome)
+        return self._instance
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name == "update_autoscaler":
+            raise UnimplementedError("`update_autoscaler` is not there yet in homeport")
+        partial = self.declared.partials.get(name)
+        if partial is not None and partial.flags & (CALLABLE | WEB):
+            return _Method(self, f"{self.declared.__name__}.{name}", partial)
+        return getattr(self.instance(entered=False), name)
+
+
+class _Method(Function):
+    """A method of an `Obj`."""
+
+    def __init__(self, obj: Obj, tag: str, partial: PartialFunction) -> None:
+        super().__init__(tag, partial, {}, obj.declared.app)
+        self._obj = obj
+
+    def local(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the method here, after the class's enter hooks."""
+        return self.raw(self._obj.instance(entered=True), *args, **kwargs)
+
+    def get_web_url(self) -> str | None:
+        """Its URL."""
+        return web_url(self.tag, is_web=self.partial.web is not None)
+
+
+class _Placeholder:
+    """A method of a class that nobody has instantiated."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            "You can't access methods on a Cls directly - Did you forget to instantiate the class "
+            f"first? Write `MyClass().{self._name}.{name}`."
+        )
+
+
+def check(raw: type, options: dict[str, Any]) -> None:
+    """Raise `InvalidError` for a class that `@app.cls` does not take."""
+    partials = _partials(raw)
+    parameters = _parameters(raw)
+    custom = next((c for c in raw.__mro__ if "__init__" in vars(c) and c is not object), None)
+    if custom is not None:
+        if parameters:
+            raise InvalidError(
+                "A class can't have both a custom __init__ constructor and dataclass-style "
+                "modal.parameter() annotations"
+            )
+        required = [
+            p
+            for p in list(inspect.signature(vars(custom)["__init__"]).parameters.values())[1:]
+            if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        ]
+        if required:
+            raise InvalidError(
+                f"Modal class {raw.__name__} cannot have a custom constructor (__init__) method "
+                "with parameters. Use `modal.parameter()` annotations and `@modal.enter()` instead."
+            )
+    for partial in partials.values():
+        if partial.concurrent:
+            raise InvalidError(
+                "The `@modal.concurrent` decorator cannot be used on methods; "
+                "decorate the class instead."
+            )
+        if partial.web is not None and is_generator(partial.raw):
+            raise InvalidError(generator_text(partial))
+        if "enter_pre_snapshot" in partial.flags and not options["enable_memory_snapshot"]:
+            raise InvalidError(
+                "A class must have `enable_memory_snapshot=True` to use `snap=True` on its methods."
+            )
+    interfaces = [p for p in partials.values() if p.flags & (CALLABLE | WEB)]
+    batched = [p for p in interfaces if "batched" in p.flags]
+    if len(batched) > 1:
+        raise InvalidError(f"Modal class {raw.__name__} can only have one batched function.")
+    if batched and len(interfaces) > 1:
+        raise InvalidError(
+            f"Modal class {raw.__name__} with a modal batched function cannot have other modal methods."
+        )
+    servers = [p for p in interfaces if p.web is not None and p.web.kind == "web_server"]
+    if servers and len([p for p in interfaces if p.web is not None]) > 1:
+        raise InvalidError(
+            f"Modal class {raw.__name__}: a `web_server` must be its only web method, "
+            "because requests go straight to the port"
+        )
+
+
+def generator_text(partial: PartialFunction) -> str:
+    """Why a generator cannot be a web function."""
+    text = "Webhooks cannot be generators"
+    if partial.web is not None and partial.web.kind == "fastapi_endpoint":
+        text += ". To stream, return a `fastapi.responses.StreamingResponse` of a generator"
+    return text
+
+
+def is_generator(function: Any) -> bool:
+    """Whether calling it gives a generator, sync or async."""
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _partials(raw: type) -> dict[str, PartialFunction]:
+    found: dict[str, PartialFunction] = {}
+    for owner in reversed(raw.__mro__):
+        for name, value in vars(owner).items():
+            if isinstance(value, PartialFunction):
+                found[name] = value
+            else:
+                found.pop(name, None)  # a plain method replaces the base's decorated one
+    return found
+
+
+def _parameters(raw: type) -> dict[str, tuple[type, Parameter]]:
+    found: dict[str, tuple[type, Parameter]] = {}
+    for owner in reversed(raw.__mro__):
+        fields = {k: v for k, v in vars(owner).items() if isinstance(v, Parameter)}
+        if not fields:
+            continue
+        hints = _hints(owner)
+        for name, field in fields.items():
+            if not field.init:
+                continue
+            if name not in hints:
+                raise InvalidError("All modal.parameter() specifications need to be type-annotated")
+            if hints[name] not in PARAMETER_TYPES:
+                told = getattr(hints[name], "__name__", str(hints[name]))
+                raise InvalidError(
+                    f"Class parameter '{name}': {told} is not a supported modal.parameter() type. "
+                    "Use one of: int, str, bytes, bool"
+                )
+            found[name] = (hints[name], field)
+    return found
+
+
+def _hints(owner: type) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(owner)
+    except NameError:  # another annotation of the class cannot be resolved here
+        plain = {t.__name__: t for t in PARAMETER_TYPES}
+        return {k: plain.get(v, v) for k, v in getattr(owner, "__annotations__", {}).items()}
+
+
+def has_default(field: Parameter) -> bool:
+    """Whether the parameter may be left out."""
+    return field.default is not _MISSING
+
+
+def _finish(awaitable: Any) -> None:
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(_await(awaitable))
+        return
+    awaitable.close()
+    raise ExecutionError("async enter hooks cannot run here: an event loop is running already")
+
+
+async def _await(awaitable: Any) -> Any:
+    return await awaitable

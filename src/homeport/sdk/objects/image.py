@@ -1,0 +1,417 @@
+"""`Image`: every builder call on record; the node decides what it can do with them.
+
+What a step reads on the user's machine travels in its arguments: the text of a requirements file, the
+hashes of copied files, the hash of a function's source. So an image's key changes with them.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from homeport.contract.image import Image as ImageSpec
+from homeport.contract.image import Step
+from homeport.sdk import place, watched
+from homeport.sdk.exception import InvalidError, MisuseError, UnimplementedError
+from homeport.sdk.files import local
+from homeport.sdk.objects import image_options as options_of
+from homeport.sdk.objects.secret import Secret
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+#: Steps that add files when a container starts, unless `copy=True`.
+MOUNTS = frozenset({"add_local_file", "add_local_dir", "add_local_python_source"})
+#: Steps that build nothing, so that they may follow a mount.
+CONFIG = frozenset({"env", "workdir", "entrypoint", "shell", "cmd"}) | MOUNTS
+#: Each of these variables, as 1, builds every step anew.
+FORCE = ("MODAL_FORCE_BUILD", "HOMEPORT_FORCE_BUILD")
+#: Options that say where the original builds, which here is always this machine.
+IGNORED = frozenset(
+    {"gpu", "volumes", "network_file_systems", "cpu", "memory", "cloud", "region", "include_source"}
+    | {"uv_version", "old_installer"}
+)
+
+
+class Image:
+    """The packages and files that a container sees. Each call returns a new image.
+
+    Steps that install packages also take `index_url`, `extra_index_url`, `find_links`, `pre` and
+    `extra_options` (words for uv). Steps that build something take `env`, `secrets` and `force_build`.
+    """
+
+    def __init__(self, steps: tuple[Step, ...] = (), secrets: tuple[Secret, ...] = ()) -> None:
+        self._steps = steps
+        self._secrets = secrets
+
+    @property
+    def spec(self) -> ImageSpec:
+        """As the manifest holds it."""
+        return ImageSpec(steps=self._steps)
+
+    @property
+    def build_secrets(self) -> tuple[Secret, ...]:
+        """What its steps see while they run; kept apart from their arguments."""
+        return self._secrets
+
+    # where it begins
+
+    @staticmethod
+    def debian_slim(python_version: str | None = None, force_build: bool = False) -> "Image":
+        """Begin with Python and no packages; `python_version="3.12"` chooses another Python."""
+        if python_version is not None and not isinstance(python_version, str):
+            raise InvalidError(
+                f'`python_version` must be a string such as "3.11", not {python_version!r}'
+            )
+        return Image().with_step(
+            "debian_slim", python_version=python_version, force_build=force_build
+        )
+
+    @staticmethod
+    def from_registry(
+        tag: str, secret: Secret | None = None, **options: "Unpack[options_of.Registry]"
+    ) -> "Image":
+        """Begin with a container image."""
+        return Image().with_step("from_registry", options, tag=tag, secret=secret)
+
+    @staticmethod
+    def from_gcp_artifact_registry(
+        tag: str, secret: Secret | None = None, **options: "Unpack[options_of.Registry]"
+    ) -> "Image":
+        """A container image of Google's registry."""
+        return Image().with_step("from_gcp_artifact_registry", options, tag=tag, secret=secret)
+
+    @staticmethod
+    def from_aws_ecr(
+        tag: str, secret: Secret | None = None, **options: "Unpack[options_of.Registry]"
+    ) -> "Image":
+        """A container image of Amazon's registry."""
+        return Image().with_step("from_aws_ecr", options, tag=tag, secret=secret)
+
+    @staticmethod
+    def from_dockerfile(path: Any, **options: "Unpack[options_of.Dockerfile]") -> "Image":
+        """What a Dockerfile describes."""
+        return Image().with_step("from_dockerfile", options, path=path)
+
+    @staticmethod
+    def from_scratch(force_build: bool = False) -> "Image":
+        """Begin with nothing."""
+        return Image().with_step("from_scratch", force_build=force_build)
+
+    @staticmethod
+    def micromamba(python_version: str | None = None, force_build: bool = False) -> "Image":
+        """Begin with Python from micromamba."""
+        return Image().with_step(
+            "micromamba", python_version=python_version, force_build=force_build
+        )
+
+    @staticmethod
+    def from_id(image_id: str, client: Any = None) -> "Image":  # noqa: ARG004
+        """Begin with an image that was built before."""
+        return Image().with_step("from_id", image_id=image_id)
+
+    @staticmethod
+    def from_name(name: str, **options: "Unpack[options_of.Published]") -> "Image":
+        """Begin with an image that was published."""
+        return Image().with_step("from_name", options, name=name)
+
+    # packages
+
+    def pip_install(self, *packages: Any, **options: "Unpack[options_of.Install]") -> "Image":
+        """Install packages, by the names that pip knows."""
+        found = options_of.strings("pip_install", packages)
+        return self.with_step("pip_install", options, packages=found) if found else self
+
+    def uv_pip_install(
+        self,
+        *packages: Any,
+        requirements: Sequence[str] | None = None,
+        **options: "Unpack[options_of.Install]",
+    ) -> "Image":
+        """Install packages, or what requirements files list."""
+        found = options_of.strings("uv_pip_install", packages)
+        if not found and not requirements:
+            return self
+        listed = local.requirements("uv_pip_install", requirements or ())
+        return self.with_step("uv_pip_install", options, packages=found, **listed)
+
+    def pip_install_from_requirements(
+        self,
+        requirements_txt: str,
+        find_links: str | None = None,
+        **options: "Unpack[options_of.Fetch]",
+    ) -> "Image":
+        """Install the packages of a requirements file."""
+        listed = local.requirements("pip_install_from_requirements", [requirements_txt])
+        return self.with_step(
+            "pip_install_from_requirements", options, find_links=find_links, **listed
+        )
+
+    def pip_install_from_pyproject(
+        self,
+        pyproject_toml: str,
+        optional_dependencies: Sequence[str] = (),
+        **options: "Unpack[options_of.Install]",
+    ) -> "Image":
+        """Install the dependencies of a `pyproject.toml`, not the project."""
+        return self.with_step(
+            "pip_install_from_pyproject",
+            options,
+            pyproject=local.text(pyproject_toml),
+            optional_dependencies=list(optional_dependencies),
+        )
+
+    def pip_install_private_repos(
+        self, *repositories: str, **options: "Unpack[options_of.Private]"
+    ) -> "Image":
+        """Install packages of private repositories."""
+        return self.with_step("pip_install_private_repos", options, repositories=list(repositories))
+
+    def poetry_install_from_file(
+        self,
+        poetry_pyproject_toml: str,
+        poetry_lockfile: str | None = None,
+        *,
+        ignore_lockfile: bool = False,
+        **options: "Unpack[options_of.Poetry]",
+    ) -> "Image":
+        """Install what `pyproject.toml` and `poetry.lock` say."""
+        beside = Path(poetry_pyproject_toml).with_name("poetry.lock")
+        lockfile = None if ignore_lockfile else local.text(poetry_lockfile or beside)
+        return self.with_step(
+            "poetry_install_from_file",
+            options,
+            pyproject=local.text(poetry_pyproject_toml),
+            lockfile=lockfile,
+        )
+
+    def uv_sync(
+        self,
+        uv_project_dir: str = "./",
+        *,
+        frozen: bool = True,
+        **options: "Unpack[options_of.UvSync]",
+    ) -> "Image":
+        """Install what `pyproject.toml` and `uv.lock` say; also takes `groups` and `extras`."""
+        project = Path(uv_project_dir).expanduser()
+        lock = project / "uv.lock"
+        watched.add(lock)  # which may come later
+        return self.with_step(
+            "uv_sync",
+            options,
+            pyproject=local.text(project / "pyproject.toml"),
+            lockfile=local.text(lock) if lock.exists() else None,
+            frozen=frozen,
+        )
+
+    def micromamba_install(
+        self, *packages: Any, **options: "Unpack[options_of.Micromamba]"
+    ) -> "Image":
+        """Install packages of conda."""
+        found = options_of.strings("micromamba_install", packages)
+        return self.with_step("micromamba_install", options, packages=found)
+
+    def apt_install(self, *packages: Any, **options: "Unpack[options_of.Build]") -> "Image":
+        """Require Debian packages: an error at deploy if this machine does not have them."""
+        found = options_of.strings("apt_install", packages)
+        return self.with_step("apt_install", options, packages=found) if found else self
+
+    # commands
+
+    def run_commands(self, *commands: Any, **options: "Unpack[options_of.Commands]") -> "Image":
+        """Run shell commands on this machine, as you, with the image's packages first on PATH."""
+        found = options_of.strings("run_commands", commands)
+        return self.with_step("run_commands", options, commands=found) if found else self
+
+    def dockerfile_commands(
+        self, *commands: Any, **options: "Unpack[options_of.Dockerfile]"
+    ) -> "Image":
+        """Run lines of a Dockerfile."""
+        found = options_of.strings("dockerfile_commands", commands)
+        return self.with_step("dockerfile_commands", options, commands=found) if found else self
+
+    def run_function(
+        self,
+        raw_f: Callable[..., Any],
+        *,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        timeout: int | None = 3600,
+        **options: "Unpack[options_of.RunFunction]",
+    ) -> "Image":
+        """Run a Python function once, when the image is built, such as to download a model."""
+        raw_f = getattr(raw_f, "raw", raw_f)  # decorated with `@app.function()`
+        if not callable(raw_f):
+            raise InvalidError("`run_function` takes a function")
+        if "<" in raw_f.__qualname__:
+            raise InvalidError(
+                f"`run_function` needs a function at the top of its module, "
+                f"and `{raw_f.__qualname__}` is not"
+            )
+        given = {"args": list(args), "kwargs": dict(kwargs or {})}
+        try:
+            json.dumps(given)
+        except (TypeError, ValueError) as error:
+            raise InvalidError(
+                f"the arguments of `run_function` travel as JSON, and these cannot: {error}"
+            ) from None
+        return self.with_step(
+            "run_function",
+            options,
+            module=raw_f.__module__,
+            qualname=raw_f.__qualname__,
+            source_sha256=local.source_sha256(raw_f),
+            timeout=timeout,
+            **given,
+        )
+
+    # configuration
+
+    def env(self, vars: dict[str, str]) -> "Image":  # noqa: A002 - the original's name
+        """Set environment variables, for later steps and for containers."""
+        if not isinstance(vars, dict) or not all(
+            isinstance(k, str) and isinstance(v, str) for k, v in vars.items()
+        ):
+            raise InvalidError("`env` takes a dict[str, str]")
+        return self.with_step("env", vars=dict(vars))
+
+    def workdir(self, path: Any) -> "Image":
+        """Set the working directory, for later steps and for containers."""
+        return self.with_step("workdir", path=str(path))
+
+    def entrypoint(self, entrypoint_commands: list[str]) -> "Image":
+        """Start the container with another program."""
+        return self.with_step(
+            "entrypoint", commands=options_of.words("entrypoint", entrypoint_commands)
+        )
+
+    def shell(self, shell_commands: list[str]) -> "Image":
+        """Set the shell of later `run_commands`."""
+        return self.with_step("shell", commands=options_of.words("shell", shell_commands))
+
+    def cmd(self, cmd: list[str]) -> "Image":
+        """Set a default command; it has no effect here."""
+        return self.with_step("cmd", commands=options_of.words("cmd", cmd))
+
+    # local files
+
+    def add_local_file(self, local_path: Any, remote_path: str, *, copy: bool = False) -> "Image":
+        """Add a local file. With `copy=True` later steps see it too."""
+        remote = _absolute("add_local_file", remote_path)
+        if remote.endswith("/"):
+            remote += Path(local_path).name
+        path = _local(local_path)
+        files = local.copied_file(path, remote) if copy else None
+        return self.with_step(
+            "add_local_file", local_path=path, remote_path=remote, copy=copy, files=files
+        )
+
+    def add_local_dir(
+        self, local_path: Any, remote_path: str, *, copy: bool = False, ignore: Any = ()
+    ) -> "Image":
+        """Add a local directory. `ignore` takes `.dockerignore` patterns, or a function of a path."""
+        base = local.directory("add_local_dir", _local(local_path))
+        remote = _absolute("add_local_dir", remote_path)
+        ignored = local.ignored("add_local_dir", base, ignore)
+        return self.with_step(
+            "add_local_dir",
+            local_path=str(base),
+            remote_path=remote,
+            copy=copy,
+            ignore=ignored,
+            files=local.copied_directory(base, remote, ignored) if copy else None,
+        )
+
+    def add_local_python_source(
+        self, *modules: str, copy: bool = False, ignore: Any = ()
+    ) -> "Image":
+        """Add local modules, by name."""
+        for module in modules:
+            if not isinstance(module, str):
+                raise InvalidError("`add_local_python_source` takes the names of modules")
+        patterns = [] if callable(ignore) else list(ignore)
+        return self.with_step(
+            "add_local_python_source",
+            modules=list(modules),
+            copy=copy,
+            ignore=patterns,
+            files=local.copied_modules(modules) if copy else None,
+        )
+
+    # use
+
+    def pipe(self, func: Callable[..., "Image"], *args: Any, **kwargs: Any) -> "Image":
+        """Return `func(self, …)`."""
+        return func(self, *args, **kwargs)
+
+    @contextlib.contextmanager
+    def imports(self) -> Iterator[None]:
+        """Import what only the container has: elsewhere, an ImportError inside the block is ignored."""
+        from homeport.sdk import environment
+
+        try:
+            yield
+        except ImportError:
+            if environment.runs_in(self.spec):
+                raise
+
+    def build(self, app: Any = None) -> "Image":  # noqa: ARG002
+        """Not there: a deploy builds the image."""
+        raise UnimplementedError("`Image.build` is not there yet in homeport: a deploy builds it")
+
+    def publish(self, name: str) -> None:  # noqa: ARG002
+        """Not there yet."""
+        raise UnimplementedError("`Image.publish` is not there yet in homeport")
+
+    def __repr__(self) -> str:
+        return "Image(" + ".".join(step.name for step in self._steps) + ")"
+
+    def with_step(
+        self, step: str, options: Mapping[str, Any] | None = None, /, **args: Any
+    ) -> "Image":
+        """The image with one more builder call; `InvalidError` after files that are only mounted."""
+        if not isinstance(self, Image):
+            raise MisuseError(
+                f"`{step}` must be called on an instance: `modal.Image.debian_slim().{step}(…)`"
+            )
+        options_of.check(step, options or {})
+        args |= options or {}
+        mounted = next(
+            (s for s in self._steps if s.name in MOUNTS and not s.args.get("copy")), None
+        )
+        if mounted is not None and step not in CONFIG:
+            raise InvalidError(
+                f"`{step}` comes after `{mounted.name}`, whose files are only there when a container "
+                f"starts: move `{mounted.name}` to the end, or give it `copy=True`."
+            )
+        given = [args.pop("secret", None), *(args.pop("secrets", None) or ())]
+        secrets = tuple(secret for secret in given if secret is not None)
+        if not all(isinstance(secret, Secret) for secret in secrets):
+            raise InvalidError(f"`{step}`: `secrets` takes a list of `modal.Secret` objects")
+        if step not in CONFIG and any(os.environ.get(name) == "1" for name in FORCE):
+            args["force_build"] = True
+        told = {
+            k: options_of.jsonable(v)
+            for k, v in args.items()
+            if k not in IGNORED and v not in (None, (), [], {}, False)
+        }
+        made = Step(name=step, args=told, where=place.here())
+        return Image((*self._steps, made), (*self._secrets, *secrets))
+
+
+def _absolute(name: str, remote: Any) -> str:
+    text = str(remote)
+    if not text.startswith("/"):
+        raise InvalidError(f"`{name}`: remote_path must be absolute, and `{text}` is not")
+    return text
+
+
+def _local(path: Any) -> str:
+    from homeport.sdk import environment
+
+    found = Path(path).expanduser().absolute()
+    if environment.is_local() and not found.exists():
+        raise InvalidError(f"local path {path} does not exist")
+    return str(found)

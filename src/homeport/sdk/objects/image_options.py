@@ -1,0 +1,172 @@
+"""The arguments of the steps of an `Image`: their types, and a check of their names.
+
+A step keeps the keywords that it was given and the node reads those that it knows, so that a misspelt one
+would be passed over without a word.
+"""
+
+import difflib
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, TypedDict
+
+from homeport.sdk.exception import InvalidError, MisuseError
+from homeport.sdk.objects.secret import Secret
+
+
+class Build(TypedDict, total=False):
+    """Every step that builds something."""
+
+    env: Mapping[str, str | None] | None  # variables that only this step sees
+    secrets: Collection[Secret] | None
+    gpu: str | Sequence[str] | None
+    force_build: bool
+
+
+class Fetch(Build, total=False):
+    """Steps that fetch packages from an index."""
+
+    index_url: str | None
+    extra_index_url: str | Sequence[str] | None
+    pre: bool
+    extra_options: str  # words for uv
+    uv_version: str | None
+
+
+class Install(Fetch, total=False):
+    """Steps that install packages by name."""
+
+    find_links: str | Sequence[str] | None
+
+
+class Private(Install, total=False):
+    """`pip_install_private_repos`."""
+
+    git_user: str
+
+
+class Poetry(Build, total=False):
+    """`poetry_install_from_file`."""
+
+    with_: Sequence[str]
+    without: Sequence[str]
+    only: Sequence[str]
+    poetry_version: str | None
+    old_installer: bool
+
+
+class UvSync(Build, total=False):
+    """`uv_sync`."""
+
+    groups: Sequence[str] | None
+    extras: Sequence[str] | None
+    extra_options: str
+    uv_version: str | None
+
+
+class Micromamba(Build, total=False):
+    """`micromamba_install`."""
+
+    spec_file: str | None
+    channels: Sequence[str]
+
+
+class Commands(Build, total=False):
+    """`run_commands`."""
+
+    volumes: Mapping[Any, Any] | None
+
+
+class Dockerfile(Build, total=False):
+    """`from_dockerfile` and `dockerfile_commands`."""
+
+    context_dir: Any
+    context_files: Mapping[str, str]
+    context_mount: Any
+    add_python: str | None
+    build_args: Mapping[str, str]
+    ignore: Any
+
+
+class RunFunction(Commands, total=False):
+    """`run_function`."""
+
+    network_file_systems: Mapping[Any, Any]
+    cpu: float | tuple[float, float] | None
+    memory: int | tuple[int, int] | None
+    cloud: str | None
+    region: str | Sequence[str] | None
+    include_source: bool | None
+
+
+class Registry(TypedDict, total=False):
+    """Steps that begin with a container image."""
+
+    setup_dockerfile_commands: Sequence[str]
+    force_build: bool
+    add_python: str | None
+
+
+class Published(TypedDict, total=False):
+    """`from_name`."""
+
+    environment_name: str | None
+    client: Any
+
+
+OF_STEP: dict[str, type] = {
+    "pip_install": Install,
+    "uv_pip_install": Install,
+    "pip_install_from_requirements": Fetch,
+    "pip_install_from_pyproject": Install,
+    "pip_install_private_repos": Private,
+    "poetry_install_from_file": Poetry,
+    "uv_sync": UvSync,
+    "micromamba_install": Micromamba,
+    "apt_install": Build,
+    "run_commands": Commands,
+    "dockerfile_commands": Dockerfile,
+    "run_function": RunFunction,
+    "from_registry": Registry,
+    "from_gcp_artifact_registry": Registry,
+    "from_aws_ecr": Registry,
+    "from_dockerfile": Dockerfile,
+    "from_name": Published,
+}
+
+
+def check(step: str, options: Mapping[str, Any]) -> None:
+    """Raise `MisuseError` for a keyword that the step does not have, naming the nearest one."""
+    known = OF_STEP[step].__annotations__ if step in OF_STEP else {}
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f" Did you mean `{near[0]}`?" if near else ""
+            raise MisuseError(f"`Image.{step}` got an unexpected keyword argument `{name}`.{hint}")
+
+
+def strings(name: str, packages: Sequence[Any]) -> list[str]:
+    """Strings and lists of strings as one list."""
+    found: list[str] = []
+    for package in packages:
+        items = package if isinstance(package, (list, tuple)) else [package]
+        if not all(isinstance(item, str) for item in items):
+            raise InvalidError(f"`{name}` takes strings or lists of strings, not {package!r}")
+        found += items
+    return found
+
+
+def words(name: str, value: Any) -> list[str]:
+    """The value, if it is a list of strings."""
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise InvalidError(f"`{name}` takes a list of strings")
+    return value
+
+
+def jsonable(value: Any) -> Any:
+    """What travels in a manifest for a keyword's value."""
+    if isinstance(value, (str, int, float, bool, type(None))):
+        return value
+    if isinstance(value, (list, tuple, set)):
+        return [jsonable(item) for item in value]
+    if isinstance(value, dict):
+        return {str(k): jsonable(v) for k, v in value.items()}
+    return repr(value)

@@ -1,0 +1,1 @@
+"""Modules that are loaded ahead, and how that stays invisible."""

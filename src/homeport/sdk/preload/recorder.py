@@ -1,0 +1,400 @@
+"""Imports modules for a shelf, and writes down what each import depended on and what it did.
+
+For zygotes, and for `serve`, which loads a script again at each save. While a module is imported, its
+look-ups of variables and of other modules and what it does to the process are recorded (hooks.py),
+each for the module whose code runs. Then everything is taken back, so that the process is as it was
+before. What cannot be taken back makes the module unsafe (effects.py).
+"""
+
+import codecs
+import functools
+import gc
+import importlib
+import os
+import random
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from types import FrameType
+from typing import Any, NoReturn
+
+from homeport.sdk.preload import loaded
+from homeport.sdk.preload.effects import MISSING, STANDARD, Snapshot
+from homeport.sdk.preload.hooks import Hooks
+from homeport.sdk.preload.kept import Kept, stamp
+from homeport.sdk.preload.registries import Registries
+from homeport.sdk.preload.repeats import repeat
+from homeport.sdk.preload.shelf import Shelf
+
+#: They draw random numbers at import, and that is nobody's to see.
+HARMLESS = (
+    "numpy.random",  # whoever forks has it draw anew in each child
+    "multiprocessing.process",  # the same
+    "opentelemetry.",  # names of keys in a dictionary of this process
+    "rich.",  # numbers of links in a terminal
+    "joblib._multiprocessing_helpers",  # the name of a semaphore that is removed at once
+)
+#: Attributes that are put into standard modules, and by whom.
+ADDS = {
+    "logging.statistics": "cheroot.server",
+    "urllib.parse.uses_netloc": "werkzeug.urls",
+}
+NUMPY_BITS = 128  # that is what a generator of numpy seeds itself with (SeedSequence)
+NATIVE = (".so", ".pyd")
+_where = os.getcwd  # hooks.py replaces it
+#: Not modules, but what the machine code of all Cython modules has in common.
+SHARED = ("_cython_", "cython_runtime")
+#: Machine code that reads no variables while it is imported: what comes with Python, and these.
+QUIET = {
+    *STANDARD,
+    "httptools",
+    "markupsafe",
+    "pydantic_core",
+    "uvloop",
+    "watchfiles",
+    "websockets",
+}
+
+
+class _Unlike(BaseException):
+    """A module on the shelf is not what another one would import now"""
+
+
+class Recorder:
+    """Fills a shelf, one module and what it imports after the other."""
+
+    def __init__(
+        self, shelf: Shelf, *, source: str = "", own: Iterable[str] = (), avoid: Iterable[str] = ()
+    ) -> None:
+        """`source` is a directory with the user's own modules, which are never run here.
+
+        `own` are variables that are not the same in all processes that will be forked, `avoid` modules
+        that are not to be imported, whoever needs them.
+        """
+        self._avoid = frozenset(avoid)
+        self._own = frozenset(own)
+        self.shelf = shelf
+        self._source = f"{source.rstrip('/')}/" if source else ""
+        kept = shelf.kept.values()
+        self._base = set(sys.modules) - set(shelf.kept)
+        self._count = max((each.order for each in kept), default=0)
+        self._when = max((event[0] for each in kept for event in each.events), default=0)
+        shelf.settle(source)
+        shelf.first()
+        self._before = Snapshot()
+        self._known_generators: set[int] = set()
+        self._entropy: set[int] = set()  # with which they have seeded themselves
+        self._undo: list[Callable[[], Any]] = []
+        # Of the import that goes on:
+        self._stack: list[Kept] = []  # the modules whose code runs, the innermost last
+        self._seen: set[str] = set()
+        self._fresh: list[Kept] = []
+        self._unsafe = ""
+        self._seeded: list[tuple[random.Random, Any]] = []
+        self._drew: list[Kept] = []  # the modules that have made a generator of numpy
+        self._asked_pid = False
+        self._registries = Registries()
+        self._numbers: Any = ()
+        self._hooks = Hooks(self)
+
+    def knows(self, name: str) -> bool:
+        """Whether a module is here already, on the shelf or off it."""
+        return name in self.shelf.kept or name in sys.modules
+
+    def load(self, name: str) -> str:
+        """Import a module and put it on the shelf. Returns why it is unsafe, if it is.
+
+        An unsafe one spoils the process. One that cannot be imported is left out: the script
+        tries it too, and says what is wrong.
+        """
+        if self.knows(name):
+            return ""
+        self._stack, self._fresh, self._unsafe = [Kept("")], [], ""
+        self._seeded, self._drew, self._asked_pid = [], [], False
+        self._registries, self._numbers = Registries(), random.getstate()
+        # Not kept from one to the next: between them there may be a fork.
+        self._before = Snapshot(self._all(), self._find)
+        watch = loaded.Watch()
+        self.shelf.changed, self.shelf.repeat, self.shelf.looks = _raise, self._repeat, self.looks
+        self.shelf.settle(self._source.rstrip("/"))
+        self._hooks = hooks = Hooks(self)
+        try:
+            for before in self.shelf.roots:  # as the script will have imported them by then
+                importlib.import_module(before)
+            self._seen = set(sys.modules)
+            with hooks:
+                importlib.import_module(name)
+        except _Unlike as unlike:
+            self._unsafe = str(unlike)
+        except BaseException:  # noqa: S110 - see above
+            pass
+        self._sweep()
+        reason = self._unsafe or self._drawn() or watch.left_behind()
+        reason = reason or self._registries.differ()
+        self._find_patches()
+        reason = reason or self._find_generators()
+        self._put_away()
+        reason = reason or self._before.changed()
+        if not reason and name in self.shelf.kept:
+            self.shelf.roots.append(name)
+        return reason
+
+    # what the hooks tell
+
+    def did(self, what: str, *args: Any) -> None:
+        """Something that can be repeated."""
+        self._when += 1
+        self._stack[-1].events.append((self._when, what, args))
+        if what == "write":
+            self.shelf.wrote(*args)
+        elif what == "codec":
+            self._undo.append(functools.partial(codecs.unregister, *args))
+
+    def read(self, name: str, value: "str | None") -> None:
+        """A look at a variable; only the first one counts."""
+        if name in self._own:
+            self.spoil(f"it reads {name}, which each container has of its own")
+        known = self._stack[-1].events
+        if not any(what in ("read", "write") and args[0] == name for _, what, args in known):
+            self.did("read", name, value)
+
+    def spoil(self, reason: str) -> None:
+        """Something that can be neither repeated nor left out."""
+        running = self._stack[-1].name
+        self._unsafe = self._unsafe or (f"`{running}`: {reason}" if running else reason)
+
+    def drew(self, data: bytes) -> None:
+        """These random bytes were given."""
+        caller = sys._getframe(2)  # noqa: SLF001
+        if caller.f_code.co_name == "getrandbits" and caller.f_locals.get("k") == NUMPY_BITS:
+            self._drew.append(self._stack[-1])
+            self._entropy.add(int.from_bytes(data, "big"))
+        elif not self._is_harmless(caller):
+            self.spoil("it draws random numbers while it is imported")
+
+    def _is_harmless(self, frame: "FrameType | None") -> bool:
+        """Whether one of the modules that are at work is known for what it does with its numbers."""
+        while frame is not None and frame.f_globals.get("__name__") != "importlib._bootstrap":
+            if str(frame.f_globals.get("__name__")).startswith(HARMLESS):
+                return True
+            frame = frame.f_back
+        return self._stack[-1].name.startswith(HARMLESS)
+
+    def asked_pid(self) -> None:
+        """The number of the process was asked for."""
+        self._asked_pid = True
+
+    def asked_cwd(self) -> None:
+        """The working directory was asked for."""
+        if self._stack[-1].name != "multiprocessing.process":  # see `reseed`
+            self._stack[-1].asks_cwd = True
+
+    def seeded(self, numbers: random.Random) -> None:
+        """A generator has seeded itself."""
+        if not self._is_harmless(sys._getframe(2)):  # noqa: SLF001
+            self._seeded.append((numbers, numbers.getstate()))
+            self.did("seed", numbers)
+
+    def asked(self, name: str) -> None:
+        """Another module was imported."""
+        self._stack[-1].needs.append(name)
+
+    def warned(self) -> None:
+        """There was a warning; who sees it is for the filters to say."""
+        self._stack[-1].warned = True
+
+    def filtered(self, item: "tuple[Any, ...]", *, append: bool) -> None:
+        """A warning filter was added."""
+        self.did("filter", item, append)
+        self._registries.expect(item, append=append)
+
+    def looks(self, name: str) -> None:
+        """A module is looked for that is not loaded."""
+        self._stack[-1].looked.add(name.partition(".")[0])
+
+    def loads(self, spec: Any, load: Callable[[Any], Any]) -> Any:
+        """Run a module's code."""
+        if spec.loader is self.shelf:
+            self.asked(spec.name)
+            return load(spec)
+        if spec.name in self._avoid:
+            raise _Unlike(f"it needs `{spec.name}`, which the script changes something for")
+        self._sweep()
+        kept = Kept(spec.name)
+        kept.path = (spec.origin or "") if spec.has_location else ""
+        if self._source and kept.path.startswith(self._source):
+            raise _Unlike(f"`{spec.name}` is the user's own")
+        kept.native = kept.path.endswith(NATIVE) and kept.top not in QUIET
+        kept.cwd = _where()
+        kept.stamp = stamp(kept.path) if kept.path else None
+        self._stack.append(kept)
+        self._seen.add(spec.name)
+        try:
+            module = load(spec)
+        except BaseException:
+            self._sweep()
+            self._stack.pop()
+            self._seen.discard(spec.name)
+            self._stack[-1].absorb(kept)
+            raise
+        self._sweep()
+        self._stack.pop()
+        self.asked(spec.name)
+        self._keep(kept, sys.modules.get(spec.name, module))
+        return module
+
+    # what is left of an import
+
+    def _keep(self, kept: Kept, module: Any) -> None:
+        self._count += 1
+        kept.order, kept.module = self._count, module
+        self._hooks.unwrap(module)
+        self.shelf.kept[kept.name] = kept
+        self.shelf.out.add(kept.name)
+        self._fresh.append(kept)
+        if kept.top in STANDARD:  # from here on, nobody else may change it
+            self._before.add(kept.name, module)
+
+    def _sweep(self) -> None:
+        """What has happened without a call that is watched is the running module's."""
+        if (numbers := random.getstate()) != self._numbers:
+            self._numbers = numbers
+            if not self._stack[-1].name.startswith(HARMLESS):
+                self.spoil("it draws random numbers while it is imported")
+        for cls, function in self._registries.pickling():
+            self.did("pickling", cls, function)
+        if len(sys.modules) == len(self._seen):
+            return
+        for name in [n for n in sys.modules if n not in self._seen]:
+            if name not in self.shelf.out and not name.startswith(SHARED):
+                self._keep(Kept(name), sys.modules[name])
+            self.asked(name)
+        self._seen = set(sys.modules)
+
+    def _repeat(self, what: str, args: "tuple[Any, ...]") -> None:
+        """A module was handed over to another one; what is for containers only is left out."""
+        if what == "filter":
+            self._registries.expect(*args[:1], append=args[1])
+        if what == "append":
+            self._undo.append(functools.partial(_restore, what, args[0], args[1], MISSING))
+        if what in ("patch", "class", "item"):
+            holder, key, _ = args
+            was = (vars(holder) if what == "class" else holder).get(key, MISSING)
+            self._undo.append(functools.partial(_restore, what, holder, key, was))
+        if what == "codec":
+            self._undo.append(functools.partial(codecs.unregister, *args))
+        if what not in ("exit", "seed", "generator"):
+            repeat(what, args)
+
+    def _has_pid(self) -> bool:
+        """Whether a module has kept this process's number."""
+        pid = os.getpid()
+        for kept in self._fresh:
+            attributes = dict(getattr(kept.module, "__dict__", {}))
+            inner = [vars(value) for value in attributes.values() if isinstance(value, type)]
+            for values in (attributes, *inner):
+                if any(type(value) is int and value == pid for value in list(values.values())):
+                    return True
+        return False
+
+    def _find_patches(self) -> None:
+        """What a module has put into standard ones, where one can see whose it is.
+
+        `typing_extensions` replaces private functions of `typing`, `loky` adds a context to
+        `multiprocessing`. It is undone, and done again when the module is handed over.
+        """
+        fresh = {kept.name: kept for kept in self._fresh}
+        for state in self._before.modules.values():
+            for key, was, new in state.patched():
+                author = _author(new, fresh) or fresh.get(ADDS.get(f"{state.name}.{key}", ""))
+                self._patch(author, "patch", vars(state.module), key, was, new)
+            found = list(state.patched_classes())
+            authors = {cls: _author(new, fresh) for cls, _, _, new in found if _author(new, fresh)}
+            for cls, key, was, new in found:
+                # What it has moved aside in a class is somebody else's: `_orig___repr__`.
+                self._patch(authors.get(cls), "class", cls, key, was, new)
+            for mapping, key, value in state.added():
+                self._patch(_author(value, fresh), "item", mapping, key, MISSING, value)
+            for key, items, new in state.longer():
+                author = fresh.get(ADDS.get(f"{state.name}.{key}", ""))
+                for item in new if author is not None else ():
+                    self._patch(author, "append", items, item, MISSING, item)
+
+    def _patch(
+        self, author: "Kept | None", what: str, holder: Any, key: Any, was: Any, new: Any
+    ) -> None:
+        if author is not None:
+            self._when += 1
+            author.events.append((self._when, what, (holder, key, new)))
+            self._undo.append(functools.partial(_restore, what, holder, key, was))
+
+    def _find_generators(self) -> str:
+        """Those of numpy that have seeded themselves: each container seeds them again."""
+        numpy = sys.modules.get("numpy.random")
+        if not self._drew or numpy is None:
+            return "it draws random numbers while it is imported" if self._drew else ""
+        usual = numpy.mtrand._rand._bit_generator  # noqa: SLF001 - seeded anew with the module
+        for found in [each for each in gc.get_objects() if isinstance(each, numpy.BitGenerator)]:
+            seeds = getattr(found, "seed_seq", None) or getattr(found, "_seed_seq", None)
+            if getattr(seeds, "entropy", None) not in self._entropy:
+                continue  # the script has its numbers by a seed that it knows
+            if found is not usual and id(found) not in self._known_generators:
+                self._known_generators.add(id(found))
+                self._when += 1
+                for kept in self._drew:
+                    kept.events.append((self._when, "generator", (found,)))
+        return ""
+
+    def _drawn(self) -> str:
+        if self._asked_pid and self._has_pid():
+            return "it keeps the number of the process"
+        if any(numbers.getstate() != state for numbers, state in self._seeded):
+            return "it draws random numbers while it is imported"
+        return ""
+
+    def _put_away(self) -> None:
+        for kept in self._fresh:
+            if kept.name not in sys.modules:
+                self.shelf.kept.pop(kept.name, None)
+            else:
+                kept.module = sys.modules[kept.name]
+        self.shelf.put_away(
+            [n for n in sys.modules if n not in self._base and not n.startswith(SHARED)]
+        )
+        self._registries.restore()
+        for undo in reversed(self._undo):
+            undo()
+        self._undo.clear()
+
+    def _find(self, name: str) -> Any:
+        kept = self.shelf.kept.get(name)
+        return kept.module if kept is not None else sys.modules.get(name)
+
+    def _all(self) -> "list[tuple[str, Any]]":
+        kept = [(name, each.module) for name, each in self.shelf.kept.items()]
+        return [*list(sys.modules.items()), *kept]
+
+
+def _author(value: Any, fresh: "dict[str, Kept]") -> "Kept | None":
+    """The module that has made a value, if it is one of those."""
+    for each in (value, type(value)):
+        name = getattr(each, "__module__", None)
+        if isinstance(name, str) and name in fresh:
+            return fresh[name]
+    return None
+
+
+def _restore(what: str, holder: Any, key: Any, was: Any) -> None:
+    if what == "append":
+        holder.remove(key)
+    elif what == "class" and was is MISSING:
+        delattr(holder, key)
+    elif what == "class":
+        setattr(holder, key, was)
+    elif was is MISSING:
+        holder.pop(key, None)
+    else:
+        holder[key] = was
+
+
+def _raise(reason: str, _names: Sequence[str]) -> NoReturn:
+    raise _Unlike(reason)

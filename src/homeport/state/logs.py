@@ -1,0 +1,152 @@
+"""What containers print: on disk by app, and to whoever follows.
+
+`logs/<app>.jsonl`, one LogLine each; at half the cap the file becomes `<app>.jsonl.1` and a new one begins,
+so that an app never takes more than the cap. A thread writes, and reads for `tail` happen in threads too:
+the event loop never waits for the disk. What the disk does not take is counted, and the log says so.
+"""
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from homeport.contract.container import LogLine
+from homeport.state import logfiles
+from homeport.state.logfiles import Files, Part
+
+BACKLOG = 10_000  # lines that a slow follower may lag behind before it loses some
+QUEUED = 50_000  # lines that a slow disk may lag behind before it loses some
+BATCH = 1_000
+LAGS = "whoever reads them here was too slow"
+
+Wanted = Callable[[LogLine], bool]
+
+
+class Logs:
+    """Every app's log."""
+
+    def __init__(self, root: Path, cap_bytes: int) -> None:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._files = Files(root, max(cap_bytes // 2, 64 * 1024))
+        self._queue: queue.SimpleQueue[LogLine | _Mark | None] = queue.SimpleQueue()
+        self._lost: Counter[str] = Counter()  # by app, before they came to the thread
+        self._followers: set[_Follower] = set()
+        self._thread = threading.Thread(target=self._run, name="logs", daemon=True)
+        self._thread.start()
+
+    def write(self, line: LogLine) -> None:
+        """Keep a line and hand it to the followers; a slow or full disk loses it, and nothing else."""
+        if self._queue.qsize() >= QUEUED:
+            self._lost[line.app] += 1
+        else:
+            if missing := self._lost.pop(line.app, 0):
+                self._queue.put(logfiles.missing(line, missing, "the disk was too slow"))
+            self._queue.put(line)
+        for follower in self._followers:
+            follower.see(line)
+
+    async def tail(
+        self,
+        app: str,
+        count: int,
+        wants: Wanted,
+        only: Mapping[str, str] | None = None,
+        since: float = 0.0,
+    ) -> list[bytes]:
+        """The last `count` lines that are wanted, the oldest first: each as JSON, with its newline.
+
+        Those that were written before the call, and no later one. `only` are fields that a wanted line
+        has, and `since` is a time (seconds since the epoch) before which none was printed: what does not
+        fit is not even decoded.
+        """
+        mark = _Mark(app, asyncio.get_running_loop())
+        self._queue.put(mark)
+        parts = await mark.passed
+        return await asyncio.to_thread(logfiles.last, parts, count, wants, only or {}, since)
+
+    @contextmanager
+    def following(self, wants: Wanted) -> Iterator[AsyncIterator[LogLine]]:
+        """The wanted lines that are written from now on."""
+        follower = _Follower(wants)
+        self._followers.add(follower)
+        try:
+            yield follower.lines()
+        finally:
+            self._followers.discard(follower)
+
+    def close(self) -> None:
+        """Return once everything is on disk; give the files back."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        over = False
+        while not over:
+            items = [self._queue.get()]
+            with contextlib.suppress(queue.Empty):
+                while len(items) < BATCH:
+                    items.append(self._queue.get_nowait())
+            lines: dict[str, list[LogLine]] = {}
+            for item in items:
+                if isinstance(item, LogLine):
+                    lines.setdefault(item.app, []).append(item)
+                elif isinstance(item, _Mark):
+                    self._put(lines)
+                    item.answer(self._files.parts(item.app))
+                else:
+                    over = True
+            self._put(lines)
+        self._files.close()
+
+    def _put(self, lines: dict[str, list[LogLine]]) -> None:
+        for app, told in lines.items():
+            self._files.append(app, told)
+        lines.clear()
+
+
+class _Mark:
+    """Passes through the queue behind all lines that were written before it."""
+
+    def __init__(self, app: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.app = app
+        self.passed: asyncio.Future[list[Part]] = loop.create_future()
+        self._loop = loop
+
+    def answer(self, parts: list[Part]) -> None:
+        def tell() -> None:
+            if self.passed.done():  # nobody waits any more
+                for part in parts:
+                    part.close()
+            else:
+                self.passed.set_result(parts)
+
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(tell)
+
+
+class _Follower:
+    """Somebody who reads along; the slow lose lines, and are told how many."""
+
+    def __init__(self, wants: Wanted) -> None:
+        self._wants = wants
+        self._queue: asyncio.Queue[LogLine] = asyncio.Queue(BACKLOG)
+        self._lost = 0
+
+    def see(self, line: LogLine) -> None:
+        if not self._wants(line):
+            return
+        if self._lost and self._queue.qsize() < BACKLOG - 1:
+            self._queue.put_nowait(logfiles.missing(line, self._lost, LAGS))
+            self._lost = 0
+        if self._queue.full():
+            self._lost += 1
+        else:
+            self._queue.put_nowait(line)
+
+    async def lines(self) -> AsyncIterator[LogLine]:
+        while True:
+            yield await self._queue.get()

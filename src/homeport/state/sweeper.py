@@ -1,0 +1,52 @@
+"""Removes what nothing refers to any more: uploaded files, and secrets that came with a manifest.
+
+Called at the start and after each change. A file is uploaded before the deploy that needs it is known,
+so a file is kept for an hour after it was uploaded or asked for; what a change under way refers to is
+kept in any case.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+
+from homeport.state.blobs import Blobs
+from homeport.state.store import Revision, Store
+from homeport.supervised import Tasks
+
+KEPT_S = 3600.0
+DELAY_S = 2.0  # several changes at once are one sweep
+
+log = logging.getLogger(__name__)
+
+
+class Sweeper:
+    """Knows what the store and the live apps refer to."""
+
+    def __init__(
+        self, store: Store, blobs: Blobs, in_use: Callable[[], Collection[Revision]]
+    ) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._in_use = in_use  # revisions that serve or are brought up, stored or not
+        self._tasks = Tasks()
+
+    def soon(self) -> None:
+        """Sweep in a moment."""
+        if not len(self._tasks):
+            self._tasks.start("sweeping", self._later())
+
+    async def sweep(self) -> None:
+        """Remove what nothing refers to."""
+        revisions = self._in_use()
+        self._store.forget_inline({revision.fingerprint for revision in revisions})
+        needed = await asyncio.to_thread(self._store.hashes)  # it reads every manifest there is
+        needed |= {file.sha256 for r in revisions for file in r.manifest.files}
+        await self._blobs.sweep(needed, KEPT_S)
+
+    async def close(self) -> None:
+        """Stop."""
+        await self._tasks.close()
+
+    async def _later(self) -> None:
+        await asyncio.sleep(DELAY_S)
+        await self.sweep()

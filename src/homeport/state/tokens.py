@@ -1,0 +1,68 @@
+"""Proxy tokens: `wk-…` with a secret `ws-…` that is shown once and kept as a hash."""
+
+import hashlib
+import logging
+import re
+import secrets
+import time
+from collections.abc import Mapping
+
+from homeport.contract.errors import BadRequest, NotFound
+from homeport.contract.roles import Ingress
+from homeport.state.store import Store, TokenRow
+
+ALPHABET = "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+LENGTH = 22  # 22 of 57 letters: 128 bits
+MAX_NAME = 64  # characters
+_ID, _HASH = re.compile(r"wk-[A-Za-z0-9]+\Z"), re.compile(r"[0-9a-f]{64}\Z")
+
+log = logging.getLogger(__name__)
+
+
+class Tokens:
+    """The tokens of this workspace; the ingress knows their hashes."""
+
+    def __init__(self, store: Store, ingress: Ingress) -> None:
+        self._store = store
+        self._ingress = ingress
+
+    async def publish(self) -> None:
+        """Tell the ingress what is valid. A damaged row is left out: that token opens nothing."""
+        rows = self._store.tokens()
+        valid = [
+            row for row in rows if _ID.match(str(row.id)) and _HASH.match(str(row.secret_sha256))
+        ]
+        if len(valid) < len(rows):
+            log.warning("%d proxy tokens in the store are damaged", len(rows) - len(valid))
+        hashes: Mapping[str, str] = {row.id: row.secret_sha256 for row in valid}
+        await self._ingress.tokens(hashes)
+
+    async def create(self, name: str) -> tuple[TokenRow, str]:
+        """A new token and its secret, which nobody can show again."""
+        if len(name) > MAX_NAME or not name.isprintable():
+            raise BadRequest(f"a token's name has at most {MAX_NAME} printable characters")
+        secret = f"ws-{_random()}"
+        row = TokenRow(
+            id=f"wk-{_random()}",
+            name=name,
+            # A random secret of 128 bits needs no slow hash: there is nothing to guess.
+            secret_sha256=hashlib.sha256(secret.encode()).hexdigest(),
+            created_at=time.time(),
+        )
+        self._store.add_token(row)
+        await self.publish()
+        return row, secret
+
+    def list(self) -> list[TokenRow]:
+        """Every token, without its secret."""
+        return self._store.tokens()
+
+    async def delete(self, token: str) -> None:
+        """From now on it opens nothing; `NotFound` where there is none."""
+        if not self._store.delete_token(token):
+            raise NotFound(f"there is no proxy token `{token}`")
+        await self.publish()
+
+
+def _random() -> str:
+    return "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))

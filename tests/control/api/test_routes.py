@@ -1,0 +1,184 @@
+"""Whatever is sent to the API is answered in words, and leaves nothing half-written."""
+
+import asyncio
+import contextlib
+import json
+
+import httpx
+import pytest
+from hypothesis import given, settings
+
+from homeport.contract import codec
+from homeport.control.api.routes import Api
+from homeport.control.api.view import Server
+from homeport.state.coldstarts import ColdStarts
+from homeport.state.logs import Logs
+from homeport.state.secrets import SecretBox
+from homeport.state.tokens import Tokens
+from homeport.state.vault import Vault
+from tests.contract.test_validate import mutated
+from tests.control.plane import Plane, function, manifest, virtually
+from tests.fakes import FakeNode
+
+GOOD = json.loads(codec.dumps(manifest(function("f"))))
+
+
+@contextlib.asynccontextmanager
+async def client(plane: Plane, home):
+    """Somebody who speaks HTTP with the plane's API."""
+    logs = Logs(home / "logs", 1024 * 1024)
+    secret_box = SecretBox(plane.store, Vault(home / "vault.key"))
+    server = Server(
+        plane.settings,
+        plane.store,
+        plane.deployer.live,
+        plane.pools,
+        plane.node,
+        ingress_pid=lambda: 1,
+        quantiles_ms=lambda _endpoint: None,
+        broken=lambda: plane.deployer.broken,
+        kept=lambda: True,
+    )
+    api = Api(
+        server,
+        plane.deployer,
+        plane.blobs,
+        logs,
+        ColdStarts(home / "cold-starts"),
+        secret_box,
+        Tokens(plane.store, plane.ingress),
+        keep=lambda: None,
+        shutdown=lambda: None,
+        stop_container=lambda _container: False,
+    )
+    transport = httpx.ASGITransport(api.app(), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://homeport") as http:
+        yield http
+    await api.close()
+    logs.close()
+
+
+def outcome(answer: httpx.Response) -> str:
+    """How a deploy ended: `done`, or the kind of failure."""
+    if answer.status_code != 200:
+        return answer.json()["error"]["kind"]
+    last = json.loads(answer.text.splitlines()[-1])
+    return last["error"]["kind"] if last["event"] == "error" else last["event"]
+
+
+def test_a_deploy_and_its_stop(tmp_path):
+    async def story():
+        async with Plane(tmp_path) as plane, client(plane, tmp_path) as http:
+            deployed = await http.post("/v1/apps/shop/deploy", json={"manifest": GOOD})
+            again = await http.post("/v1/apps/shop/deploy", json={"manifest": GOOD})
+            stopped = await http.post("/v1/apps/shop/stop")
+            twice = await http.post("/v1/apps/shop/stop")
+            never = await http.post("/v1/apps/blog/stop")
+            back = await http.post("/v1/apps/shop/rollback", json={})
+
+            assert "done" == outcome(deployed) == outcome(again) == outcome(back)
+            assert json.loads(again.text.splitlines()[-1])["skipped"]
+            assert {"containers": 1} == stopped.json()
+            assert (400, "App is already stopped.") == (
+                twice.status_code,
+                twice.json()["error"]["message"],
+            )
+            assert 404 == never.status_code
+            plane.check_whole()
+
+    virtually(story())
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=mutated())
+def test_a_mutated_manifest_is_deployed_or_refused_and_nothing_is_half_done(tmp_path_factory, data):
+    home = tmp_path_factory.mktemp("home")
+
+    async def story():
+        async with Plane(home, FakeNode(0.01)) as plane, client(plane, home) as http:
+            try:
+                body = json.dumps({"manifest": data})
+            except RecursionError:
+                return
+            answer = await http.post("/v1/apps/shop/deploy", content=body)
+
+            assert answer.status_code < 500
+            assert outcome(answer) != "Bug"
+            while plane.deployer._changes:
+                await asyncio.sleep(0.1)
+            plane.check_whole()
+            if outcome(answer) != "done":
+                assert [] == plane.store.apps()
+                assert [] == plane.store.revisions("shop")
+
+    virtually(story())
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/v1/apps/shop/deploy", b"{"),
+        ("POST", "/v1/apps/shop/deploy", b"[]"),
+        ("POST", "/v1/apps/shop/deploy", b"{}"),
+        ("POST", "/v1/apps/shop/deploy", b'{"manifest": NaN}'),
+        ("POST", "/v1/apps/shop/deploy", b"[" * 100_000),
+        ("POST", "/v1/apps/shop/deploy", b"\xff\xfe{}"),
+        ("POST", "/v1/apps/shop/deploy", json.dumps({"manifest": GOOD, "drain_s": "1"}).encode()),
+        ("POST", "/v1/apps/shop/deploy", json.dumps({"manifest": GOOD, "drain_s": 1e300}).encode()),
+        ("POST", "/v1/apps/shop/deploy", json.dumps({"manifest": GOOD, "tag": "a b"}).encode()),
+        ("POST", "/v1/apps/shop/deploy", json.dumps({"manifest": GOOD, "strategy": 7}).encode()),
+        ("POST", "/v1/apps/a%20b/deploy", json.dumps({"manifest": GOOD}).encode()),
+        ("POST", "/v1/apps/shop/rollback", b'{"version": "x"}'),
+        ("POST", "/v1/apps/shop/rollback", b'{"version": -1}'),
+        ("POST", "/v1/apps/shop/rollback", b'{"version": 99999999999999999999}'),
+        ("POST", "/v1/apps/%ff%00/stop", b""),
+        ("GET", "/v1/apps/shop/logs?since=x", b""),
+        ("GET", "/v1/apps/shop/logs?since=nan", b""),
+        ("GET", "/v1/apps/shop/logs?tail=-1", b""),
+        ("GET", "/v1/apps/shop/logs?tail=%D9%A3", b""),
+        ("GET", "/v1/apps/shop/cold-starts?tail=x", b""),
+        ("POST", "/v1/blobs/missing", b'{"hashes": ["../../x"]}'),
+        ("POST", "/v1/blobs/missing", b'{"hashes": "x"}'),
+        ("PUT", "/v1/blobs/zz", b"x"),
+        ("PUT", f"/v1/blobs/{'a' * 64}", b"x"),
+        ("POST", "/v1/secrets", b'{"name": "a", "values": []}'),
+        ("POST", "/v1/secrets", b'{"name": "a", "values": {"K": 1}}'),
+        ("POST", "/v1/secrets", b'{"name": "a", "values": {"K": "\\ud800"}}'),
+        ("POST", "/v1/secrets", b'{"name": "\\u0000", "values": {"K": "v"}}'),
+        ("POST", "/v1/proxy-tokens", b'{"name": "\\ud800"}'),
+        ("DELETE", "/v1/secrets/%00", b""),
+        ("DELETE", "/v1/proxy-tokens/none", b""),
+        ("PUT", "/v1/serve/none", json.dumps({"manifest": GOOD}).encode()),
+        ("POST", "/v1/serve", b'{"manifest": {"app_name": 3}}'),
+    ],
+)
+def test_a_request_that_cannot_be_meant_is_refused_in_words(tmp_path, method, path, body):
+    async def story():
+        async with Plane(tmp_path) as plane, client(plane, tmp_path) as http:
+            await http.post("/v1/apps/shop/deploy", json={"manifest": GOOD})
+            before = plane.state()
+            answer = await http.request(method, path, content=body)
+            if answer.status_code == 200:
+                assert outcome(answer) not in {"done", "Bug"}
+            else:
+                assert answer.status_code in {400, 404}
+                assert answer.json()["error"]["message"]
+            assert before == plane.state()
+
+    virtually(story())
+
+
+def test_a_deploy_goes_on_when_its_caller_has_gone(tmp_path):
+    async def story():
+        async with Plane(tmp_path, FakeNode(5.0)) as plane, client(plane, tmp_path) as http:
+            deploying = asyncio.create_task(
+                http.post("/v1/apps/shop/deploy", json={"manifest": GOOD})
+            )
+            await asyncio.sleep(1)
+            deploying.cancel()
+            await asyncio.sleep(10)
+
+            assert 1 == plane.store.app("shop").version
+            plane.check_whole()
+
+    virtually(story())

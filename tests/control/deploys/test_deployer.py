@@ -1,0 +1,323 @@
+"""What callers ask for, also all at once: one of them wins, and list and URL agree."""
+
+import asyncio
+import dataclasses
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from homeport.contract.errors import BadRequest, Failure, NotFound, StorageError
+from homeport.contract.traffic import RequestRecord
+from homeport.control.deploys.deployer import BACKLOG
+from tests.control.deploys.test_rollout import F, settled
+from tests.control.plane import Plane, function, manifest, virtually
+from tests.fakes import FakeNode
+
+
+def version(number: int):
+    return manifest(function("f"), function("g"), script=f"v{number}.py")
+
+
+def test_a_stop_ends_a_deploy_that_is_under_way(tmp_path):
+    async def story():
+        async with Plane(tmp_path, FakeNode(5.0)) as plane:
+            await plane.deploy(version(1))
+            deploying = asyncio.create_task(plane.deploy(version(2)))
+            await asyncio.sleep(1)
+            ended = await plane.deployer.stop_app("shop")
+            with pytest.raises(BadRequest, match="stopped meanwhile"):
+                await deploying
+            await settled(plane)
+            plane.check_whole()
+            stopped = {} == plane.ingress.endpoints
+            await plane.deploy(version(2))
+            served = await plane.visit(F)
+
+            assert ended >= 2
+            assert stopped
+            assert served.revision == plane.deployer.live.get("deploy:shop").revision.id
+
+    virtually(story())
+
+
+def test_a_stop_ends_the_first_deploy_of_an_app(tmp_path):
+    async def story():
+        async with Plane(tmp_path, FakeNode(5.0)) as plane:
+            deploying = asyncio.create_task(plane.deploy(version(1)))
+            await asyncio.sleep(1)
+            assert plane.deployer.knows("shop")
+            await plane.deployer.stop_app("shop")
+            await asyncio.wait([deploying])
+            await settled(plane)
+            plane.check_whole()
+
+            assert [] == plane.store.apps()
+            assert [] == plane.store.revisions("shop")
+            assert {} == plane.ingress.endpoints
+
+    virtually(story())
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    actions=st.lists(
+        st.tuples(
+            st.floats(0.0, 1.2),
+            st.sampled_from(["deploy", "recreate", "rollback", "stop", "hang up"]),
+        ),
+        min_size=2,
+        max_size=7,
+    )
+)
+def test_whatever_is_asked_for_at_once_list_and_url_agree(tmp_path_factory, actions):
+    async def story():
+        async with Plane(tmp_path_factory.mktemp("home"), FakeNode(0.3)) as plane:
+            tasks = [asyncio.create_task(plane.deploy(version(0)))]
+            for number, (wait_s, action) in enumerate(actions):
+                await asyncio.sleep(wait_s)
+                if action == "hang up":
+                    tasks[-1].cancel()
+                    continue
+                work = {
+                    "deploy": lambda n=number: plane.deploy(version(n % 3 + 1)),
+                    "recreate": lambda n=number: plane.deploy(version(n % 3 + 1), "recreate"),
+                    "rollback": plane.roll_back,
+                    "stop": lambda: plane.deployer.stop_app("shop"),
+                }[action]
+                tasks.append(asyncio.create_task(work()))
+            done = await asyncio.gather(*tasks, return_exceptions=True)
+            while plane.deployer._changes:
+                await asyncio.sleep(0.1)
+            await settled(plane)
+            plane.check_whole()
+            for endpoint in list(plane.ingress.endpoints):
+                await plane.visit(endpoint)
+            return done
+
+    for result in virtually(story()):
+        assert not isinstance(result, Exception) or isinstance(result, Failure), result
+
+
+def test_a_caller_who_goes_away_does_not_end_a_deploy(tmp_path):
+    async def story():
+        async with Plane(tmp_path, FakeNode(1.0)) as plane:
+            deploying = asyncio.create_task(plane.deploy(version(1)))
+            await asyncio.sleep(0.5)
+            deploying.cancel()
+            await asyncio.sleep(2)
+
+            assert 1 == plane.store.app("shop").version
+            assert (await plane.visit(F)).app == "shop"
+
+    virtually(story())
+
+
+def test_a_stopped_app_can_be_rolled_back_and_its_earlier_versions_answer_again(tmp_path):
+    async def story():
+        async with Plane(tmp_path) as plane:
+            for number in (1, 2):
+                await plane.deploy(version(number))
+            await plane.deployer.stop_app("shop")
+            await settled(plane)
+            deployed = await plane.roll_back()
+            await asyncio.sleep(1)
+            plane.check_whole()
+
+            assert "v2.py" == deployed.app.revision.manifest.script
+            assert 3 == deployed.app.revision.version
+            assert (await plane.visit("me--shop-f-v1")).revision != deployed.app.revision.id
+            with pytest.raises(NotFound):
+                await plane.roll_back(version=17)
+
+    virtually(story())
+
+
+def test_what_was_saved_last_is_what_a_session_serves(tmp_path):
+    async def story():
+        async with Plane(tmp_path, FakeNode(0.3)) as plane:
+            await plane.deployer.serve("s1", version(0), lambda _text: None)
+            reloads = [
+                asyncio.create_task(plane.deployer.reload("s1", version(n))) for n in range(1, 5)
+            ]
+            results = await asyncio.gather(*reloads, return_exceptions=True)
+            serving = plane.deployer.live.get("serve:s1").revision.manifest.script
+            await plane.deployer.stop("serve:s1")
+            with pytest.raises(NotFound):
+                await plane.deployer.reload("s1", version(9))
+            await settled(plane)
+
+            assert "v4.py" == serving
+            assert [True] * 3 + [False] == [isinstance(r, BadRequest) for r in results]
+            assert {} == plane.ingress.endpoints
+            assert not plane.deployer.busy
+
+    virtually(story())
+
+
+def test_a_session_is_told_of_its_requests_and_of_how_many_it_was_too_slow_for(tmp_path):
+    async def story():
+        async with Plane(tmp_path) as plane:
+            app = await plane.deployer.serve("s1", version(0), lambda _text: None)
+            endpoint = next(iter(app.endpoints))
+            record = RequestRecord(
+                endpoint=endpoint, method="GET", path="/", status=200, duration_ms=1
+            )
+            for _ in range(BACKLOG + 10):
+                plane.deployer._show(record)
+            told = [app.events.get_nowait() for _ in range(app.events.qsize())]
+            plane.deployer._show(record)
+            last = app.events.get_nowait()
+            plane.deployer._show(dataclasses.replace(record, endpoint="somebody-elses"))
+
+            assert BACKLOG + 1 == len([e for e in told if e["event"] == "request"])
+            assert (9, "/") == (last["untold"], last["request"]["path"])
+            assert app.events.empty()
+
+    virtually(story())
+
+
+def test_the_end_of_the_server_undoes_what_is_under_way(tmp_path):
+    async def story():
+        async with Plane(tmp_path, FakeNode(5.0)) as plane:
+            await plane.deploy(version(1))
+            deploying = asyncio.create_task(plane.deploy(version(2)))
+            await asyncio.sleep(1)
+            await plane.deployer.close()
+            plane.check_whole()
+            with pytest.raises(BadRequest, match="the server is ending"):
+                await deploying
+
+            assert 1 == plane.store.app("shop").version
+            assert 1 == len(plane.store.revisions("shop"))
+
+    virtually(story())
+
+
+class TestRestoring:
+    """After a restart."""
+
+    @staticmethod
+    async def deployed(tmp_path, *apps: str) -> None:
+        async with Plane(tmp_path) as plane:
+            for app in apps:
+                for number in (1, 2):
+                    wanted = manifest(function("f"), app=app, script=f"v{number}.py")
+                    await plane.deploy(wanted)
+
+    def spoil(self, tmp_path, sql: str) -> None:
+        import sqlite3
+
+        with sqlite3.connect(tmp_path / "homeport.db") as connection:
+            connection.execute(sql)
+        connection.close()
+
+    @pytest.mark.parametrize(
+        "value",
+        ["{bad", "[]", "{}", '{"app_name": 3, "functions": 5}', "null", '{"app_name": "x"}'],
+    )
+    def test_one_unreadable_old_row_is_left_out(self, tmp_path, value):
+        async def story():
+            await self.deployed(tmp_path, "shop", "blog")
+            self.spoil(tmp_path, f"update revisions set manifest='{value}' where version=1")
+            async with Plane(tmp_path) as plane:
+                await plane.deployer.restore([])
+
+                assert {} == plane.deployer.broken
+                assert (await plane.visit("me--shop-f")).app == "shop"
+                assert (await plane.visit("me--blog-f")).app == "blog"
+                await plane.deploy(manifest(function("f"), script="new.py"))
+                assert 3 == plane.store.app("shop").version
+
+        virtually(story())
+
+    def test_an_app_that_cannot_be_restored_is_named_and_tried_again(self, tmp_path):
+        async def story():
+            await self.deployed(tmp_path, "shop", "blog")
+            async with Plane(tmp_path) as plane:
+                broken = []
+
+                async def fault(call, what, when):
+                    if (call, what) == ("route", "me--shop-f") and not broken:
+                        raise ValueError("an accident")
+
+                plane.ingress.fault = fault
+                await plane.deployer.restore([])
+
+                assert {"shop": "ValueError: an accident"} == plane.deployer.broken
+                assert (await plane.visit("me--blog-f")).app == "blog"
+                broken.append("not any more")
+                await asyncio.sleep(6)
+                assert {} == plane.deployer.broken
+                assert (await plane.visit("me--shop-f")).app == "shop"
+
+        virtually(story())
+
+    def test_an_app_whose_row_is_damaged_can_be_deployed_or_stopped(self, tmp_path):
+        async def story():
+            await self.deployed(tmp_path, "shop", "blog")
+            self.spoil(tmp_path, "update revisions set manifest='{bad' where version=2")
+            async with Plane(tmp_path) as plane:
+                await plane.deployer.restore([])
+
+                assert {"shop", "blog"} == set(plane.deployer.broken)
+                assert "cannot be read" in plane.deployer.broken["shop"]
+                with pytest.raises(StorageError):
+                    await plane.roll_back(version=2)
+                await plane.deploy(manifest(function("f"), script="new.py"))
+                assert (await plane.visit("me--shop-f")).app == "shop"
+                await plane.deployer.stop_app("blog")
+                assert {} == plane.deployer.broken
+                await asyncio.sleep(600)
+                assert ["shop"] == [app.name for app in plane.deployer.live.all()]
+
+        virtually(story())
+
+    def test_containers_of_an_app_that_is_not_restored_yet_wait_for_it(self, tmp_path):
+        async def story():
+            node = FakeNode(0.1)
+            async with Plane(tmp_path, node) as plane:
+                await plane.deploy(manifest(function("f")))
+                before = await plane.visit(F)
+            plane = Plane(tmp_path, node)
+            plane.reconciler.spares = lambda app: app in plane.deployer.broken
+            broken = []
+
+            async def fault(call, what, when):
+                if (call, what) == ("route", F) and not broken:
+                    raise ValueError("an accident")
+
+            plane.ingress.fault = fault
+            await plane.deployer.restore([])
+            await plane.reconciler.adopt()
+            async with plane:
+                await asyncio.sleep(2)
+                assert {"shop"} == set(plane.deployer.broken)
+                broken.append("not any more")
+                await asyncio.sleep(5)
+                after = await plane.visit(F)
+
+                assert before.id == after.id
+                assert 1 == len(node.started)
+
+        virtually(story())
+
+    def test_a_slow_app_holds_up_the_start_for_a_while_only(self, tmp_path):
+        async def story():
+            await self.deployed(tmp_path, "shop")
+            async with Plane(tmp_path) as plane:
+                go = asyncio.Event()
+
+                async def fault(call, what, when):
+                    if (call, when) == ("prepare", "before"):
+                        await go.wait()
+
+                plane.node.fault = fault
+                await plane.deployer.restore([])
+
+                assert {"shop": "it is being restored"} == plane.deployer.broken
+                go.set()
+                await asyncio.sleep(1)
+                assert {} == plane.deployer.broken
+
+        virtually(story())

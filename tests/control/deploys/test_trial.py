@@ -1,0 +1,62 @@
+"""A revision on trial: what `prove` raises when its containers do not start."""
+
+import asyncio
+
+import looptime
+import pytest
+
+from homeport.contract.errors import StartError
+from homeport.contract.manifest import FunctionSpec
+from homeport.contract.traffic import PoolKey
+from homeport.control.deploys import trial
+from homeport.control.fleet.pools import Pool
+
+
+def pool(name: str = "f", **function) -> Pool:
+    spec = FunctionSpec(name=name, module="m", qualname=name, where=f"app.py:1  {name}", **function)
+    return Pool(key=PoolKey("app", name, "rv-1"), function=spec, source="", owner="deploy:app")
+
+
+async def watched(*pools: Pool) -> None:
+    """Return once somebody waits for each pool's first container."""
+    while not all(each.watchers for each in pools):
+        await asyncio.sleep(0)
+
+
+async def test_the_failure_of_a_container_comes_out_as_itself_and_not_in_a_group():
+    first, second = pool("first"), pool("second")
+    proving = asyncio.create_task(trial.prove([first, second], lambda: None, lambda _text: None))
+    await watched(first, second)
+    for subject in (first, second):
+        subject.failed(StartError("no module named torch"), 0.0)
+
+    with pytest.raises(StartError, match="no module named torch") as told:
+        await proving
+    assert "app.py:1  first" == told.value.where
+    assert [0, 0] == [first.floor, second.floor]
+
+
+async def test_a_mistake_of_ours_stays_a_mistake_of_ours():
+    def say(_text: str) -> None:
+        raise RuntimeError("ours")
+
+    subject = pool()
+    proving = asyncio.create_task(trial.prove([subject], lambda: None, say))
+    await watched(subject)
+    subject.release()
+
+    with pytest.raises(ExceptionGroup):
+        await proving
+
+
+def test_a_container_that_never_gets_its_turn_is_an_error_of_the_start():
+    async def story():
+        await trial.prove([pool(startup_timeout_s=5)], lambda: None, lambda _text: None)
+
+    with (
+        asyncio.Runner(loop_factory=looptime.new_event_loop) as runner,
+        pytest.raises(StartError) as told,
+    ):
+        runner.run(story())
+
+    assert "app.py:1  f" == told.value.where

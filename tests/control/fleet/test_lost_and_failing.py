@@ -1,0 +1,214 @@
+"""What the reconciler makes of lost events, and of a node and an ingress that fail."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from homeport.contract.capacity import Capacity
+from homeport.contract.container import ContainerSpec, State
+from homeport.contract.errors import Failure, IngressError
+from homeport.contract.traffic import PoolKey
+from tests.control.fleet.test_reconciler import KEY, House, elapsed, virtually
+from tests.fakes import FakeNode, no_fault
+
+
+def faulty(house: House, *calls: str, times: int = 10**9) -> list[str]:
+    """Make the first `times` of these calls fail; returns those that did."""
+    failed = []
+
+    async def fault(call, what, when):
+        if call in calls and when == "before" and len(failed) < times:
+            failed.append(call)
+            raise IngressError("the disk is full")
+
+    house.ingress.fault = fault
+    return failed
+
+
+def test_a_container_whose_end_nobody_told_of_is_replaced():
+    async def story():
+        async with House(min_containers=1) as house:
+            await asyncio.sleep(1)
+            house.node.deaf = True
+            house.node.kill(house.node.list()[0].spec.id)
+            house.node.deaf = False
+            await asyncio.sleep(1)
+
+            assert [State.READY] == [container.state for container in house.node.list()]
+            assert "the node does not know it any more" in house.said[0].text
+            await asyncio.gather(*house.visits(1, 0.1))
+
+    virtually(story())
+
+
+def test_a_container_that_the_node_ends_gently_is_replaced_and_gets_nobody_new():
+    async def story():
+        async with House(min_containers=1, max_containers=1) as house:
+            await asyncio.sleep(1)
+            old = house.node.list()[0].spec.id
+            house.node.leave(old)
+            visits = await asyncio.gather(*house.visits(3, 0.1))
+            await asyncio.sleep(1)
+
+            assert old not in visits
+            assert [State.READY] == [container.state for container in house.node.list()]
+
+    virtually(story())
+
+
+def test_a_container_that_became_ready_without_a_word_gets_its_visitor():
+    async def story():
+        async with House() as house:
+            visit = house.visits(1, 0.1)
+            await asyncio.sleep(0.2)
+            house.node.deaf = True
+            await asyncio.sleep(0.4)
+            house.node.deaf = False
+            began = elapsed()
+            await asyncio.gather(*visit)
+
+            assert elapsed() - began < 0.3
+
+    virtually(story())
+
+
+def test_a_container_that_no_pool_wants_is_stopped_once():
+    async def story():
+        async with House() as house:
+            stranger = ContainerSpec(
+                id="ta-stranger", app="x", function="x", revision="x", pool="x/x/x", module="x", qualname="x"
+            )  # fmt: skip
+            stopped = []
+            house.node.stop = lambda name, **_: stopped.append(name)
+            house.node.start(stranger, {})
+            await asyncio.sleep(11)
+
+            assert ["ta-stranger"] == stopped
+
+    virtually(story())
+
+
+def test_a_pool_whose_passes_fail_does_not_stop_the_others(caplog):
+    async def story():
+        async with House(scaledown_window_s=1.0) as house:
+            other = PoolKey("app", "other", "rv-1")
+            house.add(other)
+            await asyncio.gather(*house.visits(1, 0.1))
+            failed = faulty(house, "drain")
+            await asyncio.sleep(3)
+            began = elapsed()
+            await house.ingress.visit(other, 0.1)
+
+            assert elapsed() - began < 1.0
+            assert 0 < len(failed) < 10
+            house.ingress.fault = no_fault
+            await asyncio.sleep(20)
+            assert {"other"} == {c.spec.function for c in house.node.list()}
+
+    virtually(story())
+    assert any("a pass over app/f/rv-1 failed" in r.getMessage() for r in caplog.records)
+
+
+def test_an_ingress_that_says_nothing_of_its_load_holds_up_nobody():
+    async def story():
+        async with House(scaledown_window_s=1.0) as house:
+            other = PoolKey("app", "other", "rv-1")
+            house.add(other, scaledown_window_s=1.0)
+            await asyncio.gather(*house.visits(1, 0.1))
+            failed = faulty(house, "load", times=30)
+            await asyncio.sleep(1)
+            began = elapsed()
+            await house.ingress.visit(other, 0.1)
+            took_s = elapsed() - began
+            await asyncio.sleep(20)
+
+            assert took_s < 0.7
+            assert 30 == len(failed)
+            assert [] == house.node.list()
+
+    virtually(story())
+
+
+def test_a_container_is_forgotten_by_the_ingress_even_if_it_fails_at_first():
+    async def story():
+        async with House(min_containers=1) as house:
+            await asyncio.sleep(1)
+            failed = faulty(house, "lose", times=3)
+            killed = house.node.list()[0].spec.id
+            house.node.kill(killed)
+            await asyncio.sleep(3)
+
+            assert 3 == len(failed)
+            assert ("detach", killed) in house.ingress.calls
+
+    virtually(story())
+
+
+def test_a_node_that_refuses_a_start_tells_the_visitor_and_is_asked_again():
+    async def story():
+        async with House() as house:
+            start = house.node.start
+
+            def refuse(*_args):
+                raise OSError("no more processes")
+
+            house.node.start = refuse
+            with pytest.raises(Failure, match="no more processes"):
+                await house.ingress.visit(KEY)
+            house.node.start = start
+            await asyncio.sleep(1)
+            await house.ingress.visit(KEY)
+
+            assert {"cannot start: no more processes"} == {line.text for line in house.said}
+
+    virtually(story())
+
+
+def test_a_pool_in_back_off_takes_nobodys_room():
+    async def story():
+        node = FakeNode(
+            fails=lambda spec: spec.function == "bad", capacity=Capacity(cores=4, memory_mib=4000)
+        )
+        async with House(node, memory_mib=(2200, None), scaledown_window_s=60.0) as house:
+            bad = house.add(
+                PoolKey("app", "bad", "rv-1"), memory_mib=(2200, None), min_containers=1
+            )
+            await asyncio.sleep(20)  # its back-off has grown
+            answered = []
+            for _ in range(60):
+                answered.append(await house.ingress.visit(KEY, 0.1))
+                await asyncio.sleep(1)
+
+            assert bad.failures > 3
+            assert 1 == len(set(answered))
+
+    virtually(story())
+
+
+def test_a_pool_in_back_off_takes_nobodys_room_although_it_has_visitors():
+    async def story():
+        node = FakeNode(
+            fails=lambda spec: spec.function == "bad", capacity=Capacity(cores=4, memory_mib=4000)
+        )
+        async with House(node, memory_mib=(2200, None), scaledown_window_s=60.0) as house:
+            bad = house.add(PoolKey("app", "bad", "rv-1"), memory_mib=(2200, None))
+
+            async def visitor():
+                while True:
+                    with contextlib.suppress(Failure):
+                        await house.ingress.visit(bad.key)
+                    await asyncio.sleep(0.2)
+
+            visits = asyncio.create_task(visitor())
+            await asyncio.sleep(60)  # its back-off has grown
+            answered = []
+            for _ in range(60):
+                answered.append(await house.ingress.visit(KEY, 0.1))
+                await asyncio.sleep(1)
+            visits.cancel()
+
+            assert bad.failures > 3
+            assert len(set(answered)) <= 4  # one for each of its tries
+
+    virtually(story())

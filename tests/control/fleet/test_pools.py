@@ -1,0 +1,95 @@
+"""Class parameters choose pools; failures make starts wait."""
+
+import asyncio
+
+import pytest
+
+from homeport.contract.errors import NotFound, StartError
+from homeport.contract.manifest import FunctionSpec, Parameter
+from homeport.contract.traffic import PoolKey
+from homeport.control.fleet.pools import Member, Pool, Pools, Stage
+
+SIZE = Parameter(name="size", type="int", required=True)
+LOUD = Parameter(name="loud", type="bool", required=False, default=False)
+NAME = Parameter(name="name", type="str", required=False, default="x")
+DECLARED = (SIZE, LOUD, NAME)
+
+
+def pool(*parameters, **spec):
+    function = FunctionSpec(
+        name="Model.*", module="m", qualname="Model", parameters=parameters, **spec
+    )
+    return Pool(key=PoolKey("app", "Model.*", "rv-1"), function=function, source="", owner="o")
+
+
+async def test_each_set_of_parameters_is_a_pool_of_its_own():
+    pools = Pools()
+    pools.add(pool(*DECLARED))
+    three = pools.called_for(PoolKey("app", "Model.*", "rv-1", "size=3"))
+    four = pools.called_for(PoolKey("app", "Model.*", "rv-1", "size=4"))
+
+    assert three is pools.called_for(PoolKey("app", "Model.*", "rv-1", "loud=false&size=3"))
+    assert three is not four
+    assert {"size": 4, "loud": False, "name": "x"} == four.parameters
+
+
+def test_nothing_is_made_for_an_app_that_has_stopped():
+    pools = Pools()
+    with pytest.raises(NotFound):
+        pools.called_for(PoolKey("app", "f", "rv-9"))
+
+    assert [] == list(pools)
+
+
+def test_failed_starts_wait_longer_and_longer():
+    subject = pool()
+    waits = []
+    for _ in range(9):
+        subject.failed(StartError("no"), 100.0)
+        waits.append(max(subject.retry_at - 100.0, 0))
+
+    assert waits == [0, 0.5, 1, 2, 4, 8, 16, 30, 30]
+
+
+async def test_everyone_who_waits_is_told_of_a_failure():
+    subject = pool()
+    waiting = [asyncio.create_task(subject.first_ready()) for _ in range(3)]
+    await asyncio.sleep(0)
+    subject.failed(StartError("no module named torch"), 0.0)
+    told = await asyncio.gather(*waiting, return_exceptions=True)
+
+    assert [str(error) for error in told] == ["no module named torch"] * 3
+
+
+async def test_a_failed_start_refuses_nobody_while_another_container_answers():
+    subject = pool()
+    subject.members["ta-1"] = Member(id="ta-1", stage=Stage.READY)
+    parked = asyncio.get_running_loop().create_future()
+    subject.parked[parked] = 0.0
+    subject.failed(StartError("no"), 0.0)
+
+    assert not parked.done()
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "starting", "max_inputs"),
+    [(9.0, 0, 1), (8.0, 1, 1), (7.0, 1, 2), (0.0, 3, 1), (0.0, 1, 100)],
+)
+async def test_the_next_container_is_for_the_first_visitor_whom_no_other_will_take(
+    waited_s, starting, max_inputs
+):
+    subject = pool(max_inputs=max_inputs)
+    subject.members = {f"ta-{n}": Member(id=f"ta-{n}") for n in range(starting)}
+    for since in (1.0, 2.0, 3.0):
+        subject.parked[asyncio.get_running_loop().create_future()] = since
+
+    assert waited_s == subject.waited_s(10.0)
+
+
+def test_a_port_allows_one_container_whatever_is_asked_for():
+    from homeport.contract.manifest import WebKind, WebMethod
+
+    web = WebMethod(tag="s", attribute="s", kind=WebKind.WEB_SERVER, port=8000)
+    subject = pool(web=(web,), min_containers=3, max_containers=5)
+
+    assert (subject.bounds.min_containers, subject.bounds.max_containers) == (1, 1)

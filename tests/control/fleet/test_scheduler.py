@@ -1,0 +1,111 @@
+"""Where a container goes, and what it takes from the others."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from homeport.contract.capacity import Capacity
+from homeport.contract.container import ContainerSpec
+from homeport.contract.manifest import FunctionSpec
+from homeport.control.fleet import scheduler
+from homeport.control.fleet.scheduler import Needs
+from tests.control.fleet.test_accelerators import devices
+
+CAPACITY = Capacity(cores=4, memory_mib=8000, accelerators=tuple(devices("l4", "l4", "h100")))
+
+
+def container(number: int, **changes) -> ContainerSpec:
+    """One that runs."""
+    told = dict.fromkeys(("app", "function", "revision", "pool", "module", "qualname"), "x")
+    return ContainerSpec(id=f"ta-{number}", **told, **changes)
+
+
+def function(**changes) -> FunctionSpec:
+    """One that asks for something."""
+    return FunctionSpec(name="f", module="m", qualname="f", **changes)
+
+
+def test_what_containers_ask_for_is_nobody_elses():
+    there = [container(1, memory_mib=(6000, None), devices=("GPU-0",)), container(2)]
+    room = scheduler.room("here", CAPACITY, there, limit=10)
+
+    assert (2, 2000) == (room.containers, room.memory_mib)
+    assert ("GPU-1",) == scheduler.place([room], Needs(gpu=("L4",))).devices
+    assert scheduler.place([room], Needs(gpu=("L4:2",))) is None
+    assert scheduler.place([room], Needs(memory_mib=2001)) is None
+    assert "a GPU (L4:2): all are in use" == scheduler.lack(room, Needs(gpu=("L4:2",)))
+    assert "2001 MiB of memory: 2000 are left" == scheduler.lack(room, Needs(memory_mib=2001))
+    assert scheduler.helps(there[0], room, Needs(gpu=("L4:2",)), CAPACITY)
+    assert not scheduler.helps(there[1], room, Needs(gpu=("L4:2",)), CAPACITY)
+    assert not scheduler.helps(there[0], room, Needs(gpu=("H100:2",)), CAPACITY)
+
+
+def test_what_there_never_is_is_told_and_not_waited_for():
+    greedy = function(gpu=("B200",), memory_mib=(9000, None))
+
+    assert "asks for a GPU (B200), and this machine has 2 NVIDIA L4, 1 NVIDIA H100 80GB HBM3" == (
+        scheduler.impossible(greedy, CAPACITY)
+    )
+    assert "asks for 9000 MiB of memory, and this machine has 8000" == (
+        scheduler.impossible(function(memory_mib=(9000, None)), CAPACITY)
+    )
+    assert "" == scheduler.impossible(function(gpu=("B200", "L4:2")), CAPACITY)
+    assert Needs(memory_mib=8000) == scheduler.needs(greedy, CAPACITY)
+
+
+@given(st.lists(st.sampled_from([("L4",), ("L4:2",), ("H100", "L4"), ("any",), ("any:2",), ()])))
+def test_no_device_is_ever_two_containers(wishes):
+    there: list[ContainerSpec] = []
+    for number, wish in enumerate(wishes):
+        room = scheduler.room("here", CAPACITY, there, limit=100)
+        if (place := scheduler.place([room], Needs(gpu=wish))) is not None:
+            there.append(container(number, devices=place.devices))
+
+    taken = [device for each in there for device in each.devices]
+    assert len(set(taken)) == len(taken)
+
+
+@given(
+    limit=st.integers(4, 300),
+    starts=st.lists(st.integers(0, 20), min_size=1, max_size=400),
+)
+def test_one_app_never_takes_all_places_and_one_function_fewer_still(limit, starts):
+    counts = dict.fromkeys(range(21), 0)
+    for function in starts:
+        standing = scheduler.Standing(function=counts[function], app=sum(counts.values()))
+        room = scheduler.Room(node="a", containers=sum(counts.values()), limit=limit)
+        if not scheduler.lack(scheduler.open_to(room, standing), Needs()):
+            counts[function] += 1
+    kept = scheduler.reserve(limit)
+    full = scheduler.Room(node="a", containers=sum(counts.values()), limit=limit)
+    stranger = scheduler.open_to(full, scheduler.Standing())
+
+    assert max(counts.values()) <= limit - kept
+    assert sum(counts.values()) <= limit - kept // 2
+    assert "" == scheduler.lack(stranger, Needs())
+
+
+def test_memory_is_kept_for_those_who_need_little_of_it():
+    small, large = Needs(memory_mib=500), Needs(memory_mib=4000)
+    kept = scheduler.reserved_mib([small, large], CAPACITY)
+    room = scheduler.Room(node="a", containers=1, limit=64, memory_mib=2000)
+
+    assert 500 == kept
+    assert 0 == scheduler.reserved_mib([large], CAPACITY)
+    assert 1500 == scheduler.open_to(room, scheduler.Standing(function=1, app=1), kept).memory_mib
+    assert 2000 == scheduler.open_to(room, scheduler.Standing(function=0, app=1), kept).memory_mib
+
+
+@given(
+    counts=st.lists(st.integers(0, 64), min_size=2, max_size=20),
+    limit=st.integers(8, 300),
+    data=st.data(),
+)
+def test_whoever_has_no_container_may_have_somebodys_idle_one_and_nobody_pushes_another_below_a_share(
+    counts, limit, data
+):
+    share = scheduler.share(limit, len(counts))
+    mine, theirs = (data.draw(st.sampled_from(counts)) for _ in range(2))
+
+    assert scheduler.may_evict(0, theirs, share)
+    if mine >= share and theirs <= share:
+        assert not scheduler.may_evict(mine, theirs, share)

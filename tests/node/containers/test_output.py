@@ -1,0 +1,147 @@
+"""The thread that reads what containers print."""
+
+import asyncio
+import os
+import threading
+
+import pytest
+
+from homeport.contract.output import MARK, dropped
+from homeport.node.containers import output
+from homeport.node.containers.output import Outputs
+
+
+@pytest.fixture
+async def outputs():
+    """A thread that reads."""
+    outputs = Outputs()
+    outputs.open()
+    yield outputs
+    outputs.close()
+
+
+class Printer:
+    """A pipe, and what was heard of it."""
+
+    def __init__(self, outputs: Outputs) -> None:
+        comes_out, self.pipe = output.pipe()
+        self.lines: list[tuple[str, str, str]] = []
+        self.outputs = outputs
+        self.followed = outputs.follow(comes_out, lambda *line: self.lines.append(line))
+
+    def print(self, data: bytes) -> None:
+        """Into the pipe."""
+        os.write(self.pipe, data)
+
+    async def heard(self, count: int) -> list[str]:
+        """The texts, once there are so many."""
+        async with asyncio.timeout(30):
+            while len(self.lines) < count:
+                await asyncio.sleep(0.01)
+        return [text for text, _, _ in self.lines]
+
+    async def finish(self) -> list[str]:
+        """All texts."""
+        await self.outputs.finish(self.followed)
+        return [text for text, _, _ in self.lines]
+
+
+@pytest.fixture
+def printer(outputs):
+    """One container."""
+    printer = Printer(outputs)
+    yield printer
+    os.close(printer.pipe)
+
+
+async def test_lines_are_told_and_a_piece_without_a_newline_after_a_while(printer):
+    printer.print(b"one\ntwo \xff\r\nprompt: ")
+
+    assert ["one", "two \N{REPLACEMENT CHARACTER}", "prompt: "] == await printer.heard(3)
+
+
+async def test_the_end_tells_everything_at_once_however_much_it_is(printer):
+    size = b"x" * 9 + b"\n"
+    printer.print(size * 6000 + b"last words")
+    texts = await asyncio.wait_for(printer.finish(), 5)
+
+    assert 6001 == len(texts)
+    assert "last words" == texts[-1]
+
+
+async def test_a_long_line_comes_in_pieces(printer):
+    printer.print(b"y" * 40_000 + b"\nnext\n")
+    texts = await printer.finish()
+
+    assert ["y" * 16384, "y" * 16384, "y" * 7232, "next"] == texts
+
+
+async def test_a_line_knows_its_request_unless_somebody_made_the_id_up(printer):
+    printer.print(b"\x1eab-12\x1fmine\n\x1e<b>\x1fforged\n\x1e" + b"a" * 200 + b"\x1flong\n")
+    await printer.finish()
+
+    assert ("mine", "ab-12", "output") == printer.lines[0]
+    assert ["", ""] == [request for _, request, _ in printer.lines[1:]]
+    assert "\x1e<b>\x1fforged" == printer.lines[1][0]
+
+
+async def test_what_was_dropped_is_said_by_us_and_by_nobody_else(printer):
+    printer.print(dropped(12, 345) + MARK * 2 + b"12 345\n" + MARK + b"x y z\n")
+    await printer.finish()
+
+    ours, forged, odd = printer.lines
+    assert ("12 lines (345 bytes) are missing here: they came faster than a container may print", "system") == (ours[0], ours[2])  # fmt: skip
+    assert ("\x1d12 345", "output") == (forged[0], forged[2])
+    assert "output" == odd[2]
+
+
+async def test_one_that_prints_without_end_delays_nobody(outputs, printer):
+    over = threading.Event()
+
+    def flood() -> None:
+        while not over.is_set():
+            os.write(printer.pipe, b"noise\n" * 5000)
+
+    quiet = Printer(outputs)
+    thread = threading.Thread(target=flood)
+    thread.start()
+    try:
+        for number in range(5):
+            quiet.print(b"quiet\n")
+            async with asyncio.timeout(2):
+                await quiet.heard(number + 1)
+    finally:
+        over.set()
+        os.set_blocking(printer.pipe, False)
+        thread.join()
+        os.close(quiet.pipe)
+
+    assert printer.lines
+
+
+async def test_a_thread_that_has_nothing_to_read_does_nothing(outputs, printer):
+    printer.print(b"one\n")
+    await printer.heard(1)
+    passes = 0
+    counted = outputs._pass
+
+    def count(ready: set[int]):
+        nonlocal passes
+        passes += 1
+        return counted(ready)
+
+    outputs._pass = count
+    await asyncio.sleep(3 * output.PAUSE_S)
+    passes = 0
+    await asyncio.sleep(5 * output.PAUSE_S)
+
+    assert 0 == passes
+
+
+async def test_a_writer_that_has_ended_is_not_asked_again(outputs, printer):
+    other = Printer(outputs)
+    other.print(b"end\n")
+    os.close(other.pipe)
+
+    assert ["end"] == await other.heard(1)
+    assert ["end"] == await other.finish()

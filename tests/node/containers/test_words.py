@@ -1,0 +1,74 @@
+"""What a container says on its report."""
+
+import json
+
+import pytest
+
+from homeport.contract import codec
+from homeport.contract.container import KINDS, Event, State
+from homeport.node.containers import words
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_word_is_read_as_it_was_written(kind):
+    event = Event(
+        kind=kind,
+        reason="r",
+        traceback="t",
+        phase="import",
+        timings_ms={"imported": 1.5},
+        imports_ms={"json": 2},
+        modules=("a.b", "c"),
+        held=3,
+    )
+
+    assert event == words.read(codec.dumps(event).encode())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b"{}",
+        b"garbage \xff",
+        b"[" * 100_000,
+        b'{"kind": "ready"',
+        b'{"kind": "owned"}',
+        b'{"kind": ["ready"]}',
+        b'{"kind": "ready", "timings_ms": {"imported": NaN}}',
+        b'{"kind": "ready", "timings_ms": {"imported": 1e400}}',
+        b'{"kind": "ready", "timings_ms": {"imported": "long"}}',
+        b'{"kind": "ready", "timings_ms": {"imported": -1}}',
+        b'{"kind": "ready", "timings_ms": [1]}',
+        b'{"kind": "failed", "reason": 5}',
+        b'{"kind": "imported", "modules": ["os; import sys"]}',
+        b'{"kind": "imported", "modules": [["os"]]}',
+        b'{"kind": "held", "held": -1}',
+        b'{"kind": "held", "held": 1.5}',
+        b'{"kind": "held", "held": 1' + b"0" * 5000 + b"}",
+        json.dumps({"kind": "failed", "reason": "x" * 100_000}).encode(),
+        json.dumps({"kind": "imported", "modules": ["a"] * 30_000}).encode(),
+    ],
+)
+def test_what_is_no_word_is_refused(line):
+    with pytest.raises(ValueError):
+        words.read(line)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        'os.write(report, b\'{\\"kind\\": \\"ready\\", \\"held\\": [1]}\\n\')',
+        "os.write(report, b'x' * (3 << 20))",
+        "[say(kind='held', held=n % 5) for n in range(100_000)]",
+    ],
+)
+async def test_a_container_that_says_something_else_ends_and_the_reason_says_so(start, act):
+    _, watched = await start(
+        f"say(kind='ready')\ntime.sleep(0.2)\ntry:\n    {act}\nexcept OSError: pass\ntime.sleep(60)"
+    )
+    container = await watched.until(State.GONE)
+
+    assert container.reason.startswith("was killed: what it told its node cannot be read: ")

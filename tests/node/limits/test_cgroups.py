@@ -1,0 +1,152 @@
+"""Cgroups, as far as plain files go: what only a kernel can say, `tests/soak/cgroups.py` asks."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from homeport.contract.container import ContainerSpec
+from homeport.node.limits import cgroups, keeper
+from homeport.node.limits.cgroups import Cgroups, Unusable
+from homeport.node.limits.keeper import Limits
+
+TOLD = dict.fromkeys(("app", "function", "revision", "pool", "module", "qualname"), "x")
+MOUNT = "31 24 0:26 {} {} rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
+
+
+def spec(**changes) -> ContainerSpec:
+    """A container that asks for something."""
+    return ContainerSpec(**{"id": "ta-1", "source": "/", **TOLD, **changes})
+
+
+@pytest.fixture
+def tree(tmp_path) -> Path:
+    """A directory with the files of a cgroup whose children have no controllers yet."""
+    base = tmp_path / "base"
+    (base / "homeport-x").mkdir(parents=True)
+    for directory in (base, base / "homeport-x"):
+        (directory / "cgroup.controllers").write_text("cpuset cpu io memory pids\n")
+        (directory / "cgroup.subtree_control").write_text("")
+    return base
+
+
+def opened(tree: Path) -> Cgroups:
+    """Its cgroups, without the probe of whether a process may go there."""
+    (tree / "homeport-x" / "cpu.weight").write_text("100")
+    (tree / "homeport-x" / "memory.low").write_text("0")
+    return Cgroups(tree / "homeport-x")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "why"),
+    [
+        ("off", "they are switched off"),
+        ("{}", "{} has not got the controller cpu and memory"),
+        ("{}/nothing", "{}/nothing is no cgroup v2"),
+        ("{}/cgroup.controllers", "{}/cgroup.controllers is no cgroup v2"),
+    ],
+)
+def test_what_cannot_be_used_is_said(tmp_path, chosen, why):
+    (tmp_path / "cgroup.controllers").write_text("cpuset io pids\n")
+
+    with pytest.raises(Unusable) as told:
+        Cgroups.open(chosen.format(tmp_path), "homeport-x")
+
+    assert why.format(tmp_path) == str(told.value)
+    assert ["cgroup.controllers"] == [each.name for each in tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("own", "top", "at"),
+    [
+        ("/", "/", "/sys/fs/cgroup"),
+        ("/user.slice/run-1.scope", "/", "/sys/fs/cgroup/user.slice/run-1.scope"),
+        # In a Docker container with the host's namespace, its own part of the tree is mounted.
+        ("/docker/1234", "/docker/1234", "/sys/fs/cgroup"),
+        ("/docker/1234/sub", "/docker/1234", "/sys/fs/cgroup/sub"),
+        ("/docker/5678", "/docker/1234", None),
+        ("/../elsewhere", "/", None),
+    ],
+)
+def test_where_a_process_finds_its_cgroup(own, top, at):
+    found = cgroups.located(f"1:name=systemd:/x\n0::{own}\n", MOUNT.format(top, "/sys/fs/cgroup"))
+
+    assert (Path(at) if at else None) == found
+
+
+def test_a_setting_that_the_kernel_has_not_got_is_let_be(tree):
+    made = Path(opened(tree).make(spec(memory_mib=(64, 200))))
+
+    # To ask for a new file is forbidden in a cgroup, and would end the container's start.
+    assert [] == list(made.iterdir())
+
+
+def test_all_containers_together_weigh_what_each_of_them_does(tree):
+    told = opened(tree)
+    told.make(spec(id="ta-1", cpu=(2.0, None), memory_mib=(64, None)))
+    second = Path(told.make(spec(id="ta-2", cpu=(0.5, None), memory_mib=(32, 100))))
+
+    def shares() -> tuple[str, ...]:
+        return tuple((told.root / name).read_text() for name in ("cpu.weight", "memory.low"))
+
+    assert ("250", str(96 << 20)) == shares()
+    assert told.remove(second)
+    assert ("200", str(64 << 20)) == shares()
+    assert {"cpu.weight": "100", "memory.low": "0"} == cgroups.shares([])
+    assert "10000" == cgroups.shares([(8000, 0), (8000, 0)])["cpu.weight"]
+
+
+def test_what_stays_in_a_cgroup_is_killed_and_asked_for_again(tree):
+    told = opened(tree)
+    made = Path(told.make(spec(memory_mib=(64, None))))
+    (made / "cgroup.kill").write_text("")  # a plain directory is not empty by this either
+
+    assert not told.remove(made)
+    assert "1" == (made / "cgroup.kill").read_text()
+    (made / "cgroup.kill").unlink()
+    assert told.remove(made)
+    assert told.remove(made)
+
+
+def test_what_the_kernel_killed_is_known_by_the_containers_own_cgroup(tmp_path):
+    (tmp_path / "memory.events").write_text("low 0\nhigh 0\nmax 9\noom 2\noom_kill 3\n")
+    its = spec(memory_mib=(64, 200), cgroup=str(tmp_path))
+
+    # An adopted one's is known even where this server may not use cgroups.
+    assert "it needed more memory than its limit of 200 MiB" == Limits().broken(its)
+    assert "" == Limits().broken(spec(memory_mib=(64, 200), cgroup=str(tmp_path / "other")))
+
+
+async def test_a_cgroup_that_was_asked_for_and_cannot_be_is_a_warning(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    for chosen in (str(tmp_path), "off"):
+        kept = Limits()
+        kept.open(chosen, "homeport-x", [], list, lambda _container, _what: None)
+        its = kept.confined(spec(cpu=(0.5, 0.5), memory_mib=(64, 200)), [])
+        await kept.close()
+
+        assert "" == its.cgroup
+    assert ["WARNING", "INFO"] == [record.levelname for record in caplog.records]
+    assert f"{tmp_path} is no cgroup v2" in caplog.text
+
+
+async def test_a_container_without_its_cgroup_is_watched(tree, caplog):
+    kept = Limits()
+    kept._cgroups = Cgroups(tree / "nothing")  # somebody has removed it
+
+    its = kept.confined(spec(memory_mib=(64, 200)), [])
+
+    assert "" == its.cgroup
+    assert keeper.watchdog.watched(its)
+    assert "ta-1 has no cgroup and is watched" in caplog.text
+
+
+async def test_cgroups_that_an_earlier_server_left_go_and_those_of_its_containers_stay(tree):
+    told = opened(tree)
+    stays, goes = (Path(told.make(spec(id=name, cpu=(1.0, None)))) for name in ("ta-1", "ta-2"))
+    kept = Limits()
+    kept.gone(spec(id="ta-2", cgroup=str(goes)))
+    kept.open("off", "homeport-x", [spec(cgroup=str(stays))], list, lambda *_: None)
+    await kept.close()
+
+    assert (True, False) == (stays.exists(), goes.exists())

@@ -1,0 +1,84 @@
+"""What is made of what NVIDIA's driver tells."""
+
+import types
+
+import pytest
+
+from homeport.node.limits import gpus
+
+GIB = 1024**3
+
+
+class Driver:
+    """NVML, as far as it is asked: two whole devices and one that is cut in two."""
+
+    class NVMLError(Exception):
+        """What its functions raise."""
+
+    def __init__(self, *, broken: bool = False) -> None:
+        self.broken = broken
+        self.open = 0
+
+    def nvmlInit(self):
+        if self.broken:
+            raise self.NVMLError("Driver/library version mismatch")
+        self.open += 1
+
+    def nvmlShutdown(self):
+        self.open -= 1
+
+    def nvmlDeviceGetCount(self):
+        return 3
+
+    def nvmlDeviceGetHandleByIndex(self, index):
+        return index
+
+    def nvmlDeviceGetUUID(self, handle):
+        return f"MIG-{handle}" if isinstance(handle, str) else f"GPU-{handle}abc"
+
+    def nvmlDeviceGetName(self, index):
+        return b"Tesla T4" if index == 0 else "NVIDIA H100 80GB HBM3"
+
+    def nvmlDeviceGetMemoryInfo(self, handle):
+        return types.SimpleNamespace(total=(40 if isinstance(handle, str) else 80) * GIB)
+
+    def nvmlDeviceGetMigMode(self, index):
+        if index == 0:
+            raise self.NVMLError("Not Supported")
+        return index == 2, 0
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, _index):
+        return 7
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, index, part):
+        if part > 1:
+            raise self.NVMLError("Not Found")
+        return f"{index}.{part}"
+
+
+def test_every_device_and_each_instance_of_one_that_is_cut():
+    driver = Driver()
+    found = gpus.found({}, driver)
+
+    assert ["GPU-0abc", "GPU-1abc", "MIG-2.0", "MIG-2.1"] == [each.id for each in found]
+    assert ["Tesla T4", *["NVIDIA H100 80GB HBM3"] * 3] == [each.name for each in found]
+    assert [81920, 81920, 40960, 40960] == [each.memory_mib for each in found]
+    assert 0 == driver.open
+
+
+@pytest.mark.parametrize(
+    ("visible", "ids"),
+    [
+        ("1", ["GPU-1abc"]),
+        ("GPU-1a,0", ["GPU-1abc", "GPU-0abc"]),
+        ("2:1", ["MIG-2.1"]),
+        ("", []),
+        ("-1", []),
+    ],
+)
+def test_a_server_may_have_some_of_them(visible, ids):
+    assert ids == [each.id for each in gpus.found({"CUDA_VISIBLE_DEVICES": visible}, Driver())]
+
+
+def test_a_driver_that_does_not_work_has_none():
+    assert () == gpus.found({}, Driver(broken=True))

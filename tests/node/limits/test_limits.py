@@ -1,0 +1,162 @@
+"""What containers may use, and what becomes of one that uses more."""
+
+import asyncio
+import os
+import textwrap
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from homeport.contract.capacity import Accelerator
+from homeport.contract.container import ContainerSpec, State
+from homeport.node.agent import Agent
+from homeport.node.launch import environ_for
+from homeport.node.limits import cgroups, keeper
+from homeport.settings import Settings
+from tests.node.test_agent import REPORT, Watched
+
+TOLD = dict.fromkeys(("app", "function", "revision", "pool", "module", "qualname"), "x")
+READY = 'say(kind="ready")\n'
+
+
+def spec(**changes) -> ContainerSpec:
+    """A container that asks for something."""
+    return ContainerSpec(**{"id": "ta-1", "source": "/", **TOLD, **changes})
+
+
+@pytest.fixture
+async def start(tmp_path):
+    """Start a container whose runner is this script."""
+    settings = Settings(home=tmp_path / "home", cgroup="off")
+    settings.socket_dir.mkdir(parents=True)
+    opened = []
+
+    async def start(script: str, **changes) -> Watched:
+        runner = tmp_path / "runner.py"
+        runner.write_text(REPORT + textwrap.dedent(script))
+        agent, watched = Agent(settings, tied=True, runner=(str(runner),)), Watched()
+        agent.watch(watched.changed, watched.said)
+        await agent.open()
+        opened.append(agent)
+        agent.start(spec(**changes), {})
+        return watched
+
+    yield start
+    for agent in opened:
+        await agent.close()
+
+
+async def test_a_container_over_its_memory_limit_is_killed_and_the_reason_says_so(start):
+    watched = await start(
+        READY + "import subprocess\n"
+        # In a child with a session of its own: it is the container's all the same.
+        "eat = 'import time; x = bytearray(200 << 20); time.sleep(60)'\n"
+        "subprocess.Popen([sys.executable, '-c', eat], start_new_session=True)\n"
+        "time.sleep(60)\n",
+        memory_mib=(32, 100),
+    )
+    container = await watched.until(State.GONE)
+
+    assert container.reason.startswith("was killed: it used ")
+    assert container.reason.endswith(" MiB of memory, and its limit is 100 MiB")
+
+
+async def test_one_that_is_over_before_it_is_ready_has_failed_for_that(start):
+    watched = await start("x = bytearray(200 << 20)\ntime.sleep(60)", memory_mib=(32, 100))
+    container = await watched.until(State.FAILED)
+
+    assert "and its limit is 100 MiB" in container.reason
+
+
+async def test_a_container_over_its_disk_limit_is_killed_and_the_reason_says_so(start):
+    watched = await start(
+        READY + "with open(spec['tmp_dir'] + '/big', 'wb') as big:\n"
+        "    big.write(bytes(30 << 20))\n"
+        "time.sleep(60)\n",
+        ephemeral_disk_mib=20,
+    )
+    container = await watched.until(State.GONE)
+
+    assert "was killed: it used 30 MiB of temporary disk, and its limit is 20 MiB" == (
+        container.reason
+    )
+
+
+async def test_a_container_within_its_limits_goes_on(start):
+    watched = await start(
+        READY + "x = bytearray(50 << 20)\ntime.sleep(1.2)\nprint('still here', flush=True)\n"
+        "time.sleep(60)",
+        memory_mib=(32, 400),
+        ephemeral_disk_mib=20,
+    )
+    await watched.line("still here")
+
+    assert [State.READY] == watched.states
+
+
+async def test_what_its_processes_share_counts_once(start):
+    watched = await start(
+        READY + "x = bytearray(b'x' * (80 << 20))\n"
+        "for _ in range(3):\n"
+        "    if os.fork() == 0:\n"
+        "        time.sleep(60)\n"
+        "time.sleep(1.2)\nprint('still here', flush=True)\ntime.sleep(60)",
+        memory_mib=(32, 250),  # four times 90 MiB are resident
+    )
+    await watched.line("still here")
+
+    assert [State.READY] == watched.states
+
+
+def test_what_the_kernel_is_told():
+    both = spec(cpu=(0.5, 2.0), memory_mib=(256, 1024))
+
+    assert {
+        "cpu.weight": "50",
+        "cpu.max": "200000 100000",
+        "memory.low": "268435456",
+        "memory.max": "1073741824",
+        "memory.swap.max": "0",
+        "memory.oom.group": "1",
+    } == cgroups.settings(both)
+    assert {"cpu.weight": "1"} == cgroups.settings(spec(cpu=(0.001, None)))
+    assert {} == cgroups.settings(spec())
+
+
+def test_a_core_limit_without_cgroups_is_the_least_taken_cores():
+    assert (2,) == keeper.cores(0.5, [0, 1, 2], Counter({0: 2, 1: 1}))
+    assert (1, 2) == keeper.cores(2, [0, 1, 2], Counter({0: 2, 1: 1}))
+    assert () == keeper.cores(3, [0, 1, 2], Counter())
+
+
+def test_a_container_sees_its_own_devices_and_no_others():
+    its = environ_for(spec(devices=("GPU-1", "GPU-2")), {"CUDA_VISIBLE_DEVICES": "9"}, {})
+    nobodys = environ_for(spec(), {}, {"CUDA_VISIBLE_DEVICES": "0"})
+
+    assert "GPU-1,GPU-2" == its["CUDA_VISIBLE_DEVICES"] == its["NVIDIA_VISIBLE_DEVICES"]
+    assert "" == nobodys["CUDA_VISIBLE_DEVICES"]
+
+
+async def test_the_agent_tells_what_the_machine_has(tmp_path):
+    card = Accelerator(id="GPU-1", name="NVIDIA L4", memory_mib=23034)
+    settings = Settings(home=tmp_path / "home")
+    settings.socket_dir.mkdir(parents=True)
+    agent = Agent(settings, tied=True, accelerators=lambda: (card,))
+    await agent.open()
+    told = agent.capacity()
+    await agent.close()
+
+    assert ((card,), os.cpu_count()) == (told.accelerators, told.cores)
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert pages // 1024**2 == told.memory_mib
+    await asyncio.sleep(0)
+    assert not Path(settings.run_dir / "containers").exists()
+
+
+def test_programs_that_a_container_starts_find_modal_after_what_the_script_put_on_their_path():
+    plain = environ_for(spec(), {}, {}, lib=Path("/run/lib"))
+    own = environ_for(spec(), {"PYTHONPATH": "/mine"}, {}, lib=Path("/run/lib"))
+
+    assert "/run/lib/homeport/onpath:/run/lib" == plain["PYTHONPATH"]
+    assert "/mine:/run/lib/homeport/onpath:/run/lib" == own["PYTHONPATH"]

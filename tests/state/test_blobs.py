@@ -1,0 +1,67 @@
+"""Files by content."""
+
+import hashlib
+
+import pytest
+
+from homeport.contract.errors import BadRequest, NotFound
+from homeport.contract.manifest import SourceFile
+from homeport.state.blobs import Blobs
+
+
+async def chunks(*parts):
+    for part in parts:
+        yield part
+
+
+def source(path, content, **kwargs):
+    digest = hashlib.sha256(content).hexdigest()
+    return SourceFile(path=path, sha256=digest, size_bytes=len(content), **kwargs)
+
+
+async def test_a_tree_is_laid_out_from_what_was_uploaded(tmp_path):
+    blobs = Blobs(tmp_path / "blobs")
+    main, data = source("pkg/main.py", b"x = 1\n"), source("run.sh", b"#!/bin/sh\n", mode=0o755)
+    await blobs.put(main.sha256, chunks(b"x = ", b"1\n"))
+    await blobs.put(data.sha256, chunks(b"#!/bin/sh\n"))
+    await blobs.lay_out((main, data), tmp_path / "tree")
+    (tmp_path / "tree/pkg/main.py").write_text("changed")
+
+    assert blobs.missing([main.sha256, data.sha256]) == []
+    assert (tmp_path / "tree/run.sh").stat().st_mode & 0o777 == 0o755
+    await blobs.lay_out((main,), tmp_path / "second")
+    assert (tmp_path / "second/pkg/main.py").read_text() == "x = 1\n"
+
+
+async def test_content_under_a_wrong_hash_is_not_kept(tmp_path):
+    blobs = Blobs(tmp_path)
+    with pytest.raises(BadRequest):
+        await blobs.put("0" * 64, chunks(b"something"))
+
+    assert blobs.missing(["0" * 64]) == ["0" * 64]
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+@pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", ""])
+async def test_a_path_cannot_leave_the_tree(tmp_path, path):
+    blobs = Blobs(tmp_path / "blobs")
+    file = source(path, b"x")
+    await blobs.put(file.sha256, chunks(b"x"))
+    with pytest.raises(BadRequest):
+        await blobs.lay_out((file,), tmp_path / "tree")
+
+    assert [p.name for p in tmp_path.iterdir()] == ["blobs"]
+
+
+async def test_a_missing_blob_leaves_no_half_tree(tmp_path):
+    blobs = Blobs(tmp_path / "blobs")
+    with pytest.raises(NotFound, match=r"main\.py"):
+        await blobs.lay_out((source("main.py", b"x"),), tmp_path / "tree")
+
+    assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("sha256", ["../../etc", "Z" * 64, "", "a" * 63])
+def test_only_a_hash_is_a_name(tmp_path, sha256):
+    with pytest.raises(BadRequest):
+        Blobs(tmp_path).missing([sha256])

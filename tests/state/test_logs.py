@@ -1,0 +1,221 @@
+"""What containers print, on disk by app and to whoever follows."""
+
+import asyncio
+import dataclasses
+import os
+import resource
+import time
+
+import pytest
+
+from homeport.contract import codec
+from homeport.contract.container import LogLine
+from homeport.state import logfiles, logs
+from homeport.state.logs import Logs
+
+
+def line(text, app="app", **kwargs):
+    return LogLine(**{"at": 1.0, "app": app, "function": "f", "container": "ta-1", "text": text, **kwargs})  # fmt: skip
+
+
+def everything(_line):
+    return True
+
+
+async def texts(logs: Logs, count: int = 1000, app: str = "app", **kwargs) -> list[str]:
+    """The last lines' texts."""
+    told = await logs.tail(app, count, kwargs.pop("wants", everything), **kwargs)
+    return [codec.loads(LogLine, item).text for item in told]
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Logs with room for a lot."""
+    made = Logs(tmp_path / "logs", 64 * 1024 * 1024)
+    yield made
+    made.close()
+
+
+def test_a_line_of_a_file_is_what_the_codec_makes():
+    told = line('quote " \u2028 \x1b[31m \\ \u2713', at=1.25, request="r", source="system")
+
+    assert codec.dumps(told).encode() + b"\n" == logfiles.encoded(told)
+
+
+async def test_the_tail_is_the_last_lines_in_order(made):
+    for number in range(10):
+        made.write(line(f"line {number} \u2713"))
+
+    assert ["line 7 ✓", "line 8 ✓", "line 9 ✓"] == await texts(made, 3)
+    assert [] == await texts(made, 3, "another")
+
+
+async def test_the_tail_has_what_was_written_before_it_and_a_follower_the_rest(made):
+    with made.following(everything) as lines:
+        made.write(line("before"))
+        tail = asyncio.create_task(made.tail("app", 10, everything))
+        await asyncio.sleep(0)
+        made.write(line("after"))
+
+        assert ["before"] == [codec.loads(LogLine, item).text for item in await tail]
+        assert ["before", "after"] == [(await anext(lines)).text for _ in range(2)]
+
+
+async def test_only_what_is_wanted_counts(made):
+    for number in range(100):
+        made.write(line(f"{number}", at=float(number * 100), container=f"ta-{number % 2}"))
+    made.write(line('"container":"ta-1"', container="ta-2", at=9950.0))
+
+    only = {"container": "ta-1"}
+    assert ["97", "99"] == await texts(
+        made, 2, wants=lambda told: told.container == "ta-1", only=only
+    )
+    assert ["98", "99", '"container":"ta-1"'] == await texts(
+        made, wants=lambda told: told.at >= 9800, since=9800.0
+    )
+
+
+async def test_an_app_never_takes_more_than_its_cap(tmp_path):
+    made = Logs(tmp_path, 256 * 1024)
+    for number in range(20_000):
+        made.write(line(f"{number} {'x' * 50}"))
+    last = await texts(made, 2)
+    made.close()
+    size = sum(path.stat().st_size for path in tmp_path.iterdir())
+
+    assert size <= 256 * 1024
+    assert ["19998", "19999"] == [text.split()[0] for text in last]
+
+
+async def test_two_apps_never_share_a_file(tmp_path):
+    made = Logs(tmp_path, 128 * 1024)
+    made.write(line("mine", app="app.1"))
+    for _ in range(3_000):
+        made.write(line("x" * 50))
+    told = await texts(made, app="app.1")
+    made.close()
+
+    assert ["mine"] == told
+
+
+async def test_the_last_lines_of_a_large_log_cost_little(tmp_path):
+    made = Logs(tmp_path, 64 * 1024 * 1024)
+    made.close()
+    one = logfiles.encoded(line("x" * 100))
+    (tmp_path / "app.jsonl").write_bytes(one * (30 * 1024 * 1024 // len(one)))
+    made = Logs(tmp_path, 64 * 1024 * 1024)
+    cpu_s = time.process_time()
+    told = await made.tail("app", 100, everything)
+    cpu_s = time.process_time() - cpu_s
+    made.close()
+
+    assert [one] * 100 == told
+    assert cpu_s < 0.2
+
+
+async def test_reading_a_large_log_to_its_beginning_leaves_the_loop_free(tmp_path):
+    one = logfiles.encoded(line("x" * 100))
+    (tmp_path / "app.jsonl").write_bytes(one * (10 * 1024 * 1024 // len(one)))
+    made = Logs(tmp_path, 64 * 1024 * 1024)
+    tail = asyncio.create_task(made.tail("app", 100, lambda _line: False))
+    longest = 0.0
+    while not tail.done():
+        began = time.monotonic()
+        await asyncio.sleep(0.001)
+        longest = max(longest, time.monotonic() - began)
+    made.close()
+
+    assert [] == await tail
+    assert longest < 0.25
+
+
+async def test_what_a_full_disk_does_not_take_is_counted_and_said_once_it_does(made, tmp_path):
+    made.write(line("before"))
+    assert ["before"] == await texts(made)
+    size = (tmp_path / "logs" / "app.jsonl").stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 50, before[1]))  # within the next line
+    try:
+        for _ in range(3):
+            made.write(line("lost"))
+        assert ["before"] == await texts(made)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    made.write(line("after"))
+
+    assert ["before", "3 lines missing here: File too large", "after"] == await texts(made)
+
+
+async def test_a_line_that_was_cut_spoils_no_other(tmp_path):
+    (tmp_path / "app.jsonl").write_bytes(b'{"at":1.0,"app":"app","fun')
+    made = Logs(tmp_path, 10**6)
+    made.write(line("whole"))
+    told = await texts(made)
+    made.close()
+
+    assert ["whole"] == told
+
+
+async def test_a_disk_that_hangs_costs_lines_and_holds_nobody_up(made, monkeypatch):
+    monkeypatch.setattr(logs, "QUEUED", 5)
+    read, write = os.pipe()
+    put = made._files.append
+
+    def hang(app, lines):
+        os.read(read, 1)
+        put(app, lines)
+
+    made._files.append = hang
+    for number in range(50):
+        made.write(line(f"{number}"))
+    made._files.append = put
+    os.write(write, b".")
+    async with asyncio.timeout(10):
+        while made._queue.qsize():
+            await asyncio.sleep(0.01)
+    made.write(line("after"))
+    told = await texts(made)
+    for end in (read, write):
+        os.close(end)
+
+    kept = len(told) - 2
+    assert f"{50 - kept} lines missing here: the disk was too slow" == told[-2]
+    assert "after" == told[-1]
+
+
+async def test_a_follower_sees_what_it_asked_for_and_nothing_from_before(made):
+    made.write(line("before"))
+    with made.following(lambda item: item.app == "app") as lines:
+        made.write(line("not mine", app="other"))
+        made.write(line("mine"))
+        seen = await asyncio.wait_for(anext(lines), 10)
+
+    assert "mine" == seen.text
+
+
+async def test_a_follower_that_is_too_slow_is_told_what_it_has_missed(made, monkeypatch):
+    monkeypatch.setattr(logs, "BACKLOG", 3)
+    with made.following(everything) as lines:
+        for number in range(10):
+            made.write(line(f"{number}"))
+        seen = [(await anext(lines)).text for _ in range(3)]
+        made.write(line("next"))
+        seen += [(await anext(lines)).text for _ in range(2)]
+
+    assert ["0", "1", "2", "7 lines missing here: whoever reads them here was too slow", "next"] == seen  # fmt: skip
+
+
+async def test_files_of_the_old_name_are_found_again(tmp_path):
+    (tmp_path / "app.1.jsonl").write_bytes(logfiles.encoded(line("old")))
+    (tmp_path / "app.jsonl").write_bytes(logfiles.encoded(line("new")))
+    (tmp_path / "b.1.jsonl").write_bytes(logfiles.encoded(line("of b.1", app="b.1")))
+    made = Logs(tmp_path, 10**6)
+    told = await texts(made), await texts(made, app="b.1")
+    made.close()
+
+    assert (["old", "new"], ["of b.1"]) == told
+
+
+def test_every_field_is_written():
+    assert logfiles.FIELDS == tuple(field.name for field in dataclasses.fields(LogLine))
+    assert "at" == logfiles.FIELDS[0]  # `since` reads it without decoding the line

@@ -1,0 +1,151 @@
+"""What nothing refers to is removed, and nothing else."""
+
+import asyncio
+import dataclasses
+import hashlib
+import os
+
+import pytest
+
+from homeport.contract.errors import NotFound
+from homeport.contract.manifest import SourceFile
+from homeport.state import sweeper
+from tests.control.deploys.test_rollout import settled
+from tests.control.plane import Plane, function, manifest, virtually
+from tests.fakes import FakeNode
+
+
+async def upload(plane: Plane, text: str) -> SourceFile:
+    async def chunks():
+        yield text.encode()
+
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    await plane.blobs.put(digest, chunks())
+    return SourceFile(path="script.py", sha256=digest, size_bytes=len(text))
+
+
+def of(file: SourceFile, number: int, **spec):
+    made = manifest(function("f", secret=f"s{number}", **spec), script=f"v{number}.py")
+    return dataclasses.replace(made, files=(file,))
+
+
+def there(plane: Plane) -> set[str]:
+    return {path.name for path in plane.blobs._root.glob("*/*")}
+
+
+def age(plane: Plane) -> None:
+    """As if everything had been uploaded long ago."""
+    for path in plane.blobs._root.glob("*/*"):
+        os.utime(path, (0, 0))
+
+
+def inline(plane: Plane) -> set[str]:
+    with plane.store._begin() as c:
+        return {row[0].partition("/")[0] for row in c.exec_driver_sql("select name from secrets")}
+
+
+def test_files_and_secrets_go_with_the_last_version_that_has_them(tmp_path):
+    async def story():
+        async with Plane(tmp_path) as plane:
+            files = [await upload(plane, f"v{number}") for number in range(13)]
+            stray = await upload(plane, "nobody's")
+            for number, file in enumerate(files):
+                await plane.deploy(of(file, number))
+            await settled(plane)
+            age(plane)
+            young = await upload(plane, "of the next deploy")
+            await plane.sweeper.sweep()
+            kept = plane.store.revisions("shop")
+
+            assert 10 == len(kept)
+            assert {f.sha256 for f in files[-10:]} | {young.sha256} == there(plane)
+            assert stray.sha256 not in there(plane)
+            assert {revision.fingerprint for revision in kept} == inline(plane)
+
+    virtually(story())
+
+
+def test_what_a_client_was_told_of_stays_for_its_deploy(tmp_path):
+    async def story():
+        async with Plane(tmp_path) as plane:
+            file = await upload(plane, "old")
+            age(plane)
+            assert [] == plane.blobs.missing([file.sha256])
+            await plane.sweeper.sweep()
+            await plane.deploy(of(file, 1))
+
+            assert {file.sha256} == there(plane)
+
+    virtually(story())
+
+
+def test_a_session_and_a_deploy_under_way_keep_what_is_theirs(tmp_path):
+    async def story():
+        async with Plane(tmp_path, FakeNode(5.0)) as plane:
+            served, coming = await upload(plane, "served"), await upload(plane, "coming")
+            await plane.deployer.serve("s", of(served, 1), lambda _text: None)
+            deploying = asyncio.create_task(plane.deploy(of(coming, 2)))
+            await asyncio.sleep(1)
+            age(plane)
+            await plane.sweeper.sweep()
+            during = there(plane), len(inline(plane))
+            await deploying
+            await plane.deployer.stop("serve:s")
+            await plane.deployer.stop_app("shop")
+            await asyncio.sleep(sweeper.DELAY_S + 1)
+
+            assert ({served.sha256, coming.sha256}, 2) == during
+            assert {coming.sha256} == there(plane)  # it can be rolled back to
+            assert 1 == len(inline(plane))
+
+    virtually(story())
+
+
+def test_an_upload_that_was_cut_is_removed_later(tmp_path):
+    async def story():
+        async with Plane(tmp_path) as plane:
+            file = await upload(plane, "x")
+            part = plane.blobs._path(file.sha256).with_suffix(".part")
+            part.write_text("half")
+            await plane.sweeper.sweep()
+            before = there(plane)
+            age(plane)
+            await plane.sweeper.sweep()
+
+            assert part.name in before
+            assert set() == there(plane)
+
+    virtually(story())
+
+
+def test_a_row_that_cannot_be_read_keeps_its_files(tmp_path):
+    async def story():
+        async with Plane(tmp_path) as plane:
+            file = await upload(plane, "x")
+            await plane.deploy(of(file, 1))
+            with plane.store._begin() as c:
+                c.exec_driver_sql("update revisions set manifest = manifest || '}'")
+            age(plane)
+            await plane.deployer.stop_app("shop")
+            await plane.sweeper.sweep()
+
+            assert {file.sha256} == there(plane)
+
+    virtually(story())
+
+
+def test_a_file_that_a_power_cut_has_damaged_is_asked_for_again(tmp_path):
+    async def story():
+        async with Plane(tmp_path) as plane:
+            file = await upload(plane, "print()")
+            plane.blobs._path(file.sha256).write_bytes(b"")
+            with pytest.raises(NotFound, match="is damaged"):
+                await plane.deploy(of(file, 1))
+            assert [file.sha256] == plane.blobs.missing([file.sha256])
+            await upload(plane, "print()")
+            await plane.deploy(of(file, 1))
+            tree = plane.rollout.trees / plane.store.revisions("shop")[0].id
+
+            assert "print()" == (tree / "script.py").read_text()
+
+    virtually(story())
