@@ -25,9 +25,20 @@ class Birth:
 
     kind: str  # `fork`, `function` or `snapshot`
     request: int
-    given: Descriptors | None  # of a container
+    given: Descriptors | None = None  # of a container
+    zygote: socket.socket | None = None  # of a container: where the zygote says that it may begin
     output: int = -1  # of a zygote: where it prints
     control: int = -1  # of a zygote: the socket on which it is one
+
+    def wait(self) -> None:
+        """Return once the zygote has found all that it imported unchanged; end here if something has changed.
+
+        To be called before the user's code runs.
+        """
+        if self.zygote is not None:
+            with self.zygote:
+                if not self.zygote.recv(1):
+                    os._exit(0)
 
 
 @dataclass
@@ -104,10 +115,6 @@ class Zygote:
         if kind != "fork":
             return self._have_zygote(kind, descriptors)
         self._rests = False
-        if reason := self._shelf.stale() or self._shelf.unlike(_environ(descriptors[0])):
-            self.tell({"stale": reason})
-            _close(descriptors)
-            return None
         while True:
             birth = None if self._spare else self._have_spare(descriptors)
             if birth is not None or self._use_spare(descriptors):
@@ -124,7 +131,7 @@ class Zygote:
                 os._exit(0)  # nobody waits for it: its socket tells when it has gone
             self._leave()
             request, output, control = descriptors
-            return Birth(kind, request, None, life.keep(output), life.keep(control))
+            return Birth(kind, request, output=life.keep(output), control=life.keep(control))
         _close(descriptors)
         os.waitpid(child, 0)
         return None
@@ -150,30 +157,41 @@ class Zygote:
         init.ahead(inits, runners)
         self._leave()
         message, descriptors, _, _ = socket.recv_fds(runners, 1, MAX_DESCRIPTORS)
-        runners.close()
         if not message:
             os._exit(0)
         request, *given = descriptors
         for descriptor in descriptors:
             life.keep(descriptor)
-        return Birth("fork", request, Descriptors.of(given))
+        return Birth("fork", request, Descriptors.of(given), runners)
 
     def _use_spare(self, descriptors: list[int]) -> bool:
-        """Whether the spare has become a container: somebody may have killed it."""
+        """Whether the node has its answer: `forked` or `stale`. False if somebody has killed the spare.
+
+        The check of all files takes milliseconds, so the runner hears its request before it: what it does
+        until `Birth.wait` concerns only itself, and it ends there if the check has found something.
+        """
         spare, self._spare = self._spare, None
         assert spare is not None
         runner: list[int] = []
+        stale = ""
         try:
             _, runner, _, _ = socket.recv_fds(spare.to_init, 1, 1)
             socket.send_fds(spare.to_runner, [b"."], descriptors)
-            socket.send_fds(spare.to_init, [b"."], descriptors[1:])
+            stale = self._shelf.stale() or self._shelf.unlike(_environ(descriptors[0]))
+            if not stale:
+                socket.send_fds(spare.to_init, [b"."], descriptors[1:])
+                spare.to_runner.send(b".")
         except OSError:
             runner = _close(runner)
         spare.to_init.close()
         spare.to_runner.close()
-        if not runner:
+        if stale or not runner:
+            # Init ends when its socket closes, and the runner with it.
             os.waitpid(spare.init, 0)
-            return False
+            _close(runner)
+            if stale:
+                self.tell({"stale": stale})
+            return bool(stale)
         self._children.add(spare.init)
         handles = os.pidfd_open(spare.init), *runner
         self.tell({"forked": spare.init}, handles)

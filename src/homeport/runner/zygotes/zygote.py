@@ -152,6 +152,7 @@ def _be_container(birth: Birth, spec: ContainerSpec, house: House) -> int:
     lines.remember(keep=True)
     means.report.when_ready(lambda: lines.remember(keep=False))
     means.report.when_ready(beginning.forget)
+    birth.wait()
     return container.run(spec, means, house.service)
 
 
