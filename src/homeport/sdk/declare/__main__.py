@@ -30,13 +30,8 @@ from homeport.contract.errors import Failure, ScriptError
 from homeport.sdk import alias, notices, watched
 from homeport.sdk.declare import loader, manifest
 from homeport.sdk.exception import DeprecationError, Error
-from homeport.sdk.files.source import (
-    Tree,
-    imported_below,
-    imported_elsewhere,
-    imported_later,
-    package_files,
-)
+from homeport.sdk.files.imports import imported_later
+from homeport.sdk.files.source import Tree, imported_below, imported_elsewhere, package_files
 from homeport.sdk.objects import partial
 from homeport.sdk.objects.app import App
 from homeport.sdk.preload import loaded

@@ -6,7 +6,6 @@ directory in the container, and stands for the original's `/root`.
 
 import hashlib
 import os
-import re
 import sys
 import sysconfig
 from collections.abc import Iterable
@@ -25,11 +24,6 @@ from homeport.sdk.tracebacks import is_users
 CHUNK_BYTES = 1024**2
 TOLD = 5  # of the files that are left out, by name
 HOME = PurePosixPath("/root")
-#: `from ..a.b import c, d` or `import a.b, c`, further in than the top of a file.
-_IMPORT = re.compile(
-    r"^[ \t]+(?:from[ \t]+(\.*)([\w.]*)[ \t]+)?import[ \t]+(\([^)]*\)|[\w., \t]+)", re.MULTILINE
-)
-_NO_NAMES = re.compile(r"#.*|[()]")
 
 
 class Tree:
@@ -147,48 +141,6 @@ def imported_elsewhere(root: Path, images: Iterable[Image]) -> list[str]:
         for top, file in found.items()
         if top not in added and top != "__main__"
     ]
-
-
-def imported_later(files: Iterable[Path], root: Path) -> set[Path]:
-    """The modules below the root that these files import once they run: in a function, that is."""
-    found: set[Path] = set()
-    todo = list(files)
-    while todo:
-        path = todo.pop()
-        try:
-            text = path.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            continue
-        for folder, name in _imports(text, path, root):
-            for module in _modules(folder, name):
-                if module not in found:
-                    found.add(module)
-                    todo.append(module)
-    return found
-
-
-def _imports(text: str, path: Path, root: Path) -> Iterable[tuple[Path, str]]:
-    """Directory and dotted name of whatever may be a module, by the text of an indented import."""
-    for dots, name, imported in _IMPORT.findall(text):
-        folder = path.parents[len(dots) - 1] if 0 < len(dots) <= len(path.parents) else root
-        if not folder.is_relative_to(root):
-            continue
-        for words in _NO_NAMES.sub("", imported).split(","):
-            word = words.split()[:1]  # of `x as y`
-            yield folder, ".".join([name, *word] if name else word)
-
-
-def _modules(folder: Path, name: str) -> Iterable[Path]:
-    """The files that importing a dotted name would load, as far as there are any."""
-    for part in name.split("."):
-        if not part.isidentifier() or part in patterns.JUNK:
-            return
-        if (module := folder / f"{part}.py").is_file() and not (folder / part).is_dir():
-            yield module
-            return
-        folder /= part
-        if (package := folder / "__init__.py").is_file():
-            yield package
 
 
 def digest(path: Path) -> str:
