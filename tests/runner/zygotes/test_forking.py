@@ -7,7 +7,7 @@ import sys
 #: A zygote, and a node that asks it for one container. The check of all files ends when the node says so.
 BOTH = """
 import json, os, select, socket, sys
-from homeport.runner.forking import Zygote
+from homeport.runner.zygotes.forking import Zygote
 
 stale = sys.argv[1]
 goes_on, go = os.pipe()
