@@ -10,7 +10,7 @@ import textwrap
 import urllib.parse
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from homeport.node.images.hidden import HIDDEN, Hider
@@ -43,6 +43,16 @@ def shown(value: str, text: str) -> str:
         (KEY, "key: kq+/Zm9v.", "key: ***."),
         (KEY.replace("\n", "\r\n"), KEY.rstrip("\n"), "***\n***\n***\n***\n***"),
         (ACCOUNT, "read s3cr3t", "read s3cr3t"),  # a part of a line is no line
+        ("ab\udcffcd", "x ab\udcffcd", "x ***"),  # a byte of the environment that is not UTF-8
+        ("ab\ncd", "x=ab\ncd-y", "x=ab\n***-y"),
+        ("ab\ncd", "x=ab\n\n  cd-y", "x=ab\n\n  ***-y"),
+        ("ab\ncd\nef", "x=ab\ncd\nef-y", "x=ab\n***\n***-y"),
+        ("ab\ncd", "x=ab\ny=cd\ncd-y", "x=ab\ny=cd\ncd-y"),  # another line is between them
+        (
+            "0.1\r2.3\rx",
+            "2.3",
+            "***",
+        ),  # of a progress bar's line the output has the last state alone
     ],
 )
 def test_what_is_left_of_an_output(value, text, left):
@@ -102,7 +112,15 @@ def test_a_shell_that_traces_its_commands_shows_no_value():
     assert "w&<o>rd" not in left
 
 
-@given(st.text(min_size=8, max_size=60), st.text(max_size=20), st.text(max_size=20))
+@given(
+    # A line of `***` looks the same when it is hidden.
+    st.text(st.characters(codec="utf-8", exclude_characters="*"), min_size=8, max_size=60),
+    st.text(max_size=20),
+    st.text(max_size=20),
+)
+@example("000\n000\x85", "0", "0")  # two short lines; `\x85` ends no line of an output
+@example("00\x8500\n000", "x", "y")
+@example("0\n\n 0    ", "x", "y")
 def test_a_value_is_never_seen_between_any_words(value, before, after):
     if len(value.strip()) < 4:
         return
