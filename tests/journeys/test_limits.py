@@ -107,3 +107,32 @@ def test_a_single_use_container_answers_one_request(terminal, write):
 
         assert {200} == {answer.status_code for answer in answers}
         assert 12 == len({answer.text for answer in answers})
+
+
+def test_who_waits_for_a_single_use_container_waits_until_the_one_before_has_ended(terminal, write):
+    url = terminal.deploy(
+        write(
+            """
+            import os, time
+            import modal
+
+            app = modal.App("once")
+
+            @app.cls(single_use_containers=True, max_containers=1)
+            class Slow:
+                @modal.exit()
+                def leave(self):
+                    time.sleep(6)  # longer than a request looks for a container by itself
+
+                @modal.fastapi_endpoint()
+                def web(self):
+                    return os.environ["MODAL_TASK_ID"]
+            """
+        )
+    )["Slow.web"]
+
+    with httpx.Client(timeout=60, trust_env=False) as kept, ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda _number: kept.get(url), range(2)))
+
+    assert [200, 200] == [answer.status_code for answer in answers]
+    assert 2 == len({answer.text for answer in answers})

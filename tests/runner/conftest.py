@@ -89,6 +89,18 @@ class Runner:
                 return event
             self.reached.append(event.phase)
 
+    def events(self) -> list[Event]:
+        """All that it still says, to its end."""
+        self._report.settimeout(PATIENCE_S)
+        with contextlib.suppress(ConnectionResetError):
+            while data := self._report.recv(65536):
+                self._heard += data
+        return [codec.loads(Event, line) for line in self._heard.splitlines()]
+
+    def tell(self, message: dict[str, object]) -> None:
+        """The node's word."""
+        self._report.sendall(json.dumps(message).encode() + b"\n")
+
     def ready(self) -> "Runner":
         """Itself, once it is ready."""
         event = self.event()

@@ -289,13 +289,47 @@ def test_a_server_that_never_listens_says_so_after_its_timeout(start):
     assert f"Waited too long for port {port} to start accepting connections" in event.reason
 
 
-@pytest.mark.parametrize("kind", ["fastapi_endpoint", "wsgi_app"])
+SINGLE_USE = {
+    "fastapi_endpoint": 'return "fastapi"',
+    "wsgi_app": 'return lambda _environ, respond: (respond("200 OK", []), [b"wsgi"])[1]',
+    "web_server": (
+        "import subprocess, sys; "
+        'subprocess.Popen([sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "{port}"])'
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SINGLE_USE)
 def test_a_single_use_container_takes_one_request_and_then_nobody(start, kind):
-    factory = (
-        'return lambda _environ, respond: (respond("200 OK", []), [b"wsgi"])[1]'
-        if kind == "wsgi_app"
-        else 'return "fastapi"'
-    )
+    port = free_port()
+    factory = SINGLE_USE[kind].format(port=port)
+    where = f"{kind}:{port}" if kind == "web_server" else kind
+    runner = start(
+        f"""
+        import modal
+        app = modal.App("a")
+
+        @app.function(single_use_containers=True)
+        @modal.{kind}({port if kind == "web_server" else ""})
+        def hello():
+            {factory}
+        """,
+        web={"hello": where},
+        single_use=True,
+    ).ready()
+    answer = runner.client.get("/", headers={"Connection": "close"})
+    with socket.socket(socket.AF_UNIX) as door, pytest.raises(ConnectionRefusedError):
+        door.connect(runner.door)
+
+    assert 200 == answer.status_code
+    assert kind == "web_server" or "close" == answer.headers["connection"]
+    assert 0 == runner.process.wait(20)
+    # Its slot was never free again, so nobody was sent to it while it ended.
+    assert [1] == [event.held for event in runner.events() if event.kind == "held"]
+
+
+@pytest.mark.parametrize("kind", ["fastapi_endpoint", "wsgi_app"])
+def test_a_used_up_container_answers_when_nobody_is_sent_to_it_any_more(start, kind):
     runner = start(
         f"""
         import modal
@@ -304,17 +338,18 @@ def test_a_single_use_container_takes_one_request_and_then_nobody(start, kind):
         @app.function(single_use_containers=True)
         @modal.{kind}()
         def hello():
-            {factory}
+            {SINGLE_USE[kind]}
         """,
         web={"hello": kind},
         single_use=True,
     ).ready()
-    answer = runner.client.get("/")
-    with socket.socket(socket.AF_UNIX) as door, pytest.raises(ConnectionRefusedError):
-        door.connect(runner.door)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(runner.client.get, "/")
+        event = runner.event()
+        runner.tell({"held": 1})
 
-    assert (200, "close") == (answer.status_code, answer.headers["connection"])
-    assert 0 == runner.process.wait(20)
+        assert ("held", 1) == (event.kind, event.held)
+        assert 200 == answer.result().status_code
 
 
 def test_wsgi_threads_begin_as_they_are_needed_and_all_run_at_once(start):

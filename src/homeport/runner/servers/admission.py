@@ -77,12 +77,15 @@ class Admission:
         if method is None:
             await Answer(scope, send, self._held).give_up(404, "homeport: no such web method")
             return
+        last = None
         if self._single_use:
             if self._taken:  # two ingresses, one of which is handing over, each have a slot
                 await Answer(scope, send, self._held).give_up(503, USED_UP)
                 return
             self._taken = True
             self._door.shut()
+            # Its slot is never free again: nobody may be sent here while it ends, which takes a while.
+            last = self._held.begin()
             self._ending.finish()
         scope["state"] = dict(method.lifespan.state)
         visit = Visit(
@@ -92,7 +95,7 @@ class Admission:
             self._slots,
             self._held,
             request=found.request_id,
-            last=self._single_use,
+            last=last,
         )
         if found.chunked:
             receive = _Counted(receive, visit.answer).receive
@@ -122,7 +125,7 @@ class Visit(Stay):
         held: Held,
         *,
         request: str | None,
-        last: bool = False,
+        last: "asyncio.Future[None] | None" = None,
     ) -> None:
         self.answer = Answer(scope, send, held, last=last)
         self._scope = scope

@@ -35,11 +35,19 @@ class Answer:
     _left = UNKNOWN  # bytes of the body
     _flushing: "asyncio.Task[None] | None" = None
 
-    def __init__(self, scope: Message, send: Send, held: Held, *, last: bool = False) -> None:
+    def __init__(
+        self,
+        scope: Message,
+        send: Send,
+        held: Held,
+        *,
+        last: "asyncio.Future[None] | None" = None,
+    ) -> None:
         self._scope = scope
         self._send = send
         self._held = held
-        self._last = last  # nothing comes after it on this connection
+        # Of a single-use container's one response: done when no visitor is sent here any more.
+        self._last = last
         self._kept: list[Message] = []
 
     async def send(self, message: Message) -> None:
@@ -56,7 +64,7 @@ class Answer:
                 self._keep(message)
                 return
         elif kind == "http.response.start":
-            if self._last:
+            if self._last is not None:
                 message = {**message, "headers": [*message.get("headers", ()), CLOSE]}
             if self._is_whole(message):
                 self._keep(message)
@@ -71,6 +79,8 @@ class Answer:
 
     async def flush(self) -> None:
         """Send what was kept back."""
+        if self._last is not None:
+            await self._last
         if self._flushing is not None:
             await self._flushing
         kept, self._kept, self.is_kept = self._kept, [], False
@@ -132,7 +142,9 @@ class Answer:
             asyncio.get_running_loop().call_later(GRACE_S, self._hold)
 
     def _hold(self) -> None:
-        if self.is_kept and not self.is_held:
+        if self._last is not None:  # its slot is held from the beginning to the end
+            self._last.add_done_callback(self._let_go)
+        elif self.is_kept and not self.is_held:
             self.is_held = True
             self._held.begin().add_done_callback(self._let_go)
 

@@ -34,6 +34,7 @@ class Relay:
         self.slots = begun.slots
         self._begun = begun
         self._inside: set[Visit] = set()
+        self._is_used_up = False  # a single-use container has taken its one request
         self._quiet = asyncio.Event()  # nobody is inside
         self._quiet.set()
         self._entrance = Entrance(begun.door, lambda: Visit(self), begun.pulse)
@@ -59,6 +60,18 @@ class Relay:
         """Somebody has come in."""
         self._inside.add(visit)
         self._quiet.clear()
+
+    def takes(self) -> bool:
+        """Whether the program may see the request that begins now."""
+        if not self._begun.spec.single_use:
+            return True
+        if self._is_used_up:
+            return False
+        self._is_used_up = True
+        self._begun.door.shut()
+        self._begun.held.begin()  # to the end: nobody may be sent here meanwhile
+        self._begun.ending.finish()
+        return True
 
     def left(self, visit: "Visit") -> None:
         """And has left."""
@@ -106,6 +119,7 @@ class Side(asyncio.Protocol):
 class Visit(Side, Stay):
     """The visitor's end, by way of the ingress: one request, which holds a slot."""
 
+    _has_begun = False  # a part of the request has come
     _ended = False
 
     def __init__(self, relay: Relay) -> None:
@@ -123,6 +137,11 @@ class Visit(Side, Stay):
 
     def data_received(self, data: bytes) -> None:
         """A piece of the request."""
+        if not self._has_begun:
+            self._has_begun = True
+            if not self._relay.takes():
+                self._refuse(TRY_ELSEWHERE, "this container has taken its one request")
+                return
         if self.other is None:  # one piece; no more is read before there is somebody to take it
             self._early += data
             self.transport.pause_reading()

@@ -110,6 +110,8 @@ def _gateway(apps: dict[str, Any], inside: Inside, once: "Once") -> type:
                 environ["wsgi.input"] = self._body = _Counted(environ["wsgi.input"])
             socket_copy = _offer_socket(environ, self.req.conn.socket)
             self._one = one = inside.enter(self.req, environ.get("HTTP_X_REQUEST_ID"))
+            if once.counts:
+                inside.use_up(one)
             try:
                 self._run(app)
             except ConnectionError:
@@ -163,6 +165,8 @@ def _gateway(apps: dict[str, Any], inside: Inside, once: "Once") -> type:
             finally:
                 self._one.closing_since = math.inf
                 out.held = False
+                if once.counts:
+                    inside.hold(self._one)  # it is: this waits until nobody is sent here
                 if not self._one.is_late:
                     out.flush()
 

@@ -34,6 +34,8 @@ class One:
     thread: threading.Thread
     is_late = False
     is_held = False
+    is_last = False  # of a single-use container: its slot stays held
+    confirmed: threading.Event | None = None  # nobody is sent to its slot, or that took too long
     closing_since = math.inf  # the response is complete but for its last bytes (monotonic)
 
 
@@ -61,23 +63,31 @@ class Inside:
     def leave(self, one: One) -> None:
         """It has ended."""
         self._inside.pop(one, None)
-        if one.is_held:
+        if one.is_held and not one.is_last:
             self._on_loop(self._begun.held.end)
         if self._begun.pulse is not None:
             self._tell()
 
     def hold(self, one: One) -> None:
         """Return when no visitor is sent to the request's slot any more: its work goes on after the response."""
-        if one.is_held or one.is_late:
-            return
+        if not (one.is_held or one.is_late):
+            self._begin_to_hold(one)
+        if one.confirmed is not None:
+            one.confirmed.wait(2 * CONFIRM_S)
+
+    def use_up(self, one: One) -> None:
+        """It is the one request of a single-use container: nobody may be sent here while that ends."""
+        one.is_last = True
+        self._begin_to_hold(one)
+
+    def _begin_to_hold(self, one: One) -> None:
         one.is_held = True
-        confirmed = threading.Event()
+        one.confirmed = confirmed = threading.Event()
 
         def begin() -> None:
             self._begun.held.begin().add_done_callback(lambda _: confirmed.set())
 
         self._on_loop(begin)
-        confirmed.wait(2 * CONFIRM_S)
 
     def closed_in(self, seconds: float) -> None:
         """The app's `close` took that long."""
@@ -106,9 +116,8 @@ class Inside:
 
     def _release(self, one: One) -> None:
         """Send the last bytes of a response whose work goes on; its thread does not touch them now."""
-        if one.is_held:
+        if one.is_held and not one.is_last:
             return
-        one.is_held = one.request.close_connection = True
 
         def send(_confirmed: object) -> None:
             if one.closing_since < math.inf:
@@ -120,6 +129,10 @@ class Inside:
                     # Its thread is busy: nobody must send another request on the connection.
                     one.request.conn.socket.shutdown(socket.SHUT_RDWR)
 
+        if one.is_last:  # nobody is sent here since it began
+            send(None)
+            return
+        one.is_held = one.request.close_connection = True
         self._begun.held.begin().add_done_callback(send)
 
     def _expire(self, one: One, threads: Any) -> None:
