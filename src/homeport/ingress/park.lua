@@ -1,5 +1,5 @@
 -- What a cold request waits for. Asks the activator (control/activator.py), one line each way:
---   park <pool> <request id> [here]   ->   go | no <status> <why>
+--   park <pool> <request id> [here]   ->   go | go waited | no <status> <why>
 -- and answers what no backend can: an unknown host, and whatever went wrong, for browsers in HTML.
 -- HAProxy is started in the directory of this file.
 
@@ -140,6 +140,9 @@ core.register_action("park", { "http-req" }, function(txn)
     local status, why = line:match("^no (%d+) (.*)$")
     if status then
         return answer(txn, tonumber(status), why)
+    end
+    if line == "go waited" and txn:get_var("txn.came_back") then -- whoever comes back now has lost a race, and does not only go round
+        txn.http:req_set_header("X-Homeport-Hops", "0")
     end
 end)
 

@@ -85,7 +85,7 @@ async def test_a_parked_request_wakes_the_reconciler_and_goes_when_one_is_ready(
     pool.succeeded(0.0)
 
     assert 1 == parked
-    assert "go\n" == await asking
+    assert "go waited\n" == await asking
     assert 0 == pool.demand
 
 

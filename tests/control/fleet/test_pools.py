@@ -61,6 +61,19 @@ async def test_everyone_who_waits_is_told_of_a_failure():
     assert [str(error) for error in told] == ["no module named torch"] * 3
 
 
+async def test_of_single_use_containers_each_lets_one_visitor_in_who_came_first():
+    once = pool(single_use=True)
+    waiting = [asyncio.get_running_loop().create_future() for _ in range(4)]
+    once.parked = dict.fromkeys(waiting, 0.0)
+    once.members = {
+        name: Member(id=name, stage=Stage.READY, held=held)
+        for name, held in {"fresh": 0, "used": 1, "fresh too": 0}.items()
+    }
+    once.succeeded(0.0)
+
+    assert [True, True, False, False] == [future.done() for future in waiting]
+
+
 async def test_a_failed_start_refuses_nobody_while_another_container_answers():
     subject = pool()
     subject.members["ta-1"] = Member(id="ta-1", stage=Stage.READY)

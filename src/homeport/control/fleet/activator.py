@@ -2,8 +2,9 @@
 
 Called by ingress/park.lua over a Unix socket, one line each way:
     park <pool> <request id> [here]   the request stays in HAProxy; only its head has been read
-    go | no <status> <why>
+    go | go waited | no <status> <why>
 `here` means that the visitor is on this machine. A closed socket means that the visitor hung up.
+`waited`: the request did wait for a container here, so it is not one that only goes round.
 """
 
 import asyncio
@@ -67,13 +68,18 @@ class Activator:
         await asyncio.gather(*self._visits, return_exceptions=True)
         self._socket.unlink(missing_ok=True)
 
-    async def park(self, key: PoolKey) -> None:
-        """Return when a container can take the request; raise a `Failure` when none will."""
+    async def park(self, key: PoolKey) -> bool:
+        """Return when a container can take the request; raise a `Failure` when none will.
+
+        Whether it had to wait.
+        """
         pool = self._pools.called_for(key)
-        if not pool.open:
+        waited = not pool.open
+        if waited:
             await self._wait(pool)
         if key != pool.key:
             await self._alias(str(key), pool.key)
+        return waited
 
     async def _wait(self, pool: Pool) -> None:
         if pool.failure is not None and now() < pool.retry_at:
@@ -122,10 +128,10 @@ class Activator:
             return "no 400 unknown verb\n"
         key = PoolKey.parse(words[0])
         try:
-            await self.park(key)
+            waited = await self.park(key)
         except Failure as failure:
             return self._refusal(key, failure, words[1:])
-        return "go\n"
+        return "go waited\n" if waited else "go\n"
 
     def _refusal(self, key: PoolKey, failure: Failure, words: list[str]) -> str:
         """What the visitor is told: why a start failed is for the person who serves the script."""

@@ -226,7 +226,7 @@ class Pool:
         self.failures, self.retry_at, self.failure = 0, 0.0, None
         self.cold_starts += 1
         self.peak.record(1, now)  # so that a fresh container lives for a window
-        self.release()
+        self.let_in()
 
     def failed(self, failure: StartError, now: float) -> None:
         """A start failed: everyone who waits is told why, and the next start has to wait."""
@@ -264,11 +264,26 @@ class Pool:
         """Somebody leads here again. Containers that drain go on draining."""
         self.retired = self.winding_down = False
 
-    def release(self) -> None:
-        """Everyone who waits may go; the ingress asks again if it finds no container."""
-        for waiting in (*self.parked, *self.watchers):
-            if not waiting.done():
-                waiting.set_result(None)
+    def let_in(self) -> None:
+        """A container takes requests: everyone who waits may go.
+
+        Of single-use containers each takes one, so only so many may go: the others would come back.
+        """
+        if self.function.single_use:
+            free = sum(
+                member.stage is Stage.READY and not self.busy(member)
+                for member in self.members.values()
+            )
+            self.release(free)
+        else:
+            self.release()
+
+    def release(self, most: int | None = None) -> None:
+        """Everyone who waits may go, or the first `most`; the ingress asks again if it finds no container."""
+        waiting = [future for future in self.parked if not future.done()][:most]
+        for future in (*waiting, *self.watchers):
+            if not future.done():
+                future.set_result(None)
 
     def refuse(self, failure: Failure) -> None:
         """Tell everyone who waits that there will be no container."""

@@ -230,6 +230,8 @@ class Reconciler:
         if pool.demoted and now() >= pool.cut_at:
             await self._cut(pool)
         await self._finish_draining(pool)
+        if pool.parked and pool.open:  # somebody was let in and has not come
+            pool.let_in()
 
     async def _shrink(self, pool: Pool, surplus: int) -> None:
         for member in pool.idle()[:surplus]:
@@ -343,7 +345,7 @@ class Reconciler:
         await self._ingress.hold(pool.key, member.id, held)
         self._node.confirm_held(member.id, held)
         if pool.open:
-            pool.release()
+            pool.let_in()
         self.wake()
 
     def _ended(self, pool: Pool, member: Member, container: Container | None) -> None:
