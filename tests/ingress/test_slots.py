@@ -7,6 +7,8 @@ import time
 import pytest
 
 from homeport.contract.traffic import PoolKey
+from homeport.ingress import rules
+from homeport.ingress.picture import state
 from tests.ingress.conftest import POOL, Activator, routed
 
 
@@ -154,3 +156,42 @@ async def test_held_slots_survive_a_reload_and_a_crash(ingress, activator, upstr
 
     assert [503 if held == 2 else 200] * 3 == answers
     assert 2 - held == one.most
+
+
+async def test_nobody_is_refused_at_the_moment_in_which_a_queue_is_called_back(
+    ingress, upstream, visitor
+):
+    url = await routed(ingress)
+    one, two = await upstream("one"), await upstream("two")
+    await ingress.attach(POOL, "one", one.address, 1)
+    runtime, known = ingress._supervisor.runtime, ingress._picture.pools[POOL]
+    # Between two commands of `lose`, with a request that has looked its backend up already.
+    for name in ("one", rules.AGAIN_FOR_QUEUE):
+        await runtime.tell([state(known, name, "maint")])
+    visit = asyncio.create_task(visitor.get(url))
+    async with asyncio.timeout(20):
+        while not visit.done():
+            rows = await runtime.stats([known.backend])
+            if any(row.server == rules.AGAIN and row.served for row in rows):
+                break
+    await ingress.attach(POOL, "two", two.address, 1)
+
+    assert "two" == (await visit).json()["name"]
+
+
+async def test_who_waited_for_a_container_each_time_may_come_back_as_often_as_it_takes(
+    ingress, activator, upstream, visitor, monkeypatch
+):
+    monkeypatch.setattr(rules, "HOPS", 2)
+    await ingress._supervisor.reload()
+    url = await routed(ingress)
+    one = await upstream("one")
+
+    async def too_late(_pool: str) -> str:
+        if len(activator.parked) > 5 * rules.ROUNDS:
+            await ingress.attach(POOL, "one", one.address, 1)
+        return "go waited"
+
+    activator.answer = too_late
+
+    assert 200 == (await visitor.get(url)).status_code

@@ -383,9 +383,10 @@ class HAProxy:
         at_once = [state(known, container, "maint")]
         if not known.open:
             self._picture.lead_away(pool, known)
-            # HAProxy hands a backend's queue to a server that comes up, and to nobody else; all in
-            # one breath, for a backend without any server fails its queue.
-            at_once += [state(known, rules.AGAIN, wanted) for wanted in ("maint", "ready")]
+            # HAProxy hands a backend's queue to a server that comes up, and to nobody else.
+            at_once += [
+                state(known, rules.AGAIN_FOR_QUEUE, wanted) for wanted in ("maint", "ready")
+            ]
         await self._supervisor.tell(self._maps.commands(), at_once)
 
     def _take_over(self) -> None:

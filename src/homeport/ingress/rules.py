@@ -11,8 +11,12 @@ MAX_HEAD_BYTES = 32 * 1024
 BURST_S = 5
 # A pool can be swapped for another while a request waits: it looks again, so many times.
 ROUNDS = 3
-HOPS = 100
+HOPS = 100  # rounds without a wait for a container
 AGAIN = "again"  # the server of every backend that leads back to the front door
+# Its twin. It goes down and up to be given a backend's queue; `again` stays up meanwhile, because another
+# thread of HAProxy may be looking for a server at that moment, and answers 503 if there is none.
+AGAIN_FOR_QUEUE = "again-for-queue"
+WAYS_BACK = (AGAIN, AGAIN_FOR_QUEUE)
 # A body of that size fits HAProxy's buffer: it has to be there before the request takes a slot.
 SMALL_BODY_BYTES = 16 * 1024
 BODY_S = 10
