@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 #: A zygote, and a node that asks it for one container. The check of all files ends when the node says so.
 BOTH = """
 import json, os, select, socket, sys
@@ -64,3 +66,80 @@ def test_a_child_begins_while_the_files_are_checked_and_waits_for_the_result():
 
 def test_a_child_of_a_stale_zygote_ends_before_the_user_s_code_runs():
     assert ["begins", "stale", 0] == ask("a file has changed")
+
+
+#: A zygote whose container writes to 2,000 pages, and the memory of its own that the next child has then.
+NEXT = """
+import ctypes, json, mmap, os, socket, sys, time
+from homeport.runner.zygotes import pages
+from homeport.runner.zygotes.forking import Zygote
+
+PAGES = 2000
+node, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+memory = mmap.mmap(-1, PAGES * pages.PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+memory.write(bytes(len(memory)))
+
+
+class Shelf:
+    def stale(self):
+        return ""
+
+    def unlike(self, environ):
+        return ""
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(child) for child in file.read().split()]
+
+
+def own_pages(pid):
+    with open(f"/proc/{pid}/smaps_rollup") as file:
+        return next(int(line.split()[1]) for line in file if "Private_Dirty" in line) // 4
+
+
+zygote = os.fork()
+if not zygote:
+    node.close()
+    birth = Zygote(control, Shelf()).serve()
+    birth.wait()
+    for page in range(PAGES):
+        memory[page * pages.PAGE] = 1
+    time.sleep(60)
+    os._exit(0)
+control.close()
+if ctypes.CDLL(None).madvise(0, 0, pages.POPULATE_WRITE):
+    print("this kernel copies no pages ahead")
+    os._exit(0)
+request = os.memfd_create("request")
+os.write(request, json.dumps({"environ": {}}).encode())
+output = os.pipe()[1]
+socket.send_fds(node, [b"fork"], [request, output, *(os.memfd_create("g") for _ in range(3))])
+forked = json.loads(node.recv(10_000))["forked"]
+deadline = time.monotonic() + 15
+most = 0
+while most < PAGES and time.monotonic() < deadline:
+    time.sleep(0.02)
+    for init in children(zygote):
+        if init != forked:
+            for runner in children(init):
+                try:
+                    most = max(most, own_pages(runner))
+                except (OSError, StopIteration):
+                    pass  # it has been replaced
+os.kill(children(forked)[0], 9)
+node.close()
+os.wait()
+print("copied" if most >= PAGES else most)
+"""
+
+
+def test_the_next_child_copies_what_the_container_before_has_written_to():
+    run = subprocess.run(
+        [sys.executable, "-c", NEXT], capture_output=True, timeout=40, check=True, text=True
+    )
+    told = run.stdout.strip()
+    if told.startswith("this kernel"):
+        pytest.skip(told)
+
+    assert "copied" == told

@@ -11,12 +11,15 @@ from typing import Any
 
 from homeport.contract.container import Descriptors
 from homeport.runner import init, life, tmp
+from homeport.runner.zygotes.pages import Pages
 from homeport.sdk.preload.shelf import Shelf
 
 MAX_MESSAGE = 64 * 1024
 MAX_REQUEST = 16 * 1024 * 1024
 MAX_DESCRIPTORS = 8
 SPARE_S = 0.05  # idle for that long, it forks the next child ahead
+LOOK_S = 0.25  # idle for that long, it looks what its latest container has written to
+LOOKS = 3  # at so many containers; it goes by the one that has written most
 
 
 @dataclass
@@ -29,6 +32,7 @@ class Birth:
     zygote: socket.socket | None = None  # of a container: where the zygote says that it may begin
     output: int = -1  # of a zygote: where it prints
     control: int = -1  # of a zygote: the socket on which it is one
+    written: Pages | None = None  # of a zygote: what its parent's containers have written to
 
     def wait(self) -> None:
         """Return once the zygote has found all that it imported unchanged; end here if something has changed.
@@ -53,9 +57,12 @@ class Spare:
 class Zygote:
     """Forks on demand, and tells how its children ended."""
 
-    def __init__(self, control: socket.socket, shelf: Shelf) -> None:
+    def __init__(self, control: socket.socket, shelf: Shelf, written: Pages | None = None) -> None:
         self._control = control
         self._shelf = shelf
+        self._written = written
+        self._latest = -1  # the pidfd of a runner that it will look at
+        self._looks = LOOKS
         self._rests = False
         self._children: set[int] = set()
         self._retired = False
@@ -86,9 +93,8 @@ class Zygote:
         self._selector.register(self._control, selectors.EVENT_READ)
         self._selector.register(woken, selectors.EVENT_READ)
         while not (self._retired and not self._children):
-            idle = self._spare is None and not self._retired and not self._rests
-            ready = self._selector.select(SPARE_S if idle else None)
-            birth = None if ready or not idle else self._have_spare()
+            ready = self._selector.select(self._idle_s())
+            birth = None if ready else self._prepare()
             asked = {key.fileobj for key, _ in ready}
             if woken in asked:
                 os.read(woken, 4096)
@@ -98,6 +104,33 @@ class Zygote:
             if birth is not None:
                 return birth
         os._exit(0)
+
+    def _idle_s(self) -> float | None:
+        """How long it waits before it does something for the next container; None with nothing to do."""
+        if self._retired or self._rests:
+            return None
+        if self._spare is None:
+            return SPARE_S
+        return LOOK_S if self._latest >= 0 else None
+
+    def _prepare(self) -> Birth | None:
+        """Fork the next child; later, see whether it could have more of its pages ahead."""
+        if self._spare is None:
+            return self._have_spare()
+        pages = Pages.of(self._latest)
+        self._forget_latest()
+        if pages is None:
+            return None
+        first, self._looks = self._looks == LOOKS, self._looks - 1
+        if first or self._written is None or pages.count > self._written.count:
+            self._written = pages
+            self._drop_spare()  # the next one copies them
+        return None
+
+    def _forget_latest(self) -> None:
+        if self._latest >= 0:
+            os.close(self._latest)
+        self._latest = -1
 
     def _obey(self) -> Birth | None:
         message, descriptors, _, _ = socket.recv_fds(self._control, MAX_MESSAGE, MAX_DESCRIPTORS)
@@ -131,7 +164,13 @@ class Zygote:
                 os._exit(0)  # nobody waits for it: its socket tells when it has gone
             self._leave()
             request, output, control = descriptors
-            return Birth(kind, request, output=life.keep(output), control=life.keep(control))
+            return Birth(
+                kind,
+                request,
+                output=life.keep(output),
+                control=life.keep(control),
+                written=self._written,
+            )
         _close(descriptors)
         os.waitpid(child, 0)
         return None
@@ -156,6 +195,8 @@ class Zygote:
         _close(not_its)
         init.ahead(inits, runners)
         self._leave()
+        if self._written is not None:
+            self._written.fetch(runners.fileno())
         message, descriptors, _, _ = socket.recv_fds(runners, 1, MAX_DESCRIPTORS)
         if not message:
             os._exit(0)
@@ -195,6 +236,9 @@ class Zygote:
         self._children.add(spare.init)
         handles = os.pidfd_open(spare.init), *runner
         self.tell({"forked": spare.init}, handles)
+        self._forget_latest()
+        if self._looks > 0:
+            self._latest = os.dup(handles[1])
         _close(handles)
         return True
 
@@ -212,6 +256,7 @@ class Zygote:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for end in self._pipe:
             os.close(end)
+        self._forget_latest()
         self._control.close()
         if self._spare is not None:
             self._spare.to_init.close()

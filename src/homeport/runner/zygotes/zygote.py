@@ -112,7 +112,7 @@ def _live(birth: Birth, house: House) -> int:
     if birth.kind == "fork":
         life.confine(spec)
         return _be_container(birth, spec, house)
-    zygote = Zygote(socket.socket(fileno=birth.control), house.shelf)
+    zygote = Zygote(socket.socket(fileno=birth.control), house.shelf, birth.written)
     zygote.tell_pid()
     if birth.kind == "snapshot":
         life.confine(spec)
