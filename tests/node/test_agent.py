@@ -11,13 +11,15 @@ import pytest
 from homeport.contract.container import Container, LogLine, State
 from homeport.contract.image import Image, Step
 from homeport.node.agent import Agent
+from tests.orders import order
 
 REPORT = """
 import json, os, signal, sys, time
 from homeport.runner import init
 given = init.separate()
 report = given.report
-spec = json.loads(sys.stdin.readline())
+launch = json.loads(sys.stdin.readline())
+order = launch["order"]
 def say(**event):
     os.write(report, json.dumps(event).encode() + b"\\n")
 def heard():
@@ -86,7 +88,7 @@ async def test_a_container_is_ready_and_gone_and_leaves_nothing(start, settings)
     assert [] == list((settings.run_dir / "containers").iterdir())
 
 
-async def test_nothing_of_the_server_gets_in_but_what_was_meant_to(start, monkeypatch, spec):
+async def test_nothing_of_the_server_gets_in_but_what_was_meant_to(start, monkeypatch):
     monkeypatch.setenv("AWS_SECRET", "outer")
     monkeypatch.setenv("MODAL_TASK_ID", "outer")
     left_open = os.open(os.devnull, os.O_RDONLY)
@@ -135,14 +137,16 @@ async def test_a_start_that_takes_too_long_is_ended(start):
     assert not psutil.pid_exists(container.pid)
 
 
-async def test_starts_that_hang_hold_up_no_other(start, spec, tmp_path):
-    agent, watched = await start("time.sleep(60) if spec['id'] != 'ta-quick' else None\n" + READY)
+async def test_starts_that_hang_hold_up_no_other(start, tmp_path):
+    agent, watched = await start(
+        "time.sleep(60) if launch['order']['id'] != 'ta-quick' else None\n" + READY
+    )
     for number in range(12):
-        agent.start(spec(id=f"ta-hangs-{number}"), {})
-    agent.start(spec(id="ta-quick"), {})
+        agent.start(order(f"ta-hangs-{number}", source=str(tmp_path)), {})
+    agent.start(order("ta-quick", source=str(tmp_path)), {})
     container = await watched.until(State.READY)
 
-    assert "ta-quick" == container.spec.id
+    assert "ta-quick" == container.id
 
 
 @pytest.mark.parametrize(

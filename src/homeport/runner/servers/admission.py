@@ -59,7 +59,7 @@ class Admission:
     """The ASGI app that the container's server calls."""
 
     def __init__(self, methods: dict[str, Method], begun: Serving) -> None:
-        self._single_use = begun.spec.single_use
+        self._single_use = begun.order.function.single_use
         self._methods = methods
         self._only = next(iter(methods.values())) if len(methods) == 1 else None
         self._slots = begun.slots

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from homeport.contract.container import ContainerSpec
+from homeport.contract.container import StartOrder
 from homeport.contract.pulse import Pulse
 from homeport.runner.door import Door
 from homeport.runner.report import Report
@@ -22,7 +22,7 @@ from homeport.sdk.tracebacks import users_traceback
 class Serving:
     """A container that is about to let requests in."""
 
-    spec: ContainerSpec
+    order: StartOrder
     door: Door
     pulse: Pulse | None
     ending: Ending
@@ -33,7 +33,7 @@ class Serving:
 
     @staticmethod
     def begin(
-        spec: ContainerSpec,
+        order: StartOrder,
         door: Door,
         pulse: Pulse | None,
         report: Report,
@@ -61,9 +61,8 @@ class Serving:
             turns.begin()
             ready()
 
-        return Serving(
-            spec, door, pulse, ending, held, Slots(spec, pulse, give_up, report.cut), turns, begin
-        )
+        slots = Slots(order.function, pulse, give_up, report.cut)
+        return Serving(order, door, pulse, ending, held, slots, turns, begin)
 
 
 def run(loop: asyncio.AbstractEventLoop, serving: Coroutine[Any, Any, int]) -> int:

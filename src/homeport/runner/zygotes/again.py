@@ -13,8 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from homeport.contract import codec
-from homeport.contract.container import ContainerSpec, Descriptors
+from homeport.contract.container import Descriptors, Launch, sent
 from homeport.runner import lines
 from homeport.runner.report import Report
 
@@ -25,8 +24,8 @@ SERVES = "serve"  # the report's phase once requests may be inside
 class Beginning:
     """How a container began: enough to begin once more. To be made before the user's code runs."""
 
-    def __init__(self, spec: ContainerSpec, given: Descriptors, lib: str) -> None:
-        self._spec = spec
+    def __init__(self, launch: Launch, given: Descriptors, lib: str) -> None:
+        self._launch = launch
         self._given = given
         self._lib = lib  # the folder that homeport is imported from
         # The runner closes its own once it has mapped it.
@@ -45,7 +44,7 @@ class Beginning:
         report.again(reason, tuple(modules))
         _end_children()
         told = {
-            "spec": codec.encode(self._spec),
+            "launch": sent(self._launch),
             "shown": [lines.shown(stream) for stream in (sys.stdout, sys.stderr)],
         }
         handle = os.memfd_create("again")
