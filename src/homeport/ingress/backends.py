@@ -73,10 +73,8 @@ def load(pool: Backend, rows: list[Row], unknown: frozenset[str]) -> Load:
     A container that an old process may still have requests in is never told to be idle.
     """
     whole = [row for row in rows if row.server == "BACKEND"]
-    again = [
-        row for row in rows if row.server in rules.WAYS_BACK
-    ]  # they are counted where they end
-    each = [row for row in rows if row.server not in ("BACKEND", *rules.WAYS_BACK)]
+    again = [row for row in rows if row.server == rules.AGAIN]  # they are counted where they end
+    each = [row for row in rows if row.server not in ("BACKEND", rules.AGAIN)]
     served = sum(r.served for r in whole) - sum(r.served for r in again)
     errors = sum(r.errors for r in whole) - sum(r.errors for r in again)
     last = pool.last

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from homeport.ingress import rules
-from homeport.ingress.rules import AGAIN, WAYS_BACK
+from homeport.ingress.rules import AGAIN, AGAIN_SLOTS
 
 LINE_BYTES = 256  # of the ring's lines: a longer one loses its end, which is the request's path
 MAPS = (
@@ -229,8 +229,7 @@ def _backends(config: Config) -> list[str]:
                 "  balance leastconn",
                 *TIMEOUT_RULES,
                 *(UNSHARED_RULES if prefix == UNSHARED else ()),
-                "  option allbackups",
-                *(f"  server {way} unix@{config.again} send-proxy-v2 backup" for way in WAYS_BACK),
+                f"  server {AGAIN} unix@{config.again} send-proxy-v2 backup maxconn {AGAIN_SLOTS}",
             ]
             lines += [
                 " ".join(("  server", server.name, *server_words(server)))

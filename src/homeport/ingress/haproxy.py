@@ -383,10 +383,10 @@ class HAProxy:
         at_once = [state(known, container, "maint")]
         if not known.open:
             self._picture.lead_away(pool, known)
-            # HAProxy hands a backend's queue to a server that comes up, and to nobody else.
-            at_once += [
-                state(known, rules.AGAIN_FOR_QUEUE, wanted) for wanted in ("maint", "ready")
-            ]
+            # HAProxy does not hand a backend's queue to its backup by itself. Down and up again it would
+            # get it, but whoever looks for a server in between, in another thread, is 503.
+            where = f"{known.backend}/{rules.AGAIN}"
+            at_once.append(("set", "maxconn", "server", where, rules.AGAIN_SLOTS))
         await self._supervisor.tell(self._maps.commands(), at_once)
 
     def _take_over(self) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from homeport.contract.traffic import RequestRecord
 from homeport.ingress.config import LINE_BYTES
-from homeport.ingress.rules import WAYS_BACK
+from homeport.ingress.rules import AGAIN
 
 POLL_S = 1.0
 SOON_S = 0.2  # while somebody hears of each request
@@ -136,6 +136,6 @@ def _record(fields: list[str], *, cut: bool) -> RequestRecord:
         path=f"{path}..." if cut else path,
         status=int(status) if status.isdigit() else 0,
         duration_ms=int(fields[1]),
-        container="" if container in (*WAYS_BACK, "-") or container.startswith("<") else container,
-        cold=fields[6] == "1" or container in WAYS_BACK,
+        container="" if container in (AGAIN, "-") or container.startswith("<") else container,
+        cold=fields[6] == "1" or container == AGAIN,
     )

@@ -13,10 +13,8 @@ BURST_S = 5
 ROUNDS = 3
 HOPS = 100  # rounds without a wait for a container
 AGAIN = "again"  # the server of every backend that leads back to the front door
-# Its twin. It goes down and up to be given a backend's queue; `again` stays up meanwhile, because another
-# thread of HAProxy may be looking for a server at that moment, and answers 503 if there is none.
-AGAIN_FOR_QUEUE = "again-for-queue"
-WAYS_BACK = (AGAIN, AGAIN_FOR_QUEUE)
+# As good as none, and yet a limit: `set maxconn` has a server that has one take from its backend's queue.
+AGAIN_SLOTS = "1000000"
 # A body of that size fits HAProxy's buffer: it has to be there before the request takes a slot.
 SMALL_BODY_BYTES = 16 * 1024
 BODY_S = 10
