@@ -14,7 +14,7 @@ from typing import Any
 
 from homeport.contract.container import StartOrder
 from homeport.contract.manifest import WebKind, WebMethod
-from homeport.sdk import environment
+from homeport.sdk import context
 from homeport.sdk.declare import loader
 
 
@@ -33,7 +33,7 @@ class Service:
     def load(self) -> None:
         """Import the user's module and find what was declared there."""
         function = self._order.function
-        environment.enter_container(self._order.urls, function.image)
+        context.enter_container(self._order.urls, function.image)
         found: Any = loader.load_module(function.module, self._order.source)
         for part in function.qualname.split("."):
             found = getattr(found, part)
@@ -58,7 +58,7 @@ class Service:
     def resume(self, order: StartOrder) -> None:
         """Go on from a snapshot, as another container of the same pool."""
         self._order = order
-        environment.enter_container(order.urls)
+        context.enter_container(order.urls)
 
     def enter(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run the enter hooks that every container runs."""

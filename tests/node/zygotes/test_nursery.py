@@ -317,7 +317,7 @@ async def test_what_a_script_imports_is_loaded_ahead_for_the_next_one(house):
         ("import socket\nS = socket.socket()", "it opens a socket"),
         ("import os\nF = os.open('/tmp', os.O_TMPFILE | os.O_RDWR)", "it opens a file for writing"),
         ("import logging\nlogging.basicConfig(level='INFO')", "it changes logging"),
-        ("import os\nPID = os.getpid()", "it keeps the number of the process"),
+        ("import os\nPID = os.getpid()", "it keeps the process id"),
     ],
 )  # fmt: skip
 async def test_what_cannot_be_forked_is_imported_by_each_container_itself(

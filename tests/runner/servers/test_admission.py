@@ -10,7 +10,7 @@ from homeport.runner.servers.admission import CONNECTION, Admission, Method
 from homeport.runner.servers.held import Held
 from homeport.runner.servers.lifespan import Lifespan
 from homeport.runner.servers.slots import Slots
-from homeport.sdk import environment
+from homeport.sdk import context
 from tests.orders import order
 
 
@@ -149,7 +149,7 @@ async def test_the_header_of_the_ingress_chooses_the_method_and_is_not_shown():
 
     def app(name):
         async def run(scope, receive, send):
-            seen.append((name, scope["headers"], environment.current_input_id()))
+            seen.append((name, scope["headers"], context.current_input_id()))
             await drink(scope, receive, send)
 
         return run

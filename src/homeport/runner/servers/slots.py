@@ -16,7 +16,7 @@ from typing import Any
 
 from homeport.contract.manifest import FunctionSpec
 from homeport.contract.pulse import Pulse
-from homeport.sdk import environment
+from homeport.sdk import context
 
 EARLY_S = 0.002  # a loop's timer may be that early
 LOOK_S = 0.25  # how often a thread that goes on for nobody is looked at
@@ -181,4 +181,4 @@ def _is_of(value: Any, request: str) -> bool:
         value = value.fn
     if type(value).__name__ == "partial":  # of `context.run`, as asyncio.to_thread makes it
         value = getattr(value.func, "__self__", None)
-    return isinstance(value, contextvars.Context) and value.get(environment.input_id) == request
+    return isinstance(value, contextvars.Context) and value.get(context.input_id) == request

@@ -25,7 +25,7 @@ from homeport.runner.servers.serving import Serving
 from homeport.runner.servers.websocket import MAX_MESSAGE_BYTES
 from homeport.runner.servers.wsgi_inside import Inside
 from homeport.runner.servers.wsgi_server import Aborted
-from homeport.sdk import environment
+from homeport.sdk import context
 from homeport.sdk.tracebacks import users_traceback
 
 MAX_BODY_BYTES = 4 * 1024**3
@@ -102,7 +102,7 @@ def _gateway(apps: dict[str, Any], inside: Inside, once: "Once") -> type:
             if once.counts:
                 self.req.close_connection = True
             environ.update(_seen_from_outside(environ), RAW_URI=environ["REQUEST_URI"])
-            environment.input_id.set(environ.get("HTTP_X_REQUEST_ID"))
+            context.input_id.set(environ.get("HTTP_X_REQUEST_ID"))
             app = only or apps[unquote(environ.pop(METHOD))]
             if self.req.chunked_read:
                 # Cheroot leaves the body's last CRLF unread, and would hold a thread for it.

@@ -198,7 +198,7 @@ def _snap(zygote: Zygote, order: StartOrder, house: House) -> dict[str, Any]:
         os._exit(0)
 
     house.shelf.changed = changed
-    watch, environ = loaded.Watch(), dict(os.environ)
+    watch, environ = loaded.Forkable(), dict(os.environ)
     house.service, told = container.snapshot(order)
     if house.service is not None and (reason := watch.left_behind()):
         return {"unsafe": {"name": order.function.qualname, "reason": reason}}
