@@ -286,6 +286,31 @@ async def test_a_ready_container_of_an_earlier_server_goes_on(crash):
     assert not psutil.pid_exists(pid)
 
 
+async def test_a_container_of_an_earlier_server_says_by_its_pulse_what_it_holds(crash, tmp_path):
+    go_on = tmp_path / "go on"
+    _, agent, _ = await crash(
+        f"""
+from pathlib import Path
+from homeport.contract.pulse import Pulse
+pulse = Pulse(given.pulse)
+pulse.held(1)
+say(kind="ready")
+while not Path({str(go_on)!r}).exists():
+    time.sleep(0.01)
+pulse.held(0)
+time.sleep(60)
+""",
+        State.READY,
+    )
+    (container,) = agent.list()
+    go_on.touch()
+    async with asyncio.timeout(30):
+        while next(iter(agent.list())).held:
+            await asyncio.sleep(0.01)
+
+    assert 1 == container.held
+
+
 async def test_one_that_was_not_ready_is_ended(crash):
     pid, agent, _ = await crash("print('working', flush=True)\ntime.sleep(60)", None)
 

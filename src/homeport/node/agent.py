@@ -187,7 +187,7 @@ class Agent:
 
     def list(self) -> Collection[Container]:
         """Every container that is not gone."""
-        return [life.container for life in self._lives.values()]
+        return [life.look() for life in self._lives.values()]
 
     def _measured(self) -> Capacity:
         return Capacity(

@@ -423,6 +423,21 @@ def test_who_waits_for_a_held_slot_of_the_only_container_gets_it_when_the_work_e
     virtually(story())
 
 
+def test_a_slot_that_was_held_under_an_earlier_server_is_held_from_the_beginning():
+    async def story():
+        node = FakeNode()
+        async with House(node) as before:
+            await asyncio.gather(*before.visits(1, 0.1))
+        (only,) = [order.id for order in node.started]
+        node.hold(only, 1)
+        house = House(node)
+        await house.reconciler.adopt()
+
+        assert {only: 1} == house.ingress.held
+
+    virtually(story())
+
+
 def test_what_a_container_ended_unread_ends_in_the_ingress_too():
     async def story():
         async with House(timeout_s=5.0) as house:

@@ -177,7 +177,7 @@ class Reconciler:
         return None if pool.retired else pool
 
     def _enlisted(self, pool: Pool, container: Container) -> Member:
-        member = Member(id=container.id, stage=Stage.ATTACHING)
+        member = Member(id=container.id, stage=Stage.ATTACHING, held=container.held)
         self._pools.enlist(pool, member)
         return member
 

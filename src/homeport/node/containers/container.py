@@ -90,6 +90,7 @@ class Life:
         self._killed = ""  # by us, and why
         self._shortages = records.memory_shortages()
         self._pulse: pulse.Reader | None = None
+        self._is_adopted = False  # an earlier server had its report
         self._patient: Patient | None = None
         self._address = (
             ""  # of its door, where the ingress finds it: we say so, and never the container
@@ -113,6 +114,7 @@ class Life:
 
     async def go_on(self, leader: int) -> None:
         """From where an earlier server left it, which is ready, to its end."""
+        self._is_adopted = True
         self._means.limits.watch(self.launch)
         self.process = Process(self.launch, lambda _event: None)
         try:
@@ -133,6 +135,15 @@ class Life:
         """Ask it to end; SIGKILL when its grace is over."""
         self._grace_s = self.container.order.exit_grace_s if grace_s is None else grace_s
         self._stopping.set()
+
+    def look(self) -> Container:
+        """The container as it is now.
+
+        One that was taken over has no report any more, so its pulse says how many slots it holds.
+        """
+        if self._is_adopted and self._pulse is not None and self.container.state is State.READY:
+            self._holds(self._pulse.read().held)
+        return self.container
 
     def confirm_held(self, held: int) -> None:
         """The ingress keeps so many of its slots back."""
@@ -243,8 +254,7 @@ class Life:
         elif event.kind == "reached":
             self._start.reached(event)
         elif event.kind == "held":
-            held = min(max(event.held, 0), self.launch.function.max_inputs)
-            self.container = dataclasses.replace(self.container, held=held)
+            self._holds(event.held)
             if self.container.state is State.READY:
                 self._means.changed(self.container)
         elif event.kind == "cut":
@@ -253,6 +263,11 @@ class Life:
                 self._means.changed(self.container)
         elif not self._word.done():
             self._word.set_result(event)
+
+    def _holds(self, slots: int) -> None:
+        held = min(max(slots, 0), self.launch.function.max_inputs)
+        if held != self.container.held:
+            self.container = dataclasses.replace(self.container, held=held)
 
     def _learn(self, modules: Sequence[str]) -> None:
         if self._means.zygotes is not None:
@@ -353,6 +368,7 @@ class Life:
         if self._pulse is not None:
             self._patient = None
             self._pulse.close()
+            self._pulse = None
         self._means.limits.gone(self.launch)
         shutil.rmtree(self.directory, ignore_errors=True)
         self._gone(self)

@@ -41,7 +41,13 @@ class Serving:
     ) -> "Serving":
         """On the running loop: from now on SIGTERM asks the container to end."""
         ending = Ending()
-        held = Held(report.held)
+
+        def say_held(count: int) -> None:
+            if pulse is not None:
+                pulse.held(count)  # before the word: whoever has no report reads it here
+            report.held(count)
+
+        held = Held(say_held)
         turns = Turns(pulse)
         loop = asyncio.get_running_loop()
         if isinstance(loop, Loop):
