@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from homeport.cell import kernel, mounts, namespaces
 from homeport.cell.description import DEVICES, Bind, Cell, Network
@@ -159,7 +160,9 @@ def settle(cell: Cell) -> None:
 def lower(cell: Cell, top: str = HIDDEN) -> str:
     """What lies under a private cell's own files, the uppermost first, as overlayfs takes it."""
     layers = [f"{top}/{LAYERS}/{n}" for n in reversed(range(len(cell.layers)))]
-    return ":".join([f"{top}/{SKELETON}", *layers])
+    written = f"{top}/{UP}/{mounts.WRITTEN}"  # by the nested cell that this one is below
+    above = [written] if os.path.isdir(written) else []
+    return ":".join([*above, f"{top}/{SKELETON}", *layers])
 
 
 def loopback_up() -> None:
@@ -215,6 +218,15 @@ def reap(
                 if not linger:
                     break
     return code if code >= 0 else 128 - code
+
+
+def linger() -> NoReturn:
+    """As pid 1: reap until the last process of the cell has ended."""
+    _stand_by(linger=True)
+    with contextlib.suppress(ChildProcessError):  # nobody is left
+        while True:
+            os.wait()
+    os._exit(0)
 
 
 def _stand_by(*, linger: bool) -> None:

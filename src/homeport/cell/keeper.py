@@ -3,20 +3,28 @@
 An ordinary user may copy a mount only in a user and mount namespace of its own. The keeper is a process
 with both, one per server, which still sees all that its user sees. Over a socket (SOCK_SEQPACKET):
 
-    -> {"path": "/home/me/data", "writable": false}      <- {} + the mount, as a descriptor
-                                                         <- {"errno", "text", "what"}
+    -> {"open": "/home/me/data", "writable": false, "devices": false}    <- {} + the mount, as a descriptor
+    -> {"remove": "/home/me/run/cells/4f/1"} + a pipe                     <- {}, and "0" in the pipe at the end
+    -> {"measure": "/home/me/run/cells/4f/1"} + a pipe                    <- {}, and its bytes in the pipe
+                                                                          <- {"errno", "text", "what"}
+
+The files of a cell may belong to ids that only the keeper has, so it removes and measures them, too: in a
+child, because that may take long.
 
 It ends when the socket closes. Root needs no keeper: `Opener` does the same in its own process.
 """
 
+import contextlib
 import json
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
 import threading
 
-from homeport.cell import mounts, namespaces
+from homeport.cell import identity, mounts, namespaces
 
 MAX_MESSAGE = 16384
 
@@ -43,15 +51,44 @@ class Opener:
             self.close()
             raise
 
-    def open(self, path: str, *, writable: bool = False, users: int = 0) -> int:
+    def open(
+        self, path: str, *, writable: bool = False, users: int = 0, devices: bool = False
+    ) -> int:
         """As `mounts.opened`; `users` is for root only."""
         if self._socket is None:
-            return mounts.opened(path, writable=writable, users=users)
+            return mounts.opened(path, writable=writable, users=users, devices=devices)
+        order = {"open": path, "writable": writable, "devices": devices}
+        return self._ask(order, [])[0]
+
+    def remove(self, path: str) -> None:
+        """Delete what a cell has written, whosever it is; return when it is gone."""
+        if self._socket is None:
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            self._in_child("remove", path)
+
+    def measure(self, path: str) -> int:
+        """How many bytes on the disk a cell's files take."""
+        if self._socket is None:
+            return measured(path)
+        return int(self._in_child("measure", path) or 0)
+
+    def _in_child(self, word: str, path: str) -> bytes:
+        reader, writer = os.pipe()
+        with open(reader, "rb") as answer:
+            try:
+                self._ask({word: path}, [writer])
+            finally:
+                os.close(writer)
+            return answer.read()
+
+    def _ask(self, order: dict[str, object], descriptors: list[int]) -> list[int]:
+        assert self._socket is not None
         with self._lock:
-            self._socket.send(json.dumps({"path": path, "writable": writable}).encode())
-            message, descriptors, _, _ = socket.recv_fds(self._socket, MAX_MESSAGE, 1)
-        _answer(message, descriptors)
-        return descriptors[0]
+            socket.send_fds(self._socket, [json.dumps(order).encode()], descriptors)
+            message, found, _, _ = socket.recv_fds(self._socket, MAX_MESSAGE, 1)
+        _answer(message, found)
+        return found
 
     def close(self) -> None:
         """End the keeper. What it has opened stays."""
@@ -62,15 +99,49 @@ class Opener:
 
 def serve(control: socket.socket) -> None:
     """Answer until the other end closes."""
-    while message := control.recv(MAX_MESSAGE):
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(control, MAX_MESSAGE, 1)
+        if not message:
+            return
         request = json.loads(message)
         try:
-            tree = mounts.opened(request["path"], writable=request["writable"])
+            if "open" in request:
+                tree = mounts.opened(
+                    request["open"], writable=request["writable"], devices=request["devices"]
+                )
+                socket.send_fds(control, [b"{}"], [tree])
+                os.close(tree)
+            else:
+                _have_done(request, descriptors[0])
+                control.send(b"{}")
         except OSError as error:
             _refuse(control, error)
-            continue
-        socket.send_fds(control, [b"{}"], [tree])
-        os.close(tree)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def measured(path: str) -> int:
+    """Bytes on the disk of all files below a directory; what ends meanwhile does not count."""
+    total = 0
+    for folder, _folders, files in os.walk(path):
+        for name in files:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(folder, name)).st_blocks * 512
+    return total
+
+
+def _have_done(request: dict[str, str], writer: int) -> None:
+    if os.fork():
+        return
+    try:
+        if "remove" in request:
+            shutil.rmtree(request["remove"], ignore_errors=True)
+            os.write(writer, b"0")
+        else:
+            os.write(writer, str(measured(request["measure"])).encode())
+    finally:
+        os._exit(0)
 
 
 def _answer(message: bytes, descriptors: list[int]) -> None:
@@ -92,7 +163,7 @@ def main() -> int:
     """Leave for namespaces of its own, and serve."""
     control = socket.socket(fileno=int(sys.argv[1]))
     try:
-        namespaces.leave_for_mounts()
+        namespaces.leave_for_mounts(identity.subordinate())
     except OSError as error:
         _refuse(control, error)
         return 1

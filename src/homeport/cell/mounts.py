@@ -4,10 +4,12 @@
 SCM_RIGHTS to the process that is about to become a container, which calls `place`.
 """
 
+import contextlib
 import enum
 import json
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from homeport.cell import kernel
@@ -15,6 +17,8 @@ from homeport.cell import kernel
 #: In a base cell: what it is made of. In a private cell, until `place` takes it away: its storage.
 STAGE = "/.cell"
 PLACES = "places.json"  # there: where the cell shows directories of the host
+WRITTEN = "root/files"  # in a cell's storage: what it has written
+BELOW = "below"  # in a cell's storage: the storage of the nested cell that it is below
 
 
 class Access(str, enum.Enum):
@@ -23,6 +27,9 @@ class Access(str, enum.Enum):
     READ = "read"
     WRITE = "write"  # what it writes is the host's: a volume
     PRIVATE = "private"  # what it writes is in its own storage, and goes with the cell
+    # As PRIVATE, for each directory in the tree at its own absolute path, over what is there already. The
+    # mount's target is not looked at.
+    MERGED = "merged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,27 +65,83 @@ def opened(
     return tree
 
 
-def place(pairs: Sequence[tuple[Mount, int]]) -> None:
+def place(pairs: Sequence[tuple[Mount, int]], *, stays: bool = False) -> None:
     """Put opened trees in their places, inside a private cell, once; closes the descriptors.
 
     A tree on /root must not hide an interpreter at /root/.pyenv, so what the cell shows below a target is
-    taken up first and put back on top. At the end the cell's storage is out of its sight.
+    taken up first and put back on top. At the end the cell's storage is out of its sight, unless it
+    `stays`, in a nested cell.
     """
     shown = read_places()
+    storage = f"{STAGE}/up" if stays else STAGE
     for position, (mount, tree) in enumerate(sorted(pairs, key=lambda pair: pair[0].target)):
-        hidden = [path for path in shown if path.startswith(mount.target.rstrip("/") + "/")]
-        above = [(path, kernel.open_tree(path)) for path in hidden]
-        point(mount.target, directory=is_directory(tree))
-        if mount.access is Access.PRIVATE and is_directory(tree):
-            _private(position, mount.target, tree)
-        else:
-            kernel.move_mount(tree, mount.target)
+        if mount.access is Access.MERGED:
+            _merge(position, tree, storage, shown)
+            os.close(tree)
+            continue
+        with _still_shown(mount.target, shown):
+            point(mount.target, directory=is_directory(tree))
+            if mount.access is Access.PRIVATE and is_directory(tree):
+                _private(str(position), mount.target, tree, storage)
+            else:
+                kernel.move_mount(tree, mount.target)
         os.close(tree)
-        for path, kept in above:
-            point(path, directory=is_directory(kept))
-            kernel.move_mount(kept, path)
-            os.close(kept)
-    kernel.umount(STAGE)
+    if not stays:
+        kernel.umount(STAGE)
+
+
+@contextlib.contextmanager
+def _still_shown(target: str, shown: Sequence[str]) -> Iterator[None]:
+    """What the cell shows below a target is there again, above what is mounted on it meanwhile."""
+    hidden = [path for path in shown if path.startswith(target.rstrip("/") + "/")]
+    above = [(path, kernel.open_tree(path)) for path in hidden]
+    yield
+    for path, kept in above:
+        point(path, directory=is_directory(kept))
+        kernel.move_mount(kept, path)
+        os.close(kept)
+
+
+def _merge(position: int, tree: int, storage: str, shown: Sequence[str]) -> None:
+    """Show what is in the tree at the same paths of the root, beside what is there."""
+    lower = f"{storage}/lower{position}"
+    os.mkdir(lower)
+    kernel.move_mount(tree, lower)
+    for number, inner in enumerate(targets(lower)):
+        path, added = f"/{inner}", f"{lower}/{inner}"
+        with _still_shown(path, shown):
+            if not os.path.isdir(added):
+                _copy(added, path)
+                continue
+            below = [path] if os.path.isdir(path) else []
+            point(path, directory=True)
+            _overlay(path, [added, *below], f"{position}.{number}", storage)
+    kernel.umount(lower)
+
+
+def targets(tree: str) -> list[str]:
+    """Where the files of a tree belong, as relative paths: as few and as deep as can be.
+
+    A directory that holds only another one is passed over: `/srv/www/a.css` goes to /srv/www. A path that
+    cannot be made where it belongs, because a directory above it is read-only, is the business of `_merge`.
+    """
+    found = []
+    for entry in sorted(os.scandir(tree), key=lambda entry: entry.name):
+        path = entry.name
+        while os.path.isdir(f"{tree}/{path}"):
+            inner = os.listdir(f"{tree}/{path}")
+            only = f"{path}/{inner[0]}" if len(inner) == 1 else ""
+            if not (only and os.path.isdir(f"{tree}/{only}") and os.path.isdir(f"/{only}")):
+                break
+            path = only
+        found.append(path)
+    return found
+
+
+def _copy(source: str, target: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(target)
+    shutil.copy(source, target)
 
 
 def write_places(directory: str, places: Sequence[str]) -> None:
@@ -118,9 +181,16 @@ def overlay(target: str, lower: Sequence[str], storage: str) -> None:
     kernel.mount("overlay", target, "overlay", kernel.NOSUID | kernel.NODEV, data)
 
 
-def _private(position: int, target: str, tree: int) -> None:
-    lower = f"{STAGE}/lower{position}"
+def _private(name: str, target: str, tree: int, storage: str) -> None:
+    lower = f"{storage}/lower{name}"
     os.mkdir(lower)
     kernel.move_mount(tree, lower)
-    overlay(target, [lower], f"{STAGE}/above{position}")
+    _overlay(target, [lower], name, storage)
     kernel.umount(lower)  # the overlay has a mount of its own
+
+
+def _overlay(target: str, lower: Sequence[str], name: str, storage: str) -> None:
+    # What the nested cell, which this one is below, has written there.
+    written = f"{STAGE}/{BELOW}/above{name}/files"
+    above = [written] if os.path.isdir(written) else []
+    overlay(target, [*above, *lower], f"{storage}/above{name}")

@@ -62,15 +62,60 @@ def fork(network: Network, ids: Ids | None, prepare: Callable[[int], None] | Non
         return child
 
 
-def leave_for_mounts() -> None:
-    """In this process: a user namespace with its own id alone, and mounts of its own (one thread only).
+def leave_for_mounts(ids: Ids | None) -> None:
+    """In this process: a user namespace where ids are what they were, and mounts of its own (one thread only).
 
-    What others mount later still comes through.
+    With its own id, and those of `ids` that it was lent. What others mount later still comes through.
     """
     user, group = os.geteuid(), os.getegid()
-    kernel.unshare(kernel.NEWUSER | kernel.NEWNS)
-    identity.have_one(user, user, group, group)
+    if ids is None:
+        kernel.unshare(kernel.NEWUSER | kernel.NEWNS)
+        identity.have_one(user, user, group, group)
+    else:
+        _lent(
+            Ids(
+                users=tuple((outside, outside, count) for _, outside, count in ids.users),
+                groups=tuple((outside, outside, count) for _, outside, count in ids.groups),
+            )
+        )
+        kernel.unshare(kernel.NEWNS)
     kernel.mount("none", "/", None, kernel.RECURSIVE | kernel.SLAVE)
+
+
+def lock() -> None:
+    """In this process: what is mounted can't be taken away any more, not even by its own root.
+
+    Mounts that come from another user namespace are locked (man 7 mount_namespaces), so this leaves for a new
+    one with the same ids. One thread only.
+    """
+    ids = identity.nested()
+    if ids is None:
+        kernel.unshare(kernel.NEWUSER)
+        identity.have_one(0, 0, 0, 0)
+    else:
+        _lent(ids)
+    kernel.unshare(kernel.NEWNS)
+
+
+def _lent(ids: Ids) -> None:
+    """In this process: a new user namespace with these ids. Another process writes the map."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    helper = os.fork()
+    if helper == 0:
+        ours.close()
+        code = 1
+        try:
+            if theirs.recv(MAX_MESSAGE):
+                identity.lend(os.getppid(), ids)
+                code = 0
+        finally:
+            os._exit(code)
+    theirs.close()
+    with ours:
+        kernel.unshare(kernel.NEWUSER)
+        ours.send(b"{}")
+        if os.waitpid(helper, 0)[1]:
+            raise OSError(1, "the ids cannot be lent", "uid_map")
 
 
 def _go_between(theirs: socket.socket, network: Network, ids: Ids | None) -> int:

@@ -31,20 +31,24 @@ def fork(cell: Cell, name: str) -> int:
     return child
 
 
-def build(cell: Cell, name: str) -> None:
-    """In new namespaces: the root, /proc, /dev, and nothing of the base cell any more."""
+def build(cell: Cell, name: str, *, nests: bool = False) -> None:
+    """In new namespaces: the root, /proc, /dev, and nothing of the base cell any more.
+
+    With `nests` it keeps what it takes to build private cells below it.
+    """
     kernel.mount("none", "/", None, kernel.RECURSIVE | kernel.PRIVATE)
     shown = mounts.read_places()
     storage = f"{base.HIDDEN}/{base.UP}/{name}"
     os.mkdir(storage, 0o700)
     mounts.write_places(storage, shown)
     _root(cell, storage)
-    kernel.bind(storage, NEW + mounts.STAGE, recursive=False)
+    _stage(storage, nests=nests)
     for path in shown:
         kernel.bind(path, NEW + path)
     _devices(cell)
     kernel.mount("proc", f"{NEW}/proc", "proc", TIGHT | kernel.NOEXEC)
-    _mask(f"{NEW}/proc")
+    if not nests:  # the kernel mounts no new /proc where the one that is seen is masked
+        _mask(f"{NEW}/proc")
     kernel.pivot_root(NEW)
     base.settle(cell)
 
@@ -56,6 +60,20 @@ def _root(cell: Cell, storage: str) -> None:
     size = f"mode=755,size={cell.memory_root_mib}m"
     kernel.mount("tmpfs", NEW, "tmpfs", TIGHT, size)
     base.copy_skeleton(NEW)
+
+
+def _stage(storage: str, *, nests: bool) -> None:
+    stage, up = NEW + mounts.STAGE, f"{base.HIDDEN}/{base.UP}"
+    if nests:
+        kernel.bind(base.HIDDEN, stage)
+        kernel.mount("none", stage, None, kernel.BIND | kernel.REMOUNT | kernel.RDONLY | TIGHT)
+        kernel.bind(storage, f"{stage}/{base.UP}", recursive=False)
+        return
+    if os.path.isdir(f"{up}/{mounts.WRITTEN}"):
+        os.mkdir(f"{storage}/{mounts.BELOW}")
+    kernel.bind(storage, stage, recursive=False)
+    if os.path.isdir(f"{storage}/{mounts.BELOW}"):
+        kernel.bind(up, f"{stage}/{mounts.BELOW}", recursive=False)
 
 
 def _devices(cell: Cell) -> None:
@@ -88,4 +106,4 @@ def remove(name: str) -> None:
 
     Its files may belong to ids that an ordinary user outside may not touch.
     """
-    shutil.rmtree(f"{base.HIDDEN}/{base.UP}/{name}")
+    shutil.rmtree(f"{base.HIDDEN}/{base.UP}/{name}", ignore_errors=True)

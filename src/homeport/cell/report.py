@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from homeport.cell import base, host, identity, kernel, private, seal
-from homeport.cell.description import Cell, Ids, Network, range_of_ids
+from homeport.cell.description import Bind, Cell, Ids, Network, range_of_ids
 
 TRIAL_IDS = 231072  # any range will do: the trial's files are gone afterwards
 HELPERS = ("pasta", "slirp4netns")
@@ -34,18 +34,18 @@ class Report:
     helper: str = ""  # what gives an ordinary user's cell a way out
 
 
-def report() -> Report:
-    """Try a cell as a container would have it."""
+def report(directory: str = "/var/tmp") -> Report:  # noqa: S108 - a directory of its own is made in it
+    """Try a cell as a container would have it, whose files are in `directory`."""
     ids = range_of_ids(TRIAL_IDS) if os.geteuid() == 0 else identity.subordinate()
-    error, ids = _with(Network.HOST, ids)
+    error, ids = _with(directory, ids)
     if error is not None:
         why, hint = obstacle(error, _read)
         return Report(possible=False, why=why, hint=hint)
     return Report(
         possible=True,
-        overlay=_tried(Network.HOST, ids, overlay=True) is None,
+        overlay=_tried(directory, Network.HOST, ids, overlay=True) is None,
         ids=1 if ids is None else sum(row[2] for row in ids.users),
-        network=_tried(Network.NONE, ids, overlay=False) is None,
+        network=_tried(directory, Network.NONE, ids, overlay=False) is None,
         abstract_sockets=kernel.landlock_abi() >= seal.SCOPES_ABI,
         helper=next((name for name in HELPERS if shutil.which(name)), ""),
     )
@@ -85,18 +85,19 @@ def obstacle(error: OSError, read: Callable[[str], str]) -> tuple[str, str]:
     )
 
 
-def _with(network: Network, ids: Ids | None) -> tuple[OSError | None, Ids | None]:
+def _with(directory: str, ids: Ids | None) -> tuple[OSError | None, Ids | None]:
     """The trial's error, and the ids that it worked with: if need be, one id only."""
-    error = _tried(network, ids, overlay=False)
+    error = _tried(directory, Network.HOST, ids, overlay=False)
     if error is not None and ids is not None and os.geteuid() != 0:
-        return _tried(network, None, overlay=False), None
+        return _tried(directory, Network.HOST, None, overlay=False), None
     return error, ids
 
 
-def _tried(network: Network, ids: Ids | None, *, overlay: bool) -> OSError | None:
+def _tried(directory: str, network: Network, ids: Ids | None, *, overlay: bool) -> OSError | None:
     """None if a container could run in such a cell; else what failed."""
-    with tempfile.TemporaryDirectory(prefix="homeport-cell-", dir="/var/tmp") as storage:
-        cell = host.cell(host.interpreter(sys.executable))
+    with tempfile.TemporaryDirectory(prefix="homeport-cell-", dir=directory) as storage:
+        owned = [Bind(directory, owned=True)] if os.geteuid() == 0 else []
+        cell = host.cell(host.interpreter(sys.executable), binds=owned)
         cell = dataclasses.replace(
             cell, network=network, ids=ids, overlay=overlay, storage=storage if overlay else ""
         )
@@ -161,4 +162,4 @@ def _read(path: str) -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps(dataclasses.asdict(report())))  # noqa: T201 - it is the answer
+    print(json.dumps(dataclasses.asdict(report(*sys.argv[1:2]))))  # noqa: T201 - it is the answer

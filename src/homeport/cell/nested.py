@@ -1,0 +1,59 @@
+"""A nested cell: a process below a base cell whose children get private cells of their own.
+
+Functions of several apps share a base cell. What runs for one of them before a container is sealed (the
+imports of its packages) is in a nested cell: it sees neither the processes nor the written files of the
+others, and cannot change what their private cells are built from.
+"""
+
+import os
+import signal
+from collections.abc import Sequence
+
+from homeport.cell import base, identity, kernel, mounts, namespaces, private
+from homeport.cell.description import Cell, Network
+
+TMPS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - places to mount on
+
+
+def fork(
+    cell: Cell, name: str, pairs: Sequence[tuple[mounts.Mount, int]], *, writes: bool = False
+) -> int:
+    """As os.fork(), but nobody waits for the child: it is below a process that only reaps.
+
+    That process is pid 1, and lasts until the last process of the cell has ended. `name` is the cell's
+    directory in the storage. `pairs` are put in place as `mounts.place` does. With `writes` the child may write
+    everywhere, and its private cells begin with what it has written. Returns 0 in the child, else the
+    pid of pid 1. In pid 1 an `OSError` says what failed.
+    """
+    first = namespaces.fork(Network.HOST, identity.nested())
+    if first:
+        return first
+    if writes:
+        private.build(cell, name, nests=True)
+    else:
+        _narrow(cell, name)
+    mounts.place(pairs, stays=True)
+    namespaces.lock()
+    worker = os.fork()
+    if worker:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        base.linger()
+    return worker
+
+
+def _narrow(cell: Cell, name: str) -> None:
+    """The base cell's own view, without what is the others'."""
+    hidden, up = base.HIDDEN, f"{base.HIDDEN}/{base.UP}"
+    kernel.mount("none", "/", None, kernel.RECURSIVE | kernel.PRIVATE)
+    os.mkdir(f"{up}/{name}", 0o700)
+    own = kernel.open_tree(f"{up}/{name}", recursive=False)
+    kernel.bind(hidden, hidden)
+    flags = kernel.BIND | kernel.REMOUNT | kernel.RDONLY | base.TIGHT
+    kernel.mount("none", hidden, None, flags)
+    kernel.move_mount(own, up)
+    os.close(own)
+    for path in TMPS:
+        size = f"mode=1777,size={cell.shm_mib}m"
+        kernel.mount("tmpfs", path, "tmpfs", base.TIGHT, size)
+    kernel.mount("proc", "/proc", "proc", base.TIGHT | kernel.NOEXEC)
