@@ -45,6 +45,9 @@ class Settings:
     haproxy: str = ""  # path of the binary; empty: the wheel's, then PATH's
     log_cap_mib: int = 64  # MiB of each app's log on disk
     cgroup: str = ""  # cgroup v2 directory for limits; `off`; empty: its own, if that is delegated
+    isolation: str = (
+        "off"  # each container in a sandbox: `on`, `off`, or `auto`: where it is possible
+    )
     zygote_mib: int = 1024  # MiB for processes that wait to be forked; 0: fork nothing
     max_parameter_pools: int = (
         40  # values of a function's class parameters that have containers at once
@@ -277,6 +280,12 @@ def _path(raw: str) -> str:
         raise ValueError(str(error)) from None
 
 
+def _isolation(raw: str) -> str:
+    if raw not in {"auto", "on", "off"}:
+        raise ValueError("`auto`, `on` or `off` is needed")
+    return raw
+
+
 def _token(raw: str) -> str:
     if not re.fullmatch(r"[!-~]+", raw.strip()):
         raise ValueError("printable characters without blanks are needed")
@@ -306,6 +315,7 @@ KEYS = {
     "haproxy": _Setting(_path),
     "log_cap_mib": _Setting(_whole, int),
     "cgroup": _Setting(str),
+    "isolation": _Setting(_isolation),
     "zygote_mib": _Setting(_whole, int),
     "max_parameter_pools": _Setting(_whole, int),
 }

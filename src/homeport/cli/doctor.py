@@ -43,6 +43,7 @@ def doctor(json: options.Json = False) -> None:
         _home(settings),
         _limits(settings),
         _tmp(),
+        _isolation(settings),
         _gpus(),
         asyncio.run(_server(settings)),
         _names(settings),
@@ -115,6 +116,27 @@ def _tmp() -> Finding:
     return Finding(
         "temporary files", False, text, "allow user namespaces to your user", needed=False
     )
+
+
+def _isolation(settings: Settings) -> Finding:
+    settings.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    told = jsonlib.loads(_asked("homeport.cell.report", str(settings.run_dir)).stdout or "{}")
+    wanted = f"`isolation` is `{settings.isolation}`"
+    if not told.get("possible"):
+        why = f"{told.get('why', 'the trial said nothing')} ({wanted})"
+        return Finding(
+            "isolation", False, why, told.get("hint", ""), needed=settings.isolation == "on"
+        )
+    users = "one user" if told["ids"] == 1 else f"{told['ids']} users"
+    parts = [
+        f"each container {'could have' if settings.isolation == 'off' else 'has'} a sandbox of {users}",
+        "files on the disk" if told["overlay"] else "files in memory",
+    ]
+    if not told["network"]:
+        parts.append("no network of its own")
+    if not told["abstract_sockets"]:
+        parts.append("abstract sockets of this machine are in reach")
+    return Finding("isolation", True, f"{', '.join(parts)} ({wanted})")
 
 
 def _gpus() -> Finding:

@@ -15,7 +15,9 @@ import re
 import urllib.parse
 
 from homeport.contract.errors import BadRequest
-from homeport.contract.manifest import Parameter, Value
+from homeport.contract.manifest import Parameter
+
+Value = str | int | bool | bytes
 
 TYPES = ("str", "int", "bool", "bytes")
 MAX_BYTES = 4096  # of all values together, percent-encoded; park.lua refuses more

@@ -27,6 +27,12 @@ class Held:
             raise PermissionError(0, f"process {held.pid} is no child of {parent}")
         return held
 
+    @staticmethod
+    def sent(pidfd: int) -> "Held":
+        """The process that has sent this descriptor of itself, before any code of the user's ran in it."""
+        os.set_inheritable(pidfd, False)
+        return Held(_field(f"/proc/self/fdinfo/{pidfd}", "Pid:"), pidfd)
+
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal; nothing where it has ended."""
         if self.pidfd >= 0:

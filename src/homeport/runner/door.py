@@ -12,13 +12,19 @@ CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: man 7 unix, SO_PEERCRED
 
 
 class Door(socket.socket):
-    """Lets in who runs as the container's own user, as the ingress does; nobody else on this machine."""
+    """Lets in who runs as the container's own user, as the ingress does; nobody else on this machine.
+
+    A container in a cell sees other users than its node does, so its door is a path in a directory of
+    mode 0700 that no cell shows, and not looked at.
+    """
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(fileno=descriptor)
         os.set_inheritable(descriptor, False)
         self.setblocking(False)
-        self._uid = os.getuid()  # now: the user's code may change it
+        # A path is in a directory that only the ingress's user may enter. An abstract name is for all.
+        is_abstract = super().getsockname()[:1] in (b"\0", "\0")
+        self._uid = os.getuid() if is_abstract else -1  # now: the user's code may change it
         self._visitors: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         # A descriptor for one visitor at a time, when the user's code has taken all others. It is opened
         # before the user's code runs, so its number is a low one, below whatever limit that code sets.
@@ -34,7 +40,7 @@ class Door(socket.socket):
         while True:
             visitor, address = self._next()
             told = visitor.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
-            if CREDENTIALS.unpack(told)[1] == self._uid:
+            if self._uid in (-1, CREDENTIALS.unpack(told)[1]):
                 self._visitors.add(visitor)
                 return visitor, address
             visitor.close()

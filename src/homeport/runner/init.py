@@ -19,6 +19,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from typing import NoReturn
 
 from homeport.contract.container import Descriptors
@@ -65,11 +66,14 @@ def separate() -> Descriptors:
     return dataclasses.replace(given, lifeline=None)
 
 
-def ahead(mine: socket.socket, runners: socket.socket) -> None:
+def ahead(
+    mine: socket.socket, runners: socket.socket, seal: Callable[[], None] = lambda: None
+) -> None:
     """The same in a zygote's child, before anybody has asked for a container.
 
     Returns in the runner, which hears on `runners` who it is. Init tells the zygote the runner's pidfd
     on `mine`, and gets what the node hands over there; when that socket closes first, both end.
+    `seal` takes from init what it needs no more.
     """
     os.setsid()
     runner, printed = _fork()
@@ -82,7 +86,7 @@ def ahead(mine: socket.socket, runners: socket.socket) -> None:
         os.close(pidfd)
         message, numbers, _, _ = socket.recv_fds(mine, 1, MAX_DESCRIPTORS)
         if message:
-            _live(Descriptors.of(numbers), runner, printed)
+            _live(Descriptors.of(numbers), runner, printed, seal)
     os._exit(0)
 
 
@@ -113,11 +117,14 @@ def _fork() -> tuple[int, int]:
     return 0, -1
 
 
-def _live(given: Descriptors, runner: int, printed: int) -> NoReturn:
+def _live(
+    given: Descriptors, runner: int, printed: int, seal: Callable[[], None] = lambda: None
+) -> NoReturn:
     """From the runner's first line to its last."""
     gc.disable()
     _prctl(PR_SET_NAME, ctypes.c_char_p(b"homeport-init"))  # what `ps` and `top` show
     printed, lifeline = _settle(given, printed)
+    seal()
     init = Init(runner, printed)
     try:
         init.watch(lifeline)

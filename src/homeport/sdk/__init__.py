@@ -1,1 +1,1 @@
-"""The SDK: runs in the user's process, declares functions, never executes them. Standard library alone."""
+"""In the user's process: declares, never executes. The standard library alone."""

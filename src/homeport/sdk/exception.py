@@ -1,4 +1,4 @@
-"""The exceptions of the SDK; also importable as `modal.exception`.
+"""What the SDK raises; also importable as `modal.exception`.
 
 Error
 ├── InvalidError ── ConflictError, LocalFunctionError, MisuseError (also a TypeError)
@@ -18,13 +18,13 @@ class Error(Exception):
 
 
 class InvalidError(Error):
-    """A declaration is wrong."""
+    """What was declared makes no sense."""
 
 
 class MisuseError(InvalidError, TypeError):
-    """A decorator or function was called with wrong arguments.
+    """A decorator or function was called in a way that it does not take.
 
-    Modal's versions raise `InvalidError` or `TypeError`; this class is both, so either `except` catches it.
+    The original's versions differ on the class; whoever catches either catches this.
     """
 
 
@@ -37,7 +37,7 @@ class LocalFunctionError(InvalidError):
 
 
 class NotFoundError(Error):
-    """Nothing has this name."""
+    """There is nothing of that name."""
 
 
 class AlreadyExistsError(Error):
@@ -53,7 +53,7 @@ class PermissionDeniedError(Error):
 
 
 class ExecutionError(Error):
-    """The operation is not possible in this state."""
+    """It cannot be done in this state."""
 
 
 class InternalError(Error):
@@ -61,7 +61,7 @@ class InternalError(Error):
 
 
 class InternalFailure(Error):
-    """A failure inside homeport; a retry may succeed."""
+    """A failure of ours that may pass."""
 
 
 class DataLossError(Error):
@@ -97,15 +97,15 @@ class RequestSizeError(Error):
 
 
 class VersionError(Error):
-    """The client's and the server's versions do not fit."""
+    """The versions do not fit."""
 
 
 class SerializationError(Error):
-    """A value cannot be serialized."""
+    """It cannot be serialized."""
 
 
 class DeserializationError(Error):
-    """A value cannot be deserialized."""
+    """It cannot be deserialized."""
 
 
 class UnimplementedError(Error):
@@ -149,11 +149,11 @@ class InputCancellation(BaseException):
 
 
 class DeprecationError(UserWarning):
-    """A deprecated name was used; after its removal, using it is an error."""
+    """Something old: a warning, and an error once it is gone."""
 
 
 class ServerWarning(UserWarning):
-    """A warning from the server."""
+    """The server has something to say."""
 
 
 class AsyncUsageWarning(UserWarning):

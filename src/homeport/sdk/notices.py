@@ -1,18 +1,18 @@
-"""Collects notices about options that homeport accepts and ignores, each once; `declare` returns them."""
+"""What was accepted and is not acted on, each said once; `declare` hands them to the command."""
 
-from homeport.sdk import location
+from homeport.sdk import place
 
 _said: dict[str, None] = {}
 
 
 def say(text: str) -> None:
-    """Add a notice, with the line of the script that caused it."""
-    where = location.here()
+    """A notice, with its place in the script."""
+    where = place.here()
     _said.setdefault(f"{where}: {text}" if where else text)
 
 
 def take() -> list[str]:
-    """Return the notices since the last call."""
-    notices = list(_said)
+    """Every notice since the last call."""
+    told = list(_said)
     _said.clear()
-    return notices
+    return told

@@ -1,4 +1,4 @@
-"""Removes homeport's frames from tracebacks, so that users see their own."""
+"""Tracebacks as users want them: their own frames, and not ours."""
 
 import os
 import sysconfig
@@ -6,7 +6,7 @@ import traceback
 from pathlib import Path
 
 OURS = str(Path(__file__).resolve().parents[1])
-# In a container the package is imported through a link, so both paths count.
+# A container has its own link to this package.
 _OURS = (OURS + os.sep, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep)  # noqa: PTH100, PTH120 - `resolve` would follow the link
 _LIBRARIES = tuple(
     path + os.sep
@@ -16,19 +16,19 @@ _LIBRARIES = tuple(
 
 
 def is_ours(path: str) -> bool:
-    """Return whether a file belongs to homeport or to the import system."""
+    """Whether a file is homeport's or the import system's."""
     return path.startswith((*_OURS, "<frozen"))
 
 
 def is_users(path: str) -> bool:
-    """Return whether a file belongs neither to homeport nor to a library."""
+    """Whether a file is neither homeport's nor a library's."""
     return not is_ours(path) and not path.startswith(_LIBRARIES)
 
 
 def users_traceback(error: BaseException, *, libraries: bool = True) -> str:
-    """Return the traceback as text, without frames of homeport and of the import system.
+    """The traceback without frames of ours and of the import system.
 
-    With `libraries=False`, frames of installed packages are removed too, unless all frames are of packages.
+    Without `libraries`, frames of installed packages are left out too, unless there are no others.
     """
     told = traceback.TracebackException.from_exception(error)
     _trim(told, set(), libraries=libraries)

@@ -10,10 +10,30 @@ container has ended, before anybody is told that it has, and HAProxy sends the r
 
 import secrets
 import socket
+from collections.abc import Collection
+from pathlib import Path
 
 BACKLOG = 1024
 SCHEME = "abstract:"
+PATH_SCHEME = "unix:"
 NAME_BYTES = 107  # of sun_path's 108, after the zero; HAProxy's `abns@` pads the name with zeros
+
+
+def make_in(directory: Path, container: str) -> tuple[socket.socket, str]:
+    """The same for a container in a cell, by a path in a directory that no cell shows.
+
+    In a cell, the node's user is another one than outside, or nobody, so the runner cannot look at a visitor's uid.
+    Who may enter the directory may come in.
+    """
+    listener = socket.socket(socket.AF_UNIX)
+    path = directory / container
+    try:
+        listener.bind(str(path))
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener, f"{PATH_SCHEME}{path}"
 
 
 def make(container: str) -> tuple[socket.socket, str]:
@@ -33,4 +53,21 @@ def make(container: str) -> tuple[socket.socket, str]:
 
 def path(address: str) -> str:
     """What `connect` takes for such an address."""
+    if address.startswith(PATH_SCHEME):
+        return address.removeprefix(PATH_SCHEME)
     return "\0" + address.removeprefix(SCHEME).ljust(NAME_BYTES, "\0")
+
+
+def remove(address: str) -> None:
+    """Nothing stays of a door that has a path."""
+    if address.startswith(PATH_SCHEME):
+        Path(path(address)).unlink(missing_ok=True)
+
+
+def sweep(directory: Path, keep: Collection[str]) -> None:
+    """Have the directory, with mode 0700, and in it only the doors of these containers."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.chmod(0o700)
+    for left in directory.iterdir():
+        if left.name not in keep:
+            left.unlink(missing_ok=True)

@@ -19,8 +19,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from homeport.contract.container import StartOrder
-from homeport.contract.manifest import FunctionSpec
+from homeport.contract.container import ContainerSpec
 
 CONTROLLERS = ("cpu", "memory")
 OFF = "off"
@@ -56,22 +55,22 @@ class Cgroups:
         except OSError as error:
             raise Unusable(f"{base}: {error.strerror}") from None
 
-    def make(self, order: StartOrder) -> str:
-        """Make the cgroup that the container joins and return its directory; empty where it asks for nothing."""
-        if order.function.cpu is None and order.function.memory_mib is None:
+    def make(self, spec: ContainerSpec) -> str:
+        """The container's cgroup, for it to join; empty where it asks for nothing."""
+        if spec.cpu is None and spec.memory_mib is None:
             return ""
-        directory = self.root / order.id
+        directory = self.root / spec.id
         directory.mkdir(exist_ok=True)
-        for name, value in settings(order.function).items():
+        for name, value in settings(spec).items():
             _write(directory / name, value)
-        self.count(order)
+        self.count(spec)
         return str(directory)
 
-    def count(self, order: StartOrder) -> None:
+    def count(self, spec: ContainerSpec) -> None:
         """Have all containers together weigh what each of them does: see `shares`."""
-        told = settings(order.function)
+        told = settings(spec)
         weight, protected = told.get("cpu.weight", WEIGHT), told.get("memory.low", 0)
-        self._shares[order.id] = int(weight), int(protected)
+        self._shares[spec.id] = int(weight), int(protected)
         self._weigh()
 
     def remove(self, directory: Path) -> bool:
@@ -120,19 +119,19 @@ def removed(directory: Path) -> bool:
     return True
 
 
-def settings(function: FunctionSpec) -> dict[str, str]:
-    """PURE: file -> content of the cgroup of a container of the function.
+def settings(spec: ContainerSpec) -> dict[str, str]:
+    """PURE: file -> content of the container's cgroup.
 
     What it asks for weighs when the machine is busy; what it may have at most is never exceeded.
     """
     told: dict[str, str] = {}
-    if function.cpu is not None:
-        request, limit = function.cpu
+    if spec.cpu is not None:
+        request, limit = spec.cpu
         told["cpu.weight"] = str(max(1, min(round(request * WEIGHT), MAX_WEIGHT)))
         if limit is not None:
             told["cpu.max"] = f"{max(1000, round(limit * PERIOD_US))} {PERIOD_US}"
-    if function.memory_mib is not None:
-        request_mib, limit_mib = function.memory_mib
+    if spec.memory_mib is not None:
+        request_mib, limit_mib = spec.memory_mib
         told["memory.low"] = str(request_mib * MIB)
         if limit_mib is not None:
             told["memory.max"] = str(limit_mib * MIB)

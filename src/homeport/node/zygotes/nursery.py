@@ -18,8 +18,9 @@ from typing import Any
 
 import psutil
 
-from homeport.contract.container import Descriptors, Event, Launch, StartOrder, sent
-from homeport.contract.traffic import PoolKey
+from homeport.contract import codec
+from homeport.contract.container import ContainerSpec, Descriptors, Event
+from homeport.node.cells.sandboxes import NOTHING, Cells, Handed
 from homeport.node.images.environments import Made
 from homeport.node.zygotes import likeness
 from homeport.node.zygotes.learned import BASE, Learned, tidy
@@ -44,19 +45,20 @@ class _Base:
     starting: "asyncio.Task[None] | None" = None
     failure: str = ""
     unsafe: set[str] = dataclasses.field(default_factory=set)
+    bare: bool = False  # it imports nothing ahead: for containers that begin in a fresh interpreter
 
 
 @dataclasses.dataclass(slots=True)
 class _Function:
     """The zygote of one function of a revision."""
 
-    launch: Launch  # of no container
+    spec: ContainerSpec
     made: Made
     environ: dict[str, str]
     learned: Learned
     current: Zygote | None = None
     starting: "asyncio.Task[None] | None" = None
-    pools: set[PoolKey] = dataclasses.field(default_factory=set)
+    pools: set[str] = dataclasses.field(default_factory=set)
     tried: frozenset[str] = frozenset()  # what the last one was told to import
 
 
@@ -64,9 +66,11 @@ class Zygotes:
     """Every zygote of this node."""
 
     def __init__(
-        self, root: Path, lib: Path, limit_mib: int, *, said: Callable[[StartOrder, str], None]
+        self, root: Path, lib: Path, limit_mib: int, *, said: Callable[[ContainerSpec, str], None]
     ) -> None:
+        self.cells: Cells | None = None  # containers are isolated
         self._root = root  # where `Learned` is kept
+        self._bares: dict[str, _Base] = {}  # environment -> for fresh interpreters in cells
         self._lib = lib
         self._limit_mib = limit_mib
         self._said = said
@@ -81,18 +85,19 @@ class Zygotes:
         tidy(root)
 
     async def fork(
-        self, launch: Launch, made: Made, environ: dict[str, str], given: Descriptors
+        self, spec: ContainerSpec, made: Made, environ: dict[str, str], given: Descriptors
     ) -> Forked:
         """A container's processes, which get these descriptors.
 
         Raises `Unforkable`, or `Unstartable` where the user's code failed before the snapshot.
         """
-        request = {"launch": sent(launch), "environ": environ}
+        if not self._limit_mib:
+            raise Unforkable("forking is off")
         why = "its zygotes end before they have forked"
         for _ in range(TRIES):
-            zygote = await self._parent(launch, made, environ, given.output)
+            zygote = await self._parent(spec, made, environ, given.output)
             try:
-                forked = await zygote.fork(request, given)
+                forked = await self._forked(zygote, spec, environ, given)
             except Gone:
                 continue
             except Stale as stale:
@@ -100,31 +105,65 @@ class Zygotes:
                 self._end_stale(zygote, why)
                 continue
             self._touch(zygote)
-            mine = zygote.made_for == launch.id
+            mine = zygote.made_for == spec.id
             return dataclasses.replace(forked, snapshot=zygote.start if mine else None)
         raise Unforkable(why)
 
+    async def fresh(
+        self, spec: ContainerSpec, made: Made, environ: dict[str, str], given: Descriptors
+    ) -> Forked:
+        """A container's processes in a cell, in an interpreter that has imported nothing yet.
+
+        Cells are made by zygotes, so a container is forked in any case, and then begins anew. Raises `Unforkable`
+        where there can be no cell.
+        """
+        for _ in range(TRIES):
+            with contextlib.suppress(Gone):
+                zygote = await self._bare(made, environ)
+                forked = await self._forked(zygote, spec, environ, given, fresh=True)
+                return dataclasses.replace(forked, origin="fresh")
+        raise Unforkable("its zygotes end before they have forked")
+
+    async def _forked(
+        self,
+        zygote: Zygote,
+        spec: ContainerSpec,
+        environ: dict[str, str],
+        given: Descriptors,
+        *,
+        fresh: bool = False,
+    ) -> Forked:
+        request: dict[str, Any] = {"environ": environ, "fresh": fresh}
+        if self.cells is None or zygote.sandbox is None:
+            return await zygote.fork({"spec": codec.encode(spec), **request}, given)
+        request["spec"] = codec.encode(self.cells.inside(spec))
+        with self.cells.for_container(spec, given.output, zygote.pid) as cell:
+            forked = await zygote.fork({**request, **cell.request}, given, cell.descriptors)
+        storage = zygote.sandbox.storage / forked.storage
+        return dataclasses.replace(forked, storage=str(storage))
+
     def warm(self, made: Made, environ: dict[str, str]) -> None:
         """Have a base zygote at hand when the first container is asked for."""
-        self._begin_base(self._base(made, environ))
+        if self._limit_mib:
+            self._begin_base(self._base(made, environ))
 
-    def learn(self, order: StartOrder, made: Made, modules: tuple[str, ...]) -> None:
+    def learn(self, spec: ContainerSpec, made: Made, modules: tuple[str, ...]) -> None:
         """These were imported by a container that became ready."""
-        function = self._functions.get(likeness.identity(order, made))
+        function = self._functions.get(likeness.identity(spec, made))
         if function is not None:
             function.learned.add(modules)
             self._begin_function(function)
 
-    def spoil(self, order: StartOrder, made: Made, event: Event) -> None:
+    def spoil(self, spec: ContainerSpec, made: Made, event: Event) -> None:
         """These modules were preloaded in vain: the container's script would have got others."""
-        function = self._functions.get(likeness.identity(order, made))
+        function = self._functions.get(likeness.identity(spec, made))
         if function is not None:
-            function.learned.spoil(order.pool.revision, event.modules, event.reason)
+            function.learned.spoil(spec.revision, event.modules, event.reason)
             self._end_function(function)
 
-    def once(self, order: StartOrder, text: str) -> bool:
+    def once(self, spec: ContainerSpec, text: str) -> bool:
         """Whether this is to be said of the function: it was not said before."""
-        key = (order.pool.app, order.pool.function, order.pool.revision, text)
+        key = (spec.app, spec.function, spec.revision, text)
         if key in self._told:
             return False
         self._told[key] = None
@@ -132,7 +171,7 @@ class Zygotes:
             del self._told[next(iter(self._told))]
         return True
 
-    def forget(self, pool: PoolKey) -> None:
+    def forget(self, pool: str) -> None:
         """No container of the pool will be started again."""
         self._snapshots.forget(pool)
         for key, function in list(self._functions.items()):
@@ -160,44 +199,43 @@ class Zygotes:
     # which one forks a container
 
     async def _parent(
-        self, launch: Launch, made: Made, environ: dict[str, str], output: int
+        self, spec: ContainerSpec, made: Made, environ: dict[str, str], output: int
     ) -> Zygote:
-        if launch.function.enable_memory_snapshot:
+        if spec.enable_memory_snapshot:
             try:
                 return await self._snapshots.of(
-                    launch.order.pool, lambda: self._snap(launch, made, environ, os.dup(output))
+                    spec.pool, lambda: self._snap(spec, made, environ, os.dup(output))
                 )
             except Unforkable as why:
                 text = f"no memory snapshot: {why}; each container starts on its own"
-                if self.once(launch.order, text):
-                    self._said(launch.order, text)
-        return await self._plain_parent(launch, made, environ)
+                if self.once(spec, text):
+                    self._said(spec, text)
+        return await self._plain_parent(spec, made, environ)
 
-    async def _plain_parent(self, launch: Launch, made: Made, environ: dict[str, str]) -> Zygote:
+    async def _plain_parent(
+        self, spec: ContainerSpec, made: Made, environ: dict[str, str]
+    ) -> Zygote:
         """The function's zygote if there is one with these variables, else that of the environment."""
-        function = self._function(launch, made, environ)
+        function = self._function(spec, made, environ)
         base = await self._ready_base(made, environ)
-        if why := function.learned.objection(launch.order.pool.revision, base.holds):
+        if why := function.learned.objection(spec.revision, base.holds):
             raise Unforkable(why)
         if function.current is not None and not function.current.gone:
             return function.current
         return base
 
-    def _function(self, launch: Launch, made: Made, environ: dict[str, str]) -> _Function:
-        order = launch.order
-        key = likeness.identity(order, made)
-        shared = likeness.shared(order.function, environ)
+    def _function(self, spec: ContainerSpec, made: Made, environ: dict[str, str]) -> _Function:
+        key = likeness.identity(spec, made)
+        shared = likeness.shared(spec, environ)
         function = self._functions.get(key)
         if function is None:
-            learned = Learned.of(self._root, made.key, order.pool.app, order.pool.function)
-            function = self._functions[key] = _Function(
-                likeness.nobody(launch), made, shared, learned
-            )
+            learned = Learned.of(self._root, made.key, spec.app, spec.function)
+            function = self._functions[key] = _Function(spec, made, shared, learned)
         if function.environ != shared:
             # A secret has changed: what was imported may have read it.
             self._end_function(function)
             function.environ = shared
-        function.pools.add(order.pool)
+        function.pools.add(spec.pool)
         return function
 
     # base zygotes
@@ -225,6 +263,23 @@ class Zygotes:
             if self._base(made, environ) is base:  # else its imports looked at what differs here
                 return base.current
 
+    async def _bare(self, made: Made, environ: dict[str, str]) -> Zygote:
+        """A zygote for containers that begin anew; `Unforkable` where there can be none."""
+        for base in self._bases.values():
+            if base.made.key == made.key and base.current is not None and not base.current.gone:
+                return base.current
+        environ = likeness.plain(environ, ())
+        base = self._bares.setdefault(made.key, _Base(made, environ, bare=True))
+        if base.current is not None and base.current.gone:
+            base.current = None
+        self._begin_base(base)
+        if base.current is None:
+            assert base.starting is not None
+            await asyncio.shield(base.starting)
+        if base.current is None:
+            raise Unforkable(base.failure or "the zygote has ended")
+        return base.current
+
     def _begin_base(self, base: _Base) -> None:
         under_way = base.starting is not None and not base.starting.done()
         if base.current is None and not under_way:
@@ -233,12 +288,13 @@ class Zygotes:
     async def _start_base(self, base: _Base) -> None:
         """Start it, once more without each module that turns out to be unsafe."""
         for _ in range(len(BASE) + 1):
-            modules = [name for name in BASE if name not in base.unsafe]
+            modules = [name for name in BASE if name not in base.unsafe and not base.bare]
             zygote = Zygote.spawn(
                 base.made.python,
                 self._lib,
                 base.environ,
                 {"modules": modules, "runner_path": base.made.runner_path},
+                None if self.cells is None else self.cells.sandbox(base.made),
             )
             word = await self._first_word(zygote)
             if "ready" in word:
@@ -251,8 +307,11 @@ class Zygotes:
         else:
             return
         zygote.holds = frozenset(word["ready"]["modules"])
-        self._reads[base.made.key] |= set(word["ready"]["reads"])
         base.current = zygote
+        if base.bare:
+            zygote.rest()
+            return
+        self._reads[base.made.key] |= set(word["ready"]["reads"])
         self._bases = {
             likeness.key(b.made, b.environ, self._reads[b.made.key]): b
             for b in self._bases.values()
@@ -285,29 +344,29 @@ class Zygotes:
             return
         if function.current is not None and function.current.gone:
             function.current, function.tried = None, frozenset()
-        wanted = frozenset(function.learned.wanted(function.launch.order.pool.revision))
+        wanted = frozenset(function.learned.wanted(function.spec.revision))
         if not wanted <= function.tried:
             function.starting = asyncio.create_task(self._start_function(function), name="zygote")
 
     async def _start_function(self, function: _Function) -> None:
-        order, learned = function.launch.order, function.learned
-        revision = order.pool.revision
+        spec, learned = function.spec, function.learned
         with contextlib.suppress(Unforkable):
             base = await self._ready_base(function.made, function.environ)
-            modules = learned.wanted(revision)
-            if learned.objection(revision, base.holds) or base.holds.issuperset(modules):
+            modules = learned.wanted(spec.revision)
+            if learned.objection(spec.revision, base.holds) or base.holds.issuperset(modules):
                 return
             function.tried = frozenset(modules)
+            nobody = likeness.nobody(spec)
+            request = {
+                "spec": codec.encode(self.cells.inside(nobody) if self.cells else nobody),
+                "environ": function.environ,
+                "modules": modules,
+                "avoid": learned.avoid(spec.revision),
+                "own": likeness.own(spec),
+            }
             try:
-                zygote = base.function(
-                    {
-                        "launch": sent(function.launch),
-                        "environ": function.environ,
-                        "modules": modules,
-                        "avoid": learned.avoid(revision),
-                        "own": likeness.own(order.function),
-                    }
-                )
+                with self._handed(spec, base, writes=False) as cell:
+                    zygote = base.function({**request, **cell.request}, cell.descriptors)
             except Gone:
                 return
             word = await self._first_word(zygote)
@@ -316,10 +375,9 @@ class Zygotes:
             if "ready" not in word:
                 return
             for name, reason in word["ready"]["unsafe"].items():
-                if self.once(order, f"{name} {reason}"):
+                if self.once(spec, f"{name} {reason}"):
                     log.info(
-                        "`%s` is not preloaded for %s %s: %s",
-                        *(name, order.pool.app, order.pool.function, reason),
+                        "`%s` is not preloaded for %s %s: %s", name, spec.app, spec.function, reason
                     )
             if not word["ready"]["more"]:
                 zygote.end()
@@ -330,6 +388,14 @@ class Zygotes:
             self._touch(zygote)
             await self._bound()
 
+    def _handed(
+        self, spec: ContainerSpec, parent: Zygote, *, writes: bool
+    ) -> "contextlib.AbstractContextManager[Handed]":
+        """What a zygote below another one gets for its cell."""
+        if self.cells is None or parent.sandbox is None:
+            return contextlib.nullcontext(NOTHING)
+        return self.cells.for_zygote(spec, parent.pid, writes=writes)
+
     def _end_function(self, function: _Function) -> None:
         if function.starting is not None:
             function.starting.cancel()
@@ -338,13 +404,15 @@ class Zygotes:
         function.current, function.starting, function.tried = None, None, frozenset()
 
     async def _snap(
-        self, launch: Launch, made: Made, environ: dict[str, str], output: int
+        self, spec: ContainerSpec, made: Made, environ: dict[str, str], output: int
     ) -> Zygote:
         """A zygote with the user's state."""
         try:
             for _ in range(TRIES):
-                parent = await self._plain_parent(launch, made, environ)
-                zygote, word = await self._snapshots.make(parent, launch, environ, output)
+                parent = await self._plain_parent(spec, made, environ)
+                with self._handed(spec, parent, writes=True) as cell:
+                    inner = self.cells.inside(spec) if self.cells else spec
+                    zygote, word = await self._snapshots.make(parent, inner, environ, output, cell)
                 if "ready" in word:
                     self._touch(zygote)
                     await self._bound()
@@ -352,8 +420,7 @@ class Zygotes:
                 if "stale" in word:
                     self._end_stale(parent, word["stale"])
                 elif "again" in word:
-                    told = Event(kind="again", **_of_again(word["again"]))
-                    self.spoil(launch.order, made, told)
+                    self.spoil(spec, made, Event(kind="again", **_of_again(word["again"])))
         finally:
             os.close(output)
         raise Unforkable("what was preloaded has changed")
@@ -366,7 +433,7 @@ class Zygotes:
         self._let_go(zygote)
 
     def _let_go(self, zygote: Zygote) -> None:
-        for base in self._bases.values():
+        for base in (*self._bases.values(), *self._bares.values()):
             if base.current is zygote:
                 base.current = None
         for function in self._functions.values():
@@ -387,7 +454,7 @@ class Zygotes:
             each.rest()
 
     def _each(self) -> list[_Base | _Function]:
-        return [*self._bases.values(), *self._functions.values()]
+        return [*self._bases.values(), *self._bares.values(), *self._functions.values()]
 
     def _all(self) -> list[Zygote]:
         """The least recently used one first."""

@@ -13,11 +13,12 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from homeport.contract.container import Descriptors, Event
+from homeport.node.cells.sandboxes import Sandbox
 from homeport.node.held import Held
 
 MAX_MESSAGE = 1024 * 1024
@@ -44,6 +45,7 @@ class Forked:
     runner: Held
     code: "asyncio.Future[int | None]"  # its exit code; None when the zygote ended first
     origin: str = "forked"  # or `snapshot`
+    storage: str = ""  # the directory of its cell, in that of its zygote's
     snapshot: Event | None = None  # how its state was made, where that was done for this child
 
 
@@ -58,7 +60,9 @@ class Zygote:
         origin: str = "forked",
         printed: int | None = None,
         directory: Path | None = None,
+        sandbox: Sandbox | None = None,
     ) -> None:
+        self.sandbox = sandbox  # where the cells of what it forks are
         self.has_spare = True  # it keeps one, or would
         self.holds: frozenset[str] = frozenset()  # modules, of a base zygote
         self.made_for = ""  # a snapshot's: the container that waited for it
@@ -82,15 +86,22 @@ class Zygote:
 
     @staticmethod
     def spawn(
-        python: str, cwd: Path, environ: Mapping[str, str], told: Mapping[str, Any]
+        python: str,
+        cwd: Path,
+        environ: Mapping[str, str],
+        told: Mapping[str, Any],
+        sandbox: Sandbox | None = None,
     ) -> "Zygote":
-        """Start one in a fresh interpreter."""
+        """Start one in a fresh interpreter, in a new base cell if there is one for it."""
+        # Of the last word, only the length matters: there a container writes who it is.
+        argv = [python, "-m", "homeport.runner", str(cwd).ljust(TITLE)]
+        if sandbox is not None:
+            argv, environ = sandbox.command(argv, cwd), {**environ, **sandbox.environ()}
         ours, theirs = _pair()
         output = os.memfd_create("zygote")
         with theirs:
             process = subprocess.Popen(
-                # Of the last word, only the length matters: there a container writes who it is.
-                [python, "-m", "homeport.runner", str(cwd).ljust(TITLE)],
+                argv,
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
@@ -102,42 +113,58 @@ class Zygote:
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
             stdin.write(json.dumps(told).encode() + b"\n")
-        return Zygote(ours, process, printed=output)
+        return Zygote(ours, process, printed=output, sandbox=sandbox)
 
-    def snapshot(self, request: Mapping[str, Any], output: int, directory: Path) -> "Zygote":
+    def snapshot(
+        self,
+        request: Mapping[str, Any],
+        output: int,
+        directory: Path,
+        cell: Sequence[int] = (),
+    ) -> "Zygote":
         """A zygote that holds the state of the user's code; `directory` ends with it."""
-        return self._child("snapshot", request, output, origin="snapshot", directory=directory)
+        return self._child(
+            "snapshot", request, output, cell, origin="snapshot", directory=directory
+        )
 
-    def function(self, request: Mapping[str, Any]) -> "Zygote":
+    def function(self, request: Mapping[str, Any], cell: Sequence[int] = ()) -> "Zygote":
         """A zygote that holds what one function imports."""
         output = os.memfd_create("zygote")
         try:
-            return self._child("function", request, output, printed=output)
+            return self._child("function", request, output, cell, printed=output)
         except BaseException:
             os.close(output)
             raise
 
     def _child(
-        self, word: str, request: Mapping[str, Any], output: int, **changes: Any
+        self,
+        word: str,
+        request: Mapping[str, Any],
+        output: int,
+        cell: Sequence[int],
+        **changes: Any,
     ) -> "Zygote":
+        sandbox = self.sandbox and self.sandbox.below(request["storage"])
         ours, theirs = _pair()
         with theirs:
             try:
-                self._ask(word, request, (output, theirs.fileno()))
+                self._ask(word, request, (output, theirs.fileno(), *cell))
             except BaseException:
                 ours.close()
                 raise
-        return Zygote(ours, None, **changes)
+        return Zygote(ours, None, sandbox=sandbox, **changes)
 
     async def first_word(self) -> dict[str, Any]:
         """`ready`, `unsafe` or `failed`, and what belongs to it; raises `Gone`."""
         return await asyncio.shield(self._first)
 
-    async def fork(self, request: Mapping[str, Any], given: Descriptors) -> Forked:
-        """A container that gets these descriptors. Raises `Gone` or `Stale`."""
+    async def fork(
+        self, request: Mapping[str, Any], given: Descriptors, cell: Sequence[int] = ()
+    ) -> Forked:
+        """A container that gets these descriptors, and its cell these. Raises `Gone` or `Stale`."""
         self.has_spare = True
         born: asyncio.Future[Forked] = self._loop.create_future()
-        self._ask("fork", request, given.in_order())
+        self._ask(f"fork {len(cell)}", request, (*given.in_order(), *cell))
         self._births.append(born)
         try:
             return await asyncio.shield(born)
@@ -167,10 +194,13 @@ class Zygote:
 
     def _kill(self) -> None:
         if not self.gone:
-            if self._process is not None:
+            # In a cell the process that was started is another: it lasts as long as the cell.
+            if self._process is not None and self.sandbox is None:
                 self._process.kill()
             elif self._held is not None:
                 self._held.signal(signal.SIGKILL)
+            elif self._process is not None:
+                self._process.kill()
             self._lost()
 
     def last_words(self) -> str:
@@ -203,21 +233,26 @@ class Zygote:
             if not data:
                 self._lost()
                 return
+            left = list(descriptors)
             try:
-                self._told(json.loads(data), descriptors)
+                self._told(json.loads(data), left)
             except (ValueError, TypeError, KeyError, IndexError, OSError) as error:
                 # One that holds the user's state may say anything.
                 log.warning("the zygote %d is ended, for what it said: %r", self.pid, error)
                 self._kill()
+            finally:
+                for descriptor in left:
+                    os.close(descriptor)
 
     def _told(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        """What it has said; the descriptors that are used are taken from the list."""
         if "forked" in message:
             code: asyncio.Future[int | None] = self._loop.create_future()
             self._codes[message["forked"]] = code
-            init = Held.of(descriptors[0], parent=self.pid)
-            runner = Held.of(descriptors[1], parent=init.pid)
+            init = Held.of(descriptors.pop(0), parent=self.pid)
+            runner = Held.of(descriptors.pop(0), parent=init.pid)
             born = self._births.popleft()
-            forked = Forked(init, runner, code, self._origin)
+            forked = Forked(init, runner, code, self._origin, _storage(message["storage"]))
             if born.done():
                 _end(forked)
             else:
@@ -234,16 +269,19 @@ class Zygote:
             # Said before the user's code runs; what comes later is not ours. A function's zygote runs
             # none, and is another process after each module.
             if self._held is None or (self._origin == "forked" and not self._first.done()):
-                self._hold(message["pid"])
+                self._hold(descriptors.pop(0))
+        elif "lost" in message:
+            log.warning(
+                "a child of the zygote %d has ended too early: %s", self.pid, message["lost"]
+            )
         elif not self._first.done():
             self._first.set_result(message)
 
-    def _hold(self, pid: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            held = Held(pid, os.pidfd_open(pid))
-            if self._held is not None:
-                self._held.close()
-            self._held, self.pid = held, pid
+    def _hold(self, pidfd: int) -> None:
+        held = Held.sent(pidfd)
+        if self._held is not None:
+            self._held.close()
+        self._held, self.pid = held, held.pid
 
     def _lost(self) -> None:
         self.gone = True
@@ -269,6 +307,15 @@ class Zygote:
             threading.Thread(target=self._process.wait, daemon=True).start()  # no zombie
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
+        if self.sandbox is not None:
+            self.sandbox.done()
+
+
+def _storage(name: str) -> str:
+    """A directory's name; `ValueError` for what is none, or another's."""
+    if name and not name.isdecimal():
+        raise ValueError(f"{name!r} is not the name of a cell")
+    return name
 
 
 def _unwanted(born: "asyncio.Future[Forked]") -> None:

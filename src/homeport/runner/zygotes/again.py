@@ -13,7 +13,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from homeport.contract.container import Descriptors, Launch, sent
+from homeport.contract import codec
+from homeport.contract.container import ContainerSpec, Descriptors
 from homeport.runner import lines
 from homeport.runner.report import Report
 
@@ -24,8 +25,8 @@ SERVES = "serve"  # the report's phase once requests may be inside
 class Beginning:
     """How a container began: enough to begin once more. To be made before the user's code runs."""
 
-    def __init__(self, launch: Launch, given: Descriptors, lib: str) -> None:
-        self._launch = launch
+    def __init__(self, spec: ContainerSpec, given: Descriptors, lib: str) -> None:
+        self._spec = spec
         self._given = given
         self._lib = lib  # the folder that homeport is imported from
         # The runner closes its own once it has mapped it.
@@ -43,10 +44,11 @@ class Beginning:
         """Say why, and begin again."""
         report.again(reason, tuple(modules))
         _end_children()
-        told = {
-            "launch": sent(self._launch),
-            "shown": [lines.shown(stream) for stream in (sys.stdout, sys.stderr)],
-        }
+        self.anew([lines.shown(stream) for stream in (sys.stdout, sys.stderr)])
+
+    def anew(self, shown: "Sequence[Sequence[str]]" = ((), ())) -> NoReturn:
+        """Begin in a fresh interpreter; these lines were printed already."""
+        told = {"spec": codec.encode(self._spec), "shown": shown}
         handle = os.memfd_create("again")
         os.write(handle, json.dumps(told).encode())
         given = [self._given.report, self._given.door, self._pulse, handle]

@@ -1,22 +1,25 @@
 """A zygote's side of its socket: it forks a child for each word of the node (protocol in zygote.py)."""
 
+import contextlib
 import json
 import os
 import selectors
 import signal
 import socket
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from homeport.contract.container import Descriptors
-from homeport.runner import init, life, tmp
+from homeport.runner import celled, init, life, tmp
 from homeport.runner.zygotes.pages import Pages
 from homeport.sdk.preload.shelf import Shelf
 
 MAX_MESSAGE = 64 * 1024
 MAX_REQUEST = 16 * 1024 * 1024
-MAX_DESCRIPTORS = 8
+MAX_DESCRIPTORS = 32
+TRIES = 3  # to have a child that lives long enough to become a container
 SPARE_S = 0.05  # idle for that long, it forks the next child ahead
 LOOK_S = 0.25  # idle for that long, it looks what its latest container has written to
 LOOKS = 3  # at so many containers; it goes by the one that has written most
@@ -30,6 +33,7 @@ class Birth:
     request: int
     given: Descriptors | None = None  # of a container
     zygote: socket.socket | None = None  # of a container: where the zygote says that it may begin
+    cell: tuple[int, ...] = ()  # of a container: descriptors for its cell (runner/celled.py)
     output: int = -1  # of a zygote: where it prints
     control: int = -1  # of a zygote: the socket on which it is one
     written: Pages | None = None  # of a zygote: what its parent's containers have written to
@@ -52,6 +56,7 @@ class Spare:
     init: int
     to_init: socket.socket
     to_runner: socket.socket
+    storage: str  # of its cell
 
 
 class Zygote:
@@ -79,9 +84,14 @@ class Zygote:
         return True
 
     def tell_pid(self) -> None:
-        """Say who this process is; it ends where nobody can hear it, as nobody could end it."""
-        if not self.tell({"pid": os.getpid()}):
+        """Say who this process is; it ends where nobody can hear it, as nobody could end it.
+
+        By a descriptor: in a cell, the number is the cell's own.
+        """
+        handle = os.pidfd_open(os.getpid())
+        if not self.tell({"pid": os.getpid()}, (handle,)):
             os._exit(0)
+        os.close(handle)
 
     def serve(self) -> Birth:
         """Return in each child; never in the zygote itself, which ends here."""
@@ -135,8 +145,9 @@ class Zygote:
     def _obey(self) -> Birth | None:
         message, descriptors, _, _ = socket.recv_fds(self._control, MAX_MESSAGE, MAX_DESCRIPTORS)
         if not message:
+            self._drop_spare()
             os._exit(0)
-        kind = message.decode()
+        kind, _, more = message.decode().partition(" ")
         if kind == "retire":
             self._retired = True
             self._drop_spare()
@@ -148,32 +159,29 @@ class Zygote:
         if kind != "fork":
             return self._have_zygote(kind, descriptors)
         self._rests = False
-        while True:
+        for _ in range(TRIES):
             birth = None if self._spare else self._have_spare(descriptors)
-            if birth is not None or self._use_spare(descriptors):
+            if birth is not None or self._use_spare(descriptors, int(more or 0)):
                 break
+        else:
+            sys.exit("no child lives long enough to become a container")
         if birth is None:
             _close(descriptors)
         return birth
 
     def _have_zygote(self, kind: str, descriptors: list[int]) -> Birth | None:
-        child = os.fork()
-        if child == 0:
-            os.setsid()
-            if os.fork():
-                os._exit(0)  # nobody waits for it: its socket tells when it has gone
-            self._leave()
-            request, output, control = descriptors
-            return Birth(
-                kind,
-                request,
-                output=life.keep(output),
-                control=life.keep(control),
-                written=self._written,
-            )
-        _close(descriptors)
-        os.waitpid(child, 0)
-        return None
+        request, output, control, *cell = descriptors
+        if (_in_cell if celled.inside() else _by_itself)(request, cell, output):
+            _close(descriptors)
+            return None
+        self._leave()
+        return Birth(
+            kind,
+            request,
+            output=life.keep(output),
+            control=life.keep(control),
+            written=self._written,
+        )
 
     def _have_spare(self, not_its: Iterable[int] = ()) -> Birth | None:
         """One more spare; a birth in its runner, and only there, once somebody needs it.
@@ -183,30 +191,40 @@ class Zygote:
         """
         kind = socket.AF_UNIX, socket.SOCK_SEQPACKET
         (to_init, inits), (to_runner, runners) = socket.socketpair(*kind), socket.socketpair(*kind)
-        child = os.fork()
+        zygote = os.getpid()
+        try:
+            child = celled.fork()
+        except OSError as error:
+            if os.getpid() == zygote:
+                raise
+            inits.send(f"its cell cannot be made: {error}".encode())
+            os._exit(1)
         if child:
             inits.close()
             runners.close()
-            self._spare = Spare(child, to_init, to_runner)
+            self._spare = Spare(child, to_init, to_runner, celled.storage())
             return None
         to_init.close()
         to_runner.close()
         self._control.close()  # init's too: the node must see the zygote's end
         _close(not_its)
-        init.ahead(inits, runners)
+        init.ahead(inits, runners, celled.seal_init)
         self._leave()
         if self._written is not None:
             self._written.fetch(runners.fileno())
-        message, descriptors, _, _ = socket.recv_fds(runners, 1, MAX_DESCRIPTORS)
+        message, descriptors, _, _ = socket.recv_fds(runners, 16, MAX_DESCRIPTORS)
         if not message:
             os._exit(0)
-        request, *given = descriptors
         for descriptor in descriptors:
             life.keep(descriptor)
-        return Birth("fork", request, Descriptors.of(given), runners)
+        end = len(descriptors) - int(message)
+        given = Descriptors.of(descriptors[1:end])
+        return Birth("fork", descriptors[0], given, runners, tuple(descriptors[end:]))
 
-    def _use_spare(self, descriptors: list[int]) -> bool:
+    def _use_spare(self, descriptors: list[int], more: int) -> bool:
         """Whether the node has its answer: `forked` or `stale`. False if somebody has killed the spare.
+
+        The last `more` descriptors are for its cell.
 
         The check of all files takes milliseconds, so the runner hears its request before it: what it does
         until `Birth.wait` concerns only itself, and it ends there if the check has found something.
@@ -216,38 +234,49 @@ class Zygote:
         runner: list[int] = []
         stale = ""
         try:
-            _, runner, _, _ = socket.recv_fds(spare.to_init, 1, 1)
-            socket.send_fds(spare.to_runner, [b"."], descriptors)
-            stale = self._shelf.stale() or self._shelf.unlike(_environ(descriptors[0]))
+            word, runner, _, _ = socket.recv_fds(spare.to_init, 4096, 1)
+            if not runner:
+                raise OSError(0, word.decode() or "somebody has killed it")
+            socket.send_fds(spare.to_runner, [str(more).encode()], descriptors)
+            stale = self._objection(descriptors[0])
             if not stale:
-                socket.send_fds(spare.to_init, [b"."], descriptors[1:])
+                socket.send_fds(spare.to_init, [b"."], descriptors[1 : len(descriptors) - more])
                 spare.to_runner.send(b".")
-        except OSError:
+        except OSError as error:
+            self.tell({"lost": error.strerror})
             runner = _close(runner)
         spare.to_init.close()
         spare.to_runner.close()
         if stale or not runner:
             # Init ends when its socket closes, and the runner with it.
-            os.waitpid(spare.init, 0)
+            _wait(spare.init)
             _close(runner)
             if stale:
                 self.tell({"stale": stale})
             return bool(stale)
         self._children.add(spare.init)
         handles = os.pidfd_open(spare.init), *runner
-        self.tell({"forked": spare.init}, handles)
+        self.tell({"forked": spare.init, "storage": spare.storage}, handles)
         self._forget_latest()
         if self._looks > 0:
             self._latest = os.dup(handles[1])
         _close(handles)
         return True
 
+    def _objection(self, request: int) -> str:
+        """Why what was imported is of no use to a container; one that begins anew does not use it."""
+        asked = _asked(request)
+        if asked.get("fresh"):
+            return ""
+        return self._shelf.stale() or self._shelf.unlike(_environ(asked))
+
     def _drop_spare(self) -> None:
         if self._spare is not None:
             spare, self._spare = self._spare, None
             spare.to_init.close()
             spare.to_runner.close()
-            os.waitpid(spare.init, 0)
+            _wait(spare.init)
+            celled.forget(spare.storage)
 
     def _leave(self) -> None:
         """In a child: nothing of the zygote's own stays."""
@@ -263,17 +292,56 @@ class Zygote:
             self._spare.to_runner.close()
 
     def _reap(self) -> None:
-        for child in list(self._children):
-            pid, status = os.waitpid(child, os.WNOHANG)
-            if pid:
-                self._children.discard(child)
-                self.tell({"ended": [child, os.waitstatus_to_exitcode(status)]})
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if not pid:
+                    break
+                if pid in self._children:
+                    self._children.discard(pid)
+                    code = celled.code(os.waitstatus_to_exitcode(status))
+                    self.tell({"ended": [pid, code]})
 
 
-def _environ(request: int) -> dict[str, str]:
+def _by_itself(_request: int, _cell: list[int], _output: int) -> bool:
+    """Fork a zygote that is nobody's child: its socket tells when it has gone. False in the child."""
+    child = os.fork()
+    if child:
+        _wait(child)
+        return True
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    return False
+
+
+def _in_cell(request: int, cell: list[int], output: int) -> bool:
+    """The same in a cell below this one's."""
+    zygote = os.getpid()
+    try:
+        return bool(celled.fork_zygote(_asked(request), cell))
+    except OSError as error:
+        os.write(output, f"a cell cannot be made: {error}\n".encode())
+        if os.getpid() != zygote:
+            os._exit(1)
+        return True
+
+
+def _asked(request: int) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(os.pread(request, MAX_REQUEST, 0))
+    return found
+
+
+def _environ(asked: dict[str, Any]) -> dict[str, str]:
     """The variables of the container that is asked for."""
-    found: dict[str, str] = json.loads(os.pread(request, MAX_REQUEST, 0))["environ"]
+    found: dict[str, str] = asked["environ"]
     return {**found, "TMPDIR": tmp.TMP} if tmp.possible() else found
+
+
+def _wait(pid: int) -> None:
+    """Return once a child has ended; `_reap` may have seen it."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
 
 
 def _close(descriptors: Iterable[int]) -> list[int]:

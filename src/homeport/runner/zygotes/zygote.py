@@ -10,11 +10,12 @@ holds one line of JSON, `{"modules": […], "runner_path": ""}`. The node sends 
 the zygote answers with JSON:
 
     <- {"ready": {"reads", "modules"}}     all is imported; the imports looked at these variables
-    <- {"pid"}                             of a function zygote or a snapshot: its number, or its new one
+    <- {"pid"} + a pidfd                   who it is; of a function zygote, again when it is another process
     <- {"ready": {"unsafe", "more"}}       of a function zygote: what cannot be preloaded, and how much was
     <- {"unsafe": {"name", "reason"}}      that import cannot be forked; this process ends
     <- {"again": {"reason", "modules"}}    of a snapshot: these were preloaded in vain; this process ends
-    -> fork + request, `Descriptors`       <- {"forked": init's pid} + the pidfds of init and runner
+    -> fork N + request, `Descriptors`     <- {"forked": init's pid, "storage"} + the pidfds of init and runner
+    <- {"lost": reason}                    a child that was to become a container has ended before
     <- {"stale": reason}                   instead of `forked` or `ready`: what was imported is another now
     -> function + request, output, socket  a zygote of its own, on that socket
     -> snapshot + request, output, socket  the same, with the user's state
@@ -22,7 +23,8 @@ the zygote answers with JSON:
     -> retire                              no more forks; it ends when its containers have ended
     <- {"ended": [init's pid, exit code]}
 
-A request is a file in memory with `{"launch", "environ"}`, for a function also with `modules` and `own`. When the socket closes, the zygote ends and
+A request is a file in memory with `{"spec", "environ"}`, for a function also with `modules` and `own`; with
+`fresh`, the container begins in a fresh interpreter. In cells, N more descriptors come last (runner/celled.py). When the socket closes, the zygote ends and
 its containers go on.
 """
 
@@ -43,8 +45,8 @@ from pathlib import Path
 from typing import Any
 
 from homeport.contract import codec
-from homeport.contract.container import Launch, StartOrder
-from homeport.runner import life, lines, tmp
+from homeport.contract.container import ContainerSpec
+from homeport.runner import celled, life, lines, tmp
 from homeport.runner.zygotes import preloading
 from homeport.runner.zygotes.again import SERVES, Beginning
 from homeport.runner.zygotes.forking import Birth, Zygote
@@ -65,8 +67,10 @@ def main() -> int:
     life.deafen()
     lines.install()
     life.ours_last(told["runner_path"])
+    celled.begin()
     house = House(Shelf(), str(Path.cwd()))
     zygote = Zygote(control, house.shelf)
+    zygote.tell_pid()
     _load_ours()
     _entitle(f"homeport.runner.zygotes.zygote {house.lib}")
     name, reason = preloading.load(house.shelf, told["modules"])
@@ -85,7 +89,6 @@ def _load_ours() -> None:
     import homeport
 
     alias.install()
-    codec.prepare(Launch)
     for name in OURS:
         importlib.import_module(f"homeport.{name}")
     for name in homeport.__all__:
@@ -109,23 +112,22 @@ class House:
 
 def _live(birth: Birth, house: House) -> int:
     """Become a container, or a zygote of one function."""
-    launch, asked = _become(birth, house)
-    order = launch.order
+    spec, asked = _become(birth, house)
     if birth.kind == "fork":
-        life.confine(launch)
-        return _be_container(birth, launch, house)
+        life.confine(spec)
+        return _be_container(birth, spec, house, fresh=bool(asked.get("fresh")))
     zygote = Zygote(socket.socket(fileno=birth.control), house.shelf, birth.written)
     zygote.tell_pid()
     if birth.kind == "snapshot":
-        life.confine(launch)
-    _settle(order, house)
+        life.confine(spec)
+    _settle(spec, house)
     if stale := house.shelf.stale() or house.shelf.unlike(os.environ):
         zygote.tell({"stale": stale})
         return 0
     if birth.kind == "function":
-        told = _preload(zygote, order, asked, house)
+        told = _preload(zygote, spec, asked, house)
     else:
-        told = _snap(zygote, order, house)
+        told = _snap(zygote, spec, house)
     zygote.tell(told)
     if "ready" not in told:
         return 0
@@ -137,13 +139,16 @@ def _live(birth: Birth, house: House) -> int:
     return _live(zygote.serve(), house)
 
 
-def _be_container(birth: Birth, launch: Launch, house: House) -> int:
+def _be_container(birth: Birth, spec: ContainerSpec, house: House, *, fresh: bool) -> int:
     from homeport.runner import container
 
     assert birth.given is not None
-    beginning = Beginning(launch, birth.given, house.lib)
+    beginning = Beginning(spec, birth.given, house.lib)
+    if fresh:
+        birth.wait()
+        beginning.anew()
     means = container.Means.of(birth.given)
-    _settle(launch.order, house)
+    _settle(spec, house)
 
     def changed(reason: str, modules: Sequence[str]) -> None:
         if means.report.phase != SERVES:
@@ -155,22 +160,22 @@ def _be_container(birth: Birth, launch: Launch, house: House) -> int:
     means.report.when_ready(lambda: lines.remember(keep=False))
     means.report.when_ready(beginning.forget)
     birth.wait()
-    return container.run(launch.order, means, house.service)
+    return container.run(spec, means, house.service)
 
 
-def _settle(order: StartOrder, house: House) -> None:
+def _settle(spec: ContainerSpec, house: House) -> None:
     """Be where the function's files are."""
-    if house.source != order.source:
-        life.settle(order)
-        house.source = order.source
+    if house.source != spec.source:
+        life.settle(spec)
+        house.source = spec.source
     else:  # the same directory, but in this container's /tmp, if it is below that
         os.chdir(house.cwd)
     house.cwd = os.getcwd()  # noqa: PTH109 - pathlib costs 10 ms
-    house.shelf.at_home(order.source)
+    house.shelf.at_home(spec.source)
 
 
 def _preload(
-    zygote: Zygote, order: StartOrder, asked: Mapping[str, Any], house: House
+    zygote: Zygote, spec: ContainerSpec, asked: Mapping[str, Any], house: House
 ) -> dict[str, Any]:
     """What this function's script imports."""
     before = len(house.shelf.kept)
@@ -181,7 +186,7 @@ def _preload(
     unsafe = preloading.load_safe(
         house.shelf,
         asked["modules"],
-        order.source,
+        spec.source,
         own,
         asked["avoid"],
         zygote.tell_pid,
@@ -189,7 +194,7 @@ def _preload(
     return {"ready": {"unsafe": unsafe, "more": len(house.shelf.kept) - before}}
 
 
-def _snap(zygote: Zygote, order: StartOrder, house: House) -> dict[str, Any]:
+def _snap(zygote: Zygote, spec: ContainerSpec, house: House) -> dict[str, Any]:
     """The state after `enter(snap=True)`."""
     from homeport.runner import container
 
@@ -198,10 +203,10 @@ def _snap(zygote: Zygote, order: StartOrder, house: House) -> dict[str, Any]:
         os._exit(0)
 
     house.shelf.changed = changed
-    watch, environ = loaded.Forkable(), dict(os.environ)
-    house.service, told = container.snapshot(order)
+    watch, environ = loaded.Watch(), dict(os.environ)
+    house.service, told = container.snapshot(spec)
     if house.service is not None and (reason := watch.left_behind()):
-        return {"unsafe": {"name": order.function.qualname, "reason": reason}}
+        return {"unsafe": {"name": spec.qualname, "reason": reason}}
     house.cwd = os.getcwd()  # noqa: PTH109
     house.changed = {
         name: os.environ.get(name)
@@ -211,7 +216,7 @@ def _snap(zygote: Zygote, order: StartOrder, house: House) -> dict[str, Any]:
     return told
 
 
-def _become(birth: Birth, house: House) -> tuple[Launch, dict[str, Any]]:
+def _become(birth: Birth, house: House) -> tuple[ContainerSpec, dict[str, Any]]:
     """A process of its own: output, environment, random numbers, temporary files."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     if birth.given is None:
@@ -221,6 +226,8 @@ def _become(birth: Birth, house: House) -> tuple[Launch, dict[str, Any]]:
     with os.fdopen(birth.request, "rb") as request:
         request.seek(0)
         asked = json.load(request)
+    if birth.kind == "fork":
+        celled.enter(asked, birth.cell)
     if birth.kind != "function":
         gc.enable()
     os.environ.clear()
@@ -231,11 +238,10 @@ def _become(birth: Birth, house: House) -> tuple[Launch, dict[str, Any]]:
         else:
             os.environ[name] = value
     _reseed()
-    launch: Launch = codec.decode(Launch, asked["launch"])
-    pool = launch.order.pool
+    spec: ContainerSpec = codec.decode(ContainerSpec, asked["spec"])
     name = "homeport.runner" if birth.kind == "fork" else "homeport.runner.zygotes.zygote"
-    _entitle(f"{name} {launch.id} {pool.app} {pool.function} {launch.tmp_dir}")
-    return launch, asked
+    _entitle(f"{name} {spec.id} {spec.app} {spec.function} {spec.tmp_dir}")
+    return spec, asked
 
 
 def _entitle(title: str) -> None:

@@ -1,1 +1,1 @@
-"""Loads a script and makes its manifest."""
+"""From a script to its manifest."""

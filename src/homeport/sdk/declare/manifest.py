@@ -1,4 +1,4 @@
-"""Makes the contract's manifest of an `App`."""
+"""An `App` as the contract's manifest."""
 
 import platform
 from typing import Any
@@ -19,7 +19,7 @@ from homeport.sdk.objects.secret import Secret, checked
 def build(
     app: App, name: str, script: str, files: tuple[contract.SourceFile, ...]
 ) -> contract.Manifest:
-    """Return the manifest of an app; functions without a URL are left out."""
+    """Everything that a deploy needs to know. Functions without a URL stay at home."""
     functions = [
         _function(app, function) for function in app.functions.values() if function.partial.web
     ]
@@ -32,12 +32,12 @@ def build(
         script=script,
         python_version=platform.python_version(),
     )
-    validate.check(manifest)  # the server makes the same check
+    validate.check(manifest)  # as the server does
     return manifest
 
 
 def image_of(app: App, options: dict[str, Any]) -> ImageSpec:
-    """Return the function's image, else the app's, else an image without steps."""
+    """The function's image, else the app's, else the plain one."""
     image = _image(app, options)
     return image.spec if image is not None else ImageSpec()
 
@@ -132,7 +132,7 @@ def _common(
 
 
 def _attribute(partial: PartialFunction, function: Function) -> str:
-    """Return the name by which the container finds the function in its module."""
+    """The name under which the container finds the function in its module."""
     import sys
 
     module = sys.modules.get(partial.raw.__module__)

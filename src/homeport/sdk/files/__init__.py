@@ -1,1 +1,1 @@
-"""Finds the files that are uploaded with a script."""
+"""Which files go with a script."""

@@ -1,8 +1,8 @@
-"""Matches paths against `.dockerignore` patterns, to leave files out of an app.
+"""Which files of a directory are left out: `.dockerignore`'s patterns.
 
-`*` matches within a directory, `**` across directories, a leading `!` includes a file again, and a pattern
-that matches a directory matches everything in it. A `.gitignore` is not read: apps often need the files
-that it names, such as a model's weights or a generated module.
+`*` stays within a directory, `**` crosses them, a leading `!` takes a file back in, and a pattern that
+names a directory means everything in it. A `.gitignore` is not read: what it names, a model's weights
+or a generated module, is often just what an app needs.
 """
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 
 from homeport.sdk import watched
 
-#: Left out of every app, without a notice.
+#: Never part of an app, and nobody misses them.
 CACHES = frozenset(
     {
         "__pycache__",
@@ -24,20 +24,20 @@ CACHES = frozenset(
         ".DS_Store",
     }
 )
-#: Left out too, unless a pattern such as `!**/.git` includes it.
+#: Not part of an app either, unless a pattern such as `!**/.git` takes it in.
 JUNK = CACHES | {
     ".git", ".hg", ".svn", ".venv", "venv", "node_modules", ".tox", ".nox", ".idea", ".vscode", "site-packages",
 }  # fmt: skip
 
 
 class FilePatternMatcher:
-    """Tells whether a path matches `.dockerignore` patterns; the last matching pattern decides."""
+    """Tells whether a path matches `.dockerignore` patterns; of several that match, the last decides."""
 
     def __init__(self, *patterns: str) -> None:
         self._rules = [
             (not p.startswith("!"), re.compile(_regex(p.removeprefix("!")))) for p in patterns
         ]
-        #: True if a directory that matches may have files that do not.
+        #: Whether a directory that matches may hold files that do not.
         self.takes_back = any(p.startswith("!") for p in patterns)
 
     @staticmethod
@@ -50,7 +50,7 @@ class FilePatternMatcher:
         return bool(self.says(path))
 
     def says(self, path: PurePath) -> bool | None:
-        """Return whether the path matches; None if no pattern matches it."""
+        """Whether it matches; None where no pattern says anything of it."""
         text = path.as_posix()
         return next((means for means, rule in reversed(self._rules) if rule.match(text)), None)
 
@@ -69,10 +69,10 @@ class _Not:
 def files_below(
     directory: Path, ignore: Sequence[str] = (), left_out: list[Path] | None = None
 ) -> list[Path]:
-    """Return the files of a directory that are neither junk nor ignored, in order; follow links.
+    """Every file of a directory that is neither junk nor ignored, in order; links are followed.
 
-    Adds junk, broken links and circular links to `left_out`: no pattern has asked for that. Raises
-    `OSError` if a directory cannot be read.
+    What is left out unasked, for being junk or a link that leads nowhere or in a circle, is added to
+    `left_out`. Raises `OSError` where a directory cannot be read.
     """
     walk = _Walk(directory, FilePatternMatcher(*ignore))
     walk.into(directory, frozenset())
@@ -89,7 +89,7 @@ class _Walk:
         self._matcher = matcher
 
     def into(self, folder: Path, above: frozenset[tuple[int, int]]) -> None:
-        """Walk one directory; `above` are the directories that contain it, to find circular links."""
+        """`above` are the directories that this one is in."""
         status = folder.stat()
         identity = status.st_dev, status.st_ino
         if identity in above:
@@ -122,11 +122,11 @@ class _Walk:
 
 
 def literal(path: PurePath) -> str:
-    """Return the pattern that matches only this path."""
+    """The pattern that matches this path alone."""
     return re.sub(r"^!|[\\*?\[\]]", r"\\\g<0>", path.as_posix())
 
 
-#: `**/`, `**`, `*`, `?`, a set of characters, an escaped character, any other character
+#: `**/`, `**`, `*`, `?`, a set of characters, one that is meant as it stands
 _WORDS = re.compile(r"\*\*/|\*\*|\*|\?|\[[!^]?[^]]+\]|\\.|.", re.DOTALL)
 
 

@@ -1,1 +1,1 @@
-"""The objects that a script declares: apps, functions, images, secrets."""
+"""What a script names: apps, functions, images, secrets."""

@@ -1,6 +1,6 @@
-"""Names of Modal that a script may declare although homeport does not have them yet.
+"""Names that a script may mention before homeport can do what they promise.
 
-A declaration is accepted; a use raises `UnimplementedError`.
+They can be declared; using one says clearly that it is not there yet.
 """
 
 from pathlib import PurePosixPath
@@ -10,7 +10,7 @@ from homeport.sdk.exception import InvalidError, UnimplementedError
 
 
 class Pending:
-    """An object that can be declared and not used."""
+    """Something that can be named and not used."""
 
     _what = "this"
 
@@ -19,7 +19,7 @@ class Pending:
 
     @classmethod
     def from_name(cls, *_args: Any, **_kwargs: Any) -> Any:
-        """Return an object without a look-up, as Modal does."""
+        """Lazy, as the original: nothing is looked up."""
         return cls()
 
     from_id = lookup = ephemeral = from_name
@@ -34,11 +34,11 @@ class Volume(Pending):
     """A shared file system."""
 
     def read_only(self) -> "Volume":
-        """Return the volume, to be mounted read-only."""
+        """The volume, to be mounted read-only."""
         return self
 
     def with_mount_options(self, **_options: Any) -> "Volume":
-        """Return the volume, with options."""
+        """The volume, with options."""
         return self
 
 
@@ -63,7 +63,7 @@ class Proxy(Pending):
 
 
 class Tunnel(Pending):
-    """A port of a container that is open to the internet."""
+    """A port of a container, seen from outside."""
 
 
 class Sandbox(Pending):
@@ -76,23 +76,23 @@ class Sandbox(Pending):
 
 
 class FunctionCall(Pending):
-    """A call that runs in the background."""
+    """A call that goes on somewhere."""
 
 
 class Environment(Pending):
-    """A namespace for apps; homeport has one."""
+    """A namespace of a workspace; there is one here."""
 
 
 class Workspace(Pending):
-    """Modal's account; homeport has one."""
+    """The account; it is this machine."""
 
 
 class Client(Pending):
-    """A connection to Modal; homeport's commands make their own."""
+    """A connection; the command line has its own."""
 
 
 class Server(Pending):
-    """Modal's class that is an HTTP server."""
+    """A class that is its own HTTP server."""
 
 
 class Cluster(Pending):
@@ -100,7 +100,7 @@ class Cluster(Pending):
 
 
 def check_volumes(volumes: Any) -> dict[str, Any]:
-    """Return mount path -> volume; `InvalidError` for a path where none can be mounted."""
+    """Mount path -> volume, with the paths checked."""
     if not isinstance(volumes, dict):
         raise InvalidError("`volumes=` must be a dict keyed by mount path")
     seen: dict[int, str] = {}

@@ -1,1 +1,1 @@
-"""Loads modules ahead of time, so that a script sees no difference."""
+"""Modules that are loaded ahead, and how that stays invisible."""

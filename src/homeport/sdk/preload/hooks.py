@@ -1,7 +1,7 @@
-"""Reports what a module's code does while it is imported (recorder.py).
+"""Watches what the code of a module does while it is imported (recorder.py).
 
-Python has no events for these actions, so functions of the standard library are replaced during an import.
-A module that has imported a replacement into its own namespace gets the original back.
+Python offers no events for these, so functions of the standard library are replaced for the time of
+an import. Modules that have taken a replacement into their own namespace get the original back.
 """
 
 import atexit
@@ -22,7 +22,7 @@ _bootstrap: Any = sys.modules["importlib._bootstrap"]
 
 
 class Listener(Protocol):
-    """Is called for each action of the module whose code runs."""
+    """Hears of everything for the module whose code runs."""
 
     def did(self, what: str, *args: Any) -> None: ...
     def read(self, name: str, value: "str | None") -> None: ...
@@ -38,7 +38,7 @@ class Listener(Protocol):
 
 
 class _Environ(os._Environ):  # type: ignore[type-arg] # noqa: SLF001
-    """An `os.environ` that reports each read and write."""
+    """`os.environ`, telling who looks at what."""
 
     listener: "Listener | None" = None
 
@@ -81,12 +81,12 @@ class _Environ(os._Environ):  # type: ignore[type-arg] # noqa: SLF001
 
 
 class Hooks:
-    """The replaced functions, installed during one import."""
+    """Installed for one import at a time."""
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
         self._originals: list[tuple[Any, str, Any]] = []
-        self._wrapped: dict[int, Any] = {}  # id of a replacement -> its original
+        self._wrapped: dict[int, Any] = {}  # by id: what each replacement stands for
 
     def __enter__(self) -> "Hooks":  # noqa: PYI034 - 3.10 has no Self
         tell = self._listener
@@ -112,7 +112,7 @@ class Hooks:
         self._originals.clear()
 
     def unwrap(self, module: Any) -> None:
-        """Put the originals back into a module that has imported replacements."""
+        """Give a module the originals of what it took from us."""
         attributes = getattr(module, "__dict__", None)
         if isinstance(module, ModuleType) and attributes is not None:
             for name, value in list(attributes.items()):
@@ -126,20 +126,20 @@ class Hooks:
         setattr(holder, name, new)
 
     def _before(self, holder: Any, name: str, tell: Callable[[], None]) -> None:
-        """Report each call of a function before it runs."""
+        """Have a function tell that it is called."""
         original = getattr(holder, name)
         hooks = self
 
         @functools.wraps(original)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            if hooks._originals:  # else the import is over, and a module has kept the replacement
+            if hooks._originals:  # else somebody has kept it for longer than the import took
                 tell()
             return original(*args, **kwargs)
 
         self._replace(holder, name, wrapped)
 
     def _result(self, holder: Any, name: str, tell: Callable[[Any], None]) -> None:
-        """Report a function's results."""
+        """Have a function tell what it returns."""
         original = getattr(holder, name)
         hooks = self
 
@@ -153,7 +153,7 @@ class Hooks:
         self._replace(holder, name, wrapped)
 
     def _after(self, holder: Any, name: str, tell: Callable[..., None]) -> None:
-        """Report a function's arguments after each call."""
+        """Have a function tell its arguments once it was called."""
         original = getattr(holder, name)
         hooks = self
 
@@ -174,7 +174,7 @@ class Hooks:
         @functools.wraps(original)
         def importing(
             name: str,
-            globals: Any = None,  # noqa: A002 - the names of `__import__`
+            globals: Any = None,  # noqa: A002 - as the original names them
             locals: Any = None,  # noqa: A002
             fromlist: Any = (),
             level: int = 0,
@@ -239,7 +239,7 @@ class Hooks:
         @functools.wraps(add)
         def adding(*item: Any, append: bool) -> None:
             add(*item, append=append)
-            if warnings.filters is mine:  # else the filters belong to a `catch_warnings`
+            if warnings.filters is mine:  # else they are those of a `catch_warnings`
                 tell.filtered(item, append=append)
 
         @functools.wraps(warn)
@@ -268,7 +268,7 @@ class Hooks:
 
 
 def _names(name: str, namespace: Any, fromlist: Any, level: int) -> Iterator[str]:
-    """Yield the modules that an import statement names."""
+    """The modules that an import statement named."""
     if level:
         package = _bootstrap._calc___package__(namespace or {})  # noqa: SLF001
         name = _bootstrap._resolve_name(name, package, level)  # noqa: SLF001

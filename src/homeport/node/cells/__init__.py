@@ -1,0 +1,1 @@
+"""The sandboxes that containers run in."""

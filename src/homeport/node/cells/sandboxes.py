@@ -1,0 +1,248 @@
+"""The cells of this node: which directories each one shows, and what a container gets when it starts.
+
+    the node ──▶ `python -m homeport.cell` ──▶ pid 1 of a base cell ──▶ base zygote ──▶ a private cell for each container
+                                                                          └──▶ nested cell ──▶ function zygote ──▶ …
+
+The room `homeport.cell` knows how a cell is made; this file knows what homeport needs in it. What cells
+write is in `<home>/run/cells/<base>/`, one directory for each private and each nested cell.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import logging
+import os
+import shutil
+import site
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from homeport.cell import host, identity, report
+from homeport.cell.description import Bind, Cell, range_of_ids
+from homeport.cell.keeper import Opener
+from homeport.cell.mounts import Access, Mount
+from homeport.contract import codec
+from homeport.contract.container import ContainerSpec
+from homeport.contract.errors import BadRequest
+from homeport.contract.image import HOME
+from homeport.node.images.environments import Made
+
+AUTO, ON, OFF = "auto", "on", "off"
+FIRST_ID = 0x10000 * 32  # of the range that cells have where the server is root
+PACKAGE = Path(__file__).parents[2]
+TMP = "/tmp"  # noqa: S108 - the cell's own
+#: Variables that name files which a cell has to show.
+TRUSTED = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Handed:
+    """What a container or a zygote gets for its cell: the request's part, and the descriptors."""
+
+    request: dict[str, Any]
+    descriptors: tuple[
+        int, ...
+    ]  # a tree for each mount, then the cgroup's `cgroup.procs`, if there is one
+
+
+NOTHING = Handed({}, ())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sandbox:
+    """A cell in which zygotes fork containers."""
+
+    cell: Cell
+    storage: Path  # what the cells below it write: a directory for each
+    nests: bool = False  # it is below a base cell
+
+    def command(self, argv: Sequence[str], cwd: Path) -> list[str]:
+        """The command line that runs another one in this base cell."""
+        order = {
+            "cell": codec.encode(self.cell),
+            "argv": list(argv),
+            "cwd": str(cwd),
+            "private": False,
+        }
+        return [sys.executable, "-E", "-m", "homeport.cell", json.dumps(order)]
+
+    def environ(self) -> dict[str, str]:
+        """How a zygote learns what its children's cells consist of."""
+        return {"HOMEPORT_CELL": codec.dumps(self.cell)}
+
+    def below(self, name: str) -> "Sandbox":
+        """A nested cell's."""
+        return Sandbox(self.cell, self.storage / name, nests=True)
+
+    def done(self) -> None:
+        """Its zygote has ended. Whatever containers still write in goes with the last of them."""
+        for directory in (self.storage, self.storage.parent) if self.nests else (self.storage,):
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+
+
+class Cells:
+    """Describes cells, and opens what goes into them."""
+
+    def __init__(self, root: Path, lib: Path, told: report.Report) -> None:
+        self.report = told
+        self._root, self._lib = root, lib
+        self._root_user = os.getuid() == 0
+        self._ids = range_of_ids(FIRST_ID) if self._root_user else identity.subordinate()
+        if told.ids == 1:
+            self._ids = None
+        self._opener = Opener()
+
+    @staticmethod
+    def open(
+        isolation: str,
+        root: Path,
+        lib: Path,
+        asked: "Callable[[Path], report.Report] | None" = None,
+    ) -> "Cells | None":
+        """None where they are off, or `auto` and not possible; `BadRequest` for `on`. Blocks.
+
+        `asked` says what this machine allows for cells whose files are in a directory.
+        """
+        if isolation == OFF:
+            return None
+        root.mkdir(parents=True, mode=0o700, exist_ok=True)
+        told = (asked or _reported)(root)
+        if not told.possible:
+            if isolation == ON:
+                raise BadRequest(f"`isolation` is on, and {told.why}", hint=told.hint)
+            log.warning("containers are not isolated: %s. Hint: %s", told.why, told.hint)
+            return None
+        return Cells(root, lib, told)
+
+    def close(self) -> None:
+        """End the keeper; the cells go on."""
+        self._opener.close()
+
+    def sandbox(self, made: Made) -> Sandbox:
+        """A new base cell for an image: its storage is made."""
+        storage = self._root / os.urandom(6).hex()
+        storage.mkdir(mode=0o700)
+        ours = [made.directory, Path(made.python).parent.parent, Path(made.runner_path or PACKAGE)]
+        binds = [
+            Bind(str(path), owned=self._root_user)
+            for path in (self._lib, *dict.fromkeys(ours))
+            if path.is_dir()
+        ]
+        trusted = [path for name in TRUSTED if (path := os.environ.get(name, "")).startswith("/")]
+        paths = [
+            str(PACKAGE),
+            *host.interpreter(made.python),
+            *imported_from(made.python),
+            *trusted,
+        ]
+        cell = dataclasses.replace(
+            host.cell(paths, binds=binds),
+            storage=str(storage),
+            ids=self._ids,
+            overlay=self.report.overlay,
+        )
+        return Sandbox(cell, storage)
+
+    def environ(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """The variables as they are true in a cell."""
+        users = {name: "root" for name in ("USER", "LOGNAME") if name in environ}
+        found = {**environ, **users, "HOME": HOME, "TMPDIR": TMP}
+        if site.ENABLE_USER_SITE and "VIRTUAL_ENV" not in environ:
+            found.setdefault("PYTHONUSERBASE", site.getuserbase())  # it is not below /root
+        return found
+
+    def inside(self, spec: ContainerSpec) -> ContainerSpec:
+        """The spec as it is true in a cell."""
+        return dataclasses.replace(spec, source=HOME, tmp_dir="", cgroup="")
+
+    @contextlib.contextmanager
+    def for_container(self, spec: ContainerSpec, output: int, zygote: int) -> Iterator[Handed]:
+        """What belongs to this container, which the process `zygote` is about to fork."""
+        with contextlib.ExitStack() as opened:
+            mounts = [Mount(HOME, Access.PRIVATE)]
+            trees = [self._open(opened, spec.source, zygote)]
+            cgroup = []
+            if spec.cgroup:
+                # Who opened it is what counts, not who writes (man 7 cgroups, cgroup.procs).
+                flags = os.O_WRONLY | os.O_CLOEXEC
+                cgroup = [os.open(f"{spec.cgroup}/cgroup.procs", flags)]
+                opened.callback(os.close, cgroup[0])
+            if self._root_user and self._ids is not None:
+                os.fchown(output, self._ids.users[0][1], -1)  # its init opens the pipe once more
+            yield Handed({"mounts": [codec.encode(m) for m in mounts]}, (*trees, *cgroup))
+
+    @contextlib.contextmanager
+    def for_zygote(self, spec: ContainerSpec, zygote: int, *, writes: bool) -> Iterator[Handed]:
+        """What belongs to the cell of a function's zygote or, if it `writes`, of a snapshot."""
+        with contextlib.ExitStack() as opened:
+            access = Access.PRIVATE if writes else Access.READ
+            tree = self._open(opened, spec.source, zygote)
+            request = {
+                "mounts": [codec.encode(Mount(HOME, access))],
+                "storage": f"{'s' if writes else 'f'}{os.urandom(6).hex()}",
+                "writes": writes,
+            }
+            yield Handed(request, (tree,))
+
+    def remove(self, storage: str) -> None:
+        """Delete what a container has written, and what is empty above it. Blocks."""
+        path = Path(storage)
+        self._opener.remove(str(path))
+        while (path := path.parent) != self._root and path.is_relative_to(self._root):
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+    def sweep(self, keep: Collection[str]) -> None:
+        """Delete what nobody writes in any more; `keep` are the containers' that go on. Blocks."""
+        kept = [Path(storage) for storage in keep]
+        for base in self._root.iterdir():
+            inner = [path for path in kept if path.is_relative_to(base)]
+            if not inner:
+                self._opener.remove(str(base))
+
+    def disk_mib(self, storage: str) -> float:
+        """How much a container has written. Blocks."""
+        return self._opener.measure(storage) / 1024**2
+
+    def _open(self, opened: contextlib.ExitStack, path: str, zygote: int) -> int:
+        """A read-only tree, whose files belong to the cell's root."""
+        users = 0
+        if self._root_user and self._ids is not None:
+            users = os.open(f"/proc/{zygote}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            tree = self._opener.open(path, users=users)
+        finally:
+            if users:
+                os.close(users)
+        opened.callback(os.close, tree)
+        return tree
+
+
+@functools.cache
+def imported_from(python: str) -> tuple[str, ...]:
+    """The directories that an interpreter imports from without being told: those that `.pth` files name, too."""
+    words = [python, "-E", "-c", "import sys; print(*sys.path[1:], sep='\\n')"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return tuple(path for path in done.stdout.splitlines() if Path(path).is_dir())
+
+
+def remove_all(root: Path) -> None:
+    """Where there are no cells any more: what earlier ones have left, as far as it may be removed."""
+    shutil.rmtree(root, ignore_errors=True)
+
+
+def _reported(root: Path) -> report.Report:
+    """Asked in a process of its own: this one has threads."""
+    words = [sys.executable, "-m", "homeport.cell.report", str(root)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    try:
+        return codec.loads(report.Report, done.stdout)
+    except ValueError:
+        return report.Report(possible=False, why=done.stderr.strip() or "the trial said nothing")

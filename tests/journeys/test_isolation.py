@@ -1,0 +1,197 @@
+"""Containers in cells: what an app sees and leaves, however its container was started, whoever started it."""
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from homeport.cell import report
+from tests.journeys.conftest import Terminal, wait_for
+
+ROOT = Path(__file__).parents[2]
+PROBES = ROOT / "tests/cell/probes.py"
+VICTIM = ROOT / "tests/cell/victim.py"
+ORDINARY = 23457  # a user that no system has
+#: See tests/cell/test_escapes.py: the first two are limits that are kept outside the cell.
+OPEN = {"memory", "disk", "host_loopback"}
+APP = """
+    import json, os
+    import modal
+    from fastapi import FastAPI, Request
+
+    app = modal.App("world")
+    web = FastAPI()
+
+    def look():
+        return {
+            "directory": os.getcwd(),
+            "file": __file__,
+            "user": os.getuid(),
+            "processes": sorted(int(p) for p in os.listdir("/proc") if p.isdigit()),
+            "new": [p for p in ("/root/new", "/tmp/new", "/etc/new", "/opt/new") if os.path.exists(p)],
+            "shadow": os.path.exists("/etc/shadow"),
+            "local": modal.is_local(),
+        }
+
+    def write():
+        for path in ("/root/new", "/tmp/new", "/etc/new", "/opt/new"):
+            with open(path, "w") as file:
+                file.write("mine")
+        return True
+
+    async def probe(request: Request):
+        import probes
+        v = {**await request.json(), "init": 1, "shm_mib": 64}
+        return {
+            name: probes.attempt(function, v)
+            for name, function in probes.PROBES.items()
+            if name not in {"fork_bomb", "descriptors"}  # limits of thousands: see tests/cell
+        }
+
+    web.get("/")(look)
+    web.post("/write")(write)
+    web.post("/probe")(probe)
+
+    DECORATOR
+    class Whole:
+        @modal.enter(snap=SNAPSHOT)
+        def begin(self):
+            self.began = True
+
+        @modal.asgi_app()
+        def web(self):
+            return web
+"""
+DECORATORS = "@app.cls(scaledown_window=SECONDS, enable_memory_snapshot=SNAPSHOT)\n@modal.concurrent(max_inputs=10)"
+
+
+class Ordinary(Terminal):
+    """A user with a Python of their own, who is not root."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home)
+        self.python = home.parent / "venv/bin/python"
+        become = ["setpriv", f"--reuid={ORDINARY}", f"--regid={ORDINARY}", "--clear-groups"]
+        self.words = [*become, "--no-new-privs", "--", "env"]
+        self.environ["HOME"] = str(home.parent)
+
+    def _argv(self, args: "tuple[str | Path, ...]") -> list[str]:
+        return [*self.words, str(self.python), "-m", "homeport", *map(str, args)]
+
+
+@pytest.fixture
+def ordinary():
+    """A terminal of an ordinary user; their directory is one that they may enter."""
+    if os.getuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("only root may become somebody else, by setpriv")
+    directory = Path(f"/var/tmp/homeport-ordinary-{secrets.token_hex(4)}")
+    directory.mkdir()
+    python = "/usr/bin/python3"
+    try:
+        subprocess.run([python, "-m", "venv", "--without-pip", directory / "venv"], check=True)
+        (packages,) = (directory / "venv/lib").glob("python*/site-packages")
+        ours = [path for path in sys.path if path.endswith("site-packages")]
+        (packages / "ours.pth").write_text("\n".join([*ours, str(ROOT / "src")]))
+        os.chown(directory, ORDINARY, ORDINARY)
+        terminal = Ordinary(directory / "home")
+        done = terminal.run("--version", check=False)
+        if done.returncode:
+            pytest.skip(f"an ordinary user cannot run homeport here: {done.stderr[-200:]}")
+        yield terminal
+        terminal.close()
+    finally:
+        shutil.rmtree(directory)
+
+
+@pytest.fixture(params=["root", "ordinary"])
+def user(request):
+    """A terminal."""
+    return request.getfixturevalue("terminal" if request.param == "root" else "ordinary")
+
+
+@pytest.fixture(params=["forked", "fresh", "snapshot"])
+def isolated(user, request):
+    if not (told := report.report()).possible:
+        pytest.skip(f"no cells here: {told.why}")
+    user.environ["HOMEPORT_ISOLATION"] = "on"
+    if request.param == "fresh":
+        user.environ["HOMEPORT_ZYGOTE_MIB"] = "0"
+    user.origin = request.param
+    return user
+
+
+@pytest.fixture
+def script(isolated):
+    def script(window_s: int = 60) -> Path:
+        directory = isolated.home.parent / "app"
+        directory.mkdir(exist_ok=True)
+        decorators = DECORATORS.replace("SECONDS", str(window_s))
+        path = directory / "script.py"
+        text = textwrap.dedent(APP).replace("DECORATOR", decorators)
+        text = text.replace("SNAPSHOT", str(isolated.origin == "snapshot"))
+        path.write_text(text)
+        shutil.copy(PROBES, directory)
+        return path
+
+    return script
+
+
+def test_a_container_has_a_world_of_its_own(isolated, script, visitor):
+    url = isolated.deploy(script())["Whole.web"]
+    seen = visitor.get(url).json()
+
+    assert ("/root", "/root/script.py", 0) == (seen["directory"], seen["file"], seen["user"])
+    assert ([1, 2], [], False) == (seen["processes"], seen["new"], seen["shadow"])
+    assert not seen["local"]
+    starts = isolated.json("app", "cold-starts", "world")
+    assert [isolated.origin] == list({start["origin"] for start in starts})
+
+
+def test_what_it_writes_goes_with_it(isolated, script, visitor):
+    url = isolated.deploy(script(window_s=2))["Whole.web"]
+    visitor.post(f"{url}/write")
+    cells = isolated.home / "run/cells"
+    assert 4 == len(list(cells.rglob("new")) and [p for p in cells.rglob("new") if p.is_file()])
+
+    wait_for(lambda: not isolated.json("container", "list"), "no container")
+    wait_for(lambda: not [p for p in cells.rglob("new") if p.is_file()], "what it wrote to go")
+    assert [] == visitor.get(url).json()["new"]
+
+
+def test_no_probe_gets_out_of_a_container(isolated, script, visitor, tmp_path):
+    token = f"canary-{os.urandom(8).hex()}"
+    url = isolated.deploy(script())["Whole.web"]
+    (directory := tmp_path / "victim").mkdir()
+    with subprocess.Popen(
+        [sys.executable, VICTIM, directory],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={"SECRET": token},
+    ) as victim:
+        told = {**json.loads(victim.stdout.readline()), "token": token}
+        tried = visitor.post(f"{url}/probe", json=told, timeout=60).json()
+        victim.communicate()
+
+    assert {name for name, (evidence, _) in tried.items() if evidence} <= OPEN
+
+
+def test_it_outlives_its_control_plane_and_ends_with_its_server(isolated, script, visitor):
+    url = isolated.deploy(script())["Whole.web"]
+    assert visitor.get(url).is_success
+    before = [container["id"] for container in isolated.json("container", "list")]
+    os.kill(isolated.status()["pid"], signal.SIGKILL)
+    assert visitor.get(url).is_success
+    isolated.run("up")
+
+    assert before == [container["id"] for container in isolated.json("container", "list")]
+    assert visitor.get(url).is_success
+    isolated.run("down")
+    wait_for(lambda: not isolated.processes(), "everything to end")
+    assert not list((isolated.home / "run/cells").glob("*"))

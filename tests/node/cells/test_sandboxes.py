@@ -1,0 +1,110 @@
+"""What a node's cells consist of, and what becomes of what they wrote."""
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from homeport.cell.report import Report
+from homeport.contract.errors import BadRequest
+from homeport.node.cells.sandboxes import Cells, Sandbox, imported_from
+from homeport.node.images.environments import Made
+
+IMPOSSIBLE = Report(possible=False, why="the sysctl x is 0", hint="`sysctl -w x=1`")
+POSSIBLE = Report(possible=True, overlay=True, ids=65536, network=True)
+
+
+@pytest.fixture
+def cells(tmp_path):
+    cells = Cells.open("on", tmp_path / "cells", tmp_path / "lib", lambda _root: POSSIBLE)
+    assert cells is not None
+    yield cells
+    cells.close()
+
+
+@pytest.fixture
+def sandbox(cells, tmp_path) -> Sandbox:
+    (tmp_path / "lib").mkdir()
+    return cells.sandbox(Made(key="default", python=sys.executable, directory=tmp_path / "none"))
+
+
+def test_without_user_namespaces_on_refuses_to_start_and_says_what_is_missing(tmp_path):
+    with pytest.raises(BadRequest, match="the sysctl x is 0") as refused:
+        Cells.open("on", tmp_path / "cells", tmp_path, lambda _root: IMPOSSIBLE)
+
+    assert "`sysctl -w x=1`" == refused.value.hint
+
+
+def test_without_user_namespaces_auto_goes_on_with_one_warning(tmp_path, caplog):
+    found = Cells.open("auto", tmp_path / "cells", tmp_path, lambda _root: IMPOSSIBLE)
+
+    assert found is None
+    assert ["containers are not isolated: the sysctl x is 0. Hint: `sysctl -w x=1`"] == [
+        record.getMessage() for record in caplog.records
+    ]
+
+
+def test_off_asks_nothing(tmp_path):
+    assert Cells.open("off", tmp_path / "cells", tmp_path, lambda _root: 1 / 0) is None
+
+
+def test_a_cell_shows_the_interpreter_and_homeport_and_not_the_home(sandbox, tmp_path):
+    shown = [bind.place for bind in sandbox.cell.binds]
+
+    assert {"/usr", str(Path(sys.executable).parent.parent), str(tmp_path / "lib")} <= set(shown)
+    assert not any(tmp_path.is_relative_to(place) for place in shown)
+
+
+def test_what_a_pth_file_adds_is_imported_in_a_cell_too():
+    found = imported_from(sys.executable)
+
+    assert any(path.endswith("site-packages") for path in found)
+    assert os.getcwd() not in found or os.getcwd() in sys.path[1:]
+
+
+def test_variables_are_those_of_the_cell(cells):
+    found = cells.environ({"HOME": "/home/me", "USER": "me", "TMPDIR": "/run/x", "A": "1"})
+
+    told = {name: found[name] for name in ("HOME", "USER", "TMPDIR", "A")}
+    assert {"HOME": "/root", "USER": "root", "TMPDIR": "/tmp", "A": "1"} == told
+
+
+def test_a_removed_container_takes_empty_directories_along_and_nothing_else(cells, sandbox):
+    nested = sandbox.below("f1")
+    for directory in (nested.storage / "1", nested.storage / "2"):
+        (directory / "root").mkdir(parents=True)
+
+    cells.remove(str(nested.storage / "1"))
+    assert ["2"] == os.listdir(nested.storage)
+    cells.remove(str(nested.storage / "2"))
+    assert not sandbox.storage.exists()
+    assert sandbox.storage.parent.exists()
+
+
+def test_a_sweep_keeps_what_containers_still_write_in(cells, sandbox, tmp_path):
+    other = cells.sandbox(Made(key="other", python=sys.executable, directory=tmp_path / "none"))
+    (sandbox.storage / "1").mkdir()
+    (other.storage / "1").mkdir()
+
+    cells.sweep([str(sandbox.storage / "1")])
+    assert (sandbox.storage / "1").exists()
+    assert not other.storage.exists()
+
+
+def test_the_disk_that_a_container_takes_is_what_it_has_written(cells, sandbox):
+    (sandbox.storage / "1").mkdir()
+    (sandbox.storage / "1/big").write_bytes(os.urandom(3 * 1024**2))
+
+    assert 3.0 <= cells.disk_mib(str(sandbox.storage / "1")) < 3.2
+
+
+def test_one_id_is_used_where_a_range_did_not_work(tmp_path):
+    told = dataclasses.replace(POSSIBLE, ids=1)
+    cells = Cells.open("on", tmp_path / "cells", tmp_path, lambda _root: told)
+    assert cells is not None
+    found = cells.sandbox(Made(key="x", python=sys.executable, directory=tmp_path)).cell.ids
+    cells.close()
+
+    assert found is None
