@@ -112,9 +112,9 @@ class Terminal:
             raise AssertionError(f"{args} -> {done.returncode}\n{done.stdout}{done.stderr}\n{told}")
         return done
 
-    def json(self, *args: str | Path):
+    def json(self, *args: str | Path, **kwargs):
         """What a command prints with `--json`."""
-        return json.loads(self.run(*args, "--json").stdout)
+        return json.loads(self.run(*args, "--json", **kwargs).stdout)
 
     def start(self, *args: str | Path, **kwargs) -> Command:
         """A command that goes on."""
@@ -138,9 +138,9 @@ class Terminal:
         command.wait_for("Ctrl-C")
         return command
 
-    def deploy(self, script: Path, *args: str) -> dict[str, str]:
+    def deploy(self, script: Path, *args: str, **kwargs) -> dict[str, str]:
         """`homeport deploy`: tag -> local URL."""
-        told = self.json("deploy", script, *args)
+        told = self.json("deploy", script, *args, **kwargs)
         return {endpoint["tag"]: endpoint["local_url"] for endpoint in told["endpoints"]}
 
     def status(self) -> dict:

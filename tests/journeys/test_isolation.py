@@ -69,6 +69,30 @@ APP = """
         def web(self):
             return web
 """
+ADDS = """
+    import json, os
+    import modal
+
+    app = modal.App("adds")
+    places = ("/data.txt", "/etc/mine/x.conf", "/opt/a/b.txt", "/srv/c/d.txt")
+    image = modal.Image.debian_slim()
+    for place in ("/assets", "/usr/share/own"):
+        image = image.add_local_dir("static", place)
+    for place in places:
+        image = image.add_local_file("static/css/a.css", place)
+
+    @app.function(image=image)
+    @modal.wsgi_app()
+    def adds():
+        def answer(environ, start):
+            start("200 OK", [("Content-Type", "application/json")])
+            open("/assets/new", "w").close()
+            all = ("/assets/css/a.css", "/usr/share/own/css/a.css", *places)
+            found = [open(path).read() for path in all]
+            told = [found, os.listdir("/usr/share/zoneinfo")[:1], os.path.exists("/etc/hosts")]
+            return [json.dumps(told).encode()]
+        return answer
+"""
 DECORATORS = "@app.cls(scaledown_window=SECONDS, enable_memory_snapshot=SNAPSHOT)\n@modal.concurrent(max_inputs=10)"
 
 
@@ -152,6 +176,20 @@ def test_a_container_has_a_world_of_its_own(isolated, script, visitor):
     assert not seen["local"]
     starts = isolated.json("app", "cold-starts", "world")
     assert [isolated.origin] == list({start["origin"] for start in starts})
+
+
+def test_files_are_added_at_any_path_beside_what_is_there(isolated, visitor):
+    directory = isolated.home.parent / "adds"
+    (directory / "static/css").mkdir(parents=True)
+    (directory / "static/css/a.css").write_text("p {}")
+    (directory / "script.py").write_text(textwrap.dedent(ADDS))
+    url = isolated.deploy(directory / "script.py", cwd=directory)["adds"]
+    found, others, hosts = visitor.get(url).json()
+
+    assert ["p {}"] * 6 == found
+    assert others
+    assert hosts
+    assert not Path("/assets").exists()
 
 
 def test_what_it_writes_goes_with_it(isolated, script, visitor):

@@ -42,11 +42,12 @@ async def test_a_file_that_changes_or_goes_while_it_is_uploaded_is_named(termina
             await client.upload({"0" * 64: str(path)})
 
 
-def test_a_file_outside_of_the_app_is_refused_with_its_place(terminal, write):
+def test_without_isolation_a_file_outside_of_the_app_is_refused_with_its_place(terminal, write):
+    terminal.environ["HOMEPORT_ISOLATION"] = "off"
     write("a", "data/a.txt")
     script = write(PAGE.replace("/root/data", "/srv/data"))
     done = terminal.run("deploy", script, cwd=script.parent, check=False)
 
     assert 1 == done.returncode
-    assert "error: `/srv/data/a.txt` lies outside the app's directory" in done.stderr
+    assert "error: `/srv/data/a.txt` lies outside /root" in done.stderr
     assert "  script.py:4" in done.stderr

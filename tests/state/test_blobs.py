@@ -33,6 +33,16 @@ async def test_a_tree_is_laid_out_from_what_was_uploaded(tmp_path):
     assert (tmp_path / "second/pkg/main.py").read_text() == "x = 1\n"
 
 
+async def test_what_is_added_elsewhere_than_below_root_is_laid_out_beside_the_tree(tmp_path):
+    blobs = Blobs(tmp_path / "blobs")
+    style = source("/assets/css/a.css", b"p {}")
+    await blobs.put(style.sha256, chunks(b"p {}"))
+    await blobs.lay_out((style,), tmp_path / "tree")
+
+    assert [] == list((tmp_path / "tree").iterdir())
+    assert "p {}" == (tmp_path / "tree.outside/assets/css/a.css").read_text()
+
+
 async def test_content_under_a_wrong_hash_is_not_kept(tmp_path):
     blobs = Blobs(tmp_path)
     with pytest.raises(BadRequest):

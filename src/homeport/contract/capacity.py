@@ -19,3 +19,4 @@ class Capacity:
     cores: int
     memory_mib: int
     accelerators: tuple[Accelerator, ...] = ()
+    isolated: bool = False  # each container has a file system and namespaces of its own

@@ -14,6 +14,11 @@ CONFIG_STEPS = frozenset(
 HOME = "/root"  # in the original's containers; here it stands for the app's directory
 
 
+OUTSIDE = ".outside"
+#: Nothing can be added there: the kernel's own files, and the sandbox's.
+RESERVED = ("/proc", "/sys", "/dev", "/.cell")
+
+
 def place(path: str, tree: str) -> str:
     """Where a container's path is on this machine, if its `/root` is `tree`.
 
@@ -23,6 +28,15 @@ def place(path: str, tree: str) -> str:
     if path == HOME or path.startswith(f"{HOME}/"):
         path = path[len(HOME) + 1 :]
     return f"{tree}/{path}".rstrip("/") if not path.startswith("/") else path
+
+
+def outside(tree: str) -> str:
+    """Where the files are that a revision adds elsewhere than below /root; its other files are in `tree`.
+
+    >>> outside("/t/r1")
+    '/t/r1.outside'
+    """
+    return f"{tree}{OUTSIDE}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

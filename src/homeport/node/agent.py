@@ -214,10 +214,12 @@ class Agent:
             sandboxes.remove_all(self._settings.run_dir / "cells")
 
     def _measured(self) -> Capacity:
+        cells = self._means.cells
         return Capacity(
             cores=os.cpu_count() or 1,
             memory_mib=psutil.virtual_memory().total // MIB,
             accelerators=self._accelerators(),
+            isolated=cells is not None and cells.report.overlay,
         )
 
     def _life(self, container: Container) -> Life:

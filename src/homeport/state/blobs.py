@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import os
 import secrets
@@ -12,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from homeport.contract import validate
 from homeport.contract.errors import BadRequest, NotFound, StorageError
+from homeport.contract.image import outside
 from homeport.contract.manifest import SourceFile
 
 CHUNK_BYTES = 1024**2
@@ -86,6 +88,17 @@ class Blobs:
                     path.unlink()
 
     def _lay_out(self, files: tuple[SourceFile, ...], tree: Path) -> None:
+        """What belongs below /root goes into `tree`, and everything else into the tree beside it."""
+        elsewhere = [
+            dataclasses.replace(file, path=file.path.removeprefix("/"))
+            for file in files
+            if file.path.startswith("/")
+        ]
+        if elsewhere:  # first: if `tree` is there, all is
+            self._lay_out_tree(elsewhere, Path(outside(str(tree))))
+        self._lay_out_tree([file for file in files if not file.path.startswith("/")], tree)
+
+    def _lay_out_tree(self, files: Iterable[SourceFile], tree: Path) -> None:
         if tree.exists():
             return
         part = tree.with_name(f"{tree.name}.{secrets.token_hex(4)}.part")

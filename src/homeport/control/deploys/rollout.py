@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from homeport.contract.errors import Failure, StorageError
+from homeport.contract.image import OUTSIDE, outside
 from homeport.contract.roles import Ingress, Node
 from homeport.control.deploys import apps, trial
 from homeport.control.deploys.apps import Live, LiveApp, LiveEndpoint
@@ -117,7 +118,7 @@ class Rollout:
         """
         with contextlib.suppress(OSError):
             for tree in self.trees.iterdir():
-                if tree.name not in running:
+                if tree.name.removesuffix(OUTSIDE) not in running:
                     shutil.rmtree(tree, ignore_errors=True)
 
     def tidy(self, revision: str) -> None:
@@ -125,11 +126,13 @@ class Rollout:
         needed = {each.id for each in self.in_use()}
         if revision in needed or any(pool.key.revision == revision for pool in self._pools):
             return
-        gone = self.trees / f"{revision}.{secrets.token_hex(4)}.gone"
-        with contextlib.suppress(OSError):  # nothing was laid out
-            (self.trees / revision).rename(gone)
-            removing = asyncio.to_thread(shutil.rmtree, gone, ignore_errors=True)
-            self._tasks.start(f"removing the files of {revision}", removing)
+        tree = self.trees / revision
+        for part in (tree, Path(outside(str(tree)))):
+            gone = self.trees / f"{revision}.{secrets.token_hex(4)}.gone"
+            with contextlib.suppress(OSError):  # nothing was laid out
+                part.rename(gone)
+                removing = asyncio.to_thread(shutil.rmtree, gone, ignore_errors=True)
+                self._tasks.start(f"removing the files of {revision}", removing)
 
     @contextlib.contextmanager
     def _keeping(self, revision: Revision | None) -> Iterator[None]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from homeport.contract import names, validate
 from homeport.contract.errors import BadRequest, Failure, ImageError, ScriptError, StartError
+from homeport.contract.image import RESERVED
 from homeport.contract.manifest import Manifest
 from homeport.contract.roles import Node
 from homeport.control.fleet import scheduler
@@ -50,11 +51,17 @@ def check_node(
                 hint="`homeport serve` runs it with what there is",
             )
     for file in manifest.files:
-        if file.path.startswith("/"):
+        if not file.path.startswith("/"):
+            continue
+        where = _adds(file.path, manifest)
+        if f"{file.path}/".startswith(tuple(f"{path}/" for path in RESERVED)):
+            raise ImageError(f"nothing can be added at `{file.path}`", where=where)
+        if not node.capacity().isolated:
             raise ImageError(
-                f"`{file.path}` lies outside the app's directory, which needs a container engine",
-                where=_adds(file.path, manifest),
-                hint="use a path under /root, and open it relative to the working directory",
+                f"`{file.path}` lies outside /root, and containers have no files of their own here",
+                where=where,
+                hint="`homeport doctor` says how to isolate containers; without that, use a path "
+                "under /root, and open it relative to the working directory",
             )
 
 

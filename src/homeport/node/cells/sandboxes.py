@@ -28,7 +28,7 @@ from homeport.cell.mounts import Access, Mount
 from homeport.contract import codec
 from homeport.contract.container import ContainerSpec
 from homeport.contract.errors import BadRequest
-from homeport.contract.image import HOME
+from homeport.contract.image import HOME, outside
 from homeport.node.images.environments import Made
 
 AUTO, ON, OFF = "auto", "on", "off"
@@ -168,6 +168,9 @@ class Cells:
         with contextlib.ExitStack() as opened:
             mounts = [Mount(HOME, Access.PRIVATE)]
             trees = [self._open(opened, spec.source, zygote)]
+            if Path(elsewhere := outside(spec.source)).is_dir():
+                mounts.append(Mount("/", Access.MERGED))
+                trees.append(self._open(opened, elsewhere, zygote))
             cgroup = []
             if spec.cgroup:
                 # Who opened it is what counts, not who writes (man 7 cgroups, cgroup.procs).
