@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from dataclasses import dataclass, field, replace
 
 from homeport.contract.capacity import Capacity
-from homeport.contract.container import Container, ContainerSpec, LogLine, State
+from homeport.contract.container import Container, LogLine, StartOrder, State
 from homeport.contract.errors import Failure, NotFound
 from homeport.contract.image import Environment, Image
 from homeport.contract.traffic import Endpoint, Load, PoolKey, RequestRecord
@@ -42,7 +42,7 @@ class FakeNode(Recorded):
     def __init__(
         self,
         start_s: float = 0.5,
-        fails: Callable[[ContainerSpec], bool] | None = None,
+        fails: Callable[[StartOrder], bool] | None = None,
         capacity: Capacity = Capacity(cores=4, memory_mib=4096),
     ):
         super().__init__()
@@ -50,9 +50,9 @@ class FakeNode(Recorded):
         self.deaf = False  # what happens to containers is told to nobody
         self.confirmed: list[tuple[str, int]] = []
         self._capacity = capacity
-        self.started: list[ContainerSpec] = []
-        self.forgotten: list[str] = []
-        self._fails = fails or (lambda _spec: False)
+        self.started: list[StartOrder] = []
+        self.forgotten: list[PoolKey] = []
+        self._fails = fails or (lambda _order: False)
         self._containers: dict[str, Container] = {}
         self._changed: Callable[[Container], None] = lambda _container: None
 
@@ -82,10 +82,10 @@ class FakeNode(Recorded):
     def confirm_held(self, container: str, held: int) -> None:
         self.confirmed.append((container, held))
 
-    def start(self, spec: ContainerSpec, environ) -> None:
-        self.started.append(spec)
-        self._containers[spec.id] = Container(spec=spec, state=State.STARTING)
-        asyncio.get_running_loop().call_later(self.start_s, self._begin, spec.id)
+    def start(self, order: StartOrder, environ) -> None:
+        self.started.append(order)
+        self._containers[order.id] = Container(order=order, state=State.STARTING)
+        asyncio.get_running_loop().call_later(self.start_s, self._begin, order.id)
 
     def stop(self, container: str, *, grace_s: float | None = None) -> None:
         asyncio.get_running_loop().call_soon(self._end, container, State.GONE, "asked")
@@ -93,7 +93,7 @@ class FakeNode(Recorded):
     def capacity(self) -> Capacity:
         return self._capacity
 
-    def forget(self, pool: str) -> None:
+    def forget(self, pool: PoolKey) -> None:
         self.forgotten.append(pool)
 
     def cut(self, container: str) -> None:
@@ -122,7 +122,7 @@ class FakeNode(Recorded):
     def _begin(self, container: str) -> None:
         if container not in self._containers:
             return
-        if self._fails(self._containers[container].spec):
+        if self._fails(self._containers[container].order):
             self._time(container)
             self._end(container, State.FAILED, "no fuel")
             return

@@ -9,7 +9,7 @@ from typing import Any
 _HOMES = {
     "objects.app": ("App",),
     "objects.cls": ("Cls", "parameter"),
-    "environment": (
+    "context": (
         "current_function_call_id", "current_input_id", "enable_output", "forward", "interact",
         "is_local",
     ),

@@ -12,11 +12,11 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, Ty
 from typing_extensions import dataclass_transform
 
 from homeport.sdk import exception as exception
-from homeport.sdk.environment import current_function_call_id as current_function_call_id
-from homeport.sdk.environment import current_input_id as current_input_id
-from homeport.sdk.environment import forward as forward
-from homeport.sdk.environment import interact as interact
-from homeport.sdk.environment import is_local as is_local
+from homeport.sdk.context import current_function_call_id as current_function_call_id
+from homeport.sdk.context import current_input_id as current_input_id
+from homeport.sdk.context import forward as forward
+from homeport.sdk.context import interact as interact
+from homeport.sdk.context import is_local as is_local
 from homeport.sdk.exception import Error as Error
 from homeport.sdk.files.patterns import FilePatternMatcher as FilePatternMatcher
 from homeport.sdk.objects.image import Image as Image

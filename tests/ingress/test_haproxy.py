@@ -136,7 +136,7 @@ async def test_without_an_activator_a_cold_request_waits_a_little_and_is_told(in
     answer = await visitor.get(await routed(ingress))
 
     assert 503 == answer.status_code
-    assert "the server that would start one is away" in answer.text
+    assert "the server that would start one does not run" in answer.text
 
 
 async def test_who_hangs_up_while_parked_holds_up_nobody(ingress, activator, upstream, visitor):

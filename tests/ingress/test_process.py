@@ -38,7 +38,7 @@ def test_the_wheels_binary_will_do():
     [
         ("HAProxy version 2.6.12-1 2023\nBuilt with Lua version : Lua 5.3.6", "2.8 or newer"),
         ("HAProxy version 3.0.1 2024", "without Lua"),
-        ("something else", "is no HAProxy"),
+        ("something else", "is not HAProxy"),
     ],
 )
 def test_a_binary_that_will_not_do_says_why_and_what_to_do(fake, words, message):

@@ -12,9 +12,9 @@ from homeport.ingress.runtime import Runtime
 async def test_a_word_that_could_be_more_is_never_sent(tmp_path, word):
     runtime = Runtime(str(tmp_path / "nobody-listens"))
 
-    with pytest.raises(ValueError, match="not a word"):
+    with pytest.raises(ValueError, match="cannot take this word"):
         await runtime.ask(("add", "map", "backends.map", word, "b1"))
-    with pytest.raises(ValueError, match="not a word"):
+    with pytest.raises(ValueError, match="cannot take this word"):
         await runtime.tell([("show", "info"), ("add", "map", "backends.map", "key", word)])
 
 

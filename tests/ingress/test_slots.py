@@ -8,7 +8,6 @@ import pytest
 
 from homeport.contract.traffic import PoolKey
 from homeport.ingress import rules
-from homeport.ingress.picture import state
 from tests.ingress.conftest import POOL, Activator, routed
 
 
@@ -158,25 +157,39 @@ async def test_held_slots_survive_a_reload_and_a_crash(ingress, activator, upstr
     assert 2 - held == one.most
 
 
-async def test_nobody_is_refused_at_the_moment_in_which_a_queue_is_called_back(
-    ingress, upstream, visitor
+async def test_who_is_queued_is_not_refused_in_the_midst_of_being_called_back(
+    ingress, activator, upstream, visitor, monkeypatch
 ):
     url = await routed(ingress)
     one, two = await upstream("one"), await upstream("two")
     await ingress.attach(POOL, "one", one.address, 1)
-    runtime, known = ingress._supervisor.runtime, ingress._picture.pools[POOL]
-    # Between two commands of `lose`, with a request that has looked its backend up already.
-    for name in ("one", rules.AGAIN_FOR_QUEUE):
-        await runtime.tell([state(known, name, "maint")])
-    visit = asyncio.create_task(visitor.get(url))
+    one.release.clear()
+    visits = [asyncio.create_task(visitor.get(url)) for _ in range(3)]
     async with asyncio.timeout(20):
-        while not visit.done():
-            rows = await runtime.stats([known.backend])
-            if any(row.server == rules.AGAIN and row.served for row in rows):
-                break
-    await ingress.attach(POOL, "two", two.address, 1)
+        while (load := (await ingress.load([POOL]))[POOL]).queued < 2 or load.running < 1:
+            await asyncio.sleep(0.005)
+    attached = asyncio.Event()
 
-    assert "two" == (await visit).json()["name"]
+    async def start(_pool: str) -> str:
+        await attached.wait()
+        return "go waited"
+
+    async def one_by_one(commands, at_once=()):
+        for command in (*commands, *at_once):
+            await tell([command])
+            for _ in range(10):  # what another thread of HAProxy might do in between
+                await ingress.load([POOL])
+
+    activator.answer = start
+    tell = ingress._supervisor.tell
+    monkeypatch.setattr(ingress._supervisor, "tell", one_by_one)
+    await ingress.lose(POOL, "one")
+    monkeypatch.undo()
+    await ingress.attach(POOL, "two", two.address, 2)
+    attached.set()
+    one.release.set()
+
+    assert [200] * 3 == [(await visit).status_code for visit in visits]
 
 
 async def test_who_waited_for_a_container_each_time_may_come_back_as_often_as_it_takes(

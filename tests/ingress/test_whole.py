@@ -317,7 +317,7 @@ async def test_somebody_elses_directory_in_memory_is_not_used(tmp_path):
     (tmp_path / "open").mkdir(mode=0o755)
 
     for name in ("link", "open"):
-        with pytest.raises(OSError, match="somebody else"):
+        with pytest.raises(OSError, match="another user"):
             process.own(tmp_path / name)
     process.own(tmp_path / "mine")
     process.own(tmp_path / "mine")

@@ -4,10 +4,10 @@ import textwrap
 
 import pytest
 
-from homeport.contract.container import ContainerSpec
 from homeport.node.agent import Agent
 from homeport.settings import Settings
 from tests.node.test_agent import REPORT, Watched
+from tests.orders import order
 
 
 @pytest.fixture
@@ -19,27 +19,7 @@ def settings(tmp_path) -> Settings:
 
 
 @pytest.fixture
-def spec(tmp_path):
-    """A container's spec."""
-
-    def spec(**changes) -> ContainerSpec:
-        told = {
-            "id": "ta-1",
-            "app": "app",
-            "function": "f",
-            "revision": "rv-1",
-            "pool": "p",
-            "module": "m",
-            "qualname": "f",
-            "source": str(tmp_path),
-        }
-        return ContainerSpec(**{**told, **changes})
-
-    return spec
-
-
-@pytest.fixture
-async def start(settings, spec, tmp_path):
+async def start(settings, tmp_path):
     """Start an agent whose runner is this script, and a container."""
     agents = []
 
@@ -50,7 +30,7 @@ async def start(settings, spec, tmp_path):
         agent.watch(watched.changed, watched.said)
         await agent.open()
         agents.append(agent)
-        agent.start(spec(**changes), environ or {})
+        agent.start(order(**{"source": str(tmp_path), **changes}), environ or {})
         return agent, watched
 
     yield start

@@ -11,13 +11,15 @@ import pytest
 from homeport.contract.container import Container, LogLine, State
 from homeport.contract.image import Image, Step
 from homeport.node.agent import Agent
+from tests.orders import order
 
 REPORT = """
 import json, os, signal, sys, time
 from homeport.runner import init
 given = init.separate()
 report = given.report
-spec = json.loads(sys.stdin.readline())
+launch = json.loads(sys.stdin.readline())
+order = launch["order"]
 def say(**event):
     os.write(report, json.dumps(event).encode() + b"\\n")
 def heard():
@@ -86,7 +88,7 @@ async def test_a_container_is_ready_and_gone_and_leaves_nothing(start, settings)
     assert [] == list((settings.run_dir / "containers").iterdir())
 
 
-async def test_nothing_of_the_server_gets_in_but_what_was_meant_to(start, monkeypatch, spec):
+async def test_nothing_of_the_server_gets_in_but_what_was_meant_to(start, monkeypatch):
     monkeypatch.setenv("AWS_SECRET", "outer")
     monkeypatch.setenv("MODAL_TASK_ID", "outer")
     left_open = os.open(os.devnull, os.O_RDONLY)
@@ -135,14 +137,16 @@ async def test_a_start_that_takes_too_long_is_ended(start):
     assert not psutil.pid_exists(container.pid)
 
 
-async def test_starts_that_hang_hold_up_no_other(start, spec, tmp_path):
-    agent, watched = await start("time.sleep(60) if spec['id'] != 'ta-quick' else None\n" + READY)
+async def test_starts_that_hang_hold_up_no_other(start, tmp_path):
+    agent, watched = await start(
+        "time.sleep(60) if launch['order']['id'] != 'ta-quick' else None\n" + READY
+    )
     for number in range(12):
-        agent.start(spec(id=f"ta-hangs-{number}"), {})
-    agent.start(spec(id="ta-quick"), {})
+        agent.start(order(f"ta-hangs-{number}", source=str(tmp_path)), {})
+    agent.start(order("ta-quick", source=str(tmp_path)), {})
     container = await watched.until(State.READY)
 
-    assert "ta-quick" == container.spec.id
+    assert "ta-quick" == container.id
 
 
 @pytest.mark.parametrize(
@@ -280,6 +284,31 @@ async def test_a_ready_container_of_an_earlier_server_goes_on(crash):
     assert (pid, State.READY) == (container.pid, container.state)
     assert [*range(seen, seen + len(watched.lines))] == [int(line.text) for line in watched.lines]
     assert not psutil.pid_exists(pid)
+
+
+async def test_a_container_of_an_earlier_server_says_by_its_pulse_what_it_holds(crash, tmp_path):
+    go_on = tmp_path / "go on"
+    _, agent, _ = await crash(
+        f"""
+from pathlib import Path
+from homeport.contract.pulse import Pulse
+pulse = Pulse(given.pulse)
+pulse.held(1)
+say(kind="ready")
+while not Path({str(go_on)!r}).exists():
+    time.sleep(0.01)
+pulse.held(0)
+time.sleep(60)
+""",
+        State.READY,
+    )
+    (container,) = agent.list()
+    go_on.touch()
+    async with asyncio.timeout(30):
+        while next(iter(agent.list())).held:
+            await asyncio.sleep(0.01)
+
+    assert 1 == container.held
 
 
 async def test_one_that_was_not_ready_is_ended(crash):

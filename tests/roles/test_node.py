@@ -1,23 +1,23 @@
 """What the control plane relies on in a node: the fake keeps the promises of the real one."""
 
 import asyncio
-import dataclasses
 
 import pytest
 
-from homeport.contract.container import ContainerSpec, State
+from homeport.contract.container import State
 from homeport.node.agent import Agent
 from homeport.settings import Settings
 from tests.fakes import FakeNode
 from tests.node.test_agent import REPORT, Watched
+from tests.orders import order
 
 RUNNER = """
-if spec["function"] == "broken":
+if order["function"]["name"] == "broken":
     say(kind="failed", reason="no fuel", timings_ms={"imported": 0.1})
 else:
     say(kind="reached", phase="entered")
     say(kind="ready", timings_ms={"entered": 5.0})
-    if spec["function"] == "busy":
+    if order["function"]["name"] == "busy":
         say(kind="held", held=1)
         told = heard()
         say(kind="held", held=told["held"] + 1)
@@ -25,17 +25,12 @@ else:
 """
 
 
-def spec(number: int, function: str = "f") -> ContainerSpec:
-    told = dict.fromkeys(("app", "revision", "pool", "module", "qualname"), "x")
-    return ContainerSpec(id=f"ta-{number}", function=function, source="/", **told)
-
-
 @pytest.fixture(params=["fake", "processes"])
 async def node(request, tmp_path):
     """One of the two, with what it tells."""
     watched = Watched()
     if request.param == "fake":
-        fake = FakeNode(0.01, fails=lambda spec: spec.function == "broken")
+        fake = FakeNode(0.01, fails=lambda order: order.function.name == "broken")
         fake.watch(watched.changed, watched.said)
         yield fake, watched
         return
@@ -52,7 +47,7 @@ async def node(request, tmp_path):
 
 async def test_a_container_is_listed_from_its_start_to_its_end_and_told_of_twice(node):
     node, watched = node
-    node.start(spec(1), {})
+    node.start(order("ta-1"), {})
     assert [State.STARTING] == [container.state for container in node.list()]
     ready = await watched.until(State.READY)
     assert [State.READY] == [container.state for container in node.list()]
@@ -69,7 +64,7 @@ async def test_a_container_is_listed_from_its_start_to_its_end_and_told_of_twice
 
 async def test_a_failed_start_is_told_of_once_with_its_reason(node):
     node, watched = node
-    node.start(spec(1, "broken"), {})
+    node.start(order("ta-1", function="broken"), {})
     container = await watched.until(State.FAILED)
     await asyncio.sleep(0)
 
@@ -82,7 +77,7 @@ async def test_a_failed_start_is_told_of_once_with_its_reason(node):
 async def test_a_container_may_be_stopped_before_it_is_ready_and_an_unknown_one_is_ignored(node):
     node, watched = node
     node.stop("ta-unknown")
-    node.start(spec(1), {})
+    node.start(order("ta-1"), {})
     node.stop("ta-1", grace_s=5)
     await watched.until(State.GONE)
 
@@ -93,7 +88,7 @@ async def test_a_container_may_be_stopped_before_it_is_ready_and_an_unknown_one_
 async def test_what_a_container_holds_is_told_and_the_answer_passed_on(node):
     node, watched = node
     node.confirm_held("ta-unknown", 1)
-    node.start(dataclasses.replace(spec(1, "busy"), max_inputs=2), {})
+    node.start(order("ta-1", function="busy", max_inputs=2), {})
     await watched.until(State.READY)
     if isinstance(node, FakeNode):
         node.hold("ta-1", 1)

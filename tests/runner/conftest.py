@@ -1,4 +1,4 @@
-"""A runner as the node starts it, without the node: a process, a spec, a socket."""
+"""A runner as the node starts it, without the node: a process, a launch, a socket."""
 
 import contextlib
 import json
@@ -15,9 +15,10 @@ import httpx
 import pytest
 
 from homeport.contract import codec, pulse
-from homeport.contract.container import ContainerSpec, Descriptors, Event
+from homeport.contract.container import Descriptors, Event, sent
 from homeport.contract.manifest import WebKind, WebMethod
 from homeport.node.containers import door as doors
+from tests.orders import launch
 
 PATIENCE_S = 30.0
 
@@ -25,17 +26,10 @@ PATIENCE_S = 30.0
 class Runner:
     """One container."""
 
-    def __init__(self, root: Path, source: Path, **spec) -> None:
+    def __init__(self, root: Path, source: Path, **changes) -> None:
         self.log = root / "output.log"
-        self.spec = ContainerSpec(
-            id="ta-1",
-            app="app",
-            revision="rv-1",
-            pool="p",
-            module="script",
-            source=str(source),
-            tmp_dir=str(root),
-            **spec,
+        self.launch = launch(
+            **{"module": "script", "source": str(source), "tmp_dir": str(root), **changes}
         )
         self._report, report = socket.socketpair()
         self._heard = b""
@@ -67,7 +61,7 @@ class Runner:
         for each in (report, door):
             each.close()
         with self.process.stdin as stdin:
-            stdin.write(codec.dumps(self.spec).encode() + b"\n")
+            stdin.write(codec.dumps(sent(self.launch)).encode() + b"\n")
         self.client = httpx.Client(
             transport=httpx.HTTPTransport(uds=self.door),
             base_url="http://example.test",
@@ -140,7 +134,7 @@ def start(tmp_path):
     """Start the runner on a script; `web` is the tags and kinds of its web methods."""
     runners = []
 
-    def start(script: str, *, web: dict[str, str] | None = None, **spec) -> Runner:
+    def start(script: str, *, web: dict[str, str] | None = None, **changes) -> Runner:
         source = tmp_path / "source"
         source.mkdir(exist_ok=True)
         (source / "script.py").write_text(textwrap.dedent(script))
@@ -152,14 +146,14 @@ def start(tmp_path):
                 attribute=name.rpartition(".")[2],
                 kind=WebKind(kind.split(":")[0]),
                 port=int(kind.split(":")[1]) if ":" in kind else None,
-                http_method=spec.pop("method", "GET"),
-                startup_timeout_s=spec.pop("port_timeout_s", 20.0),
+                http_method=changes.pop("method", "GET"),
+                startup_timeout_s=changes.pop("port_timeout_s", 20.0),
             )
             for name, kind in (web or {"hello": "fastapi_endpoint"}).items()
         )
         name = next(iter(web or {"hello": ""})).partition(".")[0]
-        spec = {"function": name, "qualname": name, "web": methods, **spec}
-        runner = Runner(root, source, **spec)
+        changes = {"function": name, "qualname": name, "web": methods, **changes}
+        runner = Runner(root, source, **changes)
         runners.append(runner)
         return runner
 

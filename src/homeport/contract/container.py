@@ -1,7 +1,8 @@
-"""Start this, and what it says of itself: the border between node and runner.
+"""One container, on its two borders: what the node is asked for, and what the runner reads.
 
-The node starts `python -m homeport.runner`, writes a `ContainerSpec`, one line of JSON, to its standard
-input, and hands it `Descriptors`. The runner answers on the report, one `Event` a line: `reached` as it
+The control plane sends a `StartOrder` to a node. The node adds what only it knows and sends a `Launch` to the
+runner: it starts `python -m homeport.runner`, writes `codec.dumps(sent(launch))`, one line of JSON, to its
+standard input, and hands it `Descriptors`. The runner answers on the report, one `Event` a line: `reached` as it
 goes, `ready` once, or `failed` once; a ready one tells what it has `imported`. What it prints is the
 container's log. SIGTERM ends it: requests in flight finish, lifespans shut down, exit hooks run. A second
 SIGTERM cuts what is in flight. It exits 0 when it was asked to, else not.
@@ -9,12 +10,16 @@ SIGTERM cuts what is in flight. It exits 0 when it was asked to, else not.
 Between the two is the container's *init* (runner/init.py), the parent of everything in the container.
 """
 
+import dataclasses
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from homeport.contract.image import Image
-from homeport.contract.manifest import WebMethod
+from homeport.contract import codec
+from homeport.contract.image import CONFIG_STEPS
+from homeport.contract.manifest import FunctionSpec, Value
+from homeport.contract.traffic import PoolKey
 
 
 class State(str, enum.Enum):
@@ -28,42 +33,70 @@ class State(str, enum.Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerSpec:
-    """Everything that the runner needs to know; secrets travel in the process's environment."""
+class StartOrder:
+    """What a node is asked for: one more container of a pool. Secrets' values travel beside it."""
 
     id: str  # `ta-…`
-    app: str
-    function: str  # FunctionSpec.name
-    revision: str  # Revision id
-    pool: str  # PoolKey as text
-    module: str
-    qualname: str
-    is_class: bool = False
-    web: tuple[WebMethod, ...] = ()
-    parameters: dict[str, str | int | bool | bytes] = field(default_factory=dict)
-    image: Image = field(default_factory=Image)
-    source: str = ""  # directory of the revision's source tree, on the node
-    tmp_dir: str = ""  # a directory of its own, gone with it; the node fills it in
-    max_inputs: int = 1
-    single_use: bool = False
-    timeout_s: float = 300.0
-    startup_timeout_s: float = 300.0
-    exit_grace_s: float = 30.0  # from SIGTERM to SIGKILL, drain and exit hooks together
+    pool: PoolKey
+    function: FunctionSpec  # without its secrets: see `without_secrets`
+    parameters: dict[str, Value] = field(default_factory=dict)  # the class parameters of this pool
+    source: str = ""  # directory of the revision's source tree
     urls: dict[str, str] = field(default_factory=dict)  # tag -> URL, of the whole app
-    enable_memory_snapshot: bool = False
-    cpu: tuple[float, float | None] | None = None  # cores: request, hard limit
-    memory_mib: tuple[int, int | None] | None = None  # request, hard limit
-    ephemeral_disk_mib: int | None = None  # how large `tmp_dir` may become
-    gpu: tuple[str, ...] = ()  # in order of preference
     devices: tuple[str, ...] = ()  # accelerators that are this container's, by id
-    runner_path: str = ""  # comes last on `sys.path`: what the runner needs; the node fills it in
-    cgroup: str = ""  # a directory of cgroup v2 to join; the node fills it in
-    cores: tuple[int, ...] = ()  # to stay on, where no cgroup limits it; the node fills it in
+    exit_grace_s: float = 30.0  # from SIGTERM to SIGKILL, drain and exit hooks together
+
+
+def without_secrets(function: FunctionSpec) -> FunctionSpec:
+    """Return the function as a node may know it, and as its files may hold it."""
+    return dataclasses.replace(function, secrets=(), build_secrets=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """What the runner is told: the order, and what the node adds to it."""
+
+    order: StartOrder
+    tmp_dir: str = ""  # a directory of its own, gone with it
+    runner_path: str = ""  # comes last on `sys.path`: the packages that the runner needs
+    cgroup: str = ""  # a directory of cgroup v2 to join
+    cores: tuple[int, ...] = ()  # to stay on, where no cgroup limits it
 
     @property
-    def port(self) -> int | None:
-        """The TCP port of a `web_server`, else None: the runner lets requests in at its door."""
-        return next((web.port for web in self.web if web.port is not None), None)
+    def id(self) -> str:
+        """The container's id."""
+        return self.order.id
+
+    @property
+    def function(self) -> FunctionSpec:
+        """The function that the container runs."""
+        return self.order.function
+
+
+#: Fields of `FunctionSpec` and `WebMethod` that the runner never reads. A new field reaches it by itself.
+UNREAD = (
+    *("parameters", "secrets", "build_secrets", "where"),
+    *("min_containers", "max_containers", "buffer_containers", "scaledown_window_s"),
+    *("target_inputs", "memory_mib", "ephemeral_disk_mib", "startup_timeout_s"),
+)
+UNREAD_OF_WEB = ("label", "requires_proxy_auth", "custom_domains", "where")
+
+
+def sent(launch: Launch) -> dict[str, Any]:
+    """Return what `codec.decode(Launch, …)` reads in the runner: short, because each cold start parses it.
+
+    Fields at their defaults are left out, and so is what the runner never reads: it sees the defaults there.
+    """
+    told: dict[str, Any] = codec.encode(launch, brief=True)
+    function = told["order"]["function"]
+    for name in UNREAD:
+        function.pop(name, None)
+    for web in function.get("web", ()):
+        for name in UNREAD_OF_WEB:
+            web.pop(name, None)
+    for step in function.get("image", {}).get("steps", ()):
+        if step["name"] not in CONFIG_STEPS:
+            step.pop("args", None)
+    return told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +159,7 @@ class Event:
 class Container:
     """What a node knows of one of its containers."""
 
-    spec: ContainerSpec
+    order: StartOrder
     state: State
     pid: int = 0  # of the runner: what the user's code sees as its own
     address: str = ""  # `abstract:name` or `127.0.0.1:8000`, where the ingress reaches it; the node says it, never the container
@@ -141,6 +174,11 @@ class Container:
     why_fresh: str = ""  # what stood against forking it
     timings_ms: dict[str, float] = field(default_factory=dict)  # scheduled, forked, imported, …
     imports_ms: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The container's id."""
+        return self.order.id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

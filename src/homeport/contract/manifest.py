@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from homeport.contract.image import Image
 
+Value = str | int | bool | bytes  # of a class parameter
+
 
 class WebKind(str, enum.Enum):
     """How a web function answers."""
@@ -39,7 +41,7 @@ class Parameter:
     name: str
     type: str  # `str`, `int`, `bool` or `bytes`
     required: bool
-    default: str | int | bool | bytes | None = None
+    default: Value | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

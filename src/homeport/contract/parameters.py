@@ -15,9 +15,7 @@ import re
 import urllib.parse
 
 from homeport.contract.errors import BadRequest
-from homeport.contract.manifest import Parameter
-
-Value = str | int | bool | bytes
+from homeport.contract.manifest import Parameter, Value
 
 TYPES = ("str", "int", "bool", "bytes")
 MAX_BYTES = 4096  # of all values together, percent-encoded; park.lua refuses more

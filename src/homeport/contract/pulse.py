@@ -12,7 +12,8 @@ Seven 64-bit little-endian numbers. Times are nanoseconds of CLOCK_MONOTONIC, wh
     3  inside    requests that hold a slot, work after their response included
     4  refused   why connections cannot be accepted (an errno); 0 while they can
     5  requests  that began since the start
-    6  (free)
+    6  held      slots with work that goes on after its response. The report says so at once; here a later
+                 server reads it, which has no report of the containers that it takes over
 
 A container may write anything there. The reader takes the page for a hint on when to end *this* container,
 and for nothing else.
@@ -28,7 +29,7 @@ SIZE_BYTES = 4096
 SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 MASK = 2**64 - 1
 BEAT_S = 2.0  # how often the runner beats
-_BEAT, _TURN, _DEADLINE, _INSIDE, _REFUSED, _REQUESTS = range(6)
+_BEAT, _TURN, _DEADLINE, _INSIDE, _REFUSED, _REQUESTS, _HELD = range(7)
 
 
 def create() -> int:
@@ -69,6 +70,10 @@ class Pulse:
             self._numbers[_REQUESTS] + 1
         ) & MASK  # code of the user's may write here
 
+    def held(self, count: int) -> None:
+        """So many slots have work that goes on after its response."""
+        self._numbers[_HELD] = count
+
     def refused(self, errno: int) -> None:
         """Connections cannot be accepted for this reason; 0 once they can."""
         self._numbers[_REFUSED] = errno
@@ -84,6 +89,7 @@ class Reading:
     inside: int
     refused: int
     requests: int
+    held: int = 0
 
 
 class Reader:
@@ -98,7 +104,7 @@ class Reader:
 
     def read(self) -> Reading:
         """What stands there now."""
-        beat, turn, deadline, inside, refused, requests = self._numbers[:6]
+        beat, turn, deadline, inside, refused, requests, held = self._numbers[:7]
         return Reading(
             beat=beat / 1e9,
             turn=turn / 1e9,
@@ -106,6 +112,7 @@ class Reader:
             inside=inside,
             refused=refused,
             requests=requests,
+            held=held,
         )
 
     def close(self) -> None:

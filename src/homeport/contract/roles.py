@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from homeport.contract.capacity import Capacity
-from homeport.contract.container import Container, ContainerSpec, LogLine
+from homeport.contract.container import Container, LogLine, StartOrder
 from homeport.contract.image import Environment, Image
 from homeport.contract.traffic import Endpoint, Load, PoolKey, RequestRecord
 
@@ -46,20 +46,20 @@ class Node(Protocol):
     async def prune(self, keep: Collection[Image]) -> Collection[Environment]:
         """Remove the environments that none of these images needs; returns what has gone."""
 
-    def forget(self, pool: str) -> None:
+    def forget(self, pool: PoolKey) -> None:
         """No container of this pool will be started again: let go of what was kept for one."""
 
     def capacity(self) -> Capacity:
         """What the machine has for all containers together."""
 
-    def start(self, spec: ContainerSpec, environ: Mapping[str, str]) -> None:
+    def start(self, order: StartOrder, environ: Mapping[str, str]) -> None:
         """Begin to start a container; what becomes of it is told to `changed`.
 
         `environ` holds the function's secrets, and never appears in a log or on disk.
         """
 
     def stop(self, container: str, *, grace_s: float | None = None) -> None:
-        """SIGTERM, and SIGKILL after `grace_s` (default: the spec's); unknown ids are ignored."""
+        """SIGTERM, and SIGKILL after `grace_s` (default: the order's); unknown ids are ignored."""
 
     def confirm_held(self, container: str, held: int) -> None:
         """Tell a container that the ingress keeps `held` of its slots back from now on.

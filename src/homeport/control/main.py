@@ -265,7 +265,7 @@ async def _open(
     reconciler.spares = lambda app: app in deployer.broken
     tokens = Tokens(store, ingress)
     await tokens.publish()
-    await deployer.restore({container.spec.revision for container in node.list()})
+    await deployer.restore({container.order.pool.revision for container in node.list()})
     await reconciler.adopt()
     # Not earlier: what an older ingress has parked must find its app here.
     await activator.open()
@@ -286,7 +286,7 @@ async def _open(
     )
 
     def stop_container(container: str) -> bool:
-        known = any(c.spec.id == container for c in node.list())
+        known = any(c.id == container for c in node.list())
         node.stop(container)
         return known
 

@@ -1,4 +1,4 @@
-"""A pool's backend: the containers in it, and what HAProxy says of them."""
+"""A pool's backend: its containers, and the load that HAProxy reports for them."""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +7,7 @@ from homeport.ingress import config, rules
 from homeport.ingress.config import Server
 from homeport.ingress.runtime import Row
 
-LOW = 4  # fewer than that left: double the supply
+LOW = 4  # double the supply when no more free backends than this are left
 
 
 @dataclass(slots=True)
@@ -23,11 +23,11 @@ class Supply:
 
     @property
     def low(self) -> bool:
-        """Whether there should be more."""
+        """True if the supply should be doubled."""
         return len(self.free) <= LOW
 
     def double(self) -> None:
-        """As many again; HAProxy does not have them yet."""
+        """Double the backends; HAProxy has the new ones after its next reload."""
         self.free += self._names(self.count, 2 * self.count)
         self.count *= 2
 
@@ -37,7 +37,7 @@ class Supply:
         self.free = [name for name in self.free if self._number(name) < self.count]
 
     def leave_out(self, taken: set[str]) -> None:
-        """Have enough beside those that an earlier server gave away."""
+        """Mark backends as taken that pools of an earlier server have, and keep enough others."""
         numbers = [self._number(name) for name in taken if name.startswith(self.prefix)]
         self.count = max([self.count, *(2 * (number + 1) for number in numbers)])
         self.free = [name for name in self._names(0, self.count) if name not in taken]
@@ -51,32 +51,31 @@ class Supply:
 
 @dataclass(slots=True)
 class Backend:
-    """What is in it, and what it has counted."""
+    """A pool's servers in HAProxy and the counters of its load."""
 
-    backend: str  # its name
+    backend: str  # the backend's name
     servers: dict[str, Server] = field(default_factory=dict)
-    settled_at: dict[str, float] = field(default_factory=dict)  # draining: ready to go from then
+    #: Draining container -> the time, of time.monotonic(), from which it may be detached.
+    settled_at: dict[str, float] = field(default_factory=dict)
     aliases: dict[str, None] = field(default_factory=dict)
-    served_before: int = 0  # by processes that have ended
+    served_before: int = 0  # requests that ended processes served
     errors_before: int = 0
     last: Load = field(default_factory=Load)
 
     @property
     def open(self) -> bool:
-        """Whether a server takes new requests."""
+        """True if a server of the backend takes new requests."""
         return any(server.open for server in self.servers.values())
 
 
 def load(pool: Backend, rows: list[Row], unknown: frozenset[str]) -> Load:
-    """The pool's load; its counters never go back, whichever process counted.
+    """Return the pool's load; its counters never decrease, also after a reload of HAProxy.
 
-    A container that an old process may still have requests in is never told to be idle.
+    `unknown` are containers that may still have requests of an old process: they never count as idle.
     """
     whole = [row for row in rows if row.server == "BACKEND"]
-    again = [
-        row for row in rows if row.server in rules.WAYS_BACK
-    ]  # they are counted where they end
-    each = [row for row in rows if row.server not in ("BACKEND", *rules.WAYS_BACK)]
+    again = [row for row in rows if row.server == rules.AGAIN]  # counted again where they end
+    each = [row for row in rows if row.server not in ("BACKEND", rules.AGAIN)]
     served = sum(r.served for r in whole) - sum(r.served for r in again)
     errors = sum(r.errors for r in whole) - sum(r.errors for r in again)
     last = pool.last

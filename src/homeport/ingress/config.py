@@ -1,16 +1,16 @@
-"""The whole of haproxy.cfg, as a pure function of what the ingress knows.
+"""Renders haproxy.cfg, as a pure function of `Config`.
 
-What differs between endpoints lives in maps, so that a deploy changes no line of this.
-Files are named relative to the directory in which HAProxy is started: a home's path may hold anything.
+Everything that differs between endpoints is in maps, so a deploy changes no line of the configuration.
+File names are relative to HAProxy's working directory, because the path of a home may have any characters.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from homeport.ingress import rules
-from homeport.ingress.rules import AGAIN, WAYS_BACK
+from homeport.ingress.rules import AGAIN, AGAIN_SLOTS
 
-LINE_BYTES = 256  # of the ring's lines: a longer one loses its end, which is the request's path
+LINE_BYTES = 256  # of the ring's lines; HAProxy cuts off the end of a longer one, which is the path
 MAPS = (
     "hosts",
     "ports",
@@ -22,19 +22,19 @@ MAPS = (
     "backends",
     "tokens",
 )
-# A program of the user's may leave a request's body unread, and what is left is then the beginning of the
-# connection's next request: so each connection has one request, and no other visitor's ever.
-# 425 is the relay's word for a request that no program has seen (runner/servers/relay.py).
+# A user's program may leave a request's body unread; the rest of it would be read as the connection's next
+# request. So each connection to it carries one request.
+# The relay answers 425 if no program has seen the request (runner/servers/relay.py), so retry it.
 UNSHARED_RULES = (
     "  http-reuse never",
     "  option http-server-close",
     "  retry-on conn-failure 425",
 )
-# A container that does not end an overdue request itself is cut off a little later.
+# HAProxy ends an overdue request if the container has not ended it a little earlier.
 TIMEOUT_RULES = tuple(
     f"  http-request set-timeout {which} var(txn.timeout)" for which in ("server", "tunnel")
 )
-# What park.lua has written as HTML says so.
+# park.lua sets txn.page when it has written a page in HTML.
 PAGES = (
     (
         '  http-after-response set-header Content-Type "text/html; charset=utf-8" '
@@ -42,60 +42,61 @@ PAGES = (
     ),
 )
 VANISHED_S = 60
-SHARED, UNSHARED = "b", "u"  # what the names of backends begin with
+SHARED, UNSHARED = "b", "u"  # the first letter of the backends' names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """A container, as HAProxy knows it."""
+    """A container as HAProxy's server."""
 
     name: str
     address: str  # `abns@name`, `unix@/path` or `127.0.0.1:8000`
     slots: int
     draining: bool = False
-    held: int = 0  # slots that nobody gets for now
+    held: int = 0  # slots that get no new request until their work has ended
 
     @property
     def full(self) -> bool:
-        """Whether every slot is held."""
+        """True if every slot is held."""
         return self.held >= self.slots
 
     @property
     def open(self) -> bool:
-        """Whether it takes new requests."""
+        """True if it takes new requests."""
         return not (self.draining or self.full)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Everything that a configuration is made of."""
+    """The values in a configuration."""
 
     control: str  # the Runtime API's socket
-    again: str  # the socket where requests come in once more
+    again: str  # the socket of the re-entry frontend
     api: str  # the control plane's socket, for `/metrics` alone
     listeners: tuple[int, ...]  # descriptors of listening sockets, the main port's first
     requests_per_s: int  # 0: no limit
     per_source: int  # requests at once from one address; 0: no limit
     max_connections: int  # of visitors
-    trusted_proxies: Sequence[str] = ()  # networks whose word on a visitor is believed
-    own_hosts: Sequence[str]  # where `/metrics` and the list of endpoints are
+    trusted_proxies: Sequence[str] = ()  # networks whose X-Forwarded-… fields are trusted
+    own_hosts: Sequence[str]  # hosts that answer `/metrics` and the list of endpoints
     domain: str  # of all endpoints
     backends: Mapping[str, int]  # SHARED and UNSHARED -> how many of that kind
     servers: Mapping[str, Sequence[Server]] = field(default_factory=dict)  # backend -> containers
 
 
 def backend_name(prefix: str, number: int) -> str:
-    """The name of one of the interchangeable backends."""
+    """Return the name of one of the interchangeable backends."""
     return f"{prefix}{number}"
 
 
 def server_words(server: Server) -> tuple[str, ...]:
-    """The server's line, without its name, as both the configuration and the Runtime API take it.
+    """Return the server's line without its name, for the configuration and for the Runtime API.
 
-    One refused connection is enough to know that a container is gone, before the node says so; while
-    it is up nobody checks it, and a `web_server` that comes back is seen within 0.1 s.
+    One refused connection marks the server as down, before the node reports that the container has ended.
+    HAProxy does not check a server that is up. It checks one that is down every 0.1 s, so a `web_server`
+    program that listens again gets requests soon.
     """
-    # A server whose slots are all held is in maintenance, and `maxconn 0` would mean no limit.
+    # `maxconn 0` would mean no limit; a server whose slots are all held is in maintenance instead.
     options = (
         f"maxconn {max(server.slots - server.held, 1)} check inter 1h downinter 100ms rise 1 fall 1 "
         "observe layer4 error-limit 1 on-error mark-down"
@@ -104,7 +105,7 @@ def server_words(server: Server) -> tuple[str, ...]:
 
 
 def render(config: Config) -> str:
-    """haproxy.cfg."""
+    """Return the text of haproxy.cfg."""
     return "\n".join(
         [
             *_global(config),
@@ -121,12 +122,12 @@ def render(config: Config) -> str:
 def _global(config: Config) -> list[str]:
     return [
         "global",
-        # A request that comes in again has a second connection, and must never wait for its own end.
+        # A request that enters again has a second connection; without room for it, both would wait forever.
         f"  maxconn {2 * config.max_connections + 100}",
         "  no strict-limits",
         f"  stats socket unix@{config.control} mode 600 level admin",
         "  stats timeout 1h",
-        # Larger than a head may be: only so can one that is too large be answered in our words.
+        # Larger than the largest head, so that our rules can answer a head that is too large.
         f"  tune.bufsize {4 * rules.MAX_HEAD_BYTES}",
         "  tune.http.maxhdr 256",
         "  lua-load-per-thread ./park.lua",
@@ -145,19 +146,20 @@ def _defaults() -> list[str]:
         "  mode http",
         "  option abortonclose",
         "  option http-no-delay",
-        # A process that hands over announces the close first, so that no visitor's request races it.
+        # A retiring process closes an idle connection only after a response with `Connection: close`,
+        # so no request is lost on a connection that closes at that moment.
         "  option idle-close-on-response",
         "  option redispatch 1",
-        # Nothing of the request has been sent when a connection fails, so trying again is safe.
+        # If the connection fails, nothing of the request has been sent, so a retry is safe.
         "  retries 3",
         "  retry-on conn-failure",
-        # Not `always`: a container that dies on another visitor's connection would be a silent
-        # close, where 502 is due.
+        # Not `always`: if the container ended on a reused connection, HAProxy would close the visitor's
+        # connection without an answer instead of answering 502.
         "  http-reuse safe",
         "  timeout connect 5s",
         "  timeout http-request 60s",
         "  timeout http-keep-alive 30s",
-        # How long a request takes is its function's `timeout`: see TIMEOUT_RULES.
+        # The function's `timeout` limits each request: see TIMEOUT_RULES.
         "  timeout client 24d",
         "  timeout server 24d",
         "  timeout queue 24d",
@@ -177,7 +179,7 @@ def _defaults() -> list[str]:
 def _frontend(config: Config) -> list[str]:
     return [
         "frontend web",
-        # A visitor who vanished is noticed: by probes when idle, by what is not acknowledged else.
+        # Find visitors that vanished: by keep-alive probes if idle, else by data that is not acknowledged.
         *(f"  bind fd@{descriptor} tcp-ut {VANISHED_S}s" for descriptor in config.listeners),
         f"  maxconn {config.max_connections}",
         "  option clitcpka",
@@ -186,7 +188,7 @@ def _frontend(config: Config) -> list[str]:
         "  clitcpka-cnt 4",
         *rules.connections(per_source=config.per_source, trusted_proxies=config.trusted_proxies),
         "  log ring@requests format raw local0",
-        # The path comes last, for it is the visitor's: HAProxy writes blanks and controls as `#20`.
+        # The path is last, because the visitor chooses it; HAProxy writes blanks and controls as `#20`.
         '  log-format "%rt %Ta %ST %s %Tr %[var(txn.endpoint)] %[var(txn.parked)] %HM %HPO"',
         "  unique-id-format %[uuid()]",
         *rules.responses(),
@@ -205,7 +207,7 @@ def _frontend(config: Config) -> list[str]:
 
 
 def _again(config: Config) -> list[str]:
-    """Every process leads here to the newest one, which has taken the socket's name over."""
+    """The re-entry frontend. Only the newest process listens here, so all processes send requests to it."""
     return [
         f"frontend {AGAIN}-in",
         f"  bind unix@{config.again} accept-proxy mode 600",
@@ -229,8 +231,7 @@ def _backends(config: Config) -> list[str]:
                 "  balance leastconn",
                 *TIMEOUT_RULES,
                 *(UNSHARED_RULES if prefix == UNSHARED else ()),
-                "  option allbackups",
-                *(f"  server {way} unix@{config.again} send-proxy-v2 backup" for way in WAYS_BACK),
+                f"  server {AGAIN} unix@{config.again} send-proxy-v2 backup maxconn {AGAIN_SLOTS}",
             ]
             lines += [
                 " ".join(("  server", server.name, *server_words(server)))

@@ -1,85 +1,77 @@
-"""The Ingress role by HAProxy: endpoints in maps, pools in interchangeable backends.
+"""The Ingress role by HAProxy: endpoints, local ports, tokens, and the start and end of the ingress.
 
-What HAProxy has to know is known here first: a change alters the picture in memory, then tells the running
-process. If that fails, the supervisor starts another process with the picture as it is now; if that fails as
-well, the picture is what it was, and the caller gets the error. So a change happens whole or not at all.
+`control/main` makes one. An endpoint is rows in HAProxy's maps; a pool has one of the interchangeable
+backends. `publisher` carries out each change whole or not at all; `containers` has the changes of a pool.
 """
 
 import asyncio
 import contextlib
-import dataclasses
-import logging
-import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
 
 from homeport.contract.errors import IngressError, PortTaken
-from homeport.contract.traffic import Endpoint, Load, PoolKey, RequestRecord
-from homeport.ingress import backends, config, process, rules
-from homeport.ingress.backends import Backend, Supply
-from homeport.ingress.config import SHARED, UNSHARED, Server
+from homeport.contract.traffic import Endpoint, PoolKey, RequestRecord
+from homeport.ingress import config, process
+from homeport.ingress.containers import Containers
 from homeport.ingress.maps import Maps
-from homeport.ingress.picture import Picture, state
+from homeport.ingress.picture import Picture
 from homeport.ingress.ports import Ports
-from homeport.ingress.requests import POLL_S, SOON_S, Requests
-from homeport.ingress.runtime import Command, Row, Runtime, sessions
+from homeport.ingress.requests import POLL_S, SOON_S
+from homeport.ingress.runtime import Runtime
 from homeport.ingress.supervisor import Supervisor
 from homeport.settings import Settings
 from homeport.supervised import Tasks, supervised
-from homeport.undo import Undo, unbroken
+from homeport.undo import Undo
 
 FIRST_PORTS = 16
-LOW_PORTS = 4  # fewer than that left: double the supply
-# A request that looked its pool up just before the last server drained has arrived by then.
-SETTLE_S = 0.05
-
-T = TypeVar("T")
-log = logging.getLogger(__name__)
+LOW_PORTS = 4  # double the supply when no more free ports than this are left
 
 
-class HAProxy:
-    """HAProxy, and nobody else knows it."""
+class HAProxy(Containers):
+    """Implements the Ingress role; nothing outside `ingress/` knows HAProxy.
+
+    Over 250 lines with `Containers`, because it is the role: each method is one change that users can cause.
+    """
 
     def __init__(self, settings: Settings, *, tied: bool, ports: Iterable[int] = ()) -> None:
+        maps = Maps(settings.run_dir / "ingress")
+        picture = Picture(maps)
+        supervisor = Supervisor(
+            settings,
+            maps,
+            tied=tied,
+            describe=self._describe,
+            first=picture.first,
+            begun=self._begun,
+            containers=picture.containers,
+        )
+        super().__init__(maps, picture, supervisor)
         self.http_port = 0
         self._settings = settings
         self._known_ports = list(ports)
         self._ports = Ports(settings.host)
         self._tied = tied
-        self._maps = Maps(settings.run_dir / "ingress")
-        self._picture = Picture(self._maps)
-        self._supervisor = Supervisor(
-            settings,
-            self._maps,
-            tied=tied,
-            describe=self._describe,
-            first=self._picture.first,
-            begun=self._begun,
-            containers=self._picture.containers,
-        )
-        self.took_over = False  # an earlier server's processes
-        self._requests = Requests()
-        self._heard = asyncio.Event()  # somebody wants to hear of each request from now on
+        self.took_over = False  # True if it goes on with an earlier server's sockets and maps
+        self._heard = asyncio.Event()  # set when a listener for each request is added
         self._tasks = Tasks()
 
     @property
     def pid(self) -> int:
-        """Of the process that accepts requests; 0 while there is none."""
+        """The id of the process that accepts requests; 0 while there is none."""
         return self._supervisor.pid
 
     def watch(self, answered: Callable[[str, float], None]) -> None:
-        """Whom to tell."""
+        """Set the function that is called with each container's first request and its milliseconds."""
         self._requests.answered = answered
 
     def hear(self, ended: Callable[[RequestRecord], None] | None) -> None:
-        """Whom to tell of each request that has ended."""
+        """Set the function that is called with each request that has ended; None: no function."""
         self._requests.ended = ended
         if ended is not None:
             self._heard.set()
 
     async def open(self) -> None:
-        """Have the ports, an earlier server's included."""
+        """Listen on the main port and the local ports; take them over from an earlier server if it left any."""
         self._supervisor.binary = await asyncio.to_thread(process.find, self._settings.haproxy)
         await asyncio.to_thread(self._take_over)
         try:
@@ -92,19 +84,19 @@ class HAProxy:
             raise
 
     async def start(self) -> None:
-        """Start answering; a process that an earlier server left hands over."""
+        """Start a HAProxy process; one that an earlier server left finishes its requests and ends."""
         self._picture.forget_stale()
         await self._supervisor.open()
         self._tasks.start("haproxy requests", supervised("haproxy requests", self._listen))
 
     async def close(self) -> None:
-        """Stop answering and leave nothing behind."""
+        """End every process and delete their files."""
         await self._tasks.close()
         await self._supervisor.close()
         self._ports.close()
 
     async def route(self, endpoint: Endpoint) -> None:
-        """Make the endpoint answer from its pool."""
+        """Send the endpoint's requests to its pool from now on."""
 
         async def change(undo: Undo) -> None:
             if (port := endpoint.local_port) is not None:
@@ -117,7 +109,7 @@ class HAProxy:
         await self._whole(f"route {endpoint.id}", change)
 
     async def unroute(self, endpoint_id: str) -> None:
-        """The endpoint's hosts and port are unknown from now on."""
+        """Forget the endpoint: requests to its hosts get 404, and its port is free."""
 
         async def change(undo: Undo) -> None:
             endpoint = self._picture.remove_endpoint(endpoint_id, undo)
@@ -130,132 +122,8 @@ class HAProxy:
 
         await self._whole(f"unroute {endpoint_id}", change)
 
-    async def attach(
-        self, pool: PoolKey, container: str, address: str, slots: int, *, shared: bool = True
-    ) -> None:
-        """Let the pool's requests into a container."""
-
-        async def change(undo: Undo) -> None:
-            known = await self._pool(pool, SHARED if shared else UNSHARED, undo)
-            there = address.replace("unix:", "unix@", 1).replace("abstract:", "abns@", 1)
-            server = Server(name=container, address=there, slots=slots)
-            where = f"{known.backend}/{container}"
-            leaving = [s for s in known.servers.values() if s.draining]
-            self._picture.put_server(known, server, undo)
-            self._picture.lead(pool, known)
-            await self._supervisor.tell(
-                [
-                    ("add", "server", where, *config.server_words(server)),
-                    ("enable", "server", where),
-                    ("enable", "health", where),
-                    # The last one to drain still counted as usable; now it need not.
-                    *(state(known, s.name, "drain") for s in leaving),
-                    *self._maps.commands(),
-                ]
-            )
-            self._requests.expect(container)
-
-        await self._whole(f"attach {container}", change)
-
-    async def hold(self, pool: PoolKey, container: str, held: int) -> None:
-        """Keep slots of a container back; a container that has none left gets no new request."""
-
-        async def change(undo: Undo) -> None:
-            known = self._picture.pools.get(pool)
-            if known is None or (server := known.servers.get(container)) is None:
-                return
-            after = dataclasses.replace(server, held=min(max(held, 0), server.slots))
-            if after == server:
-                return
-            self._picture.put_server(known, after, undo)
-            if after.full:
-                await self._shut(pool, known, container)
-                return
-            where = f"{known.backend}/{container}"
-            commands: list[Command] = [
-                ("set", "maxconn", "server", where, str(after.slots - after.held))
-            ]
-            if server.full and not server.draining:
-                commands.append(state(known, container, "ready"))
-            if after.open:
-                self._picture.lead(pool, known)
-            await self._supervisor.tell([*commands, *self._maps.commands()])
-
-        await self._whole(f"hold {container}", change)
-
-    async def cut(self, pool: PoolKey, container: str, age_s: float) -> None:
-        """End the requests in a container that began longer ago than that."""
-        if (runtime := self._supervisor.runtime) is None or pool not in self._picture.pools:
-            return
-        for session in sessions(await runtime.ask(("show", "sess"))):
-            if session.server == container and session.age_s >= age_s:
-                await runtime.ask(("shutdown", "session", session.id))
-
-    async def drain(self, pool: PoolKey, container: str) -> None:
-        """Send it no new request; those inside, and those queued for it, go on."""
-
-        async def change(undo: Undo) -> None:
-            known = self._picture.pools.get(pool)
-            if known is None or (server := known.servers.get(container)) is None:
-                return
-            self._picture.put_server(known, dataclasses.replace(server, draining=True), undo)
-            known.settled_at[container] = time.monotonic() + SETTLE_S
-            if server.full:
-                return  # it gets nothing new already
-            if known.open:
-                await self._supervisor.tell([state(known, container, "drain")])
-                return
-            # HAProxy fails a queue at once when its last server drains: so new requests are led
-            # away from the backend instead, to park, and the server works its queue off.
-            self._picture.lead_away(pool, known)
-            await self._supervisor.tell(self._maps.commands())
-
-        await self._whole(f"drain {container}", change)
-
-    async def lose(self, pool: PoolKey, container: str) -> None:
-        """A container has ended: let nobody in any more; who is queued for it comes in again."""
-
-        async def change(undo: Undo) -> None:
-            known = self._picture.pools.get(pool)
-            if known is None or (server := known.servers.get(container)) is None:
-                return
-            self._picture.put_server(known, dataclasses.replace(server, draining=True), undo)
-            await self._shut(pool, known, container)
-
-        await self._whole(f"lose {container}", change)
-
-    async def detach(self, pool: PoolKey, container: str) -> bool:
-        """Forget a container; False while a connection to it is open: ask again."""
-
-        async def change(undo: Undo) -> bool:
-            known = self._picture.pools.get(pool)
-            if known is None or (server := known.servers.get(container)) is None:
-                return True
-            if time.monotonic() < known.settled_at.get(container, 0.0):
-                return False
-            others = [s for s in known.servers.values() if s.name != container and s.open]
-            if not others and await self._has_queue(known):
-                return False
-            self._picture.put_server(known, dataclasses.replace(server, draining=True), undo)
-            if not others:
-                self._picture.lead_away(pool, known)
-            await self._supervisor.tell([*self._maps.commands(), state(known, container, "maint")])
-            self._maps.commit()
-            undo.keep()  # what comes now may fail, and is asked for again
-            if (runtime := self._supervisor.runtime) is not None:
-                where = f"{known.backend}/{container}"
-                answer = (await runtime.ask(("del", "server", where))).strip()
-                if "still has" in answer or "idle" in answer:
-                    return False
-            del known.servers[container]
-            known.settled_at.pop(container, None)
-            self._requests.expect_no_more(container)
-            return True
-
-        return await self._whole(f"detach {container}", change)
-
     async def drop(self, pool: PoolKey) -> None:
-        """Forget a pool that has no container and no endpoint."""
+        """Forget a pool that has no containers and no endpoint; do nothing if it has containers."""
 
         async def change(undo: Undo) -> None:
             known = self._picture.pools.get(pool)
@@ -266,31 +134,12 @@ class HAProxy:
 
         await self._whole(f"drop {pool}", change)
 
-    async def load(self, pools: Collection[PoolKey]) -> dict[PoolKey, Load]:
-        """What these pools are doing now; what they did last while HAProxy does not say."""
-        known = {key: self._picture.pools[key] for key in pools if key in self._picture.pools}
-        runtime = self._supervisor.runtime
-        rows: dict[str, list[Row]] = {pool.backend: [] for pool in known.values()}
-        try:
-            told = await runtime.stats(list(rows)) if runtime is not None else None
-        except IngressError as error:
-            log.warning("the load is not known: %s", error)
-            told = None
-        if told is None:
-            return {key: pool.last for key, pool in known.items()}
-        for row in told:
-            rows[row.backend].append(row)
-        unknown = self._supervisor.suspects()
-        return {
-            key: backends.load(pool, rows[pool.backend], unknown) for key, pool in known.items()
-        }
-
     def quantiles_ms(self, endpoint_id: str) -> tuple[int, int] | None:
-        """The median and the 99th percentile of the endpoint's recent requests."""
+        """Return the median and the 99th percentile of the endpoint's recent requests; None if it had none."""
         return self._requests.quantiles_ms(endpoint_id)
 
     async def alias(self, key: str, pool: PoolKey) -> None:
-        """Send requests whose pool reads `key` to `pool`."""
+        """Send requests whose class parameters are spelled as in `key` to `pool`."""
 
         async def change(undo: Undo) -> None:
             self._picture.add_alias(key, pool, undo)
@@ -299,7 +148,7 @@ class HAProxy:
         await self._whole(f"alias of {pool}", change)
 
     async def tokens(self, hashes: Mapping[str, str]) -> None:
-        """The proxy tokens that are valid from now on."""
+        """Replace the valid proxy tokens: token id -> SHA-256 of the secret, in hex."""
 
         async def change(_undo: Undo) -> None:
             self._picture.put_tokens(hashes)
@@ -308,7 +157,7 @@ class HAProxy:
         await self._whole("tokens", change)
 
     async def free_port(self) -> int:
-        """A local port that no endpoint has."""
+        """Reserve and return a local port that no endpoint has."""
 
         async def change(_undo: Undo) -> int:
             if self._ports.free <= LOW_PORTS:
@@ -317,27 +166,8 @@ class HAProxy:
 
         return await self._whole("local port", change)
 
-    async def _whole(self, name: str, change: Callable[[Undo], Awaitable[T]]) -> T:
-        """One change at a time, to its end, and without a trace if it fails."""
-
-        async def work() -> T:
-            async with self._supervisor.turn, Undo(name) as undo:
-                await self._supervisor.mend()
-                undo.push(self._maps.revert)
-                result = await change(undo)
-                self._maps.commit()
-                self._save()
-                return result
-
-        return await unbroken(work())
-
-    def _save(self) -> None:
-        # A full disk must not stop a deploy: `_listen` tries again.
-        with contextlib.suppress(OSError):
-            self._maps.save()
-
     async def _claim(self, port: int, undo: Undo) -> None:
-        """Have a port for an endpoint, if it can be had at all."""
+        """Reserve this port for an endpoint, if no other endpoint or program has it."""
         if self._ports.claim(port):
             if all(e.local_port != port for e in self._picture.endpoints.values()):
                 undo.push(self._ports.give_back, port)
@@ -356,41 +186,10 @@ class HAProxy:
             except IngressError:
                 if self._ports.free <= len(more):
                     raise
-                await undo.run()  # there are some left, and the next one tries again
-
-    async def _pool(self, pool: PoolKey, kind: str, undo: Undo) -> Backend:
-        known = self._picture.pools.get(pool) or self._picture.reclaim(pool, kind, undo)
-        if known is not None:
-            return known
-        if (supply := self._picture.supplies[kind]).low:
-            await self._more_backends(supply)
-        return self._picture.add_pool(pool, kind, undo)
-
-    async def _more_backends(self, supply: Supply) -> None:
-        async with Undo("more backends") as undo:
-            undo.push(supply.halve)
-            supply.double()
-            try:
-                await self._supervisor.reload()
-            except IngressError as failure:
-                await undo.run()
-                if not supply.free:
-                    raise
-                log.error("HAProxy cannot have more backends: %s", failure)  # noqa: TRY400
-
-    async def _shut(self, pool: PoolKey, known: Backend, container: str) -> None:
-        """Let nobody into a container any more; who is queued looks again if there is no other."""
-        at_once = [state(known, container, "maint")]
-        if not known.open:
-            self._picture.lead_away(pool, known)
-            # HAProxy hands a backend's queue to a server that comes up, and to nobody else.
-            at_once += [
-                state(known, rules.AGAIN_FOR_QUEUE, wanted) for wanted in ("maint", "ready")
-            ]
-        await self._supervisor.tell(self._maps.commands(), at_once)
+                await undo.run()  # some ports are left, and the next endpoint tries again
 
     def _take_over(self) -> None:
-        """Go on where an earlier server ended; else an empty directory and no process of its."""
+        """Take over an earlier server's sockets and maps; if that is impossible, end its processes."""
         old, wanted = self._supervisor.take_over(), self._settings.http_port
         port = _number(self._supervisor.directory / "port") if old else 0
         if port and not self._tied and wanted in (0, port):
@@ -400,20 +199,20 @@ class HAProxy:
             self._supervisor.adopt(old)
             self._picture.load()
             return
-        # An address that somebody else has, or that cannot be, leaves what answers now alone.
+        # Open the new port before the old processes are killed: if that fails, they keep answering.
         try:
             self.http_port = self._ports.open(wanted)
         except PortTaken:
             if wanted != port:
                 raise
-        for each in old:
-            each.kill()
+        for haproxy in old:
+            haproxy.kill()
         self._supervisor.clear()
         if not self.http_port:
             self.http_port = self._ports.open(wanted)
 
     def _describe(self, control: str) -> config.Config:
-        """What a new process begins with."""
+        """Return the configuration for a new process whose Runtime API listens at `control`."""
         settings = self._settings
         return config.Config(
             control=control,
@@ -438,7 +237,7 @@ class HAProxy:
         self._requests.restart()
 
     async def _listen(self) -> None:
-        """Read what requests came to, and save what a full disk did not take."""
+        """Read the log of requests, and save maps again that a full disk refused."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SOON_S if self._requests.ended else POLL_S):
@@ -447,14 +246,8 @@ class HAProxy:
             self._save()
             runtime: Runtime | None = self._supervisor.runtime
             if runtime is not None and self._picture.endpoints:
-                with contextlib.suppress(IngressError):  # it is being replaced
+                with contextlib.suppress(IngressError):  # the process is being replaced
                     self._requests.read(await runtime.ask(("show", "events", "requests")))
-
-    async def _has_queue(self, pool: Backend) -> bool:
-        runtime = self._supervisor.runtime
-        return runtime is not None and any(
-            row.queued for row in await runtime.stats([pool.backend])
-        )
 
 
 def _number(path: Path) -> int:
@@ -465,5 +258,5 @@ def _number(path: Path) -> int:
 
 
 def of_one_source(settings: Settings) -> int:
-    """How many requests one address may have at once; 0: as many as it likes, for it is ours."""
+    """Return how many requests one address may have at once; 0: no limit, for only this machine connects."""
     return 0 if settings.on_loopback else max(process.max_connections() // 4, 100)

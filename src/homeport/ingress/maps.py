@@ -1,8 +1,8 @@
-"""HAProxy's maps: on disk, so that a new process begins with them, and in the running one.
+"""HAProxy's maps, on disk for the next process and in the memory of the running one.
 
-What is in a map came from a manifest, a visitor or a token, and it goes into files and into commands
-of the Runtime API. So every key and value has an alphabet of its own here, and a text that a visitor
-may choose, the class parameters in a query string, is in it as a hash alone.
+The contents come from manifests, visitors and tokens, and are written to files and to commands of the
+Runtime API. So each map allows only certain characters in its keys and values, and class parameters, which
+a visitor chooses by the query string, are stored as a hash.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ _ID = r"[a-z0-9-]{1,63}"
 _HOST = r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*"
 _WORD = r"[A-Za-z0-9._~%-]+"  # as `urllib.parse.quote(text, safe="")` writes it
 _POOL = rf"{_WORD}/{_WORD}/{_WORD}(?:\?[0-9a-f]{{64}})?"
-# Map -> what its keys and values are made of.
+# Map -> the patterns of its keys and of its values.
 _SHAPES = {
     "hosts": (_HOST, _ID),
     "ports": (r"[1-9][0-9]{0,4}", _ID),
@@ -33,9 +33,9 @@ _SHAPE = {name: tuple(re.compile(part) for part in _SHAPES[name]) for name in MA
 
 
 def pool_text(key: str) -> str:
-    """A pool's key in the map `backends`: `app/function/revision`, or that and `?<hash>`.
+    """Return a pool's key in the map `backends`: `app/function/revision`, or that and `?<hash>`.
 
-    The hash is the SHA-256, in hex, of the class parameters. park.lua computes the same one.
+    The hash is the SHA-256, in hex, of the class parameters. park.lua computes the same hash.
 
     >>> pool_text("app/f/rv-1?size=7")[:16]
     'app/f/rv-1?13437'
@@ -45,7 +45,7 @@ def pool_text(key: str) -> str:
 
 
 class Maps:
-    """Key -> value, by map, and what has changed since the last `commit`."""
+    """Each map's keys and values, and the changes since the last `commit`."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -54,7 +54,7 @@ class Maps:
         self._unsaved: set[str] = set(MAPS)
 
     def load(self) -> None:
-        """Begin with what an earlier server wrote; lines that this one would not write are dropped."""
+        """Read the files of an earlier server; drop lines that do not fit the map's patterns."""
         for name, known in self._maps.items():
             with contextlib.suppress(OSError):
                 text = (self._directory / f"{name}.map").read_text("utf-8", "replace")
@@ -74,8 +74,8 @@ class Maps:
     def put(self, name: str, key: str, value: str | None) -> None:
         """Set a key, or remove it with None.
 
-        Raises `ValueError` for a key or a value that this map cannot hold: a bug of ours, for what
-        comes from outside is checked before it gets here.
+        Raises `ValueError` for a key or a value that this map cannot hold. That is a bug of ours:
+        everything from outside is checked earlier.
         """
         before = self._maps[name].get(key)
         if before == value:
@@ -86,7 +86,7 @@ class Maps:
         self._set(name, key, value)
 
     def commands(self) -> list[Command]:
-        """What tells a running process of the changes, in their order."""
+        """Return the commands that make the changes in a running process, in order."""
         commands: list[Command] = []
         for (name, key), before in self._before.items():
             value, file = self._maps[name].get(key), f"{name}.map"
@@ -100,17 +100,17 @@ class Maps:
         return commands
 
     def commit(self) -> None:
-        """The changes are known everywhere."""
+        """Mark the changes as published."""
         self._before.clear()
 
     def revert(self) -> None:
-        """Take back what has changed since the last `commit`."""
+        """Undo the changes since the last `commit`."""
         for (name, key), value in self._before.items():
             self._set(name, key, value)
         self._before.clear()
 
     def save(self) -> None:
-        """Write what has changed to disk; raises `OSError`, and tries the same again next time."""
+        """Write the changed maps to disk. Raises `OSError`; the next call writes them again."""
         for name in sorted(self._unsaved):
             self._write(name, self._directory)
             self._unsaved.discard(name)

@@ -1,23 +1,23 @@
--- What a cold request waits for. Asks the activator (control/activator.py), one line each way:
+-- Parks cold requests: asks the activator (control/fleet/activator.py), one line each way:
 --   park <pool> <request id> [here]   ->   go | go waited | no <status> <why>
--- and answers what no backend can: an unknown host, and whatever went wrong, for browsers in HTML.
--- HAProxy is started in the directory of this file.
+-- Writes the answers that no backend gives: an unknown host, and errors, for browsers in HTML.
+-- HAProxy's working directory is the directory of this file.
 
 local socket_file = assert(io.open("activator"))
 local activator = "unix@" .. socket_file:read("l")
 socket_file:close()
 
 local FOREVER_S = 24 * 24 * 3600
-local MAX_PARAMETERS = 4096 -- bytes, once every character that is not plain is three of them
-local PATIENCE = 25 -- times 0.2 s: a control plane that is being restarted is back by then
+local MAX_PARAMETERS = 4096 -- bytes, after quoting
+local PATIENCE = 25 -- tries, 0.2 s apart: a control plane restarts within that time
 
 local TITLES = {
     [400] = "This request cannot be read",
     [401] = "This page is protected",
-    [404] = "There is nothing here",
-    [405] = "That does not work here",
+    [404] = "There is nothing at this address",
+    [405] = "This method does not work here",
     [408] = "The request took too long",
-    [413] = "That is too large",
+    [413] = "The request is too large",
     [414] = "The address is too long",
     [429] = "Too many requests",
     [431] = "The head of the request is too large",
@@ -37,7 +37,7 @@ local function escaped(text)
     end))
 end
 
--- What a visitor reads: a line of text, or a page where a browser asks.
+-- The body of an answer: a line of text, or a page if a browser asks.
 local function told(txn, status, text)
     if txn:get_var("txn.html") == nil then
         return "homeport: " .. text
@@ -68,7 +68,8 @@ local function answer(txn, status, text)
     txn:done(reply)
 end
 
--- What Connection names is for this hop alone (RFC 9110, 7.6.1), but for what frames and leads a message.
+-- Fields that Connection names are for this hop alone (RFC 9110, 7.6.1). These stay even if it names them:
+-- they say where a message ends and where it goes.
 local STAY = { close = true, ["keep-alive"] = true, upgrade = true, te = true, host = true,
     connection = true, ["content-length"] = true, ["transfer-encoding"] = true }
 
@@ -102,7 +103,7 @@ core.register_action("hop_by_hop_response", { "http-res" }, function(txn)
     txn.http:res_del_header("connection")
 end)
 
--- Whether the visitor is on this machine. Behind a proxy on this machine everybody comes from here.
+-- Whether the visitor is on this machine. All visitors of a proxy on this machine come from 127.0.0.1.
 local function is_here(txn)
     local from = txn.f:src() or ""
     return txn:get_var("txn.proxied") == nil and (from == "::1" or from:match("^127%.") ~= nil)
@@ -116,7 +117,7 @@ core.register_action("park", { "http-req" }, function(txn)
     txn:set_var("txn.parked", 1)
     local request = txn.f:req_fhdr("x-request-id") or "-"
     local line_out = "park " .. (txn:get_var("txn.asked") or pool) .. " " .. request
-    -- After the way back nobody can tell any more whether a proxy sent the request.
+    -- On re-entry nothing shows whether a proxy sent the request.
     if txn:get_var("txn.came_back") == nil and is_here(txn) then
         line_out = line_out .. " here"
     end
@@ -135,18 +136,19 @@ core.register_action("park", { "http-req" }, function(txn)
         core.msleep(200)
     end
     if line == nil then
-        return answer(txn, 503, "no container is ready, and the server that would start one is away")
+        return answer(txn, 503, "no container is ready, and the server that would start one does not run")
     end
     local status, why = line:match("^no (%d+) (.*)$")
     if status then
         return answer(txn, tonumber(status), why)
     end
-    if line == "go waited" and txn:get_var("txn.came_back") then -- whoever comes back now has lost a race, and does not only go round
+    -- The request waited for a container and lost it to another request, so its re-entries count from 0.
+    if line == "go waited" and txn:get_var("txn.came_back") then
         txn.http:req_set_header("X-Homeport-Hops", "0")
     end
 end)
 
--- So that the control plane has heard of what just happened before the request looks again.
+-- Waits until the control plane knows that the container has ended, before the request parks.
 core.register_action("pause", { "http-req" }, function(txn)
     core.msleep(50)
 end)
@@ -157,15 +159,15 @@ local function decoded(text)
     end))
 end
 
--- As Python's `urllib.parse.quote(text, safe="")` writes it: nothing in it ends a line or a word.
+-- Quotes as Python's `urllib.parse.quote(text, safe="")`: the result has no newline and no blank.
 local function quoted(text)
     return (text:gsub("[^A-Za-z0-9._~-]", function(character)
         return ("%%%02X"):format(character:byte())
     end))
 end
 
--- Class parameters in the query string choose a pool. The activator is told their values; the maps know
--- the pool by a hash of them (maps.py, `pool_text`), for the values are the visitor's to choose.
+-- Class parameters in the query string choose a pool. The activator gets their values; the maps have only
+-- a hash of them (maps.py, `pool_text`), because the visitor chooses the values.
 core.register_action("parameters", { "http-req" }, function(txn)
     local pool = txn:get_var("txn.pool")
     local query = txn.f:query()

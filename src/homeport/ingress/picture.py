@@ -1,6 +1,6 @@
-"""What HAProxy has to know, in memory: endpoints, pools, the backends they have, and the maps.
+"""The picture: everything that HAProxy must know, in memory: endpoints, pools, their backends, the maps.
 
-Nothing here does I/O. Each method alters the picture; whoever called it tells the running process.
+Nothing here does I/O. Each method changes the picture; its caller sends the commands to the process.
 """
 
 import urllib.parse
@@ -16,9 +16,9 @@ from homeport.undo import Undo
 
 FIRST_BACKENDS = 64
 FIRST_UNSHARED = 16
-MAX_ALIASES = 4096  # of all pools: spellings of class parameters are the visitors' to choose
-TIMEOUT_AFTER_S = 1.0  # a container that does not end an overdue request itself is cut off then
-MAX_TIMEOUT_S = 24 * 24 * 3600.0  # HAProxy's own bound
+MAX_ALIASES = 4096  # over all pools, because visitors choose how they spell class parameters
+TIMEOUT_AFTER_S = 1.0  # HAProxy ends a request this long after the container should have
+MAX_TIMEOUT_S = 24 * 24 * 3600.0  # the longest timeout that HAProxy accepts
 OF_ENDPOINT = ("pools", "methods", "protected", "parameters", "timeouts")  # maps by endpoint id
 
 K = TypeVar("K")
@@ -26,7 +26,7 @@ V = TypeVar("V")
 
 
 class Picture:
-    """Everything that a new process begins with, but for its sockets."""
+    """Everything that a new process starts with, except its sockets."""
 
     def __init__(self, maps: Maps) -> None:
         self.maps = maps
@@ -37,17 +37,17 @@ class Picture:
             UNSHARED: Supply(UNSHARED, FIRST_UNSHARED),
         }
         self._aliases: dict[str, PoolKey] = {}  # the oldest first
-        self._reserved: dict[str, str] = {}  # pool -> the backend that it had under another server
+        self._reserved: dict[str, str] = {}  # pool -> its backend in an earlier server
 
     def load(self) -> None:
-        """Begin with the maps of an earlier server: its pools keep their backends."""
+        """Start with the maps of an earlier server: its pools keep their backends."""
         self.maps.load()
         self._reserved = dict(self.maps.items("backends"))
         for supply in self.supplies.values():
             supply.leave_out(set(self._reserved.values()))
 
     def forget_stale(self) -> None:
-        """What an earlier server knew and nobody has claimed since."""
+        """Delete endpoints and pools of an earlier server that this server has not added again."""
         known = {pool.backend for pool in self.pools.values() if pool.open}
         for key, backend in self.maps.items("backends"):
             if backend not in known:
@@ -65,7 +65,7 @@ class Picture:
                     self.maps.put(name, key, None)
 
     def put_endpoint(self, endpoint: Endpoint, undo: Undo) -> Endpoint | None:
-        """The endpoint as it is from now on; returns what it was."""
+        """Add or replace an endpoint; return the endpoint before."""
         before = self.endpoints.get(endpoint.id)
         undo.push(restore, self.endpoints, endpoint.id, before)
         self.endpoints[endpoint.id] = endpoint
@@ -88,7 +88,7 @@ class Picture:
         return before
 
     def remove_endpoint(self, endpoint_id: str, undo: Undo) -> Endpoint | None:
-        """The endpoint that is unknown from now on."""
+        """Remove an endpoint and return it; None if there was none."""
         endpoint = self.endpoints.pop(endpoint_id, None)
         if endpoint is None:
             return None
@@ -102,7 +102,7 @@ class Picture:
         return endpoint
 
     def reclaim(self, pool: PoolKey, kind: str, undo: Undo) -> Backend | None:
-        """The pool with the backend that it had under an earlier server; None if it had none."""
+        """Add the pool with its backend of an earlier server; None if it had none."""
         text = pool_text(str(pool))
         name = self._reserved.get(text, "")
         if not name.startswith(kind):
@@ -115,14 +115,14 @@ class Picture:
         return self._add(pool, Backend(name, aliases=same), undo)
 
     def add_pool(self, pool: PoolKey, kind: str, undo: Undo) -> Backend:
-        """The pool with a backend that is free."""
+        """Add the pool with a free backend."""
         free = self.supplies[kind].free
         made = Backend(free.pop(0))
         undo.push(free.insert, 0, made.backend)
         return self._add(pool, made, undo)
 
     def remove_pool(self, pool: PoolKey, undo: Undo) -> None:
-        """The pool is unknown from now on, and its backend goes back to the end of the supply."""
+        """Remove the pool; its backend goes to the end of the supply."""
         known = self.pools.pop(pool)
         undo.push(restore, self.pools, pool, known)
         self.lead_away(pool, known)
@@ -133,7 +133,7 @@ class Picture:
         undo.push(free.remove, known.backend)
 
     def put_server(self, known: Backend, server: Server, undo: Undo) -> None:
-        """A container as it is from now on."""
+        """Add or replace a container."""
         undo.push(restore, known.servers, server.name, known.servers.get(server.name))
         known.servers[server.name] = server
 
@@ -148,7 +148,7 @@ class Picture:
             self.maps.put("backends", spelling, None)
 
     def add_alias(self, text: str, pool: PoolKey, undo: Undo) -> None:
-        """Another key of a pool, in place of the oldest one if there are too many."""
+        """Add another key of a pool; remove the oldest alias if there are too many."""
         key, known = pool_text(text), self.pools.get(pool)
         if known is None or key in self._aliases or key == pool_text(str(pool)):
             return
@@ -157,10 +157,12 @@ class Picture:
         if known.open:
             self.maps.put("backends", key, known.backend)
         while len(self._aliases) > MAX_ALIASES:
-            self._forget_alias(next(iter(self._aliases)))  # whoever spells it so parks once more
+            self._forget_alias(
+                next(iter(self._aliases))
+            )  # the next request with this spelling parks
 
     def put_tokens(self, hashes: Mapping[str, str]) -> None:
-        """The proxy tokens that are valid from now on."""
+        """Replace the proxy tokens: token id -> SHA-256 of the secret, in hex."""
         for key, _ in self.maps.items("tokens"):
             if key not in hashes:
                 self.maps.put("tokens", key, None)
@@ -168,11 +170,11 @@ class Picture:
             self.maps.put("tokens", key, digest.lower())
 
     def containers(self) -> list[str]:
-        """Every container that is attached."""
+        """Return the names of all attached containers."""
         return [name for pool in self.pools.values() for name in pool.servers]
 
     def first(self) -> list[Command]:
-        """What a new process is told beyond its configuration."""
+        """Return the commands that a new process gets after its start: its configuration has no states."""
         commands = []
         for pool in self.pools.values():
             for server in pool.servers.values():
@@ -195,7 +197,7 @@ class Picture:
 
 
 def restore(known: MutableMapping[K, V], key: K, value: V | None) -> None:
-    """Put a key back as it was; None: it was not there."""
+    """Set a key to its earlier value; None: delete it, because it was not there."""
     if value is None:
         known.pop(key, None)
     else:
@@ -203,7 +205,7 @@ def restore(known: MutableMapping[K, V], key: K, value: V | None) -> None:
 
 
 def state(pool: Backend, server: str, wanted: str) -> Command:
-    """`set server … state …`."""
+    """Return the command `set server … state …`."""
     return ("set", "server", f"{pool.backend}/{server}", "state", wanted)
 
 

@@ -1,7 +1,7 @@
-"""Listening sockets, held by the control plane and handed to HAProxy by descriptor.
+"""Listening sockets: the control plane holds them, and passes their descriptors to HAProxy.
 
-So a port that is promised to an endpoint cannot be lost to another program, and connections wait in
-the kernel, and are not refused, while HAProxy is being replaced.
+So no other program can take an endpoint's port, and while HAProxy is replaced, connections wait in
+the kernel instead of being refused.
 """
 
 import contextlib
@@ -11,8 +11,8 @@ from collections.abc import Iterable
 
 from homeport.contract.errors import BadRequest, IngressError, PortTaken
 
-BACKLOG = 4096  # visitors who wait in the kernel for a place in HAProxy
-TRIES = 200  # ports after the main one, before any free one is taken
+BACKLOG = 4096  # connections that wait in the kernel until HAProxy accepts them
+TRIES = 200  # local ports tried after the main one, before the kernel chooses a free port
 
 
 class Ports:
@@ -26,21 +26,21 @@ class Ports:
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """Of every listening socket, the main port's first."""
+        """The descriptors of all listening sockets, the main port's first."""
         return tuple(listener.fileno() for listener in self._sockets.values())
 
     @property
     def count(self) -> int:
-        """How many there are, the main one included."""
+        """How many ports are open, the main port included."""
         return len(self._sockets)
 
     @property
     def free(self) -> int:
-        """How many local ports nobody has."""
+        """How many local ports no endpoint has."""
         return len(self._free)
 
     def adopt(self, listeners: Iterable[socket.socket], port: int) -> int:
-        """Go on with an earlier server's sockets; the main port, or 0 where it was another one."""
+        """Use an earlier server's sockets. Return `port`, or 0 if none of them listens on it."""
         for listener in listeners:
             host, number = listener.getsockname()[:2]
             if host == self._host and number not in self._sockets:
@@ -57,31 +57,31 @@ class Ports:
         return port
 
     def open(self, port: int) -> int:
-        """Listen on the main port, 0 for any; returns it. `PortTaken` where somebody else has it."""
+        """Listen on the main port, 0 for any, and return it. `PortTaken` if another program has it."""
         try:
             number = self._listen(port)
         except OSError as error:
             if error.errno in (errno.EADDRINUSE, errno.EACCES):
                 raise PortTaken(
-                    f"port {port} on {self._host} cannot be had: {error.strerror}",
+                    f"homeport cannot listen on port {port} of {self._host}: {error.strerror}",
                     hint="choose another with `--http-port` or HOMEPORT_HTTP_PORT",
                 ) from None
             raise BadRequest(
                 f"cannot listen on {self._host}:{port}: {error.strerror}",
-                hint="`--host 127.0.0.1` is this machine alone, `--host 0.0.0.0` everybody",
+                hint="`--host 127.0.0.1` is for this machine alone, `--host 0.0.0.0` for other machines too",
             ) from None
         self._next = number + 1 if port else 0
         return number
 
     def keep(self, ports: Iterable[int]) -> None:
-        """Listen on ports that endpoints had before; one that somebody else has now is let go."""
+        """Listen on ports that endpoints had before; skip a port that another program has now."""
         for port in ports:
             if port not in self._sockets:
                 with contextlib.suppress(OSError, OverflowError):
                     self._listen(port)
 
     def supply(self, count: int) -> list[int]:
-        """Listen on that many more local ports, or on none; which they are."""
+        """Listen on `count` more local ports, or on none if that fails; return them."""
         more: list[int] = []
         try:
             for _ in range(count):
@@ -89,7 +89,7 @@ class Ports:
                 self._free.append(more[-1])
         except OSError as error:
             self.let_go(more)
-            raise IngressError(f"there are no more local ports: {error}") from None
+            raise IngressError(f"no more local ports can be opened: {error}") from None
         return more
 
     def let_go(self, ports: Iterable[int]) -> None:
@@ -101,11 +101,11 @@ class Ports:
                 listener.close()
 
     def take(self) -> int:
-        """A local port that nobody has."""
+        """Reserve and return a local port that no endpoint has."""
         return self._free.pop(0)
 
     def claim(self, port: int) -> bool:
-        """Whether an endpoint can have this very port."""
+        """Reserve this port for an endpoint; return False if it is not free."""
         if port in self._free:
             self._free.remove(port)
         return port in self._sockets

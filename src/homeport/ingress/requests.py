@@ -1,12 +1,13 @@
-"""What requests came to, by endpoint, from a ring in HAProxy's memory.
+"""Reads how requests ended, from a ring in HAProxy's memory; keeps quantiles by endpoint.
 
-One line a request that has ended, read once a second, and more often while somebody wants to hear of each:
+Each request that has ended is one line. The ring is read once a second, and more often while a listener
+wants each request (`SOON_S`):
 
     <number> <ms> <status> <container> <ms to the first byte> <endpoint> <1 if parked> <method> <path>
 
-Being told of each request as it ends would cost 65 us of CPU a
-request on both sides; the ring costs 3, and what is overwritten before it is read is a sample that
-nobody misses. Numbers are given when requests begin, so each is there once, and in no order.
+The ring costs 3 us of CPU a request; a message for each request would cost 65 us on both sides. Lines
+that are overwritten before they are read are missing from the quantiles, which does not change them much.
+HAProxy numbers requests when they begin, so a number is there once, and the numbers are in no order.
 """
 
 import re
@@ -16,11 +17,11 @@ from collections.abc import Callable
 
 from homeport.contract.traffic import RequestRecord
 from homeport.ingress.config import LINE_BYTES
-from homeport.ingress.rules import WAYS_BACK
+from homeport.ingress.rules import AGAIN
 
 POLL_S = 1.0
-SOON_S = 0.2  # while somebody hears of each request
-WINDOW_S = 300.0  # quantiles are of the last one to two of these
+SOON_S = 0.2  # between two reads while there is a listener for each request
+WINDOW_S = 300.0  # quantiles are of the last one to two windows
 
 
 class Durations:
@@ -40,7 +41,7 @@ class Durations:
         self._now[ms] += 1
 
     def quantile(self, share: float, now: float) -> int | None:
-        """What that share of requests did not exceed; None where there were none."""
+        """Return the milliseconds that this share of requests did not exceed; None if there were none."""
         self._turn(now)
         both = self._now + self._before
         left = share * both.total()
@@ -70,26 +71,26 @@ class Requests:
         self._unanswered: dict[str, bool] = {}  # container -> whether it has left meanwhile
 
     def restart(self) -> None:
-        """Another process tells from now on; what the one before had to say is lost."""
+        """Another process writes the ring from now on; unread lines of the process before are lost."""
         self._last = ""
         self._unanswered.clear()
 
     def expect(self, container: str) -> None:
-        """Tell `answered` of its first request."""
+        """Call `answered` when the container's first request has ended."""
         self._unanswered[container] = False
 
     def expect_no_more(self, container: str) -> None:
-        """It takes no more requests; what it has answered is in the ring by now."""
+        """The container takes no more requests; all that it has answered are in the ring already."""
         if container in self._unanswered:
             self._unanswered[container] = True
 
     def read(self, text: str) -> None:
-        """The ring's lines, the oldest first; those that were read before are let be."""
+        """Read the ring's lines, the oldest first; skip lines that were read before."""
         now = self._clock()
         fresh = f"\n{text.strip()}\n"
         if self._last:
             _, seen, fresh = fresh.rpartition(f"\n{self._last}\n")
-            if not seen:  # some are lost, and a container's first may be one of them
+            if not seen:  # lines are lost, and a container's first request may be among them
                 self._unanswered.clear()
         for line in fresh.splitlines():
             fields = line.split(" ", 8)
@@ -112,7 +113,7 @@ class Requests:
             del self._unanswered[container]
 
     def quantiles_ms(self, endpoint: str) -> tuple[int, int] | None:
-        """The median and the 99th percentile of an endpoint's requests; None where none ended."""
+        """Return the median and the 99th percentile of an endpoint's requests; None if none ended."""
         durations = self._durations.get(endpoint)
         if durations is None:
             return None
@@ -121,14 +122,14 @@ class Requests:
         return None if middle is None or high is None else (middle, high)
 
     def forget(self, endpoint: str) -> None:
-        """It has gone."""
+        """Drop the quantiles of an endpoint that was removed."""
         self._durations.pop(endpoint, None)
 
 
 def _record(fields: list[str], *, cut: bool) -> RequestRecord:
-    """What the nine fields of a line say; `cut`: the path has lost its end."""
+    """Return the request that a line's nine fields describe; `cut`: the path has lost its end."""
     status, container, path = fields[2], fields[3], fields[8]
-    # HAProxy's own way to write what is not printable; `%` is how a URL does it.
+    # HAProxy writes characters that are not printable as `#0A`; a URL writes them as `%0A`.
     path = re.sub(r"#([0-9A-F]{2})", r"%\1", path)
     return RequestRecord(
         endpoint=fields[5],
@@ -136,6 +137,6 @@ def _record(fields: list[str], *, cut: bool) -> RequestRecord:
         path=f"{path}..." if cut else path,
         status=int(status) if status.isdigit() else 0,
         duration_ms=int(fields[1]),
-        container="" if container in (*WAYS_BACK, "-") or container.startswith("<") else container,
-        cold=fields[6] == "1" or container in WAYS_BACK,
+        container="" if container in (AGAIN, "-") or container.startswith("<") else container,
+        cold=fields[6] == "1" or container == AGAIN,
     )

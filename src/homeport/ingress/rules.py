@@ -1,7 +1,7 @@
-"""What happens to a request on its way to a container, as lines of haproxy.cfg.
+"""The rules for each request and response, as lines of haproxy.cfg.
 
-The order of the checks is that of behaviour spec 2.7: host, credentials, rate, size, pool. What only an
-unusual request needs stands behind a condition that costs little: a rule costs 0.05 to 0.1 us.
+The order of the checks is that of behaviour spec 2.7: host, credentials, rate, size, pool. Rules for
+unusual requests have a cheap condition, because each rule costs 0.05 to 0.1 us.
 """
 
 from collections.abc import Sequence
@@ -9,18 +9,16 @@ from collections.abc import Sequence
 MAX_BODY_BYTES = 4 * 1024**3
 MAX_HEAD_BYTES = 32 * 1024
 BURST_S = 5
-# A pool can be swapped for another while a request waits: it looks again, so many times.
+# While a request is parked, a deploy may replace its pool: look the pool up again, this many times.
 ROUNDS = 3
-HOPS = 100  # rounds without a wait for a container
-AGAIN = "again"  # the server of every backend that leads back to the front door
-# Its twin. It goes down and up to be given a backend's queue; `again` stays up meanwhile, because another
-# thread of HAProxy may be looking for a server at that moment, and answers 503 if there is none.
-AGAIN_FOR_QUEUE = "again-for-queue"
-WAYS_BACK = (AGAIN, AGAIN_FOR_QUEUE)
-# A body of that size fits HAProxy's buffer: it has to be there before the request takes a slot.
+HOPS = 100  # re-entries without a wait for a container
+AGAIN = "again"  # the server in every backend that sends requests to the re-entry frontend
+# In effect no limit. It must be one: `set maxconn` makes a server with a limit take its backend's queue.
+AGAIN_SLOTS = "1000000"
+# A body up to this size fits HAProxy's buffer: wait for it before the request takes a slot.
 SMALL_BODY_BYTES = 16 * 1024
 BODY_S = 10
-MAX_PROXIES = 4  # in a row, of those that are trusted
+MAX_PROXIES = 4  # trusted proxies in a row
 TEXTS = {
     400: "the request cannot be read",
     408: "the request did not arrive in time",
@@ -29,7 +27,7 @@ TEXTS = {
     503: "no container takes the request now",
     504: "the container did not answer in time",
 }
-# RFC 9110, 7.2, with no more than a name or an address and a port.
+# A host as in RFC 9110, 7.2: a name or an address, with or without a port.
 _HOST = r"^([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$"
 
 
@@ -41,7 +39,7 @@ def web(
     own_hosts: Sequence[str],
     domain: str,
 ) -> list[str]:
-    """Of a visitor's request."""
+    """Return the rules for a visitor's request."""
     return [
         *_protocol(),
         *_who(trusted_proxies),
@@ -69,7 +67,7 @@ def web(
 
 
 def connections(*, per_source: int, trusted_proxies: Sequence[str]) -> list[str]:
-    """Of a visitor's connection: idle ones take places too."""
+    """Return the limit of connections from one address; idle ones count too."""
     if not per_source:
         return []
     of_others = f" unless {{ src {' '.join(trusted_proxies)} }}" if trusted_proxies else ""
@@ -80,13 +78,13 @@ def connections(*, per_source: int, trusted_proxies: Sequence[str]) -> list[str]
 
 
 def again(*, trusted: bool) -> list[str]:
-    """The way back: what a backend without containers cannot answer comes in once more, to park."""
+    """Return the rules of the re-entry frontend: if a backend has no container, requests come here, and park."""
     return [
         "  http-request set-var(txn.came_back) bool(true)",
         *_html(),
         "  http-request set-var(txn.id) req.hdr(x-request-id)",
         "  http-request lua.pause",
-        # What is not there has no successor: without the 0, nobody would ever count.
+        # `add(1)` on a missing header gives nothing, so set it to 0 first.
         "  http-request set-header X-Homeport-Hops 0 unless { req.hdr(x-homeport-hops) -m found }",
         "  http-request set-header X-Homeport-Hops %[req.hdr(x-homeport-hops),add(1)]",
         *answer(503, TEXTS[503], f"{{ req.hdr(x-homeport-hops) gt {HOPS} }}"),
@@ -97,7 +95,7 @@ def again(*, trusted: bool) -> list[str]:
 
 
 def responses() -> list[str]:
-    """Of every response that a container gave."""
+    """Return the rules for a container's response."""
     return [
         (
             "  http-response lua.hop_by_hop_response if { res.hdr(connection) -m found } "
@@ -110,7 +108,7 @@ def responses() -> list[str]:
 
 
 def answer(status: int, text: str, condition: str) -> list[str]:
-    """Answer at once; park.lua writes the page, for a browser in HTML."""
+    """Return the rule that answers at once if the condition holds; park.lua writes the body as text or HTML."""
     retry = " hdr Retry-After 1" if status in (429, 503) else ""
     page = f"%[lua.page({status},{text})]\\n"
     reply = f'status {status} content-type "text/plain; charset=utf-8" lf-string "{page}"{retry}'
@@ -118,14 +116,14 @@ def answer(status: int, text: str, condition: str) -> list[str]:
 
 
 def _protocol() -> list[str]:
-    """What is no HTTP that the app should ever see, and what ends at this hop."""
+    """Refuse requests that are not valid HTTP, and remove the fields that are for this hop alone."""
     return [
         "  # is it HTTP (RFC 9110, 9112); what is malformed HAProxy refuses itself",
         *_html(),
         "  acl http1 fc_http_major 1",
         *answer(505, "the version of HTTP is not known here", "http1 !{ req.ver 1.0 1.1 }"),
         *answer(405, "there is no tunnel here", "METH_CONNECT"),
-        # More than one Host: the count of commas would miss two that are equal.
+        # req.fhdr_cnt counts fields; req.hdr_cnt would count values between commas.
         *answer(400, "two Host fields", "{ req.fhdr_cnt(host) gt 1 }"),
         "  acl host req.hdr(host) -m found",
         f"  acl plain_host req.fhdr(host) -m reg {_HOST}",
@@ -133,7 +131,7 @@ def _protocol() -> list[str]:
         *answer(400, "the Host field is not a host", "host !plain_host"),
         "  acl from_root path_beg /",
         *answer(400, "the target is not a path", "!from_root !METH_OPTIONS"),
-        # A whole URL: HAProxy has compared it with Host, and apps expect a path.
+        # The target is a whole URL. HAProxy has compared it with Host; apps expect a path.
         "  http-request set-uri %[pathq] if http1 from_root !{ url_beg / }",
         *answer(414, "the target is longer than 32 KiB", f"{{ url,length gt {MAX_HEAD_BYTES} }}"),
         *answer(
@@ -172,7 +170,7 @@ def _html() -> list[str]:
 
 
 def _who(trusted: Sequence[str]) -> list[str]:
-    """Whether the visitor is on this machine, and who it is behind proxies that are trusted."""
+    """Find out whether the visitor is on this machine, and its address behind trusted proxies."""
     lines = [
         "  # from where",
         "  acl from_here src 127.0.0.0/8 ::1",
@@ -190,8 +188,8 @@ def _who(trusted: Sequence[str]) -> list[str]:
         "  http-request set-var(txn.trusted) bool(true) if of_proxy",
         "  http-request set-var(txn.proxied) bool(true) if trusted",
     ]
-    # The client is the rightmost address that is not itself a trusted proxy's. One that cannot be
-    # read ends the search: what stands further left may be anybody's.
+    # The client is the rightmost address that is not a trusted proxy's. An address that cannot be read
+    # ends the search, because the client could have written everything left of it.
     found = ""
     for place in range(1, MAX_PROXIES + 1):
         lines += [
@@ -210,8 +208,8 @@ def _endpoint(*, came_back: bool = False) -> list[str]:
         "  # which endpoint: a port of its own, a host, or a wildcard's host",
         *_set("endpoint", "dst_port,map_str(ports.map)"),
         *_set("host", "req.hdr(host),host_only,lower"),
-        # On the way back the app's Host may be in the place of the one that chose the endpoint, which is
-        # in a field of ours then. Before that, the field would be the visitor's.
+        # On re-entry, Host may already be the app's (X-Forwarded-Host); the Host that chose the endpoint is
+        # in X-Homeport-Host then. On the first entry a visitor could have written that field.
         *(_set("host", "req.hdr(x-homeport-host)") if came_back else ()),
         *_set("endpoint", "var(txn.host),map_str(hosts.map)", unless="endpoint"),
         *_set("endpoint", "var(txn.host),regsub(^[^.]*,*),map_str(hosts.map)", unless="endpoint"),
@@ -219,10 +217,10 @@ def _endpoint(*, came_back: bool = False) -> list[str]:
 
 
 def _metrics(own_hosts: Sequence[str], domain: str) -> list[str]:
-    """`/metrics` for Prometheus and the list of endpoints: for this machine, at a host of ours.
+    """Answer `/metrics` and the list of endpoints to this machine alone, and only at our own hosts.
 
-    A page in a browser of this machine can make any name of its own lead here, but then it has to
-    send that name as its Host (DNS rebinding).
+    A web page in a browser on this machine can point a name of its own to this address (DNS rebinding),
+    but the browser sends that name as Host.
     """
     return [
         "  acl known var(txn.endpoint) -m found",
@@ -292,7 +290,7 @@ def _limits(requests_per_s: int, per_source: int) -> list[str]:
 
 
 def tables(per_source: int) -> list[str]:
-    """What `_limits` counts in."""
+    """Return the tables in which `_limits` and `connections` count."""
     lines = [
         "backend limits",
         f"  stick-table type integer size 1 expire 1m store gpc0,gpc0_rate({BURST_S}s)",
@@ -333,7 +331,7 @@ def _of_a_visitor() -> list[str]:
 
 
 def _of_a_proxy() -> list[str]:
-    """A trusted proxy's word on scheme, host and port. Its Host chose the endpoint already."""
+    """Take scheme, host and port from a trusted proxy's fields. Its Host has chosen the endpoint already."""
     return [
         "  acl by_tls req.hdr(x-forwarded-proto) -i https",
         "  http-request set-var(txn.scheme) str(http)",
@@ -370,7 +368,7 @@ def _to_pool() -> list[str]:
         ]
     return [
         *lines,
-        # What the last park let go has not been looked up yet.
+        # Look the backend up once more after the last park.
         f"  http-request set-var(txn.backend) {backend} unless usable",
         *_set("timeout", "var(txn.endpoint),map_str_int(timeouts.map)"),
         "  use_backend %[var(txn.backend)] if usable",

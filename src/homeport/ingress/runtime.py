@@ -1,7 +1,8 @@
 """HAProxy's Runtime API: commands over a Unix socket (management guide, section 9.3).
 
-A command is a tuple of words, and a word has a fixed alphabet: a `;`, a newline or a blank in one would
-begin another command, a backslash would change the next word, and `<<` would have HAProxy wait for more.
+A command is a tuple of words, and a word may have only certain characters: a `;`, a newline or a blank
+would begin another command, a backslash would change the next word, and `<<` would make HAProxy wait for
+more input.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from homeport.contract.errors import IngressError
 
 TIMEOUT_S = 10.0
-BATCH_BYTES = 8 * 1024  # a command line has to fit HAProxy's buffer
+BATCH_BYTES = 8 * 1024  # commands sent in one line; a line must fit HAProxy's buffer
 GOOD = ("", "New server registered.", "Server deleted.")
 _WORD = re.compile(r"[A-Za-z0-9._~%/:@*?=&,+-]+")
 
@@ -25,7 +26,7 @@ class Row:
     """One line of `show stat`."""
 
     backend: str
-    server: str  # `BACKEND` for the whole
+    server: str  # `BACKEND` for the sum of the backend's servers
     queued: int
     running: int
     served: int
@@ -40,19 +41,19 @@ class Runtime:
         self.socket = socket
 
     async def tell(self, commands: Sequence[Command], at_once: Sequence[Command] = ()) -> None:
-        """Carry out the commands, and then those of `at_once` in one breath.
+        """Carry out the commands, and then those of `at_once` in one batch, with no request between them.
 
-        Raises `IngressError` at the first one that is refused; those before it are carried out.
+        Raises `IngressError` at the first command that is refused; those before it are carried out.
         """
-        _line([*commands, *at_once])  # none of them is sent if one could be more than it says
+        _line([*commands, *at_once])  # checks every word before the first command is sent
         for group in (*((command,) for command in commands), tuple(at_once)):
             if group and (answer := (await self.ask(*group)).strip()) not in GOOD:
                 raise IngressError(f"HAProxy refused `{' '.join(group[0][:2])}`: {answer}")
 
     async def ask(self, *commands: Command) -> str:
-        """The answers to these commands, which are carried out in one breath.
+        """Carry out these commands in one batch; return the answers.
 
-        Raises `ValueError` for a word that could be more than a word: a bug of ours.
+        Raises `ValueError` for a word with a character that is not allowed: a bug of ours.
         """
         line = _line(commands)
         try:
@@ -67,7 +68,7 @@ class Runtime:
             raise IngressError(f"HAProxy does not answer: {error}") from None
 
     async def stats(self, backends: Sequence[str]) -> list[Row]:
-        """What goes on in these backends and their servers."""
+        """Return the statistics of these backends and their servers."""
         rows = []
         for start in range(0, len(backends), 100):
             part = backends[start : start + 100]
@@ -79,12 +80,12 @@ class Runtime:
 def _line(commands: Sequence[Command]) -> bytes:
     for word in (word for command in commands for word in command):
         if not _WORD.fullmatch(word):
-            raise ValueError(f"not a word of the Runtime API: {word!r}")
+            raise ValueError(f"the Runtime API cannot take this word: {word!r}")
     return "; ".join(" ".join(command) for command in commands).encode("ascii") + b"\n"
 
 
 def parse_stats(text: str) -> list[Row]:
-    """The rows of one or more `show stat`."""
+    """Return the rows in the answers to one or more `show stat`."""
     rows = []
     names: list[str] = []
     for fields in csv.reader(line for line in text.splitlines() if line):
@@ -108,7 +109,7 @@ def parse_stats(text: str) -> list[Row]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """One line of `show sess`: a request that is on its way."""
+    """One line of `show sess`: a request that has not ended."""
 
     id: str
     server: str
@@ -121,7 +122,7 @@ SESSION = re.compile(
 
 
 def sessions(text: str) -> list[Session]:
-    """The requests that `show sess` lists.
+    """Return the requests in the answer to `show sess`.
 
     >>> sessions("0x7f: proto=tcpv4 src=127.0.0.1:1 fe=web be=b0 srv=ta-1 ts=00 age=1m5s calls=2")[0].age_s
     65

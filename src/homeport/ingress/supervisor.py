@@ -1,11 +1,11 @@
-"""Keeps one HAProxy process that accepts requests, and remembers those that only finish theirs.
+"""Keeps one HAProxy process running, and knows the old processes that still finish their requests.
 
-A process begins with everything that is known here: after a reload, a crash, or when it would not obey.
-After a reload the old process gets no more commands. Requests it cannot serve are sent to the new process
-through the Unix socket `again`.
+A new process starts with the whole picture: after a reload, after a crash, or if the process before
+refused a command. After a reload the old process gets no more commands. Requests it cannot serve are sent
+to the new process through the Unix socket `again`.
 
-    tell(commands)   change the running process; if it refuses, replace it by one with the whole picture
-    reload()         replace it for what no command can change: listening sockets and backends
+    tell(commands)   change the running process; if it refuses, replace it
+    reload()         replace the process to change what no command can: listening sockets and backends
 """
 
 import asyncio
@@ -25,13 +25,13 @@ from homeport.settings import Settings
 from homeport.supervised import Tasks, supervised
 
 AGAIN_S = 1.0  # between two tries to replace a process that ended
-FILES = ("park.lua", "page.html")  # HAProxy reads them where it is started
+FILES = ("park.lua", "page.html")  # HAProxy reads them from its working directory
 
 log = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """The processes of one ingress."""
+    """Starts, replaces and ends the HAProxy processes of one ingress."""
 
     def __init__(
         self,
@@ -51,45 +51,45 @@ class Supervisor:
         self._settings = settings
         self._maps = maps
         self._tied = tied
-        self._describe = describe  # the configuration, given the Runtime API's socket
-        self._first = first  # what a new process is told beyond its configuration
+        self._describe = describe  # returns the configuration, given the Runtime API's socket
+        self._first = first  # returns the commands that a new process gets after its start
         self._begun = begun  # called when a new process accepts requests
         self._containers = containers
         self._process: Process | None = None
         self._retired: list[Process] = []
         self._generation = 0
-        self._astray = asyncio.Event()  # the process does not have the picture that is known here
+        self._astray = asyncio.Event()  # set while the process may differ from the picture
         self._tasks = Tasks()
 
     @property
     def pid(self) -> int:
-        """Of the process that accepts requests; 0 while there is none."""
+        """The id of the process that accepts requests; 0 while there is none."""
         return self._process.pid if self._process else 0
 
     @property
     def runtime(self) -> Runtime | None:
-        """Of the process that accepts requests; None while there is none: the next begins with all."""
+        """The Runtime API of the process that accepts requests; None while there is none."""
         current = self._process
         return Runtime(str(current.control)) if current and current.running else None
 
     def take_over(self) -> list[Process]:
-        """Every process that an earlier server left, the newest first."""
+        """Return every process that an earlier server left, the newest first."""
         return process.left((self.directory, self.spare), self._settings.socket_dir)
 
     def adopt(self, old: list[Process]) -> None:
-        """They finish what they have begun, once there is another one."""
+        """Let `open` retire these processes when a new process has started."""
         self._retired = old
         self._generation = process.generation(old[0])
 
     def clear(self) -> None:
-        """An empty directory, and no socket of an earlier process."""
+        """Delete the files and sockets of earlier processes."""
         for directory in (self.directory, self.spare):
             shutil.rmtree(directory, ignore_errors=True)
         self.directory.mkdir(parents=True, mode=0o700, exist_ok=True)
         self._unlink_sockets()
 
     async def open(self) -> None:
-        """Have a process that accepts requests, from now on."""
+        """Start a process, and another one whenever it ends."""
         async with self.turn:
             await self._start()
             for old in self._retired:
@@ -98,54 +98,54 @@ class Supervisor:
         self._tasks.start("haproxy repair", supervised("haproxy repair", self._repair))
 
     async def close(self) -> None:
-        """End every process and leave nothing behind."""
+        """End every process and delete their files."""
         await self._tasks.close()
-        for each in (self._process, *self._retired):
-            if each is not None:
-                each.kill()
+        for haproxy in (self._process, *self._retired):
+            if haproxy is not None:
+                haproxy.kill()
         self._process, self._retired = None, []
         for directory in (self.directory, self.spare):
             shutil.rmtree(directory, ignore_errors=True)
         self._unlink_sockets()
 
     async def tell(self, commands: Sequence[Command], at_once: Sequence[Command] = ()) -> None:
-        """Carry out the commands, and then those of `at_once` in one breath.
+        """Carry out the commands, and then those of `at_once` in one batch.
 
-        The picture that `describe` and the maps give has to be the one after the change already: a
-        process that refuses is replaced by one that begins with it. `IngressError` if that fails too.
+        Change the picture before this call: if the process refuses, a new process starts with the
+        picture. `IngressError` if that fails too.
         """
         if (runtime := self.runtime) is None:
             return
         try:
             await runtime.tell(commands, at_once)
         except IngressError as error:
-            if self.runtime is None:  # it has ended meanwhile: the next one begins with everything
+            if self.runtime is None:  # the process has ended: the next one starts with the picture
                 return
             log.warning("%s; another process takes over", error)
             self._astray.set()
             await self.reload()
 
     async def mend(self) -> None:
-        """No change begins on top of half of another one: `IngressError` while that cannot be mended."""
+        """Replace a process that has half of a change. `IngressError` if that fails: begin no other change."""
         if self._astray.is_set() and self.runtime is not None:
             await self.reload()
 
     async def reload(self) -> None:
-        """Hand over to a new process; the old one finishes what it has begun."""
+        """Start a new process; the old process finishes its requests and ends."""
         old = self._process
         if old is None:
-            return  # `open` begins with everything
+            return  # `open` will start the first process with the whole picture
         await self._start()
         old.retire(self._containers())
         self._retired.append(old)
 
     def suspects(self) -> frozenset[str]:
-        """Containers that a retired process may still have requests in."""
+        """Return the containers that may still have requests of a retired process."""
         self._retired = [old for old in self._retired if old.running]
         return frozenset[str]().union(*(old.containers for old in self._retired))
 
     async def _start(self) -> None:
-        """A new process that begins with all that is known; nothing here changes if it does not start."""
+        """Start a new process with the whole picture; if it does not start, the old process stays."""
         assert self.binary is not None
         self._generation += 1
         control = self._settings.socket_dir / f"haproxy-{self._generation}.sock"
@@ -162,7 +162,7 @@ class Supervisor:
             )
         except IngressError:
             if self.runtime is not None and not process.listens(Path(config.again)):
-                self._astray.set()  # it took the name of the socket `again` before it ended
+                self._astray.set()  # it took over the socket `again` before it ended
             raise
         try:
             await Runtime(str(control)).tell(self._first())
@@ -176,7 +176,7 @@ class Supervisor:
         self._begun()
 
     def _write(self, config: Config) -> Path:
-        """The configuration and all that it refers to: on disk, or in memory while the disk is full."""
+        """Write the configuration and the files that it names: to disk, or to /dev/shm if the disk is full."""
         try:
             return self._write_to(self.directory, config)
         except OSError as error:
@@ -185,7 +185,7 @@ class Supervisor:
             process.own(self.spare)
             return self._write_to(self.spare, config)
         except OSError as error:
-            raise IngressError(f"HAProxy's configuration cannot be written: {error}") from None
+            raise IngressError(f"homeport cannot write HAProxy's configuration: {error}") from None
 
     def _write_to(self, directory: Path, config: Config) -> Path:
         if directory == self.directory:
@@ -200,13 +200,13 @@ class Supervisor:
         return path
 
     async def _watch(self) -> None:
-        """Replace a process that has ended on its own: connections wait in the kernel meanwhile."""
+        """Replace a process that has ended by itself; until then connections wait in the kernel."""
         failed = ""
         while True:
             current = self._process
             assert current is not None
             await current.ended()
-            current.kill()  # it has ended: this only reaps it
+            current.kill()  # the process has ended: this only reaps it
             async with self.turn:
                 if current is not self._process:
                     continue
@@ -218,12 +218,12 @@ class Supervisor:
                     continue
                 except IngressError as failure:
                     if (text := f"{failure}\n{failure.traceback}") != failed:
-                        log.error("HAProxy cannot be started again: %s", text)  # noqa: TRY400
+                        log.error("HAProxy does not start again: %s", text)  # noqa: TRY400
                     failed = text
             await asyncio.sleep(AGAIN_S)
 
     async def _repair(self) -> None:
-        """Replace a process that has only half of a change."""
+        """Replace a process that has half of a change, and try again until that works."""
         while True:
             await self._astray.wait()
             async with self.turn:
@@ -238,7 +238,7 @@ class Supervisor:
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace a file, whole or not at all; one that is right already needs no room."""
+    """Replace a file, whole or not at all; leave it if its text is right (a full disk has no room)."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         if path.read_text() == text:
             return

@@ -6,7 +6,6 @@ pid, its output and its own temporary files; its life is in `life.py`.
 
 import asyncio
 import contextlib
-import dataclasses
 import hashlib
 import os
 import shutil
@@ -18,9 +17,10 @@ from pathlib import Path
 import psutil
 
 from homeport.contract.capacity import Accelerator, Capacity
-from homeport.contract.container import Container, ContainerSpec, LogLine, State
+from homeport.contract.container import Container, Launch, LogLine, StartOrder, State
 from homeport.contract.errors import StorageError
 from homeport.contract.image import Environment, Image
+from homeport.contract.traffic import PoolKey
 from homeport.node.cells import sandboxes
 from homeport.node.cells.sandboxes import Cells
 from homeport.node.containers import door, pulses, records
@@ -99,11 +99,11 @@ class Agent:
         left = await asyncio.to_thread(records.sweep, self._root)
         if not left:
             shutil.rmtree(self._root.parent / "snapshots", ignore_errors=True)
-        door.sweep(self._means.doors, [one.container.spec.id for one in left])
+        door.sweep(self._means.doors, [one.container.id for one in left])
         link = self._lib / "homeport"
         link.unlink(missing_ok=True)
         link.symlink_to(Path(__file__).parents[1])
-        await asyncio.to_thread(self._open_cells, [one.container.spec.tmp_dir for one in left])
+        await asyncio.to_thread(self._open_cells, [one.launch.tmp_dir for one in left])
         if self._tied:
             self._lifeline = os.pipe()
             self._means.lifeline = self._lifeline[0]
@@ -111,13 +111,13 @@ class Agent:
         self._limits.open(
             self._settings.cgroup,
             f"homeport-{hashlib.sha256(str(self._root).encode()).hexdigest()[:8]}",
-            [one.container.spec for one in left],
+            [one.launch for one in left],
             self._running,
             self._kill,
         )
         for one in left:
-            life = self._life(one.container)
-            self._begin(one.container.spec.id, life, life.go_on(one.leader))
+            life = self._life(one.container, one.launch)
+            self._begin(one.container.id, life, life.go_on(one.leader))
         self._pulses = asyncio.create_task(
             supervised("pulses", lambda: pulses.watch(self._patients, self._kill, self._replace)),
             name="pulses",
@@ -170,7 +170,7 @@ class Agent:
         """Remove the environments that none of these images needs."""
         return await self._environments.prune(keep)
 
-    def forget(self, pool: str) -> None:
+    def forget(self, pool: PoolKey) -> None:
         """Let go of what was kept for the pool's next container."""
         if self._zygotes is not None:
             self._zygotes.forget(pool)
@@ -179,12 +179,13 @@ class Agent:
         """What the machine has for all containers together."""
         return self._capacity
 
-    def start(self, spec: ContainerSpec, environ: Mapping[str, str]) -> None:
+    def start(self, order: StartOrder, environ: Mapping[str, str]) -> None:
         """Begin to start a container."""
-        spec = dataclasses.replace(spec, tmp_dir=str(self._root / spec.id / "tmp"))
-        container = Container(spec=spec, state=State.STARTING, started_at=time.time())
-        life = self._life(container)
-        self._begin(spec.id, life, life.live(environ))
+        container = Container(order=order, state=State.STARTING, started_at=time.time())
+        life = self._life(
+            container, Launch(order=order, tmp_dir=str(self._root / order.id / "tmp"))
+        )
+        self._begin(order.id, life, life.live(environ))
 
     def stop(self, container: str, *, grace_s: float | None = None) -> None:
         """Ask a container to end; SIGKILL when its grace is over."""
@@ -198,7 +199,7 @@ class Agent:
 
     def list(self) -> Collection[Container]:
         """Every container that is not gone."""
-        return [life.container for life in self._lives.values()]
+        return [life.look() for life in self._lives.values()]
 
     def _open_cells(self, kept: Sequence[str]) -> None:
         """Isolate containers, where that is wanted and possible; `kept` is where earlier ones still write."""
@@ -222,13 +223,13 @@ class Agent:
             isolated=cells is not None and cells.report.overlay,
         )
 
-    def _life(self, container: Container) -> Life:
-        name = container.spec.id
+    def _life(self, container: Container, launch: Launch) -> Life:
+        name, directory = container.id, self._root / container.id
 
-        def others() -> Iterable[ContainerSpec]:
-            return (life.container.spec for key, life in self._lives.items() if key != name)
+        def others() -> Iterable[Launch]:
+            return (life.launch for key, life in self._lives.items() if key != name)
 
-        return Life(container, self._root / name, self._means, others=others, gone=self._gone)
+        return Life(container, launch, directory, self._means, others=others, gone=self._gone)
 
     def _begin(self, name: str, life: Life, living: Coroutine[None, None, None]) -> None:
         self._lives[name] = life
@@ -236,11 +237,11 @@ class Agent:
         task.add_done_callback(lambda _task: self._tasks.pop(name, None))
 
     def _gone(self, life: Life) -> None:
-        del self._lives[life.container.spec.id]
+        del self._lives[life.container.id]
 
-    def _running(self) -> Iterable[tuple[int, ContainerSpec]]:
+    def _running(self) -> Iterable[tuple[int, Launch]]:
         lives = self._lives.values()
-        return [(life.process.leader, life.container.spec) for life in lives if life.process]
+        return [(life.process.leader, life.launch) for life in lives if life.process]
 
     def _patients(self) -> Iterable[tuple[str, Patient]]:
         for name, life in self._lives.items():
@@ -255,6 +256,6 @@ class Agent:
         if life := self._lives.get(container):
             life.replace(what)
 
-    def _note(self, spec: ContainerSpec, text: str) -> None:
+    def _note(self, order: StartOrder, text: str) -> None:
         """Say something of a container in its log."""
-        self._means.said(log_line(spec, text, source="system"))
+        self._means.said(log_line(order, text, source="system"))

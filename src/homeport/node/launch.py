@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from homeport.contract.container import ContainerSpec
+from homeport.contract.container import Launch
 from homeport.contract.image import Image
 
 #: What a container takes over from the server's environment; nothing else gets through.
@@ -58,7 +58,7 @@ def with_modal(environ: Mapping[str, str], lib: Path) -> dict[str, str]:
 
 
 def environ_for(
-    spec: ContainerSpec,
+    launch: Launch,
     secrets: Mapping[str, str],
     outer: Mapping[str, str],
     python: str = sys.executable,
@@ -68,22 +68,24 @@ def environ_for(
 
     `lib` is a folder with only `homeport/` in it.
     """
+    order = launch.order
+    image = order.function.image
     reserved = {
         "IS_REMOTE": "1",
-        "TASK_ID": spec.id,
-        "IMAGE_ID": f"im-{spec.image.key}",
+        "TASK_ID": order.id,
+        "IMAGE_ID": f"im-{image.key}",
         "CLOUD_PROVIDER": "local",
         "REGION": "local",
         "ENVIRONMENT": "main",
     }
-    users = {**environ_of(spec.image, outer, python), "TMPDIR": spec.tmp_dir, **secrets}
+    users = {**environ_of(image, outer, python), "TMPDIR": launch.tmp_dir, **secrets}
     return {
         **(users if lib is None else with_modal(users, lib)),
         # Those that are nobody's here are somebody else's.
-        "CUDA_VISIBLE_DEVICES": ",".join(spec.devices),
-        "NVIDIA_VISIBLE_DEVICES": ",".join(spec.devices) or "void",
+        "CUDA_VISIBLE_DEVICES": ",".join(order.devices),
+        "NVIDIA_VISIBLE_DEVICES": ",".join(order.devices) or "void",
         **{f"{prefix}_{k}": v for prefix in ("MODAL", "HOMEPORT") for k, v in reserved.items()},
-        "HOMEPORT_APP": spec.app,
-        "HOMEPORT_FUNCTION": spec.function,
-        "HOMEPORT_REVISION": spec.revision,
+        "HOMEPORT_APP": order.pool.app,
+        "HOMEPORT_FUNCTION": order.function.name,
+        "HOMEPORT_REVISION": order.pool.revision,
     }

@@ -1,6 +1,6 @@
 """`python -m homeport.runner`: one container, from its first line of input to its exit code.
 
-The spec comes on standard input, and what the node hands over in the environment
+The launch comes on standard input, and what the node hands over in the environment
 (see contract/container.py). The process that was started becomes the container's init; its child goes
 on here. A container that is forked begins in zygote.py instead, and goes on in the same way.
 """
@@ -17,7 +17,7 @@ from homeport.runner import init
 def main(given: Descriptors, earlier: "dict[str, Any] | None" = None) -> int:
     """0 when it was asked to end, else 1."""
     from homeport.contract import codec
-    from homeport.contract.container import ContainerSpec
+    from homeport.contract.container import Launch
     from homeport.runner import container, life, lines
 
     # Nothing of the user's has begun: asked to end, there is nothing to say or to save.
@@ -25,15 +25,15 @@ def main(given: Descriptors, earlier: "dict[str, Any] | None" = None) -> int:
     life.take_over()
     means = container.Means.of(given)
     if earlier is None:
-        spec = codec.loads(ContainerSpec, sys.stdin.readline())
-        life.confine(spec)
+        launch = codec.loads(Launch, sys.stdin.readline())
+        life.confine(launch)
     else:  # its limits and its /tmp are there
-        spec = codec.decode(ContainerSpec, earlier["spec"])
+        launch = codec.decode(Launch, earlier["launch"])
     life.deafen()
     lines.install(earlier["shown"] if earlier else ((), ()))
-    life.ours_last(spec.runner_path)
-    life.settle(spec)
-    return container.run(spec, means)
+    life.ours_last(launch.runner_path)
+    life.settle(launch.order)
+    return container.run(launch.order, means)
 
 
 if __name__ == "__main__":

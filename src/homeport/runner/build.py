@@ -11,7 +11,7 @@ import os
 import sys
 from typing import Any
 
-from homeport.sdk import environment
+from homeport.sdk import context
 from homeport.sdk.declare import loader
 from homeport.sdk.tracebacks import users_traceback
 
@@ -24,7 +24,7 @@ def main() -> int:
     sys.path.insert(0, call["source"])
     sys.path.append(ours)
     os.chdir(call["cwd"])
-    environment.enter_container({})
+    context.enter_container({})
     try:
         found: Any = loader.load_module(call["module"], call["source"])
         for part in call["qualname"].split("."):

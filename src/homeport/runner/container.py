@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from homeport.contract import codec
-from homeport.contract.container import ContainerSpec, Descriptors, Event
-from homeport.contract.manifest import WebKind
+from homeport.contract.container import Descriptors, Event, StartOrder
+from homeport.contract.manifest import FunctionSpec, WebKind
 from homeport.contract.pulse import Pulse
 from homeport.runner import life
 from homeport.runner.door import Door
@@ -35,13 +35,13 @@ Ready = Callable[[], None]
 PLAIN = (NotAnApp, FastAPIMissing, PortBusy, NobodyListens, LifespanFailed)
 
 
-def snapshot(spec: ContainerSpec) -> tuple[Service | None, dict[str, Any]]:
+def snapshot(order: StartOrder) -> tuple[Service | None, dict[str, Any]]:
     """The state after `enter(snap=True)`, and what to tell of it: `ready`, or `failed` and why."""
-    service = Service(spec)
+    service = Service(order)
     said: list[Event] = []
     report = Report(said.append)
     try:
-        _load(service, spec, report)
+        _load(service, order, report)
         report.begin("enter")
         service.snap()
     except (Exception, SystemExit) as error:
@@ -73,7 +73,7 @@ class Means:
         return Means(report, door, pulse)
 
 
-def run(spec: ContainerSpec, means: Means, service: Service | None = None) -> int:
+def run(order: StartOrder, means: Means, service: Service | None = None) -> int:
     """0 when it served and was asked to end; 1 when it did not start or what it served ended.
 
     `service` is what a snapshot holds; without one, everything begins here.
@@ -83,13 +83,13 @@ def run(spec: ContainerSpec, means: Means, service: Service | None = None) -> in
     asyncio.set_event_loop(loop)
     try:
         if service is None:
-            service = Service(spec)
-            _load(service, spec, report)
+            service = Service(order)
+            _load(service, order, report)
             report.begin("enter")
             service.snap(loop)
         else:
-            report.imports.begin(spec.source)
-            service.resume(spec)
+            report.imports.begin(order.source)
+            service.resume(order)
             report.begin("enter")
         service.enter(loop)
     except (Exception, SystemExit, KeyboardInterrupt) as error:
@@ -105,15 +105,15 @@ def run(spec: ContainerSpec, means: Means, service: Service | None = None) -> in
 
     try:
         report.begin("build")
-        apps = {web.attribute: service.build(web) for web in spec.web if web.port is None}
-        server = next((web for web in spec.web if web.port is not None), None)
+        apps = {web.attribute: service.build(web) for web in order.function.web if web.port is None}
+        server = next((web for web in order.function.web if web.port is not None), None)
         if server is not None and server.port is not None:
             report.begin("port")
             function = service.function(server)
             port.start(function, server.port, server.startup_timeout_s)
-            work = _serve_port(server.port, spec, means, ready)
+            work = _serve_port(server.port, order, means, ready)
         else:
-            work = _serve_apps(spec, apps, means, ready)
+            work = _serve_apps(order, apps, means, ready)
         code = serving.run(loop, work)
     except (Exception, SystemExit, KeyboardInterrupt) as error:
         _fail(report, error)
@@ -138,36 +138,36 @@ def _imported(report: Report) -> tuple[str, ...]:
     )
 
 
-def _load(service: Service, spec: ContainerSpec, report: Report) -> None:
-    report.imports.begin(spec.source)
-    report.imports.time(spec.module, service.load)
+def _load(service: Service, order: StartOrder, report: Report) -> None:
+    report.imports.begin(order.source)
+    report.imports.time(order.function.module, service.load)
 
 
-async def _serve_port(number: int, spec: ContainerSpec, means: Means, ready: Ready) -> int:
-    begun = _begin(spec, means, ready)
+async def _serve_port(number: int, order: StartOrder, means: Means, ready: Ready) -> int:
+    begun = _begin(order, means, ready)
     try:
         alive = await port.serve(number, begun)
     finally:
-        await port.end(spec.exit_grace_s, begun.ending)
+        await port.end(order.exit_grace_s, begun.ending)
     if not alive:
         print(f"nobody listens on port {number} any more", file=sys.stderr)  # noqa: T201 - the container's log
     return 0 if alive else 1
 
 
-async def _serve_apps(spec: ContainerSpec, apps: dict[str, Any], means: Means, ready: Ready) -> int:
-    begun = _begin(spec, means, ready)
-    if all(web.kind is WebKind.WSGI for web in spec.web):
+async def _serve_apps(order: StartOrder, apps: dict[str, Any], means: Means, ready: Ready) -> int:
+    begun = _begin(order, means, ready)
+    if all(web.kind is WebKind.WSGI for web in order.function.web):
         from homeport.runner.servers import wsgi
 
         await wsgi.serve(apps, begun)
         code = 0
     else:
-        code = await _serve_asgi(_as_asgi(spec, apps), begun, means.report)
+        code = await _serve_asgi(_as_asgi(order.function, apps), begun, means.report)
     return max(code, int(begun.ending.failed))
 
 
-def _begin(spec: ContainerSpec, means: Means, ready: Ready) -> Serving:
-    begun = Serving.begin(spec, means.door, means.pulse, means.report, ready)
+def _begin(order: StartOrder, means: Means, ready: Ready) -> Serving:
+    begun = Serving.begin(order, means.door, means.pulse, means.report, ready)
     os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_on_its_own)
     return begun
 
@@ -209,16 +209,16 @@ async def _serve_asgi(apps: dict[str, Any], begun: Serving, report: Report) -> i
     return code
 
 
-def _as_asgi(spec: ContainerSpec, apps: dict[str, Any]) -> dict[str, Any]:
+def _as_asgi(function: FunctionSpec, apps: dict[str, Any]) -> dict[str, Any]:
     """A class may have web methods of both kinds; its WSGI apps then speak through an adapter."""
-    wsgi_apps = {web.attribute for web in spec.web if web.kind is WebKind.WSGI}
+    wsgi_apps = {web.attribute for web in function.web if web.kind is WebKind.WSGI}
     if not wsgi_apps:
         return apps
     from a2wsgi import WSGIMiddleware
 
     return {
         # As many again as may hang (see slots.py), and one to answer beside them.
-        name: WSGIMiddleware(app, workers=2 * spec.max_inputs + 1) if name in wsgi_apps else app
+        name: WSGIMiddleware(app, workers=2 * function.max_inputs + 1) if name in wsgi_apps else app
         for name, app in apps.items()
     }
 

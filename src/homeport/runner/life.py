@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from homeport.contract.container import ContainerSpec
+from homeport.contract.container import Launch, StartOrder
 from homeport.contract.image import HOME, place
 from homeport.contract.pulse import BEAT_S, Pulse
 from homeport.runner import tmp
@@ -73,17 +73,17 @@ def beat(pulse: Pulse, loop: asyncio.AbstractEventLoop) -> None:
     threading.Thread(target=beats, name="homeport pulse", daemon=True).start()
 
 
-def confine(spec: ContainerSpec) -> None:
+def confine(launch: Launch) -> None:
     """Stay within the container's limits from here on, and in a /tmp of its own."""
-    if spec.cgroup:
+    if launch.cgroup:
         try:
-            with open(f"{spec.cgroup}/cgroup.procs", "w", encoding="ascii") as procs:  # noqa: PTH123
+            with open(f"{launch.cgroup}/cgroup.procs", "w", encoding="ascii") as procs:  # noqa: PTH123
                 procs.write("0")
         except OSError as error:
-            sys.exit(f"cannot join the cgroup {spec.cgroup}: {error.strerror}")
-    if spec.cores:
-        os.sched_setaffinity(0, spec.cores)
-    tmp.own(spec)
+            sys.exit(f"cannot join the cgroup {launch.cgroup}: {error.strerror}")
+    if launch.cores:
+        os.sched_setaffinity(0, launch.cores)
+    tmp.own(launch)
 
 
 def take_over() -> None:
@@ -102,13 +102,13 @@ def deafen() -> None:
     os.close(null)
 
 
-def settle(spec: ContainerSpec) -> None:
+def settle(order: StartOrder) -> None:
     """The user's files come first on the path, and the working directory is theirs."""
-    sys.path.insert(0, spec.source)
-    workdir = place(spec.image.workdir or HOME, spec.source)
-    if workdir.startswith(f"{spec.source}/"):
+    sys.path.insert(0, order.source)
+    workdir = place(order.function.image.workdir or HOME, order.source)
+    if workdir.startswith(f"{order.source}/"):
         os.makedirs(workdir, exist_ok=True)  # noqa: PTH103 - pathlib costs 10 ms
-    os.chdir(workdir if os.path.isdir(workdir) else spec.source)  # noqa: PTH112
+    os.chdir(workdir if os.path.isdir(workdir) else order.source)  # noqa: PTH112
 
 
 def ours_last(runner_path: str) -> None:

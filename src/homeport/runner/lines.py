@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from homeport.contract.output import REQUEST, REQUEST_END
-from homeport.sdk import environment
+from homeport.sdk import context
 
 MOST_SHOWN = 1000  # lines that a start may have printed before it begins again
 
@@ -54,7 +54,7 @@ class Lines:
 
     def write(self, text: str) -> int:
         """Write what is whole lines, and keep the rest."""
-        request = environment.input_id.get()
+        request = context.input_id.get()
         if not request:
             if self.printed is not None and len(self.printed) < MOST_SHOWN:
                 self.printed.append(text)
@@ -79,7 +79,7 @@ class Lines:
 
     def flush(self) -> None:
         """What was printed for this request is a line of its own, newline or not."""
-        request = environment.input_id.get()
+        request = context.input_id.get()
         if self._partial and not self._shown[-1].startswith(_without_numbers(self._partial)):
             self._shown.clear()
             self._stream.write(self._partial)

@@ -12,9 +12,9 @@ import sys
 from collections.abc import Awaitable
 from typing import Any
 
-from homeport.contract.container import ContainerSpec
+from homeport.contract.container import StartOrder
 from homeport.contract.manifest import WebKind, WebMethod
-from homeport.sdk import environment
+from homeport.sdk import context
 from homeport.sdk.declare import loader
 
 
@@ -25,16 +25,17 @@ class NotAnApp(Exception):
 class Service:
     """What a container runs."""
 
-    def __init__(self, spec: ContainerSpec) -> None:
-        self._spec = spec
+    def __init__(self, order: StartOrder) -> None:
+        self._order = order
         self._declared: Any = None
         self._instance: Any = None
 
     def load(self) -> None:
         """Import the user's module and find what was declared there."""
-        environment.enter_container(self._spec.urls, self._spec.image)
-        found: Any = loader.load_module(self._spec.module, self._spec.source)
-        for part in self._spec.qualname.split("."):
+        function = self._order.function
+        context.enter_container(self._order.urls, function.image)
+        found: Any = loader.load_module(function.module, self._order.source)
+        for part in function.qualname.split("."):
             found = getattr(found, part)
         self._declared = found
 
@@ -43,9 +44,9 @@ class Service:
 
         Without a loop, for a snapshot: async hooks get one of their own, as no loop can be forked.
         """
-        if not self._spec.is_class:
+        if not self._order.function.is_class:
             return
-        self._instance = self._declared.construct(self._spec.parameters)
+        self._instance = self._declared.construct(self._order.parameters)
         for hook in self._declared.hooks("enter_pre_snapshot"):
             if loop is not None:
                 _call(loop, hook, self._instance)
@@ -54,10 +55,10 @@ class Service:
                     _call(own, hook, self._instance)
                     _say_lost(asyncio.all_tasks(own), hook)
 
-    def resume(self, spec: ContainerSpec) -> None:
+    def resume(self, order: StartOrder) -> None:
         """Go on from a snapshot, as another container of the same pool."""
-        self._spec = spec
-        environment.enter_container(spec.urls)
+        self._order = order
+        context.enter_container(order.urls)
 
     def enter(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run the enter hooks that every container runs."""
@@ -83,7 +84,7 @@ class Service:
 
     def function(self, web: WebMethod) -> Any:
         """The user's own function, or their method bound to the instance."""
-        if self._spec.is_class:
+        if self._order.function.is_class:
             return getattr(self._instance, web.attribute)
         return self._declared.raw
 

@@ -11,7 +11,7 @@ import ctypes
 import os
 import sys
 
-from homeport.contract.container import ContainerSpec
+from homeport.contract.container import Launch, StartOrder
 
 TMP = "/tmp"  # noqa: S108 - that very directory
 NEW_MOUNTS, NEW_USERS = 0x00020000, 0x10000000  # linux/sched.h
@@ -42,9 +42,9 @@ def possible() -> bool:
     return _possible
 
 
-def own(spec: ContainerSpec) -> None:
-    """Have `spec.tmp_dir` at /tmp, for this process and all that it starts; alone in its threads."""
-    if not spec.tmp_dir or not possible():
+def own(launch: Launch) -> None:
+    """Have `launch.tmp_dir` at /tmp, for this process and all that it starts; alone in its threads."""
+    if not launch.tmp_dir or not possible():
         return
     global _owned  # noqa: PLW0603 - a snapshot's children have its /tmp, until they have theirs
     _leave_mounts()
@@ -53,9 +53,9 @@ def own(spec: ContainerSpec) -> None:
         before = os.open(TMP, os.O_RDONLY | os.O_DIRECTORY)
         _call("umount2", TMP.encode(), DETACH)
     _owned = True
-    kept = [(path, os.open(path, os.O_PATH)) for path in _needed(spec)]
-    os.chmod(spec.tmp_dir, 0o1777)  # noqa: S103, PTH101 - as any /tmp is
-    _mount(spec.tmp_dir, TMP, BIND)
+    kept = [(path, os.open(path, os.O_PATH)) for path in _needed(launch.order)]
+    os.chmod(launch.tmp_dir, 0o1777)  # noqa: S103, PTH101 - as any /tmp is
+    _mount(launch.tmp_dir, TMP, BIND)
     for path, handle in kept:
         os.makedirs(path, exist_ok=True)  # noqa: PTH103
         _mount(f"/proc/self/fd/{handle}", path, BIND | RECURSIVE)
@@ -84,12 +84,12 @@ def _carry_over(before: int, mounted: set[str]) -> None:
             print(f"{target} of the snapshot cannot be here: {error}", file=sys.stderr)  # noqa: T201 - the container's log
 
 
-def _needed(spec: ContainerSpec) -> list[str]:
+def _needed(order: StartOrder) -> list[str]:
     """What lies below the /tmp of everybody else and has to be seen in this one."""
     ours = os.path.realpath(__file__).removesuffix(
         "/homeport/runner/tmp.py"
     )  # by a link, as a rule
-    paths = [spec.source, ours, sys.prefix, sys.base_prefix, *sys.path]
+    paths = [order.source, ours, sys.prefix, sys.base_prefix, *sys.path]
     inside = {p for p in paths if p.startswith(f"{TMP}/") and os.path.isdir(p)}  # noqa: PTH112
     # One that lies in another comes with it.
     return sorted(p for p in inside if not any(p.startswith(f"{q}/") for q in inside))

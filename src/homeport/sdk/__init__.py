@@ -1,1 +1,1 @@
-"""In the user's process: declares, never executes. The standard library alone."""
+"""The SDK: runs in the user's process, declares functions, never executes them. Standard library alone."""

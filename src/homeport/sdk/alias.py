@@ -1,4 +1,4 @@
-"""`import modal` is homeport, whether or not the real package is installed. Its submodules too."""
+"""Makes `import modal` and its submodules import homeport, also if the real package is installed."""
 
 import importlib
 import importlib.abc
@@ -24,7 +24,7 @@ SUBMODULES = {
     "io_streams": "pending",
     "mount": "pending",
     "network_file_system": "objects.volume",
-    "output": "environment",
+    "output": "context",
     "partial_function": "objects.partial",
     "proxy": "objects.volume",
     "queue": "objects.volume",
@@ -41,7 +41,7 @@ SUBMODULES = {
 
 
 def install() -> None:
-    """From now on `modal` is homeport in this process."""
+    """Make `import modal` import homeport in this process."""
     import homeport
 
     if sys.modules.get("modal") is homeport and any(isinstance(f, _Finder) for f in sys.meta_path):
@@ -54,7 +54,7 @@ def install() -> None:
 
 
 def submodule(name: str) -> ModuleType:
-    """Ours that stands for `modal.<name>`."""
+    """Return homeport's module for `modal.<name>`."""
     return importlib.import_module(f"homeport.sdk.{SUBMODULES[name]}")
 
 
@@ -84,7 +84,9 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__spec__ = self._own_spec  # the import system has put `modal.…` in its place
+        module.__spec__ = (
+            self._own_spec
+        )  # the import system has replaced it by the spec of `modal.…`
 
 
 if __name__ == "__mp_main__":  # in a process of `multiprocessing`: see runner/life.py

@@ -1,4 +1,4 @@
-"""What the SDK raises; also importable as `modal.exception`.
+"""The exceptions of the SDK; also importable as `modal.exception`.
 
 Error
 ├── InvalidError ── ConflictError, LocalFunctionError, MisuseError (also a TypeError)
@@ -18,13 +18,13 @@ class Error(Exception):
 
 
 class InvalidError(Error):
-    """What was declared makes no sense."""
+    """A declaration is wrong."""
 
 
 class MisuseError(InvalidError, TypeError):
-    """A decorator or function was called in a way that it does not take.
+    """A decorator or function was called with wrong arguments.
 
-    The original's versions differ on the class; whoever catches either catches this.
+    Modal's versions raise `InvalidError` or `TypeError`; this class is both, so either `except` catches it.
     """
 
 
@@ -37,7 +37,7 @@ class LocalFunctionError(InvalidError):
 
 
 class NotFoundError(Error):
-    """There is nothing of that name."""
+    """Nothing has this name."""
 
 
 class AlreadyExistsError(Error):
@@ -53,7 +53,7 @@ class PermissionDeniedError(Error):
 
 
 class ExecutionError(Error):
-    """It cannot be done in this state."""
+    """The operation is not possible in this state."""
 
 
 class InternalError(Error):
@@ -61,7 +61,7 @@ class InternalError(Error):
 
 
 class InternalFailure(Error):
-    """A failure of ours that may pass."""
+    """A failure inside homeport; a retry may succeed."""
 
 
 class DataLossError(Error):
@@ -97,15 +97,15 @@ class RequestSizeError(Error):
 
 
 class VersionError(Error):
-    """The versions do not fit."""
+    """The client's and the server's versions do not fit."""
 
 
 class SerializationError(Error):
-    """It cannot be serialized."""
+    """A value cannot be serialized."""
 
 
 class DeserializationError(Error):
-    """It cannot be deserialized."""
+    """A value cannot be deserialized."""
 
 
 class UnimplementedError(Error):
@@ -149,11 +149,11 @@ class InputCancellation(BaseException):
 
 
 class DeprecationError(UserWarning):
-    """Something old: a warning, and an error once it is gone."""
+    """A deprecated name was used; after its removal, using it is an error."""
 
 
 class ServerWarning(UserWarning):
-    """The server has something to say."""
+    """A warning from the server."""
 
 
 class AsyncUsageWarning(UserWarning):

@@ -1,18 +1,18 @@
-"""What was accepted and is not acted on, each said once; `declare` hands them to the command."""
+"""Collects notices about options that homeport accepts and ignores, each once; `declare` returns them."""
 
-from homeport.sdk import place
+from homeport.sdk import location
 
 _said: dict[str, None] = {}
 
 
 def say(text: str) -> None:
-    """A notice, with its place in the script."""
-    where = place.here()
+    """Add a notice, with the line of the script that caused it."""
+    where = location.here()
     _said.setdefault(f"{where}: {text}" if where else text)
 
 
 def take() -> list[str]:
-    """Every notice since the last call."""
-    told = list(_said)
+    """Return the notices since the last call."""
+    notices = list(_said)
     _said.clear()
-    return told
+    return notices

@@ -1,6 +1,6 @@
-"""Stands for modules of the original that homeport has no counterpart of yet.
+"""Replaces the modules of Modal that homeport does not have yet.
 
-`from modal.runner import deploy_app` works; calling `deploy_app` says that it is not there yet.
+`from modal.runner import deploy_app` works; calling `deploy_app` raises an error: it is not there yet.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Tracebacks as users want them: their own frames, and not ours."""
+"""Removes homeport's frames from tracebacks, so that users see their own."""
 
 import os
 import sysconfig
@@ -6,7 +6,7 @@ import traceback
 from pathlib import Path
 
 OURS = str(Path(__file__).resolve().parents[1])
-# A container has its own link to this package.
+# In a container the package is imported through a link, so both paths count.
 _OURS = (OURS + os.sep, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep)  # noqa: PTH100, PTH120 - `resolve` would follow the link
 _LIBRARIES = tuple(
     path + os.sep
@@ -16,19 +16,19 @@ _LIBRARIES = tuple(
 
 
 def is_ours(path: str) -> bool:
-    """Whether a file is homeport's or the import system's."""
+    """Return whether a file belongs to homeport or to the import system."""
     return path.startswith((*_OURS, "<frozen"))
 
 
 def is_users(path: str) -> bool:
-    """Whether a file is neither homeport's nor a library's."""
+    """Return whether a file belongs neither to homeport nor to a library."""
     return not is_ours(path) and not path.startswith(_LIBRARIES)
 
 
 def users_traceback(error: BaseException, *, libraries: bool = True) -> str:
-    """The traceback without frames of ours and of the import system.
+    """Return the traceback as text, without frames of homeport and of the import system.
 
-    Without `libraries`, frames of installed packages are left out too, unless there are no others.
+    With `libraries=False`, frames of installed packages are removed too, unless all frames are of packages.
     """
     told = traceback.TracebackException.from_exception(error)
     _trim(told, set(), libraries=libraries)

@@ -1,4 +1,4 @@
-"""What was looked at on the user's machine while the script was loaded: `serve` watches it."""
+"""Collects the files that were read while the script was loaded; `serve` reloads if one changes."""
 
 import os
 
@@ -6,19 +6,19 @@ _states: dict[str, list[int]] = {}
 
 
 def add(path: "str | os.PathLike[str]") -> None:
-    """A file or a directory that is about to be read, whether it is there or not."""
+    """Add a file or a directory before it is read, also if it does not exist."""
     absolute = os.path.abspath(path)  # noqa: PTH100 - of very many
     if absolute not in _states:
         _states[absolute] = state(absolute)
 
 
 def states() -> dict[str, list[int]]:
-    """path -> its state when it was read, of everything so far."""
+    """Return path -> its state when it was read, for all paths so far."""
     return dict(_states)
 
 
 def state(path: str) -> list[int]:
-    """Another one once it has changed: date and size; a directory's tells of its entries."""
+    """Return a path's date and size, which differ if it changes; a directory's date tells of its entries."""
     try:
         status = os.stat(path)  # noqa: PTH116
     except OSError:

@@ -36,7 +36,7 @@ def test_a_stop_ends_a_deploy_that_is_under_way(tmp_path):
 
             assert ended >= 2
             assert stopped
-            assert served.revision == plane.deployer.live.get("deploy:shop").revision.id
+            assert served.pool.revision == plane.deployer.live.get("deploy:shop").revision.id
 
     virtually(story())
 
@@ -108,7 +108,7 @@ def test_a_caller_who_goes_away_does_not_end_a_deploy(tmp_path):
             await asyncio.sleep(2)
 
             assert 1 == plane.store.app("shop").version
-            assert (await plane.visit(F)).app == "shop"
+            assert (await plane.visit(F)).pool.app == "shop"
 
     virtually(story())
 
@@ -126,7 +126,7 @@ def test_a_stopped_app_can_be_rolled_back_and_its_earlier_versions_answer_again(
 
             assert "v2.py" == deployed.app.revision.manifest.script
             assert 3 == deployed.app.revision.version
-            assert (await plane.visit("me--shop-f-v1")).revision != deployed.app.revision.id
+            assert (await plane.visit("me--shop-f-v1")).pool.revision != deployed.app.revision.id
             with pytest.raises(NotFound):
                 await plane.roll_back(version=17)
 
@@ -224,8 +224,8 @@ class TestRestoring:
                 await plane.deployer.restore([])
 
                 assert {} == plane.deployer.broken
-                assert (await plane.visit("me--shop-f")).app == "shop"
-                assert (await plane.visit("me--blog-f")).app == "blog"
+                assert (await plane.visit("me--shop-f")).pool.app == "shop"
+                assert (await plane.visit("me--blog-f")).pool.app == "blog"
                 await plane.deploy(manifest(function("f"), script="new.py"))
                 assert 3 == plane.store.app("shop").version
 
@@ -245,11 +245,11 @@ class TestRestoring:
                 await plane.deployer.restore([])
 
                 assert {"shop": "ValueError: an accident"} == plane.deployer.broken
-                assert (await plane.visit("me--blog-f")).app == "blog"
+                assert (await plane.visit("me--blog-f")).pool.app == "blog"
                 broken.append("not any more")
                 await asyncio.sleep(6)
                 assert {} == plane.deployer.broken
-                assert (await plane.visit("me--shop-f")).app == "shop"
+                assert (await plane.visit("me--shop-f")).pool.app == "shop"
 
         virtually(story())
 
@@ -265,7 +265,7 @@ class TestRestoring:
                 with pytest.raises(StorageError):
                     await plane.roll_back(version=2)
                 await plane.deploy(manifest(function("f"), script="new.py"))
-                assert (await plane.visit("me--shop-f")).app == "shop"
+                assert (await plane.visit("me--shop-f")).pool.app == "shop"
                 await plane.deployer.stop_app("blog")
                 assert {} == plane.deployer.broken
                 await asyncio.sleep(600)

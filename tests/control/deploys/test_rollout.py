@@ -135,7 +135,7 @@ def test_wherever_a_change_fails_what_served_before_serves_on(tmp_path, name):
             if refused is not None:
                 assert before == plane.state(), (call, what, when)
                 for endpoint in before["endpoints"]:
-                    assert (await plane.visit(endpoint)).app == "shop"
+                    assert (await plane.visit(endpoint)).pool.app == "shop"
             assert failed or refused is None
             await change(plane) if refused else None
             plane.check_whole()
@@ -217,7 +217,7 @@ def test_an_ingress_that_fails_for_longer_gets_everything_back_when_it_obeys_aga
 
 def test_a_deploy_that_fails_to_start_takes_no_port_for_good(tmp_path):
     async def story():
-        node = FakeNode(0.1, fails=lambda spec: spec.function == "g")
+        node = FakeNode(0.1, fails=lambda order: order.function.name == "g")
         async with Plane(tmp_path, node) as plane:
             await plane.deploy(FIRST)
             for _ in range(3):
@@ -250,7 +250,7 @@ def test_a_swap_that_fails_late_finds_the_old_container_or_starts_it_again(tmp_p
     first, second = PORTS
 
     async def story():
-        node = FakeNode(0.5, fails=lambda spec: spec.function == "g")
+        node = FakeNode(0.5, fails=lambda order: order.function.name == "g")
         async with Plane(tmp_path, node) as plane:
             await plane.deploy(first)
             served = await plane.visit(F)
@@ -269,10 +269,10 @@ def test_a_swap_that_fails_late_finds_the_old_container_or_starts_it_again(tmp_p
             await settled(plane)
             plane.check_whole()
             after = await plane.visit(F)
-            orphans = [c for c in node.list() if plane.pools.of_container(c.spec.id) is None]
+            orphans = [c for c in node.list() if plane.pools.of_container(c.id) is None]
 
             assert not task.done() or task.cancelled()
-            assert served.revision == after.revision
+            assert served.pool.revision == after.pool.revision
             assert [] == orphans
 
     virtually(story())
@@ -291,6 +291,6 @@ def test_a_visitor_of_a_program_whose_version_is_replaced_just_then_gets_an_answ
             await deploying
             answer = await plane.visit(F)
 
-            assert answer.revision == plane.deployer.live.get("deploy:shop").revision.id
+            assert answer.pool.revision == plane.deployer.live.get("deploy:shop").revision.id
 
     virtually(story())

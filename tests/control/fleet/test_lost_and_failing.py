@@ -6,11 +6,12 @@ import contextlib
 import pytest
 
 from homeport.contract.capacity import Capacity
-from homeport.contract.container import ContainerSpec, State
+from homeport.contract.container import State
 from homeport.contract.errors import Failure, IngressError
 from homeport.contract.traffic import PoolKey
 from tests.control.fleet.test_reconciler import KEY, House, elapsed, virtually
 from tests.fakes import FakeNode, no_fault
+from tests.orders import order
 
 
 def faulty(house: House, *calls: str, times: int = 10**9) -> list[str]:
@@ -31,7 +32,7 @@ def test_a_container_whose_end_nobody_told_of_is_replaced():
         async with House(min_containers=1) as house:
             await asyncio.sleep(1)
             house.node.deaf = True
-            house.node.kill(house.node.list()[0].spec.id)
+            house.node.kill(house.node.list()[0].id)
             house.node.deaf = False
             await asyncio.sleep(1)
 
@@ -46,7 +47,7 @@ def test_a_container_that_the_node_ends_gently_is_replaced_and_gets_nobody_new()
     async def story():
         async with House(min_containers=1, max_containers=1) as house:
             await asyncio.sleep(1)
-            old = house.node.list()[0].spec.id
+            old = house.node.list()[0].id
             house.node.leave(old)
             visits = await asyncio.gather(*house.visits(3, 0.1))
             await asyncio.sleep(1)
@@ -76,9 +77,7 @@ def test_a_container_that_became_ready_without_a_word_gets_its_visitor():
 def test_a_container_that_no_pool_wants_is_stopped_once():
     async def story():
         async with House() as house:
-            stranger = ContainerSpec(
-                id="ta-stranger", app="x", function="x", revision="x", pool="x/x/x", module="x", qualname="x"
-            )  # fmt: skip
+            stranger = order("ta-stranger", app="x")
             stopped = []
             house.node.stop = lambda name, **_: stopped.append(name)
             house.node.start(stranger, {})
@@ -104,7 +103,7 @@ def test_a_pool_whose_passes_fail_does_not_stop_the_others(caplog):
             assert 0 < len(failed) < 10
             house.ingress.fault = no_fault
             await asyncio.sleep(20)
-            assert {"other"} == {c.spec.function for c in house.node.list()}
+            assert {"other"} == {c.order.function.name for c in house.node.list()}
 
     virtually(story())
     assert any("a pass over app/f/rv-1 failed" in r.getMessage() for r in caplog.records)
@@ -135,7 +134,7 @@ def test_a_container_is_forgotten_by_the_ingress_even_if_it_fails_at_first():
         async with House(min_containers=1) as house:
             await asyncio.sleep(1)
             failed = faulty(house, "lose", times=3)
-            killed = house.node.list()[0].spec.id
+            killed = house.node.list()[0].id
             house.node.kill(killed)
             await asyncio.sleep(3)
 
@@ -168,7 +167,8 @@ def test_a_node_that_refuses_a_start_tells_the_visitor_and_is_asked_again():
 def test_a_pool_in_back_off_takes_nobodys_room():
     async def story():
         node = FakeNode(
-            fails=lambda spec: spec.function == "bad", capacity=Capacity(cores=4, memory_mib=4000)
+            fails=lambda order: order.function.name == "bad",
+            capacity=Capacity(cores=4, memory_mib=4000),
         )
         async with House(node, memory_mib=(2200, None), scaledown_window_s=60.0) as house:
             bad = house.add(
@@ -189,7 +189,8 @@ def test_a_pool_in_back_off_takes_nobodys_room():
 def test_a_pool_in_back_off_takes_nobodys_room_although_it_has_visitors():
     async def story():
         node = FakeNode(
-            fails=lambda spec: spec.function == "bad", capacity=Capacity(cores=4, memory_mib=4000)
+            fails=lambda order: order.function.name == "bad",
+            capacity=Capacity(cores=4, memory_mib=4000),
         )
         async with House(node, memory_mib=(2200, None), scaledown_window_s=60.0) as house:
             bad = house.add(PoolKey("app", "bad", "rv-1"), memory_mib=(2200, None))

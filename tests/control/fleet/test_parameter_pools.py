@@ -38,7 +38,7 @@ def test_150_visitors_leave_nothing_behind_and_never_have_more_than_they_may():
             assert most <= 20
             assert {KEY} == {pool.key for pool in plane.pools}
             assert set() == plane.ingress.backends
-            assert {str(of(f"u{number}")) for number in range(150)} == set(plane.node.forgotten)
+            assert {of(f"u{number}") for number in range(150)} == set(plane.node.forgotten)
             assert [] == plane.node.list()
 
     virtually(story())
@@ -89,7 +89,7 @@ def test_a_value_that_comes_back_while_it_is_being_forgotten_is_answered():
 def test_a_value_that_fails_to_start_is_forgotten_after_its_back_off():
     async def story():
         plane = house()
-        plane.node._fails = lambda spec: spec.parameters["user"] == "bad"
+        plane.node._fails = lambda order: order.parameters["user"] == "bad"
         async with plane:
             for _ in range(6):
                 with pytest.raises(Failure):
@@ -110,8 +110,8 @@ def test_a_minimum_of_containers_is_for_the_default_values_alone():
             await plane.ingress.visit(of("b"), 0.01)
             await asyncio.sleep(10)
 
-            assert [{"user": "a"}] == [c.spec.parameters for c in plane.node.list()] or [{}] == [
-                c.spec.parameters for c in plane.node.list()
+            assert [{"user": "a"}] == [c.order.parameters for c in plane.node.list()] or [{}] == [
+                c.order.parameters for c in plane.node.list()
             ]
 
     virtually(story())

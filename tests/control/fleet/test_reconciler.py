@@ -149,7 +149,7 @@ def test_a_device_is_one_containers_and_who_finds_none_waits_for_it():
         async with House(node, gpu=("L4",)) as house:
             visits = house.visits(4)
             await asyncio.sleep(0.2)
-            devices = [spec.devices for spec in node.started]
+            devices = [order.devices for order in node.started]
             await asyncio.gather(*visits)
 
         assert {("GPU-0",), ("GPU-1",)} == set(devices)
@@ -170,7 +170,7 @@ def test_an_idle_container_goes_when_another_pool_needs_what_it_has():
             await house.ingress.visit(other, 1.0)
             took_s = elapsed() - began
             await asyncio.sleep(5)
-            running = [container.spec.function for container in node.list()]
+            running = [container.order.function.name for container in node.list()]
 
         assert took_s < 2.0  # an end, a start of 0.5 s, a request of 1 s
         assert ["other"] == running  # and the first does not come back for nobody
@@ -206,8 +206,8 @@ def test_an_app_of_more_functions_than_containers_is_proved_all_the_same():
             await trial.prove(pools, house.reconciler.wake, lambda _text: None)
             most = len(house.node.list())
 
-        assert {"f", *(f"f{n}" for n in range(10))} >= {s.function for s in house.node.started}
-        assert 10 == len({spec.function for spec in house.node.started})
+        assert {"f", *(f"f{n}" for n in range(10))} >= {s.function.name for s in house.node.started}
+        assert 10 == len({order.function.name for order in house.node.started})
         assert most <= 3
 
     virtually(story())
@@ -260,7 +260,7 @@ def test_buffer_containers_are_there_while_the_function_is_active():
 
 def test_failed_starts_back_off_are_counted_and_tell_everyone_who_waits():
     async def story():
-        house = House(FakeNode(fails=lambda spec: spec.function == "f"), max_inputs=1)
+        house = House(FakeNode(fails=lambda order: order.function.name == "f"), max_inputs=1)
         good = house.add(PoolKey("app", "good", "rv-1"))
         async with house:
             answers = await asyncio.gather(*house.visits(3), return_exceptions=True)
@@ -268,7 +268,7 @@ def test_failed_starts_back_off_are_counted_and_tell_everyone_who_waits():
                 with pytest.raises(Failure):
                     await house.ingress.visit(KEY, 0.1)
                 await asyncio.sleep(0.3)
-            broken = len([s for s in house.node.started if s.function == "f"])
+            broken = len([s for s in house.node.started if s.function.name == "f"])
             began = elapsed()
             await house.ingress.visit(good.key, 0.1)
 
@@ -284,12 +284,12 @@ def test_a_container_that_dies_is_replaced():
     async def story():
         async with House(min_containers=2) as house:
             await asyncio.sleep(1)
-            killed = house.node.list()[0].spec.id
+            killed = house.node.list()[0].id
             house.node.kill(killed)
             await asyncio.sleep(1)
 
             assert 2 == len(house.node.list())
-            assert killed not in {container.spec.id for container in house.node.list()}
+            assert killed not in {container.id for container in house.node.list()}
             assert ["container gone: was killed by SIGKILL"] == [line.text for line in house.said]
 
     virtually(story())
@@ -297,7 +297,7 @@ def test_a_container_that_dies_is_replaced():
 
 def test_each_start_is_told_of_with_its_parts_also_a_failed_one():
     async def story():
-        house = House(FakeNode(0.5, fails=lambda spec: spec.function == "bad"), max_inputs=1)
+        house = House(FakeNode(0.5, fails=lambda order: order.function.name == "bad"), max_inputs=1)
         bad = house.add(PoolKey("app", "bad", "rv-1"))
         async with house:
             await asyncio.gather(*house.visits(2, 0.1))
@@ -383,14 +383,14 @@ def test_work_after_a_response_is_demand_and_the_next_visitor_gets_another_conta
     async def story():
         async with House(scaledown_window_s=5.0) as house:
             await asyncio.gather(*house.visits(1, 0.1))
-            (first,) = [spec.id for spec in house.node.started]
+            (first,) = [order.id for order in house.node.started]
             house.node.hold(first, 1)
             await asyncio.sleep(0.2)
             began = elapsed()
             (second,) = await asyncio.gather(*house.visits(1, 0.1))
             took_s = elapsed() - began
             await asyncio.sleep(20)  # longer than the window: the work keeps its container
-            kept = {container.spec.id for container in house.node.list()}
+            kept = {container.id for container in house.node.list()}
             house.node.hold(first, 0)
             await asyncio.sleep(20)
 
@@ -407,7 +407,7 @@ def test_who_waits_for_a_held_slot_of_the_only_container_gets_it_when_the_work_e
     async def story():
         async with House(max_containers=1) as house:
             await asyncio.gather(*house.visits(1, 0.1))
-            (only,) = [spec.id for spec in house.node.started]
+            (only,) = [order.id for order in house.node.started]
             house.node.hold(only, 1)
             await asyncio.sleep(0.2)
             (waiting,) = house.visits(1, 0.1)
@@ -423,11 +423,26 @@ def test_who_waits_for_a_held_slot_of_the_only_container_gets_it_when_the_work_e
     virtually(story())
 
 
+def test_a_slot_that_was_held_under_an_earlier_server_is_held_from_the_beginning():
+    async def story():
+        node = FakeNode()
+        async with House(node) as before:
+            await asyncio.gather(*before.visits(1, 0.1))
+        (only,) = [order.id for order in node.started]
+        node.hold(only, 1)
+        house = House(node)
+        await house.reconciler.adopt()
+
+        assert {only: 1} == house.ingress.held
+
+    virtually(story())
+
+
 def test_what_a_container_ended_unread_ends_in_the_ingress_too():
     async def story():
         async with House(timeout_s=5.0) as house:
             await asyncio.gather(*house.visits(1, 0.1))
-            (only,) = [spec.id for spec in house.node.started]
+            (only,) = [order.id for order in house.node.started]
             house.node.cut(only)
             await asyncio.sleep(0.1)
 

@@ -4,19 +4,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeport.contract.capacity import Capacity
-from homeport.contract.container import ContainerSpec
+from homeport.contract.container import StartOrder
 from homeport.contract.manifest import FunctionSpec
 from homeport.control.fleet import scheduler
 from homeport.control.fleet.scheduler import Needs
 from tests.control.fleet.test_accelerators import devices
+from tests.orders import order
 
 CAPACITY = Capacity(cores=4, memory_mib=8000, accelerators=tuple(devices("l4", "l4", "h100")))
 
 
-def container(number: int, **changes) -> ContainerSpec:
+def container(number: int, **changes) -> StartOrder:
     """One that runs."""
-    told = dict.fromkeys(("app", "function", "revision", "pool", "module", "qualname"), "x")
-    return ContainerSpec(id=f"ta-{number}", **told, **changes)
+    return order(f"ta-{number}", **changes)
 
 
 def function(**changes) -> FunctionSpec:
@@ -54,7 +54,7 @@ def test_what_there_never_is_is_told_and_not_waited_for():
 
 @given(st.lists(st.sampled_from([("L4",), ("L4:2",), ("H100", "L4"), ("any",), ("any:2",), ()])))
 def test_no_device_is_ever_two_containers(wishes):
-    there: list[ContainerSpec] = []
+    there: list[StartOrder] = []
     for number, wish in enumerate(wishes):
         room = scheduler.room("here", CAPACITY, there, limit=100)
         if (place := scheduler.place([room], Needs(gpu=wish))) is not None:

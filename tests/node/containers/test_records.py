@@ -11,8 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from homeport.contract.container import Container, ContainerSpec, State
+from homeport.contract.container import Container, State
+from homeport.contract.manifest import WebKind
+from homeport.contract.traffic import PoolKey
 from homeport.node.containers import records
+from tests.orders import launch
 
 #: An init, a runner and a daemon: a session each, and the daemon's name is nobody's business.
 FAMILY = """
@@ -42,19 +45,18 @@ def left(tmp_path):
     def left(state: State = State.READY) -> tuple[Path, subprocess.Popen, int]:
         directory = tmp_path / "ta-1"
         (directory / "tmp").mkdir(parents=True)
-        told = dict.fromkeys(("app", "function", "revision", "pool", "module", "qualname"), "x")
-        spec = ContainerSpec(id="ta-1", source="/", tmp_dir=str(directory / "tmp"), **told)
+        made = launch(tmp_dir=str(directory / "tmp"), cgroup="/sys/fs/cgroup/x", cores=(0,))
         process = subprocess.Popen(
             [sys.executable, "-c", FAMILY],
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            env={"TMPDIR": spec.tmp_dir},
+            env={"TMPDIR": made.tmp_dir},
         )
         processes.append(process)
         runner = int(process.stdout.readline())
-        container = Container(spec=spec, state=state, pid=runner)
-        records.write(directory, container, process.pid)
+        container = Container(order=made.order, state=state, pid=runner)
+        records.write(directory, container, made, process.pid)
         return directory, process, runner
 
     yield left
@@ -99,6 +101,77 @@ def test_a_ready_container_is_found_again(left, tmp_path):
     assert (process.pid, runner) == (found.leader, found.container.pid)
     assert directory.exists()
     settled(tmp_path, 3)
+
+
+def test_a_container_is_found_with_all_that_its_end_needs(left, tmp_path):
+    left()
+    (found,) = records.sweep(tmp_path)
+
+    assert found.launch == launch(
+        tmp_dir=str(tmp_path / "ta-1" / "tmp"), cgroup="/sys/fs/cgroup/x", cores=(0,)
+    )
+    assert found.launch.order == found.container.order
+
+
+#: What a record held before there were orders: one shape for the order, the launch and the function.
+SPEC = {
+    "id": "ta-1",
+    "app": "shop",
+    "function": "Model.*",
+    "revision": "rv-9",
+    "pool": "shop/Model.%2A/rv-9?size=2",
+    "module": "shop",
+    "qualname": "Model",
+    "is_class": True,
+    "web": [{"tag": "Model.web", "attribute": "web", "kind": "asgi_app"}],
+    "parameters": {"size": 2},
+    "image": {"steps": [{"name": "pip_install", "args": {"packages": ["x"]}, "where": "a.py:1"}]},
+    "source": "/trees/rv-9",
+    "tmp_dir": "/run/ta-1/tmp",
+    "memory_mib": [64, 200],
+    "timeout_s": 9.0,
+    "urls": {"Model.web": "https://x.localhost"},
+    "devices": ["GPU-1"],
+    "cgroup": "/sys/fs/cgroup/x",
+    "cores": [1],
+    "exit_grace_s": 30.0,
+}
+
+
+def test_a_record_of_an_older_version_is_read(left, tmp_path):
+    directory, process, runner = left()
+    known = json.loads((directory / "record").read_text())
+    del known["launch"], known["container"]["order"]
+    known["container"]["spec"] = SPEC
+    (directory / "record").write_text(json.dumps(known))
+    (found,) = records.sweep(tmp_path)
+    order = found.container.order
+
+    assert (process.pid, runner) == (found.leader, found.container.pid)
+    assert PoolKey("shop", "Model.*", "rv-9", "size=2") == order.pool
+    assert {"size": 2} == order.parameters
+    assert ("Model.*", "Model", True, 9.0, (64, 200)) == (
+        *(order.function.name, order.function.qualname, order.function.is_class),
+        *(order.function.timeout_s, order.function.memory_mib),
+    )
+    assert WebKind.ASGI is order.function.web[0].kind
+    assert () == order.function.parameters
+    assert "pip_install" == order.function.image.steps[0].name
+    assert (("GPU-1",), "/trees/rv-9") == (order.devices, order.source)
+    assert ("/run/ta-1/tmp", "/sys/fs/cgroup/x", (1,)) == (
+        *(found.launch.tmp_dir, found.launch.cgroup, found.launch.cores),
+    )
+
+
+def test_a_container_whose_record_this_version_cannot_read_is_ended(left, tmp_path):
+    directory, _, _ = left()
+    known = json.loads((directory / "record").read_text())
+    known["container"]["order"] = {"from": "the future"}
+    (directory / "record").write_text(json.dumps(known))
+
+    assert [] == list(records.sweep(tmp_path))
+    assert not directory.exists()
+    assert [] == family(tmp_path)
 
 
 @pytest.mark.parametrize("change", ["boot", "ticks"])

@@ -5,18 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from homeport.contract.container import ContainerSpec
 from homeport.node.limits import cgroups, keeper
 from homeport.node.limits.cgroups import Cgroups, Unusable
 from homeport.node.limits.keeper import Limits
+from tests.orders import launch, order
 
-TOLD = dict.fromkeys(("app", "function", "revision", "pool", "module", "qualname"), "x")
 MOUNT = "31 24 0:26 {} {} rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
-
-
-def spec(**changes) -> ContainerSpec:
-    """A container that asks for something."""
-    return ContainerSpec(**{"id": "ta-1", "source": "/", **TOLD, **changes})
 
 
 @pytest.fixture
@@ -75,7 +69,7 @@ def test_where_a_process_finds_its_cgroup(own, top, at):
 
 
 def test_a_setting_that_the_kernel_has_not_got_is_let_be(tree):
-    made = Path(opened(tree).make(spec(memory_mib=(64, 200))))
+    made = Path(opened(tree).make(order(memory_mib=(64, 200))))
 
     # To ask for a new file is forbidden in a cgroup, and would end the container's start.
     assert [] == list(made.iterdir())
@@ -83,8 +77,8 @@ def test_a_setting_that_the_kernel_has_not_got_is_let_be(tree):
 
 def test_all_containers_together_weigh_what_each_of_them_does(tree):
     told = opened(tree)
-    told.make(spec(id="ta-1", cpu=(2.0, None), memory_mib=(64, None)))
-    second = Path(told.make(spec(id="ta-2", cpu=(0.5, None), memory_mib=(32, 100))))
+    told.make(order(id="ta-1", cpu=(2.0, None), memory_mib=(64, None)))
+    second = Path(told.make(order(id="ta-2", cpu=(0.5, None), memory_mib=(32, 100))))
 
     def shares() -> tuple[str, ...]:
         return tuple((told.root / name).read_text() for name in ("cpu.weight", "memory.low"))
@@ -98,7 +92,7 @@ def test_all_containers_together_weigh_what_each_of_them_does(tree):
 
 def test_what_stays_in_a_cgroup_is_killed_and_asked_for_again(tree):
     told = opened(tree)
-    made = Path(told.make(spec(memory_mib=(64, None))))
+    made = Path(told.make(order(memory_mib=(64, None))))
     (made / "cgroup.kill").write_text("")  # a plain directory is not empty by this either
 
     assert not told.remove(made)
@@ -110,11 +104,11 @@ def test_what_stays_in_a_cgroup_is_killed_and_asked_for_again(tree):
 
 def test_what_the_kernel_killed_is_known_by_the_containers_own_cgroup(tmp_path):
     (tmp_path / "memory.events").write_text("low 0\nhigh 0\nmax 9\noom 2\noom_kill 3\n")
-    its = spec(memory_mib=(64, 200), cgroup=str(tmp_path))
+    its = launch(memory_mib=(64, 200), cgroup=str(tmp_path))
 
     # An adopted one's is known even where this server may not use cgroups.
     assert "it needed more memory than its limit of 200 MiB" == Limits().broken(its)
-    assert "" == Limits().broken(spec(memory_mib=(64, 200), cgroup=str(tmp_path / "other")))
+    assert "" == Limits().broken(launch(memory_mib=(64, 200), cgroup=str(tmp_path / "other")))
 
 
 async def test_a_cgroup_that_was_asked_for_and_cannot_be_is_a_warning(tmp_path, caplog):
@@ -122,7 +116,7 @@ async def test_a_cgroup_that_was_asked_for_and_cannot_be_is_a_warning(tmp_path, 
     for chosen in (str(tmp_path), "off"):
         kept = Limits()
         kept.open(chosen, "homeport-x", [], list, lambda _container, _what: None)
-        its = kept.confined(spec(cpu=(0.5, 0.5), memory_mib=(64, 200)), [])
+        its = kept.confined(launch(cpu=(0.5, 0.5), memory_mib=(64, 200)), [])
         await kept.close()
 
         assert "" == its.cgroup
@@ -134,7 +128,7 @@ async def test_a_container_without_its_cgroup_is_watched(tree, caplog):
     kept = Limits()
     kept._cgroups = Cgroups(tree / "nothing")  # somebody has removed it
 
-    its = kept.confined(spec(memory_mib=(64, 200)), [])
+    its = kept.confined(launch(memory_mib=(64, 200)), [])
 
     assert "" == its.cgroup
     assert keeper.watchdog.watched(its)
@@ -143,10 +137,10 @@ async def test_a_container_without_its_cgroup_is_watched(tree, caplog):
 
 async def test_cgroups_that_an_earlier_server_left_go_and_those_of_its_containers_stay(tree):
     told = opened(tree)
-    stays, goes = (Path(told.make(spec(id=name, cpu=(1.0, None)))) for name in ("ta-1", "ta-2"))
+    stays, goes = (Path(told.make(order(id=name, cpu=(1.0, None)))) for name in ("ta-1", "ta-2"))
     kept = Limits()
-    kept.gone(spec(id="ta-2", cgroup=str(goes)))
-    kept.open("off", "homeport-x", [spec(cgroup=str(stays))], list, lambda *_: None)
+    kept.gone(launch(id="ta-2", cgroup=str(goes)))
+    kept.open("off", "homeport-x", [launch(cgroup=str(stays))], list, lambda *_: None)
     await kept.close()
 
     assert (True, False) == (stays.exists(), goes.exists())

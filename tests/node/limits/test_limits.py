@@ -9,20 +9,15 @@ from pathlib import Path
 import pytest
 
 from homeport.contract.capacity import Accelerator
-from homeport.contract.container import ContainerSpec, State
+from homeport.contract.container import State
 from homeport.node.agent import Agent
 from homeport.node.launch import environ_for
 from homeport.node.limits import cgroups, keeper
 from homeport.settings import Settings
 from tests.node.test_agent import REPORT, Watched
+from tests.orders import launch, order
 
-TOLD = dict.fromkeys(("app", "function", "revision", "pool", "module", "qualname"), "x")
 READY = 'say(kind="ready")\n'
-
-
-def spec(**changes) -> ContainerSpec:
-    """A container that asks for something."""
-    return ContainerSpec(**{"id": "ta-1", "source": "/", **TOLD, **changes})
 
 
 @pytest.fixture
@@ -39,7 +34,7 @@ async def start(tmp_path):
         agent.watch(watched.changed, watched.said)
         await agent.open()
         opened.append(agent)
-        agent.start(spec(**changes), {})
+        agent.start(order(**changes), {})
         return watched
 
     yield start
@@ -71,7 +66,7 @@ async def test_one_that_is_over_before_it_is_ready_has_failed_for_that(start):
 
 async def test_a_container_over_its_disk_limit_is_killed_and_the_reason_says_so(start):
     watched = await start(
-        READY + "with open(spec['tmp_dir'] + '/big', 'wb') as big:\n"
+        READY + "with open(launch['tmp_dir'] + '/big', 'wb') as big:\n"
         "    big.write(bytes(30 << 20))\n"
         "time.sleep(60)\n",
         ephemeral_disk_mib=20,
@@ -110,7 +105,7 @@ async def test_what_its_processes_share_counts_once(start):
 
 
 def test_what_the_kernel_is_told():
-    both = spec(cpu=(0.5, 2.0), memory_mib=(256, 1024))
+    both = order(cpu=(0.5, 2.0), memory_mib=(256, 1024)).function
 
     assert {
         "cpu.weight": "50",
@@ -120,8 +115,8 @@ def test_what_the_kernel_is_told():
         "memory.swap.max": "0",
         "memory.oom.group": "1",
     } == cgroups.settings(both)
-    assert {"cpu.weight": "1"} == cgroups.settings(spec(cpu=(0.001, None)))
-    assert {} == cgroups.settings(spec())
+    assert {"cpu.weight": "1"} == cgroups.settings(order(cpu=(0.001, None)).function)
+    assert {} == cgroups.settings(order().function)
 
 
 def test_a_core_limit_without_cgroups_is_the_least_taken_cores():
@@ -131,8 +126,8 @@ def test_a_core_limit_without_cgroups_is_the_least_taken_cores():
 
 
 def test_a_container_sees_its_own_devices_and_no_others():
-    its = environ_for(spec(devices=("GPU-1", "GPU-2")), {"CUDA_VISIBLE_DEVICES": "9"}, {})
-    nobodys = environ_for(spec(), {}, {"CUDA_VISIBLE_DEVICES": "0"})
+    its = environ_for(launch(devices=("GPU-1", "GPU-2")), {"CUDA_VISIBLE_DEVICES": "9"}, {})
+    nobodys = environ_for(launch(), {}, {"CUDA_VISIBLE_DEVICES": "0"})
 
     assert "GPU-1,GPU-2" == its["CUDA_VISIBLE_DEVICES"] == its["NVIDIA_VISIBLE_DEVICES"]
     assert "" == nobodys["CUDA_VISIBLE_DEVICES"]
@@ -155,8 +150,8 @@ async def test_the_agent_tells_what_the_machine_has(tmp_path):
 
 
 def test_programs_that_a_container_starts_find_modal_after_what_the_script_put_on_their_path():
-    plain = environ_for(spec(), {}, {}, lib=Path("/run/lib"))
-    own = environ_for(spec(), {"PYTHONPATH": "/mine"}, {}, lib=Path("/run/lib"))
+    plain = environ_for(launch(), {}, {}, lib=Path("/run/lib"))
+    own = environ_for(launch(), {"PYTHONPATH": "/mine"}, {}, lib=Path("/run/lib"))
 
     assert "/run/lib/homeport/onpath:/run/lib" == plain["PYTHONPATH"]
     assert "/mine:/run/lib/homeport/onpath:/run/lib" == own["PYTHONPATH"]

@@ -96,7 +96,9 @@ async def test_one_app_s_imports_are_not_another_s(house):  # noqa: F811
     other = await house.start(app="other")
 
     assert "False" == await house.get(other)
-    (function,) = [f for f in house.agent._zygotes._functions.values() if f.spec.app == "other"]
+    (function,) = [
+        f for f in house.agent._zygotes._functions.values() if f.launch.order.pool.app == "other"
+    ]
     assert [] == [name for name in function.learned.modules if name == "kit"]
 
 
@@ -107,7 +109,9 @@ async def test_a_new_revision_begins_with_what_the_one_before_has_learned(house)
     await house.learned("kit")
     later = await house.start(revision="rv-2")
     zygotes = house.agent._zygotes
-    function = next(f for f in zygotes._functions.values() if f.spec.revision == "rv-2")
+    function = next(
+        f for f in zygotes._functions.values() if f.launch.order.pool.revision == "rv-2"
+    )
 
     assert "kit" in function.learned.modules
     assert State.READY is later.state

@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from homeport.contract.container import Container, ContainerSpec, State
+from homeport.contract.container import Container, State
 from homeport.contract.image import Image, Step
 from homeport.contract.manifest import WebKind, WebMethod
 from homeport.node.agent import Agent
@@ -23,6 +23,7 @@ from homeport.node.images.environments import Made
 from homeport.runner import tmp
 from homeport.settings import Settings
 from tests.node.test_agent import Watched
+from tests.orders import order
 
 APP = """
 import os
@@ -74,17 +75,14 @@ class House:
         web = WebMethod(tag="web", attribute="web", kind=WebKind.ASGI)
         told = {
             "id": f"ta-{self.count}",
-            "app": "app",
             "function": "web",
-            "revision": "rv-1",
-            "pool": "p",
             "module": "script",
             "qualname": "web",
             "web": (web,),
             "source": str(self.source),
         }
         self.watched.states.clear()
-        self.agent.start(ContainerSpec(**{**told, **changes}), environ or {})
+        self.agent.start(order(**{**told, **changes}), environ or {})
         return await self.watched.until(State.READY, State.FAILED)
 
     async def get(self, container: Container) -> str:
@@ -92,6 +90,10 @@ class House:
         transport = httpx.AsyncHTTPTransport(uds=doors.path(container.address))
         async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
             return (await client.get("/")).text
+
+    def tmp_dir(self, container: Container) -> str:
+        """Its own temporary files."""
+        return self.agent._lives[container.id].launch.tmp_dir
 
     async def learned(self, name: str) -> None:
         """Return once the zygote has, or has refused, a module."""
@@ -121,7 +123,7 @@ async def test_a_container_is_forked_is_a_process_of_its_own_and_leaves_nothing(
     first, second = await house.start(), await house.start()
     told = [eval(await house.get(container)) for container in (first, second)]
     for container in (first, second):
-        house.agent.stop(container.spec.id)
+        house.agent.stop(container.id)
     await house.watched.until(State.GONE)
 
     assert ["forked", "forked"] == [first.origin, second.origin]
@@ -254,7 +256,7 @@ async def test_what_a_script_has_registered_for_its_end_is_done(either_house, tm
         """
     )
     container = await either_house.start()
-    either_house.agent.stop(container.spec.id)
+    either_house.agent.stop(container.id)
     await either_house.watched.until(State.GONE)
 
     assert (tmp_path / "registered").exists()
@@ -315,7 +317,7 @@ async def test_what_a_script_imports_is_loaded_ahead_for_the_next_one(house):
         ("import socket\nS = socket.socket()", "it opens a socket"),
         ("import os\nF = os.open('/tmp', os.O_TMPFILE | os.O_RDWR)", "it opens a file for writing"),
         ("import logging\nlogging.basicConfig(level='INFO')", "it changes logging"),
-        ("import os\nPID = os.getpid()", "it keeps the number of the process"),
+        ("import os\nPID = os.getpid()", "it keeps the process id"),
     ],
 )  # fmt: skip
 async def test_what_cannot_be_forked_is_imported_by_each_container_itself(
@@ -456,7 +458,7 @@ async def test_the_state_after_the_snap_hooks_is_forked(house):
 
     assert 1 == len({by for by, *_ in told})
     assert told[0][0] not in {container.pid for container in containers}
-    assert [[True, c.pid, c.spec.id] for c in containers] == [rest for _, *rest in told]
+    assert [[True, c.pid, c.id] for c in containers] == [rest for _, *rest in told]
     await house.watched.line("loading")
     assert 1 == sum("loading" == line.text for line in house.watched.lines)
 
@@ -470,7 +472,7 @@ async def test_a_home_below_tmp_is_seen_by_a_snapshot_and_by_what_is_forked_from
         house.write(snapshot("open('/tmp/of-the-snapshot', 'w').close()"))
         containers = [await house.start(**CLASS) for _ in range(2)]
         told = [eval(await house.get(container)) for container in containers]
-        left = [[*Path(container.spec.tmp_dir).iterdir()] for container in containers]
+        left = [[*Path(house.tmp_dir(container)).iterdir()] for container in containers]
         await house.agent.close()
 
     assert ["snapshot", "snapshot"] == [container.origin for container in containers]
@@ -498,7 +500,7 @@ async def test_files_of_a_snapshot_go_on_in_each_container_and_its_tasks_are_sai
     )
     house.write("import asyncio\n" + script)
     containers = [await house.start(**CLASS) for _ in range(2)]
-    files = [Path(container.spec.tmp_dir, "model", "weights") for container in containers]
+    files = [Path(house.tmp_dir(container), "model", "weights") for container in containers]
 
     assert ["snapshot", "snapshot"] == [container.origin for container in containers]
     if tmp.possible():
@@ -536,7 +538,7 @@ async def test_a_pool_that_is_forgotten_while_its_snap_hook_hangs_leaves_no_proc
     start = asyncio.create_task(house.start(**CLASS))
     pid = int((await house.watched.line("pid")).text.split()[1])
     house.agent.stop("ta-1")
-    house.agent.forget("p")
+    house.agent.forget(order(**CLASS).pool)
 
     async with asyncio.timeout(10):
         while _lives(pid):
@@ -567,7 +569,7 @@ async def test_a_start_that_hangs_says_in_which_part(house):
 async def test_a_pool_that_is_forgotten_leaves_no_snapshot(house, tmp_path):
     house.write(snapshot())
     told = eval(await house.get(await house.start(**CLASS)))
-    house.agent.forget("p")
+    house.agent.forget(order(**CLASS).pool)
 
     async with asyncio.timeout(10):
         while _lives(told[0]):

@@ -5,17 +5,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from homeport.contract.container import ContainerSpec
+from homeport.contract.container import StartOrder
 from homeport.runner.servers.admission import CONNECTION, Admission, Method
 from homeport.runner.servers.held import Held
 from homeport.runner.servers.lifespan import Lifespan
 from homeport.runner.servers.slots import Slots
-from homeport.sdk import environment
-
-
-def spec(**changes) -> ContainerSpec:
-    told = dict.fromkeys(("id", "app", "function", "revision", "pool", "module", "qualname"), "x")
-    return ContainerSpec(**{**told, **changes})
+from homeport.sdk import context
+from tests.orders import order
 
 
 class Visit:
@@ -54,7 +50,7 @@ class Visit:
 class Begun:
     """As much of `Serving` as admission asks of it."""
 
-    spec: ContainerSpec
+    order: StartOrder
     slots: Slots
     held: Held
     door: object = None
@@ -83,9 +79,11 @@ class Connection:
 
 def admission(app, says=None, **changes) -> Admission:
     methods = changes.pop("methods", {"only": Method(app, Lifespan(app))})
-    told = spec(**changes)
+    told = order(**changes)
     says = says if says is not None else []
-    return Admission(methods, Begun(told, Slots(told, None, lambda: None), Held(says.append)))
+    return Admission(
+        methods, Begun(told, Slots(told.function, None, lambda: None), Held(says.append))
+    )
 
 
 async def drink(scope, receive, send):
@@ -151,7 +149,7 @@ async def test_the_header_of_the_ingress_chooses_the_method_and_is_not_shown():
 
     def app(name):
         async def run(scope, receive, send):
-            seen.append((name, scope["headers"], environment.current_input_id()))
+            seen.append((name, scope["headers"], context.current_input_id()))
             await drink(scope, receive, send)
 
         return run

@@ -54,10 +54,10 @@ SCRIPT = """
 
 @pytest.fixture
 def program(start):
-    def program(**spec):
+    def program(**function):
         port = free_port()
         script = SCRIPT.replace("PORT", str(port))
-        return start(script, web={"web": f"web_server:{port}"}, **spec).ready()
+        return start(script, web={"web": f"web_server:{port}"}, **function).ready()
 
     return program
 
@@ -156,7 +156,7 @@ def test_a_request_that_no_program_sees_is_left_for_another_container(program):
     children = [
         int(pid)
         for pid in os.listdir("/proc")
-        if pid.isdigit() and _is_program(pid, str(runner.spec.port))
+        if pid.isdigit() and _is_program(pid, str(runner.launch.function.port))
     ]
     for pid in children:
         ended = os.pidfd_open(pid)

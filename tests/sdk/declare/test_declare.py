@@ -118,7 +118,7 @@ def test_local_modules_that_a_function_imports_travel_too(declare):
     } == {file["path"] for file in told["manifest"]["files"]}  # fmt: skip
 
 
-def test_a_local_module_that_an_environment_will_not_have_is_told(declare, tmp_path):
+def test_a_local_module_that_an_image_does_not_have_is_told(declare, tmp_path):
     (tmp_path / "above").mkdir()
     text = 'import sys; sys.path.append("above"); import pack.part; import modal\n'
     files = {"above/pack/__init__.py": "", "above/pack/part.py": ""}
@@ -128,7 +128,7 @@ def test_a_local_module_that_an_environment_will_not_have_is_told(declare, tmp_p
         ref = "deep/script.py"
         text = script.replace("app =", f"I = {image}\napp =")
         told = declare(None, files={**files, ref: text}, ref=ref)["warnings"]
-        return [warning for warning in told if "travel" in warning]
+        return [warning for warning in told if "not uploaded" in warning]
 
     plain = "modal.Image.debian_slim()"
     (warning,) = warnings(plain)
@@ -158,8 +158,8 @@ def test_what_is_left_out_is_told_and_what_cannot_travel_is_refused(declare, tmp
     assert {"script.py", "data/a.txt"} == {file["path"] for file in told["manifest"]["files"]}
 
     name = os.fsencode(tmp_path / "data") + b"/\xff.txt"
-    with open(name, "w"):  # a name that is no text
-        assert r"\udcff.txt' has a name that is no text" in declare(None)["error"]["message"]
+    with open(name, "w"):  # a name that is not UTF-8
+        assert r"\udcff.txt' is not UTF-8 text" in declare(None)["error"]["message"]
     os.unlink(name)
     with (tmp_path / "data" / "large.bin").open("wb") as file:
         file.truncate(1024**3 + 1)

@@ -210,7 +210,7 @@ UNSAFE = {
     "import gc; gc.disable()": "it changes the garbage collection",
     "print('hello')": "it prints while it is imported",
     "import warnings; warnings.warn('careful')": "it prints while it is imported",
-    "PID = os.getpid()": "it keeps the number of the process",
+    "PID = os.getpid()": "it keeps the process id",
     "import uuid; SESSION = uuid.uuid4()": "it draws random numbers while it is imported",
     "import secrets; TOKEN = secrets.token_hex()": "it draws random numbers while it is imported",
     "import random; random.seed(1)": "it draws random numbers while it is imported",
@@ -338,7 +338,7 @@ def test_a_directory_that_the_script_adds_counts_where_it_has_the_module(box, en
 
     assert "installed" == harmless
     if "insert" in entry:
-        assert "`b` would come from elsewhere: `sys.path` has changed" == told["changed"]
+        assert "`b` would be found elsewhere: `sys.path` has changed" == told["changed"]
     else:
         assert "installed" == told
 
@@ -350,7 +350,7 @@ def test_a_module_that_was_missed_and_is_there_now_counts(box, tmp_path):
     script = f"sys.path.append({str(tmp_path / 'other')!r})\nimport a; say(a.fast)"
 
     assert (
-        "`fast` would come from elsewhere: `sys.path` has changed"
+        "`fast` would be found elsewhere: `sys.path` has changed"
         == box.run(["a"], script)["changed"]
     )
 

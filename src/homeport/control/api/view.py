@@ -165,15 +165,15 @@ class Server:
         """Every container, or those of one owner, the newest first."""
         told = []
         for container in self._node.list():
-            pool = self._pools.of_container(container.spec.id)
+            pool = self._pools.of_container(container.id)
             if owner is not None and (pool is None or pool.owner != owner):
                 continue
             told.append(
                 {
-                    "id": container.spec.id,
-                    "app": container.spec.app,
-                    "function": container.spec.function,
-                    "revision": container.spec.revision,
+                    "id": container.id,
+                    "app": container.order.pool.app,
+                    "function": container.order.pool.function,
+                    "revision": container.order.pool.revision,
                     "state": container.state.value,
                     "pid": container.pid,
                     "started_at": container.started_at,

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 
 from homeport.contract import parameters
 from homeport.contract.errors import Failure, NotFound, StartError, TooMany
-from homeport.contract.manifest import FunctionSpec
-from homeport.contract.parameters import Value
+from homeport.contract.manifest import FunctionSpec, Value
 from homeport.contract.traffic import Load, PoolKey
 from homeport.control.fleet.autoscaler import Bounds, Peak
 

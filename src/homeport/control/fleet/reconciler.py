@@ -14,7 +14,7 @@ import secrets
 import time
 from collections.abc import Callable, Collection
 
-from homeport.contract.container import Container, ContainerSpec, LogLine, State
+from homeport.contract.container import Container, LogLine, StartOrder, State, without_secrets
 from homeport.contract.errors import Failure, StartError
 from homeport.contract.roles import Ingress, Node
 from homeport.contract.traffic import Load, PoolKey
@@ -72,8 +72,8 @@ class Reconciler:
         for container in list(self._node.list()):
             if (pool := self._wanted_by(container)) is not None:
                 await self._attach(pool, self._enlisted(pool, container), container)
-            elif not self.spares(container.spec.app):
-                self._node.stop(container.spec.id)
+            elif not self.spares(container.order.pool.app):
+                self._node.stop(container.id)
 
     async def close(self) -> None:
         """Stop deciding; containers stay as they are."""
@@ -85,10 +85,10 @@ class Reconciler:
 
     def changed(self, container: Container) -> None:
         """The node's word on one of its containers."""
-        pool = self._pools.of_container(container.spec.id)
+        pool = self._pools.of_container(container.id)
         if pool is None:
             return
-        member = pool.members[container.spec.id]
+        member = pool.members[container.id]
         if container.state is State.READY and member.stage is Stage.STARTING:
             member.stage = Stage.ATTACHING
             self._tasks.start(f"attach {member.id}", self._welcome(pool, member, container))
@@ -143,11 +143,11 @@ class Reconciler:
 
     def _compare(self) -> None:
         """Catch up with the node, whatever events were lost."""
-        listed = {container.spec.id: container for container in self._node.list()}
+        listed = {container.id: container for container in self._node.list()}
         for name, container in listed.items():
             if self._pools.of_container(name) is not None:
                 self.changed(container)
-            elif name in self._unwanted or self.spares(container.spec.app):
+            elif name in self._unwanted or self.spares(container.order.pool.app):
                 continue
             elif (pool := self._wanted_by(container)) is not None:
                 member = self._enlisted(pool, container)
@@ -171,13 +171,13 @@ class Reconciler:
         if container.state is not State.READY:
             return None
         try:
-            pool = self._pools.called_for(PoolKey.parse(container.spec.pool))
+            pool = self._pools.called_for(container.order.pool)
         except (Failure, ValueError):
             return None
         return None if pool.retired else pool
 
     def _enlisted(self, pool: Pool, container: Container) -> Member:
-        member = Member(id=container.spec.id, stage=Stage.ATTACHING)
+        member = Member(id=container.id, stage=Stage.ATTACHING, held=container.held)
         self._pools.enlist(pool, member)
         return member
 
@@ -265,7 +265,7 @@ class Reconciler:
             await self._ingress.drop(pool.key)
             if pool.retired:  # nobody has asked for it meanwhile
                 self._pools.remove(pool)
-                self._node.forget(str(pool.key))
+                self._node.forget(pool.key)
 
     async def _finish_draining(self, pool: Pool) -> None:
         for member in list(pool.members.values()):
@@ -295,14 +295,14 @@ class Reconciler:
             self._note(pool, f"cannot start: {failure.message}")
             pool.failed(StartError(failure.message, hint=failure.hint), now())
             return False
-        spec = container_spec(pool, f"ta-{secrets.token_hex(6)}", place.devices)
+        order = start_order(pool, f"ta-{secrets.token_hex(6)}", place.devices)
         waited_s = pool.waited_s(now())
-        self._pools.enlist(pool, Member(id=spec.id, begun_at=time.time(), parked_s=waited_s))
+        self._pools.enlist(pool, Member(id=order.id, begun_at=time.time(), parked_s=waited_s))
         try:
-            self._node.start(spec, environ)
+            self._node.start(order, environ)
         except Exception as error:
             log.exception("cannot start a container of %s", pool.key)
-            self._pools.discharge(spec.id)
+            self._pools.discharge(order.id)
             self._note(pool, f"cannot start: {error}")
             pool.failed(StartError(f"the node cannot start a container: {error}"), now())
             return False
@@ -379,32 +379,15 @@ class Reconciler:
         self._say(_system_line(pool.key, "", text))
 
 
-def container_spec(pool: Pool, container: str, devices: tuple[str, ...] = ()) -> ContainerSpec:
-    """What the node needs to know to start one more container of a pool."""
-    spec = pool.function
-    return ContainerSpec(
+def start_order(pool: Pool, container: str, devices: tuple[str, ...] = ()) -> StartOrder:
+    """Return what the node needs to know to start one more container of a pool."""
+    return StartOrder(
         id=container,
-        app=pool.key.app,
-        function=spec.name,
-        revision=pool.key.revision,
-        pool=str(pool.key),
-        module=spec.module,
-        qualname=spec.qualname,
-        is_class=spec.is_class,
-        web=spec.web,
+        pool=pool.key,
+        function=without_secrets(pool.function),
         parameters=pool.parameters,
-        image=spec.image,
         source=pool.source,
-        max_inputs=spec.max_inputs,
-        single_use=spec.single_use,
-        timeout_s=spec.timeout_s,
-        startup_timeout_s=spec.startup_timeout_s,
         urls=pool.urls,
-        enable_memory_snapshot=spec.enable_memory_snapshot,
-        cpu=spec.cpu,
-        memory_mib=spec.memory_mib,
-        ephemeral_disk_mib=spec.ephemeral_disk_mib,
-        gpu=spec.gpu,
         devices=devices,
     )
 

@@ -81,9 +81,9 @@ class Room:
         capacity = self._node.capacity()
         needs, room = scheduler.needs(pool.function, capacity), self._open_to(pool, capacity)
         helping = {
-            container.spec.id
+            container.id
             for container in self._node.list()
-            if scheduler.helps(container.spec, room, needs, capacity)
+            if scheduler.helps(container.order, room, needs, capacity)
         }
         if any(helping & {*other.leaving()} for other in self._pools):
             return  # there will be room
@@ -153,7 +153,7 @@ class Room:
         return Counter(_function(pool) for pool, _ in self._pools.members())
 
     def _left(self, capacity: Capacity) -> scheduler.Room:
-        there = [container.spec for container in self._node.list()]
+        there = [container.order for container in self._node.list()]
         return scheduler.room("here", capacity, there, self._max_containers)
 
     def _port_is_free(self, pool: Pool, port: int) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from homeport.contract.capacity import Accelerator, Capacity
-from homeport.contract.container import ContainerSpec
+from homeport.contract.container import StartOrder
 from homeport.contract.manifest import FunctionSpec
 from homeport.control.fleet import accelerators
 
@@ -155,7 +155,7 @@ def less(room: Room, needs: Needs, place: Place) -> Room:
     )
 
 
-def helps(container: ContainerSpec, room: Room, needs: Needs, capacity: Capacity) -> bool:
+def helps(order: StartOrder, room: Room, needs: Needs, capacity: Capacity) -> bool:
     """Whether a container that goes leaves more of what there is too little of.
 
     One may not be enough: a wish for two devices takes two containers' ends.
@@ -163,19 +163,20 @@ def helps(container: ContainerSpec, room: Room, needs: Needs, capacity: Capacity
     if full(room):
         return True
     if needs.memory_mib > room.memory_mib:
-        return container.memory_mib is not None and container.memory_mib[0] > 0
-    theirs = [d for d in capacity.accelerators if d.id in container.devices]
+        memory_mib = order.function.memory_mib
+        return memory_mib is not None and memory_mib[0] > 0
+    theirs = [d for d in capacity.accelerators if d.id in order.devices]
     return any(accelerators.could_be(wish, d) for wish in needs.gpu for d in theirs)
 
 
-def room(node: str, capacity: Capacity, there: Iterable[ContainerSpec], limit: int) -> Room:
+def room(node: str, capacity: Capacity, there: Iterable[StartOrder], limit: int) -> Room:
     """What these containers leave of a node."""
-    specs = list(there)
-    taken = {device for spec in specs for device in spec.devices}
-    asked_mib = sum(spec.memory_mib[0] for spec in specs if spec.memory_mib)
+    orders = list(there)
+    taken = {device for order in orders for device in order.devices}
+    asked_mib = sum(o.function.memory_mib[0] for o in orders if o.function.memory_mib)
     return Room(
         node=node,
-        containers=len(specs),
+        containers=len(orders),
         limit=limit,
         memory_mib=max(0, capacity.memory_mib - asked_mib),
         accelerators=tuple(d for d in capacity.accelerators if d.id not in taken),

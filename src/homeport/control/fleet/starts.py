@@ -12,10 +12,10 @@ def of(container: Container, member: Member, attached_ms: float | None, failed: 
         timings_ms["attached"] = round(attached_ms, 1)
     return ColdStart(
         at=member.begun_at - member.parked_s,
-        app=container.spec.app,
-        function=container.spec.function,
-        container=container.spec.id,
-        revision=container.spec.revision,
+        app=container.order.pool.app,
+        function=container.order.pool.function,
+        container=container.id,
+        revision=container.order.pool.revision,
         origin=container.origin,
         why_fresh=container.why_fresh,
         failed=failed,

@@ -26,7 +26,7 @@ from homeport.cell.description import Bind, Cell, range_of_ids
 from homeport.cell.keeper import Opener
 from homeport.cell.mounts import Access, Mount
 from homeport.contract import codec
-from homeport.contract.container import ContainerSpec
+from homeport.contract.container import Launch
 from homeport.contract.errors import BadRequest
 from homeport.contract.image import HOME, outside
 from homeport.node.images.environments import Made
@@ -158,35 +158,37 @@ class Cells:
             found.setdefault("PYTHONUSERBASE", site.getuserbase())  # it is not below /root
         return found
 
-    def inside(self, spec: ContainerSpec) -> ContainerSpec:
-        """The spec as it is true in a cell."""
-        return dataclasses.replace(spec, source=HOME, tmp_dir="", cgroup="")
+    def inside(self, launch: Launch) -> Launch:
+        """The launch as it is true in a cell."""
+        order = dataclasses.replace(launch.order, source=HOME)
+        return dataclasses.replace(launch, order=order, tmp_dir="", cgroup="")
 
     @contextlib.contextmanager
-    def for_container(self, spec: ContainerSpec, output: int, zygote: int) -> Iterator[Handed]:
+    def for_container(self, launch: Launch, output: int, zygote: int) -> Iterator[Handed]:
         """What belongs to this container, which the process `zygote` is about to fork."""
         with contextlib.ExitStack() as opened:
             mounts = [Mount(HOME, Access.PRIVATE)]
-            trees = [self._open(opened, spec.source, zygote)]
-            if Path(elsewhere := outside(spec.source)).is_dir():
+            source = launch.order.source
+            trees = [self._open(opened, source, zygote)]
+            if Path(elsewhere := outside(source)).is_dir():
                 mounts.append(Mount("/", Access.MERGED))
                 trees.append(self._open(opened, elsewhere, zygote))
             cgroup = []
-            if spec.cgroup:
+            if launch.cgroup:
                 # Who opened it is what counts, not who writes (man 7 cgroups, cgroup.procs).
                 flags = os.O_WRONLY | os.O_CLOEXEC
-                cgroup = [os.open(f"{spec.cgroup}/cgroup.procs", flags)]
+                cgroup = [os.open(f"{launch.cgroup}/cgroup.procs", flags)]
                 opened.callback(os.close, cgroup[0])
             if self._root_user and self._ids is not None:
                 os.fchown(output, self._ids.users[0][1], -1)  # its init opens the pipe once more
             yield Handed({"mounts": [codec.encode(m) for m in mounts]}, (*trees, *cgroup))
 
     @contextlib.contextmanager
-    def for_zygote(self, spec: ContainerSpec, zygote: int, *, writes: bool) -> Iterator[Handed]:
+    def for_zygote(self, launch: Launch, zygote: int, *, writes: bool) -> Iterator[Handed]:
         """What belongs to the cell of a function's zygote or, if it `writes`, of a snapshot."""
         with contextlib.ExitStack() as opened:
             access = Access.PRIVATE if writes else Access.READ
-            tree = self._open(opened, spec.source, zygote)
+            tree = self._open(opened, launch.order.source, zygote)
             request = {
                 "mounts": [codec.encode(Mount(HOME, access))],
                 "storage": f"{'s' if writes else 'f'}{os.urandom(6).hex()}",

@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from homeport.contract import pulse
-from homeport.contract.container import Container, ContainerSpec, Descriptors, Event, LogLine, State
+from homeport.contract.container import (
+    Container,
+    Descriptors,
+    Event,
+    Launch,
+    LogLine,
+    StartOrder,
+    State,
+)
 from homeport.contract.errors import ImageError
 from homeport.node.cells.sandboxes import Cells
 from homeport.node.containers import door as doors
@@ -62,13 +70,15 @@ class Life:
     def __init__(
         self,
         container: Container,
+        launch: Launch,
         directory: Path,
         means: Means,
         *,
-        others: Callable[[], Iterable[ContainerSpec]],
+        others: Callable[[], Iterable[Launch]],
         gone: Callable[["Life"], None],
     ) -> None:
         self.container = container
+        self.launch = launch
         self.directory = directory
         self.process: Process | None = None
         self._means = means
@@ -83,6 +93,7 @@ class Life:
         self._killed = ""  # by us, and why
         self._shortages = records.memory_shortages()
         self._pulse: pulse.Reader | None = None
+        self._is_adopted = False  # an earlier server had its report
         self._patient: Patient | None = None
         self._address = (
             ""  # of its door, where the ingress finds it: we say so, and never the container
@@ -107,16 +118,16 @@ class Life:
 
     async def go_on(self, leader: int) -> None:
         """From where an earlier server left it, which is ready, to its end."""
-        spec = self.container.spec
-        self._means.limits.watch(spec)
-        self.process = Process(spec, lambda _event: None)
+        self._is_adopted = True
+        self._means.limits.watch(self.launch)
+        self.process = Process(self.launch, lambda _event: None)
         try:
             self.process.adopt(leader, self.container.pid)
             self._follow(outputs.of_init(leader))
             self._pulse = pulses.of_init(leader)
             await self._serve()
         except (OSError, ValueError) as error:  # it has ended just now, or cannot be watched
-            log.warning("%s cannot be taken over and ends: %s", spec.id, error)
+            log.warning("%s cannot be taken over and ends: %s", self.container.id, error)
             self.stop(0)
             await self._end()
         finally:
@@ -127,8 +138,17 @@ class Life:
 
     def stop(self, grace_s: float | None) -> None:
         """Ask it to end; SIGKILL when its grace is over."""
-        self._grace_s = self.container.spec.exit_grace_s if grace_s is None else grace_s
+        self._grace_s = self.container.order.exit_grace_s if grace_s is None else grace_s
         self._stopping.set()
+
+    def look(self) -> Container:
+        """The container as it is now.
+
+        One that was taken over has no report any more, so its pulse says how many slots it holds.
+        """
+        if self._is_adopted and self._pulse is not None and self.container.state is State.READY:
+            self._holds(self._pulse.read().held)
+        return self.container
 
     def confirm_held(self, held: int) -> None:
         """The ingress keeps so many of its slots back."""
@@ -173,7 +193,7 @@ class Life:
             assert self.process is not None
             await self.process.known()
             self._become(State.READY, address=self._address, ready_after_s=took_s)
-            records.write(self.directory, self.container, self.process.leader)
+            records.write(self.directory, self.container, self.launch, self.process.leader)
             self._means.changed(self.container)
             await self._serve()
             return
@@ -183,24 +203,23 @@ class Life:
 
     async def _spawn(self, secrets: Mapping[str, str]) -> None:
         means = self._means
-        made = means.environments.of(self.container.spec.image)
-        spec = means.limits.confined(self.container.spec, self._others())
-        spec = dataclasses.replace(spec, runner_path=made.runner_path)
-        self.container = dataclasses.replace(self.container, spec=spec)
-        environ = environ_for(spec, secrets, os.environ, made.python, means.lib)
+        made = means.environments.of(self.launch.function.image)
+        launch = means.limits.confined(self.launch, self._others())
+        launch = self.launch = dataclasses.replace(launch, runner_path=made.runner_path)
+        environ = environ_for(launch, secrets, os.environ, made.python, means.lib)
         if means.cells is not None:
             environ = means.cells.environ(environ)
         self.directory.mkdir(mode=0o700)
         (self.directory / "tmp").mkdir(mode=0o700)
-        self.process = Process(spec, self._told, self.kill)
+        self.process = Process(launch, self._told, self.kill)
         with contextlib.ExitStack() as handed_over:  # the container alone keeps what is closed here
             comes_out, goes_in = outputs.pipe()
             handed_over.callback(os.close, goes_in)
             self._follow(comes_out)
             if means.cells is None:
-                door, self._address = doors.make(spec.id)
+                door, self._address = doors.make(launch.id)
             else:
-                door, self._address = doors.make_in(means.doors, spec.id)
+                door, self._address = doors.make_in(means.doors, launch.id)
             handed_over.enter_context(door)
             beats = pulse.create()
             handed_over.callback(os.close, beats)
@@ -213,18 +232,18 @@ class Life:
                 lifeline=means.lifeline,
             )
             await self._begin(self.process, made, environ, given)
-        records.write(self.directory, self.container, self.process.leader)
+        records.write(self.directory, self.container, self.launch, self.process.leader)
 
     async def _begin(
         self, process: Process, made: Made, environ: dict[str, str], given: Descriptors
     ) -> None:
         """Forked if that is possible, else in a fresh interpreter."""
-        means, spec = self._means, self.container.spec
+        means, launch = self._means, self.launch
         origin, why_fresh, born = "fresh", "forking is off, or not safe on this system", None
         try:
             if (zygotes := means.zygotes) is not None:
                 born = await process.fork(
-                    lambda passed: zygotes.fork(spec, made, environ, passed), given
+                    lambda passed: zygotes.fork(launch, made, environ, passed), given
                 )
                 origin, why_fresh = born.origin, ""
         except Unforkable as why:
@@ -233,17 +252,17 @@ class Life:
         if born is None and means.cells is not None and (makes := means.zygotes):
             try:
                 born = await process.fork(
-                    lambda passed: makes.fresh(spec, made, environ, passed), given
+                    lambda passed: makes.fresh(launch, made, environ, passed), given
                 )
             except Unforkable as why:
                 raise ImageError("the container's sandbox cannot be made", hint=str(why)) from None
         if born is None:
             process.start([made.python, *means.runner], environ, means.lib, given)
         elif born.storage:  # what it writes, so that it is measured and removed
-            spec = dataclasses.replace(spec, tmp_dir=born.storage)
+            self.launch = dataclasses.replace(launch, tmp_dir=born.storage)
         self._start.exists(born.snapshot if born else None)
         self.container = dataclasses.replace(
-            self.container, spec=spec, pid=process.pid, origin=origin, why_fresh=why_fresh
+            self.container, pid=process.pid, origin=origin, why_fresh=why_fresh
         )
 
     def _told(self, event: Event) -> None:
@@ -254,8 +273,7 @@ class Life:
         elif event.kind == "reached":
             self._start.reached(event)
         elif event.kind == "held":
-            held = min(max(event.held, 0), self.container.spec.max_inputs)
-            self.container = dataclasses.replace(self.container, held=held)
+            self._holds(event.held)
             if self.container.state is State.READY:
                 self._means.changed(self.container)
         elif event.kind == "cut":
@@ -265,15 +283,18 @@ class Life:
         elif not self._word.done():
             self._word.set_result(event)
 
+    def _holds(self, slots: int) -> None:
+        held = min(max(slots, 0), self.launch.function.max_inputs)
+        if held != self.container.held:
+            self.container = dataclasses.replace(self.container, held=held)
+
     def _learn(self, modules: Sequence[str]) -> None:
-        spec = self.container.spec
         if self._means.zygotes is not None:
-            made = self._means.environments.of(spec.image)
-            self._means.zygotes.learn(spec, made, tuple(modules))
+            made = self._means.environments.of(self.launch.function.image)
+            self._means.zygotes.learn(self.launch.order, made, tuple(modules))
 
     def _preloaded_in_vain(self, event: Event) -> None:
         """It has begun again in a fresh interpreter, or would have if it did not serve already."""
-        spec = self.container.spec
         if event.kind == "again":
             self.container = dataclasses.replace(
                 self.container, origin="fresh", why_fresh=event.reason
@@ -282,25 +303,26 @@ class Life:
         else:
             self._say_once(f"modules that were loaded ahead saw something else: {event.reason}")
         if self._means.zygotes is not None:
-            self._means.zygotes.spoil(spec, self._means.environments.of(spec.image), event)
+            made = self._means.environments.of(self.launch.function.image)
+            self._means.zygotes.spoil(self.launch.order, made, event)
 
     def _say_once(self, text: str) -> None:
         """For each cause, the log has one line of each revision of the function."""
         zygotes = self._means.zygotes
-        if zygotes is None or zygotes.once(self.container.spec, text):
+        if zygotes is None or zygotes.once(self.container.order, text):
             self._say(text, source="system")
 
     async def _first_word(self) -> Event | None:
         """What the runner says first; None when it is to stop before it said anything."""
         assert self.process is not None
-        spec = self.container.spec
+        timeout_s = self.launch.function.startup_timeout_s
         ended = asyncio.ensure_future(self.process.ended())
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
             words: set[asyncio.Future[Any]] = {self._word, ended, stopping}
             await asyncio.wait(
                 words,
-                timeout=spec.startup_timeout_s + SLACK_S,
+                timeout=timeout_s + SLACK_S,
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if self._word.done():
@@ -308,7 +330,7 @@ class Life:
             if stopping.done():
                 return None
             if not ended.done():
-                reason = f"did not become ready within {spec.startup_timeout_s:g} s"
+                reason = f"did not become ready within {timeout_s:g} s"
                 return Event(kind="failed", reason=reason)
             self.process.close()  # its last word may still be in the pipe
             if self._word.done():
@@ -331,7 +353,7 @@ class Life:
     async def _serve(self) -> None:
         assert self.process is not None
         assert self._pulse is not None
-        self._patient = Patient(self._pulse, self.process.pid, self.container.spec.timeout_s)
+        self._patient = Patient(self._pulse, self.process.pid, self.launch.function.timeout_s)
         ended = asyncio.ensure_future(self.process.ended())
         stopping = asyncio.ensure_future(self._stopping.wait())
         await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -365,7 +387,8 @@ class Life:
         if self._pulse is not None:
             self._patient = None
             self._pulse.close()
-        self._means.limits.gone(self.container.spec)
+            self._pulse = None
+        self._means.limits.gone(self.launch)
         shutil.rmtree(self.directory, ignore_errors=True)
         if self._address:
             doors.remove(self._address)
@@ -373,13 +396,13 @@ class Life:
 
     async def _remove_files(self) -> None:
         """What it has written in a cell; nobody waits for that."""
-        written = self.container.spec.tmp_dir
+        written = self.launch.tmp_dir
         if self._means.cells is not None and not Path(written).is_relative_to(self.directory):
             await asyncio.to_thread(self._means.cells.remove, written)
 
     def _why(self, code: int | None) -> str:
         """How it ended by itself, or by whom."""
-        broken = self._killed or self._means.limits.broken(self.container.spec)
+        broken = self._killed or self._means.limits.broken(self.launch)
         if broken:
             return f"was killed: {broken}"
         return records.in_words(code, records.memory_shortages() != self._shortages)
@@ -409,7 +432,7 @@ class Life:
         self._say(text, request=request, source=source)
 
     def _say(self, text: str, *, request: str = "", source: str = "output") -> None:
-        self._means.said(log_line(self.container.spec, text, source=source, request=request))
+        self._means.said(log_line(self.container.order, text, source=source, request=request))
 
 
 class _Turn:
@@ -427,13 +450,13 @@ class _Turn:
             self._timer.cancel()
 
 
-def log_line(spec: ContainerSpec, text: str, *, source: str, request: str = "") -> LogLine:
+def log_line(order: StartOrder, text: str, *, source: str, request: str = "") -> LogLine:
     """A line of a container's log, now."""
     return LogLine(
         at=time.time(),
-        app=spec.app,
-        function=spec.function,
-        container=spec.id,
+        app=order.pool.app,
+        function=order.pool.function,
+        container=order.id,
         text=text,
         source=source,
         request=request,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from homeport.contract import codec
-from homeport.contract.container import ContainerSpec, Descriptors, Event
+from homeport.contract.container import Descriptors, Event, Launch, sent
 from homeport.node.containers import words
 from homeport.node.held import Held
 from homeport.node.limits.watchdog import sessions
@@ -52,11 +52,11 @@ class Process:
 
     def __init__(
         self,
-        spec: ContainerSpec,
+        launch: Launch,
         said: Callable[[Event], None],
         spoilt: Callable[[str], None] = lambda _why: None,
     ) -> None:
-        self._spec = spec
+        self._launch = launch
         self._said = said
         self._spoilt = spoilt  # it has said what no runner says: why
         self._words = 0  # in this second
@@ -111,7 +111,7 @@ class Process:
         asyncio.get_running_loop().add_reader(way.fileno(), self._meet)
         assert self._popen.stdin is not None
         with contextlib.suppress(BrokenPipeError), self._popen.stdin as stdin:
-            stdin.write(codec.dumps(self._spec).encode() + b"\n")
+            stdin.write(codec.dumps(sent(self._launch)).encode() + b"\n")
 
     async def fork(self, fork: Fork, given: Descriptors) -> Born:
         """Have a zygote begin them; raises what the zygotes raise."""

@@ -5,6 +5,7 @@ A process is known by its number, the machine's boot and its start in clock tick
 """
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -14,9 +15,11 @@ import signal
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from homeport.contract import codec
-from homeport.contract.container import Container, State
+from homeport.contract.container import Container, Launch, State
+from homeport.contract.traffic import PoolKey
 from homeport.node.containers import leftovers
 from homeport.node.held import Held
 
@@ -31,48 +34,83 @@ class Left:
     """A container of an earlier server that still runs."""
 
     container: Container
-    leader: int  # its init
+    launch: Launch
+    leader: int  # the pid of its init
 
 
-def write(directory: Path, container: Container, leader: int) -> None:
-    """Make it known. Where that fails what stood there stays, and nothing where its init has ended."""
+def write(directory: Path, container: Container, launch: Launch, leader: int) -> None:
+    """Write the record of a container into its directory.
+
+    Where that fails the earlier record stays; without a record, the container is ended by its init.
+    """
+    added = {f.name: getattr(launch, f.name) for f in dataclasses.fields(launch)}
+    del added["order"]  # it is the container's
     known = {
         "boot": BOOT.read_text().strip(),
         "init": leader,
         "ticks": _ticks(leader),
         "container": codec.encode(container),
+        "launch": codec.encode(added),
     }
     fresh = directory / "record.new"
     try:
         fresh.write_text(json.dumps(known))
         fresh.replace(directory / "record")
     except OSError as error:
-        log.warning("a later server could not take %s over: %s", container.spec.id, error)
+        log.warning("a later server could not take %s over: %s", container.id, error)
 
 
 def sweep(root: Path) -> Collection[Left]:
-    """What an earlier server left: those that are ready go on, the others are ended."""
+    """Return the containers of an earlier server that are ready; end the others.
+
+    One whose record this version cannot read is ended too.
+    """
     ready = []
     for directory in root.iterdir():
-        left = _left(directory / "record")
-        if left is not None and left.container.state is State.READY:
-            ready.append(left)
-            continue
-        if left is not None:
-            _end(left, directory)
+        if (known := _known(directory / "record")) is not None:
+            left = _left(known)
+            if left is not None and left.container.state is State.READY:
+                ready.append(left)
+                continue
+            _end(known, directory)
         leftovers.end(leftovers.NOBODY, directory / "tmp")
         shutil.rmtree(directory, ignore_errors=True)
     return ready
 
 
-def _left(record: Path) -> Left | None:
-    """A container that still runs; whoever else has its pid now is let be."""
+def _known(record: Path) -> dict[str, Any] | None:
+    """Return the record of a container that still runs; None if another process has its pid now."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        known = json.loads(record.read_text())
-        container: Container = codec.decode(Container, known["container"])
+        known: dict[str, Any] = json.loads(record.read_text())
         if known["boot"] == BOOT.read_text().strip() and known["ticks"] == _ticks(known["init"]):
-            return Left(container, known["init"])
+            return known
     return None
+
+
+def _left(known: dict[str, Any]) -> Left | None:
+    """Return the container that a record describes; None if it cannot be read."""
+    with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+        told = known["container"]
+        if "spec" in told:  # written by an older version
+            told, added = _upgraded(told)
+        else:
+            added = known["launch"]
+        container: Container = codec.decode(Container, told)
+        launch: Launch = codec.decode(Launch, {**added, "order": told["order"]})
+        return Left(container, launch, known["init"])
+    return None
+
+
+def _upgraded(told: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a container and the additions to its launch from a record with a `spec`.
+
+    There, one shape held the order, the launch and most of the function, under the names of today.
+    """
+    spec = told["spec"]
+    function = {**spec, "name": spec["function"]}
+    del function["parameters"]  # the pool's values, and not what the function declares
+    pool = codec.encode(PoolKey.parse(spec["pool"]))
+    return {**told, "order": {**spec, "pool": pool, "function": function}}, spec
 
 
 def _ticks(pid: int) -> int:
@@ -85,13 +123,14 @@ def _ticks(pid: int) -> int:
     return -1
 
 
-def _end(left: Left, directory: Path) -> None:
-    """Have its init end everything, by the end of its runner."""
+def _end(known: dict[str, Any], directory: Path) -> None:
+    """Have the container's init end everything, by the end of its runner."""
+    leader: int = known["init"]
     with contextlib.suppress(OSError):
-        init = Held(left.leader, os.pidfd_open(left.leader))
+        init = Held(leader, os.pidfd_open(leader))
         try:
-            with contextlib.suppress(OSError):
-                runner = Held.of(os.pidfd_open(left.container.pid), parent=left.leader)
+            with contextlib.suppress(OSError, TypeError, KeyError):
+                runner = Held.of(os.pidfd_open(known["container"]["pid"]), parent=leader)
                 runner.signal(signal.SIGKILL)
                 runner.close()
                 select.select([init.pidfd], [], [], PATIENCE_S)
@@ -99,7 +138,7 @@ def _end(left: Left, directory: Path) -> None:
             select.select([init.pidfd], [], [], PATIENCE_S)
         finally:
             init.close()
-    leftovers.end(left.leader, directory / "tmp")
+    leftovers.end(leader, directory / "tmp")
 
 
 def in_words(code: int | None, memory_was_short: bool = False) -> str:

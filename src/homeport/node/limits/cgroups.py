@@ -19,7 +19,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from homeport.contract.container import ContainerSpec
+from homeport.contract.container import StartOrder
+from homeport.contract.manifest import FunctionSpec
 
 CONTROLLERS = ("cpu", "memory")
 OFF = "off"
@@ -55,22 +56,22 @@ class Cgroups:
         except OSError as error:
             raise Unusable(f"{base}: {error.strerror}") from None
 
-    def make(self, spec: ContainerSpec) -> str:
-        """The container's cgroup, for it to join; empty where it asks for nothing."""
-        if spec.cpu is None and spec.memory_mib is None:
+    def make(self, order: StartOrder) -> str:
+        """Make the cgroup that the container joins and return its directory; empty where it asks for nothing."""
+        if order.function.cpu is None and order.function.memory_mib is None:
             return ""
-        directory = self.root / spec.id
+        directory = self.root / order.id
         directory.mkdir(exist_ok=True)
-        for name, value in settings(spec).items():
+        for name, value in settings(order.function).items():
             _write(directory / name, value)
-        self.count(spec)
+        self.count(order)
         return str(directory)
 
-    def count(self, spec: ContainerSpec) -> None:
+    def count(self, order: StartOrder) -> None:
         """Have all containers together weigh what each of them does: see `shares`."""
-        told = settings(spec)
+        told = settings(order.function)
         weight, protected = told.get("cpu.weight", WEIGHT), told.get("memory.low", 0)
-        self._shares[spec.id] = int(weight), int(protected)
+        self._shares[order.id] = int(weight), int(protected)
         self._weigh()
 
     def remove(self, directory: Path) -> bool:
@@ -119,19 +120,19 @@ def removed(directory: Path) -> bool:
     return True
 
 
-def settings(spec: ContainerSpec) -> dict[str, str]:
-    """PURE: file -> content of the container's cgroup.
+def settings(function: FunctionSpec) -> dict[str, str]:
+    """PURE: file -> content of the cgroup of a container of the function.
 
     What it asks for weighs when the machine is busy; what it may have at most is never exceeded.
     """
     told: dict[str, str] = {}
-    if spec.cpu is not None:
-        request, limit = spec.cpu
+    if function.cpu is not None:
+        request, limit = function.cpu
         told["cpu.weight"] = str(max(1, min(round(request * WEIGHT), MAX_WEIGHT)))
         if limit is not None:
             told["cpu.max"] = f"{max(1000, round(limit * PERIOD_US))} {PERIOD_US}"
-    if spec.memory_mib is not None:
-        request_mib, limit_mib = spec.memory_mib
+    if function.memory_mib is not None:
+        request_mib, limit_mib = function.memory_mib
         told["memory.low"] = str(request_mib * MIB)
         if limit_mib is not None:
             told["memory.max"] = str(limit_mib * MIB)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
-from homeport.contract.container import ContainerSpec
+from homeport.contract.container import Launch, StartOrder
 from homeport.node.limits import cgroups, watchdog
 from homeport.node.limits.cgroups import Cgroups, Unusable
 
@@ -18,7 +18,7 @@ LOOK_S = 0.25
 CLOSE_S = 2.0  # what the kernel gets to end the last processes
 PAUSE_S = 0.01
 
-Running = Callable[[], Iterable[tuple[int, ContainerSpec]]]
+Running = Callable[[], Iterable[tuple[int, Launch]]]
 Kill = Callable[[str, str], None]
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Limits:
         self._wanted = asyncio.Event()  # there is something to watch
 
     def open(
-        self, chosen: str, name: str, left: Collection[ContainerSpec], running: Running, kill: Kill
+        self, chosen: str, name: str, left: Collection[Launch], running: Running, kill: Kill
     ) -> None:
         """Begin; `left` are the containers that go on from an earlier server.
 
@@ -47,10 +47,10 @@ class Limits:
             level = logging.WARNING if chosen not in {"", cgroups.OFF} else logging.INFO
             log.log(level, "limits are watched and not the kernel's: %s", why)
         else:
-            for spec in left:
-                if spec.cgroup:
-                    self._cgroups.count(spec)
-            known = {spec.id for spec in left}
+            for launch in left:
+                if launch.cgroup:
+                    self._cgroups.count(launch.order)
+            known = {launch.id for launch in left}
             self._leaving = {each for each in self._cgroups.all() if each.name not in known}
             self._wanted.set()
         self._watcher = asyncio.create_task(self._watch(running, kill), name="limits")
@@ -70,42 +70,44 @@ class Limits:
         if self._cgroups is not None:
             self._cgroups.close()
 
-    def confined(self, spec: ContainerSpec, others: Iterable[ContainerSpec]) -> ContainerSpec:
-        """The spec with what its process needs to know of its limits."""
-        spec = dataclasses.replace(spec, cgroup=self._made(spec))
-        if not spec.cgroup and spec.cpu is not None and spec.cpu[1] is not None:
+    def confined(self, launch: Launch, others: Iterable[Launch]) -> Launch:
+        """Return the launch with what the container's process needs to know of its limits."""
+        launch = dataclasses.replace(launch, cgroup=self._made(launch.order))
+        cpu = launch.function.cpu
+        if not launch.cgroup and cpu is not None and cpu[1] is not None:
             taken = Counter(core for other in others for core in other.cores)
             there = sorted(os.sched_getaffinity(0))
-            spec = dataclasses.replace(spec, cores=cores(spec.cpu[1], there, taken))
-        self.watch(spec)
-        return spec
+            launch = dataclasses.replace(launch, cores=cores(cpu[1], there, taken))
+        self.watch(launch)
+        return launch
 
-    def watch(self, spec: ContainerSpec) -> None:
-        """It runs, or is about to."""
-        if watchdog.watched(spec):
+    def watch(self, launch: Launch) -> None:
+        """The container runs, or is about to."""
+        if watchdog.watched(launch):
             self._wanted.set()
 
-    def broken(self, spec: ContainerSpec) -> str:
-        """Which limit the kernel has killed it for, in words; empty for none."""
-        if not spec.cgroup or not cgroups.killed(Path(spec.cgroup)):
+    def broken(self, launch: Launch) -> str:
+        """Return which limit the kernel has killed the container for, in words; empty for none."""
+        if not launch.cgroup or not cgroups.killed(Path(launch.cgroup)):
             return ""
-        limit_mib = spec.memory_mib[1] if spec.memory_mib else None
+        memory_mib = launch.function.memory_mib
+        limit_mib = memory_mib[1] if memory_mib else None
         return f"it needed more memory than its limit of {limit_mib} MiB" if limit_mib else ""
 
-    def gone(self, spec: ContainerSpec) -> None:
-        """It has ended; what it left behind ends now."""
-        if spec.cgroup:
-            self._leaving.add(Path(spec.cgroup))
+    def gone(self, launch: Launch) -> None:
+        """The container has ended; what it left behind ends now."""
+        if launch.cgroup:
+            self._leaving.add(Path(launch.cgroup))
             self._wanted.set()
 
-    def _made(self, spec: ContainerSpec) -> str:
-        """Its cgroup; empty where it has none."""
+    def _made(self, order: StartOrder) -> str:
+        """Make the container's cgroup and return its directory; empty where it has none."""
         if self._cgroups is None:
             return ""
         try:
-            return self._cgroups.make(spec)
+            return self._cgroups.make(order)
         except OSError as error:
-            log.warning("%s has no cgroup and is watched: %s", spec.id, error)
+            log.warning("%s has no cgroup and is watched: %s", order.id, error)
             return ""
 
     def _tidy(self) -> bool:
@@ -117,7 +119,7 @@ class Limits:
     async def _watch(self, running: Running, kill: Kill) -> None:
         while True:
             await self._wanted.wait()
-            watched = [(pid, spec) for pid, spec in running() if watchdog.watched(spec)]
+            watched = [(pid, launch) for pid, launch in running() if watchdog.watched(launch)]
             if not self._tidy() and not watched:
                 self._wanted.clear()
                 continue

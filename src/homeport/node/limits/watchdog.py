@@ -11,41 +11,40 @@ from pathlib import Path
 
 import psutil
 
-from homeport.contract.container import ContainerSpec
+from homeport.contract.container import Launch
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 MIB = 1024**2
 
 
-def watched(spec: ContainerSpec) -> bool:
-    """Whether it has a limit that nobody else keeps."""
-    return _memory_limit_mib(spec) is not None or spec.ephemeral_disk_mib is not None
+def watched(launch: Launch) -> bool:
+    """Whether the container has a limit that nobody else keeps."""
+    return _memory_limit_mib(launch) is not None or launch.function.ephemeral_disk_mib is not None
 
 
-def over(spec: ContainerSpec, memory_mib: float, disk_mib: float) -> str:
+def over(launch: Launch, memory_mib: float, disk_mib: float) -> str:
     """PURE: which limit is exceeded, in words; empty when none is."""
-    limit_mib = _memory_limit_mib(spec)
+    limit_mib = _memory_limit_mib(launch)
     if limit_mib is not None and memory_mib > limit_mib:
         return f"it used {memory_mib:.0f} MiB of memory, and its limit is {limit_mib} MiB"
-    if spec.ephemeral_disk_mib is not None and disk_mib > spec.ephemeral_disk_mib:
-        return (
-            f"it used {disk_mib:.0f} MiB of temporary disk, and its limit is "
-            f"{spec.ephemeral_disk_mib} MiB"
-        )
+    limit_mib = launch.function.ephemeral_disk_mib
+    if limit_mib is not None and disk_mib > limit_mib:
+        return f"it used {disk_mib:.0f} MiB of temporary disk, and its limit is {limit_mib} MiB"
     return ""
 
 
-def look(containers: Iterable[tuple[int, ContainerSpec]]) -> dict[str, str]:
-    """Pids and specs in; container -> what is over, of those that are."""
+def look(containers: Iterable[tuple[int, Launch]]) -> dict[str, str]:
+    """Return which containers are over a limit, by id, and which limit; each comes with its leader's pid."""
     told = list(containers)
     members = sessions([pid for pid, _ in told])
     found: dict[str, str] = {}
-    for pid, spec in told:
-        limit_mib = _memory_limit_mib(spec)
+    for pid, launch in told:
+        limit_mib = _memory_limit_mib(launch)
         memory_mib = _memory_mib(members[pid], limit_mib) if limit_mib is not None else 0.0
-        disk_mib = _disk_mib(spec.tmp_dir) if spec.ephemeral_disk_mib is not None else 0.0
-        if what := over(spec, memory_mib, disk_mib):
-            found[spec.id] = what
+        has_disk_limit = launch.function.ephemeral_disk_mib is not None
+        disk_mib = _disk_mib(launch.tmp_dir) if has_disk_limit else 0.0
+        if what := over(launch, memory_mib, disk_mib):
+            found[launch.id] = what
     return found
 
 
@@ -68,8 +67,9 @@ def sessions(leaders: Sequence[int]) -> dict[int, list[int]]:
     return {leader: sorted(known) for leader, known in members.items()}
 
 
-def _memory_limit_mib(spec: ContainerSpec) -> int | None:
-    return None if spec.cgroup or spec.memory_mib is None else spec.memory_mib[1]
+def _memory_limit_mib(launch: Launch) -> int | None:
+    memory_mib = launch.function.memory_mib
+    return None if launch.cgroup or memory_mib is None else memory_mib[1]
 
 
 def _memory_mib(pids: list[int], limit_mib: int) -> float:

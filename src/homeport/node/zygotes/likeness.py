@@ -4,7 +4,8 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 
-from homeport.contract.container import ContainerSpec
+from homeport.contract.container import Launch, StartOrder
+from homeport.contract.manifest import FunctionSpec
 from homeport.contract.variables import SILENTLY_READ
 from homeport.node.images.environments import Made
 from homeport.node.launch import INHERITED
@@ -16,25 +17,26 @@ GPUS = {"CUDA_VISIBLE_DEVICES": "", "NVIDIA_VISIBLE_DEVICES": "void"}
 PLAIN = (*INHERITED, "PATH", "VIRTUAL_ENV", "PYTHONUNBUFFERED")
 
 
-def identity(spec: ContainerSpec, made: Made) -> tuple[str, ...]:
+def identity(order: StartOrder, made: Made) -> tuple[str, ...]:
     """The same for all containers that a function zygote may fork, if their variables allow it."""
-    return (made.key, spec.app, spec.function, spec.revision)
+    return (made.key, order.pool.app, order.pool.function, order.pool.revision)
 
 
-def shared(spec: ContainerSpec, environ: Mapping[str, str]) -> dict[str, str]:
+def shared(function: FunctionSpec, environ: Mapping[str, str]) -> dict[str, str]:
     """The variables that all containers of a function have."""
     found = {name: value for name, value in environ.items() if name not in OWN}
-    return {**found, **GPUS} if spec.gpu else found
+    return {**found, **GPUS} if function.gpu else found
 
 
-def own(spec: ContainerSpec) -> tuple[str, ...]:
+def own(function: FunctionSpec) -> tuple[str, ...]:
     """The variables that they do not share."""
-    return (*OWN, *(GPUS if spec.gpu else ()))
+    return (*OWN, *(GPUS if function.gpu else ()))
 
 
-def nobody(spec: ContainerSpec) -> ContainerSpec:
-    """The same function, and no container of it."""
-    return dataclasses.replace(spec, id="", tmp_dir="", devices=(), cgroup="", cores=())
+def nobody(launch: Launch) -> Launch:
+    """Return a launch of the same function that is no container's."""
+    order = dataclasses.replace(launch.order, id="", devices=())
+    return Launch(order=order, runner_path=launch.runner_path)
 
 
 def plain(environ: Mapping[str, str], reads: Iterable[str]) -> dict[str, str]:

@@ -18,8 +18,8 @@ from typing import Any
 
 import psutil
 
-from homeport.contract import codec
-from homeport.contract.container import ContainerSpec, Descriptors, Event
+from homeport.contract.container import Descriptors, Event, Launch, StartOrder, sent
+from homeport.contract.traffic import PoolKey
 from homeport.node.cells.sandboxes import NOTHING, Cells, Handed
 from homeport.node.images.environments import Made
 from homeport.node.zygotes import likeness
@@ -52,13 +52,13 @@ class _Base:
 class _Function:
     """The zygote of one function of a revision."""
 
-    spec: ContainerSpec
+    launch: Launch  # of no container
     made: Made
     environ: dict[str, str]
     learned: Learned
     current: Zygote | None = None
     starting: "asyncio.Task[None] | None" = None
-    pools: set[str] = dataclasses.field(default_factory=set)
+    pools: set[PoolKey] = dataclasses.field(default_factory=set)
     tried: frozenset[str] = frozenset()  # what the last one was told to import
 
 
@@ -66,7 +66,7 @@ class Zygotes:
     """Every zygote of this node."""
 
     def __init__(
-        self, root: Path, lib: Path, limit_mib: int, *, said: Callable[[ContainerSpec, str], None]
+        self, root: Path, lib: Path, limit_mib: int, *, said: Callable[[StartOrder, str], None]
     ) -> None:
         self.cells: Cells | None = None  # containers are isolated
         self._root = root  # where `Learned` is kept
@@ -85,7 +85,7 @@ class Zygotes:
         tidy(root)
 
     async def fork(
-        self, spec: ContainerSpec, made: Made, environ: dict[str, str], given: Descriptors
+        self, launch: Launch, made: Made, environ: dict[str, str], given: Descriptors
     ) -> Forked:
         """A container's processes, which get these descriptors.
 
@@ -95,9 +95,9 @@ class Zygotes:
             raise Unforkable("forking is off")
         why = "its zygotes end before they have forked"
         for _ in range(TRIES):
-            zygote = await self._parent(spec, made, environ, given.output)
+            zygote = await self._parent(launch, made, environ, given.output)
             try:
-                forked = await self._forked(zygote, spec, environ, given)
+                forked = await self._forked(zygote, launch, environ, given)
             except Gone:
                 continue
             except Stale as stale:
@@ -105,12 +105,12 @@ class Zygotes:
                 self._end_stale(zygote, why)
                 continue
             self._touch(zygote)
-            mine = zygote.made_for == spec.id
+            mine = zygote.made_for == launch.id
             return dataclasses.replace(forked, snapshot=zygote.start if mine else None)
         raise Unforkable(why)
 
     async def fresh(
-        self, spec: ContainerSpec, made: Made, environ: dict[str, str], given: Descriptors
+        self, launch: Launch, made: Made, environ: dict[str, str], given: Descriptors
     ) -> Forked:
         """A container's processes in a cell, in an interpreter that has imported nothing yet.
 
@@ -120,14 +120,14 @@ class Zygotes:
         for _ in range(TRIES):
             with contextlib.suppress(Gone):
                 zygote = await self._bare(made, environ)
-                forked = await self._forked(zygote, spec, environ, given, fresh=True)
+                forked = await self._forked(zygote, launch, environ, given, fresh=True)
                 return dataclasses.replace(forked, origin="fresh")
         raise Unforkable("its zygotes end before they have forked")
 
     async def _forked(
         self,
         zygote: Zygote,
-        spec: ContainerSpec,
+        launch: Launch,
         environ: dict[str, str],
         given: Descriptors,
         *,
@@ -135,9 +135,9 @@ class Zygotes:
     ) -> Forked:
         request: dict[str, Any] = {"environ": environ, "fresh": fresh}
         if self.cells is None or zygote.sandbox is None:
-            return await zygote.fork({"spec": codec.encode(spec), **request}, given)
-        request["spec"] = codec.encode(self.cells.inside(spec))
-        with self.cells.for_container(spec, given.output, zygote.pid) as cell:
+            return await zygote.fork({"launch": sent(launch), **request}, given)
+        request["launch"] = sent(self.cells.inside(launch))
+        with self.cells.for_container(launch, given.output, zygote.pid) as cell:
             forked = await zygote.fork({**request, **cell.request}, given, cell.descriptors)
         storage = zygote.sandbox.storage / forked.storage
         return dataclasses.replace(forked, storage=str(storage))
@@ -147,23 +147,23 @@ class Zygotes:
         if self._limit_mib:
             self._begin_base(self._base(made, environ))
 
-    def learn(self, spec: ContainerSpec, made: Made, modules: tuple[str, ...]) -> None:
+    def learn(self, order: StartOrder, made: Made, modules: tuple[str, ...]) -> None:
         """These were imported by a container that became ready."""
-        function = self._functions.get(likeness.identity(spec, made))
+        function = self._functions.get(likeness.identity(order, made))
         if function is not None:
             function.learned.add(modules)
             self._begin_function(function)
 
-    def spoil(self, spec: ContainerSpec, made: Made, event: Event) -> None:
+    def spoil(self, order: StartOrder, made: Made, event: Event) -> None:
         """These modules were preloaded in vain: the container's script would have got others."""
-        function = self._functions.get(likeness.identity(spec, made))
+        function = self._functions.get(likeness.identity(order, made))
         if function is not None:
-            function.learned.spoil(spec.revision, event.modules, event.reason)
+            function.learned.spoil(order.pool.revision, event.modules, event.reason)
             self._end_function(function)
 
-    def once(self, spec: ContainerSpec, text: str) -> bool:
+    def once(self, order: StartOrder, text: str) -> bool:
         """Whether this is to be said of the function: it was not said before."""
-        key = (spec.app, spec.function, spec.revision, text)
+        key = (order.pool.app, order.pool.function, order.pool.revision, text)
         if key in self._told:
             return False
         self._told[key] = None
@@ -171,7 +171,7 @@ class Zygotes:
             del self._told[next(iter(self._told))]
         return True
 
-    def forget(self, pool: str) -> None:
+    def forget(self, pool: PoolKey) -> None:
         """No container of the pool will be started again."""
         self._snapshots.forget(pool)
         for key, function in list(self._functions.items()):
@@ -199,43 +199,44 @@ class Zygotes:
     # which one forks a container
 
     async def _parent(
-        self, spec: ContainerSpec, made: Made, environ: dict[str, str], output: int
+        self, launch: Launch, made: Made, environ: dict[str, str], output: int
     ) -> Zygote:
-        if spec.enable_memory_snapshot:
+        if launch.function.enable_memory_snapshot:
             try:
                 return await self._snapshots.of(
-                    spec.pool, lambda: self._snap(spec, made, environ, os.dup(output))
+                    launch.order.pool, lambda: self._snap(launch, made, environ, os.dup(output))
                 )
             except Unforkable as why:
                 text = f"no memory snapshot: {why}; each container starts on its own"
-                if self.once(spec, text):
-                    self._said(spec, text)
-        return await self._plain_parent(spec, made, environ)
+                if self.once(launch.order, text):
+                    self._said(launch.order, text)
+        return await self._plain_parent(launch, made, environ)
 
-    async def _plain_parent(
-        self, spec: ContainerSpec, made: Made, environ: dict[str, str]
-    ) -> Zygote:
+    async def _plain_parent(self, launch: Launch, made: Made, environ: dict[str, str]) -> Zygote:
         """The function's zygote if there is one with these variables, else that of the environment."""
-        function = self._function(spec, made, environ)
+        function = self._function(launch, made, environ)
         base = await self._ready_base(made, environ)
-        if why := function.learned.objection(spec.revision, base.holds):
+        if why := function.learned.objection(launch.order.pool.revision, base.holds):
             raise Unforkable(why)
         if function.current is not None and not function.current.gone:
             return function.current
         return base
 
-    def _function(self, spec: ContainerSpec, made: Made, environ: dict[str, str]) -> _Function:
-        key = likeness.identity(spec, made)
-        shared = likeness.shared(spec, environ)
+    def _function(self, launch: Launch, made: Made, environ: dict[str, str]) -> _Function:
+        order = launch.order
+        key = likeness.identity(order, made)
+        shared = likeness.shared(order.function, environ)
         function = self._functions.get(key)
         if function is None:
-            learned = Learned.of(self._root, made.key, spec.app, spec.function)
-            function = self._functions[key] = _Function(spec, made, shared, learned)
+            learned = Learned.of(self._root, made.key, order.pool.app, order.pool.function)
+            function = self._functions[key] = _Function(
+                likeness.nobody(launch), made, shared, learned
+            )
         if function.environ != shared:
             # A secret has changed: what was imported may have read it.
             self._end_function(function)
             function.environ = shared
-        function.pools.add(spec.pool)
+        function.pools.add(order.pool)
         return function
 
     # base zygotes
@@ -344,28 +345,30 @@ class Zygotes:
             return
         if function.current is not None and function.current.gone:
             function.current, function.tried = None, frozenset()
-        wanted = frozenset(function.learned.wanted(function.spec.revision))
+        wanted = frozenset(function.learned.wanted(function.launch.order.pool.revision))
         if not wanted <= function.tried:
             function.starting = asyncio.create_task(self._start_function(function), name="zygote")
 
     async def _start_function(self, function: _Function) -> None:
-        spec, learned = function.spec, function.learned
+        order, learned = function.launch.order, function.learned
+        revision = order.pool.revision
         with contextlib.suppress(Unforkable):
             base = await self._ready_base(function.made, function.environ)
-            modules = learned.wanted(spec.revision)
-            if learned.objection(spec.revision, base.holds) or base.holds.issuperset(modules):
+            modules = learned.wanted(revision)
+            if learned.objection(revision, base.holds) or base.holds.issuperset(modules):
                 return
             function.tried = frozenset(modules)
-            nobody = likeness.nobody(spec)
             request = {
-                "spec": codec.encode(self.cells.inside(nobody) if self.cells else nobody),
+                "launch": sent(
+                    self.cells.inside(function.launch) if self.cells else function.launch
+                ),
                 "environ": function.environ,
                 "modules": modules,
-                "avoid": learned.avoid(spec.revision),
-                "own": likeness.own(spec),
+                "avoid": learned.avoid(revision),
+                "own": likeness.own(order.function),
             }
             try:
-                with self._handed(spec, base, writes=False) as cell:
+                with self._handed(function.launch, base, writes=False) as cell:
                     zygote = base.function({**request, **cell.request}, cell.descriptors)
             except Gone:
                 return
@@ -375,9 +378,10 @@ class Zygotes:
             if "ready" not in word:
                 return
             for name, reason in word["ready"]["unsafe"].items():
-                if self.once(spec, f"{name} {reason}"):
+                if self.once(order, f"{name} {reason}"):
                     log.info(
-                        "`%s` is not preloaded for %s %s: %s", name, spec.app, spec.function, reason
+                        "`%s` is not preloaded for %s %s: %s",
+                        *(name, order.pool.app, order.pool.function, reason),
                     )
             if not word["ready"]["more"]:
                 zygote.end()
@@ -389,12 +393,12 @@ class Zygotes:
             await self._bound()
 
     def _handed(
-        self, spec: ContainerSpec, parent: Zygote, *, writes: bool
+        self, launch: Launch, parent: Zygote, *, writes: bool
     ) -> "contextlib.AbstractContextManager[Handed]":
         """What a zygote below another one gets for its cell."""
         if self.cells is None or parent.sandbox is None:
             return contextlib.nullcontext(NOTHING)
-        return self.cells.for_zygote(spec, parent.pid, writes=writes)
+        return self.cells.for_zygote(launch, parent.pid, writes=writes)
 
     def _end_function(self, function: _Function) -> None:
         if function.starting is not None:
@@ -404,14 +408,14 @@ class Zygotes:
         function.current, function.starting, function.tried = None, None, frozenset()
 
     async def _snap(
-        self, spec: ContainerSpec, made: Made, environ: dict[str, str], output: int
+        self, launch: Launch, made: Made, environ: dict[str, str], output: int
     ) -> Zygote:
         """A zygote with the user's state."""
         try:
             for _ in range(TRIES):
-                parent = await self._plain_parent(spec, made, environ)
-                with self._handed(spec, parent, writes=True) as cell:
-                    inner = self.cells.inside(spec) if self.cells else spec
+                parent = await self._plain_parent(launch, made, environ)
+                with self._handed(launch, parent, writes=True) as cell:
+                    inner = self.cells.inside(launch) if self.cells else launch
                     zygote, word = await self._snapshots.make(parent, inner, environ, output, cell)
                 if "ready" in word:
                     self._touch(zygote)
@@ -420,7 +424,8 @@ class Zygotes:
                 if "stale" in word:
                     self._end_stale(parent, word["stale"])
                 elif "again" in word:
-                    self.spoil(spec, made, Event(kind="again", **_of_again(word["again"])))
+                    told = Event(kind="again", **_of_again(word["again"]))
+                    self.spoil(launch.order, made, told)
         finally:
             os.close(output)
         raise Unforkable("what was preloaded has changed")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from homeport.contract import codec
-from homeport.contract.container import ContainerSpec, Event
+from homeport.contract.container import Event, Launch, sent
+from homeport.contract.traffic import PoolKey
 from homeport.node.cells.sandboxes import Handed
-from homeport.node.zygotes.likeness import nobody
 from homeport.node.zygotes.zygote import Gone, Zygote
 
 TRIES = 3
@@ -33,10 +33,10 @@ class Snapshots:
 
     def __init__(self, root: Path) -> None:
         self._root = root  # where each has a /tmp
-        self._tasks: dict[str, asyncio.Task[Zygote]] = {}  # by pool
-        self._impossible: dict[str, str] = {}  # pool -> why its state cannot be forked
+        self._tasks: dict[PoolKey, asyncio.Task[Zygote]] = {}
+        self._impossible: dict[PoolKey, str] = {}  # why its state cannot be forked
 
-    async def of(self, pool: str, make: Callable[[], Any]) -> Zygote:
+    async def of(self, pool: PoolKey, make: Callable[[], Any]) -> Zygote:
         """The pool's own zygote, which `make` makes if there is none.
 
         Raises `Unforkable` where its state cannot be forked, now and from now on.
@@ -55,7 +55,7 @@ class Snapshots:
     async def make(
         self,
         parent: Zygote,
-        spec: ContainerSpec,
+        launch: Launch,
         environ: dict[str, str],
         output: int,
         cell: Handed,
@@ -63,20 +63,21 @@ class Snapshots:
         """A child of `parent`, and its first word: `ready`, or it has ended (runner/zygotes/zygote.py)."""
         directory = self._root / os.urandom(6).hex()
         directory.mkdir(parents=True, mode=0o700)
-        told = dataclasses.replace(nobody(spec), id=spec.id)
+        order = dataclasses.replace(launch.order, devices=())
+        told = Launch(order=order, runner_path=launch.runner_path)
         # A device that the snapshot has seen would be all its containers'.
         mine = {**environ, "CUDA_VISIBLE_DEVICES": ""}
         if parent.sandbox is None:
             told = dataclasses.replace(told, tmp_dir=str(directory))
             mine["TMPDIR"] = str(directory)
-        request = {"spec": codec.encode(told), "environ": mine, **cell.request}
+        request = {"launch": sent(told), "environ": mine, **cell.request}
         zygote = parent.snapshot(request, output, directory, cell.descriptors)
         try:
-            async with asyncio.timeout(spec.startup_timeout_s):
+            async with asyncio.timeout(launch.function.startup_timeout_s):
                 word = await zygote.first_word()
         except TimeoutError:
             zygote.end()
-            reason = f"did not become ready within {spec.startup_timeout_s:g} s"
+            reason = f"did not become ready within {launch.function.startup_timeout_s:g} s"
             raise Unstartable(Event(kind="failed", reason=reason)) from None
         except Gone:
             zygote.end()
@@ -85,7 +86,7 @@ class Snapshots:
             zygote.end()
             raise
         if "ready" in word:
-            zygote.made_for = spec.id
+            zygote.made_for = launch.id
             zygote.start = codec.decode(Event, word["ready"]["start"])
         else:
             zygote.end()
@@ -95,7 +96,7 @@ class Snapshots:
             raise Unforkable(word["unsafe"]["reason"])
         return zygote, word
 
-    def forget(self, pool: str) -> None:
+    def forget(self, pool: PoolKey) -> None:
         """No container of the pool will be started again."""
         self._impossible.pop(pool, None)
         if task := self._tasks.pop(pool, None):

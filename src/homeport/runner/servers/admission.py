@@ -19,7 +19,7 @@ from homeport.runner.servers.held import GRACE_S, Held
 from homeport.runner.servers.lifespan import Lifespan
 from homeport.runner.servers.serving import Serving
 from homeport.runner.servers.slots import Slots, Stay
-from homeport.sdk import environment
+from homeport.sdk import context
 from homeport.sdk.tracebacks import users_traceback
 
 MAX_BODY_BYTES = 4 * 1024**3
@@ -59,7 +59,7 @@ class Admission:
     """The ASGI app that the container's server calls."""
 
     def __init__(self, methods: dict[str, Method], begun: Serving) -> None:
-        self._single_use = begun.spec.single_use
+        self._single_use = begun.order.function.single_use
         self._methods = methods
         self._only = next(iter(methods.values())) if len(methods) == 1 else None
         self._slots = begun.slots
@@ -72,7 +72,7 @@ class Admission:
         """One request."""
         connection = scope.pop(CONNECTION, None)
         found = head.read(scope)
-        environment.input_id.set(found.request_id)
+        context.input_id.set(found.request_id)
         method = self._only if self._only is not None else self._methods.get(found.method)
         if method is None:
             await Answer(scope, send, self._held).give_up(404, "homeport: no such web method")

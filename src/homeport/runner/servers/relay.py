@@ -63,7 +63,7 @@ class Relay:
 
     def takes(self) -> bool:
         """Whether the program may see the request that begins now."""
-        if not self._begun.spec.single_use:
+        if not self._begun.order.function.single_use:
             return True
         if self._is_used_up:
             return False

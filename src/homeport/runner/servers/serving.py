@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from homeport.contract.container import ContainerSpec
+from homeport.contract.container import StartOrder
 from homeport.contract.pulse import Pulse
 from homeport.runner.door import Door
 from homeport.runner.report import Report
@@ -22,7 +22,7 @@ from homeport.sdk.tracebacks import users_traceback
 class Serving:
     """A container that is about to let requests in."""
 
-    spec: ContainerSpec
+    order: StartOrder
     door: Door
     pulse: Pulse | None
     ending: Ending
@@ -33,7 +33,7 @@ class Serving:
 
     @staticmethod
     def begin(
-        spec: ContainerSpec,
+        order: StartOrder,
         door: Door,
         pulse: Pulse | None,
         report: Report,
@@ -41,7 +41,13 @@ class Serving:
     ) -> "Serving":
         """On the running loop: from now on SIGTERM asks the container to end."""
         ending = Ending()
-        held = Held(report.held)
+
+        def say_held(count: int) -> None:
+            if pulse is not None:
+                pulse.held(count)  # before the word: whoever has no report reads it here
+            report.held(count)
+
+        held = Held(say_held)
         turns = Turns(pulse)
         loop = asyncio.get_running_loop()
         if isinstance(loop, Loop):
@@ -61,9 +67,8 @@ class Serving:
             turns.begin()
             ready()
 
-        return Serving(
-            spec, door, pulse, ending, held, Slots(spec, pulse, give_up, report.cut), turns, begin
-        )
+        slots = Slots(order.function, pulse, give_up, report.cut)
+        return Serving(order, door, pulse, ending, held, slots, turns, begin)
 
 
 def run(loop: asyncio.AbstractEventLoop, serving: Coroutine[Any, Any, int]) -> int:

@@ -14,9 +14,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from homeport.contract.container import ContainerSpec
+from homeport.contract.manifest import FunctionSpec
 from homeport.contract.pulse import Pulse
-from homeport.sdk import environment
+from homeport.sdk import context
 
 EARLY_S = 0.002  # a loop's timer may be that early
 LOOK_S = 0.25  # how often a thread that goes on for nobody is looked at
@@ -39,15 +39,15 @@ class Slots:
 
     def __init__(
         self,
-        spec: ContainerSpec,
+        function: FunctionSpec,
         pulse: Pulse | None,
         too_many_stuck: Callable[[], None],
         cut: Callable[[], None] = lambda: None,
     ) -> None:
         self.cut = cut  # call it when a response was ended that its visitor had not read
-        self.timeout_s = spec.timeout_s
+        self.timeout_s = function.timeout_s
         self._loop = asyncio.get_running_loop()
-        self._most = spec.max_inputs
+        self._most = function.max_inputs
         self._pulse = pulse
         self._taken = 0
         self._inside: dict[Stay, None] = {}
@@ -181,4 +181,4 @@ def _is_of(value: Any, request: str) -> bool:
         value = value.fn
     if type(value).__name__ == "partial":  # of `context.run`, as asyncio.to_thread makes it
         value = getattr(value.func, "__self__", None)
-    return isinstance(value, contextvars.Context) and value.get(environment.input_id) == request
+    return isinstance(value, contextvars.Context) and value.get(context.input_id) == request

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from homeport.runner.servers.admission import CONNECTION
-from homeport.sdk import environment
+from homeport.sdk import context
 
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024  # a longer one closes it with 1009
 #: Uvicorn's, the best first; which of them works depends on the versions that the user has installed.
@@ -114,7 +114,7 @@ def _say(request: Any, what: str, status: int) -> None:
     path = getattr(request, "path", "").partition("?")[0]
 
     def say() -> None:
-        environment.input_id.set(headers.get("x-request-id"))
+        context.input_id.set(headers.get("x-request-id"))
         print(f"WEBSOCKET {path} {what} ({status})", file=sys.stderr)  # noqa: T201 - the container's log
 
     contextvars.copy_context().run(say)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import unquote
 
-from homeport.contract.container import ContainerSpec
+from homeport.contract.manifest import FunctionSpec
 from homeport.runner.door import Door
 from homeport.runner.servers import wsgi_inside, wsgi_server
 from homeport.runner.servers.admission import USED_UP
@@ -25,7 +25,7 @@ from homeport.runner.servers.serving import Serving
 from homeport.runner.servers.websocket import MAX_MESSAGE_BYTES
 from homeport.runner.servers.wsgi_inside import Inside
 from homeport.runner.servers.wsgi_server import Aborted
-from homeport.sdk import environment
+from homeport.sdk import context
 from homeport.sdk.tracebacks import users_traceback
 
 MAX_BODY_BYTES = 4 * 1024**3
@@ -37,12 +37,12 @@ TOO_LARGE = b"homeport: the body is larger than 4 GiB"
 
 async def serve(apps: dict[str, Any], begun: Serving) -> None:
     """Answer requests until asked to end, then finish those in flight."""
-    spec, ending = begun.spec, begun.ending
+    ending = begun.ending
     for app in apps.values():
         _limit_messages(app)
     loop = asyncio.get_running_loop()
     inside = wsgi_inside.Inside(begun)
-    once = Once(spec, begun.door, loop, ending)
+    once = Once(begun.order.function, begun.door, loop, ending)
     server = wsgi_server.make(begun, _gateway(apps, inside, once))
     server.prepare()
     begun.ready()
@@ -61,9 +61,9 @@ class Once:
     """A single-use container's one request; its threads may ask at once."""
 
     def __init__(
-        self, spec: ContainerSpec, door: Door, loop: asyncio.AbstractEventLoop, ending: Ending
+        self, function: FunctionSpec, door: Door, loop: asyncio.AbstractEventLoop, ending: Ending
     ) -> None:
-        self.counts = spec.single_use
+        self.counts = function.single_use
         self._door = door
         self._loop, self._ending = loop, ending
         self._lock = threading.Lock()
@@ -102,7 +102,7 @@ def _gateway(apps: dict[str, Any], inside: Inside, once: "Once") -> type:
             if once.counts:
                 self.req.close_connection = True
             environ.update(_seen_from_outside(environ), RAW_URI=environ["REQUEST_URI"])
-            environment.input_id.set(environ.get("HTTP_X_REQUEST_ID"))
+            context.input_id.set(environ.get("HTTP_X_REQUEST_ID"))
             app = only or apps[unquote(environ.pop(METHOD))]
             if self.req.chunked_read:
                 # Cheroot leaves the body's last CRLF unread, and would hold a thread for it.

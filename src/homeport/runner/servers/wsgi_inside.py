@@ -46,7 +46,7 @@ class Inside:
         self.is_slow = False  # the app works on when its responses are complete
         self._quick = 0  # how often in a row it did not, since
         self._begun = begun
-        self._timeout_s = begun.spec.timeout_s
+        self._timeout_s = begun.order.function.timeout_s
         self._loop = asyncio.get_running_loop()
         self._inside: dict[One, None] = {}
 

@@ -31,7 +31,7 @@ class Aborted(Exception):
 
 def make(begun: Serving, gateway: type) -> Any:
     """A cheroot server at the container's door, ready to be prepared."""
-    spec, door = begun.spec, begun.door
+    most, door = begun.order.function.max_inputs, begun.door
 
     from cheroot.server import HTTPConnection, HTTPServer
     from cheroot.workers import threadpool
@@ -152,13 +152,13 @@ def make(begun: Serving, gateway: type) -> Any:
             self._mine.busy = True
             return connection
 
-    server = Server("the door", gateway, minthreads=1, maxthreads=spec.max_inputs)
-    server.requests = Threads(server, spec.max_inputs)
+    server = Server("the door", gateway, minthreads=1, maxthreads=most)
+    server.requests = Threads(server, most)
     server.server_name = "localhost"
     server.timeout = KEEP_ALIVE_S
     server.request_queue_size = BACKLOG
     server.max_request_body_size = 0  # it would count the chunks' framing too; see wsgi.py
-    server.shutdown_timeout = math.ceil(spec.exit_grace_s)
+    server.shutdown_timeout = math.ceil(begun.order.exit_grace_s)
     return server
 
 

@@ -13,8 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from homeport.contract import codec
-from homeport.contract.container import ContainerSpec, Descriptors
+from homeport.contract.container import Descriptors, Launch, sent
 from homeport.runner import lines
 from homeport.runner.report import Report
 
@@ -25,8 +24,8 @@ SERVES = "serve"  # the report's phase once requests may be inside
 class Beginning:
     """How a container began: enough to begin once more. To be made before the user's code runs."""
 
-    def __init__(self, spec: ContainerSpec, given: Descriptors, lib: str) -> None:
-        self._spec = spec
+    def __init__(self, launch: Launch, given: Descriptors, lib: str) -> None:
+        self._launch = launch
         self._given = given
         self._lib = lib  # the folder that homeport is imported from
         # The runner closes its own once it has mapped it.
@@ -48,7 +47,7 @@ class Beginning:
 
     def anew(self, shown: "Sequence[Sequence[str]]" = ((), ())) -> NoReturn:
         """Begin in a fresh interpreter; these lines were printed already."""
-        told = {"spec": codec.encode(self._spec), "shown": shown}
+        told = {"launch": sent(self._launch), "shown": shown}
         handle = os.memfd_create("again")
         os.write(handle, json.dumps(told).encode())
         given = [self._given.report, self._given.door, self._pulse, handle]

@@ -23,7 +23,7 @@ the zygote answers with JSON:
     -> retire                              no more forks; it ends when its containers have ended
     <- {"ended": [init's pid, exit code]}
 
-A request is a file in memory with `{"spec", "environ"}`, for a function also with `modules` and `own`; with
+A request is a file in memory with `{"launch", "environ"}`, for a function also with `modules` and `own`; with
 `fresh`, the container begins in a fresh interpreter. In cells, N more descriptors come last (runner/celled.py). When the socket closes, the zygote ends and
 its containers go on.
 """
@@ -45,7 +45,7 @@ from pathlib import Path
 from typing import Any
 
 from homeport.contract import codec
-from homeport.contract.container import ContainerSpec
+from homeport.contract.container import Launch, StartOrder
 from homeport.runner import celled, life, lines, tmp
 from homeport.runner.zygotes import preloading
 from homeport.runner.zygotes.again import SERVES, Beginning
@@ -89,6 +89,7 @@ def _load_ours() -> None:
     import homeport
 
     alias.install()
+    codec.prepare(Launch)
     for name in OURS:
         importlib.import_module(f"homeport.{name}")
     for name in homeport.__all__:
@@ -112,22 +113,23 @@ class House:
 
 def _live(birth: Birth, house: House) -> int:
     """Become a container, or a zygote of one function."""
-    spec, asked = _become(birth, house)
+    launch, asked = _become(birth, house)
+    order = launch.order
     if birth.kind == "fork":
-        life.confine(spec)
-        return _be_container(birth, spec, house, fresh=bool(asked.get("fresh")))
+        life.confine(launch)
+        return _be_container(birth, launch, house, fresh=bool(asked.get("fresh")))
     zygote = Zygote(socket.socket(fileno=birth.control), house.shelf, birth.written)
     zygote.tell_pid()
     if birth.kind == "snapshot":
-        life.confine(spec)
-    _settle(spec, house)
+        life.confine(launch)
+    _settle(order, house)
     if stale := house.shelf.stale() or house.shelf.unlike(os.environ):
         zygote.tell({"stale": stale})
         return 0
     if birth.kind == "function":
-        told = _preload(zygote, spec, asked, house)
+        told = _preload(zygote, order, asked, house)
     else:
-        told = _snap(zygote, spec, house)
+        told = _snap(zygote, order, house)
     zygote.tell(told)
     if "ready" not in told:
         return 0
@@ -139,16 +141,16 @@ def _live(birth: Birth, house: House) -> int:
     return _live(zygote.serve(), house)
 
 
-def _be_container(birth: Birth, spec: ContainerSpec, house: House, *, fresh: bool) -> int:
+def _be_container(birth: Birth, launch: Launch, house: House, *, fresh: bool) -> int:
     from homeport.runner import container
 
     assert birth.given is not None
-    beginning = Beginning(spec, birth.given, house.lib)
+    beginning = Beginning(launch, birth.given, house.lib)
     if fresh:
         birth.wait()
         beginning.anew()
     means = container.Means.of(birth.given)
-    _settle(spec, house)
+    _settle(launch.order, house)
 
     def changed(reason: str, modules: Sequence[str]) -> None:
         if means.report.phase != SERVES:
@@ -160,22 +162,22 @@ def _be_container(birth: Birth, spec: ContainerSpec, house: House, *, fresh: boo
     means.report.when_ready(lambda: lines.remember(keep=False))
     means.report.when_ready(beginning.forget)
     birth.wait()
-    return container.run(spec, means, house.service)
+    return container.run(launch.order, means, house.service)
 
 
-def _settle(spec: ContainerSpec, house: House) -> None:
+def _settle(order: StartOrder, house: House) -> None:
     """Be where the function's files are."""
-    if house.source != spec.source:
-        life.settle(spec)
-        house.source = spec.source
+    if house.source != order.source:
+        life.settle(order)
+        house.source = order.source
     else:  # the same directory, but in this container's /tmp, if it is below that
         os.chdir(house.cwd)
     house.cwd = os.getcwd()  # noqa: PTH109 - pathlib costs 10 ms
-    house.shelf.at_home(spec.source)
+    house.shelf.at_home(order.source)
 
 
 def _preload(
-    zygote: Zygote, spec: ContainerSpec, asked: Mapping[str, Any], house: House
+    zygote: Zygote, order: StartOrder, asked: Mapping[str, Any], house: House
 ) -> dict[str, Any]:
     """What this function's script imports."""
     before = len(house.shelf.kept)
@@ -186,7 +188,7 @@ def _preload(
     unsafe = preloading.load_safe(
         house.shelf,
         asked["modules"],
-        spec.source,
+        order.source,
         own,
         asked["avoid"],
         zygote.tell_pid,
@@ -194,7 +196,7 @@ def _preload(
     return {"ready": {"unsafe": unsafe, "more": len(house.shelf.kept) - before}}
 
 
-def _snap(zygote: Zygote, spec: ContainerSpec, house: House) -> dict[str, Any]:
+def _snap(zygote: Zygote, order: StartOrder, house: House) -> dict[str, Any]:
     """The state after `enter(snap=True)`."""
     from homeport.runner import container
 
@@ -203,10 +205,10 @@ def _snap(zygote: Zygote, spec: ContainerSpec, house: House) -> dict[str, Any]:
         os._exit(0)
 
     house.shelf.changed = changed
-    watch, environ = loaded.Watch(), dict(os.environ)
-    house.service, told = container.snapshot(spec)
+    watch, environ = loaded.Forkable(), dict(os.environ)
+    house.service, told = container.snapshot(order)
     if house.service is not None and (reason := watch.left_behind()):
-        return {"unsafe": {"name": spec.qualname, "reason": reason}}
+        return {"unsafe": {"name": order.function.qualname, "reason": reason}}
     house.cwd = os.getcwd()  # noqa: PTH109
     house.changed = {
         name: os.environ.get(name)
@@ -216,7 +218,7 @@ def _snap(zygote: Zygote, spec: ContainerSpec, house: House) -> dict[str, Any]:
     return told
 
 
-def _become(birth: Birth, house: House) -> tuple[ContainerSpec, dict[str, Any]]:
+def _become(birth: Birth, house: House) -> tuple[Launch, dict[str, Any]]:
     """A process of its own: output, environment, random numbers, temporary files."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     if birth.given is None:
@@ -238,10 +240,11 @@ def _become(birth: Birth, house: House) -> tuple[ContainerSpec, dict[str, Any]]:
         else:
             os.environ[name] = value
     _reseed()
-    spec: ContainerSpec = codec.decode(ContainerSpec, asked["spec"])
+    launch: Launch = codec.decode(Launch, asked["launch"])
+    pool = launch.order.pool
     name = "homeport.runner" if birth.kind == "fork" else "homeport.runner.zygotes.zygote"
-    _entitle(f"{name} {spec.id} {spec.app} {spec.function} {spec.tmp_dir}")
-    return spec, asked
+    _entitle(f"{name} {launch.id} {pool.app} {pool.function} {launch.tmp_dir}")
+    return launch, asked
 
 
 def _entitle(title: str) -> None:

@@ -1,1 +1,1 @@
-"""From a script to its manifest."""
+"""Loads a script and makes its manifest."""

@@ -1,6 +1,6 @@
-"""Loads a user's script or module with `modal` meaning homeport.
+"""Loads a user's script or module, in which `import modal` imports homeport.
 
-Called by `declare` on the user's machine and by the runner in a container.
+`declare` calls it on the user's machine, and the runner in a container.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from homeport.sdk import alias
 
 
 def load_script(path: Path) -> ModuleType:
-    """Run a script as the module named by its stem; its directory comes first on the path."""
+    """Run a script as a module with the name of its file; its directory is first on `sys.path`."""
     alias.install()
     directory = str(path.parent)
     if directory not in sys.path[:1]:
@@ -32,7 +32,7 @@ def load_script(path: Path) -> ModuleType:
 
 
 def load_module(module: str, source: str) -> ModuleType:
-    """Import a module of the source tree; a script of a standard module's name is found too."""
+    """Import a module of the source tree, also if a standard module has the same name."""
     script = Path(source) / f"{module}.py"
     if "." not in module and script.is_file():
         return load_script(script)

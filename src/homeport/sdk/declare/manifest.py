@@ -1,4 +1,4 @@
-"""An `App` as the contract's manifest."""
+"""Makes the contract's manifest of an `App`."""
 
 import platform
 from typing import Any
@@ -19,7 +19,7 @@ from homeport.sdk.objects.secret import Secret, checked
 def build(
     app: App, name: str, script: str, files: tuple[contract.SourceFile, ...]
 ) -> contract.Manifest:
-    """Everything that a deploy needs to know. Functions without a URL stay at home."""
+    """Return the manifest of an app; functions without a URL are left out."""
     functions = [
         _function(app, function) for function in app.functions.values() if function.partial.web
     ]
@@ -32,12 +32,12 @@ def build(
         script=script,
         python_version=platform.python_version(),
     )
-    validate.check(manifest)  # as the server does
+    validate.check(manifest)  # the server makes the same check
     return manifest
 
 
 def image_of(app: App, options: dict[str, Any]) -> ImageSpec:
-    """The function's image, else the app's, else the plain one."""
+    """Return the function's image, else the app's, else an image without steps."""
     image = _image(app, options)
     return image.spec if image is not None else ImageSpec()
 
@@ -132,7 +132,7 @@ def _common(
 
 
 def _attribute(partial: PartialFunction, function: Function) -> str:
-    """The name under which the container finds the function in its module."""
+    """Return the name by which the container finds the function in its module."""
     import sys
 
     module = sys.modules.get(partial.raw.__module__)

@@ -1,1 +1,1 @@
-"""Which files go with a script."""
+"""Finds the files that are uploaded with a script."""

@@ -1,4 +1,4 @@
-"""What an image's steps read on the user's machine; in a container it is not there, and not needed."""
+"""Reads local files for an image's steps. In a container they are absent and not needed."""
 
 import hashlib
 import inspect
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from homeport.sdk import environment, watched
+from homeport.sdk import context, watched
 from homeport.sdk.exception import InvalidError
 from homeport.sdk.files import patterns
 
@@ -16,8 +16,8 @@ CONSTRAINS = ("-c", "--constraint")
 
 
 def text(path: Any) -> str:
-    """A file's text; empty in a container."""
-    if not environment.is_local():
+    """Return a file's text; an empty text in a container."""
+    if not context.is_local():
         return ""
     watched.add(Path(path).expanduser())
     try:
@@ -28,7 +28,7 @@ def text(path: Any) -> str:
 
 
 def requirements(step: str, paths: Sequence[Any]) -> dict[str, str]:
-    """Requirements files and those that they include, as one text; the constraints as another."""
+    """Return the text of requirements files with the files that they include, and that of the constraints."""
     if isinstance(paths, (str, Path)) or not all(isinstance(p, (str, Path)) for p in paths):
         raise InvalidError(f"`{step}` takes requirements files as a list of paths")
     found: dict[str, list[str]] = {"requirements": [], "constraints": []}
@@ -38,7 +38,7 @@ def requirements(step: str, paths: Sequence[Any]) -> dict[str, str]:
 
 
 def source_sha256(function: Callable[..., Any]) -> str | None:
-    """A hash of the function's source text, where that can be found."""
+    """Return the SHA-256 of the function's source text; None if Python cannot find the text."""
     try:
         return hashlib.sha256(inspect.getsource(function).encode()).hexdigest()
     except (OSError, TypeError):
@@ -46,26 +46,26 @@ def source_sha256(function: Callable[..., Any]) -> str | None:
 
 
 def directory(step: str, path: str) -> Path:
-    """A step's directory, which need not be there in a container."""
-    if environment.is_local() and not Path(path).is_dir():
-        raise InvalidError(f"`{step}` takes a directory, and {path} is none")
+    """Return the path of a step's directory; `InvalidError` if it is missing, except in a container."""
+    if context.is_local() and not Path(path).is_dir():
+        raise InvalidError(f"`{step}` takes a directory, and {path} is not a directory")
     return Path(path)
 
 
 def ignored(step: str, base: Path, ignore: Any) -> list[str]:
-    """The patterns of the files that a step leaves out; a function of a path is asked for each."""
+    """Return the patterns of the files that a step leaves out; if `ignore` is a function, ask it for each file."""
     if not callable(ignore):
         if isinstance(ignore, str):
             raise InvalidError(f"`{step}` takes `ignore` as a list of patterns: `[{ignore!r}]`")
         return list(ignore)
-    if not environment.is_local():
+    if not context.is_local():
         return []
     inner = [path.relative_to(base) for path in below(base)]
     return [patterns.literal(path) for path in inner if ignore(path)]
 
 
 def below(base: Path, ignore: Sequence[str] = ()) -> list[Path]:
-    """The files of a directory that a step names."""
+    """Return the files of a directory, without the ignored ones."""
     try:
         return patterns.files_below(base, ignore)
     except OSError as error:
@@ -73,27 +73,27 @@ def below(base: Path, ignore: Sequence[str] = ()) -> list[Path]:
 
 
 def copied_file(local_path: str, remote_path: str) -> dict[str, str]:
-    """path in the source tree -> hash, of one file."""
+    """Return the file's path in the source tree -> its SHA-256."""
     return _hashes([(Path(local_path), remote_path)])
 
 
 def copied_directory(base: Path, remote_path: str, ignore: Sequence[str]) -> dict[str, str]:
-    """path in the source tree -> hash, of each file of a directory."""
-    if not environment.is_local():
+    """Return each file's path in the source tree -> its SHA-256, for a directory."""
+    if not context.is_local():
         return {}
     files = below(base, ignore)
     return _hashes((f, str(PurePosixPath(remote_path, f.relative_to(base)))) for f in files)
 
 
 def copied_modules(names: Sequence[str]) -> dict[str, str]:
-    """path in the source tree -> hash, of each file of some modules."""
-    if not environment.is_local():
+    """Return each file's path in the source tree -> its SHA-256, for some modules."""
+    if not context.is_local():
         return {}
     from homeport.contract.image import Step
-    from homeport.sdk import place
+    from homeport.sdk import location
     from homeport.sdk.files import source
 
-    step = Step(name="add_local_python_source", where=place.here())
+    step = Step(name="add_local_python_source", where=location.here())
     found = [pair for name in names for pair in source.module_files(name, step)]
     return _hashes((path, path.relative_to(base).as_posix()) for path, base in found)
 
@@ -115,7 +115,7 @@ def _include(path: Path, kind: str, found: dict[str, list[str]], above: tuple[Pa
 
 
 def _hashes(files: Iterable[tuple[Path, str]]) -> dict[str, str]:
-    if not environment.is_local():
+    if not context.is_local():
         return {}
     from homeport.sdk.files import source
 

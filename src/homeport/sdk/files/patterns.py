@@ -1,8 +1,8 @@
-"""Which files of a directory are left out: `.dockerignore`'s patterns.
+"""Matches paths against `.dockerignore` patterns, to leave files out of an app.
 
-`*` stays within a directory, `**` crosses them, a leading `!` takes a file back in, and a pattern that
-names a directory means everything in it. A `.gitignore` is not read: what it names, a model's weights
-or a generated module, is often just what an app needs.
+`*` matches within a directory, `**` across directories, a leading `!` includes a file again, and a pattern
+that matches a directory matches everything in it. A `.gitignore` is not read: apps often need the files
+that it names, such as a model's weights or a generated module.
 """
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 
 from homeport.sdk import watched
 
-#: Never part of an app, and nobody misses them.
+#: Left out of every app, without a notice.
 CACHES = frozenset(
     {
         "__pycache__",
@@ -24,20 +24,20 @@ CACHES = frozenset(
         ".DS_Store",
     }
 )
-#: Not part of an app either, unless a pattern such as `!**/.git` takes it in.
+#: Left out too, unless a pattern such as `!**/.git` includes it.
 JUNK = CACHES | {
     ".git", ".hg", ".svn", ".venv", "venv", "node_modules", ".tox", ".nox", ".idea", ".vscode", "site-packages",
 }  # fmt: skip
 
 
 class FilePatternMatcher:
-    """Tells whether a path matches `.dockerignore` patterns; of several that match, the last decides."""
+    """Tells whether a path matches `.dockerignore` patterns; the last matching pattern decides."""
 
     def __init__(self, *patterns: str) -> None:
         self._rules = [
             (not p.startswith("!"), re.compile(_regex(p.removeprefix("!")))) for p in patterns
         ]
-        #: Whether a directory that matches may hold files that do not.
+        #: True if a directory that matches may have files that do not.
         self.takes_back = any(p.startswith("!") for p in patterns)
 
     @staticmethod
@@ -50,7 +50,7 @@ class FilePatternMatcher:
         return bool(self.says(path))
 
     def says(self, path: PurePath) -> bool | None:
-        """Whether it matches; None where no pattern says anything of it."""
+        """Return whether the path matches; None if no pattern matches it."""
         text = path.as_posix()
         return next((means for means, rule in reversed(self._rules) if rule.match(text)), None)
 
@@ -69,10 +69,10 @@ class _Not:
 def files_below(
     directory: Path, ignore: Sequence[str] = (), left_out: list[Path] | None = None
 ) -> list[Path]:
-    """Every file of a directory that is neither junk nor ignored, in order; links are followed.
+    """Return the files of a directory that are neither junk nor ignored, in order; follow links.
 
-    What is left out unasked, for being junk or a link that leads nowhere or in a circle, is added to
-    `left_out`. Raises `OSError` where a directory cannot be read.
+    Adds junk, broken links and circular links to `left_out`: no pattern has asked for that. Raises
+    `OSError` if a directory cannot be read.
     """
     walk = _Walk(directory, FilePatternMatcher(*ignore))
     walk.into(directory, frozenset())
@@ -89,7 +89,7 @@ class _Walk:
         self._matcher = matcher
 
     def into(self, folder: Path, above: frozenset[tuple[int, int]]) -> None:
-        """`above` are the directories that this one is in."""
+        """Walk one directory; `above` are the directories that contain it, to find circular links."""
         status = folder.stat()
         identity = status.st_dev, status.st_ino
         if identity in above:
@@ -122,11 +122,11 @@ class _Walk:
 
 
 def literal(path: PurePath) -> str:
-    """The pattern that matches this path alone."""
+    """Return the pattern that matches only this path."""
     return re.sub(r"^!|[\\*?\[\]]", r"\\\g<0>", path.as_posix())
 
 
-#: `**/`, `**`, `*`, `?`, a set of characters, one that is meant as it stands
+#: `**/`, `**`, `*`, `?`, a set of characters, an escaped character, any other character
 _WORDS = re.compile(r"\*\*/|\*\*|\*|\?|\[[!^]?[^]]+\]|\\.|.", re.DOTALL)
 
 

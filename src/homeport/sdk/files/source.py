@@ -1,7 +1,7 @@
-"""Which local files belong to an app, and what a container will find where.
+"""Collects the local files of an app, and their paths in the container.
 
-The tree's root is the script's directory, or the one that holds the top package. It is the working
-directory in the container, and stands for the original's `/root`.
+The tree's root is the script's directory, or the directory of the top package. It is the working directory
+in the container, and corresponds to Modal's `/root`.
 """
 
 import hashlib
@@ -22,27 +22,25 @@ from homeport.sdk.preload import loaded
 from homeport.sdk.tracebacks import is_users
 
 CHUNK_BYTES = 1024**2
-TOLD = 5  # of the files that are left out, by name
+TOLD = 5  # how many of the left-out files a notice names
 HOME = PurePosixPath("/root")
 
 
 class Tree:
-    """The files that travel, and where each comes from."""
+    """The files that are uploaded with an app: their paths in the container and on this machine."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.left_out: list[
-            str
-        ] = []  # what is not part of the app though a step names it, in words
+        self.left_out: list[str] = []  # notices about files that a step names and that are left out
         self._files: dict[str, Path] = {}  # path in the tree -> local file
 
     def add(self, local: Path, path: str | None = None) -> None:
-        """A local file, at its own place in the tree or at another."""
+        """Add a local file, at its own path in the tree or at `path`."""
         watched.add(local)
         self._files[path or local.relative_to(self.root).as_posix()] = local
 
     def add_image(self, image: Image) -> None:
-        """What `add_local_*` steps name."""
+        """Add the files that `add_local_*` steps of the image name."""
         for step in image.steps:
             try:
                 self._add_step(step)
@@ -62,13 +60,13 @@ class Tree:
             self._add_modules(step)
 
     def files(self) -> tuple[tuple[SourceFile, ...], dict[str, str]]:
-        """The manifest's files in order of path, and hash -> local path."""
+        """Return the manifest's files in order of path, and SHA-256 -> local path."""
         found, sources = [], {}
         for path, local in sorted(self._files.items()):
             if path != path.encode(errors="replace").decode():
                 raise ScriptError(
-                    f"{str(local)!a} has a name that is no text",
-                    hint="give it another one, or leave it out with `ignore=`",
+                    f"the name of {str(local)!a} is not UTF-8 text",
+                    hint="rename the file, or leave it out with `ignore=`",
                 )
             try:
                 status = local.stat()
@@ -106,7 +104,7 @@ class Tree:
 
 
 def imported_below(root: Path) -> Iterable[Path]:
-    """The Python files below the root that this process has imported since `loaded.mark`."""
+    """Return the Python files below the root that this process has imported since `loaded.mark`."""
     outside = {Path(p).resolve() for p in sysconfig.get_paths().values()}
     for name in loaded.since_mark():
         module = sys.modules[name]
@@ -126,7 +124,7 @@ def imported_below(root: Path) -> Iterable[Path]:
 
 
 def imported_elsewhere(root: Path, images: Iterable[Image]) -> list[str]:
-    """Notices of local modules that an environment of its own will not have."""
+    """Return notices about local modules outside the root: an image with its own packages does not have them."""
     own = [image for image in images if image.has_environment]
     steps = [step for image in own for step in image.steps]
     added = {n.partition(".")[0] for step in steps for n in step.args.get("modules", [])}
@@ -136,7 +134,7 @@ def imported_elsewhere(root: Path, images: Iterable[Image]) -> list[str]:
         if is_users(file) and not file.startswith(f"{root}{os.sep}") and file.endswith(".py"):
             found.setdefault(top, file)
     return [
-        f"`{top}` is imported from {file}, which does not travel with the script: "
+        f"`{top}` is imported from {file}, which is not uploaded with the script: "
         f'add `.add_local_python_source("{top}")` to the image'
         for top, file in found.items()
         if top not in added and top != "__main__"
@@ -144,7 +142,7 @@ def imported_elsewhere(root: Path, images: Iterable[Image]) -> list[str]:
 
 
 def digest(path: Path) -> str:
-    """A file's SHA-256 in hex; the file need not fit into memory."""
+    """Return a file's SHA-256 in hex; reads the file in parts, so it need not fit into memory."""
     found = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
@@ -153,12 +151,12 @@ def digest(path: Path) -> str:
 
 
 def package_files(directory: Path) -> list[Path]:
-    """The Python files of a package."""
+    """Return the Python files of a package."""
     return [path for path in patterns.files_below(directory) if path.suffix == ".py"]
 
 
 def module_files(name: str, step: Step) -> list[tuple[Path, Path]]:
-    """The files of a local module, each with the directory that it is imported from."""
+    """Return the files of a local module, each with the directory that it is imported from."""
     import importlib.util
 
     spec = importlib.util.find_spec(name)
@@ -178,7 +176,7 @@ def module_files(name: str, step: Step) -> list[tuple[Path, Path]]:
 
 
 def place_of(path: str) -> str:
-    """Where in the tree a container's path is; one outside `/root` stays absolute."""
+    """Return the tree's path for a container's path; a path outside `/root` stays absolute."""
     pure = PurePosixPath(path)
     return pure.relative_to(HOME).as_posix() if pure.is_relative_to(HOME) else str(pure)
 
@@ -187,5 +185,5 @@ def _unreadable(error: OSError, where: str) -> ScriptError:
     if isinstance(error, IsADirectoryError):
         hint = "`add_local_dir` takes a directory"
     else:
-        hint = "leave it out with `ignore=`, or let yourself read it"
+        hint = "leave it out with `ignore=`, or give yourself permission to read it"
     return ScriptError(f"{error.filename} cannot be read: {error.strerror}", where=where, hint=hint)

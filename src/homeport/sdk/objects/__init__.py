@@ -1,1 +1,1 @@
-"""What a script names: apps, functions, images, secrets."""
+"""The objects that a script declares: apps, functions, images, secrets."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from homeport.contract import names
-from homeport.sdk import place
+from homeport.sdk import location
 from homeport.sdk.exception import (
     InvalidError,
     LocalFunctionError,
@@ -65,7 +65,7 @@ class App:
         self.secrets = keywords.check_secrets(secrets)
         self.volumes = check_volumes(volumes if volumes is not None else {})
         self.include_source = include_source
-        self.where = place.here()
+        self.where = location.here()
         self.functions: dict[str, Function] = {}
         self.classes: dict[str, Cls] = {}
         self.entrypoints: dict[str, LocalEntrypoint] = {}
@@ -74,7 +74,7 @@ class App:
 
     @property
     def app_id(self) -> None:
-        """None: an app has an id once the server knows it."""
+        """None: an app has no id before it is deployed."""
 
     @property
     def description(self) -> str | None:

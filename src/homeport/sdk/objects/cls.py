@@ -1,10 +1,10 @@
-"""What `@app.cls` makes of a class: its parameters, hooks and methods."""
+"""`Cls`: the object that `@app.cls` makes of a class, with its parameters, hooks and methods."""
 
 import inspect
 import typing
 from typing import Any
 
-from homeport.sdk import place
+from homeport.sdk import location
 from homeport.sdk.exception import (
     ExecutionError,
     InvalidError,
@@ -18,7 +18,7 @@ _MISSING: Any = type("Missing", (), {"__repr__": lambda _self: "<none>"})()
 
 
 class Parameter:
-    """`modal.parameter()`: a value that each container of a class has for life."""
+    """A class parameter, `modal.parameter()`: one value for all requests of a container."""
 
     def __init__(self, default: Any, init: bool) -> None:
         self.default, self.init = default, init
@@ -45,7 +45,7 @@ def parameter(*, default: Any = _MISSING, init: bool = True) -> Any:
 
 
 class Cls:
-    """What `@app.cls()` makes of a class. To call it gives an object with one set of parameters."""
+    """The object that `@app.cls()` makes of a class. A call returns an object with one set of parameters."""
 
     declared_by = "@app.cls()"
 
@@ -53,7 +53,7 @@ class Cls:
         self.raw = raw
         self.options = options
         self.app = app
-        self.where = place.here()
+        self.where = location.here()
         self.concurrent = concurrent  # the PartialFunction of `@concurrent`, or None
         self.partials = _partials(raw)
         self.parameters = _parameters(raw)
@@ -72,7 +72,7 @@ class Cls:
         return Obj(self, args, kwargs)
 
     def construct(self, parameters: dict[str, Any]) -> Any:
-        """An instance with its parameters as attributes; no hook has run."""
+        """Return an instance with its parameters as attributes; run no hook."""
         instance: Any
         if self.parameters:
             instance = object.__new__(self.raw)
@@ -91,11 +91,11 @@ class Cls:
         return self.raw(**parameters)
 
     def hooks(self, flag: str) -> list[Any]:
-        """The raw functions of a kind of hook, base classes first, in order of definition."""
+        """Return the raw functions of one kind of hook, base classes first, in order of definition."""
         return [p.raw for p in self.partials.values() if flag in p.flags]
 
     def web_methods(self) -> dict[str, PartialFunction]:
-        """attribute -> its web decorator."""
+        """Return attribute -> decorated function, for each web method."""
         return {name: p for name, p in self.partials.items() if p.web is not None}
 
     @staticmethod
@@ -116,7 +116,7 @@ class Cls:
 
 
 class Obj:
-    """A class with its parameters; the instance is made when it is first needed."""
+    """A class with its parameters; makes the instance when it is first needed."""
 
     def __init__(self, cls: Cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.declared, self._args, self._kwargs = cls, args, kwargs
@@ -124,7 +124,7 @@ class Obj:
         self._entered = False
 
     def instance(self, *, entered: bool) -> Any:
-        """The user's own object; with `entered`, after its enter hooks."""
+        """Return the user's own object; with `entered`, after its enter hooks have run."""
         if self._instance is None:
             if self.declared.parameters:
                 self._instance = self.declared.construct(self._kwargs)
@@ -167,7 +167,7 @@ class _Method(Function):
 
 
 class _Placeholder:
-    """A method of a class that nobody has instantiated."""
+    """A method of a class without an instance; any use of it is an error."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -229,7 +229,7 @@ def check(raw: type, options: dict[str, Any]) -> None:
 
 
 def generator_text(partial: PartialFunction) -> str:
-    """Why a generator cannot be a web function."""
+    """Return the error for a generator as a web function."""
     text = "Webhooks cannot be generators"
     if partial.web is not None and partial.web.kind == "fastapi_endpoint":
         text += ". To stream, return a `fastapi.responses.StreamingResponse` of a generator"
@@ -237,7 +237,7 @@ def generator_text(partial: PartialFunction) -> str:
 
 
 def is_generator(function: Any) -> bool:
-    """Whether calling it gives a generator, sync or async."""
+    """Return whether a call of the function returns a generator, sync or async."""
     return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
@@ -283,7 +283,7 @@ def _hints(owner: type) -> dict[str, Any]:
 
 
 def has_default(field: Parameter) -> bool:
-    """Whether the parameter may be left out."""
+    """Return whether the parameter may be left out."""
     return field.default is not _MISSING
 
 

@@ -1,8 +1,8 @@
-"""What `@app.function` makes of a function."""
+"""`Function`: the object that `@app.function` makes of a function."""
 
 from typing import Any
 
-from homeport.sdk import environment
+from homeport.sdk import context
 from homeport.sdk.exception import (
     ExecutionError,
     InvalidError,
@@ -22,7 +22,7 @@ PENDING = (
 
 
 class Function:
-    """What `@app.function()` makes of a function. Call it with `.local()`, or by its URL."""
+    """The object that `@app.function()` makes of a function. Call it with `.local()`, or by its URL."""
 
     declared_by = "@app.function"
 
@@ -83,14 +83,14 @@ class Function:
 
 
 class _Remote:
-    """`.remote` and the like, with `.aio`: each says why it cannot be."""
+    """`.remote` and similar calls, with `.aio`: each raises an error that says what to use instead."""
 
     def __init__(self, tag: str, name: str, *, is_web: bool) -> None:
         self._tag, self._name, self._is_web = tag, name, is_web
 
     def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
         if self._is_web:
-            url = environment.url_of(self._tag) or "(not served yet)"
+            url = context.url_of(self._tag) or "(not served yet)"
             raise InvalidError(
                 "A webhook function cannot be invoked for remote execution with "
                 f"`.{self._name}`. Invoke this function via its web url '{url}' "
@@ -107,12 +107,12 @@ class _Remote:
 
 
 def web_url(tag: str, *, is_web: bool) -> str | None:
-    """The URL of a web function, where it is known."""
+    """Return the URL of a web function; None for other functions, `ExecutionError` if it is not served."""
     if not is_web:
         return None
-    url = environment.url_of(tag)
+    url = context.url_of(tag)
     if url is None:
-        if environment.is_local():
+        if context.is_local():
             raise ExecutionError(
                 "Function has not been hydrated with the metadata it needs to run on Modal, "
                 "because the App it is defined on is not running."

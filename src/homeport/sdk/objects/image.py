@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from homeport.contract.image import Image as ImageSpec
 from homeport.contract.image import Step
-from homeport.sdk import place, watched
+from homeport.sdk import location, watched
 from homeport.sdk.exception import InvalidError, MisuseError, UnimplementedError
 from homeport.sdk.files import local
 from homeport.sdk.objects import image_options as options_of
@@ -349,12 +349,12 @@ class Image:
     @contextlib.contextmanager
     def imports(self) -> Iterator[None]:
         """Import what only the container has: elsewhere, an ImportError inside the block is ignored."""
-        from homeport.sdk import environment
+        from homeport.sdk import context
 
         try:
             yield
         except ImportError:
-            if environment.runs_in(self.spec):
+            if context.runs_in(self.spec):
                 raise
 
     def build(self, app: Any = None) -> "Image":  # noqa: ARG002
@@ -397,7 +397,7 @@ class Image:
             for k, v in args.items()
             if k not in IGNORED and v not in (None, (), [], {}, False)
         }
-        made = Step(name=step, args=told, where=place.here())
+        made = Step(name=step, args=told, where=location.here())
         return Image((*self._steps, made), (*self._secrets, *secrets))
 
 
@@ -409,9 +409,9 @@ def _absolute(name: str, remote: Any) -> str:
 
 
 def _local(path: Any) -> str:
-    from homeport.sdk import environment
+    from homeport.sdk import context
 
     found = Path(path).expanduser().absolute()
-    if environment.is_local() and not found.exists():
+    if context.is_local() and not found.exists():
         raise InvalidError(f"local path {path} does not exist")
     return str(found)

@@ -1,7 +1,7 @@
-"""The arguments of the steps of an `Image`: their types, and a check of their names.
+"""The arguments of an `Image`'s steps: their types, and a check of their names.
 
-A step keeps the keywords that it was given and the node reads those that it knows, so that a misspelt one
-would be passed over without a word.
+A step keeps all its keywords, and the node reads those that it knows. Without this check, a misspelt
+keyword would have no effect and no error.
 """
 
 import difflib
@@ -13,7 +13,7 @@ from homeport.sdk.objects.secret import Secret
 
 
 class Build(TypedDict, total=False):
-    """Every step that builds something."""
+    """The keywords of every step that builds something."""
 
     env: Mapping[str, str | None] | None  # variables that only this step sees
     secrets: Collection[Secret] | None
@@ -27,7 +27,7 @@ class Fetch(Build, total=False):
     index_url: str | None
     extra_index_url: str | Sequence[str] | None
     pre: bool
-    extra_options: str  # words for uv
+    extra_options: str  # more arguments for uv
     uv_version: str | None
 
 
@@ -144,7 +144,7 @@ def check(step: str, options: Mapping[str, Any]) -> None:
 
 
 def strings(name: str, packages: Sequence[Any]) -> list[str]:
-    """Strings and lists of strings as one list."""
+    """Return strings and lists of strings as one list."""
     found: list[str] = []
     for package in packages:
         items = package if isinstance(package, (list, tuple)) else [package]
@@ -155,14 +155,14 @@ def strings(name: str, packages: Sequence[Any]) -> list[str]:
 
 
 def words(name: str, value: Any) -> list[str]:
-    """The value, if it is a list of strings."""
+    """Return the value if it is a list of strings; else raise `InvalidError`."""
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise InvalidError(f"`{name}` takes a list of strings")
     return value
 
 
 def jsonable(value: Any) -> Any:
-    """What travels in a manifest for a keyword's value."""
+    """Return a keyword's value as the manifest has it: JSON, a path as text."""
     if isinstance(value, (str, int, float, bool, type(None))):
         return value
     if isinstance(value, (list, tuple, set)):

@@ -14,7 +14,7 @@ from homeport.sdk.objects.volume import check_volumes
 
 #: keyword -> its default; the comments are the text of docs/reference/sdk.md
 DEFAULTS: dict[str, Any] = {
-    "image": None,  # the packages that its containers see; None: those of the app, else those that run homeport
+    "image": None,  # the packages of its containers; None: the app's image, else the packages beside homeport
     "schedule": None,  # a `Cron` or a `Period`
     "env": None,  # environment variables; they win over all secrets
     "secrets": None,  # a list of `Secret`; a later one wins over an earlier one
@@ -25,7 +25,7 @@ DEFAULTS: dict[str, Any] = {
     "cpu": None,  # cores: request, or (request, limit)
     "memory": None,  # MiB: request, or (request, limit)
     "ephemeral_disk": None,  # MiB that the container may write into its /tmp
-    "min_containers": None,  # how many containers run even if nobody asks; None: 0
+    "min_containers": None,  # how many containers run even without requests; None: 0
     "max_containers": None,  # how many containers run at most; None: no limit but the machine
     "buffer_containers": None,  # how many idle containers run in addition while there are requests
     "scaledown_window": None,  # seconds that an idle container is kept, 2 to 3600; None: 60
@@ -33,20 +33,20 @@ DEFAULTS: dict[str, Any] = {
     "retries": None,  # an int or `Retries`; not for web functions
     "timeout": 300,  # seconds that one request may take, its streaming included
     "startup_timeout": None,  # seconds from the start of a container until it is ready; None: as `timeout`
-    "name": None,  # instead of the function's own name; it is part of the URL
-    "is_generator": None,  # found out without it
-    "cloud": None,  # where a container runs: here it is this machine
-    "region": None,  # where a container runs: here it is this machine
-    "routing_region": None,  # where requests come in: here it is this machine
-    "nonpreemptible": False,  # nobody preempts a container here
+    "name": None,  # a name instead of the function's own; it is part of the URL
+    "is_generator": None,  # not needed: homeport looks at the function
+    "cloud": None,  # Modal's cloud for containers; here they run on this machine
+    "region": None,  # Modal's region for containers; here they run on this machine
+    "routing_region": None,  # Modal's region for requests; here they come to this machine
+    "nonpreemptible": False,  # homeport never preempts a container
     "enable_memory_snapshot": False,  # fork new containers from the state after `enter(snap=True)`
     "block_network": False,  # a container without network
     "restrict_modal_access": False,  # a container that may not call the API
     "single_use_containers": False,  # a container takes one request and ends
-    "i6pn": None,  # the original's private network
+    "i6pn": None,  # Modal's private network
     "include_source": None,  # True: upload the script and the local modules that it imports; None: as the app says
-    "experimental_options": None,  # options that the original may change
-    "_experimental_restrict_output": False,  # the original's own
+    "experimental_options": None,  # options that Modal may change
+    "_experimental_restrict_output": False,  # an internal option of Modal
     "max_inputs": None,  # 1 is an older spelling of `single_use_containers=True`
 }
 NOT_FOR_CLASSES = frozenset({"schedule", "name", "is_generator"})
@@ -56,7 +56,7 @@ RENAMED = {
     "container_idle_timeout": "scaledown_window",
     "allow_concurrent_inputs": "@modal.concurrent",
 }
-#: Accepted and not acted on: said once.
+#: Accepted without effect; a notice says so once.
 IGNORED = (
     "schedule", "network_file_systems", "volumes", "proxy", "cloud", "region", "routing_region",
     "nonpreemptible", "block_network", "restrict_modal_access", "i6pn", "experimental_options", "_experimental_restrict_output",
@@ -64,10 +64,9 @@ IGNORED = (
 
 
 def read(decorator: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Every keyword with its value or default.
+    """Return every keyword with its value or default.
 
-    Raises `InvalidError` for a value that makes no sense and for a name that does not exist, naming
-    the nearest one that does.
+    Raises `InvalidError` for a wrong value, and for an unknown name, with the nearest known name.
     """
     allowed = [k for k in DEFAULTS if decorator != "cls" or k not in NOT_FOR_CLASSES]
     for key in given:
@@ -107,7 +106,7 @@ def read(decorator: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_secrets(secrets: Collection[Any]) -> tuple[Secret, ...]:
-    """The secrets as a tuple; `InvalidError` for anything else."""
+    """Return the secrets as a tuple; `InvalidError` if the value has anything but secrets."""
     if not isinstance(secrets, (list, tuple, set, frozenset)) or not all(
         isinstance(secret, Secret) for secret in secrets
     ):
@@ -116,7 +115,7 @@ def check_secrets(secrets: Collection[Any]) -> tuple[Secret, ...]:
 
 
 def pair(value: Any, convert: Any, name: str) -> Any:
-    """A request and a hard limit: `2` is `(2, None)`, `(1, 4)` stays."""
+    """Return the request and the hard limit: `2` becomes `(2, None)`, `(1, 4)` stays."""
     if value is None:
         return None
     try:
@@ -129,7 +128,7 @@ def pair(value: Any, convert: Any, name: str) -> Any:
 
 
 def gpus(value: Any) -> tuple[str, ...]:
-    """`"A100:2"` or a list of fallbacks, each checked for its count."""
+    """Return `"A100:2"`, or a list of fallbacks, as a tuple; check each count."""
     if value is None:
         return ()
     found = (value,) if isinstance(value, str) else tuple(value)

@@ -1,7 +1,7 @@
-"""What a web, lifecycle or modifier decorator makes of a function, until `app.*` consumes it.
+"""`PartialFunction`: a function with web, lifecycle or modifier decorators, before `app.*` consumes it.
 
-Rules of the behaviour spec, section 1.4: they go under `app.function` and `app.cls`, in any order
-among themselves, and some of them exclude each other.
+Rules of the behaviour spec, section 1.4: these decorators stand below `app.function` and `app.cls`, in any
+order, and some exclude each other.
 """
 
 import inspect
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from homeport.sdk import place
+from homeport.sdk import location
 from homeport.sdk.exception import InvalidError, MisuseError
 
 LIFECYCLE = frozenset({"enter_pre_snapshot", "enter_post_snapshot", "exit"})
@@ -33,7 +33,7 @@ class WebConfig:
 
 @dataclass
 class PartialFunction:
-    """A decorated function or class; below `app.*` it behaves as the function itself."""
+    """A decorated function or class; a call of it calls the function itself."""
 
     raw: Any
     flags: frozenset[str] = frozenset()
@@ -49,7 +49,7 @@ class PartialFunction:
 
     def __post_init__(self) -> None:
         self.name = getattr(self.raw, "__name__", type(self.raw).__name__)
-        self.where = self.where or place.of_code(self.raw) or place.here()
+        self.where = self.where or location.of_code(self.raw) or location.here()
         _unconsumed[id(self)] = self
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -61,7 +61,7 @@ class PartialFunction:
         return self.raw(*args, **kwargs)
 
     def consume(self) -> None:
-        """`app.function` or `app.cls` has taken it."""
+        """Mark it as taken by `app.function` or `app.cls`."""
         self.consumed = True
         _unconsumed.pop(id(self), None)
 
@@ -70,7 +70,7 @@ _unconsumed: dict[int, PartialFunction] = {}
 
 
 def unconsumed() -> list[PartialFunction]:
-    """Those that no `app.function` or `app.cls` has taken."""
+    """Return the decorated functions that no `app.function` or `app.cls` has taken."""
     return list(_unconsumed.values())
 
 
@@ -82,7 +82,7 @@ def decorate(
     web: WebConfig | None = None,
     **changes: Any,
 ) -> PartialFunction:
-    """Add one decorator's meaning to a function, or to what other decorators made of it."""
+    """Add one decorator's settings to a function, or to the `PartialFunction` of other decorators."""
     if under := getattr(type(target), "declared_by", None):
         raise InvalidError(
             f"Cannot stack `@modal.{decorator}` on top of `{under}`. "
@@ -122,7 +122,7 @@ def _check(partial: PartialFunction) -> None:
 
 
 def no_positional(decorator: str, args: tuple[Any, ...], keyword: str | None = None) -> None:
-    """Refuse `@modal.x` without parentheses and `@modal.x("y")`, saying what to write."""
+    """Refuse `@modal.x` without parentheses and `@modal.x("y")`; the error says what to write."""
     if not args:
         return
     value = args[0]

@@ -1,4 +1,4 @@
-"""`Secret`: variables for the functions that name it."""
+"""`Secret`: environment variables for the functions that name it."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 from homeport.contract import names
 from homeport.contract.manifest import SecretRef
-from homeport.sdk import place, watched
+from homeport.sdk import location, watched
 from homeport.sdk.exception import InvalidError, UnimplementedError
 
 
@@ -22,9 +22,9 @@ class Secret:
         required_keys: tuple[str, ...] = (),
     ) -> None:
         self.name = name
-        self._values = values  # a dict, or a function that reads it when it is needed
+        self._values = values  # a dict, or a function that returns the dict
         self._required_keys = required_keys
-        self._where = place.here()
+        self._where = location.here()
 
     @staticmethod
     def from_name(
@@ -36,7 +36,7 @@ class Secret:
     ) -> "Secret":
         """Use the server's secret of that name (`homeport secret create`).
 
-        A deploy fails where it, or one of `required_keys`, is missing.
+        A deploy fails if the secret or one of `required_keys` is missing.
         """
         if not isinstance(name, str) or not names.is_object_name(name):
             raise InvalidError(f"Invalid Secret name: '{name}'.")
@@ -44,15 +44,15 @@ class Secret:
 
     @staticmethod
     def from_dict(env_dict: Mapping[str, str | None] | None = None) -> "Secret":
-        """Use these values; a key whose value is None is left out."""
+        """Use these values; leave out a key whose value is None."""
         return Secret(values=checked(env_dict or {}))
 
     @staticmethod
     def from_local_environ(env_keys: Sequence[str]) -> "Secret":
         """Use the values that these variables have on the machine that deploys."""
-        from homeport.sdk import environment
+        from homeport.sdk import context
 
-        if not environment.is_local():
+        if not context.is_local():
             return Secret(values={})
         try:
             return Secret(values={key: os.environ[key] for key in env_keys})
@@ -75,7 +75,7 @@ class Secret:
 
     @property
     def ref(self) -> SecretRef:
-        """As the manifest holds it."""
+        """The manifest's description of the secret."""
         values = self._values() if callable(self._values) else self._values
         return SecretRef(
             name=self.name, values=values, required_keys=self._required_keys, where=self._where
@@ -93,7 +93,7 @@ class Secret:
 
 
 def checked(env_dict: Any) -> dict[str, str]:
-    """The values that are strings; `InvalidError` for others than strings and None."""
+    """Return the values that are strings; `InvalidError` for a value that is neither a string nor None."""
     text = "the env_dict argument to Secret has to be a dict[str, Union[str, None]]"
     if not isinstance(env_dict, Mapping):
         raise InvalidError(text)

@@ -1,6 +1,6 @@
-"""Names that a script may mention before homeport can do what they promise.
+"""Names of Modal that a script may declare although homeport does not have them yet.
 
-They can be declared; using one says clearly that it is not there yet.
+A declaration is accepted; a use raises `UnimplementedError`.
 """
 
 from pathlib import PurePosixPath
@@ -10,7 +10,7 @@ from homeport.sdk.exception import InvalidError, UnimplementedError
 
 
 class Pending:
-    """Something that can be named and not used."""
+    """An object that can be declared and not used."""
 
     _what = "this"
 
@@ -19,7 +19,7 @@ class Pending:
 
     @classmethod
     def from_name(cls, *_args: Any, **_kwargs: Any) -> Any:
-        """Lazy, as the original: nothing is looked up."""
+        """Return an object without a look-up, as Modal does."""
         return cls()
 
     from_id = lookup = ephemeral = from_name
@@ -34,11 +34,11 @@ class Volume(Pending):
     """A shared file system."""
 
     def read_only(self) -> "Volume":
-        """The volume, to be mounted read-only."""
+        """Return the volume, to be mounted read-only."""
         return self
 
     def with_mount_options(self, **_options: Any) -> "Volume":
-        """The volume, with options."""
+        """Return the volume, with options."""
         return self
 
 
@@ -63,7 +63,7 @@ class Proxy(Pending):
 
 
 class Tunnel(Pending):
-    """A port of a container, seen from outside."""
+    """A port of a container that is open to the internet."""
 
 
 class Sandbox(Pending):
@@ -76,23 +76,23 @@ class Sandbox(Pending):
 
 
 class FunctionCall(Pending):
-    """A call that goes on somewhere."""
+    """A call that runs in the background."""
 
 
 class Environment(Pending):
-    """A namespace of a workspace; there is one here."""
+    """A namespace for apps; homeport has one."""
 
 
 class Workspace(Pending):
-    """The account; it is this machine."""
+    """Modal's account; homeport has one."""
 
 
 class Client(Pending):
-    """A connection; the command line has its own."""
+    """A connection to Modal; homeport's commands make their own."""
 
 
 class Server(Pending):
-    """A class that is its own HTTP server."""
+    """Modal's class that is an HTTP server."""
 
 
 class Cluster(Pending):
@@ -100,7 +100,7 @@ class Cluster(Pending):
 
 
 def check_volumes(volumes: Any) -> dict[str, Any]:
-    """Mount path -> volume, with the paths checked."""
+    """Return mount path -> volume; `InvalidError` for a path where none can be mounted."""
     if not isinstance(volumes, dict):
         raise InvalidError("`volumes=` must be a dict keyed by mount path")
     seen: dict[int, str] = {}

@@ -19,7 +19,7 @@ def fastapi_endpoint(
     *args: Any,
     method: str = "GET",  # one HTTP method
     label: str | None = None,  # the URL's label instead of `<app>-<function>`
-    custom_domains: Iterable[str] | None = None,  # more hosts that lead here; their DNS is yours
+    custom_domains: Iterable[str] | None = None,  # more hosts for this URL; point their DNS here
     docs: bool = False,  # serve /docs, /redoc and /openapi.json too
     requires_proxy_auth: bool = False,  # answer 401 to a request without a proxy token
 ) -> Decorator:
@@ -70,7 +70,7 @@ def wsgi_app(
 
 
 def web_server(
-    port: int,  # where the program listens, on 127.0.0.1 or 0.0.0.0
+    port: int,  # the port of the program, on 127.0.0.1 or 0.0.0.0
     *,
     startup_timeout: float = 5.0,  # seconds until the port must accept connections
     label: str | None = None,
@@ -95,7 +95,7 @@ def web_server(
 
 
 def web_endpoint(*_args: Any, **_kwargs: Any) -> Decorator:
-    """Gone: it is `fastapi_endpoint` now."""
+    """Raise an error: Modal has renamed it to `fastapi_endpoint`."""
     raise DeprecationError(
         "Deprecated on 2025-03-05: `modal.web_endpoint` has been renamed to "
         "`modal.fastapi_endpoint`."

@@ -1,1 +1,1 @@
-"""Modules that are loaded ahead, and how that stays invisible."""
+"""Loads modules ahead of time, so that a script sees no difference."""

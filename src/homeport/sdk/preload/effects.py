@@ -1,11 +1,11 @@
-"""What an import may change outside its own modules.
+"""Finds what an import has changed outside its own modules.
 
-A zygote compares two states: one from before a module was imported, and one from after its traces were put
-away with it (recorder.py, shelf.py). What still differs would be seen by a script that never imports
-the module. Such a module is not preloaded.
+A zygote compares the state before a module was imported with the state after the module was put on the
+shelf and its effects were undone (recorder.py, shelf.py). A script that never imports the module would see
+a remaining difference, so such a module is not preloaded.
 
-Not seen: what C code keeps to itself, registrations with abstract classes, functions given to
-`os.register_at_fork`, and what lies deeper than one level in a list, set or dictionary of a module.
+Not found: state inside C code, registrations with abstract classes, functions given to
+`os.register_at_fork`, and changes deeper than one level in a list, set or dictionary of a module.
 """
 
 import _locale
@@ -27,7 +27,7 @@ MISSING = object()
 Find = Callable[[str], Any]
 STANDARD = frozenset(sys.stdlib_module_names)
 
-#: Attributes of standard modules that hold a cache, or that the runner sets anew in each container.
+#: Attributes of standard modules that are caches, or that the runner sets again in each container.
 CACHES = {
     "_csv": {"_dialects"},  # see `csv` below
     "ctypes": {"_c_functype_cache", "_pointer_type_cache", "_win_functype_cache"},
@@ -53,15 +53,15 @@ CACHES = {
     "weakref": {"finalize"},
     "_warnings": {"_onceregistry", "filters"},
 }  # fmt: skip
-#: Of every module: what the import system and the warnings write there.
+#: Attributes of every module that the import system and `warnings` write.
 MARKS = {"__warningregistry__", "__spec__", "__loader__", "__builtins__", "__cached__"}
-#: The user's own, by any name, and what all modules that Cython made share.
+#: The user's own module under its names, and the modules that all Cython code shares.
 ODD = ("__main__", "__mp_main__", "_cython_")
 CLASS_MARKS = ("_abc_", "__abstract", "__annotat", "__weakref__")
 
 
 class ModuleState:
-    """The attributes of one module; of a standard one also what is in them."""
+    """The attributes of one module; for a standard module also the contents of its containers."""
 
     __slots__ = ("attributes", "classes", "contents", "module", "name")
 
@@ -84,11 +84,11 @@ class ModuleState:
 
     @property
     def is_standard(self) -> bool:
-        """Whether it comes with Python."""
+        """True if the module comes with Python."""
         return self.name.partition(".")[0] in STANDARD
 
     def patched(self) -> Iterator[tuple[str, Any, Any]]:
-        """Private functions that are others now, and new attributes: name, old value, new value."""
+        """Yield private functions that were replaced, and new attributes: name, old value, new value."""
         now = vars(self.module)
         for key in _differences(self.attributes, now) if self.is_standard else ():
             was, new = self.attributes.get(key, MISSING), now.get(key, MISSING)
@@ -97,7 +97,7 @@ class ModuleState:
                 yield key, was, new
 
     def patched_classes(self) -> Iterator[tuple[type, str, Any, Any]]:
-        """The same of its classes: class, name, old value, new value."""
+        """Yield the same changes in its classes: class, name, old value, new value."""
         for key, attributes in self.classes.items():
             cls = self.attributes[key]
             now = dict(vars(cls))
@@ -107,21 +107,21 @@ class ModuleState:
                     yield cls, name, was, new
 
     def added(self) -> Iterator[tuple[dict[Any, Any], Any, Any]]:
-        """What its dictionaries have got: each with the key and the value."""
+        """Yield additions to its dictionaries: dictionary, key, value."""
         for name, content in self.contents.items():
             now = vars(self.module).get(name)
             if type(content) is dict and type(now) is dict and len(now) > len(content):
                 yield from ((now, key, now[key]) for key in list(now) if key not in content)
 
     def longer(self) -> Iterator[tuple[str, list[Any], list[Any]]]:
-        """Its lists that have got more at their end: name, list, what is new."""
+        """Yield its lists with additions at their end: name, list, new items."""
         for name, content in self.contents.items():
             now = vars(self.module).get(name)
             if type(content) is list and type(now) is list and now[: len(content)] == content:
                 yield name, now, now[len(content) :]
 
     def changed(self) -> str:
-        """Which attribute is another one now; empty if none is."""
+        """Return which attribute has changed, in words; empty if none has."""
         now, standard = vars(self.module), self.is_standard
         for key in _differences(self.attributes, now):
             if not self._may_change(key, now.get(key), standard=standard):
@@ -140,19 +140,19 @@ class ModuleState:
         if key in MARKS or key in CACHES.get(self.name, ()):
             return True
         if isinstance(value, ModuleType) and value.__name__ == f"{self.name}.{key}":
-            return True  # the shelf sees to it
+            return True  # the shelf restores it
         if key not in self.attributes and "__getattr__" in self.attributes:
-            return True  # PEP 562: it was made when somebody asked for it
-        return not standard and key.startswith("_")  # a cache, as a rule
+            return True  # PEP 562: the module made the attribute when it was first read
+        return not standard and key.startswith("_")  # usually a cache
 
 
 class Snapshot:
-    """The state of this process, as far as an import may change it."""
+    """The state of this process that an import may change."""
 
     def __init__(
         self, modules: Iterable[tuple[str, Any]] = (), find: Find = sys.modules.get
     ) -> None:
-        """`find` gives a module by its name, loaded or preloaded."""
+        """`find` returns a module by its name, loaded or preloaded."""
         self._find = find
         self.facts = _facts(find)
         self.modules: dict[str, ModuleState] = {}
@@ -160,12 +160,12 @@ class Snapshot:
             self.add(name, module)
 
     def add(self, name: str, module: Any) -> None:
-        """A module that has just been loaded."""
+        """Add a module that has just been loaded."""
         if isinstance(module, ModuleType) and not name.startswith(ODD):
             self.modules[name] = ModuleState(name, module)
 
     def changed(self) -> str:
-        """What is different now, in words; empty if nothing is."""
+        """Return the first difference, in words; empty if there is none."""
         now = _facts(self._find)
         for what, fact in self.facts.items():
             if now[what] != fact:
@@ -180,7 +180,7 @@ PRINTS = "what is printed"
 
 
 def _differences(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    with contextlib.suppress(Exception):  # a comparison of somebody's own
+    with contextlib.suppress(Exception):  # the object's own `__eq__` may raise
         if was == now:
             return []
     return [key for key in {**was, **now} if _unequal(was.get(key, MISSING), now.get(key, MISSING))]
@@ -196,7 +196,7 @@ def _unequal(one: Any, other: Any) -> bool:
 
 
 def _facts(find: Find) -> dict[str, Any]:
-    """State that is in no module's attributes."""
+    """Return state that is in no module's attributes."""
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
     facts: dict[str, Any] = {
         "signal handlers": [signal.getsignal(number) for number in sorted(signal.valid_signals())],
@@ -231,7 +231,7 @@ def _facts(find: Find) -> dict[str, Any]:
     return {**facts, **_facts_of_modules(find)}
 
 
-#: What a standard module begins with, in a process that has not imported it before.
+#: The first state of a standard module, for a process that has not imported it before.
 BEGINNINGS: dict[str, Any] = {
     "the sockets' timeout": None,
     "the locale": _locale.setlocale(_locale.LC_ALL, None),
@@ -272,7 +272,7 @@ def _facts_of_modules(find: Find) -> dict[str, Any]:
 
 
 def _decimals(context: Any) -> tuple[Any, ...]:
-    """All but the flags, which each operation sets."""
+    """Return all of a decimal context except the flags, which each operation sets."""
     traps = sorted(signal.__name__ for signal, is_set in context.traps.items() if is_set)
     return (
         context.prec,
@@ -302,7 +302,7 @@ def _logger(logger: logging.Logger) -> tuple[Any, ...]:
 
 
 def _limits() -> str:
-    """The umask cannot be read without setting it, except here (proc(5))."""
+    """Return limits and umask from /proc: a system call cannot read the umask without setting it (proc(5))."""
     with contextlib.suppress(OSError):
         text = ""
         for name in ("status", "limits"):
@@ -322,7 +322,7 @@ def _context() -> dict[str, Any]:
 
 
 def _printed() -> tuple[int, ...]:
-    """How much there is in the files that output goes to, where it goes to files."""
+    """Return the sizes of the files that stdout and stderr go to, if they go to files."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()

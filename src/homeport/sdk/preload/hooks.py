@@ -1,7 +1,7 @@
-"""Watches what the code of a module does while it is imported (recorder.py).
+"""Reports what a module's code does while it is imported (recorder.py).
 
-Python offers no events for these, so functions of the standard library are replaced for the time of
-an import. Modules that have taken a replacement into their own namespace get the original back.
+Python has no events for these actions, so functions of the standard library are replaced during an import.
+A module that has imported a replacement into its own namespace gets the original back.
 """
 
 import atexit
@@ -22,7 +22,7 @@ _bootstrap: Any = sys.modules["importlib._bootstrap"]
 
 
 class Listener(Protocol):
-    """Hears of everything for the module whose code runs."""
+    """Is called for each action of the module whose code runs."""
 
     def did(self, what: str, *args: Any) -> None: ...
     def read(self, name: str, value: "str | None") -> None: ...
@@ -38,7 +38,7 @@ class Listener(Protocol):
 
 
 class _Environ(os._Environ):  # type: ignore[type-arg] # noqa: SLF001
-    """`os.environ`, telling who looks at what."""
+    """An `os.environ` that reports each read and write."""
 
     listener: "Listener | None" = None
 
@@ -81,12 +81,12 @@ class _Environ(os._Environ):  # type: ignore[type-arg] # noqa: SLF001
 
 
 class Hooks:
-    """Installed for one import at a time."""
+    """The replaced functions, installed during one import."""
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
         self._originals: list[tuple[Any, str, Any]] = []
-        self._wrapped: dict[int, Any] = {}  # by id: what each replacement stands for
+        self._wrapped: dict[int, Any] = {}  # id of a replacement -> its original
 
     def __enter__(self) -> "Hooks":  # noqa: PYI034 - 3.10 has no Self
         tell = self._listener
@@ -112,7 +112,7 @@ class Hooks:
         self._originals.clear()
 
     def unwrap(self, module: Any) -> None:
-        """Give a module the originals of what it took from us."""
+        """Put the originals back into a module that has imported replacements."""
         attributes = getattr(module, "__dict__", None)
         if isinstance(module, ModuleType) and attributes is not None:
             for name, value in list(attributes.items()):
@@ -126,20 +126,20 @@ class Hooks:
         setattr(holder, name, new)
 
     def _before(self, holder: Any, name: str, tell: Callable[[], None]) -> None:
-        """Have a function tell that it is called."""
+        """Report each call of a function before it runs."""
         original = getattr(holder, name)
         hooks = self
 
         @functools.wraps(original)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            if hooks._originals:  # else somebody has kept it for longer than the import took
+            if hooks._originals:  # else the import is over, and a module has kept the replacement
                 tell()
             return original(*args, **kwargs)
 
         self._replace(holder, name, wrapped)
 
     def _result(self, holder: Any, name: str, tell: Callable[[Any], None]) -> None:
-        """Have a function tell what it returns."""
+        """Report a function's results."""
         original = getattr(holder, name)
         hooks = self
 
@@ -153,7 +153,7 @@ class Hooks:
         self._replace(holder, name, wrapped)
 
     def _after(self, holder: Any, name: str, tell: Callable[..., None]) -> None:
-        """Have a function tell its arguments once it was called."""
+        """Report a function's arguments after each call."""
         original = getattr(holder, name)
         hooks = self
 
@@ -174,7 +174,7 @@ class Hooks:
         @functools.wraps(original)
         def importing(
             name: str,
-            globals: Any = None,  # noqa: A002 - as the original names them
+            globals: Any = None,  # noqa: A002 - the names of `__import__`
             locals: Any = None,  # noqa: A002
             fromlist: Any = (),
             level: int = 0,
@@ -239,7 +239,7 @@ class Hooks:
         @functools.wraps(add)
         def adding(*item: Any, append: bool) -> None:
             add(*item, append=append)
-            if warnings.filters is mine:  # else they are those of a `catch_warnings`
+            if warnings.filters is mine:  # else the filters belong to a `catch_warnings`
                 tell.filtered(item, append=append)
 
         @functools.wraps(warn)
@@ -268,7 +268,7 @@ class Hooks:
 
 
 def _names(name: str, namespace: Any, fromlist: Any, level: int) -> Iterator[str]:
-    """The modules that an import statement named."""
+    """Yield the modules that an import statement names."""
     if level:
         package = _bootstrap._calc___package__(namespace or {})  # noqa: SLF001
         name = _bootstrap._resolve_name(name, package, level)  # noqa: SLF001

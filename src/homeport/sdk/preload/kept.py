@@ -1,4 +1,4 @@
-"""One preloaded module, what its import depended on and what it did; and those that come together."""
+"""The record of one preloaded module: what its import read and did. And groups of such modules."""
 
 import os
 from array import array
@@ -7,11 +7,11 @@ from typing import Any
 
 ENVIRON = ("read", "write")  # events
 Stamp = tuple[int, int, int]
-Event = tuple[int, str, tuple[Any, ...]]  # when (a count), what, and its arguments
+Event = tuple[int, str, tuple[Any, ...]]  # its number in time, what happened, the arguments
 
 
 class Kept:
-    """One preloaded module: what its import needed, and what it did."""
+    """One preloaded module: what its import read, and what it did."""
 
     __slots__ = (
         "asks_cwd", "bound", "cwd", "events", "looked", "module", "name", "native",
@@ -21,22 +21,22 @@ class Kept:
     def __init__(self, name: str) -> None:
         self.name = name
         self.module: Any = None
-        self.order = 0  # imports that ended before it
+        self.order = 0  # how many imports ended before this one
         self.needs: list[
             str
         ] = []  # modules that it imported, in its code or by a function it called
-        self.looked: set[str] = set()  # names of modules that it looked for; not all exist
+        self.looked: set[str] = set()  # names of modules that it looked for; some do not exist
         self.events: list[Event] = []
-        self.path = ""  # of its file
+        self.path = ""  # the path of its file
         self.stamp: Stamp | None = None
-        self.native = False  # machine code: it may read variables that nobody sees it read
-        self.warned = False  # a warning that the filters of that time did not show
+        self.native = False  # True for machine code: it may read variables unseen
+        self.warned = False  # True if a warning filter suppressed a warning during the import
         self.asks_cwd = False
-        self.cwd = ""  # where it was imported
-        self.bound: tuple[Any, str] | None = None  # its parent, which has it as that attribute
+        self.cwd = ""  # the working directory of the import
+        self.bound: tuple[Any, str] | None = None  # the parent package, and the attribute in it
 
     def absorb(self, failed: "Kept") -> None:
-        """A module that it imported could not be; what that one did has been done all the same."""
+        """Add the record of a failed import that this module made: its effects happened too."""
         self.needs += failed.needs
         self.events += failed.events
         self.looked |= failed.looked
@@ -50,9 +50,9 @@ class Kept:
 
 
 class Group:
-    """A preloaded module and what comes with it, in the order in which their imports ended.
+    """A preloaded module and the modules that it needs, in the order in which their imports ended.
 
-    In lists of its own: after a fork, a look at a `Kept` would unshare its page.
+    Has its own lists, because after a fork, reading a `Kept` would copy its page.
     """
 
     __slots__ = ("bound", "cwds", "does", "modules", "names", "native", "reads", "tops", "warned")
@@ -80,7 +80,7 @@ def _when(event: Sequence[Any]) -> int:
 
 
 def stamp(path: str) -> Stamp | None:
-    """Another one once a file was written or replaced; None if there is none."""
+    """Return a value that changes when a file is written or replaced; None if there is no file."""
     try:
         status = os.stat(path)  # noqa: PTH116 - of very many
     except OSError:
@@ -96,7 +96,7 @@ def stamps(paths: Iterable[str]) -> "array[int]":
 
 
 def names(entry: str) -> int:
-    """Another one once a package was installed there; of one that is upgraded, its version's name tells."""
+    """Return a value that changes when a package is installed or upgraded in this directory."""
     try:
         return hash(frozenset(name for name in os.listdir(entry) if name != "__pycache__"))  # noqa: PTH208
     except OSError:

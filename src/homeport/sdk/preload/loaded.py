@@ -1,7 +1,7 @@
-"""What a fork cannot carry over, and which modules were loaded since.
+"""Finds what an import leaves behind that a fork cannot copy; lists the modules loaded since a mark.
 
-A thread does not survive a fork, and a descriptor that two processes share is a race: a module whose
-import leaves either behind is not loaded ahead (man 2 fork).
+A thread does not survive a fork, and two processes that share a descriptor disturb each other (man 2 fork).
+So a module whose import leaves a thread or such a descriptor behind is not loaded ahead of time.
 """
 
 import contextlib
@@ -11,16 +11,16 @@ import sys
 from collections.abc import Iterator
 
 
-class Watch:
-    """Compares what this process has with what it had."""
+class Forkable:
+    """Compares this process's threads and descriptors with those at the time of its construction."""
 
     def __init__(self) -> None:
         self._had = dict(_descriptors())
 
     def left_behind(self) -> str:
-        """What a fork could not carry over; empty when all is well."""
+        """Return what a fork could not copy, in words; empty if there is nothing."""
         if _threads() > 1:
-            # Some libraries end their threads before a fork and begin them anew after it (OpenBLAS).
+            # Some libraries end their threads before a fork and start new ones after it (OpenBLAS).
             child = os.fork()
             if child == 0:
                 os._exit(0)
@@ -45,7 +45,7 @@ def _descriptors() -> Iterator[tuple[int, tuple[int, int]]]:
 
 
 def _shared(descriptor: int) -> str:
-    """What a descriptor is, where two processes that share it would disturb each other."""
+    """Return what a descriptor is, if two processes that share it would disturb each other; else empty."""
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISSOCK(mode):
         return "a socket"
@@ -70,15 +70,15 @@ _known = ""  # the last module that was loaded when this process was forked
 
 
 def mark() -> None:
-    """What is loaded now is known already; `since_mark` leaves it out."""
+    """Mark the modules loaded so far; `since_mark` leaves them out."""
     global _known  # noqa: PLW0603 - there is one sys.modules
     _known = next(reversed(sys.modules))
 
 
 def since_mark() -> list[str]:
-    """The names of the modules that were loaded since then, in order; without a mark, of all."""
+    """Return the names of the modules loaded since `mark`, in order; without a mark, of all modules."""
     found = []
-    # From the end: looking at an object writes to its page, and so unshares it after a fork.
+    # From the end: reading an object writes its reference count, and so copies its page after a fork.
     for name in reversed(sys.modules):
         if name == _known:
             break
@@ -87,7 +87,7 @@ def since_mark() -> list[str]:
 
 
 def third_party() -> tuple[str, ...]:
-    """The installed modules that were loaded since `mark`, in order."""
+    """Return the installed modules that were loaded since `mark`, in order."""
     found = []
     for name in since_mark():
         file = getattr(sys.modules[name], "__file__", None) or ""

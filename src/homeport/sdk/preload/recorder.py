@@ -1,9 +1,9 @@
-"""Imports modules for a shelf, and writes down what each import depended on and what it did.
+"""Imports modules for a shelf, and records what each import read and did.
 
-For zygotes, and for `serve`, which loads a script again at each save. While a module is imported, its
-look-ups of variables and of other modules and what it does to the process are recorded (hooks.py),
-each for the module whose code runs. Then everything is taken back, so that the process is as it was
-before. What cannot be taken back makes the module unsafe (effects.py).
+Zygotes use it, and `serve`, which loads a script again at each save. During an import, hooks.py reports
+look-ups of variables and modules, and changes to the process, for the module whose code runs. Then all
+changes are undone, so that the process is as before. A change that cannot be undone makes the module
+unsafe (effects.py).
 """
 
 import codecs
@@ -25,25 +25,25 @@ from homeport.sdk.preload.registries import Registries
 from homeport.sdk.preload.repeats import repeat
 from homeport.sdk.preload.shelf import Shelf
 
-#: They draw random numbers at import, and that is nobody's to see.
+#: Modules that draw random numbers at import, in a way that no script can notice.
 HARMLESS = (
-    "numpy.random",  # whoever forks has it draw anew in each child
-    "multiprocessing.process",  # the same
+    "numpy.random",  # seeded again in each forked process (`reseed`)
+    "multiprocessing.process",  # seeded again too
     "opentelemetry.",  # names of keys in a dictionary of this process
     "rich.",  # numbers of links in a terminal
     "joblib._multiprocessing_helpers",  # the name of a semaphore that is removed at once
 )
-#: Attributes that are put into standard modules, and by whom.
+#: Attributes that a known module adds to standard modules -> that module.
 ADDS = {
     "logging.statistics": "cheroot.server",
     "urllib.parse.uses_netloc": "werkzeug.urls",
 }
-NUMPY_BITS = 128  # that is what a generator of numpy seeds itself with (SeedSequence)
+NUMPY_BITS = 128  # the size of the seed of numpy's generators (SeedSequence)
 NATIVE = (".so", ".pyd")
 _where = os.getcwd  # hooks.py replaces it
-#: Not modules, but what the machine code of all Cython modules has in common.
+#: Names in `sys.modules` that are no modules, but state that all Cython modules share.
 SHARED = ("_cython_", "cython_runtime")
-#: Machine code that reads no variables while it is imported: what comes with Python, and these.
+#: Besides Python's own modules, these have machine code that reads no variables during the import.
 QUIET = {
     *STANDARD,
     "httptools",
@@ -56,19 +56,19 @@ QUIET = {
 
 
 class _Unlike(BaseException):
-    """A module on the shelf is not what another one would import now"""
+    """A module on the shelf differs from what an import would load now."""
 
 
 class Recorder:
-    """Fills a shelf, one module and what it imports after the other."""
+    """Fills a shelf, one module with its imports after the other."""
 
     def __init__(
         self, shelf: Shelf, *, source: str = "", own: Iterable[str] = (), avoid: Iterable[str] = ()
     ) -> None:
-        """`source` is a directory with the user's own modules, which are never run here.
+        """`source` is the directory of the user's own modules, which are never run here.
 
-        `own` are variables that are not the same in all processes that will be forked, `avoid` modules
-        that are not to be imported, whoever needs them.
+        `own` are variables that differ between the processes that will be forked. `avoid` are modules that
+        must not be imported, also if another module needs them.
         """
         self._avoid = frozenset(avoid)
         self._own = frozenset(own)
@@ -82,9 +82,9 @@ class Recorder:
         shelf.first()
         self._before = Snapshot()
         self._known_generators: set[int] = set()
-        self._entropy: set[int] = set()  # with which they have seeded themselves
+        self._entropy: set[int] = set()  # the seeds that numpy's generators drew
         self._undo: list[Callable[[], Any]] = []
-        # Of the import that goes on:
+        # The state of the current import:
         self._stack: list[Kept] = []  # the modules whose code runs, the innermost last
         self._seen: set[str] = set()
         self._fresh: list[Kept] = []
@@ -97,14 +97,14 @@ class Recorder:
         self._hooks = Hooks(self)
 
     def knows(self, name: str) -> bool:
-        """Whether a module is here already, on the shelf or off it."""
+        """Return whether a module is loaded already, on the shelf or in `sys.modules`."""
         return name in self.shelf.kept or name in sys.modules
 
     def load(self, name: str) -> str:
-        """Import a module and put it on the shelf. Returns why it is unsafe, if it is.
+        """Import a module and put it on the shelf. Return why it is unsafe; empty if it is safe.
 
-        An unsafe one spoils the process. One that cannot be imported is left out: the script
-        tries it too, and says what is wrong.
+        After an unsafe module, the process must not be used. A module that cannot be imported is left
+        out: the script's own import will raise the error.
         """
         if self.knows(name):
             return ""
@@ -113,12 +113,12 @@ class Recorder:
         self._registries, self._numbers = Registries(), random.getstate()
         # Not kept from one to the next: between them there may be a fork.
         self._before = Snapshot(self._all(), self._find)
-        watch = loaded.Watch()
+        watch = loaded.Forkable()
         self.shelf.changed, self.shelf.repeat, self.shelf.looks = _raise, self._repeat, self.looks
         self.shelf.settle(self._source.rstrip("/"))
         self._hooks = hooks = Hooks(self)
         try:
-            for before in self.shelf.roots:  # as the script will have imported them by then
+            for before in self.shelf.roots:  # the script imports them first too
                 importlib.import_module(before)
             self._seen = set(sys.modules)
             with hooks:
@@ -138,10 +138,10 @@ class Recorder:
             self.shelf.roots.append(name)
         return reason
 
-    # what the hooks tell
+    # called by the hooks
 
     def did(self, what: str, *args: Any) -> None:
-        """Something that can be repeated."""
+        """Record an action that can be repeated."""
         self._when += 1
         self._stack[-1].events.append((self._when, what, args))
         if what == "write":
@@ -150,20 +150,20 @@ class Recorder:
             self._undo.append(functools.partial(codecs.unregister, *args))
 
     def read(self, name: str, value: "str | None") -> None:
-        """A look at a variable; only the first one counts."""
+        """Record the read of a variable; only the first read counts."""
         if name in self._own:
-            self.spoil(f"it reads {name}, which each container has of its own")
+            self.spoil(f"it reads {name}, which differs in each container")
         known = self._stack[-1].events
         if not any(what in ("read", "write") and args[0] == name for _, what, args in known):
             self.did("read", name, value)
 
     def spoil(self, reason: str) -> None:
-        """Something that can be neither repeated nor left out."""
+        """Record an action that can be neither repeated nor left out: the module is unsafe."""
         running = self._stack[-1].name
         self._unsafe = self._unsafe or (f"`{running}`: {reason}" if running else reason)
 
     def drew(self, data: bytes) -> None:
-        """These random bytes were given."""
+        """Record that a module drew these random bytes."""
         caller = sys._getframe(2)  # noqa: SLF001
         if caller.f_code.co_name == "getrandbits" and caller.f_locals.get("k") == NUMPY_BITS:
             self._drew.append(self._stack[-1])
@@ -172,7 +172,7 @@ class Recorder:
             self.spoil("it draws random numbers while it is imported")
 
     def _is_harmless(self, frame: "FrameType | None") -> bool:
-        """Whether one of the modules that are at work is known for what it does with its numbers."""
+        """Return whether a frame of the stack belongs to a module in `HARMLESS`."""
         while frame is not None and frame.f_globals.get("__name__") != "importlib._bootstrap":
             if str(frame.f_globals.get("__name__")).startswith(HARMLESS):
                 return True
@@ -180,35 +180,35 @@ class Recorder:
         return self._stack[-1].name.startswith(HARMLESS)
 
     def asked_pid(self) -> None:
-        """The number of the process was asked for."""
+        """Record that a module asked for the process id."""
         self._asked_pid = True
 
     def asked_cwd(self) -> None:
-        """The working directory was asked for."""
+        """Record that a module asked for the working directory."""
         if self._stack[-1].name != "multiprocessing.process":  # see `reseed`
             self._stack[-1].asks_cwd = True
 
     def seeded(self, numbers: random.Random) -> None:
-        """A generator has seeded itself."""
+        """Record that a generator of random numbers has seeded itself."""
         if not self._is_harmless(sys._getframe(2)):  # noqa: SLF001
             self._seeded.append((numbers, numbers.getstate()))
             self.did("seed", numbers)
 
     def asked(self, name: str) -> None:
-        """Another module was imported."""
+        """Record that the module imported another one."""
         self._stack[-1].needs.append(name)
 
     def warned(self) -> None:
-        """There was a warning; who sees it is for the filters to say."""
+        """Record a warning; whether it is shown depends on the filters."""
         self._stack[-1].warned = True
 
     def filtered(self, item: "tuple[Any, ...]", *, append: bool) -> None:
-        """A warning filter was added."""
+        """Record that a warning filter was added."""
         self.did("filter", item, append)
         self._registries.expect(item, append=append)
 
     def looks(self, name: str) -> None:
-        """A module is looked for that is not loaded."""
+        """Record a search for a module that is not loaded."""
         self._stack[-1].looked.add(name.partition(".")[0])
 
     def loads(self, spec: Any, load: Callable[[Any], Any]) -> Any:
@@ -217,7 +217,9 @@ class Recorder:
             self.asked(spec.name)
             return load(spec)
         if spec.name in self._avoid:
-            raise _Unlike(f"it needs `{spec.name}`, which the script changes something for")
+            raise _Unlike(
+                f"it needs `{spec.name}`, and the script changes what that import depends on"
+            )
         self._sweep()
         kept = Kept(spec.name)
         kept.path = (spec.origin or "") if spec.has_location else ""
@@ -242,7 +244,7 @@ class Recorder:
         self._keep(kept, sys.modules.get(spec.name, module))
         return module
 
-    # what is left of an import
+    # after an import
 
     def _keep(self, kept: Kept, module: Any) -> None:
         self._count += 1
@@ -251,11 +253,11 @@ class Recorder:
         self.shelf.kept[kept.name] = kept
         self.shelf.out.add(kept.name)
         self._fresh.append(kept)
-        if kept.top in STANDARD:  # from here on, nobody else may change it
+        if kept.top in STANDARD:  # from now on, a change by another module makes that one unsafe
             self._before.add(kept.name, module)
 
     def _sweep(self) -> None:
-        """What has happened without a call that is watched is the running module's."""
+        """Find changes that no hook has reported; they count as made by the running module."""
         if (numbers := random.getstate()) != self._numbers:
             self._numbers = numbers
             if not self._stack[-1].name.startswith(HARMLESS):
@@ -271,7 +273,7 @@ class Recorder:
         self._seen = set(sys.modules)
 
     def _repeat(self, what: str, args: "tuple[Any, ...]") -> None:
-        """A module was handed over to another one; what is for containers only is left out."""
+        """Repeat an action for a module that another import needs; skip actions for containers only."""
         if what == "filter":
             self._registries.expect(*args[:1], append=args[1])
         if what == "append":
@@ -286,7 +288,7 @@ class Recorder:
             repeat(what, args)
 
     def _has_pid(self) -> bool:
-        """Whether a module has kept this process's number."""
+        """Return whether a module has kept this process's id."""
         pid = os.getpid()
         for kept in self._fresh:
             attributes = dict(getattr(kept.module, "__dict__", {}))
@@ -297,10 +299,10 @@ class Recorder:
         return False
 
     def _find_patches(self) -> None:
-        """What a module has put into standard ones, where one can see whose it is.
+        """Find changes in standard modules whose author is known; undo them.
 
         `typing_extensions` replaces private functions of `typing`, `loky` adds a context to
-        `multiprocessing`. It is undone, and done again when the module is handed over.
+        `multiprocessing`. The change is made again when the author is handed over.
         """
         fresh = {kept.name: kept for kept in self._fresh}
         for state in self._before.modules.values():
@@ -310,7 +312,7 @@ class Recorder:
             found = list(state.patched_classes())
             authors = {cls: _author(new, fresh) for cls, _, _, new in found if _author(new, fresh)}
             for cls, key, was, new in found:
-                # What it has moved aside in a class is somebody else's: `_orig___repr__`.
+                # The original that it saved in a class has another author: `_orig___repr__`.
                 self._patch(authors.get(cls), "class", cls, key, was, new)
             for mapping, key, value in state.added():
                 self._patch(_author(value, fresh), "item", mapping, key, MISSING, value)
@@ -328,7 +330,7 @@ class Recorder:
             self._undo.append(functools.partial(_restore, what, holder, key, was))
 
     def _find_generators(self) -> str:
-        """Those of numpy that have seeded themselves: each container seeds them again."""
+        """Find numpy generators that have seeded themselves: each container seeds them again."""
         numpy = sys.modules.get("numpy.random")
         if not self._drew or numpy is None:
             return "it draws random numbers while it is imported" if self._drew else ""
@@ -336,7 +338,7 @@ class Recorder:
         for found in [each for each in gc.get_objects() if isinstance(each, numpy.BitGenerator)]:
             seeds = getattr(found, "seed_seq", None) or getattr(found, "_seed_seq", None)
             if getattr(seeds, "entropy", None) not in self._entropy:
-                continue  # the script has its numbers by a seed that it knows
+                continue  # it has a fixed seed, so its numbers are the same everywhere
             if found is not usual and id(found) not in self._known_generators:
                 self._known_generators.add(id(found))
                 self._when += 1
@@ -346,7 +348,7 @@ class Recorder:
 
     def _drawn(self) -> str:
         if self._asked_pid and self._has_pid():
-            return "it keeps the number of the process"
+            return "it keeps the process id"
         if any(numbers.getstate() != state for numbers, state in self._seeded):
             return "it draws random numbers while it is imported"
         return ""
@@ -375,7 +377,7 @@ class Recorder:
 
 
 def _author(value: Any, fresh: "dict[str, Kept]") -> "Kept | None":
-    """The module that has made a value, if it is one of those."""
+    """Return the module that has made a value, if it is in `fresh`; else None."""
     for each in (value, type(value)):
         name = getattr(each, "__module__", None)
         if isinstance(name, str) and name in fresh:

@@ -1,4 +1,4 @@
-"""Lists of the standard library to which an import may add, as they were before it (recorder.py)."""
+"""Saves and restores lists of the standard library to which an import may add (recorder.py)."""
 
 import copyreg
 import logging
@@ -11,7 +11,7 @@ ENVIRON: Any = os._Environ  # noqa: SLF001 - os.environ may be watched
 
 
 class Registries:
-    """Lists of the standard library to which imports add: as they are now, to be restored."""
+    """A copy of these lists, made at its construction."""
 
     def __init__(self) -> None:
         manager = logging.Logger.manager
@@ -32,7 +32,7 @@ class Registries:
         }
 
     def pickling(self) -> "list[tuple[Any, Any]]":
-        """The classes that have got a function since the last time."""
+        """Return the classes that have got a pickling function since the last call."""
         table = copyreg.dispatch_table
         if len(table) == len(self._known):
             return []
@@ -41,7 +41,7 @@ class Registries:
         return new
 
     def expect(self, item: "tuple[Any, ...]", *, append: bool) -> None:
-        """A filter is added, as `warnings` does it."""
+        """Expect that this warning filter was added."""
         if append:
             if item not in self._expected:
                 self._expected.append(item)
@@ -51,7 +51,7 @@ class Registries:
         self._expected.insert(0, item)
 
     def differ(self) -> str:
-        """What has changed otherwise than by adding."""
+        """Return which list has changed in another way than by an addition, in words; else empty."""
         if warnings.filters != self._expected:
             return "it changes the warning filters"
         table = copyreg.dispatch_table
@@ -60,7 +60,7 @@ class Registries:
         return ""
 
     def restore(self) -> None:
-        """Let all of them be as they were."""
+        """Restore all lists."""
         if warnings.filters != self._filters:
             warnings.filters[:] = self._filters  # type: ignore[index]
             warnings._filters_mutated()  # type: ignore[attr-defined] # noqa: SLF001

@@ -1,4 +1,4 @@
-"""What an import has done to the process is done again, when its module is handed over (shelf.py)."""
+"""Repeats the effects of an import when its module is handed over (shelf.py)."""
 
 import atexit
 import codecs
@@ -15,31 +15,31 @@ RESEEDED = ("multiprocessing.process", "numpy.random", "torch", "uuid")
 
 
 def repeat(what: str, args: tuple[Any, ...]) -> None:
-    """Do again what an import has done to the process."""
+    """Repeat one effect that an import had on the process."""
     if what != "read":
         _REPEATS[what](*args)
 
 
 def reseed(name: str, module: Any) -> None:
-    """Have a module that has drawn its random numbers draw them anew, in a forked process."""
+    """Seed a module's random numbers again, in a forked process."""
     if name in ("numpy.random", "torch"):
         module.seed()
     elif name == "uuid":
         module._last_timestamp = None  # noqa: SLF001 - two clocks, one MAC
     elif name == "multiprocessing.process":
         module.current_process().authkey = os.urandom(32)
-        module.ORIGINAL_DIR = os.getcwd()  # noqa: PTH109 - where the script is when it imports it
+        module.ORIGINAL_DIR = os.getcwd()  # noqa: PTH109 - the directory of the script's own import
 
 
 def is_plain(logger: logging.Logger) -> bool:
-    """Whether a logger is as `getLogger` makes it, but for handlers that do nothing."""
+    """Return whether a logger is as `getLogger` makes it, except for handlers that do nothing."""
     quiet = all(type(handler) is logging.NullHandler for handler in logger.handlers)
     usual = logger.level == logging.NOTSET and logger.propagate and not logger.disabled
     return quiet and usual and not logger.filters
 
 
 def environ() -> dict[str, str]:
-    """The variables, past whoever watches `os.environ`."""
+    """Return the environment variables without a report to the hooks."""
     seen: Any = os.environ
     return {seen.decodekey(k): seen.decodevalue(v) for k, v in seen._data.items()}  # noqa: SLF001
 
@@ -62,7 +62,7 @@ def _repeat_logger(name: str, logger: logging.Logger) -> None:
     mine = manager.loggerDict.get(name)
     if isinstance(mine, logging.Logger):
         if mine is not logger:
-            # Two objects, one logger: the script has asked for it before the module that names it.
+            # The script has made a logger of this name before the module: merge both into one.
             for handler in logger.handlers:
                 mine.addHandler(handler)
             logger.__class__ = mine.__class__

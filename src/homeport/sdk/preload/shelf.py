@@ -1,16 +1,16 @@
 """Preloaded modules that a script cannot see until it imports them.
 
 A zygote imports modules ahead of time (recorder.py) and puts them on a shelf, outside `sys.modules`. A
-finder, first on `sys.meta_path`, hands one over when the script imports it, together with the modules
-that its own import had brought, and repeats what those imports did to the process: variables, warning
-filters, loggers, pickling functions, exit functions. It does so only if everything that the imports
-depended on is as it was: the variables that they read, `sys.path`, the working directory where they
-asked for it. Otherwise it calls `changed`, which must not return: the script has to begin again in a
-fresh interpreter. The files of the modules are compared before the fork (`stale`).
+finder, first on `sys.meta_path`, hands a module over when the script imports it, together with the modules
+that it had imported. It also repeats the effects of those imports on the process: variables, warning
+filters, loggers, pickling functions, exit functions. It does so only if everything that the imports read
+is the same: environment variables, `sys.path`, and the working directory if they asked for it. Otherwise
+it calls `changed`, which begins again in a fresh interpreter, and returns only if requests are already in
+the container. The modules' files are compared before the fork (`stale`).
 
-A handed-over module differs from a freshly imported one in what no import can show: `gc.get_objects()` and
-`object.__subclasses__()` list what is still on the shelf, and constants that were made from the clock
-are older than the process.
+A module from the shelf differs from a fresh import only in these ways: `gc.get_objects()` and
+`object.__subclasses__()` list objects of modules that are still on the shelf, and constants made from the
+clock are older than the process.
 """
 
 import logging
@@ -36,26 +36,26 @@ class Shelf:
         self.changed: Callable[[str, Sequence[str]], Any] = _refuse
         self.repeat: Callable[[str, tuple[Any, ...]], None] = repeat
         self.looks: Callable[[str], None] = _ignore
-        self.roots: list[str] = []  # what was imported by itself, in order
+        self.roots: list[str] = []  # the modules that `Recorder.load` was called for, in order
         self._groups: dict[str, Group] = {}
-        self.out: set[str] = set()  # what is in `sys.modules` now
+        self.out: set[str] = set()  # the modules that are in `sys.modules` now
         self._path: list[str] = []
         self._silent: dict[str, str] = {}
         self._filters: list[Any] = []
-        self._shadowing: set[str] = set()  # names in directories that the imports had not looked in
+        self._shadowing: set[str] = set()  # module names in new directories of `sys.path`
         self._dirs: dict[str, int] = {}
         self._handing: tuple[Any, Any] | None = None
         # For `stale` and `unlike`:
         self._files, self._stamps = "", array("q")
-        self._first: dict[str, str | None] = {}  # what the imports have found
+        self._first: dict[str, str | None] = {}  # variable -> the value that the imports read first
         self._native = False
 
     # before the fork
 
     def settle(self, source: str = "") -> None:
-        """This is the state in which the modules on the shelf were imported, or as good as it.
+        """Save the state with which the imports worked, to compare it when a module is handed over.
 
-        `source` is the user's own directory, whose files come and go.
+        `source` is the user's own directory, whose files may change.
         """
         self._path = list(sys.path)
         self._silent = _silent(environ())
@@ -76,25 +76,25 @@ class Shelf:
             if not parent or attributes.get(child, self) is not kept.module:
                 continue
             if parent in self.kept and name in self.group(parent).names:
-                continue  # they always come together
+                continue  # both always leave together
             kept.bound = (holder, child)
             del attributes[child]
         self._groups.clear()
 
     def first(self) -> None:
-        """Be asked before every other finder."""
+        """Put this finder before every other finder."""
         if self not in sys.meta_path:
             sys.meta_path.insert(0, self)
 
     def wrote(self, name: str, value: str | None) -> None:
-        """A module has set a variable, as it does wherever it is imported."""
+        """Record that an import set a variable, which it does in every process."""
         if name.startswith(SILENTLY_READ):
             self._silent.pop(name, None)
             if value is not None:
                 self._silent[name] = value
 
     def prepare(self) -> None:
-        """Work out now what comes with each of the modules that was imported by itself."""
+        """Compute the group of each root now, before the fork."""
         for name in self.roots:
             parts = name.split(".")
             for count in range(1, len(parts) + 1):  # a package comes before what is in it
@@ -104,17 +104,17 @@ class Shelf:
         for what, args, _ in everything.reads:
             if what == "read":
                 self._first.setdefault(*args)
-            else:  # from here on, the imports see what they have set themselves
+            else:  # from here on, the imports read the values that they have set
                 self._first.setdefault(args[0], environ().get(args[0]))
         found = {kept.path: kept.stamp for kept in self.kept.values() if kept.stamp is not None}
         self._files = "\0".join(found)
         self._stamps = array("q", [number for was in found.values() for number in was])
 
     def stale(self) -> str:
-        """Which file is another one than when it was imported, or what was installed; else empty.
+        """Return which file has changed since its import, or what was installed, in words; else empty.
 
-        1,250 modules take 1.5 ms. After a fork, a look at a list of objects would unshare their
-        pages; so all paths are one text, and all stamps one array.
+        1,250 modules take 1.5 ms. After a fork, reading a list of objects would copy their pages, so all
+        paths are one text and all stamps one array.
         """
         files = self._files.split("\0") if self._files else []
         for entry, was in self._dirs.items():
@@ -128,14 +128,14 @@ class Shelf:
         return ""
 
     def unlike(self, environ: Mapping[str, str]) -> str:
-        """Which variable has another value than the one that an import read; empty if none has."""
+        """Return the variable whose value differs from the one that an import read; empty if none does."""
         for name, value in self._first.items():
             if environ.get(name) != value:
                 return f"{name} is another one"
         return _difference(self._silent, _silent(environ)) if self._native else ""
 
     def reads(self) -> list[str]:
-        """The variables that the imports looked at."""
+        """Return the variables that the imports read."""
         return sorted(
             {
                 args[0]
@@ -148,13 +148,13 @@ class Shelf:
     # after the fork
 
     def at_home(self, source: str) -> None:
-        """The user's files are in `source`, which is first on `sys.path`; they win over others."""
+        """Set the user's directory, first on `sys.path`: its files win over modules on the shelf."""
         if self._path and source not in self._path:
             self._path = [source, *self._path]
         self._shadowing |= self._provided([source]) & self._tops()
 
     def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> ModuleSpec | None:
-        """A module of the shelf, for an `import`; others who look for a module find its file."""
+        """Return the shelf's module to an `import` statement; `importlib.util.find_spec` gets the file's."""
         self.looks(name)
         if name not in self.kept or name in self.out or not _importing():
             return None
@@ -164,14 +164,14 @@ class Shelf:
         group = self.group(name)
         if reason := self._objection(group):
             self.changed(reason, self._spoilt())
-            # Requests are inside already, so there is no way back.
+            # `changed` has returned: requests are in the container, so the script cannot begin again.
             if not group.native:
                 self._withdraw(group)
                 return None
         return ModuleSpec(name, self)  # type: ignore[arg-type]
 
     def create_module(self, spec: ModuleSpec) -> Any:
-        """The module, once all that it needs is there too; does not return if that cannot be."""
+        """Hand over the module with its group, and repeat the effects of their imports."""
         group = self.group(spec.name)
         reason = ""
         new: set[str] = set()
@@ -204,14 +204,14 @@ class Shelf:
         return asked
 
     def exec_module(self, module: Any) -> None:
-        """Nothing is left to do; the import system has just put its own marks on the module."""
+        """Restore the module's attributes that the import system has just set."""
         assert self._handing is not None
         spec, loader = self._handing
         if isinstance(module, ModuleType):
             module.__spec__, module.__loader__ = spec, loader
 
     def group(self, name: str) -> "Group":
-        """A preloaded module and all that comes with it."""
+        """Return a preloaded module with all modules that it needs."""
         if name not in self._groups:
             found: dict[str, Kept] = {}
             todo = [name]
@@ -229,10 +229,10 @@ class Shelf:
     # whether they may be handed over
 
     def _objection(self, group: "Group") -> str:
-        """Why these modules cannot be handed over together; empty if they can."""
+        """Return why this group cannot be handed over, in words; empty if it can."""
         for top in group.tops & self._shadowing_now():
             if not self._is_own(top):
-                return f"`{top}` would come from elsewhere: `sys.path` has changed"
+                return f"`{top}` would be found elsewhere: `sys.path` has changed"
         if group.cwds and group.cwds != {os.getcwd()}:  # noqa: PTH109
             return "the working directory has changed"
         if group.warned and warnings.filters != self._filters:
@@ -242,7 +242,7 @@ class Shelf:
         return self._reads_otherwise(group) or self._conflict(group)
 
     def _reads_otherwise(self, group: "Group") -> str:
-        """Which variable would be read with another value than before; empty if none."""
+        """Return the variable whose value differs from the one that the group read; empty if none does."""
         now: dict[str, str | None] = dict(environ())
         for what, (name, value), module in group.reads:
             if module in self.out:
@@ -254,7 +254,7 @@ class Shelf:
         return ""
 
     def _conflict(self, group: "Group") -> str:
-        """Which logger the script has already and an import has configured; empty if none."""
+        """Return the logger that the script has made already and an import configured; empty if none."""
         known = logging.Logger.manager.loggerDict
         for what, args, module in group.does:
             if what == "logger" and module not in self.out:
@@ -268,7 +268,7 @@ class Shelf:
         return ""
 
     def _withdraw(self, group: "Group") -> None:
-        """Let these modules be imported from their files, and those that need them."""
+        """Take the group, and the modules that need it, off the shelf: import them from their files."""
         gone = set(group.names) - self.out
         users = [
             n for n in self.kept if n not in self.out and gone.intersection(self.group(n).names)
@@ -278,13 +278,13 @@ class Shelf:
         self._groups.clear()
 
     def _spoilt(self) -> list[str]:
-        """The modules on the shelf that cannot be handed over as things are now."""
+        """Return the modules on the shelf that cannot be handed over now."""
         alone = [n for n, kept in self.kept.items() if self._objection(Group([kept]))]
         whole = [n for n in self.roots if n in self.kept and self._objection(self.group(n))]
         return [name for name in dict.fromkeys((*alone, *whole)) if name not in self.out]
 
     def _shadowing_now(self) -> set[str]:
-        """Names of packages that `sys.path` might have elsewhere than where they were found."""
+        """Return names of packages that new directories of `sys.path` may have too."""
         if sys.path == self._path:
             return self._shadowing
         new = [entry for entry in sys.path if entry not in self._path]
@@ -299,17 +299,17 @@ class Shelf:
         return tops.union(*(kept.looked for kept in self.kept.values()))
 
     def _provided(self, entries: Iterable[str]) -> set[str]:
-        """The packages and modules in these directories, by their names."""
+        """Return the names of the packages and modules in these directories."""
         found: set[str] = set()
         for entry in entries:
             try:
                 found |= {name.partition(".")[0] for name in os.listdir(entry or ".")}  # noqa: PTH208
-            except OSError:  # an archive, perhaps: it might have anything
+            except OSError:  # perhaps an archive, which may have any module
                 found |= self._tops() if os.path.exists(entry) else set()  # noqa: PTH110
         return found
 
     def _is_own(self, top: str) -> bool:
-        """Whether an import would find the file of the module on the shelf."""
+        """Return whether an import would find the same file as the module on the shelf."""
         kept = self.kept.get(top)
         spec = PathFinder.find_spec(top)
         if kept is None:
@@ -319,7 +319,7 @@ class Shelf:
 
 
 def _importing() -> bool:
-    """Whether the finder was called by an import, and not by `importlib.util.find_spec`."""
+    """Return whether an import has called the finder, and not `importlib.util.find_spec`."""
     frame = sys._getframe(3)  # noqa: SLF001 - this, find_spec, _find_spec
     return frame.f_code.co_name == "_find_and_load_unlocked"
 
@@ -329,7 +329,7 @@ def _silent(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _difference(was: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """Which variable differs; its value may be secret."""
+    """Return the name of a variable that differs, without its value, which may be secret."""
     for name in sorted({*was, *now}):
         if was.get(name) != now.get(name):
             return f"{name} was changed"

@@ -1,4 +1,4 @@
-"""Where this code runs: on the user's machine, or in a container."""
+"""The context of the code that runs: on the user's machine or in a container, and for which request."""
 
 import contextlib
 import contextvars
@@ -12,12 +12,12 @@ from homeport.sdk.exception import InvalidError, UnimplementedError
 #: X-Request-Id of the request that is being answered.
 input_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("input_id", default=None)
 
-_urls: dict[str, str] | None = None  # in a container: tag -> URL, of the whole app
-_image: Image | None = None  # in a container: its own
+_urls: dict[str, str] | None = None  # in a container: the app's tags -> their URLs
+_image: Image | None = None  # in a container: the image of its function
 
 
 def enter_container(urls: dict[str, str], image: Image | None = None) -> None:
-    """From now on this process is a container; called by the runner before it loads the script."""
+    """Mark this process as a container; the runner calls it before it loads the script."""
     global _urls, _image
     _urls, _image = urls, image
 
@@ -28,15 +28,15 @@ def is_local() -> bool:
 
 
 def runs_in(image: Image) -> bool:
-    """Whether this is a container of that image.
+    """Return whether this process is a container of that image.
 
-    The arguments of its steps differ here, where the user's files are not; the places do not.
+    In the container local files are absent, so compare steps by name and source line, not by arguments.
     """
     return _image is not None and _declared(image) == _declared(_image)
 
 
 def url_of(tag: str) -> str | None:
-    """The URL of a web function of this app; None where that is not known."""
+    """Return the URL of a web function of this app; None if it is not known."""
     return _urls.get(tag) if _urls is not None else None
 
 
@@ -54,7 +54,7 @@ def current_function_call_id() -> str | None:
 
 @contextlib.contextmanager
 def enable_output(*_args: Any, **_kwargs: Any) -> Iterator[None]:
-    """Do nothing: the command line shows what there is to show."""
+    """Do nothing: the command line shows the output already."""
     yield
 
 

@@ -1,4 +1,4 @@
-"""Where in the user's script something was declared."""
+"""Finds the line of the user's script that declares something, for error messages."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ _SDK = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - path
 
 
 def here() -> str:
-    """`hello.py:7`, the innermost line that is not ours."""
+    """Return the innermost line of the stack that is not in homeport, as `hello.py:7`."""
     frame: types.FrameType | None = sys._getframe(1)  # noqa: SLF001 - there is no other way
     while frame is not None:
         path = frame.f_code.co_filename
@@ -19,7 +19,7 @@ def here() -> str:
 
 
 def of_code(function: object) -> str:
-    """`hello.py:12`, where a function begins."""
+    """Return the line where a function begins, as `hello.py:12`; empty if it has no Python code."""
     code = getattr(function, "__code__", None)
     if code is None:
         return ""

@@ -1,0 +1,209 @@
+"""Publishes a pool's containers to HAProxy: servers in the backend that the pool has.
+
+`HAProxy` (haproxy.py) inherits these methods of the Ingress role.
+"""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Collection
+
+from homeport.contract.errors import IngressError
+from homeport.contract.traffic import Load, PoolKey
+from homeport.ingress import backends, config, rules
+from homeport.ingress.backends import Backend, Supply
+from homeport.ingress.config import SHARED, UNSHARED, Server
+from homeport.ingress.picture import state
+from homeport.ingress.publisher import Publisher
+from homeport.ingress.runtime import Command, Row, sessions
+from homeport.undo import Undo
+
+# Seconds after `drain`: a request that looked its pool up just before has arrived by then.
+SETTLE_S = 0.05
+
+log = logging.getLogger(__name__)
+
+
+class Containers(Publisher):
+    """The containers of each pool."""
+
+    async def attach(
+        self, pool: PoolKey, container: str, address: str, slots: int, *, shared: bool = True
+    ) -> None:
+        """Send the pool's requests to a container, at most `slots` at once."""
+
+        async def change(undo: Undo) -> None:
+            known = await self._pool(pool, SHARED if shared else UNSHARED, undo)
+            there = address.replace("unix:", "unix@", 1).replace("abstract:", "abns@", 1)
+            server = Server(name=container, address=there, slots=slots)
+            where = f"{known.backend}/{container}"
+            leaving = [s for s in known.servers.values() if s.draining]
+            self._picture.put_server(known, server, undo)
+            self._picture.lead(pool, known)
+            await self._supervisor.tell(
+                [
+                    ("add", "server", where, *config.server_words(server)),
+                    ("enable", "server", where),
+                    ("enable", "health", where),
+                    # The last server had to stay usable while it drained (see `drain`); now it need not.
+                    *(state(known, s.name, "drain") for s in leaving),
+                    *self._maps.commands(),
+                ]
+            )
+            self._requests.expect(container)
+
+        await self._whole(f"attach {container}", change)
+
+    async def hold(self, pool: PoolKey, container: str, held: int) -> None:
+        """Set how many slots of a container are held; if all are, it gets no new request."""
+
+        async def change(undo: Undo) -> None:
+            known = self._picture.pools.get(pool)
+            if known is None or (server := known.servers.get(container)) is None:
+                return
+            after = dataclasses.replace(server, held=min(max(held, 0), server.slots))
+            if after == server:
+                return
+            self._picture.put_server(known, after, undo)
+            if after.full:
+                await self._shut(pool, known, container)
+                return
+            where = f"{known.backend}/{container}"
+            commands: list[Command] = [
+                ("set", "maxconn", "server", where, str(after.slots - after.held))
+            ]
+            if server.full and not server.draining:
+                commands.append(state(known, container, "ready"))
+            if after.open:
+                self._picture.lead(pool, known)
+            await self._supervisor.tell([*commands, *self._maps.commands()])
+
+        await self._whole(f"hold {container}", change)
+
+    async def cut(self, pool: PoolKey, container: str, age_s: float) -> None:
+        """End the container's requests that began `age_s` seconds ago or earlier."""
+        if (runtime := self._supervisor.runtime) is None or pool not in self._picture.pools:
+            return
+        for session in sessions(await runtime.ask(("show", "sess"))):
+            if session.server == container and session.age_s >= age_s:
+                await runtime.ask(("shutdown", "session", session.id))
+
+    async def drain(self, pool: PoolKey, container: str) -> None:
+        """Send the container no new request; its running and its queued requests go on."""
+
+        async def change(undo: Undo) -> None:
+            known = self._picture.pools.get(pool)
+            if known is None or (server := known.servers.get(container)) is None:
+                return
+            self._picture.put_server(known, dataclasses.replace(server, draining=True), undo)
+            known.settled_at[container] = time.monotonic() + SETTLE_S
+            if server.full:
+                return  # all its slots are held, so it gets no new request already
+            if known.open:
+                await self._supervisor.tell([state(known, container, "drain")])
+                return
+            # HAProxy fails a backend's queue at once when its last server drains. So do not drain the
+            # server: let new requests park instead, and the server works off its queue.
+            self._picture.lead_away(pool, known)
+            await self._supervisor.tell(self._maps.commands())
+
+        await self._whole(f"drain {container}", change)
+
+    async def lose(self, pool: PoolKey, container: str) -> None:
+        """The container has ended: send it no request; requests in its queue are routed again."""
+
+        async def change(undo: Undo) -> None:
+            known = self._picture.pools.get(pool)
+            if known is None or (server := known.servers.get(container)) is None:
+                return
+            self._picture.put_server(known, dataclasses.replace(server, draining=True), undo)
+            await self._shut(pool, known, container)
+
+        await self._whole(f"lose {container}", change)
+
+    async def detach(self, pool: PoolKey, container: str) -> bool:
+        """Forget a container. Return False if a connection to it is still open: call again later."""
+
+        async def change(undo: Undo) -> bool:
+            known = self._picture.pools.get(pool)
+            if known is None or (server := known.servers.get(container)) is None:
+                return True
+            if time.monotonic() < known.settled_at.get(container, 0.0):
+                return False
+            others = [s for s in known.servers.values() if s.name != container and s.open]
+            if not others and await self._has_queue(known):
+                return False
+            self._picture.put_server(known, dataclasses.replace(server, draining=True), undo)
+            if not others:
+                self._picture.lead_away(pool, known)
+            await self._supervisor.tell([*self._maps.commands(), state(known, container, "maint")])
+            self._maps.commit()
+            undo.keep()  # if a command below fails, the caller calls again
+            if (runtime := self._supervisor.runtime) is not None:
+                where = f"{known.backend}/{container}"
+                answer = (await runtime.ask(("del", "server", where))).strip()
+                if "still has" in answer or "idle" in answer:
+                    return False
+            del known.servers[container]
+            known.settled_at.pop(container, None)
+            self._requests.expect_no_more(container)
+            return True
+
+        return await self._whole(f"detach {container}", change)
+
+    async def load(self, pools: Collection[PoolKey]) -> dict[PoolKey, Load]:
+        """Return the load of these pools; the last known load while HAProxy does not answer."""
+        known = {key: self._picture.pools[key] for key in pools if key in self._picture.pools}
+        runtime = self._supervisor.runtime
+        rows: dict[str, list[Row]] = {pool.backend: [] for pool in known.values()}
+        try:
+            stats = await runtime.stats(list(rows)) if runtime is not None else None
+        except IngressError as error:
+            log.warning("the load is not known: %s", error)
+            stats = None
+        if stats is None:
+            return {key: pool.last for key, pool in known.items()}
+        for row in stats:
+            rows[row.backend].append(row)
+        unknown = self._supervisor.suspects()
+        return {
+            key: backends.load(pool, rows[pool.backend], unknown) for key, pool in known.items()
+        }
+
+    async def _pool(self, pool: PoolKey, kind: str, undo: Undo) -> Backend:
+        known = self._picture.pools.get(pool) or self._picture.reclaim(pool, kind, undo)
+        if known is not None:
+            return known
+        if (supply := self._picture.supplies[kind]).low:
+            await self._more_backends(supply)
+        return self._picture.add_pool(pool, kind, undo)
+
+    async def _more_backends(self, supply: Supply) -> None:
+        async with Undo("more backends") as undo:
+            undo.push(supply.halve)
+            supply.double()
+            try:
+                await self._supervisor.reload()
+            except IngressError as failure:
+                await undo.run()
+                if not supply.free:
+                    raise
+                log.error("HAProxy cannot have more backends: %s", failure)  # noqa: TRY400
+
+    async def _shut(self, pool: PoolKey, known: Backend, container: str) -> None:
+        """Send a container no more requests; route its queue again if the pool has no other container."""
+        at_once = [state(known, container, "maint")]
+        if not known.open:
+            self._picture.lead_away(pool, known)
+            # HAProxy does not send a backend's queue to its backup server by itself; `set maxconn` makes it.
+            # Turning the server off and on would too, but a request that another thread routes between
+            # the two commands would get 503.
+            where = f"{known.backend}/{rules.AGAIN}"
+            at_once.append(("set", "maxconn", "server", where, rules.AGAIN_SLOTS))
+        await self._supervisor.tell(self._maps.commands(), at_once)
+
+    async def _has_queue(self, pool: Backend) -> bool:
+        runtime = self._supervisor.runtime
+        return runtime is not None and any(
+            row.queued for row in await runtime.stats([pool.backend])
+        )

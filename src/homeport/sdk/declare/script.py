@@ -1,0 +1,151 @@
+"""Loads the script that a reference names, and says what is wrong with it in terms of the script.
+
+Called by `declare` (__main__.py). Whatever the user's code raises becomes a `ScriptError` with its line.
+"""
+
+import difflib
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any
+
+from homeport.contract.errors import Failure, ScriptError
+from homeport.sdk import watched
+from homeport.sdk.declare import loader
+from homeport.sdk.exception import DeprecationError, Error
+from homeport.sdk.tracebacks import is_ours, users_traceback
+
+
+def load(target: str, *, is_module: bool) -> tuple[ModuleType, Path]:
+    """Load a script, or a module by its dotted name; return it with the root of its source tree."""
+    return _load_module(target) if is_module else _load_script(target)
+
+
+def _load_script(target: str) -> tuple[ModuleType, Path]:
+    path = Path(target).expanduser()
+    watched.add(path)
+    single = target.rfind(":")
+    if single > 1 and not path.exists():
+        suggestion = f"{target[:single]}::{target[single + 1 :]}"
+        raise ScriptError(
+            f"Invalid object reference: `{target}`",
+            hint=f"Did you mean '::' instead of ':'? `{suggestion}`",
+        )
+    if path.suffix != ".py":
+        if not path.exists() and "/" not in target and target.replace(".", "").isidentifier():
+            raise ScriptError(
+                "Python module paths must be specified with the -m flag. "
+                f"Use `-m {target}` instead."
+            )
+        raise ScriptError(f"`{target}` is not a Python file", hint="its name must end in `.py`")
+    if not path.exists():
+        raise ScriptError(f"there is no file `{target}`", hint=_nearby(path))
+    if path.is_dir():
+        raise ScriptError(f"`{target}` is a directory")
+    if "." in path.stem:
+        raise ScriptError(
+            f"Invalid Modal source filename: '{path.name}'. "
+            "Source filename cannot contain additional period characters."
+        )
+    path = path.absolute()
+    return _guarded(lambda: loader.load_script(path), path), path.parent
+
+
+def _load_module(target: str) -> tuple[ModuleType, Path]:
+    if target.endswith(".py"):
+        raise ScriptError(f"`{target}` is a file", hint="leave out `-m`")
+    cwd = Path.cwd()
+    module = _guarded(lambda: loader.load_module(target, str(cwd)), None)
+    if not getattr(module, "__file__", None):
+        raise ScriptError(f"`{target}` is a package without `__init__.py`")
+    top = (
+        Path(str(module.__file__))
+        .absolute()
+        .parents[target.count(".") + (1 if hasattr(module, "__path__") else 0)]
+    )
+    return module, top
+
+
+def _guarded(load: Any, script: Path | None) -> ModuleType:
+    """Call `load`; if the user's code raises, raise `ScriptError` with the line and a hint."""
+    try:
+        return load()  # type: ignore[no-any-return]
+    except SyntaxError as error:
+        if error.filename and not is_ours(error.filename):
+            raise _syntax_error(error) from None
+        raise
+    except Failure:
+        raise
+    except SystemExit as error:
+        raise ScriptError(
+            f"the script ended itself with exit({error.code!r}) while it was loaded",
+            where=where(error),
+            hint='put what it does under `if __name__ == "__main__":`',
+        ) from None
+    except ImportError as error:
+        if "relative import" in str(error) and script is not None:
+            module = f"{script.parent.name}.{script.stem}"
+            raise ScriptError(
+                f"`{script.name}` uses a relative import, so it is part of a package",
+                where=where(error),
+                hint=f"load it as a module, from the directory above: `-m {module}`",
+            ) from None
+        failure = _raised(error)
+        missing = (error.name or "").partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and missing not in ("", "modal", "homeport"):
+            failure.hint = (
+                f"install `{missing}` beside homeport; or, if only the image has it, import it in "
+                "the function, or under `with image.imports():`"
+            )
+        raise failure from None
+    except Exception as error:
+        raise _raised(error) from None
+
+
+def _syntax_error(error: SyntaxError) -> ScriptError:
+    line = (error.text or "").rstrip("\n")
+    caret = " " * (max(error.offset or 1, 1) - 1) + "^"
+    shown = f"    {line}\n    {caret}" if line else ""
+    return ScriptError(
+        f"{type(error).__name__}: {error.msg}",
+        where=f"{Path(error.filename or '').name}:{error.lineno}",
+        traceback=shown,
+    )
+
+
+def _raised(error: BaseException) -> ScriptError:
+    if isinstance(error, (Error, DeprecationError)):
+        # The SDK raised it for a wrong declaration: its text and the line are enough, without a traceback.
+        return ScriptError(str(error), where=where(error))
+    return ScriptError(
+        f"{type(error).__name__}: {error}" if str(error) else type(error).__name__,
+        where=where(error),
+        traceback=users_traceback(error),
+    )
+
+
+def where(error: BaseException) -> str:
+    """Return the innermost line of the traceback that is in a user's file, as `hello.py:7  text`."""
+    found = ""
+    at: TracebackType | None = error.__traceback__
+    while at is not None:
+        path = at.tb_frame.f_code.co_filename
+        if not is_ours(path):
+            line = _line(path, at.tb_lineno)
+            found = f"{Path(path).name}:{at.tb_lineno}" + (f"  {line}" if line else "")
+        at = at.tb_next
+    return found
+
+
+def _line(path: str, number: int) -> str:
+    import linecache
+
+    return linecache.getline(path, number).strip()
+
+
+def _nearby(path: Path) -> str:
+    try:
+        scripts = [p.name for p in path.parent.iterdir() if p.suffix == ".py"]
+    except OSError:
+        return f"there is no directory `{path.parent}` either"
+    near = difflib.get_close_matches(path.name, scripts, 1)
+    return f"did you mean `{path.parent / near[0]}`?" if near else ""

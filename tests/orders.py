@@ -1,0 +1,25 @@
+"""Orders and launches, written in one line."""
+
+from homeport.contract.container import Launch, StartOrder
+from homeport.contract.manifest import FunctionSpec
+from homeport.contract.traffic import PoolKey
+
+OF_ORDER = {"parameters", "source", "urls", "devices", "exit_grace_s"}
+OF_LAUNCH = {"tmp_dir", "runner_path", "cgroup", "cores"}
+
+
+def order(
+    id: str = "ta-1", *, app: str = "app", function: str = "f", revision: str = "rv-1", **changes
+) -> StartOrder:
+    """The order of a container; `changes` are fields of the order, and the others of its function."""
+    mine = {name: changes.pop(name) for name in OF_ORDER & changes.keys()}
+    spec = FunctionSpec(**{"name": function, "module": "m", "qualname": function, **changes})
+    return StartOrder(
+        id=id, pool=PoolKey(app, function, revision), function=spec, **{"source": "/", **mine}
+    )
+
+
+def launch(id: str = "ta-1", **changes) -> Launch:
+    """The launch of a container; `changes` may be fields of the launch, too."""
+    added = {name: changes.pop(name) for name in OF_LAUNCH & changes.keys()}
+    return Launch(order=order(id, **changes), **added)
