@@ -2,9 +2,12 @@
 
 import asyncio
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests import postgres as postgres_server
 
 APPS = Path(__file__).parent / "apps"
 # Containers have a /tmp of their own, so what a test and its container both look at lies elsewhere.
@@ -23,11 +26,25 @@ def pytest_configure(config):
     config.add_cleanup(loop.close)
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--postgres",
+        action="store_true",
+        help="keep the state of every server that a test starts in PostgreSQL, not in a file",
+    )
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch):
     for name in list(os.environ):
         if name.startswith(("HOMEPORT_", "MODAL_")):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _state_in_postgres(request):
+    if request.config.getoption("--postgres"):
+        postgres_server.everywhere = request.getfixturevalue("postgres")
 
 
 @pytest.fixture
@@ -36,7 +53,24 @@ def home(tmp_path, monkeypatch) -> Path:
     path = tmp_path / "home"
     path.mkdir(mode=0o700)
     monkeypatch.setenv("HOMEPORT_HOME", str(path))
+    if setting := postgres_server.setting(path):
+        monkeypatch.setenv("HOMEPORT_DATABASE", setting)
     return path
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[postgres_server.Postgres]:
+    """A real PostgreSQL for the tests of this worker."""
+    with postgres_server.running() as server:
+        yield server
+
+
+@pytest.fixture(params=["SQLite", "PostgreSQL"])
+def database_setting(request, tmp_path) -> str:
+    """The setting `database` for an empty database, of each kind."""
+    if request.param == "SQLite":
+        return ""
+    return request.getfixturevalue("postgres").url_of(tmp_path)
 
 
 @pytest.fixture

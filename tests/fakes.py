@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 
 from homeport.contract.capacity import Capacity
@@ -369,6 +370,18 @@ class FakeIngress(Recorded):
                 pool.queue.popleft().set_result(container)
 
 
+class InPlace(Executor):
+    """Runs what it gets at once, in the caller's thread."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        future = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+
 class NoSecrets:
     """A secret box with nothing in it."""
 
@@ -376,4 +389,4 @@ class NoSecrets:
         return {}
 
 
-__all__ = ["Failure", "FakeIngress", "FakeNode", "NoSecrets", "no_fault"]
+__all__ = ["Failure", "FakeIngress", "FakeNode", "InPlace", "NoSecrets", "no_fault"]

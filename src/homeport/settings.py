@@ -12,7 +12,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +52,12 @@ class Settings:
     max_parameter_pools: int = (
         40  # values of a function's class parameters that have containers at once
     )
+    database: str = field(default="", repr=False)  # URL of PostgreSQL; empty: a file in the home
     given: tuple[str, ...] = ()  # the keys that somebody has set: the others are defaults
 
     def told(self) -> dict[str, str | int | None]:
         """What a running server tells of its settings: all that a command may ask another for."""
-        own = {"home", "server", "token", "given"}
+        own = {"home", "server", "token", "database", "given"}
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
 
     @property
@@ -273,6 +274,13 @@ def _server(raw: str) -> str:
     return text
 
 
+def _database(raw: str) -> str:
+    text = raw.strip()
+    if not re.fullmatch(r"(postgres|postgresql|postgresql\+psycopg|sqlite)://[!-~]+", text):
+        raise ValueError("a URL such as postgresql://user:password@host/homeport is needed")
+    return text
+
+
 def _path(raw: str) -> str:
     try:
         return str(Path(raw).expanduser())
@@ -318,4 +326,5 @@ KEYS = {
     "isolation": _Setting(_isolation),
     "zygote_mib": _Setting(_whole, int),
     "max_parameter_pools": _Setting(_whole, int),
+    "database": _Setting(_database, secret=True),  # it may hold a password
 }

@@ -16,12 +16,15 @@ from homeport.control.fleet.activator import Activator
 from homeport.control.fleet.pools import Pools
 from homeport.control.fleet.reconciler import Reconciler
 from homeport.settings import Settings
+from homeport.state import schema, urls
 from homeport.state.blobs import Blobs
+from homeport.state.database import Database
 from homeport.state.secrets import SecretBox
 from homeport.state.store import Store
 from homeport.state.sweeper import Sweeper
 from homeport.state.vault import Vault
-from tests.fakes import FakeIngress, FakeNode
+from tests import postgres
+from tests.fakes import FakeIngress, FakeNode, InPlace
 
 #: What changes the store.
 WRITES = (
@@ -38,8 +41,8 @@ WRITES = (
 class RecordedStore(Store):
     """A store whose writes are on record, and fail where a test says so."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
         self.calls: list[tuple[str, str]] = []
         self.fault = lambda _call, _what, _when: None
 
@@ -48,10 +51,10 @@ class RecordedStore(Store):
         if name not in WRITES:
             return method
 
-        def recorded(*args, **kwargs):
+        async def recorded(*args, **kwargs):
             self.calls.append((name, ""))
             self.fault(name, "", "before")
-            value = method(*args, **kwargs)
+            value = await method(*args, **kwargs)
             self.fault(name, "", "after")
             return value
 
@@ -76,11 +79,14 @@ class Plane:
         self.settings = Settings(home=home)
         self.node = node or FakeNode(0.2)
         self.ingress = FakeIngress()
-        self.store = RecordedStore(home / "homeport.db")
+        # A virtual clock would run ahead of threads.
+        self.database = Database(urls.of(postgres.setting(home), home), InPlace())
+        schema.prepare(self.database)
+        self.store = RecordedStore(self.database)
         self.blobs = Blobs(home / "blobs")
         self.pools = Pools()
         self.said = []
-        secret_box = SecretBox(self.store, Vault(home / "vault.key"))
+        self.secret_box = secret_box = SecretBox(self.store, Vault(home / "vault.key"))
         self.reconciler = Reconciler(
             self.pools,
             self.node,
@@ -109,12 +115,13 @@ class Plane:
             self.node,
             secret_box,
         )
-        self.sweeper = Sweeper(self.store, self.blobs, self.rollout.in_use)
+        self.sweeper = Sweeper(self.store, secret_box, self.blobs, self.rollout.in_use)
         self.deployer = Deployer(
             self.store, self.pools, self.ingress, self.node, secret_box, self.rollout, self.sweeper
         )
 
     async def __aenter__(self):
+        await self.secret_box.load()
         self.reconciler.open()
         return self
 
@@ -123,7 +130,7 @@ class Plane:
         await self.sweeper.close()
         await self.rollout.close()
         await self.reconciler.close()
-        self.store.close()
+        self.database.dispose()
 
     async def deploy(self, wanted: Manifest, strategy: str = "rolling"):
         return await self.deployer.deploy(
@@ -150,16 +157,15 @@ class Plane:
         """Every call of a role and every write so far."""
         return [*self.ingress.calls, *self.node.calls, *self.store.calls]
 
-    def state(self) -> dict[str, object]:
+    async def state(self) -> dict[str, object]:
         """All that a failed change has to leave as it was."""
-        rollout = self.rollout
+        rollout, rows = self.rollout, await self.store.apps()
         return {
-            "apps": [dataclasses.asdict(row) for row in self.store.apps()],
+            "apps": [dataclasses.asdict(row) for row in rows],
             "versions": {
-                row.name: [r.id for r in self.store.revisions(row.name)]
-                for row in self.store.apps()
+                row.name: [r.id for r in await self.store.revisions(row.name)] for row in rows
             },
-            "saved ports": self.store.local_ports(),
+            "saved ports": await self.store.local_ports(),
             "endpoints": dict(self.ingress.endpoints),
             "live": {
                 app.owner: (app.revision.id, set(app.endpoints)) for app in rollout.live.all()
@@ -173,11 +179,11 @@ class Plane:
             "broken": dict(self.deployer.broken),
         }
 
-    def check_whole(self) -> None:
+    async def check_whole(self) -> None:
         """Whatever happened: store, live apps and ingress tell the same."""
         deployed = {
             row.name: row.version
-            for row in self.store.apps()
+            for row in await self.store.apps()
             if row.stopped_at is None and row.version
         }
         alive = {app.name: app for app in self.rollout.live.all() if not app.ephemeral}

@@ -10,16 +10,24 @@ from homeport.contract.errors import (
     StorageError,
 )
 from homeport.contract.manifest import FunctionSpec, Manifest, SecretRef
+from homeport.state import schema, urls
+from homeport.state.database import Database
 from homeport.state.secrets import SecretBox
 from homeport.state.store import Store
 from homeport.state.vault import Vault
 
 
+def opened(setting: str, home) -> Database:
+    database = Database(urls.of(setting, home))
+    schema.prepare(database)
+    return database
+
+
 @pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "homeport.db")
-    yield store
-    store.close()
+async def store(database_setting, tmp_path):
+    database = opened(database_setting, tmp_path)
+    yield Store(database)
+    await database.close()
 
 
 @pytest.fixture
@@ -27,94 +35,105 @@ def box(store, tmp_path):
     return SecretBox(store, Vault(tmp_path / "vault.key"))
 
 
+async def seal(box: SecretBox, wanted: Manifest) -> tuple[Manifest, str]:
+    async with box.sealing(wanted) as sealed:
+        return sealed
+
+
 def manifest(*secrets, name="hello"):
     spec = FunctionSpec(name=name, module="m", qualname=name, secrets=secrets)
     return Manifest(app_name="app", functions=(spec,))
 
 
-def test_versions_count_from_one_and_the_newest_is_first(store):
+async def test_versions_count_from_one_and_the_newest_is_first(store):
     for tag in ("a", "b", "c"):
-        store.add_revision(f"rv-{tag}", "app", manifest(), "f", tag)
+        await store.add_revision(f"rv-{tag}", "app", manifest(), "f", tag)
 
-    assert [(r.version, r.tag) for r in store.revisions("app")] == [(3, "c"), (2, "b"), (1, "a")]
-    assert manifest() == store.revision("app", 2).manifest
+    assert [(r.version, r.tag) for r in await store.revisions("app")] == [
+        (3, "c"),
+        (2, "b"),
+        (1, "a"),
+    ]
+    assert manifest() == (await store.revision("app", 2)).manifest
 
 
-def test_an_app_remembers_its_revision_and_ports_over_a_restart(store, tmp_path):
-    first = store.add_revision("rv-1", "app", manifest(), "f", "")
-    store.serve_revision(first, {"me--app-hello": 4664})
-    first = store.app("app")
-    store.stop_app("app")
-    second = store.add_revision("rv-2", "app", manifest(), "g", "")
-    store.serve_revision(second, {"me--app-hello": 4664})
-    store.close()
-    again = Store(tmp_path / "homeport.db")
-    row = again.app("app")
-    ports = again.local_ports()
-    again.close()
+async def test_an_app_remembers_its_revision_and_ports_over_a_restart(
+    store, database_setting, tmp_path
+):
+    first = await store.add_revision("rv-1", "app", manifest(), "f", "")
+    await store.serve_revision(first, {"me--app-hello": 4664})
+    first = await store.app("app")
+    await store.stop_app("app")
+    second = await store.add_revision("rv-2", "app", manifest(), "g", "")
+    await store.serve_revision(second, {"me--app-hello": 4664})
+    await store.database.close()
+    again = Store(opened(database_setting, tmp_path))
+    row = await again.app("app")
+    ports = await again.local_ports()
+    await again.database.close()
 
     assert (row.version, row.stopped_at) == (2, None)
     assert first.app_id == row.app_id
     assert {"me--app-hello": 4664} == ports
 
 
-def test_a_missing_version_is_named(store):
+async def test_a_missing_version_is_named(store):
     with pytest.raises(NotFound, match="no version v7"):
-        store.revision("app", 7)
+        await store.revision("app", 7)
 
 
 def test_a_file_that_is_no_database_is_a_clear_error(tmp_path):
-    (tmp_path / "bad.db").write_text("not a database, by any means" * 100)
+    (tmp_path / "homeport.db").write_text("not a database, by any means" * 100)
 
-    with pytest.raises(StorageError, match="cannot be opened"):
-        Store(tmp_path / "bad.db")
+    with pytest.raises(StorageError, match="not a database"):
+        opened("", tmp_path)
 
 
-def test_values_are_not_on_disk(store, box, tmp_path):
-    box.create("auth", {"TOKEN": "hunter2-hunter2"}, force=False)
-    box.seal(manifest(SecretRef(values={"TOKEN": "hunter3-hunter3"})))
-    store.close()
+async def test_values_are_not_on_disk(store, box, tmp_path):
+    await box.create("auth", {"TOKEN": "hunter2-hunter2"}, force=False)
+    await seal(box, manifest(SecretRef(values={"TOKEN": "hunter3-hunter3"})))
+    await store.database.close()
     written = b"".join(path.read_bytes() for path in tmp_path.iterdir())
 
     assert b"hunter" not in written
 
 
-def test_a_later_secret_wins_and_inline_ones_are_sealed(box):
-    box.create("one", {"A": "1", "B": "1"}, force=False)
-    sealed, _ = box.seal(manifest(SecretRef(name="one"), SecretRef(values={"B": "two"})))
+async def test_a_later_secret_wins_and_inline_ones_are_sealed(box):
+    await box.create("one", {"A": "1", "B": "1"}, force=False)
+    sealed, _ = await seal(box, manifest(SecretRef(name="one"), SecretRef(values={"B": "two"})))
 
     assert box.environ(sealed.functions[0]) == {"A": "1", "B": "two"}
     assert "two" not in str(sealed)
 
 
-def test_a_changed_secret_is_another_fingerprint(box):
-    box.create("one", {"A": "1"}, force=False)
-    before = box.seal(manifest(SecretRef(name="one")))[1]
-    same = box.seal(manifest(SecretRef(name="one")))[1]
-    box.create("one", {"A": "2"}, force=True)
+async def test_a_changed_secret_is_another_fingerprint(box):
+    await box.create("one", {"A": "1"}, force=False)
+    before = (await seal(box, manifest(SecretRef(name="one"))))[1]
+    same = (await seal(box, manifest(SecretRef(name="one"))))[1]
+    await box.create("one", {"A": "2"}, force=True)
 
     assert before == same
-    assert before != box.seal(manifest(SecretRef(name="one")))[1]
+    assert before != (await seal(box, manifest(SecretRef(name="one"))))[1]
 
 
-def test_a_missing_secret_names_the_command_that_creates_it(box):
+async def test_a_missing_secret_names_the_command_that_creates_it(box):
     with pytest.raises(SecretMissing) as caught:
         box.check(manifest(SecretRef(name="auth", required_keys=("TOKEN",))).functions[0])
 
     assert "`homeport secret create auth TOKEN=…`" in caught.value.hint
 
 
-def test_a_missing_key_is_named(box):
-    box.create("auth", {"A": "1"}, force=False)
+async def test_a_missing_key_is_named(box):
+    await box.create("auth", {"A": "1"}, force=False)
     with pytest.raises(SecretMissing, match="lacks `B`"):
         box.check(manifest(SecretRef(name="auth", required_keys=("A", "B"))).functions[0])
 
 
-def test_a_secret_is_replaced_only_by_force(box):
-    box.create("auth", {"A": "1"}, force=False)
+async def test_a_secret_is_replaced_only_by_force(box):
+    await box.create("auth", {"A": "1"}, force=False)
     with pytest.raises(AlreadyExists):
-        box.create("auth", {"A": "2"}, force=False)
-    box.create("auth", {"A": "2"}, force=True)
+        await box.create("auth", {"A": "2"}, force=False)
+    await box.create("auth", {"A": "2"}, force=True)
 
     assert box.environ(manifest(SecretRef(name="auth")).functions[0]) == {"A": "2"}
 
@@ -123,14 +142,15 @@ def test_a_secret_is_replaced_only_by_force(box):
     ("name", "values"),
     [("a b", {"A": "1"}), ("ok", {}), ("ok", {"1A": "x"}), ("ok", {"A": "\0"}), ("ok", {"A": 3})],
 )
-def test_what_no_environment_could_hold_is_refused(box, name, values):
+async def test_what_no_environment_could_hold_is_refused(box, name, values):
     with pytest.raises(BadRequest):
-        box.create(name, values, force=False)
+        await box.create(name, values, force=False)
 
 
-def test_another_key_cannot_open_a_secret(box, store, tmp_path):
-    box.create("auth", {"A": "1"}, force=False)
+async def test_another_key_cannot_open_a_secret(box, store, tmp_path):
+    await box.create("auth", {"A": "1"}, force=False)
     stranger = SecretBox(store, Vault(tmp_path / "other.key"))
+    await stranger.load()
 
     with pytest.raises(StorageError, match="cannot be decrypted"):
         stranger.environ(manifest(SecretRef(name="auth")).functions[0])

@@ -40,7 +40,7 @@ def age(plane: Plane) -> None:
 
 
 def inline(plane: Plane) -> set[str]:
-    with plane.store._begin() as c:
+    with plane.database.writing() as c:
         return {row[0].partition("/")[0] for row in c.exec_driver_sql("select name from secrets")}
 
 
@@ -55,7 +55,7 @@ def test_files_and_secrets_go_with_the_last_version_that_has_them(tmp_path):
             age(plane)
             young = await upload(plane, "of the next deploy")
             await plane.sweeper.sweep()
-            kept = plane.store.revisions("shop")
+            kept = await plane.store.revisions("shop")
 
             assert 10 == len(kept)
             assert {f.sha256 for f in files[-10:]} | {young.sha256} == there(plane)
@@ -123,7 +123,7 @@ def test_a_row_that_cannot_be_read_keeps_its_files(tmp_path):
         async with Plane(tmp_path) as plane:
             file = await upload(plane, "x")
             await plane.deploy(of(file, 1))
-            with plane.store._begin() as c:
+            with plane.database.writing() as c:
                 c.exec_driver_sql("update revisions set manifest = manifest || '}'")
             age(plane)
             await plane.deployer.stop_app("shop")
@@ -144,7 +144,7 @@ def test_a_file_that_a_power_cut_has_damaged_is_asked_for_again(tmp_path):
             assert [file.sha256] == plane.blobs.missing([file.sha256])
             await upload(plane, "print()")
             await plane.deploy(of(file, 1))
-            tree = plane.rollout.trees / plane.store.revisions("shop")[0].id
+            tree = plane.rollout.trees / (await plane.store.revisions("shop"))[0].id
 
             assert "print()" == (tree / "script.py").read_text()
 

@@ -214,8 +214,10 @@ async def _open(
     from homeport.control.fleet.activator import Activator
     from homeport.control.fleet.reconciler import Reconciler
     from homeport.ingress.haproxy import HAProxy
+    from homeport.state import schema, urls
     from homeport.state.blobs import Blobs
     from homeport.state.coldstarts import ColdStarts
+    from homeport.state.database import Database
     from homeport.state.secrets import SecretBox
     from homeport.state.store import Store
     from homeport.state.sweeper import Sweeper
@@ -224,14 +226,19 @@ async def _open(
 
     cold_starts = ColdStarts(settings.home / "cold-starts")
     opened.callback(cold_starts.close)
-    store = Store(settings.home / "homeport.db")
-    opened.callback(store.close)
+    database = Database(urls.of(settings.database, settings.home))
+    opened.push_async_callback(database.close)
+    await asyncio.to_thread(schema.prepare, database)
+    await asyncio.to_thread(database.claim)
+    store = Store(database)
     secret_box = SecretBox(store, Vault(settings.home / "vault.key"))
+    await secret_box.load()
     blobs = Blobs(settings.home / "blobs")
     pools = Pools(settings.max_parameter_pools)
 
     # What belongs to a command ends with it, even by SIGKILL; what is kept survives this process.
-    ingress = HAProxy(settings, tied=not lifeline.kept, ports=store.local_ports().values())
+    ports = await store.local_ports()
+    ingress = HAProxy(settings, tied=not lifeline.kept, ports=ports.values())
     reconciler = Reconciler(
         pools,
         node,
@@ -257,7 +264,7 @@ async def _open(
 
     rollout = Rollout(settings, store, blobs, pools, reconciler, ingress, node, secret_box)
     opened.push_async_callback(rollout.close)
-    sweeper = Sweeper(store, blobs, rollout.in_use)
+    sweeper = Sweeper(store, secret_box, blobs, rollout.in_use)
     opened.push_async_callback(sweeper.close)
     deployer = Deployer(store, pools, ingress, node, secret_box, rollout, sweeper)
     opened.push_async_callback(deployer.close)

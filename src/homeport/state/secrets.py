@@ -1,12 +1,18 @@
-"""Named secrets, and those that came with a manifest: what a container's environment is made of."""
+"""Named secrets, and those that came with a manifest: what a container's environment is made of.
+
+The sealed values are in memory too. A start of a container never waits for the database, and goes on
+while the database does not answer; changes are written first, and known here afterwards.
+"""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
+from contextlib import asynccontextmanager
 
 from homeport.contract import codec, names
 from homeport.contract.errors import AlreadyExists, BadRequest, NotFound, SecretMissing
 from homeport.contract.manifest import FunctionSpec, Manifest, SecretRef
-from homeport.state.store import SecretRow, Store
+from homeport.state.rows import SecretRow
+from homeport.state.store import Store
 from homeport.state.vault import Vault
 
 MAX_VALUE = 32768  # characters, as Modal's
@@ -18,8 +24,14 @@ class SecretBox:
     def __init__(self, store: Store, vault: Vault) -> None:
         self._store = store
         self._vault = vault
+        self._sealed: dict[str, bytes] = {}
+        self._held: list[str] = []  # fingerprints of manifests whose revision is not saved yet
 
-    def create(self, name: str, values: dict[str, str], *, force: bool) -> list[str]:
+    async def load(self) -> None:
+        """Read every secret, sealed; nothing can be read from here before."""
+        self._sealed = await self._store.sealed()
+
+    async def create(self, name: str, values: dict[str, str], *, force: bool) -> list[str]:
         """Save a secret; returns its keys. `AlreadyExists` without `force`."""
         if not names.is_object_name(name):
             raise BadRequest(
@@ -38,29 +50,37 @@ class SecretBox:
                 raise BadRequest(
                     f"the value of `{key}` must be text of at most {MAX_VALUE} characters"
                 )
-        if not force and self._store.secret(name) is not None:
+        if not force and name in self._sealed:
             raise AlreadyExists(
                 f"the secret `{name}` exists", hint="add `--force` to replace its values"
             )
-        self._store.put_secret(name, self._vault.seal(name, values), list(values), inline=False)
+        await self._put(name, values, list(values), inline=False)
         return list(values)
 
-    def list(self) -> list[SecretRow]:
+    async def list(self) -> list[SecretRow]:
         """Every named secret, without values."""
-        return self._store.secrets()
+        return await self._store.secrets()
 
-    def delete(self, name: str) -> None:
+    async def delete(self, name: str) -> None:
         """`NotFound` where there is none."""
-        if not self._store.delete_secret(name):
+        if not await self._store.delete_secret(name):
             raise NotFound(f"there is no secret `{name}`")
+        self._sealed.pop(name, None)
 
-    def seal(self, manifest: Manifest) -> tuple[Manifest, str]:
+    async def forget_inline(self, fingerprints: Collection[str]) -> None:
+        """Remove secrets that came with a manifest, except those of saved revisions and of these."""
+        for name in await self._store.forget_inline({*fingerprints, *self._held}):
+            self._sealed.pop(name, None)
+
+    @asynccontextmanager
+    async def sealing(self, manifest: Manifest) -> AsyncIterator[tuple[Manifest, str]]:
         """The manifest with its inline values moved into the store, and its fingerprint.
 
         Two manifests with one fingerprint would make the same containers: it covers the inline
-        values and the last change of every named secret.
+        values and the last change of every named secret. The values stay at least until the block
+        ends: by then the revision is saved, or served.
         """
-        changed = {row.name: row.updated_at for row in self._store.secrets()}
+        changed = {row.name: row.updated_at for row in await self._store.secrets()}
         used = {
             ref.name
             for spec in manifest.functions
@@ -69,21 +89,11 @@ class SecretBox:
         }
         told = codec.dumps(manifest) + repr(sorted((n, changed.get(n)) for n in used))
         fingerprint = self._vault.digest(told)
-        functions = tuple(
-            dataclasses.replace(
-                spec,
-                secrets=tuple(
-                    self._sealed(ref, f"{fingerprint}/{spec.name}/{position}")
-                    for position, ref in enumerate(spec.secrets)
-                ),
-                build_secrets=tuple(
-                    self._sealed(ref, f"{fingerprint}/{spec.name}/build/{position}")
-                    for position, ref in enumerate(spec.build_secrets)
-                ),
-            )
-            for spec in manifest.functions
-        )
-        return dataclasses.replace(manifest, functions=functions), fingerprint
+        self._held.append(fingerprint)
+        try:
+            yield await self._seal(manifest, fingerprint), fingerprint
+        finally:
+            self._held.remove(fingerprint)
 
     def check(self, spec: FunctionSpec) -> None:
         """Raise `SecretMissing`, with the command that would create it, if one is not there."""
@@ -104,17 +114,38 @@ class SecretBox:
             merged.update(self._values(ref))
         return merged
 
-    def _sealed(self, ref: SecretRef, name: str) -> SecretRef:
-        if ref.values is None:
-            return ref
-        self._store.put_secret(name, self._vault.seal(name, ref.values), [], inline=True)
-        return SecretRef(name=name, required_keys=ref.required_keys, where=ref.where)
+    async def _seal(self, manifest: Manifest, fingerprint: str) -> Manifest:
+        functions = []
+        for spec in manifest.functions:
+            name = f"{fingerprint}/{spec.name}"
+            sealed = await self._seal_all(spec.secrets, name)
+            for_build = await self._seal_all(spec.build_secrets, f"{name}/build")
+            functions.append(dataclasses.replace(spec, secrets=sealed, build_secrets=for_build))
+        return dataclasses.replace(manifest, functions=tuple(functions))
+
+    async def _seal_all(self, refs: Iterable[SecretRef], name: str) -> tuple[SecretRef, ...]:
+        """The references, with their values moved into the store as `name`/0, `name`/1, …."""
+        found = []
+        for position, ref in enumerate(refs):
+            if ref.values is not None:
+                own = f"{name}/{position}"
+                await self._put(own, ref.values, [], inline=True)
+                ref = SecretRef(name=own, required_keys=ref.required_keys, where=ref.where)  # noqa: PLW2901
+            found.append(ref)
+        return tuple(found)
+
+    async def _put(
+        self, name: str, values: dict[str, str], keys: Iterable[str], *, inline: bool
+    ) -> None:
+        sealed = self._vault.seal(name, values)
+        await self._store.put_secret(name, sealed, [*keys], inline=inline)
+        self._sealed[name] = sealed
 
     def _values(self, ref: SecretRef) -> dict[str, str]:
         if ref.values is not None:
             return ref.values
         name = ref.name or ""
-        sealed = self._store.secret(name)
+        sealed = self._sealed.get(name)
         if sealed is None:
             keys = " ".join(f"{key}=…" for key in ref.required_keys) or "KEY=…"
             raise SecretMissing(

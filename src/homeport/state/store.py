@@ -1,6 +1,7 @@
-"""What outlives the server: apps, revisions, endpoints, secrets, tokens.
+"""Apps, revisions, endpoints, secrets and tokens of one environment, in the database.
 
-Every method is one transaction of a millisecond or less, so they are called on the event loop.
+Every method is one transaction, and runs in a thread: see `database.py`. A `StorageError` leaves
+everything as it was.
 """
 
 import dataclasses
@@ -9,386 +10,321 @@ import logging
 import re
 import secrets as randomness
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import (
-    URL,
+    ColumnElement,
     Connection,
-    RowMapping,
-    create_engine,
+    Select,
+    Table,
+    and_,
     delete,
-    event,
     func,
     insert,
     select,
     update,
 )
-from sqlalchemy.exc import DatabaseError
 
 from homeport.contract import codec
 from homeport.contract.errors import NotFound, StorageError
 from homeport.contract.manifest import Manifest
-from homeport.state import tables
+from homeport.state import rows, tables
+from homeport.state.database import Database
+from homeport.state.rows import AppRow, Revision, SecretRow, Served, TokenRow
+from homeport.state.scope import MAIN, Scope
 
-SCHEMA = 1  # of the tables, kept in the file as `user_version`; 0: before there were any versions
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Revision:
-    """One immutable deploy."""
-
-    id: str
-    app: str
-    version: int  # 1, 2, …; 0: a `serve` session's
-    manifest: Manifest
-    fingerprint: str = ""
-    tag: str = ""
-    created_at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppRow:
-    """A deployed app, or one that was."""
-
-    name: str
-    app_id: str
-    version: int
-    created_at: float
-    stopped_at: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
-    """What the store said of an app before a change, for `Store.put_back`."""
-
-    app: AppRow | None
-    endpoints: dict[str, tuple[str, int]]  # of every app: id -> app, local port
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SecretRow:
-    """A secret without its values."""
-
-    name: str
-    keys: tuple[str, ...]
-    created_at: float
-    updated_at: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenRow:
-    """A proxy token without its secret."""
-
-    id: str
-    name: str
-    secret_sha256: str
-    created_at: float
-
-
 class Store:
-    """One SQLite file in WAL mode."""
+    """What one environment has; `within` gives another one's, in the same database."""
 
-    def __init__(self, path: Path) -> None:
-        self._engine = create_engine(URL.create("sqlite", database=str(path)))
-        event.listen(self._engine, "connect", _pragmas)
-        try:
-            with self._engine.begin() as connection:
-                schema = connection.exec_driver_sql("PRAGMA user_version").scalar() or 0
-                if schema > SCHEMA:
-                    raise StorageError(
-                        f"{path} was written by a later homeport (schema {schema})",
-                        hint="install that version again, or use another HOMEPORT_HOME",
-                    )
-                tables.metadata.create_all(connection)
-                if schema < SCHEMA:
-                    connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA}")
-        except DatabaseError as error:
-            raise StorageError(f"{path} cannot be opened: {error.orig}") from error
+    def __init__(self, database: Database, scope: Scope = MAIN) -> None:
+        self.database = database
+        self._key = {"workspace": scope.workspace, "environment": scope.environment}
 
-    def close(self) -> None:
-        """Give the file back."""
-        self._engine.dispose()
-
-    @contextmanager
-    def _begin(self) -> Iterator[Connection]:
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except DatabaseError as error:
-            raise StorageError(f"the store cannot be written: {error.orig}") from error
+    def within(self, scope: Scope) -> "Store":
+        """The store of another environment."""
+        return type(self)(self.database, scope)
 
     # apps and revisions
 
-    def app(self, name: str) -> AppRow | None:
-        """The app of that name."""
-        with self._begin() as c:
-            row = (
-                c.execute(select(tables.apps).where(tables.apps.c.name == name)).mappings().first()
-            )
-        return AppRow(**row) if row else None
+    async def app(self, name: str) -> AppRow | None:
+        """Return the app of that name."""
+        return await self.database.read(lambda c: self._app(c, name))
 
-    def apps(self) -> list[AppRow]:
-        """Every app, the newest first."""
-        with self._begin() as c:
-            query = select(tables.apps).order_by(tables.apps.c.created_at.desc())
-            rows = c.execute(query).mappings().all()
-        return [AppRow(**row) for row in rows]
+    async def apps(self) -> list[AppRow]:
+        """Return every app, the newest first."""
+        query = self._from(tables.apps, *_columns(tables.apps, AppRow))
+        query = query.order_by(tables.apps.c.created_at.desc())
+        return [AppRow(**row) for row in await self._rows(query)]
 
-    def add_revision(
+    async def add_revision(
         self, revision_id: str, app: str, manifest: Manifest, fingerprint: str, tag: str
     ) -> Revision:
         """Save a revision under the app's next version; the app does not serve it yet."""
-        with self._begin() as c:
-            last = c.scalar(
-                select(func.max(tables.revisions.c.version)).where(tables.revisions.c.app == app)
-            )
+        text, created_at = codec.dumps(manifest), time.time()
+        t = tables.revisions
+
+        def work(connection: Connection) -> Revision:
+            newest = select(func.max(t.c.version)).where(self._here(t), t.c.app == app)
             revision = Revision(
                 id=revision_id,
                 app=app,
-                version=(last or 0) + 1,
+                version=(connection.scalar(newest) or 0) + 1,
                 manifest=manifest,
                 fingerprint=fingerprint,
                 tag=tag,
-                created_at=time.time(),
+                created_at=created_at,
             )
-            c.execute(
-                insert(tables.revisions).values(
-                    id=revision.id,
-                    app=app,
-                    version=revision.version,
-                    manifest=codec.dumps(manifest),
-                    fingerprint=fingerprint,
-                    tag=tag,
-                    created_at=revision.created_at,
-                )
-            )
-        return revision
+            values = {name: getattr(revision, name) for name in _names(Revision)}
+            connection.execute(insert(t).values(**self._key, **{**values, "manifest": text}))
+            return revision
 
-    def remove_revision(self, revision_id: str) -> None:
-        """Forget a revision that never served, or that nobody may roll back to any more."""
+        return await self.database.write(work)
+
+    async def remove_revision(self, revision_id: str) -> None:
+        """Remove a revision that never served, or that nobody may roll back to any more."""
+        this = tables.revisions.c.id == revision_id
+        await self._delete_if_any(tables.revisions, this)
+
+    async def forget_unserved(self, app: str | None = None) -> None:
+        """Remove revisions, of one app or of all, whose deploy was cut off."""
+        a, r = tables.apps, tables.revisions
+        served = select(a.c.version).where(self._here(a), a.c.name == r.c.app).scalar_subquery()
+        cut_off = r.c.version > func.coalesce(served, 0)
+        await self._delete_if_any(r, cut_off if app is None else and_(cut_off, r.c.app == app))
+
+    async def revisions(self, app: str) -> list[Revision]:
+        """Return every revision of an app that can be read, the newest first."""
         t = tables.revisions
-        with self._begin() as c:
-            # Reading waits for nobody; without a row there is nothing to write.
-            if c.scalar(select(t.c.id).where(t.c.id == revision_id)) is not None:
-                c.execute(delete(t).where(t.c.id == revision_id))
-
-    def forget_unserved(self, app: str | None = None) -> None:
-        """Forget revisions, of one app or of all, whose deploy was cut off."""
-        served = select(tables.apps.c.version).where(tables.apps.c.name == tables.revisions.c.app)
-        cut_off = tables.revisions.c.version > func.coalesce(served.scalar_subquery(), 0)
-        with self._begin() as c:
-            query = delete(tables.revisions).where(cut_off)
-            c.execute(query if app is None else query.where(tables.revisions.c.app == app))
-
-    def revisions(self, app: str) -> list[Revision]:
-        """Every revision of an app that can be read, the newest first."""
-        query = select(tables.revisions).where(tables.revisions.c.app == app)
-        with self._begin() as c:
-            rows = c.execute(query.order_by(tables.revisions.c.version.desc())).mappings().all()
+        query = self._from(t, *_columns(t, Revision)).where(t.c.app == app)
         found = []
-        for row in rows:
+        for row in await self._rows(query.order_by(t.c.version.desc())):
             try:
-                found.append(_revision(row))
+                found.append(rows.revision(row))
             except StorageError as error:
                 log.warning("%s", error.message)
         return found
 
-    def revision(self, app: str, version: int) -> Revision:
-        """One revision; `NotFound` names the app, `StorageError` says that the row is damaged."""
-        t = tables.revisions.c
-        query = select(tables.revisions).where(t.app == app, t.version == version)
-        with self._begin() as c:
-            row = c.execute(query).mappings().first()
-        if row is None:
+    async def revision(self, app: str, version: int) -> Revision:
+        """Return one revision; `NotFound` names the app, `StorageError` says that the row is damaged."""
+        t = tables.revisions
+        query = self._from(t, *_columns(t, Revision)).where(t.c.app == app, t.c.version == version)
+        found = await self._rows(query)
+        if not found:
             raise NotFound(f"the app `{app}` has no version v{version}")
-        return _revision(row)
+        return rows.revision(found[0])
 
-    def hashes(self) -> set[str]:
-        """The SHA-256 of every file that some revision has, those that cannot be read included."""
-        with self._begin() as c:
-            texts = c.scalars(select(tables.revisions.c.manifest)).all()
-        return {found for text in texts for found in _SHA256.findall(str(text))}
+    async def hashes(self) -> set[str]:
+        """Return the SHA-256 of every file that some revision has, in any environment.
 
-    def served(self, app: str) -> Served:
-        """What `put_back` needs to undo the next change of an app."""
-        t = tables.endpoints.c
-        with self._begin() as c:
-            rows = c.execute(select(t.id, t.app, t.local_port)).all()
-        return Served(app=self.app(app), endpoints={r.id: (r.app, r.local_port) for r in rows})
+        Files are shared by their content. A manifest that cannot be read keeps its files too.
+        """
 
-    def put_back(self, app: str, before: Served) -> None:
+        def work(connection: Connection) -> set[str]:
+            texts = connection.scalars(select(tables.revisions.c.manifest))
+            return {found for text in texts for found in _SHA256.findall(str(text))}
+
+        return await self.database.read(work)
+
+    async def served(self, app: str) -> Served:
+        """Return what `put_back` needs to undo the next change of an app."""
+        return await self.database.read(lambda c: self._served(c, app))
+
+    async def put_back(self, app: str, before: Served) -> None:
         """Undo `serve_revision` or `stop_app`, if it has happened."""
-        t = tables.endpoints.c
-        now = self.served(app)
-        if now.app == before.app and _of(app, now) == _of(app, before):
-            return
-        with self._begin() as c:
-            c.execute(delete(tables.apps).where(tables.apps.c.name == app))
-            if before.app is not None:
-                c.execute(insert(tables.apps).values(**dataclasses.asdict(before.app)))
-            taken = set(c.scalars(select(t.id).where(t.app == app)))
-            c.execute(delete(tables.endpoints).where(t.app == app))
-            for endpoint, (owner, port) in before.endpoints.items():
-                if owner == app or endpoint in taken:
-                    values = {"id": endpoint, "app": owner, "local_port": port}
-                    c.execute(insert(tables.endpoints).values(**values))
 
-    def serve_revision(self, revision: Revision, ports: dict[str, int]) -> None:
+        def work() -> None:
+            with self.database.reading() as connection:  # a full disk can still be read
+                now = self._served(connection, app)
+            if now.app == before.app and _of(app, now) == _of(app, before):
+                return
+            with self.database.writing() as connection:
+                self._put_back(connection, app, before)
+
+        await self.database.in_turn(work)
+
+    async def serve_revision(self, revision: Revision, ports: Mapping[str, int]) -> None:
         """From now on the app is this revision, at these endpoints (id -> local port)."""
-        values = {"version": revision.version, "stopped_at": None}
-        with self._begin() as c:
-            known = c.execute(
-                update(tables.apps).where(tables.apps.c.name == revision.app).values(**values)
-            )
-            if not known.rowcount:
-                c.execute(
-                    insert(tables.apps).values(
-                        name=revision.app,
-                        app_id=f"ap-{randomness.token_hex(11)}",
-                        created_at=time.time(),
-                        **values,
-                    )
-                )
-            c.execute(delete(tables.endpoints).where(tables.endpoints.c.app == revision.app))
-            for endpoint, port in ports.items():
-                # A stopped app may have had it.
-                c.execute(delete(tables.endpoints).where(tables.endpoints.c.id == endpoint))
-                c.execute(
-                    insert(tables.endpoints).values(id=endpoint, app=revision.app, local_port=port)
-                )
+        a, values = tables.apps, {"version": revision.version, "stopped_at": None}
 
-    def stop_app(self, name: str) -> None:
-        """The app serves no more; its revisions stay, so that it can be rolled back to."""
-        with self._begin() as c:
-            c.execute(
-                update(tables.apps).where(tables.apps.c.name == name).values(stopped_at=time.time())
+        def work(connection: Connection) -> None:
+            changed = connection.execute(
+                update(a).where(self._here(a), a.c.name == revision.app).values(**values)
+            )
+            if not changed.rowcount:
+                app_id = f"ap-{randomness.token_hex(11)}"
+                row = {"name": revision.app, "app_id": app_id, "created_at": time.time(), **values}
+                connection.execute(insert(a).values(**self._key, **row))
+            self._set_endpoints(
+                connection,
+                revision.app,
+                {name: (revision.app, port) for name, port in ports.items()},
             )
 
-    def local_ports(self) -> dict[str, int]:
-        """Endpoint id -> the local port that it had last."""
-        with self._begin() as c:
-            rows = c.execute(select(tables.endpoints.c.id, tables.endpoints.c.local_port)).all()
-        return {row.id: row.local_port for row in rows}
+        await self.database.write(work)
+
+    async def stop_app(self, name: str) -> None:
+        """Record that the app serves no more; its revisions stay, so that it can be rolled back to."""
+        t = tables.apps
+        query = update(t).where(self._here(t), t.c.name == name).values(stopped_at=time.time())
+        await self.database.write(lambda c: c.execute(query))
+
+    async def local_ports(self) -> dict[str, int]:
+        """Return endpoint id -> the local port that it had last."""
+        t = tables.endpoints
+        found = await self._rows(self._from(t, t.c.id, t.c.local_port))
+        return {row["id"]: row["local_port"] for row in found}
 
     # secrets
 
-    def put_secret(self, name: str, sealed: bytes, keys: list[str], *, inline: bool) -> None:
+    async def put_secret(self, name: str, sealed: bytes, keys: list[str], *, inline: bool) -> None:
         """Create a secret, or replace the one of that name."""
-        now = time.time()
+        t, now = tables.secrets, time.time()
         values = {"sealed": sealed, "keys": json.dumps(keys), "updated_at": now}
-        with self._begin() as c:
-            known = c.execute(
-                update(tables.secrets).where(tables.secrets.c.name == name).values(**values)
-            )
-            if not known.rowcount:
-                c.execute(
-                    insert(tables.secrets).values(
-                        name=name, inline=int(inline), created_at=now, **values
-                    )
-                )
 
-    def secret(self, name: str) -> bytes | None:
-        """A secret's sealed values."""
-        with self._begin() as c:
-            return c.scalar(select(tables.secrets.c.sealed).where(tables.secrets.c.name == name))
+        def work(connection: Connection) -> None:
+            query = update(t).where(self._here(t), t.c.name == name).values(**values)
+            if not connection.execute(query).rowcount:
+                row = {"name": name, "inline": int(inline), "created_at": now, **values}
+                connection.execute(insert(t).values(**self._key, **row))
 
-    def secrets(self) -> list[SecretRow]:
-        """The secrets that somebody named, in the order of their names."""
-        t = tables.secrets.c
-        query = select(t.name, t["keys"].label("key_names"), t.created_at, t.updated_at)
-        with self._begin() as c:
-            rows = c.execute(query.where(t.inline == 0).order_by(t.name)).all()
-        return [
-            SecretRow(
-                name=row.name,
-                keys=_keys(row.key_names),
-                created_at=row.created_at,
-                updated_at=row.updated_at,
-            )
-            for row in rows
-        ]
+        await self.database.write(work)
 
-    def delete_secret(self, name: str) -> bool:
-        """Whether there was one."""
-        with self._begin() as c:
-            gone = c.execute(
-                delete(tables.secrets).where(
-                    tables.secrets.c.name == name, tables.secrets.c.inline == 0
-                )
-            )
-        return bool(gone.rowcount)
+    async def sealed(self) -> dict[str, bytes]:
+        """Return the sealed values of every secret, also of those that came with a manifest."""
+        t = tables.secrets
+        return {
+            row["name"]: row["sealed"]
+            for row in await self._rows(self._from(t, t.c.name, t.c.sealed))
+        }
 
-    def forget_inline(self, fingerprints: Collection[str]) -> None:
-        """Forget secrets that came with a manifest, but for those of revisions and of these ones."""
-        t, fingerprint = tables.secrets.c, tables.revisions.c.fingerprint
-        with self._begin() as c:
-            known = set(c.scalars(select(fingerprint))) | set(fingerprints)
-            names = c.scalars(select(t.name).where(t.inline == 1)).all()
-            gone = [name for name in names if name.partition("/")[0] not in known]
-            if gone:
-                c.execute(delete(tables.secrets).where(t.name.in_(gone)))
+    async def secrets(self) -> list[SecretRow]:
+        """Return the secrets that somebody named, in the order of their names."""
+        t = tables.secrets
+        query = self._from(t, *_columns(t, SecretRow)).where(t.c.inline == 0)
+        return [rows.secret(row) for row in await self._rows(query.order_by(t.c.name))]
+
+    async def delete_secret(self, name: str) -> bool:
+        """Delete a named secret; False if there is none."""
+        t = tables.secrets
+        query = delete(t).where(self._here(t), t.c.name == name, t.c.inline == 0)
+        return bool(await self.database.write(lambda c: c.execute(query).rowcount))
+
+    async def forget_inline(self, fingerprints: Collection[str]) -> list[str]:
+        """Remove secrets that came with a manifest, except those of saved revisions and of these.
+
+        Returns the names of what was removed.
+        """
+        t, r = tables.secrets, tables.revisions
+
+        def unneeded(connection: Connection) -> list[str]:
+            saved = set(connection.scalars(select(r.c.fingerprint).where(self._here(r))))
+            names = connection.scalars(select(t.c.name).where(self._here(t), t.c.inline == 1))
+            return [n for n in names if n.partition("/")[0] not in saved | set(fingerprints)]
+
+        def work() -> list[str]:
+            with self.database.reading() as connection:
+                if not unneeded(connection):
+                    return []
+            with self.database.writing() as connection:
+                names = unneeded(connection)
+                connection.execute(delete(t).where(self._here(t), t.c.name.in_(names)))
+                return names
+
+        return await self.database.in_turn(work)
 
     # proxy tokens
 
-    def add_token(self, row: TokenRow) -> None:
+    async def add_token(self, row: TokenRow) -> None:
         """Save a token's hash."""
-        with self._begin() as c:
-            c.execute(
-                insert(tables.proxy_tokens).values(
-                    id=row.id,
-                    name=row.name,
-                    secret_sha256=row.secret_sha256,
-                    created_at=row.created_at,
-                )
-            )
+        query = insert(tables.proxy_tokens).values(**self._key, **dataclasses.asdict(row))
+        await self.database.write(lambda c: c.execute(query))
 
-    def tokens(self) -> list[TokenRow]:
-        """Every token, the oldest first."""
+    async def tokens(self) -> list[TokenRow]:
+        """Return every token, the oldest first."""
         t = tables.proxy_tokens
-        with self._begin() as c:
-            rows = c.execute(select(t).order_by(t.c.created_at)).mappings().all()
-        return [TokenRow(**row) for row in rows]
+        query = self._from(t, *_columns(t, TokenRow)).order_by(t.c.created_at)
+        return [TokenRow(**row) for row in await self._rows(query)]
 
-    def delete_token(self, token: str) -> bool:
-        """Whether there was one."""
+    async def delete_token(self, token: str) -> bool:
+        """Delete a token; False if there is none."""
         t = tables.proxy_tokens
-        with self._begin() as c:
-            return bool(c.execute(delete(t).where(t.c.id == token)).rowcount)
+        query = delete(t).where(self._here(t), t.c.id == token)
+        return bool(await self.database.write(lambda c: c.execute(query).rowcount))
+
+    # what several of these need
+
+    def _here(self, table: Table) -> ColumnElement[bool]:
+        """The condition that a row is of this environment."""
+        return and_(*(table.c[name] == value for name, value in self._key.items()))
+
+    def _from(self, table: Table, *columns: ColumnElement[Any]) -> Select[Any]:
+        return select(*columns).where(self._here(table))
+
+    async def _rows(self, query: Select[Any]) -> list[Any]:
+        return await self.database.read(lambda c: list(c.execute(query).mappings()))
+
+    async def _delete_if_any(self, table: Table, condition: ColumnElement[bool]) -> None:
+        """Delete rows; if there are none, nothing is written: an undo works on a full disk too."""
+        these = and_(self._here(table), condition)
+
+        def work() -> None:
+            with self.database.reading() as connection:
+                if not connection.scalar(select(func.count()).select_from(table).where(these)):
+                    return
+            with self.database.writing() as connection:
+                connection.execute(delete(table).where(these))
+
+        await self.database.in_turn(work)
+
+    def _app(self, connection: Connection, name: str) -> AppRow | None:
+        t = tables.apps
+        query = self._from(t, *_columns(t, AppRow)).where(t.c.name == name)
+        row = connection.execute(query).mappings().first()
+        return AppRow(**row) if row else None
+
+    def _served(self, connection: Connection, app: str) -> Served:
+        t = tables.endpoints
+        found = connection.execute(self._from(t, t.c.id, t.c.app, t.c.local_port))
+        return Served(
+            app=self._app(connection, app),
+            endpoints={row.id: (row.app, row.local_port) for row in found},
+        )
+
+    def _put_back(self, connection: Connection, app: str, before: Served) -> None:
+        a, t = tables.apps, tables.endpoints
+        connection.execute(delete(a).where(self._here(a), a.c.name == app))
+        if before.app is not None:
+            connection.execute(insert(a).values(**self._key, **dataclasses.asdict(before.app)))
+        taken = set(connection.scalars(self._from(t, t.c.id).where(t.c.app == app)))
+        self._set_endpoints(
+            connection,
+            app,
+            {n: each for n, each in before.endpoints.items() if each[0] == app or n in taken},
+        )
+
+    def _set_endpoints(
+        self, connection: Connection, app: str, endpoints: Mapping[str, tuple[str, int]]
+    ) -> None:
+        """Give the app these endpoints and no others; a stopped app may have had one of them."""
+        t = tables.endpoints
+        mine = (t.c.app == app) | t.c.id.in_(list(endpoints))
+        connection.execute(delete(t).where(self._here(t), mine))
+        for name, (owner, port) in endpoints.items():
+            connection.execute(insert(t).values(**self._key, id=name, app=owner, local_port=port))
 
 
-def _keys(text: str) -> tuple[str, ...]:
-    """The keys in a row; none if it is damaged: the others are listed all the same."""
-    try:
-        keys = json.loads(text)
-    except (ValueError, TypeError):
-        return ()
-    return tuple(map(str, keys)) if isinstance(keys, list) else ()
+def _names(cls: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls)]
+
+
+def _columns(table: Table, cls: type) -> Iterable[ColumnElement[Any]]:
+    return (table.c[name] for name in _names(cls))
 
 
 def _of(app: str, served: Served) -> dict[str, tuple[str, int]]:
     return {name: each for name, each in served.endpoints.items() if each[0] == app}
-
-
-def _revision(row: RowMapping) -> Revision:
-    try:
-        return Revision(**{**row, "manifest": codec.loads(Manifest, row["manifest"])})
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        why = f"{type(error).__name__}: {error}"
-        raise StorageError(
-            f"version v{row['version']} of the app `{row['app']}` cannot be read: {why}",
-            hint="deploy the app again",
-        ) from None
-
-
-def _pragmas(connection: Any, _record: Any) -> None:
-    connection.execute("PRAGMA journal_mode=WAL")
-    # A deploy that was answered with "done" is there after a power cut; it is one fsync in a deploy.
-    connection.execute("PRAGMA synchronous=FULL")
-    # The event loop waits meanwhile, so not for long: nobody but us should write here.
-    connection.execute("PRAGMA busy_timeout=2000")

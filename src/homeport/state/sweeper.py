@@ -10,7 +10,9 @@ import logging
 from collections.abc import Callable, Collection
 
 from homeport.state.blobs import Blobs
-from homeport.state.store import Revision, Store
+from homeport.state.rows import Revision
+from homeport.state.secrets import SecretBox
+from homeport.state.store import Store
 from homeport.supervised import Tasks
 
 KEPT_S = 3600.0
@@ -23,9 +25,14 @@ class Sweeper:
     """Knows what the store and the live apps refer to."""
 
     def __init__(
-        self, store: Store, blobs: Blobs, in_use: Callable[[], Collection[Revision]]
+        self,
+        store: Store,
+        secret_box: SecretBox,
+        blobs: Blobs,
+        in_use: Callable[[], Collection[Revision]],
     ) -> None:
         self._store = store
+        self._secrets = secret_box
         self._blobs = blobs
         self._in_use = in_use  # revisions that serve or are brought up, stored or not
         self._tasks = Tasks()
@@ -38,8 +45,8 @@ class Sweeper:
     async def sweep(self) -> None:
         """Remove what nothing refers to."""
         revisions = self._in_use()
-        self._store.forget_inline({revision.fingerprint for revision in revisions})
-        needed = await asyncio.to_thread(self._store.hashes)  # it reads every manifest there is
+        await self._secrets.forget_inline({revision.fingerprint for revision in revisions})
+        needed = await self._store.hashes()
         needed |= {file.sha256 for r in revisions for file in r.manifest.files}
         await self._blobs.sweep(needed, KEPT_S)
 

@@ -1,66 +1,106 @@
-"""The schema: one SQLite file by default; any database that SQLAlchemy knows is a URL away."""
+"""The schema, for SQLite and PostgreSQL alike.
+
+Every table has `workspace` and `environment` in its key or beside it; today both are always `main` (`scope.py`).
+A change here needs a migration in `migrations/versions`, and SCHEMA is the number of the newest one.
+"""
 
 from sqlalchemy import (
     Column,
     Float,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
+    PrimaryKeyConstraint,
     String,
     Table,
     Text,
     UniqueConstraint,
 )
 
-metadata = MetaData()
+SCHEMA = "0002"
+
+metadata = MetaData(
+    naming_convention={"pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
+)
+
+
+def _scope() -> tuple[Column[str], Column[str]]:
+    return (
+        Column("workspace", String(64), nullable=False),
+        Column("environment", String(64), nullable=False),
+    )
+
 
 apps = Table(
     "apps",
     metadata,
-    Column("name", String(64), primary_key=True),
+    *_scope(),
+    Column("name", String(64), nullable=False),
     Column("app_id", String(32), nullable=False),
     Column("version", Integer, nullable=False),  # of the revision that serves; 0: none
     Column("created_at", Float, nullable=False),
     Column("stopped_at", Float),  # null while deployed
+    PrimaryKeyConstraint("workspace", "environment", "name"),
 )
 
 revisions = Table(
     "revisions",
     metadata,
-    Column("id", String(32), primary_key=True),
-    Column("app", String(64), nullable=False, index=True),
+    Column("id", String(32), nullable=False),
+    *_scope(),
+    Column("app", String(64), nullable=False),
     Column("version", Integer, nullable=False),
     Column("manifest", Text, nullable=False),  # sealed: it holds no secret's value
     Column("fingerprint", String(64), nullable=False),
     Column("tag", String(50), nullable=False),
     Column("created_at", Float, nullable=False),
-    UniqueConstraint("app", "version"),
+    PrimaryKeyConstraint("id"),
+    UniqueConstraint("workspace", "environment", "app", "version"),
 )
 
 endpoints = Table(
     "endpoints",
     metadata,
-    Column("id", String(63), primary_key=True),  # the host's first label
-    Column("app", String(64), nullable=False, index=True),
+    *_scope(),
+    Column("id", String(63), nullable=False),  # the host's first label
+    Column("app", String(64), nullable=False),
     Column("local_port", Integer, nullable=False),
+    PrimaryKeyConstraint("workspace", "environment", "id"),
 )
 
 secrets = Table(
     "secrets",
     metadata,
-    Column("name", String(128), primary_key=True),
+    *_scope(),
+    Column("name", String(255), nullable=False),
     Column("sealed", LargeBinary, nullable=False),
     Column("keys", Text, nullable=False),  # JSON array, so that a list needs no decryption
     Column("inline", Integer, nullable=False),  # 1: came with a manifest and goes with its revision
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
+    PrimaryKeyConstraint("workspace", "environment", "name"),
 )
 
 proxy_tokens = Table(
     "proxy_tokens",
     metadata,
-    Column("id", String(40), primary_key=True),
+    Column("id", String(40), nullable=False),  # a visitor sends no more than this and the secret
+    *_scope(),
     Column("name", String(64), nullable=False),
     Column("secret_sha256", String(64), nullable=False),
     Column("created_at", Float, nullable=False),
+    PrimaryKeyConstraint("id"),
+)
+
+cold_starts = Table(
+    "cold_starts",
+    metadata,
+    Column("container", String(32), nullable=False),
+    *_scope(),
+    Column("app", String(64), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("start", Text, nullable=False),  # a ColdStart as JSON
+    PrimaryKeyConstraint("container"),
+    Index("ix_cold_starts_app", "workspace", "environment", "app", "at"),
 )

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 from homeport.contract.errors import BadRequest, NotFound
 from homeport.contract.roles import Ingress
-from homeport.state.store import Store, TokenRow
+from homeport.state.rows import TokenRow
+from homeport.state.store import Store
 
 ALPHABET = "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 LENGTH = 22  # 22 of 57 letters: 128 bits
@@ -28,7 +29,7 @@ class Tokens:
 
     async def publish(self) -> None:
         """Tell the ingress what is valid. A damaged row is left out: that token opens nothing."""
-        rows = self._store.tokens()
+        rows = await self._store.tokens()
         valid = [
             row for row in rows if _ID.match(str(row.id)) and _HASH.match(str(row.secret_sha256))
         ]
@@ -49,17 +50,17 @@ class Tokens:
             secret_sha256=hashlib.sha256(secret.encode()).hexdigest(),
             created_at=time.time(),
         )
-        self._store.add_token(row)
+        await self._store.add_token(row)
         await self.publish()
         return row, secret
 
-    def list(self) -> list[TokenRow]:
+    async def list(self) -> list[TokenRow]:
         """Every token, without its secret."""
-        return self._store.tokens()
+        return await self._store.tokens()
 
     async def delete(self, token: str) -> None:
         """From now on it opens nothing; `NotFound` where there is none."""
-        if not self._store.delete_token(token):
+        if not await self._store.delete_token(token):
             raise NotFound(f"there is no proxy token `{token}`")
         await self.publish()
 

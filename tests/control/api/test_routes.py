@@ -84,7 +84,7 @@ def test_a_deploy_and_its_stop(tmp_path):
                 twice.json()["error"]["message"],
             )
             assert 404 == never.status_code
-            plane.check_whole()
+            await plane.check_whole()
 
     virtually(story())
 
@@ -106,10 +106,10 @@ def test_a_mutated_manifest_is_deployed_or_refused_and_nothing_is_half_done(tmp_
             assert outcome(answer) != "Bug"
             while plane.deployer._changes:
                 await asyncio.sleep(0.1)
-            plane.check_whole()
+            await plane.check_whole()
             if outcome(answer) != "done":
-                assert [] == plane.store.apps()
-                assert [] == plane.store.revisions("shop")
+                assert [] == await plane.store.apps()
+                assert [] == await plane.store.revisions("shop")
 
     virtually(story())
 
@@ -156,14 +156,14 @@ def test_a_request_that_cannot_be_meant_is_refused_in_words(tmp_path, method, pa
     async def story():
         async with Plane(tmp_path) as plane, client(plane, tmp_path) as http:
             await http.post("/v1/apps/shop/deploy", json={"manifest": GOOD})
-            before = plane.state()
+            before = await plane.state()
             answer = await http.request(method, path, content=body)
             if answer.status_code == 200:
                 assert outcome(answer) not in {"done", "Bug"}
             else:
                 assert answer.status_code in {400, 404}
                 assert answer.json()["error"]["message"]
-            assert before == plane.state()
+            assert before == await plane.state()
 
     virtually(story())
 
@@ -178,7 +178,7 @@ def test_a_deploy_goes_on_when_its_caller_has_gone(tmp_path):
             deploying.cancel()
             await asyncio.sleep(10)
 
-            assert 1 == plane.store.app("shop").version
-            plane.check_whole()
+            assert 1 == (await plane.store.app("shop")).version
+            await plane.check_whole()
 
     virtually(story())

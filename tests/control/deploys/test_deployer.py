@@ -6,10 +6,14 @@ import dataclasses
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from homeport.contract.errors import BadRequest, Failure, NotFound, StorageError
 from homeport.contract.traffic import RequestRecord
 from homeport.control.deploys.deployer import BACKLOG
+from homeport.state import urls
+from homeport.state.database import Database
+from tests import postgres
 from tests.control.deploys.test_rollout import F, settled
 from tests.control.plane import Plane, function, manifest, virtually
 from tests.fakes import FakeNode
@@ -29,7 +33,7 @@ def test_a_stop_ends_a_deploy_that_is_under_way(tmp_path):
             with pytest.raises(BadRequest, match="stopped meanwhile"):
                 await deploying
             await settled(plane)
-            plane.check_whole()
+            await plane.check_whole()
             stopped = {} == plane.ingress.endpoints
             await plane.deploy(version(2))
             served = await plane.visit(F)
@@ -50,10 +54,10 @@ def test_a_stop_ends_the_first_deploy_of_an_app(tmp_path):
             await plane.deployer.stop_app("shop")
             await asyncio.wait([deploying])
             await settled(plane)
-            plane.check_whole()
+            await plane.check_whole()
 
-            assert [] == plane.store.apps()
-            assert [] == plane.store.revisions("shop")
+            assert [] == await plane.store.apps()
+            assert [] == await plane.store.revisions("shop")
             assert {} == plane.ingress.endpoints
 
     virtually(story())
@@ -90,7 +94,7 @@ def test_whatever_is_asked_for_at_once_list_and_url_agree(tmp_path_factory, acti
             while plane.deployer._changes:
                 await asyncio.sleep(0.1)
             await settled(plane)
-            plane.check_whole()
+            await plane.check_whole()
             for endpoint in list(plane.ingress.endpoints):
                 await plane.visit(endpoint)
             return done
@@ -107,7 +111,7 @@ def test_a_caller_who_goes_away_does_not_end_a_deploy(tmp_path):
             deploying.cancel()
             await asyncio.sleep(2)
 
-            assert 1 == plane.store.app("shop").version
+            assert 1 == (await plane.store.app("shop")).version
             assert (await plane.visit(F)).pool.app == "shop"
 
     virtually(story())
@@ -122,7 +126,7 @@ def test_a_stopped_app_can_be_rolled_back_and_its_earlier_versions_answer_again(
             await settled(plane)
             deployed = await plane.roll_back()
             await asyncio.sleep(1)
-            plane.check_whole()
+            await plane.check_whole()
 
             assert "v2.py" == deployed.app.revision.manifest.script
             assert 3 == deployed.app.revision.version
@@ -184,12 +188,12 @@ def test_the_end_of_the_server_undoes_what_is_under_way(tmp_path):
             deploying = asyncio.create_task(plane.deploy(version(2)))
             await asyncio.sleep(1)
             await plane.deployer.close()
-            plane.check_whole()
+            await plane.check_whole()
             with pytest.raises(BadRequest, match="the server is ending"):
                 await deploying
 
-            assert 1 == plane.store.app("shop").version
-            assert 1 == len(plane.store.revisions("shop"))
+            assert 1 == (await plane.store.app("shop")).version
+            assert 1 == len(await plane.store.revisions("shop"))
 
     virtually(story())
 
@@ -206,11 +210,10 @@ class TestRestoring:
                     await plane.deploy(wanted)
 
     def spoil(self, tmp_path, sql: str) -> None:
-        import sqlite3
-
-        with sqlite3.connect(tmp_path / "homeport.db") as connection:
-            connection.execute(sql)
-        connection.close()
+        database = Database(urls.of(postgres.setting(tmp_path), tmp_path))
+        with database.writing() as connection:
+            connection.execute(text(sql.replace(":", r"\:")))
+        database.dispose()
 
     @pytest.mark.parametrize(
         "value",
@@ -227,7 +230,7 @@ class TestRestoring:
                 assert (await plane.visit("me--shop-f")).pool.app == "shop"
                 assert (await plane.visit("me--blog-f")).pool.app == "blog"
                 await plane.deploy(manifest(function("f"), script="new.py"))
-                assert 3 == plane.store.app("shop").version
+                assert 3 == (await plane.store.app("shop")).version
 
         virtually(story())
 

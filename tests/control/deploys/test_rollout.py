@@ -87,7 +87,7 @@ def steps(tmp_path, name: str) -> list[tuple[str, str, int]]:
                 *plane.node.calls[before[1] :],
                 *plane.store.calls[before[2] :],
             ]
-            plane.check_whole()
+            await plane.check_whole()
             return list(dict.fromkeys(made))
 
     (tmp_path / "clean").mkdir()
@@ -123,7 +123,7 @@ def test_wherever_a_change_fails_what_served_before_serves_on(tmp_path, name):
         async with Plane(home) as plane:
             await first(plane)
             await settled(plane)
-            before = plane.state()
+            before = await plane.state()
             failed = broken(plane, call, what, when, IngressError(f"{call} fails"))
             refused = None
             try:
@@ -131,14 +131,14 @@ def test_wherever_a_change_fails_what_served_before_serves_on(tmp_path, name):
             except Failure as failure:
                 refused = failure
             await settled(plane)
-            plane.check_whole()
+            await plane.check_whole()
             if refused is not None:
-                assert before == plane.state(), (call, what, when)
+                assert before == await plane.state(), (call, what, when)
                 for endpoint in before["endpoints"]:
                     assert (await plane.visit(endpoint)).pool.app == "shop"
             assert failed or refused is None
             await change(plane) if refused else None
-            plane.check_whole()
+            await plane.check_whole()
             return refused is not None
 
     refusals = 0
@@ -158,7 +158,7 @@ def test_wherever_a_change_is_ended_what_served_before_serves_on(tmp_path, name)
         async with Plane(home) as plane:
             await first(plane)
             await settled(plane)
-            before = plane.state()
+            before = await plane.state()
             ended = []
 
             async def end(name, told, moment):
@@ -176,9 +176,9 @@ def test_wherever_a_change_is_ended_what_served_before_serves_on(tmp_path, name)
             except Failure as failure:
                 refused = failure
             await settled(plane)
-            plane.check_whole()
+            await plane.check_whole()
             if refused is not None:
-                assert before == plane.state(), (call, what, when)
+                assert before == await plane.state(), (call, what, when)
             return refused is not None
 
     refusals = 0
@@ -195,7 +195,7 @@ def test_an_ingress_that_fails_for_longer_gets_everything_back_when_it_obeys_aga
         async with Plane(tmp_path) as plane:
             await plane.deploy(FIRST)
             await settled(plane)
-            before = plane.state()
+            before = await plane.state()
             healed = []
 
             async def fault(call, what, when):
@@ -209,8 +209,8 @@ def test_an_ingress_that_fails_for_longer_gets_everything_back_when_it_obeys_aga
             healed.append(True)
             await asyncio.sleep(6)
 
-            assert before == plane.state()
-            plane.check_whole()
+            assert before == await plane.state()
+            await plane.check_whole()
 
     virtually(story())
 
@@ -238,7 +238,7 @@ def test_two_deploys_at_once_do_not_get_the_same_url(tmp_path):
             first, second = await asyncio.gather(
                 plane.deploy(one), plane.deploy(two), return_exceptions=True
             )
-            plane.check_whole()
+            await plane.check_whole()
             return first, second
 
     first, second = virtually(story())
@@ -267,7 +267,7 @@ def test_a_swap_that_fails_late_finds_the_old_container_or_starts_it_again(tmp_p
             await asyncio.sleep(2)
             task.cancel()
             await settled(plane)
-            plane.check_whole()
+            await plane.check_whole()
             after = await plane.visit(F)
             orphans = [c for c in node.list() if plane.pools.of_container(c.id) is None]
 

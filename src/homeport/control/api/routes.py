@@ -126,14 +126,14 @@ class Api:
 
     async def status(self, _request: Request) -> Response:
         """Say what runs. Answer: `Status`."""
-        return JSONResponse(self._server.status())
+        return JSONResponse(await self._server.status())
 
     async def metrics(self, _request: Request) -> Response:
         """The numbers of `Status` for Prometheus (see [metrics](metrics.md)).
 
         The main port answers it too, to callers on this machine.
         """
-        return PlainTextResponse(metrics.render(self._server.apps()), media_type=metrics.TYPE)
+        return PlainTextResponse(metrics.render(await self._server.apps()), media_type=metrics.TYPE)
 
     async def keep(self, _request: Request) -> Response:
         """Let the server outlive the command that started it. Answer: `{}`."""
@@ -225,11 +225,11 @@ class Api:
 
     async def apps(self, _request: Request) -> Response:
         """List the apps: live ones first, then stopped ones. Answer: `{"apps": [AppStatus]}`."""
-        return JSONResponse({"apps": self._server.apps()})
+        return JSONResponse({"apps": await self._server.apps()})
 
     async def one_app(self, request: Request) -> Response:
         """Describe one app. Answer: `AppStatus`."""
-        return JSONResponse(self._server.app(request.path_params["name"]))
+        return JSONResponse(await self._server.app(request.path_params["name"]))
 
     async def history(self, request: Request) -> Response:
         """List an app's versions, the newest first.
@@ -237,13 +237,13 @@ class Api:
         Answer: `{"revisions": [{"version", "created_at", "tag", "current", "urls"}]}`. `urls` is
         tag -> URL of this very version.
         """
-        return JSONResponse({"revisions": self._server.history(request.path_params["name"])})
+        return JSONResponse({"revisions": await self._server.history(request.path_params["name"])})
 
     async def stop_app(self, request: Request) -> Response:
         """Stop an app. Answer: `{"containers": 2}`, how many were ended."""
         name = request.path_params["name"]
         if not self._deployer.knows(name):
-            self._server.app(name)  # `NotFound`, with the names that there are
+            await self._server.app(name)  # `NotFound`, with the names that there are
         return JSONResponse({"containers": await self._deployer.stop_app(name)})
 
     async def read_logs(self, request: Request) -> Response:
@@ -253,7 +253,7 @@ class Api:
         (an `X-Request-Id`), `since`. Answer: a stream of `LogLine`, the oldest first.
         """
         name, query = request.path_params["name"], request.query_params
-        self._server.app(name)  # an unknown app is an error, not an empty log
+        await self._server.app(name)  # an unknown app is an error, not an empty log
         since = _since(query.get("since"))
 
         only = {key: query[key] for key in ("function", "container", "request") if query.get(key)}
@@ -276,7 +276,7 @@ class Api:
         Query: `function`, `tail`. Answer: `{"cold_starts": [ColdStart]}`, the newest last.
         """
         name, query = request.path_params["name"], request.query_params
-        self._server.app(name)
+        await self._server.app(name)
         starts = self._cold_starts.last(
             name, _count(query.get("tail"), KEPT), query.get("function", "")
         )
@@ -316,17 +316,18 @@ class Api:
         Answer: `{"name", "keys"}`.
         """
         if request.method == "GET":
-            return JSONResponse({"secrets": [codec.encode(row) for row in self._secrets.list()]})
+            rows = await self._secrets.list()
+            return JSONResponse({"secrets": [codec.encode(row) for row in rows]})
         body = await _body(request)
         name, values = str(body.get("name") or ""), body.get("values")
         if not isinstance(values, dict):
             raise BadRequest("`values` must be an object")
-        keys = self._secrets.create(name, values, force=bool(body.get("force")))
+        keys = await self._secrets.create(name, values, force=bool(body.get("force")))
         return JSONResponse({"name": name, "keys": keys})
 
     async def delete_secret(self, request: Request) -> Response:
         """Delete a secret. Answer: 204."""
-        self._secrets.delete(request.path_params["name"])
+        await self._secrets.delete(request.path_params["name"])
         return Response(status_code=204)
 
     async def tokens(self, request: Request) -> Response:
@@ -339,7 +340,7 @@ class Api:
         if request.method == "GET":
             rows = [
                 {"id": row.id, "name": row.name, "created_at": row.created_at}
-                for row in self._tokens.list()
+                for row in await self._tokens.list()
             ]
             return JSONResponse({"tokens": rows})
         row, secret = await self._tokens.create(str((await _body(request)).get("name") or ""))

@@ -4,7 +4,8 @@ The objects, by name:
 
 Status
 : `pid`, `version`, `home`, `host`, `http_port`, `domain`, `workspace`, `settings` (all but
-  secrets), `ingress_pid`, `kept` (it runs in the background), `started_at`, `apps: [AppStatus]`.
+  secrets), `ingress_pid`, `kept` (it runs in the background), `started_at`, `database` (where the rows are,
+  without a password), `trouble` (why the database cannot be read now; else empty), `apps: [AppStatus]`.
 
 AppStatus
 : `name`, `app_id`, `state` (`deployed`, `serving`, `stopped`, or `broken`: it cannot be served again
@@ -31,11 +32,13 @@ from typing import Any
 
 from homeport.contract import codec
 from homeport.contract.container import LogLine
-from homeport.contract.errors import NotFound
+from homeport.contract.errors import NotFound, StorageError
 from homeport.contract.roles import Node
 from homeport.control.deploys.apps import Live, LiveApp, plan
 from homeport.control.fleet.pools import Pools
 from homeport.settings import Settings
+from homeport.state import urls
+from homeport.state.rows import AppRow
 from homeport.state.store import Store
 
 
@@ -65,9 +68,12 @@ class Server:
         self._broken = broken
         self._kept = kept
         self._started_at = time.time()
+        self._rows: list[AppRow] = []  # as they were when the database was read last
+        self._trouble = ""
 
-    def status(self) -> dict[str, Any]:
+    async def status(self) -> dict[str, Any]:
         """The server and everything on it."""
+        apps = await self.apps()
         return {
             "pid": os.getpid(),
             "version": metadata.version("homeport"),
@@ -80,11 +86,20 @@ class Server:
             "ingress_pid": self._ingress_pid(),
             "kept": self._kept(),
             "started_at": self._started_at,
-            "apps": self.apps(),
+            "database": urls.shown(self._store.database.url),
+            "trouble": self._trouble,
+            "apps": apps,
         }
 
-    def apps(self) -> list[dict[str, Any]]:
-        """Live apps first, then those that were stopped or cannot be restored."""
+    async def apps(self) -> list[dict[str, Any]]:
+        """Live apps first, then those that were stopped or cannot be restored.
+
+        A database that cannot be read does not hide what serves; the others are as they were last.
+        """
+        try:
+            self._rows, self._trouble = await self._store.apps(), ""
+        except StorageError as error:
+            self._trouble = error.message
         lively = [self._live_app(app) for app in self._live.all()]
         names = {app.name for app in self._live.all() if not app.ephemeral}
         broken = self._broken()
@@ -100,23 +115,24 @@ class Server:
                 "endpoints": [],
                 "containers": [],
             }
-            for row in self._store.apps()
+            for row in self._rows
             if row.name not in names
         ]
         return lively + others
 
-    def app(self, name: str) -> dict[str, Any]:
+    async def app(self, name: str) -> dict[str, Any]:
         """One app; a deployed one before a session of the same name. `NotFound` otherwise."""
-        found = [app for app in self.apps() if app["name"] == name]
+        apps = await self.apps()
+        found = [app for app in apps if app["name"] == name]
         if not found:
-            known = ", ".join(f"`{app['name']}`" for app in self.apps()) or "none"
+            known = ", ".join(f"`{app['name']}`" for app in apps) or "none"
             raise NotFound(f"No App with name '{name}' found.", hint=f"there is {known}")
         order = ("deployed", "broken", "serving", "stopped")
         return min(found, key=lambda app: order.index(app["state"]))
 
-    def history(self, name: str) -> list[dict[str, Any]]:
+    async def history(self, name: str) -> list[dict[str, Any]]:
         """An app's revisions, the newest first."""
-        row = self._store.app(name)
+        row = await self._store.app(name)
         if row is None:
             raise NotFound(f"No App with name '{name}' found.")
         return [
@@ -130,7 +146,7 @@ class Server:
                     for each in plan(revision, self._settings, of_version=True).values()
                 },
             }
-            for revision in self._store.revisions(name)
+            for revision in await self._store.revisions(name)
         ]
 
     def endpoints(self, app: LiveApp) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from homeport.contract.manifest import FunctionSpec, WebMethod
 from homeport.contract.traffic import Endpoint, PoolKey
 from homeport.control.fleet.pools import Pool
 from homeport.settings import Settings
-from homeport.state.store import Revision
+from homeport.state.rows import Revision
 
 
 @dataclass(slots=True, kw_only=True)

@@ -26,8 +26,9 @@ from homeport.control.deploys.apps import LiveApp
 from homeport.control.deploys.rollout import Rollout, tell
 from homeport.control.deploys.trial import Say
 from homeport.control.fleet.pools import Pools
+from homeport.state.rows import AppRow, Revision
 from homeport.state.secrets import SecretBox
-from homeport.state.store import AppRow, Revision, Store
+from homeport.state.store import Store
 from homeport.state.sweeper import Sweeper
 from homeport.supervised import Tasks
 from homeport.undo import Undo
@@ -153,8 +154,8 @@ class Deployer:
 
     async def stop_app(self, name: str) -> int:
         """Stop an app and every session of that name; returns how many containers end."""
+        deployed, row = f"deploy:{name}", await self._store.app(name)
         owners = [app.owner for app in self.live.all() if app.name == name]
-        deployed, row = f"deploy:{name}", self._store.app(name)
         coming = any(change.kind != "stop" for change in self._changes.get(deployed, []))
         if deployed not in owners and (coming or (row and row.stopped_at is None)):
             owners.append(deployed)
@@ -173,12 +174,12 @@ class Deployer:
 
     async def prune(self) -> Collection[Environment]:
         """Remove the environments that nothing which serves, or can be rolled back to, needs."""
-        manifests = [app.revision.manifest for app in self.live.all()]
-        manifests += [revision.manifest for revision in self._rollout.underway]
-        for row in self._store.apps():
-            if row.stopped_at is not None:
-                continue
-            manifests += [revision.manifest for revision in self._store.revisions(row.name)]
+        manifests = []
+        for row in await self._store.apps():
+            if row.stopped_at is None:
+                manifests += [each.manifest for each in await self._store.revisions(row.name)]
+        # Not earlier: what has begun meanwhile needs its environments too.
+        manifests += [revision.manifest for revision in self._rollout.in_use()]
         images = {spec.image.key: spec.image for m in manifests for spec in m.functions}
         return await self._node.prune(list(images.values()))
 
@@ -190,8 +191,8 @@ class Deployer:
         """
         await asyncio.to_thread(self._rollout.sweep, running)
         with contextlib.suppress(Failure):  # a full disk
-            self._store.forget_unserved()
-        rows = [row for row in self._store.apps() if row.stopped_at is None and row.version]
+            await self._store.forget_unserved()
+        rows = [row for row in await self._store.apps() if row.stopped_at is None and row.version]
         for row in rows:
             self.broken[row.name] = "it is being restored"
         restoring = self._tasks.start("restoring the apps", self._restore(rows))
@@ -227,10 +228,10 @@ class Deployer:
         return True
 
     async def _restore_one(self, name: str) -> None:
-        row, owner = self._store.app(name), f"deploy:{name}"
+        row, owner = await self._store.app(name), f"deploy:{name}"
         if row is None or row.stopped_at is not None or self.live.get(owner) is not None:
             return  # somebody has changed it meanwhile
-        revision = self._store.revision(name, row.version)
+        revision = await self._store.revision(name, row.version)
         await self._rollout.bring(owner, revision, None, strategy="restore")
         await self._rollout.versions.restore(revision, owner)
 
@@ -244,32 +245,34 @@ class Deployer:
         drain_s: float | None,
     ) -> Deployed:
         owner = f"deploy:{name}"
-        self._store.forget_unserved(name)
-        sealed, fingerprint = self._secrets.seal(dataclasses.replace(manifest, app_name=name))
-        current = self.live.get(owner)
-        forced = any(
-            step.args.get("force_build") for f in sealed.functions for step in f.image.steps
-        )
-        if current and current.revision.fingerprint == fingerprint and not forced:
-            return Deployed(app=current, skipped=True)
-        trial.check_node(sealed, self._node, self._secrets)
-        async with self._revision(name, sealed, fingerprint, tag) as revision:
-            app = await self._rollout.bring(
-                owner, revision, current, strategy=strategy, say=say, drain_s=drain_s
+        await self._store.forget_unserved(name)
+        manifest = dataclasses.replace(manifest, app_name=name)
+        async with self._secrets.sealing(manifest) as (sealed, fingerprint):
+            current = self.live.get(owner)
+            forced = any(
+                step.args.get("force_build") for f in sealed.functions for step in f.image.steps
             )
+            if current and current.revision.fingerprint == fingerprint and not forced:
+                return Deployed(app=current, skipped=True)
+            trial.check_node(sealed, self._node, self._secrets)
+            async with self._revision(name, sealed, fingerprint, tag) as revision:
+                app = await self._rollout.bring(
+                    owner, revision, current, strategy=strategy, say=say, drain_s=drain_s
+                )
         self._served(app, current)
         return Deployed(app=app)
 
     async def _roll_back(self, name: str, version: int | None, strategy: str, say: Say) -> Deployed:
-        current, row = self.live.get(owner := f"deploy:{name}"), self._store.app(name)
+        row = await self._store.app(name)
+        current = self.live.get(owner := f"deploy:{name}")
         if row is None or not row.version:
             raise BadRequest(f"the app `{name}` is not deployed")
         if version is None:
             version = row.version if row.stopped_at is not None else row.version - 1
         if version < 1:
             raise NotFound(f"the app `{name}` has no version before v{row.version}")
-        self._store.forget_unserved(name)
-        old = self._store.revision(name, version)
+        await self._store.forget_unserved(name)
+        old = await self._store.revision(name, version)
         trial.check_node(old.manifest, self._node, self._secrets)
         # The fingerprint is the old one's: its inline secrets are stored under it.
         async with self._revision(name, old.manifest, old.fingerprint, old.tag) as revision:
@@ -295,7 +298,7 @@ class Deployer:
         async with Undo(f"deploying `{name}`") as undo:
             revision = f"rv-{secrets.token_hex(6)}"
             undo.push(self._store.remove_revision, revision)
-            yield self._store.add_revision(revision, name, manifest, fingerprint, tag)
+            yield await self._store.add_revision(revision, name, manifest, fingerprint, tag)
 
     async def _reload(self, owner: str, manifest: Manifest) -> LiveApp:
         current = self.live.get(owner)
@@ -311,17 +314,18 @@ class Deployer:
     async def _serve(
         self, owner: str, manifest: Manifest, current: LiveApp | None, say: Say
     ) -> LiveApp:
-        sealed, fingerprint = self._secrets.seal(manifest)
-        trial.check_node(sealed, self._node, self._secrets, lacking=partial(self._warn, owner, say))
-        revision = Revision(
-            id=f"rv-{secrets.token_hex(6)}",
-            app=manifest.app_name,
-            version=0,
-            manifest=sealed,
-            fingerprint=fingerprint,
-            created_at=time.time(),
-        )
-        return await self._rollout.bring(owner, revision, current, strategy="rolling", say=say)
+        async with self._secrets.sealing(manifest) as (sealed, fingerprint):
+            warn = partial(self._warn, owner, say)
+            trial.check_node(sealed, self._node, self._secrets, lacking=warn)
+            revision = Revision(
+                id=f"rv-{secrets.token_hex(6)}",
+                app=manifest.app_name,
+                version=0,
+                manifest=sealed,
+                fingerprint=fingerprint,
+                created_at=time.time(),
+            )
+            return await self._rollout.bring(owner, revision, current, strategy="rolling", say=say)
 
     def _show(self, request: RequestRecord) -> None:
         """Tell a session's command of a request to it; one too slow for all gets some and a number."""
@@ -339,9 +343,9 @@ class Deployer:
         app, name = self.live.get(owner), owner.partition(":")[2]
         async with Undo(f"stopping {owner}") as undo:
             if owner.startswith("deploy:"):
-                before = self._store.served(name)
+                before = await self._store.served(name)
                 undo.push(self._store.put_back, name, before)
-                self._store.stop_app(name)
+                await self._store.stop_app(name)
                 await self._rollout.versions.unroute(undo, name)
             for endpoint in app.endpoints if app else ():
                 await self._rollout.endpoints.unroute(undo, owner, endpoint)

@@ -27,8 +27,9 @@ from homeport.control.fleet.pools import Pool, Pools
 from homeport.control.fleet.reconciler import Reconciler
 from homeport.settings import Settings
 from homeport.state.blobs import Blobs
+from homeport.state.rows import Revision
 from homeport.state.secrets import SecretBox
-from homeport.state.store import Revision, Store
+from homeport.state.store import Store
 from homeport.supervised import Tasks
 from homeport.undo import Undo, unbroken
 
@@ -169,7 +170,7 @@ class Rollout:
         if not serving:
             await self._blobs.sync(revision.manifest.files)
         planned = await self._with_ports(undo, planned, current)
-        app = self._app(owner, revision, planned, current)
+        app = await self._app(owner, revision, planned, current)
         pools = self._open_pools(undo, app, tree)
         replaced = self._pools_of(current)
         first_serve = serving and current is None
@@ -178,7 +179,7 @@ class Rollout:
             if first_serve:
                 self._start_behind(app, pools)
             else:
-                self._save_ports(app)
+                await self._save_ports(app)
         elif current is not None and (strategy == "recreate" or self._goes_first(revision, pools)):
             await self._swap(undo, app, pools, replaced, current, say)
         else:
@@ -219,14 +220,14 @@ class Rollout:
             self.tidy(revision.id)
             raise
 
-    def _app(
+    async def _app(
         self,
         owner: str,
         revision: Revision,
         planned: dict[str, LiveEndpoint],
         current: LiveApp | None,
     ) -> LiveApp:
-        row = None if owner.startswith("serve:") else self._store.app(revision.app)
+        row = None if owner.startswith("serve:") else await self._store.app(revision.app)
         return LiveApp(
             owner=owner,
             name=revision.app,
@@ -240,7 +241,7 @@ class Rollout:
     async def _with_ports(
         self, undo: Undo, planned: dict[str, LiveEndpoint], current: LiveApp | None
     ) -> dict[str, LiveEndpoint]:
-        known = self._store.local_ports()
+        known = await self._store.local_ports()
         for endpoint, old in current.endpoints.items() if current else ():
             if old.endpoint.local_port:
                 known[endpoint] = old.endpoint.local_port
@@ -290,14 +291,14 @@ class Rollout:
         self._replace(replaced, drain_s=SERVE_DRAIN_S if app.ephemeral else PORT_DRAIN_S)
         await trial.prove(pools, self._reconciler.wake, say)
         if not app.ephemeral:
-            self._save(undo, app)
+            await self._save(undo, app)
 
     async def _move(
         self, undo: Undo, app: LiveApp, current: LiveApp | None, *, save: bool = True
     ) -> None:
         """From now on the endpoints lead to the app's revision."""
         if save and not app.ephemeral:
-            self._save(undo, app)
+            await self._save(undo, app)
         # The ingress is not interrupted in the middle of a step: a cancellation comes after it.
         await unbroken(self._route(undo, app, current))
 
@@ -322,16 +323,16 @@ class Rollout:
         for holder, planned in lost:
             tell(holder, {"event": "stolen", "tag": planned.tag, "url": planned.url})
 
-    def _save(self, undo: Undo, app: LiveApp) -> None:
-        undo.push(self._store.put_back, app.name, self._store.served(app.name))
-        self._store.serve_revision(app.revision, _ports(app))
+    async def _save(self, undo: Undo, app: LiveApp) -> None:
+        undo.push(self._store.put_back, app.name, await self._store.served(app.name))
+        await self._store.serve_revision(app.revision, _ports(app))
 
-    def _save_ports(self, app: LiveApp) -> None:
+    async def _save_ports(self, app: LiveApp) -> None:
         """After a restart, an endpoint may have another local port; it answers all the same."""
-        known = self._store.local_ports()
+        known = await self._store.local_ports()
         if any(known.get(endpoint) != port for endpoint, port in _ports(app).items()):
             try:
-                self._store.serve_revision(app.revision, _ports(app))
+                await self._store.serve_revision(app.revision, _ports(app))
             except StorageError as error:
                 log.warning("the local ports of `%s` cannot be saved: %s", app.name, error)
 

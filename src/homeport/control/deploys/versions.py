@@ -13,7 +13,8 @@ from homeport.control.deploys.endpoints import Endpoints
 from homeport.control.fleet.pools import Pools
 from homeport.control.fleet.reconciler import Reconciler
 from homeport.settings import Settings
-from homeport.state.store import Revision, Store
+from homeport.state.rows import Revision
+from homeport.state.store import Store
 from homeport.undo import Undo
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class Versions:
         """
         holder = _holder(revision)
         planned = apps.plan(revision, self._settings, of_version=True)
-        reserved = self._store.local_ports()
+        reserved = await self._store.local_ports()
         for endpoint, each in planned.items():
             if endpoint not in reserved and self._endpoints.holder(endpoint) in ("", holder):
                 await self._endpoints.route(undo, holder, each.endpoint)
@@ -59,7 +60,7 @@ class Versions:
 
         One that cannot is logged, and the others answer all the same.
         """
-        for revision in self._store.revisions(current.app):
+        for revision in await self._store.revisions(current.app):
             try:
                 async with Undo(f"restoring `{revision.app}` v{revision.version}") as undo:
                     if revision.id != current.id:
@@ -71,15 +72,15 @@ class Versions:
 
     async def unroute(self, undo: Undo, app: str) -> None:
         """None of the app's versions answers any more."""
-        for revision in self._store.revisions(app):
+        for revision in await self._store.revisions(app):
             await self._unroute(undo, revision)
 
     async def trim(self, app: str) -> None:
         """Forget the oldest versions."""
-        for revision in self._store.revisions(app)[KEPT:]:
+        for revision in (await self._store.revisions(app))[KEPT:]:
             async with Undo(f"forgetting `{app}` v{revision.version}") as undo:
                 await self._unroute(undo, revision)
-                self._store.remove_revision(revision.id)
+                await self._store.remove_revision(revision.id)
             pools = self._pools.of_revision(app, revision.id)
             for pool in pools:
                 pool.retire(0.0)

@@ -1,0 +1,240 @@
+"""The database behind the store: SQLite in the home, or PostgreSQL by a URL.
+
+Transactions run in threads, so that the event loop never waits for a disk or for another machine:
+
+    await database.read(work)       work(connection) in a transaction that only reads
+    await database.write(work)      work(connection) in a transaction that nobody else writes beside
+    await database.in_turn(work)    work(), between two writes: several transactions of its own
+
+Writes happen one after the other, in the order of the calls, also when a caller is cancelled: the undo of a
+step comes after the step. Whatever the database has against it is a `StorageError`, and nothing is half-done.
+"""
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, func, select
+from sqlalchemy.exc import DataError, SQLAlchemyError
+
+from homeport.contract.errors import BadRequest, StorageError
+from homeport.state import urls
+
+BUSY_S = 5.0  # what a transaction waits for another process's
+ANSWER_S = 10.0  # what PostgreSQL gets for one statement
+CONNECT_S = 5
+READERS = 4  # reads at once; more wait for one to end
+WRITERS = 0x686F6D65  # the advisory lock that each writer holds in PostgreSQL
+SERVERS = 0x706F7274  # the one that a server holds as long as it runs
+
+T = TypeVar("T")
+
+
+class Database:
+    """One database, and the threads that speak with it."""
+
+    def __init__(self, url: URL, executor: Executor | None = None) -> None:
+        self.url = url
+        self.file = Path(url.database) if urls.is_sqlite(url) and url.database else None
+        self._inode: tuple[int, int] | None = None
+        self._engine = self._sqlite(self.file) if self.file else _postgres(url)
+        self._readers = executor or ThreadPoolExecutor(READERS, thread_name_prefix="reads")
+        self._writer = executor or ThreadPoolExecutor(1, thread_name_prefix="writes")
+        self._claim: Connection | None = None
+
+    @property
+    def postgres(self) -> bool:
+        """Whether it is PostgreSQL."""
+        return self.file is None
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Read something."""
+        return await self._run(self._readers, self._read, work)
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Change something, whole or not at all."""
+        return await self._run(self._writer, self._write, work)
+
+    async def in_turn(self, work: Callable[[], T]) -> T:
+        """Do something between two writes, with `reading` and `writing`."""
+        return await self._run(self._writer, work)
+
+    async def close(self) -> None:
+        """Give the database back, after the writes that wait for their turn."""
+        for executor in (self._writer, self._readers):
+            await asyncio.to_thread(executor.shutdown)
+        self.dispose()
+
+    def dispose(self) -> None:
+        """Close every connection."""
+        if self._claim is not None:
+            self._claim.invalidate()  # closes the session, and with it goes the lock
+            self._claim.close()
+            self._claim = None
+        self._engine.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that only reads; blocks."""
+        with self._transaction("read", writes=False) as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """The one transaction that writes, in all processes; blocks until it is our turn."""
+        with self._transaction("written", writes=True) as connection:
+            if self.postgres:
+                connection.execute(select(func.pg_advisory_xact_lock(WRITERS)))
+            yield connection
+
+    def claim(self) -> None:
+        """Keep other servers from this database; blocks. A file has its home's lock instead."""
+        if not self.postgres:
+            return
+        try:
+            self._claim = self._engine.connect()
+            free = self._claim.scalar(select(func.pg_try_advisory_lock(SERVERS)))
+            self._claim.commit()
+        except SQLAlchemyError as error:
+            raise self.failure("opened", error) from None
+        if not free:
+            self._claim.close()
+            self._claim = None
+            raise StorageError(
+                f"another server uses {urls.shown(self.url)}",
+                hint="each server needs a database of its own: name another one in HOMEPORT_DATABASE",
+            )
+
+    def failure(self, done: str, error: Exception) -> StorageError:
+        """What to tell of an error of the database; never the URL's password, SQL or values."""
+        cause = getattr(error, "orig", None) or error
+        why = urls.without_password(str(cause).strip().partition("\n")[0], self.url)
+        if not isinstance(cause, sqlite3.Error):
+            return StorageError(
+                f"the database {urls.shown(self.url)} cannot be {done}: {why}", hint=_POSTGRES_HINT
+            )
+        name = getattr(cause, "sqlite_errorname", "")
+        hint = next((hint for start, hint in _SQLITE_HINTS.items() if name.startswith(start)), "")
+        return StorageError(f"{self.file} cannot be {done}: {why}", hint=hint)
+
+    @contextmanager
+    def _transaction(self, done: str, *, writes: bool) -> Iterator[Connection]:
+        self._check_file()
+        try:
+            with self._engine.connect() as plain:
+                connection = plain.execution_options(writes=writes)
+                with connection.begin():
+                    yield connection
+        except (
+            DataError,
+            UnicodeEncodeError,
+        ):  # PostgreSQL keeps no NUL, neither keeps a surrogate
+            raise BadRequest(
+                "a name or a text has a character that the database cannot keep"
+            ) from None
+        except (SQLAlchemyError, sqlite3.Error) as error:
+            raise self.failure(done, error) from None
+
+    def _read(self, work: Callable[[Connection], T]) -> T:
+        with self.reading() as connection:
+            return work(connection)
+
+    def _write(self, work: Callable[[Connection], T]) -> T:
+        with self.writing() as connection:
+            return work(connection)
+
+    async def _run(self, executor: Executor, work: Callable[..., T], *args: Any) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(executor, work, *args)
+        except RuntimeError as error:  # the executor's, after `close`
+            raise StorageError("the server is ending") from error
+
+    def _check_file(self) -> None:
+        """SQLite would go on writing into a file that nobody can find any more."""
+        if self.file is None or self._inode is None:
+            return
+        try:
+            now = _inode(self.file)
+        except OSError:
+            now = None
+        if now != self._inode:
+            raise StorageError(
+                f"{self.file} is gone, or another file is in its place",
+                hint="what serves goes on; `homeport down`, then `homeport restore` with a backup",
+            )
+
+    def _sqlite(self, path: Path) -> Engine:
+        """Connections to a file; made when the first one is opened, and never again."""
+
+        def connect() -> sqlite3.Connection:
+            mode = "rwc" if self._inode is None else "rw"
+            name = f"{path.absolute().as_uri()}?mode={mode}"
+            connection = sqlite3.connect(
+                name, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False
+            )
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+                # A deploy that was answered with "done" is there after a power cut, for one fsync.
+                connection.execute("PRAGMA synchronous=FULL")
+                self._inode = self._inode or _inode(path)
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+
+        engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool)
+        event.listen(engine, "begin", _begin)
+        return engine
+
+
+#: Beginning of SQLite's name of an error -> hint.
+_SQLITE_HINTS = {
+    "SQLITE_BUSY": "another program writes to it: end that one, and try again",
+    "SQLITE_FULL": "make room on the disk; `df -h` shows which one is full",
+    "SQLITE_READONLY": "let the server's user write to the file and to its folder",
+    "SQLITE_CANTOPEN": "let the server's user read and write the file and its folder",
+    "SQLITE_PERM": "let the server's user read and write the file and its folder",
+    "SQLITE_IOERR": "the disk fails, or is full: `dmesg` may say more",
+    "SQLITE_CORRUPT": "the file is damaged: restore a backup with `homeport restore`",
+    "SQLITE_NOTADB": "the file is damaged: restore a backup with `homeport restore`",
+}
+_POSTGRES_HINT = "see whether PostgreSQL runs and lets us in; `homeport doctor` tries it"
+
+
+def _begin(connection: Connection) -> None:
+    """`BEGIN IMMEDIATE` for writers: two that have read the same would both write (SQLite, isolation)."""
+    writes = connection.get_execution_options().get("writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _postgres(url: URL) -> Engine:
+    try:
+        import psycopg  # noqa: F401 - an extra; SQLAlchemy's own error would not name it
+    except ImportError:
+        raise StorageError(
+            "PostgreSQL needs a driver, and none is installed",
+            hint="`pip install 'homeport[postgres]'`",
+        ) from None
+    waits_ms = f"-c statement_timeout={ANSWER_S * 1000:.0f} -c lock_timeout={BUSY_S * 1000:.0f}"
+    return create_engine(
+        url,
+        pool_pre_ping=True,  # the first call after a restart of PostgreSQL is as good as any
+        pool_size=READERS + 2,
+        connect_args={
+            "connect_timeout": CONNECT_S,
+            "options": waits_ms,
+            "application_name": "homeport",
+            "tcp_user_timeout": int(ANSWER_S * 1000),  # ms without an answer of the other machine
+            **url.query,
+        },
+    )
+
+
+def _inode(path: Path) -> tuple[int, int]:
+    told = os.stat(path)  # noqa: PTH116 - called for each transaction
+    return told.st_dev, told.st_ino

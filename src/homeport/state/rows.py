@@ -1,0 +1,88 @@
+"""What the store returns: rows as frozen objects."""
+
+import json
+from dataclasses import dataclass
+
+from sqlalchemy import RowMapping
+
+from homeport.contract import codec
+from homeport.contract.errors import StorageError
+from homeport.contract.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """One immutable deploy."""
+
+    id: str
+    app: str
+    version: int  # 1, 2, …; 0: a `serve` session's
+    manifest: Manifest
+    fingerprint: str = ""
+    tag: str = ""
+    created_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppRow:
+    """A deployed app, or one that was."""
+
+    name: str
+    app_id: str
+    version: int
+    created_at: float
+    stopped_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """What the store said of an app before a change, for `Store.put_back`."""
+
+    app: AppRow | None
+    endpoints: dict[str, tuple[str, int]]  # of every app: id -> app, local port
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretRow:
+    """A secret without its values."""
+
+    name: str
+    keys: tuple[str, ...]
+    created_at: float
+    updated_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRow:
+    """A proxy token without its secret."""
+
+    id: str
+    name: str
+    secret_sha256: str
+    created_at: float
+
+
+def revision(row: RowMapping) -> Revision:
+    """The revision in a row; `StorageError` if its manifest cannot be read."""
+    try:
+        return Revision(**{**row, "manifest": codec.loads(Manifest, row["manifest"])})
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise StorageError(
+            f"version v{row['version']} of the app `{row['app']}` cannot be read: {why}",
+            hint="deploy the app again",
+        ) from None
+
+
+def secret(row: RowMapping) -> SecretRow:
+    """The secret in a row; without keys if these are damaged: the others are listed all the same."""
+    try:
+        keys = json.loads(row["keys"])
+    except (ValueError, TypeError):
+        keys = ()
+    return SecretRow(
+        name=row["name"],
+        keys=tuple(map(str, keys)) if isinstance(keys, list) else (),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )

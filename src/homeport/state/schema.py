@@ -1,0 +1,110 @@
+"""Brings the database to the schema of this homeport, when the server starts.
+
+A new database gets the tables as they are. One of before there were migrations is stamped with the first
+one's number. An older schema is brought up by alembic, in one transaction: if a migration fails, the database is as it
+was. alembic is imported only then: it takes longer than all the rest of opening the store.
+"""
+
+import contextlib
+import logging
+import sqlite3
+
+from sqlalchemy import Connection, inspect, text
+
+from homeport.contract.errors import StorageError
+from homeport.state import tables, urls
+from homeport.state.database import Database
+
+FIRST = "0001"  # the schema of homes without a number
+LAST_UNNUMBERED = 1  # SQLite's `user_version` of such homes; 0 in the oldest
+
+log = logging.getLogger(__name__)
+
+
+def prepare(database: Database) -> None:
+    """Make or migrate the tables, if need be; `StorageError` for what a later homeport has written."""
+    with database.reading() as connection:
+        number = _number(database, connection)
+    if number == tables.SCHEMA:
+        return
+    if number is not None:
+        _keep_copy(database, number)
+    with database.writing() as connection:
+        number = _number(database, connection)  # another process may have been first
+        if number is None:
+            tables.metadata.create_all(connection)
+            _stamp(connection, tables.SCHEMA)
+        elif number != tables.SCHEMA:
+            _migrate(database, connection, number)
+        if not database.postgres:
+            # So that a homeport of before there were numbers refuses the file, too.
+            connection.exec_driver_sql(f"PRAGMA user_version = {int(tables.SCHEMA)}")
+
+
+def _number(database: Database, connection: Connection) -> str | None:
+    """The schema's number; None in an empty database."""
+    there = set(inspect(connection).get_table_names())
+    number: str | None = None
+    if "alembic_version" in there:
+        number = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    elif "apps" in there:
+        number = FIRST
+        if not database.postgres:
+            told = connection.exec_driver_sql("PRAGMA user_version").scalar() or 0
+            number = FIRST if told <= LAST_UNNUMBERED else f"{told:04}"
+    if number is not None and number > tables.SCHEMA:
+        raise StorageError(
+            f"{urls.shown(database.url)} was written by a later homeport (schema {number})",
+            hint="install that version again, or use another HOMEPORT_HOME",
+        )
+    return number
+
+
+def _stamp(connection: Connection, number: str) -> None:
+    if "alembic_version" not in inspect(connection).get_table_names():
+        connection.execute(
+            text(
+                "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
+                "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+            )
+        )
+    connection.execute(text("DELETE FROM alembic_version"))
+    connection.execute(text("INSERT INTO alembic_version VALUES (:number)"), {"number": number})
+
+
+def _migrate(database: Database, connection: Connection, number: str) -> None:
+    from homeport.state import migrations
+
+    log.info("migrating the database from schema %s to %s", number, tables.SCHEMA)
+    _stamp(connection, number)
+    try:
+        migrations.upgrade(connection)
+    except Exception as error:
+        log.exception("the migration failed")
+        why = database.failure("migrated", error).message
+        raise StorageError(
+            f"{why}; it is as it was before (schema {number})",
+            hint="install the homeport that wrote it again, and report this; server.log has the details",
+        ) from None
+
+
+def _keep_copy(database: Database, number: str) -> None:
+    """Keep the file as the earlier homeport can read it, for those who go back to that one."""
+    if database.file is None:
+        return
+    copy = database.file.with_name(f"{database.file.name}.schema-{number}")
+    part = copy.with_name(f"{copy.name}.part")
+    try:
+        with (
+            contextlib.closing(sqlite3.connect(database.file)) as source,
+            contextlib.closing(sqlite3.connect(part)) as target,
+        ):
+            part.chmod(0o600)
+            source.backup(target)
+        part.replace(copy)
+    except (OSError, sqlite3.Error) as error:
+        part.unlink(missing_ok=True)
+        raise StorageError(
+            f"{database.file} has to be migrated, and a copy of it cannot be kept: {error}",
+            hint="make room on the disk",
+        ) from None

@@ -1,0 +1,24 @@
+"""Where a name is unique: an environment of a workspace, as in Modal.
+
+Today everything is in MAIN. The `workspace` of the settings is another thing: it is the first part of
+each URL, which somebody may change at any time; rows must not vanish by that.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """A workspace and an environment in it."""
+
+    workspace: str = "main"
+    environment: str = "main"
+
+    @property
+    def folder(self) -> Path:
+        """Below a folder of files by app; that of MAIN is the folder itself, as it always was."""
+        return Path() if self == MAIN else Path(self.workspace, self.environment)
+
+
+MAIN = Scope()

@@ -1,0 +1,148 @@
+"""A PostgreSQL of our own: Debian's `postgresql`, on a Unix socket, as an unprivileged user.
+
+Installed by the tests themselves where they run as root on Debian; elsewhere they say what is missing.
+"""
+
+import fcntl
+import hashlib
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+USER, PASSWORD = "homeport", "s3cret:with/odd@chars%"
+SETTINGS = ("listen_addresses=", "fsync=off", "max_connections=200", "log_min_messages=fatal")
+
+
+class Postgres:
+    """A running server; `url` is a fresh database's."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder  # with the socket
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def connect(self, database: str = "postgres") -> psycopg.Connection:
+        return psycopg.connect(
+            host=str(self.folder), user=USER, password=PASSWORD, dbname=database, autocommit=True
+        )
+
+    def url(self, name: str, password: str = PASSWORD) -> str:
+        """The URL of a database of that name, made if there is none."""
+        with self.connect() as connection:
+            known = connection.execute("select 1 from pg_database where datname = %s", [name])
+            if known.fetchone() is None:
+                connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+        secret = "".join(c if c.isalnum() else f"%{ord(c):02X}" for c in password)
+        return f"postgresql://{USER}:{secret}@/{name}?host={self.folder}"
+
+    def url_of(self, home: Path) -> str:
+        """The database that stands for a home's file."""
+        return self.url("h" + hashlib.sha256(os.fsencode(home)).hexdigest()[:20])
+
+    def start(self) -> None:
+        options = [word for setting in SETTINGS for word in ("-c", setting)]
+        where = ["-D", str(self.folder / "data"), "-k", str(self.folder)]
+        with (self.folder / "log").open("a") as log:
+            self.process = subprocess.Popen(
+                [_binary("postgres"), *where, *options],
+                cwd=self.folder,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                **_as_somebody(),
+            )
+        while True:
+            try:
+                self.connect().close()
+            except psycopg.OperationalError:
+                assert self.process.poll() is None, (self.folder / "log").read_text()
+                time.sleep(0.01)
+            else:
+                return
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """SIGINT: at once and in good order; SIGQUIT: as a crash."""
+        if self.process is not None:
+            self.process.send_signal(how)
+            self.process.wait()
+            self.process = None
+
+
+#: The server that has the state of every home, if `pytest --postgres` asks for it.
+everywhere: Postgres | None = None
+
+
+def setting(home: Path) -> str:
+    """The setting `database` for a home: empty, or as `pytest --postgres` has it."""
+    return everywhere.url_of(home) if everywhere else ""
+
+
+@contextmanager
+def running() -> Iterator[Postgres]:
+    """A server that ends with the block."""
+    initdb = _binary("initdb")
+    # Not in pytest's folder: another user cannot enter that one.
+    folder = Path(tempfile.mkdtemp(prefix="homeport-pg-", dir="/var/tmp"))
+    try:
+        if who := _as_somebody():
+            shutil.chown(folder, who["user"], who["group"])
+        secret = folder / "password"
+        secret.write_text(PASSWORD)
+        secret.chmod(0o644)
+        words = ["--no-sync", "--auth=scram-sha-256", f"--pwfile={secret}", "-U", USER]
+        subprocess.run(
+            [initdb, *words, "-E", "UTF8", "--locale=C", "-D", str(folder / "data")],
+            cwd=folder,
+            check=True,
+            capture_output=True,
+            **_as_somebody(),
+        )
+        server = Postgres(folder)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _as_somebody() -> dict[str, int]:
+    """PostgreSQL refuses to run as root."""
+    if os.getuid() != 0:
+        return {}
+    somebody = pwd.getpwnam("postgres")
+    return {"user": somebody.pw_uid, "group": somebody.pw_gid, "extra_groups": []}
+
+
+def _binary(name: str) -> str:
+    if (found := _found(name)) is None:
+        _install()
+        found = _found(name)
+    assert found is not None, f"there is no {name}: install Debian's package `postgresql`"
+    return found
+
+
+def _found(name: str) -> str | None:
+    there = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return str(there[-1]) if there else shutil.which(name)
+
+
+def _install() -> None:
+    if os.getuid() != 0 or shutil.which("apt-get") is None:
+        return
+    with Path("/var/tmp/homeport-apt.lock").open("w") as lock:  # of all workers, one installs
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if _found("initdb") is None:
+            quiet = {"env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, "check": True}
+            subprocess.run(["apt-get", "update", "-q"], **quiet)
+            words = ["apt-get", "install", "-qy", "--no-install-recommends", "postgresql"]
+            subprocess.run(words, **quiet)
