@@ -1,20 +1,26 @@
-"""docs/reference/api.md, from the routes, handlers and dataclasses of the control plane."""
+"""docs/reference/api.md, from the handlers' signatures and docstrings, and the types that they name."""
 
+import dataclasses
+import enum
 import inspect
-import re
+import types
+import typing
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from docs.generate import source
 from docs.generate.markdown import page as markdown
 from docs.generate.markdown import sentence, table
 
-from homeport.contract.container import LogLine
-from homeport.contract.image import Environment
-from homeport.control.api import routes, view
-from homeport.state.coldstarts import ColdStart
+from homeport.contract import api
+from homeport.control.api import routes, routing
+from homeport.control.api.routing import Described
 
 INTRO = """What the command line speaks with the server. It may change with each version of homeport: programs do better
 with `homeport … --json`."""
+OBJECTS = """## Objects
+
+A field with a default may be missing, in a body that you send and in an answer of an older server."""
 PARTS = """`total_ms` is the sum of the parts in `timings_ms`. The parts follow one another:
 
 parked
@@ -42,47 +48,113 @@ first_byte
 : from its first request until the first byte of the answer; known when that request has ended"""
 
 
+PLAIN = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    bytes: '`{"base64": text}`',
+    type(None): "null",
+    Any: "any JSON",
+}
+
+
 def page() -> str:
     """The page."""
     rules = inspect.cleandoc(routes.__doc__ or "").partition("The rules:\n\n")[2]
+    every = [each for noun in routes.NOUNS for each in routing.described(noun)]
     return markdown(
         "The control plane's API",
         INTRO,
         rules,
-        *_routes(),
-        "## Objects",
-        inspect.cleandoc(view.__doc__ or "").partition("The objects, by name:\n\n")[2],
-        *(_object(cls) for cls in (LogLine, Environment, ColdStart)),
-        PARTS,
+        *map(_route, every),
+        OBJECTS,
+        *map(_object, objects(every)),
     )
 
 
-def _routes() -> list[str]:
-    told = []
-    found: Any = object.__new__(routes.Api).app().routes  # only the handlers' names are looked at
-    for route in found:
-        for method in sorted(route.methods - {"HEAD"}):
-            path = re.sub(r":\w+}", "}", route.path)
-            told.append(f"## `{method} {path}`\n\n{_text(route.endpoint, method)}")
-    return told
+def objects(every: list[Described]) -> list[Any]:
+    """Return the dataclasses that routes take and answer, each before those that it is made of."""
+    found: dict[Any, None] = {}
+    for each in every:
+        for annotation in (each.body, each.query, each.answer, *each.lines):
+            found |= dict.fromkeys(_within(annotation))
+    return list(found | dict.fromkeys(_within(api.Refusal)))
 
 
-def _text(handler: Any, method: str) -> str:
-    """The docstring, or what it says of this method; body, query and answer begin a line each."""
-    text = source.summary(handler)
-    if own := re.search(rf"^{method}: (.+?)(?=^[A-Z]+: |\Z)", text, re.MULTILINE | re.DOTALL):
-        text = own[1]
-    text = " ".join(text.split())
-    return (
-        re.sub(r" (Body|Query|Answer): ", r"\n\n- **\1:** ", text)
-        .replace("\n\n- ", "\n- ")
-        .replace("\n- ", "\n\n- ", 1)
-    )
+def _route(each: Described) -> str:
+    parts = [f"## `{each.method} {each.path}`", each.text]
+    if typing.get_origin(each.body) is AsyncIterator:
+        parts.append("- **Body:** the bytes")
+    elif each.body is not None:
+        parts.append(f"- **Body:** {_kind(each.body)}")
+    if each.query is not None:
+        parts.append(f"- **Query:** {_kind(each.query)}")
+    parts.append(f"- **Answer:** {_answer(each)}")
+    return "\n\n".join(parts)
+
+
+def _answer(each: Described) -> str:
+    if each.lines:
+        return f"a stream of {_either(each.lines)}"
+    if each.answer is None:
+        return "none, status 204"
+    return _kind(each.answer) if dataclasses.is_dataclass(each.answer) else "text"
 
 
 def _object(cls: Any) -> str:
+    hints = typing.get_type_hints(cls)
     rows = [
-        (f"`{field.name}`", f"`{field.annotation}`", sentence(field.comment))
+        (f"`{field.name}`", _kind(hints[field.name]), _default(field), sentence(field.comment))
         for field in source.fields(cls)
     ]
-    return f"### `{cls.__name__}`\n\n{table(('field', 'type', 'meaning'), rows)}"
+    about = source.summary(cls)
+    fields = table(("field", "type", "default", "meaning"), rows)
+    parts = PARTS if cls is api.ColdStart else ""
+    return "\n\n".join(part for part in (f"### `{cls.__name__}`", about, fields, parts) if part)
+
+
+def _default(field: source.Named) -> str:
+    if field.default is None:
+        return ""
+    if field.default.startswith("field("):
+        if "default=None" in field.default:
+            return "null"
+        return "empty" if "default" in field.default else ""
+    return {'""': "empty", "''": "empty", "()": "empty", "None": "null"}.get(
+        field.default, f"`{field.default}`"
+    )
+
+
+def _kind(annotation: Any) -> str:
+    """Return a type in words, with a link to each object."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation in PLAIN:
+        return PLAIN[annotation]
+    if origin in (typing.Union, types.UnionType):
+        return _either(args)
+    if origin is typing.Literal:
+        return " or ".join(f'`"{value}"`' for value in args)
+    if origin is tuple and args[-1] is Ellipsis:
+        return f"array of {_kind(args[0])}"
+    if origin is tuple:
+        return f"array: {', '.join(map(_kind, args))}"
+    if origin is dict:
+        return f"object: text → {_kind(args[1])}"
+    if issubclass(annotation, enum.Enum):
+        return ", ".join(f"`{member.value}`" for member in annotation)
+    return f"[`{annotation.__name__}`](#{annotation.__name__.lower()})"
+
+
+def _either(annotations: tuple[Any, ...]) -> str:
+    return " or ".join(_kind(each) for each in annotations if each is not bytes)
+
+
+def _within(annotation: Any) -> Iterator[Any]:
+    """Yield the dataclasses that a type is made of."""
+    for inner in typing.get_args(annotation):
+        yield from _within(inner)
+    if inspect.isclass(annotation) and dataclasses.is_dataclass(annotation):
+        yield annotation
+        for inner in typing.get_type_hints(annotation).values():
+            yield from _within(inner)

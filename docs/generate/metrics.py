@@ -5,23 +5,52 @@ import re
 from docs.generate.markdown import page as markdown
 from docs.generate.markdown import table
 
+from homeport.contract.api import AppState, AppStatus, ContainerStatus, EndpointStatus
+from homeport.contract.container import State
 from homeport.control.api import metrics
 
 INTRO = """`http://127.0.0.1:4663/metrics` has the numbers of `homeport status` in Prometheus's text format. Only callers
 on this machine get them, and only under a host that no endpoint has. Counters count from the server's
 start."""
-SAMPLE = {
-    "name": "app",
-    "endpoints": [
-        {
-            **dict.fromkeys((key for _, _, key in metrics.ENDPOINT.values()), 0),
-            "tag": "function",
-            "p50_ms": 1,
-            "p99_ms": 1,
-        }
-    ],
-    "containers": [{"function": "function", "state": "ready"}],
-}
+SAMPLE = AppStatus(
+    name="app",
+    app_id="",
+    state=AppState.DEPLOYED,
+    reason="",
+    version=1,
+    created_at=0,
+    stopped_at=None,
+    endpoints=(
+        EndpointStatus(
+            tag="function",
+            url="",
+            local_url="",
+            protected=False,
+            truncated=False,
+            stolen=False,
+            containers=1,
+            running=0,
+            queued=0,
+            served=0,
+            errors=0,
+            cold_starts=0,
+            failed_starts=0,
+            p50_ms=1,
+            p99_ms=1,
+        ),
+    ),
+    containers=(
+        ContainerStatus(
+            id="",
+            app="app",
+            function="function",
+            revision="",
+            state=State.READY,
+            pid=0,
+            started_at=0,
+        ),
+    ),
+)
 
 
 def page() -> str:

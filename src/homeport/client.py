@@ -4,16 +4,21 @@ Failures of the server come back as the exceptions that it raised; `ServerBug` i
 """
 
 import asyncio
+import functools
 import hashlib
 import json
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from homeport.contract.errors import BadRequest, Failure, ScriptError, ServerUnreachable
+from homeport.contract import api, codec, query
+from homeport.contract.container import LogLine
+from homeport.contract.errors import BadRequest, ScriptError, ServerUnreachable
+from homeport.contract.image import Environment
+from homeport.contract.manifest import Manifest
 from homeport.settings import Settings
 
 # httpx brings a command line of its own, whose imports take longer than all the rest of it.
@@ -24,11 +29,16 @@ CONNECT_S = 5.0
 ANSWER_S = 15.0  # what the server gets to say how it is, and to hear that it is to end
 CHUNK_BYTES = 1024**2
 
-Event = dict[str, Any]
+Line = dict[str, Any]  # of a stream, before it is read
+T = TypeVar("T")
 
 
 class ServerBug(Exception):
     """The server failed in a way that nobody foresaw"""
+
+
+class OtherVersion(ServerUnreachable):
+    """The server is another version of homeport"""
 
 
 class ServerSilent(ServerUnreachable):
@@ -68,22 +78,21 @@ class Client:
 
     # the server
 
-    async def status(self) -> dict[str, Any]:
-        return await self._call("GET", "/v1/status", answer_s=ANSWER_S)
+    async def status(self) -> api.Status:
+        return await self._ask(api.Status, "GET", "/v1/status", answer_s=ANSWER_S)
 
     async def keep(self) -> None:
-        await self._call("POST", "/v1/keep")
+        await self._ask(api.Nothing, "POST", "/v1/keep")
 
     async def shutdown(self) -> None:
-        await self._call("POST", "/v1/shutdown", answer_s=ANSWER_S)
+        await self._ask(api.Nothing, "POST", "/v1/shutdown", answer_s=ANSWER_S)
 
     # files
 
     async def upload(self, sources: Mapping[str, str]) -> None:
         """Upload what the server has not got; `sources` is hash -> path of the file."""
-        asked = {"hashes": list(sources)}
-        missing = (await self._call("POST", "/v1/blobs/missing", asked))["missing"]
-        for digest in missing:
+        hashes = api.Hashes(hashes=tuple(sources))
+        for digest in (await self._ask(api.Missing, "POST", "/v1/blobs/missing", hashes)).missing:
             await self._upload(digest, Path(sources[digest]))
 
     async def _upload(self, digest: str, path: Path) -> None:
@@ -106,116 +115,117 @@ class Client:
 
     # apps
 
-    async def deploy(
-        self,
-        name: str,
-        manifest: dict[str, Any],
-        *,
-        tag: str = "",
-        strategy: str = "rolling",
-        drain_s: float | None = None,
-    ) -> AsyncIterator[Event]:
-        """Events of the deploy, the last one `done`; a failure is raised."""
-        body = {"manifest": manifest, "tag": tag, "strategy": strategy, "drain_s": drain_s}
-        async with self._stream("POST", f"/v1/apps/{name}/deploy", body) as events:
-            async for event in events:
+    async def deploy(self, name: str, wanted: api.Deploy) -> AsyncIterator[api.Event]:
+        """Yield the events of the deploy, the last one `Done`; a failure is raised."""
+        async with self._stream("POST", f"/v1/apps/{name}/deploy", wanted) as lines:
+            async for event in self._events(lines):
                 yield event
 
-    async def rollback(
-        self, name: str, version: int | None, *, strategy: str = "rolling"
-    ) -> AsyncIterator[Event]:
+    async def rollback(self, name: str, wanted: api.Rollback) -> AsyncIterator[api.Event]:
         """As `deploy`."""
-        body = {"version": version, "strategy": strategy}
-        async with self._stream("POST", f"/v1/apps/{name}/rollback", body) as events:
-            async for event in events:
+        async with self._stream("POST", f"/v1/apps/{name}/rollback", wanted) as lines:
+            async for event in self._events(lines):
                 yield event
 
     @asynccontextmanager
-    async def serve(self, manifest: dict[str, Any]) -> AsyncIterator[AsyncIterator[Event]]:
+    async def serve(self, manifest: Manifest) -> AsyncIterator[AsyncIterator[api.Event]]:
         """The events of a session, which lives as long as the block."""
-        async with self._stream("POST", "/v1/serve", {"manifest": manifest}) as events:
-            yield events
+        async with self._stream("POST", "/v1/serve", api.Serve(manifest=manifest)) as lines:
+            yield self._events(lines)
 
-    async def reload(self, session: str, manifest: dict[str, Any]) -> list[dict[str, Any]]:
-        """The session's endpoints, once the new version answers there."""
-        told = await self._call("PUT", f"/v1/serve/{session}", {"manifest": manifest})
-        return list(told["endpoints"])
+    async def reload(self, session: str, manifest: Manifest) -> tuple[api.EndpointStatus, ...]:
+        """Return the session's endpoints, once the new version answers there."""
+        path, body = f"/v1/serve/{session}", api.Serve(manifest=manifest)
+        return (await self._ask(api.Endpoints, "PUT", path, body)).endpoints
 
-    async def apps(self) -> list[dict[str, Any]]:
-        return list((await self._call("GET", "/v1/apps"))["apps"])
+    async def apps(self) -> tuple[api.AppStatus, ...]:
+        return (await self._ask(api.Apps, "GET", "/v1/apps")).apps
 
-    async def app(self, name: str) -> dict[str, Any]:
-        return await self._call("GET", f"/v1/apps/{name}")
+    async def app(self, name: str) -> api.AppStatus:
+        return await self._ask(api.AppStatus, "GET", f"/v1/apps/{name}")
 
     async def stop(self, name: str) -> int:
-        """How many containers were ended."""
-        return int((await self._call("POST", f"/v1/apps/{name}/stop"))["containers"])
+        """Return how many containers were ended."""
+        return (await self._ask(api.Stopped, "POST", f"/v1/apps/{name}/stop")).containers
 
-    async def history(self, name: str) -> list[dict[str, Any]]:
-        return list((await self._call("GET", f"/v1/apps/{name}/history"))["revisions"])
+    async def history(self, name: str) -> tuple[api.Version, ...]:
+        return (await self._ask(api.History, "GET", f"/v1/apps/{name}/history")).revisions
 
-    async def cold_starts(self, name: str, query: dict[str, str]) -> list[dict[str, Any]]:
-        """How containers of an app have started, the oldest first."""
-        params = httpx.QueryParams(query)
-        told = await self._call("GET", f"/v1/apps/{name}/cold-starts?{params}")
-        return list(told["cold_starts"])
+    async def cold_starts(self, name: str, wanted: api.ColdStartQuery) -> tuple[api.ColdStart, ...]:
+        """Return how containers of an app have started, the oldest first."""
+        path = f"/v1/apps/{name}/cold-starts?{query.encode(wanted)}"
+        return (await self._ask(api.ColdStarts, "GET", path)).cold_starts
 
-    async def logs(self, name: str, query: dict[str, str]) -> AsyncIterator[Event]:
-        """Log lines, the oldest first."""
-        params = httpx.QueryParams(query)
-        async with self._stream("GET", f"/v1/apps/{name}/logs?{params}", None) as lines:
+    async def logs(self, name: str, wanted: api.LogQuery) -> AsyncIterator[LogLine]:
+        """Yield log lines, the oldest first."""
+        path = f"/v1/apps/{name}/logs?{query.encode(wanted)}"
+        async with self._stream("GET", path) as lines:
             async for line in lines:
-                yield line
+                yield self._read(_as(LogLine), line)
 
     # containers
 
-    async def containers(self) -> list[dict[str, Any]]:
-        return list((await self._call("GET", "/v1/containers"))["containers"])
+    async def containers(self) -> tuple[api.ContainerStatus, ...]:
+        return (await self._ask(api.Containers, "GET", "/v1/containers")).containers
 
     async def stop_container(self, container: str) -> None:
-        await self._call("POST", f"/v1/containers/{container}/stop")
+        await self._ask(api.Nothing, "POST", f"/v1/containers/{container}/stop")
 
     # images
 
-    async def images(self) -> list[dict[str, Any]]:
-        return list((await self._call("GET", "/v1/images"))["images"])
+    async def images(self) -> tuple[Environment, ...]:
+        return (await self._ask(api.Images, "GET", "/v1/images")).images
 
-    async def prune_images(self) -> list[dict[str, Any]]:
-        """What has gone."""
-        return list((await self._call("POST", "/v1/images/prune"))["images"])
+    async def prune_images(self) -> tuple[Environment, ...]:
+        """Return what has gone."""
+        return (await self._ask(api.Images, "POST", "/v1/images/prune")).images
 
     # secrets and tokens
 
-    async def secrets(self) -> list[dict[str, Any]]:
-        return list((await self._call("GET", "/v1/secrets"))["secrets"])
+    async def secrets(self) -> tuple[api.StoredSecret, ...]:
+        return (await self._ask(api.Secrets, "GET", "/v1/secrets")).secrets
 
-    async def create_secret(
-        self, name: str, values: Mapping[str, str], *, force: bool
-    ) -> dict[str, Any]:
-        body = {"name": name, "values": dict(values), "force": force}
-        return await self._call("POST", "/v1/secrets", body)
+    async def create_secret(self, secret: api.NewSecret) -> api.SecretKeys:
+        return await self._ask(api.SecretKeys, "POST", "/v1/secrets", secret)
 
     async def delete_secret(self, name: str) -> None:
         await self._call("DELETE", f"/v1/secrets/{name}")
 
-    async def tokens(self) -> list[dict[str, Any]]:
-        return list((await self._call("GET", "/v1/proxy-tokens"))["tokens"])
+    async def tokens(self) -> tuple[api.ProxyToken, ...]:
+        return (await self._ask(api.ProxyTokens, "GET", "/v1/proxy-tokens")).tokens
 
-    async def create_token(self, name: str) -> dict[str, Any]:
-        return await self._call("POST", "/v1/proxy-tokens", {"name": name})
+    async def create_token(self, name: str) -> api.ProxyTokenSecret:
+        body = api.NewProxyToken(name=name)
+        return await self._ask(api.ProxyTokenSecret, "POST", "/v1/proxy-tokens", body)
 
     async def delete_token(self, token: str) -> None:
         await self._call("DELETE", f"/v1/proxy-tokens/{token}")
+
+    async def _ask(
+        self,
+        cls: type[T],
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        answer_s: float | None = None,
+    ) -> T:
+        """Make a request, whose body is a value of the contract; return the answer."""
+        response = await self._call(method, path, _content(body), answer_s=answer_s)
+        try:
+            data = response.json()
+        except ValueError:
+            raise self._failure(response.status_code, response.text) from None
+        return self._read(_as(cls), data)
 
     async def _call(
         self,
         method: str,
         path: str,
-        body: dict[str, Any] | AsyncIterator[bytes] | None = None,
+        content: bytes | AsyncIterator[bytes] | None = None,
         *,
         answer_s: float | None = None,
-    ) -> dict[str, Any]:
-        content = json.dumps(body).encode() if isinstance(body, dict) else body
+    ) -> httpx.Response:
         timeout = httpx.Timeout(answer_s, connect=CONNECT_S)
         try:
             response = await self._http.request(method, path, content=content, timeout=timeout)
@@ -223,42 +233,56 @@ class Client:
             raise self._unreachable(error) from None
         if response.is_error:
             raise self._failure(response.status_code, response.text)
-        try:
-            return dict(response.json()) if response.content else {}
-        except (ValueError, TypeError):
-            raise self._failure(response.status_code, response.text) from None
+        return response
 
     @asynccontextmanager
     async def _stream(
-        self, method: str, path: str, body: dict[str, Any] | None
-    ) -> AsyncIterator[AsyncIterator[Event]]:
-        content = json.dumps(body).encode() if body is not None else None
+        self, method: str, path: str, body: object = None
+    ) -> AsyncIterator[AsyncIterator[Line]]:
+        """Make a request; yields the lines of its answer."""
         try:
-            async with self._http.stream(method, path, content=content) as response:
+            async with self._http.stream(method, path, content=_content(body)) as response:
                 if response.is_error:
                     await response.aread()
                     raise self._failure(response.status_code, response.text)
-                yield self._events(response)
+                yield self._lines(response)
         except httpx.TransportError as error:
             raise self._unreachable(error) from None
 
-    async def _events(self, response: httpx.Response) -> AsyncIterator[Event]:
+    async def _lines(self, response: httpx.Response) -> AsyncIterator[Line]:
+        """Yield the objects of a stream; raise the error that its last line tells of."""
         try:
-            async for line in response.aiter_lines():
+            async for text in _split(response.aiter_bytes()):
                 try:
-                    event: Event = json.loads(line)
+                    line: Line = json.loads(text)
                 except ValueError:
-                    raise self._failure(response.status_code, line) from None
-                if event.get("event") == "error":
-                    raise _told(event["error"])
-                yield event
+                    shown = text.decode(errors="replace")
+                    raise self._failure(response.status_code, shown) from None
+                if line.get("event") == "error":
+                    raise _told(self._read(_as(api.Error), line).error)
+                yield line
         except httpx.TransportError as error:
             raise self._unreachable(error) from None
+
+    async def _events(self, lines: AsyncIterator[Line]) -> AsyncIterator[api.Event]:
+        """Yield the events of a stream; those that only a newer homeport knows are left out."""
+        async for line in lines:
+            if (event := self._read(api.event, line)) is not None:
+                yield event
+
+    def _read(self, decode: Callable[[Any], T], data: Any) -> T:
+        try:
+            return decode(data)
+        except (TypeError, ValueError, KeyError, AttributeError):
+            raise OtherVersion(
+                f"the server at {self._where} is another version of homeport: its answer cannot be read",
+                hint="`homeport down` ends it, and `homeport up` starts this version",
+            ) from None
 
     def _failure(self, status: int, text: str) -> Exception:
-        """What an answer says that is no good one."""
+        """Return the error that an answer tells of, or that it is no answer of homeport's."""
         try:
-            return _told(json.loads(text)["error"])
+            return _told(codec.loads(api.Refusal, text).error)
         except (ValueError, KeyError, TypeError):
             if self._remote:
                 return ServerUnreachable(
@@ -282,7 +306,29 @@ class Client:
         )
 
 
-def _told(error: dict[str, Any]) -> Exception:
-    if error.get("kind") == "Bug":
-        return ServerBug(f"{error.get('message')}\nhint: {error.get('hint')}")
-    return Failure.from_dict(error)
+def _told(fault: api.Fault) -> Exception:
+    if fault.kind == api.BUG:
+        return ServerBug(f"{fault.message}\nhint: {fault.hint}")
+    return fault.failure()
+
+
+def _as(cls: type[T]) -> Callable[[Any], T]:
+    return functools.partial(codec.decode, cls)
+
+
+def _content(body: object) -> bytes | None:
+    return codec.dumps(body).encode() if body is not None else None
+
+
+async def _split(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield lines. httpx's own would part them at every line separator that a text may hold."""
+    rest = bytearray()
+    async for piece in pieces:
+        rest += piece
+        if b"\n" in piece:
+            *lines, last = rest.split(b"\n")
+            for line in lines:
+                yield bytes(line)
+            rest = last
+    if rest:
+        yield bytes(rest)

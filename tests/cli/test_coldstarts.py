@@ -6,6 +6,7 @@ import pytest
 
 from homeport.cli import coldstarts
 from homeport.cli.coldstarts import BAR, PARTS, bar, medians_ms, show, slowest_imports
+from homeport.contract.api import ColdStart
 
 
 def start(**changes):
@@ -22,7 +23,7 @@ def start(**changes):
         "imports_ms": {},
         "total_ms": 16.2,
     }
-    return {**told, **changes}
+    return ColdStart(**{**told, **changes})
 
 
 def test_the_examples_in_the_docstrings_hold():

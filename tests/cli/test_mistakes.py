@@ -10,6 +10,8 @@ import threading
 import pytest
 
 from homeport.cli.app import moment
+from homeport.contract import codec
+from homeport.contract.api import Apps, AppState, AppStatus
 from homeport.contract.errors import BadRequest
 
 
@@ -161,13 +163,33 @@ def test_a_server_that_is_none_of_ours_is_named(homeport):
     assert (1, True) == (code, "is not homeport's API: 200" in told)
 
 
-def test_a_mistake_of_ours_is_one_line_and_the_rest_is_in_a_file(homeport, home):
-    server = Server(b"{}")
+def test_a_server_of_another_version_is_named(homeport):
+    server = Server(b'{"pid": 1}')
     with server.listener:
         code, told = homeport("status", **server.environ)
 
+    assert (1, True) == (code, "is another version of homeport" in told)
+    assert "`homeport down` ends it" in told
+
+
+def test_a_mistake_of_ours_is_one_line_and_the_rest_is_in_a_file(homeport, home):
+    app = AppStatus(
+        name="shop",
+        app_id="ap-1",
+        state=AppState.STOPPED,
+        reason="",
+        version=1,
+        created_at=1e300,  # no date can be made of that, and no command expects it
+        stopped_at=None,
+        endpoints=(),
+        containers=(),
+    )
+    server = Server(codec.dumps(Apps(apps=(app,))).encode())
+    with server.listener:
+        code, told = homeport("app", "list", **server.environ)
+
     assert 70 == code
-    assert f"error: this is a bug of homeport: KeyError; see {home / 'errors.log'}\n" == told
+    assert f"error: this is a bug of homeport: OverflowError; see {home / 'errors.log'}\n" == told
     assert "Traceback" in (home / "errors.log").read_text()
     assert 0o600 == (home / "errors.log").stat().st_mode & 0o777
 

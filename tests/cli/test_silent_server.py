@@ -4,6 +4,7 @@ import importlib
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -53,7 +54,7 @@ async def test_a_server_that_does_not_end_is_named_by_its_pid(tmp_path, monkeypa
             pass
 
         async def status(self):
-            return {"pid": waits.pid}
+            return SimpleNamespace(pid=waits.pid)
 
         async def shutdown(self):
             pass

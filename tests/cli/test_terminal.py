@@ -7,7 +7,9 @@ import sys
 import pytest
 
 from homeport.cli import output, terminal
+from homeport.contract.container import LogLine
 from homeport.contract.errors import Failure
+from homeport.contract.traffic import RequestRecord
 
 NASTY = "\x1b]0;owned\x07\x1b[2J\x9b31m\x08\x7f\u2028\u202e\u2066\u200f\x00"
 
@@ -20,8 +22,8 @@ def shown(monkeypatch, show, *args, stream="stdout", **kwargs) -> str:
     return to.getvalue()
 
 
-def line(text: str, source: str = "output") -> dict[str, object]:
-    return {"at": 1.0, "function": "f", "container": "ta-1", "text": text, "source": source}
+def line(text: str) -> LogLine:
+    return LogLine(at=1.0, app="app", function="f", container="ta-1", text=text)
 
 
 def test_nothing_is_obeyed_and_everything_is_shown():
@@ -64,7 +66,9 @@ def test_talk_is_plain_too(monkeypatch, show, args):
 
 def test_tables_and_requests_are_plain(monkeypatch):
     table = shown(monkeypatch, output.show_table, ["A"], [[NASTY]], empty="")
-    request = {"method": "GET", "path": f"/{NASTY}", "status": 200, "container": "ta-1", "duration_ms": 1, "cold": False}  # fmt: skip
+    request = RequestRecord(
+        endpoint="f", method="GET", path=f"/{NASTY}", status=200, container="ta-1", duration_ms=1
+    )
     asked = shown(monkeypatch, output.show_request, "f", request)
 
     for told in (table, asked):

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import homeport
 from homeport.cli.main import COMMANDS, HIDDEN, command_line
-from homeport.contract import errors
+from homeport.contract import api, errors
 from homeport.node.images import layers
 from homeport.sdk.objects import options
 from homeport.settings import Settings
@@ -111,14 +111,33 @@ def test_every_kind_of_error_has_its_section(pages):
 
 def test_every_route_has_its_section_and_nothing_else_has(pages):
     text = "".join(p.read_text() for p in (ROOT / "src/homeport/control").rglob("*.py"))
-    routes = set()
-    for path, methods in re.findall(r'Route\(\s*"([^"]+)", [\w.]+(?:, methods=\[(.+?)\])?', text):
-        wanted = re.findall(r'"(\w+)"', methods) or ["GET"]
-        routes |= {f"{method} {path}" for method in wanted}
+    found = re.findall(r'^    @route\("(\w+)", "([^"]+)"\)$', text, re.MULTILINE)
+    routes = {f"{method} {path}" for method, path in found}
 
     assert routes == set(re.findall(r"^## `([A-Z]+ .+)`$", pages["api"], re.MULTILINE))
     for route in routes:
-        assert section(pages["api"], f"`{route}`")
+        assert re.match(r"[A-Z].*\.\n", section(pages["api"], f"`{route}`"))
+
+
+def test_every_type_of_the_contract_has_its_section_with_every_field(pages):
+    types = [value for value in vars(api).values() if dataclasses.is_dataclass(value)]
+
+    assert {api.Status, api.Deploy, api.Error} <= set(types)
+    for cls in types:
+        text = section(pages["api"], f"`{cls.__name__}`")
+
+        assert cls.__doc__
+        for field in dataclasses.fields(cls):
+            assert f"| `{field.name}` |" in text
+
+
+def test_every_link_within_the_page_of_the_api_leads_somewhere(pages):
+    headings = re.findall(r"^###? `(\w+)`$", pages["api"], re.MULTILINE)
+    links = re.findall(r"\]\(#([\w-]+)\)", pages["api"])
+
+    assert links
+    assert set(links) <= {heading.lower() for heading in headings}
+    assert len(headings) == len(set(headings))
 
 
 def test_a_comment_behind_a_line_is_its_text():

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from homeport.cli import coldstarts, options, output, server
 from homeport.cli.deploy import follow
+from homeport.contract import api
 from homeport.contract.errors import BadRequest
 from homeport.settings import Settings
 
@@ -43,16 +45,14 @@ def logs(
 ) -> None:
     """What an app's containers have printed."""
     request = request.removeprefix("in-").removeprefix("fc-")
-    query = {
-        "tail": str(tail),
-        "function": function,
-        "container": container,
-        "request": request,
-    }
-    if since:
-        query["since"] = str(moment(since, time.time()))
-    if follow:
-        query["follow"] = "1"
+    query = api.LogQuery(
+        tail=tail,
+        follow=follow,
+        function=function,
+        container=container,
+        request=request,
+        since=moment(since, time.time()) if since else 0.0,
+    )
     asyncio.run(_logs(options.load(), name, query, timestamps=timestamps))
 
 
@@ -64,7 +64,7 @@ def cold_starts(
     json: options.Json = False,
 ) -> None:
     """Why it was slow: what each start of a container was made of, the newest last."""
-    query = {"tail": str(tail), "function": function}
+    query = api.ColdStartQuery(tail=tail, function=function)
     asyncio.run(_cold_starts(options.load(), name, query, json=json))
 
 
@@ -120,22 +120,20 @@ async def _list(settings: Settings, *, json: bool) -> None:
         return
     rows = [
         (
-            each["name"],
-            each["state"],
-            f"v{each['version']}" if each["version"] else "",
-            len(each["containers"]),
-            *(
-                sum(endpoint[key] for endpoint in each["endpoints"])
-                for key in ("running", "queued", "cold_starts", "errors")
-            ),
-            *(
-                max((e[key] for e in each["endpoints"] if e[key] is not None), default="")
-                for key in ("p50_ms", "p99_ms")  # of its slowest endpoint
-            ),
-            output.local_time(each["created_at"]),
-            output.local_time(each["stopped_at"]),
+            app.name,
+            app.state.value,
+            f"v{app.version}" if app.version else "",
+            len(app.containers),
+            sum(endpoint.running for endpoint in app.endpoints),
+            sum(endpoint.queued for endpoint in app.endpoints),
+            sum(endpoint.cold_starts for endpoint in app.endpoints),
+            sum(endpoint.errors for endpoint in app.endpoints),
+            _slowest(endpoint.p50_ms for endpoint in app.endpoints),
+            _slowest(endpoint.p99_ms for endpoint in app.endpoints),
+            output.local_time(app.created_at),
+            output.local_time(app.stopped_at),
         )
-        for each in apps
+        for app in apps
     ]
     columns = (
         "Name", "State", "Version", "Containers", "Running", "Queued", "Cold starts", "Errors",
@@ -144,20 +142,26 @@ async def _list(settings: Settings, *, json: bool) -> None:
     output.show_table(columns, rows, empty="no app is deployed: `homeport deploy script.py`")
 
 
-async def _logs(settings: Settings, name: str, query: dict[str, str], *, timestamps: bool) -> None:
+def _slowest(times_ms: Iterable[int | None]) -> int | None:
+    return max((ms for ms in times_ms if ms is not None), default=None)
+
+
+async def _logs(settings: Settings, name: str, query: api.LogQuery, *, timestamps: bool) -> None:
     async with server.running(settings) as client:
         async for line in client.logs(name, query):
             output.show_line(line, timestamps=timestamps)
 
 
-async def _cold_starts(settings: Settings, name: str, query: dict[str, str], *, json: bool) -> None:
+async def _cold_starts(
+    settings: Settings, name: str, query: api.ColdStartQuery, *, json: bool
+) -> None:
     async with server.running(settings) as client:
         starts = await client.cold_starts(name, query)
     if json:
         output.show_json(starts)
         return
     if not starts:
-        what = f"`{query['function']}` of `{name}`" if query["function"] else f"`{name}`"
+        what = f"`{query.function}` of `{name}`" if query.function else f"`{name}`"
         output.say(f"no container of {what} has started yet")
         return
     coldstarts.show(starts)
@@ -165,9 +169,9 @@ async def _cold_starts(settings: Settings, name: str, query: dict[str, str], *, 
 
 async def _stop(settings: Settings, name: str, *, yes: bool) -> None:
     async with server.running(settings) as client:
-        told = await client.app(name)
-        if told["state"] != "stopped":
-            count = len(told["containers"])
+        found = await client.app(name)
+        if found.state is not api.AppState.STOPPED:
+            count = len(found.containers)
             options.confirm(f"Stop `{name}` and its {count} containers?", yes=yes)
         count = await client.stop(name)
     output.say(f"✓ `{name}` is stopped; {count} containers ended")
@@ -175,19 +179,19 @@ async def _stop(settings: Settings, name: str, *, yes: bool) -> None:
 
 async def _history(settings: Settings, name: str, *, json: bool) -> None:
     async with server.running(settings) as client:
-        revisions = await client.history(name)
+        versions = await client.history(name)
     if json:
-        output.show_json(revisions)
+        output.show_json(versions)
         return
     rows = [
         (
-            f"v{each['version']}",
-            output.local_time(each["created_at"]),
-            each["tag"],
-            "serving" if each["current"] else "",
-            next(iter(each["urls"].values()), ""),
+            f"v{version.version}",
+            output.local_time(version.created_at),
+            version.tag,
+            "serving" if version.current else "",
+            next(iter(version.urls.values()), ""),
         )
-        for each in revisions
+        for version in versions
     ]
     output.show_table(("Version", "Time deployed", "Tag", "", "URL"), rows, empty="no version")
 
@@ -196,10 +200,11 @@ async def _rollback(
     settings: Settings, name: str, version: int | None, *, strategy: str, json: bool
 ) -> None:
     async with server.running(settings) as client:
-        done = await follow(client.rollback(name, version, strategy=strategy))
+        wanted = api.Rollback(version=version, strategy=strategy)
+        deployed = await follow(client.rollback(name, wanted))
     if json:
-        output.show_json({"app": name, "version": done["version"], "endpoints": done["endpoints"]})
+        output.show_json(deployed)
         return
     output.say("✓ Deployment rollback successful!")
-    output.out().print(f"{name} v{done['version']}")
-    output.show_endpoints(done["endpoints"])
+    output.out().print(f"{name} v{deployed.version}")
+    output.show_endpoints(deployed.endpoints)

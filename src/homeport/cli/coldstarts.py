@@ -9,11 +9,11 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from rich.text import Text
 
 from homeport.cli import output
+from homeport.contract.api import ColdStart
 
 WIDTH = 100
 BAR = 30
@@ -45,23 +45,23 @@ PARTS = (
 )  # fmt: skip
 
 
-def show(starts: Sequence[dict[str, Any]]) -> None:
+def show(starts: Sequence[ColdStart]) -> None:
     """The chart, the legend with medians, and the slowest imports."""
-    longest_ms = max(start["total_ms"] for start in starts)
+    longest_ms = max(start.total_ms for start in starts)
     notes: dict[str, int] = {}
     rows = []
     for start in starts:
-        why = [w for w in (start["why_fresh"] and f"fresh: {start['why_fresh']}",
-                           start["failed"] and f"failed: {start['failed']}") if w]  # fmt: skip
+        why = [w for w in (start.why_fresh and f"fresh: {start.why_fresh}",
+                           start.failed and f"failed: {start.failed}") if w]  # fmt: skip
         marks = "".join(f"({notes.setdefault(note, len(notes) + 1)})" for note in why)
         rows.append(
             (
-                datetime.fromtimestamp(start["at"]).astimezone().strftime("%m-%d %H:%M:%S"),
-                textwrap.shorten(start["function"], NAME, placeholder="…"),
-                start["container"],
-                f"{'failed' if start['failed'] else start['origin']}{marks}",
-                duration(start["total_ms"]),
-                bar(start["timings_ms"], longest_ms),
+                datetime.fromtimestamp(start.at).astimezone().strftime("%m-%d %H:%M:%S"),
+                textwrap.shorten(start.function, NAME, placeholder="…"),
+                start.container,
+                f"{'failed' if start.failed else start.origin}{marks}",
+                duration(start.total_ms),
+                bar(start.timings_ms, longest_ms),
             )
         )
     output.show_table(("When", "Function", "Container", "Began", "Total", ""), rows, empty="")
@@ -98,24 +98,20 @@ def bar(timings_ms: dict[str, float], longest_ms: float, width: int = BAR) -> Te
     return text
 
 
-def medians_ms(starts: Iterable[dict[str, Any]]) -> dict[str, float]:
-    """Of each part, over the starts that had it.
-
-    >>> medians_ms([{"timings_ms": {"forked": 1.0}}, {"timings_ms": {"forked": 3.0}}])
-    {'forked': 2.0}
-    """
+def medians_ms(starts: Iterable[ColdStart]) -> dict[str, float]:
+    """Of each part, over the starts that had it."""
     values: dict[str, list[float]] = {}
     for start in starts:
-        for key, ms in start["timings_ms"].items():
+        for key, ms in start.timings_ms.items():
             values.setdefault(key, []).append(ms)
     return {key: statistics.median(found) for key, found in values.items()}
 
 
-def slowest_imports(starts: Iterable[dict[str, Any]]) -> list[tuple[str, float, int]]:
+def slowest_imports(starts: Iterable[ColdStart]) -> list[tuple[str, float, int]]:
     """Module, its median milliseconds, and in how many starts it was imported; the slowest first."""
     values: dict[str, list[float]] = {}
     for start in starts:
-        for name, ms in start["imports_ms"].items():
+        for name, ms in start.imports_ms.items():
             values.setdefault(name, []).append(ms)
     found = [(name, statistics.median(ms), len(ms)) for name, ms in values.items()]
     return sorted(found, key=lambda each: -each[1])[:IMPORTS]
@@ -134,8 +130,8 @@ def duration(ms: float | None) -> str:
     return f"{ms:.0f} ms" if ms >= 100 else f"{ms:.1f} ms"
 
 
-def _legend(starts: Sequence[dict[str, Any]]) -> None:
-    ready = [start for start in starts if not start["failed"]]
+def _legend(starts: Sequence[ColdStart]) -> None:
+    ready = [start for start in starts if not start.failed]
     medians = medians_ms(ready)
     rows: list[tuple[object, ...]] = [
         (
@@ -147,6 +143,6 @@ def _legend(starts: Sequence[dict[str, Any]]) -> None:
         for part in PARTS
     ]
     if ready:
-        total = statistics.median(start["total_ms"] for start in ready)
+        total = statistics.median(start.total_ms for start in ready)
         rows.append(("", "total", duration(total), f"of {len(ready)} that became ready"))
     output.show_table(("", "Part", "Median", ""), rows, empty="")

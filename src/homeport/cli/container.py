@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from homeport.cli import options, output, server
+from homeport.contract.api import LogQuery
 from homeport.settings import Settings
 
 app = typer.Typer(help="Containers: list, logs, stop.", no_args_is_help=True)
@@ -44,14 +45,14 @@ async def _list(settings: Settings, *, json: bool) -> None:
         return
     rows = [
         (
-            each["id"],
-            each["app"],
-            each["function"],
-            each["state"],
-            each["pid"] or "",
-            output.local_time(each["started_at"]),
+            container.id,
+            container.app,
+            container.function,
+            container.state.value,
+            container.pid or "",
+            output.local_time(container.started_at),
         )
-        for each in containers
+        for container in containers
     ]
     columns = ("Container", "App", "Function", "State", "Pid", "Started at")
     output.show_table(columns, rows, empty="no container runs")
@@ -61,12 +62,12 @@ async def _logs(
     settings: Settings, container: str, follow: bool, tail: int, *, timestamps: bool
 ) -> None:
     async with server.running(settings) as client:
-        app = next((c["app"] for c in await client.containers() if c["id"] == container), None)
+        app = next((c.app for c in await client.containers() if c.id == container), None)
         if app is None:
             raise typer.BadParameter(
                 f"there is no container `{container}`; `homeport app logs` has those that ended"
             )
-        query = {"tail": str(tail), "container": container, "follow": "1" if follow else ""}
+        query = LogQuery(tail=tail, container=container, follow=follow)
         async for line in client.logs(app, query):
             output.show_line(line, timestamps=timestamps)
 

@@ -1,10 +1,14 @@
 """`homeport up`, `down`, `status`: the background server."""
 
 import asyncio
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from homeport.cli import options, output, server
 from homeport.settings import Settings
+
+if TYPE_CHECKING:
+    from homeport.contract.api import AppStatus
 
 
 def up(host: options.Host = None, http_port: options.HttpPort = None) -> None:
@@ -25,52 +29,52 @@ def status(json: options.Json = False) -> None:
 
 async def _up(settings: Settings) -> None:
     async with server.kept(settings) as client:
-        told = await client.status()
-    output.out().print(f"homeport is up: {output.address(told)} (pid {told['pid']})")
-    for app in told["apps"]:
-        output.show_endpoints(app["endpoints"])
-    _warn_of_broken(told["apps"])
+        status = await client.status()
+    output.out().print(f"homeport is up: {output.address(status)} (pid {status.pid})")
+    for app in status.apps:
+        output.show_endpoints(app.endpoints)
+    _warn_of_broken(status.apps)
 
 
-def _warn_of_broken(apps: list[dict[str, Any]]) -> None:
+def _warn_of_broken(apps: Iterable["AppStatus"]) -> None:
     for app in apps:
-        if app["state"] == "broken":
-            output.warn(f"`{app['name']}` cannot be served: {app['reason']}; it is tried again")
+        if app.state == "broken":
+            output.warn(f"`{app.name}` cannot be served: {app.reason}; it is tried again")
 
 
 async def _status(settings: Settings, *, json: bool) -> None:
     async with server.running(settings) as client:
-        told = await client.status()
+        status = await client.status()
     if json:
-        output.show_json(told)
+        output.show_json(status)
         return
-    keeps = "in the background" if told["kept"] else "for a `homeport serve`"
+    keeps = "in the background" if status.kept else "for a `homeport serve`"
     output.out().print(
-        f"homeport {told['version']} on {output.address(told)}, {keeps}, "
-        f"pid {told['pid']}, for {output.ago(told['started_at'])}"
+        f"homeport {status.version} on {output.address(status)}, {keeps}, "
+        f"pid {status.pid}, for {output.ago(status.started_at)}"
     )
     rows = [
         (
-            app["name"],
-            app["state"],
-            endpoint["tag"],
-            endpoint["containers"],
-            endpoint["running"],
-            endpoint["queued"],
-            endpoint["served"],
-            endpoint["errors"],
-            endpoint["cold_starts"],
-            endpoint["p50_ms"],
-            endpoint["p99_ms"],
-            endpoint["url"],
+            app.name,
+            app.state.value,
+            endpoint.tag,
+            endpoint.containers,
+            endpoint.running,
+            endpoint.queued,
+            endpoint.served,
+            endpoint.errors,
+            endpoint.cold_starts,
+            endpoint.p50_ms,
+            endpoint.p99_ms,
+            endpoint.url,
         )
-        for app in told["apps"]
-        for endpoint in app["endpoints"]
+        for app in status.apps
+        for endpoint in app.endpoints
     ]
     columns = (
         "App", "State", "Function", "Containers", "Running", "Queued", "Served", "Errors",
         "Cold starts", "p50 ms", "p99 ms", "URL",
     )  # fmt: skip
-    none = "no app serves" if told["apps"] else "no app is deployed: `homeport deploy script.py`"
+    none = "no app serves" if status.apps else "no app is deployed: `homeport deploy script.py`"
     output.show_table(columns, rows, empty=none)
-    _warn_of_broken(told["apps"])
+    _warn_of_broken(status.apps)

@@ -3,16 +3,16 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from homeport.cli import options, output, script, server
-from homeport.contract.errors import Failure
+from homeport.contract.errors import Failure, ServerUnreachable
 from homeport.settings import Settings
 
 if TYPE_CHECKING:
-    from homeport.client import Event
+    from homeport.contract.api import Deployed, Event
 
 
 def deploy(
@@ -70,38 +70,43 @@ async def _deploy(
     for text in declared.warnings:
         output.warn(text)
     async with server.kept(settings) as client:
+        from homeport.contract.api import Deploy  # not earlier: the server starts meanwhile
+
         await client.upload(declared.sources)
-        events = client.deploy(
-            declared.name, declared.manifest, tag=tag, strategy=strategy, drain_s=drain_s
-        )
-        done = await follow(events, timestamps=timestamps)
+        wanted = Deploy(manifest=declared.manifest, tag=tag, strategy=strategy, drain_s=drain_s)
+        deployed = await follow(client.deploy(declared.name, wanted), timestamps=timestamps)
     if json:
-        told = {k: done[k] for k in ("version", "skipped", "endpoints")}
-        output.show_json({"app": declared.name, **told})
+        output.show_json(deployed)
         return
     seconds = time.monotonic() - began
-    if done["skipped"]:
+    if deployed.skipped:
         output.say("✓ Deployment skipped: no changes detected! ⏭️")
-        output.out().print(f"{declared.name} v{done['version']} (skipped)")
+        output.out().print(f"{declared.name} v{deployed.version} (skipped)")
     else:
         output.say(f"✓ App deployed in {seconds:.3f}s! 🎉")
-        output.out().print(f"{declared.name} v{done['version']}")
-    output.show_endpoints(done["endpoints"])
+        output.out().print(f"{declared.name} v{deployed.version}")
+    output.show_endpoints(deployed.endpoints)
 
 
-async def follow(events: "AsyncIterator[Event]", *, timestamps: bool = False) -> dict[str, Any]:
-    """Show a deploy as it goes; how it ended."""
-    last: dict[str, Any] = {}
+async def follow(events: "AsyncIterator[Event]", *, timestamps: bool = False) -> "Deployed":
+    """Show a deploy as it goes; return how it ended."""
     shown = output.Shown()
+    deployed: Deployed | None = None
     try:
         async for event in events:
             shown.add(event)
-            if event["event"] == "log":
-                output.show_line(event["line"], timestamps=timestamps, talk=True)
-            elif event["event"] == "progress":
-                output.say(event["text"])
-            last = event
+            if event.event == "log":
+                output.show_line(event.line, timestamps=timestamps, talk=True)
+            elif event.event == "progress":
+                output.say(event.text)
+            elif event.event == "done":
+                deployed = event.deployed
     except Failure as failure:
         shown.shorten(failure)
         raise
-    return last
+    if deployed is None:
+        raise ServerUnreachable(
+            "the server ended in the middle of the deploy",
+            hint="`homeport app list` says what serves",
+        )
+    return deployed

@@ -160,10 +160,10 @@ def _home(settings: Settings) -> Finding:
 async def _server(settings: Settings) -> Finding:
     async with server.running(settings) as client:
         try:
-            told = await client.status()
+            status = await client.status()
         except Failure as failure:
             return Finding("server", False, failure.message, failure.hint, needed=False)
-    text = f"pid {told['pid']} on {output.address(told)}, {len(told['apps'])} apps"
+    text = f"pid {status.pid} on {output.address(status)}, {len(status.apps)} apps"
     return Finding("server", True, text)
 
 

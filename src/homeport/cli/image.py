@@ -46,15 +46,15 @@ async def _list(settings: Settings, *, json: bool) -> None:
         return
     rows = [
         (
-            each["key"],
-            each["python_version"],
-            len(each["steps"]),
-            shortened(each["steps"][-1]),
-            size(each["size_bytes"]),
-            output.local_time(each["created_at"]),
-            output.local_time(each["used_at"]),
+            image.key,
+            image.python_version,
+            len(image.steps),
+            shortened(image.steps[-1]),
+            size(image.size_bytes),
+            output.local_time(image.created_at),
+            output.local_time(image.used_at),
         )
-        for each in images
+        for image in images
     ]
     columns = ("Image", "Python", "Steps", "Last step", "Size", "Created at", "Used at")
     output.show_table(columns, rows, empty="no image has been built")
@@ -65,7 +65,7 @@ async def _prune(settings: Settings, *, yes: bool) -> None:
         await client.status()  # nothing to ask where no server runs
         options.confirm("Remove every image that no app needs?", yes=yes)
         gone = await client.prune_images()
-    freed = size(sum(each["size_bytes"] for each in gone))
+    freed = size(sum(image.size_bytes for image in gone))
     output.say(f"✓ {len(gone)} images are removed, {freed}")
 
 

@@ -10,13 +10,18 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from homeport.cli import terminal
+from homeport.contract import codec
 from homeport.contract.errors import Failure
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from homeport.contract.api import EndpointStatus, Event, Status
+    from homeport.contract.container import LogLine
+    from homeport.contract.traffic import RequestRecord
 
 WIDE = 1000
 SHOWN_LINES = 2000
@@ -49,9 +54,9 @@ def warn(text: str) -> None:
     err().print(Text.assemble(("warning: ", "yellow"), terminal.text(text)))
 
 
-def show_json(value: Any) -> None:
-    """Data for programs."""
-    print(terminal.encoded(value), flush=True)  # noqa: T201 - never wrapped or coloured
+def show_json(value: object) -> None:
+    """Data for programs: a value of the contract, as the API encodes it."""
+    print(terminal.encoded(codec.encode(value)), flush=True)  # noqa: T201 - never wrapped or coloured
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
@@ -96,12 +101,12 @@ class Shown:
     def __init__(self) -> None:
         self._lines: deque[str] = deque(maxlen=SHOWN_LINES)
 
-    def add(self, event: dict[str, Any]) -> None:
+    def add(self, event: "Event") -> None:
         """An event that is about to be shown."""
-        if event["event"] == "log":
-            self._lines.append(event["line"]["text"].strip())
-        elif event["event"] == "progress":  # of a build: `run_commands: what it printed`
-            self._lines += [event["text"].strip(), event["text"].partition(": ")[2].strip()]
+        if event.event == "log":
+            self._lines.append(event.line.text.strip())
+        elif event.event == "progress":  # of a build: `run_commands: what it printed`
+            self._lines += [event.text.strip(), event.text.partition(": ")[2].strip()]
 
     def shorten(self, failure: Failure) -> None:
         """Take what has been shown already out of a failure: nobody reads it twice."""
@@ -110,42 +115,41 @@ class Shown:
             failure.traceback = ""
 
 
-def show_endpoints(endpoints: Iterable[dict[str, Any]]) -> None:
+def show_endpoints(endpoints: "Sequence[EndpointStatus]") -> None:
     """One line for each URL."""
     from rich.text import Text
 
-    told = list(endpoints)
-    width = max((len(endpoint["tag"]) for endpoint in told), default=0)
-    for endpoint in told:
+    width = max((len(endpoint.tag) for endpoint in endpoints), default=0)
+    for endpoint in endpoints:
         marks = [
             mark
             for mark, holds in (
-                ("🔑", endpoint["protected"]),
-                ("(label truncated)", endpoint["truncated"]),
-                ("(label stolen)", endpoint["stolen"]),
+                ("🔑", endpoint.protected),
+                ("(label truncated)", endpoint.truncated),
+                ("(label stolen)", endpoint.stolen),
             )
             if holds
         ]
         out().print(
             Text.assemble(
                 "  ",
-                (f"{endpoint['tag']:<{width}}", "bold"),
-                f"  {endpoint['url']}  (or {endpoint['local_url']})",
+                (f"{endpoint.tag:<{width}}", "bold"),
+                f"  {endpoint.url}  (or {endpoint.local_url})",
                 *(f" {mark}" for mark in marks),
             )
         )
 
 
-def show_line(line: dict[str, Any], *, timestamps: bool = False, talk: bool = False) -> None:
+def show_line(line: "LogLine", *, timestamps: bool = False, talk: bool = False) -> None:
     """One line of a container's log, after its function and container; each piece of a progress bar too."""
     from rich.text import Text
 
-    colour = _colour(line["function"])
-    stamp = f"{local_time(line['at'])} " if timestamps else ""
-    prefix = f"{line['function']} {line['container']} "
+    colour = _colour(line.function)
+    stamp = f"{local_time(line.at)} " if timestamps else ""
+    prefix = f"{line.function} {line.container} "
     console = err() if talk else out()
-    for piece in terminal.pieces(line["text"]):
-        text = Text(piece, style="dim" if line["source"] == "system" else "")
+    for piece in terminal.pieces(line.text):
+        text = Text(piece, style="dim" if line.source == "system" else "")
         console.print(Text.assemble(stamp, (prefix, colour), text))
 
 
@@ -153,18 +157,18 @@ def _colour(function: str) -> str:
     return COLOURS[sum(function.encode()) % len(COLOURS)]
 
 
-def show_request(tag: str, request: dict[str, Any]) -> None:
+def show_request(tag: str, request: "RequestRecord") -> None:
     """One line of a request that has ended: `web ta-1 GET /shop -> 200 OK (12 ms, cold)`."""
     from rich.text import Text
 
-    status = request["status"]
+    status = request.status
     try:
         told = f"{status} {HTTPStatus(status).phrase}"
     except ValueError:
         told = str(status) if status else "the visitor left"
-    where = f"{tag} {request['container'] or '-'} "
-    line = f"{request['method']} {request['path']} -> {told} ({duration(request['duration_ms'])}"
-    line += ", cold)" if request["cold"] else ")"
+    where = f"{tag} {request.container or '-'} "
+    line = f"{request.method} {request.path} -> {told} ({duration(request.duration_ms)}"
+    line += ", cold)" if request.cold else ")"
     style = "red" if status >= 500 else ""
     out().print(Text.assemble((where, _colour(tag)), (terminal.line(line), style)))
 
@@ -180,14 +184,10 @@ def duration(ms: int) -> str:
     return f"{ms / 1000:.1f} s" if ms < 10_000 else f"{ms / 1000:.0f} s"
 
 
-def address(status: dict[str, Any]) -> str:
-    """Where a server listens, by its status.
-
-    >>> address({"host": "::1", "http_port": 4663})
-    '[::1]:4663'
-    """
-    host = status["host"]
-    return f"[{host}]:{status['http_port']}" if ":" in host else f"{host}:{status['http_port']}"
+def address(status: "Status") -> str:
+    """Return where a server listens: `127.0.0.1:4663` or `[::1]:4663`."""
+    host = f"[{status.host}]" if ":" in status.host else status.host
+    return f"{host}:{status.http_port}"
 
 
 def local_time(at: float | None) -> str:

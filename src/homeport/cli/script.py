@@ -7,9 +7,12 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from homeport.contract.errors import Failure, ScriptError
+
+if TYPE_CHECKING:
+    from homeport.contract.manifest import Manifest
 
 MAX_LINE = 256 * 1024 * 1024  # a manifest with very many files
 
@@ -18,7 +21,7 @@ MAX_LINE = 256 * 1024 * 1024  # a manifest with very many files
 class Declared:
     """What a script declares."""
 
-    manifest: dict[str, Any]
+    manifest: "Manifest"
     sources: dict[str, str]  # hash -> path
     watch: dict[str, list[int]]  # path -> state, as sdk/watched.py tells it
     warnings: list[str]
@@ -28,7 +31,7 @@ class Declared:
     @property
     def name(self) -> str:
         """The app's."""
-        return str(self.manifest["app_name"])
+        return self.manifest.app_name
 
 
 async def declare(ref: str, *, module: bool = False, name: str = "") -> Declared:
@@ -242,4 +245,7 @@ def _declared(ref: str, told: dict[str, Any], code: int) -> Declared:
         raise ScriptError(f"loading `{ref}` ended with exit code {code}")
     if "error" in told:
         raise Failure.from_dict(told["error"])
-    return Declared(**told)
+    from homeport.contract import codec  # not earlier: what loads the script is on its way by now
+    from homeport.contract.manifest import Manifest
+
+    return Declared(**{**told, "manifest": codec.decode(Manifest, told["manifest"])})

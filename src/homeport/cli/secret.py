@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from homeport.cli import options, output, server
+from homeport.contract.api import NewSecret
 from homeport.contract.errors import BadRequest, NotFound
 from homeport.settings import Settings
 
@@ -93,12 +94,13 @@ async def _create(
     settings: Settings, name: str, values: dict[str, str], *, force: bool, json: bool
 ) -> None:
     async with server.kept(settings) as client:
-        told = await client.create_secret(name, values, force=force)
+        secret = NewSecret(name=name, values=values, force=force)
+        keys = (created := await client.create_secret(secret)).keys
     if json:
-        output.show_json(told)
+        output.show_json(created)
         return
-    key = told["keys"][0]
-    output.say(f"✓ Secret `{name}` with {', '.join(told['keys'])}. In your script:")
+    key = keys[0]
+    output.say(f"✓ Secret `{name}` with {', '.join(keys)}. In your script:")
     output.out().print(
         f'@app.function(secrets=[modal.Secret.from_name("{name}")])\n'
         f'def some_function():\n    os.getenv("{key}")'
@@ -111,7 +113,7 @@ async def _list(settings: Settings, *, json: bool) -> None:
     if json:
         output.show_json(secrets)
         return
-    rows = [(s["name"], ", ".join(s["keys"]), output.local_time(s["created_at"])) for s in secrets]
+    rows = [(s.name, ", ".join(s.keys), output.local_time(s.created_at)) for s in secrets]
     output.show_table(("Name", "Keys", "Created at"), rows, empty="no secret")
 
 

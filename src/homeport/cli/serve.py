@@ -5,7 +5,7 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,7 +19,8 @@ from homeport.settings import Settings
 if TYPE_CHECKING:
     import watchfiles
 
-    from homeport.client import Client, Event
+    from homeport.client import Client
+    from homeport.contract.api import Event
 
 DEBOUNCE_MS = 200  # an editor saves several files, or one in several steps
 STEP_MS = 10
@@ -100,11 +101,11 @@ class Session:
         self, client: "Client", declared: Declared, events: "AsyncIterator[Event]"
     ) -> None:
         first = await anext(events, None)
-        if first is None:
+        if first is None or first.event != "session":
             raise ServerUnreachable("the server ended before it served anything")
         async for event in events:
             self._tell(event)
-            if event["event"] == "serving":
+            if event.event == "serving":
                 break
         self._serving = declared
         async with asyncio.TaskGroup() as group:
@@ -112,7 +113,7 @@ class Session:
             asyncio.get_running_loop().call_later(LEARN_S, self._declarer.learn)
             group.create_task(self._show(events))
             group.create_task(self._watch())
-            group.create_task(self._reload(client, first["id"]))
+            group.create_task(self._reload(client, first.id))
 
     async def _show(self, events: "AsyncIterator[Event]") -> None:
         async for event in events:
@@ -121,23 +122,22 @@ class Session:
             raise ServerUnreachable("the server has ended, and so has this session")
 
     def _tell(self, event: "Event") -> None:
-        kind = event["event"]
         self._shown.add(event)
-        if kind == "serving":
-            output.show_endpoints(event["endpoints"])
+        if event.event == "serving":
+            output.show_endpoints(event.endpoints)
             output.say("⚡️ Serving... hit Ctrl-C to stop!")
-        elif kind == "log":
-            output.show_line(event["line"], timestamps=self._timestamps)
-        elif kind == "request":
-            if event["untold"]:
-                output.say(f"({event['untold']} requests more, too fast to be shown)")
-            output.show_request(event["tag"], event["request"])
-        elif kind == "progress":
-            output.say(event["text"])
-        elif kind == "stolen":
-            output.warn(f"another session has taken {event['url']}")
-        elif kind == "failed":
-            failure = Failure.from_dict(event["error"])
+        elif event.event == "log":
+            output.show_line(event.line, timestamps=self._timestamps)
+        elif event.event == "request":
+            if event.untold:
+                output.say(f"({event.untold} requests more, too fast to be shown)")
+            output.show_request(event.tag, event.request)
+        elif event.event == "progress":
+            output.say(event.text)
+        elif event.event == "stolen":
+            output.warn(f"another session has taken {event.url}")
+        elif event.event == "failed":
+            failure = event.error.failure()
             failure.traceback = ""  # the container has printed it
             output.show_failure(failure)
 
@@ -236,10 +236,10 @@ class Session:
                 output.warn(text)
 
 
-def urls(declared: Declared) -> list[Any]:
+def urls(declared: Declared) -> list[tuple[str, str | None, bool]]:
     """What a script's URLs depend on."""
     return [
-        (web["tag"], web["label"], web["requires_proxy_auth"])
-        for function in declared.manifest["functions"]
-        for web in function["web"]
+        (web.tag, web.label, web.requires_proxy_auth)
+        for function in declared.manifest.functions
+        for web in function.web
     ]

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from homeport.cli import output
 from homeport.contract.errors import (
@@ -26,6 +26,7 @@ from homeport.settings import Settings
 
 if TYPE_CHECKING:
     from homeport.client import Client
+    from homeport.contract.api import Status
 
 END_S = 15.0  # what a server gets to end everything
 RETRY_S = 0.05
@@ -61,18 +62,21 @@ async def running(settings: Settings) -> AsyncIterator["Client"]:
 
 async def down(settings: Settings) -> bool:
     """End the server and everything that it runs; False where none ran."""
-    from homeport.client import ServerSilent
+    from homeport.client import OtherVersion, ServerSilent
 
     async with _client(settings) as client:
+        pid = 0
         try:
-            status = await client.status()
+            pid = (await client.status()).pid
+        except OtherVersion:
+            pass  # it is to end all the same
         except ServerSilent:
             raise
         except ServerUnreachable:
             return False
         await client.shutdown()
-    if not settings.server:
-        await asyncio.to_thread(_gone, settings, status["pid"])
+    if pid and not settings.server:
+        await asyncio.to_thread(_gone, settings, pid)
     return True
 
 
@@ -125,7 +129,7 @@ async def _ready(
         return await _greeted(settings, process, kept=kept)
     try:
         status = await client.status()
-        if kept and not status["kept"]:
+        if kept and not status.kept:
             await client.keep()
     except ServerUnreachable:
         if settings.server:
@@ -146,19 +150,19 @@ def _client(settings: Settings) -> "Client":
     return Client(settings)
 
 
-async def _status(client: "Client") -> dict[str, Any] | None:
+async def _status(client: "Client") -> "Status | None":
     try:
         return await client.status()
     except ServerUnreachable:
         return None
 
 
-def _compare(settings: Settings, status: dict[str, Any]) -> None:
+def _compare(settings: Settings, status: "Status") -> None:
     """Say so where the running server is not as somebody has asked for it."""
     if settings.server:
         return  # it has settings of its own
-    for key in (key for key in settings.given if key in status["settings"]):
-        asked, there = getattr(settings, key), status["settings"][key]
+    for key in (key for key in settings.given if key in status.settings):
+        asked, there = getattr(settings, key), status.settings[key]
         if asked != there and (key, asked) != ("http_port", 0):  # 0 is any port
             name = key.replace("_", "-")
             output.warn(
@@ -245,7 +249,7 @@ async def _leave(process: "subprocess.Popen[str]", client: "Client") -> None:
         await asyncio.sleep(RETRY_S)
     else:
         status = await _status(client)
-        if status is not None and any(app["state"] == "serving" for app in status["apps"]):
+        if status is not None and any(app.state == "serving" for app in status.apps):
             output.say("the server stays for another session")
             process.returncode = 0  # it goes on without us: nothing to warn about
     await asyncio.to_thread(_end, process)

@@ -39,8 +39,8 @@ def delete(
 
 async def _create(settings: Settings, name: str, *, json: bool) -> None:
     async with server.kept(settings) as client:
-        told = await client.create_token(name)
-    key, secret = told["id"], told["secret"]
+        token = await client.create_token(name)
+    key, secret = token.token_id, token.secret
     headers = {
         "Modal-Key": key,
         "Modal-Secret": secret,
@@ -59,12 +59,9 @@ async def _list(settings: Settings, *, json: bool) -> None:
     async with server.running(settings) as client:
         tokens = await client.tokens()
     if json:
-        rows = [
-            {"name": t["name"], "token_id": t["id"], "created_at": t["created_at"]} for t in tokens
-        ]
-        output.show_json(rows)
+        output.show_json(tokens)
         return
-    table = [(t["name"], t["id"], output.local_time(t["created_at"])) for t in tokens]
+    table = [(t.name, t.token_id, output.local_time(t.created_at)) for t in tokens]
     output.show_table(("Name", "Token ID", "Created at"), table, empty="no token")
 
 

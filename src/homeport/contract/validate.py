@@ -10,7 +10,7 @@ import re
 import typing
 from collections.abc import Callable, Collection, Iterable
 
-from homeport.contract import codec, names, parameters, shape
+from homeport.contract import names, parameters, shape
 from homeport.contract.errors import BadRequest, ScriptError
 from homeport.contract.image import Image, Step
 from homeport.contract.manifest import (
@@ -73,12 +73,7 @@ _NEEDED = {
 
 def read(data: object) -> Manifest:
     """The manifest in a decoded JSON value."""
-    shape.plain(data)
-    try:
-        manifest: Manifest = codec.decode(Manifest, data)
-    except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
-        raise BadRequest(f"the manifest cannot be read: {str(error)[:200]}") from None
-    shape.typed(Manifest, manifest, "manifest")
+    manifest = shape.read(Manifest, data, "manifest")
     check(manifest)
     return manifest
 

@@ -206,9 +206,10 @@ async def _open(
     opened.push_async_callback(node.close)
 
     # Half of the start is these imports; the node's first zygote does its own meanwhile.
+    from homeport.control.api.access import BearerOnly, OwnSocket
     from homeport.control.api.listener import listening, unix_socket
-    from homeport.control.api.routes import Api, BearerOnly
-    from homeport.control.api.view import Server
+    from homeport.control.api.routes import Api, Parts
+    from homeport.control.api.view import View
     from homeport.control.deploys.deployer import Deployer
     from homeport.control.deploys.rollout import Rollout
     from homeport.control.fleet.activator import Activator
@@ -280,7 +281,7 @@ async def _open(
     await ingress.start()
     reconciler.open()
     opened.push_async_callback(reconciler.close)
-    server = Server(
+    view = View(
         settings,
         store,
         deployer.live,
@@ -298,22 +299,24 @@ async def _open(
         return known
 
     api = Api(
-        server,
-        deployer,
-        blobs,
-        logs,
-        cold_starts,
-        secret_box,
-        tokens,
-        keep=lifeline.keep,
-        shutdown=stop.set,
-        stop_container=stop_container,
+        Parts(
+            view=view,
+            deployer=deployer,
+            blobs=blobs,
+            logs=logs,
+            cold_starts=cold_starts,
+            secret_box=secret_box,
+            tokens=tokens,
+            keep=lifeline.keep,
+            shutdown=stop.set,
+            stop_container=stop_container,
+        )
     )
     opened.push_async_callback(api.close)
     app = api.app()
     listener = unix_socket(settings.control_socket)
     opened.callback(settings.control_socket.unlink, missing_ok=True)
-    await opened.enter_async_context(listening(app, listener))
+    await opened.enter_async_context(listening(OwnSocket(app), listener))
     if settings.socket_dir != settings.run_dir:  # where people look for it
         shown = settings.run_dir / settings.control_socket.name
         shown.unlink(missing_ok=True)

@@ -1,7 +1,6 @@
 """Whatever is sent to the API is answered in words, and leaves nothing half-written."""
 
 import asyncio
-import contextlib
 import json
 
 import httpx
@@ -9,53 +8,12 @@ import pytest
 from hypothesis import given, settings
 
 from homeport.contract import codec
-from homeport.control.api.routes import Api
-from homeport.control.api.view import Server
-from homeport.state.coldstarts import ColdStarts
-from homeport.state.logs import Logs
-from homeport.state.secrets import SecretBox
-from homeport.state.tokens import Tokens
-from homeport.state.vault import Vault
 from tests.contract.test_validate import mutated
+from tests.control.api.served import client
 from tests.control.plane import Plane, function, manifest, virtually
 from tests.fakes import FakeNode
 
 GOOD = json.loads(codec.dumps(manifest(function("f"))))
-
-
-@contextlib.asynccontextmanager
-async def client(plane: Plane, home):
-    """Somebody who speaks HTTP with the plane's API."""
-    logs = Logs(home / "logs", 1024 * 1024)
-    secret_box = SecretBox(plane.store, Vault(home / "vault.key"))
-    server = Server(
-        plane.settings,
-        plane.store,
-        plane.deployer.live,
-        plane.pools,
-        plane.node,
-        ingress_pid=lambda: 1,
-        quantiles_ms=lambda _endpoint: None,
-        broken=lambda: plane.deployer.broken,
-        kept=lambda: True,
-    )
-    api = Api(
-        server,
-        plane.deployer,
-        plane.blobs,
-        logs,
-        ColdStarts(home / "cold-starts"),
-        secret_box,
-        Tokens(plane.store, plane.ingress),
-        keep=lambda: None,
-        shutdown=lambda: None,
-        stop_container=lambda _container: False,
-    )
-    transport = httpx.ASGITransport(api.app(), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://homeport") as http:
-        yield http
-    await api.close()
-    logs.close()
 
 
 def outcome(answer: httpx.Response) -> str:
@@ -77,7 +35,7 @@ def test_a_deploy_and_its_stop(tmp_path):
             back = await http.post("/v1/apps/shop/rollback", json={})
 
             assert "done" == outcome(deployed) == outcome(again) == outcome(back)
-            assert json.loads(again.text.splitlines()[-1])["skipped"]
+            assert json.loads(again.text.splitlines()[-1])["deployed"]["skipped"]
             assert {"containers": 1} == stopped.json()
             assert (400, "App is already stopped.") == (
                 twice.status_code,

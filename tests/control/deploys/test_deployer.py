@@ -174,8 +174,8 @@ def test_a_session_is_told_of_its_requests_and_of_how_many_it_was_too_slow_for(t
             last = app.events.get_nowait()
             plane.deployer._show(dataclasses.replace(record, endpoint="somebody-elses"))
 
-            assert BACKLOG + 1 == len([e for e in told if e["event"] == "request"])
-            assert (9, "/") == (last["untold"], last["request"]["path"])
+            assert BACKLOG + 1 == len([e for e in told if e.event == "request"])
+            assert (9, "/") == (last.untold, last.request.path)
             assert app.events.empty()
 
     virtually(story())

@@ -5,9 +5,8 @@ import dataclasses
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from homeport.contract import names
+from homeport.contract import api, names
 from homeport.contract.errors import LabelTaken, PortTaken, ScriptError
 from homeport.contract.manifest import FunctionSpec, WebMethod
 from homeport.contract.traffic import Endpoint, PoolKey
@@ -38,7 +37,7 @@ class LiveApp:
     app_id: str = ""
     created_at: float = field(default_factory=time.time)
     endpoints: dict[str, LiveEndpoint] = field(default_factory=dict)  # by Endpoint.id
-    events: asyncio.Queue[dict[str, Any]] | None = None  # a session's, for its command
+    events: asyncio.Queue[api.SessionEvent] | None = None  # a session's, for its command
     untold: int = 0  # requests that its command was too slow to be told of
 
     @property

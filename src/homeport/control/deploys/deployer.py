@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Collection, Coroutine
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from homeport.contract import codec
+from homeport.contract import api
 from homeport.contract.errors import BadRequest, Failure, NotFound
 from homeport.contract.image import Environment
 from homeport.contract.manifest import Manifest
@@ -307,7 +307,7 @@ class Deployer:
         trial.check(manifest.app_name, manifest, "", "rolling")
 
         def say(text: str) -> None:
-            tell(current, {"event": "progress", "text": text})
+            tell(current, api.Progress(text=text))
 
         return await self._serve(owner, manifest, current, say)
 
@@ -335,8 +335,8 @@ class Deployer:
         if app.events.qsize() > BACKLOG:
             app.untold += 1
             return
-        event = {"event": "request", "tag": app.endpoints[request.endpoint].tag}
-        tell(app, {**event, "request": codec.encode(request), "untold": app.untold})
+        tag = app.endpoints[request.endpoint].tag
+        tell(app, api.Request(tag=tag, request=request, untold=app.untold))
         app.untold = 0
 
     async def _stop(self, owner: str) -> int:

@@ -13,8 +13,8 @@ import shutil
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
 
+from homeport.contract import api
 from homeport.contract.errors import Failure, StorageError
 from homeport.contract.image import OUTSIDE, outside
 from homeport.contract.roles import Ingress, Node
@@ -321,7 +321,7 @@ class Rollout:
         if not app.ephemeral:
             await self.versions.route(undo, app.revision)
         for holder, planned in lost:
-            tell(holder, {"event": "stolen", "tag": planned.tag, "url": planned.url})
+            tell(holder, api.Stolen(tag=planned.tag, url=planned.url))
 
     async def _save(self, undo: Undo, app: LiveApp) -> None:
         undo.push(self._store.put_back, app.name, await self._store.served(app.name))
@@ -342,10 +342,10 @@ class Rollout:
                 await trial.prove(
                     pools,
                     self._reconciler.wake,
-                    lambda text: tell(app, {"event": "progress", "text": text}),
+                    lambda text: tell(app, api.Progress(text=text)),
                 )
             except Failure as failure:
-                tell(app, {"event": "failed", "error": failure.to_dict()})
+                tell(app, api.Failed(error=api.Fault.of(failure)))
 
         self._tasks.start(f"starting the first containers of `{app.name}`", warm())
 
@@ -380,7 +380,7 @@ def _drain_s(app: LiveApp) -> float:
     return max(spec.timeout_s for spec in app.revision.manifest.functions)
 
 
-def tell(app: LiveApp, event: dict[str, Any]) -> None:
+def tell(app: LiveApp, event: api.SessionEvent) -> None:
     """Tell a session's command."""
     if app.events is not None and app.ephemeral:
         app.events.put_nowait(event)

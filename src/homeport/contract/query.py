@@ -1,0 +1,64 @@
+"""Dataclasses to a URL's query and back: `LogQuery(tail=5)` is `?tail=5`.
+
+Knows the kinds of fields that the API's queries have: text, a number of at least 1, a moment in seconds
+since the epoch, and a flag, which is `1`.
+"""
+
+import dataclasses
+import math
+import typing
+import urllib.parse
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from homeport.contract.errors import BadRequest
+
+T = TypeVar("T")
+MAX_DIGITS = 9
+
+
+def encode(value: Any) -> str:
+    """Return the query of all fields that are not as they are by default.
+
+    >>> @dataclasses.dataclass
+    ... class Page:
+    ...     tail: int = 10
+    ...     of: str = ""
+    >>> encode(Page(of="a&b"))
+    'of=a%26b'
+    """
+    told = {}
+    for field in dataclasses.fields(value):
+        item = getattr(value, field.name)
+        if item != field.default:
+            told[field.name] = "1" if item is True else str(item)
+    return urllib.parse.urlencode(told)
+
+
+def decode(cls: type[T], query: Mapping[str, str]) -> T:
+    """Return the `cls` of a query; unknown names are ignored, and an empty value is the default."""
+    hints = typing.get_type_hints(cls)
+    told = {
+        field.name: _read(field.name, hints[field.name], query[field.name])
+        for field in dataclasses.fields(typing.cast(Any, cls))
+        if query.get(field.name)
+    }
+    return cls(**told)
+
+
+def _read(name: str, kind: Any, text: str) -> Any:
+    if kind is bool:
+        return text == "1"
+    if kind is int:
+        if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS and int(text)):
+            raise BadRequest(f"`{name}` must be a number of at least 1")
+        return int(text)
+    if kind is float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise BadRequest(f"`{name}` must be a number of seconds since the epoch")
+        return number
+    return text

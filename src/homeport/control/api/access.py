@@ -1,0 +1,73 @@
+"""Who may call the API.
+
+Each listener has a guard, which says who the caller is. Every route asks `caller` first, so a listener
+without a guard lets nobody in. Users and their scopes belong here: a guard finds the user, and `caller`
+compares what the route needs.
+"""
+
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from homeport.contract.errors import Failure, Unauthorized
+from homeport.control.api import answers
+
+_CALLER = "homeport.caller"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Whoever asks. Both kinds may do everything, for there is one user."""
+
+    by: str  # `socket` or `token`
+
+
+class Guard:
+    """Lets those requests through for which `who` names a caller."""
+
+    def __init__(self, app: ASGIApp, who: Callable[[Scope], Caller]) -> None:
+        self._app = app
+        self._who = who
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            try:
+                scope[_CALLER] = self._who(scope)
+            except Failure as failure:
+                await answers.refusal(failure)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+class OwnSocket(Guard):
+    """Lets everybody in: the Unix socket's mode is 0600, so only the server's own user reaches it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        super().__init__(app, lambda _scope: Caller(by="socket"))
+
+
+class BearerOnly(Guard):
+    """Lets those in who know the token."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        super().__init__(app, self._bearer)
+        self._expected = f"Bearer {token}".encode()
+
+    def _bearer(self, scope: Scope) -> Caller:
+        given = [value for name, value in scope["headers"] if name == b"authorization"]
+        if len(given) != 1 or not hmac.compare_digest(given[0], self._expected):
+            raise Unauthorized(
+                "the server wants a token", hint="set HOMEPORT_TOKEN to the server's token"
+            )
+        return Caller(by="token")
+
+
+def caller(request: Request) -> Caller:
+    """Return who asks; `Unauthorized` if no guard has let the request through."""
+    known = request.scope.get(_CALLER)
+    if not isinstance(known, Caller):
+        raise Unauthorized
+    return known

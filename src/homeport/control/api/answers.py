@@ -1,0 +1,67 @@
+"""How the API answers: JSON of a typed value, lines of a stream, or a refusal."""
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from homeport.contract import api, codec
+from homeport.contract.errors import Failure, NotFound
+
+LINES = "application/x-ndjson"
+
+log = logging.getLogger(__name__)
+
+
+def json_of(value: Any, status: int = 200) -> Response:
+    """Answer with a value of the contract."""
+    return JSONResponse(codec.encode(value), status_code=status)
+
+
+def lines_of(stream: AsyncIterator[Any]) -> Response:
+    """Answer with one JSON object a line; `bytes` are lines that are encoded already.
+
+    An error ends the stream with an `api.Error` as its last line.
+    """
+
+    async def encoded() -> AsyncIterator[str | bytes]:
+        try:
+            async for item in stream:
+                yield item if isinstance(item, bytes) else _line(item)
+        except Exception as error:
+            if not isinstance(error, Failure):
+                log.exception("a stream failed")
+            yield _line(api.Error(error=api.Fault.of(error)))
+
+    return StreamingResponse(encoded(), media_type=LINES)
+
+
+def refusal(failure: Failure) -> Response:
+    """Answer with a failure, by its kind's status."""
+    return json_of(api.Refusal(error=api.Fault.of(failure)), failure.status)
+
+
+async def failed(_request: Request, failure: Exception) -> Response:
+    """Answer for a handler that raised a failure."""
+    assert isinstance(failure, Failure)
+    return refusal(failure)
+
+
+async def no_route(request: Request, error: Exception) -> Response:
+    """Answer where there is no such route, or no such method."""
+    assert isinstance(error, HTTPException)
+    failure = NotFound(f"{request.method} {request.url.path}: {error.detail}")
+    return json_of(api.Refusal(error=api.Fault.of(failure)), error.status_code)
+
+
+async def our_fault(_request: Request, error: Exception) -> Response:
+    """Answer for a handler that raised what nobody foresaw."""
+    return json_of(api.Refusal(error=api.Fault.of(error)), 500)
+
+
+def _line(value: Any) -> str:
+    return json.dumps(codec.encode(value), ensure_ascii=False) + "\n"

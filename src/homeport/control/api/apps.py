@@ -1,0 +1,45 @@
+"""The routes of apps, deployed or served; deploys.py and sessions.py change them."""
+
+from homeport.contract import api
+from homeport.control.api.routing import route
+from homeport.control.api.view import View, cold_start
+from homeport.control.deploys.deployer import Deployer
+from homeport.state import coldstarts
+
+
+class Apps:
+    """Tells of apps, and stops them."""
+
+    def __init__(self, view: View, deployer: Deployer, cold_starts: coldstarts.ColdStarts) -> None:
+        self._view = view
+        self._deployer = deployer
+        self._cold_starts = cold_starts
+
+    @route("GET", "/v1/apps")
+    async def every(self) -> api.Apps:
+        """List the apps."""
+        return await self._view.apps()
+
+    @route("GET", "/v1/apps/{name}")
+    async def one(self, name: str) -> api.AppStatus:
+        """Describe one app; a deployed one before a session of the same name."""
+        return await self._view.app(name)
+
+    @route("GET", "/v1/apps/{name}/history")
+    async def history(self, name: str) -> api.History:
+        """List the versions of an app."""
+        return await self._view.history(name)
+
+    @route("POST", "/v1/apps/{name}/stop")
+    async def stop(self, name: str) -> api.Stopped:
+        """Stop an app, and every session of that name."""
+        if not self._deployer.knows(name):
+            await self._view.app(name)  # `NotFound`, with the names that there are
+        return api.Stopped(containers=await self._deployer.stop_app(name))
+
+    @route("GET", "/v1/apps/{name}/cold-starts")
+    async def cold_starts(self, name: str, query: api.ColdStartQuery) -> api.ColdStarts:
+        """List how an app's containers started."""
+        await self._view.app(name)
+        starts = self._cold_starts.last(name, query.tail, query.function)
+        return api.ColdStarts(cold_starts=tuple(map(cold_start, starts)))

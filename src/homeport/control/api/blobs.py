@@ -1,0 +1,24 @@
+"""The routes of the files that a deploy needs."""
+
+from collections.abc import AsyncIterator
+
+from homeport.contract import api
+from homeport.control.api.routing import route
+from homeport.state import blobs
+
+
+class Blobs:
+    """Takes files in, each by the hash of what it holds."""
+
+    def __init__(self, kept: blobs.Blobs) -> None:
+        self._kept = kept
+
+    @route("POST", "/v1/blobs/missing")
+    async def missing(self, body: api.Hashes) -> api.Missing:
+        """Say which files the server does not have."""
+        return api.Missing(missing=tuple(self._kept.missing(list(body.hashes))))
+
+    @route("PUT", "/v1/blobs/{sha256}")
+    async def put(self, sha256: str, body: AsyncIterator[bytes]) -> None:
+        """Upload a file: 400 if its bytes have another hash."""
+        await self._kept.put(sha256, body)

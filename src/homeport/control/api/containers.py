@@ -1,0 +1,28 @@
+"""The routes of containers."""
+
+from collections.abc import Callable
+
+from homeport.contract import api
+from homeport.contract.errors import NotFound
+from homeport.control.api.routing import route
+from homeport.control.api.view import View
+
+
+class Containers:
+    """Tells of containers, and stops them."""
+
+    def __init__(self, view: View, stop: Callable[[str], bool]) -> None:
+        self._view = view
+        self._stop = stop
+
+    @route("GET", "/v1/containers")
+    async def every(self) -> api.Containers:
+        """List the containers."""
+        return api.Containers(containers=self._view.containers())
+
+    @route("POST", "/v1/containers/{id}/stop")
+    async def stop(self, id: str) -> api.Nothing:  # noqa: A002 - the path's
+        """Stop one container; another one starts if it is needed."""
+        if not self._stop(id):
+            raise NotFound(f"there is no container `{id}`")
+        return api.Nothing()

@@ -1,0 +1,81 @@
+"""The routes that deploy an app, or an earlier version of it again."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from homeport.contract import api, validate
+from homeport.contract.errors import BadRequest
+from homeport.control.api.routing import route
+from homeport.control.api.streams import copy_lines
+from homeport.control.api.view import View
+from homeport.control.deploys.deployer import Deployed, Deployer
+from homeport.control.deploys.trial import Say
+from homeport.state.logs import Logs
+from homeport.supervised import Tasks
+
+
+class Deploys:
+    """Deploys, and tells how it goes."""
+
+    def __init__(self, view: View, deployer: Deployer, logs: Logs, tasks: Tasks) -> None:
+        self._view = view
+        self._deployer = deployer
+        self._logs = logs
+        self._tasks = tasks
+
+    @route("POST", "/v1/apps/{name}/deploy")
+    async def deploy(self, name: str, body: api.Deploy) -> AsyncIterator[api.DeployEvent]:
+        """Deploy an app. A caller who goes away does not undo it."""
+        validate.check(body.manifest)
+        if body.drain_s is not None and not 0 <= body.drain_s <= validate.TIMEOUT_S[1]:
+            raise BadRequest(f"`drain_s` must be from 0 to {validate.TIMEOUT_S[1]:g} seconds")
+
+        async def work(say: Say) -> Deployed:
+            return await self._deployer.deploy(
+                name,
+                body.manifest,
+                tag=body.tag,
+                strategy=body.strategy,
+                say=say,
+                drain_s=body.drain_s,
+            )
+
+        return self._progress(name, work)
+
+    @route("POST", "/v1/apps/{name}/rollback")
+    async def rollback(self, name: str, body: api.Rollback) -> AsyncIterator[api.DeployEvent]:
+        """Deploy an earlier version again, as a new version."""
+        if body.version is not None and body.version < 1:
+            raise BadRequest("`version` must be a whole number of at least 1")
+
+        async def work(say: Say) -> Deployed:
+            return await self._deployer.rollback(
+                name, body.version, strategy=body.strategy, say=say
+            )
+
+        return self._progress(name, work)
+
+    async def _progress(
+        self, name: str, work: Callable[[Say], Awaitable[Deployed]]
+    ) -> AsyncIterator[api.DeployEvent]:
+        """Yield what happens during a deploy, and how it ends."""
+        queue: asyncio.Queue[api.DeployEvent] = asyncio.Queue()
+
+        async def deploy() -> None:
+            end: api.Done | api.Error
+            try:
+                deployed = await work(lambda text: queue.put_nowait(api.Progress(text=text)))
+                end = api.Done(deployed=self._view.deployed(deployed))
+            except Exception as error:
+                end = api.Error(error=api.Fault.of(error))
+            queue.put_nowait(end)
+
+        self._tasks.start(f"deploy of `{name}`", deploy())
+        with self._logs.following(lambda line: line.app == name) as lines:
+            copying = self._tasks.start("log lines of a deploy", copy_lines(lines, queue))
+            try:
+                while not isinstance(event := await queue.get(), (api.Done, api.Error)):
+                    yield event
+                yield event
+            finally:
+                copying.cancel()

@@ -1,0 +1,24 @@
+"""The routes of images."""
+
+from homeport.contract import api
+from homeport.control.api.routing import route
+from homeport.control.api.view import View
+from homeport.control.deploys.deployer import Deployer
+
+
+class Images:
+    """Tells of the environments that were built, and removes those that nothing needs."""
+
+    def __init__(self, view: View, deployer: Deployer) -> None:
+        self._view = view
+        self._deployer = deployer
+
+    @route("GET", "/v1/images")
+    async def every(self) -> api.Images:
+        """List the images that are built on this machine."""
+        return api.Images(images=self._view.images())
+
+    @route("POST", "/v1/images/prune")
+    async def prune(self) -> api.Images:
+        """Remove the images that no live or kept version needs; the answer has the removed ones."""
+        return api.Images(images=tuple(await self._deployer.prune()))

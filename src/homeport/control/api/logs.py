@@ -1,0 +1,56 @@
+"""The route of an app's log."""
+
+from collections.abc import AsyncIterator, Callable
+
+from homeport.contract import api
+from homeport.contract.container import LogLine
+from homeport.control.api.routing import route
+from homeport.control.api.streams import AT_ONCE
+from homeport.control.api.view import View
+from homeport.state import logs
+
+MAX_TAIL = 100_000  # lines in one answer
+
+
+class Logs:
+    """Reads what containers have printed."""
+
+    def __init__(self, view: View, kept: logs.Logs) -> None:
+        self._view = view
+        self._kept = kept
+
+    @route("GET", "/v1/apps/{name}/logs")
+    async def read(self, name: str, query: api.LogQuery) -> AsyncIterator[LogLine | bytes]:
+        """Read what an app's containers have printed, the oldest line first."""
+        await self._view.app(name)  # an unknown app is an error, not an empty log
+        only = {
+            key: value
+            for key in ("function", "container", "request")
+            if (value := getattr(query, key))
+        }
+
+        def wants(line: LogLine) -> bool:
+            return (
+                line.app == name
+                and line.at >= query.since  # its clock may have been set back: see `tail`
+                and all(getattr(line, key) == value for key, value in only.items())
+            )
+
+        return self._lines(name, query, wants, only)
+
+    async def _lines(
+        self,
+        name: str,
+        query: api.LogQuery,
+        wants: Callable[[LogLine], bool],
+        only: dict[str, str],
+    ) -> AsyncIterator[LogLine | bytes]:
+        with self._kept.following(wants) as lines:
+            tail = min(query.tail, MAX_TAIL)
+            told = await self._kept.tail(name, tail, wants, only, query.since)
+            for at in range(0, len(told), AT_ONCE):
+                yield b"".join(told[at : at + AT_ONCE])
+            del told
+            if query.follow:
+                async for line in lines:
+                    yield line

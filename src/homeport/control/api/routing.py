@@ -1,0 +1,128 @@
+"""Makes HTTP routes of typed methods: a handler's signature is what its route takes and answers.
+
+    @route("POST", "/v1/apps/{name}/rollback")
+    async def rollback(self, name: str, body: api.Rollback) -> AsyncIterator[api.DeployEvent]:
+
+`body` is read from JSON, `query` from the query string, and every other parameter comes from the path. The
+answer is JSON of the value, 204 for None, and one JSON object a line for an AsyncIterator. The reference
+and the tests read the same signatures by `described`.
+"""
+
+import functools
+import inspect
+import json
+import types
+import typing
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from homeport.contract import query, shape
+from homeport.contract.errors import BadRequest
+from homeport.control.api import access, answers
+
+MAX_JSON_BYTES = 64 * 1024**2
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """A route, as its handler declares it."""
+
+    method: str
+    path: str  # `/v1/apps/{name}`
+    handler: str  # the method's name
+    text: str  # its docstring
+    body: Any  # a dataclass, `AsyncIterator[bytes]`, or None
+    query: Any  # a dataclass, or None
+    answer: Any  # a dataclass, a Response for other text, or None
+    lines: tuple[Any, ...]  # of a stream: the types that a line may have
+
+
+def route(method: str, path: str) -> Callable[[Handler], Handler]:
+    """Make a method the handler of a route."""
+
+    def marked(handler: Handler) -> Handler:
+        handler.__dict__["route"] = (method, path)
+        return handler
+
+    return marked
+
+
+def described(noun: type) -> Iterator[Described]:
+    """Yield the routes that a class has, in the order in which they are written."""
+    for name, handler in vars(noun).items():
+        if (marked := getattr(handler, "route", None)) is None:
+            continue
+        hints = typing.get_type_hints(handler)
+        answer = hints["return"]
+        lines: tuple[Any, ...] = ()
+        if typing.get_origin(answer) is AsyncIterator:
+            (line,) = typing.get_args(answer)
+            lines, answer = _alternatives(line), None
+        yield Described(
+            method=marked[0],
+            path=marked[1],
+            handler=name,
+            text=inspect.cleandoc(handler.__doc__ or ""),
+            body=hints.get("body"),
+            query=hints.get("query"),
+            answer=None if answer is type(None) else answer,
+            lines=lines,
+        )
+
+
+def routes(noun: object) -> list[Route]:
+    """Return the routes of an object, for Starlette."""
+    return [
+        Route(
+            each.path,
+            functools.partial(_answer, each, getattr(noun, each.handler)),
+            methods=[each.method],
+        )
+        for each in described(type(noun))
+    ]
+
+
+async def _answer(each: Described, handler: Callable[..., Any], request: Request) -> Response:
+    access.caller(request)
+    arguments: dict[str, Any] = dict(request.path_params)
+    if each.query is not None:
+        arguments["query"] = query.decode(each.query, request.query_params)
+    if typing.get_origin(each.body) is AsyncIterator:
+        arguments["body"] = request.stream()
+    elif each.body is not None:
+        arguments["body"] = shape.read(each.body, await _json(request), "body")
+    value = await handler(**arguments)
+    if each.lines:
+        return answers.lines_of(value)
+    if isinstance(value, Response):
+        return value
+    return Response(status_code=204) if value is None else answers.json_of(value)
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    """Return the body's JSON object; no body at all is `{}`."""
+    text = bytearray()
+    async for chunk in request.stream():
+        text += chunk
+        if len(text) > MAX_JSON_BYTES:
+            raise BadRequest(f"the body has more than {MAX_JSON_BYTES} bytes")
+    try:
+        body = json.loads(text or b"{}")
+    except (ValueError, RecursionError):
+        raise BadRequest("the body is not JSON") from None
+    if not isinstance(body, dict):
+        raise BadRequest("the body is not a JSON object")
+    return body
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return typing.get_args(annotation)
+    return (annotation,)

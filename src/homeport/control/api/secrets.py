@@ -1,0 +1,38 @@
+"""The routes of secrets; no answer holds a value."""
+
+from homeport.contract import api
+from homeport.control.api.routing import route
+from homeport.state.secrets import SecretBox
+
+
+class Secrets:
+    """Keeps the secrets that functions name."""
+
+    def __init__(self, box: SecretBox) -> None:
+        self._box = box
+
+    @route("GET", "/v1/secrets")
+    async def every(self) -> api.Secrets:
+        """List the secrets, without their values."""
+        return api.Secrets(
+            secrets=tuple(
+                api.StoredSecret(
+                    name=row.name,
+                    keys=tuple(row.keys),
+                    created_at=row.created_at,
+                    updated_at=row.updated_at,
+                )
+                for row in await self._box.list()
+            )
+        )
+
+    @route("POST", "/v1/secrets")
+    async def create(self, body: api.NewSecret) -> api.SecretKeys:
+        """Create a secret, or replace its values."""
+        keys = await self._box.create(body.name, body.values, force=body.force)
+        return api.SecretKeys(name=body.name, keys=tuple(keys))
+
+    @route("DELETE", "/v1/secrets/{name}")
+    async def delete(self, name: str) -> None:
+        """Delete a secret."""
+        await self._box.delete(name)

@@ -1,0 +1,47 @@
+"""The routes of the server itself."""
+
+from collections.abc import Callable
+
+from starlette.responses import PlainTextResponse
+
+from homeport.contract import api
+from homeport.control.api import metrics
+from homeport.control.api.routing import route
+from homeport.control.api.view import View
+
+
+class Server:
+    """Says how the server is, and ends it."""
+
+    def __init__(
+        self, view: View, *, keep: Callable[[], None], shutdown: Callable[[], None]
+    ) -> None:
+        self._view = view
+        self._keep = keep
+        self._shutdown = shutdown
+
+    @route("GET", "/metrics")
+    async def metrics(self) -> PlainTextResponse:
+        """Give the numbers of `Status` to Prometheus (see [metrics](metrics.md)).
+
+        The main port answers it too, to callers on this machine.
+        """
+        apps = (await self._view.apps()).apps
+        return PlainTextResponse(metrics.render(apps), media_type=metrics.TYPE)
+
+    @route("GET", "/v1/status")
+    async def status(self) -> api.Status:
+        """Say what runs."""
+        return await self._view.status()
+
+    @route("POST", "/v1/keep")
+    async def keep(self) -> api.Nothing:
+        """Let the server outlive the command that started it."""
+        self._keep()
+        return api.Nothing()
+
+    @route("POST", "/v1/shutdown")
+    async def shutdown(self) -> api.Nothing:
+        """End every container, the ingress and the server; the answer comes before that begins."""
+        self._shutdown()
+        return api.Nothing()

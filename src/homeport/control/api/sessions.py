@@ -1,0 +1,87 @@
+"""The routes of `homeport serve`: an app that lives as long as its command's connection."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from functools import partial
+
+from homeport.contract import api, validate
+from homeport.contract.manifest import Manifest
+from homeport.control.api.routing import route
+from homeport.control.api.streams import copy_lines
+from homeport.control.api.view import View
+from homeport.control.deploys.apps import LiveApp
+from homeport.control.deploys.deployer import Deployer
+from homeport.state.logs import Logs
+from homeport.supervised import Tasks, retried
+
+
+class Sessions:
+    """Serves, and tells what happens there."""
+
+    def __init__(self, view: View, deployer: Deployer, logs: Logs, tasks: Tasks) -> None:
+        self._view = view
+        self._deployer = deployer
+        self._logs = logs
+        self._tasks = tasks
+
+    @route("POST", "/v1/serve")
+    async def serve(self, body: api.Serve) -> AsyncIterator[api.SessionEvent]:
+        """Serve an app as long as the connection is open.
+
+        The first line is `Session`. `Progress` follows while the images are built, then `Serving`, and
+        from then on whatever happens.
+        """
+        validate.check(body.manifest)
+        return self._session(body.manifest)
+
+    @route("PUT", "/v1/serve/{id}")
+    async def reload(self, id: str, body: api.Serve) -> api.Endpoints:  # noqa: A002 - the path's
+        """Replace what a session serves; the answer comes when the new version answers.
+
+        If it fails, the old version stays. The session's stream has the progress.
+        """
+        validate.check(body.manifest)
+        app = await self._deployer.reload(id, body.manifest)
+        return api.Endpoints(endpoints=self._view.endpoints(app))
+
+    async def _session(self, manifest: Manifest) -> AsyncIterator[api.SessionEvent]:
+        """Yield what happens to a session, which ends with this generator."""
+        session = secrets.token_hex(6)
+        owner = f"serve:{session}"
+        queue: asyncio.Queue[api.SessionEvent] = asyncio.Queue()
+        app: LiveApp | None = None
+
+        async def begin() -> None:
+            nonlocal app
+            begun: api.Serving | api.Error
+            try:
+                app = await self._deployer.serve(
+                    session, manifest, lambda text: queue.put_nowait(api.Progress(text=text))
+                )
+                begun = api.Serving(endpoints=self._view.endpoints(app))
+            except Exception as error:
+                begun = api.Error(error=api.Fault.of(error))
+            queue.put_nowait(begun)
+
+        beginning = self._tasks.start(f"beginning of {owner}", begin())
+        try:
+            yield api.Session(id=session, app=manifest.app_name)
+            while not isinstance(event := await queue.get(), (api.Serving, api.Error)):
+                yield event
+            yield event
+            if app is None or app.events is None:
+                return
+            with self._logs.following(partial(self._view.is_owners, owner)) as lines:
+                copying = self._tasks.start(f"log lines of {owner}", copy_lines(lines, app.events))
+                try:
+                    while True:
+                        yield await app.events.get()
+                finally:
+                    copying.cancel()
+        finally:
+            beginning.cancel()  # nobody waits for it any more
+            # Until it succeeds: nobody else would ever stop it.
+            name = f"ending {owner}"
+            ending = retried(name, partial(self._deployer.stop, owner))
+            await asyncio.shield(self._tasks.start(name, ending))

@@ -1,0 +1,35 @@
+"""The routes of proxy tokens, which open protected endpoints."""
+
+from homeport.contract import api
+from homeport.control.api.routing import route
+from homeport.state import tokens
+
+
+class Tokens:
+    """Keeps the proxy tokens."""
+
+    def __init__(self, kept: tokens.Tokens) -> None:
+        self._kept = kept
+
+    @route("GET", "/v1/proxy-tokens")
+    async def every(self) -> api.ProxyTokens:
+        """List the proxy tokens, without their secrets."""
+        return api.ProxyTokens(
+            tokens=tuple(
+                api.ProxyToken(name=row.name, token_id=row.id, created_at=row.created_at)
+                for row in await self._kept.list()
+            )
+        )
+
+    @route("POST", "/v1/proxy-tokens")
+    async def create(self, body: api.NewProxyToken) -> api.ProxyTokenSecret:
+        """Create a proxy token; its secret is shown this once."""
+        row, secret = await self._kept.create(body.name)
+        return api.ProxyTokenSecret(
+            name=row.name, token_id=row.id, created_at=row.created_at, secret=secret
+        )
+
+    @route("DELETE", "/v1/proxy-tokens/{id}")
+    async def delete(self, id: str) -> None:  # noqa: A002 - the path's
+        """Delete a proxy token."""
+        await self._kept.delete(id)

@@ -1,0 +1,90 @@
+"""The API of a plane: in this process, or on a real Unix socket."""
+
+import contextlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from homeport.control.api.access import OwnSocket
+from homeport.control.api.listener import listening, unix_socket
+from homeport.control.api.routes import Api, Parts
+from homeport.control.api.view import View
+from homeport.state.coldstarts import ColdStarts
+from homeport.state.logs import Logs
+from homeport.state.tokens import Tokens
+from tests.control.plane import Plane
+
+
+@dataclass
+class Server:
+    """What the API of a plane is made of, and what was asked of the server itself."""
+
+    api: Api
+    logs: Logs
+    cold_starts: ColdStarts
+    asked: list[str] = field(default_factory=list)
+
+
+@contextlib.asynccontextmanager
+async def api_of(plane: Plane, home: Path):
+    """Everything but a listener."""
+    asked: list[str] = []
+    logs = Logs(home / "logs", 1024 * 1024)
+    cold_starts = ColdStarts(home / "cold-starts")
+    view = View(
+        plane.settings,
+        plane.store,
+        plane.deployer.live,
+        plane.pools,
+        plane.node,
+        ingress_pid=lambda: 1,
+        quantiles_ms=lambda _endpoint: None,
+        broken=lambda: plane.deployer.broken,
+        kept=lambda: True,
+    )
+
+    def stop_container(container: str) -> bool:
+        known = any(container == each.id for each in plane.node.list())
+        plane.node.stop(container)
+        return known
+
+    api = Api(
+        Parts(
+            view=view,
+            deployer=plane.deployer,
+            blobs=plane.blobs,
+            logs=logs,
+            cold_starts=cold_starts,
+            secret_box=plane.secret_box,
+            tokens=Tokens(plane.store, plane.ingress),
+            keep=lambda: asked.append("keep"),
+            shutdown=lambda: asked.append("shutdown"),
+            stop_container=stop_container,
+        )
+    )
+    yield Server(api, logs, cold_starts, asked)
+    await api.close()
+    cold_starts.close()
+    logs.close()
+
+
+@contextlib.asynccontextmanager
+async def client(plane: Plane, home: Path):
+    """Somebody who speaks HTTP with the API, without a socket: on whatever clock the loop has."""
+    async with api_of(plane, home) as server:
+        transport = httpx.ASGITransport(OwnSocket(server.api.app()), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://homeport") as http:
+            yield http
+
+
+@contextlib.asynccontextmanager
+async def on_a_socket(plane: Plane, home: Path):
+    """The API on the plane's own socket, by the server that main.py uses."""
+    plane.settings.control_socket.parent.mkdir(parents=True, exist_ok=True)
+    listener = unix_socket(plane.settings.control_socket)
+    async with (
+        api_of(plane, home) as server,
+        listening(OwnSocket(server.api.app()), listener),
+    ):
+        yield server

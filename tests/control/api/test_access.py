@@ -1,0 +1,66 @@
+"""Who may call the API: nobody, unless a guard has said who it is."""
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from homeport.contract.errors import Failure
+from homeport.control.api import access, answers
+from homeport.control.api.access import BearerOnly, OwnSocket
+
+
+def app():
+    """Says who its caller is."""
+
+    async def who(request: Request):
+        return PlainTextResponse(access.caller(request).by)
+
+    return Starlette(routes=[Route("/", who)], exception_handlers={Failure: answers.failed})
+
+
+async def asked(guarded, headers=()):
+    """Status and text of one request."""
+    transport = httpx.ASGITransport(guarded)
+    async with httpx.AsyncClient(transport=transport, base_url="http://homeport") as http:
+        answer = await http.get("/", headers=list(headers))
+        return answer.status_code, answer.text
+
+
+async def test_an_app_without_a_guard_lets_nobody_in():
+    status, text = await asked(app())
+
+    assert 401 == status
+    assert '"kind":"Unauthorized"' in text
+
+
+async def test_the_servers_own_socket_lets_everybody_in():
+    assert (200, "socket") == await asked(OwnSocket(app()))
+    assert (200, "socket") == await asked(OwnSocket(app()), [("Authorization", "Bearer no")])
+
+
+async def test_the_token_opens():
+    given = [("Authorization", "Bearer word")]
+
+    assert (200, "token") == await asked(BearerOnly(app(), "word"), given)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [("Authorization", "Bearer wor")],
+        [("Authorization", "Bearer words")],
+        [("Authorization", "bearer word")],
+        [("Authorization", "word")],
+        [("Authorization", "")],
+        [("Authorization", "Bearer no"), ("Authorization", "Bearer word")],
+    ],
+)
+async def test_whatever_is_not_the_token_does_not(headers):
+    status, text = await asked(BearerOnly(app(), "word"), headers)
+
+    assert 401 == status
+    assert "set HOMEPORT_TOKEN to the server's token" in text

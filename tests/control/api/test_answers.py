@@ -1,0 +1,254 @@
+"""Each route answers exactly the type that it declares, over HTTP on a real socket."""
+
+import contextlib
+import hashlib
+import json
+
+import httpx
+import pytest
+
+from homeport.contract import api, codec, shape
+from homeport.contract.container import LogLine
+from homeport.contract.image import Environment
+from homeport.control.api import routes, routing
+from homeport.state.coldstarts import ColdStart
+from tests.control.api.served import on_a_socket
+from tests.control.plane import Plane, function, manifest
+from tests.fakes import FakeNode
+
+ROUTES = {
+    f"{each.method} {each.path}": each for noun in routes.NOUNS for each in routing.described(noun)
+}
+FILE = b"print('hello')\n"
+SHA256 = hashlib.sha256(FILE).hexdigest()
+IMAGE = Environment(
+    key="k",
+    steps=("pip_install flask",),
+    python_version="3.12.1",
+    size_bytes=1,
+    created_at=1.0,
+    used_at=2.0,
+)
+
+
+class Node(FakeNode):
+    """A node on which an image was built."""
+
+    def environments(self):
+        return [IMAGE]
+
+    async def prune(self, keep):
+        return [IMAGE]
+
+
+class Caller:
+    """Asks routes, and holds each answer against what its route declares."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+        self.asked: set[str] = set()
+
+    async def ask(self, route: str, *, query: str = "", body=None, content=None, **path: str):
+        """The answer to one request, decoded; a stream's are a list."""
+        content = codec.dumps(body) if body is not None else content
+        response = await self._http.request(*self._request(route, query, path), content=content)
+        assert response.status_code < 300, response.text
+        if (lines := ROUTES[route].lines) != ():
+            return [checked(lines, json.loads(line)) for line in response.text.split("\n") if line]
+        if ROUTES[route].answer is None:
+            assert (204, b"") == (response.status_code, response.content)
+            return None
+        if not response.headers["content-type"].startswith("application/json"):
+            return response.text
+        return checked((ROUTES[route].answer,), response.json())
+
+    @contextlib.asynccontextmanager
+    async def follow(self, route: str, *, query: str = "", body=None, **path: str):
+        """The lines of a stream that goes on, decoded."""
+        content = codec.dumps(body) if body is not None else None
+        async with self._http.stream(
+            *self._request(route, query, path), content=content
+        ) as response:
+
+            async def lines():
+                rest = ""
+                async for text in response.aiter_text():
+                    *whole, rest = (rest + text).split("\n")
+                    for line in whole:
+                        yield checked(ROUTES[route].lines, json.loads(line))
+
+            yield lines()
+
+    def _request(self, route: str, query: str, path: dict[str, str]) -> tuple[str, str]:
+        self.asked.add(route)
+        method, pattern = route.split(" ")
+        return method, pattern.format(**path) + query
+
+
+def checked(types, data):
+    """The value of one of these types that `data` is: with every field, of its type, and no other."""
+    if "event" in data:
+        types = [cls for cls in types if data["event"] == cls.__dataclass_fields__["event"].default]
+    (cls,) = [cls for cls in types if cls is not bytes]
+    value = codec.decode(cls, data)
+    shape.typed(cls, value, cls.__name__)
+    assert data == codec.encode(value)
+    return value
+
+
+@contextlib.asynccontextmanager
+async def served(home):
+    """A plane whose API is on a socket: its caller, the plane and the server."""
+    plane = Plane(home, Node(0.01))
+    async with plane, on_a_socket(plane, home) as server:
+        transport = httpx.AsyncHTTPTransport(uds=str(plane.settings.control_socket))
+        async with httpx.AsyncClient(transport=transport, base_url="http://homeport") as http:
+            yield Caller(http), plane, server
+
+
+async def test_every_route_answers_what_it_declares(tmp_path):
+    async with served(tmp_path) as (caller, plane, server):
+        ask = caller.ask
+        wanted = api.Deploy(manifest=manifest(function("f", secret="hidden")))
+
+        # files
+        hashes = api.Hashes(hashes=(SHA256,))
+        assert (SHA256,) == (await ask("POST /v1/blobs/missing", body=hashes)).missing
+        await ask("PUT /v1/blobs/{sha256}", sha256=SHA256, content=FILE)
+        assert () == (await ask("POST /v1/blobs/missing", body=hashes)).missing
+
+        # a deploy, told as it goes
+        *progress, done = await ask("POST /v1/apps/{name}/deploy", name="shop", body=wanted)
+        assert ["`f` is ready"] == [event.text for event in progress if event.event == "progress"]
+        assert ("shop", 1, False) == (
+            done.deployed.app,
+            done.deployed.version,
+            done.deployed.skipped,
+        )
+        assert ["f"] == [endpoint.tag for endpoint in done.deployed.endpoints]
+        (again,) = await ask("POST /v1/apps/{name}/deploy", name="shop", body=wanted)
+        assert again.deployed.skipped
+        *_, back = await ask("POST /v1/apps/{name}/rollback", name="shop", body=api.Rollback(version=1))  # fmt: skip
+        assert 2 == back.deployed.version
+
+        # what runs
+        status = await ask("GET /v1/status")
+        assert str(tmp_path) == status.home
+        assert status.apps == (await ask("GET /v1/apps")).apps
+        assert status.apps[0] == await ask("GET /v1/apps/{name}", name="shop")
+        assert api.AppState.DEPLOYED is status.apps[0].state
+        history = (await ask("GET /v1/apps/{name}/history", name="shop")).revisions
+        assert [(2, True), (1, False)] == [(each.version, each.current) for each in history]
+        assert all("-v" in each.urls["f"] for each in history)
+        containers = (await ask("GET /v1/containers")).containers
+        assert {"shop"} == {container.app for container in containers}
+        assert (IMAGE,) == (await ask("GET /v1/images")).images
+        assert (IMAGE,) == (await ask("POST /v1/images/prune")).images
+        assert 'homeport_cold_starts_total{app="shop",endpoint="f"} 1' in await ask("GET /metrics")
+
+        # what was printed, and how it began
+        line = LogLine(at=2.0, app="shop", function="f", container="ta-1", text="caf\u00e9\u2028")
+        server.logs.write(line)
+        server.logs.write(LogLine(at=3.0, app="shop", function="g", container="", text="other"))
+        log = "GET /v1/apps/{name}/logs"
+        assert [line] == await ask(log, name="shop", query="?function=f&since=1.5")
+        async with caller.follow(log, name="shop", query="?follow=1&tail=1&function=f") as lines:
+            assert line == await anext(lines)
+            server.logs.write(line)
+            assert line == await anext(lines)
+        server.cold_starts.add(
+            ColdStart(
+                at=1.0,
+                app="shop",
+                function="f",
+                container="ta-1",
+                revision="rv-1",
+                origin="forked",
+                timings_ms={"forked": 1.25, "imported": 2.0},
+            )
+        )
+        starts = await ask("GET /v1/apps/{name}/cold-starts", name="shop", query="?tail=1")
+        assert [3.2] == [start.total_ms for start in starts.cold_starts]
+
+        # secrets and tokens
+        secret = api.NewSecret(name="db", values={"PASSWORD": "hidden"})
+        assert ("PASSWORD",) == (await ask("POST /v1/secrets", body=secret)).keys
+        assert ["db"] == [each.name for each in (await ask("GET /v1/secrets")).secrets]
+        await ask("DELETE /v1/secrets/{name}", name="db")
+        token = await ask("POST /v1/proxy-tokens", body=api.NewProxyToken(name="ci"))
+        assert [(token.token_id, "ci")] == [
+            (each.token_id, each.name) for each in (await ask("GET /v1/proxy-tokens")).tokens
+        ]
+        await ask("DELETE /v1/proxy-tokens/{id}", id=token.token_id)
+
+        # a session
+        serve = api.Serve(manifest=manifest(function("f"), app="draft"))
+        async with caller.follow("POST /v1/serve", body=serve) as events:
+            session, serving = await anext(events), await anext(events)
+            assert ("session", "serving") == (session.event, serving.event)
+            reload = "PUT /v1/serve/{id}"
+            changed = api.Serve(manifest=manifest(function("f", timeout_s=7.0), app="draft"))
+            reloaded = await ask(reload, id=session.id, body=changed)
+            assert [e.url for e in serving.endpoints] == [e.url for e in reloaded.endpoints]
+
+        # the end
+        stop = "POST /v1/containers/{id}/stop"
+        assert api.Nothing() == await ask(stop, id=containers[0].id)
+        stopped = await ask("POST /v1/apps/{name}/stop", name="shop")
+        assert stopped.containers <= 1  # the one before may have ended already
+        assert api.Nothing() == await ask("POST /v1/keep")
+        assert api.Nothing() == await ask("POST /v1/shutdown")
+        assert ["keep", "shutdown"] == server.asked
+
+        assert set(ROUTES) == caller.asked
+        assert "hidden" not in json.dumps(plane.said, default=str)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content", "status", "kind"),
+    [
+        ("GET", "/v1/apps/none", b"", 404, "NotFound"),
+        ("GET", "/v1/nothing", b"", 404, "NotFound"),
+        ("DELETE", "/v1/status", b"", 405, "NotFound"),
+        ("POST", "/v1/secrets", b"[]", 400, "BadRequest"),
+        ("GET", "/v1/apps/none/logs?tail=0", b"", 400, "BadRequest"),
+        ("PUT", "/v1/serve/none", codec.dumps(api.Serve(manifest=manifest(function("f")))), 404, "NotFound"),
+    ],
+)  # fmt: skip
+async def test_a_refusal_has_its_type_too(tmp_path, method, path, content, status, kind):
+    async with served(tmp_path) as (caller, _plane, _server):
+        response = await caller._http.request(method, path, content=content)
+
+        refusal = checked((api.Refusal,), response.json())
+        assert (status, kind) == (response.status_code, refusal.error.kind)
+        assert refusal.error.message
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"{}", "`body.name` is missing"),
+        (b'{"name": "db", "values": {"KEY": 5150}}', "`body.values.KEY` must be str"),
+        (b'{"name": "db", "values": {"KEY": "5150\\u0000"}}', "`KEY` holds a NUL"),
+        (b'{"name": "db", "values": {"KEY": "5150\\ud800"}}', "`KEY` holds a NUL or half"),
+        (b'{"name": "db", "values": "5150"}', "an object is needed, not str"),
+        (b'{"name": "db", "values": {"KEY": "v"}, "force": "5150"}', "`body.force` must be bool"),
+    ],
+)
+async def test_a_refused_secret_is_not_quoted(tmp_path, body, message):
+    async with served(tmp_path) as (caller, plane, _server):
+        response = await caller._http.post("/v1/secrets", content=body)
+
+        told = response.json()["error"]["message"]
+        assert (400, True) == (response.status_code, message in told), told
+        assert "force" in message or "5150" not in response.text
+        assert [] == await plane.store.secrets()
+
+
+async def test_a_stream_that_fails_says_so_in_its_last_line(tmp_path):
+    async with served(tmp_path) as (caller, plane, _server):
+        body = api.Deploy(manifest=manifest(function("f")), strategy="odd")
+        (error,) = await caller.ask("POST /v1/apps/{name}/deploy", name="shop", body=body)
+
+        assert ("error", "BadRequest") == (error.event, error.error.kind)
+        await plane.check_whole()
