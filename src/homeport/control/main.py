@@ -225,12 +225,13 @@ async def _open(
     from homeport.state.tokens import Tokens
     from homeport.state.vault import Vault
 
-    cold_starts = ColdStarts(settings.home / "cold-starts")
-    opened.callback(cold_starts.close)
     database = Database(urls.of(settings.database, settings.home))
     opened.push_async_callback(database.close)
     await asyncio.to_thread(schema.prepare, database)
     await asyncio.to_thread(database.claim)
+    cold_starts = ColdStarts(database)
+    opened.push_async_callback(cold_starts.close)
+    cold_starts.move_in(settings.home / "cold-starts")
     store = Store(database)
     secret_box = SecretBox(store, Vault(settings.home / "vault.key"))
     await secret_box.load()

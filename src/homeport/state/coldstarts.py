@@ -1,23 +1,34 @@
 """Why it was slow: the last cold starts of each app, with their parts.
 
 The reconciler tells of each start that is over; the ingress, perhaps much later, how long the container's
-first request took. Kept in memory and, as lines of JSON, in `cold-starts/<app>.jsonl`. A start that is
-written twice is the later one; a file that has grown is written anew.
+first request took. Both are kept in memory at once, and written to the database a little later, so no
+visitor waits for it. A database that does not take them loses what a later server would have shown, and nothing else.
 """
 
 import asyncio
-import contextlib
 import dataclasses
+import logging
+import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, insert, select
 
 from homeport.contract import codec
+from homeport.contract.errors import Failure, StorageError
+from homeport.state import tables
+from homeport.state.database import Database
+from homeport.state.scope import MAIN, Scope
+from homeport.supervised import Tasks
 
 KEPT = 100  # of one app
-LINES = 4 * KEPT  # in its file, before it is written anew
-LATER_S = 2.0
+LATER_S = 2.0  # then the first byte is known too, mostly: one row is written once
+AGAIN_S = 30.0  # after a write that failed
 FIRST_BYTE = "first_byte"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,99 +56,140 @@ class ColdStart:
 
 
 class ColdStarts:
-    """Every app's, the oldest first."""
+    """Those of one environment's apps."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._apps: dict[str, dict[str, ColdStart]] = {}  # app -> container -> start
-        self._lines: dict[str, int] = {}  # in the app's file
+    def __init__(self, database: Database, scope: Scope = MAIN) -> None:
+        self._database = database
+        self._key = {"workspace": scope.workspace, "environment": scope.environment}
+        self._recent: dict[
+            str, dict[str, ColdStart]
+        ] = {}  # app -> container -> start, since the start
         self._unanswered: dict[str, str] = {}  # container -> app
         self._unwritten: dict[str, str] = {}
-        self._writing: asyncio.TimerHandle | None = None
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._timer: asyncio.TimerHandle | None = None
+        self._failing = False
+        self._tasks = Tasks()
 
     def add(self, start: ColdStart) -> None:
-        """A start is over."""
-        known = self._of(start.app)
-        known[start.container] = start
+        """Keep a start that is over."""
+        recent = self._recent.setdefault(start.app, {})
+        recent[start.container] = start
         if not start.failed:
             self._unanswered[start.container] = start.app
-        while len(known) > KEPT:
-            oldest = next(iter(known))
-            del known[oldest]
+        while len(recent) > KEPT:
+            oldest = next(iter(recent))
+            del recent[oldest]
             self._unanswered.pop(oldest, None)
             self._unwritten.pop(oldest, None)
         self._write_later(start)
 
     def answered(self, container: str, ms: float) -> None:
-        """The first response of a container began that long after the container had its request."""
+        """Add how long the container took from its first request to the first byte of the response."""
         if (app := self._unanswered.pop(container, None)) is None:
-            return  # an earlier server's, of which nobody knows how many it has answered
-        start = self._apps[app][container]
+            return  # of an earlier server, which may have seen an earlier request
+        start = self._recent[app][container]
         start = dataclasses.replace(start, timings_ms={**start.timings_ms, FIRST_BYTE: ms})
-        self._apps[app][container] = start
+        self._recent[app][container] = start
         self._write_later(start)
 
-    def last(self, app: str, count: int, function: str = "") -> list[ColdStart]:
-        """The last ones of an app, or of one of its functions, the oldest first."""
-        found = [s for s in self._of(app).values() if function in ("", s.function)]
-        return found[-count:]
+    async def last(self, app: str, count: int, function: str = "") -> list[ColdStart]:
+        """Return the last ones of an app, or of one of its functions, the oldest first.
 
-    def close(self) -> None:
-        """Write down what is not written yet."""
-        if self._writing is not None:
-            self._writing.cancel()
-        self._write()
+        Without the database, those since the server started.
+        """
+        try:
+            texts = await self._database.read(lambda c: self._texts(c, app))
+        except StorageError:
+            texts = []
+        starts = {start.container: start for start in _decoded(texts)}
+        starts.update(self._recent.get(app, {}))
+        found = sorted(starts.values(), key=lambda start: start.at)[-KEPT:]
+        return [start for start in found if function in ("", start.function)][-count:]
 
-    def _of(self, app: str) -> dict[str, ColdStart]:
-        if app not in self._apps:
-            known: dict[str, ColdStart] = {}
-            self._lines[app] = 0
-            with contextlib.suppress(OSError), _opened(self._path(app), "r") as file:
-                for text in file:
-                    self._lines[app] += 1
-                    # Cut by a full disk, or of another homeport: the others are read.
-                    with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
-                        start = codec.loads(ColdStart, text)
-                        known[start.container] = start
-            self._apps[app] = dict(list(known.items())[-KEPT:])
-        return self._apps[app]
+    def move_in(self, folder: Path) -> None:
+        """Begin to move the files of an earlier homeport (`<app>.jsonl`) into the database."""
+        if folder.is_dir():
+            self._tasks.start("moving cold starts into the database", self._move_in(folder))
+
+    async def close(self) -> None:
+        """Write what is not written yet."""
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._tasks.close()
+        await self._write()
 
     def _write_later(self, start: ColdStart) -> None:
-        """Not while the visitor waits, and once with the first byte, where that is known soon."""
         self._unwritten[start.container] = start.app
-        if self._writing is None:
-            self._writing = asyncio.get_running_loop().call_later(LATER_S, self._write)
+        if self._timer is None:
+            self._set_timer(LATER_S)
 
-    def _write(self) -> None:
-        """A full disk loses what a later server would have known, and nothing else."""
-        self._writing = None
-        fresh: dict[str, list[ColdStart]] = {}
-        for container, app in self._unwritten.items():
-            fresh.setdefault(app, []).append(self._apps[app][container])
-        self._unwritten.clear()
-        for app, starts in fresh.items():
-            with contextlib.suppress(OSError):
-                self._append(app, starts)
+    def _set_timer(self, wait_s: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(wait_s, self._begin_write)
 
-    def _append(self, app: str, starts: list[ColdStart]) -> None:
-        path = self._path(app)
-        if self._lines[app] + len(starts) <= LINES:
-            with _opened(path, "a") as file:
-                file.writelines(f"{codec.dumps(start)}\n" for start in starts)
-            self._lines[app] += len(starts)
+    def _begin_write(self) -> None:
+        self._timer = None
+        self._tasks.start("writing cold starts", self._write())
+
+    async def _write(self) -> None:
+        names, self._unwritten = self._unwritten, {}
+        starts = [self._recent[app][container] for container, app in names.items()]
+        if not starts:
             return
-        kept = list(self._apps[app].values())
-        anew = path.with_suffix(".new")
-        with _opened(anew, "w") as file:
-            file.writelines(f"{codec.dumps(start)}\n" for start in kept)
-        anew.replace(path)
-        self._lines[app] = len(kept)
+        try:
+            await self._database.write(lambda c: self._save(c, starts))
+        except Failure as failure:
+            if not self._failing:
+                log.warning("cold starts are not kept: %s", failure.message)
+            self._failing = True
+            still = {c: app for c, app in names.items() if c in self._recent[app]}
+            self._unwritten = {**still, **self._unwritten}
+            if self._timer is None:
+                self._set_timer(AGAIN_S)
+            return
+        self._failing = False
 
-    def _path(self, app: str) -> Path:
-        return self._root / f"{app}.jsonl"
+    def _texts(self, connection: Connection, app: str) -> list[str]:
+        t = tables.cold_starts
+        newest = select(t.c.start).where(self._of(app)).order_by(t.c.at.desc()).limit(KEPT)
+        return list(connection.scalars(newest))
+
+    def _save(self, connection: Connection, starts: Iterable[ColdStart]) -> None:
+        t, apps = tables.cold_starts, set()
+        for start in starts:
+            apps.add(start.app)
+            text = codec.dumps(start).encode("utf-8", "replace").decode()  # no lone surrogates
+            connection.execute(delete(t).where(t.c.container == start.container))
+            row = {"container": start.container, "app": start.app, "at": start.at, "start": text}
+            connection.execute(insert(t).values(**self._key, **row))
+        for app in apps:
+            newest = select(t.c.container).where(self._of(app)).order_by(t.c.at.desc()).limit(KEPT)
+            kept = list(connection.scalars(newest))
+            connection.execute(delete(t).where(self._of(app), t.c.container.not_in(kept)))
+
+    def _of(self, app: str) -> Any:
+        t = tables.cold_starts
+        return and_(t.c.app == app, *(t.c[name] == value for name, value in self._key.items()))
+
+    async def _move_in(self, folder: Path) -> None:
+        starts = await asyncio.to_thread(_read_files, folder)
+        await self._database.write(lambda c: self._save(c, starts))
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
-def _opened(path: Path, mode: str) -> TextIO:
-    """A file of starts; what is no UTF-8 in it, or in a container's words, spoils one line only."""
-    return cast(TextIO, path.open(mode, encoding="utf-8", errors="replace"))
+def _decoded(lines: Iterable[str]) -> list[ColdStart]:
+    """The starts in these lines of JSON; one that is cut, or of another homeport, is left out."""
+    found = []
+    for line in lines:
+        try:
+            found.append(codec.loads(ColdStart, line))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            continue
+    return found
+
+
+def _read_files(folder: Path) -> list[ColdStart]:
+    starts: dict[str, ColdStart] = {}  # a start that is in a file twice is the later one
+    for path in folder.glob("*.jsonl"):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        starts.update((start.container, start) for start in _decoded(lines))
+    return list(starts.values())

@@ -31,7 +31,7 @@ async def api_of(plane: Plane, home: Path):
     """Everything but a listener."""
     asked: list[str] = []
     logs = Logs(home / "logs", 1024 * 1024)
-    cold_starts = ColdStarts(home / "cold-starts")
+    cold_starts = ColdStarts(plane.database)
     view = View(
         plane.settings,
         plane.store,
@@ -65,7 +65,7 @@ async def api_of(plane: Plane, home: Path):
     )
     yield Server(api, logs, cold_starts, asked)
     await api.close()
-    cold_starts.close()
+    await cold_starts.close()
     logs.close()
 
 

@@ -41,5 +41,5 @@ class Apps:
     async def cold_starts(self, name: str, query: api.ColdStartQuery) -> api.ColdStarts:
         """List how an app's containers started."""
         await self._view.app(name)
-        starts = self._cold_starts.last(name, query.tail, query.function)
+        starts = await self._cold_starts.last(name, query.tail, query.function)
         return api.ColdStarts(cold_starts=tuple(map(cold_start, starts)))
