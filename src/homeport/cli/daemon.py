@@ -1,14 +1,13 @@
 """`homeport up`, `down`, `status`: the background server."""
 
 import asyncio
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from homeport.cli import options, output, server
 from homeport.settings import Settings
 
 if TYPE_CHECKING:
-    from homeport.contract.api import AppStatus
+    from homeport.contract.api import Status
 
 
 def up(host: options.Host = None, http_port: options.HttpPort = None) -> None:
@@ -33,11 +32,13 @@ async def _up(settings: Settings) -> None:
     output.out().print(f"homeport is up: {output.address(status)} (pid {status.pid})")
     for app in status.apps:
         output.show_endpoints(app.endpoints)
-    _warn_of_broken(status.apps)
+    _warn(status)
 
 
-def _warn_of_broken(apps: Iterable["AppStatus"]) -> None:
-    for app in apps:
+def _warn(status: "Status") -> None:
+    if status.trouble:
+        output.warn(f"the database cannot be read: {status.trouble}")
+    for app in status.apps:
         if app.state == "broken":
             output.warn(f"`{app.name}` cannot be served: {app.reason}; it is tried again")
 
@@ -77,4 +78,4 @@ async def _status(settings: Settings, *, json: bool) -> None:
     )  # fmt: skip
     none = "no app serves" if status.apps else "no app is deployed: `homeport deploy script.py`"
     output.show_table(columns, rows, empty=none)
-    _warn_of_broken(status.apps)
+    _warn(status)

@@ -1,11 +1,11 @@
 """The routes of the server itself."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 
 from starlette.responses import PlainTextResponse
 
 from homeport.contract import api
-from homeport.control.api import metrics
 from homeport.control.api.routing import route
 from homeport.control.api.view import View
 
@@ -27,7 +27,7 @@ class Server:
         The main port answers it too, to callers on this machine.
         """
         apps = (await self._view.apps()).apps
-        return PlainTextResponse(metrics.render(apps), media_type=metrics.TYPE)
+        return await asyncio.to_thread(_metrics, apps)
 
     @route("GET", "/v1/status")
     async def status(self) -> api.Status:
@@ -45,3 +45,10 @@ class Server:
         """End every container, the ingress and the server; the answer comes before that begins."""
         self._shutdown()
         return api.Nothing()
+
+
+def _metrics(apps: Sequence[api.AppStatus]) -> PlainTextResponse:
+    """Write the page in a thread: requests that park must not wait for it, nor for its imports."""
+    from homeport.control.api import metrics
+
+    return PlainTextResponse(metrics.render(apps), media_type=metrics.TYPE)

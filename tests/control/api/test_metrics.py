@@ -1,0 +1,133 @@
+"""What Prometheus reads is what `homeport status` shows."""
+
+import subprocess
+import sys
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from homeport.contract.api import AppState, AppStatus, ContainerStatus, EndpointStatus
+from homeport.contract.container import State
+from homeport.control.api import metrics
+
+
+def endpoint(tag: str, **numbers) -> EndpointStatus:
+    told = {
+        "running": 0,
+        "queued": 0,
+        "served": 0,
+        "errors": 0,
+        "cold_starts": 0,
+        "failed_starts": 0,
+        "p50_ms": None,
+        "p99_ms": None,
+        **numbers,
+    }
+    return EndpointStatus(
+        tag=tag,
+        url="",
+        local_url="",
+        protected=False,
+        truncated=False,
+        stolen=False,
+        containers=1,
+        **told,
+    )
+
+
+def app(name: str, *endpoints: EndpointStatus, states=()) -> AppStatus:
+    return AppStatus(
+        name=name,
+        app_id="ap-1",
+        state=AppState.DEPLOYED,
+        reason="",
+        version=1,
+        created_at=0.0,
+        stopped_at=None,
+        endpoints=endpoints,
+        containers=tuple(
+            ContainerStatus(
+                id="ta-1",
+                app=name,
+                function="f",
+                revision="rv-1",
+                state=state,
+                pid=1,
+                started_at=0.0,
+            )
+            for state in states
+        ),
+    )
+
+
+def samples(*apps: AppStatus) -> dict[tuple[str, ...], float]:
+    """(name, label values in order) -> value, as Prometheus's own parser reads them."""
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(metrics.render(apps))
+        for sample in family.samples
+    }
+
+
+def test_every_number_of_an_endpoint_is_there():
+    numbers = {
+        "served": 7,
+        "errors": 2,
+        "cold_starts": 3,
+        "failed_starts": 1,
+        "running": 4,
+        "queued": 5,
+    }
+
+    assert {
+        ("homeport_requests_total", "shop", "f"): 7.0,
+        ("homeport_errors_total", "shop", "f"): 2.0,
+        ("homeport_cold_starts_total", "shop", "f"): 3.0,
+        ("homeport_failed_starts_total", "shop", "f"): 1.0,
+        ("homeport_running", "shop", "f"): 4.0,
+        ("homeport_queued", "shop", "f"): 5.0,
+        ("homeport_request_duration_seconds", "shop", "f", "0.5"): 0.012,
+        ("homeport_request_duration_seconds", "shop", "f", "0.99"): 1.5,
+        ("homeport_containers", "shop", "f", "ready"): 2.0,
+        ("homeport_containers", "shop", "f", "starting"): 1.0,
+    } == samples(
+        app(
+            "shop",
+            endpoint("f", p50_ms=12, p99_ms=1500, **numbers),
+            states=[State.READY, State.STARTING, State.READY],
+        )
+    )
+
+
+def test_an_endpoint_without_requests_has_no_quantiles():
+    assert "homeport_request_duration_seconds" not in {name for name, *_ in samples(app("a", endpoint("f")))}  # fmt: skip
+
+
+def test_apps_are_told_apart_and_odd_names_stay_one_label():
+    told = samples(app("a", endpoint("f", served=1)), app('b"\\\n', endpoint("f", served=2)))
+
+    assert 1.0 == told["homeport_requests_total", "a", "f"]
+    assert 2.0 == told["homeport_requests_total", 'b"\\\n', "f"]
+
+
+def test_the_names_and_kinds_are_those_that_dashboards_know():
+    text = metrics.render([])
+    kinds = dict(line.split()[2:] for line in text.splitlines() if line.startswith("# TYPE"))
+
+    assert {
+        "homeport_requests_total": "counter",
+        "homeport_errors_total": "counter",
+        "homeport_cold_starts_total": "counter",
+        "homeport_failed_starts_total": "counter",
+        "homeport_running": "gauge",
+        "homeport_queued": "gauge",
+        "homeport_request_duration_seconds": "summary",
+        "homeport_containers": "gauge",
+    } == kinds
+    assert "python_info" not in text
+
+
+def test_the_control_plane_does_not_import_it_before_somebody_asks():
+    code = "import sys, homeport.control.api.routes; print('prometheus_client' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert "False" == done.stdout.strip()
