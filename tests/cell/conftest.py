@@ -145,6 +145,7 @@ def layers(account) -> tuple[str, str]:
         (lower / name[1:]).symlink_to(to)
     (upper / "etc").mkdir()
     (upper / "etc/os-release").write_text("NAME=above\n")
-    for path in (*lower.rglob("*"), *upper.rglob("*")):
-        os.chown(path, account.user, account.user, follow_symlinks=False)
+    owner = account.ids.users[0][1] if account.ids else account.user
+    for path in (lower, upper, *lower.rglob("*"), *upper.rglob("*")):
+        os.chown(path, owner, owner, follow_symlinks=False)
     return str(lower), str(upper)

@@ -67,10 +67,7 @@ def fork(cell: Cell, owned: Sequence[int] = ()) -> int:
 
         def give(users: int) -> None:
             its_own = {bind.place for bind in shown if bind.owned}
-            inside = [
-                t for p, t in trees.items() if p in its_own or p.startswith(f"{HIDDEN}/{LAYERS}/")
-            ]
-            for tree in (*inside, *owned):
+            for tree in (*(t for p, t in trees.items() if p in its_own), *owned):
                 kernel.mount_setattr(tree, kernel.ATTR_IDMAP, users)
 
         child = namespaces.fork(cell.network, cell.ids, give if privileged and cell.ids else None)

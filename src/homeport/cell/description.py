@@ -71,7 +71,9 @@ class Cell:
     etc: tuple[
         str, ...
     ] = ()  # of the host's /etc: files are copied, directories are shown read-only
-    layers: tuple[str, ...] = ()  # of the root, from the lowest up; empty: only binds (a host cell)
+    # Of the root, from the lowest up; their files belong to `ids` on the disk, so that none of them is
+    # setuid for the host's root. Empty: only binds (a host cell).
+    layers: tuple[str, ...] = ()
     storage: str = ""  # the host's directory for what is written; empty: memory
     overlay: bool = True  # False: what is written is in memory, where overlayfs is not allowed
     network: Network = Network.HOST

@@ -26,6 +26,7 @@ PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE = -100, 0x1000, 0x8000
 OPEN_TREE_CLONE, MOVE_MOUNT_F_EMPTY_PATH = 1, 4
+RESOLVE_IN_ROOT = 0x10
 CAPABILITY_VERSION_3 = 0x20080522
 SECCOMP_SET_MODE_FILTER = 1
 # One filter for every thread; and no loss of speed by the protection against Spectre v4, which the
@@ -43,6 +44,7 @@ _NUMBERS = {
     "open_tree": 428,
     "move_mount": 429,
     "close_range": 436,
+    "openat2": 437,
     "pidfd_getfd": 438,
     "mount_setattr": 442,
     "landlock_create_ruleset": 444,
@@ -104,6 +106,14 @@ def open_tree(path: str, *, recursive: bool = True) -> int:
     """A copy of the mount at `path` that is mounted nowhere, as a descriptor (man 2 open_tree)."""
     flags = OPEN_TREE_CLONE | os.O_CLOEXEC | (AT_RECURSIVE if recursive else 0)
     return _syscall("open_tree", AT_FDCWD, os.fsencode(path), flags, what=f"open_tree {path}")
+
+
+def open_in_root(root: int, path: str, flags: int) -> int:
+    """Open a path as if the directory `root` were `/`: no link and no `..` leads out of it (man 2 openat2)."""
+    how = ctypes.create_string_buffer(
+        struct.pack("<QQQ", flags | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT), 24
+    )
+    return _syscall("openat2", root, os.fsencode(path) or b".", how, 24, what=path)
 
 
 def move_mount(tree: int, target: str) -> None:
