@@ -1,0 +1,1 @@
+"""Work on layers, whose files belong to the ids that cells have."""

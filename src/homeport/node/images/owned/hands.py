@@ -1,0 +1,79 @@
+"""Calls `within.py`, in a process of its own: it needs one thread, and other ids than ours.
+
+The variables of that process are ours; what a step sees goes by the order, which only this user can read.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from homeport.cell import identity
+from homeport.contract.errors import ImageError, StorageError
+from homeport.node.images import command
+from homeport.node.images.command import Done
+from homeport.node.images.owned import within
+
+WORDS = ("-E", "-m", within.__name__)
+
+
+async def ask(order: Mapping[str, Any], say: Callable[[str], None] = lambda _line: None) -> Done:
+    """Have an order carried out; `StorageError` for a full disk. `done.code` is a step's own."""
+    words = [sys.executable, *WORDS, _written(order)]
+    done = await command.run(words, environ=_environ(), cwd=Path("/"), say=say)
+    if done.code == within.FULL:
+        raise _full()
+    return done
+
+
+async def told(order: Mapping[str, Any]) -> dict[str, int]:
+    """What an order answers; `ImageError` with the reason if it cannot be carried out."""
+    done = await ask(order)
+    if done.code:
+        raise ImageError(done.lines[-1] if done.lines else f"it ended with exit code {done.code}")
+    answer: dict[str, int] = json.loads(done.lines[-1])
+    return answer
+
+
+def empty(directory: Path) -> None:
+    """Remove all that is in a directory. Blocks."""
+    order = _written({"do": "empty", "directory": str(directory)})
+    subprocess.run(
+        [sys.executable, *WORDS, order],
+        env=_environ(),
+        cwd="/",
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def mkdir(path: Path) -> None:
+    """A directory for files of the cells' ids."""
+    path.mkdir(mode=0o755)
+    ids = identity.own()
+    if ids is not None and os.geteuid() == 0:
+        os.chown(path, ids.users[0][1], ids.groups[0][1])
+
+
+def _written(order: Mapping[str, Any]) -> str:
+    descriptor, path = tempfile.mkstemp(prefix="homeport-order-")
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(order, file)
+    return path
+
+
+def _environ() -> dict[str, str]:
+    return {"PATH": os.environ.get("PATH", os.defpath)}
+
+
+def _full() -> StorageError:
+    return StorageError(
+        "the disk is full",
+        hint="`df -h` shows which one; `homeport image prune` removes what no app needs",
+    )

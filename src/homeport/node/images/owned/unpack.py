@@ -1,0 +1,338 @@
+"""A layer's archive, unpacked into a directory. The archive may be hostile; the directory is all it gets.
+
+A layer is a tar file with two special names (OCI image spec, layer.md): `.wh.name` hides `name` of the layers
+below, and `.wh..wh..opq` hides everything that they have in its directory. Overlayfs wants a character device
+0:0 for the first and an extended attribute for the second.
+
+Each name is opened by openat2 as if the directory were `/`, so that neither `..` nor a symbolic link leads out
+of it. This runs as root of a user namespace (`within.py`), where no device can be made and no file can get
+an owner of the host.
+"""
+
+import errno
+import gzip
+import os
+import shutil
+import stat
+import sys
+import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import IO, Any
+
+from homeport.cell import kernel
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+HIDDEN, OPAQUE, OF_AUFS = ".wh.", ".wh..wh..opq", ".wh..wh."
+OPAQUE_MARK = "user.overlay.opaque"  # as with the mount option `userxattr`
+MAX_BYTES = 64 * 1024**3  # of all files of one layer
+MAX_ENTRIES = 2_000_000
+MAX_DEPTH = 256  # directories, one in the other
+MAX_HEADER_BYTES = 2 * 1024**2  # tarfile reads a header's long names into memory at once
+CHUNK_BYTES = 1024**2
+LEFT_FREE_BYTES = 256 * 1024**2
+LOOK_EVERY_BYTES = 64 * 1024**2  # at how much room is left
+IDS = 65536
+NOBODY = 65534
+GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+
+
+class UnfitError(Exception):
+    """The archive is not a layer that can be unpacked"""
+
+
+@dataclass(slots=True)
+class Counted:
+    """What a layer came to."""
+
+    entries: int = 0
+    bytes: int = 0
+    devices: int = 0  # left out: a container has its own
+
+
+def unpack(archive: IO[bytes], root: int, *, ids: int = IDS, max_bytes: int = MAX_BYTES) -> Counted:
+    """Put the archive's files into the directory `root`, a descriptor.
+
+    With `ids` 1, all files belong to the one user there is. Raises `UnfitError`, or `OSError` (a full disk).
+    """
+    unpacking = _Unpacking(root, ids)
+    try:
+        with _plain(archive) as plain:
+            source: Any = _Forward(plain, max_bytes)
+            with tarfile.TarFile(fileobj=source, mode="r", errorlevel=2) as tar:
+                seen: Any = tar
+                while (member := tar.next()) is not None:
+                    seen.members = []  # it would remember each of them
+                    unpacking.take(tar, member)
+            unpacking.finish()
+    except (tarfile.TarError, zlib.error, gzip.BadGzipFile, zstd.ZstdError, EOFError) as error:
+        raise UnfitError(f"the archive is damaged: {error}") from None
+    except (ValueError, OverflowError) as error:  # a name with a zero in it, a date that is none
+        raise UnfitError(f"the archive is not well formed: {error}") from None
+    finally:
+        unpacking.close()
+    return unpacking.counted
+
+
+@contextmanager
+def _plain(archive: IO[bytes]) -> Iterator[Any]:
+    """The archive without its compression."""
+    beginning = archive.read(4)
+    archive.seek(0)
+    if beginning.startswith(GZIP):
+        with gzip.GzipFile(fileobj=archive) as plain:
+            yield plain
+    elif beginning == ZSTD:
+        with zstd.ZstdFile(archive) as plain:
+            yield plain
+    else:
+        yield archive
+
+
+class _Forward:
+    """What tarfile reads from: only forward, a bounded piece at a time, and a bounded sum."""
+
+    def __init__(self, stream: IO[bytes], max_bytes: int) -> None:
+        self._stream = stream
+        self._position = 0
+        self._max_bytes = max_bytes
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int) -> None:
+        if position < self._position:
+            raise UnfitError("the archive leads back into itself")
+        while position > self._position:
+            if not self.read(min(position - self._position, CHUNK_BYTES)):
+                raise UnfitError("the archive ends too early")
+
+    def read(self, count: int = -1) -> bytes:
+        if not 0 <= count <= MAX_HEADER_BYTES:
+            raise UnfitError("the archive has a header that is too large")
+        parts = []
+        while count > 0 and (part := self._stream.read(count)):
+            parts.append(part)
+            count -= len(part)
+            self._position += len(part)
+            if self._position > self._max_bytes:
+                raise UnfitError(f"it is larger than {self._max_bytes // 1024**2} MiB unpacked")
+        return b"".join(parts)
+
+
+class _Unpacking:
+    """One layer, entry by entry."""
+
+    def __init__(self, root: int, ids: int) -> None:
+        self.counted = Counted()
+        self._root = root
+        self._ids = ids
+        self._parent: tuple[tuple[str, ...], int] | None = None  # the last one, kept open
+        self._dates: list[tuple[str, float]] = []  # of directories
+        self._looked_at = 0
+
+    def take(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        self.counted.entries += 1
+        if self.counted.entries > MAX_ENTRIES:
+            raise UnfitError(f"it has more than {MAX_ENTRIES} entries")
+        parts = _parts(member.name)
+        if not parts:
+            if member.isdir():
+                os.fchmod(self._root, member.mode & 0o7777 | 0o700)
+            return
+        above, name = tuple(parts[:-1]), parts[-1]
+        parent = self._opened(above)
+        if name == OPAQUE:
+            os.setxattr(parent, OPAQUE_MARK, b"y")
+        elif name.startswith(OF_AUFS):
+            pass  # of an older kind of storage; nobody reads it
+        elif name.startswith(HIDDEN):
+            self._hide(parent, name[len(HIDDEN) :])
+        else:
+            self._put(tar, member, parent, name)
+
+    def finish(self) -> None:
+        """Directories get their dates last: each entry in them changed it."""
+        for path, date in reversed(self._dates):
+            with suppress(OSError), self._open(path) as directory:
+                os.utime(directory, (date, date))
+
+    def close(self) -> None:
+        if self._parent is not None:
+            os.close(self._parent[1])
+            self._parent = None
+
+    def _put(self, tar: tarfile.TarFile, member: tarfile.TarInfo, parent: int, name: str) -> None:
+        if member.ischr() or member.isblk():
+            self.counted.devices += 1
+            return
+        if member.isdir():
+            self._directory(parent, name)
+            self._dates.append((member.name, member.mtime))
+        else:
+            self._remove(parent, name)
+            if member.issym():
+                os.symlink(member.linkname, name, dir_fd=parent)
+            elif member.islnk():
+                self._link(member, parent, name)
+                return  # its owner and mode are its target's
+            elif member.isfifo():
+                os.mkfifo(name, dir_fd=parent)
+            elif member.isfile():
+                self._file(tar, member, parent, name)
+            else:
+                raise UnfitError(f"`{member.name}` is of a kind that no layer has")
+        self._dress(member, parent, name)
+
+    def _dress(self, member: tarfile.TarInfo, parent: int, name: str) -> None:
+        """Owner, mode, attributes, date; in this order, as a change of the owner takes the mode's setuid."""
+        if self._ids > 1:
+            user, group = (i if 0 <= i < self._ids else NOBODY for i in (member.uid, member.gid))
+            os.chown(name, user, group, dir_fd=parent, follow_symlinks=False)
+        if member.issym():
+            os.utime(name, (member.mtime, member.mtime), dir_fd=parent, follow_symlinks=False)
+            return
+        # Nothing below exchanges `name` for a link meanwhile: only this process writes here.
+        os.chmod(name, member.mode & 0o7777, dir_fd=parent)
+        if member.isfile() or member.isdir():
+            with self._open(name, parent, os.O_RDONLY | os.O_NOFOLLOW) as file:
+                for key, value in member.pax_headers.items():
+                    attribute = key.removeprefix("SCHILY.xattr.")
+                    if (
+                        attribute != key
+                        and attribute.startswith("user.")
+                        and not attribute.startswith("user.overlay.")
+                    ):
+                        with suppress(OSError):
+                            os.setxattr(file, attribute, value.encode(errors="surrogateescape"))
+        if not member.isdir():
+            os.utime(name, (member.mtime, member.mtime), dir_fd=parent, follow_symlinks=False)
+
+    def _file(self, tar: tarfile.TarFile, member: tarfile.TarInfo, parent: int, name: str) -> None:
+        if self.counted.bytes + member.size > MAX_BYTES:  # a sparse file costs the archive nothing
+            raise UnfitError(f"it is larger than {MAX_BYTES // 1024**2} MiB unpacked")
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(name, flags, 0o600, dir_fd=parent)
+        content = tar.extractfile(member)
+        assert content is not None
+        with os.fdopen(descriptor, "wb", buffering=0) as file, content:
+            while chunk := content.read(CHUNK_BYTES):
+                file.write(chunk)
+                self._wrote(len(chunk))
+
+    def _wrote(self, count: int) -> None:
+        self.counted.bytes += count
+        if self.counted.bytes - self._looked_at >= LOOK_EVERY_BYTES:
+            self._looked_at = self.counted.bytes
+            room = os.statvfs(self._root)
+            if room.f_bavail * room.f_frsize < LEFT_FREE_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _link(self, member: tarfile.TarInfo, parent: int, name: str) -> None:
+        *above, target = _parts(member.linkname) or [""]
+        try:
+            with self._open("/".join(above)) as directory:
+                kind = os.stat(target, dir_fd=directory, follow_symlinks=False).st_mode
+                if not (stat.S_ISREG(kind) or stat.S_ISLNK(kind)):
+                    raise UnfitError(f"`{member.name}` is a hard link to what is no file")
+                os.link(
+                    target, name, src_dir_fd=directory, dst_dir_fd=parent, follow_symlinks=False
+                )
+        except (FileNotFoundError, NotADirectoryError):
+            raise UnfitError(
+                f"`{member.name}` is a hard link to `{member.linkname}`, which the layer does not have"
+            ) from None
+
+    def _directory(self, parent: int, name: str) -> None:
+        try:
+            os.mkdir(name, 0o755, dir_fd=parent)
+        except FileExistsError:
+            kind = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if stat.S_ISDIR(kind.st_mode):
+                return
+            hidden = _is_hidden(kind)
+            self._remove(parent, name)
+            os.mkdir(name, 0o755, dir_fd=parent)
+            if hidden:  # by an entry before this one: nothing of the layers below shows through
+                with self._open(name, parent) as directory:
+                    os.setxattr(directory, OPAQUE_MARK, b"y")
+
+    def _hide(self, parent: int, name: str) -> None:
+        if name in ("", ".", ".."):
+            raise UnfitError(f"`{HIDDEN}{name}` hides nothing")
+        try:
+            kind = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        except FileNotFoundError:
+            os.mknod(name, stat.S_IFCHR, 0, dir_fd=parent)
+            return
+        if stat.S_ISDIR(kind.st_mode):  # of this layer, which stays; what is below goes
+            with self._open(name, parent) as directory:
+                os.setxattr(directory, OPAQUE_MARK, b"y")
+
+    def _remove(self, parent: int, name: str) -> None:
+        """What an earlier entry put there; the last one counts."""
+        with suppress(FileNotFoundError):
+            try:
+                os.unlink(name, dir_fd=parent)
+            except (IsADirectoryError, PermissionError):
+                shutil.rmtree(name, dir_fd=parent)
+
+    def _opened(self, above: tuple[str, ...]) -> int:
+        """The directory of an entry, made if no entry has."""
+        if self._parent is not None and self._parent[0] == above:
+            return self._parent[1]
+        self.close()
+        path = ""
+        descriptor = os.dup(self._root)
+        for part in above:
+            before, path = path, f"{path}/{part}"
+            try:
+                following = kernel.open_in_root(self._root, path, os.O_RDONLY | os.O_DIRECTORY)
+            except FileNotFoundError:
+                self._make(descriptor, part, path)
+                following = kernel.open_in_root(self._root, path, os.O_RDONLY | os.O_DIRECTORY)
+            except NotADirectoryError:
+                with self._open(before) as directory:
+                    self._directory(directory, part)
+                following = kernel.open_in_root(self._root, path, os.O_RDONLY | os.O_DIRECTORY)
+            finally:
+                os.close(descriptor)
+            descriptor = following
+        self._parent = above, descriptor
+        return descriptor
+
+    def _make(self, parent: int, name: str, path: str) -> None:
+        try:
+            os.mkdir(name, 0o755, dir_fd=parent)
+        except FileExistsError:
+            raise UnfitError(
+                f"`{path}` is a link that leads nowhere, and files lie below it"
+            ) from None
+
+    @contextmanager
+    def _open(self, path: str, below: int | None = None, flags: int = os.O_RDONLY) -> Iterator[int]:
+        root = self._root if below is None else below
+        descriptor = kernel.open_in_root(root, path, flags | os.O_NONBLOCK)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def _parts(path: str) -> list[str]:
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise UnfitError(f"`{path}` leads out of the layer")
+    if len(parts) > MAX_DEPTH:
+        raise UnfitError(f"directories lie more than {MAX_DEPTH} deep")
+    return parts
+
+
+def _is_hidden(status: os.stat_result) -> bool:
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0

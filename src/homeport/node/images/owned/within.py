@@ -1,0 +1,222 @@
+"""`python -m homeport.node.images.owned.within ORDER`: work on layers as the root of their files.
+
+The files of a layer belong to the ids that cells have, which on this machine nobody else has. So whoever
+unpacks, measures or removes them does it in a user namespace with these ids. ORDER is a JSON file, which is
+removed once it has been read, because a step's variables are in it:
+
+    {"do": "unpack", "archive": "/…/blob", "into": "/…/files"}       prints {"entries", "bytes", "devices"}
+    {"do": "copy", "files": [["/…/source", "usr/local/x", 493]], "into": "/…/files"}
+    {"do": "tree", "source": "/…/python", "place": "usr/local", "into": "/…/files"}
+    {"do": "empty", "directory": "/…/files"}
+    {"do": "measure", "directory": "/…/files"}                       prints {"bytes"}
+    {"do": "run", "cell": {…}, "commands": [["$ true", ["true"]]], "cwd": "/", "environ": {…}}
+
+`run` prints each command's title, if it has one, and ends with the first that fails; its exit code is that one's. Otherwise 0; FAILED, with the reason as the last line; or FULL.
+"""
+
+import errno
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import IO, Any
+
+from homeport.cell import base, identity, kernel, mounts, namespaces, private, seal
+from homeport.cell.description import Cell, Network
+from homeport.contract import codec
+from homeport.node.images.owned import unpack
+
+FAILED, FULL, NOT_FOUND = 125, 124, 127
+STORAGE = "1"  # in a step's storage: `1/root/files` is what it wrote
+
+
+def main() -> int:
+    """Read the order, and carry it out."""
+    with open(sys.argv[1], encoding="utf-8") as file:  # noqa: PTH123 - pathlib costs 10 ms
+        order = json.load(file)
+    os.unlink(sys.argv[1])  # noqa: PTH108
+    try:
+        if order["do"] == "run":
+            return _run(order)
+        return _as_root(_prepared(order))
+    except unpack.UnfitError as error:
+        return _failed(str(error))
+    except OSError as error:
+        return _refused(error)
+
+
+def _prepared(order: dict[str, Any]) -> Callable[[], dict[str, int]]:
+    """What is to be done; all that lies outside is opened here, in the host's view."""
+    ids = identity.own()
+    if order["do"] == "unpack":
+        archive = open(order["archive"], "rb")  # noqa: PTH123, SIM115 - for the child
+        root = _directory(order["into"])
+        return lambda: _unpack(archive, root, 1 if ids is None else unpack.IDS)
+    if order["do"] == "copy":
+        root = _directory(order["into"])
+        opened = [(open(a, "rb"), place, mode) for a, place, mode in order["files"]]  # noqa: PTH123, SIM115
+        return lambda: _copy(opened, root)
+    if order["do"] == "tree":
+        root, source = _directory(order["into"]), _directory(order["source"])
+        return lambda: _tree(source, root, order["place"])
+    directory = _directory(order["directory"])
+    return lambda: _programs(directory, order["do"])
+
+
+def _as_root(work: Callable[[], dict[str, int]]) -> int:
+    """Do it in a child that is root of its own user namespace, and has these ids."""
+    child = namespaces.fork(Network.NONE, identity.own())
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    code = FAILED
+    try:
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, 9)
+        os.umask(0o022)
+        print(json.dumps(work()), flush=True)  # noqa: T201 - the answer
+        code = 0
+    except unpack.UnfitError as error:
+        code = _failed(str(error))
+    except OSError as error:
+        code = _refused(error)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(code)
+
+
+def _unpack(archive: IO[bytes], root: int, ids: int) -> dict[str, int]:
+    done = unpack.unpack(archive, root, ids=ids)
+    return {"entries": done.entries, "bytes": done.bytes, "devices": done.devices}
+
+
+def _copy(files: Sequence[tuple[IO[bytes], str, int]], root: int) -> dict[str, int]:
+    total = 0
+    for source, place, mode in files:
+        folder, _, name = place.rpartition("/")
+        directory = _made(root, folder)
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=directory)
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
+        with source, os.fdopen(os.open(name, flags, mode, dir_fd=directory), "wb") as target:
+            shutil.copyfileobj(source, target, unpack.CHUNK_BYTES)
+            total += target.tell()
+        os.close(directory)
+    return {"bytes": total}
+
+
+def _tree(source: int, root: int, place: str) -> dict[str, int]:
+    """A directory with all below it, links as links; everything becomes root's."""
+    into = _made(root, place)
+    total = 0
+    for folder, directories, files, directory in os.fwalk(".", dir_fd=source):
+        target = kernel.open_in_root(into, folder, os.O_RDONLY | os.O_DIRECTORY)
+        for name in (*directories, *files):
+            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            if stat.S_ISLNK(status.st_mode):
+                os.symlink(os.readlink(name, dir_fd=directory), name, dir_fd=target)
+            elif stat.S_ISDIR(status.st_mode):
+                os.mkdir(name, stat.S_IMODE(status.st_mode) | 0o700, dir_fd=target)
+            elif stat.S_ISREG(status.st_mode):
+                flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+                mode = stat.S_IMODE(status.st_mode)
+                with (
+                    os.fdopen(os.open(name, os.O_RDONLY, dir_fd=directory), "rb") as old,
+                    os.fdopen(os.open(name, flags, mode, dir_fd=target), "wb") as new,
+                ):
+                    shutil.copyfileobj(old, new, unpack.CHUNK_BYTES)
+                    total += status.st_size
+                os.utime(name, ns=(status.st_atime_ns, status.st_mtime_ns), dir_fd=target)
+        os.close(target)
+    return {"bytes": total}
+
+
+def _made(root: int, path: str) -> int:
+    """A directory below `root`, made with those above it."""
+    made = ""
+    for part in path.split("/"):
+        made = f"{made}/{part}"
+        above = kernel.open_in_root(root, made.rpartition("/")[0], os.O_RDONLY | os.O_DIRECTORY)
+        with suppress(FileExistsError):
+            os.mkdir(part or ".", 0o755, dir_fd=above)
+        os.close(above)
+    return kernel.open_in_root(root, made, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _programs(directory: int, what: str) -> dict[str, int]:
+    """By programs that bear any depth of directories."""
+    os.fchdir(directory)
+    if what == "empty":
+        subprocess.run(["find", ".", "-xdev", "-mindepth", "1", "-delete"], check=False)
+        return {"left": len(os.listdir("."))}  # noqa: PTH208
+    done = subprocess.run(["du", "-xs", "-B1", "."], capture_output=True, check=False)
+    return {"bytes": int(done.stdout.split()[0] or 0)}
+
+
+def _directory(path: str) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+# a step
+
+
+def _run(order: dict[str, Any]) -> int:
+    cell: Cell = codec.decode(Cell, order["cell"])
+    return base.run(cell, lambda: _private(cell, order))
+
+
+def _private(cell: Cell, order: dict[str, Any]) -> int:
+    try:
+        child = private.fork(cell, STORAGE)
+        if child:
+            kernel.close_from(3)
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        mounts.place([])
+        code = base.reap(lambda: _execute(cell, order), lambda: seal.seal_init(cell))
+    except OSError as error:
+        code = _refused(error)
+    os._exit(code)
+
+
+def _execute(cell: Cell, order: dict[str, Any]) -> int:
+    os.makedirs(order["cwd"], exist_ok=True)  # noqa: PTH103 - as a Dockerfile's WORKDIR does
+    os.chdir(order["cwd"])
+    seal.seal(cell)
+    for title, argv in order["commands"]:
+        if title:
+            print(title, flush=True)  # noqa: T201 - the build's output
+        child = os.fork()
+        if child == 0:
+            _become(argv, order["environ"])
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code:
+            return code if code > 0 else 128 - code
+    return 0
+
+
+def _become(argv: list[str], environ: dict[str, str]) -> None:
+    try:
+        # Only here: whoever sets LD_PRELOAD means the step, not the process that makes its cell.
+        os.execvpe(argv[0], argv, environ)  # noqa: S606
+    except OSError as error:
+        print(f"{argv[0]}: {error.strerror}", file=sys.stderr, flush=True)  # noqa: T201
+    os._exit(NOT_FOUND)
+
+
+def _refused(error: OSError) -> int:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return FULL
+    what = f" ({error.filename})" if error.filename else ""
+    return _failed(f"{error.strerror or error}{what}")
+
+
+def _failed(text: str) -> int:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
