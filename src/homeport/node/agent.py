@@ -157,7 +157,9 @@ class Agent:
     def _warm(self, image: Image) -> None:
         if self._zygotes is not None and self._is_open:
             made = self._environments.of(image)
-            environ = with_modal(environ_of(image, os.environ, made.python), self._lib)
+            environ = with_modal(
+                environ_of(image, os.environ, made.python, made.environ), self._lib
+            )
             if self._means.cells is not None:
                 environ = self._means.cells.environ(environ)
             self._zygotes.warm(made, environ)
@@ -209,6 +211,7 @@ class Agent:
         self._means.cells = cells
         if self._zygotes is not None:
             self._zygotes.cells = cells
+            self._environments.is_rooted = cells is not None
         if cells is not None:
             cells.sweep(kept)
         elif not kept:

@@ -31,9 +31,23 @@ INHERITED = (
 
 
 def environ_of(
-    image: Image, outer: Mapping[str, str], python: str = sys.executable
+    image: Image,
+    outer: Mapping[str, str],
+    python: str = sys.executable,
+    root: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """The variables that all containers of an image share."""
+    """The variables that all containers of an image share.
+
+    `root` are those that its own root file system brings, `image.environ` included; there, nothing of this
+    machine's programs and files counts.
+    """
+    if root:
+        kept = {
+            name: outer[name]
+            for name in INHERITED
+            if name.lower().endswith("_proxy") and name in outer
+        }
+        return {**kept, "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", **root}
     folder, ours = Path(python).parent, str(Path(sys.executable).parent)
     # What is installed beside homeport is no business of an environment of its own.
     rest = [part for part in outer.get("PATH", os.defpath).split(os.pathsep) if part != ours]
@@ -63,6 +77,7 @@ def environ_for(
     outer: Mapping[str, str],
     python: str = sys.executable,
     lib: Path | None = None,
+    root: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """The container's variables: ours, the image's, the secrets', and last the reserved ones.
 
@@ -78,7 +93,7 @@ def environ_for(
         "REGION": "local",
         "ENVIRONMENT": "main",
     }
-    users = {**environ_of(image, outer, python), "TMPDIR": launch.tmp_dir, **secrets}
+    users = {**environ_of(image, outer, python, root), "TMPDIR": launch.tmp_dir, **secrets}
     return {
         **(users if lib is None else with_modal(users, lib)),
         # Those that are nobody's here are somebody else's.

@@ -10,7 +10,7 @@ import pytest
 from homeport.cell.report import Report
 from homeport.contract.errors import BadRequest
 from homeport.node.cells.sandboxes import Cells, Sandbox, imported_from
-from homeport.node.images.environments import Made
+from homeport.node.images.made import Made
 
 IMPOSSIBLE = Report(possible=False, why="the sysctl x is 0", hint="`sysctl -w x=1`")
 POSSIBLE = Report(possible=True, overlay=True, ids=65536, network=True)

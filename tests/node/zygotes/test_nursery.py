@@ -19,7 +19,7 @@ from homeport.contract.image import Image, Step
 from homeport.contract.manifest import WebKind, WebMethod
 from homeport.node.agent import Agent
 from homeport.node.containers import door as doors
-from homeport.node.images.environments import Made
+from homeport.node.images.made import Made
 from homeport.runner import tmp
 from homeport.settings import Settings
 from tests.node.test_agent import Watched

@@ -22,17 +22,16 @@ from pathlib import Path
 from typing import Any
 
 from homeport.cell import host, identity, report
-from homeport.cell.description import Bind, Cell, range_of_ids
+from homeport.cell.description import Bind, Cell
 from homeport.cell.keeper import Opener
 from homeport.cell.mounts import Access, Mount
 from homeport.contract import codec
 from homeport.contract.container import Launch
 from homeport.contract.errors import BadRequest
 from homeport.contract.image import HOME, outside
-from homeport.node.images.environments import Made
+from homeport.node.images.made import Made
 
 AUTO, ON, OFF = "auto", "on", "off"
-FIRST_ID = 0x10000 * 32  # of the range that cells have where the server is root
 PACKAGE = Path(__file__).parents[2]
 TMP = "/tmp"  # noqa: S108 - the cell's own
 #: Variables that name files which a cell has to show.
@@ -94,7 +93,7 @@ class Cells:
         self.report = told
         self._root, self._lib = root, lib
         self._root_user = os.getuid() == 0
-        self._ids = range_of_ids(FIRST_ID) if self._root_user else identity.subordinate()
+        self._ids = identity.own()
         if told.ids == 1:
             self._ids = None
         self._opener = Opener()
@@ -129,6 +128,8 @@ class Cells:
         """A new base cell for an image: its storage is made."""
         storage = self._root / os.urandom(6).hex()
         storage.mkdir(mode=0o700)
+        if made.lowers:
+            return Sandbox(self._rooted(made, storage), storage)
         ours = [made.directory, Path(made.python).parent.parent, Path(made.runner_path or PACKAGE)]
         binds = [
             Bind(str(path), owned=self._root_user)
@@ -149,6 +150,17 @@ class Cells:
             overlay=self.report.overlay,
         )
         return Sandbox(cell, storage)
+
+    def _rooted(self, made: Made, storage: Path) -> Cell:
+        """An image's own root file system, and of this machine what runs the functions."""
+        ours = (self._lib, PACKAGE, made.runner_path)
+        return Cell(
+            binds=tuple(Bind(str(path), owned=self._root_user) for path in ours),
+            layers=made.lowers,
+            storage=str(storage),
+            ids=self._ids,
+            overlay=self.report.overlay,
+        )
 
     def environ(self, environ: Mapping[str, str]) -> dict[str, str]:
         """The variables as they are true in a cell."""

@@ -32,7 +32,8 @@ from homeport.node.containers.output import Output, Outputs
 from homeport.node.containers.process import Process
 from homeport.node.containers.pulses import Patient
 from homeport.node.containers.starts import Start
-from homeport.node.images.environments import Environments, Made
+from homeport.node.images.environments import Environments
+from homeport.node.images.made import Made
 from homeport.node.launch import environ_for
 from homeport.node.limits.keeper import Limits
 from homeport.node.zygotes.nursery import Zygotes
@@ -206,7 +207,7 @@ class Life:
         made = means.environments.of(self.launch.function.image)
         launch = means.limits.confined(self.launch, self._others())
         launch = self.launch = dataclasses.replace(launch, runner_path=made.runner_path)
-        environ = environ_for(launch, secrets, os.environ, made.python, means.lib)
+        environ = environ_for(launch, secrets, os.environ, made.python, means.lib, made.environ)
         if means.cells is not None:
             environ = means.cells.environ(environ)
         self.directory.mkdir(mode=0o700)

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import json
 import os
-import shlex
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -21,14 +20,13 @@ from homeport.contract.image import HOME, place
 from homeport.node.images import command, layers, uv
 from homeport.node.images.command import Done
 from homeport.node.images.hidden import Hider
+from homeport.node.images.installers import POETRY, Installing, Syncing
 from homeport.node.images.layers import Layer
 from homeport.node.images.uv import Python
 from homeport.node.launch import INHERITED
 
 NOISE = "Using Python "  # uv says where the layer is, which helps nobody
 MAX_COPY_BYTES = 16 * 1024**2  # of a file that is laid into each source tree
-#: The best version of all indexes; uv by itself takes the first index that knows the package.
-AS_PIP_DOES = ("--index-strategy", "unsafe-best-match")
 TOLD_LINES = 30  # of a failed command's output
 
 Say = Callable[[str], None]
@@ -65,7 +63,7 @@ class Builder:
         if name in layers.COPIES:
             await asyncio.to_thread(self._copy)
         else:
-            await getattr(self, f"_{name}")()
+            await getattr(self, f"_{name}", self._packages)()
         await asyncio.to_thread(shutil.rmtree, self._build)
 
     async def _debian_slim(self) -> None:
@@ -75,68 +73,22 @@ class Builder:
 
     # packages
 
-    async def _pip_install(self) -> None:
-        await self._install(*self._args["packages"], *AS_PIP_DOES)
-
-    async def _uv_pip_install(self) -> None:
-        words = list(self._args.get("packages", []))
-        await self._install(*self._listed(), *words)
-
-    async def _pip_install_from_requirements(self) -> None:
-        await self._install(*self._listed(), *AS_PIP_DOES)
-
-    async def _pip_install_from_pyproject(self) -> None:
-        pyproject = self._build / "pyproject.toml"
-        pyproject.write_text(self._args["pyproject"])
-        extras = _each("--extra", self._args.get("optional_dependencies"))
-        await self._install("-r", str(pyproject), *extras, *AS_PIP_DOES)
+    async def _packages(self) -> None:
+        installing = Installing(self._step, self._build, self._build, self._interpreter)
+        for words in installing.commands():
+            await self._uv(*words)
 
     async def _uv_sync(self) -> None:
-        words = ["--project", str(self._build), "--inexact", "--no-install-workspace"]
-        (self._build / "pyproject.toml").write_text(self._args["pyproject"])
-        if lock := self._args.get("lockfile"):
-            (self._build / "uv.lock").write_text(lock)
-            words += ["--frozen"] if self._args.get("frozen") else []
-        words += _each("--group", self._args.get("groups"))
-        words += _each("--extra", self._args.get("extras"))
-        words += shlex.split(self._args.get("extra_options") or "")
+        syncing = Syncing(self._step, self._build, self._build)
+        syncing.written()
+        words = ("--inexact", "--no-install-workspace", *syncing.sync())
         extra = {"UV_PROJECT_ENVIRONMENT": str(self._venv)}
         await self._uv("sync", "--python", self._interpreter, *words, extra=extra)
 
     async def _poetry_install_from_file(self) -> None:
-        (self._build / "pyproject.toml").write_text(self._args["pyproject"])
-        if lock := self._args.get("lockfile"):
-            (self._build / "poetry.lock").write_text(lock)
-        version = self._args.get("poetry_version") or "latest"
-        poetry = "poetry" if version == "latest" else f"poetry=={version}"
-        words = ["--no-root", "--no-interaction", "--no-ansi", "--directory", str(self._build)]
-        for option, name in (("with", "with_"), ("without", "without"), ("only", "only")):
-            words += _each(f"--{option}", self._args.get(name))
-        extra = {
-            "VIRTUAL_ENV": str(self._venv),
-            "POETRY_VIRTUALENVS_CREATE": "false",
-            "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
-        }
-        await self._uv("tool", "run", "--from", poetry, "poetry", "install", *words, extra=extra)
-
-    async def _install(self, *what: str) -> None:
-        args = self._args
-        words = [*_each("--find-links", args.get("find_links"))]
-        words += _each("--index-url", args.get("index_url"))
-        words += _each("--extra-index-url", args.get("extra_index_url"))
-        words += ["--prerelease", "allow"] if args.get("pre") else []
-        words += shlex.split(args.get("extra_options") or "")
-        await self._uv("pip", "install", "--python", self._interpreter, *words, *what)
-
-    def _listed(self) -> list[str]:
-        """The step's requirements files, as uv's words."""
-        words = []
-        for option, name in (("-r", "requirements"), ("-c", "constraints")):
-            if text := self._args.get(name):
-                path = self._build / f"{name}.txt"
-                path.write_text(text)
-                words += [option, str(path)]
-        return words
+        syncing = Syncing(self._step, self._build, self._build)
+        syncing.written()
+        await self._uv(*syncing.poetry(), extra={**POETRY, "VIRTUAL_ENV": str(self._venv)})
 
     async def _uv(self, *words: str, extra: Mapping[str, str] | None = None) -> None:
         seen = {
@@ -288,6 +240,15 @@ def _link(old: Any, new: Any) -> Any:
     return new
 
 
-def _each(option: str, values: str | list[str] | None) -> list[str]:
-    given = [values] if isinstance(values, str) else values or []
-    return [word for value in given for word in (option, value)]
+def size(directory: Path, parent: Path | None) -> int:
+    """Bytes that are not the layer below's as well."""
+    total = 0
+    for folder, _folders, files in os.walk(directory):
+        below = parent / Path(folder).relative_to(directory) if parent else None
+        for name in files:
+            status = (Path(folder) / name).lstat()
+            with contextlib.suppress(OSError):
+                if below is not None and (below / name).lstat().st_ino == status.st_ino:
+                    continue
+            total += status.st_size
+    return total

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import contextlib
 import importlib.util
 import json
 import os
@@ -12,9 +13,11 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from homeport.contract.errors import ImageError
 from homeport.node.images import command
@@ -55,11 +58,64 @@ def found() -> list[str]:
     raise ImageError("images with steps are built by uv, and there is none", hint="pip install uv")
 
 
+def program() -> str:
+    """The program itself, for another root file system."""
+    path = found()[0]
+    if path != sys.executable:
+        return str(Path(path).resolve())
+    import uv
+
+    return str(uv.find_uv_bin())
+
+
 def environ(outer: Mapping[str, str]) -> dict[str, str]:
     """The variables that uv sees: the caller's, but for those that would mislead it."""
     kept = {k: v for k, v in outer.items() if not k.startswith(_MISLEADING)}
     # Else each first import of a package would compile it, and a start would wait for that.
     return {**kept, "NO_COLOR": "1", "UV_COMPILE_BYTECODE": "1"}
+
+
+def told_in_cell(outer: Mapping[str, str]) -> dict[str, str]:
+    """What uv is told in another root file system: the caller's indexes, and none of its paths."""
+    wanted = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX", "UV_HTTP_TIMEOUT", "UV_FIND_LINKS")
+    kept = {k: v for k, v in outer.items() if k.startswith(wanted)}
+    if config := _config(outer):
+        # As variables, because the file may name what only this machine has.
+        lists = {"UV_FIND_LINKS": "find-links", "UV_EXTRA_INDEX_URL": "extra-index-url"}
+        for variable, key in lists.items():
+            if found := config.get(key):
+                kept.setdefault(variable, " ".join([found] if isinstance(found, str) else found))
+        if url := config.get("index-url"):
+            kept.setdefault("UV_INDEX_URL", str(url))
+    fixed = {
+        "UV_NO_CONFIG": "1",
+        "UV_LINK_MODE": "copy",
+        "UV_NO_PROGRESS": "1",
+        "UV_COMPILE_BYTECODE": "1",
+    }
+    return {**kept, **fixed, "NO_COLOR": "1"}
+
+
+def local_indexes(outer: Mapping[str, str]) -> list[str]:
+    """The directories of this machine in which uv looks for packages."""
+    told = told_in_cell(outer)
+    names = [
+        word
+        for key in told
+        if key.startswith(("UV_FIND", "UV_EXTRA", "UV_INDEX"))
+        for word in told[key].split()
+    ]
+    paths = [name.removeprefix("file://") for name in names]
+    return [path for path in paths if path.startswith("/") and Path(path).is_dir()]
+
+
+def _config(outer: Mapping[str, str]) -> dict[str, Any]:
+    base = outer.get("XDG_CONFIG_HOME") or f"{outer.get('HOME', '/')}/.config"
+    for path in (f"{base}/uv/uv.toml", "/etc/uv/uv.toml"):
+        with contextlib.suppress(OSError, ValueError):
+            loaded = tomllib.loads(Path(path).read_text())
+            return {**loaded, **loaded.get("pip", {})}
+    return {}
 
 
 async def run(
@@ -73,7 +129,7 @@ async def run(
 async def python(wanted: str | None, where: str) -> Python:
     """The interpreter of that version; homeport's own for None."""
     ours = platform.python_version()
-    _check_age(wanted, where)
+    check_age(wanted, where)
     if not wanted or _is(ours, wanted):
         return Python(path=sys.executable, version=ours)
     done = await run("python", "find", "--no-project", wanted, say=lambda _line: None)
@@ -104,7 +160,8 @@ def _is(version: str, wanted: str) -> bool:
     return f"{version}.".startswith(f"{wanted}.")
 
 
-def _check_age(wanted: str | None, where: str) -> None:
+def check_age(wanted: str | None, where: str) -> None:
+    """Raise `ImageError` for a version that the runner does not run on."""
     numbers = re.match(r"(\d+)\.(\d+)", wanted or "")
     if numbers and (int(numbers[1]), int(numbers[2])) < OLDEST:
         oldest = ".".join(map(str, OLDEST))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from homeport.contract.container import Launch, StartOrder
 from homeport.contract.manifest import FunctionSpec
 from homeport.contract.variables import SILENTLY_READ
-from homeport.node.images.environments import Made
+from homeport.node.images.made import Made
 from homeport.node.launch import INHERITED
 
 #: Variables that each container has of its own; those of GPUs where a function uses them.

@@ -21,7 +21,7 @@ import psutil
 from homeport.contract.container import Descriptors, Event, Launch, StartOrder, sent
 from homeport.contract.traffic import PoolKey
 from homeport.node.cells.sandboxes import NOTHING, Cells, Handed
-from homeport.node.images.environments import Made
+from homeport.node.images.made import Made
 from homeport.node.zygotes import likeness
 from homeport.node.zygotes.learned import BASE, Learned, tidy
 from homeport.node.zygotes.snapshots import Snapshots, Unforkable

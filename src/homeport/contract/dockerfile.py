@@ -1,0 +1,187 @@
+"""PURE: a Dockerfile's text as instructions (docs.docker.com/reference/dockerfile).
+
+The SDK asks it which files an image's steps read, the node what they do.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+#: They say something about containers that are started by Docker, and nothing about the files.
+IGNORED = frozenset({"CMD", "EXPOSE", "HEALTHCHECK", "LABEL", "MAINTAINER", "STOPSIGNAL", "VOLUME"})
+#: As in the original, containers run as root of their own.
+USERS = frozenset({"USER"})
+KNOWN = (
+    frozenset({"ADD", "ARG", "COPY", "ENTRYPOINT", "ENV", "FROM", "RUN", "SHELL", "WORKDIR"})
+    | IGNORED
+    | USERS
+)
+_FLAG = re.compile(r"--([a-z-]+)(?:=(\S*))?\s+")
+_HEREDOC = re.compile(r"<<-?\s*(['\"]?)(\w+)\1")
+_VARIABLE = re.compile(r"\\\$|\$(\w+)|\$\{(\w+)(?:(:[-+])([^}]*))?\}")
+_PAIR = re.compile(r"""([\w.-]+)=((?:"(?:\\.|[^"\\])*"|'[^']*'|\\.|[^\s"'\\])*)""")
+
+
+class UnfitError(ValueError):
+    """The text is no Dockerfile, or uses what is not there"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instruction:
+    """One of them: `COPY --chmod=755 a b` has the value `a b`."""
+
+    name: str
+    value: str
+    line: int  # where it begins, from 1
+    flags: Mapping[str, str] = field(default_factory=dict)
+    script: str | None = None  # of `RUN <<EOF`
+
+    @property
+    def text(self) -> str:
+        """As a person reads it."""
+        return f"{self.name} {self.value}"
+
+    def words(self) -> list[str]:
+        """The value as words: a JSON list, or what blanks divide."""
+        return self.listed() or self.value.split()
+
+    def listed(self) -> list[str] | None:
+        """The value, if it is a JSON list of strings."""
+        if not self.value.startswith("["):
+            return None
+        try:
+            found = json.loads(self.value)
+        except ValueError:
+            return None
+        return found if all(isinstance(word, str) for word in found) else None
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """`ENV A=1 B="two words"`, or `ENV A the rest`: names and values with their quotes taken off."""
+        found = [(name, _unquoted(value)) for name, value in _PAIR.findall(self.value)]
+        if found and _PAIR.match(self.value):
+            return found
+        name, _, rest = self.value.partition(" ")
+        if not name or not rest:
+            raise UnfitError(f"line {self.line}: `{self.text}` has no value")
+        return [(name, rest.strip())]
+
+
+def parse(text: str) -> list[Instruction]:
+    """The instructions in order; `UnfitError` names the line that cannot be carried out."""
+    lines = text.splitlines()
+    found: list[Instruction] = []
+    position = 0
+    while position < len(lines):
+        begin = position
+        line = lines[position].strip()
+        position += 1
+        if not line or line.startswith("#"):
+            continue
+        while line.endswith("\\") and position < len(lines):
+            following = lines[position].strip()
+            position += 1
+            if following.startswith("#"):
+                continue
+            line = f"{line[:-1].rstrip()} {following}"
+        name, _, value = line.rstrip("\\").strip().partition(" ")
+        name, value = name.upper(), value.strip()
+        if name not in KNOWN:
+            raise UnfitError(
+                f"line {begin + 1}: `{name}` is no instruction that is carried out here"
+            )
+        script = None
+        if name in ("RUN", "COPY", "ADD") and (mark := _HEREDOC.search(value)):
+            if name != "RUN" or value[: mark.start()].strip():
+                raise UnfitError(f"line {begin + 1}: `{name}` with `<<` is not there yet")
+            script, position = _body(lines, position, mark[2], begin + 1)
+        flags, value = _flags(value) if name in ("ADD", "COPY", "FROM", "RUN") else ({}, value)
+        found.append(
+            Instruction(name=name, value=value, line=begin + 1, flags=flags, script=script)
+        )
+    for instruction in found:
+        _check(instruction)
+    return found
+
+
+def expand(text: str, variables: Mapping[str, str]) -> str:
+    """The text with `$NAME`, `${NAME}`, `${NAME:-other}` and `${NAME:+other}` replaced.
+
+    >>> expand("$A/${B:-b}/${A:+c}/\\\\$A", {"A": "a"})
+    'a/b/c/$A'
+    """
+
+    def value(found: "re.Match[str]") -> str:
+        if found[0] == "\\$":
+            return "$"
+        known = variables.get(found[1] or found[2], "")
+        if found[3] == ":-":
+            return known or found[4]
+        if found[3] == ":+":
+            return found[4] if known else ""
+        return known
+
+    return _VARIABLE.sub(value, text)
+
+
+def copied(instruction: Instruction) -> tuple[list[str], str]:
+    """The sources and the destination of a COPY or ADD."""
+    *sources, target = instruction.words()
+    return sources, target
+
+
+def _body(lines: list[str], position: int, end: str, line: int) -> tuple[str, int]:
+    body: list[str] = []
+    for number in range(position, len(lines)):
+        if lines[number].strip() == end:
+            return "\n".join(body), number + 1
+        body.append(lines[number])
+    raise UnfitError(f"line {line}: `{end}` does not come again")
+
+
+def _flags(value: str) -> tuple[dict[str, str], str]:
+    flags: dict[str, str] = {}
+    while match := _FLAG.match(value + " "):
+        kept = flags.get(match[1])
+        flags[match[1]] = f"{kept} {match[2]}" if kept else match[2] or ""
+        value = value[match.end() :].strip()
+    return flags, value
+
+
+def _check(instruction: Instruction) -> None:
+    name, flags, line = instruction.name, instruction.flags, instruction.line
+    if not instruction.value and instruction.script is None:
+        raise UnfitError(f"line {line}: `{name}` says nothing")
+    if name in ("COPY", "ADD"):
+        if "from" in flags:
+            raise UnfitError(f"line {line}: `{name} --from` is not there yet")
+        sources, _ = copied(instruction)
+        if not sources:
+            raise UnfitError(f"line {line}: `{instruction.text}` has no destination")
+        if any("://" in source or source.startswith("git@") for source in sources):
+            raise UnfitError(
+                f"line {line}: `{name}` of a URL is not there yet: use `RUN curl` or `RUN git`"
+            )
+    mounts = flags.get("mount", "").split(" ") if name == "RUN" else []
+    for mount in mounts:
+        # A cache only saves time, so a build without one is right.
+        if mount and not re.search(r"(^|,)type=(cache|tmpfs)(,|$)", mount):
+            raise UnfitError(f"line {line}: `RUN --mount={mount}` is not there yet")
+
+
+def _unquoted(text: str) -> str:
+    """A word without its quotes and backslashes, but `\\$`, which `expand` understands."""
+    out, quote, position = [], "", 0
+    while position < len(text):
+        letter = text[position]
+        if letter == "\\" and quote != "'" and position + 1 < len(text):
+            following = text[position + 1]
+            out.append(f"\\{following}" if following == "$" else following)
+            position += 2
+            continue
+        if letter in "\"'" and (not quote or quote == letter):
+            quote = "" if quote else letter
+        else:
+            out.append("\\$" if letter == "$" and quote == "'" else letter)
+        position += 1
+    return "".join(out)

@@ -1,0 +1,114 @@
+"""PURE but for the files that it writes: the steps that install packages, as words for uv.
+
+The same for an environment of this machine and for an image's own Python; only what uv is told about the place
+where the packages go is different.
+"""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from homeport.contract.image import Step
+
+#: The best version of all indexes; uv by itself takes the first index that knows the package.
+AS_PIP_DOES = ("--index-strategy", "unsafe-best-match")
+Words = list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Installing:
+    """One step's commands."""
+
+    step: Step
+    directory: Path  # where its files are written
+    seen: PurePath  # where uv finds them: in a cell, another place
+    python: str
+
+    def commands(self, *, held: bool = False) -> list[Words]:
+        """What uv is to do; `held` for a Python whose packages are the system's."""
+        place = ["--python", self.python, *(["--break-system-packages"] if held else [])]
+        return [[*words[:2], *place, *words[2:]] for words in self._commands()]
+
+    def _commands(self) -> list[Words]:
+        args, name = self.step.args, self.step.name
+        pip = ["pip", "install", *self._options()]
+        if name == "pip_install":
+            return [[*pip, *args["packages"], *AS_PIP_DOES]]
+        if name == "uv_pip_install":
+            return [[*pip, *self._listed(), *args.get("packages", [])]]
+        if name == "pip_install_from_requirements":
+            return [[*pip, *self._listed(), *AS_PIP_DOES]]
+        if name == "pip_install_from_pyproject":
+            project = self._written("pyproject.toml", args["pyproject"])
+            extras = each("--extra", args.get("optional_dependencies"))
+            return [[*pip, "-r", project, *extras, *AS_PIP_DOES]]
+        raise KeyError(name)
+
+    def _options(self) -> Words:
+        args = self.step.args
+        words = [*each("--find-links", args.get("find_links"))]
+        words += each("--index-url", args.get("index_url"))
+        words += each("--extra-index-url", args.get("extra_index_url"))
+        words += ["--prerelease", "allow"] if args.get("pre") else []
+        return [*words, *shlex.split(args.get("extra_options") or "")]
+
+    def _listed(self) -> Words:
+        """The step's requirements files, as uv's words."""
+        words = []
+        for option, name in (("-r", "requirements"), ("-c", "constraints")):
+            if text := self.step.args.get(name):
+                words += [option, self._written(f"{name}.txt", text)]
+        return words
+
+    def _written(self, name: str, text: str) -> str:
+        (self.directory / name).write_text(text)
+        return str(self.seen / name)
+
+
+@dataclass(frozen=True, slots=True)
+class Syncing:
+    """`uv_sync` and `poetry_install_from_file`: a project's own list of packages."""
+
+    step: Step
+    directory: Path
+    seen: PurePath
+
+    def written(self) -> None:
+        """Write the project and what it has locked."""
+        args = self.step.args
+        (self.directory / "pyproject.toml").write_text(args["pyproject"])
+        if lock := args.get("lockfile"):
+            name = "uv.lock" if self.step.name == "uv_sync" else "poetry.lock"
+            (self.directory / name).write_text(lock)
+
+    def sync(self) -> Words:
+        """What follows `uv sync`, or `uv export`."""
+        args = self.step.args
+        words = ["--project", str(self.seen)]
+        words += ["--frozen"] if args.get("lockfile") and args.get("frozen") else []
+        words += each("--group", args.get("groups"))
+        words += each("--extra", args.get("extras"))
+        return words + shlex.split(args.get("extra_options") or "")
+
+    def poetry(self) -> Words:
+        """What follows `uv`."""
+        version = self.step.args.get("poetry_version") or "latest"
+        poetry = "poetry" if version == "latest" else f"poetry=={version}"
+        words = ["--no-root", "--no-interaction", "--no-ansi", "--directory", str(self.seen)]
+        for option, name in (("with", "with_"), ("without", "without"), ("only", "only")):
+            words += each(f"--{option}", self.step.args.get(name))
+        return ["tool", "run", "--from", poetry, "poetry", "install", *words]
+
+
+#: Variables of poetry.
+POETRY: Mapping[str, str] = {
+    "POETRY_VIRTUALENVS_CREATE": "false",
+    "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
+}
+
+
+def each(option: str, values: str | list[str] | None) -> Words:
+    """An option once for each value."""
+    given = [values] if isinstance(values, str) else values or []
+    return [word for value in given for word in (option, value)]

@@ -1,0 +1,1 @@
+"""Images with a root file system of their own, in layers."""

@@ -1,0 +1,72 @@
+"""The Debian that `debian_slim` begins with, made once by mmdebstrap, or pulled where that is not there."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from homeport.cell import identity
+from homeport.contract.errors import ImageError
+from homeport.node.images import command
+from homeport.node.images.rooted import tools
+
+#: Debian's own Python, by release.
+PYTHONS = {"bookworm": "3.11", "trixie": "3.13"}
+PYTHON_PACKAGES = ("python3", "python3-pip", "python3-venv", "python-is-python3")
+INCLUDED = "ca-certificates"
+#: What Debian's `slim` images leave out; and no fsync for each file of a package.
+OPTIONS = (
+    "force-unsafe-io",
+    "path-exclude=/usr/share/doc/*",
+    "path-include=/usr/share/doc/*/copyright",
+    "path-exclude=/usr/share/info/*",
+    "path-exclude=/usr/share/lintian/*",
+    "path-exclude=/usr/share/linda/*",
+    "path-exclude=/usr/share/locale/*",
+    "path-include=/usr/share/locale/locale.alias",
+    "path-exclude=/usr/share/man/*",
+)
+FETCHED = "docker.io/library/debian"
+
+
+async def make(suite: str, archive: Path, say: Callable[[str], None]) -> None:
+    """Write a minimal system's archive; some 40 seconds, most of which are downloads."""
+    program = tools.found("mmdebstrap")
+    if os.geteuid() != 0 and identity.subordinate() is None:
+        raise ImageError(
+            "a Debian has files of several owners, and this user has one id only",
+            hint="`sudo apt-get install uidmap`, and a line for this user in /etc/subuid and /etc/subgid",
+        )
+    words = [program, "--quiet", "--variant=minbase", f"--include={INCLUDED}", "--format=tar"]
+    words += [f"--dpkgopt={option}" for option in OPTIONS]
+    words += ["--mode=root" if os.geteuid() == 0 else "--mode=unshare"]
+    temporary = archive.parent / "tmp"
+    temporary.mkdir(mode=0o755)
+    if os.geteuid() != 0:
+        temporary.chmod(0o1777)  # mmdebstrap's own user namespace works there
+    environ = {"PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin", "LC_ALL": "C.UTF-8"}
+    environ |= {k: v for k, v in os.environ.items() if k.lower().endswith("_proxy")}
+    environ |= {"TMPDIR": str(temporary), "HOME": os.environ.get("HOME", "/")}
+    say(f"Debian {suite}, made once for all images")
+    done = await command.run([*words, suite, str(archive)], environ=environ, cwd=Path("/"), say=say)
+    shutil.rmtree(temporary, ignore_errors=True)
+    if done.code:
+        said = [line for line in done.lines if line.startswith("E: ")]
+        raise ImageError(
+            f"mmdebstrap cannot make a Debian: {said[-1][3:] if said else done.code}",
+            traceback=done.text,
+        )
+
+
+def installing(packages: "tuple[str, ...] | list[str]", *, only: bool = False) -> list[str]:
+    """The command that installs packages, and leaves no lists behind; `only` those, and what they need."""
+    script = (
+        'apt-get update -qq $OPTIONS && apt-get install -y -qq $OPTIONS -- "$@" '
+        "&& rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb"
+    )
+    options = ["-o", "APT::Install-Recommends=false"] if only else []
+    if identity.own() is None:  # apt would become another user to download
+        options += ["-o", "APT::Sandbox::User=root"]
+    script = f"OPTIONS='{' '.join(options)}'; {script}"
+    script = f"command -v apt-get >/dev/null || exit 127; {script}"
+    return ["/bin/sh", "-c", script, "apt_install", *packages]

@@ -1,0 +1,109 @@
+"""A registry's image, fetched and unpacked: each of its layers once, whichever images have it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from homeport.contract.errors import ImageError
+from homeport.node.images import command, store
+from homeport.node.images.owned import hands
+from homeport.node.images.rooted import plan, registry
+from homeport.node.images.rooted.plan import Config
+from homeport.node.images.rooted.registry import Fetched
+from homeport.node.images.store import Say
+
+LOOK_EVERY_S = 0.5
+MIB = 1024**2
+
+
+async def fetch(tag: str, how: str, build: Path, secrets: Mapping[str, str], say: Say) -> Fetched:
+    """Have skopeo fetch it into `build`; how far it is is told meanwhile."""
+    layout = build / "image"
+    authfile = None
+    known = await asyncio.to_thread(registry.credentials, how, tag, secrets)
+    if known is not None:
+        authfile = build / "auth.json"
+        registry.write_authfile(authfile, tag, *known)
+    words = registry.words(tag, layout, authfile=authfile)
+    telling = asyncio.create_task(_tell(layout, say))
+    try:
+        done = await command.run(words, environ=_environ(), cwd=Path("/"), say=lambda _line: None)
+    finally:
+        telling.cancel()
+    if authfile is not None:
+        await asyncio.to_thread(authfile.unlink)
+    if done.code:
+        raise ImageError(f"`{tag}` cannot be fetched: {reason(done.lines)}", traceback=done.text)
+    return await asyncio.to_thread(registry.read, layout)
+
+
+def name_of(digest: str) -> str:
+    """The directory of a layer: the same for all images that have it."""
+    return f"layer-{digest.rpartition(':')[2][:32]}"
+
+
+def unpacking(directory: Path, archive: Path) -> Callable[[Say], Awaitable[None]]:
+    """What builds a layer's directory."""
+
+    async def build(_tell: Say) -> None:
+        files = directory / "files"
+        hands.mkdir(files)
+        done = await hands.told({"do": "unpack", "archive": str(archive), "into": str(files)})
+        store.write(directory, {"layer": directory.name, "size_bytes": done["bytes"]})
+        await asyncio.to_thread(archive.unlink, missing_ok=True)
+
+    return build
+
+
+def config_of(told: Mapping[str, Any]) -> Config:
+    """What the image says about its containers (OCI image spec, config.md)."""
+    pairs = [str(each).partition("=") for each in told.get("Env") or []]
+    environ = {name: value for name, _, value in pairs if name}
+    return Config(
+        environ={"PATH": plan.PATH, **environ},
+        workdir=str(told.get("WorkingDir") or "").rstrip("/"),
+        shell=tuple(told.get("Shell") or plan.SHELL),
+        entrypoint=tuple(told.get("Entrypoint") or ()),
+    )
+
+
+def reason(lines: list[str]) -> str:
+    """What skopeo's last message comes to.
+
+    >>> reason(['time="…" level=fatal msg="initializing source docker://x/y: reading manifest a: manifest unknown"'])
+    'manifest unknown'
+    """
+    for line in reversed(lines):
+        _, mark, text = line.partition(' msg="')
+        if mark and "level=fatal" in line:
+            return text.rstrip('"').replace('\\"', '"').rpartition(": ")[2]
+    return lines[-1] if lines else "skopeo said nothing"
+
+
+async def _tell(layout: Path, say: Say) -> None:
+    last = -1
+    while True:
+        await asyncio.sleep(LOOK_EVERY_S)
+        fetched = await asyncio.to_thread(_size, layout)
+        if fetched // MIB != last:
+            last = fetched // MIB
+            say(f"\r{last} MiB fetched")
+
+
+def _size(layout: Path) -> int:
+    total = 0
+    for path in layout.glob("**/*"):
+        try:
+            total += path.stat().st_size
+        except OSError:
+            continue
+    return total
+
+
+def _environ() -> dict[str, str]:
+    import os
+
+    kept = ("PATH", "HOME", "XDG_RUNTIME_DIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "DOCKER_CONFIG")
+    named = {k: v for k, v in os.environ.items() if k in kept or k.lower().endswith("_proxy")}
+    return named | {k: v for k, v in os.environ.items() if k.startswith("CONTAINERS_")}

@@ -1,0 +1,113 @@
+"""The Python of a root file system: which one it has, whether the runner can run on it, and how one is laid in."""
+
+import asyncio
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from homeport.contract.errors import ImageError
+from homeport.node.images import uv
+from homeport.node.images.uv import OLDEST
+
+OLDEST_GLIBC = (2, 17)
+#: What the runner's packages are built for: any glibc that is not older.
+WHEELS = f"{platform.machine()}-manylinux2014"
+PLACE = "usr/local"  # as in the images that the original's `debian_slim` is made from
+LOOK = (
+    "import json,os,platform,sys,sysconfig\n"
+    "try: libc=os.confstr('CS_GNU_LIBC_VERSION')\n"
+    "except Exception: libc=''\n"
+    "held=os.path.exists(os.path.join(sysconfig.get_path('stdlib') or '/','EXTERNALLY-MANAGED'))\n"
+    "print(json.dumps({'path':sys.executable,'version':platform.python_version(),'libc':libc or '','held':held}))"
+)
+#: Run by the image's shell; the first of `python3` and `python` on its PATH answers.
+SEARCH = (
+    'for name in python3 python; do found=$(command -v $name) && exec "$found" -I -c "$LOOK"; done; '
+    "exit 90"
+)
+NONE, NO_SHELL = 90, 127
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inside:
+    """An interpreter in a root file system."""
+
+    path: str  # there
+    version: str  # in full
+    held: bool = False  # by the system's packages, so that installers want to be told
+
+    @property
+    def minor(self) -> str:
+        """3.11"""
+        return ".".join(self.version.split(".")[:2])
+
+
+def judged(code: int, lines: Sequence[str], where: str) -> Inside:
+    """What the search said; `ImageError` where no container can start from it."""
+    hint = 'let homeport lay one into it: `add_python="3.12"`'
+    if code == NONE:
+        raise ImageError("the image has no Python", where=where, hint=hint)
+    try:
+        told = json.loads(lines[-1])
+        path, version, libc = str(told["path"]), str(told["version"]), str(told["libc"])
+    except (IndexError, ValueError, KeyError, TypeError):
+        if code == NO_SHELL:
+            what = "the image has no shell to look for its Python with"
+        else:
+            what = "the image's Python does not run"
+        raise ImageError(what, where=where, hint=hint, traceback="\n".join(lines)) from None
+    numbers = tuple(int(part) for part in version.split(".")[:2])
+    if numbers < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise ImageError(
+            f"the image's Python is {version}, and {oldest} is the oldest that the runner runs on",
+            where=where,
+            hint=hint,
+        )
+    check_libc(libc, where)
+    return Inside(path=path, version=version, held=bool(told.get("held")))
+
+
+def check_libc(libc: str, where: str) -> None:
+    """Raise for what the runner's packages are not built for; `libc` is such as `glibc 2.36`."""
+    name, _, version = libc.partition(" ")
+    if name != "glibc":
+        raise ImageError(
+            "the image's C library is not glibc (Alpine has musl), and the runner needs it",
+            where=where,
+            hint="take a tag that is made from Debian or Ubuntu, such as `python:3.12-slim`",
+        )
+    numbers = tuple(int(part) for part in version.split(".")[:2])
+    if numbers < OLDEST_GLIBC:
+        oldest = ".".join(map(str, OLDEST_GLIBC))
+        raise ImageError(
+            f"the image's glibc is {version}, and {oldest} is the oldest that the runner runs on",
+            where=where,
+            hint="take a newer tag of it",
+        )
+
+
+async def standalone(version: str, keep: Path, where: str) -> tuple[Path | None, str]:
+    """The directory of a Python that runs anywhere, fetched by uv once; or None, and what uv said.
+
+    uv takes them from python-build-standalone, or from where `UV_PYTHON_INSTALL_MIRROR` says.
+    """
+    uv.check_age(version, where)
+    extra = {"UV_PYTHON_INSTALL_DIR": str(keep), "UV_PYTHON_PREFERENCE": "only-managed"}
+    done = await uv.run(
+        "python", "install", "--no-bin", version, say=lambda _line: None, extra=extra
+    )
+    if done.code:
+        return None, uv.in_one_line(done.lines)
+    found = await uv.run(
+        "python", "find", "--no-project", version, say=lambda _line: None, extra=extra
+    )
+    if found.code or not found.lines:
+        return None, uv.in_one_line(found.lines)
+    return await asyncio.to_thread(_home, Path(found.lines[-1])), ""
+
+
+def _home(python: Path) -> Path:
+    return python.resolve().parents[1]

@@ -1,0 +1,161 @@
+"""Images with a root file system: one layer for each operation, each built once and shared."""
+
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+
+from homeport.contract import codec
+from homeport.contract.errors import ImageError
+from homeport.contract.image import Image
+from homeport.node.images import store
+from homeport.node.images.made import Made
+from homeport.node.images.owned import hands
+from homeport.node.images.rooted import plan, work
+from homeport.node.images.rooted.plan import Config, Op
+from homeport.node.images.rooted.python import Inside
+from homeport.node.images.rooted.work import Below, Work
+from homeport.node.images.store import Record, Say, Store
+
+NEEDS_PYTHON = ("packages", "function")
+
+
+class Roots:
+    """Builds them, and finds what was built."""
+
+    def __init__(self, kept: Store) -> None:
+        self._store = kept
+
+    async def make(
+        self, image: Image, source: Path, environ: Mapping[str, str], say: Say, names: list[str]
+    ) -> tuple[Path, Inside]:
+        """The directory of the last layer, and the image's Python.
+
+        `names` gets the directories that must not be pruned meanwhile. Raises `ImageError`.
+        """
+        below = Below()
+        told: list[object] = []
+        steps: tuple[str, ...] = ()
+        key = ""
+        for op in plan.of(image, _ours()):
+            told.append(op.told(below.config))
+            if not op.builds:
+                below = _changed(below, op.apply(below.config))
+                continue
+            if op.args.get("force_build"):
+                told.append(source.name)
+            parent, key = key, plan.key_of(told)
+            steps = (*steps, op.title)
+            await self._store.need(names, key)
+            try:
+                if op.kind in NEEDS_PYTHON and below.python is None and not self._store.has(key):
+                    below = await self._with_python(below, parent, op.step.where)
+                await self._layer(op, key, parent, below, steps, source, environ, say)
+            except ImageError as failure:
+                # The build may have been another deploy's: the place is this script's.
+                failure.where = op.step.where
+                raise
+            record = store.read(self._store.root / key)
+            for name in record["lowers"]:
+                await self._store.need(names, name)
+            below = _below(record)
+        where = next((s.where for s in image.steps if s.name in plan.BASES), image.steps[0].where)
+        below = await self._with_python(below, key, where)
+        assert below.python is not None
+        return self._store.root / key, below.python
+
+    def made(self, directory: Path, image: Image) -> Made:
+        """What containers start from."""
+        record = store.read(directory)
+        below = _below(record)
+        assert below.python is not None
+        config = below.config
+        for op in _last_settings(plan.of(image, _ours())):
+            config = op.apply(config)
+        return Made(
+            key=directory.name,
+            python=below.python.path,
+            directory=directory,
+            runner_path=str(self._store.root / record["runner"]),
+            lowers=tuple(str(self._store.root / name / "files") for name in below.lowers),
+            environ=config.environ,
+            workdir=config.workdir or None,
+            entrypoint=config.entrypoint,
+        )
+
+    async def _layer(
+        self,
+        op: Op,
+        key: str,
+        parent: str,
+        below: Below,
+        steps: tuple[str, ...],
+        source: Path,
+        environ: Mapping[str, str],
+        say: Say,
+    ) -> None:
+        async def build(tell: Say) -> None:
+            directory = self._store.root / key
+            made = await Work(
+                op,
+                below,
+                directory,
+                store=self._store,
+                source=source,
+                secrets=environ,
+                say=tell,
+            ).run()
+            store.finish(
+                directory,
+                parent=parent,
+                steps=steps,
+                lowers=made.lowers,
+                config=codec.encode(made.config),
+                python=None,
+                python_version="",
+                runner="",
+                size_bytes=await self._size(directory, made),
+            )
+
+        await self._store.once(key, build, say)
+
+    async def _size(self, directory: Path, made: Below) -> int:
+        """Of the layer; of a pulled image, all of its layers."""
+        files = directory / "files"
+        if files.is_dir():
+            return (await hands.told({"do": "measure", "directory": str(files)}))["bytes"]
+        sizes = (store.read(self._store.root / name).get("size_bytes", 0) for name in made.lowers)
+        return sum(sizes)
+
+    async def _with_python(self, below: Below, key: str, where: str) -> Below:
+        """With the interpreter that these layers have; looked for once."""
+        if below.python is not None:
+            return below
+        directory = self._store.root / key
+        inside = await work.search(self._store, below, directory / "trial", where)
+        record = store.read(directory)
+        told = {"python": codec.encode(inside), "python_version": inside.version}
+        store.write(directory, {**record, **told}, keep_date=True)
+        return Below(lowers=below.lowers, config=below.config, python=inside)
+
+
+def _changed(below: Below, config: Config) -> Below:
+    same = config.environ.get("PATH") == below.config.environ.get("PATH")
+    return Below(lowers=below.lowers, config=config, python=below.python if same else None)
+
+
+def _below(record: Record) -> Below:
+    return Below(
+        lowers=tuple(record["lowers"]),
+        config=codec.decode(Config, record["config"]),
+        python=codec.decode(Inside, record["python"]) if record["python"] else None,
+    )
+
+
+def _last_settings(ops: list[Op]) -> list[Op]:
+    """Those after the last layer, which its record does not know."""
+    last = max(position for position, op in enumerate(ops) if op.builds)
+    return ops[last + 1 :]
+
+
+def _ours() -> str:
+    return ".".join(platform.python_version_tuple()[:2])

@@ -1,0 +1,34 @@
+"""Programs of other projects that images with a root file system need; Debian's packages have them all."""
+
+import shutil
+
+from homeport.contract.errors import ImageError
+
+#: program -> Debian's package, what it is for
+NEEDED = {
+    "skopeo": ("skopeo", "fetches images from registries"),
+    "mmdebstrap": ("mmdebstrap", "makes the Debian that `apt_install` and `run_commands` work in"),
+}
+#: What an ordinary user needs besides, for files of more than one owner.
+OF_USERS = {"newuidmap": ("uidmap", "gives containers users of their own")}
+
+
+def found(name: str) -> str:
+    """The path of a program; `ImageError` with the line that installs it."""
+    if path := shutil.which(name):
+        return path
+    package, purpose = (NEEDED | OF_USERS)[name]
+    raise ImageError(
+        f"`{name}`, which {purpose}, is not on this machine", hint=f"`{line([package])}`"
+    )
+
+
+def missing(*, ordinary: bool) -> dict[str, str]:
+    """What is not there: program -> package."""
+    wanted = NEEDED | (OF_USERS if ordinary else {})
+    return {name: package for name, (package, _) in wanted.items() if not shutil.which(name)}
+
+
+def line(packages: list[str]) -> str:
+    """The line that installs them."""
+    return f"sudo apt-get install {' '.join(packages)}"

@@ -1,0 +1,423 @@
+"""One operation, carried out: its layer is what it wrote, in the directory `files`.
+
+    files/   the layer: an upper directory of overlayfs, its files belong to the ids that cells have
+    step/    where the operation's cell writes, until it has ended
+    build/   what the operation itself needs, gone when it is done
+
+Whatever runs, runs in a cell on the layers below. It never sees this machine's files, but for those that are
+named here.
+"""
+
+import asyncio
+import dataclasses
+import json
+import os
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from homeport.cell import identity
+from homeport.cell.description import Bind, Cell
+from homeport.contract import codec
+from homeport.contract.errors import ImageError, StorageError
+from homeport.contract.image import HOME
+from homeport.node.images import uv
+from homeport.node.images.command import Done
+from homeport.node.images.hidden import Hider
+from homeport.node.images.installers import Installing, Syncing, each
+from homeport.node.images.owned import hands, within
+from homeport.node.images.rooted import debian, plan, pull, python, registry
+from homeport.node.images.rooted.plan import Config, Op
+from homeport.node.images.rooted.python import Inside
+from homeport.node.images.store import Say, Store
+
+TOLD_LINES = 30  # of a failed command's output
+GIVEN = "/run/homeport"  # where an operation finds what it was given; no layer keeps it
+ALMOST_FULL_BYTES = 16 * 1024**2
+CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
+PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+#: Credentials for the registry, which no command of the image needs.
+KEPT_BACK = (registry.USER, registry.PASSWORD, registry.SERVICE_ACCOUNT)
+PACKAGE = Path(__file__).parents[3]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Below:
+    """What an operation stands on."""
+
+    lowers: tuple[str, ...] = ()  # names of directories in the store
+    config: Config = dataclasses.field(default_factory=Config)
+    python: Inside | None = None  # as far as it is known
+
+
+class Work:
+    """Carries out one operation in its directory."""
+
+    def __init__(
+        self,
+        op: Op,
+        below: Below,
+        directory: Path,
+        *,
+        store: Store,
+        source: Path,
+        secrets: Mapping[str, str],
+        say: Say,
+    ) -> None:
+        self._op = op
+        self._args = op.args
+        self._below = below
+        self._config = below.config
+        self._directory = directory
+        self._store = store
+        self._source = source
+        self._secrets = secrets
+        self._hider = Hider(secrets.values())
+        self._say = say
+        self._files, self._step, self._build = (
+            directory / name for name in ("files", "step", "build")
+        )
+
+    async def run(self) -> Below:
+        """What later operations stand on. Raises `ImageError`; what has been done then is worth nothing."""
+        self._build.mkdir()
+        made = await getattr(self, f"_{self._op.kind}")()
+        await asyncio.to_thread(shutil.rmtree, self._build)
+        if made is not None:
+            return made  # type: ignore[no-any-return]
+        return dataclasses.replace(
+            self._below, lowers=(*self._below.lowers, self._directory.name), python=None
+        )
+
+    # bases
+
+    async def _debian(self) -> None:
+        archive = self._build / "debian.tar"
+        await debian.make(self._args["suite"], archive, self._told)
+        await self._unpack(archive)
+
+    async def _pull(self) -> Below:
+        fetched = await pull.fetch(
+            self._args["tag"], self._args["how"], self._build, self._secrets, self._told
+        )
+        names = []
+        for digest, archive in fetched.blobs:
+            names.append(name := pull.name_of(digest))
+            await self._store.once(
+                name, pull.unpacking(self._store.root / name, archive), self._told
+            )
+        return Below(lowers=tuple(names), config=pull.config_of(fetched.config))
+
+    async def _python(self) -> None:
+        version = self._args["version"]
+        keep = self._store.root.parent / "pythons"
+        home, why = await python.standalone(version, keep, self._op.step.where)
+        hands.mkdir(self._files)
+        if home is not None:
+            self._told(f"Python {version} from {home.name}")
+            order = {"do": "tree", "source": str(home), "place": python.PLACE}
+            await hands.told({**order, "into": str(self._files)})
+            await self._link_python()
+            return
+        if self._op.step.name == "debian_slim" and debian.PYTHONS.get(plan.DEBIAN) == version:
+            # The same version, built by Debian; without a way to python-build-standalone, better than none.
+            self._told(f"Debian's Python {version}, because uv cannot fetch one: {why}")
+            self._files.rmdir()
+            await self._in_cell([("", debian.installing(debian.PYTHON_PACKAGES, only=True))])
+            return
+        raise ImageError(
+            f"there is no Python {version} to lay into the image: {why}",
+            where=self._op.step.where,
+            hint="`UV_PYTHON_INSTALL_MIRROR` says where uv takes it from; or begin with "
+            f'`Image.from_registry("python:{version}-slim")`',
+        )
+
+    async def _link_python(self) -> None:
+        """`python` and `pip` beside `python3`, as the original's images have them."""
+        into = self._files / python.PLACE / "bin"
+        names = {p.name for p in into.iterdir()}
+        if "python" not in names and "python3" in names:
+            script = self._build / "python"
+            script.write_text('#!/bin/sh\nexec /usr/local/bin/python3 "$@"\n')
+            files = [[str(script), f"{python.PLACE}/bin/python", 0o755]]
+            await hands.told({"do": "copy", "files": files, "into": str(self._files)})
+
+    # commands
+
+    async def _apt(self) -> None:
+        packages = self._args["packages"]
+        if any(package.startswith("-") or not package.strip() for package in packages):
+            raise ImageError("`apt_install` takes names of packages", where=self._op.step.where)
+        await self._in_cell([("", debian.installing(packages))])
+
+    async def _run(self) -> None:
+        config = self._config
+        binds = []
+        if text := self._args.get("spec_file_text"):
+            given = self._build / "given"
+            given.mkdir()
+            (given / "spec.yaml").write_text(text)
+            binds.append(Bind(str(given), f"{GIVEN}/given", owned=os.geteuid() == 0))
+        if argv := self._args.get("argv"):
+            commands = [(f"$ {shlex.join(argv)}", argv)]
+        else:
+            commands = [(f"$ {text}", [*config.shell, text]) for text in self._args["commands"]]
+        await self._in_cell(commands, binds=binds)
+
+    async def _function(self) -> None:
+        inside = self._python_there()
+        args = self._args
+        where = {"source": f"{GIVEN}/source", "cwd": HOME}
+        call = self._build / "call.json"
+        call.write_text(
+            json.dumps(
+                {**where, **{k: args.get(k) for k in ("module", "qualname", "args", "kwargs")}}
+            )
+        )
+        binds = self._given({call: "call.json", PACKAGE: "lib/homeport", self._source: "source"})
+        words = [inside.path, "-u", "-m", "homeport.runner.build", f"{GIVEN}/call.json"]
+        timeout_s = float(args.get("timeout") or 3600)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._in_cell([("", words)], binds=binds, cwd=f"{GIVEN}/lib")
+        except TimeoutError:
+            what = f"`{args['qualname']}` took longer than {timeout_s:g} s"
+            raise self._failed(what) from None
+
+    async def _packages(self) -> None:
+        inside = self._python_there()
+        given = self._build / "given"
+        given.mkdir()
+        environ = {**uv.told_in_cell(os.environ), "UV_CACHE_DIR": f"{GIVEN}/cache"}
+        binds = self._given({given: "given", Path(uv.program()): "uv"})
+        if certificates := _certificates():
+            # What this machine trusts: an index behind a company's own certificate, for example.
+            binds += self._given({certificates: "certificates.pem"})
+            environ["SSL_CERT_FILE"] = f"{GIVEN}/certificates.pem"
+        binds += [Bind(path) for path in uv.local_indexes(os.environ)]
+        cache = self._store.root.parent / "cache" / "uv"
+        await asyncio.to_thread(_own_directory, cache)
+        binds.append(Bind(str(cache), f"{GIVEN}/cache", writable=True))
+        commands = [("", words) for words in self._installing(given, inside)]
+        await self._in_cell(commands, binds=binds, environ=environ, failed=uv.in_one_line)
+
+    def _installing(self, given: Path, inside: Inside) -> list[list[str]]:
+        program, there, step = f"{GIVEN}/uv", Path(GIVEN) / "given", self._op.step
+        install = [program, "pip", "install", "--python", inside.path]
+        install += ["--break-system-packages"] if inside.held else []
+        if step.name == "uv_sync":
+            syncing = Syncing(step, given, there)
+            syncing.written()
+            if not (step.args.get("lockfile") and step.args.get("frozen")):
+                wanted = [
+                    *each("--group", step.args.get("groups")),
+                    *each("--extra", step.args.get("extras")),
+                ]
+                return [[*install, "-r", str(there / "pyproject.toml"), *wanted]]
+            # Into the image's own Python, which `uv sync` would want to have for itself.
+            listed = "/tmp/homeport-requirements.txt"  # noqa: S108 - in the step's cell
+            export = ["export", "--quiet", "--no-emit-workspace", "--output-file", listed]
+            return [
+                [program, *export, *syncing.sync()],
+                [*install, "-r", listed],
+                ["rm", listed],
+            ]
+        if step.name == "poetry_install_from_file":
+            raise ImageError(
+                "`poetry_install_from_file` in an image with a root file system is not there yet",
+                where=step.where,
+                hint="`poetry export -o requirements.txt`, and `pip_install_from_requirements`",
+            )
+        installing = Installing(step, given, there, inside.path)
+        return [[program, *words] for words in installing.commands(held=inside.held)]
+
+    # files
+
+    async def _copy(self) -> None:
+        files = {_absolute(name): digest for name, digest in self._args["files"].items()}
+        await self._lay({place: (digest, None) for place, digest in files.items()})
+
+    async def _COPY(self) -> None:  # noqa: N802 - the operation's name
+        config, args = self._config, self._args
+        target = config.place(args["target"])
+        directory = await asyncio.to_thread(self._is_directory, target)
+        chosen = plan.chosen(self._op, config, is_directory=directory)
+        mode = int(args["mode"], 8) & 0o777 if args["mode"] else None
+        executables = {*args["executables"]}
+        await self._lay(
+            {
+                place: (args["files"][name], mode or (0o755 if name in executables else 0o644))
+                for place, name in chosen.items()
+            }
+        )
+
+    async def _lay(self, wanted: Mapping[str, tuple[str, int | None]]) -> None:
+        hands.mkdir(self._files)
+        given = self._source.with_name(f"{self._source.name}.build")
+        files = []
+        for place, (digest, mode) in wanted.items():
+            local = given / digest
+            if not local.is_file():
+                raise ImageError(f"the content of `{place}` was not uploaded")
+            has = 0o755 if local.stat().st_mode & 0o100 else 0o644
+            files.append([str(local), place.strip("/"), mode or has])
+        await hands.told({"do": "copy", "files": files, "into": str(self._files)})
+
+    def _is_directory(self, place: str) -> bool:
+        roots = [self._store.root / name / "files" for name in self._below.lowers]
+        return any((root / place.lstrip("/")).is_dir() for root in roots)
+
+    async def _unpack(self, archive: Path) -> None:
+        hands.mkdir(self._files)
+        await hands.told({"do": "unpack", "archive": str(archive), "into": str(self._files)})
+
+    # in a cell
+
+    async def _in_cell(
+        self,
+        commands: Sequence[tuple[str, list[str]]],
+        *,
+        binds: Sequence[Bind] = (),
+        environ: Mapping[str, str] | None = None,
+        cwd: str = "",
+        failed: Any = None,
+    ) -> None:
+        self._step.mkdir(mode=0o700)
+        titles = [title for title, _ in commands]
+        begun: list[str] = []
+
+        def said(line: str) -> None:
+            if len(begun) < len(titles) and line == titles[len(begun)]:
+                begun.append(line)
+            self._told(line)
+
+        order = {
+            "do": "run",
+            "cell": codec.encode(cell_of(self._store, self._below.lowers, self._step, binds)),
+            "commands": [list(each) for each in commands],
+            "cwd": cwd
+            or self._config.workdir
+            or (HOME if self._op.step.name != "from_dockerfile" else "/"),
+            "environ": {**self._environ(), **(environ or {})},
+        }
+        done = await hands.ask(order, said)
+        if done.code == within.FAILED:
+            raise ImageError(
+                f"the step's cell cannot be made: {done.lines[-1] if done.lines else ''}"
+            )
+        if done.code:
+            room = os.statvfs(self._directory)
+            if room.f_bavail * room.f_frsize < ALMOST_FULL_BYTES:
+                raise StorageError("the disk is full", hint="`df -h` shows which one")
+            raise self._failed(_why(done, begun, self._op, failed), done)
+        written = self._step / within.STORAGE / "root" / "files"
+        written.rename(self._files)
+        await asyncio.to_thread(hands.empty, self._step)
+        await asyncio.to_thread(shutil.rmtree, self._step)
+
+    def _environ(self) -> dict[str, str]:
+        secrets = {k: v for k, v in self._secrets.items() if k not in KEPT_BACK}
+        return {
+            "HOME": HOME,
+            **{name: os.environ[name] for name in PROXIES if name in os.environ},
+            "DEBIAN_FRONTEND": "noninteractive",
+            "PYTHONUNBUFFERED": "1",
+            **self._config.arguments,
+            **self._config.environ,
+            **secrets,
+            **self._args.get("env", {}),
+            "MODAL_IS_REMOTE": "1",
+            "HOMEPORT_IS_REMOTE": "1",
+        }
+
+    def _given(self, paths: Mapping[Path, str]) -> list[Bind]:
+        return [
+            Bind(str(path), f"{GIVEN}/{name}", owned=os.geteuid() == 0)
+            for path, name in paths.items()
+        ]
+
+    def _python_there(self) -> Inside:
+        assert self._below.python is not None
+        return self._below.python
+
+    # talk
+
+    def _told(self, line: str) -> None:
+        mark = "\r" if line.startswith("\r") else ""
+        self._say(f"{mark}{self._op.step.name}: {self._hider.hide(line.lstrip())}")
+
+    def _failed(self, what: str, done: Done | None = None) -> ImageError:
+        # All of it: the first of the last lines may be the rest of a secret.
+        told = self._hider.hide_all(done.lines if done else [])[-TOLD_LINES:]
+        text = f"`{self._op.step.name}` failed: {what}"
+        return ImageError(
+            "\n".join(self._hider.hide_all(text.split("\n"))),
+            where=self._op.step.where,
+            traceback="\n".join(told).strip("\n"),
+        )
+
+
+def cell_of(store: Store, lowers: Sequence[str], storage: Path, binds: Sequence[Bind] = ()) -> Cell:
+    """A cell on these layers, which writes into `storage`."""
+    return Cell(
+        layers=tuple(str(store.root / name / "files") for name in lowers),
+        storage=str(storage),
+        binds=tuple(binds),
+        ids=identity.own(),
+    )
+
+
+async def search(store: Store, below: Below, trial: Path, where: str) -> Inside:
+    """The Python of these layers; `ImageError` where no container can start from it."""
+    await asyncio.to_thread(trial.mkdir, mode=0o700)
+    try:
+        order = {
+            "do": "run",
+            "cell": codec.encode(cell_of(store, below.lowers, trial)),
+            "commands": [["", ["/bin/sh", "-c", python.SEARCH]]],
+            "cwd": "/",
+            "environ": {**below.config.environ, "LOOK": python.LOOK},
+        }
+        done = await hands.ask(order)
+        if done.code == within.FAILED:
+            raise ImageError(f"the image's cell cannot be made: {done.text}", where=where)
+        return python.judged(done.code, done.lines, where)
+    finally:
+        await asyncio.to_thread(hands.empty, trial)
+        await asyncio.to_thread(shutil.rmtree, trial, ignore_errors=True)
+
+
+def _why(done: Done, begun: list[str], op: Op, failed: Any) -> str:
+    if failed is not None:
+        return str(failed(done.lines))
+    if op.kind == "function":
+        last = next((line for line in reversed(done.lines) if line.strip()), "")
+        return f"`{op.args['qualname']}`: {last or f'it ended with exit code {done.code}'}"
+    if op.kind == "apt":
+        said = [line[3:] for line in done.lines if line.startswith("E: ")]
+        if done.code == within.NOT_FOUND:
+            return "the image has no `apt-get`: it is not made from Debian or Ubuntu"
+        return said[0] if said else f"apt-get ended with exit code {done.code}"
+    what = begun[-1].removeprefix("$ ") if begun else op.title
+    return f"`{what}` ended with exit code {done.code}"
+
+
+def _absolute(name: str) -> str:
+    """Where a file of the source tree is in a container."""
+    return name if name.startswith("/") else f"{HOME}/{name}"
+
+
+def _certificates() -> Path | None:
+    """What this machine trusts, in one file."""
+    for path in (os.environ.get("SSL_CERT_FILE"), *CERTIFICATES):
+        if path and Path(path).is_file():
+            return Path(path).resolve()
+    return None
+
+
+def _own_directory(path: Path) -> None:
+    if not path.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        hands.mkdir(path)

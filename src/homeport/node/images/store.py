@@ -1,0 +1,205 @@
+"""Directories that are built once and kept, each with a record that is written last.
+
+    <home>/environments/<key>/               an environment or a layer
+    <home>/environments/<key>/record.json    a directory without one is half of one, and is removed
+
+Whoever wants one that is being built waits for that build; when nobody waits any more, it is ended.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from homeport.contract.errors import StorageError
+from homeport.node.images.owned import hands
+
+RECORD = "record.json"
+#: Parts of a directory whose files belong to the ids of cells.
+OWNED = ("files", "step", "trial")
+
+Say = Callable[[str], None]
+Record = dict[str, Any]
+
+
+@dataclass(slots=True)
+class _Job:
+    """A build that is under way, and who listens."""
+
+    listeners: list[Say] = field(default_factory=list)
+    task: asyncio.Task[None] | None = None
+
+    def say(self, text: str) -> None:
+        for listener in list(self.listeners):
+            listener(text)
+
+
+class Store:
+    """All directories of one home."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._jobs: dict[str, _Job] = {}  # by directory name
+        self._records_lock = asyncio.Lock()
+        self._needed: list[str] = []  # directory names that somebody is about to use
+
+    def has(self, name: str) -> bool:
+        """Whether it has been built, all of it."""
+        return (self.root / name / RECORD).exists()
+
+    def sweep(self) -> None:
+        """Remove what an interrupted build has left."""
+        for directory in self.root.iterdir() if self.root.is_dir() else ():
+            if not (directory / RECORD).exists():
+                remove(directory)
+
+    @contextlib.asynccontextmanager
+    async def needed(self, names: list[str]) -> AsyncIterator[None]:
+        """None of these is pruned meanwhile; more may be added to the list."""
+        async with self._records_lock:  # not while a prune decides what nobody needs
+            self._needed += names
+        try:
+            yield
+        finally:
+            for name in names:
+                self._needed.remove(name)
+
+    async def need(self, names: list[str], name: str) -> None:
+        """One more of them."""
+        async with self._records_lock:
+            names.append(name)
+            self._needed.append(name)
+
+    async def once(self, name: str, build: Callable[[Say], Awaitable[None]], say: Say) -> None:
+        """Have the directory, by building it or by waiting for whoever builds it already."""
+        while not self.has(name):
+            job = self._jobs.get(name)
+            if job is None:
+                job = self._jobs[name] = _Job()
+                job.task = asyncio.create_task(self._build(name, job, build))
+            assert job.task is not None
+            job.listeners.append(say)
+            try:
+                await asyncio.shield(job.task)
+            except asyncio.CancelledError:
+                me = asyncio.current_task()
+                if not job.task.cancelled() or (me is not None and me.cancelling()):
+                    raise
+            finally:
+                job.listeners.remove(say)
+                if not job.listeners and not job.task.done():
+                    job.task.cancel()
+                    await asyncio.wait([job.task])
+
+    async def _build(self, name: str, job: _Job, build: Callable[[Say], Awaitable[None]]) -> None:
+        directory = self.root / name
+        try:
+            await asyncio.to_thread(remove, directory)
+            directory.mkdir(parents=True, mode=0o700)
+            await build(job.say)
+        except OSError as error:
+            raise StorageError(
+                f"{directory} cannot be written: {error.strerror}",
+                hint="`df -h` shows which disk is full, `homeport image prune` frees what no app needs",
+            ) from None
+        finally:
+            if not (directory / RECORD).exists():
+                await asyncio.to_thread(remove, directory)
+            del self._jobs[name]
+
+    # what is there
+
+    def records(self) -> Iterator[tuple[Path, Record]]:
+        """Those that a step has made."""
+        for directory in self.root.iterdir() if self.root.is_dir() else ():
+            record = read(directory)
+            if "steps" in record:
+                yield directory, record
+
+    async def used(self, directory: Path, image: str) -> None:
+        """Note that the image stands on it: an image has one, its newest. Its date is its last use."""
+        async with self._records_lock:
+            await asyncio.to_thread(self._used, directory, image)
+
+    def of(self, image: str) -> tuple[Path, Record] | None:
+        """The one that an image stands on."""
+        for directory, record in self.records():
+            if image in record["images"]:
+                return directory, record
+        return None
+
+    async def prune(self, keep: Collection[str]) -> list[tuple[Path, Record, float]]:
+        """Remove those that none of these images needs; their records, and when each was used last."""
+        async with self._records_lock:
+            return await asyncio.to_thread(self._prune, keep)
+
+    def _used(self, directory: Path, image: str) -> None:
+        for other, record in self.records():
+            holds = image in record["images"]
+            if holds != (other == directory):
+                changed = {*record["images"]} ^ {image}
+                write(other, {**record, "images": sorted(changed)}, keep_date=holds)
+        os.utime(directory / RECORD)
+
+    def _prune(self, keep: Collection[str]) -> list[tuple[Path, Record, float]]:
+        known = {directory.name: record for directory, record in self.records()}
+        kept = {*self._needed, *self._jobs}
+        kept |= {name for name, record in known.items() if {*record["images"]} & {*keep}}
+        for name in list(kept):
+            while (name := known.get(name, {}).get("parent", "")) and name not in kept:
+                kept.add(name)
+        for name in list(kept & {*known}):
+            kept |= {known[name].get("runner", ""), *known[name].get("lowers", ())}
+        gone = []
+        for directory in list(self.root.iterdir()) if self.root.is_dir() else ():
+            if directory.name in kept:
+                continue
+            if record := known.get(directory.name):
+                gone.append((directory, record, used_at(directory)))
+            # Without its record it is none, should this be cut short.
+            (directory / RECORD).unlink(missing_ok=True)
+            remove(directory)
+        return gone
+
+
+def remove(directory: Path) -> None:
+    """The whole directory, whoever its files belong to. Blocks."""
+    for name in OWNED:
+        if (directory / name).is_dir():
+            hands.empty(directory / name)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def used_at(directory: Path) -> float:
+    """When it was used last, in seconds since the epoch."""
+    return (directory / RECORD).stat().st_mtime
+
+
+def read(directory: Path) -> Record:
+    """A record; empty where there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        record = json.loads((directory / RECORD).read_text())
+        if isinstance(record, dict):
+            return record
+    return {}
+
+
+def write(directory: Path, record: Mapping[str, Any], *, keep_date: bool = False) -> None:
+    """All of it or nothing: a reader never sees half a record."""
+    path, fresh = directory / RECORD, directory / "record.new"
+    before = path.stat() if keep_date else None
+    fresh.write_text(json.dumps(record))
+    if before is not None:
+        os.utime(fresh, ns=(before.st_atime_ns, before.st_mtime_ns))
+    fresh.replace(path)
+
+
+def finish(directory: Path, **record: Any) -> None:
+    """The record of a step's directory, which makes it a whole one."""
+    write(directory, {**record, "created_at": time.time(), "images": []})
