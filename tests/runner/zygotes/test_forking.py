@@ -89,13 +89,19 @@ class Shelf:
 
 
 def children(pid):
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return [int(child) for child in file.read().split()]
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return [int(child) for child in file.read().split()]
+    except OSError:  # it has been replaced
+        return []
 
 
 def own_pages(pid):
-    with open(f"/proc/{pid}/smaps_rollup") as file:
-        return next(int(line.split()[1]) for line in file if "Private_Dirty" in line) // 4
+    try:
+        with open(f"/proc/{pid}/smaps_rollup") as file:
+            return sum(int(line.split()[1]) for line in file if "Private_Dirty" in line) // 4
+    except OSError:
+        return 0
 
 
 zygote = os.fork()
@@ -123,10 +129,7 @@ while most < PAGES and time.monotonic() < deadline:
     for init in children(zygote):
         if init != forked:
             for runner in children(init):
-                try:
-                    most = max(most, own_pages(runner))
-                except (OSError, StopIteration):
-                    pass  # it has been replaced
+                most = max(most, own_pages(runner))
 os.kill(children(forked)[0], 9)
 node.close()
 os.wait()
