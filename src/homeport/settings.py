@@ -20,8 +20,6 @@ from homeport.contract import names
 from homeport.contract.errors import BadRequest
 
 DEFAULT_HTTP_PORT = 4663  # HOME on a phone's keys; 8000 and its like belong to users' servers
-MAX_BODY_BYTES = 4 * 1024**3
-BURST_S = 5.0
 MAX_SOCKET_DIR = 70  # bytes; leaves 37 for `/c/ta-….sock` and the like
 
 

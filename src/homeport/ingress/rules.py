@@ -6,7 +6,8 @@ unusual requests have a cheap condition, because each rule costs 0.05 to 0.1 us.
 
 from collections.abc import Sequence
 
-MAX_BODY_BYTES = 4 * 1024**3
+from homeport.contract.sizes import MAX_BODY_BYTES
+
 MAX_HEAD_BYTES = 32 * 1024
 BURST_S = 5
 # While a request is parked, a deploy may replace its pool: look the pool up again, this many times.

@@ -20,6 +20,7 @@ from homeport.contract.capacity import Accelerator, Capacity
 from homeport.contract.container import Container, Launch, LogLine, StartOrder, State
 from homeport.contract.errors import StorageError
 from homeport.contract.image import Environment, Image
+from homeport.contract.sizes import MIB
 from homeport.contract.traffic import PoolKey
 from homeport.node.cells import sandboxes
 from homeport.node.cells.sandboxes import Cells
@@ -37,7 +38,6 @@ from homeport.supervised import supervised
 
 RUNNER = ("-m", "homeport.runner")
 STARTS_PER_CORE = 2
-MIB = 1024**2
 
 
 class Agent:

@@ -17,7 +17,7 @@ from homeport.sdk.tracebacks import users_traceback
 
 
 def main() -> int:
-    """0 when the function returned."""
+    """Run the function; return 0 if it returned."""
     with open(sys.argv[1], encoding="utf-8") as file:  # noqa: PTH123 - pathlib costs 10 ms
         call = json.load(file)
     ours = sys.path.pop(0)

@@ -31,12 +31,12 @@ from homeport.sdk.tracebacks import users_traceback
 LEARN_S = 1.0
 Ready = Callable[[], None]
 
-#: What the text says in full: a traceback would add nothing.
+#: Errors whose text says everything, so no traceback is printed.
 PLAIN = (NotAnApp, FastAPIMissing, PortBusy, NobodyListens, LifespanFailed)
 
 
 def snapshot(order: StartOrder) -> tuple[Service | None, dict[str, Any]]:
-    """The state after `enter(snap=True)`, and what to tell of it: `ready`, or `failed` and why."""
+    """Return the service after `enter(snap=True)`, and the answer to the zygote: `ready`, or `failed` and why."""
     service = Service(order)
     said: list[Event] = []
     report = Report(said.append)
@@ -53,7 +53,7 @@ def snapshot(order: StartOrder) -> tuple[Service | None, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Means:
-    """What ties a container to its node; a process that the user's code forks has none of it."""
+    """The descriptors that connect a container with its node; a child of the user's code has none of them."""
 
     report: Report
     door: Door
@@ -61,7 +61,7 @@ class Means:
 
     @staticmethod
     def of(given: Descriptors) -> "Means":
-        """From here on these are this process's alone; init has the output and the lifeline."""
+        """Take the descriptors for this process alone; init has the output and the lifeline."""
         if given.lifeline is not None:
             os.close(given.lifeline)
         if given.output > 2:
@@ -74,9 +74,9 @@ class Means:
 
 
 def run(order: StartOrder, means: Means, service: Service | None = None) -> int:
-    """0 when it served and was asked to end; 1 when it did not start or what it served ended.
+    """Run the container. Return 0 if it served and was asked to end; 1 if it did not start or its server ended.
 
-    `service` is what a snapshot holds; without one, everything begins here.
+    `service` comes from a snapshot; without a snapshot the user's code is loaded here.
     """
     report = means.report
     loop = loops.new()
@@ -100,7 +100,7 @@ def run(order: StartOrder, means: Means, service: Service | None = None) -> int:
     def ready() -> None:
         life.beat(means.pulse, loop)
         report.ready()
-        # Early for the next container's sake, and at the end for what the first requests imported.
+        # Report early, for the next container, and at the end, for modules that requests imported.
         loop.call_later(LEARN_S, lambda: report.imported(_imported(report)))
 
     try:
@@ -120,7 +120,7 @@ def run(order: StartOrder, means: Means, service: Service | None = None) -> int:
         code = 1
     finally:
         report.imported(_imported(report))
-        # From here on nothing interrupts: exit hooks have until the node's SIGKILL.
+        # From here on SIGTERM does nothing: exit hooks may run until the node's SIGKILL.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         code = max(code, _leave(service, loop))
         with contextlib.suppress(Exception):
@@ -129,7 +129,7 @@ def run(order: StartOrder, means: Means, service: Service | None = None) -> int:
 
 
 def _imported(report: Report) -> tuple[str, ...]:
-    """The installed modules that are loaded by now: those that the script asked for first, in order."""
+    """Return the installed modules that are loaded now, those that the script imports first, in order."""
     known = loaded.third_party()
     asked = set(known).intersection(report.imports.asked)
     return (
@@ -150,7 +150,7 @@ async def _serve_port(number: int, order: StartOrder, means: Means, ready: Ready
     finally:
         await port.end(order.exit_grace_s, begun.ending)
     if not alive:
-        print(f"nobody listens on port {number} any more", file=sys.stderr)  # noqa: T201 - the container's log
+        print(f"no program listens on port {number} any more", file=sys.stderr)  # noqa: T201 - the container's log
     return 0 if alive else 1
 
 
@@ -173,7 +173,7 @@ def _begin(order: StartOrder, means: Means, ready: Ready) -> Serving:
 
 
 def _hold() -> None:
-    """A signal to a child that is just being forked waits until it is one."""
+    """Hold back SIGTERM during a fork, until the child has its own handlers."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
 
@@ -182,7 +182,7 @@ def _let_go() -> None:
 
 
 def _on_its_own() -> None:
-    """In a child of the user's: a signal to it ends it, and must not wake this container's loop."""
+    """In a child that the user's code forked: let SIGTERM end it, without waking the container's loop."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _let_go()
@@ -199,7 +199,7 @@ async def _serve_asgi(apps: dict[str, Any], begun: Serving, report: Report) -> i
             await method.lifespan.startup()
         await asgi.asgi(Admission(methods, begun), begun)
     finally:
-        # Every one of them, whatever becomes of the others.
+        # Shut every app down, also if another one fails.
         for method in methods.values():
             try:
                 await method.lifespan.shutdown()
@@ -210,14 +210,14 @@ async def _serve_asgi(apps: dict[str, Any], begun: Serving, report: Report) -> i
 
 
 def _as_asgi(function: FunctionSpec, apps: dict[str, Any]) -> dict[str, Any]:
-    """A class may have web methods of both kinds; its WSGI apps then speak through an adapter."""
+    """Wrap the WSGI apps of a class that has web methods of both kinds, so that all are ASGI apps."""
     wsgi_apps = {web.attribute for web in function.web if web.kind is WebKind.WSGI}
     if not wsgi_apps:
         return apps
     from a2wsgi import WSGIMiddleware
 
     return {
-        # As many again as may hang (see slots.py), and one to answer beside them.
+        # Twice the slots, because that many threads may hang (see slots.py), and one more to answer.
         name: WSGIMiddleware(app, workers=2 * function.max_inputs + 1) if name in wsgi_apps else app
         for name, app in apps.items()
     }

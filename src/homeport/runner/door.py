@@ -1,4 +1,4 @@
-"""The container's door: a socket that listens already when the container begins (node/containers/door.py)."""
+"""The container's door: a socket that listens before the container starts (node/containers/door.py)."""
 
 import contextlib
 import errno
@@ -12,30 +12,30 @@ CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: man 7 unix, SO_PEERCRED
 
 
 class Door(socket.socket):
-    """Lets in who runs as the container's own user, as the ingress does; nobody else on this machine.
+    """Accepts connections only from the container's own user, which the ingress runs as too.
 
-    A container in a cell sees other users than its node does, so its door is a path in a directory of
-    mode 0700 that no cell shows, and not looked at.
+    In a cell the container sees other users than its node does. Its door is then a path in a directory of
+    mode 0700 that no cell shows, and `accept` does not look at the user.
     """
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(fileno=descriptor)
         os.set_inheritable(descriptor, False)
         self.setblocking(False)
-        # A path is in a directory that only the ingress's user may enter. An abstract name is for all.
+        # A path is in a directory that only the ingress's user may enter. All users can connect to an abstract name.
         is_abstract = super().getsockname()[:1] in (b"\0", "\0")
         self._uid = os.getuid() if is_abstract else -1  # now: the user's code may change it
         self._visitors: weakref.WeakSet[socket.socket] = weakref.WeakSet()
-        # A descriptor for one visitor at a time, when the user's code has taken all others. It is opened
-        # before the user's code runs, so its number is a low one, below whatever limit that code sets.
+        # A descriptor for one connection at a time, if the user's code has used up all others. It is opened
+        # before the user's code runs, so its number is low, below any limit that the code sets.
         self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        self.is_short = False  # there are no descriptors left but the reserve
+        self.is_short = False  # True if no descriptor is left but the reserve
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """The next visitor; `BlockingIOError` when there is none now.
+        """Accept the next connection; `BlockingIOError` if there is none now.
 
-        While `is_short`, each visitor's connection has to end with its response, to make room for
-        the next one.
+        While `is_short`, the caller must close each connection after its response: the next connection
+        needs its descriptor.
         """
         while True:
             visitor, address = self._next()
@@ -71,15 +71,15 @@ class Door(socket.socket):
         super().close()
 
     def descriptors(self) -> list[int]:
-        """Its own, and those of everybody who was let in and has not left yet."""
+        """The door's descriptors, and those of all open connections."""
         found = [self.fileno(), *(visitor.fileno() for visitor in list(self._visitors))]
         return [descriptor for descriptor in found if descriptor >= 0]
 
     def shut(self) -> None:
-        """From now on a connection is refused before anything is sent, so that HAProxy goes elsewhere.
+        """Refuse new connections, so that HAProxy sends their requests to another container.
 
-        Closing the socket is the app server's business, and comes too late for the next request; and
-        somebody who was forked may have a copy. Who is in the queue already can still be let in.
+        Not by closing the socket: the app server closes it, too late for the next request, and a forked
+        child may have a copy. Connections in the kernel's queue can still be accepted.
         """
         with contextlib.suppress(OSError):
             self.shutdown(socket.SHUT_RDWR)

@@ -1,7 +1,7 @@
-"""What init does with what the container prints: pass it on, whole lines, up to a rate.
+"""Passes the container's output to the node, in whole lines, up to a rate. Called by init.
 
-Beyond the rate lines are dropped and counted, and when nobody reads them too (a control plane that is
-away): printing never blocks for long, and never fails. The node's log says how many lines are missing.
+Lines beyond the rate are dropped and counted. So are lines while the node does not read (the control plane
+is down): printing never blocks for long, and never fails. The log says how many lines are missing.
 """
 
 import os
@@ -13,22 +13,22 @@ from homeport.contract.output import MARK, dropped
 
 READ_BYTES = 64 * 1024
 PAUSE_S = 0.002  # between two reads: many lines are passed on at once
-#: An app's log (64 MiB) holds at least four minutes of this.
+#: An app's log (64 MiB) holds at least four minutes of output at this rate.
 BYTES_PER_S, BURST_BYTES = 256 * 1024, 1024 * 1024
 LINES_PER_S, BURST_LINES = 5_000, 10_000
-SAY_S = 1.0  # how often it is said that lines were dropped
-WAIT_S = 0.5  # what the node gets to make room, and to take the last lines
+SAY_S = 1.0  # between two lines that say how many lines were dropped
+WAIT_S = 0.5  # how long the node may take to read, and to take the last lines
 
 
 class Bucket:
-    """Bytes and lines that may pass now: a burst, and then a rate."""
+    """Limits bytes and lines: first a burst, then a rate."""
 
     def __init__(self, now: float) -> None:
         self._bytes, self._lines = float(BURST_BYTES), float(BURST_LINES)
         self._at = now
 
     def take(self, size: int, lines: int, now: float) -> bool:
-        """Whether so much may pass at `now` (seconds); if so, it is taken."""
+        """Take this many bytes and lines at `now` (seconds); return False if that is too much."""
         passed, self._at = max(now - self._at, 0.0), now
         self._bytes = min(self._bytes + passed * BYTES_PER_S, BURST_BYTES)
         self._lines = min(self._lines + passed * LINES_PER_S, BURST_LINES)
@@ -40,29 +40,29 @@ class Bucket:
 
 
 class Drain:
-    """From one pipe into another; neither blocks."""
+    """Copies lines from one pipe to another, without blocking on either."""
 
     def __init__(self, source: int, sink: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._source, self._sink, self._clock = source, sink, clock
         self._bucket = Bucket(clock())
-        self._pending = b""  # what the sink had no room for
-        self._inside = False  # a line has begun to pass
-        self._dropping = False  # the rest of a line is to be dropped
-        self._lost = [0, 0]  # lines and bytes that nobody was told of yet
+        self._pending = b""  # bytes that the sink had no room for
+        self._inside = False  # True after the first part of a line has passed
+        self._dropping = False  # True while the rest of a line must be dropped
+        self._lost = [0, 0]  # dropped lines and bytes that the log does not mention yet
         self._said_at = -SAY_S
-        self._away = False  # the node has not read for a while
+        self._away = False  # True if the node has not read for WAIT_S
 
     def fileno(self) -> int:
-        """Where the container's output comes out."""
+        """The descriptor of the pipe with the container's output."""
         return self._source
 
     @property
     def timeout_s(self) -> float | None:
-        """When to `tell`, if nothing comes before."""
+        """How many seconds after which to call `tell`, if no output comes earlier."""
         return SAY_S if self._lost[0] or self._pending else None
 
     def read(self) -> int | None:
-        """How many bytes were read: None where nothing is there, 0 when nobody can print any more."""
+        """Read and pass output. Return the bytes read; None if there are none now, 0 if the pipe has ended."""
         try:
             data = os.read(self._source, READ_BYTES)
         except BlockingIOError:
@@ -72,14 +72,14 @@ class Drain:
         return len(data)
 
     def tell(self) -> None:
-        """Write what waits, and how much was dropped."""
+        """Write pending bytes, and the line that says how much was dropped."""
         now = self._clock()
         self._write(b"")
         if self._lost[0] and not self._pending and not self._inside and self._is_time(now):
             self._say(now)
 
     def finish(self) -> None:
-        """The last lines, for which the node gets a moment."""
+        """Write the last lines; the node gets WAIT_S to take them."""
         self._away = False
         if self._lost[0]:
             self._say(self._clock())
@@ -93,20 +93,18 @@ class Drain:
             data = self._drop(data, cut=True)
         fits = not self._pending and self._bucket.take(size, lines, now)
         if data and not fits:
-            if (
-                self._inside and not self._pending
-            ):  # the line that has begun to pass is passed whole
+            if self._inside and not self._pending:  # a line that has begun to pass must pass whole
                 rest, newline, data = data.partition(b"\n")
                 self._pass(rest + newline)
             self._drop(data, cut=False)
-            time.sleep(PAUSE_S / 2)  # whoever prints for nobody is slowed down
+            time.sleep(PAUSE_S / 2)  # slow down a program that prints while the node does not read
         elif data:
             if self._lost[0] and not self._inside and self._is_time(now):
                 self._say(now)
             self._pass(data)
 
     def _drop(self, data: bytes, *, cut: bool) -> bytes:
-        """Drop whole lines, or with `cut` only the rest of one; returns what is left."""
+        """Drop whole lines, or with `cut` only the rest of one line; return the remaining bytes."""
         if not data:
             return b""
         rest = b""
@@ -116,7 +114,7 @@ class Drain:
             self._lost[1] += len(gone) + len(newline)
             return rest
         self._dropping = not data.endswith(b"\n")
-        if self._inside:  # somebody has to end the line that was begun
+        if self._inside:  # end the line that has begun
             self._inside = False
             self._pending += b"\n"
         self._lost[0] += data.count(b"\n") + self._dropping
@@ -146,12 +144,12 @@ class Drain:
             except BlockingIOError:
                 if self._away or not self._room():
                     break
-            except OSError:  # the node's end is gone for good
+            except OSError:  # the node has closed its end
                 data = b""
         self._pending = data
 
     def _room(self) -> bool:
-        """Wait until the node has read something: it takes a few lines at a time, but often."""
+        """Wait until the node has read something; it reads a few lines at a time, but often."""
         poll = select.poll()
         poll.register(self._sink, select.POLLOUT)
         self._away = not poll.poll(WAIT_S * 1000)

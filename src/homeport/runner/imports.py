@@ -1,9 +1,9 @@
-"""Which modules take long to import while a container starts.
+"""Measures which modules take long to import while a container starts.
 
-The import system calls one function for each module that is not loaded yet, whoever asks for it: a
-statement, `importlib.import_module`, a submodule that needs its parent. While a container starts,
-that function is watched, in the place where `python -X importtime` watches it too. What a zygote has
-loaded already never gets there.
+The import system calls one function for each module that is not loaded yet: for an import statement, for
+`importlib.import_module`, for the parent of a submodule. While a container starts, that function is
+replaced by one that takes the time; `python -X importtime` measures at the same point. Modules that a
+zygote has loaded do not reach it.
 """
 
 import sys
@@ -19,17 +19,17 @@ KEPT = 10
 
 
 class ImportTimes:
-    """Milliseconds by module, each with what it imports in turn; of the slowest few."""
+    """The milliseconds of the slowest modules, each with the imports that it makes itself."""
 
     def __init__(self) -> None:
         self._ms: dict[str, float] = {}
-        self._under_way: list[str] = []  # the innermost last
+        self._under_way: list[str] = []  # the modules that are being imported, the innermost last
         self._source = ""
         self._original: Any = None
-        self.asked: dict[str, None] = {}  # what the user's own modules import, in order
+        self.asked: dict[str, None] = {}  # the modules that the user's own modules import, in order
 
     def begin(self, source: str) -> None:
-        """Watch this thread's imports; what lies in the directory `source` is the user's own."""
+        """Measure this thread's imports from now on; files below `source` are the user's own."""
         original: Any = getattr(_bootstrap, WATCHED, None)
         code = getattr(original, "__code__", None)
         if code is None or self._original is not None:
@@ -51,14 +51,14 @@ class ImportTimes:
             finally:
                 ended(began)
 
-        # Python cuts the import system's frames out of tracebacks, and knows them by their file.
+        # Python removes the import system's frames from tracebacks, and recognises them by their file.
         watched.__code__ = watched.__code__.replace(
             co_filename=code.co_filename, co_name=code.co_name
         )
         setattr(_bootstrap, WATCHED, watched)
 
     def time(self, name: str, load: Callable[[], None]) -> None:
-        """Load a module that does not come by the import system: the user's script."""
+        """Measure the load of a module that the import system does not load: the user's script."""
         began = time.perf_counter()
         self._under_way.append(name)
         try:
@@ -67,7 +67,7 @@ class ImportTimes:
             self._ended(began)
 
     def end(self) -> dict[str, float]:
-        """Watch no more; the slowest modules, the slowest first."""
+        """Stop measuring; return the slowest modules with their milliseconds, the slowest first."""
         if self._original is not None:
             setattr(_bootstrap, WATCHED, self._original)
             self._original = None
@@ -79,7 +79,7 @@ class ImportTimes:
         name = self._under_way.pop()
         if ms < LEAST_MS:
             return
-        # A package's own modules are part of it, except the user's, who can do something about each.
+        # A package's modules count as the package, except the user's own: the user can change each.
         package = name.partition(".")[0]
         inside = any(package == outer.partition(".")[0] for outer in self._under_way)
         if not inside or self._is_users(name):

@@ -1,7 +1,7 @@
-"""What the user prints, line by line, each with the request that it was printed for.
+"""Tags each line that the user's code prints with the id of its request.
 
-A tagged line begins as contract/output.py has it. Lines of requests that run at once are never mixed: a
-piece waits for its newline, unless it is flushed.
+contract/output.py has the format of the tag. Lines of concurrent requests are never mixed: a piece waits
+for its newline, unless it is flushed.
 """
 
 import re
@@ -17,23 +17,23 @@ MOST_SHOWN = 1000  # lines that a start may have printed before it begins again
 
 
 def install(shown: Sequence[Sequence[str]] = ((), ())) -> None:
-    """From now on `print` and logging go through here.
+    """Replace stdout and stderr, so that `print` and logging write tagged lines.
 
-    `shown` is what this start has printed to stdout and stderr already, before it began again.
+    `shown` are the lines that this start printed to stdout and stderr before it began again.
     """
     sys.stdout = Lines(sys.stdout, shown[0])
     sys.stderr = Lines(sys.stderr, shown[1])
 
 
 def remember(*, keep: bool) -> None:
-    """Begin to remember what is printed, in case that the start begins again; or stop."""
+    """Begin to keep the printed lines, in case that the start begins again; or, with `keep=False`, stop."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, Lines):
             stream.printed = [] if keep else None
 
 
 def shown(stream: Any) -> list[str]:
-    """The lines that were printed since `remember`."""
+    """Return the lines that were printed since `remember`."""
     if not isinstance(stream, Lines):
         return []
     stream.flush()
@@ -42,18 +42,18 @@ def shown(stream: Any) -> list[str]:
 
 
 class Lines:
-    """A text stream that tags; everything else is the stream's own."""
+    """A text stream that tags lines; all else is the original stream's."""
 
     def __init__(self, stream: Any, shown: Sequence[str] = ()) -> None:
         self._stream = stream
         self.printed: list[str] | None = None
         self._shown = [_without_numbers(line) for line in shown][::-1]
-        self._partial = ""  # a line that may have been shown, as far as it is printed
+        self._partial = ""  # the part of a line so far, while `shown` is compared
         self._lock = threading.Lock()
-        self._rests: dict[str, str] = {}  # request -> what has no newline yet
+        self._rests: dict[str, str] = {}  # request -> its text without a newline so far
 
     def write(self, text: str) -> int:
-        """Write what is whole lines, and keep the rest."""
+        """Write the whole lines, and keep the rest."""
         request = context.input_id.get()
         if not request:
             if self.printed is not None and len(self.printed) < MOST_SHOWN:
@@ -78,7 +78,7 @@ class Lines:
             self.write(line)
 
     def flush(self) -> None:
-        """What was printed for this request is a line of its own, newline or not."""
+        """Write the request's text as a line, also without a newline."""
         request = context.input_id.get()
         if self._partial and not self._shown[-1].startswith(_without_numbers(self._partial)):
             self._shown.clear()
@@ -90,7 +90,7 @@ class Lines:
         self._stream.flush()
 
     def _write_what_is_new(self, text: str) -> None:
-        """Leave out what the start has printed before it began again, until something differs."""
+        """Leave out lines that the start printed before it began again, until a line differs."""
         *lines, self._partial = (self._partial + text).split("\n")
         while lines and self._shown and _without_numbers(lines[0]) == self._shown[-1]:
             self._shown.pop()
@@ -105,5 +105,5 @@ class Lines:
 
 
 def _without_numbers(line: str) -> str:
-    """Times, durations and pids are others each time."""
+    """Replace numbers, because times, durations and process ids differ each time."""
     return re.sub(r"\d+", "0", line)

@@ -1,4 +1,4 @@
-"""The container's few words to its node: one Event a line."""
+"""Reports the container's state to its node: one Event a line."""
 
 import asyncio
 import contextlib
@@ -13,20 +13,20 @@ from homeport.contract.container import Event
 from homeport.runner.imports import ImportTimes
 
 PARTS = {"import": "imported", "enter": "entered"}
-LAST_PART = "listening"  # whatever phase a kind of app has after those
+LAST_PART = "listening"  # the part for all later phases
 
 
 class Report:
-    """Says `ready`, `failed` or `busy`, once; how long each part took; later, what was imported."""
+    """Reports `ready`, `failed` or `busy` once, with the time of each part; later the imported modules."""
 
     def __init__(self, hears: int | Callable[[Event], None]) -> None:
         self.imports = ImportTimes()
-        self._hears: int | Callable[[Event], None] | None = hears  # a descriptor, as a rule
+        self._hears: int | Callable[[Event], None] | None = hears  # usually a descriptor
         self._timings_ms: dict[str, float] = {}
         self._told: set[str] = set()
-        self._rest = b""  # of what the node says
+        self._rest = b""  # the beginning of a line from the node
         self._since = time.monotonic()
-        self.phase = "import"  # what is going on now
+        self.phase = "import"  # the current part of the start
         self._when_ready: list[Callable[[], None]] = []
 
     def begin(self, phase: str) -> None:
@@ -49,50 +49,50 @@ class Report:
             call()
 
     def when_ready(self, call: Callable[[], None]) -> None:
-        """Call this once requests may come in."""
+        """Call `call` when requests may come in."""
         self._when_ready.append(call)
 
     def imported(self, modules: tuple[str, ...]) -> None:
-        """These are loaded by now; the next container may find them so from its beginning."""
+        """Report the loaded modules; a zygote may preload them for the next container."""
         new = tuple(name for name in modules if name not in self._told)
         self._told.update(new)
         if new:
             self._say(Event(kind="imported", modules=new), last=False)
 
     def failed(self, reason: str, traceback: str = "") -> None:
-        """There will be no container; the reason is for the visitor."""
+        """Report that the start has failed; the reason is for the visitor."""
         reason = " ".join(reason.split())
         self._pass()
         event = Event(kind="failed", reason=reason, traceback=traceback, phase=self.phase)
         self._say(self._complete(event))
 
     def busy(self, reason: str) -> None:
-        """The port belongs to somebody else."""
+        """Report that a program outside the container has the port."""
         self._pass()
         self._say(self._complete(Event(kind="busy", reason=reason, phase=self.phase)))
 
     def again(self, reason: str, modules: tuple[str, ...]) -> None:
-        """The start begins once more, in a fresh interpreter; these modules were preloaded in vain."""
+        """Report that the start begins again in a fresh interpreter, because these preloaded modules differ."""
         self._say(Event(kind="again", reason=reason, modules=modules), last=False)
 
     def unlike(self, reason: str, modules: tuple[str, ...]) -> None:
-        """These modules were preloaded in vain, and it is too late to begin once more."""
+        """Report that these preloaded modules differ, and that it is too late to begin again."""
         self._say(Event(kind="unlike", reason=reason, modules=modules), last=False)
 
     def descriptors(self) -> list[int]:
-        """Where it speaks, while it does."""
+        """The descriptor of the connection to the node, while it is open."""
         return [self._hears] if isinstance(self._hears, int) else []
 
     def held(self, count: int) -> None:
-        """So many slots have work that goes on after its response."""
+        """Report how many slots have work that goes on after its response."""
         self._say(Event(kind="held", held=count), last=False)
 
     def cut(self) -> None:
-        """A response was ended that its visitor had not read: the ingress cannot see it."""
+        """Report that a response was cut because its visitor did not read it, which the ingress cannot see."""
         self._say(Event(kind="cut"), last=False)
 
     def listen(self, held: Callable[[int], None]) -> None:
-        """Call `held` on the running loop whenever the node says how many slots the ingress keeps back."""
+        """Call `held` on the running loop when the node says how many slots the ingress keeps back."""
         if isinstance(self._hears, int):
             asyncio.get_running_loop().add_reader(self._hears, self._read, self._hears, held)
 
@@ -103,7 +103,7 @@ class Report:
             return
         except OSError:
             data = b""
-        if not data:  # the node is gone
+        if not data:  # the node has ended
             asyncio.get_running_loop().remove_reader(node)
             return
         *lines, self._rest = (self._rest + data).split(b"\n")
@@ -115,14 +115,14 @@ class Report:
         return PARTS.get(self.phase, LAST_PART)
 
     def _pass(self) -> None:
-        """Count the time until now for the part that goes on."""
+        """Add the time until now to the current part."""
         now = time.monotonic()
         spent = self._timings_ms.get(self._part, 0.0) + (now - self._since) * 1000
         self._timings_ms[self._part] = round(spent, 1)
         self._since = now
 
     def _complete(self, event: Event) -> Event:
-        """The one word on how the start went, with all that is known of it."""
+        """Return the event with the time of each part and the slowest imports."""
         return dataclasses.replace(
             event, timings_ms=self._timings_ms, imports_ms=self.imports.end()
         )
@@ -134,7 +134,7 @@ class Report:
         if callable(hears):
             hears(event)
         elif hears is not None:
-            with contextlib.suppress(OSError):  # the node is gone, or too busy to hear this
+            with contextlib.suppress(OSError):  # the node has ended, or does not read
                 os.write(hears, codec.dumps(event).encode() + b"\n")
             if last:
                 os.close(hears)

@@ -1,8 +1,8 @@
-"""The user's function or class, brought to where requests can come in.
+"""Loads the user's function or class, and makes its apps.
 
-The steps of behaviour spec 2.2: import, enter hooks, then each web method's app; and exit hooks at
-the end. Hooks and factories run in the main thread with no event loop running, so that they may
-start one; async hooks run on the loop that serves.
+The steps of behaviour spec 2.2: import, enter hooks, then each web method's app; at the end, exit hooks.
+Hooks and factories run in the main thread while no event loop runs, so that they may start one. Async
+hooks run on the loop that serves requests.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ class Service:
         self._instance: Any = None
 
     def load(self) -> None:
-        """Import the user's module and find what was declared there."""
+        """Import the user's module and find the function or class in it."""
         function = self._order.function
         context.enter_container(self._order.urls, function.image)
         found: Any = loader.load_module(function.module, self._order.source)
@@ -42,7 +42,7 @@ class Service:
     def snap(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Make the class's instance and run its `enter(snap=True)` hooks.
 
-        Without a loop, for a snapshot: async hooks get one of their own, as no loop can be forked.
+        Without `loop`, for a snapshot, async hooks get a loop of their own, because a loop cannot be forked.
         """
         if not self._order.function.is_class:
             return
@@ -56,7 +56,7 @@ class Service:
                     _say_lost(asyncio.all_tasks(own), hook)
 
     def resume(self, order: StartOrder) -> None:
-        """Go on from a snapshot, as another container of the same pool."""
+        """Continue from a snapshot, as another container of the same pool."""
         self._order = order
         context.enter_container(order.urls)
 
@@ -67,7 +67,7 @@ class Service:
                 _call(loop, hook, self._instance)
 
     def build(self, web: WebMethod) -> Any:
-        """The ASGI or WSGI app of one web method; None for a `web_server`, which was started."""
+        """Return the ASGI or WSGI app of one web method; for a `web_server`, start it and return None."""
         function = self.function(web)
         if web.kind is WebKind.FASTAPI:
             from homeport.runner import webapp
@@ -83,13 +83,13 @@ class Service:
         return app
 
     def function(self, web: WebMethod) -> Any:
-        """The user's own function, or their method bound to the instance."""
+        """Return the user's own function, or the method bound to the instance."""
         if self._order.function.is_class:
             return getattr(self._instance, web.attribute)
         return self._declared.raw
 
     def exit(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Run the exit hooks, every one of them; the first exception is raised at the end."""
+        """Run all exit hooks; raise the first exception at the end."""
         if self._instance is None:
             return
         failures = []
@@ -114,12 +114,12 @@ async def _awaited(outcome: Awaitable[Any]) -> Any:
 
 
 def _say_lost(tasks: "set[asyncio.Task[Any]]", hook: Any) -> None:
-    """A task cannot be forked with its loop, so it ends with the snapshot."""
+    """Print which tasks a hook has started: they end with the snapshot, because a loop cannot be forked."""
     for task in tasks:
         name = getattr(task.get_coro(), "__qualname__", task.get_name())
         print(  # noqa: T201 - the container's log
-            f"the task `{name}` that `{hook.__name__}` began does not go on in containers made from the "
-            "snapshot: begin it in a hook of `@modal.enter()`",
+            f"the task `{name}` that `{hook.__name__}` started does not run in containers made from the "
+            "snapshot: start it in a hook of `@modal.enter()`",
             file=sys.stderr,
         )
         task.cancel()

@@ -1,9 +1,10 @@
-"""A /tmp of the container's own: what it writes there is nobody else's, and goes with it.
+"""Gives the container a /tmp of its own, which no other container sees and which is deleted with it.
 
-By a mount namespace (man 7 mount_namespaces), and by a user namespace too for a user who may not make
-one else (man 7 user_namespaces). Where neither is allowed there is TMPDIR, which most programs heed.
+It needs a mount namespace (man 7 mount_namespaces), and for most users a user namespace too, to be
+allowed to make the other (man 7 user_namespaces). If the system allows neither, the container gets TMPDIR,
+which most programs use.
 
-`python -m homeport.runner.tmp` says which it is here, for `homeport doctor`.
+`python -m homeport.runner.tmp` prints which one this system allows, for `homeport doctor`.
 """
 
 import contextlib
@@ -17,16 +18,16 @@ TMP = "/tmp"  # noqa: S108 - that very directory
 NEW_MOUNTS, NEW_USERS = 0x00020000, 0x10000000  # linux/sched.h
 BIND, RECURSIVE, SLAVE = 0x1000, 0x4000, 0x80000  # linux/mount.h
 
-DETACH = 2  # with all that is mounted below
+DETACH = 2  # unmounts with all mounts below it
 
 _owned = False
-_possible: bool | None = None  # of this process and of those that it forks
+_possible: bool | None = None  # the answer of `possible`, also for forked processes
 
 
 def possible() -> bool:
-    """Whether this process may have a /tmp of its own.
+    """Return whether this process may have a /tmp of its own.
 
-    Tried in a child: some systems make the namespace and then forbid to use it.
+    Tries it in a child, because some systems make the namespace and then forbid its use.
     """
     global _possible  # noqa: PLW0603 - asked for in every container, and tried once
     if _possible is None:
@@ -43,7 +44,7 @@ def possible() -> bool:
 
 
 def own(launch: Launch) -> None:
-    """Have `launch.tmp_dir` at /tmp, for this process and all that it starts; alone in its threads."""
+    """Mount `launch.tmp_dir` at /tmp for this process and its children; call it while there is one thread."""
     if not launch.tmp_dir or not possible():
         return
     global _owned  # noqa: PLW0603 - a snapshot's children have its /tmp, until they have theirs
@@ -67,7 +68,7 @@ def own(launch: Launch) -> None:
 
 
 def _carry_over(before: int, mounted: set[str]) -> None:
-    """Copy what a snapshot has left in its /tmp: the state that goes on may name it."""
+    """Copy the snapshot's files to the container's /tmp, because objects of the snapshot may name them."""
     names = [name for name in os.listdir(before) if f"{TMP}/{name}" not in mounted]
     if not names:
         return
@@ -80,23 +81,23 @@ def _carry_over(before: int, mounted: set[str]) -> None:
                 shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
             else:
                 shutil.copy2(source, target, follow_symlinks=False)
-        except OSError as error:  # a socket, say
-            print(f"{target} of the snapshot cannot be here: {error}", file=sys.stderr)  # noqa: T201 - the container's log
+        except OSError as error:  # a socket, for example
+            print(f"{target} of the snapshot cannot be copied: {error}", file=sys.stderr)  # noqa: T201 - the container's log
 
 
 def _needed(order: StartOrder) -> list[str]:
-    """What lies below the /tmp of everybody else and has to be seen in this one."""
+    """Return the directories below the system's /tmp that the container needs to see in its own."""
     ours = os.path.realpath(__file__).removesuffix(
         "/homeport/runner/tmp.py"
     )  # by a link, as a rule
     paths = [order.source, ours, sys.prefix, sys.base_prefix, *sys.path]
     inside = {p for p in paths if p.startswith(f"{TMP}/") and os.path.isdir(p)}  # noqa: PTH112
-    # One that lies in another comes with it.
+    # A directory inside another one comes with it.
     return sorted(p for p in inside if not any(p.startswith(f"{q}/") for q in inside))
 
 
 def _leave_mounts() -> None:
-    """Mounts of its own; what others mount later still comes through."""
+    """Make a mount namespace; mounts that the system makes later still appear in it."""
     user, group = os.getuid(), os.getgid()
     try:
         _call("unshare", NEW_MOUNTS)

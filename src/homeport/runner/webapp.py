@@ -1,4 +1,4 @@
-"""`fastapi_endpoint`: a function as the one route of a FastAPI app (behaviour spec 2.3)."""
+"""`fastapi_endpoint`: makes a FastAPI app with the function as its one route (behaviour spec 2.3)."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ class FastAPIMissing(Exception):
 
 
 def build(handler: Any, *, method: str, docs: bool) -> Any:
-    """The ASGI app that answers `method /` with the handler; any origin may read the answer."""
+    """Return the ASGI app that answers `method /` with the handler; any origin may read the answer."""
     try:
         from fastapi import FastAPI
         from fastapi.middleware.cors import CORSMiddleware

@@ -508,8 +508,8 @@ async def test_files_of_a_snapshot_go_on_in_each_container_and_its_tasks_are_sai
         files[0].write_text("changed")
         assert "heavy" == files[1].read_text()
     await house.watched.line(
-        "the task `sleep` that `tune` began does not go on in containers made from the snapshot: "
-        "begin it in a hook of `@modal.enter()`"
+        "the task `sleep` that `tune` started does not run in containers made from the snapshot: "
+        "start it in a hook of `@modal.enter()`"
     )
 
 

@@ -144,7 +144,7 @@ def test_a_program_that_ends_ends_its_container(program):
     connect(runner, b"GET /end HTTP/1.1\r\n\r\n").close()
 
     assert 1 == runner.process.wait(20)
-    runner.wait_for("nobody listens on port")
+    runner.wait_for("no program listens on port")
 
 
 def test_a_request_that_no_program_sees_is_left_for_another_container(program):

@@ -13,7 +13,8 @@ import socket
 from collections.abc import Collection
 from pathlib import Path
 
-BACKLOG = 1024
+from homeport.contract.sizes import DOOR_BACKLOG
+
 SCHEME = "abstract:"
 PATH_SCHEME = "unix:"
 NAME_BYTES = 107  # of sun_path's 108, after the zero; HAProxy's `abns@` pads the name with zeros
@@ -29,7 +30,7 @@ def make_in(directory: Path, container: str) -> tuple[socket.socket, str]:
     path = directory / container
     try:
         listener.bind(str(path))
-        listener.listen(BACKLOG)
+        listener.listen(DOOR_BACKLOG)
     except BaseException:
         listener.close()
         raise
@@ -44,7 +45,7 @@ def make(container: str) -> tuple[socket.socket, str]:
     listener = socket.socket(socket.AF_UNIX)
     try:
         listener.bind(path(address))
-        listener.listen(BACKLOG)
+        listener.listen(DOOR_BACKLOG)
     except BaseException:
         listener.close()
         raise

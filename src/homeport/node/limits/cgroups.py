@@ -21,12 +21,12 @@ from pathlib import Path
 
 from homeport.contract.container import StartOrder
 from homeport.contract.manifest import FunctionSpec
+from homeport.contract.sizes import MIB
 
 CONTROLLERS = ("cpu", "memory")
 OFF = "off"
 MOUNTS = Path("/proc/self/mountinfo")
 SERVER = "server"  # where those go that were in a delegated cgroup before it had children
-MIB = 1024**2
 PERIOD_US = 100_000  # of `cpu.max`
 WEIGHT = 100  # `cpu.weight` of one core
 MAX_WEIGHT = 10_000

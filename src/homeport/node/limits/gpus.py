@@ -13,10 +13,10 @@ from types import ModuleType
 from typing import Any
 
 from homeport.contract.capacity import Accelerator
+from homeport.contract.sizes import MIB
 
 DRIVER = "libnvidia-ml.so.1"
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-MIB = 1024**2
 
 
 def found(

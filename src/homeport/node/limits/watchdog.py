@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 
 from homeport.contract.container import Launch
+from homeport.contract.sizes import MIB
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
-MIB = 1024**2
 
 
 def watched(launch: Launch) -> bool:

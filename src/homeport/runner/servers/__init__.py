@@ -1,1 +1,1 @@
-"""The app servers, and what every request passes."""
+"""The app servers in a container, and the modules that each request passes."""

@@ -1,7 +1,7 @@
-"""What stands between the app server and the user's ASGI apps: one request in, one slot taken.
+"""Admits each request to the user's ASGI app: gives it a slot, and ends it at its deadline.
 
-Chooses the web method, keeps `max_inputs` (whatever the ingress thinks), ends what takes longer than
-`timeout`, names the request for `current_input_id()`, and logs what the app raises.
+Called by the app server. Chooses the web method, keeps `max_inputs` also if the ingress sends more, ends
+requests that take longer than `timeout`, sets `current_input_id()`, and logs the app's exceptions.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from homeport.contract.sizes import MAX_BODY_BYTES
 from homeport.runner.servers import head, slots
 from homeport.runner.servers.answer import TOO_LARGE, Answer, BodyTooLarge, Message, Send
 from homeport.runner.servers.held import GRACE_S, Held
@@ -22,14 +23,13 @@ from homeport.runner.servers.slots import Slots, Stay
 from homeport.sdk import context
 from homeport.sdk.tracebacks import users_traceback
 
-MAX_BODY_BYTES = 4 * 1024**3
 LEAVE_S = 0.5
-END_S = 1.0  # what an app that is cancelled gets to end
-FLUSH_S = 3.0  # what the response of a single-use container's one request gets to be sent
+END_S = 1.0  # how long a cancelled app may take to end
+FLUSH_S = 3.0  # how long the one response of a single-use container may take to be sent
 USED_UP = "homeport: this container has taken its one request"
 CONNECTION = "homeport.connection"  # in an ASGI scope, before the app sees it: a `Connection`
 GONE = ("WebSocketDisconnect", "ClientDisconnected", "ConnectionClosed", "ConnectionClosedOK")
-NORMAL = (1000, 1001, 1005)  # of a WebSocket that was closed in order (RFC 6455, 7.4.1)
+NORMAL = (1000, 1001, 1005)  # codes of a normal close of a WebSocket (RFC 6455, 7.4.1)
 
 Receive = Callable[[], Awaitable[Message]]
 
@@ -43,7 +43,7 @@ class Method:
 
 
 class Connection(Protocol):
-    """What admission needs of a connection of the app server."""
+    """The part of the app server's connection that admission uses."""
 
     transport: asyncio.Transport
     visit: "Visit | None"
@@ -79,12 +79,12 @@ class Admission:
             return
         last = None
         if self._single_use:
-            if self._taken:  # two ingresses, one of which is handing over, each have a slot
+            if self._taken:  # during a reload, two HAProxy processes may each send a request
                 await Answer(scope, send, self._held).give_up(503, USED_UP)
                 return
             self._taken = True
             self._door.shut()
-            # Its slot is never free again: nobody may be sent here while it ends, which takes a while.
+            # Hold the slot for good: no request may be sent here while the container ends.
             last = self._held.begin()
             self._ending.finish()
         scope["state"] = dict(method.lifespan.state)
@@ -103,15 +103,15 @@ class Admission:
             receive = _Closing(receive, visit).receive
         await visit.run(method.app, scope, receive)
         if self._single_use:
-            # A connection that came in at the last moment must not keep it for ever.
+            # A connection that arrived at the last moment must not keep the container forever.
             asyncio.get_running_loop().call_later(FLUSH_S, self._ending.cut.set)
 
 
 class Visit(Stay):
     """One request, from its head to the end of its work."""
 
-    closed_with = 0  # the code of a WebSocket that its visitor has closed
-    _runs = False  # the app does
+    closed_with = 0  # the code with which the visitor has closed a WebSocket
+    _runs = False  # True while the app runs
     _is_gone = _is_over = _is_held = False
     _leaving: "asyncio.TimerHandle | None" = None
     _expiring: "asyncio.Task[None] | None" = None
@@ -139,7 +139,7 @@ class Visit(Stay):
             connection.visit = self
 
     async def run(self, app: Any, scope: Message, receive: Receive) -> None:
-        """Have the app answer, and hold the slot until its work has ended."""
+        """Run the app, and hold the slot until its work has ended."""
         answer = self.answer
         self._runs = True
         try:
@@ -165,8 +165,8 @@ class Visit(Stay):
         self._is_over = True
         self._slots.leave(self)
         if self._connection is not None and self._connection.is_open_ended:
-            # The rest of the request has until the deadline. What is left of the response is looked
-            # after by serve.py: a timer for each would be many, and hold as many requests.
+            # The rest of the request may arrive until the deadline. asgi.py looks at unread responses: a
+            # timer for each response would keep many requests in memory.
             asyncio.get_running_loop().call_at(self.deadline, self._cut_if_same)
 
     def hang_up(self) -> None:
@@ -177,12 +177,12 @@ class Visit(Stay):
         if self._leaving is None:
             loop = asyncio.get_running_loop()
             if self._scope["type"] == "http":
-                # An app that looks for `http.disconnect` may leave in its own way first.
+                # First give an app that waits for `http.disconnect` time to end by itself.
                 self._leaving = loop.call_later(LEAVE_S, self._leave)
             loop.call_later(GRACE_S, self._go_on)
 
     def cut_if_unread(self, now: float) -> None:
-        """Where the time is up and the response or the request is still on its way: end the connection."""
+        """End the connection if the deadline has passed and the request or the response is not complete."""
         connection = self._connection
         if connection is None or now < self.deadline:
             return
@@ -198,7 +198,7 @@ class Visit(Stay):
             self._slots.cut()
 
     def _go_on(self) -> None:
-        """The ingress counts the slot as free, and the app still runs."""
+        """Report the slot as held: the ingress counts it as free, and the app still runs."""
         if not (self._is_over or self._is_held or self.answer.is_held):
             self._is_held = True
             self._held.add()
@@ -216,20 +216,20 @@ class Visit(Stay):
         self._expiring = asyncio.get_running_loop().create_task(self._end())
 
     async def _end(self) -> None:
-        """The time is up: say so, and end the app."""
+        """The deadline has passed: answer 504, and end the app."""
         seconds = f"{self._slots.timeout_s:g} s"
         _say(f"a request took longer than its timeout of {seconds}")
-        # The answer first: a handler in a thread cannot be stopped, and goes on for nobody.
+        # Answer first: a handler in a thread cannot be stopped.
         text = f"homeport: the function took longer than {seconds}"
         try:
             await asyncio.wait_for(self._finish(504, text), END_S)
-        except Exception:  # the visitor does not read, or the app has sent nonsense
+        except Exception:  # the visitor does not read, or the app's response was not valid HTTP
             self._cut(at_once=True)
         self._cancel()
         asyncio.get_running_loop().call_later(END_S, self._abandon)
 
     async def _finish(self, status: int, text: str) -> None:
-        """Send what the app has left to be sent, or answer in its stead."""
+        """Send the rest of the app's response, or answer instead of the app."""
         if self.answer.is_kept:
             await self.answer.flush()
         if not await self.answer.give_up(status, text):
@@ -242,7 +242,7 @@ class Visit(Stay):
                 self._slots.cut()
 
     def _abandon(self) -> None:
-        """It goes on although it was cancelled: nobody waits for it."""
+        """Stop waiting for an app that continues although it was cancelled."""
         if not self._is_over and self._runs:
             self._slots.leave(self)
             self._slots.stick(lambda: not self._is_over)
@@ -264,17 +264,17 @@ class Visit(Stay):
         _say(f"{what} failed\n{users_traceback(error, libraries=False)}")
         try:
             await self._finish(500, "Internal Server Error")
-        except Exception as wrong:  # what it had sent was not HTTP
+        except Exception as wrong:  # the app's response was not valid HTTP
             _say(users_traceback(wrong, libraries=False))
             self._cut(at_once=False)
 
     def _is_ending(self) -> bool:
-        """Whether the container's end has cancelled it, and not the app itself."""
+        """Return whether the container's end has cancelled the app, and not the app itself."""
         cancelling = getattr(self._task, "cancelling", None)  # Python 3.11
         return bool(cancelling()) if cancelling is not None else False
 
     async def _wait_for_thread(self) -> None:
-        """A thread that a cancelled handler has left behind holds the slot until its time is up."""
+        """Hold the slot while a thread of a cancelled handler runs, at most until the deadline."""
         request = self._request
         if request is None or not slots.busy(request):
             return
@@ -291,7 +291,7 @@ class Visit(Stay):
 
 
 class _Counted:
-    """A body without a length, up to its limit."""
+    """Counts a body without a length; raises `BodyTooLarge` above the limit."""
 
     def __init__(self, receive: Receive, answer: Answer) -> None:
         self._receive = receive
@@ -309,7 +309,7 @@ class _Counted:
 
 
 class _Closing:
-    """A WebSocket's messages, with an eye on how it was closed."""
+    """Passes a WebSocket's messages, and notes the code of its close."""
 
     def __init__(self, receive: Receive, visit: Visit) -> None:
         self._receive = receive
@@ -324,7 +324,7 @@ class _Closing:
 
 
 def _unread_bytes(transport: asyncio.Transport) -> int:
-    """How much the other side has not taken from the kernel (man 7 unix, SIOCOUTQ)."""
+    """Return how many sent bytes the other side has not read (man 7 unix, SIOCOUTQ)."""
     connection = transport.get_extra_info("socket")
     if connection is None or connection.fileno() < 0:
         return 0

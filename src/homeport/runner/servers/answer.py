@@ -1,4 +1,4 @@
-"""What has been sent of one response, and what is kept back of it until its work has ended."""
+"""Sends one response, and keeps its end back until the app's work has ended."""
 
 import asyncio
 import sys
@@ -10,7 +10,7 @@ from homeport.runner.servers.held import GRACE_S, Held
 TOO_LARGE = "homeport: the body is larger than 4 GiB"
 NO_BODY = (204, 304)  # RFC 9110, 6.4.1
 CLOSE = (b"connection", b"close")
-UNKNOWN = 1 << 62  # bytes that are left of a response without a length
+UNKNOWN = 1 << 62  # stands for the bytes that remain of a response without a length
 
 Message = dict[str, Any]
 Send = Callable[[Message], Awaitable[None]]
@@ -23,8 +23,8 @@ class BodyTooLarge(Exception):
 class Answer:
     """One response.
 
-    The message after which the visitor has all of it is kept back until the app returns, which is at once as a
-    rule. An app that goes on (a background task) is reported first, so that its slot is nobody else's.
+    The message that completes the response is kept back until the app returns, usually at once. If the app
+    continues (a background task), its slot is first reported as held, so that no other request gets it.
     """
 
     # Defaults here and not in `__init__`: most responses change few of them.
@@ -46,12 +46,12 @@ class Answer:
         self._scope = scope
         self._send = send
         self._held = held
-        # Of a single-use container's one response: done when no visitor is sent here any more.
+        # Set for a single-use container's one response: done when no more requests are sent here.
         self._last = last
         self._kept: list[Message] = []
 
     async def send(self, message: Message) -> None:
-        """Pass on what the app sends, until it is given up."""
+        """Pass on the app's message, unless the response was given up."""
         if self.too_large and not self._begun:
             await self.give_up(413, TOO_LARGE)
         if self._given_up:
@@ -78,7 +78,7 @@ class Answer:
         await self._send(message)
 
     async def flush(self) -> None:
-        """Send what was kept back."""
+        """Send the message that was kept back."""
         if self._last is not None:
             await self._last
         if self._flushing is not None:
@@ -89,7 +89,7 @@ class Answer:
             await self._send(message)
 
     async def give_up(self, status: int, text: str) -> bool:
-        """Answer in the app's stead; False where its own answer has begun and is not complete."""
+        """Answer instead of the app. Return False if the app's answer has begun and is not complete."""
         if self._done:
             return True
         if self._given_up:
@@ -105,7 +105,7 @@ class Answer:
         return True
 
     def _note(self, message: Message) -> None:
-        """This is about to be sent."""
+        """Note a message before it is sent."""
         kind = message["type"]
         if kind == "http.response.body":
             self._done = not message.get("more_body")
@@ -120,7 +120,7 @@ class Answer:
             self._begun = True
 
     def _is_whole(self, start: Message) -> bool:
-        """Whether the visitor has the whole response with its head alone."""
+        """Return whether the response has no body, so that its head completes it."""
         if start["status"] in NO_BODY or self._scope["method"] == "HEAD":
             return True
         for name, value in start.get("headers", ()):
@@ -131,18 +131,18 @@ class Answer:
 
     def _keep(self, message: Message) -> None:
         if self._scope.get("method") == "HEAD" and message.get("more_body"):
-            return  # nobody gets it, and there may be much of it
+            return  # nobody reads it, and it may be large
         self._kept.append(message)
         if not self.is_kept:
             self.is_kept = True
             asyncio.get_running_loop().call_soon(self._look)
 
     def _look(self) -> None:
-        if self.is_kept:  # the app has not returned at once
+        if self.is_kept:  # the app has not returned yet
             asyncio.get_running_loop().call_later(GRACE_S, self._hold)
 
     def _hold(self) -> None:
-        if self._last is not None:  # its slot is held from the beginning to the end
+        if self._last is not None:  # the slot is held already, from the request's start
             self._last.add_done_callback(self._let_go)
         elif self.is_kept and not self.is_held:
             self.is_held = True
@@ -164,7 +164,7 @@ class Answer:
 
 
 async def answer_with(send: Send, status: int, text: str) -> None:
-    """A whole response of ours."""
+    """Send a whole response of homeport's own, as text."""
     body = text.encode()
     headers = [
         (b"content-type", b"text/plain; charset=utf-8"),

@@ -1,4 +1,4 @@
-"""The app server for ASGI: uvicorn's protocols on the container's door."""
+"""The app server for ASGI: uvicorn's protocols, listening on the container's door."""
 
 import asyncio
 import collections
@@ -16,11 +16,11 @@ from homeport.runner.servers.loop import Entrance
 from homeport.runner.servers.serving import Serving
 
 NOWHERE: "collections.deque[tuple[bytes, bytes]]" = collections.deque(maxlen=0)
-UNSUPPORTED = (b"upgrade", b"http2-settings")  # fields of an upgrade that is ignored
+UNSUPPORTED = (b"upgrade", b"http2-settings")  # fields of upgrades that are ignored
 
 
 class Boundless:
-    """As many bytes as come: the length of a response that ends with its connection."""
+    """A content length without bound, for a response that ends with its connection."""
 
     def __lt__(self, _other: object) -> bool:
         return False
@@ -41,7 +41,7 @@ class Protocol(HttpToolsProtocol):
     """Uvicorn's, with a head that is fixed once it is complete, and without timers of its own."""
 
     visit: "Visit | None" = None  # the latest request
-    takes_only_one = False  # there is no descriptor for another visitor: loop.Entrance
+    takes_only_one = False  # True if no descriptor is left for another connection: loop.Entrance
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -60,18 +60,18 @@ class Protocol(HttpToolsProtocol):
         upgrades = self.parser.should_upgrade()
         self._to_websocket = upgrades and super()._should_upgrade()
         if upgrades and not self._to_websocket:
-            return  # the parser stops here, and `_ignore_upgrade` begins again
+            return  # the parser stops here; `_ignore_upgrade` parses again
         self.scope[CONNECTION] = self  # type: ignore[literal-required]
         if int(time.time()) != self.server_state.second:  # type: ignore[attr-defined]
             _keep_date(self.server_state, self.config)
         super().on_headers_complete()
-        # The parser tells trailers as it tells headers, and uvicorn keeps both in one list: what
-        # comes from here on goes nowhere (RFC 9110, 6.5.1: merging is for those who know the field).
+        # The parser reports trailers like headers, and uvicorn would add them to this list. Drop them
+        # (RFC 9110, 6.5.1: only a recipient that knows the field may merge it).
         self.headers = NOWHERE  # type: ignore[assignment]
         if self.takes_only_one and not self._to_websocket:
             self.cycle.keep_alive = False
         if self.scope["http_version"] == "1.0" and not self._to_websocket:
-            # Nothing in chunks (RFC 9112, 7.1): such a response ends with its connection.
+            # No chunks for HTTP/1.0 (RFC 9112, 7.1): the response ends with its connection.
             self.cycle.chunked_encoding = False
             self.cycle.expected_content_length = Boundless()  # type: ignore[assignment]
 
@@ -83,12 +83,12 @@ class Protocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         cycle = self.cycle
-        cycle.more_body = False  # also of one that has been answered: `Visit` looks at it
+        cycle.more_body = False  # also after the answer, because `Visit` reads it
         if not cycle.response_complete:
             cycle.message_event.set()
 
     def on_response_complete(self) -> None:
-        # HAProxy sends a request when the one before has been answered, and closes what is idle.
+        # HAProxy sends one request after the other, and closes idle connections itself.
         self.flow.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -98,26 +98,26 @@ class Protocol(HttpToolsProtocol):
 
     @property
     def is_answered(self) -> bool:
-        """Whether the app owes nothing any more to whoever is on the connection."""
+        """True if the last request on this connection has been answered completely."""
         return self.cycle is None or self.cycle.response_complete
 
     @property
     def is_open_ended(self) -> bool:
-        """Whether the request has been answered and has not arrived."""
+        """True if the request was answered before it has arrived completely."""
         return self.cycle is not None and self.cycle.more_body
 
     def cut(self, *, at_once: bool) -> None:
-        """End a connection whose response cannot be finished; what is sent still arrives unless at once."""
-        self.cycle.disconnected = True  # so that uvicorn does not wonder about it
+        """End a connection whose response cannot be finished; sent bytes still arrive unless `at_once`."""
+        self.cycle.disconnected = True  # so that uvicorn does not report an incomplete response
         (self.transport.abort if at_once else self.transport.close)()
 
     def _should_upgrade(self) -> bool:
         return bool(self._to_websocket)
 
     def _ignore_upgrade(self, rest: bytes) -> None:
-        """Begin again without the upgrade: the parser takes what follows such a head for no HTTP.
+        """Parse the request again without the upgrade's fields: after them the parser expects no HTTP.
 
-        RFC 9110, 7.8: a server may ignore it; then the request is as it would be without.
+        RFC 9110, 7.8: a server may ignore an upgrade, and answers as if it were not there.
         """
         head = [self.parser.get_method(), b" ", self.url]
         head += [b" HTTP/", self.parser.get_http_version().encode(), b"\r\n"]
@@ -129,7 +129,7 @@ class Protocol(HttpToolsProtocol):
 
 
 class Server(uvicorn.Server):
-    """Uvicorn's, on the container's door and ended by an event."""
+    """Uvicorn's server, on the container's door, ended by an event."""
 
     def __init__(self, config: uvicorn.Config, begun: Serving) -> None:
         super().__init__(config)
@@ -170,7 +170,7 @@ async def asgi(app: Any, begun: Serving) -> None:
         http=Protocol,
         ws=websocket.protocol(),
         ws_max_size=websocket.MAX_MESSAGE_BYTES,
-        proxy_headers=False,  # `head` reads them
+        proxy_headers=False,  # head.py reads them
         server_header=False,
         access_log=False,
         log_config=None,
@@ -183,7 +183,7 @@ async def asgi(app: Any, begun: Serving) -> None:
 
 
 def _sweep(connections: Any) -> None:
-    """Cut what was answered and is not read, where its time is up."""
+    """End connections whose response is not read and whose deadline has passed."""
     now = time.monotonic()
     for connection in list(connections):
         visit = getattr(connection, "visit", None)
@@ -192,7 +192,7 @@ def _sweep(connections: Any) -> None:
 
 
 def _keep_date(state: Any, config: uvicorn.Config) -> None:
-    """Renew the Date field, once in a second that has a request (uvicorn has a timer for it)."""
+    """Set the Date field again, once in each second that has a request (uvicorn uses a timer)."""
     state.second = int(time.time())
     date = (b"date", email.utils.formatdate(state.second, usegmt=True).encode())
     state.default_headers = [date, *config.encoded_headers]

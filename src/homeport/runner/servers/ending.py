@@ -1,29 +1,29 @@
-"""Who asked a container to end, and how patiently."""
+"""The container's end: whether it was asked to end, and whether it waits for requests in flight."""
 
 import asyncio
 
 
 class Ending:
-    """SIGTERM asks; so does a container that has no more use."""
+    """Set by SIGTERM, and by a container that is of no more use."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
-        self.cut = asyncio.Event()  # what is in flight is not waited for
+        self.cut = asyncio.Event()  # set: do not wait for requests in flight
         self._signals = 0
-        self.failed = False  # it ends by itself, and not because it was asked to
+        self.failed = False  # True if it ends by itself, because it cannot go on
 
     def ask(self) -> None:
-        """A signal. Once: finish what is in flight. Twice: do not."""
+        """Handle a signal. The first: finish requests in flight and end. The second: end now."""
         self._signals += 1
         if self._signals > 1:
             self.cut.set()
         self.asked.set()
 
     def finish(self) -> None:
-        """End when what is in flight has ended; as often as one likes."""
+        """End when the requests in flight have ended; may be called several times."""
         self.asked.set()
 
     def fail(self) -> None:
-        """The same, of a container that is of no use any more."""
+        """Do the same for a container that cannot go on."""
         self.failed = True
         self.asked.set()

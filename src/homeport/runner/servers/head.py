@@ -1,8 +1,8 @@
-"""What the ingress says of a request, beside what the visitor says: read once, when the head is complete.
+"""Reads the ingress's own fields of a request's head, once, when the head is complete.
 
-The ingress writes these fields itself and removes what a visitor wrote under their names. A visitor must not
-reach them in another way either: by a trailer (see serve.py), or by a spelling that WSGI's environ cannot
-tell apart, such as `X_Request_Id`.
+The ingress writes these fields and removes those that a visitor has sent under the same names. A visitor
+must not set them in another way either: by a trailer (see asgi.py), or by a spelling that becomes the same
+key in WSGI's environ, such as `X_Request_Id`.
 """
 
 import itertools
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-METHOD = "x-homeport-method"  # which web method of a class; the app does not see it
+METHOD = "x-homeport-method"  # the web method of a class; removed before the app sees the request
 OURS = (
     METHOD,
     "x-homeport-hops",
@@ -25,7 +25,7 @@ SCHEMES = {b"http": ("http", "ws"), b"https": ("https", "wss")}
 
 
 def spellings(names: Iterable[str]) -> frozenset[bytes]:
-    """Every spelling with an underscore that becomes the same key of a WSGI environ.
+    """Return the spellings with an underscore that become the same keys in a WSGI environ.
 
     >>> sorted(spellings(["x-real-ip"]))
     [b'x-real_ip', b'x_real-ip', b'x_real_ip']
@@ -44,11 +44,11 @@ HIDDEN = FORGED | {METHOD.encode()}
 
 
 class Head(NamedTuple):
-    """What of a request's head concerns the runner."""
+    """The values of a request's head that the runner uses."""
 
     request_id: str | None
-    method: str  # the web method that the ingress chose; empty where there is only one
-    chunked: bool  # the body comes without a length
+    method: str  # the web method that the ingress chose; empty if the function has only one
+    chunked: bool  # True if the body has no length
 
 
 def read(scope: dict[str, Any]) -> Head:
@@ -70,6 +70,6 @@ def read(scope: dict[str, Any]) -> Head:
     request_id, method = known.get(b"x-request-id"), known.get(b"x-homeport-method")
     return Head(
         request_id.decode("latin-1") if request_id is not None else None,
-        unquote(method.decode("latin-1")) if method else "",  # it may hold any letters
+        unquote(method.decode("latin-1")) if method else "",  # a name may have any letters
         b"transfer-encoding" in known,
     )

@@ -1,11 +1,11 @@
-"""Slots whose work goes on after the response: a background task, a thread that nobody waits for.
+"""Held slots: their work goes on after the response, as a background task or an abandoned thread.
 
-The ingress counts a slot as free when it has the response's last byte. So the last bytes are kept back for a
-moment, the node is told how many slots are still taken, and it says when the ingress keeps so many back:
+The ingress counts a slot as free when it has the response's last byte. So the runner keeps the last bytes
+back, tells the node how many slots are held, and waits until the ingress keeps as many slots back:
 
     -> {"kind": "held", "held": 2}     <- {"held": 2}
 
-Then the last bytes go. They go after CONFIRM_S in any case: the control plane may be away.
+Then it sends the last bytes. After CONFIRM_S it sends them in any case: the control plane may be down.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ CONFIRM_S = 0.05
 
 
 class Held:
-    """How many slots are held, as the node and the ingress know it."""
+    """Counts the held slots, and knows how many of them the ingress keeps back."""
 
     def __init__(self, say: Callable[[int], None]) -> None:
         self.count = 0
@@ -24,7 +24,7 @@ class Held:
         self._waiting: dict[asyncio.Future[None], int] = {}
 
     def begin(self) -> "asyncio.Future[None]":
-        """One more; the future is done when no visitor is sent to that slot any more."""
+        """Hold one more slot; the future is done when the ingress sends no request to it."""
         self.add()
         loop = asyncio.get_running_loop()
         confirmed = loop.create_future()
@@ -34,7 +34,7 @@ class Held:
         return confirmed
 
     def add(self) -> None:
-        """One more, whose response is over already."""
+        """Hold one more slot whose response was sent already."""
         self.count += 1
         self._say(self.count)
 
@@ -44,7 +44,7 @@ class Held:
         self._say(self.count)
 
     def confirmed(self, held: int) -> None:
-        """The node's word: the ingress keeps so many back."""
+        """The node reports that the ingress keeps this many slots back."""
         for waiting, wanted in list(self._waiting.items()):
             if held >= wanted:
                 self._confirm(waiting)

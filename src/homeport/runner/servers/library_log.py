@@ -1,8 +1,8 @@
-"""The log of the app server: what uvicorn would have shown is shown, and what users log by its loggers.
+"""Shows log records of the app server's loggers as uvicorn does, without those about each connection.
 
-Many scripts log through `logging.getLogger("uvicorn.error")`. Under uvicorn its records of level INFO are shown
-with their level before them; so they are here, unless the script has set up logging itself. Uvicorn's and
-websockets' own INFO records (a connection is open, …) are left out.
+Many scripts log through `logging.getLogger("uvicorn.error")`. Uvicorn shows its INFO records with their
+level in front; so does this module, unless the script has set up logging itself. Uvicorn's and websockets'
+own INFO records (a connection is open, …) are left out.
 """
 
 import logging
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 class _Shown(logging.Handler):
-    """Shows a record as uvicorn does, where nothing else does."""
+    """Shows a record as uvicorn does, if no other handler shows it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print it."""
@@ -24,7 +24,7 @@ class _Shown(logging.Handler):
 
 
 class _Quiet(logging.Filter):
-    """Leaves out what the libraries say of each connection."""
+    """Leaves out the libraries' records about each connection."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class _Quiet(logging.Filter):
 
 
 def show() -> None:
-    """From now on; called when the script has been loaded, and may have set up logging itself."""
+    """Install the handlers. Call it after the script was loaded, which may set up logging itself."""
     quiet = _Quiet()
     for name in ("uvicorn.error", "uvicorn"):
         logger = logging.getLogger(name)

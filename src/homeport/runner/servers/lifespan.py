@@ -1,4 +1,4 @@
-"""An ASGI app's lifespan, by the rules of behaviour spec 2.4."""
+"""Runs an ASGI app's lifespan, by the rules of behaviour spec 2.4."""
 
 import asyncio
 from typing import Any, NoReturn
@@ -16,7 +16,7 @@ class Lifespan:
         self._app = app
         self._inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._outbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._asked = False  # the app has called `receive`
+        self._asked = False  # True after the app has called `receive`
         self._task: asyncio.Task[None] | None = None
 
     async def startup(self) -> None:
@@ -37,7 +37,7 @@ class Lifespan:
             raise LifespanFailed("ASGI lifespan task exited shutdown") from self._failure()
         if message is not None and message["type"] == "lifespan.shutdown.failed":
             await self._fail("shutdown", message)
-        await asyncio.wait({self._task}, timeout=1.0)  # it may have a little left to do
+        await asyncio.wait({self._task}, timeout=1.0)  # the app may have a little work left
         self._task.cancel()
 
     async def _run(self) -> None:
@@ -58,7 +58,7 @@ class Lifespan:
         self._outbox.put_nowait(message)
 
     async def _exchange(self, phase: str) -> dict[str, Any] | None:
-        """The app's answer; None when its task has ended without one."""
+        """Send one event and return the app's answer; None if its task has ended without an answer."""
         assert self._task is not None
         self._inbox.put_nowait({"type": f"lifespan.{phase}"})
         answer = asyncio.ensure_future(self._outbox.get())

@@ -1,7 +1,7 @@
-"""The container's event loop, and its entrance, which everybody who waits at the door enters by at once.
+"""The container's event loop: uvloop with a listener that accepts all pending connections per iteration.
 
-By itself uvloop lets one connection in a turn, and a turn under load is long: of 256 visitors who came at once,
-80 had no answer after 2 s (uvloop 0.23; asyncio's own loop answered all of them within 0.06 s).
+uvloop's own listener accepts one connection per iteration, and under load an iteration is long: of 256
+concurrent visitors, 80 had no answer after 2 s (uvloop 0.23; asyncio's loop answered all within 0.06 s).
 """
 
 import asyncio
@@ -14,9 +14,9 @@ from typing import Any
 from homeport.contract.pulse import Pulse
 from homeport.runner.door import Door
 
-#: They patch the loop that runs, and can patch asyncio's own alone.
+#: Packages that patch the running loop, and can patch only asyncio's own.
 NESTERS = ("nest_asyncio", "nest_asyncio2")
-#: No descriptor or memory is left: it may pass.
+#: `accept` failed because descriptors or memory ran out; a later try may succeed.
 FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 PAUSE_S = 0.25  # before the next try then
 
@@ -27,7 +27,7 @@ class Loop(asyncio.AbstractEventLoop):
     ours: Callable[[], None] | None = None  # ends the container
 
     def on_sigterm(self, ours: Callable[[], None]) -> None:
-        """Call this on SIGTERM, whatever the script does."""
+        """Call `ours` on SIGTERM, also if the script sets a handler of its own."""
         self.ours = ours
         super().add_signal_handler(signal.SIGTERM, ours)
 
@@ -66,7 +66,7 @@ def new() -> asyncio.AbstractEventLoop:
 
 
 class Entrance:
-    """Lets everybody in who comes to the door; as much of `asyncio.Server` as app servers ask of one."""
+    """Accepts connections at the door; has the part of `asyncio.Server` that app servers use."""
 
     def __init__(
         self,
@@ -85,15 +85,15 @@ class Entrance:
 
     @property
     def sockets(self) -> tuple[Door, ...]:
-        """The one that listens, while it does."""
+        """The listening socket, while it listens."""
         return (self._door,) if self.is_serving() else ()
 
     def is_serving(self) -> bool:
-        """Whether anybody is let in."""
+        """Return whether connections are accepted."""
         return self._door.fileno() >= 0
 
     def close(self) -> None:
-        """Let nobody in any more; those inside stay."""
+        """Accept no more connections; open connections stay."""
         if self.is_serving():
             self._read(again=False)
             self._door.shut()
@@ -111,9 +111,9 @@ class Entrance:
             except OSError as error:
                 if error.errno in FULL:
                     self._wait(error.errno)
-                elif error.errno == errno.EINVAL:  # it is shut, and nobody is left in its queue
+                elif error.errno == errno.EINVAL:  # the door is shut, and its queue is empty
                     self._read(again=False)
-                return  # else the visitor has gone
+                return  # for other errors: the visitor has closed the connection
             if self._door.is_short != self._is_full:
                 self._is_full = self._door.is_short
                 self._tell(errno.EMFILE if self._is_full else 0)
@@ -124,14 +124,14 @@ class Entrance:
             task.add_done_callback(self._entering.discard)
 
     def _only_one(self) -> asyncio.BaseProtocol:
-        """A protocol whose connection ends with its first response, where it knows how to do that."""
+        """Return a protocol that closes its connection after the first response, if it can."""
         protocol = self._factory()
         if hasattr(protocol, "takes_only_one"):
             protocol.takes_only_one = True
         return protocol
 
     def _wait(self, number: int) -> None:
-        """Nobody can be let in now: tell the node, and try again soon instead of all the time."""
+        """No connection can be accepted now: tell the node, and try again after PAUSE_S."""
         self._is_full = True
         self._tell(number)
         self._read(again=False)

@@ -1,7 +1,7 @@
-"""`web_server`: a program of the user's listens on a port, and relay.py leads requests to it.
+"""`web_server`: the user's program listens on a port, and relay.py sends requests to it.
 
-Here: starting it, waiting for the port, being sure that the port is this container's, noticing its
-end, and ending it.
+This module starts the program, waits for the port, checks that the port belongs to this container, notices
+the program's end, and ends it.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ from homeport.runner.servers.serving import Serving
 
 PAUSE_S = 0.01
 WATCH_S = 0.5
-LOOK_S = 0.25  # whether there still is a process that could listen
-TERM_S = 10.0  # what the user's program gets between SIGTERM and SIGKILL, at most
-LISTEN = "0A"  # /proc/net/tcp's state
+LOOK_S = 0.25  # between two checks that a process of the program is left
+TERM_S = 10.0  # the longest time between SIGTERM and SIGKILL
+LISTEN = "0A"  # the state in /proc/net/tcp
 
 
 class PortBusy(Exception):
@@ -35,7 +35,7 @@ class NobodyListens(Exception):
 
 
 def start(function: Callable[[], Any], port: int, startup_timeout_s: float) -> None:
-    """Call the user's function and return once the port accepts; raises the two above."""
+    """Call the user's function and wait until the port accepts; raises `PortBusy` or `NobodyListens`."""
     if accepts(port):
         raise PortBusy(f"port {port} is in use by a program outside this container")
     threads = threading.active_count()
@@ -46,9 +46,7 @@ def start(function: Callable[[], Any], port: int, startup_timeout_s: float) -> N
         if now - looked > LOOK_S:
             looked = now
             if threading.active_count() <= threads and not list(_others()):
-                raise NobodyListens(
-                    f"the program that was started has ended before it listened on port {port}"
-                )
+                raise NobodyListens(f"the program has ended before it listened on port {port}")
         if now - began > startup_timeout_s:
             raise NobodyListens(
                 f"Waited too long for port {port} to start accepting connections. "
@@ -81,7 +79,7 @@ async def serve(port: int, begun: Serving) -> bool:
 
 
 async def end(grace_s: float, ending: Ending) -> None:
-    """SIGTERM to every other process of the container, and SIGKILL to those that stay."""
+    """Send SIGTERM to all other processes of the container, and SIGKILL to those that do not end."""
     _signal(signal.SIGTERM)
     deadline = time.monotonic() + min(TERM_S, grace_s)
     while list(_others()) and time.monotonic() < deadline and not ending.cut.is_set():
@@ -91,7 +89,7 @@ async def end(grace_s: float, ending: Ending) -> None:
 
 
 def accepts(port: int) -> bool:
-    """Whether somebody on this machine answers at the port."""
+    """Return whether a program on this machine accepts connections at the port."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1.0):
             return True
@@ -100,7 +98,7 @@ def accepts(port: int) -> bool:
 
 
 def listeners(port: int) -> set[str]:
-    """The inodes of the sockets that listen on the port (proc(5), /proc/net/tcp)."""
+    """Return the inodes of the sockets that listen on the port (proc(5), /proc/net/tcp)."""
     wanted = f":{port:04X}"
     found = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
@@ -113,7 +111,7 @@ def listeners(port: int) -> set[str]:
 
 
 def _ours(port: int) -> bool:
-    """Whether a process of this container has the port's socket."""
+    """Return whether a process of this container has the port's socket."""
     wanted = {f"socket:[{inode}]" for inode in listeners(port)}
     for pid in (os.getpid(), *_others()):
         with contextlib.suppress(OSError):
@@ -125,13 +123,13 @@ def _ours(port: int) -> bool:
 
 
 def _others() -> Iterator[int]:
-    """The other processes of the container: all that have its init above them, but for this one."""
+    """Yield the other processes of the container: all descendants of its init except this one."""
     mine = os.getpid()
     parents: dict[int, int] = {}
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
             with contextlib.suppress(OSError, IndexError):
-                # state and parent, after the name, which may hold anything but `)`
+                # state and parent come after the name, which may have any characters
                 stat = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
                 parents[int(entry.name)] = int(stat[1])
     found, grown = {os.getppid()}, True

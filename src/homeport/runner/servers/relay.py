@@ -1,7 +1,7 @@
-"""The way from the container's door to a `web_server`'s program: bytes, unchanged, in both directions.
+"""Relays bytes, unchanged, between the container's door and a `web_server`'s program.
 
-So a program has the same slots, deadlines and door as every other web function. The ingress sends one request
-on each connection, and none that two visitors share.
+So the program has the same slots, deadlines and door as every other web function. The ingress sends one
+request on each connection, and visitors do not share connections.
 """
 
 import asyncio
@@ -12,15 +12,16 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from homeport.contract.sizes import KIB, MAX_BODY_BYTES
 from homeport.runner.servers.loop import Entrance
 from homeport.runner.servers.serving import Serving
 from homeport.runner.servers.slots import Slots, Stay
 
-MAX_BYTES = 4 * 1024**3 + 64 * 1024  # a body, and the head before it
+MAX_BYTES = MAX_BODY_BYTES + 64 * KIB  # a body, and the head before it
 HERE = "127.0.0.1"
-REFUSED_S = 2.0  # how often it is tried: a program may be about to listen again
+REFUSED_S = 2.0  # how long to retry a refused connection: the program may listen again soon
 PAUSE_S = 0.05
-# Nobody has seen the request (RFC 8470, 5.2): the ingress brings it to another container.
+# No program has seen the request (RFC 8470, 5.2), so the ingress sends it to another container.
 TRY_ELSEWHERE = "425 Too Early"
 
 
@@ -29,18 +30,18 @@ class Relay:
 
     def __init__(self, port: int, begun: Serving, listens: Callable[[], bool]) -> None:
         self.port = port
-        self.listens = listens  # whether anybody does, on that port
-        self.gone = asyncio.Event()  # nobody does any more
+        self.listens = listens  # returns whether a process listens on the port
+        self.gone = asyncio.Event()  # set when no process listens any more
         self.slots = begun.slots
         self._begun = begun
         self._inside: set[Visit] = set()
-        self._is_used_up = False  # a single-use container has taken its one request
-        self._quiet = asyncio.Event()  # nobody is inside
+        self._is_used_up = False  # True if a single-use container has taken its one request
+        self._quiet = asyncio.Event()  # set while no request is inside
         self._quiet.set()
         self._entrance = Entrance(begun.door, lambda: Visit(self), begun.pulse)
 
     async def close(self) -> None:
-        """Let nobody in any more, and wait for those inside unless they are to be cut."""
+        """Accept no more connections, and wait for the requests inside unless they must be cut."""
         self._entrance.close()
         waits = [
             asyncio.ensure_future(event.wait()) for event in (self._quiet, self._begun.ending.cut)
@@ -52,7 +53,7 @@ class Relay:
             visit.cut()
 
     def give_up(self) -> None:
-        """The program has ended: the container is of no use any more."""
+        """The program has ended, so the container must end."""
         self._begun.door.shut()
         self.gone.set()
 
@@ -81,11 +82,11 @@ class Relay:
 
 
 class Side(asyncio.Protocol):
-    """One end of a relayed connection; what comes in here goes out at the other."""
+    """One end of a relayed connection; bytes that arrive here are sent at the other end."""
 
     other: "Side | None" = None
     transport: Any = None  # asyncio.Transport
-    passed_bytes = 0  # what has come in here
+    passed_bytes = 0  # bytes that have arrived here
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It is open."""
@@ -98,14 +99,14 @@ class Side(asyncio.Protocol):
         self.other.transport.write(data)
 
     def eof_received(self) -> bool:
-        """Nothing more comes in here: say so at the other end, which may go on sending."""
+        """No more bytes arrive here: tell the other end, which may continue to send."""
         if self.other is not None:
             with contextlib.suppress(OSError, RuntimeError):
                 self.other.transport.write_eof()
         return True
 
     def pause_writing(self) -> None:
-        """The other end sends faster than this one takes."""
+        """Pause the other end, which sends faster than this end reads."""
         if self.other is not None:
             self.other.transport.pause_reading()
 
@@ -126,7 +127,7 @@ class Visit(Side, Stay):
         self._relay = relay
         self._slots: Slots = relay.slots
         self._connecting: asyncio.Task[None] | None = None
-        self._early = b""  # what came before the program was reached
+        self._early = b""  # bytes that arrived before the program was connected
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A request comes."""
@@ -136,13 +137,13 @@ class Visit(Side, Stay):
         self._connecting = asyncio.get_running_loop().create_task(self._connect())
 
     def data_received(self, data: bytes) -> None:
-        """A piece of the request."""
+        """Pass on a part of the request."""
         if not self._has_begun:
             self._has_begun = True
             if not self._relay.takes():
                 self._refuse(TRY_ELSEWHERE, "this container has taken its one request")
                 return
-        if self.other is None:  # one piece; no more is read before there is somebody to take it
+        if self.other is None:  # keep one part; read no more before the program is connected
             self._early += data
             self.transport.pause_reading()
             return
@@ -151,7 +152,7 @@ class Visit(Side, Stay):
             self._refuse("413 Content Too Large", "the body is larger than 4 GiB")
 
     def eof_received(self) -> bool:
-        """The request is complete, and says so by its end; or the visitor has gone."""
+        """The visitor sends no more: the request is complete, or the visitor has gone."""
         self._ended = True
         if _is_closed(self.transport):
             self.transport.abort()
@@ -159,7 +160,7 @@ class Visit(Side, Stay):
         return super().eof_received()
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """The visitor has all of it, or has gone."""
+        """The visitor has the whole response, or has gone."""
         if self._connecting is not None:
             self._connecting.cancel()
         if self.other is not None:
@@ -178,7 +179,7 @@ class Visit(Side, Stay):
         self.transport.abort()
 
     def program_left(self) -> None:
-        """The program's end is closed: what it has sent still goes out."""
+        """The program has closed its end; bytes that it has sent still go to the visitor."""
         if not self.other or not self.other.passed_bytes:
             _say(
                 f"the program on port {self._relay.port} has closed a connection without an answer"
@@ -219,7 +220,7 @@ class Visit(Side, Stay):
             return
 
     def _refuse(self, status: str, text: str) -> None:
-        """Answer in the program's stead; where its own answer has begun, end the connection."""
+        """Answer instead of the program; if the program's answer has begun, end the connection."""
         transport = self.transport
         if self.other is not None and self.other.passed_bytes:
             transport.abort()
@@ -244,14 +245,14 @@ class Program(Side):
         self.other = self._visit = visit
 
     def eof_received(self) -> bool:
-        """The answer is complete, if there was one."""
+        """The program sends no more: its answer is complete, if there was one."""
         if not self.passed_bytes:
             self._visit.program_left()
             return False
         return super().eof_received()
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """The program has closed it."""
+        """The program has closed the connection."""
         if not self._visit.transport.is_closing():
             self._visit.program_left()
 

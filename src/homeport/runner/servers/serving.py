@@ -1,4 +1,4 @@
-"""What every kind of server in a container works with: the door, the slots, the end."""
+"""The objects that every kind of server in a container uses: the door, the slots, the end."""
 
 import asyncio
 import sys
@@ -39,7 +39,7 @@ class Serving:
         report: Report,
         ready: Callable[[], None],
     ) -> "Serving":
-        """On the running loop: from now on SIGTERM asks the container to end."""
+        """Make the objects on the running loop; from now on SIGTERM asks the container to end."""
         ending = Ending()
 
         def say_held(count: int) -> None:
@@ -72,10 +72,10 @@ class Serving:
 
 
 def run(loop: asyncio.AbstractEventLoop, serving: Coroutine[Any, Any, int]) -> int:
-    """Run to the end, whatever tasks of the script raise.
+    """Run `serving` to its end, also if tasks of the script raise SystemExit or KeyboardInterrupt.
 
-    SystemExit or KeyboardInterrupt of a task ends the loop's run (asyncio re-raises them): other requests
-    are inside, so it is said and the loop goes on.
+    asyncio re-raises those two, which ends the loop's run. Other requests are inside, so print the
+    traceback and run the loop again.
     """
     task = loop.create_task(serving)
     while True:

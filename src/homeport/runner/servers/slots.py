@@ -1,8 +1,8 @@
 """The requests inside a container: each holds a slot from the arrival of its head to the end of its work.
 
-Both app servers keep it, the relay too. A request whose time is up is expired here, once; whatever it was, its
-slot is free again soon after that. Work that cannot be ended (a thread) is counted: a container with too much
-of it ends, so that a fresh one takes its place.
+The app servers and the relay use it. A request whose deadline has passed is expired once, and its slot is
+free soon after that. Work that cannot be ended (a thread) is counted: a container with too many such
+threads ends, and a fresh one replaces it.
 """
 
 import asyncio
@@ -19,23 +19,23 @@ from homeport.contract.pulse import Pulse
 from homeport.sdk import context
 
 EARLY_S = 0.002  # a loop's timer may be that early
-LOOK_S = 0.25  # how often a thread that goes on for nobody is looked at
+LOOK_S = 0.25  # between two checks of an abandoned thread
 
 
 class Stay:
-    """One request inside; subclassed by what a server knows of one, so that there is one object."""
+    """One request inside; each server subclasses it with its own fields, so that a request is one object."""
 
     deadline = math.inf  # seconds of the loop's clock, which is `time.monotonic`
-    is_late = False  # its time is up
-    is_seated = False  # it has a slot, and does not wait for one
+    is_late = False  # True after its deadline
+    is_seated = False  # True if it has a slot, False while it waits for one
 
     def expire(self) -> None:
-        """Its time is up: called once, on the loop."""
+        """End the request, because its deadline has passed; called once, on the loop."""
         raise NotImplementedError
 
 
 class Slots:
-    """Who is inside, in order of arrival; everything on the event loop."""
+    """The requests inside, in order of arrival; use it on the event loop only."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Slots:
         too_many_stuck: Callable[[], None],
         cut: Callable[[], None] = lambda: None,
     ) -> None:
-        self.cut = cut  # call it when a response was ended that its visitor had not read
+        self.cut = cut  # call it after ending a response that its visitor had not read
         self.timeout_s = function.timeout_s
         self._loop = asyncio.get_running_loop()
         self._most = function.max_inputs
@@ -55,11 +55,11 @@ class Slots:
         self._timer: asyncio.TimerHandle | None = None
         self._stuck: list[
             Callable[[], bool]
-        ] = []  # whether each still goes on; nobody waits for it
+        ] = []  # for each abandoned thread, a function that returns whether it still runs
         self._too_many_stuck = too_many_stuck
 
     def enter(self, stay: Stay) -> None:
-        """A request has come; `await turn(stay)` before its work begins unless it is seated."""
+        """Add a request; unless it is seated, `await turn(stay)` before its work begins."""
         now = self._loop.time()
         stay.deadline = now + self.timeout_s
         self._inside[stay] = None
@@ -95,7 +95,7 @@ class Slots:
                     self._let_in()  # it may have been this one's turn
 
     def leave(self, stay: Stay) -> None:
-        """Its work has ended, or nobody waits for it."""
+        """Remove a request: its work has ended, or was abandoned."""
         if stay not in self._inside:
             return
         del self._inside[stay]
@@ -107,7 +107,7 @@ class Slots:
             self._tell()
 
     def stick(self, goes_on: Callable[[], bool]) -> None:
-        """Work goes on although its time is up: end the container if there is much of that."""
+        """Count work that goes on after its deadline; end the container if there is too much of it."""
         self._stuck = [each for each in (*self._stuck, goes_on) if each()]
         if len(self._stuck) > self._most:
             self._too_many_stuck()
@@ -130,7 +130,7 @@ class Slots:
         self._timer = self._loop.call_later(delay_s, self._look)
 
     def _look(self) -> None:
-        """Expire those whose time is up; look again when the next one's is."""
+        """Expire the requests whose deadline has passed; set the timer to the next deadline."""
         self._timer = None
         now = self._loop.time()
         upcoming = math.inf
@@ -147,7 +147,7 @@ class Slots:
 
 
 async def until_free(request: str, deadline: float) -> bool:
-    """Wait for the thread that is busy with a request; False if it still is at the deadline."""
+    """Wait for the thread that is busy with a request; return False if it is still busy at the deadline."""
     while busy(request):
         if asyncio.get_running_loop().time() >= deadline:
             return False
@@ -156,11 +156,11 @@ async def until_free(request: str, deadline: float) -> bool:
 
 
 def busy(request: str) -> bool:
-    """Whether a thread runs a handler for this request.
+    """Return whether a thread runs a handler for this request.
 
-    Frameworks run sync handlers in threads (anyio, `asyncio.to_thread`) and in a copy of the request's
+    Frameworks run sync handlers in threads (anyio, `asyncio.to_thread`) with a copy of the request's
     context, which is a local variable near the bottom of the thread's stack. A cancelled task leaves
-    such a thread behind, and nothing else tells of it.
+    such a thread behind; its stack is the only sign of it.
     """
     here = threading.get_ident()
     for thread, top in sys._current_frames().items():  # noqa: SLF001 - documented, for this purpose

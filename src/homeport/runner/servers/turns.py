@@ -1,7 +1,7 @@
-"""What a container does every two seconds: it shows that it lives, and looks at what has no event.
+"""Runs periodic work every two seconds: the pulse for the node, and checks of conditions without an event.
 
-One timer of the event loop does all of it, so that an idle container costs next to nothing. A thread beats
-beside it: as long as it does, somebody gets the GIL; where the loop does not turn, it says what holds it up.
+One timer of the event loop does all of it, so an idle container costs next to nothing. A thread also beats:
+that shows that threads get the GIL. If the loop stands still, the thread prints where it hangs.
 """
 
 import asyncio
@@ -14,25 +14,25 @@ from collections.abc import Callable
 from homeport.contract.pulse import BEAT_S, Pulse
 from homeport.sdk.tracebacks import is_users
 
-HELD_UP_S = 8.0  # so long without a turn is worth a word
+HELD_UP_S = 8.0  # after this long without a turn, print where the loop hangs
 
 
 class Turns:
-    """The loop's turns, and the beats beside them."""
+    """The loop's timer, and the thread that beats beside it."""
 
     def __init__(self, pulse: Pulse | None) -> None:
         self.pulse = pulse
         self._works: list[Callable[[], None]] = []
         self._turned = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = 0  # the loop's
+        self._thread = 0  # the id of the loop's thread
 
     def add(self, work: Callable[[], None]) -> None:
-        """Do this at each turn; it must be quick."""
+        """Call `work` at each turn; it must be quick."""
         self._works.append(work)
 
     def begin(self) -> None:
-        """The loop serves from now on."""
+        """Start the timer and the thread: the loop serves from now on."""
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._turn()
@@ -48,7 +48,7 @@ class Turns:
             work()
 
     def _beat(self) -> None:
-        said = 0.0  # the turn after which the loop stood still, and this was said
+        said = 0.0  # the last turn before a stop that was printed
         while True:
             if self.pulse is not None:
                 self.pulse.beat()
@@ -65,6 +65,6 @@ class Turns:
             [f for f in traceback.extract_stack(frame) if is_users(f.filename)] if frame else []
         )
         if not frames:
-            return  # it is idle while the whole process was held up
+            return  # the loop is idle: the whole process was stopped
         where = "".join(traceback.format_list(frames)).rstrip()
         print(f"the event loop has stood still for {still_s:.0f} s in\n{where}", file=sys.stderr)  # noqa: T201 - the container's log

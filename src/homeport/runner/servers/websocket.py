@@ -1,4 +1,4 @@
-"""Uvicorn's WebSocket protocol, whichever the user's environment has, with a word in the log when a handshake fails."""
+"""Uvicorn's WebSocket protocol, by the library that the user's packages have; logs handshakes that fail."""
 
 import contextlib
 import contextvars
@@ -9,88 +9,91 @@ from typing import Any
 from homeport.runner.servers.admission import CONNECTION
 from homeport.sdk import context
 
-MAX_MESSAGE_BYTES = 2 * 1024 * 1024  # a longer one closes it with 1009
-#: Uvicorn's, the best first; which of them works depends on the versions that the user has installed.
+MAX_MESSAGE_BYTES = 2 * 1024 * 1024  # a longer message closes the WebSocket with 1009
+#: Uvicorn's protocol classes, the best first; the installed versions decide which ones can be imported.
 IMPLEMENTATIONS = (
     ("websockets_sansio_impl", "WebSocketsSansIOProtocol"),  # since uvicorn 0.35
     ("auto", "AutoWebSocketsProtocol"),
     ("websockets_impl", "WebSocketProtocol"),
     ("wsproto_impl", "WSProtocol"),
 )
-#: What HAProxy lets through, and a little more: 32 KiB for the head, 256 fields.
+#: A little above HAProxy's limits, which are 32 KiB for the head and 256 fields.
 LIMITS = {"MAX_LINE_LENGTH": 64 * 1024, "MAX_NUM_HEADERS": 300}
 TOO_LARGE = ("SecurityError", "RequestLineTooLong", "HeaderLineTooLong", "TooManyHeaders")
 REFUSAL = "HTTP/1.1 {status} {phrase}\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n\r\n{text}"
 
 
 def protocol() -> Any:
-    """A protocol class for uvicorn; `none` where no library is there."""
-    base: Any = _found()
+    """Return a protocol class for uvicorn; `none` if the user's packages have no library for WebSockets."""
+    base = _found()
     if base is None:
         return "none"
     _raise_limits()
+    return type("Protocol", (Informs, base), {})
 
-    class Protocol(base):  # type: ignore[misc]
-        """Uvicorn's, which tells the app's side of its connection."""
 
-        visit = None
+_Base: Any = object  # the attributes are those of uvicorn's class, which differ with the library
 
-        async def run_asgi(self) -> None:
-            """Run the app."""
-            self.scope[CONNECTION] = self
-            await super().run_asgi()
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            """The visitor has gone, or the app has closed."""
-            super().connection_lost(exc)
-            if self.visit is not None:
-                self.visit.hang_up()
+class Informs(_Base):  # type: ignore[misc]
+    """A mix-in before uvicorn's class: gives admission the connection, and answers heads that cannot be read."""
 
-        def handle_connect(self, event: Any) -> None:
-            """A handshake has come."""
-            super().handle_connect(event)
-            if getattr(self, "response", None) is not None and self.response.status_code != 101:
-                _say(event, f"failed: {self.conn.handshake_exc}", self.response.status_code)
+    visit: Any = None
 
-        def handle_events(self) -> None:
-            """What has come is read."""
-            super().handle_events()
-            if not self.handshake_initiated and self.conn.handshake_exc is not None:
-                self._refuse(self.conn.handshake_exc)
+    async def run_asgi(self) -> None:
+        """Run the app."""
+        self.scope[CONNECTION] = self
+        await super().run_asgi()
 
-        def handle_parser_exception(self) -> None:
-            """What came is not what the protocol allows."""
-            if self.handshake_initiated:
-                super().handle_parser_exception()
-            else:
-                self._refuse(self.conn.parser_exc)
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The visitor has gone, or the app has closed."""
+        super().connection_lost(exc)
+        if self.visit is not None:
+            self.visit.hang_up()
 
-        def _refuse(self, error: Any) -> None:
-            """Answer a head that the library does not read, which uvicorn leaves without an answer."""
-            is_large = {type(error).__name__, type(error.__cause__).__name__} & {*TOO_LARGE}
-            status, phrase = (
-                (431, "Request Header Fields Too Large") if is_large else (400, "Bad Request")
-            )
-            why = error.__cause__ or error
-            _say(None, f"failed: {why}", status)
-            text = f"homeport: the WebSocket's head cannot be read: {why}\n"
-            told = REFUSAL.format(status=status, phrase=phrase, length=len(text), text=text)
-            self.close_sent = self.handshake_complete = True
-            self.transport.write(told.encode())
-            self.transport.close()
+    def handle_connect(self, event: Any) -> None:
+        """Log a handshake that fails."""
+        super().handle_connect(event)
+        if getattr(self, "response", None) is not None and self.response.status_code != 101:
+            _say(event, f"failed: {self.conn.handshake_exc}", self.response.status_code)
 
-        @property
-        def is_answered(self) -> bool:
-            """Whether the app owes nothing any more."""
-            return False
+    def handle_events(self) -> None:
+        """Answer a handshake that the library cannot read."""
+        super().handle_events()
+        if not self.handshake_initiated and self.conn.handshake_exc is not None:
+            self._refuse(self.conn.handshake_exc)
 
-        is_open_ended = False
+    def handle_parser_exception(self) -> None:
+        """Answer bytes that the protocol does not allow."""
+        if self.handshake_initiated:
+            super().handle_parser_exception()
+        else:
+            self._refuse(self.conn.parser_exc)
 
-        def cut(self, *, at_once: bool) -> None:
-            """End the connection."""
-            (self.transport.abort if at_once else self.transport.close)()
+    def _refuse(self, error: Any) -> None:
+        """Answer a head that the library cannot read; uvicorn would send no answer."""
+        is_large = {type(error).__name__, type(error.__cause__).__name__} & {*TOO_LARGE}
+        status, phrase = (
+            (431, "Request Header Fields Too Large") if is_large else (400, "Bad Request")
+        )
+        why = error.__cause__ or error
+        _say(None, f"failed: {why}", status)
+        text = f"homeport: the WebSocket's head cannot be read: {why}\n"
+        response = REFUSAL.format(status=status, phrase=phrase, length=len(text), text=text)
+        self.close_sent = self.handshake_complete = True
+        self.transport.write(response.encode())
+        self.transport.close()
 
-    return Protocol
+    @property
+    def is_answered(self) -> bool:
+        """Return False: a WebSocket has no response that could be complete."""
+        return False
+
+    is_open_ended = False
+
+    def cut(self, *, at_once: bool) -> None:
+        """End the connection."""
+        (self.transport.abort if at_once else self.transport.close)()
 
 
 def _found() -> Any:

@@ -1,7 +1,7 @@
-"""The requests that threads of a WSGI container are busy with: their deadlines, and the slots that they hold.
+"""The requests in a WSGI container's threads: their deadlines, and the slots that they hold.
 
-A thread cannot be stopped. When a request's time is up, its visitor gets 504, another thread takes the place of
-the one that hangs, and too many of those end the container.
+A thread cannot be stopped. After a request's deadline, its visitor gets 504, another thread replaces the one
+that hangs, and too many hanging threads end the container.
 """
 
 import asyncio
@@ -16,12 +16,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from homeport.contract.manifest import FunctionSpec
+from homeport.runner.door import Door
+from homeport.runner.servers.ending import Ending
 from homeport.runner.servers.held import CONFIRM_S, GRACE_S
 from homeport.runner.servers.serving import Serving
 
 LOOK_S = 0.5
 IDLE_LOOK_S = 1.0
-QUICK = 10  # an app that has ended so often at once does so again
+QUICK = 10  # after so many quick `close` calls in a row, expect the next one to be quick too
 
 
 @dataclass(eq=False)
@@ -34,24 +37,26 @@ class One:
     thread: threading.Thread
     is_late = False
     is_held = False
-    is_last = False  # of a single-use container: its slot stays held
-    confirmed: threading.Event | None = None  # nobody is sent to its slot, or that took too long
-    closing_since = math.inf  # the response is complete but for its last bytes (monotonic)
+    is_last = False  # True for a single-use container's request: its slot stays held
+    confirmed: threading.Event | None = (
+        None  # set when the ingress keeps the slot back, or after CONFIRM_S
+    )
+    closing_since = math.inf  # when only the last bytes of the response were left (monotonic)
 
 
 class Inside:
-    """All of them. Threads enter and leave; the loop watches."""
+    """All requests inside. Threads enter and leave; the loop checks the deadlines."""
 
     def __init__(self, begun: Serving) -> None:
-        self.is_slow = False  # the app works on when its responses are complete
-        self._quick = 0  # how often in a row it did not, since
+        self.is_slow = False  # True if the app's `close` has taken long
+        self._quick = 0  # how many quick `close` calls in a row since then
         self._begun = begun
         self._timeout_s = begun.order.function.timeout_s
         self._loop = asyncio.get_running_loop()
         self._inside: dict[One, None] = {}
 
     def enter(self, request: Any, name: str | None) -> One:
-        """The calling thread begins with a request."""
+        """Add the request that the calling thread begins."""
         deadline = time.monotonic() + self._timeout_s
         one = One(request, name, deadline, threading.current_thread())
         self._inside[one] = None
@@ -69,14 +74,14 @@ class Inside:
             self._tell()
 
     def hold(self, one: One) -> None:
-        """Return when no visitor is sent to the request's slot any more: its work goes on after the response."""
+        """Wait until no request is sent to this slot: its work goes on after the response."""
         if not (one.is_held or one.is_late):
             self._begin_to_hold(one)
         if one.confirmed is not None:
             one.confirmed.wait(2 * CONFIRM_S)
 
     def use_up(self, one: One) -> None:
-        """It is the one request of a single-use container: nobody may be sent here while that ends."""
+        """Hold the slot of a single-use container's one request: no request may be sent here while it ends."""
         one.is_last = True
         self._begin_to_hold(one)
 
@@ -90,7 +95,7 @@ class Inside:
         self._on_loop(begin)
 
     def closed_in(self, seconds: float) -> None:
-        """The app's `close` took that long."""
+        """Record how long the app's `close` took."""
         if seconds > GRACE_S:
             self.is_slow, self._quick = True, 0
         elif self.is_slow:
@@ -98,7 +103,7 @@ class Inside:
             self.is_slow = self._quick < QUICK
 
     async def watch(self, threads: Any) -> None:
-        """Keep the deadlines, and look for what a thread cannot see while it is busy."""
+        """Enforce the deadlines, and do what a busy thread cannot: send last bytes, notice a hang-up."""
         while True:
             await asyncio.sleep(min(LOOK_S, self._timeout_s / 10) if self._inside else IDLE_LOOK_S)
             now = time.monotonic()
@@ -115,7 +120,7 @@ class Inside:
                     self._begun.held.add()
 
     def _release(self, one: One) -> None:
-        """Send the last bytes of a response whose work goes on; its thread does not touch them now."""
+        """Send the last bytes of a response whose work goes on; its thread does not use the socket now."""
         if one.is_held and not one.is_last:
             return
 
@@ -126,17 +131,17 @@ class Inside:
                         one.request.conn.wfile.write(b"0\r\n\r\n")
                         one.request.chunked_write = False
                     one.request.conn.wfile.flush()
-                    # Its thread is busy: nobody must send another request on the connection.
+                    # The thread is busy, so no other request may come on this connection.
                     one.request.conn.socket.shutdown(socket.SHUT_RDWR)
 
-        if one.is_last:  # nobody is sent here since it began
+        if one.is_last:  # no request was sent here since it began
             send(None)
             return
         one.is_held = one.request.close_connection = True
         self._begun.held.begin().add_done_callback(send)
 
     def _expire(self, one: One, threads: Any) -> None:
-        """Answer 504 in the stead of a request that takes too long; its thread goes on for nobody."""
+        """Answer 504 for a request that takes too long, and abandon its thread."""
         seconds = f"{self._timeout_s:g} s"
         mark = f"\x1e{one.name}\x1f" if one.name else ""
         print(f"{mark}a request took longer than its timeout of {seconds}", file=sys.stderr)  # noqa: T201 - the container's log
@@ -153,7 +158,7 @@ class Inside:
         self._loop.call_later(LOOK_S, self._abandon, one, threads)
 
     def _abandon(self, one: One, threads: Any) -> None:
-        if one in self._inside:  # neither its socket's end nor anything else has ended it
+        if one in self._inside:  # it still runs, although its socket is closed
             self._inside.pop(one, None)
             self._tell()
             threads.replace(one.thread)
@@ -169,6 +174,33 @@ class Inside:
             self._loop.call_soon_threadsafe(work)
 
 
+class Once:
+    """Lets a single-use container take one request; several threads may ask at the same time."""
+
+    def __init__(
+        self, function: FunctionSpec, door: Door, loop: asyncio.AbstractEventLoop, ending: Ending
+    ) -> None:
+        self.counts = function.single_use
+        self._door = door
+        self._loop, self._ending = loop, ending
+        self._lock = threading.Lock()
+        self._taken = False
+
+    def refuses(self) -> bool:
+        """Return True if a request was taken before; else take this one and return False."""
+        if not self.counts:
+            return False
+        with self._lock:
+            taken, self._taken = self._taken, True
+        if not taken:
+            self._door.shut()
+        return taken
+
+    def end(self) -> None:
+        """End the container, because its request was answered."""
+        self._loop.call_soon_threadsafe(self._ending.finish)
+
+
 def _late(seconds: str) -> bytes:
     text = f"homeport: the function took longer than {seconds}\n"
     return (
@@ -178,7 +210,7 @@ def _late(seconds: str) -> bytes:
 
 
 def _has_left(connection: socket.socket) -> bool:
-    """Whether the other side has closed its end (man 2 poll, POLLRDHUP)."""
+    """Return whether the other side has closed its end (man 2 poll, POLLRDHUP)."""
     if connection.fileno() < 0:
         return False
     poll = select.poll()

@@ -1,9 +1,9 @@
-"""How a WSGI request is read: as gunicorn does it, where cheroot differs.
+"""Reads a WSGI request like gunicorn, where cheroot differs.
 
-HAProxy has checked the head before. What users see in `environ`: the path decoded once and whole, `//` and
-`%2F` included (and as it came in `RAW_URI`); fields that come twice joined with a comma, cookies with `; `
-(RFC 9110, 5.3; RFC 9113, 8.2.3); no field whose name has an underscore, which `environ` could not tell from
-one of the ingress's own.
+HAProxy has checked the head already. `environ` has the whole path, decoded once, with `//` and `%2F` (and
+undecoded in `RAW_URI`). Repeated fields are joined with a comma, cookies with `; ` (RFC 9110, 5.3; RFC 9113,
+8.2.3). Fields with an underscore in their name are dropped: in `environ` they would look like the
+ingress's own fields.
 """
 
 import sys
@@ -22,7 +22,7 @@ class Fields(HeaderReader):
     """Reads the fields of a head."""
 
     def __call__(self, rfile: Any, hdict: dict[bytes, bytes] | None = None) -> dict[bytes, bytes]:
-        """Add them to `hdict`, by names in title case; `ValueError` for what is not HTTP."""
+        """Add the fields to `hdict`, with names in title case; `ValueError` if they are not HTTP."""
         fields = {} if hdict is None else hdict
         read = rfile.rfile.readline  # without cheroot's wrapper, which reads in Python
         left = MAX_LINE_BYTES
@@ -46,7 +46,7 @@ class Request(HTTPRequest):
     header_reader = Fields()
 
     def read_request_line(self) -> bool:
-        """Whether there is one; a line that is not HTTP is answered here."""
+        """Read the request line; answer a line that is not HTTP. Return whether there is a request."""
         line = self.conn.rfile.readline(MAX_LINE_BYTES)
         self.started_request = True
         if not line:
@@ -68,7 +68,7 @@ class Request(HTTPRequest):
         return True
 
     def simple_response(self, status: str, msg: str = "") -> None:
-        """What cheroot answers by itself is what it could not read; it is said in the log too."""
+        """Answer a request that cheroot could not read, and log it."""
         if not str(status).startswith("100"):
             print(f"Invalid HTTP request received: {status}{msg and f', {msg}'}", file=sys.stderr)  # noqa: T201 - the container's log
         self.close_connection = True

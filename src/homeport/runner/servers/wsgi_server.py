@@ -1,7 +1,7 @@
-"""Cheroot as a container needs it: a thread as soon as there is work for it, and less work for each.
+"""Cheroot's server, changed for a container: it starts threads when they are needed, and is faster.
 
-What costs most in a request is Python that has a twin in C (files of the socket, the queue), a date that
-changes once a second, and a send for the head and another for the body.
+These changes save most of a request's time: files of the socket and a queue in C instead of Python, a date
+that is made once a second, and one send for the head and the body.
 """
 
 import email.utils
@@ -16,166 +16,173 @@ import threading
 import time
 from typing import Any
 
+from cheroot.server import HTTPConnection, HTTPServer
+from cheroot.workers import threadpool
+
+from homeport.contract.sizes import DOOR_BACKLOG
+from homeport.runner.servers import wsgi_request
 from homeport.runner.servers.loop import FULL, PAUSE_S
 from homeport.runner.servers.serving import Serving
+from homeport.runner.servers.wsgi_gateway import Aborted, Gateway, Site
 from homeport.sdk.tracebacks import users_traceback
 
-BACKLOG = 1024
-# Longer than HAProxy keeps an idle connection: a reused one must never race a close.
+# Longer than HAProxy keeps an idle connection, so that no request arrives on one that is being closed.
 KEEP_ALIVE_S = 3600
 
 
-class Aborted(Exception):
-    """The response has begun and cannot be finished: the server cuts the connection."""
+_workers: Any = threadpool  # which has no annotations
+_Base: Any = HTTPServer
+_Pool: Any = _workers.ThreadPool
 
 
-def make(begun: Serving, gateway: type) -> Any:
-    """A cheroot server at the container's door, ready to be prepared."""
-    most, door = begun.order.function.max_inputs, begun.door
-
-    from cheroot.server import HTTPConnection, HTTPServer
-    from cheroot.workers import threadpool
-
-    from homeport.runner.servers import wsgi_request
-
-    class Request(wsgi_request.Request):
-        """With a date that was made once in this second."""
-
-        def send_headers(self) -> None:
-            if door.is_short:
-                self.close_connection = True  # there is no descriptor for another visitor
-            if not any(name.lower() == b"date" for name, _ in self.outheaders):
-                self.outheaders.append((b"Date", _date.now()))
-            super().send_headers()
-
-    class Connection(HTTPConnection):
-        """With files in C."""
-
-        RequestHandlerClass = Request
-
-        def __init__(self, server: Any, sock: socket.socket, _makefile: Any = None) -> None:
-            super().__init__(server, sock, _file)
-
-    base: Any = HTTPServer
-
-    class Server(base):  # type: ignore[misc]
-        """Quiet about visitors who go away; HAProxy says how many connections there are."""
-
-        ConnectionClass = Connection
-
-        def bind_unix_socket(self, _address: Any) -> None:
-            """The door listens already."""
-            self.socket = door
-
-        def prepare(self) -> None:
-            """Ready to serve, and to bear a door that is shut or cannot let anybody in."""
-            super().prepare()
-            enter = self._connections._from_server_socket  # noqa: SLF001
-
-            def guarded(listening: Any) -> Any:
-                try:
-                    connection = enter(listening)
-                except OSError as error:
-                    if error.errno == errno.EINVAL:  # it is shut, and nobody is left in its queue
-                        self._connections._selector.unregister(listening.fileno())  # noqa: SLF001
-                    elif error.errno in FULL:
-                        if begun.pulse is not None:
-                            begun.pulse.refused(error.errno)
-                        time.sleep(PAUSE_S)
-                    return None
-                if begun.pulse is not None:
-                    begun.pulse.refused(errno.EMFILE if door.is_short else 0)
-                return connection
-
-            self._connections._from_server_socket = guarded  # noqa: SLF001
-
-        @property
-        def can_add_keepalive_connection(self) -> bool:
-            return bool(self.ready)
-
-        def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:
-            error = sys.exc_info()[1]
-            if level < logging.ERROR or isinstance(error, Aborted):
-                return
-            told = users_traceback(error, libraries=False) if error and traceback else msg
-            print(told, file=sys.stderr)  # noqa: T201 - the container's log
-
-    workers: Any = threadpool  # which has no annotations
-    pool: Any = workers.ThreadPool
-
-    class Threads(pool):  # type: ignore[misc]
-        """Begins with one, and waits for none: each other begins when all before it are busy."""
-
-        def __init__(self, server: Any, most: int) -> None:
-            super().__init__(server, 1, most)
-            self._replaced: set[threading.Thread] = set()  # each hangs, and another does its work
-            self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
-            self._lock = threading.Lock()
-            self._unfinished = 0  # connections with a request that nobody has answered yet
-            self._mine = threading.local()
-            self.get = self._get
-
-        def put(self, obj: Any) -> None:
-            with self._lock:
-                self._unfinished += 1
-                self._spawn()
-            self._queue.put(obj)
-
-        def _spawn(self) -> None:
-            if self._unfinished > len(self._threads) and len(self._threads) < self.max:
-                self._threads.append(self._spawn_worker())
-
-        def grow(self, amount: int) -> None:
-            self._threads += [self._spawn_worker() for _ in range(amount)]
-
-        def replace(self, thread: threading.Thread) -> None:
-            """The thread hangs: let there be another."""
-            with self._lock:
-                self._replaced.add(thread)
-                self._unfinished -= 1
-                self._threads.remove(thread)
-                self._spawn()
-
-        def is_replaced(self, thread: threading.Thread) -> bool:
-            """Whether it still hangs."""
-            return thread in self._replaced
-
-        def _get(self) -> Any:
-            if getattr(self._mine, "busy", False):
-                with self._lock:
-                    if threading.current_thread() in self._replaced:
-                        self._replaced.discard(threading.current_thread())
-                        return workers._SHUTDOWNREQUEST  # noqa: SLF001 - so that it ends
-                    self._unfinished -= 1
-            self._mine.busy = False
-            connection = self._queue.get()
-            self._mine.busy = True
-            return connection
-
-    server = Server("the door", gateway, minthreads=1, maxthreads=most)
-    server.requests = Threads(server, most)
+def make(begun: Serving, site: Site) -> Any:
+    """Return a cheroot server at the container's door; call `prepare` and `serve`."""
+    server = Server(begun, site)
     server.server_name = "localhost"
     server.timeout = KEEP_ALIVE_S
-    server.request_queue_size = BACKLOG
-    server.max_request_body_size = 0  # it would count the chunks' framing too; see wsgi.py
+    server.request_queue_size = DOOR_BACKLOG
+    server.max_request_body_size = (
+        0  # cheroot would count the chunks' framing too; see wsgi_gateway.py
+    )
     server.shutdown_timeout = math.ceil(begun.order.exit_grace_s)
     return server
 
 
+class Request(wsgi_request.Request):
+    """Uses a date that is made once a second."""
+
+    def send_headers(self) -> None:
+        if self.server.door.is_short:
+            self.close_connection = True  # there is no descriptor for another visitor
+        if not any(name.lower() == b"date" for name, _ in self.outheaders):
+            self.outheaders.append((b"Date", _date.now()))
+        super().send_headers()
+
+
+class Connection(HTTPConnection):
+    """Uses files in C."""
+
+    RequestHandlerClass = Request
+
+    def __init__(self, server: Any, sock: socket.socket, _makefile: Any = None) -> None:
+        super().__init__(server, sock, _file)
+
+
+class Threads(_Pool):  # type: ignore[misc]
+    """Starts with one thread, and starts another when all threads are busy."""
+
+    def __init__(self, server: Any, most: int) -> None:
+        super().__init__(server, 1, most)
+        self._replaced: set[threading.Thread] = set()  # threads that hang and were replaced
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._unfinished = 0  # connections with an unanswered request
+        self._mine = threading.local()
+        self.get = self._get
+
+    def put(self, obj: Any) -> None:
+        with self._lock:
+            self._unfinished += 1
+            self._spawn()
+        self._queue.put(obj)
+
+    def _spawn(self) -> None:
+        if self._unfinished > len(self._threads) and len(self._threads) < self.max:
+            self._threads.append(self._spawn_worker())
+
+    def grow(self, amount: int) -> None:
+        self._threads += [self._spawn_worker() for _ in range(amount)]
+
+    def replace(self, thread: threading.Thread) -> None:
+        """Start another thread instead of one that hangs."""
+        with self._lock:
+            self._replaced.add(thread)
+            self._unfinished -= 1
+            self._threads.remove(thread)
+            self._spawn()
+
+    def is_replaced(self, thread: threading.Thread) -> bool:
+        """Return whether the thread was replaced and still hangs."""
+        return thread in self._replaced
+
+    def _get(self) -> Any:
+        if getattr(self._mine, "busy", False):
+            with self._lock:
+                if threading.current_thread() in self._replaced:
+                    self._replaced.discard(threading.current_thread())
+                    return _workers._SHUTDOWNREQUEST  # noqa: SLF001 - so that it ends
+                self._unfinished -= 1
+        self._mine.busy = False
+        connection = self._queue.get()
+        self._mine.busy = True
+        return connection
+
+
+class Server(_Base):  # type: ignore[misc]
+    """Listens on the door; does not log visitors that disconnect; has no limit of idle connections."""
+
+    ConnectionClass = Connection
+
+    def __init__(self, begun: Serving, site: Site) -> None:
+        most = begun.order.function.max_inputs
+        super().__init__("the door", Gateway, minthreads=1, maxthreads=most)
+        self.requests = Threads(self, most)
+        self.site = site
+        self.door = begun.door
+        self._begun = begun
+
+    def bind_unix_socket(self, _address: Any) -> None:
+        """Use the door, which listens already."""
+        self.socket = self.door
+
+    def prepare(self) -> None:
+        """Get ready to serve; handle a door that is shut, or that lacks descriptors."""
+        super().prepare()
+        enter = self._connections._from_server_socket  # noqa: SLF001
+
+        def guarded(listening: Any) -> Any:
+            try:
+                connection = enter(listening)
+            except OSError as error:
+                if error.errno == errno.EINVAL:  # the door is shut, and its queue is empty
+                    self._connections._selector.unregister(listening.fileno())  # noqa: SLF001
+                elif error.errno in FULL:
+                    if self._begun.pulse is not None:
+                        self._begun.pulse.refused(error.errno)
+                    time.sleep(PAUSE_S)
+                return None
+            if self._begun.pulse is not None:
+                self._begun.pulse.refused(errno.EMFILE if self.door.is_short else 0)
+            return connection
+
+        self._connections._from_server_socket = guarded  # noqa: SLF001
+
+    @property
+    def can_add_keepalive_connection(self) -> bool:
+        return bool(self.ready)
+
+    def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:
+        error = sys.exc_info()[1]
+        if level < logging.ERROR or isinstance(error, Aborted):
+            return
+        told = users_traceback(error, libraries=False) if error and traceback else msg
+        print(told, file=sys.stderr)  # noqa: T201 - the container's log
+
+
 class Reader(io.BufferedReader):
-    """What comes in."""
+    """Reads the connection."""
 
     def __init__(self, sock: socket.socket, size: int) -> None:
         super().__init__(socket.SocketIO(sock, "r"), size)
         self.bytes_read = 0
 
     def has_data(self) -> bool:
-        """HAProxy sends a request only when the one before has been answered."""
+        """Return False: HAProxy sends a request only after the answer to the one before."""
         return False
 
 
 class Writer(io.BufferedWriter):
-    """What goes out: at once, unless it is held for what follows."""
+    """Writes to the connection at once, unless `held` is set: then it waits for the next write."""
 
     def __init__(self, sock: socket.socket, size: int) -> None:
         super().__init__(socket.SocketIO(sock, "w"), size)
@@ -183,7 +190,7 @@ class Writer(io.BufferedWriter):
         self.held = False
 
     def write(self, data: Any) -> int:
-        """All of it."""
+        """Write all of the data."""
         count = super().write(data)
         if not self.held:
             self.flush()
@@ -195,14 +202,14 @@ def _file(sock: socket.socket, mode: str = "r", size: int = io.DEFAULT_BUFFER_SI
 
 
 class _Date:
-    """RFC 9110, 5.6.7: as an HTTP date has it."""
+    """The current time as an HTTP date (RFC 9110, 5.6.7), made once a second."""
 
     def __init__(self) -> None:
         self._second = 0
         self._text = b""
 
     def now(self) -> bytes:
-        """Threads that make it at once make the same."""
+        """Return the date; threads that make it at the same time make the same."""
         second = int(time.time())
         if second != self._second:
             self._text = email.utils.formatdate(second, usegmt=True).encode()

@@ -14,7 +14,7 @@ from types import ModuleType
 
 from homeport.contract import validate
 from homeport.contract.errors import ScriptError
-from homeport.contract.image import Image, Step
+from homeport.contract.image import HOME, Image, Step
 from homeport.contract.manifest import SourceFile
 from homeport.sdk import watched
 from homeport.sdk.files import patterns
@@ -23,7 +23,6 @@ from homeport.sdk.tracebacks import is_users
 
 CHUNK_BYTES = 1024**2
 TOLD = 5  # how many of the left-out files a notice names
-HOME = PurePosixPath("/root")
 
 
 class Tree:

@@ -6,6 +6,7 @@ A declaration is accepted; a use raises `UnimplementedError`.
 from pathlib import PurePosixPath
 from typing import Any
 
+from homeport.contract.image import HOME
 from homeport.sdk.exception import InvalidError, UnimplementedError
 
 
@@ -114,7 +115,7 @@ def check_volumes(volumes: Any) -> dict[str, Any]:
             raise InvalidError(f"Volume {path} must be a canonical, absolute path.")
         if path == "/":
             raise InvalidError("Volume / cannot be mounted into root directory.")
-        if path in {"/root", "/tmp"}:  # noqa: S108
+        if path in {HOME, "/tmp"}:  # noqa: S108
             raise InvalidError(f"Volume {path} cannot be mounted at '{path}'.")
         if id(volume) in seen:
             raise InvalidError(
