@@ -286,6 +286,7 @@ async def _open(
         settings,
         store,
         deployer.live,
+        rollout.plans,
         pools,
         node,
         ingress_pid=lambda: ingress.pid,

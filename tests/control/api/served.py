@@ -36,6 +36,7 @@ async def api_of(plane: Plane, home: Path):
         plane.settings,
         plane.store,
         plane.deployer.live,
+        plane.rollout.plans,
         plane.pools,
         plane.node,
         ingress_pid=lambda: 1,

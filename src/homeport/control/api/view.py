@@ -12,8 +12,9 @@ from homeport.contract.container import LogLine
 from homeport.contract.errors import NotFound, StorageError
 from homeport.contract.image import Environment
 from homeport.contract.roles import Node
-from homeport.control.deploys.apps import Live, LiveApp, LiveEndpoint, plan
+from homeport.control.deploys.apps import Live, LiveApp
 from homeport.control.deploys.deployer import Deployed
+from homeport.control.deploys.plans import LiveEndpoint, Plans
 from homeport.control.fleet.pools import Pools
 from homeport.settings import Settings
 from homeport.state import urls
@@ -33,6 +34,7 @@ class View:
         settings: Settings,
         store: Store,
         live: Live,
+        plans: Plans,
         pools: Pools,
         node: Node,
         *,
@@ -44,6 +46,7 @@ class View:
         self._settings = settings
         self._store = store
         self._live = live
+        self._plans = plans
         self._pools = pools
         self._node = node
         self._ingress_pid = ingress_pid
@@ -111,7 +114,7 @@ class View:
                     current=revision.version == row.version and row.stopped_at is None,
                     urls={
                         endpoint.tag: endpoint.url
-                        for endpoint in plan(revision, self._settings, of_version=True).values()
+                        for endpoint in self._plans.of(revision).of_version.values()
                     },
                 )
                 for revision in await self._store.revisions(name)

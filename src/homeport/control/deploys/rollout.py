@@ -7,20 +7,22 @@ serves on. Only after the last step that can fail are the old containers drained
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import secrets
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from homeport.contract import api
 from homeport.contract.errors import Failure, StorageError
 from homeport.contract.image import OUTSIDE, outside
 from homeport.contract.roles import Ingress, Node
-from homeport.control.deploys import apps, trial
-from homeport.control.deploys.apps import Live, LiveApp, LiveEndpoint
+from homeport.control.deploys import plans, trial
+from homeport.control.deploys.apps import Live, LiveApp
 from homeport.control.deploys.endpoints import Endpoints
+from homeport.control.deploys.plans import LiveEndpoint, Plans
 from homeport.control.deploys.trial import Say
 from homeport.control.deploys.versions import Versions
 from homeport.control.fleet.pools import Pool, Pools
@@ -57,6 +59,7 @@ class Rollout:
         self.trees = settings.home / "revisions"
         self.underway: list[Revision] = []  # what is brought up, and what may have to come back
         self.endpoints = Endpoints(ingress)
+        self.plans = Plans(settings)
         self._settings = settings
         self._store = store
         self._blobs = blobs
@@ -66,9 +69,9 @@ class Rollout:
         self._node = node
         self._secrets = secret_box
         self.versions = Versions(
-            settings,
             store,
             pools,
+            self.plans,
             self.endpoints,
             reconciler,
             lay_out=self._lay_out_again,
@@ -127,6 +130,7 @@ class Rollout:
         needed = {each.id for each in self.in_use()}
         if revision in needed or any(pool.key.revision == revision for pool in self._pools):
             return
+        self.plans.forget(revision)
         tree = self.trees / revision
         for part in (tree, Path(outside(str(tree)))):
             gone = self.trees / f"{revision}.{secrets.token_hex(4)}.gone"
@@ -161,16 +165,15 @@ class Rollout:
     ) -> LiveApp:
         """The sentence: plan its endpoints, lay out its files, prove it, save, move, retire the old."""
         serving = owner.startswith("serve:")
-        suffix = self._settings.dev_suffix if serving else ""
-        planned = apps.plan(revision, self._settings, dev_suffix=suffix)
+        planned = self.plans.of(revision).endpoints
         if strategy != "restore":
-            apps.check_domains(revision, self._settings)
+            self.plans.check_domains(revision)
         self.live.claim(revision, owner, planned)
         tree = await self._lay_out(revision, say)
         if not serving:
             await self._blobs.sync(revision.manifest.files)
-        planned = await self._with_ports(undo, planned, current)
-        app = await self._app(owner, revision, planned, current)
+        endpoints = await self._with_ports(undo, planned, current)
+        app = await self._app(owner, revision, endpoints, current)
         pools = self._open_pools(undo, app, tree)
         replaced = self._pools_of(current)
         first_serve = serving and current is None
@@ -224,7 +227,7 @@ class Rollout:
         self,
         owner: str,
         revision: Revision,
-        planned: dict[str, LiveEndpoint],
+        endpoints: dict[str, LiveEndpoint],
         current: LiveApp | None,
     ) -> LiveApp:
         row = None if owner.startswith("serve:") else await self._store.app(revision.app)
@@ -234,12 +237,12 @@ class Rollout:
             revision=revision,
             app_id=row.app_id if row else f"ap-{secrets.token_hex(11)}",
             created_at=current.created_at if current else time.time(),
-            endpoints=planned,
+            endpoints=endpoints,
             events=current.events if current else asyncio.Queue(),
         )
 
     async def _with_ports(
-        self, undo: Undo, planned: dict[str, LiveEndpoint], current: LiveApp | None
+        self, undo: Undo, planned: Mapping[str, LiveEndpoint], current: LiveApp | None
     ) -> dict[str, LiveEndpoint]:
         known = await self._store.local_ports()
         for endpoint, old in current.endpoints.items() if current else ():
@@ -248,7 +251,7 @@ class Rollout:
         found = {}
         for endpoint, each in planned.items():
             port = known.get(endpoint) or await self._free_port(undo, endpoint)
-            found[endpoint] = apps.with_port(each, port, self._settings)
+            found[endpoint] = self.plans.with_port(each, port)
         return found
 
     async def _free_port(self, undo: Undo, endpoint: str) -> int:
@@ -263,17 +266,12 @@ class Rollout:
             self._spare_ports.append(port)
 
     def _open_pools(self, undo: Undo, app: LiveApp, tree: Path) -> list[Pool]:
-        opened = self._pools_for(app, tree)
+        plan = self.plans.of(app.revision)
+        opened = plans.pools(app.revision, plan, owner=app.owner, tree=tree)
         undo.push(self.retire, opened, drain_s=0.0)
         for pool in opened:
             self._pools.add(pool)
         return opened
-
-    def _pools_for(self, app: LiveApp, tree: Path) -> list[Pool]:
-        suffix = self._settings.dev_suffix if app.ephemeral else ""
-        return apps.pools(
-            app.revision, self._settings, owner=app.owner, tree=tree, dev_suffix=suffix
-        )
 
     async def _swap(
         self,
@@ -304,15 +302,15 @@ class Rollout:
 
     async def _route(self, undo: Undo, app: LiveApp, current: LiveApp | None) -> None:
         lost: list[tuple[LiveApp, LiveEndpoint]] = []
-        for endpoint, planned in app.endpoints.items():
+        for endpoint, live in [*app.endpoints.items()]:
             holder = self.live.owner_of(endpoint)
             if holder is not None and holder.owner != app.owner:
-                planned.stolen = True
+                app.endpoints[endpoint] = dataclasses.replace(live, stolen=True)
                 undo.push(holder.endpoints.__setitem__, endpoint, holder.endpoints[endpoint])
                 del holder.endpoints[endpoint]
-                lost.append((holder, planned))
+                lost.append((holder, live))
             self._unrouted.pop(endpoint, None)
-            await self.endpoints.route(undo, app.owner, planned.endpoint)
+            await self.endpoints.route(undo, app.owner, live.endpoint)
         undo.push(self.live.put, app.owner, current)
         self.live.add(app)
         for endpoint in current.endpoints if current else ():
@@ -320,8 +318,8 @@ class Rollout:
                 await self.endpoints.unroute(undo, app.owner, endpoint)
         if not app.ephemeral:
             await self.versions.route(undo, app.revision)
-        for holder, planned in lost:
-            tell(holder, api.Stolen(tag=planned.tag, url=planned.url))
+        for holder, live in lost:
+            tell(holder, api.Stolen(tag=live.tag, url=live.url))
 
     async def _save(self, undo: Undo, app: LiveApp) -> None:
         undo.push(self._store.put_back, app.name, await self._store.served(app.name))

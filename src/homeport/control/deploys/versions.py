@@ -8,11 +8,11 @@ import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from homeport.control.deploys import apps
+from homeport.control.deploys import plans
 from homeport.control.deploys.endpoints import Endpoints
+from homeport.control.deploys.plans import Plans
 from homeport.control.fleet.pools import Pools
 from homeport.control.fleet.reconciler import Reconciler
-from homeport.settings import Settings
 from homeport.state.rows import Revision
 from homeport.state.store import Store
 from homeport.undo import Undo
@@ -26,16 +26,16 @@ class Versions:
 
     def __init__(
         self,
-        settings: Settings,
         store: Store,
         pools: Pools,
+        plans: Plans,
         endpoints: Endpoints,
         reconciler: Reconciler,
         *,
         lay_out: Callable[[Revision], Awaitable[Path]],
         tidy: Callable[[str], None],
     ) -> None:
-        self._settings = settings
+        self._plans = plans
         self._store = store
         self._pools = pools
         self._endpoints = endpoints
@@ -49,7 +49,7 @@ class Versions:
         A label may look like a version's.
         """
         holder = _holder(revision)
-        planned = apps.plan(revision, self._settings, of_version=True)
+        planned = self._plans.of(revision).of_version
         reserved = await self._store.local_ports()
         for endpoint, each in planned.items():
             if endpoint not in reserved and self._endpoints.holder(endpoint) in ("", holder):
@@ -88,7 +88,8 @@ class Versions:
             self._tidy(revision.id)
 
     def _open_pools(self, undo: Undo, revision: Revision, owner: str, tree: Path) -> None:
-        for planned in apps.pools(revision, self._settings, owner=owner, tree=tree):
+        plan = self._plans.of(revision)
+        for planned in plans.pools(revision, plan, owner=owner, tree=tree):
             pool = self._pools.open(planned)
             pool.demote(0.0)
             undo.push(pool.retire, 0.0)

@@ -1,0 +1,154 @@
+"""Which endpoints a revision declares, planned once: its URLs follow from its manifest and the settings.
+
+Called by `rollout`, `versions` and the API's view. A revision never changes, so its plan is made when somebody
+first asks for it, and kept until the revision's files go.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from homeport.contract import names
+from homeport.contract.errors import ScriptError
+from homeport.contract.manifest import FunctionSpec, WebMethod
+from homeport.contract.traffic import Endpoint, PoolKey
+from homeport.control.fleet.pools import Pool
+from homeport.settings import Settings
+from homeport.state.rows import Revision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveEndpoint:
+    """A URL, and how the ingress has to know it; its local port is chosen when it is brought up."""
+
+    tag: str
+    endpoint: Endpoint
+    url: str
+    local_url: str = ""
+    truncated: bool = False
+    stolen: bool = False  # taken from an earlier `serve` session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The endpoints of one revision, by their ids."""
+
+    endpoints: Mapping[str, LiveEndpoint]  # the app's, while this revision is the current one
+    of_version: Mapping[str, LiveEndpoint]  # this very version's, which outlive that: `…-v3`
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Tag -> URL of the app, as containers are told."""
+        return {live.tag: live.url for live in self.endpoints.values()}
+
+
+class Plans:
+    """The plans of all revisions that somebody has asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._plans: dict[str, Plan] = {}  # by the revision's id
+
+    def of(self, revision: Revision) -> Plan:
+        """Return a revision's plan; `ScriptError` where two of its endpoints want the same URL."""
+        plan = self._plans.get(revision.id)
+        if plan is None:
+            plan = self._plans[revision.id] = Plan(
+                endpoints=self._planned(revision, of_version=False),
+                of_version={} if is_session(revision) else self._planned(revision, of_version=True),
+            )
+        return plan
+
+    def forget(self, revision: str) -> None:
+        """Drop the plan of a revision, by its id; it is planned again if somebody asks for it."""
+        self._plans.pop(revision, None)
+
+    def check_domains(self, revision: Revision) -> None:
+        """Raise for a custom domain that is one of ours: it would take other apps' URLs."""
+        for spec in revision.manifest.functions:
+            for web in spec.web:
+                for domain in web.custom_domains:
+                    name = domain.lower().removeprefix("*.")
+                    for ours in (self._settings.domain, "localhost"):
+                        if name == ours or f".{name}".endswith(f".{ours}"):
+                            raise ScriptError(
+                                f"the domain `{domain}` is below `{ours}`, where every app has its URLs",
+                                where=web.where,
+                                hint='`label="…"` chooses the first part of the URL',
+                            )
+
+    def with_port(self, live: LiveEndpoint, port: int) -> LiveEndpoint:
+        """Return the endpoint with a local port of its own."""
+        return dataclasses.replace(
+            live,
+            endpoint=dataclasses.replace(live.endpoint, local_port=port),
+            local_url=f"http://{self._settings.local_host}:{port}",
+        )
+
+    def _planned(self, revision: Revision, *, of_version: bool) -> dict[str, LiveEndpoint]:
+        planned: dict[str, LiveEndpoint] = {}
+        for spec, web in _methods(revision):
+            if of_version and spec.port is not None:
+                continue  # a port belongs to one version at a time
+            live = self._endpoint(revision, spec, web, of_version=of_version)
+            if (twin := planned.get(live.endpoint.id)) is not None:
+                raise ScriptError(
+                    f"`{twin.tag}` and `{web.tag}` have the same URL, {live.url}",
+                    where=web.where,
+                    hint='give one of them another `label="…"`',
+                )
+            planned[live.endpoint.id] = live
+        return planned
+
+    def _endpoint(
+        self, revision: Revision, spec: FunctionSpec, web: WebMethod, *, of_version: bool
+    ) -> LiveEndpoint:
+        settings = self._settings
+        label = web.label or names.default_label(revision.app, web.tag)
+        domains = () if of_version else web.custom_domains
+        if of_version:
+            label += f"-v{revision.version}"
+        suffix = settings.dev_suffix if is_session(revision) else ""
+        host = names.host_label(settings.workspace, label, suffix)
+        port = "" if settings.http_port == 80 else f":{settings.http_port}"
+        return LiveEndpoint(
+            tag=web.tag,
+            endpoint=Endpoint(
+                id=host,
+                hosts=(f"{host}.{settings.domain}", *(d.lower() for d in domains)),
+                pool=PoolKey(revision.app, spec.name, revision.id),
+                method=web.attribute if len(spec.web) > 1 else "",
+                protected=web.requires_proxy_auth,
+                parameters=tuple(p.name for p in spec.parameters),
+                timeout_s=spec.timeout_s,
+            ),
+            url=f"http://{host}.{settings.domain}{port}",
+            truncated=not host.startswith(f"{names.slug(settings.workspace)}--{label}"),
+        )
+
+
+def is_session(revision: Revision) -> bool:
+    """Whether a `serve` session made the revision, and no deploy."""
+    return revision.version == 0
+
+
+def pools(revision: Revision, plan: Plan, *, owner: str, tree: Path) -> list[Pool]:
+    """Return a pool for each function of a revision; class parameters make more of them later."""
+    return [
+        Pool(
+            key=PoolKey(revision.app, spec.name, revision.id),
+            function=spec,
+            source=str(tree),
+            owner=owner,
+            parameters={p.name: p.default for p in spec.parameters if p.default is not None},
+            urls=plan.urls,
+            ephemeral=is_session(revision),
+        )
+        for spec in revision.manifest.functions
+    ]
+
+
+def _methods(revision: Revision) -> Iterator[tuple[FunctionSpec, WebMethod]]:
+    for spec in revision.manifest.functions:
+        yield from ((spec, web) for web in spec.web)
