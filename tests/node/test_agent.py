@@ -174,6 +174,33 @@ async def test_a_container_that_dies_while_it_serves_is_gone_with_its_reason(sta
     assert "was killed by SIGSEGV" == container.reason
 
 
+@pytest.mark.parametrize(
+    "once_or_for_ever",
+    [
+        "os.kill(os.getppid(), signal.SIGSTOP)",
+        """
+init = os.getppid()
+if not os.fork():
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        os.kill(init, signal.SIGSTOP)
+""",
+    ],
+)
+async def test_one_whose_init_was_stopped_ends_when_its_grace_is_over(start, once_or_for_ever):
+    agent, watched = await start(once_or_for_ever + "\n" + READY)
+    pid = (await watched.until(State.READY)).pid
+    init = psutil.Process(pid).parent()
+    session = [init, *init.children(recursive=True)]
+    agent.stop("ta-1", grace_s=0.2)
+    began = asyncio.get_running_loop().time()
+    await watched.until(State.GONE)
+
+    assert asyncio.get_running_loop().time() - began < 5  # and not the 10 s that init gets to end
+    assert not any(process.is_running() for process in session)
+
+
 async def test_one_that_ignores_sigterm_is_killed_with_all_its_children(start):
     agent, watched = await start(
         """

@@ -297,7 +297,7 @@ async def _open(
 
     def stop_container(container: str) -> bool:
         known = any(c.id == container for c in node.list())
-        node.stop(container)
+        reconciler.end(container)
         return known
 
     api = Api(

@@ -64,3 +64,15 @@ def test_a_peak_is_the_highest_sample_of_the_window(steps):
         samples.append((now, demand))
 
         assert max(d for at, d in samples if now - at <= 5) == peak.record(demand, now)
+
+
+def test_a_peak_that_is_lowered_lasts_as_long_as_it_would_have():
+    peak = Peak(10.0)
+    for at, demand in ((0.0, 5), (2.0, 3), (4.0, 1)):
+        peak.record(demand, at)
+    peak.lower(3)
+
+    assert [3, 3, 1, 0] == [peak.at(now) for now in (4.0, 12.0, 14.0, 14.1)]
+    peak.record(2, 20.0)
+    peak.lower(0)
+    assert 0 == peak.at(20.0)

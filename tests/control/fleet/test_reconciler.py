@@ -423,6 +423,48 @@ def test_who_waits_for_a_held_slot_of_the_only_container_gets_it_when_the_work_e
     virtually(story())
 
 
+def test_a_container_that_the_user_ends_has_no_successor_until_somebody_comes():
+    async def story():
+        async with House(scaledown_window_s=60.0) as house:
+            await asyncio.gather(*house.visits(2, 1.0))
+            first, second = [order.id for order in house.node.started]
+            house.node.hold(first, 1)
+            await asyncio.sleep(0.2)
+            house.reconciler.end(first)
+            await asyncio.sleep(5)
+            after_one = [container.id for container in house.node.list()]
+            house.reconciler.end(second)
+            await asyncio.sleep(5)
+            assert [] == house.node.list()
+            (third,) = await asyncio.gather(*house.visits(1, 1.0))
+
+            assert [second] == after_one
+            assert [first, second, third] == [order.id for order in house.node.started]
+            assert ("drain", first) in house.ingress.calls
+
+    virtually(story())
+
+
+def test_a_container_that_ends_while_the_user_ends_it_needs_no_other_for_what_is_inside():
+    async def story():
+        node = FakeNode()
+        node.stop = lambda _container, *, grace_s=None: None  # it takes its time
+        async with House(node) as house:
+            (long,) = house.visits(1, 30.0)
+            await asyncio.sleep(1)
+            (only,) = [order.id for order in house.node.started]
+            house.reconciler.end(only)
+            await asyncio.sleep(10)
+            alone = len(house.node.started)
+            (other,) = await asyncio.gather(*house.visits(1, 1.0))
+
+            assert 1 == alone
+            assert only != other
+            assert only == await long
+
+    virtually(story())
+
+
 def test_a_slot_that_was_held_under_an_earlier_server_is_held_from_the_beginning():
     async def story():
         node = FakeNode()

@@ -53,10 +53,20 @@ class Peak:
 
     def record(self, demand: int, now: float) -> int:
         """Add a sample; `now` never goes back. Returns the peak."""
+        self._add(demand, now)
+        return self.at(now)
+
+    def lower(self, most: int) -> None:
+        """Forget what was higher than that."""
+        samples, self._samples = self._samples, deque()
+        for at, demand in samples:
+            if min(demand, most):
+                self._add(min(demand, most), at)
+
+    def _add(self, demand: int, at: float) -> None:
         while self._samples and self._samples[-1][1] <= demand:
             self._samples.pop()
-        self._samples.append((now, demand))
-        return self.at(now)
+        self._samples.append((at, demand))
 
     def at(self, now: float) -> int:
         """The peak, 0 where there was no demand."""

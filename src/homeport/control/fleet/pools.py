@@ -147,13 +147,19 @@ class Pool:
     @property
     def demand(self) -> int:
         """Every request there is for this pool, work after a response included."""
-        running, slots = self.load.per_container, self.slots
-        # A request whose work goes on is in both numbers until its last bytes have gone.
-        held = sum(
-            min(member.held, max(slots - running.get(member.id, 0), 0))
-            for member in self.members.values()
-        )
+        held = sum(self._held(member) for member in self.members.values())
         return self.load.running + held + self.load.queued + len(self.parked)
+
+    @property
+    def needed(self) -> int:
+        """The demand that containers have to be there for: what is inside one that ends already is not."""
+        leaving = (m for m in self.members.values() if m.stage in (Stage.DRAINING, Stage.STOPPING))
+        inside = sum(self.load.per_container.get(m.id, 0) + self._held(m) for m in leaving)
+        return max(self.demand - inside, 0)
+
+    def _held(self, member: Member) -> int:
+        # A request whose work goes on is in both numbers until its last bytes have gone.
+        return min(member.held, max(self.slots - self.load.per_container.get(member.id, 0), 0))
 
     @property
     def slots(self) -> int:
@@ -208,6 +214,11 @@ class Pool:
     def busy(self, member: Member) -> bool:
         """Whether a container has a request, or work after one."""
         return bool(self.load.per_container.get(member.id, 0) or member.held)
+
+    def give_one_up(self) -> None:
+        """A container ends because the user wants it: none comes in its place unless somebody needs one."""
+        staying = self.count(Stage.STARTING, Stage.ATTACHING, Stage.READY)
+        self.peak.lower(staying * self.bounds.target_inputs)
 
     def rest(self) -> None:
         """Forget how much there was to do: nothing is kept for it any more, proved or not."""

@@ -83,6 +83,27 @@ class Reconciler:
         """Look again at once."""
         self._woken.set()
 
+    def end(self, container: str) -> None:
+        """End a container because the user wants it: nobody new is led there, and who is inside may finish.
+
+        One comes in its place only if somebody needs it. An unknown container is ignored.
+        """
+        pool = self._pools.of_container(container)
+        member = pool.members[container] if pool is not None else None
+        if pool is None or member is None or member.stage is not Stage.READY:
+            self._node.stop(container)
+            return
+        member.stage = Stage.DRAINING
+        pool.give_one_up()
+        self._tasks.start(f"end {container}", self._end_gently(pool, member))
+
+    async def _end_gently(self, pool: Pool, member: Member) -> None:
+        try:
+            await self._ingress.drain(pool.key, member.id)
+        finally:
+            self._node.stop(member.id)
+        self.wake()
+
     def changed(self, container: Container) -> None:
         """The node's word on one of its containers."""
         pool = self._pools.of_container(container.id)
@@ -200,7 +221,7 @@ class Reconciler:
                 pool.unsettled = pool.load.running + pool.load.queued > 0
             # A request that came and went between two passes was demand too.
             passed = int(pool.load.served > before.served)
-            pool.peak.record(max(pool.demand, passed), now())
+            pool.peak.record(max(pool.needed, passed), now())
             if pool.demand or passed:
                 pool.used_at = now()
 
@@ -219,7 +240,7 @@ class Reconciler:
         return loads
 
     async def _scale(self, pool: Pool) -> None:
-        wanted = autoscaler.wanted(pool.bounds, pool.demand, pool.peak.at(now()))
+        wanted = autoscaler.wanted(pool.bounds, pool.needed, pool.peak.at(now()))
         alive = pool.count(Stage.STARTING, Stage.ATTACHING, Stage.READY)
         pool.crowded = False  # unless it finds no place now
         for _ in range(alive, wanted):

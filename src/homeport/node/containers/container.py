@@ -372,6 +372,7 @@ class Life:
         if self.container.state is not State.FAILED:
             self._become(State.DRAINING)
         grace_s = self._grace_s if self._stopping.is_set() else CLOSE_GRACE_S
+        self.process.wake()
         self.process.signal(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):

@@ -17,6 +17,7 @@ from typing import Protocol
 from homeport.contract import codec
 from homeport.contract.container import Descriptors, Event, Launch, sent
 from homeport.node.containers import words
+from homeport.node.containers.pulses import usage
 from homeport.node.held import Held
 from homeport.node.limits.watchdog import sessions
 
@@ -24,6 +25,7 @@ READ_BYTES = 64 * 1024
 MAX_LAST = 4 * 1024 * 1024  # bytes of its last words
 WORDS_PER_S = 20_000
 KILL_S = 10.0  # init gives up after half of that
+LOOK_S = 0.1  # how often it is looked at meanwhile
 CODE_S = 1.0  # a zygote tells the exit code of what it forked at once, if it lives
 
 
@@ -151,15 +153,26 @@ class Process:
         return self._popen.wait() if self._popen else None
 
     async def killed(self) -> None:
-        """SIGKILL to the runner, with which init ends everything; return once nothing is left."""
+        """SIGKILL to the runner, with which init ends everything; return once init has ended.
+
+        One that is stopped again, or takes too long, is killed too: what it leaves behind is for the caller.
+        """
         self.signal(signal.SIGKILL)
-        try:
-            async with asyncio.timeout(KILL_S):
+        self.wake()
+        deadline = time.monotonic() + KILL_S
+        while not self._ended.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._ended.wait()
+            if usage(self.leader).stopped or time.monotonic() >= deadline:
+                assert self._init is not None
+                self._init.signal(signal.SIGKILL)
                 await self._ended.wait()
-        except TimeoutError:  # somebody has stopped init
-            assert self._init is not None
-            self._init.signal(signal.SIGKILL)
-            await self._ended.wait()
+
+    def wake(self) -> None:
+        """Let init go on if somebody has stopped it: it notices nothing meanwhile."""
+        if self._init is not None:
+            self._init.signal(signal.SIGCONT)
 
     def signal(self, number: signal.Signals) -> None:
         """To the runner alone, which passes it on as it sees fit."""
