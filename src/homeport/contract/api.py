@@ -80,7 +80,11 @@ class ContainerStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointStatus:
-    """One URL, and what happens there; the web methods of a class share their containers."""
+    """One URL, and what happens there.
+
+    The numbers are those of the whole function: all web methods of a class and all values of its parameters together.
+    Only `p50_ms` and `p99_ms` are of the one URL.
+    """
 
     tag: str  # the function, or `Class.method`
     url: str

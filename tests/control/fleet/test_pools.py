@@ -1,12 +1,13 @@
 """Class parameters choose pools; failures make starts wait."""
 
 import asyncio
+import dataclasses
 
 import pytest
 
 from homeport.contract.errors import NotFound, StartError
 from homeport.contract.manifest import FunctionSpec, Parameter
-from homeport.contract.traffic import PoolKey
+from homeport.contract.traffic import Load, PoolKey
 from homeport.control.fleet.pools import Member, Pool, Pools, Stage
 
 SIZE = Parameter(name="size", type="int", required=True)
@@ -106,3 +107,25 @@ def test_a_port_allows_one_container_whatever_is_asked_for():
     subject = pool(web=(web,), min_containers=3, max_containers=5)
 
     assert (subject.bounds.min_containers, subject.bounds.max_containers) == (1, 1)
+
+
+async def test_a_functions_numbers_are_those_of_all_its_parameters_and_never_go_back():
+    pools, base = Pools(), pool(SIZE, NAME)
+    pools.add(base)
+    small, large = (
+        pools.called_for(PoolKey("app", "Model.*", "rv-1", f"size={size}")) for size in (1, 2)
+    )
+    other = Pool(
+        key=PoolKey("app", "g", "rv-1"), function=base.function, source="", owner="deploy:app"
+    )
+    pools.add(other)
+    for each in (base, small, large, other):
+        each.load = Load(running=1, queued=2, served=10, errors=3)
+        each.cold_starts, each.failed_starts = 2, 1
+    small.parked[asyncio.get_running_loop().create_future()] = 0.0
+    before = pools.totals(base.key)
+    pools.remove(large)
+    after = pools.totals(small.key)
+
+    assert (3, 7, 30, 9, 6, 3) == dataclasses.astuple(before)
+    assert (2, 5, 30, 9, 6, 3) == dataclasses.astuple(after)

@@ -16,7 +16,7 @@ from homeport.contract import api
 TYPE = CONTENT_TYPE_LATEST
 #: Name -> (kind, help, field of an endpoint). A counter's sample is called `…_total`.
 ENDPOINT = {
-    "homeport_requests": ("counter", "Requests that have been answered.", "served"),
+    "homeport_requests": ("counter", "Requests that the whole function has answered.", "served"),
     "homeport_errors": ("counter", "Requests answered with 5xx.", "errors"),
     "homeport_cold_starts": ("counter", "Containers that became ready.", "cold_starts"),
     "homeport_failed_starts": ("counter", "Containers that did not.", "failed_starts"),

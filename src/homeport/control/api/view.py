@@ -199,7 +199,7 @@ class View:
         )
 
     def _endpoint(self, live: LiveEndpoint, containers: int) -> api.EndpointStatus:
-        pool = self._pools.get(live.endpoint.pool)
+        totals = self._pools.totals(live.endpoint.pool)
         median, high = self._quantiles_ms(live.endpoint.id) or (None, None)
         return api.EndpointStatus(
             tag=live.tag,
@@ -209,12 +209,12 @@ class View:
             truncated=live.truncated,
             stolen=live.stolen,
             containers=containers,
-            running=pool.load.running if pool else 0,
-            queued=pool.load.queued + len(pool.parked) if pool else 0,
-            served=pool.load.served if pool else 0,
-            errors=pool.load.errors if pool else 0,
-            cold_starts=pool.cold_starts if pool else 0,
-            failed_starts=pool.failed_starts if pool else 0,
+            running=totals.running,
+            queued=totals.queued,
+            served=totals.served,
+            errors=totals.errors,
+            cold_starts=totals.cold_starts,
+            failed_starts=totals.failed_starts,
             p50_ms=median,
             p99_ms=high,
         )

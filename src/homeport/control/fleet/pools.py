@@ -82,6 +82,8 @@ class Pool:
     promised: str = ""  # another function's container, which drains so that this one has its place
     cold_starts: int = 0
     failed_starts: int = 0
+    served_before: int = 0  # by pools of this function's parameters that have been removed
+    errors_before: int = 0
     watchers: set[asyncio.Future[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -315,6 +317,18 @@ class Pool:
             self.watchers.discard(waiting)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """What a function's pools do together: one for each set of class parameters."""
+
+    running: int
+    queued: int  # in the ingress, or parked
+    served: int
+    errors: int
+    cold_starts: int
+    failed_starts: int
+
+
 OWNERS = 10_000  # containers whose owner is remembered, the newest
 
 
@@ -349,6 +363,12 @@ class Pools:
         """Forget it; its containers are gone."""
         if self._pools.get(pool.key) is pool:
             del self._pools[pool.key]
+            base = self._pools.get(dataclasses.replace(pool.key, parameters=""))
+            if base is not None:  # the function's counters never go back
+                base.served_before += pool.load.served + pool.served_before
+                base.errors_before += pool.load.errors + pool.errors_before
+                base.cold_starts += pool.cold_starts
+                base.failed_starts += pool.failed_starts
         self.removed(pool)
 
     def enlist(self, pool: Pool, member: Member) -> None:
@@ -380,6 +400,19 @@ class Pools:
     def of_revision(self, app: str, revision: str) -> list[Pool]:
         """The pools of one revision, those for class parameters included."""
         return [p for p in self if (p.key.app, p.key.revision) == (app, revision)]
+
+    def totals(self, key: PoolKey) -> Totals:
+        """What the pools of a function do together, whatever their class parameters are."""
+        base = dataclasses.replace(key, parameters="")
+        pools = [p for p in self if dataclasses.replace(p.key, parameters="") == base]
+        return Totals(
+            running=sum(pool.load.running for pool in pools),
+            queued=sum(pool.load.queued + len(pool.parked) for pool in pools),
+            served=sum(pool.load.served + pool.served_before for pool in pools),
+            errors=sum(pool.load.errors + pool.errors_before for pool in pools),
+            cold_starts=sum(pool.cold_starts for pool in pools),
+            failed_starts=sum(pool.failed_starts for pool in pools),
+        )
 
     def holder_of_port(self, port: int) -> Pool | None:
         """The pool whose container has that port, or is about to."""
