@@ -156,6 +156,9 @@ class _Pool:
     draining: set[str] = field(default_factory=set)
     held: dict[str, int] = field(default_factory=dict)
     queue: deque[asyncio.Future[str]] = field(default_factory=deque)
+    inside: dict[asyncio.Future, tuple[str, float]] = field(
+        default_factory=dict
+    )  # where, since when
     served: int = 0
 
     @property
@@ -165,6 +168,14 @@ class _Pool:
     def room(self, container: str) -> int:
         """Slots that are not held."""
         return self.slots[container] - self.held.get(container, 0)
+
+
+def _after(seconds: float) -> asyncio.Future:
+    """Done then, at the same turn of the loop as `asyncio.sleep` would return, and can be cancelled by others."""
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    loop.call_later(seconds, lambda: done.done() or done.set_result(None))
+    return done
 
 
 class FakeIngress(Recorded):
@@ -256,9 +267,16 @@ class FakeIngress(Recorded):
         if not (container := await turn):
             return await self.visit(where, duration_s, until, cold=True)
         began = asyncio.get_running_loop().time()
+        work = asyncio.ensure_future(until.wait()) if until else _after(duration_s)
+        pool.inside[work] = container, began
         try:
-            await (until.wait() if until else asyncio.sleep(duration_s))
+            await work
+        except asyncio.CancelledError:
+            if work in pool.inside:
+                raise
+            raise Failure(f"the request was ended in {container}") from None  # by `cut`
         finally:
+            pool.inside.pop(work, None)
             if container in pool.running:
                 pool.running[container] -= 1
             pool.served += 1
@@ -301,7 +319,12 @@ class FakeIngress(Recorded):
 
     async def cut(self, pool: PoolKey, container: str, age_s: float) -> None:
         async with self._call("cut", container):
-            pass
+            inside = self._pools[pool].inside if pool in self._pools else {}
+            now = asyncio.get_running_loop().time()
+            for work, (where, began) in list(inside.items()):
+                if where == container and now - began >= age_s:
+                    del inside[work]
+                    work.cancel()
 
     async def drain(self, pool: PoolKey, container: str) -> None:
         async with self._call("drain", container):

@@ -5,7 +5,8 @@ import asyncio
 import httpx
 import pytest
 
-from homeport.contract.traffic import PoolKey
+from homeport.contract.errors import Failure, NotFound
+from homeport.contract.traffic import Endpoint, PoolKey
 from tests.fakes import FakeIngress
 from tests.ingress.conftest import (  # noqa: F401 - fixtures
     POOL,
@@ -54,6 +55,9 @@ class Fake:
     def ask(self) -> asyncio.Task[str]:
         return asyncio.create_task(self.ingress.visit(POOL, until=self.may_go))
 
+    async def ask_at(self, endpoint: Endpoint) -> str:
+        return await self.ingress.visit(endpoint.id, until=self.may_go)
+
     def most(self, name: str) -> int:
         return self.ingress.most.get(name, 0)
 
@@ -84,10 +88,21 @@ class Real:
         await self.ingress.attach(POOL, name, made.address, slots)
 
     def ask(self) -> asyncio.Task[str]:
-        async def visit() -> str:
-            return (await self._client.get(self._url)).json()["name"]
+        return asyncio.create_task(self._visit(self._url))
 
-        return asyncio.create_task(visit())
+    async def ask_at(self, endpoint: Endpoint) -> str:
+        return await self._visit(f"http://127.0.0.1:{endpoint.local_port}")
+
+    async def _visit(self, url: str) -> str:
+        try:
+            answer = await self._client.get(url)
+        except httpx.TransportError as error:
+            raise Failure(str(error)) from None
+        if answer.status_code == 404:
+            raise NotFound(answer.text)
+        if answer.status_code != 200:
+            raise Failure(answer.text)
+        return answer.json()["name"]
 
     def most(self, name: str) -> int:
         return self._upstreams[name].most
@@ -308,3 +323,36 @@ async def test_a_held_container_that_drains_or_ends_is_forgotten_like_any_other(
             await asyncio.sleep(0.005)
 
     assert {"two"} == answers
+
+
+async def test_requests_older_than_the_age_are_cut_and_their_slots_are_free(house):
+    await house.attach("one", 2)
+    old = [house.ask() for _ in range(2)]
+    await load(house, 2, 0)
+    await house.ingress.cut(POOL, "one", 3600)
+    await house.ingress.cut(POOL, "unknown", 0)
+    spared = (await house.ingress.load([POOL]))[POOL].running
+    await house.ingress.cut(POOL, "one", 0)
+    cut = await asyncio.gather(*old, return_exceptions=True)
+    await load(house, 0, 0)
+    house.may_go.set()
+
+    assert 2 == spared
+    assert [Failure, Failure] == [type(answer) for answer in cut]
+    assert "one" == await house.ask()
+
+
+async def test_an_endpoint_leads_to_its_pool_from_route_to_unroute(house):
+    await house.attach("one", 1)
+    house.may_go.set()
+    ports = [await house.ingress.free_port() for _ in range(2)]
+    endpoint = Endpoint(id="new", pool=POOL, hosts=("new.localhost",), local_port=ports[0])
+    await house.ingress.route(endpoint)
+    answer = await house.ask_at(endpoint)
+    await house.ingress.unroute("new")
+    await house.ingress.unroute("unknown")
+
+    assert "one" == answer
+    assert ports[0] != ports[1]
+    with pytest.raises(NotFound):
+        await house.ask_at(endpoint)

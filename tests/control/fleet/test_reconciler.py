@@ -441,6 +441,7 @@ def test_a_container_that_the_user_ends_has_no_successor_until_somebody_comes():
             assert [second] == after_one
             assert [first, second, third] == [order.id for order in house.node.started]
             assert ("drain", first) in house.ingress.calls
+            assert {first, second} == {line.container for line in house.said}
 
     virtually(story())
 

@@ -93,6 +93,7 @@ class Reconciler:
         if pool is None or member is None or member.stage is not Stage.READY:
             self._node.stop(container)
             return
+        self._say(_system_line(pool.key, member.id, "container ends: the user has stopped it"))
         member.stage = Stage.DRAINING
         pool.give_one_up()
         self._tasks.start(f"end {container}", self._end_gently(pool, member))

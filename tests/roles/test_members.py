@@ -1,0 +1,54 @@
+"""Each role, its fake and the real thing have the same methods, and the suite here calls each of them."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from homeport.contract.roles import Ingress, Node
+from homeport.ingress.haproxy import HAProxy
+from homeport.node.agent import Agent
+from tests.fakes import FakeIngress, FakeNode
+
+ROLES = [(Node, FakeNode), (Node, Agent), (Ingress, FakeIngress), (Ingress, HAProxy)]
+# What has a suite of its own, against the real thing alone, because a fake has nothing to promise there.
+ELSEWHERE = {
+    Node: {"open", "close", "watch", "prepare", "environments", "prune", "forget", "capacity"},
+    Ingress: {"open", "start", "close", "quantiles_ms", "alias", "tokens"},
+}
+
+
+def members(role: type) -> dict[str, inspect.Signature]:
+    return {
+        name: inspect.signature(value)
+        for name, value in vars(role).items()
+        if inspect.isfunction(value) and not name.startswith("_")
+    }
+
+
+def shape(signature: inspect.Signature) -> list[tuple[str, object, object]]:
+    return [(p.name, p.kind, p.default) for p in signature.parameters.values()]
+
+
+@pytest.mark.parametrize(("role", "made"), ROLES)
+def test_who_has_a_role_has_all_its_methods_as_they_are_called(role, made):
+    different = {
+        name: str(signature)
+        for name, signature in members(role).items()
+        if shape(signature) != shape(inspect.signature(getattr(made, name, lambda: None)))
+        or inspect.iscoroutinefunction(getattr(role, name))
+        != inspect.iscoroutinefunction(getattr(made, name, None))
+    }
+
+    assert {} == different
+
+
+@pytest.mark.parametrize(("role", "suite"), [(Node, "test_node"), (Ingress, "test_ingress")])
+def test_each_method_is_called_on_the_fake_and_on_the_real_thing(role, suite):
+    text = Path(__file__).with_name(f"{suite}.py").read_text()
+    # `house.ingress.load(…)` and `node.start(…)`; fixtures run both.
+    called = set(re.findall(rf"\b{role.__name__.lower()}\.(\w+)\(", text))
+
+    assert set(members(role)) - ELSEWHERE[role] <= called
+    assert not ELSEWHERE[role] & called, "it has its run here now"
