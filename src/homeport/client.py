@@ -46,7 +46,10 @@ class ServerSilent(ServerUnreachable):
 
 
 class Client:
-    """A connection to this home's server, or to a remote one."""
+    """A connection to this home's server, or to a remote one.
+
+    One class, because each route of the API is one short method of the same connection.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._where = settings.server or str(settings.control_socket)

@@ -1,8 +1,8 @@
 """`python -m homeport.runner`: one container, from its first line of input to its exit code.
 
-The launch comes on standard input, and what the node hands over in the environment
-(see contract/container.py). The process that was started becomes the container's init; its child goes
-on here. A container that is forked begins in zygote.py instead, and goes on in the same way.
+The launch comes on standard input, and the numbers of the node's descriptors in environment variables
+(see contract/container.py). The started process becomes the container's init; its child continues here. A
+forked container begins in zygote.py instead, and continues in the same way.
 """
 
 import os
@@ -15,42 +15,42 @@ from homeport.runner import init
 
 
 def main(given: Descriptors, earlier: "dict[str, Any] | None" = None) -> int:
-    """0 when it was asked to end, else 1."""
+    """Run the container; return 0 if it was asked to end, else 1."""
     from homeport.contract import codec
     from homeport.contract.container import Launch
-    from homeport.runner import container, life, lines
+    from homeport.runner import container, lines, setup
 
-    # Nothing of the user's has begun: asked to end, there is nothing to say or to save.
+    # No code of the user has run yet, so SIGTERM may end the process at once.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    life.take_over()
-    means = container.Means.of(given)
+    setup.take_over()
+    links = container.Links.of(given)
     if earlier is None:
         launch = codec.loads(Launch, sys.stdin.readline())
-        life.confine(launch)
+        setup.confine(launch)
     else:  # its limits and its /tmp are there
         launch = codec.decode(Launch, earlier["launch"])
-    life.deafen()
+    setup.deafen()
     lines.install(earlier["shown"] if earlier else ((), ()))
-    life.ours_last(launch.runner_path)
-    life.settle(launch.order)
-    return container.run(launch.order, means)
+    setup.ours_last(launch.runner_path)
+    setup.settle(launch.order)
+    return container.run(launch.order, links)
 
 
 if __name__ == "__main__":
     if "HOMEPORT_ZYGOTE_FD" in os.environ:
-        # The same module for all, since it is the script's `__main__` in each container.
-        from homeport.runner import life
+        # Import it by its full name, because `__main__` is the script's name in each container.
+        from homeport.runner import setup
         from homeport.runner.zygotes import zygote
 
-        life.leave(zygote.main())
+        setup.leave(zygote.main())
     elif "HOMEPORT_AGAIN_FD" in os.environ:
-        from homeport.runner import life
+        from homeport.runner import setup
         from homeport.runner.zygotes import again
 
         earlier = again.told()
-        life.leave(main(again.given(), earlier))
+        setup.leave(main(again.given(), earlier))
     else:
         told = init.separate()  # first, so that init is small
-        from homeport.runner import life
+        from homeport.runner import setup
 
-        life.leave(main(told))
+        setup.leave(main(told))

@@ -1,8 +1,8 @@
 """A zygote's children in cells, where the node has started the base zygote in a base cell.
 
-HOMEPORT_CELL says what the cells consist of; without it, every function here does what a container
-without a cell needs. What the node sends for a cell comes after all other descriptors, and the request has
-`mounts` (one for each descriptor) and perhaps `cgroup` (then the last one is its `cgroup.procs`).
+HOMEPORT_CELL describes the cells; without it, each function here does what a container without a cell
+needs. The descriptors for a cell come after all others. The request has `mounts` (one for each of them),
+and perhaps `cgroup` (then the last descriptor is its `cgroup.procs`).
 """
 
 import os
@@ -20,21 +20,21 @@ _made = 0
 
 
 def begin() -> None:
-    """In the base zygote: take what the node has said from the environment."""
+    """In the base zygote: read the cell's description from the environment variables."""
     global _cell  # noqa: PLW0603 - one for the whole process, and for all that it forks
     if text := os.environ.pop(CELL, ""):
         _cell = codec.loads(Cell, text)
 
 
 def inside() -> bool:
-    """Whether this process is in a cell."""
+    """Return whether this process is in a cell."""
     return _cell is not None
 
 
 def fork() -> int:
-    """As os.fork(), for a container: the child is pid 1 of a private cell.
+    """Fork a container: as os.fork(), but the child is pid 1 of a private cell.
 
-    `OSError` in the child where it could not be made, and in the parent where it could not even be begun.
+    `OSError` in the child if the cell could not be made, and in the parent if it could not be started.
     """
     if _cell is None:
         return os.fork()
@@ -44,12 +44,12 @@ def fork() -> int:
 
 
 def storage() -> str:
-    """The name of the latest private cell's directory; empty without cells."""
+    """Return the name of the latest private cell's directory; empty without cells."""
     return str(_made) if _cell is not None else ""
 
 
 def fork_zygote(asked: Mapping[str, Any], descriptors: Sequence[int]) -> int:
-    """As os.fork(), for a zygote below this one, whose cell is `asked["storage"]`; nobody waits for it."""
+    """Fork a zygote below this one, as os.fork(), with the cell `asked["storage"]`; init adopts it."""
     assert _cell is not None
     wanted = [codec.decode(mounts.Mount, mount) for mount in asked["mounts"]]
     pairs = list(zip(wanted, descriptors, strict=True))
@@ -61,7 +61,7 @@ def fork_zygote(asked: Mapping[str, Any], descriptors: Sequence[int]) -> int:
 
 
 def enter(asked: Mapping[str, Any], descriptors: Sequence[int]) -> None:
-    """In a container's runner: put the mounts in place, join the cgroup, give the rights away."""
+    """In a container's runner: attach the mounts, join the cgroup, drop all privileges."""
     if _cell is None:
         return
     wanted = [codec.decode(mounts.Mount, mount) for mount in asked["mounts"]]
@@ -74,22 +74,22 @@ def enter(asked: Mapping[str, Any], descriptors: Sequence[int]) -> None:
 
 
 def forget(storage: str) -> None:
-    """In a zygote: delete what is left of a private cell that nobody has used."""
+    """In a zygote: delete the directory of a private cell that was not used."""
     if storage:
         private.remove(storage)
 
 
 def seal_init() -> None:
-    """For a container's init, once it has its descriptors."""
+    """Seal a container's init; call it when init has its descriptors."""
     if _cell is not None:
         seal.seal_init(_cell)
 
 
 def code(status: int) -> int:
-    """How a container ended, by its init's exit code: one that is pid 1 cannot end by a signal of its own."""
+    """Return how a container ended, from its init's exit code: pid 1 cannot end itself by a signal."""
     return 128 - status if _cell is not None and status > 128 else status
 
 
 def adopts() -> None:
-    """Be the parent of what this process's children leave behind."""
+    """Become the parent of processes that this process's children leave behind."""
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)

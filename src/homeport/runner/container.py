@@ -13,7 +13,7 @@ from homeport.contract import codec
 from homeport.contract.container import Descriptors, Event, StartOrder
 from homeport.contract.manifest import FunctionSpec, WebKind
 from homeport.contract.pulse import Pulse
-from homeport.runner import life
+from homeport.runner import setup
 from homeport.runner.door import Door
 from homeport.runner.report import Report
 from homeport.runner.servers import loop as loops
@@ -52,7 +52,7 @@ def snapshot(order: StartOrder) -> tuple[Service | None, dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class Means:
+class Links:
     """The descriptors that connect a container with its node; a child of the user's code has none of them."""
 
     report: Report
@@ -60,25 +60,25 @@ class Means:
     pulse: Pulse
 
     @staticmethod
-    def of(given: Descriptors) -> "Means":
+    def of(given: Descriptors) -> "Links":
         """Take the descriptors for this process alone; init has the output and the lifeline."""
         if given.lifeline is not None:
             os.close(given.lifeline)
         if given.output > 2:
             os.close(given.output)
-        report, door = Report(life.keep(given.report)), Door(given.door)
+        report, door = Report(setup.keep(given.report)), Door(given.door)
         pulse = Pulse(given.pulse)
         os.close(given.pulse)
-        life.keep_from_children(lambda: [*report.descriptors(), *door.descriptors()])
-        return Means(report, door, pulse)
+        setup.keep_from_children(lambda: [*report.descriptors(), *door.descriptors()])
+        return Links(report, door, pulse)
 
 
-def run(order: StartOrder, means: Means, service: Service | None = None) -> int:
+def run(order: StartOrder, links: Links, service: Service | None = None) -> int:
     """Run the container. Return 0 if it served and was asked to end; 1 if it did not start or its server ended.
 
     `service` comes from a snapshot; without a snapshot the user's code is loaded here.
     """
-    report = means.report
+    report = links.report
     loop = loops.new()
     asyncio.set_event_loop(loop)
     try:
@@ -98,7 +98,7 @@ def run(order: StartOrder, means: Means, service: Service | None = None) -> int:
     code = 0
 
     def ready() -> None:
-        life.beat(means.pulse, loop)
+        setup.beat(links.pulse, loop)
         report.ready()
         # Report early, for the next container, and at the end, for modules that requests imported.
         loop.call_later(LEARN_S, lambda: report.imported(_imported(report)))
@@ -111,9 +111,9 @@ def run(order: StartOrder, means: Means, service: Service | None = None) -> int:
             report.begin("port")
             function = service.function(server)
             port.start(function, server.port, server.startup_timeout_s)
-            work = _serve_port(server.port, order, means, ready)
+            work = _serve_port(server.port, order, links, ready)
         else:
-            work = _serve_apps(order, apps, means, ready)
+            work = _serve_apps(order, apps, links, ready)
         code = serving.run(loop, work)
     except (Exception, SystemExit, KeyboardInterrupt) as error:
         _fail(report, error)
@@ -143,8 +143,8 @@ def _load(service: Service, order: StartOrder, report: Report) -> None:
     report.imports.time(order.function.module, service.load)
 
 
-async def _serve_port(number: int, order: StartOrder, means: Means, ready: Ready) -> int:
-    begun = _begin(order, means, ready)
+async def _serve_port(number: int, order: StartOrder, links: Links, ready: Ready) -> int:
+    begun = _begin(order, links, ready)
     try:
         alive = await port.serve(number, begun)
     finally:
@@ -154,20 +154,20 @@ async def _serve_port(number: int, order: StartOrder, means: Means, ready: Ready
     return 0 if alive else 1
 
 
-async def _serve_apps(order: StartOrder, apps: dict[str, Any], means: Means, ready: Ready) -> int:
-    begun = _begin(order, means, ready)
+async def _serve_apps(order: StartOrder, apps: dict[str, Any], links: Links, ready: Ready) -> int:
+    begun = _begin(order, links, ready)
     if all(web.kind is WebKind.WSGI for web in order.function.web):
         from homeport.runner.servers import wsgi
 
         await wsgi.serve(apps, begun)
         code = 0
     else:
-        code = await _serve_asgi(_as_asgi(order.function, apps), begun, means.report)
+        code = await _serve_asgi(_as_asgi(order.function, apps), begun, links.report)
     return max(code, int(begun.ending.failed))
 
 
-def _begin(order: StartOrder, means: Means, ready: Ready) -> Serving:
-    begun = Serving.begin(order, means.door, means.pulse, means.report, ready)
+def _begin(order: StartOrder, links: Links, ready: Ready) -> Serving:
+    begun = Serving.begin(order, links.door, links.pulse, links.report, ready)
     os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_on_its_own)
     return begun
 

@@ -2,9 +2,9 @@
 
     the node, or a zygote ──▶ init ──▶ the runner, with the user's code
 
-It passes on what the container prints, reaps whom nobody waits for, and ends when the runner has ended:
-then nothing of the container is left, daemons included, and its exit status is the runner's. The runner
-ends with it, too (PR_SET_PDEATHSIG). It runs no code of the user's, and outlives the control plane.
+It passes on the container's output and reaps orphaned processes. When the runner has ended, it ends all
+other processes of the container, daemons included, and exits with the runner's status. If init ends first,
+the runner ends too (PR_SET_PDEATHSIG). Init runs no code of the user, and survives the control plane.
 """
 
 import contextlib
@@ -27,21 +27,21 @@ from homeport.runner import drain
 from homeport.runner.drain import Drain
 
 PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 15, 36  # linux/prctl.h
-NULL, OUTPUT, ERRORS, PULSE = 0, 1, 2, 3  # where it keeps them: a later node finds them there
+NULL, OUTPUT, ERRORS, PULSE = 0, 1, 2, 3  # fixed numbers: a later node opens them by number
 MAX_DESCRIPTORS = 8
 MAX_READ = 64 * 1024
 MAX_LAST = 1024 * 1024  # bytes that are passed on after the end
-END_S = 5.0  # what killed processes get to be gone
+END_S = 5.0  # how long killed processes may take to end
 PAUSE_S = 0.002
 PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 IGNORED = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 
 
 def separate() -> Descriptors:
-    """Leave init behind and go on as the runner of a fresh interpreter.
+    """Fork: the parent stays as init, and this function returns in the child, the runner.
 
-    What the node has handed over is in the environment, and is taken from it. HOMEPORT_INIT_FD, where
-    it is set, is a socket on which the node gets the runner's pidfd.
+    Reads the node's descriptors from environment variables and removes these. HOMEPORT_INIT_FD, if set, is
+    a socket on which the node gets the runner's pidfd.
     """
     given = Descriptors(
         output=OUTPUT,
@@ -69,10 +69,10 @@ def separate() -> Descriptors:
 def ahead(
     mine: socket.socket, runners: socket.socket, seal: Callable[[], None] = lambda: None
 ) -> None:
-    """The same in a zygote's child, before anybody has asked for a container.
+    """Do the same in a zygote's child, ahead of a command for a container.
 
-    Returns in the runner, which hears on `runners` who it is. Init tells the zygote the runner's pidfd
-    on `mine`, and gets what the node hands over there; when that socket closes first, both end.
+    Returns in the runner, which gets its request on `runners`. Init sends the zygote the runner's pidfd on
+    `mine`, and gets the node's descriptors there; if that socket closes first, both end.
     `seal` takes from init what it needs no more.
     """
     os.setsid()
@@ -95,10 +95,10 @@ def _taken(name: str) -> int:
 
 
 def _fork() -> tuple[int, int]:
-    """In init: the runner's pid, and where its output comes out. In the runner: (0, -1)."""
+    """Fork the runner. In init, return its pid and the pipe of its output; in the runner, (0, -1)."""
     printed, prints = os.pipe()
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
-    # What comes before init can pass it on waits.
+    # Signals that arrive before init can pass them on stay pending.
     signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
     init = os.getpid()
     runner = os.fork()
@@ -106,9 +106,9 @@ def _fork() -> tuple[int, int]:
         os.close(prints)
         return runner, printed
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != init:  # it has ended already
+    if os.getppid() != init:  # init has ended already
         os._exit(1)
-    os.setpgid(0, 0)  # `kill 0` in the user's code is for what it has started, and not for init
+    os.setpgid(0, 0)  # so that `kill 0` in the user's code does not reach init
     signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
     os.close(printed)
     for stream in (OUTPUT, ERRORS):
@@ -120,9 +120,9 @@ def _fork() -> tuple[int, int]:
 def _live(
     given: Descriptors, runner: int, printed: int, seal: Callable[[], None] = lambda: None
 ) -> NoReturn:
-    """From the runner's first line to its last."""
+    """Be init until the runner has ended."""
     gc.disable()
-    _prctl(PR_SET_NAME, ctypes.c_char_p(b"homeport-init"))  # what `ps` and `top` show
+    _prctl(PR_SET_NAME, ctypes.c_char_p(b"homeport-init"))  # the name in `ps` and `top`
     printed, lifeline = _settle(given, printed)
     seal()
     init = Init(runner, printed)
@@ -133,8 +133,8 @@ def _live(
 
 
 def _settle(given: Descriptors, printed: int) -> tuple[int, int]:
-    """Keep what is needed, in its place, and nothing else: the door above all."""
-    # Copies with high numbers first: what comes to a low one may lie where another still is.
+    """Move the needed descriptors to their fixed numbers and close all others, above all the door."""
+    # First copy all to high numbers: a fixed number may be that of another needed descriptor.
     null = os.open(os.devnull, os.O_RDWR)
     output, pulse = _high(_reopened(given.output)), _high(given.pulse)
     kept = [_high(printed)]
@@ -152,10 +152,10 @@ def _settle(given: Descriptors, printed: int) -> tuple[int, int]:
 
 
 def _reopened(output: int) -> int:
-    """The node's pipe, so that it never blocks, and has a reader while the node is away: this process."""
+    """Open the node's pipe again, non-blocking, and for reading too: so it has a reader while the node is down."""
     try:
         return os.open(f"/proc/self/fd/{output}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:  # no pipe: somebody has started this by hand
+    except OSError:  # not a pipe: the container was started by hand
         return output
 
 
@@ -164,7 +164,7 @@ def _high(descriptor: int) -> int:
 
 
 class Init:
-    """What becomes of the runner, and of what it prints."""
+    """Waits for the runner, and passes on its output."""
 
     def __init__(self, runner: int, printed: int) -> None:
         self._runner = runner
@@ -185,7 +185,7 @@ class Init:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
 
     def watch(self, lifeline: int) -> None:
-        """Return once the runner has ended."""
+        """Return when the runner has ended."""
         poll = select.poll()
         for descriptor in (self._woken, self._drain.fileno(), lifeline):
             if descriptor >= 0:
@@ -206,11 +206,11 @@ class Init:
             self._drain.tell()
 
     def end(self) -> NoReturn:
-        """End what is left of the container, then oneself, as the runner did."""
+        """End the container's other processes, then exit as the runner did."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         deadline = time.monotonic() + END_S
         while self._kill_children() and time.monotonic() < deadline:
-            self._drain.read()  # whoever waits for room in the pipe cannot be waited for
+            self._drain.read()  # a process that waits for room in the pipe would not end
             time.sleep(PAUSE_S)
         left = MAX_LAST
         while left > 0 and (size := self._drain.read()):
@@ -230,7 +230,7 @@ class Init:
             signal.pidfd_send_signal(self._pidfd, number)
 
     def _reap(self) -> bool:
-        """Whether the runner has ended; whoever else has ended is forgotten."""
+        """Reap ended processes; return whether the runner was one of them."""
         with contextlib.suppress(ChildProcessError):
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -242,10 +242,10 @@ class Init:
         return self._ended
 
     def _kill_children(self) -> bool:
-        """Whether anybody is left: the children of a killed process become init's own."""
+        """Kill init's children; return whether there were any. A killed process's children become init's."""
         children = _children()
         for child in children:
-            os.kill(child, signal.SIGKILL)  # nobody else has its number before it is reaped
+            os.kill(child, signal.SIGKILL)  # its number is not reused before init reaps it
         self._reap()
         return bool(children)
 

@@ -87,9 +87,7 @@ def _carry_over(before: int, mounted: set[str]) -> None:
 
 def _needed(order: StartOrder) -> list[str]:
     """Return the directories below the system's /tmp that the container needs to see in its own."""
-    ours = os.path.realpath(__file__).removesuffix(
-        "/homeport/runner/tmp.py"
-    )  # by a link, as a rule
+    ours = os.path.realpath(__file__).removesuffix("/homeport/runner/tmp.py")  # usually by a link
     paths = [order.source, ours, sys.prefix, sys.base_prefix, *sys.path]
     inside = {p for p in paths if p.startswith(f"{TMP}/") and os.path.isdir(p)}  # noqa: PTH112
     # A directory inside another one comes with it.

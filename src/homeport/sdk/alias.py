@@ -89,5 +89,5 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         )  # the import system has replaced it by the spec of `modal.…`
 
 
-if __name__ == "__mp_main__":  # in a process of `multiprocessing`: see runner/life.py
+if __name__ == "__mp_main__":  # in a process of `multiprocessing`: see runner/setup.py
     importlib.import_module("homeport.sdk.alias").install()

@@ -39,7 +39,10 @@ log = logging.getLogger(__name__)
 
 
 class Store:
-    """What one environment has; `within` gives another one's, in the same database."""
+    """What one environment has; `within` gives another one's, in the same database.
+
+    One class, because each method is one short transaction on the same database.
+    """
 
     def __init__(self, database: Database, scope: Scope = MAIN) -> None:
         self.database = database

@@ -64,7 +64,10 @@ class _Change(Generic[T]):
 
 
 class Deployer:
-    """Every app and every session, one change at a time."""
+    """Every app and every session, one change at a time.
+
+    One class, because deploys, sessions, rollbacks and stops of an app take turns.
+    """
 
     def __init__(
         self,

@@ -42,7 +42,10 @@ log = logging.getLogger(__name__)
 
 
 class Rollout:
-    """Moves endpoints from revision to revision."""
+    """Moves endpoints from revision to revision.
+
+    One class, because the steps of a rollout and their inverses read as one story.
+    """
 
     def __init__(
         self,

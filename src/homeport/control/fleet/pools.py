@@ -49,7 +49,10 @@ class Member:
 
 @dataclass(slots=True, kw_only=True)
 class Pool:
-    """The containers that can answer the same request."""
+    """The containers that can answer the same request.
+
+    One class, because demand, containers and parked requests of a pool change together.
+    """
 
     key: PoolKey
     function: FunctionSpec

@@ -35,7 +35,10 @@ log = logging.getLogger(__name__)
 
 
 class Reconciler:
-    """Wanted against actual."""
+    """Wanted against actual.
+
+    One class, because a pass of the loop reads and changes all of its state.
+    """
 
     def __init__(
         self,

@@ -66,7 +66,10 @@ class Means:
 
 
 class Life:
-    """A container and what belongs to it; `gone` is told when nothing of it is left."""
+    """A container and what belongs to it; `gone` is told when nothing of it is left.
+
+    One class, because the container's states follow each other in one order.
+    """
 
     def __init__(
         self,

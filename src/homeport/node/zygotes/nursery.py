@@ -63,7 +63,10 @@ class _Function:
 
 
 class Zygotes:
-    """Every zygote of this node."""
+    """Every zygote of this node.
+
+    One class, because starting, forking and ending zygotes change the same tree.
+    """
 
     def __init__(
         self, root: Path, lib: Path, limit_mib: int, *, said: Callable[[StartOrder, str], None]

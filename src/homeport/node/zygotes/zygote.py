@@ -50,7 +50,10 @@ class Forked:
 
 
 class Zygote:
-    """Its socket, and what was asked of it."""
+    """Its socket, and what was asked of it.
+
+    One class, because every method is one message on the same socket.
+    """
 
     def __init__(
         self,

@@ -1,1 +1,1 @@
-"""The zygote's side of a fork."""
+"""Zygotes: processes that have imported modules and fork containers. The runner's side of a fork."""

@@ -1,8 +1,9 @@
-"""A forked container begins again, in a fresh interpreter.
+"""Lets a forked container begin again in a fresh interpreter.
 
-It does where a preloaded module is not what the script would import now (sdk/preload/shelf.py). The script has
-run as far as that import. Its process is replaced (execve(2)), so pid, init, door, report and /tmp
-stay what they are; what it has begun is ended, and what it has printed is not printed twice.
+A container begins again if a preloaded module differs from what the script would import now
+(sdk/preload/shelf.py). The script has run as far as that import. execve(2) replaces the process, so pid, init,
+door, report and /tmp stay the same. Child processes are ended, and lines already printed are not printed
+twice.
 """
 
 import contextlib
@@ -22,13 +23,13 @@ SERVES = "serve"  # the report's phase once requests may be inside
 
 
 class Beginning:
-    """How a container began: enough to begin once more. To be made before the user's code runs."""
+    """Everything that a container needs to begin again; make it before the user's code runs."""
 
     def __init__(self, launch: Launch, given: Descriptors, lib: str) -> None:
         self._launch = launch
         self._given = given
         self._lib = lib  # the folder that homeport is imported from
-        # The runner closes its own once it has mapped it.
+        # A copy, because the runner closes its descriptor after mapping it.
         self._pulse = os.dup(given.pulse)
         self._environ = dict(os.environ)
         self._masked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
@@ -36,17 +37,17 @@ class Beginning:
         os.umask(self._umask)
 
     def forget(self) -> None:
-        """From now on there is no way back."""
+        """Close the descriptors: from now on the container cannot begin again."""
         os.close(self._pulse)
 
     def once_more(self, report: Report, reason: str, modules: Sequence[str]) -> NoReturn:
-        """Say why, and begin again."""
+        """Report the reason, and begin again."""
         report.again(reason, tuple(modules))
         _end_children()
         self.anew([lines.shown(stream) for stream in (sys.stdout, sys.stderr)])
 
     def anew(self, shown: "Sequence[Sequence[str]]" = ((), ())) -> NoReturn:
-        """Begin in a fresh interpreter; these lines were printed already."""
+        """Begin in a fresh interpreter; the lines `shown` were printed already."""
         told = {"launch": sent(self._launch), "shown": shown}
         handle = os.memfd_create("again")
         os.write(handle, json.dumps(told).encode())
@@ -68,7 +69,7 @@ class Beginning:
 
 
 def told() -> "dict[str, Any] | None":
-    """What an earlier beginning of this container has left; None if this is the first."""
+    """Return the data of an earlier beginning of this container; None if this is the first."""
     handle = os.environ.pop(AGAIN, None)
     if handle is None:
         return None
@@ -79,13 +80,13 @@ def told() -> "dict[str, Any] | None":
 
 
 def given() -> Descriptors:
-    """What the node handed over at the first beginning; init has kept its part."""
+    """Return the node's descriptors from the first beginning; init has kept its part."""
     number = [int(os.environ.pop(f"HOMEPORT_{name}_FD")) for name in ("REPORT", "DOOR", "PULSE")]
     return Descriptors(output=1, report=number[0], door=number[1], pulse=number[2])
 
 
 def _end_children() -> None:
-    """Whatever the script has started so far."""
+    """End the processes that the script has started so far."""
     todo = [os.getpid()]
     while todo:
         pid = todo.pop()

@@ -1,4 +1,4 @@
-"""A zygote's side of its socket: it forks a child for each word of the node (protocol in zygote.py)."""
+"""A zygote's side of its socket: forks a child for each command of the node (protocol in zygote.py)."""
 
 import contextlib
 import json
@@ -12,36 +12,38 @@ from dataclasses import dataclass
 from typing import Any
 
 from homeport.contract.container import Descriptors
-from homeport.runner import celled, init, life, tmp
+from homeport.runner import celled, init, setup, tmp
 from homeport.runner.zygotes.pages import Pages
 from homeport.sdk.preload.shelf import Shelf
 
 MAX_MESSAGE = 64 * 1024
 MAX_REQUEST = 16 * 1024 * 1024
 MAX_DESCRIPTORS = 32
-TRIES = 3  # to have a child that lives long enough to become a container
-SPARE_S = 0.05  # idle for that long, it forks the next child ahead
-LOOK_S = 0.25  # idle for that long, it looks what its latest container has written to
-LOOKS = 3  # at so many containers; it goes by the one that has written most
+TRIES = 3  # how often to fork a child if the ones before ended too early
+SPARE_S = 0.05  # after this idle time the zygote forks the next child ahead
+LOOK_S = 0.25  # after this idle time it reads which pages its latest container has written to
+LOOKS = 3  # how many containers it reads; it uses the one that has written to most pages
 
 
 @dataclass
 class Birth:
-    """In the child: who it is to become."""
+    """In the child: what the child is to become."""
 
     kind: str  # `fork`, `function` or `snapshot`
     request: int
-    given: Descriptors | None = None  # of a container
-    zygote: socket.socket | None = None  # of a container: where the zygote says that it may begin
-    cell: tuple[int, ...] = ()  # of a container: descriptors for its cell (runner/celled.py)
-    output: int = -1  # of a zygote: where it prints
-    control: int = -1  # of a zygote: the socket on which it is one
-    written: Pages | None = None  # of a zygote: what its parent's containers have written to
+    given: Descriptors | None = None  # for a container
+    zygote: socket.socket | None = None  # for a container: the zygote says here that it may begin
+    cell: tuple[int, ...] = ()  # for a container: descriptors for its cell (runner/celled.py)
+    output: int = -1  # for a zygote: the descriptor of its output
+    control: int = -1  # for a zygote: the socket of its commands
+    written: Pages | None = (
+        None  # for a zygote: the pages that its parent's containers have written to
+    )
 
     def wait(self) -> None:
-        """Return once the zygote has found all that it imported unchanged; end here if something has changed.
+        """Wait until the zygote has checked its imported files; end the process if a file has changed.
 
-        To be called before the user's code runs.
+        Call it before the user's code runs.
         """
         if self.zygote is not None:
             with self.zygote:
@@ -51,7 +53,7 @@ class Birth:
 
 @dataclass
 class Spare:
-    """An init and a runner that wait to be somebody: forked before anybody asks."""
+    """An init and a runner that were forked ahead of time, idle until the next command for a container."""
 
     init: int
     to_init: socket.socket
@@ -60,13 +62,13 @@ class Spare:
 
 
 class Zygote:
-    """Forks on demand, and tells how its children ended."""
+    """Forks on command, and reports how its children ended."""
 
     def __init__(self, control: socket.socket, shelf: Shelf, written: Pages | None = None) -> None:
         self._control = control
         self._shelf = shelf
         self._written = written
-        self._latest = -1  # the pidfd of a runner that it will look at
+        self._latest = -1  # the pidfd of a runner whose pages it will read
         self._looks = LOOKS
         self._rests = False
         self._children: set[int] = set()
@@ -76,7 +78,7 @@ class Zygote:
         self._pipe = (-1, -1)  # written to when a child has ended
 
     def tell(self, message: dict[str, Any], descriptors: tuple[int, ...] = ()) -> bool:
-        """One message; False when the node has gone."""
+        """Send one message; return False if the node has ended."""
         try:
             socket.send_fds(self._control, [json.dumps(message).encode()], list(descriptors))
         except OSError:
@@ -84,9 +86,9 @@ class Zygote:
         return True
 
     def tell_pid(self) -> None:
-        """Say who this process is; it ends where nobody can hear it, as nobody could end it.
+        """Send the node this process's pidfd; exit if that fails, because nothing else could end this process.
 
-        By a descriptor: in a cell, the number is the cell's own.
+        A pidfd, because in a cell the pid is a number of the cell.
         """
         handle = os.pidfd_open(os.getpid())
         if not self.tell({"pid": os.getpid()}, (handle,)):
@@ -94,7 +96,7 @@ class Zygote:
         os.close(handle)
 
     def serve(self) -> Birth:
-        """Return in each child; never in the zygote itself, which ends here."""
+        """Obey commands. Return in each child; in the zygote itself never, because it exits here."""
         woken, wake = self._pipe = os.pipe()
         for end in self._pipe:
             os.set_blocking(end, False)
@@ -109,14 +111,14 @@ class Zygote:
             if woken in asked:
                 os.read(woken, 4096)
                 self._reap()
-            if self._control in asked:  # last, as a child has nothing more to do here
+            if self._control in asked:  # last, because a child returns from here
                 birth = self._obey()
             if birth is not None:
                 return birth
         os._exit(0)
 
     def _idle_s(self) -> float | None:
-        """How long it waits before it does something for the next container; None with nothing to do."""
+        """Return how long to wait before the work for the next container; None without such work."""
         if self._retired or self._rests:
             return None
         if self._spare is None:
@@ -124,7 +126,7 @@ class Zygote:
         return LOOK_S if self._latest >= 0 else None
 
     def _prepare(self) -> Birth | None:
-        """Fork the next child; later, see whether it could have more of its pages ahead."""
+        """Fork the next child; later, read whether more pages could be copied ahead of time."""
         if self._spare is None:
             return self._have_spare()
         pages = Pages.of(self._latest)
@@ -134,7 +136,7 @@ class Zygote:
         first, self._looks = self._looks == LOOKS, self._looks - 1
         if first or self._written is None or pages.count > self._written.count:
             self._written = pages
-            self._drop_spare()  # the next one copies them
+            self._drop_spare()  # the next spare copies them
         return None
 
     def _forget_latest(self) -> None:
@@ -178,16 +180,16 @@ class Zygote:
         return Birth(
             kind,
             request,
-            output=life.keep(output),
-            control=life.keep(control),
+            output=setup.keep(output),
+            control=setup.keep(control),
             written=self._written,
         )
 
     def _have_spare(self, not_its: Iterable[int] = ()) -> Birth | None:
-        """One more spare; a birth in its runner, and only there, once somebody needs it.
+        """Fork a spare. Return None in the zygote; in the spare's runner, return when it is needed.
 
-        `not_its` are descriptors of the container that is asked for: it gets them as any spare does, and
-        must not have them twice, for nobody would know of the second door.
+        `not_its` are descriptors of the container that is asked for. The spare closes its copies: it gets
+        the descriptors later, and a second copy of the door would stay open unnoticed.
         """
         kind = socket.AF_UNIX, socket.SOCK_SEQPACKET
         (to_init, inits), (to_runner, runners) = socket.socketpair(*kind), socket.socketpair(*kind)
@@ -206,7 +208,7 @@ class Zygote:
             return None
         to_init.close()
         to_runner.close()
-        self._control.close()  # init's too: the node must see the zygote's end
+        self._control.close()  # in init too: else the node would not see the zygote's end
         _close(not_its)
         init.ahead(inits, runners, celled.seal_init)
         self._leave()
@@ -216,18 +218,18 @@ class Zygote:
         if not message:
             os._exit(0)
         for descriptor in descriptors:
-            life.keep(descriptor)
+            setup.keep(descriptor)
         end = len(descriptors) - int(message)
         given = Descriptors.of(descriptors[1:end])
         return Birth("fork", descriptors[0], given, runners, tuple(descriptors[end:]))
 
     def _use_spare(self, descriptors: list[int], more: int) -> bool:
-        """Whether the node has its answer: `forked` or `stale`. False if somebody has killed the spare.
+        """Use the spare and answer `forked` or `stale`. Return False if the spare was killed.
 
         The last `more` descriptors are for its cell.
 
-        The check of all files takes milliseconds, so the runner hears its request before it: what it does
-        until `Birth.wait` concerns only itself, and it ends there if the check has found something.
+        The check of all files takes milliseconds, so the runner gets its request before the check. Until
+        `Birth.wait` it changes only itself, and it ends there if the check has found a change.
         """
         spare, self._spare = self._spare, None
         assert spare is not None
@@ -264,7 +266,7 @@ class Zygote:
         return True
 
     def _objection(self, request: int) -> str:
-        """Why what was imported is of no use to a container; one that begins anew does not use it."""
+        """Return why the imported modules cannot be used; empty for a container that begins fresh."""
         asked = _asked(request)
         if asked.get("fresh"):
             return ""
@@ -279,7 +281,7 @@ class Zygote:
             celled.forget(spare.storage)
 
     def _leave(self) -> None:
-        """In a child: nothing of the zygote's own stays."""
+        """In a child: close the zygote's own descriptors."""
         self._selector.close()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -304,7 +306,7 @@ class Zygote:
 
 
 def _by_itself(_request: int, _cell: list[int], _output: int) -> bool:
-    """Fork a zygote that is nobody's child: its socket tells when it has gone. False in the child."""
+    """Fork a zygote that is adopted by init; the node sees its end by its socket. Return False in the child."""
     child = os.fork()
     if child:
         _wait(child)
@@ -316,7 +318,7 @@ def _by_itself(_request: int, _cell: list[int], _output: int) -> bool:
 
 
 def _in_cell(request: int, cell: list[int], output: int) -> bool:
-    """The same in a cell below this one's."""
+    """Do the same in a cell below this one."""
     zygote = os.getpid()
     try:
         return bool(celled.fork_zygote(_asked(request), cell))
@@ -333,13 +335,13 @@ def _asked(request: int) -> dict[str, Any]:
 
 
 def _environ(asked: dict[str, Any]) -> dict[str, str]:
-    """The variables of the container that is asked for."""
+    """Return the environment variables of the container that is asked for."""
     found: dict[str, str] = asked["environ"]
     return {**found, "TMPDIR": tmp.TMP} if tmp.possible() else found
 
 
 def _wait(pid: int) -> None:
-    """Return once a child has ended; `_reap` may have seen it."""
+    """Wait until a child has ended; `_reap` may have reaped it already."""
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, 0)
 

@@ -1,10 +1,10 @@
-"""Copies the pages of memory that containers write to, before anybody asks for a container.
+"""Copies the pages of memory that containers write to, before a container is asked for.
 
 A forked process shares each page with its parent until one of the two writes to it. Then the kernel copies the page,
 in a page fault that takes 3 to 4 µs. A FastAPI hello has 3,200 page faults until it has answered: they are
-more than half of its CPU time. So a zygote looks which pages one of its containers has copied, and a child that
-it forks ahead copies the same pages while it waits. What is in them stays the same. Where the kernel
-does not allow this, a start only takes longer.
+more than half of its CPU time. So a zygote reads which pages one of its containers has copied, and a child
+that it forks ahead copies the same pages while it is idle. Their contents stay the same. If the kernel does
+not allow this, a start only takes longer.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ COPIED = bytes(
     for flags in range(256)
 )
 POPULATE_READ, POPULATE_WRITE = 22, 23  # linux/mman.h, since Linux 5.14
-MAX_COPIED = 8192  # pages, 32 MiB: a container may have written to everything
+MAX_COPIED = 8192  # pages, 32 MiB: a container may have written to all of its memory
 QUIET_MS = 200  # a child waits this long before it copies: the container before it may be starting
 BATCH = 16  # ranges; after each batch the child looks whether it is asked for
 NO_MEMORY = ("[vvar]", "[vvar_vclock]", "[vdso]", "[vsyscall]")

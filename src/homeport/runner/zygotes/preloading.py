@@ -1,4 +1,4 @@
-"""Fills the shelf of a zygote: what all containers of an environment need, or what one function imports."""
+"""Fills a zygote's shelf with the modules that all its containers need, or that one function imports."""
 
 import contextlib
 import ctypes
@@ -14,12 +14,12 @@ from homeport.sdk.preload.shelf import Shelf
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 MAX_REASON = 4096
 MOST_UNSAFE = 20
-MOST_S = 90.0  # after which nothing more is begun
+MOST_S = 90.0  # after this time no further import is started
 ENDED = "the process ended while it was imported"
 
 
 def load(shelf: Shelf, modules: Iterable[str]) -> tuple[str, str]:
-    """Put them on the shelf. Returns the first one that is unsafe, and why: this process is spoilt then."""
+    """Put the modules on the shelf. Return the first unsafe one and why; the process must end then."""
     recorder = Recorder(shelf)
     for name in modules:
         if reason := recorder.load(name):
@@ -34,12 +34,12 @@ def load_safe(
     source: str,
     own: Iterable[str],
     avoid: Iterable[str],
-    born: Callable[[], None],
+    forked: Callable[[], None],
 ) -> dict[str, str]:
-    """Put on the shelf what is safe of them. Returns the others, each with the reason.
+    """Put the safe modules on the shelf. Return the unsafe ones, each with the reason.
 
-    `own` and `avoid` are as `Recorder` has them. Each module is imported by a child, which goes on as this
-    process if all is well. `born` is called in each child, as its pid is another one.
+    `own` and `avoid` are those of `Recorder`. A child imports each module, and continues instead of this
+    process if the module is safe. `forked` is called in each child, because its pid differs.
     """
     recorder = Recorder(shelf, source=source, own=own, avoid=avoid)
     unsafe: dict[str, str] = {}
@@ -59,11 +59,11 @@ def load_safe(
                 os._exit(0)
             os.waitpid(child, 0)
             unsafe[name] = word or ENDED
-            born()
+            forked()
             continue
         os.close(told)
         _end_with_parent(signal.SIGKILL)
-        born()
+        forked()
         reason = recorder.load(name)
         if reason:
             os.write(tells, reason.encode("utf-8", "replace")[:MAX_REASON])

@@ -1,22 +1,22 @@
 """A process that imports what containers need, then forks them.
 
-It is `python -m homeport.runner` with HOMEPORT_ZYGOTE_FD. What it has imported stands on a shelf, where
-the user's code does not see it (sdk/preload/shelf.py). The node has one *base zygote* for each environment,
-which holds what all containers need. Below it are *function zygotes*, which hold what one function imports,
-and *snapshots*, which hold the user's state.
+It is `python -m homeport.runner` with HOMEPORT_ZYGOTE_FD. Its imported modules are on a shelf, where the
+user's code does not see them (sdk/preload/shelf.py). The node has one *base zygote* for each set of packages,
+with the modules that all containers need. Below it are *function zygotes*, with the modules that one
+function imports, and *snapshots*, with the user's state.
 
-Spoken with node/zygotes/nursery.py over the socket in HOMEPORT_ZYGOTE_FD (SOCK_SEQPACKET). Standard input
-holds one line of JSON, `{"modules": […], "runner_path": ""}`. The node sends words with descriptors,
+The protocol with node/zygotes/nursery.py, over the socket in HOMEPORT_ZYGOTE_FD (SOCK_SEQPACKET): standard
+input has one line of JSON, `{"modules": […], "runner_path": ""}`. The node sends commands with descriptors,
 the zygote answers with JSON:
 
-    <- {"ready": {"reads", "modules"}}     all is imported; the imports looked at these variables
-    <- {"pid"} + a pidfd                   who it is; of a function zygote, again when it is another process
-    <- {"ready": {"unsafe", "more"}}       of a function zygote: what cannot be preloaded, and how much was
-    <- {"unsafe": {"name", "reason"}}      that import cannot be forked; this process ends
-    <- {"again": {"reason", "modules"}}    of a snapshot: these were preloaded in vain; this process ends
+    <- {"ready": {"reads", "modules"}}     all is imported; the imports read these variables
+    <- {"pid"} + a pidfd                   the zygote's process; a function zygote sends it again if that changes
+    <- {"ready": {"unsafe", "more"}}       from a function zygote: the unsafe modules, and how many were preloaded
+    <- {"unsafe": {"name", "reason"}}      this import cannot be forked; this process ends
+    <- {"again": {"reason", "modules"}}    from a snapshot: these preloaded modules differ; this process ends
     -> fork N + request, `Descriptors`     <- {"forked": init's pid, "storage"} + the pidfds of init and runner
-    <- {"lost": reason}                    a child that was to become a container has ended before
-    <- {"stale": reason}                   instead of `forked` or `ready`: what was imported is another now
+    <- {"lost": reason}                    a child ended before it became a container
+    <- {"stale": reason}                   instead of `forked` or `ready`: an imported file has changed
     -> function + request, output, socket  a zygote of its own, on that socket
     -> snapshot + request, output, socket  the same, with the user's state
     -> rest                                keep no spare until the next fork
@@ -24,8 +24,8 @@ the zygote answers with JSON:
     <- {"ended": [init's pid, exit code]}
 
 A request is a file in memory with `{"launch", "environ"}`, for a function also with `modules` and `own`; with
-`fresh`, the container begins in a fresh interpreter. In cells, N more descriptors come last (runner/celled.py). When the socket closes, the zygote ends and
-its containers go on.
+`fresh`, the container begins in a fresh interpreter. In cells, N more descriptors come last
+(runner/celled.py). When the socket closes, the zygote ends, and its containers continue.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ from typing import Any
 
 from homeport.contract import codec
 from homeport.contract.container import Launch, StartOrder
-from homeport.runner import celled, life, lines, tmp
+from homeport.runner import celled, lines, setup, tmp
 from homeport.runner.zygotes import preloading
 from homeport.runner.zygotes.again import SERVES, Beginning
 from homeport.runner.zygotes.forking import Birth, Zygote
@@ -59,14 +59,14 @@ OURS = ("runner.container", "runner.webapp", "sdk.declare.loader")
 
 
 def main() -> int:
-    """The exit code of whichever container this process has become."""
-    life.take_over()
-    gc.disable()  # a page that a collection has emptied in part is one that children unshare
-    control = socket.socket(fileno=life.keep(int(os.environ.pop("HOMEPORT_ZYGOTE_FD"))))
+    """Be a zygote; return the exit code of the container that this process has become."""
+    setup.take_over()
+    gc.disable()  # after a collection, new objects go into half-empty pages, which each child must copy
+    control = socket.socket(fileno=setup.keep(int(os.environ.pop("HOMEPORT_ZYGOTE_FD"))))
     told = json.loads(sys.stdin.readline())
-    life.deafen()
+    setup.deafen()
     lines.install()
-    life.ours_last(told["runner_path"])
+    setup.ours_last(told["runner_path"])
     celled.begin()
     house = House(Shelf(), str(Path.cwd()))
     zygote = Zygote(control, house.shelf)
@@ -85,7 +85,7 @@ def main() -> int:
 
 
 def _load_ours() -> None:
-    """The runner itself, and the SDK with every public name."""
+    """Import the runner itself, and the SDK with every public name."""
     import homeport
 
     alias.install()
@@ -99,13 +99,13 @@ def _load_ours() -> None:
 
 @dataclass
 class House:
-    """What a zygote and its children share."""
+    """The state that a zygote and its children share."""
 
     shelf: Shelf
     lib: str  # the folder that homeport is imported from
-    source: str = ""  # of a function: its files, which are first on the path
-    cwd: str = ""  # of a function
-    service: Any = None  # of a snapshot: the user's state
+    source: str = ""  # for a function: the directory of its files, first on `sys.path`
+    cwd: str = ""  # for a function: its working directory
+    service: Any = None  # for a snapshot: the user's state
     changed: dict[str, str | None] = field(
         default_factory=dict
     )  # variables that this state has set
@@ -116,12 +116,12 @@ def _live(birth: Birth, house: House) -> int:
     launch, asked = _become(birth, house)
     order = launch.order
     if birth.kind == "fork":
-        life.confine(launch)
+        setup.confine(launch)
         return _be_container(birth, launch, house, fresh=bool(asked.get("fresh")))
     zygote = Zygote(socket.socket(fileno=birth.control), house.shelf, birth.written)
     zygote.tell_pid()
     if birth.kind == "snapshot":
-        life.confine(launch)
+        setup.confine(launch)
     _settle(order, house)
     if stale := house.shelf.stale() or house.shelf.unlike(os.environ):
         zygote.tell({"stale": stale})
@@ -149,26 +149,26 @@ def _be_container(birth: Birth, launch: Launch, house: House, *, fresh: bool) ->
     if fresh:
         birth.wait()
         beginning.anew()
-    means = container.Means.of(birth.given)
+    links = container.Links.of(birth.given)
     _settle(launch.order, house)
 
     def changed(reason: str, modules: Sequence[str]) -> None:
-        if means.report.phase != SERVES:
-            beginning.once_more(means.report, reason, modules)
-        means.report.unlike(reason, tuple(modules))
+        if links.report.phase != SERVES:
+            beginning.once_more(links.report, reason, modules)
+        links.report.unlike(reason, tuple(modules))
 
     house.shelf.changed = changed
     lines.remember(keep=True)
-    means.report.when_ready(lambda: lines.remember(keep=False))
-    means.report.when_ready(beginning.forget)
+    links.report.when_ready(lambda: lines.remember(keep=False))
+    links.report.when_ready(beginning.forget)
     birth.wait()
-    return container.run(launch.order, means, house.service)
+    return container.run(launch.order, links, house.service)
 
 
 def _settle(order: StartOrder, house: House) -> None:
-    """Be where the function's files are."""
+    """Set `sys.path` and the working directory to the function's files."""
     if house.source != order.source:
-        life.settle(order)
+        setup.settle(order)
         house.source = order.source
     else:  # the same directory, but in this container's /tmp, if it is below that
         os.chdir(house.cwd)
@@ -179,7 +179,7 @@ def _settle(order: StartOrder, house: House) -> None:
 def _preload(
     zygote: Zygote, order: StartOrder, asked: Mapping[str, Any], house: House
 ) -> dict[str, Any]:
-    """What this function's script imports."""
+    """Preload the modules that this function's script imports."""
     before = len(house.shelf.kept)
     own = set(asked["own"])
     if tmp.possible():  # then it is the same for all
@@ -219,7 +219,7 @@ def _snap(zygote: Zygote, order: StartOrder, house: House) -> dict[str, Any]:
 
 
 def _become(birth: Birth, house: House) -> tuple[Launch, dict[str, Any]]:
-    """A process of its own: output, environment, random numbers, temporary files."""
+    """Give the child its own output, environment variables, random numbers and temporary files."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     if birth.given is None:
         for stream in (1, 2):
@@ -248,7 +248,7 @@ def _become(birth: Birth, house: House) -> tuple[Launch, dict[str, Any]]:
 
 
 def _entitle(title: str) -> None:
-    """What `ps` shows: over the arguments that the zygote was started with (proc(5), arg_start)."""
+    """Set the title that `ps` shows, in place of the zygote's arguments (proc(5), arg_start)."""
     fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     start, end = int(fields[45]), int(fields[46])
     room = end - start - 1
@@ -257,7 +257,7 @@ def _entitle(title: str) -> None:
 
 
 def _reseed() -> None:
-    """No two containers draw the same numbers (`random` sees to itself: os.register_at_fork)."""
+    """Seed random numbers again, so that no two containers draw the same (`random` does it itself)."""
     for name in RESEEDED:
         if (module := sys.modules.get(name)) is not None:
             reseed(name, module)
@@ -266,10 +266,10 @@ def _reseed() -> None:
 
 
 def _calm() -> None:
-    """What there is now stays as it is, so that its pages stay shared (`gc.freeze`)."""
+    """Exclude all present objects from garbage collection, so that their pages stay shared (`gc.freeze`)."""
     gc.freeze()
     loaded.mark()
 
 
 if __name__ == "__main__":
-    life.leave(main())
+    setup.leave(main())

@@ -40,6 +40,8 @@ class Image:
 
     Steps that install packages also take `index_url`, `extra_index_url`, `find_links`, `pre` and
     `extra_options` (words for uv). Steps that build something take `env`, `secrets` and `force_build`.
+
+    One class, because each of Modal's builder calls is one method.
     """
 
     def __init__(self, steps: tuple[Step, ...] = (), secrets: tuple[Secret, ...] = ()) -> None:

@@ -60,7 +60,10 @@ class _Unlike(BaseException):
 
 
 class Recorder:
-    """Fills a shelf, one module with its imports after the other."""
+    """Fills a shelf, one module with its imports after the other.
+
+    One class, because every hook writes to the record of the same import.
+    """
 
     def __init__(
         self, shelf: Shelf, *, source: str = "", own: Iterable[str] = (), avoid: Iterable[str] = ()

@@ -29,7 +29,10 @@ from homeport.sdk.preload.repeats import RESEEDED, environ, is_plain, repeat, re
 
 
 class Shelf:
-    """The preloaded modules of this process."""
+    """The preloaded modules of this process.
+
+    One class, because what it checks before a fork is what it hands over after it.
+    """
 
     def __init__(self) -> None:
         self.kept: dict[str, Kept] = {}

@@ -53,7 +53,10 @@ class Below:
 
 
 class Work:
-    """Carries out one operation in its directory."""
+    """Carries out one operation in its directory.
+
+    One class, because each operation is one method on the same directory.
+    """
 
     def __init__(
         self,

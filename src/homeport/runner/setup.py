@@ -1,4 +1,4 @@
-"""What a container's process does first and last, however it was begun."""
+"""Sets up a container's process before the user's code runs, and ends it after."""
 
 import asyncio
 import atexit
@@ -17,22 +17,22 @@ from homeport.contract.pulse import BEAT_S, Pulse
 from homeport.runner import tmp
 from homeport.sdk import alias
 
-LET_GO_S = 0.5  # what a child gets to let go of the container's own: microseconds, as a rule
-LINGER_S = 2.0  # what threads get to end by themselves
+LET_GO_S = 0.5  # how long a forked child may take to close the container's descriptors: usually microseconds
+LINGER_S = 2.0  # how long threads may take to end by themselves
 
 
 def keep(descriptor: int) -> int:
-    """A descriptor that is this process's alone."""
+    """Make a descriptor close in programs that this process starts; return it."""
     os.set_inheritable(descriptor, False)
     return descriptor
 
 
 def keep_from_children(mine: Callable[[], Iterable[int]]) -> None:
-    """What these descriptors lead to stays with this process, and not with one that user code forks.
+    """Close these descriptors in each child that the user's code forks.
 
-    A child that kept the door, or a connection, would hold requests that nobody answers once the
-    container has ended. So whoever forks goes on when the child has let go: on a busy machine that may
-    be a while after the fork, and the container may end in it.
+    A child with the door or a connection would keep requests waiting after the container has ended. So a
+    fork returns in the parent only when the child has closed them, because on a busy machine the container
+    could end before that.
     """
     gone = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
     container = os.getpid()
@@ -40,7 +40,7 @@ def keep_from_children(mine: Callable[[], Iterable[int]]) -> None:
     def let_go() -> None:
         if os.getppid() != container:  # a child's child: these numbers may be its own files by now
             return
-        # Put in their place, and not closed: whatever closes them later closes nobody else's.
+        # Replaced by /dev/null, not closed: code that closes the number later would close another file.
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         for descriptor in mine():
             with contextlib.suppress(OSError):
@@ -60,7 +60,7 @@ def keep_from_children(mine: Callable[[], Iterable[int]]) -> None:
 
 
 def beat(pulse: Pulse, loop: asyncio.AbstractEventLoop) -> None:
-    """Show the node from now on that this process lives, and that its event loop turns."""
+    """Show the node, once per turn, that this process runs and that its event loop turns."""
 
     def beats() -> None:
         while True:
@@ -74,7 +74,7 @@ def beat(pulse: Pulse, loop: asyncio.AbstractEventLoop) -> None:
 
 
 def confine(launch: Launch) -> None:
-    """Stay within the container's limits from here on, and in a /tmp of its own."""
+    """Join the container's cgroup, stay on its cores, and mount its own /tmp."""
     if launch.cgroup:
         try:
             with open(f"{launch.cgroup}/cgroup.procs", "w", encoding="ascii") as procs:  # noqa: PTH123
@@ -87,23 +87,23 @@ def confine(launch: Launch) -> None:
 
 
 def take_over() -> None:
-    """Ctrl-C is for the server to handle, the script has no arguments, and `modal` is homeport."""
+    """Ignore Ctrl-C, which the server handles; clear `sys.argv`; make `import modal` import homeport."""
     # Not SIG_IGN, which every program that the user's code starts would inherit.
     signal.signal(signal.SIGINT, lambda *_: None)
     del sys.argv[1:]
-    # `multiprocessing` loads this first in a process that it begins, before the user's script.
+    # `multiprocessing` loads this module first in its child processes, before the user's script.
     sys.modules["__main__"].__spec__ = alias.__spec__
 
 
 def deafen() -> None:
-    """Read nothing from standard input."""
+    """Replace standard input by /dev/null."""
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
 
 
 def settle(order: StartOrder) -> None:
-    """The user's files come first on the path, and the working directory is theirs."""
+    """Put the user's files first on `sys.path`, and change to their working directory."""
     sys.path.insert(0, order.source)
     workdir = place(order.function.image.workdir or HOME, order.source)
     if workdir.startswith(f"{order.source}/"):
@@ -112,14 +112,14 @@ def settle(order: StartOrder) -> None:
 
 
 def ours_last(runner_path: str) -> None:
-    """What the user installed wins over what we brought: `python -m` has put ours first."""
+    """Move homeport's own packages to the end of `sys.path`, after the user's: `python -m` has put them first."""
     sys.path.append(sys.path.pop(0))
     if runner_path:
         sys.path.append(runner_path)
 
 
 def leave(code: int) -> None:
-    """End, even when the user's threads would go on forever."""
+    """End the process, also if the user's threads never end."""
 
     def give_up() -> None:
         lingering = [
@@ -133,8 +133,8 @@ def leave(code: int) -> None:
     patience = threading.Timer(LINGER_S, give_up)
     patience.daemon = True
     patience.start()
-    # What the interpreter does at its end, but for clearing up every module: that would unshare
-    # the pages of all that a zygote has imported (multiprocessing leaves in the same way).
+    # Do what the interpreter does at its end, except clearing all modules: that would copy the pages of
+    # everything that a zygote has imported (multiprocessing ends in the same way).
     with contextlib.suppress(BaseException):
         threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001 - there is no other name
         atexit._run_exitfuncs()  # noqa: SLF001

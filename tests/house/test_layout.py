@@ -1,0 +1,119 @@
+"""The house keeps its layout: short functions and files, a test for each module, plain words."""
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.house.covered import COVERED
+
+ROOT = Path(__file__).parents[2]
+SRC = ROOT / "src/homeport"
+TESTS = ROOT / "tests"
+MOST_OF_A_FUNCTION = 60
+MOST_OF_A_CLASS = 250
+MOST_OF_A_FILE = {"src": 420, "tests": 500, "bench": 420, "docs": 420}
+
+#: File, or file and function -> why it may be longer.
+LONGER = {
+    "src/homeport/contract/api.py": "the types of all answers, in one table from which the reference is made",
+    "src/homeport/control/fleet/pools.py": "the pools' picture, which activator, reconciler and rollout share",
+    "src/homeport/control/fleet/reconciler.py": "the control loop, one pass from top to bottom",
+    "src/homeport/control/main.py:_open": "the one function in which all objects meet",
+    "src/homeport/node/containers/container.py": "one container from its turn to its end, as one story",
+    "src/homeport/node/images/rooted/work.py": "one method for each operation on a root file system",
+    "src/homeport/node/zygotes/nursery.py": "the tree of zygotes, and what a container is forked from",
+    "tests/cell/probes.py": "a program that runs inside a cell, as one file",
+    "tests/control/api/test_answers.py:test_every_route_answers_what_it_declares": "a table of requests",
+    "tests/ingress/http_rules.py": "a table of cases, with the section of the RFC for each",
+    "tests/ingress/test_haproxy.py": "every promise of the role by a real HAProxy",
+    "tests/node/zygotes/test_nursery.py": "a table of imports that cannot be forked",
+}
+#: Words that a reader who learned English at school would have to guess.
+WORDS = re.compile(
+    r"\b(makes? it so|obituar\w+|thief|thieves|born|as a rule|cannot be had|in one breath)\b",
+    re.IGNORECASE,
+)
+
+
+def sources(folder: str) -> list[Path]:
+    return [p for p in sorted((ROOT / folder).rglob("*.py")) if p.name != "_version.py"]
+
+
+def found() -> Iterator[tuple[str, int]]:
+    """Name and length of each file and function that is too long."""
+    for folder, most in MOST_OF_A_FILE.items():
+        for path in sources(folder):
+            name = path.relative_to(ROOT).as_posix()
+            text = path.read_text()
+            if text.count("\n") > most:
+                yield name, text.count("\n")
+            for node in ast.walk(ast.parse(text)):
+                if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                    lines = (node.end_lineno or 0) - node.lineno + 1
+                    if lines > MOST_OF_A_FUNCTION:
+                        yield f"{name}:{node.name}", lines
+
+
+def test_functions_and_files_are_short():
+    longer = dict(found())
+
+    assert {} == {name: lines for name, lines in longer.items() if name not in LONGER}
+    assert set() == set(LONGER) - set(longer), "an exception that is not needed any more"
+
+
+def test_a_long_class_says_why_it_is_one():
+    silent = []
+    for path in sources("src"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                if lines > MOST_OF_A_CLASS and "because" not in (ast.get_docstring(node) or ""):
+                    silent.append(f"{path.relative_to(SRC)}: {node.name} has {lines} lines")
+
+    assert [] == silent
+
+
+def modules() -> list[str]:
+    paths = (p.relative_to(SRC) for p in sources("src") if not p.name.startswith("__"))
+    return [p.with_suffix("").as_posix() for p in paths if p.parts[0] != "onpath"]
+
+
+def twin(module: str) -> str:
+    folder, _, name = module.rpartition("/")
+    return f"{folder}/test_{name}.py".lstrip("/")
+
+
+@pytest.mark.parametrize("module", modules())
+def test_each_module_has_a_test(module):
+    own, other = (TESTS / twin(module)).is_file(), COVERED.get(module)
+
+    assert own != (other is not None), f"add tests/{twin(module)}, or an entry in covered.py"
+    assert own or (TESTS / str(other)).exists()
+
+
+def test_the_table_has_no_module_that_is_gone():
+    assert set() == set(COVERED) - set(modules())
+
+
+def prose(path: Path) -> Iterator[str]:
+    """A file's comments and texts."""
+    text = path.read_text()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type in (tokenize.COMMENT, tokenize.STRING):
+            yield token.string
+
+
+def test_the_prose_has_plain_words():
+    said = [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in sources("src")
+        for text in prose(path)
+        for match in WORDS.finditer(text)
+    ]
+
+    assert [] == said
