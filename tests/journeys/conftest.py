@@ -4,6 +4,8 @@ import json
 import os
 import queue
 import re
+import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +18,8 @@ import httpx
 import psutil
 import pytest
 
+ROOT = Path(__file__).parents[2]
+ORDINARY = 23457  # a user that no system has
 PATIENCE_S = 60.0  # for what has no event to wait for: another process's doing
 
 
@@ -187,6 +191,44 @@ class Terminal:
 
     def _argv(self, args: tuple[str | Path, ...]) -> list[str]:
         return [sys.executable, "-m", "homeport", *map(str, args)]
+
+
+class Ordinary(Terminal):
+    """A user with a Python of their own, who is not root."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home)
+        self.python = home.parent / "venv/bin/python"
+        become = ["setpriv", f"--reuid={ORDINARY}", f"--regid={ORDINARY}", "--clear-groups"]
+        self.words = [*become, "--no-new-privs", "--", "env"]
+        self.environ["HOME"] = str(home.parent)
+
+    def _argv(self, args: "tuple[str | Path, ...]") -> list[str]:
+        return [*self.words, str(self.python), "-m", "homeport", *map(str, args)]
+
+
+@pytest.fixture
+def ordinary():
+    """A terminal of an ordinary user; their directory is one that they may enter."""
+    if os.getuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("only root may become somebody else, by setpriv")
+    directory = Path(f"/var/tmp/homeport-ordinary-{secrets.token_hex(4)}")
+    directory.mkdir()
+    python = "/usr/bin/python3"
+    try:
+        subprocess.run([python, "-m", "venv", "--without-pip", directory / "venv"], check=True)
+        (packages,) = (directory / "venv/lib").glob("python*/site-packages")
+        ours = [path for path in sys.path if path.endswith("site-packages")]
+        (packages / "ours.pth").write_text("\n".join([*ours, str(ROOT / "src")]))
+        os.chown(directory, ORDINARY, ORDINARY)
+        terminal = Ordinary(directory / "home")
+        done = terminal.run("--version", check=False)
+        if done.returncode:
+            pytest.skip(f"an ordinary user cannot run homeport here: {done.stderr[-200:]}")
+        yield terminal
+        terminal.close()
+    finally:
+        shutil.rmtree(directory)
 
 
 @pytest.fixture

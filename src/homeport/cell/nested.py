@@ -16,7 +16,12 @@ TMPS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - places to mount on
 
 
 def fork(
-    cell: Cell, name: str, pairs: Sequence[tuple[mounts.Mount, int]], *, writes: bool = False
+    cell: Cell,
+    name: str,
+    pairs: Sequence[tuple[mounts.Mount, int]],
+    *,
+    writes: bool = False,
+    network: Network = Network.HOST,
 ) -> int:
     """As os.fork(), but nobody waits for the child: it is below a process that only reaps.
 
@@ -25,9 +30,11 @@ def fork(
     everywhere, and its private cells begin with what it has written. Returns 0 in the child, else the
     pid of pid 1. In pid 1 an `OSError` says what failed.
     """
-    first = namespaces.fork(Network.HOST, identity.nested())
+    first = namespaces.fork(network, identity.nested())
     if first:
         return first
+    if network is not Network.HOST:
+        base.loopback_up()
     if writes:
         private.build(cell, name, nests=True)
     else:

@@ -20,3 +20,9 @@ class Capacity:
     memory_mib: int
     accelerators: tuple[Accelerator, ...] = ()
     isolated: bool = False  # each container has a file system and namespaces of its own
+    networks: bool = (
+        False  # it may have a network of its own, so nobody can be reached, if that is wanted
+    )
+    own_ports: bool = (
+        False  # each `web_server` has a network of its own with a way out: no port is taken
+    )

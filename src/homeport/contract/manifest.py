@@ -84,6 +84,7 @@ class FunctionSpec:
     ephemeral_disk_mib: int | None = None
     gpu: tuple[str, ...] = ()  # in order of preference
     enable_memory_snapshot: bool = False
+    block_network: bool = False  # it reaches nobody, and only its own URL reaches it
     where: str = ""  # `hello.py:10`
 
     @property

@@ -237,6 +237,7 @@ async def _open(
     await secret_box.load()
     blobs = Blobs(settings.home / "blobs")
     pools = Pools(settings.max_parameter_pools)
+    pools.own_ports = node.capacity().own_ports
 
     # What belongs to a command ends with it, even by SIGKILL; what is kept survives this process.
     ports = await store.local_ports()

@@ -103,7 +103,7 @@ class Agent:
         link = self._lib / "homeport"
         link.unlink(missing_ok=True)
         link.symlink_to(Path(__file__).parents[1])
-        await asyncio.to_thread(self._open_cells, [one.launch.tmp_dir for one in left])
+        await asyncio.to_thread(self._open_cells, left)
         if self._tied:
             self._lifeline = os.pipe()
             self._means.lifeline = self._lifeline[0]
@@ -203,18 +203,24 @@ class Agent:
         """Every container that is not gone."""
         return [life.look() for life in self._lives.values()]
 
-    def _open_cells(self, kept: Sequence[str]) -> None:
-        """Isolate containers, where that is wanted and possible; `kept` is where earlier ones still write."""
+    def _open_cells(self, left: Collection[records.Left]) -> None:
+        """Isolate containers, where that is wanted and possible; those that are `left` go on as they are."""
         if not self._is_usual:
             return
-        cells = Cells.open(self._settings.isolation, self._settings.run_dir / "cells", self._lib)
+        sandboxes.end_left(self._settings.run_dir / "cells", [one.leader for one in left])
+        cells = Cells.open(
+            self._settings.isolation,
+            self._settings.run_dir / "cells",
+            self._lib,
+            ingress_port=self._settings.http_port,
+        )
         self._means.cells = cells
         if self._zygotes is not None:
             self._zygotes.cells = cells
             self._environments.is_rooted = cells is not None
         if cells is not None:
-            cells.sweep(kept)
-        elif not kept:
+            cells.sweep([one.launch.tmp_dir for one in left])
+        elif not left:
             sandboxes.remove_all(self._settings.run_dir / "cells")
 
     def _measured(self) -> Capacity:
@@ -224,6 +230,8 @@ class Agent:
             memory_mib=psutil.virtual_memory().total // MIB,
             accelerators=self._accelerators(),
             isolated=cells is not None and cells.report.overlay,
+            networks=cells is not None and cells.networks.blocks,
+            own_ports=cells is not None and cells.networks.connects,
         )
 
     def _life(self, container: Container, launch: Launch) -> Life:

@@ -1,16 +1,19 @@
 """A zygote's children in cells, where the node has started the base zygote in a base cell.
 
 HOMEPORT_CELL describes the cells; without it, each function here does what a container without a cell
-needs. The descriptors for a cell come after all others. The request has `mounts` (one for each of them),
-and perhaps `cgroup` (then the last descriptor is its `cgroup.procs`).
+needs. The descriptors for a cell come after all others. The request has `mounts` (one descriptor for each), then, if
+`cgroup` is true, its `cgroup.procs`, then, if `network` is "own", a socket to the node.
 """
 
+import json
 import os
+import socket
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from homeport.cell import kernel, mounts, nested, private, seal
-from homeport.cell.description import Cell
+from homeport.cell import base, kernel, mounts, nested, private, seal
+from homeport.cell.description import Cell, Network
 from homeport.contract import codec
 
 CELL = "HOMEPORT_CELL"
@@ -53,7 +56,8 @@ def fork_zygote(asked: Mapping[str, Any], descriptors: Sequence[int]) -> int:
     assert _cell is not None
     wanted = [codec.decode(mounts.Mount, mount) for mount in asked["mounts"]]
     pairs = list(zip(wanted, descriptors, strict=True))
-    child = nested.fork(_cell, asked["storage"], pairs, writes=asked["writes"])
+    reach = Network(asked["network"])
+    child = nested.fork(_cell, asked["storage"], pairs, writes=asked["writes"], network=reach)
     if child == 0:
         global _made  # noqa: PLW0603
         _made = 0
@@ -65,12 +69,45 @@ def enter(asked: Mapping[str, Any], descriptors: Sequence[int]) -> None:
     if _cell is None:
         return
     wanted = [codec.decode(mounts.Mount, mount) for mount in asked["mounts"]]
-    trees, rest = descriptors[: len(wanted)], descriptors[len(wanted) :]
-    mounts.place(list(zip(wanted, trees, strict=True)))
-    for cgroup in rest:
-        os.write(cgroup, b"0")
-        os.close(cgroup)
+    left = list(descriptors)
+    mounts.place([(mount, left.pop(0)) for mount in wanted])
+    if asked["cgroup"]:
+        os.write(left[0], b"0")
+        os.close(left.pop(0))
+    if asked["network"] != Network.HOST.value:
+        _leave_network(left)
+    _name(asked["hosts"], asked.get("resolvers", ""))
     seal.seal(_cell)
+
+
+def _leave_network(way: Sequence[int]) -> None:
+    """Have a network of its own; on `way` the node offers a way out (node/cells/networks.py)."""
+    kernel.unshare(kernel.NEWNET)
+    base.loopback_up()
+    for descriptor in way:
+        with socket.socket(fileno=descriptor) as node:
+            mine = os.open("/proc/self/ns/net", os.O_RDONLY), os.pidfd_open(os.getpid())
+            socket.send_fds(node, [b"."], mine)
+            for own in mine:
+                os.close(own)
+            answer = json.loads(node.recv(4096) or b'{"error": "the node has ended"}')
+        if "error" in answer:
+            sys.exit(f"this container gets no network: {answer['error']}")
+        if "cable" in answer:
+            from homeport.cell import network  # it imports much, and few need it
+
+            network.connect(network.Cable(answer["cable"]))
+
+
+def _name(hosts: Sequence[str], resolvers: str) -> None:
+    """The app's own URLs have a name whatever the resolver says; `resolvers` replaces /etc/resolv.conf."""
+    known = " ".join(host for host in hosts if host.endswith(".localhost"))
+    if known:
+        with open("/etc/hosts", "a", encoding="utf-8") as file:  # noqa: PTH123 - no pathlib here
+            file.write(f"127.0.0.1 {known}\n")
+    if resolvers:
+        with open("/etc/resolv.conf", "w", encoding="utf-8") as file:  # noqa: PTH123
+            file.write(resolvers)
 
 
 def forget(storage: str) -> None:

@@ -1,15 +1,19 @@
 """What a node's cells consist of, and what becomes of what they wrote."""
 
+import contextlib
 import dataclasses
+import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from homeport.cell.report import Report
 from homeport.contract.errors import BadRequest
-from homeport.node.cells.sandboxes import Cells, Sandbox, imported_from
+from homeport.node.cells.sandboxes import Cells, Sandbox, end_left, imported_from
 from homeport.node.images.made import Made
 
 IMPOSSIBLE = Report(possible=False, why="the sysctl x is 0", hint="`sysctl -w x=1`")
@@ -108,3 +112,38 @@ def test_one_id_is_used_where_a_range_did_not_work(tmp_path):
     cells.close()
 
     assert found is None
+
+
+@pytest.fixture
+def left(tmp_path):
+    """A cell's first process and its child, as an earlier server has left them."""
+    code = "import subprocess; subprocess.run(['sleep', '60'])"
+    order = json.dumps({"cell": {"storage": f"{tmp_path}/cells/4f"}})
+    process = subprocess.Popen([sys.executable, "-c", code, order], start_new_session=True)
+    first = psutil.Process(process.pid)
+    while not first.children():
+        process.poll()
+    children = first.children()
+    yield first
+    for child in children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+    process.kill()
+    process.wait()
+
+
+def test_what_nobody_has_written_down_of_an_earlier_server_ends(left, tmp_path):
+    (child,) = left.children()
+    end_left(tmp_path / "cells", [])
+
+    gone, _ = psutil.wait_procs([left, child], timeout=10)
+    assert {left, child} == set(gone)
+
+
+def test_a_container_that_goes_on_keeps_the_processes_above_it(left, tmp_path):
+    (child,) = left.children()
+    end_left(tmp_path / "cells", [child.pid])
+    end_left(tmp_path / "elsewhere", [])
+
+    assert child.is_running()
+    assert left.is_running()

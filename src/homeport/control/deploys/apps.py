@@ -64,10 +64,18 @@ class Live:
         """Who answers at that URL."""
         return next((app for app in self._apps.values() if endpoint in app.endpoints), None)
 
-    def claim(self, revision: Revision, owner: str, plan: Mapping[str, LiveEndpoint]) -> None:
+    def claim(
+        self,
+        revision: Revision,
+        owner: str,
+        plan: Mapping[str, LiveEndpoint],
+        *,
+        own_ports: bool = False,
+    ) -> None:
         """Keep a revision's URLs and ports from others while it is brought up.
 
-        Raises where a deployed app would lose a URL, or two apps would want one port.
+        With `own_ports` each container has all ports for itself. Raises where a deployed app would lose a URL, or
+        two apps would want one port.
         """
         hosts = _hosts(plan)
         claims = [claim for claim in self.claims.values() if claim.owner != owner]
@@ -84,7 +92,7 @@ class Live:
                     )
             ports = {spec.port for spec in other.revision.manifest.functions} - {None}
             for spec in revision.manifest.functions:
-                if spec.port in ports:
+                if spec.port in ports and not own_ports:
                     raise PortTaken(
                         f"port {spec.port} belongs to a `web_server` of the app `{other.name}`",
                         where=spec.where,

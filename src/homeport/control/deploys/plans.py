@@ -46,7 +46,9 @@ class Plan:
 class Plans:
     """The plans of all revisions that somebody has asked for."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, own_ports: bool = False) -> None:
+        """With `own_ports`, versions of a `web_server` have URLs: they do not want the same port."""
+        self._own_ports = own_ports
         self._settings = settings
         self._plans: dict[str, Plan] = {}  # by the revision's id
 
@@ -89,7 +91,7 @@ class Plans:
     def _planned(self, revision: Revision, *, of_version: bool) -> dict[str, LiveEndpoint]:
         planned: dict[str, LiveEndpoint] = {}
         for spec, web in _methods(revision):
-            if of_version and spec.port is not None:
+            if of_version and spec.port is not None and not self._own_ports:
                 continue  # a port belongs to one version at a time
             live = self._endpoint(revision, spec, web, of_version=of_version)
             if (twin := planned.get(live.endpoint.id)) is not None:

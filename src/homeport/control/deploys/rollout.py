@@ -62,7 +62,7 @@ class Rollout:
         self.trees = settings.home / "revisions"
         self.underway: list[Revision] = []  # what is brought up, and what may have to come back
         self.endpoints = Endpoints(ingress)
-        self.plans = Plans(settings)
+        self.plans = Plans(settings, own_ports=pools.own_ports)
         self._settings = settings
         self._store = store
         self._blobs = blobs
@@ -171,7 +171,7 @@ class Rollout:
         planned = self.plans.of(revision).endpoints
         if strategy != "restore":
             self.plans.check_domains(revision)
-        self.live.claim(revision, owner, planned)
+        self.live.claim(revision, owner, planned, own_ports=self._pools.own_ports)
         tree = await self._lay_out(revision, say)
         if not serving:
             await self._blobs.sync(revision.manifest.files)
@@ -203,7 +203,7 @@ class Rollout:
     def _goes_first(self, revision: Revision, pools: list[Pool]) -> bool:
         """Whether the old containers have to go before new ones can start."""
         # A port belongs to one container at a time.
-        if any(spec.port for spec in revision.manifest.functions):
+        if any(pool.port for pool in pools):
             return True
         # So do memory and devices, where there is no room for both.
         asks = any(spec.memory_mib or spec.gpu for spec in revision.manifest.functions)
@@ -355,7 +355,7 @@ class Rollout:
 
     def _replace(self, pools: list[Pool], *, drain_s: float) -> None:
         """A newer version serves; deployed ones keep a URL, unless they would need its port."""
-        gone = [pool for pool in pools if pool.ephemeral or pool.function.port is not None]
+        gone = [pool for pool in pools if pool.ephemeral or pool.port is not None]
         self.retire(gone, drain_s=drain_s)
         for pool in pools:
             if pool not in gone:

@@ -41,6 +41,12 @@ def check_node(
     """
     for spec in manifest.functions:
         secret_box.check(spec)
+        if spec.block_network and not node.capacity().networks:
+            raise ScriptError(
+                f"`{spec.name}` has `block_network=True`, and containers have no network of their own here",
+                where=spec.where,
+                hint="`homeport doctor` says how to isolate containers",
+            )
         why = scheduler.impossible(spec, node.capacity())
         if why and lacking is not None:
             lacking(f"`{spec.name}` {why}: it runs with what there is")

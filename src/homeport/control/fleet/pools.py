@@ -61,6 +61,7 @@ class Pool:
     parameters: dict[str, Value] = field(default_factory=dict)
     urls: dict[str, str] = field(default_factory=dict)  # tag -> URL, of the whole app
     ephemeral: bool = False  # a `serve` session's: reasons go to the visitor, drains are short
+    own_ports: bool = False  # its containers take no port of this machine
     floor: int = 0  # containers to have whatever the demand: a deploy's trial
     demoted: bool = False  # a newer version serves; only this version's own URL leads here
     cut_at: float = 0.0  # demoted: containers of before are ended then, busy or not (monotonic)
@@ -103,7 +104,7 @@ class Pool:
                 scaledown_window_s=DEMOTED_WINDOW_S,
             )
         # A port belongs to one container at a time, so such a pool never grows.
-        limit = 1 if spec.port is not None else spec.max_containers
+        limit = 1 if self.port is not None else spec.max_containers
         return Bounds(
             min_containers=min(max(self.least, self.floor), limit or 10**9),
             max_containers=limit,
@@ -147,7 +148,13 @@ class Pool:
             parameters=values,
             urls=self.urls,
             ephemeral=self.ephemeral,
+            own_ports=self.own_ports,
         )
+
+    @property
+    def port(self) -> int | None:
+        """The port of this machine that its container takes, so that no other one can have it."""
+        return None if self.own_ports else self.function.port
 
     @property
     def demand(self) -> int:
@@ -339,6 +346,7 @@ class Pools:
     """Every pool there is, by key."""
 
     def __init__(self, most_values: int = MOST_VALUES) -> None:
+        self.own_ports = False  # containers take no port of this machine
         self._most_values = most_values
         self._pools: dict[PoolKey, Pool] = {}
         self._by_container: dict[str, Pool] = {}
@@ -354,10 +362,12 @@ class Pools:
 
     def add(self, pool: Pool) -> None:
         """Make it known."""
+        pool.own_ports = self.own_ports
         self._pools[pool.key] = pool
 
     def open(self, pool: Pool) -> Pool:
         """Make it known, or bring back the one of its key whose last containers still drain."""
+        pool.own_ports = self.own_ports
         known = self._pools.setdefault(pool.key, pool)
         known.revive()
         return known
@@ -419,7 +429,7 @@ class Pools:
 
     def holder_of_port(self, port: int) -> Pool | None:
         """The pool whose container has that port, or is about to."""
-        return next((p for p in self if p.function.port == port and p.members), None)
+        return next((p for p in self if p.port == port and p.members), None)
 
     def called_for(self, key: PoolKey) -> Pool:
         """The pool that answers requests with this key, made when its parameters are new.

@@ -48,7 +48,7 @@ class Room:
         """Whether a start makes sense now: no back-off, a free port, a machine that could ever do it."""
         if now() < pool.retry_at:
             return False
-        if (port := pool.function.port) is not None and not self._port_is_free(pool, port):
+        if (port := pool.port) is not None and not self._port_is_free(pool, port):
             return False
         why = scheduler.impossible(pool.function, self._node.capacity())
         if why and not pool.ephemeral:

@@ -20,15 +20,19 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
 
 from homeport.cell import host, identity, report
-from homeport.cell.description import Bind, Cell
+from homeport.cell.description import Bind, Cell, Network
 from homeport.cell.keeper import Opener
 from homeport.cell.mounts import Access, Mount
 from homeport.contract import codec
 from homeport.contract.container import Launch
 from homeport.contract.errors import BadRequest
 from homeport.contract.image import HOME, outside
+from homeport.node.cells.networks import Networks, resolvers
 from homeport.node.images.made import Made
 
 AUTO, ON, OFF = "auto", "on", "off"
@@ -89,8 +93,9 @@ class Sandbox:
 class Cells:
     """Describes cells, and opens what goes into them."""
 
-    def __init__(self, root: Path, lib: Path, told: report.Report) -> None:
+    def __init__(self, root: Path, lib: Path, told: report.Report, ingress_port: int = 0) -> None:
         self.report = told
+        self.networks = Networks(told, ingress_port)
         self._root, self._lib = root, lib
         self._root_user = os.getuid() == 0
         self._ids = identity.own()
@@ -104,6 +109,7 @@ class Cells:
         root: Path,
         lib: Path,
         asked: "Callable[[Path], report.Report] | None" = None,
+        ingress_port: int = 0,
     ) -> "Cells | None":
         """None where they are off, or `auto` and not possible; `BadRequest` for `on`. Blocks.
 
@@ -118,7 +124,7 @@ class Cells:
                 raise BadRequest(f"`isolation` is on, and {told.why}", hint=told.hint)
             log.warning("containers are not isolated: %s. Hint: %s", told.why, told.hint)
             return None
-        return Cells(root, lib, told)
+        return Cells(root, lib, told, ingress_port)
 
     def close(self) -> None:
         """End the keeper; the cells go on."""
@@ -193,7 +199,20 @@ class Cells:
                 opened.callback(os.close, cgroup[0])
             if self._root_user and self._ids is not None:
                 os.fchown(output, self._ids.users[0][1], -1)  # its init opens the pipe once more
-            yield Handed({"mounts": [codec.encode(m) for m in mounts]}, (*trees, *cgroup))
+            request: dict[str, Any] = {
+                "mounts": [codec.encode(m) for m in mounts],
+                "cgroup": bool(cgroup),
+                "network": self.network(launch).value,
+                "hosts": sorted(
+                    {urlsplit(url).hostname or "" for url in launch.order.urls.values()}
+                ),
+            }
+            way = []
+            if self.network(launch) is Network.OWN:
+                request["resolvers"] = resolvers()
+                way = [self.networks.connect(Path(launch.tmp_dir).parent)]
+                opened.callback(os.close, way[0])
+            yield Handed(request, (*trees, *cgroup, *way))
 
     @contextlib.contextmanager
     def for_zygote(self, launch: Launch, zygote: int, *, writes: bool) -> Iterator[Handed]:
@@ -205,8 +224,17 @@ class Cells:
                 "mounts": [codec.encode(Mount(HOME, access))],
                 "storage": f"{'s' if writes else 'f'}{os.urandom(6).hex()}",
                 "writes": writes,
+                "network": "none" if launch.function.block_network else "host",
             }
             yield Handed(request, (tree,))
+
+    def network(self, launch: Launch) -> Network:
+        """What a container can reach."""
+        if launch.function.block_network:
+            return Network.NONE
+        if launch.function.port is not None and self.networks.connects:
+            return Network.OWN
+        return Network.HOST
 
     def remove(self, storage: str) -> None:
         """Delete what a container has written, and what is empty above it. Blocks."""
@@ -248,6 +276,31 @@ def imported_from(python: str) -> tuple[str, ...]:
     words = [python, "-E", "-c", "import sys; print(*sys.path[1:], sep='\\n')"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     return tuple(path for path in done.stdout.splitlines() if Path(path).is_dir())
+
+
+def end_left(root: Path, keep: Collection[int]) -> None:
+    """End what an earlier server has left in its cells, but for the containers with these inits.
+
+    A container that nobody had written down yet would go on for ever. Whatever is in a cell below `root` is this
+    home's, and the cells' own processes cannot change how they were begun.
+    """
+    mark = '"storage": ' + json.dumps(f"{root}/")[:-1]
+    left: dict[int, psutil.Process] = {}
+    kept = set()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if any(mark in word for word in process.cmdline()):
+                for each in (process, *process.children(recursive=True)):
+                    left[each.pid] = each
+    for pid in keep:
+        with contextlib.suppress(psutil.Error):
+            init = psutil.Process(pid)
+            found = (init, *init.parents(), *init.children(recursive=True))
+            kept |= {each.pid for each in found}
+    for pid, process in left.items():
+        if pid not in kept:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
 
 
 def remove_all(root: Path) -> None:

@@ -24,6 +24,7 @@ from homeport.contract.container import (
     State,
 )
 from homeport.contract.errors import ImageError
+from homeport.node.cells import networks
 from homeport.node.cells.sandboxes import Cells
 from homeport.node.containers import door as doors
 from homeport.node.containers import leftovers, pulses, records
@@ -394,6 +395,7 @@ class Life:
             self._pulse.close()
             self._pulse = None
         self._means.limits.gone(self.launch)
+        networks.end(self.directory)
         shutil.rmtree(self.directory, ignore_errors=True)
         if self._address:
             doors.remove(self._address)

@@ -20,6 +20,7 @@ from typing import Any
 from homeport.contract import codec
 from homeport.contract.container import Container, Launch, State
 from homeport.contract.traffic import PoolKey
+from homeport.node.cells import networks
 from homeport.node.containers import leftovers
 from homeport.node.held import Held
 
@@ -74,6 +75,7 @@ def sweep(root: Path) -> Collection[Left]:
                 continue
             _end(known, directory)
         leftovers.end(leftovers.NOBODY, directory / "tmp")
+        networks.end(directory)
         shutil.rmtree(directory, ignore_errors=True)
     return ready
 

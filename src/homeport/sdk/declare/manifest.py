@@ -127,6 +127,7 @@ def _common(
         "ephemeral_disk_mib": options["ephemeral_disk"],
         "gpu": keywords.gpus(options["gpu"]),
         "enable_memory_snapshot": bool(options["enable_memory_snapshot"]),
+        "block_network": bool(options["block_network"]),
         "where": where,
     }
 

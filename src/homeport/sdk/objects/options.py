@@ -59,7 +59,7 @@ RENAMED = {
 #: Accepted without effect; a notice says so once.
 IGNORED = (
     "schedule", "network_file_systems", "volumes", "proxy", "cloud", "region", "routing_region",
-    "nonpreemptible", "block_network", "restrict_modal_access", "i6pn", "experimental_options", "_experimental_restrict_output",
+    "nonpreemptible", "restrict_modal_access", "i6pn", "experimental_options", "_experimental_restrict_output",
 )  # fmt: skip
 
 

@@ -1,0 +1,126 @@
+"""A way out for containers that have a network of their own: those with a `web_server`.
+
+The container makes its network namespace when it starts, and sends it over a socket; this side leads a cable into it
+(as root: veth and a firewall) or starts `pasta` for it (an ordinary user). In the answer, one line of JSON, is
+what the container sets up by itself:
+
+    -> "." + a descriptor of its network namespace, and one of itself
+    <- {"cable": 3} | {} | {"error": "…"}
+"""
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+from pathlib import Path
+
+from homeport.cell import network
+from homeport.cell.network import Cable
+from homeport.cell.report import Report
+from homeport.node.held import Held
+
+PATIENCE_S = 10.0
+INTERFACES = Path("/sys/class/net")
+PID = "network.pid"  # in a container's directory
+MOST = 4096
+
+log = logging.getLogger(__name__)
+
+
+class Networks:
+    """What this machine has to connect cells with."""
+
+    def __init__(self, told: Report, ingress_port: int) -> None:
+        self.blocks = told.network  # a network of its own is possible, with or without a way out
+        self.connects = told.network and (_has_cables() if os.getuid() == 0 else _has_pasta(told))
+        self._ingress_port = ingress_port
+        self._lock = threading.Lock()
+        self._gate_is_open = False
+
+    def connect(self, directory: Path) -> int:
+        """A socket for a container, to close here once it was handed over; `directory` is the container's."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.settimeout(PATIENCE_S)
+        threading.Thread(target=self._serve, args=(ours, directory), daemon=True).start()
+        return theirs.detach()
+
+    def _serve(self, ours: socket.socket, directory: Path) -> None:
+        with ours, contextlib.suppress(OSError):
+            descriptors = socket.recv_fds(ours, 1, 2)[1]
+            if not descriptors:
+                return
+            try:
+                answer = self._connected(descriptors, directory)
+            except (OSError, IndexError) as error:
+                log.warning("a container gets no network: %s", error)
+                answer = {"error": str(error)}
+            finally:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+            ours.send(json.dumps(answer).encode())
+
+    def _connected(self, descriptors: list[int], directory: Path) -> "dict[str, int | str]":
+        if os.getuid() == 0:
+            return {"cable": self._lead_cable(descriptors[0])}
+        # Not by the descriptor: inside the container's user namespace, `pasta` may not look at this process.
+        pid = Held.sent(os.dup(descriptors[1]))
+        spaces = f"/proc/{pid.pid}/ns"
+        pid.close()
+        words = network.helper(f"{spaces}/net", f"{spaces}/user") or []
+        words[1:2] = ["--pid", str(directory / PID)]  # it goes on by itself once it is ready
+        if self._ingress_port:  # so the URLs of this homeport answer inside
+            words[words.index("-T") + 1] = str(self._ingress_port)
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise OSError(0, done.stderr.strip() or "it failed", "pasta")
+        return {}
+
+    def _lead_cable(self, namespace: int) -> int:
+        with self._lock:
+            if not self._gate_is_open:
+                network.open_gate()
+                self._gate_is_open = True
+            taken = set(os.listdir(INTERFACES))  # noqa: PTH208 - names are all that is needed
+            number = next(n for n in range(MOST) if Cable(n).name not in taken)
+            network.lay(Cable(number))
+            try:
+                network.plug(Cable(number), namespace)
+            except OSError:
+                network.remove(Cable(number))
+                raise
+        return number
+
+
+def end(directory: Path) -> None:
+    """A container has ended: so does what was started for its network."""
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((directory / PID).read_text())
+        if Path(f"/proc/{pid}/comm").read_text().startswith("pasta"):
+            os.kill(pid, signal.SIGTERM)
+
+
+def resolvers() -> str:
+    """What /etc/resolv.conf has to say where this machine's loopback is out of reach; empty: as it is."""
+    with contextlib.suppress(OSError):
+        text = Path("/etc/resolv.conf").read_text()
+        if any(line.startswith("nameserver 127.") for line in text.splitlines()):
+            return Path("/run/systemd/resolve/resolv.conf").read_text()
+    return ""
+
+
+def _has_cables() -> bool:
+    """Whether the firewall could be set up: without it, a cell would reach this machine and its neighbours."""
+    if shutil.which("nft") is None:
+        return False
+    words = ["nft", "--check", "--file", "-"]
+    done = subprocess.run(words, input=network.rules(), text=True, capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def _has_pasta(told: Report) -> bool:
+    return told.helper == "pasta"

@@ -1,0 +1,116 @@
+"""Containers with a network of their own: any number of servers on one port, and none that reaches anybody."""
+
+import textwrap
+
+import pytest
+
+from homeport.cell import report
+
+APP = """
+    import modal, json, socket
+    app = modal.App("nets")
+    PROGRAM = '''
+    import http.server, sys
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(sys.argv[1].encode())
+    http.server.HTTPServer(("127.0.0.1", 8000), Page).serve_forever()
+    '''
+
+    def serve(text):
+        import subprocess, sys, textwrap
+        subprocess.Popen([sys.executable, "-c", textwrap.dedent(PROGRAM), text])
+
+    @app.function()
+    @modal.web_server(8000)
+    def one():
+        serve("one VERSION")
+
+    @app.function()
+    @modal.web_server(8000)
+    def two():
+        serve("two")
+
+    @app.function(block_network=True)
+    @modal.web_server(8000)
+    def alone():
+        serve("alone")
+
+    @app.function(block_network=True)
+    @modal.fastapi_endpoint()
+    def blocked(port: int):
+        found = {}
+        for where in (("127.0.0.1", port), ("192.0.2.1", 80)):
+            try:
+                socket.create_connection(where, 5).close()
+                found[where[0]] = "reached"
+            except OSError as error:
+                found[where[0]] = type(error).__name__
+        with open("/proc/net/dev") as file:
+            found["interfaces"] = [line.split(":")[0].strip() for line in file if ":" in line]
+        return found
+"""
+
+
+@pytest.fixture(params=["root", "ordinary"])
+def user(request):
+    return request.getfixturevalue("terminal" if request.param == "root" else "ordinary")
+
+
+@pytest.fixture
+def isolated(user):
+    told = report.report()
+    if not (told.possible and told.network):
+        pytest.skip(f"no cells with networks here: {told.why}")
+    user.environ["HOMEPORT_ISOLATION"] = "on"
+    return user
+
+
+@pytest.fixture
+def script(isolated):
+    def script(version: int = 1):
+        directory = isolated.home.parent / "app"
+        directory.mkdir(exist_ok=True)
+        path = directory / "script.py"
+        path.write_text(textwrap.dedent(APP).replace("VERSION", str(version)))
+        return path
+
+    return script
+
+
+def _main(terminal) -> str:
+    """The address of all URLs."""
+    (url, *_) = [e["url"] for app in terminal.status()["apps"] for e in app["endpoints"]]
+    return f"http://127.0.0.1:{url.rpartition(':')[2]}"
+
+
+def test_every_server_has_port_8000_for_itself_and_versions_have_urls(isolated, script, visitor):
+    urls = isolated.deploy(script())
+    assert ["one 1", "two", "alone"] == [
+        visitor.get(urls[tag]).text for tag in ("one", "two", "alone")
+    ]
+    isolated.deploy(script(2))
+
+    assert "one 2" == visitor.get(urls["one"]).text
+    earlier = visitor.get(_main(isolated), headers={"Host": "ada--nets-one-v1.localhost"})
+    assert "one 1" == earlier.text
+
+
+def test_a_function_without_network_reaches_nobody_and_answers(isolated, script, visitor):
+    urls = isolated.deploy(script())
+    port = int(urls["one"].rpartition(":")[2])
+    found = visitor.get(urls["blocked"], params={"port": port}).json()
+
+    assert ["lo"] == found.pop("interfaces")
+    assert "reached" not in found.values()
+
+
+def test_without_isolation_a_function_that_blocks_its_network_is_refused(isolated, script):
+    isolated.environ["HOMEPORT_ISOLATION"] = "off"
+    done = isolated.run("deploy", script(), check=False)
+
+    assert 1 == done.returncode
+    assert "`alone` has `block_network=True`" in done.stderr
+    assert "`homeport doctor`" in done.stderr
