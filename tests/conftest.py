@@ -53,8 +53,6 @@ def home(tmp_path, monkeypatch) -> Path:
     path = tmp_path / "home"
     path.mkdir(mode=0o700)
     monkeypatch.setenv("HOMEPORT_HOME", str(path))
-    if setting := postgres_server.setting(path):
-        monkeypatch.setenv("HOMEPORT_DATABASE", setting)
     return path
 
 

@@ -112,7 +112,7 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
     Raises `BadRequest` for a value that makes no sense, naming where it came from.
     """
     home = _home(flags.get("home") or environ.get("HOMEPORT_HOME") or "~/.homeport")
-    values = _read_config(home / "config.toml")
+    values = read_config(home / "config.toml")
     for key, setting in KEYS.items():
         variable = f"HOMEPORT_{key.upper()}"
         if flags.get(key) is not None:
@@ -157,7 +157,8 @@ def _home(raw: Any) -> Path:
     return home
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings in a `config.toml`; none if there is no such file."""
     try:
         config = tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):

@@ -18,6 +18,8 @@ import httpx
 import psutil
 import pytest
 
+from tests import postgres
+
 ROOT = Path(__file__).parents[2]
 ORDINARY = 23457  # a user that no system has
 PATIENCE_S = 60.0  # for what has no event to wait for: another process's doing
@@ -97,6 +99,8 @@ class Terminal:
             "HOMEPORT_WORKSPACE": "ada",
             "PYTHONWARNINGS": "default",
         }
+        if setting := postgres.setting(home):
+            self.environ["HOMEPORT_DATABASE"] = setting
 
     def run(self, *args: str | Path, check: bool = True, **kwargs) -> subprocess.CompletedProcess:
         """A command that ends by itself."""

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 import typer
 
 from homeport import __version__
-from homeport.cli import options, output, server
+from homeport.cli import backup, options, output, server
 from homeport.contract.errors import Failure
 from homeport.settings import Settings
 
@@ -41,6 +41,7 @@ def doctor(json: options.Json = False) -> None:
         _haproxy(settings),
         _uv(),
         _home(settings),
+        _database(settings),
         _limits(settings),
         _tmp(),
         _isolation(settings),
@@ -155,6 +156,13 @@ def _home(settings: Settings) -> Finding:
         return Finding("home", False, text, "name another directory in HOMEPORT_HOME")
     free_gib = shutil.disk_usage(settings.home).free / 1024**3
     return Finding("home", free_gib > 1, f"{free_gib:.0f} GiB free", "make room on the disk")
+
+
+def _database(settings: Settings) -> Finding:
+    try:
+        return Finding("database", True, backup.ask(settings, "look")["told"])
+    except Failure as failure:
+        return Finding("database", False, failure.message, failure.hint)
 
 
 async def _server(settings: Settings) -> Finding:

@@ -30,6 +30,8 @@ COMMANDS = {
     "secret": ("secret", "app"),
     "proxy-token": ("token", "app"),
     "workspace": ("token", "workspace"),
+    "backup": ("backup", "backup"),
+    "restore": ("backup", "restore"),
     "doctor": ("doctor", "doctor"),
 }
 HIDDEN = frozenset({"workspace"})

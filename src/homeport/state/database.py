@@ -92,6 +92,15 @@ class Database:
                 connection.execute(select(func.pg_advisory_xact_lock(WRITERS)))
             yield connection
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A transaction that sees one moment, however long it reads; blocks."""
+        with self.reading() as connection:
+            if self.postgres:
+                query = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
+                connection.exec_driver_sql(query)
+            yield connection
+
     def claim(self) -> None:
         """Keep other servers from this database; blocks. A file has its home's lock instead."""
         if not self.postgres:

@@ -24,40 +24,48 @@ log = logging.getLogger(__name__)
 def prepare(database: Database) -> None:
     """Make or migrate the tables, if need be; `StorageError` for what a later homeport has written."""
     with database.reading() as connection:
-        number = _number(database, connection)
-    if number == tables.SCHEMA:
+        found = number(database, connection)
+    if found == tables.SCHEMA:
         return
-    if number is not None:
-        _keep_copy(database, number)
+    if found is not None:
+        _keep_copy(database, found)
     with database.writing() as connection:
-        number = _number(database, connection)  # another process may have been first
-        if number is None:
+        found = number(database, connection)  # another process may have been first
+        if found is None:
             tables.metadata.create_all(connection)
             _stamp(connection, tables.SCHEMA)
-        elif number != tables.SCHEMA:
-            _migrate(database, connection, number)
+        elif found != tables.SCHEMA:
+            _migrate(database, connection, found)
         if not database.postgres:
             # So that a homeport of before there were numbers refuses the file, too.
             connection.exec_driver_sql(f"PRAGMA user_version = {int(tables.SCHEMA)}")
 
 
-def _number(database: Database, connection: Connection) -> str | None:
-    """The schema's number; None in an empty database."""
+def check_current(database: Database, connection: Connection) -> None:
+    """`StorageError` for a schema that a start of the server would migrate first."""
+    if number(database, connection) != tables.SCHEMA:
+        raise StorageError(
+            f"{urls.shown(database.url)} has to be migrated first", hint="`homeport up` does that"
+        )
+
+
+def number(database: Database, connection: Connection) -> str | None:
+    """Return the schema's number, None in an empty database; `StorageError` for a later one."""
     there = set(inspect(connection).get_table_names())
-    number: str | None = None
+    found: str | None = None
     if "alembic_version" in there:
-        number = connection.scalar(text("SELECT version_num FROM alembic_version"))
+        found = connection.scalar(text("SELECT version_num FROM alembic_version"))
     elif "apps" in there:
-        number = FIRST
+        found = FIRST
         if not database.postgres:
             told = connection.exec_driver_sql("PRAGMA user_version").scalar() or 0
-            number = FIRST if told <= LAST_UNNUMBERED else f"{told:04}"
-    if number is not None and number > tables.SCHEMA:
+            found = FIRST if told <= LAST_UNNUMBERED else f"{told:04}"
+    if found is not None and found > tables.SCHEMA:
         raise StorageError(
-            f"{urls.shown(database.url)} was written by a later homeport (schema {number})",
+            f"{urls.shown(database.url)} was written by a later homeport (schema {found})",
             hint="install that version again, or use another HOMEPORT_HOME",
         )
-    return number
+    return found
 
 
 def _stamp(connection: Connection, number: str) -> None:

@@ -1,6 +1,7 @@
 """Secrets at rest: AES-256-GCM under a key that sits beside the store, mode 0600.
 
-The key guards against a copied database or a backup, not against whoever can read the home.
+The key guards against a copied database (one in PostgreSQL, say), not against whoever can read the home or
+has a file of `homeport backup`, where the key is too.
 """
 
 import contextlib

@@ -1,0 +1,61 @@
+"""`python -m homeport.state`: what a command does to the state itself, with or without a server.
+
+One object of JSON on standard input, `{"do", "settings", "file", "force"}`; one on standard output, what it
+came to or `{"error": {…}}`. Not as arguments: these are shown by `ps`, and a URL may hold a password.
+"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from homeport.contract.errors import Failure, StorageError
+from homeport.settings import Settings
+from homeport.state import backup, schema, urls
+from homeport.state.database import Database
+
+
+def main() -> int:
+    """Do one thing; 0 if it was done."""
+    asked = json.loads(sys.stdin.read())
+    settings = Settings(**{**asked["settings"], "home": Path(asked["settings"]["home"])})
+    try:
+        answer = _do(asked["do"], settings, Path(asked.get("file") or ""), bool(asked.get("force")))
+    except Failure as failure:
+        answer = {"error": failure.to_dict()}
+    except OSError as error:
+        told = StorageError(f"{error.filename or settings.home}: {error.strerror}")
+        answer = {"error": told.to_dict()}
+    json.dump(answer, sys.stdout)
+    return int("error" in answer)
+
+
+def _do(what: str, settings: Settings, file: Path, force: bool) -> dict[str, Any]:
+    if what == "backup":
+        return dataclasses.asdict(backup.make(settings, file, force=force))
+    if what == "check":
+        return dataclasses.asdict(backup.check(file, settings.home))
+    if what == "restore":
+        return dataclasses.asdict(backup.restore(settings, file, force=force))
+    return _look(settings)
+
+
+def _look(settings: Settings) -> dict[str, str]:
+    """Which database it is, and that it answers."""
+    url = urls.of(settings.database, settings.home)
+    if urls.is_sqlite(url) and not Path(url.database or "").exists():
+        return {"told": f"{urls.shown(url)}, once a server has run"}
+    database = Database(url)
+    try:
+        with database.reading() as connection:
+            number = schema.number(database, connection)
+            version = ".".join(map(str, connection.dialect.server_version_info or ()))
+    finally:
+        database.dispose()
+    kind = "PostgreSQL" if database.postgres else "SQLite"
+    return {"told": f"{kind} {version}, {urls.shown(url)}, schema {number or 'none yet'}"}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
