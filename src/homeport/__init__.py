@@ -39,14 +39,14 @@ def __getattr__(name: str) -> Any:
         try:
             from homeport._version import __version__  # made by the build, from git's tags
         except ImportError:
-            return "0+unknown"  # a source tree that nobody has built
+            return "0+unknown"  # a source tree without a build
         return __version__
     if name in _HOME_OF:
         value = getattr(importlib.import_module(f"homeport.sdk.{_HOME_OF[name]}"), name)
         globals()[name] = value
         return value
     if name == "Stub":
-        raise AttributeError("`modal.Stub` is gone: it is `modal.App` now")
+        raise AttributeError("`modal.Stub` was renamed: use `modal.App`")
     from homeport.sdk import alias
 
     if name in alias.SUBMODULES and not name.startswith("_"):

@@ -1,4 +1,4 @@
-"""`homeport`, and `python -m homeport`: the command line, quiet when it is interrupted early."""
+"""`homeport`, and `python -m homeport`: runs the command line; Ctrl-C during the imports prints no traceback."""
 
 import signal
 import sys
@@ -11,7 +11,7 @@ def main() -> None:
 
         run()
     except KeyboardInterrupt:
-        # A thread may be waiting for a process; the next Ctrl-C ends this at once, and quietly.
+        # A thread may still wait for a process; the next Ctrl-C ends it at once, without a traceback.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         sys.exit(130)
 

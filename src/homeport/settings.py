@@ -1,7 +1,7 @@
 """Flag > environment > `config.toml` in the home > default, as one frozen Settings.
 
-Made once by the command line (or by the server's own entry) and handed down; nothing reads the
-environment again.
+The command line, or the server's own entry, makes it once and passes it on; nothing else reads environment
+variables.
 """
 
 import difflib
@@ -20,7 +20,7 @@ from homeport.contract import names
 from homeport.contract.errors import BadRequest
 
 DEFAULT_HTTP_PORT = 4663  # HOME on a phone's keys; 8000 and its like belong to users' servers
-MAX_SOCKET_DIR = 70  # bytes; leaves 37 for `/c/ta-….sock` and the like
+MAX_SOCKET_DIR = 70  # bytes; leaves 37 for names such as `/c/ta-….sock`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class Settings:
         40  # values of a function's class parameters that have containers at once
     )
     database: str = field(default="", repr=False)  # URL of PostgreSQL; empty: a file in the home
-    given: tuple[str, ...] = ()  # the keys that somebody has set: the others are defaults
+    given: tuple[str, ...] = ()  # the keys that were set; the others have their defaults
 
     def told(self) -> dict[str, str | int | None]:
         """What a running server tells of its settings: all that a command may ask another for."""
@@ -60,16 +60,16 @@ class Settings:
 
     @property
     def run_dir(self) -> Path:
-        """Sockets, maps and pid files: nothing here outlives the server."""
+        """The directory for sockets, maps and pid files, which are useless after the server's end."""
         return self.home / "run"
 
     @property
     def socket_dir(self) -> Path:
-        """Where Unix sockets live; mode 0700.
+        """The directory of Unix sockets; mode 0700.
 
-        A socket's path has room for 107 bytes (man 7 unix), and HAProxy's languages give blanks and
-        quotes a meaning. So a home with a long or an odd path gets a directory with a short, plain
-        one. Not in TMPDIR: every command has to find the same one.
+        A socket's path has room for 107 bytes (man 7 unix), and blanks and quotes mean something in
+        HAProxy's configuration. So a home with a long or an unusual path gets a directory with a short and
+        plain path. It is not in TMPDIR, because every command must find the same directory.
         """
         plain = re.fullmatch(r"[A-Za-z0-9/._~+@-]+", str(self.run_dir)) is not None
         if plain and len(os.fsencode(self.run_dir)) <= MAX_SOCKET_DIR:
@@ -79,22 +79,22 @@ class Settings:
 
     @property
     def control_socket(self) -> Path:
-        """Where the control plane's API listens."""
+        """The socket of the control plane's API."""
         return self.socket_dir / "control.sock"
 
     @property
     def activator_socket(self) -> Path:
-        """Where the ingress asks for a container."""
+        """The socket on which the ingress asks for a container."""
         return self.socket_dir / "activator.sock"
 
     @property
     def on_loopback(self) -> bool:
-        """Whether only this machine can reach the ingress."""
+        """True if only this machine can reach the ingress."""
         return ipaddress.ip_address(self.host).is_loopback
 
     @property
     def local_host(self) -> str:
-        """Where the ingress is reached from this machine, as a URL writes it."""
+        """The ingress's address for this machine, as in a URL."""
         here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
         return f"[{here}]" if ":" in here else here
 
@@ -109,7 +109,7 @@ class Settings:
 def load(environ: Mapping[str, str], **flags: Any) -> Settings:
     """The settings in force; `flags` that are None were not given.
 
-    Raises `BadRequest` for a value that makes no sense, naming where it came from.
+    Raises `BadRequest` for a wrong value; the message says where the value came from.
     """
     home = _home(flags.get("home") or environ.get("HOMEPORT_HOME") or "~/.homeport")
     values = read_config(home / "config.toml")
@@ -121,17 +121,17 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
             values[key] = setting.read(variable, environ[variable])
     if values.get("server") and not values.get("token"):
         raise BadRequest(
-            "a server is named, and no token for it",
+            "HOMEPORT_SERVER is set, and there is no token for it",
             hint="set HOMEPORT_TOKEN to the token that the server was started with",
         )
     return Settings(home=home, given=tuple(values), **{"workspace": _login_name(), **values})
 
 
 def unknown(environ: Mapping[str, str]) -> list[str]:
-    """A warning for each variable that looks like a setting and is none."""
+    """Return a warning for each variable that looks like a setting and is not one."""
     known = [*(f"HOMEPORT_{key.upper()}" for key in KEYS), "HOMEPORT_HOME", "HOMEPORT_FORCE_BUILD"]
     return [
-        f"nobody reads the variable {name}{_meant(name, known)}"
+        f"homeport does not know the variable {name}{_meant(name, known)}"
         for name in sorted(environ)
         if name.startswith("HOMEPORT_") and name not in known and name not in _OURS
     ]
@@ -144,12 +144,12 @@ def _meant(name: str, known: Iterable[str]) -> str:
 
 def _home(raw: Any) -> Path:
     try:
-        # One home has one name: the place of its sockets may follow from it.
+        # Resolve links, because the directory of the sockets is computed from the path.
         home = Path(raw).expanduser().resolve()
     except (OSError, RuntimeError) as error:
         raise BadRequest(f"HOMEPORT_HOME is {str(raw)!r}: {error}") from None
     if (found := re.search(r"[:\x00-\x1f\x7f\ud800-\udfff]", str(home))) is not None:
-        # `:` ends a path in PATH, and the others end or garble a line of a configuration.
+        # `:` ends a path in PATH; the others break a line of a configuration.
         raise BadRequest(
             f"HOMEPORT_HOME is {str(home)!r}: a home's path cannot have a {found[0]!r}",
             hint="name another directory in HOMEPORT_HOME",
@@ -186,14 +186,14 @@ def _login_name() -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Setting:
-    """How a value is read, and of which type it is in TOML."""
+    """Reads a setting's value, and knows its type in TOML."""
 
     convert: Callable[[Any], Any]
     kind: type = str
     secret: bool = False  # no message shows it
 
     def read(self, source: str, raw: Any) -> Any:
-        """The value of a flag or a variable."""
+        """Return the value of a flag or a variable."""
         try:
             return self.convert(raw)
         except ValueError as error:
@@ -201,7 +201,7 @@ class _Setting:
             raise BadRequest(f"{source} is {told}: {error}") from None
 
     def read_typed(self, source: str, raw: Any) -> Any:
-        """The value of a key in a TOML file, which knows types."""
+        """Return the value of a key in a TOML file; its type must be right."""
         if type(raw) is not self.kind:  # a bool is an int in Python
             told = "wrong" if self.secret else repr(raw)
             raise BadRequest(f"{source} is {told}: {_WANTED[self.kind]}")
@@ -227,7 +227,7 @@ def _whole(raw: Any) -> int:
 
 
 def _host(raw: str) -> str:
-    """An address in its usual spelling: it is compared with that of sockets."""
+    """Return an address in its usual spelling, because it is compared with the addresses of sockets."""
     text = raw.strip().removeprefix("[").removesuffix("]")
     try:
         return str(ipaddress.ip_address("127.0.0.1" if text == "localhost" else text))
@@ -236,7 +236,7 @@ def _host(raw: str) -> str:
 
 
 def _networks(raw: str) -> str:
-    """Networks, or single addresses, in their usual spelling."""
+    """Return networks, or single addresses, in their usual spelling."""
     found = []
     for text in filter(None, (part.strip() for part in raw.split(","))):
         try:
@@ -299,7 +299,7 @@ def _token(raw: str) -> str:
     return raw.strip()
 
 
-#: Set by homeport for its own processes and containers, where somebody may type a command, too.
+#: Variables that homeport sets for its own processes and containers, where a user may run commands too.
 _OURS = frozenset(
     f"HOMEPORT_{name}"
     for name in (

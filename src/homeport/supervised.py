@@ -1,11 +1,11 @@
-"""Work in the background that never dies without a word.
+"""Background tasks whose errors are always logged.
 
     await supervised("reconciler", loop)     an endless loop: after an error it starts again
-    await retried("forget ta-1", attempt)    something that must succeed: tried until it returns
-    tasks = Tasks(); tasks.start("warm", …)  everything else: an error is logged, `close` ends it all
+    await retried("forget ta-1", attempt)    work that must succeed: tried until it returns
+    tasks = Tasks(); tasks.start("warm", …)  everything else: an error is logged, `close` cancels all
 
 An error is logged with its traceback; the next try waits 0.1 s, then twice as long each time, at most
-5 s. The clock is the event loop's, so tests may bend it. Cancelling the task ends the work at once.
+5 s. The clock is the event loop's, so tests can use virtual time. Cancelling the task ends the work at once.
 """
 
 import asyncio
@@ -16,16 +16,16 @@ from typing import Any, NoReturn, TypeVar
 
 FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 5.0
-GOOD_WHILE_S = 30.0  # a loop that went on for this long has recovered: its next wait is the first
+GOOD_WHILE_S = 30.0  # a loop that ran this long has recovered: the next wait is the shortest again
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
 async def supervised(name: str, loop: Callable[[], Awaitable[object]]) -> NoReturn:
-    """Run an endless loop; start it again when it raises or, against its nature, returns.
+    """Run an endless loop; start it again if it raises or returns.
 
-    What the loop needs to know of its last run has to be outside of it: it begins anew.
+    Keep the loop's state outside the function, because each start begins with new local variables.
     """
     wait = _Wait(name)
     while True:
@@ -42,7 +42,7 @@ async def supervised(name: str, loop: Callable[[], Awaitable[object]]) -> NoRetu
 
 
 async def retried(name: str, attempt: Callable[[], Awaitable[T]]) -> T:
-    """Try until `attempt` returns; its value. An attempt has to bear that half of it is done."""
+    """Call `attempt` until it returns; return its value. An earlier attempt may have done half of the work."""
     wait = _Wait(name)
     while True:
         wait.begin()
@@ -56,7 +56,7 @@ async def retried(name: str, attempt: Callable[[], Awaitable[T]]) -> T:
 
 
 class Tasks:
-    """Tasks that nobody awaits. One that raises is logged, under its name."""
+    """Tasks that are not awaited. An error of a task is logged under its name."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -72,7 +72,7 @@ class Tasks:
         return len(self._tasks)
 
     async def close(self) -> None:
-        """Cancel what still runs, and wait for its end."""
+        """Cancel the running tasks, and wait for their end."""
         for task in list(self._tasks):
             task.cancel()
         while self._tasks:
@@ -96,7 +96,7 @@ class _Wait:
         self._name = name
         self._next_s = FIRST_WAIT_S
         self._began = 0.0
-        self._last = ""  # the last error: the same one again needs no traceback
+        self._last = ""  # the last error; the same error again is logged without a traceback
 
     def begin(self) -> None:
         self._began = asyncio.get_running_loop().time()
@@ -112,12 +112,12 @@ class _Wait:
         text = "it returned" if error is None else f"{type(error).__name__}: {error}"
         trace = error if text != self._last else None
         self._last = text
-        with contextlib.suppress(Exception):  # a full disk must not end what it is meant to outlive
+        with contextlib.suppress(Exception):  # a full disk must not end the loop
             log.error("%s failed: %s; again in %.1f s", self._name, text, wait_s, exc_info=trace)
 
 
 def _raise_if_asked_to_end(error: asyncio.CancelledError) -> None:
-    """Something that the loop awaited may have been cancelled, and not the loop itself."""
+    """Raise the cancellation if the loop itself was cancelled, and not a task that it awaited."""
     task = asyncio.current_task()
     if task is None or task.cancelling():
         raise error

@@ -1,12 +1,12 @@
 """A change in several steps that happens whole or not at all.
 
     async with Undo("deploy shop v3") as undo:
-        undo.push(ingress.unroute, "ada--shop")  # first how to undo the step, then the step:
-        await ingress.route(endpoint)            # one that fails half-way is undone too
+        undo.push(ingress.unroute, "ada--shop")  # first the inverse step, then the step:
+        await ingress.route(endpoint)            # so a step that fails half-way is undone too
         store.save(revision)
 
-Leaving the block by an exception, a cancellation included, runs the inverse steps, the last one first.
-An inverse step therefore has to bear that its step was never done, or only half.
+If the block ends by an exception, a cancellation included, the inverse steps run, the last one first.
+So an inverse step must work also if its step was not done, or only half.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ class Undo:
         self._steps.append((inverse, args, kwargs))
 
     def keep(self) -> None:
-        """The change is done: forget how to undo it. Steps pushed later are undone on failure."""
+        """Drop the inverse steps so far, because the change is done. Later steps are undone on failure."""
         self._steps.clear()
 
     async def run(self) -> None:
@@ -69,9 +69,9 @@ class Undo:
 
 
 async def unbroken(work: Coroutine[Any, Any, T]) -> T:
-    """Do a piece of work to its end, even when the caller is cancelled meanwhile; its value.
+    """Run `work` to its end, also if the caller is cancelled; return its value.
 
-    The cancellation is raised afterwards, and an error of the work before it.
+    The cancellation is raised after the work has ended. An error of the work is raised instead of it.
     """
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None

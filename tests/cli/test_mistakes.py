@@ -111,7 +111,7 @@ def test_a_setting_in_the_file_is_checked_too(homeport, home, text, told):
 
 def test_a_variable_that_nobody_reads_is_named_with_the_one_that_is_meant(homeport):
     assert "do you mean HOMEPORT_HTTP_PORT?" in homeport("status", HOMEPORT_HTTP_PROT="1")[1]
-    assert "nobody reads the variable HOMEPORT_X" in homeport("status", HOMEPORT_X="1")[1]
+    assert "homeport does not know the variable HOMEPORT_X" in homeport("status", HOMEPORT_X="1")[1]
     assert "warning" not in homeport("status", HOMEPORT_APP="of a container")[1]
 
 

@@ -1,4 +1,4 @@
-"""What crosses a process boundary: frozen dataclasses, the standard library alone, no I/O.
+"""The data that processes exchange: frozen dataclasses, the standard library alone, no I/O.
 
-Imported by the user's interpreter too, so the syntax is Python 3.10's.
+The user's interpreter imports it too, so the syntax is Python 3.10's.
 """

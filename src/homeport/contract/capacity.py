@@ -1,4 +1,4 @@
-"""What a machine has for containers to share."""
+"""The resources of a machine that its containers share."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class Accelerator:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """The whole of a node, whoever uses it now."""
+    """All resources of a node, used or not."""
 
     cores: int
     memory_mib: int

@@ -1,8 +1,8 @@
 """Dataclasses to JSON and back, by their annotations.
 
-Knows what the contract uses and no more: dataclasses, enums, tuples, dicts with `str` keys,
-optional and plain values, and `bytes` (as base64). An unknown key is ignored, so that a newer
-writer can be read; a missing one takes the field's default.
+Supports only the types that the contract uses: dataclasses, enums, tuples, dicts with `str` keys, optional
+and plain values, and `bytes` (as base64). An unknown key is ignored, so that text of a newer version can be
+read; a missing key becomes the field's default.
 """
 
 import base64
@@ -20,19 +20,19 @@ PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 def dumps(value: Any) -> str:
-    """The value as one line of JSON."""
+    """Return the value as one line of JSON."""
     return json.dumps(encode(value), separators=(",", ":"), ensure_ascii=False)
 
 
 def loads(cls: type[T], text: str | bytes) -> T:
-    """The `cls` that `dumps` wrote; `ValueError` or `TypeError` where the text is none."""
+    """Return the `cls` that `dumps` wrote; `ValueError` or `TypeError` if the text does not fit it."""
     return typing.cast(T, decode(cls, json.loads(text)))
 
 
 def encode(value: Any, *, brief: bool = False) -> Any:
-    """Return what `json.dumps` takes; `brief` leaves out the fields that equal their defaults.
+    """Return values that `json.dumps` takes; `brief` leaves out the fields that equal their defaults.
 
-    Only what is read by the same version of homeport may be brief: another one may have other defaults.
+    Use `brief` only if the same version of homeport reads it: another version may have other defaults.
     """
     kind = type(value)
     if kind in PLAIN:
@@ -56,7 +56,7 @@ def encode(value: Any, *, brief: bool = False) -> Any:
 
 
 def decode(annotation: Any, data: Any) -> Any:
-    """The value of the annotated type that `encode` made `data` from."""
+    """Return the value of the annotated type that `encode` made `data` from."""
     if annotation is Any:
         return _bytes_or_same(data)
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
@@ -103,9 +103,9 @@ def _bytes_or_same(data: Any) -> Any:
 
 
 def prepare(annotation: Any) -> None:
-    """Work out ahead of time what `decode` needs to know of a dataclass: 0.2 ms for a `Launch`.
+    """Compute a dataclass's fields ahead of time, which saves `decode` 0.2 ms for a `Launch`.
 
-    A zygote does this once, and what it forks has it.
+    A zygote calls it once, for all containers that it forks.
     """
     if dataclasses.is_dataclass(annotation):
         for hint in _hints(typing.cast(Any, annotation)).values():
@@ -116,7 +116,7 @@ def prepare(annotation: Any) -> None:
 
 @functools.cache
 def _fields(cls: Any) -> tuple[tuple[str, Any], ...]:
-    """Each field's name and default; a field without a default has one that equals nothing."""
+    """Return each field's name and default; a field without a default gets an object that equals nothing."""
     return tuple((f.name, _default(f)) for f in dataclasses.fields(cls))
 
 

@@ -1,11 +1,11 @@
-"""One container, on its two borders: what the node is asked for, and what the runner reads.
+"""One container: the control plane's order to the node, and the node's launch of the runner.
 
-The control plane sends a `StartOrder` to a node. The node adds what only it knows and sends a `Launch` to the
+The control plane sends a `StartOrder` to a node. The node adds its own fields and sends a `Launch` to the
 runner: it starts `python -m homeport.runner`, writes `codec.dumps(sent(launch))`, one line of JSON, to its
-standard input, and hands it `Descriptors`. The runner answers on the report, one `Event` a line: `reached` as it
-goes, `ready` once, or `failed` once; a ready one tells what it has `imported`. What it prints is the
-container's log. SIGTERM ends it: requests in flight finish, lifespans shut down, exit hooks run. A second
-SIGTERM cuts what is in flight. It exits 0 when it was asked to, else not.
+standard input, and gives it `Descriptors`. The runner answers on the report, one `Event` a line: `reached` for
+each part of the start, then `ready` or `failed` once, and after `ready` the modules that it has `imported`.
+Its output is the container's log. SIGTERM ends it: requests in flight finish, lifespans shut down, exit hooks
+run. A second SIGTERM cuts requests in flight. It exits with 0 if it was asked to end.
 
 Between the two is the container's *init* (runner/init.py), the parent of everything in the container.
 """
@@ -23,7 +23,7 @@ from homeport.contract.traffic import PoolKey
 
 
 class State(str, enum.Enum):
-    """A container's life, in one direction."""
+    """A container's states, which only go forward."""
 
     STARTING = "starting"
     READY = "ready"
@@ -34,7 +34,7 @@ class State(str, enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartOrder:
-    """What a node is asked for: one more container of a pool. Secrets' values travel beside it."""
+    """An order for one more container of a pool. The values of secrets are sent separately."""
 
     id: str  # `ta-…`
     pool: PoolKey
@@ -42,24 +42,24 @@ class StartOrder:
     parameters: dict[str, Value] = field(default_factory=dict)  # the class parameters of this pool
     source: str = ""  # directory of the revision's source tree
     urls: dict[str, str] = field(default_factory=dict)  # tag -> URL, of the whole app
-    devices: tuple[str, ...] = ()  # accelerators that are this container's, by id
-    exit_grace_s: float = 30.0  # from SIGTERM to SIGKILL, drain and exit hooks together
+    devices: tuple[str, ...] = ()  # the ids of this container's accelerators
+    exit_grace_s: float = 30.0  # from SIGTERM to SIGKILL, for drain and exit hooks together
 
 
 def without_secrets(function: FunctionSpec) -> FunctionSpec:
-    """Return the function as a node may know it, and as its files may hold it."""
+    """Return the function without its secrets, as nodes and files on disk have it."""
     return dataclasses.replace(function, secrets=(), build_secrets=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """What the runner is told: the order, and what the node adds to it."""
+    """The runner's input: the order, and the fields that the node adds."""
 
     order: StartOrder
-    tmp_dir: str = ""  # a directory of its own, gone with it
-    runner_path: str = ""  # comes last on `sys.path`: the packages that the runner needs
+    tmp_dir: str = ""  # the container's own directory, deleted with it
+    runner_path: str = ""  # last on `sys.path`: the packages that the runner needs
     cgroup: str = ""  # a directory of cgroup v2 to join
-    cores: tuple[int, ...] = ()  # to stay on, where no cgroup limits it
+    cores: tuple[int, ...] = ()  # the cores that it stays on if no cgroup limits it
 
     @property
     def id(self) -> str:
@@ -72,7 +72,7 @@ class Launch:
         return self.order.function
 
 
-#: Fields of `FunctionSpec` and `WebMethod` that the runner never reads. A new field reaches it by itself.
+#: Fields of `FunctionSpec` and `WebMethod` that the runner never reads. A new field is sent by default.
 UNREAD = (
     *("parameters", "secrets", "build_secrets", "where"),
     *("min_containers", "max_containers", "buffer_containers", "scaledown_window_s"),
@@ -82,9 +82,9 @@ UNREAD_OF_WEB = ("label", "requires_proxy_auth", "custom_domains", "where")
 
 
 def sent(launch: Launch) -> dict[str, Any]:
-    """Return what `codec.decode(Launch, …)` reads in the runner: short, because each cold start parses it.
+    """Return the launch for `codec.decode(Launch, …)` in the runner, short because each cold start parses it.
 
-    Fields at their defaults are left out, and so is what the runner never reads: it sees the defaults there.
+    Leaves out fields that equal their defaults, and fields that the runner never reads.
     """
     told: dict[str, Any] = codec.encode(launch, brief=True)
     function = told["order"]["function"]
@@ -101,11 +101,11 @@ def sent(launch: Launch) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptors:
-    """What a node hands to a container, by number or by SCM_RIGHTS; always in this order."""
+    """The descriptors that a node gives a container, by number or by SCM_RIGHTS; always in this order."""
 
-    output: int  # where its init writes what the container prints
+    output: int  # init writes the container's output here
     report: int  # a stream socket to the node: one line of JSON, each way
-    door: int  # a Unix socket that listens already: whoever connects brings requests
+    door: int  # a Unix socket that listens already, for the ingress
     pulse: int  # contract/pulse.py
     lifeline: int | None = None  # a pipe: the container ends when the other end closes
 
@@ -116,7 +116,7 @@ class Descriptors:
 
     @staticmethod
     def of(numbers: Sequence[int]) -> "Descriptors":
-        """Those that `in_order` listed."""
+        """Return the descriptors with the numbers that `in_order` lists."""
         output, report, door, pulse, *lifeline = numbers
         return Descriptors(
             output=output,
@@ -127,15 +127,15 @@ class Descriptors:
         )
 
     def environ(self) -> dict[str, str]:
-        """How a fresh interpreter is told their numbers; its output is where it prints."""
+        """Return variables with the numbers, for a fresh interpreter; its output is its stdout."""
         told = {"REPORT": self.report, "DOOR": self.door, "PULSE": self.pulse}
         if self.lifeline is not None:
             told["LIFELINE"] = self.lifeline
         return {f"HOMEPORT_{name}_FD": str(number) for name, number in told.items()}
 
 
-# `busy`: a web_server's port is somebody else's. `again`: it begins once more, in a fresh interpreter;
-# `unlike`: it should, and serves already. A word of another kind ends the container.
+# `busy`: another program has a web_server's port. `again`: the start begins again in a fresh interpreter;
+# `unlike`: it should, but serves already. An event of another kind ends the container.
 KINDS = ("reached", "ready", "failed", "busy", "imported", "held", "cut", "again", "unlike")
 
 
@@ -157,21 +157,23 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """What a node knows of one of its containers."""
+    """A container's state, as its node reports it."""
 
     order: StartOrder
     state: State
-    pid: int = 0  # of the runner: what the user's code sees as its own
-    address: str = ""  # `abstract:name` or `127.0.0.1:8000`, where the ingress reaches it; the node says it, never the container
-    held: int = 0  # slots that work after a response still takes; the ingress gives them to nobody
-    cuts: int = 0  # responses that it ended before they were read, as their time was up
-    leaving: bool = False  # it lets nobody in any more, and ends: another has to take its place
-    reason: str = ""  # of failed and gone
+    pid: int = 0  # the runner's process id, which is the user's code's own
+    address: str = ""  # `abstract:name` or `127.0.0.1:8000`, for the ingress; set by the node, never by the container
+    held: int = (
+        0  # slots with work that goes on after its response; the ingress sends no request to them
+    )
+    cuts: int = 0  # responses that it cut at their deadline because they were not read
+    leaving: bool = False  # True if it takes no more requests and ends; it needs a replacement
+    reason: str = ""  # why it failed or ended
     traceback: str = ""
     started_at: float = 0.0  # seconds since the epoch
     ready_after_s: float = 0.0
-    origin: str = "fresh"  # how it began: `fresh` interpreter, `forked`, or from a `snapshot`
-    why_fresh: str = ""  # what stood against forking it
+    origin: str = "fresh"  # how it started: `fresh` interpreter, `forked`, or from a `snapshot`
+    why_fresh: str = ""  # why it could not be forked
     timings_ms: dict[str, float] = field(default_factory=dict)  # scheduled, forked, imported, …
     imports_ms: dict[str, float] = field(default_factory=dict)
 
@@ -183,7 +185,7 @@ class Container:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogLine:
-    """One line that a container printed, or that homeport says of it."""
+    """One line that a container printed, or that homeport wrote about it."""
 
     at: float  # seconds since the epoch
     app: str
@@ -191,4 +193,4 @@ class LogLine:
     container: str
     text: str  # without its newline
     source: str = "output"  # `output` (the container's) or `system` (ours)
-    request: str = ""  # the X-Request-Id that it was printed for, where that is known
+    request: str = ""  # the X-Request-Id that it was printed for, if known

@@ -1,4 +1,4 @@
-"""What can go wrong for a user, by name.
+"""The errors that a user can see, by name.
 
     Failure
     ├── ScriptError         the script cannot be loaded, or declares something impossible
@@ -9,8 +9,8 @@
     ├── SecretMissing       a secret, or a key in it, is not in the store
     ├── NotFound            no app, revision, secret or token of that name
     ├── AlreadyExists       the name is taken
-    ├── BadRequest          what was asked for makes no sense
-    ├── TooMany             more of something at once than there may be: try again
+    ├── BadRequest          the request is not valid
+    ├── TooMany             more of something at once than is allowed: try again
     ├── Unauthorized        the server wants a token
     ├── ServerUnreachable   no server answers
     ├── IngressError        HAProxy is missing, too old, or will not start
@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 
 
 class Failure(Exception):
-    """Something went wrong that the user can mend"""
+    """Something went wrong that the user can repair"""
 
     status: ClassVar[int] = 400
 
@@ -38,7 +38,7 @@ class Failure(Exception):
         super().__init__(self.message)
 
     def to_dict(self) -> dict[str, str]:
-        """The failure as JSON can carry it; `from_dict` reads it back."""
+        """Return the failure as values for JSON; `from_dict` reads them back."""
         return {
             "kind": type(self).__name__,
             "message": self.message,
@@ -49,7 +49,7 @@ class Failure(Exception):
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> "Failure":
-        """The failure that `to_dict` described; an unknown kind becomes a plain `Failure`."""
+        """Return the failure that `to_dict` described; an unknown kind becomes a plain `Failure`."""
         kind = _KINDS.get(str(data.get("kind", "")), Failure)
         return kind(
             str(data.get("message", "")),

@@ -1,26 +1,26 @@
-"""What an image is made of: a record of the builder's calls, in order."""
+"""An image as a record of the builder's calls, in order."""
 
 import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import Any
 
-#: Steps that build nothing: they say what a container finds when it starts.
+#: Steps that build nothing: they set values for containers.
 CONFIG_STEPS = frozenset(
     {"env", "workdir", "add_local_file", "add_local_dir", "add_local_python_source"}
 )
 
 
-HOME = "/root"  # in the original's containers; here it stands for the app's directory
+HOME = "/root"  # the app's directory in Modal's containers; here it stands for the source tree
 
 
 OUTSIDE = ".outside"
-#: Nothing can be added there: the kernel's own files, and the sandbox's.
+#: No files can be added below these paths: they belong to the kernel and to the sandbox.
 RESERVED = ("/proc", "/sys", "/dev", "/.cell")
 
 
 def place(path: str, tree: str) -> str:
-    """Where a container's path is on this machine, if its `/root` is `tree`.
+    """Return a container's path on this machine, if the container's `/root` is `tree`.
 
     >>> place("/root/data", "/t"), place("data", "/t"), place("/root", "/t"), place("/srv", "/t")
     ('/t/data', '/t/data', '/t', '/srv')
@@ -31,7 +31,7 @@ def place(path: str, tree: str) -> str:
 
 
 def outside(tree: str) -> str:
-    """Where the files are that a revision adds elsewhere than below /root; its other files are in `tree`.
+    """Return the directory of a revision's files outside /root; its other files are in `tree`.
 
     >>> outside("/t/r1")
     '/t/r1.outside'
@@ -50,24 +50,24 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """The steps of an image; none means the interpreter that runs homeport."""
+    """The steps of an image; without steps, containers use the interpreter that runs homeport."""
 
     steps: tuple[Step, ...] = ()
 
     @property
     def has_environment(self) -> bool:
-        """Whether it is made real in a place of its own, and not by the interpreter of homeport."""
+        """True if the image is built, and containers do not use homeport's own interpreter."""
         return any(step.name not in CONFIG_STEPS for step in self.steps)
 
     @property
     def key(self) -> str:
-        """A hash of what the steps say: equal images share one environment."""
+        """A hash of the steps: equal images share their layers."""
         text = json.dumps([(s.name, s.args) for s in self.steps], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def environ(self) -> dict[str, str]:
-        """The variables that `.env(…)` steps set, the last one winning."""
+        """The variables of all `.env(…)` steps; a later step wins."""
         merged: dict[str, str] = {}
         for step in self.steps:
             if step.name == "env":
@@ -82,10 +82,10 @@ class Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """An image made real on a node, for `homeport image list`."""
+    """A built image on a node, for `homeport image list`."""
 
     key: str
-    steps: tuple[str, ...]  # as a person reads them: `pip_install flask`
+    steps: tuple[str, ...]  # as text for users: `pip_install flask`
     python_version: str
     size_bytes: int
     created_at: float  # seconds since the epoch

@@ -1,4 +1,4 @@
-"""What a script declares: made by `sdk/declare/manifest`, stored by `control` as a revision."""
+"""The manifest: all that a script declares. `sdk/declare/manifest` makes it, `control` stores it as a revision."""
 
 import enum
 from dataclasses import dataclass, field
@@ -19,9 +19,9 @@ class WebKind(str, enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebMethod:
-    """One web decorator: a URL's worth of a function or class."""
+    """One web decorator: a function or method with a URL."""
 
-    tag: str  # `hello`, or `Cls.method`: what the default label is made of
+    tag: str  # `hello`, or `Cls.method`; the default label is made of it
     attribute: str  # the method's name in the class; for a function, its own name
     kind: WebKind
     label: str | None = None
@@ -69,7 +69,7 @@ class FunctionSpec:
     parameters: tuple[Parameter, ...] = ()
     image: Image = field(default_factory=Image)
     secrets: tuple[SecretRef, ...] = ()  # in order: a later one wins
-    build_secrets: tuple[SecretRef, ...] = ()  # what the image's steps see while they run
+    build_secrets: tuple[SecretRef, ...] = ()  # secrets for the image's steps
     min_containers: int = 0
     max_containers: int | None = None
     buffer_containers: int = 0
@@ -89,7 +89,7 @@ class FunctionSpec:
 
     @property
     def port(self) -> int | None:
-        """The port of a `web_server`: one container at a time can have it."""
+        """The port of a `web_server`, which only one container at a time can use; None for others."""
         return next((web.port for web in self.web if web.port is not None), None)
 
 
@@ -105,7 +105,7 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """Everything that a deploy needs to know; the files' contents travel by hash."""
+    """Everything that a deploy needs; files are named by hash, and uploaded separately."""
 
     app_name: str
     functions: tuple[FunctionSpec, ...] = ()

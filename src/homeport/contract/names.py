@@ -1,4 +1,4 @@
-"""Names and URLs: what may be called what, and the host of an endpoint.
+"""Names and URLs: which names are valid, and the host of an endpoint.
 
 The rules are those of the behaviour spec, sections 1.1 and 4.
 """
@@ -20,37 +20,37 @@ HTTP_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRA
 
 
 def is_object_name(name: str) -> bool:
-    """Whether an app, secret, volume, dict or queue may be called that."""
+    """Return whether it is a valid name of an app, secret, volume, dict or queue."""
     return len(name) <= 64 and bool(_NAME.match(name)) and not _APP_ID.match(name)
 
 
 def is_label(label: str) -> bool:
-    """Whether it can be the first label of a URL."""
+    """Return whether it can be the first label of a URL."""
     return bool(_LABEL.match(label))
 
 
 def is_tag(text: str) -> bool:
-    """Whether it can be a key or a value of an app's tags."""
+    """Return whether it can be a key or a value of an app's tags."""
     return bool(_TAG.match(text))
 
 
 def is_deployment_tag(text: str) -> bool:
-    """Whether `deploy --tag` takes it."""
+    """Return whether `deploy --tag` takes it."""
     return bool(_DEPLOYMENT_TAG.match(text))
 
 
 def is_dev_suffix(text: str) -> bool:
-    """Whether it can stand for the `dev` in `-dev`."""
+    """Return whether it can replace the `dev` in `-dev`."""
     return bool(_DEV_SUFFIX.match(text))
 
 
 def is_secret_key(key: str) -> bool:
-    """Whether it can be the name of an environment variable of a secret."""
+    """Return whether it can be the name of an environment variable of a secret."""
     return len(key) <= 16384 and bool(_SECRET_KEY.match(key))
 
 
 def slug(text: str) -> str:
-    """Lower case, and every character outside `[a-z0-9-]` is a dash of its own.
+    """Return the text in lower case, with a dash for each character outside `[a-z0-9-]`.
 
     >>> slug("My_App v1.2")
     'my-app-v1-2'
@@ -59,7 +59,7 @@ def slug(text: str) -> str:
 
 
 def default_label(app: str, tag: str) -> str:
-    """`<app>-<function>`, or `<app>-<class>-<method>`.
+    """Return `<app>-<function>`, or `<app>-<class>-<method>`.
 
     >>> default_label("shop", "Cart.add")
     'shop-cart-add'
@@ -68,9 +68,9 @@ def default_label(app: str, tag: str) -> str:
 
 
 def host_label(workspace: str, label: str, dev_suffix: str = "") -> str:
-    """The first label of an endpoint's host: `<workspace>--<label>[-<dev_suffix>]`.
+    """Return the first label of an endpoint's host: `<workspace>--<label>[-<dev_suffix>]`.
 
-    Over 63 characters it is cut, and a hash of the whole keeps it unique:
+    A label over 63 characters is cut; a hash of the whole label keeps it unique:
 
     >>> host_label("ada", "shop-cart", "dev")
     'ada--shop-cart-dev'

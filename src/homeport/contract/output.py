@@ -1,8 +1,8 @@
-"""How what a container prints travels to its node: lines, of which some have a mark.
+"""The format of a container's output on its way to the node: lines, some of them marked.
 
-\\x1e<request id>\\x1f<text>   the runner: it was printed for that request (runner/lines.py)
-\\x1d<lines> <bytes>          init: so much was dropped here (runner/drain.py)
-\\x1d\\x1d                      a \\x1d that the container itself printed, so that it forges no mark
+\\x1e<request id>\\x1f<text>   from the runner: a line that was printed for this request (runner/lines.py)
+\\x1d<lines> <bytes>          from init: so many lines were dropped here (runner/drain.py)
+\\x1d\\x1d                      a \\x1d that the container itself printed, so that it cannot forge a mark
 """
 
 REQUEST, REQUEST_END = "\x1e", "\x1f"
@@ -10,12 +10,12 @@ MARK = b"\x1d"
 
 
 def dropped(lines: int, size: int) -> bytes:
-    """The line that says how much is missing."""
+    """Return the line that says how much was dropped."""
     return b"%s%d %d\n" % (MARK, lines, size)
 
 
 def read_dropped(line: bytes) -> tuple[int, int] | None:
-    """Lines and bytes, if it is such a line (without its newline)."""
+    """Return the dropped lines and bytes; None if it is another line (given without its newline)."""
     if not line.startswith(MARK) or line.startswith(MARK * 2):
         return None
     try:

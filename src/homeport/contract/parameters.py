@@ -1,10 +1,9 @@
-"""Class parameters in a URL: what a visitor wrote, the values that it means, and one spelling for each.
+"""Class parameters in a URL: reads a visitor's query string, and spells values in one way.
 
     read(declared, "n=07&on=Yes")  ->  {"n": 7, "on": True}
     spell(declared, values)        ->  "n=7&on=true"
 
-Two spellings of one value are one pool of containers, and two values are never one. What a type's values
-may look like:
+Two spellings of one value get the same pool of containers; two values get two pools. The valid texts:
     str    any text without NUL, percent-encoded UTF-8; blanks are part of it
     int    an optional sign and ASCII digits, within 64 bits: no blanks, no `1_000`, no other digits
     bool   1 true yes on, 0 false no off, in any case
@@ -24,9 +23,9 @@ _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", 
 
 
 def read(declared: tuple[Parameter, ...], query: str) -> dict[str, Value]:
-    """The values in a query string, defaults applied; other arguments of the query are ignored.
+    """Return the values in a query string, with defaults; ignore other arguments of the query.
 
-    `BadRequest` names the accepted parameters where one is missing or of the wrong type.
+    `BadRequest` names the accepted parameters if one is missing or has the wrong type.
 
     >>> read((Parameter(name="n", type="int", required=True),), "n=3&page=2")
     {'n': 3}
@@ -51,9 +50,9 @@ def read(declared: tuple[Parameter, ...], query: str) -> dict[str, Value]:
 
 
 def spell(declared: tuple[Parameter, ...], values: dict[str, Value]) -> str:
-    """The one query string of these values; those equal to their defaults are left out.
+    """Return the query string of these values, without those that equal their defaults.
 
-    So an explicit default and an omitted one are the same.
+    So an explicit default and an omitted value have the same spelling.
     """
     defaults = {p.name: p.default for p in declared if not p.required}
     return "&".join(
@@ -64,7 +63,7 @@ def spell(declared: tuple[Parameter, ...], values: dict[str, Value]) -> str:
 
 
 def _given(query: str) -> dict[str, bytes]:
-    """Name -> value, the last one of a name; what is no pair is left out."""
+    """Return name -> value, the last value of each name; leave out parts without `=`."""
     found = {}
     for pair in query.split("&"):
         name, equals, value = pair.partition("=")

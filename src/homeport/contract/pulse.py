@@ -1,8 +1,8 @@
 """A container's pulse: one page of memory that the runner writes and its node reads.
 
-The node makes the page and hands its descriptor to the runner (see contract/container.py). The runner
-maps it and writes; the node looks once a second. So a process that is stopped, or that holds the GIL for
-ever, is noticed from outside, and neither side wakes the other.
+The node makes the page and gives its descriptor to the runner (see contract/container.py). The runner maps
+the page and writes to it; the node reads it once a second. So the node notices a process that is stopped or
+that holds the GIL, and neither side wakes the other.
 
 Seven 64-bit little-endian numbers. Times are nanoseconds of CLOCK_MONOTONIC, which both processes share:
 
@@ -12,11 +12,11 @@ Seven 64-bit little-endian numbers. Times are nanoseconds of CLOCK_MONOTONIC, wh
     3  inside    requests that hold a slot, work after their response included
     4  refused   why connections cannot be accepted (an errno); 0 while they can
     5  requests  that began since the start
-    6  held      slots with work that goes on after its response. The report says so at once; here a later
-                 server reads it, which has no report of the containers that it takes over
+    6  held      slots with work that goes on after its response. The report has it too; a later server has
+                 no report from the containers that it takes over, and reads it here
 
-A container may write anything there. The reader takes the page for a hint on when to end *this* container,
-and for nothing else.
+A container can write anything to its page. The reader uses the page only to decide when to end *this*
+container.
 """
 
 import fcntl
@@ -33,10 +33,10 @@ _BEAT, _TURN, _DEADLINE, _INSIDE, _REFUSED, _REQUESTS, _HELD = range(7)
 
 
 def create() -> int:
-    """A page in memory whose size is sealed; returns an open descriptor.
+    """Make a page in memory with a sealed size; return its descriptor.
 
-    Without the seal a container could cut the file, and reading it would end the node with SIGBUS
-    (man 2 memfd_create, F_SEAL_SHRINK).
+    Without the seal a container could shrink the file, and the node's next read would end the node with
+    SIGBUS (man 2 memfd_create, F_SEAL_SHRINK).
     """
     descriptor = os.memfd_create("pulse", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(descriptor, SIZE_BYTES)
@@ -45,22 +45,22 @@ def create() -> int:
 
 
 class Pulse:
-    """The runner's side: write where the container is. Cheap enough for each request."""
+    """The runner's side: writes the container's state, cheaply enough for each request."""
 
     def __init__(self, descriptor: int) -> None:
         self._memory = mmap.mmap(descriptor, SIZE_BYTES)
         self._numbers = memoryview(self._memory).cast("Q")
 
     def beat(self) -> None:
-        """This process runs, and some thread of it gets the GIL."""
+        """Record that this process runs, and that a thread of it gets the GIL."""
         self._numbers[_BEAT] = time.monotonic_ns()
 
     def turn(self) -> None:
-        """The server's event loop turns."""
+        """Record that the server's event loop turns."""
         self._numbers[_TURN] = time.monotonic_ns()
 
     def inside(self, count: int, deadline: float | None) -> None:
-        """So many requests hold a slot; the oldest must end at `deadline` (seconds, time.monotonic)."""
+        """Record how many requests hold a slot; the oldest must end at `deadline` (seconds, time.monotonic)."""
         self._numbers[_INSIDE] = count
         self._numbers[_DEADLINE] = int(deadline * 1e9) if deadline is not None else 0
 
@@ -71,17 +71,17 @@ class Pulse:
         ) & MASK  # code of the user's may write here
 
     def held(self, count: int) -> None:
-        """So many slots have work that goes on after its response."""
+        """Record how many slots have work that goes on after its response."""
         self._numbers[_HELD] = count
 
     def refused(self, errno: int) -> None:
-        """Connections cannot be accepted for this reason; 0 once they can."""
+        """Record the errno for which connections cannot be accepted; 0 if they can."""
         self._numbers[_REFUSED] = errno
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What the page said. Times are seconds of `time.monotonic`; 0.0 for never or none."""
+    """The page's contents. Times are seconds of `time.monotonic`; 0.0 for never or none."""
 
     beat: float
     turn: float

@@ -1,6 +1,6 @@
 """Dataclasses to a URL's query and back: `LogQuery(tail=5)` is `?tail=5`.
 
-Knows the kinds of fields that the API's queries have: text, a number of at least 1, a moment in seconds
+Supports the types of fields that the API's queries have: text, a number of at least 1, a time in seconds
 since the epoch, and a flag, which is `1`.
 """
 
@@ -18,7 +18,7 @@ MAX_DIGITS = 9
 
 
 def encode(value: Any) -> str:
-    """Return the query of all fields that are not as they are by default.
+    """Return the query of all fields that differ from their defaults.
 
     >>> @dataclasses.dataclass
     ... class Page:

@@ -1,7 +1,7 @@
-"""The few methods that the control plane asks of the others.
+"""The roles `Node` and `Ingress`: the methods by which the control plane uses the other parts.
 
-`FakeNode` and `FakeIngress` in the tests keep the same promises; `tests/roles` runs one suite
-against a fake and the real thing.
+`FakeNode` and `FakeIngress` in the tests implement them too; `tests/roles` runs one suite against each
+fake and against the real implementation.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -23,9 +23,9 @@ class Node(Protocol):
         """
 
     async def open(self) -> None:
-        """Take possession of the run directory, and over the ready containers of an earlier server.
+        """Lock the run directory, and take over the ready containers of an earlier server.
 
-        Those that were not ready are ended; `list` then has the others.
+        End the containers that were not ready; `list` then has the others.
         """
 
     async def close(self) -> None:
@@ -34,28 +34,28 @@ class Node(Protocol):
     async def prepare(
         self, image: Image, source: str, environ: Mapping[str, str], say: Callable[[str], None]
     ) -> None:
-        """Make the image's environment ready; `ImageError` names the step that cannot be.
+        """Build the image's layers; `ImageError` names the step that failed.
 
-        `source` is the revision's source tree, which steps that copy files or run a function read;
-        `environ` holds the build's secrets; `say` is told of the progress, line by line.
+        `source` is the revision's source tree, for steps that copy files or run a function. `environ` has the
+        build's secrets. `say` is called with each line of progress.
         """
 
     def environments(self) -> Collection[Environment]:
-        """Every environment that was built here."""
+        """Return every image layer that was built here."""
 
     async def prune(self, keep: Collection[Image]) -> Collection[Environment]:
-        """Remove the environments that none of these images needs; returns what has gone."""
+        """Delete the layers that none of these images needs; return the deleted ones."""
 
     def forget(self, pool: PoolKey) -> None:
-        """No container of this pool will be started again: let go of what was kept for one."""
+        """Release what was kept for the pool's next container, because none will be started."""
 
     def capacity(self) -> Capacity:
-        """What the machine has for all containers together."""
+        """Return the machine's resources for all containers together."""
 
     def start(self, order: StartOrder, environ: Mapping[str, str]) -> None:
-        """Begin to start a container; what becomes of it is told to `changed`.
+        """Begin to start a container; its later states are reported to `changed`.
 
-        `environ` holds the function's secrets, and never appears in a log or on disk.
+        `environ` has the function's secrets, and never appears in a log or on disk.
         """
 
     def stop(self, container: str, *, grace_s: float | None = None) -> None:
@@ -64,60 +64,60 @@ class Node(Protocol):
     def confirm_held(self, container: str, held: int) -> None:
         """Tell a container that the ingress keeps `held` of its slots back from now on.
 
-        The runner finishes a response whose work goes on (a background task) only then, so that no
-        visitor is sent to a slot that is still taken. Unknown ids are ignored.
+        The runner finishes a response whose work goes on (a background task) only after that, so that no
+        request is sent to a slot that is still taken. Unknown ids are ignored.
         """
 
     def list(self) -> Collection[Container]:
-        """Every container that is not gone."""
+        """Return every container that has not ended."""
 
 
 class Ingress(Protocol):
-    """Brings requests to containers."""
+    """Sends requests to containers."""
 
     def watch(self, answered: Callable[[str, float], None]) -> None:
         """Call `answered` once for each container that was attached, after its first answer.
 
-        With the container and the milliseconds from its having a request to the first byte of the
-        response. It may come late, and never for an answer that was missed. Called on the event
-        loop; must not block. Called once, before `open`.
+        Its arguments are the container, and the milliseconds from the container's getting the request to the
+        first byte of the response. The call may be late, and is missing if the answer was missed. It is
+        made on the event loop, and must not block. Call `watch` once, before `open`.
         """
 
     def hear(self, ended: Callable[[RequestRecord], None] | None) -> None:
-        """Call `ended` soon after the end of each request to an endpoint; None: nobody listens.
+        """Call `ended` soon after the end of each request to an endpoint; None: make no calls.
 
-        Under a flood of requests some are left out. Called on the event loop; must not block.
+        Under heavy load some requests are left out. The call is made on the event loop, and must not block.
         """
 
     async def open(self) -> None:
-        """Have the ports, an earlier server's included; `IngressError` or `PortTaken` else.
+        """Open the ports, those of an earlier server included; `IngressError` or `PortTaken` if that fails.
 
-        What is routed and attached from now on is answered from `start` on.
+        Endpoints and containers that are added before `start` are used from `start` on.
         """
 
     async def start(self) -> None:
-        """Start answering; an earlier server's ingress hands over without losing a request."""
+        """Start answering; take over from an earlier server's ingress without losing a request."""
 
     async def close(self) -> None:
-        """Stop answering and leave nothing behind."""
+        """Stop answering, and delete all files."""
 
     async def route(self, endpoint: Endpoint) -> None:
-        """Make the endpoint answer from its pool; replaces what had its id, between two requests."""
+        """Send the endpoint's requests to its pool; replace an endpoint with the same id between two requests."""
 
     async def unroute(self, endpoint_id: str) -> None:
-        """The endpoint's hosts and port are unknown from now on; an unknown id is ignored."""
+        """Forget the endpoint: its hosts and port get 404. An unknown id is ignored."""
 
     async def attach(
         self, pool: PoolKey, container: str, address: str, slots: int, *, shared: bool = True
     ) -> None:
-        """Let the pool's requests into a container, `slots` at a time.
+        """Send the pool's requests to a container, at most `slots` at a time.
 
-        Without `shared`, two visitors never use one connection to the container, and each connection
-        carries one request: a program of the user's may leave a body unread (RFC 9112, 9.3).
+        Without `shared`, each connection to the container carries one request, because a user's program may
+        leave a body unread (RFC 9112, 9.3).
         """
 
     async def hold(self, pool: PoolKey, container: str, held: int) -> None:
-        """Keep `held` of a container's slots back: no new request gets them; 0 gives them all back.
+        """Keep `held` of a container's slots back: no new request gets them; 0 releases them all.
 
         Returns when the ingress obeys. If every slot is held, requests that are queued look again.
         An unknown container is ignored.
