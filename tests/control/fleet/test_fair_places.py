@@ -193,3 +193,17 @@ def test_a_function_at_its_maximum_holds_up_nobody():
             assert [12, 2] == counts
 
     virtually(story())
+
+
+def test_a_container_that_makes_room_is_drained_in_the_ingress_first():
+    async def story():
+        node = FakeNode(0.1, capacity=Capacity(cores=4, memory_mib=1000))
+        async with House(node, memory_mib=(800, None)) as house:
+            stranger(house, memory_mib=(800, None))
+            (idle,) = await asyncio.gather(*house.visits(1, 0.1))
+            first = await took_s(house.ingress.visit(OTHER, 0.1))
+
+            assert ("drain", idle) in house.ingress.calls
+            assert first < 1.0
+
+    virtually(story())

@@ -447,3 +447,10 @@ def test_an_images_key_changes_with_the_files_and_functions_in_it(declare, path,
 
     assert steps("a", "n") == steps("a", "n")
     assert steps("a", "n") != changed
+
+
+def test_a_script_that_does_not_exist_is_watched_so_that_its_creation_is_seen(declare, tmp_path):
+    told = declare(None)
+
+    assert "there is no file `script.py`" == told["error"]["message"]
+    assert str(tmp_path / "script.py") in told["watch"]
