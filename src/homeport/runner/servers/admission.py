@@ -6,6 +6,7 @@ requests that take longer than `timeout`, sets `current_input_id()`, and logs th
 
 import asyncio
 import fcntl
+import math
 import struct
 import sys
 import termios
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from homeport.contract.sizes import MAX_BODY_BYTES
-from homeport.runner.servers import head, slots
+from homeport.runner.servers import bodies, head, slots
 from homeport.runner.servers.answer import TOO_LARGE, Answer, BodyTooLarge, Message, Send
 from homeport.runner.servers.held import GRACE_S, Held
 from homeport.runner.servers.lifespan import Lifespan
@@ -47,6 +48,7 @@ class Connection(Protocol):
 
     transport: asyncio.Transport
     visit: "Visit | None"
+    body_parts: int  # how many parts of bodies have arrived
 
     @property
     def is_answered(self) -> bool: ...
@@ -97,6 +99,8 @@ class Admission:
             request=found.request_id,
             last=last,
         )
+        if connection is not None and connection.is_open_ended:
+            receive = _Awaited(receive, visit).receive
         if found.chunked:
             receive = _Counted(receive, visit.answer).receive
         if scope["type"] == "websocket":
@@ -111,6 +115,8 @@ class Visit(Stay):
     """One request, from its head to the end of its work."""
 
     closed_with = 0  # the code with which the visitor has closed a WebSocket
+    waits_since = math.inf  # since when the app has waited for a part of the body (loop's clock)
+    _seen_parts = -1  # of the body, when `end_if_stalled` looked
     _runs = False  # True while the app runs
     _is_gone = _is_over = _is_held = False
     _leaving: "asyncio.TimerHandle | None" = None
@@ -196,6 +202,44 @@ class Visit(Stay):
         ):
             transport.abort()
             self._slots.cut()
+
+    def end_if_stalled(self, now: float) -> None:
+        """End the request if the rest of its body does not arrive."""
+        connection = self._connection
+        if connection is None:
+            return
+        if self._is_stalled(now):
+            self._expiring = asyncio.get_running_loop().create_task(self._end_stalled())
+        elif self._is_over and connection.is_open_ended:
+            if self._seen_parts != connection.body_parts:
+                self._seen_parts, self.waits_since = connection.body_parts, now
+            elif now - self.waits_since > bodies.STALL_S:
+                connection.transport.abort()
+
+    def _is_stalled(self, now: float) -> bool:
+        """Return whether the app has waited too long for a part of the body."""
+        return (
+            self._runs
+            and now - self.waits_since > bodies.STALL_S
+            and not (self.is_late or self._is_gone or self.answer.has_begun)
+        )
+
+    async def _end_stalled(self) -> None:
+        """Answer 408, and end the app as if the visitor had left."""
+        loop = asyncio.get_running_loop()
+        if not self._is_stalled(loop.time()):
+            return
+        self._is_gone = True
+        self._leaving = loop.call_later(LEAVE_S, self._leave)
+        loop.call_later(GRACE_S, self._go_on)
+        context.input_id.set(self._request)
+        path = self._scope["raw_path"].decode("latin-1")  # as it was sent: no controls
+        _say(f"{self._scope['method']} {path}: {bodies.why()}")
+        try:
+            text = f"homeport: {bodies.why()}"
+            await asyncio.wait_for(self.answer.give_up(408, text, close=True), END_S)
+        except Exception:  # the visitor has gone
+            self._cut(at_once=True)
 
     def _go_on(self) -> None:
         """Report the slot as held: the ingress counts it as free, and the app still runs."""
@@ -306,6 +350,27 @@ class _Counted:
             self._answer.too_large = True
             raise BodyTooLarge
         return message
+
+
+class _Awaited:
+    """Notes since when the app has waited for the next part of a body."""
+
+    def __init__(self, receive: Receive, visit: Visit) -> None:
+        self._receive = receive
+        self._visit = visit
+        self._waiting = 0  # calls of `receive`, of which an app may make several at once
+
+    async def receive(self) -> Message:
+        """The next message."""
+        if not self._waiting:
+            self._visit.waits_since = asyncio.get_running_loop().time()
+        self._waiting += 1
+        try:
+            return await self._receive()
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._visit.waits_since = math.inf
 
 
 class _Closing:

@@ -88,8 +88,16 @@ class Answer:
             self._note(message)
             await self._send(message)
 
-    async def give_up(self, status: int, text: str) -> bool:
-        """Answer instead of the app. Return False if the app's answer has begun and is not complete."""
+    @property
+    def has_begun(self) -> bool:
+        """True if the app has begun its response, or another one was sent instead."""
+        return self._begun or self.is_kept or self._given_up
+
+    async def give_up(self, status: int, text: str, *, close: bool = False) -> bool:
+        """Answer instead of the app. Return False if the app's answer has begun and is not complete.
+
+        `close` ends the connection after the answer.
+        """
         if self._done:
             return True
         if self._given_up:
@@ -101,7 +109,7 @@ class Answer:
         if self._begun:
             return False
         self._done = True
-        await answer_with(self._send, status, text)
+        await answer_with(self._send, status, text, close=close)
         return True
 
     def _note(self, message: Message) -> None:
@@ -163,12 +171,13 @@ class Answer:
         print(f"WEBSOCKET {self._scope['path']} was refused by the app ({status})", file=sys.stderr)  # noqa: T201 - the container's log
 
 
-async def answer_with(send: Send, status: int, text: str) -> None:
+async def answer_with(send: Send, status: int, text: str, *, close: bool = False) -> None:
     """Send a whole response of homeport's own, as text."""
     body = text.encode()
     headers = [
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", str(len(body)).encode()),
+        *((CLOSE,) if close else ()),
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

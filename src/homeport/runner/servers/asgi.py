@@ -41,6 +41,7 @@ class Protocol(HttpToolsProtocol):
     """Uvicorn's, with a head that is fixed once it is complete, and without timers of its own."""
 
     visit: "Visit | None" = None  # the latest request
+    body_parts = 0  # how many parts of bodies have arrived
     takes_only_one = False  # True if no descriptor is left for another connection: loop.Entrance
 
     def data_received(self, data: bytes) -> None:
@@ -77,6 +78,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         if not self.parser.should_upgrade():
+            self.body_parts += 1
             super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -183,12 +185,13 @@ async def asgi(app: Any, begun: Serving) -> None:
 
 
 def _sweep(connections: Any) -> None:
-    """End connections whose response is not read and whose deadline has passed."""
+    """End connections whose response is not read, or whose request does not arrive."""
     now = time.monotonic()
     for connection in list(connections):
         visit = getattr(connection, "visit", None)
         if visit is not None:
             visit.cut_if_unread(now)
+            visit.end_if_stalled(now)
 
 
 def _keep_date(state: Any, config: uvicorn.Config) -> None:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from homeport.contract.sizes import KIB, MAX_BODY_BYTES
+from homeport.runner.servers import bodies
+from homeport.runner.servers.bodies import Rest
 from homeport.runner.servers.loop import Entrance
 from homeport.runner.servers.serving import Serving
 from homeport.runner.servers.slots import Slots, Stay
@@ -38,6 +40,7 @@ class Relay:
         self._is_used_up = False  # True if a single-use container has taken its one request
         self._quiet = asyncio.Event()  # set while no request is inside
         self._quiet.set()
+        begun.turns.add(self._look)
         self._entrance = Entrance(begun.door, lambda: Visit(self), begun.pulse)
 
     async def close(self) -> None:
@@ -51,6 +54,11 @@ class Relay:
             wait.cancel()
         for visit in list(self._inside):
             visit.cut()
+
+    def _look(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for visit in list(self._inside):
+            visit.end_if_stalled(now)
 
     def give_up(self) -> None:
         """The program has ended, so the container must end."""
@@ -86,7 +94,6 @@ class Side(asyncio.Protocol):
 
     other: "Side | None" = None
     transport: Any = None  # asyncio.Transport
-    passed_bytes = 0  # bytes that have arrived here
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It is open."""
@@ -95,7 +102,6 @@ class Side(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Pass it on."""
         assert self.other is not None
-        self.passed_bytes += len(data)
         self.other.transport.write(data)
 
     def eof_received(self) -> bool:
@@ -120,7 +126,10 @@ class Side(asyncio.Protocol):
 class Visit(Side, Stay):
     """The visitor's end, by way of the ingress: one request, which holds a slot."""
 
+    other: "Program | None" = None
+    _passed_bytes = 0
     _has_begun = False  # a part of the request has come
+    _rest: "Rest | None" = None  # the request's body, if it did not arrive together with the head
     _ended = False
 
     def __init__(self, relay: Relay) -> None:
@@ -143,12 +152,17 @@ class Visit(Side, Stay):
             if not self._relay.takes():
                 self._refuse(TRY_ELSEWHERE, "this container has taken its one request")
                 return
+            if Rest.follows(data):
+                self._rest = Rest()
         if self.other is None:  # keep one part; read no more before the program is connected
             self._early += data
             self.transport.pause_reading()
             return
+        if self._rest is not None:
+            self._rest.arrived(data, asyncio.get_running_loop().time())
         super().data_received(data)
-        if self.passed_bytes > MAX_BYTES:
+        self._passed_bytes += len(data)
+        if self._passed_bytes > MAX_BYTES:
             self._refuse("413 Content Too Large", "the body is larger than 4 GiB")
 
     def eof_received(self) -> bool:
@@ -174,13 +188,34 @@ class Visit(Side, Stay):
         _say(f"a request took longer than its timeout of {seconds}")
         self._refuse("504 Gateway Timeout", f"the function took longer than {seconds}")
 
+    def reads_again(self) -> None:
+        """The program takes the request's bytes again, so this end reads again."""
+        if self._rest is not None:
+            self._rest.reads_again(asyncio.get_running_loop().time())
+
+    def asked(self) -> None:
+        """The program asks for the body."""
+        if self._rest is not None:
+            self._rest.asked(asyncio.get_running_loop().time())
+
+    def end_if_stalled(self, now: float) -> None:
+        """End the request if its body does not arrive, unless the program has begun to answer."""
+        program = self.other
+        if program is None or program.has_answered:
+            return
+        if self._rest is None or not self._rest.is_stalled(now):
+            return
+        if self.transport.is_reading() and not self.transport.is_closing():
+            _say(bodies.why())
+            self._refuse("408 Request Timeout", bodies.why())
+
     def cut(self) -> None:
         """End it at once."""
         self.transport.abort()
 
     def program_left(self) -> None:
         """The program has closed its end; bytes that it has sent still go to the visitor."""
-        if not self.other or not self.other.passed_bytes:
+        if not self.other or not self.other.has_answered:
             _say(
                 f"the program on port {self._relay.port} has closed a connection without an answer"
             )
@@ -222,7 +257,7 @@ class Visit(Side, Stay):
     def _refuse(self, status: str, text: str) -> None:
         """Answer instead of the program; if the program's answer has begun, end the connection."""
         transport = self.transport
-        if self.other is not None and self.other.passed_bytes:
+        if self.other is not None and self.other.has_answered:
             transport.abort()
             self._slots.cut()
             return
@@ -241,12 +276,27 @@ class Visit(Side, Stay):
 class Program(Side):
     """The program's end."""
 
+    has_answered = False  # True once a part of its answer has arrived, `100 Continue` aside
+
     def __init__(self, visit: Visit) -> None:
         self.other = self._visit = visit
 
+    def data_received(self, data: bytes) -> None:
+        """Pass on a part of the answer."""
+        if not self.has_answered:
+            self.has_answered = not bodies.asks(data)
+            if not self.has_answered:
+                self._visit.asked()
+        super().data_received(data)
+
+    def resume_writing(self) -> None:
+        """The program takes the request's bytes again."""
+        super().resume_writing()
+        self._visit.reads_again()
+
     def eof_received(self) -> bool:
         """The program sends no more: its answer is complete, if there was one."""
-        if not self.passed_bytes:
+        if not self.has_answered:
             self._visit.program_left()
             return False
         return super().eof_received()

@@ -18,6 +18,7 @@ from typing import Any
 
 from homeport.contract.manifest import FunctionSpec
 from homeport.runner.door import Door
+from homeport.runner.servers import bodies
 from homeport.runner.servers.ending import Ending
 from homeport.runner.servers.held import CONFIRM_S, GRACE_S
 from homeport.runner.servers.serving import Serving
@@ -42,6 +43,11 @@ class One:
         None  # set when the ingress keeps the slot back, or after CONFIRM_S
     )
     closing_since = math.inf  # when only the last bytes of the response were left (monotonic)
+
+    @property
+    def waits_since(self) -> float:
+        """Since when its thread has waited for a part of the body (monotonic)."""
+        return float(self.request.conn.rfile.incoming.waits_since)
 
 
 class Inside:
@@ -112,6 +118,8 @@ class Inside:
                     continue
                 if one.deadline <= now:
                     self._expire(one, threads)
+                elif one.waits_since < now - bodies.STALL_S and not one.request.has_begun:
+                    self._end_stalled(one, threads)
                 elif one.closing_since < now - GRACE_S:
                     self.is_slow = True
                     self._release(one)
@@ -143,18 +151,29 @@ class Inside:
     def _expire(self, one: One, threads: Any) -> None:
         """Answer 504 for a request that takes too long, and abandon its thread."""
         seconds = f"{self._timeout_s:g} s"
-        mark = f"\x1e{one.name}\x1f" if one.name else ""
-        print(f"{mark}a request took longer than its timeout of {seconds}", file=sys.stderr)  # noqa: T201 - the container's log
-        one.is_late = True
-        begun, one.request.sent_headers = one.request.sent_headers, True
-        connection = one.request.conn.socket
-        with contextlib.suppress(OSError):
-            if not begun:
-                connection.setblocking(False)
-                connection.send(_late(seconds))
-            connection.shutdown(socket.SHUT_RDWR)
+        _say(one, f"a request took longer than its timeout of {seconds}")
+        begun = one.request.sent_headers
+        text = f"the function took longer than {seconds}"
+        self._end(one, threads, None if begun else _answer("504 Gateway Timeout", text))
         if begun:
             self._begun.slots.cut()
+
+    def _end_stalled(self, one: One, threads: Any) -> None:
+        """Answer 408 for a request whose body does not arrive; its thread gets an error from `read`."""
+        path = one.request.uri.partition(b"?")[0].decode("latin-1")  # as it was sent: no controls
+        _say(one, f"{one.request.method.decode()} {path}: {bodies.why()}")
+        one.request.conn.rfile.incoming.is_stalled = True
+        self._end(one, threads, _answer("408 Request Timeout", bodies.why()))
+
+    def _end(self, one: One, threads: Any, answer: bytes | None) -> None:
+        """Answer instead of the app, close the connection, and abandon the thread if it goes on."""
+        one.is_late = one.request.sent_headers = True
+        connection = one.request.conn.socket
+        with contextlib.suppress(OSError):
+            if answer is not None:
+                connection.setblocking(False)
+                connection.send(answer)
+            connection.shutdown(socket.SHUT_RDWR)
         self._loop.call_later(LOOK_S, self._abandon, one, threads)
 
     def _abandon(self, one: One, threads: Any) -> None:
@@ -201,12 +220,17 @@ class Once:
         self._loop.call_soon_threadsafe(self._ending.finish)
 
 
-def _late(seconds: str) -> bytes:
-    text = f"homeport: the function took longer than {seconds}\n"
+def _answer(status: str, text: str) -> bytes:
+    text = f"homeport: {text}\n"
     return (
-        "HTTP/1.1 504 Gateway Timeout\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        f"HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\n"
         f"Connection: close\r\nContent-Length: {len(text)}\r\n\r\n{text}"
     ).encode()
+
+
+def _say(one: One, text: str) -> None:
+    mark = f"\x1e{one.name}\x1f" if one.name else ""
+    print(f"{mark}{text}", file=sys.stderr)  # noqa: T201 - the container's log
 
 
 def _has_left(connection: socket.socket) -> bool:

@@ -20,7 +20,7 @@ from cheroot.server import HTTPConnection, HTTPServer
 from cheroot.workers import threadpool
 
 from homeport.contract.sizes import DOOR_BACKLOG
-from homeport.runner.servers import wsgi_request
+from homeport.runner.servers import bodies, wsgi_request
 from homeport.runner.servers.loop import FULL, PAUSE_S
 from homeport.runner.servers.serving import Serving
 from homeport.runner.servers.wsgi_gateway import Aborted, Gateway, Site
@@ -51,12 +51,15 @@ def make(begun: Serving, site: Site) -> Any:
 class Request(wsgi_request.Request):
     """Uses a date that is made once a second."""
 
+    has_begun = False  # True once the response has begun
+
     def send_headers(self) -> None:
         if self.server.door.is_short:
             self.close_connection = True  # there is no descriptor for another visitor
         if not any(name.lower() == b"date" for name, _ in self.outheaders):
             self.outheaders.append((b"Date", _date.now()))
-        super().send_headers()
+        super().send_headers()  # reads what the app has left of the body first
+        self.has_begun = True
 
 
 class Connection(HTTPConnection):
@@ -169,11 +172,28 @@ class Server(_Base):  # type: ignore[misc]
         print(told, file=sys.stderr)  # noqa: T201 - the container's log
 
 
+class Incoming(socket.SocketIO):
+    """The bytes that arrive on a connection."""
+
+    waits_since = math.inf  # since when a thread has waited for them (monotonic)
+    is_stalled = False  # True once the request was ended because the body did not arrive
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Read what has arrived. An app must not take half of a body for the whole one."""
+        self.waits_since = time.monotonic()
+        count = super().readinto(buffer)
+        self.waits_since = math.inf
+        if not count and self.is_stalled:
+            raise ConnectionResetError(errno.ECONNRESET, bodies.why())
+        return count
+
+
 class Reader(io.BufferedReader):
     """Reads the connection."""
 
     def __init__(self, sock: socket.socket, size: int) -> None:
-        super().__init__(socket.SocketIO(sock, "r"), size)
+        self.incoming = Incoming(sock, "r")
+        super().__init__(self.incoming, size)
         self.bytes_read = 0
 
     def has_data(self) -> bool:
