@@ -21,12 +21,12 @@ from homeport.contract.image import Environment
 from homeport.contract.manifest import Manifest
 from homeport.settings import Settings
 
-# httpx brings a command line of its own, whose imports take longer than all the rest of it.
+# httpx has its own command line, whose imports take longer than all the rest of httpx: skip it.
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 import httpx  # noqa: E402
 
 CONNECT_S = 5.0
-ANSWER_S = 15.0  # what the server gets to say how it is, and to hear that it is to end
+ANSWER_S = 15.0  # how long the server may take to answer `status` and `shutdown`
 CHUNK_BYTES = 1024**2
 
 Line = dict[str, Any]  # of a stream, before it is read
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class ServerBug(Exception):
-    """The server failed in a way that nobody foresaw"""
+    """The server failed because of a bug"""
 
 
 class OtherVersion(ServerUnreachable):
@@ -54,7 +54,7 @@ class Client:
     def __init__(self, settings: Settings) -> None:
         self._where = settings.server or str(settings.control_socket)
         self._remote = bool(settings.server)
-        timeout = httpx.Timeout(None, connect=CONNECT_S)  # a deploy takes as long as it takes
+        timeout = httpx.Timeout(None, connect=CONNECT_S)  # a deploy may take any time
         if settings.server:
             self._http = httpx.AsyncClient(
                 base_url=settings.server,
@@ -93,7 +93,7 @@ class Client:
     # files
 
     async def upload(self, sources: Mapping[str, str]) -> None:
-        """Upload what the server has not got; `sources` is hash -> path of the file."""
+        """Upload the files that the server does not have; `sources` is hash -> path."""
         hashes = api.Hashes(hashes=tuple(sources))
         for digest in (await self._ask(api.Missing, "POST", "/v1/blobs/missing", hashes)).missing:
             await self._upload(digest, Path(sources[digest]))

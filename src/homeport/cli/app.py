@@ -1,4 +1,4 @@
-"""`homeport app …`: what is deployed."""
+"""`homeport app …`: lists apps, shows their logs and cold starts, stops them, rolls them back."""
 
 import asyncio
 import re
@@ -26,24 +26,24 @@ MAX_TAIL = 20_000
 
 @app.command("list")
 def list_(json: options.Json = False) -> None:
-    """Every app, deployed, served or stopped."""
+    """List all apps: deployed, served and stopped."""
     asyncio.run(_list(options.load(), json=json))
 
 
 @app.command()
 def logs(
     name: AppName,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on.")] = False,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Wait for more lines.")] = False,
     tail: Annotated[
-        int, typer.Option("-n", "--tail", min=1, max=MAX_TAIL, help="The last so many lines.")
+        int, typer.Option("-n", "--tail", min=1, max=MAX_TAIL, help="How many of the last lines.")
     ] = 100,
-    since: Annotated[str, typer.Option(help="A time, or how long ago: 30m, 2h, 1d.")] = "",
-    function: Annotated[str, typer.Option(help="Of this function alone.")] = "",
-    container: Annotated[str, typer.Option(help="Of this container alone.")] = "",
-    request: Annotated[str, typer.Option(help="For this X-Request-Id alone.")] = "",
+    since: Annotated[str, typer.Option(help="Lines since a time, or 30m, 2h, 1d ago.")] = "",
+    function: Annotated[str, typer.Option(help="Lines of this function only.")] = "",
+    container: Annotated[str, typer.Option(help="Lines of this container only.")] = "",
+    request: Annotated[str, typer.Option(help="Lines for this X-Request-Id only.")] = "",
     timestamps: options.Timestamps = False,
 ) -> None:
-    """What an app's containers have printed."""
+    """Show the lines that an app's containers have printed."""
     request = request.removeprefix("in-").removeprefix("fc-")
     query = api.LogQuery(
         tail=tail,
@@ -59,24 +59,24 @@ def logs(
 @app.command("cold-starts")
 def cold_starts(
     name: AppName,
-    function: Annotated[str, typer.Option(help="Of this function alone.")] = "",
-    tail: Annotated[int, typer.Option("-n", "--tail", min=1, help="The last so many.")] = 20,
+    function: Annotated[str, typer.Option(help="Starts of this function only.")] = "",
+    tail: Annotated[int, typer.Option("-n", "--tail", min=1, help="How many of the last.")] = 20,
     json: options.Json = False,
 ) -> None:
-    """Why it was slow: what each start of a container was made of, the newest last."""
+    """Show how long each part of a container's start took, the newest start last."""
     query = api.ColdStartQuery(tail=tail, function=function)
     asyncio.run(_cold_starts(options.load(), name, query, json=json))
 
 
 @app.command()
 def stop(name: AppName, yes: options.Yes = False) -> None:
-    """End an app: its URLs are unknown from then on."""
+    """Stop an app: its containers end, and its URLs get 404."""
     asyncio.run(_stop(options.load(), name, yes=yes))
 
 
 @app.command()
 def history(name: AppName, json: options.Json = False) -> None:
-    """An app's versions, the newest first."""
+    """List an app's versions, the newest first."""
     asyncio.run(_history(options.load(), name, json=json))
 
 
@@ -84,7 +84,7 @@ def history(name: AppName, json: options.Json = False) -> None:
 def rollback(
     name: AppName,
     version: Annotated[
-        str, typer.Argument(metavar="[vN]", help="The one before the current one by default.")
+        str, typer.Argument(metavar="[vN]", help="By default the version before the current one.")
     ] = "",
     strategy: Annotated[str, typer.Option(help="rolling or recreate")] = "rolling",
     json: options.Json = False,
@@ -97,7 +97,7 @@ def rollback(
 
 
 def moment(text: str, now: float) -> float:
-    """A time as seconds since the epoch; `30m` is that long before `now`.
+    """Return a time as seconds since the epoch; `30m` is 30 minutes before `now`.
 
     >>> moment("2m", 1000.0)
     880.0

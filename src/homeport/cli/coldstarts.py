@@ -1,7 +1,7 @@
-"""`homeport app cold-starts`: what each start was made of, as a chart of letters.
+"""`homeport app cold-starts`: draws the parts of each start as a bar of letters.
 
-A bar is read without colour: each part is a run that begins with its letter, and the legend below has
-the letters. All bars of a chart have one scale.
+A bar can be read without colour: each part begins with its letter, and the legend below explains the
+letters. All bars of a chart have the same scale.
 """
 
 import statistics
@@ -19,12 +19,12 @@ WIDTH = 100
 BAR = 30
 NAME = 16  # of a function, at most
 IMPORTS = 10
-LEAST_MS = 0.5  # a part that took less has no letter of its own
+LEAST_MS = 0.5  # a part that took less gets no letter
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of a start, and how it is drawn."""
+    """One part of a start, and how the chart draws it."""
 
     key: str
     letter: str
@@ -46,7 +46,7 @@ PARTS = (
 
 
 def show(starts: Sequence[ColdStart]) -> None:
-    """The chart, the legend with medians, and the slowest imports."""
+    """Print the chart, the legend with medians, and the slowest imports."""
     longest_ms = max(start.total_ms for start in starts)
     notes: dict[str, int] = {}
     rows = []
@@ -79,7 +79,7 @@ def show(starts: Sequence[ColdStart]) -> None:
 
 
 def bar(timings_ms: dict[str, float], longest_ms: float, width: int = BAR) -> Text:
-    """A start's parts side by side; `longest_ms` fills the width.
+    """Return a start's parts side by side; `longest_ms` fills the width.
 
     >>> bar({"forked": 2.0, "imported": 6.0, "entered": 0.1}, 8.0, width=8).plain
     'f░i█████'
@@ -99,7 +99,7 @@ def bar(timings_ms: dict[str, float], longest_ms: float, width: int = BAR) -> Te
 
 
 def medians_ms(starts: Iterable[ColdStart]) -> dict[str, float]:
-    """Of each part, over the starts that had it."""
+    """Return the median of each part, over the starts that had it."""
     values: dict[str, list[float]] = {}
     for start in starts:
         for key, ms in start.timings_ms.items():
@@ -108,7 +108,7 @@ def medians_ms(starts: Iterable[ColdStart]) -> dict[str, float]:
 
 
 def slowest_imports(starts: Iterable[ColdStart]) -> list[tuple[str, float, int]]:
-    """Module, its median milliseconds, and in how many starts it was imported; the slowest first."""
+    """Return each module's name, median milliseconds and number of starts; the slowest first."""
     values: dict[str, list[float]] = {}
     for start in starts:
         for name, ms in start.imports_ms.items():

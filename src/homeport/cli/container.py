@@ -1,4 +1,4 @@
-"""`homeport container …`: what runs now."""
+"""`homeport container …`: lists the running containers, shows their logs, stops them."""
 
 import asyncio
 from typing import Annotated
@@ -16,18 +16,20 @@ Id = Annotated[str, typer.Argument(metavar="CONTAINER", help="ta-…")]
 
 @app.command("list")
 def list_(json: options.Json = False) -> None:
-    """Every container, the newest first."""
+    """List all containers, the newest first."""
     asyncio.run(_list(options.load(), json=json))
 
 
 @app.command()
 def logs(
     container: Id,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on.")] = False,
-    tail: Annotated[int, typer.Option("-n", "--tail", min=1, help="The last so many lines.")] = 100,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Wait for more lines.")] = False,
+    tail: Annotated[
+        int, typer.Option("-n", "--tail", min=1, help="How many of the last lines.")
+    ] = 100,
     timestamps: options.Timestamps = False,
 ) -> None:
-    """What a running container has printed."""
+    """Show the lines that a running container has printed."""
     asyncio.run(_logs(options.load(), container, follow, tail, timestamps=timestamps))
 
 

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def up(host: options.Host = None, http_port: options.HttpPort = None) -> None:
-    """Start the background server; it brings every deployed app back."""
+    """Start the background server, which serves every deployed app again."""
     asyncio.run(_up(options.load(host=host, http_port=http_port)))
 
 
 def down() -> None:
-    """End the background server and everything that it runs; deployed apps come back with `up`."""
+    """Stop the background server and all containers; `up` serves deployed apps again."""
     ended = asyncio.run(server.down(options.load()))
     output.say("homeport is down" if ended else "no server was running")
 

@@ -1,4 +1,4 @@
-"""`homeport deploy`: a script for good."""
+"""`homeport deploy`: deploys a script's endpoints to the background server."""
 
 import asyncio
 import time
@@ -18,15 +18,18 @@ if TYPE_CHECKING:
 def deploy(
     ref: options.Ref,
     name: options.Name = "",
-    tag: Annotated[str, typer.Option(help="A word to find this version by.")] = "",
+    tag: Annotated[str, typer.Option(help="A name for this version, shown by `history`.")] = "",
     strategy: Annotated[
-        str, typer.Option(help="rolling: the new one first. recreate: the old one's end first.")
+        str,
+        typer.Option(
+            help="rolling: start the new containers first. recreate: end the old ones first."
+        ),
     ] = "rolling",
     drain: Annotated[
         float | None,
         typer.Option(
             min=0,
-            help="Seconds that requests inside the old version may go on; its `timeout` by default.",
+            help="Seconds that running requests of the old version get; by default its `timeout`.",
             show_default=False,
         ),
     ] = None,
@@ -36,7 +39,7 @@ def deploy(
     host: options.Host = None,
     http_port: options.HttpPort = None,
 ) -> None:
-    """Make a script's endpoints permanent; a new version replaces the old without an error."""
+    """Deploy a script's endpoints; a new version replaces the old one, and no request fails."""
     settings = options.load(host=host, http_port=http_port)
     asyncio.run(
         _deploy(

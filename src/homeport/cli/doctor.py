@@ -1,4 +1,4 @@
-"""`homeport doctor`: what is installed, what is missing, how to fix it."""
+"""`homeport doctor`: checks this machine, and says how to repair what is missing."""
 
 import asyncio
 import json as jsonlib
@@ -23,17 +23,17 @@ OLDEST_PYTHON = (3, 11)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     what: str
     good: bool
     told: str
     hint: str = ""
-    needed: bool = True  # else it is only good to know
+    needed: bool = True  # False if homeport works without it
 
 
 def doctor(json: options.Json = False) -> None:
-    """Say what is installed, what is missing, and how to fix it."""
+    """Check this machine: what is installed, what is missing, and how to repair it."""
     settings = options.load()
     findings = [
         Finding("homeport", True, f"{__version__}, home {settings.home}"),
@@ -84,7 +84,7 @@ def _uv() -> Finding:
 
 
 def _asked(module: str, *words: str, **environ: str) -> "subprocess.CompletedProcess[str]":
-    """What a room says of itself: a command never imports it."""
+    """Run a module of another room as a program and return its output; commands never import those rooms."""
     return subprocess.run(
         [sys.executable, "-m", module, *words],
         env={**os.environ, **environ},

@@ -1,4 +1,4 @@
-"""`homeport image …`: the environments that were built."""
+"""`homeport image …`: lists and deletes the image layers that were built."""
 
 import asyncio
 
@@ -10,18 +10,18 @@ from homeport.settings import Settings
 app = typer.Typer(help="Images: list, prune.", no_args_is_help=True)
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-SHOWN = 60  # characters of the last step
+SHOWN = 60  # how many characters of the last step are shown
 
 
 @app.command("list")
 def list_(json: options.Json = False) -> None:
-    """Every environment that was built, one a step, the newest first."""
+    """List the image layers that were built, one for each step, the newest first."""
     asyncio.run(_list(options.load(), json=json))
 
 
 @app.command()
 def prune(yes: options.Yes = False) -> None:
-    """Remove those that no app needs, neither as it is nor after a rollback."""
+    """Delete layers that no app needs, neither now nor after a rollback."""
     asyncio.run(_prune(options.load(), yes=yes))
 
 
@@ -62,7 +62,7 @@ async def _list(settings: Settings, *, json: bool) -> None:
 
 async def _prune(settings: Settings, *, yes: bool) -> None:
     async with server.running(settings) as client:
-        await client.status()  # nothing to ask where no server runs
+        await client.status()  # fail before the question if no server runs
         options.confirm("Remove every image that no app needs?", yes=yes)
         gone = await client.prune_images()
     freed = size(sum(image.size_bytes for image in gone))
@@ -70,6 +70,6 @@ async def _prune(settings: Settings, *, yes: bool) -> None:
 
 
 def shortened(step: str) -> str:
-    """A step in one short line."""
+    """Return a step as one short line."""
     line = " ".join(step.split())
     return line if len(line) <= SHOWN else f"{line[: SHOWN - 1]}…"

@@ -1,4 +1,4 @@
-"""`homeport …`: every command, and what its end is worth: 0, 1 (yours), 2 (usage), 70 (ours)."""
+"""`homeport …`: runs a command. Exit codes: 0, 1 (the user's problem), 2 (usage), 70 (a bug of homeport)."""
 
 import contextlib
 import importlib
@@ -50,7 +50,7 @@ def _root(
 
 
 def command_line(words: Sequence[str]) -> typer.Typer:
-    """The command that is meant, or all of them: what is not meant is not imported either."""
+    """Return the app with the command in `words`, or with all commands; import only the needed modules."""
     cli = typer.Typer(
         help="Turn a Python function into a web endpoint, on a machine you own.",
         no_args_is_help=True,
@@ -100,7 +100,7 @@ def _fail(error: BaseException) -> int:
 
 
 def _written(error: BaseException) -> str:
-    """Where the traceback is: nobody wants it on the terminal, and it may quote a secret."""
+    """Write the traceback to a file and return where: on a terminal it is noise, and it may have a secret."""
     from homeport import settings
 
     told = f"{datetime.now().astimezone().isoformat()} homeport {__version__}\n"
@@ -115,7 +115,7 @@ def _written(error: BaseException) -> str:
         handle, name = tempfile.mkstemp(prefix="homeport-errors-", suffix=".log")
         _append(handle, told)
         return f"see {name}"
-    return "there is no file that could be written to say more"
+    return "no file could be written with the details"
 
 
 def _append(handle: int, text: str) -> None:

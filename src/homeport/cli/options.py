@@ -1,4 +1,4 @@
-"""Options that several commands share, and what becomes of them."""
+"""Options that several commands share, and the settings that they make."""
 
 import os
 import sys
@@ -17,10 +17,10 @@ Ref = Annotated[
     str, typer.Argument(metavar="SCRIPT", help="path/script.py[::app], or a module with -m.")
 ]
 Module = Annotated[bool, typer.Option("-m", help="SCRIPT is a module, such as shop.web.")]
-Name = Annotated[str, typer.Option("-n", "--name", help="Instead of the App's own name.")]
-Timestamps = Annotated[bool, typer.Option("--timestamps", help="Say when each line was printed.")]
+Name = Annotated[str, typer.Option("-n", "--name", help="A name instead of the App's own.")]
+Timestamps = Annotated[bool, typer.Option("--timestamps", help="Show when each line was printed.")]
 Host = Annotated[
-    str | None, typer.Option(help="Address to listen on; 0.0.0.0 is everybody.", show_default=False)
+    str | None, typer.Option(help="Address to listen on; 0.0.0.0 for all.", show_default=False)
 ]
 HttpPort = Annotated[
     int | None,
@@ -29,14 +29,14 @@ HttpPort = Annotated[
 
 
 def load(**flags: object) -> Settings:
-    """The settings in force; says so where a variable is not what it was meant to be."""
+    """Return the settings in force; warn about variables that look like settings and are not."""
     for text in all_settings.unknown(os.environ):
         output.warn(text)
     return all_settings.load(os.environ, **flags)
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask, unless told not to; ends the command where nobody can be asked."""
+    """Ask for confirmation unless `yes`; end the command if there is no terminal to ask on."""
     if yes:
         return
     if not sys.stdin.isatty():

@@ -1,7 +1,7 @@
-"""What commands print: data to stdout, talk to stderr; tables for people, JSON for programs.
+"""Prints for commands: data to stdout, messages to stderr; tables for people, JSON for programs.
 
-Rich takes 100 ms to import, so that is done when there is something to print: what a command starts is
-under way by then.
+Rich takes 100 ms to import, so it is imported at the first print with style; by then the command has
+already sent its request.
 """
 
 import sys
@@ -48,7 +48,7 @@ def say(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """Something to know that stops nothing."""
+    """Print a warning."""
     from rich.text import Text
 
     err().print(Text.assemble(("warning: ", "yellow"), terminal.text(text)))
@@ -71,7 +71,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empt
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else _text(cell) for cell in row))
     if table.row_count:
-        # As wide as it is: a URL that is cut in two cannot be clicked.
+        # Do not wrap: a URL that is cut in two cannot be clicked.
         Console(file=sys.stdout, highlight=False, width=WIDE).print(table, crop=False)
     else:
         say(empty)
@@ -82,7 +82,7 @@ def _text(cell: object) -> str:
 
 
 def show_failure(failure: Failure) -> None:
-    """`error: …`, where in the script, and what to do next."""
+    """Print `error: …`, the line of the script, and the hint."""
     from rich.text import Text
 
     console = err()
@@ -96,13 +96,13 @@ def show_failure(failure: Failure) -> None:
 
 
 class Shown:
-    """The last lines that a command has shown of what goes on in the server."""
+    """The last lines that a command has shown from the server."""
 
     def __init__(self) -> None:
         self._lines: deque[str] = deque(maxlen=SHOWN_LINES)
 
     def add(self, event: "Event") -> None:
-        """An event that is about to be shown."""
+        """Add an event before it is shown."""
         if event.event == "log":
             self._lines.append(event.line.text.strip())
         elif event.event == "progress":  # of a build: `run_commands: what it printed`
@@ -158,7 +158,7 @@ def _colour(function: str) -> str:
 
 
 def show_request(tag: str, request: "RequestRecord") -> None:
-    """One line of a request that has ended: `web ta-1 GET /shop -> 200 OK (12 ms, cold)`."""
+    """Return one line about a request that has ended: `web ta-1 GET /shop -> 200 OK (12 ms, cold)`."""
     from rich.text import Text
 
     status = request.status
@@ -174,7 +174,7 @@ def show_request(tag: str, request: "RequestRecord") -> None:
 
 
 def duration(ms: int) -> str:
-    """Milliseconds as people read them.
+    """Return milliseconds as text for people.
 
     >>> [duration(ms) for ms in (0, 999, 1234, 75_000)]
     ['0 ms', '999 ms', '1.2 s', '75 s']
@@ -191,7 +191,7 @@ def address(status: "Status") -> str:
 
 
 def local_time(at: float | None) -> str:
-    """Seconds since the epoch as people read them."""
+    """Return seconds since the epoch as a local time."""
     if at is None:
         return ""
     return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")

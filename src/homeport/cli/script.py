@@ -1,4 +1,4 @@
-"""Loads a user's script in a process of its own and reads what it declares (sdk/declare/__main__.py)."""
+"""Loads a user's script in another process and reads its manifest (sdk/declare/__main__.py)."""
 
 import asyncio
 import contextlib
@@ -19,14 +19,14 @@ MAX_LINE = 256 * 1024 * 1024  # a manifest with very many files
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
-    """What a script declares."""
+    """A script's manifest and files."""
 
     manifest: "Manifest"
     sources: dict[str, str]  # hash -> path
-    watch: dict[str, list[int]]  # path -> state, as sdk/watched.py tells it
+    watch: dict[str, list[int]]  # path -> state, from sdk/watched.py
     warnings: list[str]
-    modules: list[str]  # installed ones that it imports, but for those that are known already
-    unlike: list[str]  # those that were loaded ahead, and which the script would have got otherwise
+    modules: list[str]  # installed modules that it imports, without those that the warm loader has
+    unlike: list[str]  # modules of the warm loader that differ from the script's own imports
 
     @property
     def name(self) -> str:
@@ -35,9 +35,9 @@ class Declared:
 
 
 async def declare(ref: str, *, module: bool = False, name: str = "") -> Declared:
-    """What the script declares, by a fresh interpreter; `ScriptError` where it cannot be loaded.
+    """Load the script in a fresh interpreter; `ScriptError` if it cannot be loaded.
 
-    What it prints goes to stderr, so that this command's own output stays what it is.
+    The script's output goes to stderr, so that the command's own output has no other text.
     """
     async with _Loader(*_words(ref, module=module, name=name)) as loader:
         text, code = await loader.line(), await loader.code()
@@ -45,19 +45,21 @@ async def declare(ref: str, *, module: bool = False, name: str = "") -> Declared
 
 
 class Declarer:
-    """Declares one script again and again: from the second time on by a fork that has its imports."""
+    """Loads one script again and again; after the first time by a fork of a warm loader, which has its imports."""
 
     def __init__(self, ref: str, *, module: bool, name: str) -> None:
         self._ref, self._module, self._name = ref, module, name
         self._modules: dict[str, None] = {}  # in order
-        self._new: list[str] = []  # which of the last declared are no part of it yet, perhaps
+        self._new: list[
+            str
+        ] = []  # modules of the last run that the warm loader may not have imported yet
         self._unsafe: set[str] = set()
-        self.watch: dict[str, list[int]] = {}  # what another save would change
+        self.watch: dict[str, list[int]] = {}  # the files whose change needs a reload
         self._loader: _Loader | None = None
         self._starting: asyncio.Task[None] | None = None
 
     async def declare(self) -> Declared:
-        """As `declare`; `watch` is new even when it fails."""
+        """Load the script as `declare` does; update `watch` also if that fails."""
         loader, self._loader = self._loader, None
         if loader is None:
             words = _words(self._ref, module=self._module, name=self._name)
@@ -90,7 +92,7 @@ class Declarer:
         return declared
 
     async def close(self) -> None:
-        """End the process that waits for the next save."""
+        """End the warm loader."""
         if self._starting is not None:
             self._starting.cancel()
             with contextlib.suppress(asyncio.CancelledError, OSError):
@@ -99,7 +101,7 @@ class Declarer:
             await self._loader.close()
 
     def learn(self) -> None:
-        """Have a process at hand that has imported what the script does; it takes as long again."""
+        """Start a warm loader in the background; its imports take as long as the script's."""
         new = [module for module in self._new if module not in self._modules]
         self._new.clear()
         busy = self._starting is not None and not self._starting.done()
@@ -109,7 +111,7 @@ class Declarer:
         self._starting = asyncio.create_task(self._start(list(self._modules)))
 
     async def _start(self, modules: list[str]) -> None:
-        """Have a process that has imported them, or as many as a fork can carry over."""
+        """Start a warm loader with these modules, or with as many of them as can be forked."""
         if sys.platform != "linux":
             return
         while True:
@@ -142,7 +144,7 @@ class _Loader:
         self._process: asyncio.subprocess.Process | None = None
         self._reader = asyncio.StreamReader(limit=MAX_LINE)
         self._transport: asyncio.BaseTransport | None = None
-        self._owes = False  # the code of the fork before
+        self._owes = False  # True if the exit code of the last fork was not read yet
         self.ended = False
 
     async def __aenter__(self) -> Self:
@@ -175,7 +177,7 @@ class _Loader:
         await self.close()
 
     async def ask(self, message: Any) -> None:
-        """One line of JSON to its standard input."""
+        """Write one line of JSON to its standard input."""
         assert self._process is not None
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):  # it has ended: the next `line` is empty
@@ -183,7 +185,7 @@ class _Loader:
             await self._process.stdin.drain()
 
     async def answer(self, message: Any) -> tuple[bytes, int]:
-        """What a fork says, and a code other than 0 where it said nothing; ends it when cancelled."""
+        """Return a fork's line, and its exit code if it wrote no line; end the fork if cancelled."""
         await self._settle()
         await self.ask(message)
         self._owes = True
@@ -211,7 +213,7 @@ class _Loader:
             self._owes = _code(text) is None
 
     async def line(self) -> bytes:
-        """One line of its answer; empty when it ended without one."""
+        """Return one line of its answer; empty if it has ended without one."""
         text = await self._reader.readline()
         self.ended = self.ended or not text
         return text
@@ -222,7 +224,7 @@ class _Loader:
         return await self._process.wait()
 
     async def close(self) -> None:
-        """End it and whatever it has begun."""
+        """End it and its child processes."""
         if self._transport is not None:
             self._transport.close()
         if self._process is not None and self._process.returncode is None:
@@ -236,7 +238,7 @@ def _words(ref: str, *, module: bool, name: str) -> list[str]:
 
 
 def _code(line: bytes) -> int | None:
-    """The code in a loader's last line; None for another line."""
+    """Return the exit code in a loader's last line; None for another line."""
     return int(json.loads(line)["code"]) if line.startswith(b'{"code"') else None
 
 

@@ -1,4 +1,4 @@
-"""`homeport secret …`: values for the functions that name them. None is ever printed."""
+"""`homeport secret …`: creates, lists and deletes secrets. No command prints a value."""
 
 import asyncio
 import json as jsonlib
@@ -26,7 +26,7 @@ def create(
     ] = None,
     from_dotenv: Annotated[Path | None, typer.Option(help="Read KEY=VALUE lines.")] = None,
     from_json: Annotated[Path | None, typer.Option(help="Read an object of strings.")] = None,
-    force: Annotated[bool, typer.Option(help="Replace one that exists.")] = False,
+    force: Annotated[bool, typer.Option(help="Replace an existing secret.")] = False,
     json: options.Json = False,
 ) -> None:
     """Create a secret, encrypted at rest."""
@@ -45,7 +45,7 @@ def create(
 
 @app.command("list")
 def list_(json: options.Json = False) -> None:
-    """Names and keys; never a value."""
+    """List the secrets' names and keys, without values."""
     asyncio.run(_list(options.load(), json=json))
 
 
@@ -53,7 +53,7 @@ def list_(json: options.Json = False) -> None:
 def delete(
     name: SecretName,
     yes: options.Yes = False,
-    allow_missing: Annotated[bool, typer.Option(help="Fine if there is none.")] = False,
+    allow_missing: Annotated[bool, typer.Option(help="Succeed also if there is none.")] = False,
 ) -> None:
     """Delete a secret; containers that run keep its values until they end."""
     asyncio.run(_delete(options.load(), name, yes=yes, allow_missing=allow_missing))

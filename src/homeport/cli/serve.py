@@ -1,4 +1,4 @@
-"""`homeport serve`: a script while it is being written."""
+"""`homeport serve`: serves a script, and reloads it at each save."""
 
 import asyncio
 import contextlib
@@ -26,8 +26,8 @@ DEBOUNCE_MS = 200  # an editor saves several files, or one in several steps
 STEP_MS = 10
 POLL_MS = 500
 LEARN_S = 1.0
-PATIENCE_S = 1.0  # a reload that takes longer makes way for what was saved meanwhile
-PROBES = frozenset({".DS_Store", "4913"})  # what editors write to see whether they can
+PATIENCE_S = 1.0  # a reload that takes longer is abandoned for a newer save
+PROBES = frozenset({".DS_Store", "4913"})  # files that editors write to test for permission
 
 
 def serve(
@@ -55,16 +55,16 @@ class Session:
         self._declarer = script.Declarer(ref, module=module, name=name)
         self._timestamps = timestamps
         self._stop = asyncio.Event()
-        self._serving: Declared | None = None  # None: the server may be on its way to another
+        self._serving: Declared | None = None  # None while the server may be changing the version
         self._declaring = False
         self._saved = asyncio.Event()
         self._watching: list[str] = []
-        self._moved = asyncio.Event()  # there are other folders to watch
-        self._said: set[str] = set()  # warnings are told once
+        self._moved = asyncio.Event()  # set when the folders to watch have changed
+        self._said: set[str] = set()  # warnings that were shown already
         self._shown = output.Shown()
 
     async def run(self, seconds: float | None) -> None:
-        """Until Ctrl-C, the timeout, or the server's end."""
+        """Serve until Ctrl-C, the timeout, or the server's end."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._stop.set)
@@ -79,7 +79,7 @@ class Session:
             stop.cancel()
 
     async def _work(self) -> None:
-        # Loading the script and starting a server take about as long: at once, then.
+        # Load the script and start a server at the same time: both take about as long.
         declaring = asyncio.create_task(self._declare())
         try:
             async with server.borrowed(self._settings) as client:
@@ -109,7 +109,7 @@ class Session:
                 break
         self._serving = declared
         async with asyncio.TaskGroup() as group:
-            # Not earlier: the first container needs the cores more.
+            # After a delay, because the first container needs the cores now.
             asyncio.get_running_loop().call_later(LEARN_S, self._declarer.learn)
             group.create_task(self._show(events))
             group.create_task(self._watch())
@@ -142,7 +142,7 @@ class Session:
             output.show_failure(failure)
 
     async def _reload(self, client: "Client", session: str) -> None:
-        """Reload whenever something is saved that the script is made of; the last save counts."""
+        """Reload after each save of a file that the script uses; a newer save replaces an older one."""
         while True:
             await self._saved.wait()
             self._saved.clear()
@@ -181,7 +181,7 @@ class Session:
             output.say("the version before goes on serving")
 
     async def _watch(self) -> None:
-        """Set `_saved` when something is saved that the script was made of when it was last loaded."""
+        """Set `_saved` after a save of a file that the script used when it was last loaded."""
         import watchfiles
 
         while True:
@@ -198,7 +198,7 @@ class Session:
                 yield_on_timeout=True,
                 stop_event=self._moved,
             ):
-                # What was saved before somebody watched is seen by its state.
+                # Files saved before the watch began are found by their state.
                 missed = first and not changes and not self._declaring and self._changed()
                 first = False
                 if changes or missed:
@@ -214,7 +214,7 @@ class Session:
         watch, found = self._declarer.watch, Path(path)
         if found.name in PROBES or found.name in patterns.CACHES:
             return False
-        # A new module of the script's own is one, too, and so is a new file in a directory of its.
+        # A new Python file counts too, and a new file in a directory that the script used.
         return path in watch or found.suffix == ".py" or str(found.parent) in watch
 
     def _changed(self) -> bool:
@@ -237,7 +237,7 @@ class Session:
 
 
 def urls(declared: Declared) -> list[tuple[str, str | None, bool]]:
-    """What a script's URLs depend on."""
+    """Return the parts of a manifest that decide a script's URLs."""
     return [
         (web.tag, web.label, web.requires_proxy_auth)
         for function in declared.manifest.functions

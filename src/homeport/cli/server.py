@@ -1,4 +1,4 @@
-"""Starts the control plane and finds it again; every command that needs a server comes here."""
+"""Starts the control plane, or connects to the one that runs, for every command that needs a server."""
 
 import asyncio
 import contextlib
@@ -28,23 +28,23 @@ if TYPE_CHECKING:
     from homeport.client import Client
     from homeport.contract.api import Status
 
-END_S = 15.0  # what a server gets to end everything
+END_S = 15.0  # how long a server may take to end everything
 RETRY_S = 0.05
 LONGEST_RETRY_S = 0.4
-PATIENCE_S = END_S + 5.0  # for another server that is starting or ending
-OTHERS_S = 2.0  # after that, a server that has not ended may have a reason
+PATIENCE_S = END_S + 5.0  # how long to wait for another server that is starting or ending
+OTHERS_S = 2.0  # after that, a server that still runs may be serving another session
 
 
 @asynccontextmanager
 async def kept(settings: Settings) -> AsyncIterator["Client"]:
-    """A server that outlives this command; started where none runs."""
+    """Yield a client of a background server, which outlives this command; start one if none runs."""
     async with _reached(settings, kept=True) as (client, _):
         yield client
 
 
 @asynccontextmanager
 async def borrowed(settings: Settings) -> AsyncIterator["Client"]:
-    """The server that runs, else one that ends with the block, and with this process."""
+    """Yield a client of the running server; else start one that ends with the block and with this process."""
     async with _reached(settings, kept=False) as (client, process):
         try:
             yield client
@@ -55,13 +55,13 @@ async def borrowed(settings: Settings) -> AsyncIterator["Client"]:
 
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator["Client"]:
-    """The server that runs; `ServerUnreachable` where none does, as soon as it is asked."""
+    """Yield a client of the running server; if none runs, its first call raises `ServerUnreachable`."""
     async with _client(settings) as client:
         yield client
 
 
 async def down(settings: Settings) -> bool:
-    """End the server and everything that it runs; False where none ran."""
+    """End the server and everything that it runs; return False if none ran."""
     from homeport.client import OtherVersion, ServerSilent
 
     async with _client(settings) as client:
@@ -99,9 +99,9 @@ def _gone(settings: Settings, pid: int) -> None:
 async def _reached(
     settings: Settings, *, kept: bool
 ) -> AsyncIterator[tuple["Client", "subprocess.Popen[str] | None"]]:
-    """A server that is ready, and its process; None where one ran already.
+    """Yield a client of a server that is ready, and its process; None for the process if it ran already.
 
-    One that is about to end answers no more, or holds the home a little longer: try again.
+    A server that is ending does not answer, or still holds the home for a moment: then try again.
     """
     process = await asyncio.to_thread(_started, settings, kept=kept)
     async with _client(settings) as client:
@@ -140,12 +140,12 @@ async def _ready(
 
 
 def _client(settings: Settings) -> "Client":
-    from homeport.client import Client  # and httpx: what is started is under way by now
+    from homeport.client import Client  # imports httpx, while the started server starts too
 
     with contextlib.suppress(FileNotFoundError):
         owner = settings.socket_dir.lstat().st_uid
         if settings.socket_dir != settings.run_dir and owner != os.getuid():
-            # Below /tmp: whoever listens there would be told secrets.
+            # Below /tmp: another user could listen there, and would get secrets.
             raise StorageError(f"{settings.socket_dir} belongs to another user", hint="remove it")
     return Client(settings)
 
@@ -158,9 +158,9 @@ async def _status(client: "Client") -> "Status | None":
 
 
 def _compare(settings: Settings, status: "Status") -> None:
-    """Say so where the running server is not as somebody has asked for it."""
+    """Warn if the running server has other settings than the command asks for."""
     if settings.server:
-        return  # it has settings of its own
+        return  # a remote server has its own settings
     for key in (key for key in settings.given if key in status.settings):
         asked, there = getattr(settings, key), status.settings[key]
         if asked != there and (key, asked) != ("http_port", 0):  # 0 is any port
@@ -172,11 +172,11 @@ def _compare(settings: Settings, status: "Status") -> None:
 
 
 def _started(settings: Settings, *, kept: bool) -> "subprocess.Popen[str] | None":
-    """The control plane's process, on its way; None where a server listens already.
+    """Start the control plane's process; return None if a server listens already.
 
-    Before anything slow is imported here, so that both import at once.
+    Call it before the slow imports of the command, so that both processes import at the same time.
     """
-    if settings.server:  # if nobody answers there, we cannot start it from here
+    if settings.server:  # a remote server cannot be started from here
         return None
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
         probe.connect(str(settings.control_socket))
@@ -193,7 +193,7 @@ def _started(settings: Settings, *, kept: bool) -> "subprocess.Popen[str] | None
 
 
 async def _greeted(settings: Settings, process: "subprocess.Popen[str]", *, kept: bool) -> bool:
-    """Wait until the server is ready; False where another one has the home."""
+    """Wait until the server is ready; return False if another server has the home."""
     try:
         assert process.stdin is not None
         assert process.stdout is not None

@@ -1,8 +1,8 @@
-"""Text of others on a terminal: what a container printed, a visitor asked for or a build said.
+"""Makes text from containers, visitors and builds safe to show on a terminal.
 
-Whatever would be obeyed and not shown is shown as an escape: control characters (ECMA-48), line and
-paragraph separators, and what changes the direction of text (UAX 9, "Trojan Source"). JSON output
-stays exact: the same are escaped as JSON does it.
+Characters that a terminal would obey are shown as escapes: control characters (ECMA-48), line and paragraph
+separators, and characters that change the direction of text (UAX 9, "Trojan Source"). JSON output stays
+exact: there they are escaped as JSON does it.
 """
 
 import json
@@ -18,7 +18,7 @@ _OBEYED = (
     *range(0x202A, 0x202F),
     *range(0x2066, 0x206A),
     0xFEFF,
-    *range(0xE0000, 0xE0080),  # tags, which nobody sees
+    *range(0xE0000, 0xE0080),  # tags, which are invisible
 )
 _ESCAPED = {code: ascii(chr(code))[1:-1] for code in _OBEYED}
 _JSON = {code: json.dumps(chr(code))[1:-1] for code in _OBEYED if code >= 0x7F}
@@ -27,7 +27,7 @@ _TEXT = {**_LINE, ord("\n"): "\n"}
 
 
 def line(text: str) -> str:
-    """One line, as it can be shown.
+    """Return one line with its control characters as escapes.
 
     >>> print(line("a\\x1b[31mb\\nc"))
     a\\x1b[31mb\\nc
@@ -36,17 +36,17 @@ def line(text: str) -> str:
 
 
 def text(text: str) -> str:
-    """The same of several lines: only line feeds part them."""
+    """Return several lines in the same way; only line feeds stay."""
     return text.replace("\r\n", "\n").translate(_TEXT)
 
 
 def encoded(value: object) -> str:
-    """JSON of which a terminal obeys nothing, and of which a program reads what it was."""
+    """Return JSON in which all such characters are escaped; a program reads the exact value."""
     return json.dumps(value, indent=2, ensure_ascii=False).translate(_JSON)
 
 
 def pieces(text: str) -> list[str]:
-    """What a progress bar has drawn one over the other, one after the other.
+    """Return the states that a progress bar has drawn over each other, as separate lines.
 
     >>> pieces("10%\\r20%\\r\\x1b[K30%")
     ['10%', '20%', '\\\\x1b[K30%']

@@ -1,4 +1,4 @@
-"""`homeport proxy-token …`: who may call endpoints that say `requires_proxy_auth=True`."""
+"""`homeport proxy-token …`: creates, lists and deletes tokens for endpoints with `requires_proxy_auth=True`."""
 
 import asyncio
 from typing import Annotated
@@ -9,22 +9,22 @@ from homeport.cli import options, output, server
 from homeport.settings import Settings
 
 app = typer.Typer(help="Proxy tokens: create, list, delete.", no_args_is_help=True)
-workspace = typer.Typer(help="The original's spelling of `proxy-token`.", no_args_is_help=True)
+workspace = typer.Typer(help="Modal's spelling of `proxy-token`.", no_args_is_help=True)
 workspace.add_typer(app, name="proxy-tokens")
 
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Option(help="To tell it from the others.")] = "",
+    name: Annotated[str, typer.Option(help="A name for the token in lists.")] = "",
     json: options.Json = False,
 ) -> None:
-    """Create a token; its secret is shown this once."""
+    """Create a token; its secret is shown only this once."""
     asyncio.run(_create(options.load(), name, json=json))
 
 
 @app.command("list")
 def list_(json: options.Json = False) -> None:
-    """Every token, without its secret."""
+    """List all tokens, without their secrets."""
     asyncio.run(_list(options.load(), json=json))
 
 
@@ -33,7 +33,7 @@ def delete(
     token: Annotated[str, typer.Argument(metavar="TOKEN_ID", help="wk-…")],
     yes: options.Yes = False,
 ) -> None:
-    """Delete a token; it lets nobody in from now on."""
+    """Delete a token; requests with it get 401 from now on."""
     asyncio.run(_delete(options.load(), token, yes=yes))
 
 
