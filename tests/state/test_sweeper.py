@@ -149,3 +149,13 @@ def test_a_file_that_a_power_cut_has_damaged_is_asked_for_again(tmp_path):
             assert "print()" == (tree / "script.py").read_text()
 
     virtually(story())
+
+
+async def test_a_closed_sweeper_sweeps_nothing_any_more():
+    swept = sweeper.Sweeper(None, None, None, in_use=lambda: ())
+    swept.soon()
+    before = {task.get_name() for task in asyncio.all_tasks()}
+    await swept.close()
+
+    assert "sweeping" in before
+    assert "sweeping" not in {task.get_name() for task in asyncio.all_tasks()}

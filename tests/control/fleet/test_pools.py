@@ -129,3 +129,13 @@ async def test_a_functions_numbers_are_those_of_all_its_parameters_and_never_go_
 
     assert (3, 7, 30, 9, 6, 3) == dataclasses.astuple(before)
     assert (2, 5, 30, 9, 6, 3) == dataclasses.astuple(after)
+
+
+def test_the_end_of_a_pool_is_told_after_it_is_forgotten():
+    pools, told = Pools(), []
+    known = pool(SIZE)
+    pools.add(known)
+    pools.removed = lambda gone: told.append((gone, pools.get(gone.key)))
+    pools.remove(known)
+
+    assert [(known, None)] == told

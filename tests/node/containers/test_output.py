@@ -145,3 +145,13 @@ async def test_a_writer_that_has_ended_is_not_asked_again(outputs, printer):
 
     assert ["end"] == await other.heard(1)
     assert ["end"] == await other.finish()
+
+
+async def test_the_descriptor_of_an_output_that_has_ended_is_closed(outputs):
+    comes_out, goes_in = output.pipe()
+    followed = outputs.follow(comes_out, lambda *_line: None)
+    os.close(goes_in)
+    await outputs.finish(followed)
+
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(comes_out)

@@ -1,5 +1,6 @@
 """WSGI threads: what ends them, what holds a slot, and what an app may raise."""
 
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -25,6 +26,11 @@ SCRIPT = """
             sys.exit(3)
         if path == "/interrupt":
             raise KeyboardInterrupt
+        if path == "/socket":
+            print("waits", flush=True)
+            connection = environ["werkzeug.socket"]
+            connection.sendall(b"got " + connection.recv(5))
+            return []
         if path == "/free":
             free.set()
         headers = [] if path == "/chunks" else [("Content-Length", "5")]
@@ -108,3 +114,17 @@ def test_an_answer_that_nobody_reads_ends_with_its_time(start):
 
     assert 8_000_000 == len(other.content)
     assert time.monotonic() - began < 20
+
+
+def test_an_app_may_wait_on_the_socket_of_a_websocket(start):
+    runner = start(SCRIPT, web={"web": "wsgi_app"}).ready()
+    with socket.socket(socket.AF_UNIX) as visitor:
+        visitor.connect(runner.door)
+        head = (
+            b"GET /socket HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n"
+        )
+        visitor.sendall(head)
+        runner.wait_for("waits")
+        visitor.sendall(b"later")
+
+        assert b"got later" == visitor.recv(100)
