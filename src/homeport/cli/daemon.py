@@ -54,6 +54,8 @@ async def _status(settings: Settings, *, json: bool) -> None:
         f"homeport {status.version} on {output.address(status)}, {keeps}, "
         f"pid {status.pid}, for {output.ago(status.started_at)}"
     )
+    if status.trouble:
+        output.warn(f"{status.trouble}; what is deployed goes on, and changes are refused")
     rows = [
         (
             app.name,

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection
 
+from homeport.contract.errors import StorageError
 from homeport.state.blobs import Blobs
 from homeport.state.rows import Revision
 from homeport.state.secrets import SecretBox
@@ -56,4 +57,7 @@ class Sweeper:
 
     async def _later(self) -> None:
         await asyncio.sleep(DELAY_S)
-        await self.sweep()
+        try:
+            await self.sweep()
+        except StorageError as error:  # the next change sweeps again
+            log.warning("nothing is swept: %s", error.message)

@@ -25,7 +25,9 @@ def of(setting: str, home: Path) -> URL:
         if not url.database or url.database == ":memory:":
             raise _wrong()
         return URL.create("sqlite", database=str(home / url.database))
-    if url.drivername in {"postgres", "postgresql", "postgresql+psycopg"}:
+    known = url.drivername in {"postgres", "postgresql", "postgresql+psycopg"}
+    # An @ there is one of a password that is not percent-encoded.
+    if known and "@" not in f"{url.host}{url.database}":
         return url.set(drivername="postgresql+psycopg")
     raise _wrong()
 
