@@ -1,6 +1,7 @@
 """A door when the user's code has taken every descriptor."""
 
 import contextlib
+import errno
 import os
 import socket
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import pytest
 
 from homeport.node.containers import door as doors
+from homeport.runner.door import Door
 
 SERVER = """
 import asyncio, concurrent.futures.thread, contextlib, os, resource, sys
@@ -95,3 +97,21 @@ def test_a_door_that_has_descriptors_again_is_as_before(knock):
 
     assert b"roomy" == ask()
     assert 0 == reader.read().refused
+
+
+def test_a_door_that_is_shut_says_so_once_its_queue_is_empty():
+    """The kernel says only that there is no connection now, and that the door is readable."""
+    listener, address = doors.make("ta-2")
+    door = Door(listener.detach())
+    door.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        door.accept()
+    with socket.socket(socket.AF_UNIX) as visitor:
+        visitor.connect(doors.path(address))
+        door.shut()
+        door.accept()[0].close()
+        with pytest.raises(OSError, match="the door is shut") as refused:
+            door.accept()
+    door.close()
+
+    assert errno.EINVAL == refused.value.errno

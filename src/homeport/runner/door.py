@@ -30,9 +30,10 @@ class Door(socket.socket):
         # before the user's code runs, so its number is low, below any limit that the code sets.
         self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self.is_short = False  # True if no descriptor is left but the reserve
+        self._is_shut = False
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """Accept the next connection; `BlockingIOError` if there is none now.
+        """Accept the next connection; `BlockingIOError` if there is none now, EINVAL if there will be none.
 
         While `is_short`, the caller must close each connection after its response: the next connection
         needs its descriptor.
@@ -49,6 +50,10 @@ class Door(socket.socket):
         try:
             found = super().accept()
         except OSError as error:
+            if error.errno == errno.EAGAIN and self._is_shut:
+                # The kernel has EINVAL only for sockets that block. Such a door stays readable, so whoever
+                # looks at it would look for ever.
+                raise OSError(errno.EINVAL, "the door is shut") from None
             if error.errno != errno.EMFILE:
                 raise
             self.is_short = True
@@ -83,3 +88,4 @@ class Door(socket.socket):
         """
         with contextlib.suppress(OSError):
             self.shutdown(socket.SHUT_RDWR)
+        self._is_shut = True  # not before: a connection may still have come

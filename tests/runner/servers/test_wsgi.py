@@ -128,3 +128,19 @@ def test_an_app_may_wait_on_the_socket_of_a_websocket(start):
         visitor.sendall(b"later")
 
         assert b"got later" == visitor.recv(100)
+
+
+@pytest.mark.parametrize("single_use", [False, True])
+def test_an_idle_container_ends_at_once(start, single_use):
+    """Cheroot's own threads look twice a second whether they have to end."""
+    seconds = []
+    for _ in range(3):
+        runner = start(SCRIPT, web={"web": "wsgi_app"}, single_use=single_use).ready()
+        assert 200 == runner.client.get("/").status_code
+        began = time.monotonic()
+        if not single_use:
+            runner.process.terminate()
+        assert 0 == runner.process.wait(30)
+        seconds.append(time.monotonic() - began)
+
+    assert min(seconds) < 0.15, seconds

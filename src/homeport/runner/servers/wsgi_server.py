@@ -10,16 +10,19 @@ import io
 import logging
 import math
 import queue
+import selectors
 import socket
 import sys
 import threading
 import time
 from typing import Any
 
+from cheroot.connections import ConnectionManager
 from cheroot.server import HTTPConnection, HTTPServer
 from cheroot.workers import threadpool
 
 from homeport.contract.sizes import DOOR_BACKLOG
+from homeport.runner.door import Door
 from homeport.runner.servers import bodies, wsgi_request
 from homeport.runner.servers.loop import FULL, PAUSE_S
 from homeport.runner.servers.serving import Serving
@@ -33,6 +36,7 @@ KEEP_ALIVE_S = 3600
 _workers: Any = threadpool  # which has no annotations
 _Base: Any = HTTPServer
 _Pool: Any = _workers.ThreadPool
+_Connections: Any = ConnectionManager
 
 
 def make(begun: Serving, site: Site) -> Any:
@@ -121,6 +125,57 @@ class Threads(_Pool):  # type: ignore[misc]
         return connection
 
 
+class Connections(_Connections):  # type: ignore[misc]
+    """Waits for visitors and idle connections without a timer; ends at once when it is asked to.
+
+    Cheroot's own looks twice a second whether it has to end, or a connection is too old. HAProxy closes
+    connections that are idle.
+    """
+
+    def __init__(self, server: "Server") -> None:
+        super().__init__(server)
+        self._alarm, self._wakes = socket.socketpair()
+        self._selector.register(self._wakes.fileno(), selectors.EVENT_READ, data=self._wakes)
+
+    def stop(self) -> None:
+        """Wake the thread that serves, and wait until it has stopped."""
+        self._stop_requested = True
+        self._alarm.send(b".")  # not by closing it: a child of the user's code may have a copy
+        super().stop()
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        self._alarm.close()
+        super().close()  # closes `_wakes` too
+
+    def _run(self, _expiration_interval: float) -> None:
+        while not self._stop_requested:
+            for descriptor, source in self._selector.select():
+                if source is self._wakes:
+                    continue
+                if source is self.server:
+                    connection = self._from_server_socket(self.server.socket)
+                else:
+                    connection = source
+                    self._selector.unregister(descriptor)  # until a thread has answered its request
+                if connection is not None:
+                    self.server.process_conn(connection)
+
+    def _from_server_socket(self, door: Door) -> Any:
+        """Accept a connection, if there is one; handle a door that is shut, or that lacks descriptors."""
+        try:
+            connection = super()._from_server_socket(door)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # the door is shut, and its queue is empty
+                self._selector.unregister(door.fileno())
+            elif error.errno in FULL:
+                self.server.refused(error.errno)
+                time.sleep(PAUSE_S)
+            return None
+        self.server.refused(errno.EMFILE if door.is_short else 0)
+        return connection
+
+
 class Server(_Base):  # type: ignore[misc]
     """Listens on the door; does not log visitors that disconnect; has no limit of idle connections."""
 
@@ -133,32 +188,23 @@ class Server(_Base):  # type: ignore[misc]
         self.site = site
         self.door = begun.door
         self._begun = begun
+        self._connections: Connections
 
     def bind_unix_socket(self, _address: Any) -> None:
         """Use the door, which listens already."""
         self.socket = self.door
 
     def prepare(self) -> None:
-        """Get ready to serve; handle a door that is shut, or that lacks descriptors."""
+        """Get ready to serve."""
         super().prepare()
-        enter = self._connections._from_server_socket  # noqa: SLF001
+        self.door.setblocking(False)
+        self._connections.close()
+        self._connections = Connections(self)
 
-        def guarded(listening: Any) -> Any:
-            try:
-                connection = enter(listening)
-            except OSError as error:
-                if error.errno == errno.EINVAL:  # the door is shut, and its queue is empty
-                    self._connections._selector.unregister(listening.fileno())  # noqa: SLF001
-                elif error.errno in FULL:
-                    if self._begun.pulse is not None:
-                        self._begun.pulse.refused(error.errno)
-                    time.sleep(PAUSE_S)
-                return None
-            if self._begun.pulse is not None:
-                self._begun.pulse.refused(errno.EMFILE if self.door.is_short else 0)
-            return connection
-
-        self._connections._from_server_socket = guarded  # noqa: SLF001
+    def refused(self, number: int) -> None:
+        """Tell the node that no connection can be accepted now, by an errno; 0: connections are accepted."""
+        if self._begun.pulse is not None:
+            self._begun.pulse.refused(number)
 
     @property
     def can_add_keepalive_connection(self) -> bool:
