@@ -91,11 +91,12 @@ def parse(text: str) -> list[Instruction]:
                 f"line {begin + 1}: `{name}` is no instruction that is carried out here"
             )
         script = None
+        flagged = name in ("ADD", "COPY", "FROM", "RUN")
+        flags, value = _flags(value) if flagged else ({}, value)
         if name in ("RUN", "COPY", "ADD") and (mark := _HEREDOC.search(value)):
             if name != "RUN" or value[: mark.start()].strip():
                 raise UnfitError(f"line {begin + 1}: `{name}` with `<<` is not there yet")
             script, position = _body(lines, position, mark[2], begin + 1)
-        flags, value = _flags(value) if name in ("ADD", "COPY", "FROM", "RUN") else ({}, value)
         found.append(
             Instruction(name=name, value=value, line=begin + 1, flags=flags, script=script)
         )

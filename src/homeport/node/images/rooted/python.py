@@ -50,9 +50,10 @@ def judged(code: int, lines: Sequence[str], where: str) -> Inside:
     if code == NONE:
         raise ImageError("the image has no Python", where=where, hint=hint)
     try:
-        told = json.loads(lines[-1])
+        # A loader or a shell may have said something, too.
+        told = json.loads(next(line for line in reversed(lines) if line.startswith("{")))
         path, version, libc = str(told["path"]), str(told["version"]), str(told["libc"])
-    except (IndexError, ValueError, KeyError, TypeError):
+    except (StopIteration, ValueError, KeyError, TypeError):
         if code == NO_SHELL:
             what = "the image has no shell to look for its Python with"
         else:

@@ -1,5 +1,7 @@
 """Images with a root file system: one layer for each operation, each built once and shared."""
 
+import asyncio
+import dataclasses
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +26,7 @@ class Roots:
 
     def __init__(self, kept: Store) -> None:
         self._store = kept
+        self._looking = asyncio.Lock()  # for a Python: one at a time, each takes 0.1 s
 
     async def make(
         self, image: Image, source: Path, environ: Mapping[str, str], say: Say, names: list[str]
@@ -67,13 +70,14 @@ class Roots:
         """What containers start from."""
         record = store.read(directory)
         below = _below(record)
-        assert below.python is not None
         config = below.config
         for op in _last_settings(plan.of(image, _ours())):
             config = op.apply(config)
+        inside = _python(record, config)
+        assert inside is not None
         return Made(
             key=directory.name,
-            python=below.python.path,
+            python=inside.path,
             directory=directory,
             runner_path=str(self._store.root / record["runner"]),
             lowers=tuple(str(self._store.root / name / "files") for name in below.lowers),
@@ -110,7 +114,7 @@ class Roots:
                 steps=steps,
                 lowers=made.lowers,
                 config=codec.encode(made.config),
-                python=None,
+                pythons={},
                 python_version="",
                 runner="",
                 size_bytes=await self._size(directory, made),
@@ -131,11 +135,16 @@ class Roots:
         if below.python is not None:
             return below
         directory = self._store.root / key
-        inside = await work.search(self._store, below, directory / "trial", where)
-        record = store.read(directory)
-        told = {"python": codec.encode(inside), "python_version": inside.version}
-        store.write(directory, {**record, **told}, keep_date=True)
-        return Below(lowers=below.lowers, config=below.config, python=inside)
+        async with self._looking:
+            record = store.read(directory)
+            inside = _python(record, below.config)
+            if inside is None:  # no other build has looked meanwhile
+                inside = await work.search(self._store, below, directory / "trial", where)
+                record = store.read(directory)
+                found = {**record["pythons"], below.config.environ["PATH"]: codec.encode(inside)}
+                told = {"pythons": found, "python_version": inside.version}
+                store.write(directory, {**record, **told}, keep_date=True)
+        return dataclasses.replace(below, python=inside)
 
 
 def _changed(below: Below, config: Config) -> Below:
@@ -144,11 +153,14 @@ def _changed(below: Below, config: Config) -> Below:
 
 
 def _below(record: Record) -> Below:
-    return Below(
-        lowers=tuple(record["lowers"]),
-        config=codec.decode(Config, record["config"]),
-        python=codec.decode(Inside, record["python"]) if record["python"] else None,
-    )
+    config = codec.decode(Config, record["config"])
+    return Below(lowers=tuple(record["lowers"]), config=config, python=_python(record, config))
+
+
+def _python(record: Record, config: Config) -> Inside | None:
+    """The interpreter that these layers have for a PATH, as far as somebody has looked."""
+    found = record["pythons"].get(config.environ["PATH"])
+    return codec.decode(Inside, found) if found else None
 
 
 def _last_settings(ops: list[Op]) -> list[Op]:

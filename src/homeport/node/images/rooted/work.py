@@ -292,8 +292,10 @@ class Work:
         begun: list[str] = []
 
         def said(line: str) -> None:
-            if len(begun) < len(titles) and line == titles[len(begun)]:
-                begun.append(line)
+            if len(begun) < len(titles) and line.endswith(titles[len(begun)]):
+                begun.append(
+                    titles[len(begun)]
+                )  # what the last command printed may have no end of line
             self._told(line)
 
         order = {

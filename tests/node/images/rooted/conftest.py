@@ -1,0 +1,100 @@
+"""A home with root file systems, on images of a registry of the test's own."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from homeport.cell import report
+from homeport.contract.errors import ImageError
+from homeport.contract.image import Image, Step
+from homeport.node.images.environments import Environments
+from tests import registries
+
+WHERE = "app.py:7"
+
+
+class House:
+    """A home's images, a source tree, and what was said."""
+
+    def __init__(self, path: Path) -> None:
+        self.home = path
+        self.root = path / "environments"
+        self.images = Environments(self.root, rooted=True)
+        self.source = path / "revisions" / "rv-1"
+        self.source.mkdir(parents=True)
+        self.given = path / "revisions" / "rv-1.build"
+        self.given.mkdir()
+        self.said: list[str] = []
+        self.secrets: dict[str, str] = {}
+
+    async def make(self, *steps: Step):
+        image = Image(steps=steps)
+        await self.images.make(image, str(self.source), self.secrets, self.said.append)
+        return self.images.of(image)
+
+    async def fails(self, *steps: Step) -> ImageError:
+        with pytest.raises(ImageError) as caught:
+            await self.make(*steps)
+        return caught.value
+
+    def seen(self, made, path: str) -> Path:
+        """The uppermost layer's file at that path."""
+        for lower in reversed(made.lowers):
+            found = Path(lower) / path.lstrip("/")
+            if found.is_symlink() or found.exists():
+                return found
+        raise FileNotFoundError(path)
+
+    def text(self, made, path: str) -> str:
+        return self.seen(made, path).read_text()
+
+    def half(self) -> list[Path]:
+        """Directories that are no layers."""
+        return [d for d in self.root.glob("*") if not (d / "record.json").exists()]
+
+
+def step(name: str, **args) -> Step:
+    return Step(name=name, args=args, where=WHERE)
+
+
+def commands(*told: str, **args) -> Step:
+    return step("run_commands", commands=list(told), **args)
+
+
+@pytest.fixture(scope="session")
+def able() -> None:
+    if not report.report().possible:
+        pytest.skip("there are no cells here")
+
+
+@pytest.fixture
+def house(able, tmp_path):
+    house = House(tmp_path / "home")
+    yield house
+    # Files of other ids, where the tests' user is an ordinary one.
+    for directory in house.root.glob("*"):
+        from homeport.node.images import store
+
+        store.remove(directory)
+
+
+@pytest.fixture(scope="session")
+def registry(able, tmp_path_factory):
+    with registries.running(tmp_path_factory.mktemp("registry") / "r") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def system() -> bytes:
+    """A layer with a shell and this machine's Python."""
+    if not Path("/usr/bin/python3").exists():
+        pytest.skip("the tests' images have /usr/bin/python3 of this machine, and there is none")
+    subprocess.run(["/usr/bin/python3", "-c", ""], check=True)
+    return registries.system()
+
+
+@pytest.fixture(scope="session")
+def base(registry, system) -> Step:
+    """A step that begins with a small system."""
+    return step("from_registry", tag=registry.push("base:1", [system], Env=["PATH=/usr/bin:/bin"]))

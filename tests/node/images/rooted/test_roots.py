@@ -1,0 +1,475 @@
+"""Images with root file systems: pulled from a real registry, each step in a real cell."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from homeport.contract.errors import ImageError
+from homeport.node.images import store
+from homeport.node.images.environments import Environments
+from tests import registries
+
+from .conftest import WHERE, House, commands, step
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+
+async def test_a_registrys_image_has_its_files_its_variables_and_its_python(
+    house, registry, system
+):
+    tag = registry.push(
+        "told:1",
+        [
+            system,
+            registries.layer({"srv/hello": "hello\n", "etc/gone": "1"}),
+            registries.layer({"etc/.wh.gone": ""}),
+        ],
+        Env=["PATH=/usr/bin:/bin", "COLOUR=green"],
+        WorkingDir="/srv",
+    )
+    made = await house.make(
+        step("from_registry", tag=tag), commands("cat hello", "test ! -e /etc/gone", "echo $COLOUR")
+    )
+
+    assert "hello\n" == house.text(made, "/srv/hello")
+    assert ("/usr/bin/python3", "/srv", "green") == (
+        made.python,
+        made.workdir,
+        made.environ["COLOUR"],
+    )
+    assert ["$ cat hello", "hello", "$ test ! -e /etc/gone", "$ echo $COLOUR", "green"] == [
+        line.removeprefix("run_commands: ") for line in house.said if line.startswith("run_c")
+    ]
+
+
+async def test_layers_are_unpacked_once_whichever_images_have_them(house, registry, system):
+    shared = registries.layer({"srv/shared": "1"})
+    tags = [
+        registry.push(f"shared{n}:1", [system, shared, zstd.compress(_plain({f"srv/own{n}": "1"}))])
+        for n in (1, 2)
+    ]
+    first, second = [await house.make(step("from_registry", tag=tag)) for tag in tags]
+
+    assert first.lowers[:2] == second.lowers[:2]
+    assert "1" == house.text(second, "/srv/own2")
+    assert 4 == len(list(house.root.glob("layer-*")))
+
+
+async def test_a_digest_is_a_reference_too(house, registry, system):
+    tag = registry.push("digested:1", [system])
+    made = await house.make(step("from_registry", tag=f"{tag}@{registry.pushed[-1]}"))
+
+    assert 1 == len(made.lowers)
+
+
+async def test_a_step_is_built_once_and_again_where_it_is_forced(house, base, tmp_path):
+    told = commands("cat /proc/sys/kernel/random/uuid > /uuid")
+    first = house.text(await house.make(base, told), "/uuid")
+    said = len(house.said)
+    again = house.text(await house.make(base, told), "/uuid")
+    forced = house.text(
+        await house.make(
+            base, commands("cat /proc/sys/kernel/random/uuid > /uuid", force_build=True)
+        ),
+        "/uuid",
+    )
+
+    assert first == again != forced
+    assert said < len(house.said)
+    assert [] == house.half()
+
+
+async def test_two_builds_at_once_are_one(house, base):
+    told = base, commands("cat /proc/sys/kernel/random/uuid > /uuid", "sleep 0.3")
+    first, second = await asyncio.gather(house.make(*told), house.make(*told))
+
+    assert first == second
+    assert 1 == sum("sleep" in line for line in set(house.said))
+
+
+async def test_steps_see_their_layers_and_nothing_of_this_machine(house, base, tmp_path):
+    (tmp_path / "secret").write_text("of the host")
+    house.secrets = {
+        "TOKEN": "seen-by-steps",
+        "REGISTRY_USERNAME": "u",
+        "REGISTRY_PASSWORD": "never-seen",
+    }
+    made = await house.make(
+        base,
+        step("env", vars={"A": "1"}),
+        step("workdir", path="/work"),
+        commands(
+            "ls / > /root/top",
+            f"test ! -e {tmp_path}",
+            'test "$TOKEN" = seen-by-steps && test -z "$REGISTRY_PASSWORD" && test "$A" = 1',
+            "pwd > /root/cwd; rm /etc/group; mkdir /etc/made",
+        ),
+    )
+
+    assert {"work", "root", "usr"} <= {*house.text(made, "/root/top").split()}
+    assert "/work\n" == house.text(made, "/root/cwd")
+    assert not (Path(made.lowers[-1]) / "etc/group").is_file()
+    assert ("/work", "1") == (made.workdir, made.environ["A"])
+
+
+async def test_what_a_step_removed_stays_removed_and_its_directories_are_new(house, base):
+    await house.make(
+        base,
+        commands("mkdir -p /d/old && touch /d/old/f"),
+        commands("rm -r /d && mkdir /d && touch /d/new"),
+        commands("test ! -e /d/old && test -e /d/new && ls -A /d"),
+    )
+
+    assert "run_commands: new" in house.said
+
+
+async def test_the_variables_of_an_image_do_not_reach_what_makes_its_cell(house, base, tmp_path):
+    """A library that is loaded before the cell is made would see the host."""
+    log = tmp_path / "loaded"
+    await house.make(
+        base, step("env", vars={"LD_DEBUG": "files", "LD_DEBUG_OUTPUT": str(log)}), commands("ls")
+    )
+
+    assert [] == [path for path in tmp_path.iterdir() if path.name.startswith("loaded")]
+
+
+async def test_a_failing_commands_last_lines_are_told_and_none_of_its_secrets(house, base):
+    house.secrets = {"KEY": "first-line\nsecond-line"}
+    failure = await house.fails(base, commands("true", 'echo "$KEY"; echo went wrong >&2; exit 3'))
+
+    assert 'echo "$KEY"; echo went wrong >&2; exit 3` ended with exit code 3' in failure.message
+    assert WHERE == failure.where
+    assert failure.traceback.endswith("went wrong")
+    assert "-line" not in failure.traceback + "".join(house.said)
+    assert [] == house.half()
+
+
+async def test_a_build_that_nobody_waits_for_any_more_ends_and_leaves_nothing(house, base):
+    await house.make(base)
+    making = asyncio.create_task(house.make(base, commands("echo begun; sleep 61.5")))
+    await _said(house, "run_commands: begun")
+    sleeping = await _sleeping("61.5")
+    making.cancel()
+    await asyncio.wait([making])
+
+    assert making.cancelled()
+    assert [] == house.half()
+    assert [] == psutil.wait_procs(sleeping, timeout=10)[1]
+
+
+SERVER = """
+import asyncio, sys
+sys.path[:0] = {path!r}
+from tests.node.images.rooted.conftest import House, commands, step
+from pathlib import Path
+house = House.__new__(House)
+house.__init__(Path({home!r}))
+house.said = type("Said", (list,), {{"append": lambda self, line: print(line, flush=True)}})()
+asyncio.run(house.make(step("from_registry", tag={tag!r}), commands("echo begun; sleep 62.5")))
+"""
+
+
+async def test_kill_9_during_a_build_leaves_nothing_that_is_taken_for_whole(able, base, tmp_path):
+    home = tmp_path / "home"
+    text = SERVER.format(path=sys.path, home=str(home), tag=base.args["tag"])
+    server = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", text, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[4]
+    )
+    assert server.stdout is not None
+    while b"begun" not in await asyncio.wait_for(server.stdout.readline(), 30):
+        pass
+    sleeping = await _sleeping("62.5")
+    server.kill()
+    await server.wait()
+
+    assert [] == psutil.wait_procs(sleeping, timeout=10)[1]
+    later = Environments(home / "environments", rooted=True)
+    assert 1 == len(_half(home / "environments"))
+    later.sweep()
+    assert ["from_registry"] == [e.steps[-1].split()[0] for e in later.all()]
+    for directory in (home / "environments").iterdir():
+        assert (directory / "record.json").exists()
+        store.remove(directory)
+
+
+async def test_a_full_disk_is_said_and_leaves_no_half_layer(house, base, monkeypatch):
+    from homeport.node.images.rooted import work
+
+    await house.make(base)
+    monkeypatch.setattr(work, "ALMOST_FULL_BYTES", 2**62)
+    failure = await _raises(house, base, commands("exit 1"))
+
+    assert "StorageError" == type(failure).__name__
+    assert "the disk is full" in str(failure)
+    assert [] == house.half()
+
+
+async def test_prune_keeps_the_layers_that_an_image_stands_on(house, base, registry, system):
+    from homeport.contract.image import Image
+
+    kept = (base, commands("touch /kept"))
+    made = await house.make(*kept)
+    other = registry.push("other:1", [system, registries.layer({"srv/other": "1"})])
+    await house.make(step("from_registry", tag=other))
+    gone = await house.images.prune([Image(steps=kept)])
+
+    assert [("from_registry " + other,)] == [each.steps for each in gone]
+    assert all(Path(lower).is_dir() for lower in made.lowers)
+    assert 2 == len([d for d in house.root.iterdir() if (d / "files").is_dir()])
+
+
+async def test_a_later_server_finds_what_was_built(house, base):
+    from homeport.contract.image import Image
+
+    steps = (base, commands("touch /x"), step("workdir", path="/later"))
+    made = await house.make(*steps)
+    later = Environments(house.root, rooted=True)
+    later.sweep()
+
+    assert made == later.of(Image(steps=steps))
+    with pytest.raises(ImageError, match="not isolated"):
+        Environments(house.root).of(Image(steps=steps))
+
+
+async def test_packages_are_installed_into_the_images_own_python(house, base):
+    made = await house.make(
+        base,
+        step("pip_install", packages=["six==1.17.0"]),
+        commands("python -c 'import six; print(six.__version__, six.__file__)'"),
+    )
+
+    told = next(line for line in house.said if line.startswith("run_commands: 1.17.0"))
+    assert "/run/" not in told
+    assert any("six==1.17.0" in line for line in house.said)
+    assert not any("/uv" in str(p) for p in Path(made.lowers[1]).glob("root/.cache/*"))
+
+
+async def test_a_package_that_is_not_there_is_named_with_its_place(house, base):
+    failure = await house.fails(base, step("uv_pip_install", packages=["six==0.0.77"]))
+
+    assert failure.message.startswith("`uv_pip_install` failed: Because there is no version of six")
+    assert WHERE == failure.where
+
+
+async def test_a_function_runs_in_the_image_and_what_it_writes_is_in_the_layer(house, base):
+    (house.source / "app.py").write_text(
+        "import os\n"
+        "def warm(name):\n"
+        "    os.makedirs('/models', exist_ok=True)\n"
+        "    open(f'/models/{name}', 'w').write(os.environ['A'])\n"
+        "def fails():\n"
+        "    raise KeyError('no such model')\n"
+    )
+    env = step("env", vars={"A": "1"})
+    made = await house.make(
+        base, env, step("run_function", module="app", qualname="warm", args=["m"])
+    )
+    failure = await house.fails(base, env, step("run_function", module="app", qualname="fails"))
+
+    assert "1" == house.text(made, "/models/m")
+    assert "`fails`: KeyError: 'no such model'" in failure.message
+
+
+async def test_copied_files_are_where_they_were_to_be(house, base):
+    (house.given / "ab").write_text("one")
+    (house.given / "cd").write_text("two")
+    files = {"data/one": "ab", "/srv/two": "cd"}
+    made = await house.make(
+        base,
+        step("add_local_dir", remote_path="/", copy=True, files=files),
+        commands("cat /root/data/one"),
+    )
+
+    assert "two" == house.text(made, "/srv/two")
+    assert "run_commands: one" in house.said
+
+
+DOCKERFILE = """
+# a comment
+ARG BASE
+FROM ${BASE} AS final
+ARG WHO=nobody
+ENV GREETING="hello ${WHO}" PATH=/opt/bin:$PATH
+WORKDIR /srv/app
+COPY --chmod=755 tools/*.sh tools/
+COPY data.txt copied.txt
+COPY . whole/
+RUN echo "$GREETING" > greeting \\
+    && cat copied.txt
+RUN ["/usr/bin/touch", "exec form"]
+RUN --mount=type=cache,target=/cache <<EOF
+echo from a script > script
+EOF
+EXPOSE 80
+USER somebody
+CMD ["python"]
+"""
+
+
+async def test_a_dockerfile_is_carried_out(house, base):
+    contents = {"data.txt": "aa", "tools/a.sh": "bb", "tools/b.sh": "bb", "tools/c.txt": "cc"}
+    for name, digest in contents.items():
+        (house.given / digest).write_text(name)
+    made = await house.make(
+        step(
+            "from_dockerfile",
+            text=DOCKERFILE,
+            files=contents,
+            build_args={"BASE": base.args["tag"], "WHO": "sailor"},
+        )
+    )
+
+    assert "hello sailor\n" == house.text(made, "/srv/app/greeting")
+    assert "data.txt" == house.text(made, "/srv/app/copied.txt")
+    assert os.access(house.seen(made, "/srv/app/tools/a.sh"), os.X_OK)
+    assert "tools/c.txt" == house.text(made, "/srv/app/whole/tools/c.txt")
+    assert house.seen(made, "/srv/app/exec form").exists()
+    assert "from a script\n" == house.text(made, "/srv/app/script")
+    assert ("/srv/app", "/opt/bin:/usr/bin:/bin") == (made.workdir, made.environ["PATH"])
+    assert "WHO" not in made.environ
+
+
+async def test_lines_of_a_dockerfile_go_on_with_an_image(house, base):
+    made = await house.make(
+        base, step("dockerfile_commands", commands=["ENV X=1", "RUN echo $X > /x", "WORKDIR /w"])
+    )
+
+    assert ("1\n", "1", "/w") == (house.text(made, "/x"), made.environ["X"], made.workdir)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("FROM a AS b\nFROM b", "stages are not there yet"),
+        ("RUN true", "there is no `FROM`"),
+        ("FROM x\nCOPY --from=a b c", "`COPY --from` is not there yet"),
+        ("FROM x\nADD https://example.com/f /f", "`ADD` of a URL is not there yet"),
+        ("FROM x\nADD a.tar.gz /f", "`ADD` of an archive is not there yet"),
+        ("FROM x\nRUN --mount=type=secret,id=a true", "is not there yet"),
+        ("FROM x\nFLY away", "line 2: `FLY` is no instruction"),
+        ("FROM scratch", "has no Python"),
+    ],
+)
+async def test_what_a_dockerfile_may_not_say_is_named(house, text, why):
+    failure = await house.fails(step("from_dockerfile", text=text))
+
+    assert why in failure.message
+    assert WHERE == failure.where
+
+
+async def test_a_file_that_is_not_in_the_context_is_named(house, base):
+    text = f"FROM {base.args['tag']}\nCOPY missing.txt /x"
+    failure = await house.fails(step("from_dockerfile", text=text, files={"a": "aa"}))
+
+    assert "there is no `missing.txt`" in failure.message
+
+
+# which images cannot be
+
+
+def _answering(version: str, libc: str) -> dict[str, str]:
+    told = (
+        f'{{"path": "/usr/bin/python3", "version": "{version}", "libc": "{libc}", "held": false}}'
+    )
+    return {"usr/bin/python3": f"#!/bin/sh\necho '{told}'\n"}
+
+
+@pytest.mark.parametrize(
+    ("version", "libc", "why"),
+    [
+        ("3.9.1", "glibc 2.31", "the image's Python is 3.9.1, and 3.10 is the oldest"),
+        ("2.7.18", "glibc 2.31", "the image's Python is 2.7.18"),
+        ("3.12.1", "", "the image's C library is not glibc"),
+        ("3.12.1", "glibc 2.12", "the image's glibc is 2.12"),
+    ],
+)
+async def test_an_image_that_no_runner_runs_in_is_an_error_at_build(
+    house, registry, version, libc, why
+):
+    fake = registries.layer(_answering(version, libc), executables=["usr/bin/python3"])
+    tag = registry.push(
+        f"old-{version}-{libc.replace(' ', '-') or 'none'}:1", [registries.system(None), fake]
+    )
+    failure = await house.fails(step("from_registry", tag=tag))
+
+    assert why in failure.message
+    assert WHERE == failure.where
+    assert failure.hint
+
+
+async def test_an_image_without_python_or_without_a_shell_says_so(house, registry):
+    bare = registry.push("bare:1", [registries.system(None)])
+    empty = registry.push("empty:1", [registries.layer({"a": "1"})])
+
+    assert "the image has no Python" == (await house.fails(step("from_registry", tag=bare))).message
+    failure = await house.fails(step("from_registry", tag=empty))
+    assert "no shell" in failure.message
+    assert "add_python" in failure.hint
+
+
+async def test_a_tag_that_is_not_there_is_an_error_with_its_reason(house, registry):
+    missing = await house.fails(step("from_registry", tag=f"{registry.host}/nothing:1"))
+    odd = await house.fails(step("from_registry", tag="--help"))
+
+    assert f"`{registry.host}/nothing:1` cannot be fetched: manifest unknown" in missing.message
+    assert "is not the name of an image" in odd.message
+
+
+async def test_a_private_registry_wants_the_secret(house, able, tmp_path, system):
+    with registries.running(tmp_path / "private", private=True) as private:
+        tag = private.push("mine:1", [system])
+        pull = step("from_registry", tag=tag)
+        without = await house.fails(pull)
+        house.secrets = {"REGISTRY_USERNAME": registries.USER}
+        half = await house.fails(pull)
+        house.secrets["REGISTRY_PASSWORD"] = "wrong-one"
+        wrong = await house.fails(pull)
+        house.secrets["REGISTRY_PASSWORD"] = registries.PASSWORD
+        made = await house.make(pull)
+
+    assert "unauthorized" in without.message.lower() or "authentication" in without.message
+    assert "lacks `REGISTRY_PASSWORD`" in half.message
+    assert "wrong-one" not in wrong.message + wrong.traceback
+    assert 1 == len(made.lowers)
+    assert [] == list(house.root.glob("**/auth.json"))
+
+
+def _plain(files: dict[str, str]) -> bytes:
+    import gzip
+
+    return gzip.decompress(registries.layer(files))
+
+
+async def _sleeping(argument: str) -> list[psutil.Process]:
+    async with asyncio.timeout(30):
+        while True:
+            listed = psutil.process_iter(["cmdline"])
+            found = [p for p in listed if (p.info["cmdline"] or [])[-2:] == ["sleep", argument]]
+            if found:
+                return found
+            await asyncio.sleep(0.01)
+
+
+def _half(root: Path) -> list[Path]:
+    return [d for d in root.iterdir() if not (d / "record.json").exists()]
+
+
+async def _said(house: House, line: str) -> None:
+    async with asyncio.timeout(30):
+        while line not in house.said:
+            await asyncio.sleep(0.01)
+
+
+async def _raises(house: House, *steps) -> Exception:
+    try:
+        await house.make(*steps)
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
