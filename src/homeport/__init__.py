@@ -45,9 +45,9 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(f"homeport.sdk.{_HOME_OF[name]}"), name)
         globals()[name] = value
         return value
-    if name == "Stub":
-        raise AttributeError("`modal.Stub` was renamed: use `modal.App`")
-    from homeport.sdk import alias
+    from homeport.sdk import alias, gone
+
+    gone.of_module(name)
 
     if name in alias.SUBMODULES and not name.startswith("_"):
         return alias.submodule(name)

@@ -241,4 +241,15 @@ def _fail(report: Report, error: BaseException) -> None:
     if told:
         print(told, file=sys.stderr)  # noqa: T201 - the container's log
     name = "" if plain else f"{type(error).__name__}: "
-    report.failed(f"{report.phase} failed: {name}{error}", told)
+    report.failed(f"{report.phase} failed: {name}{error}{_missing(error)}", told)
+
+
+def _missing(error: BaseException) -> str:
+    """What to do about a module that the image does not have."""
+    name = (getattr(error, "name", None) or "").partition(".")[0]
+    if not isinstance(error, ModuleNotFoundError) or name in ("", "modal", "homeport"):
+        return ""
+    return (
+        f'. The image lacks it: add `.uv_pip_install("{name}")` or `.add_local_python_source("{name}")` to the '
+        "image; or, if only another image needs it, import it under `with image.imports():`"
+    )

@@ -454,3 +454,38 @@ def test_a_script_that_does_not_exist_is_watched_so_that_its_creation_is_seen(de
 
     assert "there is no file `script.py`" == told["error"]["message"]
     assert str(tmp_path / "script.py") in told["watch"]
+
+
+INCLUDED = """
+    import modal
+    secret = modal.Secret.from_dict
+    app = modal.App("main", image=modal.Image.debian_slim().env({"WHO": "main"}))
+    other = modal.App("part", image=modal.Image.debian_slim().env({"WHO": "other"}), secrets=[secret({"S": "other"})])
+
+    @other.function()
+    @modal.fastapi_endpoint()
+    def theirs():
+        return 1
+
+    @other.cls()
+    class Theirs:
+        @modal.fastapi_endpoint()
+        def web(self):
+            return 1
+
+    @app.function()
+    @modal.fastapi_endpoint()
+    def ours():
+        return 1
+
+    app.include(other)
+"""
+
+
+def test_an_included_function_keeps_the_image_and_the_secrets_of_its_own_app(declare):
+    functions = declare(INCLUDED)["manifest"]["functions"]
+
+    assert {"theirs": ("other", 1), "Theirs.*": ("other", 1), "ours": ("main", 0)} == {
+        each["name"]: (each["image"]["steps"][-1]["args"]["vars"]["WHO"], len(each["secrets"]))
+        for each in functions
+    }

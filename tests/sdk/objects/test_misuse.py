@@ -253,7 +253,7 @@ def test_a_renamed_parameter_names_its_new_name(old, new):
 def test_a_removed_decorator_names_its_successor():
     with pytest.raises(DeprecationError, match="fastapi_endpoint"):
         modal.web_endpoint()
-    with pytest.raises(AttributeError, match=r"modal\.App"):
+    with pytest.raises(DeprecationError, match=r"modal\.App"):
         modal.Stub
 
 

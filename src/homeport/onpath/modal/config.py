@@ -1,3 +1,3 @@
-"""Stands for a module of the original that homeport has no counterpart of yet."""
+"""For type checkers and editors; at run time it is sdk/alias.py that finds it."""
 
-from homeport.sdk.pending import __getattr__ as __getattr__
+from homeport.sdk.config import *

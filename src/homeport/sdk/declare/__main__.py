@@ -222,7 +222,8 @@ def _build(
         if is_package and (top := root / module.__name__.partition(".")[0]).is_dir():
             for path in package_files(top):
                 tree.add(path)
-    images = [manifest.image_of(app, each) for each in options]
+    declared_in = [f.app for f in app.functions.values()] + [c.app for c in app.classes.values()]
+    images = [manifest.image_of(*each) for each in zip(declared_in, options, strict=True)]
     for image in images:
         tree.add_image(image)
     files, sources = tree.files()

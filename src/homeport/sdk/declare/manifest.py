@@ -20,10 +20,9 @@ def build(
     app: App, name: str, script: str, files: tuple[contract.SourceFile, ...]
 ) -> contract.Manifest:
     """Return the manifest of an app; functions without a URL are left out."""
-    functions = [
-        _function(app, function) for function in app.functions.values() if function.partial.web
-    ]
-    functions += [_class(app, cls) for cls in app.classes.values() if cls.web_methods()]
+    # What an included function takes from its app is what the app has that declared it.
+    functions = [_function(each.app, each) for each in app.functions.values() if each.partial.web]
+    functions += [_class(each.app, each) for each in app.classes.values() if each.web_methods()]
     manifest = contract.Manifest(
         app_name=name,
         functions=tuple(functions),

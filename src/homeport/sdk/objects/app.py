@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from homeport.contract import names
-from homeport.sdk import location
+from homeport.sdk import gone, location
 from homeport.sdk.exception import (
     InvalidError,
     LocalFunctionError,
@@ -198,6 +198,7 @@ class App:
             raise UnimplementedError(
                 f"`App.{name}` is not there yet in homeport; use `homeport serve` or `homeport deploy`"
             )
+        gone.on_instance(self, name)
         raise AttributeError(f"'App' object has no attribute '{name}'")
 
     def __repr__(self) -> str:

@@ -10,6 +10,7 @@ from homeport.sdk.exception import (
     InvalidError,
     UnimplementedError,
 )
+from homeport.sdk.gone import Old
 from homeport.sdk.objects.function import Function, web_url
 from homeport.sdk.objects.partial import CALLABLE, WEB, PartialFunction
 
@@ -44,7 +45,7 @@ def parameter(*, default: Any = _MISSING, init: bool = True) -> Any:
     return Parameter(default, init)
 
 
-class Cls:
+class Cls(metaclass=Old):
     """The object that `@app.cls()` makes of a class. A call returns an object with one set of parameters."""
 
     declared_by = "@app.cls()"

@@ -2,14 +2,18 @@
 
 from typing import Any
 
-from homeport.sdk import context
+from homeport.sdk import context, gone
 from homeport.sdk.exception import (
     ExecutionError,
     InvalidError,
     NotFoundError,
     UnimplementedError,
 )
+from homeport.sdk.gone import Old
 from homeport.sdk.objects.partial import PartialFunction
+from homeport.sdk.objects.volume import (
+    FunctionCall as FunctionCall,  # noqa: PLC0414 - `modal.functions` has it
+)
 
 REMOTE_FORMS = (
     "remote", "remote_gen", "spawn", "map", "starmap", "for_each", "spawn_map",
@@ -21,7 +25,7 @@ PENDING = (
 )  # fmt: skip
 
 
-class Function:
+class Function(metaclass=Old):
     """The object that `@app.function()` makes of a function. Call it with `.local()`, or by its URL."""
 
     declared_by = "@app.function"
@@ -76,6 +80,7 @@ class Function:
             return _Remote(self.tag, name, is_web=self.partial.web is not None)
         if name in PENDING:
             raise UnimplementedError(f"`Function.{name}` is not there yet in homeport")
+        gone.on_instance(self, name)
         raise AttributeError(f"'Function' object has no attribute '{name}'")
 
     def __repr__(self) -> str:

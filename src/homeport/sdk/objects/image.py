@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from homeport.contract.image import Image as ImageSpec
 from homeport.contract.image import Step
-from homeport.sdk import location, watched
+from homeport.sdk import gone, location, watched
 from homeport.sdk.exception import InvalidError, MisuseError, UnimplementedError
 from homeport.sdk.files import local
+from homeport.sdk.gone import Old
 from homeport.sdk.objects import image_options as options_of
 from homeport.sdk.objects.secret import Secret
 
@@ -35,7 +36,7 @@ IGNORED = frozenset(
 )
 
 
-class Image:
+class Image(metaclass=Old):
     """The packages and files that a container sees. Each call returns a new image.
 
     Steps that install packages also take `index_url`, `extra_index_url`, `find_links`, `pre` and
@@ -341,6 +342,10 @@ class Image:
             ignore=patterns,
             files=local.copied_modules(modules) if copy else None,
         )
+
+    def __getattr__(self, name: str) -> Any:
+        gone.on_instance(self, name)
+        raise AttributeError(f"'Image' object has no attribute '{name}'")
 
     # use
 

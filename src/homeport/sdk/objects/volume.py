@@ -7,10 +7,12 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from homeport.contract.image import HOME
+from homeport.sdk import gone
 from homeport.sdk.exception import InvalidError, UnimplementedError
+from homeport.sdk.gone import Old
 
 
-class Pending:
+class Pending(metaclass=Old):
     """An object that can be declared and not used."""
 
     _what = "this"
@@ -28,6 +30,7 @@ class Pending:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
+        gone.on_instance(self, name)
         raise UnimplementedError(f"`{type(self).__name__}.{name}` is not there yet in homeport")
 
 
@@ -51,11 +54,23 @@ class NetworkFileSystem(Pending):
     """An older shared file system."""
 
 
-class Dict(Pending):
+class Collection(Pending):
+    """What has items."""
+
+    def _pending(self, *_args: Any) -> Any:
+        raise UnimplementedError(f"`modal.{type(self).__name__}` is not there yet in homeport")
+
+    __getitem__ = __setitem__ = __delitem__ = __contains__ = __len__ = __iter__ = _pending
+
+    def __bool__(self) -> bool:
+        return True
+
+
+class Dict(Collection):
     """A shared dictionary."""
 
 
-class Queue(Pending):
+class Queue(Collection):
     """A shared queue."""
 
 
@@ -107,6 +122,7 @@ def check_volumes(volumes: Any) -> dict[str, Any]:
     seen: dict[int, str] = {}
     for raw, volume in volumes.items():
         path = str(raw)
+        path = path.removesuffix("/") if path.strip("/") else path
         if not isinstance(volume, (Volume, CloudBucketMount)):
             raise InvalidError(
                 f"Object of type {type(volume)} mounted at '{path}' is not usable as a volume."
@@ -123,4 +139,4 @@ def check_volumes(volumes: Any) -> dict[str, Any]:
                 f"{seen[id(volume)]}, {path}"
             )
         seen[id(volume)] = path
-    return {str(path): volume for path, volume in volumes.items()}
+    return {str(path).removesuffix("/"): volume for path, volume in volumes.items()}

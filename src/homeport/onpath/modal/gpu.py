@@ -1,0 +1,3 @@
+"""For type checkers and editors; at run time it is sdk/alias.py that finds it."""
+
+from homeport.sdk.objects.gpu import *

@@ -1,0 +1,75 @@
+"""Names of older scripts: each works, or says what to write instead."""
+
+import pytest
+
+import homeport as modal
+from homeport.sdk import alias, gone
+from homeport.sdk.exception import DeprecationError, UnimplementedError
+
+
+@pytest.mark.parametrize("name", sorted(gone.MODULE))
+def test_an_old_name_of_the_module_says_what_to_write(name):
+    with pytest.raises(DeprecationError, match=rf"`modal\.{name}` is gone: (use|declare) "):
+        getattr(modal, name)
+
+
+@pytest.mark.parametrize(("owner", "name"), sorted(gone.ATTRIBUTES))
+def test_an_old_name_of_a_class_says_what_to_write(owner, name):
+    cls = getattr(modal, owner)
+    asked = modal.App("x") if owner == "App" else cls  # only its instances had them
+
+    with pytest.raises(DeprecationError, match=f"{name}` is gone: use "):
+        getattr(asked, name)
+
+
+def test_a_chain_of_steps_says_so_too_and_hasattr_answers():
+    image = modal.Image.debian_slim()
+
+    with pytest.raises(DeprecationError, match="copy_local_dir` is gone: use `add_local_dir"):
+        image.copy_local_dir(".", "/x")
+    assert not hasattr(image, "copy_local_dir")
+    assert not hasattr(modal.Image, "never_there")
+    with pytest.raises(AttributeError, match="has no attribute 'never_there'"):
+        _ = image.never_there
+
+
+def test_what_has_items_says_that_it_is_not_there_yet():
+    found = modal.Dict.from_name("d", create_if_missing=True)
+    for use in (lambda: found["a"], lambda: len(found), lambda: "a" in found, lambda: list(found)):
+        with pytest.raises(UnimplementedError, match=r"modal\.Dict"):
+            use()
+    assert found
+
+
+def test_older_gpus_are_the_strings_of_today(monkeypatch):
+    gpu = alias.submodule("gpu")
+
+    assert ["A100", "A100-80GB:2", "H100:8", "A10", "any"] == [
+        gpu.A100(),
+        gpu.A100(size="80GB", count=2),
+        gpu.H100(count=8),
+        gpu.A10G(),
+        gpu.Any(),
+    ]
+    modal.App("x").function(gpu=gpu.A100(memory=80))
+    assert modal.gpu is gpu
+
+
+def test_the_configuration_is_a_mapping(monkeypatch):
+    config = alias.submodule("config").config
+
+    assert ("main", "main", None, "or this") == (
+        config["environment"],
+        config.get("environment"),
+        config.get("unknown"),
+        config.get("unknown", "or this"),
+    )
+    monkeypatch.setenv("MODAL_ENVIRONMENT", "dev")
+    monkeypatch.setenv("MODAL_FORCE_BUILD", "1")
+    assert ("dev", True) == (config["environment"], config["force_build"])
+    with pytest.raises(KeyError):
+        config["unknown"]
+
+
+def test_the_module_of_functions_has_calls():
+    assert alias.submodule("functions").FunctionCall is modal.FunctionCall
