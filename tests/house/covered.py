@@ -105,7 +105,6 @@ COVERED = {
     "runner/servers/library_log": "runner/servers/test_as_under_uvicorn.py",
     "runner/servers/lifespan": "runner/test_kinds.py",
     "runner/servers/port": "runner/servers/test_relay.py",
-    "runner/servers/serving": "runner/test_kinds.py",
     "runner/servers/slots": "runner/servers/test_admission.py",
     "runner/servers/wsgi_gateway": "runner/servers/test_wsgi.py",
     "runner/servers/wsgi_inside": "runner/servers/test_wsgi.py",

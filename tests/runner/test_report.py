@@ -68,3 +68,15 @@ def test_a_node_that_is_gone_stops_nobody():
     report.begin("enter")
     report.ready()
     os.close(write)
+
+
+def test_each_imported_module_is_told_once_and_nothing_without_a_new_one():
+    events = []
+    report = Report(events.append)
+    report.imported(("json", "fastapi"))
+    report.imported(("fastapi", "numpy"))
+    report.imported(("numpy",))
+
+    assert [("imported", ("json", "fastapi")), ("imported", ("numpy",))] == [
+        (event.kind, event.modules) for event in events
+    ]
