@@ -52,7 +52,7 @@ async def test_content_under_a_wrong_hash_is_not_kept(tmp_path):
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 
 
-@pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", ""])
+@pytest.mark.parametrize("path", ["../x", "/../x", "a/../../x", ""])
 async def test_a_path_cannot_leave_the_tree(tmp_path, path):
     blobs = Blobs(tmp_path / "blobs")
     file = source(path, b"x")

@@ -30,6 +30,7 @@ from homeport.control.fleet.pools import Pools
 from homeport.node.agent import Agent
 from homeport.settings import Settings
 from homeport.state.logs import Logs
+from homeport.state.scope import MAIN
 from homeport.supervised import retried
 
 BUSY_S = 0.05
@@ -187,7 +188,7 @@ async def _open(
     api_listener = await asyncio.to_thread(_api_listener, settings)
     if api_listener is not None:
         opened.callback(api_listener.close)
-    logs = Logs(settings.home / "logs", settings.log_cap_mib * 1024 * 1024)
+    logs = Logs(settings.home / "logs" / MAIN.folder, settings.log_cap_mib * 1024 * 1024)
     opened.callback(logs.close)
     node = Agent(settings, tied=not lifeline.kept)
     # Nobody hears yet: `adopt` sees what has changed by then.

@@ -1,0 +1,72 @@
+"""Names are unique in an environment, and one environment does not see another one's rows."""
+
+from pathlib import Path
+
+import pytest
+
+from homeport.contract.errors import NotFound
+from homeport.contract.manifest import Manifest
+from homeport.state import schema, urls
+from homeport.state.coldstarts import ColdStart, ColdStarts
+from homeport.state.database import Database
+from homeport.state.rows import TokenRow
+from homeport.state.scope import MAIN, Scope
+from homeport.state.store import Store
+
+MANIFEST = Manifest(app_name="shop", functions=())
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [Scope(environment="dev"), Scope(workspace="ada"), Scope(workspace="a", environment="b")],
+)
+async def test_an_environment_has_apps_secrets_and_tokens_of_its_own(
+    scope, database_setting, tmp_path
+):
+    database = Database(urls.of(database_setting, tmp_path))
+    schema.prepare(database)
+    main = Store(database)
+    other = main.within(scope)
+    for number, store in enumerate((main, other, main)):
+        revision = await store.add_revision(f"rv-{number}", "shop", MANIFEST, f"f{number}", "")
+        await store.serve_revision(revision, {"me--shop-f": 4664 + number})
+        await store.put_secret("auth", bytes([number]), ["A"], inline=False)
+        await store.put_secret(f"f{number}/f/0", b"i", [], inline=True)
+        token = TokenRow(id=f"wk-{number}", name="", secret_sha256="a" * 64, created_at=number)
+        await store.add_token(token)
+    starts = ColdStarts(database), ColdStarts(database, scope)
+    start = {"at": 1.0, "app": "shop", "function": "f", "revision": "rv", "origin": "forked"}
+    for number, each in enumerate(starts):
+        each.add(ColdStart(container=f"ta-{number}", **start))
+        await each.close()
+    await other.stop_app("shop")
+    await other.forget_inline([])
+
+    assert [2, 1] == [revision.version for revision in await main.revisions("shop")]
+    assert [1] == [revision.version for revision in await other.revisions("shop")]
+    assert (await main.app("shop")).stopped_at is None
+    assert (await other.app("shop")).stopped_at is not None
+    assert ({"me--shop-f": 4666}, {"me--shop-f": 4665}) == (
+        await main.local_ports(),
+        await other.local_ports(),
+    )
+    assert {"auth", "f0/f/0", "f2/f/0"} == set(await main.sealed())
+    assert b"\x02" == (await main.sealed())["auth"]
+    assert {"auth": b"\x01", "f1/f/0": b"i"} == await other.sealed()
+    assert ["wk-0", "wk-2"] == [token.id for token in await main.tokens()]
+    assert not await other.delete_token("wk-0")
+    await other.remove_revision("rv-0")
+    await other.delete_secret("auth")
+    with pytest.raises(NotFound):
+        await other.revision("shop", 2)
+    assert "auth" in await main.sealed()
+    assert 2 == len(await main.revisions("shop"))
+    assert ["ta-1"] == [
+        each.container for each in await ColdStarts(database, scope).last("shop", 9)
+    ]
+    await database.close()
+
+
+def test_files_of_the_main_environment_are_where_they_always_were():
+    assert Path("logs/shop.jsonl") == Path("logs") / MAIN.folder / "shop.jsonl"
+    assert Path("ada/dev") == Scope(workspace="ada", environment="dev").folder
