@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 
 from homeport.contract.capacity import Capacity
 from homeport.contract.container import Container, LogLine, StartOrder, State
-from homeport.contract.errors import Failure, NotFound
+from homeport.contract.errors import Failure, NodeLost, NotFound
 from homeport.contract.image import Environment, Image
+from homeport.contract.listing import Change, Listing, Mark
 from homeport.contract.traffic import Endpoint, Load, PoolKey, RequestRecord
 
 
@@ -45,80 +46,114 @@ class FakeNode(Recorded):
         start_s: float = 0.5,
         fails: Callable[[StartOrder], bool] | None = None,
         capacity: Capacity = Capacity(cores=4, memory_mib=4096),
+        name: str = "here",
     ):
         super().__init__()
+        self.name = name
         self.start_s = start_s
         self.deaf = False  # what happens to containers is told to nobody
+        self.is_cut = False  # it cannot be reached, and goes on
         self.confirmed: list[tuple[str, int]] = []
-        self._capacity = capacity
+        self.capacity = capacity
         self.started: list[StartOrder] = []
         self.forgotten: list[PoolKey] = []
+        self.prepared: list[str] = []
+        self.generation = 0
         self._fails = fails or (lambda _order: False)
         self._containers: dict[str, Container] = {}
-        self._changed: Callable[[Container], None] = lambda _container: None
+        self._changed: Callable[[Change], None] = lambda _change: None
+        self._mark = Mark(run="1")
 
-    def watch(self, changed: Callable[[Container], None], said: Callable[[LogLine], None]) -> None:
+    @property
+    def containers(self) -> list[Container]:
+        """Every container that is not gone."""
+        return list(self._containers.values())
+
+    def watch(self, changed: Callable[[Change], None], said: Callable[[LogLine], None]) -> None:
         self._changed = changed
 
-    async def open(self) -> None:
-        self.calls.append(("open", ""))
+    async def mark(self) -> Mark:
+        self._reach()
+        return self._mark
 
-    async def close(self) -> None:
-        for container in list(self._containers):
-            self._end(container, State.GONE, "asked")
+    async def list(self) -> Listing:
+        self._reach()
+        return Listing(
+            mark=self._mark,
+            capacity=self.capacity,
+            generation=self.generation,
+            containers=tuple(self._containers.values()),
+        )
 
     async def prepare(
         self, image: Image, source: str, environ: Mapping[str, str], say: Callable[[str], None]
     ) -> None:
+        self._reach()
         async with self._call("prepare", image.key):
-            pass
+            self.prepared.append(image.key)
 
-    def environments(self) -> Collection[Environment]:
+    async def environments(self) -> Collection[Environment]:
+        self._reach()
         return []
 
     async def prune(self, keep: Collection[Image]) -> Collection[Environment]:
+        self._reach()
         async with self._call("prune"):
             return []
 
-    def confirm_held(self, container: str, held: int) -> None:
+    async def confirm_held(self, container: str, held: int) -> None:
+        self._reach()
         self.confirmed.append((container, held))
 
-    def start(self, order: StartOrder, environ) -> None:
+    async def start(self, order: StartOrder, environ) -> None:
+        self._reach()
         self.started.append(order)
-        self._containers[order.id] = Container(order=order, state=State.STARTING)
+        container = Container(order=order, state=State.STARTING, node=self.name)
+        if order.generation < self.generation:
+            self._tell(replace(container, state=State.FAILED, reason="too late"))
+            return
+        self._tell(container)
         asyncio.get_running_loop().call_later(self.start_s, self._begin, order.id)
 
-    def stop(self, container: str, *, grace_s: float | None = None) -> None:
-        asyncio.get_running_loop().call_soon(self._end, container, State.GONE, "asked")
+    async def stop(self, container: str, *, grace_s: float | None = None) -> None:
+        self._reach()
+        asyncio.get_running_loop().call_soon(self._stop, container)
 
-    def capacity(self) -> Capacity:
-        return self._capacity
+    async def fence(self, generation: int) -> None:
+        self._reach()
+        self.generation = max(self.generation, generation)
+        for container in self.containers:
+            if container.order.generation < self.generation:
+                asyncio.get_running_loop().call_soon(self._stop, container.id)
 
-    def forget(self, pool: PoolKey) -> None:
+    async def forget(self, pool: PoolKey) -> None:
+        self._reach()
         self.forgotten.append(pool)
+
+    def begin_again(self) -> None:
+        """Its agent ended and began again; the containers went on."""
+        self._mark = Mark(run=str(int(self._mark.run) + 1))
 
     def cut(self, container: str) -> None:
         """It has ended a response that its visitor had not read."""
         before = self._containers[container]
-        known = self._containers[container] = replace(before, cuts=before.cuts + 1)
-        self._tell(known)
+        self._tell(replace(before, cuts=before.cuts + 1))
 
     def hold(self, container: str, held: int) -> None:
         """So many of its slots have work that goes on after the response."""
-        known = self._containers[container] = replace(self._containers[container], held=held)
-        self._tell(known)
+        self._tell(replace(self._containers[container], held=held))
 
     def kill(self, container: str) -> None:
         self._end(container, State.GONE, "was killed by SIGKILL")
 
     def leave(self, container: str) -> None:
         """It lets nobody in any more, and ends a little later."""
-        known = self._containers[container] = replace(self._containers[container], leaving=True)
-        self._tell(known)
+        self._tell(replace(self._containers[container], leaving=True))
         asyncio.get_running_loop().call_later(0.3, self._end, container, State.GONE, "it was ended")
 
-    def list(self) -> Collection[Container]:
-        return list(self._containers.values())
+    def _reach(self) -> None:
+        if self.is_cut:
+            raise NodeLost(f"the node `{self.name}` does not answer")
 
     def _begin(self, container: str) -> None:
         if container not in self._containers:
@@ -128,25 +163,31 @@ class FakeNode(Recorded):
             self._end(container, State.FAILED, "no fuel")
             return
         self._time(container, entered=5.0)
-        self._become(container, State.READY)
+        self._tell(
+            replace(self._containers[container], state=State.READY, address=f"unix:/{container}")
+        )
 
     def _time(self, container: str, **told_ms: float) -> None:
         timings_ms = {"scheduled": 0.0, "forked": 0.0, "imported": self.start_s * 1000, **told_ms}
         self._containers[container] = replace(self._containers[container], timings_ms=timings_ms)
 
-    def _become(self, container: str, state: State) -> None:
-        known = self._containers[container] = replace(
-            self._containers[container], state=state, address=f"unix:/{container}"
-        )
-        self._tell(known)
+    def _stop(self, container: str) -> None:
+        if (known := self._containers.get(container)) is not None:
+            self._tell(replace(known, state=State.DRAINING))
+            self._end(container, State.GONE, "asked")
 
     def _end(self, container: str, state: State, reason: str) -> None:
-        if (known := self._containers.pop(container, None)) is not None:
+        if (known := self._containers.get(container)) is not None:
             self._tell(replace(known, state=state, reason=reason))
 
     def _tell(self, container: Container) -> None:
-        if not self.deaf:
-            self._changed(container)
+        if container.state in (State.FAILED, State.GONE):
+            self._containers.pop(container.id, None)
+        else:
+            self._containers[container.id] = container
+        self._mark = replace(self._mark, number=self._mark.number + 1)
+        if not self.deaf and not self.is_cut:
+            self._changed(Change(mark=self._mark, container=container))
 
 
 @dataclass

@@ -13,6 +13,7 @@ from homeport.contract.manifest import FunctionSpec, Manifest, SecretRef, WebKin
 from homeport.control.deploys.deployer import Deployer
 from homeport.control.deploys.rollout import Rollout
 from homeport.control.fleet.activator import Activator
+from homeport.control.fleet.nodes import Nodes
 from homeport.control.fleet.pools import Pools
 from homeport.control.fleet.reconciler import Reconciler
 from homeport.settings import Settings
@@ -78,6 +79,7 @@ class Plane:
     def __init__(self, home: Path, node: FakeNode | None = None) -> None:
         self.settings = Settings(home=home)
         self.node = node or FakeNode(0.2)
+        self.nodes = Nodes([self.node], said=lambda _line: None)
         self.ingress = FakeIngress()
         # A virtual clock would run ahead of threads.
         self.database = Database(urls.of(postgres.setting(home), home), InPlace())
@@ -89,10 +91,9 @@ class Plane:
         self.secret_box = secret_box = SecretBox(self.store, Vault(home / "vault.key"))
         self.reconciler = Reconciler(
             self.pools,
-            self.node,
+            self.nodes,
             self.ingress,
             secret_box,
-            max_containers=100,
             say=self.said.append,
             started=lambda _start: None,
         )
@@ -104,7 +105,7 @@ class Plane:
             say=self.said.append,
         )
         self.ingress.park = self.activator.park
-        self.node.watch(self.reconciler.changed, None)
+        self.nodes.watch(self.reconciler.changed)
         self.rollout = Rollout(
             self.settings,
             self.store,
@@ -112,16 +113,17 @@ class Plane:
             self.pools,
             self.reconciler,
             self.ingress,
-            self.node,
+            self.nodes,
             secret_box,
         )
         self.sweeper = Sweeper(self.store, secret_box, self.blobs, self.rollout.in_use)
         self.deployer = Deployer(
-            self.store, self.pools, self.ingress, self.node, secret_box, self.rollout, self.sweeper
+            self.store, self.pools, self.ingress, self.nodes, secret_box, self.rollout, self.sweeper
         )
 
     async def __aenter__(self):
         await self.secret_box.load()
+        await self.nodes.open()
         self.reconciler.open()
         return self
 
@@ -130,6 +132,7 @@ class Plane:
         await self.sweeper.close()
         await self.rollout.close()
         await self.reconciler.close()
+        await self.nodes.close()
         self.database.dispose()
 
     async def deploy(self, wanted: Manifest, strategy: str = "rolling"):

@@ -30,7 +30,7 @@ async def start(settings, tmp_path):
         agent.watch(watched.changed, watched.said)
         await agent.open()
         agents.append(agent)
-        agent.start(order(**{"source": str(tmp_path), **changes}), environ or {})
+        await agent.start(order(**{"source": str(tmp_path), **changes}), environ or {})
         return agent, watched
 
     yield start

@@ -10,6 +10,7 @@ import pytest
 
 from homeport.contract.container import Container, LogLine, State
 from homeport.contract.image import Image, Step
+from homeport.contract.listing import Change, Mark
 from homeport.node.agent import Agent
 from tests.orders import order
 
@@ -32,11 +33,14 @@ class Watched:
 
     def __init__(self) -> None:
         self.states: list[State] = []
+        self.marks: list[Mark] = []
         self.containers: list[Container] = []
         self.lines: list[LogLine] = []
         self._news = asyncio.Event()
 
-    def changed(self, container: Container) -> None:
+    def changed(self, change: Change) -> None:
+        container = change.container
+        self.marks.append(change.mark)
         self.states.append(container.state)
         self.containers.append(container)
         self._news.set()
@@ -52,6 +56,10 @@ class Watched:
                 self._news.clear()
                 await self._news.wait()
         return self.containers[-1]
+
+    def of(self, container: str) -> list[State]:
+        """The states of one container, in their order."""
+        return [each.state for each in self.containers if each.id == container]
 
     async def holds(self, held: int) -> Container:
         """The container, once it has told that so many of its slots are held."""
@@ -79,12 +87,12 @@ async def test_a_container_is_ready_and_gone_and_leaves_nothing(start, settings)
     agent, watched = await start(READY)
     container = await watched.until(State.READY)
     assert container.address.startswith("abstract:homeport-ta-1-")
-    agent.stop("ta-1")
+    await agent.stop("ta-1")
     gone = await watched.until(State.GONE)
 
-    assert [State.READY, State.GONE] == watched.states
+    assert [State.STARTING, State.READY, State.DRAINING, State.GONE] == watched.states
     assert not psutil.pid_exists(gone.pid)
-    assert [] == list(agent.list())
+    assert () == (await agent.list()).containers
     assert [] == list((settings.run_dir / "containers").iterdir())
 
 
@@ -142,8 +150,8 @@ async def test_starts_that_hang_hold_up_no_other(start, tmp_path):
         "time.sleep(60) if launch['order']['id'] != 'ta-quick' else None\n" + READY
     )
     for number in range(12):
-        agent.start(order(f"ta-hangs-{number}", source=str(tmp_path)), {})
-    agent.start(order("ta-quick", source=str(tmp_path)), {})
+        await agent.start(order(f"ta-hangs-{number}", source=str(tmp_path)), {})
+    await agent.start(order("ta-quick", source=str(tmp_path)), {})
     container = await watched.until(State.READY)
 
     assert "ta-quick" == container.id
@@ -170,7 +178,7 @@ async def test_a_container_that_dies_while_it_serves_is_gone_with_its_reason(sta
     _, watched = await start('say(kind="ready")\ntime.sleep(0.1)\nos.kill(os.getpid(), 11)')
     container = await watched.until(State.GONE)
 
-    assert [State.READY, State.GONE] == watched.states
+    assert [State.STARTING, State.READY, State.DRAINING, State.GONE] == watched.states
     assert "was killed by SIGSEGV" == container.reason
 
 
@@ -193,7 +201,7 @@ async def test_one_whose_init_was_stopped_ends_when_its_grace_is_over(start, onc
     pid = (await watched.until(State.READY)).pid
     init = psutil.Process(pid).parent()
     session = [init, *init.children(recursive=True)]
-    agent.stop("ta-1", grace_s=0.2)
+    await agent.stop("ta-1", grace_s=0.2)
     began = asyncio.get_running_loop().time()
     await watched.until(State.GONE)
 
@@ -218,7 +226,7 @@ async def test_one_that_ignores_sigterm_is_killed_with_all_its_children(start):
     )
     await watched.until(State.READY)
     children = [int(pid) for pid in (await watched.line("children")).text.split()[1:]]
-    agent.stop("ta-1", grace_s=0.1)
+    await agent.stop("ta-1", grace_s=0.1)
     await watched.until(State.GONE)
     gone, alive = psutil.wait_procs(
         [psutil.Process(pid) for pid in children if psutil.pid_exists(pid)], timeout=10
@@ -303,9 +311,9 @@ async def test_a_ready_container_of_an_earlier_server_goes_on(crash):
         + "for n in range(100):\n    os.write(1, b'%d\\n' % n)\n    time.sleep(0.1)\n",
         State.READY,
     )
-    (container,) = agent.list()
+    (container,) = (await agent.list()).containers
     seen = int((await watched.line("")).text)
-    agent.stop("ta-1", grace_s=1)
+    await agent.stop("ta-1", grace_s=1)
     await watched.until(State.GONE)
 
     assert (pid, State.READY) == (container.pid, container.state)
@@ -329,10 +337,10 @@ time.sleep(60)
 """,
         State.READY,
     )
-    (container,) = agent.list()
+    (container,) = (await agent.list()).containers
     go_on.touch()
     async with asyncio.timeout(30):
-        while next(iter(agent.list())).held:
+        while next(iter((await agent.list()).containers)).held:
             await asyncio.sleep(0.01)
 
     assert 1 == container.held
@@ -341,5 +349,5 @@ time.sleep(60)
 async def test_one_that_was_not_ready_is_ended(crash):
     pid, agent, _ = await crash("print('working', flush=True)\ntime.sleep(60)", None)
 
-    assert [] == list(agent.list())
+    assert () == (await agent.list()).containers
     assert not psutil.pid_exists(pid)

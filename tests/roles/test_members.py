@@ -14,7 +14,7 @@ from tests.fakes import FakeIngress, FakeNode
 ROLES = [(Node, FakeNode), (Node, Agent), (Ingress, FakeIngress), (Ingress, HAProxy)]
 # What has a suite of its own, against the real thing alone, because a fake has nothing to promise there.
 ELSEWHERE = {
-    Node: {"open", "close", "watch", "prepare", "environments", "prune", "forget", "capacity"},
+    Node: {"watch", "prepare", "environments", "prune", "forget"},
     Ingress: {"open", "start", "close", "quantiles_ms", "alias", "tokens"},
 }
 

@@ -1,6 +1,7 @@
 """What the control plane relies on in a node: the fake keeps the promises of the real one."""
 
 import asyncio
+import dataclasses
 
 import pytest
 
@@ -47,54 +48,92 @@ async def node(request, tmp_path):
 
 async def test_a_container_is_listed_from_its_start_to_its_end_and_told_of_twice(node):
     node, watched = node
-    node.start(order("ta-1"), {})
-    assert [State.STARTING] == [container.state for container in node.list()]
+    await node.start(order("ta-1"), {})
+    assert [State.STARTING] == [container.state for container in (await node.list()).containers]
     ready = await watched.until(State.READY)
-    assert [State.READY] == [container.state for container in node.list()]
-    node.stop("ta-1", grace_s=5)
+    assert [State.READY] == [container.state for container in (await node.list()).containers]
+    await node.stop("ta-1", grace_s=5)
     await watched.until(State.GONE)
 
     assert ready.address
     assert {"scheduled", "forked", "imported", "entered"} == set(ready.timings_ms)
     assert 5.0 == ready.timings_ms["entered"]
     assert "fresh" == ready.origin
-    assert [] == list(node.list())
-    assert [State.READY, State.GONE] == watched.states
+    assert () == (await node.list()).containers
+    assert [State.STARTING, State.READY, State.DRAINING, State.GONE] == watched.states
 
 
 async def test_a_failed_start_is_told_of_once_with_its_reason(node):
     node, watched = node
-    node.start(order("ta-1", function="broken"), {})
+    await node.start(order("ta-1", function="broken"), {})
     container = await watched.until(State.FAILED)
     await asyncio.sleep(0)
 
     assert "no fuel" == container.reason
     assert {"scheduled", "forked", "imported"} == set(container.timings_ms)
-    assert [State.FAILED] == watched.states
-    assert [] == list(node.list())
+    assert [State.STARTING, State.FAILED] == watched.states
+    assert () == (await node.list()).containers
 
 
 async def test_a_container_may_be_stopped_before_it_is_ready_and_an_unknown_one_is_ignored(node):
     node, watched = node
-    node.stop("ta-unknown")
-    node.start(order("ta-1"), {})
-    node.stop("ta-1", grace_s=5)
+    await node.stop("ta-unknown")
+    await node.start(order("ta-1"), {})
+    await node.stop("ta-1", grace_s=5)
     await watched.until(State.GONE)
 
-    assert [State.GONE] == watched.states
-    assert [] == list(node.list())
+    assert State.READY not in watched.states
+    assert State.GONE is watched.states[-1]
+    assert () == (await node.list()).containers
 
 
 async def test_what_a_container_holds_is_told_and_the_answer_passed_on(node):
     node, watched = node
-    node.confirm_held("ta-unknown", 1)
-    node.start(order("ta-1", function="busy", max_inputs=2), {})
+    await node.confirm_held("ta-unknown", 1)
+    await node.start(order("ta-1", function="busy", max_inputs=2), {})
     await watched.until(State.READY)
     if isinstance(node, FakeNode):
         node.hold("ta-1", 1)
     await watched.holds(1)
-    node.confirm_held("ta-1", 1)
+    await node.confirm_held("ta-1", 1)
     if isinstance(node, FakeNode):
         node.hold("ta-1", 2)
 
     assert 2 == (await watched.holds(2)).held
+
+
+async def test_changes_are_numbered_without_a_gap_and_the_list_is_what_they_come_to(node):
+    node, watched = node
+    before = await node.mark()
+    await node.start(order("ta-1"), {})
+    await watched.until(State.READY)
+    await node.start(order("ta-2"), {})
+    await watched.until(State.READY)
+    listing = await node.list()
+    told = {container.id: container for container in watched.containers}
+
+    assert {before.run} == {mark.run for mark in watched.marks}
+    assert list(range(before.number + 1, before.number + len(watched.marks) + 1)) == [
+        mark.number for mark in watched.marks
+    ]
+    assert watched.marks[-1] == listing.mark == await node.mark()
+    assert told == {container.id: container for container in listing.containers}
+    assert {node.name} == {container.node for container in listing.containers}
+    assert listing.capacity.places > 0
+
+
+async def test_a_fenced_node_stops_what_was_ordered_before_and_takes_no_such_order(node):
+    node, watched = node
+    await node.start(order("ta-old"), {})
+    await watched.until(State.READY)
+    await node.start(dataclasses.replace(order("ta-new"), generation=1), {})
+    await watched.until(State.READY)
+    await node.fence(1)
+    await watched.until(State.GONE)
+    await node.start(order("ta-late"), {})
+
+    assert [State.STARTING, State.READY, State.DRAINING, State.GONE] == watched.of("ta-old")
+    assert [State.FAILED] == watched.of("ta-late")
+    listing = await node.list()
+    assert ["ta-new"] == [container.id for container in listing.containers]
+    assert 1 == listing.generation

@@ -18,6 +18,7 @@ class Capacity:
 
     cores: int
     memory_mib: int
+    places: int = 100  # containers that it may run at once
     accelerators: tuple[Accelerator, ...] = ()
     isolated: bool = False  # each container has a file system and namespaces of its own
     networks: bool = (

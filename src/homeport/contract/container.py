@@ -30,6 +30,7 @@ class State(str, enum.Enum):
     DRAINING = "draining"
     GONE = "gone"
     FAILED = "failed"
+    LOST = "lost"  # its node does not answer: nobody knows whether it runs. Said of a node, and never by one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,7 @@ class StartOrder:
     urls: dict[str, str] = field(default_factory=dict)  # tag -> URL, of the whole app
     devices: tuple[str, ...] = ()  # the ids of this container's accelerators
     exit_grace_s: float = 30.0  # from SIGTERM to SIGKILL, for drain and exit hooks together
+    generation: int = 0  # of the node: it refuses, and ends, what an earlier one has ordered
 
 
 def without_secrets(function: FunctionSpec) -> FunctionSpec:
@@ -161,6 +163,7 @@ class Container:
 
     order: StartOrder
     state: State
+    node: str = ""  # the name of the node that runs it
     pid: int = 0  # the runner's process id, which is the user's code's own
     address: str = ""  # `abstract:name` or `127.0.0.1:8000`, for the ingress; set by the node, never by the container
     held: int = (

@@ -131,6 +131,12 @@ class IngressError(Failure):
     status = 500
 
 
+class NodeLost(Failure):
+    """The node does not answer, and nobody knows whether it did what it was asked for"""
+
+    status = 503
+
+
 class StorageError(Failure):
     """The disk is full or the home cannot be written"""
 
@@ -154,6 +160,7 @@ _KINDS: dict[str, type[Failure]] = {
         Unauthorized,
         ServerUnreachable,
         IngressError,
+        NodeLost,
         StorageError,
     )
 }

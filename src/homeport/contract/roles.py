@@ -7,29 +7,62 @@ fake and against the real implementation.
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
-from homeport.contract.capacity import Capacity
-from homeport.contract.container import Container, LogLine, StartOrder
+from homeport.contract.container import LogLine, StartOrder
 from homeport.contract.image import Environment, Image
+from homeport.contract.listing import Change, Listing, Mark
 from homeport.contract.traffic import Endpoint, Load, PoolKey, RequestRecord
 
 
 class Node(Protocol):
-    """Starts and stops containers on one machine."""
+    """Starts and stops containers on one machine, which may be another one.
 
-    def watch(self, changed: Callable[[Container], None], said: Callable[[LogLine], None]) -> None:
+    Only data of `contract` crosses, so that a connection can carry every call. Each method may raise `NodeLost`:
+    then the node may have done what it was asked for, or not. `start`, `stop`, `confirm_held` and `forget`
+    wait for no answer: they return as soon as the node has been told. Calls take effect in their order.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the node is called; no two nodes have one name."""
+
+    def watch(self, changed: Callable[[Change], None], said: Callable[[LogLine], None]) -> None:
         """Call `changed` on every change of a container's state and `said` for every log line.
 
-        Both are called on the event loop and must not block. Called once, before `open`.
+        Changes are told in the order of their numbers. Some may be lost with a connection. Both are called
+        on the event loop and must not block. Called once, before anything else.
         """
 
-    async def open(self) -> None:
-        """Lock the run directory, and take over the ready containers of an earlier server.
+    async def mark(self) -> Mark:
+        """Return the mark of the last change: cheap enough to ask every second."""
 
-        End the containers that were not ready; `list` then has the others.
+    async def list(self) -> Listing:
+        """Return every container that is not gone, and what the machine has."""
+
+    async def start(self, order: StartOrder, environ: Mapping[str, str]) -> None:
+        """Begin to start a container; its states are reported to `changed`, from STARTING on.
+
+        `environ` holds the function's secrets, and never appears in a log or on disk. An order of an earlier
+        generation than the node's fails.
         """
 
-    async def close(self) -> None:
-        """End every container, at once and for good."""
+    async def stop(self, container: str, *, grace_s: float | None = None) -> None:
+        """SIGTERM, and SIGKILL after `grace_s` (default: the order's); unknown ids are ignored."""
+
+    async def fence(self, generation: int) -> None:
+        """Stop every container that was ordered in an earlier generation, and accept no such order any more.
+
+        Called when a node answers again that had been given up: its containers have been replaced.
+        """
+
+    async def confirm_held(self, container: str, held: int) -> None:
+        """Tell a container that the ingress keeps `held` of its slots back from now on.
+
+        The runner finishes a response whose work goes on (a background task) only then, so that no
+        visitor is sent to a slot that is still taken. Unknown ids are ignored.
+        """
+
+    async def forget(self, pool: PoolKey) -> None:
+        """Release what was kept for the pool's next container, because none will be started."""
 
     async def prepare(
         self, image: Image, source: str, environ: Mapping[str, str], say: Callable[[str], None]
@@ -40,36 +73,11 @@ class Node(Protocol):
         build's secrets. `say` is called with each line of progress.
         """
 
-    def environments(self) -> Collection[Environment]:
-        """Return every image layer that was built here."""
+    async def environments(self) -> Collection[Environment]:
+        """Return every image layer that was built on the node."""
 
     async def prune(self, keep: Collection[Image]) -> Collection[Environment]:
         """Delete the layers that none of these images needs; return the deleted ones."""
-
-    def forget(self, pool: PoolKey) -> None:
-        """Release what was kept for the pool's next container, because none will be started."""
-
-    def capacity(self) -> Capacity:
-        """Return the machine's resources for all containers together."""
-
-    def start(self, order: StartOrder, environ: Mapping[str, str]) -> None:
-        """Begin to start a container; its later states are reported to `changed`.
-
-        `environ` has the function's secrets, and never appears in a log or on disk.
-        """
-
-    def stop(self, container: str, *, grace_s: float | None = None) -> None:
-        """SIGTERM, and SIGKILL after `grace_s` (default: the order's); unknown ids are ignored."""
-
-    def confirm_held(self, container: str, held: int) -> None:
-        """Tell a container that the ingress keeps `held` of its slots back from now on.
-
-        The runner finishes a response whose work goes on (a background task) only after that, so that no
-        request is sent to a slot that is still taken. Unknown ids are ignored.
-        """
-
-    def list(self) -> Collection[Container]:
-        """Return every container that has not ended."""
 
 
 class Ingress(Protocol):

@@ -19,13 +19,14 @@ import signal
 import socket
 import sys
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, NoReturn
 
-from homeport.contract.container import Container, LogLine
+from homeport.contract.container import LogLine
 from homeport.contract.errors import AlreadyExists, BadRequest, Failure, StorageError
+from homeport.control.fleet.nodes import Nodes
 from homeport.control.fleet.pools import Pools
 from homeport.node.agent import Agent
 from homeport.settings import Settings
@@ -34,12 +35,14 @@ from homeport.state.scope import MAIN
 from homeport.supervised import retried
 
 BUSY_S = 0.05
-CONTAINERS_PER_CORE = 32  # what a machine may run at once; memory ends it sooner
+
+#: Given the settings, whether containers end with the server, and whom to tell what they print.
+OpenNodes = Callable[[Settings, bool, Callable[[LogLine], None], AsyncExitStack], Awaitable[Nodes]]
 
 log = logging.getLogger("homeport")
 
 
-def main() -> int:
+def main(open_nodes: OpenNodes | None = None) -> int:
     """The whole life of a control plane; 0 when it was asked to end."""
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -50,7 +53,7 @@ def main() -> int:
     settings = settings_from(start["settings"])
     try:
         with locked(settings):
-            asyncio.run(run(settings, kept=bool(start["kept"])))
+            asyncio.run(run(settings, kept=bool(start["kept"]), open_nodes=open_nodes or own_node))
     except (Failure, OSError) as error:
         _answer({"error": _told(error)})
         return 1
@@ -106,7 +109,7 @@ def locked(settings: Settings) -> Iterator[None]:
                 shutil.rmtree(settings.socket_dir, ignore_errors=True)
 
 
-async def run(settings: Settings, *, kept: bool) -> None:
+async def run(settings: Settings, *, kept: bool, open_nodes: OpenNodes) -> None:
     """Serve until somebody says stop."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -116,7 +119,7 @@ async def run(settings: Settings, *, kept: bool) -> None:
     left = Left()
     async with AsyncExitStack() as opened:
         try:
-            real = await _open(settings, lifeline, stop, left, opened)
+            real = await _open(settings, lifeline, stop, left, opened, open_nodes)
             if stop.is_set():
                 raise Failure("the server was ended before it was ready")
         except Exception as error:
@@ -176,12 +179,26 @@ class Lifeline:
             self._stop.set()
 
 
+async def own_node(
+    settings: Settings, tied: bool, said: Callable[[LogLine], None], opened: AsyncExitStack
+) -> Nodes:
+    """Open the one node that there is: this machine's, in this process."""
+    agent = Agent(settings, tied=tied)
+    nodes = Nodes([agent], said=said)
+    await agent.open()
+    opened.push_async_callback(agent.close)
+    await nodes.open()
+    opened.push_async_callback(nodes.close)
+    return nodes
+
+
 async def _open(
     settings: Settings,
     lifeline: Lifeline,
     stop: asyncio.Event,
     left: Left,
     opened: AsyncExitStack,
+    open_nodes: OpenNodes,
 ) -> Settings:
     """Every room, in the order in which each needs those before it; the settings in force."""
     # First what can be wrong with the settings: nothing has been touched yet.
@@ -190,21 +207,8 @@ async def _open(
         opened.callback(api_listener.close)
     logs = Logs(settings.home / "logs" / MAIN.folder, settings.log_cap_mib * 1024 * 1024)
     opened.callback(logs.close)
-    node = Agent(settings, tied=not lifeline.kept)
-    # Nobody hears yet: `adopt` sees what has changed by then.
-    hearing: list[Callable[[Container], None]] = []
-
-    def changed(container: Container) -> None:
-        for hear in hearing:
-            hear(container)
-
-    def said(line: LogLine) -> None:
-        logs.write(line)
-
-    node.watch(changed, said)
-    await node.open()
-    left.something = bool(node.list())
-    opened.push_async_callback(node.close)
+    nodes = await open_nodes(settings, not lifeline.kept, logs.write, opened)
+    left.something = bool(nodes.containers())
 
     # Half of the start is these imports; the node's first zygote does its own meanwhile.
     from homeport.control.api.access import BearerOnly, OwnSocket
@@ -238,21 +242,21 @@ async def _open(
     await secret_box.load()
     blobs = Blobs(settings.home / "blobs")
     pools = Pools(settings.max_parameter_pools)
-    pools.own_ports = node.capacity().own_ports
+    capacities = nodes.capacities()
+    pools.own_ports = bool(capacities) and all(each.own_ports for each in capacities)
 
     # What belongs to a command ends with it, even by SIGKILL; what is kept survives this process.
     ports = await store.local_ports()
     ingress = HAProxy(settings, tied=not lifeline.kept, ports=ports.values())
     reconciler = Reconciler(
         pools,
-        node,
+        nodes,
         ingress,
         secret_box,
-        max_containers=CONTAINERS_PER_CORE * (os.cpu_count() or 1),
         say=logs.write,
         started=cold_starts.add,
     )
-    hearing.append(reconciler.changed)
+    nodes.watch(reconciler.changed)
     activator = Activator(
         settings.activator_socket,
         pools,
@@ -266,17 +270,17 @@ async def _open(
     opened.push_async_callback(ingress.close)
     settings = dataclasses.replace(settings, http_port=ingress.http_port)
 
-    rollout = Rollout(settings, store, blobs, pools, reconciler, ingress, node, secret_box)
+    rollout = Rollout(settings, store, blobs, pools, reconciler, ingress, nodes, secret_box)
     opened.push_async_callback(rollout.close)
     sweeper = Sweeper(store, secret_box, blobs, rollout.in_use)
     opened.push_async_callback(sweeper.close)
-    deployer = Deployer(store, pools, ingress, node, secret_box, rollout, sweeper)
+    deployer = Deployer(store, pools, ingress, nodes, secret_box, rollout, sweeper)
     opened.push_async_callback(deployer.close)
     lifeline.busy = lambda: deployer.busy
     reconciler.spares = lambda app: app in deployer.broken
     tokens = Tokens(store, ingress)
     await tokens.publish()
-    await deployer.restore({container.order.pool.revision for container in node.list()})
+    await deployer.restore({container.order.pool.revision for container in nodes.containers()})
     await reconciler.adopt()
     # Not earlier: what an older ingress has parked must find its app here.
     await activator.open()
@@ -290,7 +294,7 @@ async def _open(
         deployer.live,
         rollout.plans,
         pools,
-        node,
+        nodes,
         ingress_pid=lambda: ingress.pid,
         quantiles_ms=ingress.quantiles_ms,
         broken=lambda: deployer.broken,
@@ -298,7 +302,7 @@ async def _open(
     )
 
     def stop_container(container: str) -> bool:
-        known = any(c.id == container for c in node.list())
+        known = any(c.id == container for c in nodes.containers())
         reconciler.end(container)
         return known
 

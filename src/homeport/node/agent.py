@@ -6,6 +6,7 @@ pid, its output and its own temporary files; its life is in `life.py`.
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import os
 import shutil
@@ -20,11 +21,13 @@ from homeport.contract.capacity import Accelerator, Capacity
 from homeport.contract.container import Container, Launch, LogLine, StartOrder, State
 from homeport.contract.errors import StorageError
 from homeport.contract.image import Environment, Image
+from homeport.contract.listing import Change, Listing, Mark
 from homeport.contract.sizes import MIB
 from homeport.contract.traffic import PoolKey
 from homeport.node.cells import sandboxes
 from homeport.node.cells.sandboxes import Cells
 from homeport.node.containers import door, pulses, records
+from homeport.node.containers.changes import Changes
 from homeport.node.containers.container import CLOSE_GRACE_S, Life, Means, log_line
 from homeport.node.containers.output import Outputs
 from homeport.node.containers.pulses import Patient
@@ -38,6 +41,8 @@ from homeport.supervised import supervised
 
 RUNNER = ("-m", "homeport.runner")
 STARTS_PER_CORE = 2
+CONTAINERS_PER_CORE = 32  # what a machine may run at once; memory ends it sooner
+TOO_LATE = "the order came too late: its node had been given up meanwhile"
 
 
 class Agent:
@@ -47,10 +52,13 @@ class Agent:
         self,
         settings: Settings,
         *,
+        name: str = "here",
         tied: bool = False,
         runner: Sequence[str] = RUNNER,
         accelerators: Callable[[], tuple[Accelerator, ...]] = gpus.found,
     ) -> None:
+        self.name = name
+        self._changes = Changes()
         self._settings = settings
         self._root = settings.run_dir / "containers"
         self._lib = settings.run_dir / "lib"
@@ -72,6 +80,7 @@ class Agent:
             runner=tuple(runner),
             lib=self._lib,
             doors=settings.socket_dir / "doors",
+            changed=self._changes.tell,
         )
         self._tied = tied
         self._lifeline: tuple[int, int] | None = None
@@ -82,9 +91,9 @@ class Agent:
         self._accelerators = accelerators
         self._capacity = Capacity(cores=os.cpu_count() or 1, memory_mib=0)
 
-    def watch(self, changed: Callable[[Container], None], said: Callable[[LogLine], None]) -> None:
-        """Whom to tell."""
-        self._means.changed, self._means.said = changed, said
+    def watch(self, changed: Callable[[Change], None], said: Callable[[LogLine], None]) -> None:
+        """Take note of whom to tell."""
+        self._changes.hear, self._means.said = changed, said
 
     async def open(self) -> None:
         """Take possession of the run directory, and over what an earlier server left there."""
@@ -116,8 +125,11 @@ class Agent:
             self._kill,
         )
         for one in left:
-            life = self._life(one.container, one.launch)
-            self._begin(one.container.id, life, life.go_on(one.leader))
+            container = dataclasses.replace(one.container, node=self.name)
+            self._changes.generation = max(self._changes.generation, container.order.generation)
+            self._changes.tell(container)
+            life = self._life(container, one.launch)
+            self._begin(container.id, life, life.go_on(one.leader))
         self._pulses = asyncio.create_task(
             supervised("pulses", lambda: pulses.watch(self._patients, self._kill, self._replace)),
             name="pulses",
@@ -128,8 +140,8 @@ class Agent:
 
     async def close(self) -> None:
         """End every container, at once and for good."""
-        for name in list(self._lives):
-            self.stop(name, grace_s=CLOSE_GRACE_S)
+        for life in list(self._lives.values()):
+            life.stop(CLOSE_GRACE_S)
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         if self._pulses is not None:
             self._pulses.cancel()
@@ -164,7 +176,7 @@ class Agent:
                 environ = self._means.cells.environ(environ)
             self._zygotes.warm(made, environ)
 
-    def environments(self) -> Collection[Environment]:
+    async def environments(self) -> Collection[Environment]:
         """Every environment that was built here."""
         return self._environments.all()
 
@@ -172,36 +184,49 @@ class Agent:
         """Remove the environments that none of these images needs."""
         return await self._environments.prune(keep)
 
-    def forget(self, pool: PoolKey) -> None:
+    async def forget(self, pool: PoolKey) -> None:
         """Let go of what was kept for the pool's next container."""
         if self._zygotes is not None:
             self._zygotes.forget(pool)
 
-    def capacity(self) -> Capacity:
-        """What the machine has for all containers together."""
-        return self._capacity
-
-    def start(self, order: StartOrder, environ: Mapping[str, str]) -> None:
+    async def start(self, order: StartOrder, environ: Mapping[str, str]) -> None:
         """Begin to start a container."""
-        container = Container(order=order, state=State.STARTING, started_at=time.time())
+        container = Container(
+            order=order, state=State.STARTING, node=self.name, started_at=time.time()
+        )
+        if order.generation < self._changes.generation:
+            self._changes.tell(dataclasses.replace(container, state=State.FAILED, reason=TOO_LATE))
+            return
+        self._changes.tell(container)
         life = self._life(
             container, Launch(order=order, tmp_dir=str(self._root / order.id / "tmp"))
         )
         self._begin(order.id, life, life.live(environ))
 
-    def stop(self, container: str, *, grace_s: float | None = None) -> None:
+    async def stop(self, container: str, *, grace_s: float | None = None) -> None:
         """Ask a container to end; SIGKILL when its grace is over."""
         if life := self._lives.get(container):
             life.stop(grace_s)
 
-    def confirm_held(self, container: str, held: int) -> None:
+    async def fence(self, generation: int) -> None:
+        """Stop what earlier generations have ordered, and take no such order any more."""
+        self._changes.generation = max(self._changes.generation, generation)
+        for life in list(self._lives.values()):
+            if life.container.order.generation < self._changes.generation:
+                life.stop(None)
+
+    async def confirm_held(self, container: str, held: int) -> None:
         """Pass the ingress's word on to the container."""
         if life := self._lives.get(container):
             life.confirm_held(held)
 
-    def list(self) -> Collection[Container]:
-        """Every container that is not gone."""
-        return [life.look() for life in self._lives.values()]
+    async def mark(self) -> Mark:
+        """Return the mark of the last change."""
+        return self._changes.mark
+
+    async def list(self) -> Listing:
+        """Return every container that is not gone, as the last change told of it."""
+        return self._changes.listing(self._capacity)
 
     def _open_cells(self, left: Collection[records.Left]) -> None:
         """Isolate containers, where that is wanted and possible; those that are `left` go on as they are."""
@@ -224,9 +249,10 @@ class Agent:
             sandboxes.remove_all(self._settings.run_dir / "cells")
 
     def _measured(self) -> Capacity:
-        cells = self._means.cells
+        cells, cores = self._means.cells, os.cpu_count() or 1
         return Capacity(
-            cores=os.cpu_count() or 1,
+            cores=cores,
+            places=CONTAINERS_PER_CORE * cores,
             memory_mib=psutil.virtual_memory().total // MIB,
             accelerators=self._accelerators(),
             isolated=cells is not None and cells.report.overlay,
@@ -268,5 +294,4 @@ class Agent:
             life.replace(what)
 
     def _note(self, order: StartOrder, text: str) -> None:
-        """Say something of a container in its log."""
         self._means.said(log_line(order, text, source="system"))

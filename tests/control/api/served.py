@@ -38,7 +38,7 @@ async def api_of(plane: Plane, home: Path):
         plane.deployer.live,
         plane.rollout.plans,
         plane.pools,
-        plane.node,
+        plane.nodes,
         ingress_pid=lambda: 1,
         quantiles_ms=lambda _endpoint: None,
         broken=lambda: plane.deployer.broken,
@@ -46,8 +46,8 @@ async def api_of(plane: Plane, home: Path):
     )
 
     def stop_container(container: str) -> bool:
-        known = any(container == each.id for each in plane.node.list())
-        plane.node.stop(container)
+        known = any(container == each.id for each in plane.nodes.containers())
+        plane.nodes.stop(container)
         return known
 
     api = Api(

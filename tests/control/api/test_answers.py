@@ -34,7 +34,7 @@ IMAGE = Environment(
 class Node(FakeNode):
     """A node on which an image was built."""
 
-    def environments(self):
+    async def environments(self):
         return [IMAGE]
 
     async def prune(self, keep):

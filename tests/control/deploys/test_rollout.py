@@ -269,7 +269,7 @@ def test_a_swap_that_fails_late_finds_the_old_container_or_starts_it_again(tmp_p
             await settled(plane)
             await plane.check_whole()
             after = await plane.visit(F)
-            orphans = [c for c in node.list() if plane.pools.of_container(c.id) is None]
+            orphans = [c for c in node.containers if plane.pools.of_container(c.id) is None]
 
             assert not task.done() or task.cancelled()
             assert served.pool.revision == after.pool.revision

@@ -31,7 +31,7 @@ def test_requests_held_at_one_endpoint_stop_nobodys_cold_start():
             sibling = house.add(PoolKey("app", "sibling", "rv-1"))
             held = house.visits(100, 3600.0)
             await asyncio.sleep(5)
-            running = len(house.node.list())
+            running = len(house.node.containers)
             first = await took_s(house.ingress.visit(OTHER, 0.1))
             second = await took_s(house.ingress.visit(sibling.key, 0.1))
             for visit in held:
@@ -52,7 +52,7 @@ def test_an_app_of_many_functions_stops_no_other_apps_cold_start():
                 asyncio.create_task(house.ingress.visit(pool.key, 3600.0)) for pool in functions
             ]
             await asyncio.sleep(5)
-            running = len(house.node.list())
+            running = len(house.node.containers)
             first = await took_s(house.ingress.visit(OTHER, 0.1))
             for visit in held:
                 visit.cancel()

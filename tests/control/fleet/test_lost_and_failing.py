@@ -32,11 +32,11 @@ def test_a_container_whose_end_nobody_told_of_is_replaced():
         async with House(min_containers=1) as house:
             await asyncio.sleep(1)
             house.node.deaf = True
-            house.node.kill(house.node.list()[0].id)
+            house.node.kill(house.node.containers[0].id)
             house.node.deaf = False
-            await asyncio.sleep(1)
+            await asyncio.sleep(2)  # the node is asked once a second
 
-            assert [State.READY] == [container.state for container in house.node.list()]
+            assert [State.READY] == [container.state for container in house.node.containers]
             assert "the node does not know it any more" in house.said[0].text
             await asyncio.gather(*house.visits(1, 0.1))
 
@@ -47,13 +47,13 @@ def test_a_container_that_the_node_ends_gently_is_replaced_and_gets_nobody_new()
     async def story():
         async with House(min_containers=1, max_containers=1) as house:
             await asyncio.sleep(1)
-            old = house.node.list()[0].id
+            old = house.node.containers[0].id
             house.node.leave(old)
             visits = await asyncio.gather(*house.visits(3, 0.1))
             await asyncio.sleep(1)
 
             assert old not in visits
-            assert [State.READY] == [container.state for container in house.node.list()]
+            assert [State.READY] == [container.state for container in house.node.containers]
 
     virtually(story())
 
@@ -69,7 +69,7 @@ def test_a_container_that_became_ready_without_a_word_gets_its_visitor():
             began = elapsed()
             await asyncio.gather(*visit)
 
-            assert elapsed() - began < 0.3
+            assert elapsed() - began < 1.2
 
     virtually(story())
 
@@ -79,8 +79,12 @@ def test_a_container_that_no_pool_wants_is_stopped_once():
         async with House() as house:
             stranger = order("ta-stranger", app="x")
             stopped = []
-            house.node.stop = lambda name, **_: stopped.append(name)
-            house.node.start(stranger, {})
+
+            async def stop(name, **_) -> None:
+                stopped.append(name)
+
+            house.node.stop = stop
+            await house.node.start(stranger, {})
             await asyncio.sleep(11)
 
             assert ["ta-stranger"] == stopped
@@ -103,7 +107,7 @@ def test_a_pool_whose_passes_fail_does_not_stop_the_others(caplog):
             assert 0 < len(failed) < 10
             house.ingress.fault = no_fault
             await asyncio.sleep(20)
-            assert {"other"} == {c.order.function.name for c in house.node.list()}
+            assert {"other"} == {c.order.function.name for c in house.node.containers}
 
     virtually(story())
     assert any("a pass over app/f/rv-1 failed" in r.getMessage() for r in caplog.records)
@@ -124,7 +128,7 @@ def test_an_ingress_that_says_nothing_of_its_load_holds_up_nobody():
 
             assert took_s < 0.7
             assert 30 == len(failed)
-            assert [] == house.node.list()
+            assert [] == house.node.containers
 
     virtually(story())
 
@@ -134,7 +138,7 @@ def test_a_container_is_forgotten_by_the_ingress_even_if_it_fails_at_first():
         async with House(min_containers=1) as house:
             await asyncio.sleep(1)
             failed = faulty(house, "lose", times=3)
-            killed = house.node.list()[0].id
+            killed = house.node.containers[0].id
             house.node.kill(killed)
             await asyncio.sleep(3)
 
@@ -149,7 +153,7 @@ def test_a_node_that_refuses_a_start_tells_the_visitor_and_is_asked_again():
         async with House() as house:
             start = house.node.start
 
-            def refuse(*_args):
+            async def refuse(*_args):
                 raise OSError("no more processes")
 
             house.node.start = refuse

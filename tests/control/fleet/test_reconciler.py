@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 from collections import Counter
 from typing import Self
 
@@ -16,6 +17,7 @@ from homeport.contract.manifest import FunctionSpec
 from homeport.contract.traffic import PoolKey
 from homeport.control.deploys import trial
 from homeport.control.fleet.activator import Activator
+from homeport.control.fleet.nodes import Nodes
 from homeport.control.fleet.pools import Pool, Pools
 from homeport.control.fleet.reconciler import Reconciler
 from tests.fakes import FakeIngress, FakeNode, NoSecrets
@@ -26,20 +28,20 @@ KEY = PoolKey("app", "f", "rv-1")
 class House:
     """A control plane without its doors."""
 
-    def __init__(
-        self, node: FakeNode | None = None, max_containers_here: int = 100, **function
-    ) -> None:
-        self.node = node or FakeNode()
+    def __init__(self, *fakes: FakeNode | None, max_containers_here: int = 100, **function) -> None:
+        nodes = [fake or FakeNode() for fake in fakes] or [FakeNode()]
+        for node in nodes:
+            node.capacity = dataclasses.replace(node.capacity, places=max_containers_here)
+        self.node, self.nodes = nodes[0], Nodes(nodes, said=lambda _line: None)
         self.ingress = FakeIngress()
         self.pools = Pools()
         self.said = []
         self.starts = []
         self.reconciler = Reconciler(
             self.pools,
-            self.node,
+            self.nodes,
             self.ingress,
             NoSecrets(),
-            max_containers=max_containers_here,
             say=self.said.append,
             started=self.starts.append,
         )
@@ -51,7 +53,7 @@ class House:
             say=self.said.append,
         )
         self.ingress.park = self.activator.park
-        self.node.watch(self.reconciler.changed, None)
+        self.nodes.watch(self.reconciler.changed)
         self.pool = self.add(KEY, **function)
 
     def add(self, key: PoolKey, **function) -> Pool:
@@ -61,11 +63,13 @@ class House:
         return pool
 
     async def __aenter__(self) -> Self:
+        await self.nodes.open()
         self.reconciler.open()
         return self
 
     async def __aexit__(self, *_args) -> None:
         await self.reconciler.close()
+        await self.nodes.close()
 
     def visits(self, count: int, duration_s: float = 1.0) -> list[asyncio.Task]:
         return [asyncio.create_task(self.ingress.visit(KEY, duration_s)) for _ in range(count)]
@@ -88,9 +92,9 @@ def test_to_zero_and_back():
             await asyncio.gather(*house.visits(1))
             assert 1.6 > elapsed() - began  # a start of 0.5 s, a request of 1 s, and no more
             await asyncio.sleep(9)
-            assert 1 == len(house.node.list())
+            assert 1 == len(house.node.containers)
             await asyncio.sleep(2.5)
-            assert [] == house.node.list()
+            assert [] == house.node.containers
             await asyncio.gather(*house.visits(1))
             assert 2 == len(house.node.started)
 
@@ -170,7 +174,7 @@ def test_an_idle_container_goes_when_another_pool_needs_what_it_has():
             await house.ingress.visit(other, 1.0)
             took_s = elapsed() - began
             await asyncio.sleep(5)
-            running = [container.order.function.name for container in node.list()]
+            running = [container.order.function.name for container in node.containers]
 
         assert took_s < 2.0  # an end, a start of 0.5 s, a request of 1 s
         assert ["other"] == running  # and the first does not come back for nobody
@@ -204,7 +208,7 @@ def test_an_app_of_more_functions_than_containers_is_proved_all_the_same():
         async with House(max_containers_here=3) as house:
             pools = [house.add(PoolKey("many", f"f{n}", "rv-1")) for n in range(10)]
             await trial.prove(pools, house.reconciler.wake, lambda _text: None)
-            most = len(house.node.list())
+            most = len(house.node.containers)
 
         assert {"f", *(f"f{n}" for n in range(10))} >= {s.function.name for s in house.node.started}
         assert 10 == len({order.function.name for order in house.node.started})
@@ -250,10 +254,10 @@ def test_buffer_containers_are_there_while_the_function_is_active():
         async with House(buffer_containers=2, scaledown_window_s=5.0) as house:
             visits = house.visits(1, 3.0)
             await asyncio.sleep(2)
-            assert 3 == len(house.node.list())
+            assert 3 == len(house.node.containers)
             await asyncio.gather(*visits)
             await asyncio.sleep(10)
-            assert [] == house.node.list()
+            assert [] == house.node.containers
 
     virtually(story())
 
@@ -284,12 +288,12 @@ def test_a_container_that_dies_is_replaced():
     async def story():
         async with House(min_containers=2) as house:
             await asyncio.sleep(1)
-            killed = house.node.list()[0].id
+            killed = house.node.containers[0].id
             house.node.kill(killed)
             await asyncio.sleep(1)
 
-            assert 2 == len(house.node.list())
-            assert killed not in {container.id for container in house.node.list()}
+            assert 2 == len(house.node.containers)
+            assert killed not in {container.id for container in house.node.containers}
             assert ["container gone: was killed by SIGKILL"] == [line.text for line in house.said]
 
     virtually(story())
@@ -358,7 +362,7 @@ def test_every_request_is_answered_once_within_bounds_and_nothing_stays(
 
         async def watch():
             while True:
-                counts.append(len(house.node.list()))
+                counts.append(len(house.node.containers))
                 await asyncio.sleep(0.02)
 
         async with house:
@@ -368,7 +372,7 @@ def test_every_request_is_answered_once_within_bounds_and_nothing_stays(
                     *(visit(number, *arrival) for number, arrival in enumerate(arrivals))
                 )
             await asyncio.sleep(window_s + start_s + 2.0)
-            left = len(house.node.list())
+            left = len(house.node.containers)
             watching.cancel()
 
         assert dict.fromkeys(range(len(arrivals)), 1) == dict(answered)
@@ -390,7 +394,7 @@ def test_work_after_a_response_is_demand_and_the_next_visitor_gets_another_conta
             (second,) = await asyncio.gather(*house.visits(1, 0.1))
             took_s = elapsed() - began
             await asyncio.sleep(20)  # longer than the window: the work keeps its container
-            kept = {container.id for container in house.node.list()}
+            kept = {container.id for container in house.node.containers}
             house.node.hold(first, 0)
             await asyncio.sleep(20)
 
@@ -398,7 +402,7 @@ def test_work_after_a_response_is_demand_and_the_next_visitor_gets_another_conta
             assert first != second
             assert took_s < 1.0
             assert {first} <= kept
-            assert [] == house.node.list()
+            assert [] == house.node.containers
 
     virtually(story())
 
@@ -432,10 +436,10 @@ def test_a_container_that_the_user_ends_has_no_successor_until_somebody_comes():
             await asyncio.sleep(0.2)
             house.reconciler.end(first)
             await asyncio.sleep(5)
-            after_one = [container.id for container in house.node.list()]
+            after_one = [container.id for container in house.node.containers]
             house.reconciler.end(second)
             await asyncio.sleep(5)
-            assert [] == house.node.list()
+            assert [] == house.node.containers
             (third,) = await asyncio.gather(*house.visits(1, 1.0))
 
             assert [second] == after_one
@@ -474,7 +478,9 @@ def test_a_slot_that_was_held_under_an_earlier_server_is_held_from_the_beginning
         (only,) = [order.id for order in node.started]
         node.hold(only, 1)
         house = House(node)
+        await house.nodes.open()
         await house.reconciler.adopt()
+        await house.nodes.close()
 
         assert {only: 1} == house.ingress.held
 

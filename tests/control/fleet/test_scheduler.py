@@ -26,29 +26,29 @@ def function(**changes) -> FunctionSpec:
 
 def test_what_containers_ask_for_is_nobody_elses():
     there = [container(1, memory_mib=(6000, None), devices=("GPU-0",)), container(2)]
-    room = scheduler.room("here", CAPACITY, there, limit=10)
+    room = scheduler.room("here", CAPACITY, there)
 
     assert (2, 2000) == (room.containers, room.memory_mib)
-    assert ("GPU-1",) == scheduler.place([room], Needs(gpu=("L4",))).devices
-    assert scheduler.place([room], Needs(gpu=("L4:2",))) is None
-    assert scheduler.place([room], Needs(memory_mib=2001)) is None
+    assert ("GPU-1",) == scheduler.place([(room, Needs(gpu=("L4",)))]).devices
+    assert scheduler.place([(room, Needs(gpu=("L4:2",)))]) is None
+    assert scheduler.place([(room, Needs(memory_mib=2001))]) is None
     assert "a GPU (L4:2): all are in use" == scheduler.lack(room, Needs(gpu=("L4:2",)))
     assert "2001 MiB of memory: 2000 are left" == scheduler.lack(room, Needs(memory_mib=2001))
-    assert scheduler.helps(there[0], room, Needs(gpu=("L4:2",)), CAPACITY)
-    assert not scheduler.helps(there[1], room, Needs(gpu=("L4:2",)), CAPACITY)
-    assert not scheduler.helps(there[0], room, Needs(gpu=("H100:2",)), CAPACITY)
+    assert scheduler.helps(there[0], room, Needs(gpu=("L4:2",)))
+    assert not scheduler.helps(there[1], room, Needs(gpu=("L4:2",)))
+    assert not scheduler.helps(there[0], room, Needs(gpu=("H100:2",)))
 
 
 def test_what_there_never_is_is_told_and_not_waited_for():
     greedy = function(gpu=("B200",), memory_mib=(9000, None))
 
     assert "asks for a GPU (B200), and this machine has 2 NVIDIA L4, 1 NVIDIA H100 80GB HBM3" == (
-        scheduler.impossible(greedy, CAPACITY)
+        scheduler.impossible(greedy, [CAPACITY])
     )
     assert "asks for 9000 MiB of memory, and this machine has 8000" == (
-        scheduler.impossible(function(memory_mib=(9000, None)), CAPACITY)
+        scheduler.impossible(function(memory_mib=(9000, None)), [CAPACITY])
     )
-    assert "" == scheduler.impossible(function(gpu=("B200", "L4:2")), CAPACITY)
+    assert "" == scheduler.impossible(function(gpu=("B200", "L4:2")), [CAPACITY])
     assert Needs(memory_mib=8000) == scheduler.needs(greedy, CAPACITY)
 
 
@@ -56,8 +56,8 @@ def test_what_there_never_is_is_told_and_not_waited_for():
 def test_no_device_is_ever_two_containers(wishes):
     there: list[StartOrder] = []
     for number, wish in enumerate(wishes):
-        room = scheduler.room("here", CAPACITY, there, limit=100)
-        if (place := scheduler.place([room], Needs(gpu=wish))) is not None:
+        room = scheduler.room("here", CAPACITY, there)
+        if (place := scheduler.place([(room, Needs(gpu=wish))])) is not None:
             there.append(container(number, devices=place.devices))
 
     taken = [device for each in there for device in each.devices]
@@ -72,11 +72,13 @@ def test_one_app_never_takes_all_places_and_one_function_fewer_still(limit, star
     counts = dict.fromkeys(range(21), 0)
     for function in starts:
         standing = scheduler.Standing(function=counts[function], app=sum(counts.values()))
-        room = scheduler.Room(node="a", containers=sum(counts.values()), limit=limit)
+        room = scheduler.Room(
+            node="a", capacity=CAPACITY, containers=sum(counts.values()), limit=limit
+        )
         if not scheduler.lack(scheduler.open_to(room, standing), Needs()):
             counts[function] += 1
     kept = scheduler.reserve(limit)
-    full = scheduler.Room(node="a", containers=sum(counts.values()), limit=limit)
+    full = scheduler.Room(node="a", capacity=CAPACITY, containers=sum(counts.values()), limit=limit)
     stranger = scheduler.open_to(full, scheduler.Standing())
 
     assert max(counts.values()) <= limit - kept
@@ -85,9 +87,9 @@ def test_one_app_never_takes_all_places_and_one_function_fewer_still(limit, star
 
 
 def test_memory_is_kept_for_those_who_need_little_of_it():
-    small, large = Needs(memory_mib=500), Needs(memory_mib=4000)
+    small, large = function(memory_mib=(500, None)), function(memory_mib=(4000, None))
     kept = scheduler.reserved_mib([small, large], CAPACITY)
-    room = scheduler.Room(node="a", containers=1, limit=64, memory_mib=2000)
+    room = scheduler.Room(node="a", capacity=CAPACITY, containers=1, limit=64, memory_mib=2000)
 
     assert 500 == kept
     assert 0 == scheduler.reserved_mib([large], CAPACITY)

@@ -34,7 +34,7 @@ async def start(tmp_path):
         agent.watch(watched.changed, watched.said)
         await agent.open()
         opened.append(agent)
-        agent.start(order(**changes), {})
+        await agent.start(order(**changes), {})
         return watched
 
     yield start
@@ -87,7 +87,7 @@ async def test_a_container_within_its_limits_goes_on(start):
     )
     await watched.line("still here")
 
-    assert [State.READY] == watched.states
+    assert [State.STARTING, State.READY] == watched.states
 
 
 async def test_what_its_processes_share_counts_once(start):
@@ -101,7 +101,7 @@ async def test_what_its_processes_share_counts_once(start):
     )
     await watched.line("still here")
 
-    assert [State.READY] == watched.states
+    assert [State.STARTING, State.READY] == watched.states
 
 
 def test_what_the_kernel_is_told():
@@ -139,7 +139,7 @@ async def test_the_agent_tells_what_the_machine_has(tmp_path):
     settings.socket_dir.mkdir(parents=True)
     agent = Agent(settings, tied=True, accelerators=lambda: (card,))
     await agent.open()
-    told = agent.capacity()
+    told = (await agent.list()).capacity
     await agent.close()
 
     assert ((card,), os.cpu_count()) == (told.accelerators, told.cores)

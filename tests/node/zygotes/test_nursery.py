@@ -82,7 +82,7 @@ class House:
             "source": str(self.source),
         }
         self.watched.states.clear()
-        self.agent.start(order(**{**told, **changes}), environ or {})
+        await self.agent.start(order(**{**told, **changes}), environ or {})
         return await self.watched.until(State.READY, State.FAILED)
 
     async def get(self, container: Container) -> str:
@@ -123,7 +123,7 @@ async def test_a_container_is_forked_is_a_process_of_its_own_and_leaves_nothing(
     first, second = await house.start(), await house.start()
     told = [eval(await house.get(container)) for container in (first, second)]
     for container in (first, second):
-        house.agent.stop(container.id)
+        await house.agent.stop(container.id)
     await house.watched.until(State.GONE)
 
     assert ["forked", "forked"] == [first.origin, second.origin]
@@ -134,7 +134,7 @@ async def test_a_container_is_forked_is_a_process_of_its_own_and_leaves_nothing(
         for c, init in zip((first, second), inits, strict=True)
     ] == told
     async with asyncio.timeout(10):
-        while house.agent.list():
+        while (await house.agent.list()).containers:
             await asyncio.sleep(0.01)
     assert [] == list((tmp_path / "home" / "run" / "containers").iterdir())
 
@@ -237,7 +237,7 @@ async def test_a_process_that_the_user_s_code_has_forked_is_ended_without_its_co
     told = [await either_house.get(container) for _ in range(5)]
 
     assert [str([-signal.SIGTERM] * 5)] * 5 == told
-    assert [State.READY] == either_house.watched.states
+    assert [State.STARTING, State.READY] == either_house.watched.states
 
 
 async def test_what_a_script_has_registered_for_its_end_is_done(either_house, tmp_path):
@@ -256,7 +256,7 @@ async def test_what_a_script_has_registered_for_its_end_is_done(either_house, tm
         """
     )
     container = await either_house.start()
-    either_house.agent.stop(container.id)
+    await either_house.agent.stop(container.id)
     await either_house.watched.until(State.GONE)
 
     assert (tmp_path / "registered").exists()
@@ -537,8 +537,8 @@ async def test_a_pool_that_is_forgotten_while_its_snap_hook_hangs_leaves_no_proc
     house.write(snapshot("import time; print('pid', os.getpid(), flush=True); time.sleep(60)"))
     start = asyncio.create_task(house.start(**CLASS))
     pid = int((await house.watched.line("pid")).text.split()[1])
-    house.agent.stop("ta-1")
-    house.agent.forget(order(**CLASS).pool)
+    await house.agent.stop("ta-1")
+    await house.agent.forget(order(**CLASS).pool)
 
     async with asyncio.timeout(10):
         while _lives(pid):
@@ -569,7 +569,7 @@ async def test_a_start_that_hangs_says_in_which_part(house):
 async def test_a_pool_that_is_forgotten_leaves_no_snapshot(house, tmp_path):
     house.write(snapshot())
     told = eval(await house.get(await house.start(**CLASS)))
-    house.agent.forget(order(**CLASS).pool)
+    await house.agent.forget(order(**CLASS).pool)
 
     async with asyncio.timeout(10):
         while _lives(told[0]):

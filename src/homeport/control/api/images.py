@@ -16,7 +16,7 @@ class Images:
     @route("GET", "/v1/images")
     async def every(self) -> api.Images:
         """List the images that are built on this machine."""
-        return api.Images(images=self._view.images())
+        return api.Images(images=await self._view.images())
 
     @route("POST", "/v1/images/prune")
     async def prune(self) -> api.Images:

@@ -11,10 +11,10 @@ from homeport.contract.api import AppState
 from homeport.contract.container import LogLine
 from homeport.contract.errors import NotFound, StorageError
 from homeport.contract.image import Environment
-from homeport.contract.roles import Node
 from homeport.control.deploys.apps import Live, LiveApp
 from homeport.control.deploys.deployer import Deployed
 from homeport.control.deploys.plans import LiveEndpoint, Plans
+from homeport.control.fleet.nodes import Nodes
 from homeport.control.fleet.pools import Pools
 from homeport.settings import Settings
 from homeport.state import urls
@@ -36,7 +36,7 @@ class View:
         live: Live,
         plans: Plans,
         pools: Pools,
-        node: Node,
+        nodes: Nodes,
         *,
         ingress_pid: Callable[[], int | None],
         quantiles_ms: Callable[[str], tuple[int, int] | None],
@@ -48,7 +48,7 @@ class View:
         self._live = live
         self._plans = plans
         self._pools = pools
-        self._node = node
+        self._nodes = nodes
         self._ingress_pid = ingress_pid
         self._quantiles_ms = quantiles_ms
         self._broken = broken
@@ -142,7 +142,7 @@ class View:
     def containers(self, owner: str | None = None) -> tuple[api.ContainerStatus, ...]:
         """Return every container, or those of one owner, the newest first."""
         told = []
-        for container in self._node.list():
+        for container in self._nodes.containers():
             pool = self._pools.of_container(container.id)
             if owner is not None and (pool is None or pool.owner != owner):
                 continue
@@ -160,9 +160,9 @@ class View:
             )
         return tuple(sorted(told, key=lambda container: -container.started_at))
 
-    def images(self) -> tuple[Environment, ...]:
-        """Return every environment of this machine, the newest first."""
-        return tuple(self._node.environments())
+    async def images(self) -> tuple[Environment, ...]:
+        """Return every environment of each node, the newest of each first."""
+        return tuple(await self._nodes.environments())
 
     def is_owners(self, owner: str, line: LogLine) -> bool:
         """Whether a log line is of one of the owner's containers, or of a pool that has none yet."""

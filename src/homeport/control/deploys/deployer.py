@@ -19,12 +19,13 @@ from homeport.contract import api
 from homeport.contract.errors import BadRequest, Failure, NotFound
 from homeport.contract.image import Environment
 from homeport.contract.manifest import Manifest
-from homeport.contract.roles import Ingress, Node
+from homeport.contract.roles import Ingress
 from homeport.contract.traffic import RequestRecord
 from homeport.control.deploys import trial
 from homeport.control.deploys.apps import LiveApp
 from homeport.control.deploys.rollout import Rollout, tell
 from homeport.control.deploys.trial import Say
+from homeport.control.fleet.nodes import Nodes
 from homeport.control.fleet.pools import Pools
 from homeport.state.rows import AppRow, Revision
 from homeport.state.secrets import SecretBox
@@ -74,7 +75,7 @@ class Deployer:
         store: Store,
         pools: Pools,
         ingress: Ingress,
-        node: Node,
+        nodes: Nodes,
         secret_box: SecretBox,
         rollout: Rollout,
         sweeper: Sweeper,
@@ -84,7 +85,7 @@ class Deployer:
         self._store = store
         self._pools = pools
         self._ingress = ingress
-        self._node = node
+        self._nodes = nodes
         self._secrets = secret_box
         self._rollout = rollout
         self._sweeper = sweeper
@@ -184,7 +185,7 @@ class Deployer:
         # Not earlier: what has begun meanwhile needs its environments too.
         manifests += [revision.manifest for revision in self._rollout.in_use()]
         images = {spec.image.key: spec.image for m in manifests for spec in m.functions}
-        return await self._node.prune(list(images.values()))
+        return await self._nodes.prune(list(images.values()))
 
     async def restore(self, running: Collection[str]) -> None:
         """Serve again what was deployed when the server ended.
@@ -257,7 +258,7 @@ class Deployer:
             )
             if current and current.revision.fingerprint == fingerprint and not forced:
                 return Deployed(app=current, skipped=True)
-            trial.check_node(sealed, self._node, self._secrets)
+            trial.check_node(sealed, self._nodes, self._secrets)
             async with self._revision(name, sealed, fingerprint, tag) as revision:
                 app = await self._rollout.bring(
                     owner, revision, current, strategy=strategy, say=say, drain_s=drain_s
@@ -276,7 +277,7 @@ class Deployer:
             raise NotFound(f"the app `{name}` has no version before v{row.version}")
         await self._store.forget_unserved(name)
         old = await self._store.revision(name, version)
-        trial.check_node(old.manifest, self._node, self._secrets)
+        trial.check_node(old.manifest, self._nodes, self._secrets)
         # The fingerprint is the old one's: its inline secrets are stored under it.
         async with self._revision(name, old.manifest, old.fingerprint, old.tag) as revision:
             app = await self._rollout.bring(owner, revision, current, strategy=strategy, say=say)
@@ -319,7 +320,7 @@ class Deployer:
     ) -> LiveApp:
         async with self._secrets.sealing(manifest) as (sealed, fingerprint):
             warn = partial(self._warn, owner, say)
-            trial.check_node(sealed, self._node, self._secrets, lacking=warn)
+            trial.check_node(sealed, self._nodes, self._secrets, lacking=warn)
             revision = Revision(
                 id=f"rv-{secrets.token_hex(6)}",
                 app=manifest.app_name,

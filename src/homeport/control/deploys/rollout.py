@@ -18,13 +18,14 @@ from pathlib import Path
 from homeport.contract import api
 from homeport.contract.errors import Failure, StorageError
 from homeport.contract.image import OUTSIDE, outside
-from homeport.contract.roles import Ingress, Node
+from homeport.contract.roles import Ingress
 from homeport.control.deploys import plans, trial
 from homeport.control.deploys.apps import Live, LiveApp
 from homeport.control.deploys.endpoints import Endpoints
 from homeport.control.deploys.plans import LiveEndpoint, Plans
 from homeport.control.deploys.trial import Say
 from homeport.control.deploys.versions import Versions
+from homeport.control.fleet.nodes import Nodes
 from homeport.control.fleet.pools import Pool, Pools
 from homeport.control.fleet.reconciler import Reconciler
 from homeport.settings import Settings
@@ -55,7 +56,7 @@ class Rollout:
         pools: Pools,
         reconciler: Reconciler,
         ingress: Ingress,
-        node: Node,
+        nodes: Nodes,
         secret_box: SecretBox,
     ) -> None:
         self.live = Live()
@@ -69,7 +70,7 @@ class Rollout:
         self._pools = pools
         self._reconciler = reconciler
         self._ingress = ingress
-        self._node = node
+        self._nodes = nodes
         self._secrets = secret_box
         self.versions = Versions(
             store,
@@ -215,7 +216,7 @@ class Rollout:
         await self._blobs.lay_out(revision.manifest.files, tree)
         for spec in revision.manifest.functions:
             environ = self._secrets.build_environ(spec)
-            await self._node.prepare(spec.image, str(tree), environ, say)
+            await self._nodes.prepare(spec.image, str(tree), environ, say)
         return tree
 
     async def _lay_out_again(self, revision: Revision) -> Path:

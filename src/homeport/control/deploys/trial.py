@@ -8,8 +8,8 @@ from homeport.contract import names, validate
 from homeport.contract.errors import BadRequest, Failure, ImageError, ScriptError, StartError
 from homeport.contract.image import RESERVED
 from homeport.contract.manifest import Manifest
-from homeport.contract.roles import Node
 from homeport.control.fleet import scheduler
+from homeport.control.fleet.nodes import Nodes
 from homeport.control.fleet.pools import Pool
 from homeport.state.secrets import SecretBox
 
@@ -33,21 +33,21 @@ def check(name: str, manifest: Manifest, tag: str, strategy: str) -> None:
 
 
 def check_node(
-    manifest: Manifest, node: Node, secret_box: SecretBox, *, lacking: Say | None = None
+    manifest: Manifest, nodes: Nodes, secret_box: SecretBox, *, lacking: Say | None = None
 ) -> None:
-    """Raise for what this machine cannot do, before anything is touched.
+    """Raise for what no machine here can do, before anything is touched.
 
     What it has too little of is told to `lacking`, if there is one.
     """
     for spec in manifest.functions:
         secret_box.check(spec)
-        if spec.block_network and not node.capacity().networks:
+        if spec.block_network and not all(each.networks for each in nodes.capacities()):
             raise ScriptError(
                 f"`{spec.name}` has `block_network=True`, and containers have no network of their own here",
                 where=spec.where,
                 hint="`homeport doctor` says how to isolate containers",
             )
-        why = scheduler.impossible(spec, node.capacity())
+        why = scheduler.impossible(spec, nodes.capacities())
         if why and lacking is not None:
             lacking(f"`{spec.name}` {why}: it runs with what there is")
         elif why:
@@ -62,7 +62,7 @@ def check_node(
         where = _adds(file.path, manifest)
         if f"{file.path}/".startswith(tuple(f"{path}/" for path in RESERVED)):
             raise ImageError(f"nothing can be added at `{file.path}`", where=where)
-        if not node.capacity().isolated:
+        if not all(capacity.isolated for capacity in nodes.capacities()):
             raise ImageError(
                 f"`{file.path}` lies outside /root, and containers have no files of their own here",
                 where=where,

@@ -15,12 +15,14 @@ import time
 from collections.abc import Callable, Collection
 
 from homeport.contract.container import Container, LogLine, StartOrder, State, without_secrets
-from homeport.contract.errors import Failure, StartError
-from homeport.contract.roles import Ingress, Node
+from homeport.contract.errors import Failure, NodeLost, StartError
+from homeport.contract.roles import Ingress
 from homeport.contract.traffic import Load, PoolKey
 from homeport.control.fleet import autoscaler, starts
+from homeport.control.fleet.mirror import ENDED
+from homeport.control.fleet.nodes import Nodes
 from homeport.control.fleet.pools import Member, Pool, Pools, Stage, now
-from homeport.control.fleet.room import Room
+from homeport.control.fleet.rooms import Rooms
 from homeport.state.coldstarts import ColdStart
 from homeport.state.secrets import SecretBox
 from homeport.supervised import Tasks, retried, supervised
@@ -43,19 +45,18 @@ class Reconciler:
     def __init__(
         self,
         pools: Pools,
-        node: Node,
+        nodes: Nodes,
         ingress: Ingress,
         secret_box: SecretBox,
         *,
-        max_containers: int,
         say: Callable[[LogLine], None],
         started: Callable[[ColdStart], None],
     ) -> None:
         self._pools = pools
-        self._node = node
+        self._nodes = nodes
         self._ingress = ingress
         self._secrets = secret_box
-        self._room = Room(pools, node, ingress, max_containers=max_containers, note=self._note)
+        self._rooms = Rooms(pools, nodes, ingress, note=self._note)
         self._say = say
         self._started = started
         self._woken = asyncio.Event()
@@ -72,11 +73,11 @@ class Reconciler:
 
     async def adopt(self) -> None:
         """Take the containers of an earlier server over; end those that nobody wants any more."""
-        for container in list(self._node.list()):
+        for container in self._nodes.containers():
             if (pool := self._wanted_by(container)) is not None:
                 await self._attach(pool, self._enlisted(pool, container), container)
             elif not self.spares(container.order.pool.app):
-                self._node.stop(container.id)
+                self._nodes.stop(container.id)
 
     async def close(self) -> None:
         """Stop deciding; containers stay as they are."""
@@ -94,7 +95,7 @@ class Reconciler:
         pool = self._pools.of_container(container)
         member = pool.members[container] if pool is not None else None
         if pool is None or member is None or member.stage is not Stage.READY:
-            self._node.stop(container)
+            self._nodes.stop(container)
             return
         self._say(_system_line(pool.key, member.id, "container ends: the user has stopped it"))
         member.stage = Stage.DRAINING
@@ -105,7 +106,7 @@ class Reconciler:
         try:
             await self._ingress.drain(pool.key, member.id)
         finally:
-            self._node.stop(member.id)
+            self._nodes.stop(member.id)
         self.wake()
 
     def changed(self, container: Container) -> None:
@@ -117,7 +118,7 @@ class Reconciler:
         if container.state is State.READY and member.stage is Stage.STARTING:
             member.stage = Stage.ATTACHING
             self._tasks.start(f"attach {member.id}", self._welcome(pool, member, container))
-        elif container.state in (State.FAILED, State.GONE):
+        elif container.state in ENDED:
             self._ended(pool, member, container)
             self.wake()
         elif container.leaving and member.stage is Stage.READY:
@@ -158,7 +159,7 @@ class Reconciler:
 
     def fits(self, pools: Collection[Pool]) -> bool:
         """Whether there is room for one more container of each of them, beside all that run."""
-        return self._room.fits(pools)
+        return self._rooms.fits(pools)
 
     async def _decide(self, pool: Pool) -> None:
         if pool.retired:
@@ -168,7 +169,7 @@ class Reconciler:
 
     def _compare(self) -> None:
         """Catch up with the node, whatever events were lost."""
-        listed = {container.id: container for container in self._node.list()}
+        listed = {container.id: container for container in self._nodes.containers()}
         for name, container in listed.items():
             if self._pools.of_container(name) is not None:
                 self.changed(container)
@@ -179,7 +180,7 @@ class Reconciler:
                 self._tasks.start(f"attach {name}", self._attach(pool, member, container))
             else:
                 self._unwanted.add(name)
-                self._node.stop(name)
+                self._nodes.stop(name)
         self._unwanted &= listed.keys()
         for pool, member in self._pools.members():
             if member.id in listed:
@@ -290,7 +291,7 @@ class Reconciler:
             await self._ingress.drop(pool.key)
             if pool.retired:  # nobody has asked for it meanwhile
                 self._pools.remove(pool)
-                self._node.forget(pool.key)
+                await self._nodes.forget(pool.key)
 
     async def _finish_draining(self, pool: Pool) -> None:
         for member in list(pool.members.values()):
@@ -304,15 +305,15 @@ class Reconciler:
 
     def _stop(self, pool: Pool, member: Member) -> None:
         member.stage = Stage.STOPPING
-        self._node.stop(member.id, grace_s=SERVE_GRACE_S if pool.ephemeral else None)
+        self._nodes.stop(member.id, grace_s=SERVE_GRACE_S if pool.ephemeral else None)
 
     async def _begin(self, pool: Pool) -> bool:
         """Start one more container, unless something stands against it now."""
-        if not self._room.may_start(pool):
+        if not self._rooms.may_start(pool):
             return False
-        place = self._room.place(pool)
+        place = self._rooms.place(pool)
         if place is None:
-            await self._room.make(pool)
+            await self._rooms.make(pool)
             return False
         try:
             environ = self._secrets.environ(pool.function)
@@ -324,7 +325,12 @@ class Reconciler:
         waited_s = pool.waited_s(now())
         self._pools.enlist(pool, Member(id=order.id, begun_at=time.time(), parked_s=waited_s))
         try:
-            self._node.start(order, environ)
+            await self._nodes.start(place.node, order, environ)
+        except NodeLost as failure:  # the next pass finds another node
+            self._pools.discharge(order.id)
+            self._note(pool, f"a start is tried again: {failure.message}")
+            self.wake()
+            return False
         except Exception as error:
             log.exception("cannot start a container of %s", pool.key)
             self._pools.discharge(order.id)
@@ -350,7 +356,7 @@ class Reconciler:
             )
         except Exception as error:
             log.exception("cannot attach %s", member.id)
-            self._node.stop(member.id)
+            self._nodes.stop(member.id)
             reason = f"the ingress did not take the container: {error}"
             self._note(pool, f"cannot start: {reason}")
             pool.failed(StartError(reason), now())
@@ -368,7 +374,7 @@ class Reconciler:
         """Work goes on, or has ended, after a container's responses: nobody gets those slots, or they do again."""
         held = member.held
         await self._ingress.hold(pool.key, member.id, held)
-        self._node.confirm_held(member.id, held)
+        await self._nodes.confirm_held(member.id, held)
         if pool.open:
             pool.let_in()
         self.wake()
@@ -382,9 +388,10 @@ class Reconciler:
         if asked:
             return
         failed = container is not None and container.state is State.FAILED
-        if not pool.function.single_use or failed or container is None:
+        lost = container is not None and container.state is State.LOST
+        if not pool.function.single_use or failed or lost or container is None:
             self._say(_system_line(pool.key, member.id, _obituary(container)))
-        if failed or member.stage is Stage.STARTING:
+        if failed or (member.stage is Stage.STARTING and not lost):
             reason = "the container ended before it was ready"
             traceback = ""
             if container is not None:

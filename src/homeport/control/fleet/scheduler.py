@@ -23,10 +23,13 @@ class Room:
     """What a node has left."""
 
     node: str
+    capacity: Capacity  # the whole of it
     containers: int  # that it runs now
     limit: int  # that it may run at most
     memory_mib: int = 0  # that nobody has asked for
     accelerators: tuple[Accelerator, ...] = ()  # that nobody has
+    has_image: bool = True  # the image of the container that looks for a place is there
+    is_warm: bool = False  # a container of its function was ready there, so a zygote may be
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +55,8 @@ def open_to(room: Room, standing: Standing, reserved_mib: int = 0) -> Room:
     no function, app or visitor can hold them all. `reserved_mib` is memory that functions without a
     container would need.
 
-    >>> room = Room(node="a", containers=57, limit=64)
+    >>> there = Capacity(cores=4, memory_mib=0)
+    >>> room = Room(node="a", capacity=there, containers=57, limit=64)
     >>> [open_to(room, Standing(function=n, app=n)).limit for n in (0, 1)]
     [64, 56]
     """
@@ -74,13 +78,16 @@ def reserve(limit: int) -> int:
     return min(max(2, limit // 8), limit // 2)
 
 
-def reserved_mib(needs: Iterable[Needs], capacity: Capacity) -> int:
-    """How much memory to keep for functions without a container, of which these are the needs.
+def reserved_mib(functions: Iterable[FunctionSpec], capacity: Capacity | None) -> int:
+    """How much memory of a node to keep for these functions, which have no container.
 
     At most an eighth of the node: a function that asks for more waits for its turn.
     """
+    if capacity is None:
+        return 0
     most_mib = capacity.memory_mib // 8
-    return max((each.memory_mib for each in needs if each.memory_mib <= most_mib), default=0)
+    asked = (needs(function, capacity).memory_mib for function in functions)
+    return max((memory_mib for memory_mib in asked if memory_mib <= most_mib), default=0)
 
 
 def share(limit: int, functions: int) -> int:
@@ -110,25 +117,58 @@ def may_evict(mine: int, theirs: int, share: int) -> bool:
     return mine < share or theirs > share
 
 
-def place(rooms: Sequence[Room], needs: Needs) -> Place | None:
-    """The node with the most room, or None where none has enough.
+def offers(function: FunctionSpec, rooms: Iterable[Room]) -> list[tuple[Room, Needs]]:
+    """The nodes that could run a container of the function, and what it needs there.
 
-    >>> rooms = [Room(node="a", containers=3, limit=4), Room(node="b", containers=0, limit=4)]
-    >>> place(rooms, Needs()).node
-    'b'
+    Nodes that have its image, if any has. Where no node has all that the function asks for, each one
+    offers what it has: that is for `serve`, as a deploy has been refused by then.
     """
-    fitting = [room for room in rooms if not lack(room, needs)]
+    there = list(rooms)
+    there = [room for room in there if not impossible(function, [room.capacity])] or there
+    there = [room for room in there if room.has_image] or there
+    return [(room, needs(function, room.capacity)) for room in there]
+
+
+def place(offers: Sequence[tuple[Room, Needs]]) -> Place | None:
+    """The best node that has room, or None where none has enough.
+
+    First the nodes where the function is warm, then the one with the most room.
+
+    >>> there = Capacity(cores=4, memory_mib=0)
+    >>> rooms = [Room(node=n, capacity=there, containers=c, limit=4) for n, c in (("a", 3), ("b", 0))]
+    >>> place([(room, Needs()) for room in rooms]).node
+    'b'
+    >>> warm = dataclasses.replace(rooms[0], is_warm=True)
+    >>> place([(warm, Needs()), (rooms[1], Needs())]).node
+    'a'
+    """
+    fitting = [(room, needs) for room, needs in offers if not lack(room, needs)]
     if not fitting:
         return None
-    room = max(fitting, key=lambda room: (room.memory_mib, room.limit - room.containers))
+    room, needs = max(fitting, key=lambda offer: _rank(offer[0]))
     devices = accelerators.choose(needs.gpu, room.accelerators) or ()
     return Place(node=room.node, devices=tuple(device.id for device in devices))
+
+
+def _rank(room: Room) -> tuple[bool, int, int]:
+    return room.is_warm, room.memory_mib, room.limit - room.containers
+
+
+def lack_of_all(offers: Sequence[tuple[Room, Needs]]) -> str:
+    """What the best node has too little of now, in words; empty when there is room somewhere."""
+    if not offers:
+        return "a node: none answers"
+    if any(not lack(room, needs) for room, needs in offers):
+        return ""
+    room, needs = max(offers, key=lambda offer: _rank(offer[0]))
+    return lack(room, needs)
 
 
 def lack(room: Room, needs: Needs) -> str:
     """What a node has too little of now, in words; empty when there is room.
 
-    >>> lack(Room(node="a", containers=4, limit=4), Needs())
+    >>> there = Capacity(cores=4, memory_mib=0)
+    >>> lack(Room(node="a", capacity=there, containers=4, limit=4), Needs())
     'a place: 4 containers run'
     """
     if full(room):
@@ -155,7 +195,7 @@ def less(room: Room, needs: Needs, place: Place) -> Room:
     )
 
 
-def helps(order: StartOrder, room: Room, needs: Needs, capacity: Capacity) -> bool:
+def helps(order: StartOrder, room: Room, needs: Needs) -> bool:
     """Whether a container that goes leaves more of what there is too little of.
 
     One may not be enough: a wish for two devices takes two containers' ends.
@@ -165,19 +205,20 @@ def helps(order: StartOrder, room: Room, needs: Needs, capacity: Capacity) -> bo
     if needs.memory_mib > room.memory_mib:
         memory_mib = order.function.memory_mib
         return memory_mib is not None and memory_mib[0] > 0
-    theirs = [d for d in capacity.accelerators if d.id in order.devices]
+    theirs = [d for d in room.capacity.accelerators if d.id in order.devices]
     return any(accelerators.could_be(wish, d) for wish in needs.gpu for d in theirs)
 
 
-def room(node: str, capacity: Capacity, there: Iterable[StartOrder], limit: int) -> Room:
+def room(node: str, capacity: Capacity, there: Iterable[StartOrder]) -> Room:
     """What these containers leave of a node."""
     orders = list(there)
     taken = {device for order in orders for device in order.devices}
     asked_mib = sum(o.function.memory_mib[0] for o in orders if o.function.memory_mib)
     return Room(
         node=node,
+        capacity=capacity,
         containers=len(orders),
-        limit=limit,
+        limit=capacity.places,
         memory_mib=max(0, capacity.memory_mib - asked_mib),
         accelerators=tuple(d for d in capacity.accelerators if d.id not in taken),
     )
@@ -192,8 +233,19 @@ def needs(function: FunctionSpec, capacity: Capacity) -> Needs:
     )
 
 
-def impossible(function: FunctionSpec, capacity: Capacity) -> str:
-    """What the function asks for and this node never has, in words; empty when all is well."""
+def impossible(function: FunctionSpec, nodes: Sequence[Capacity]) -> str:
+    """What the function asks for and no node ever has, in words; empty when one has it all.
+
+    Of several nodes, the one that has the most memory says what is missing.
+    """
+    missing = [_missing(function, capacity) for capacity in nodes]
+    if not missing or not all(missing):
+        return ""
+    largest = max(range(len(nodes)), key=lambda number: nodes[number].memory_mib)
+    return missing[largest]
+
+
+def _missing(function: FunctionSpec, capacity: Capacity) -> str:
     if function.gpu and accelerators.choose(function.gpu, capacity.accelerators) is None:
         there = accelerators.in_words(capacity.accelerators)
         return f"asks for a GPU ({' or '.join(function.gpu)}), and this machine has {there}"

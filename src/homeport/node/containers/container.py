@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 CLOSE_GRACE_S = 2.0
 TURN_S = 1.0  # of a start that hangs
 SLACK_S = 0.2  # the runner keeps `startup_timeout` too, and its word is on its way
+LOOK_S = 0.05  # between two looks at the pulse of a container that was taken over
 KEPT_LINES = 20  # of a container's output, for one that ends without a word
 
 
@@ -98,7 +99,6 @@ class Life:
         self._killed = ""  # by us, and why
         self._shortages = records.memory_shortages()
         self._pulse: pulse.Reader | None = None
-        self._is_adopted = False  # an earlier server had its report
         self._patient: Patient | None = None
         self._address = (
             ""  # of its door, where the ingress finds it: we say so, and never the container
@@ -123,19 +123,23 @@ class Life:
 
     async def go_on(self, leader: int) -> None:
         """From where an earlier server left it, which is ready, to its end."""
-        self._is_adopted = True
         self._means.limits.watch(self.launch)
         self.process = Process(self.launch, lambda _event: None)
+        looking: asyncio.Task[None] | None = None
         try:
             self.process.adopt(leader, self.container.pid)
             self._follow(outputs.of_init(leader))
             self._pulse = pulses.of_init(leader)
+            self._look()
+            looking = asyncio.create_task(self._look_again(), name=f"look at {self.container.id}")
             await self._serve()
         except (OSError, ValueError) as error:  # it has ended just now, or cannot be watched
             log.warning("%s cannot be taken over and ends: %s", self.container.id, error)
             self.stop(0)
             await self._end()
         finally:
+            if looking is not None:
+                looking.cancel()
             self._clear_up()
         self._become(State.GONE)
         self._means.changed(self.container)
@@ -145,15 +149,6 @@ class Life:
         """Ask it to end; SIGKILL when its grace is over."""
         self._grace_s = self.container.order.exit_grace_s if grace_s is None else grace_s
         self._stopping.set()
-
-    def look(self) -> Container:
-        """The container as it is now.
-
-        One that was taken over has no report any more, so its pulse says how many slots it holds.
-        """
-        if self._is_adopted and self._pulse is not None and self.container.state is State.READY:
-            self._holds(self._pulse.read().held)
-        return self.container
 
     def confirm_held(self, held: int) -> None:
         """The ingress keeps so many of its slots back."""
@@ -293,6 +288,22 @@ class Life:
         if held != self.container.held:
             self.container = dataclasses.replace(self.container, held=held)
 
+    def _look(self) -> None:
+        """Read from the pulse how many slots the container holds, and tell of a change.
+
+        One that was taken over has no report any more: an earlier server had it.
+        """
+        before = self.container
+        if self._pulse is not None and before.state is State.READY:
+            self._holds(self._pulse.read().held)
+        if self.container is not before:
+            self._means.changed(self.container)
+
+    async def _look_again(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            self._look()
+
     def _learn(self, modules: Sequence[str]) -> None:
         if self._means.zygotes is not None:
             made = self._means.environments.of(self.launch.function.image)
@@ -375,6 +386,7 @@ class Life:
             return
         if self.container.state is not State.FAILED:
             self._become(State.DRAINING)
+            self._means.changed(self.container)
         grace_s = self._grace_s if self._stopping.is_set() else CLOSE_GRACE_S
         self.process.wake()
         self.process.signal(signal.SIGTERM)

@@ -1,47 +1,47 @@
 """Where a pool's next container goes, and which idle one goes away for it.
 
 Called by `reconciler` for each container that it wants to start. `scheduler` decides; this file gathers
-what it decides by: the node's capacity, its containers, and the other pools.
+what it decides by: what each node has, the containers there, and the other pools.
 """
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Collection
 
-from homeport.contract.capacity import Capacity
 from homeport.contract.errors import PortTaken, StartError
-from homeport.contract.roles import Ingress, Node
+from homeport.contract.roles import Ingress
 from homeport.control.fleet import scheduler
+from homeport.control.fleet.mirror import Mirror
+from homeport.control.fleet.nodes import Nodes
 from homeport.control.fleet.pools import Pool, Pools, Stage, now
 
 
-class Room:
-    """The places of one node."""
+class Rooms:
+    """What the nodes have left."""
 
     def __init__(
         self,
         pools: Pools,
-        node: Node,
+        nodes: Nodes,
         ingress: Ingress,
         *,
-        max_containers: int,
         note: Callable[[Pool, str], None],
     ) -> None:
         self._pools = pools
-        self._node = node
+        self._nodes = nodes
         self._ingress = ingress
-        self._max_containers = max_containers
         self._note = note  # one line for the log of the pool's app
 
     def fits(self, pools: Collection[Pool]) -> bool:
         """Whether there is room for one more container of each of them, beside all that run."""
-        capacity = self._node.capacity()
-        room = self._left(capacity)
+        rooms = {mirror.name: _left(mirror) for mirror in self._nodes.ready()}
         for pool in pools:
-            needs = scheduler.needs(pool.function, capacity)
-            place = scheduler.place([room], needs)
+            offers = scheduler.offers(pool.function, rooms.values())
+            place = scheduler.place(offers)
             if place is None:
                 return False
-            room = scheduler.less(room, needs, place)
+            needs = scheduler.needs(pool.function, rooms[place.node].capacity)
+            rooms[place.node] = scheduler.less(rooms[place.node], needs, place)
         return True
 
     def may_start(self, pool: Pool) -> bool:
@@ -50,7 +50,7 @@ class Room:
             return False
         if (port := pool.port) is not None and not self._port_is_free(pool, port):
             return False
-        why = scheduler.impossible(pool.function, self._node.capacity())
+        why = scheduler.impossible(pool.function, self._nodes.capacities())
         if why and not pool.ephemeral:
             self._note(pool, f"cannot start: it {why}")
             pool.failed(StartError(f"`{pool.function.name}` {why}"), now())
@@ -59,16 +59,16 @@ class Room:
 
     def place(self, pool: Pool) -> scheduler.Place | None:
         """Where the pool's next container goes; what it waits for is logged once."""
-        capacity = self._node.capacity()
-        needs, room = scheduler.needs(pool.function, capacity), self._open_to(pool, capacity)
-        lacks = scheduler.lack(room, needs)
-        pool.crowded = scheduler.full(room)
+        offers = self._offers(pool)
+        place = scheduler.place(offers)
+        lacks = "" if place is not None else scheduler.lack_of_all(offers)
+        pool.crowded = bool(offers) and all(scheduler.full(room) for room, _ in offers)
         if not lacks and self._others_come_first(pool):
             lacks = "a place: functions with fewer containers come first"
         if lacks and not pool.lacks:
             self._note(pool, f"waits for {lacks}")
         pool.lacks = lacks
-        return None if lacks else scheduler.place([room], needs)
+        return None if lacks else place
 
     async def make(self, pool: Pool) -> None:
         """Drain an idle container of another pool, if it has what this one waits for.
@@ -78,12 +78,12 @@ class Room:
         """
         if pool.failures and not pool.parked:
             return
-        capacity = self._node.capacity()
-        needs, room = scheduler.needs(pool.function, capacity), self._open_to(pool, capacity)
+        offers = self._offers(pool)
         helping = {
             container.id
-            for container in self._node.list()
-            if scheduler.helps(container.order, room, needs, capacity)
+            for room, needs in offers
+            for container in self._nodes.mirrors[room.node].containers.values()
+            if scheduler.helps(container.order, room, needs)
         }
         if any(helping & {*other.leaving()} for other in self._pools):
             return  # there will be room
@@ -102,7 +102,8 @@ class Room:
                     await self._ingress.drain(other.key, member.id)
                     member.stage = Stage.DRAINING
                     return
-        if scheduler.full(room) and self._pools.of_container(pool.promised) is None:
+        full = all(scheduler.full(room) for room, _ in offers)
+        if full and self._pools.of_container(pool.promised) is None:
             await self._take_busy(pool, counts, share)
 
     async def _take_busy(
@@ -131,30 +132,36 @@ class Room:
         )
 
     def _share(self, counts: Counter[tuple[str, str, str]], pool: Pool) -> int:
-        return scheduler.share(self._max_containers, len({*counts, _function(pool)}))
+        places = sum(capacity.places for capacity in self._nodes.capacities())
+        return scheduler.share(places, len({*counts, _function(pool)}))
 
-    def _open_to(self, pool: Pool, capacity: Capacity) -> scheduler.Room:
-        """What is left, but for what is kept for those that have less than this pool."""
+    def _offers(self, pool: Pool) -> list[tuple[scheduler.Room, scheduler.Needs]]:
+        """What each node has left for the pool, and what the pool's next container needs there.
+
+        Without what is kept for pools that have less than this one.
+        """
         counts = self._counts()
         standing = scheduler.Standing(
             function=counts[_function(pool)],
             app=sum(other.owner == pool.owner for other, _ in self._pools.members()),
         )
         without = [
-            scheduler.needs(other.function, capacity)
+            other.function
             for other in self._pools
             if other.function.memory_mib and not counts[_function(other)] and not other.retired
         ]
-        reserved_mib = scheduler.reserved_mib(without, capacity)
-        return scheduler.open_to(self._left(capacity), standing, reserved_mib)
+        rooms = [
+            scheduler.open_to(
+                _left(mirror, pool), standing, scheduler.reserved_mib(without, mirror.capacity)
+            )
+            for mirror in self._nodes.ready()
+            if mirror.capacity is not None
+        ]
+        return scheduler.offers(pool.function, rooms)
 
     def _counts(self) -> Counter[tuple[str, str, str]]:
         """How many containers each function's version has."""
         return Counter(_function(pool) for pool, _ in self._pools.members())
-
-    def _left(self, capacity: Capacity) -> scheduler.Room:
-        there = [container.order for container in self._node.list()]
-        return scheduler.room("here", capacity, there, self._max_containers)
 
     def _port_is_free(self, pool: Pool, port: int) -> bool:
         holder = self._pools.holder_of_port(port)
@@ -164,6 +171,20 @@ class Room:
             owner = f"`{holder.key.function}` of the app `{holder.key.app}`"
             pool.refuse(PortTaken(f"port {port} belongs to {owner}"))
         return False
+
+
+def _left(mirror: Mirror, pool: Pool | None = None) -> scheduler.Room:
+    """What a node has left, and what it has at hand for a container of the pool."""
+    assert mirror.capacity is not None  # it has answered
+    there = [container.order for container in mirror.containers.values()]
+    room = scheduler.room(mirror.name, mirror.capacity, there)
+    if pool is None:
+        return room
+    return dataclasses.replace(
+        room,
+        has_image=mirror.has_image(pool.function.image),
+        is_warm=mirror.is_warm(pool.key),
+    )
 
 
 def _function(pool: Pool) -> tuple[str, str, str]:

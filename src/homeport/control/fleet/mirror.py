@@ -1,0 +1,275 @@
+"""What the control plane knows of one node: its containers, what its machine has, and whether it answers.
+
+A node numbers its changes (contract/listing.py). The mirror applies those that come in turn. It asks for the whole list
+at the beginning, after a gap, when the node's agent has begun again, and when the node answers after a silence.
+
+A node that does not answer is *suspect*: nothing new is started there, and its containers go on answering requests. After
+`gone_s` it is *gone*: its containers are lost, and the reconciler replaces them. If it answers later, it is fenced
+first: it stops what was ordered before it was given up, and no such container is ever in the list again.
+"""
+
+import asyncio
+import dataclasses
+import enum
+import logging
+import time
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from typing import Any, TypeVar
+
+from homeport.contract.capacity import Capacity
+from homeport.contract.container import Container, LogLine, StartOrder, State
+from homeport.contract.errors import NodeLost
+from homeport.contract.image import Environment, Image
+from homeport.contract.listing import Change, Listing, Mark
+from homeport.contract.roles import Node
+from homeport.contract.traffic import PoolKey
+
+BEAT_S = 1.0  # between two questions whether the node is there
+ANSWER_S = 2.0  # a node that takes longer for a short question does not answer
+GONE_S = 10.0
+ENDED = (State.FAILED, State.GONE, State.LOST)
+MOST_WARM = 1000  # functions of which a node is known to have run a container
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class Health(enum.StrEnum):
+    """Whether a node answers."""
+
+    READY = "ready"
+    SUSPECT = "suspect"
+    GONE = "gone"
+
+
+class Mirror:
+    """One node, as it was when it answered last."""
+
+    def __init__(
+        self,
+        node: Node,
+        *,
+        changed: Callable[[Container], None],
+        said: Callable[[LogLine], None],
+        gone_s: float = GONE_S,
+    ) -> None:
+        self.name = node.name
+        self.health = Health.SUSPECT  # until it has told its list
+        self.capacity: Capacity | None = None  # None: it has never answered
+        self.containers: dict[str, Container] = {}
+        self._node = node
+        self._changed = changed
+        self._gone_s = gone_s
+        self._generation = 0  # that of its orders
+        self._mark: Mark | None = None  # None: the list has to be asked for
+        self._early: list[Change] | None = None  # what was told while the list was asked for
+        self._syncing = asyncio.Lock()
+        self._silent_since: float | None = None
+        self._look = asyncio.Event()
+        self._stops: dict[str, float | None] = {}  # that were asked for, and have not ended
+        self._calls: set[asyncio.Task[Any]] = set()  # that wait for an answer, however long
+        self._images: set[str] = set()  # keys of those that were built there
+        self._warm: dict[tuple[str, str, str], None] = {}  # functions, the oldest first
+        node.watch(self._hear, said)
+
+    def has_image(self, image: Image) -> bool:
+        """Whether a container of the image can start there."""
+        return not image.has_environment or image.key in self._images
+
+    def is_warm(self, pool: PoolKey) -> bool:
+        """Whether a container of the pool's function was ready there: there may be a zygote of it."""
+        return _function(pool) in self._warm
+
+    # its list
+
+    def _hear(self, change: Change) -> None:
+        if self._early is not None:
+            self._early.append(change)
+        elif self._mark is None or self.health is Health.GONE:
+            pass  # the list will have it
+        elif change.mark.run != self._mark.run or change.mark.number > self._mark.number + 1:
+            self._mark = None
+            self._look.set()
+        elif change.mark.number == self._mark.number + 1:
+            self._mark = change.mark
+            self._put(change.container)
+
+    def _put(self, container: Container) -> None:
+        if container.order.generation < self._generation:
+            return  # of before the node was given up: it ends there, and is nobody's here
+        if container.state in ENDED:
+            self.containers.pop(container.id, None)
+            self._stops.pop(container.id, None)
+        else:
+            self.containers[container.id] = container
+        if container.state is State.READY:
+            self._warm[_function(container.order.pool)] = None
+            if len(self._warm) > MOST_WARM:
+                del self._warm[next(iter(self._warm))]
+        self._changed(container)
+
+    async def sync(self) -> None:
+        """Ask for the whole list; raises `NodeLost` if there is no answer."""
+        async with self._syncing:
+            before, self._early = set(self.containers), []
+            try:
+                listing = await self._answer(self._node.list())
+                if listing.generation < self._generation:
+                    await self._answer(self._node.fence(self._generation))
+            finally:
+                early, self._early = self._early, None
+                self._mark = None
+            self._take(listing, before)
+            for change in early:
+                self._hear(change)
+            for container, grace_s in list(self._stops.items()):
+                await self.stop(container, grace_s)
+
+    def _take(self, listing: Listing, before: set[str]) -> None:
+        """Make the list this one; `before` is what was known when it was asked for."""
+        if self.health is not Health.READY:
+            log.info("the node `%s` answers", self.name)
+        self.health, self._silent_since = Health.READY, None
+        self._mark, self.capacity = listing.mark, listing.capacity
+        self._generation = max(self._generation, listing.generation)
+        listed = {container.id for container in listing.containers}
+        for name in before - listed:
+            if (ended := self.containers.get(name)) is not None:
+                why = "the node does not know it any more"
+                self._put(dataclasses.replace(ended, state=State.GONE, reason=why))
+        for container in listing.containers:
+            if self.containers.get(container.id) != container:
+                self._put(container)
+
+    # whether it answers
+
+    async def watch_over(self) -> None:
+        """Ask again and again whether the node is there; an endless loop."""
+        loop = asyncio.get_running_loop()
+        while True:
+            timer = loop.call_later(BEAT_S, self._look.set)
+            await self._look.wait()
+            timer.cancel()
+            self._look.clear()
+            await self.beat()
+
+    async def beat(self) -> None:
+        """Ask once, and catch up with what was missed."""
+        try:
+            mark = await self._answer(self._node.mark())
+            if mark != self._mark or self.health is not Health.READY:
+                await self.sync()
+        except NodeLost:
+            return
+
+    async def _answer(self, question: Coroutine[Any, Any, T]) -> T:
+        """Return the answer to a short question."""
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await question
+        except TimeoutError:
+            self._silent()
+            raise NodeLost(f"the node `{self.name}` does not answer") from None
+        except NodeLost:
+            self._silent()
+            raise
+
+    def _silent(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._silent_since is None:
+            self._silent_since = now
+        if self.health is Health.READY:
+            self.health = Health.SUSPECT
+            log.warning("the node `%s` does not answer", self.name)
+        if self.health is Health.SUSPECT and now - self._silent_since >= self._gone_s:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        log.warning("the node `%s` is given up: its containers are replaced", self.name)
+        self.health, self._mark = Health.GONE, None
+        lost, self.containers = self.containers, {}
+        self._generation += 1
+        self._stops.clear()
+        self._warm.clear()
+        why = f"its node `{self.name}` does not answer"
+        for container in lost.values():
+            self._changed(dataclasses.replace(container, state=State.LOST, reason=why))
+        for call in self._calls:
+            call.cancel()
+
+    # what is asked of it
+
+    async def start(self, order: StartOrder, environ: Mapping[str, str]) -> None:
+        """Have a container started: it is in the list at once."""
+        order = dataclasses.replace(order, generation=self._generation)
+        container = Container(
+            order=order, state=State.STARTING, node=self.name, started_at=time.time()
+        )
+        self.containers[order.id] = container
+        try:
+            await self._node.start(order, environ)
+        except BaseException as error:
+            self.containers.pop(order.id, None)
+            if isinstance(error, NodeLost):
+                self._silent()
+            raise
+
+    async def stop(self, container: str, grace_s: float | None) -> None:
+        """Have a container stopped; a node that does not answer is told when it does again."""
+        if container in self.containers:
+            self._stops[container] = grace_s
+        try:
+            await self._node.stop(container, grace_s=grace_s)
+        except NodeLost:
+            self._silent()
+
+    async def confirm_held(self, container: str, held: int) -> None:
+        """Pass the ingress's word on."""
+        try:
+            await self._node.confirm_held(container, held)
+        except NodeLost:
+            self._silent()
+
+    async def forget(self, pool: PoolKey) -> None:
+        """Let go of what was kept for the pool."""
+        self._warm.pop(_function(pool), None)
+        try:
+            await self._node.forget(pool)
+        except NodeLost:
+            self._silent()
+
+    async def prepare(
+        self, image: Image, source: str, environ: Mapping[str, str], say: Callable[[str], None]
+    ) -> None:
+        """Make the image's environment ready there."""
+        await self._long(self._node.prepare(image, source, environ, say))
+        self._images.add(image.key)
+
+    async def environments(self) -> Collection[Environment]:
+        """Return what was built there."""
+        return await self._answer(self._node.environments())
+
+    async def prune(self, keep: Collection[Image]) -> Collection[Environment]:
+        """Remove what none of these images needs."""
+        self._images &= {image.key for image in keep}
+        return await self._long(self._node.prune(keep))
+
+    async def _long(self, call: Coroutine[Any, Any, T]) -> T:
+        """Return the answer to a call that takes as long as it takes, while the node is there."""
+        task = asyncio.create_task(call)
+        self._calls.add(task)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if self.health is Health.GONE and task.cancelled():
+                raise NodeLost(f"the node `{self.name}` does not answer") from None
+            raise
+        except NodeLost:
+            self._silent()
+            raise
+        finally:
+            self._calls.discard(task)
+
+
+def _function(pool: PoolKey) -> tuple[str, str, str]:
+    return pool.app, pool.function, pool.revision

@@ -1,0 +1,139 @@
+"""Every node, and one list of all their containers; whoever asks for something here need not know where it is.
+
+The list is a copy in memory (see `mirror`), so looking at it costs nothing and never waits.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from typing import Any
+
+from homeport.contract.capacity import Capacity
+from homeport.contract.container import Container, LogLine, StartOrder
+from homeport.contract.errors import Failure, NodeLost
+from homeport.contract.image import Environment, Image
+from homeport.contract.roles import Node
+from homeport.contract.traffic import PoolKey
+from homeport.control.fleet.mirror import GONE_S, Health, Mirror
+from homeport.supervised import Tasks, supervised
+
+log = logging.getLogger(__name__)
+
+
+class Nodes:
+    """The nodes of one control plane."""
+
+    def __init__(
+        self, nodes: Iterable[Node], *, said: Callable[[LogLine], None], gone_s: float = GONE_S
+    ) -> None:
+        self._hear: Callable[[Container], None] = lambda _container: None
+        self.mirrors = {
+            node.name: Mirror(node, changed=self._changed, said=said, gone_s=gone_s)
+            for node in nodes
+        }
+        self._tasks = Tasks()
+
+    def watch(self, changed: Callable[[Container], None]) -> None:
+        """Call `changed` on every change of a container from now on; a lost one ends with `State.LOST`."""
+        self._hear = changed
+
+    async def open(self) -> None:
+        """Ask each node for its list. One that does not answer is asked again and again."""
+        for mirror in self.mirrors.values():
+            await mirror.beat()
+            self._tasks.start(
+                f"node {mirror.name}", supervised(f"node {mirror.name}", mirror.watch_over)
+            )
+
+    async def close(self) -> None:
+        """Ask no more; the containers go on."""
+        await self._tasks.close()
+
+    def containers(self) -> list[Container]:
+        """Return every container of every node that is not given up."""
+        return [c for mirror in self.mirrors.values() for c in mirror.containers.values()]
+
+    def ready(self) -> list[Mirror]:
+        """Return the nodes that answer, in the order of their names."""
+        found = (m for m in self.mirrors.values() if m.health is Health.READY)
+        return sorted(found, key=lambda mirror: mirror.name)
+
+    def capacities(self) -> list[Capacity]:
+        """Return what the machines have that are not given up."""
+        return [
+            mirror.capacity
+            for mirror in self.mirrors.values()
+            if mirror.capacity is not None and mirror.health is not Health.GONE
+        ]
+
+    async def start(self, node: str, order: StartOrder, environ: Mapping[str, str]) -> None:
+        """Have a container started on a node; `NodeLost` if that does not answer."""
+        await self.mirrors[node].start(order, environ)
+
+    def stop(self, container: str, *, grace_s: float | None = None) -> None:
+        """Have a container stopped, however long its node takes to hear of it."""
+        if (mirror := self._of(container)) is not None:
+            self._tasks.start(f"stop {container}", mirror.stop(container, grace_s))
+
+    async def confirm_held(self, container: str, held: int) -> None:
+        """Tell a container that the ingress keeps `held` of its slots back."""
+        if (mirror := self._of(container)) is not None:
+            await mirror.confirm_held(container, held)
+
+    async def forget(self, pool: PoolKey) -> None:
+        """No container of this pool will be started again, anywhere."""
+        for mirror in self.ready():
+            await mirror.forget(pool)
+
+    async def prepare(
+        self, image: Image, source: str, environ: Mapping[str, str], say: Callable[[str], None]
+    ) -> None:
+        """Make the image's environment ready on every node that answers; on one at least, or `NodeLost`."""
+        ready = self.ready()
+        lost: list[NodeLost] = []
+
+        async def prepare(mirror: Mirror) -> None:
+            def told(line: str) -> None:
+                say(line if len(ready) == 1 else f"{mirror.name}: {line}")
+
+            try:
+                await mirror.prepare(image, source, environ, told)
+            except NodeLost as failure:
+                lost.append(failure)
+
+        await _all(prepare(mirror) for mirror in ready)
+        if len(lost) == len(ready):
+            raise lost[0] if lost else NodeLost("no node answers")
+
+    async def environments(self) -> Collection[Environment]:
+        """Return what was built on the nodes that answer."""
+        return [each for mirror in self.ready() for each in await mirror.environments()]
+
+    async def prune(self, keep: Collection[Image]) -> Collection[Environment]:
+        """Remove what none of these images needs, from each node that answers."""
+        return [each for mirror in self.ready() for each in await mirror.prune(keep)]
+
+    def _changed(self, container: Container) -> None:
+        try:
+            self._hear(container)
+        except (
+            Exception
+        ):  # an error here must not end what tells of containers; each pass looks again
+            log.exception("a change of %s was not taken in", container.id)
+
+    def _of(self, container: str) -> Mirror | None:
+        return next((m for m in self.mirrors.values() if container in m.containers), None)
+
+
+async def _all(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do all of this at once; after a failure, none of it goes on."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for work in works:
+                group.create_task(work)
+    except ExceptionGroup as failed:
+        # Not `except*`: Python 3.11.2 and 3.11.3 wrap what is raised in there in another group.
+        failures = failed.subgroup(Failure)
+        if failures is None:
+            raise
+        raise failures.exceptions[0] from None

@@ -1,0 +1,314 @@
+"""The control plane's copy of each node's list, and what becomes of a node that does not answer."""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from homeport.contract.capacity import Capacity
+from homeport.contract.container import Container, State
+from homeport.contract.errors import ImageError, NodeLost
+from homeport.contract.image import Image, Step
+from homeport.contract.listing import Change, Mark
+from homeport.control.fleet.mirror import Health
+from homeport.control.fleet.nodes import Nodes
+from tests.control.fleet.test_reconciler import KEY, House, elapsed, virtually
+from tests.fakes import FakeNode
+from tests.orders import order
+
+GIVEN_UP_S = 14  # a beat, `gone_s`, and a beat that sees that it is over
+SMALL = Capacity(cores=4, memory_mib=4096)
+IMAGE = Image(steps=(Step(name="pip_install", args={"packages": ["x"]}),))
+
+
+@asynccontextmanager
+async def opened(*fakes: FakeNode) -> AsyncIterator[tuple[Nodes, list[Container]]]:
+    """Nodes that are watched, and every change that was told of them."""
+    told: list[Container] = []
+    nodes = Nodes(fakes, said=lambda _line: None)
+    nodes.watch(told.append)
+    await nodes.open()
+    try:
+        yield nodes, told
+    finally:
+        await nodes.close()
+
+
+def two() -> tuple[FakeNode, FakeNode]:
+    return FakeNode(0.1, name="a", capacity=SMALL), FakeNode(0.1, name="b", capacity=SMALL)
+
+
+def same(nodes: Nodes, *fakes: FakeNode) -> bool:
+    """Whether the copy is what the nodes have."""
+    real = {(c.id, c.state, c.node) for fake in fakes for c in fake.containers}
+    return real == {(c.id, c.state, c.node) for c in nodes.containers()}
+
+
+def test_the_list_follows_each_node_without_being_asked_for():
+    async def story():
+        a, b = two()
+        async with opened(a, b) as (nodes, told):
+            await nodes.start("a", order("ta-1"), {})
+            await nodes.start("b", order("ta-2"), {})
+            assert same(nodes, a, b)
+            await asyncio.sleep(0.2)
+            assert same(nodes, a, b)
+            nodes.stop("ta-1")
+            await asyncio.sleep(0.01)
+
+            assert same(nodes, a, b)
+            assert ["ta-2"] == [container.id for container in nodes.containers()]
+            assert [State.STARTING, State.READY, State.DRAINING, State.GONE] == [
+                container.state for container in told if container.id == "ta-1"
+            ]
+
+    virtually(story())
+
+
+def test_what_was_there_before_is_in_the_first_list():
+    async def story():
+        a, b = two()
+        await a.start(order("ta-1"), {})
+        async with opened(a, b) as (nodes, _):
+            assert same(nodes, a, b)
+
+    virtually(story())
+
+
+@pytest.mark.parametrize("change", ["start", "kill", "hold"])
+def test_a_change_that_was_lost_is_made_good_by_the_next_one_or_in_a_second(change):
+    async def story():
+        a, b = two()
+        async with opened(a, b) as (nodes, told):
+            await nodes.start("a", order("ta-1"), {})
+            await asyncio.sleep(0.2)
+            a.deaf = True
+            if change == "start":
+                await a.start(order("ta-2"), {})
+                await asyncio.sleep(0.2)
+            elif change == "kill":
+                a.kill("ta-1")
+            else:
+                a.hold("ta-1", 1)
+            a.deaf = False
+            assert not (change == "kill" and same(nodes, a, b))
+            await asyncio.sleep(1.1)
+
+            assert same(nodes, a, b)
+            assert a.containers == nodes.containers()
+            assert told[-1].state is (State.GONE if change == "kill" else State.READY)
+
+    virtually(story())
+
+
+def test_a_gap_asks_for_the_list_at_once_and_an_old_change_is_ignored():
+    async def story():
+        a, b = two()
+        async with opened(a, b) as (nodes, told):
+            a.deaf = True
+            await a.start(order("ta-1"), {})
+            a.deaf = False
+            await a.start(order("ta-2"), {})
+            await asyncio.sleep(0.01)
+            assert same(nodes, a, b)
+            before = len(told)
+            ended = Container(order=order("ta-2"), state=State.GONE)
+            a._changed(Change(mark=Mark(run="1", number=1), container=ended))
+
+            assert before == len(told)
+            assert same(nodes, a, b)
+
+    virtually(story())
+
+
+def test_an_agent_that_has_begun_again_is_asked_for_its_list():
+    async def story():
+        a, b = two()
+        async with opened(a, b) as (nodes, told):
+            await nodes.start("a", order("ta-1"), {})
+            await nodes.start("a", order("ta-2"), {})
+            await asyncio.sleep(0.2)
+            a.is_cut = True
+            a.kill("ta-1")
+            a.begin_again()
+            a.is_cut = False
+            await asyncio.sleep(1.1)
+
+            assert same(nodes, a, b)
+            assert ("ta-1", State.GONE) == (told[-1].id, told[-1].state)
+
+    virtually(story())
+
+
+def test_a_node_that_is_silent_for_a_moment_keeps_its_containers_and_gets_no_new_one():
+    async def story():
+        a, b = two()
+        async with opened(a, b) as (nodes, told):
+            await nodes.start("a", order("ta-1"), {})
+            await asyncio.sleep(0.2)
+            told.clear()
+            a.is_cut = True
+            with pytest.raises(NodeLost):
+                await nodes.start("a", order("ta-2"), {})
+            assert ["b"] == [mirror.name for mirror in nodes.ready()]
+            nodes.stop("ta-1")
+            await asyncio.sleep(5)
+            assert ["ta-1"] == [container.id for container in nodes.containers()]
+            assert [] == told
+            a.is_cut = False
+            await asyncio.sleep(1.1)
+
+            assert ["a", "b"] == [mirror.name for mirror in nodes.ready()]
+            assert [] == nodes.containers()  # it has heard by now that it was to stop
+            assert [] == a.containers
+
+    virtually(story())
+
+
+def test_a_node_that_hangs_is_suspect_too():
+    async def story():
+        a, b = two()
+
+        async def mark():
+            await asyncio.sleep(3600)
+
+        async with opened(a, b) as (nodes, _):
+            a.mark = mark
+            await asyncio.sleep(4)
+
+            assert Health.SUSPECT is nodes.mirrors["a"].health
+
+    virtually(story())
+
+
+def test_a_node_that_stays_silent_is_given_up_and_fenced_when_it_comes_back():
+    async def story():
+        a, b = two()
+        async with opened(a, b) as (nodes, told):
+            await nodes.start("a", order("ta-1"), {})
+            await asyncio.sleep(0.2)
+            a.is_cut = True
+            await asyncio.sleep(GIVEN_UP_S)
+            assert Health.GONE is nodes.mirrors["a"].health
+            assert ("ta-1", State.LOST) == (told[-1].id, told[-1].state)
+            assert [] == nodes.containers()
+            assert [State.READY] == [container.state for container in a.containers]
+            a.is_cut = False
+            await asyncio.sleep(1.1)
+            assert [] == a.containers
+            assert State.LOST is told[-1].state  # and nothing was told of it since
+            await nodes.start("a", order("ta-2"), {})
+            await asyncio.sleep(0.2)
+
+            assert same(nodes, a, b)
+            assert 1 == a.generation
+
+    virtually(story())
+
+
+def test_containers_of_a_lost_node_are_replaced_and_never_served_again():
+    async def story():
+        a, b = two()
+        async with House(a, b, max_inputs=1, max_containers_here=3) as house:
+            await asyncio.gather(*house.visits(4, 1.0))
+            assert {"a": 2, "b": 2} == {n.name: len(n.containers) for n in (a, b)}
+            lost = {container.id for container in a.containers}
+            a.is_cut = True
+            await asyncio.sleep(GIVEN_UP_S)
+            began = elapsed()
+            answers = await asyncio.gather(*house.visits(4, 1.0))
+            assert elapsed() - began < 5
+            assert not lost & set(answers)
+            a.is_cut = False
+            await asyncio.sleep(1.5)
+            assert not lost & {container.id for container in a.containers}
+            answers = await asyncio.gather(*house.visits(4, 1.0))
+
+            assert not lost & set(answers)
+            assert {"a", "b"} == {c.node for c in house.nodes.containers()}
+            assert any("its node `a` does not answer" in line.text for line in house.said)
+
+    virtually(story())
+
+
+def test_a_start_on_a_node_that_is_lost_goes_to_another_and_the_visitor_hears_nothing_of_it():
+    async def story():
+        a, b = two()
+        b.capacity = dataclasses.replace(b.capacity, memory_mib=1024)  # the second choice
+        async with House(a, b) as house:
+            await asyncio.sleep(0.5)
+            a.is_cut = True
+            answer = await house.ingress.visit(KEY, 0.1)
+
+            assert [answer] == [container.id for container in b.containers]
+            assert 0 == house.pool.failed_starts
+
+    virtually(story())
+
+
+def test_a_visitor_waits_while_no_node_answers_and_is_served_when_one_does():
+    async def story():
+        a, b = two()
+        async with House(a, b) as house:
+            a.is_cut = b.is_cut = True
+            visit = house.visits(1, 0.1)
+            await asyncio.sleep(5)
+            assert not visit[0].done()
+            b.is_cut = False
+            await asyncio.gather(*visit)
+
+            assert "waits for a node: none answers" in [line.text for line in house.said]
+
+    virtually(story())
+
+
+def test_an_image_is_built_on_each_node_and_containers_go_where_it_is():
+    async def story():
+        a, b = two()
+        a.capacity = dataclasses.replace(a.capacity, memory_mib=1024)
+        async with House(a, b, image=IMAGE) as house:
+            b.is_cut = True
+            await house.nodes.prepare(IMAGE, "/", {}, lambda _text: None)
+            b.is_cut = False
+            await asyncio.sleep(1.5)
+            await house.ingress.visit(KEY, 0.1)
+            assert ["a"] == [container.node for container in house.nodes.containers()]
+            told: list[str] = []
+            await house.nodes.prepare(IMAGE, "/", {}, told.append)
+
+            assert ([IMAGE.key] * 2, [IMAGE.key]) == (a.prepared, b.prepared)
+            assert all(mirror.has_image(IMAGE) for mirror in house.nodes.ready())
+
+    virtually(story())
+
+
+def test_a_build_that_fails_on_one_node_fails_and_one_that_loses_its_node_does_not():
+    async def story():
+        a, b = two()
+
+        async def fails(*_args):
+            raise ImageError("no such package")
+
+        async def hangs(*_args):
+            await asyncio.sleep(3600)
+
+        async with opened(a, b) as (nodes, _):
+            a.prepare = fails
+            with pytest.raises(ImageError, match="no such package"):
+                await nodes.prepare(IMAGE, "/", {}, lambda _text: None)
+            a.prepare = hangs
+            building = asyncio.create_task(nodes.prepare(IMAGE, "/", {}, lambda _text: None))
+            await asyncio.sleep(1)
+            a.is_cut = True
+            await asyncio.sleep(GIVEN_UP_S)
+            assert building.done()
+            b.is_cut = True
+            with pytest.raises(NodeLost):
+                await nodes.prepare(IMAGE, "/", {}, lambda _text: None)
+            await building
+
+            assert not nodes.mirrors["a"].has_image(IMAGE)
+
+    virtually(story())
