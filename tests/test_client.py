@@ -83,9 +83,9 @@ async def test_a_session_is_told_of_what_happens_and_ends_with_the_block(tmp_pat
             assert await client.reload(first.id, manifest(function("g"), app="draft"))
             with pytest.raises(NotFound, match="this session has ended"):
                 await client.reload("other", manifest(function("g"), app="draft"))
-            assert [f"serve:{first.id}"] == [app.owner for app in plane.deployer.live.all()]
+            assert [f"serve:{first.id}"] == [app.owner for app in plane.parts.live.all()]
         async with asyncio.timeout(30):
-            while plane.deployer.live.all():
+            while plane.parts.live.all():
                 await asyncio.sleep(0.01)
 
 

@@ -10,7 +10,11 @@ import looptime
 from homeport.contract.container import StartOrder
 from homeport.contract.errors import StorageError
 from homeport.contract.manifest import FunctionSpec, Manifest, SecretRef, WebKind, WebMethod
+from homeport.control.deploys.apps import Live
 from homeport.control.deploys.deployer import Deployer
+from homeport.control.deploys.endpoints import Endpoints
+from homeport.control.deploys.parts import Parts
+from homeport.control.deploys.plans import Plans
 from homeport.control.deploys.rollout import Rollout
 from homeport.control.fleet.activator import Activator
 from homeport.control.fleet.nodes import Nodes
@@ -106,20 +110,22 @@ class Plane:
         )
         self.ingress.park = self.activator.park
         self.nodes.watch(self.reconciler.changed)
-        self.rollout = Rollout(
-            self.settings,
-            self.store,
-            self.blobs,
-            self.pools,
-            self.reconciler,
-            self.ingress,
-            self.nodes,
-            secret_box,
+        self.parts = Parts(
+            settings=self.settings,
+            store=self.store,
+            secret_box=secret_box,
+            blobs=self.blobs,
+            pools=self.pools,
+            nodes=self.nodes,
+            ingress=self.ingress,
+            reconciler=self.reconciler,
+            live=Live(),
+            plans=Plans(self.settings),
+            endpoints=Endpoints(self.ingress),
         )
+        self.rollout = Rollout(self.parts)
         self.sweeper = Sweeper(self.store, secret_box, self.blobs, self.rollout.in_use)
-        self.deployer = Deployer(
-            self.store, self.pools, self.ingress, self.nodes, secret_box, self.rollout, self.sweeper
-        )
+        self.deployer = Deployer(self.parts, self.rollout, self.sweeper)
 
     async def __aenter__(self):
         await self.secret_box.load()
@@ -171,14 +177,14 @@ class Plane:
             "saved ports": await self.store.local_ports(),
             "endpoints": dict(self.ingress.endpoints),
             "live": {
-                app.owner: (app.revision.id, set(app.endpoints)) for app in rollout.live.all()
+                app.owner: (app.revision.id, set(app.endpoints)) for app in self.parts.live.all()
             },
             "pools": {
                 pool.key: (pool.demoted, pool.floor) for pool in self.pools if not pool.retired
             },
             "trees": {path.name for path in rollout.trees.glob("*")},
             "underway": list(rollout.underway),
-            "claims": dict(rollout.live.claims),
+            "claims": dict(self.parts.live.claims),
             "broken": dict(self.deployer.broken),
         }
 
@@ -189,20 +195,20 @@ class Plane:
             for row in await self.store.apps()
             if row.stopped_at is None and row.version
         }
-        alive = {app.name: app for app in self.rollout.live.all() if not app.ephemeral}
+        alive = {app.name: app for app in self.parts.live.all() if not app.ephemeral}
         assert deployed == {name: app.revision.version for name, app in alive.items()}
-        for app in self.rollout.live.all():
+        for app in self.parts.live.all():
             for name, each in app.endpoints.items():
                 assert self.ingress.endpoints[name] == each.endpoint
                 pool = self.pools.get(each.endpoint.pool)
                 assert pool is not None
                 assert not pool.retired
                 assert not pool.demoted
-        main = {name for app in self.rollout.live.all() for name in app.endpoints}
+        main = {name for app in self.parts.live.all() for name in app.endpoints}
         versions = {
             name
             for name in self.ingress.endpoints
-            if self.rollout.endpoints.holder(name).startswith("version:")
+            if self.parts.endpoints.holder(name).startswith("version:")
         }
         assert main | versions == set(self.ingress.endpoints)
 

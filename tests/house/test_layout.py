@@ -23,7 +23,6 @@ LONGER = {
     "src/homeport/contract/api.py": "the types of all answers, in one table from which the reference is made",
     "src/homeport/control/fleet/pools.py": "the pools' picture, which activator, reconciler and rollout share",
     "src/homeport/control/fleet/reconciler.py": "the control loop, one pass from top to bottom",
-    "src/homeport/control/main.py:_open": "the one function in which all objects meet",
     "src/homeport/node/containers/container.py": "one container from its turn to its end, as one story",
     "src/homeport/node/images/rooted/work.py": "one method for each operation on a root file system",
     "src/homeport/node/zygotes/nursery.py": "the tree of zygotes, and what a container is forked from",

@@ -1,4 +1,4 @@
-"""Builds everything, starts it, stops it in reverse: the only file that knows all rooms.
+"""Starts the control plane stage by stage (see `stages`), and stops it in reverse.
 
 The command line starts `python -m homeport.control` and writes one line of JSON to its standard
 input, `{"settings": {…}, "kept": true}`; the answer is one line, `{"ready": {…}}` or
@@ -7,7 +7,6 @@ input, `{"settings": {…}, "kept": true}`; the answer is one line, `{"ready": {
 
 import asyncio
 import contextlib
-import dataclasses
 import errno
 import fcntl
 import json
@@ -19,22 +18,23 @@ import signal
 import socket
 import sys
 import typing
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from homeport.contract.container import LogLine
 from homeport.contract.errors import AlreadyExists, BadRequest, Failure, StorageError
 from homeport.control.fleet.nodes import Nodes
-from homeport.control.fleet.pools import Pools
+from homeport.control.lifeline import Lifeline
 from homeport.node.agent import Agent
 from homeport.settings import Settings
 from homeport.state.logs import Logs
 from homeport.state.scope import MAIN
-from homeport.supervised import retried
 
-BUSY_S = 0.05
+if TYPE_CHECKING:
+    from homeport.control.stages import Entrance, NewIngress
 
 #: Given the settings, whether containers end with the server, and whom to tell what they print.
 OpenNodes = Callable[[Settings, bool, Callable[[LogLine], None], AsyncExitStack], Awaitable[Nodes]]
@@ -42,7 +42,7 @@ OpenNodes = Callable[[Settings, bool, Callable[[LogLine], None], AsyncExitStack]
 log = logging.getLogger("homeport")
 
 
-def main(open_nodes: OpenNodes | None = None) -> int:
+def main(roles: "Roles | None" = None) -> int:
     """The whole life of a control plane; 0 when it was asked to end."""
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -53,7 +53,7 @@ def main(open_nodes: OpenNodes | None = None) -> int:
     settings = settings_from(start["settings"])
     try:
         with locked(settings):
-            asyncio.run(run(settings, kept=bool(start["kept"]), open_nodes=open_nodes or own_node))
+            asyncio.run(run(settings, kept=bool(start["kept"]), roles=roles or Roles()))
     except (Failure, OSError) as error:
         _answer({"error": _told(error)})
         return 1
@@ -109,7 +109,7 @@ def locked(settings: Settings) -> Iterator[None]:
                 shutil.rmtree(settings.socket_dir, ignore_errors=True)
 
 
-async def run(settings: Settings, *, kept: bool, open_nodes: OpenNodes) -> None:
+async def run(settings: Settings, *, kept: bool, roles: "Roles") -> None:
     """Serve until somebody says stop."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -119,7 +119,7 @@ async def run(settings: Settings, *, kept: bool, open_nodes: OpenNodes) -> None:
     left = Left()
     async with AsyncExitStack() as opened:
         try:
-            real = await _open(settings, lifeline, stop, left, opened, open_nodes)
+            real = await _open(settings, lifeline, stop, left, opened, roles)
             if stop.is_set():
                 raise Failure("the server was ended before it was ready")
         except Exception as error:
@@ -131,7 +131,7 @@ async def run(settings: Settings, *, kept: bool, open_nodes: OpenNodes) -> None:
         await stop.wait()
 
 
-@dataclasses.dataclass(slots=True)
+@dataclass(slots=True)
 class Left:
     """Whether an earlier server left something that answers, and that this one took over."""
 
@@ -144,39 +144,6 @@ def _give_up(error: Exception) -> NoReturn:
     _answer({"error": _told(error)})
     logging.shutdown()
     os._exit(1)
-
-
-class Lifeline:
-    """Ends a server that nobody keeps when the command that started it has gone."""
-
-    def __init__(self, stop: asyncio.Event, *, kept: bool) -> None:
-        self.kept = kept
-        self.busy: Callable[[], bool] = lambda: False  # other commands have sessions here
-        self._stop = stop
-        self._leaving: asyncio.Task[None] | None = None
-
-    def keep(self) -> None:
-        """From now on the server outlives that command."""
-        self.kept = True
-
-    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Wait for standard input to close."""
-        with contextlib.suppress(OSError, ValueError):  # it is closed already
-            loop.add_reader(sys.stdin.fileno(), self._closed, loop)
-            return
-        self._closed(loop)
-
-    def _closed(self, loop: asyncio.AbstractEventLoop) -> None:
-        if os.read(sys.stdin.fileno(), 4096):
-            return
-        loop.remove_reader(sys.stdin.fileno())
-        self._leaving = loop.create_task(retried("ending the server", self._leave))
-
-    async def _leave(self) -> None:
-        while self.busy():
-            await asyncio.sleep(BUSY_S)
-        if not self.kept:
-            self._stop.set()
 
 
 async def own_node(
@@ -192,147 +159,54 @@ async def own_node(
     return nodes
 
 
+def own_ingress(settings: Settings, tied: bool, ports: Collection[int]) -> "Entrance":
+    """Make this machine's ingress: HAProxy."""
+    from homeport.ingress.haproxy import HAProxy
+
+    return HAProxy(settings, tied=tied, ports=ports)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roles:
+    """Who plays the two roles: the one place where `node` and `ingress` meet the control plane."""
+
+    open_nodes: OpenNodes = own_node
+    new_ingress: "NewIngress" = own_ingress
+
+
 async def _open(
     settings: Settings,
     lifeline: Lifeline,
     stop: asyncio.Event,
     left: Left,
     opened: AsyncExitStack,
-    open_nodes: OpenNodes,
+    roles: Roles,
 ) -> Settings:
-    """Every room, in the order in which each needs those before it; the settings in force."""
+    """Open everything, stage by stage; return the settings in force."""
     # First what can be wrong with the settings: nothing has been touched yet.
-    api_listener = await asyncio.to_thread(_api_listener, settings)
-    if api_listener is not None:
-        opened.callback(api_listener.close)
+    tcp = await asyncio.to_thread(_api_listener, settings)
+    if tcp is not None:
+        opened.callback(tcp.close)
     logs = Logs(settings.home / "logs" / MAIN.folder, settings.log_cap_mib * 1024 * 1024)
     opened.callback(logs.close)
-    nodes = await open_nodes(settings, not lifeline.kept, logs.write, opened)
+    # What belongs to a command ends with it, even by SIGKILL; what is kept survives this process.
+    tied = not lifeline.kept
+    nodes = await roles.open_nodes(settings, tied, logs.write, opened)
     left.something = bool(nodes.containers())
 
-    # Half of the start is these imports; the node's first zygote does its own meanwhile.
-    from homeport.control.api.access import BearerOnly, OwnSocket
-    from homeport.control.api.listener import listening, unix_socket
-    from homeport.control.api.routes import Api, Parts
-    from homeport.control.api.view import View
-    from homeport.control.deploys.deployer import Deployer
-    from homeport.control.deploys.rollout import Rollout
-    from homeport.control.fleet.activator import Activator
-    from homeport.control.fleet.reconciler import Reconciler
-    from homeport.ingress.haproxy import HAProxy
-    from homeport.state import schema, urls
-    from homeport.state.blobs import Blobs
-    from homeport.state.coldstarts import ColdStarts
-    from homeport.state.database import Database
-    from homeport.state.secrets import SecretBox
-    from homeport.state.store import Store
-    from homeport.state.sweeper import Sweeper
-    from homeport.state.tokens import Tokens
-    from homeport.state.vault import Vault
+    from homeport.control import stages
 
-    database = Database(urls.of(settings.database, settings.home))
-    opened.push_async_callback(database.close)
-    await asyncio.to_thread(schema.prepare, database)
-    await asyncio.to_thread(database.claim)
-    cold_starts = ColdStarts(database)
-    opened.push_async_callback(cold_starts.close)
-    cold_starts.move_in(settings.home / "cold-starts")
-    store = Store(database)
-    secret_box = SecretBox(store, Vault(settings.home / "vault.key"))
-    await secret_box.load()
-    blobs = Blobs(settings.home / "blobs")
-    pools = Pools(settings.max_parameter_pools)
-    capacities = nodes.capacities()
-    pools.own_ports = bool(capacities) and all(each.own_ports for each in capacities)
-
-    # What belongs to a command ends with it, even by SIGKILL; what is kept survives this process.
-    ports = await store.local_ports()
-    ingress = HAProxy(settings, tied=not lifeline.kept, ports=ports.values())
-    reconciler = Reconciler(
-        pools,
-        nodes,
-        ingress,
-        secret_box,
-        say=logs.write,
-        started=cold_starts.add,
+    state = await stages.open_state(settings, logs, opened)
+    fleet = await stages.open_fleet(
+        settings, state, nodes, roles.new_ingress, tied=tied, opened=opened
     )
-    nodes.watch(reconciler.changed)
-    activator = Activator(
-        settings.activator_socket,
-        pools,
-        wake=reconciler.wake,
-        alias=ingress.alias,
-        say=logs.write,
+    left.something = left.something or fleet.ingress.took_over
+    settings = stages.with_port(settings, fleet.ingress)
+    deploys = stages.open_deploys(settings, state, fleet, lifeline, opened)
+    await stages.serve(fleet, deploys, opened)
+    await stages.open_api(
+        state, fleet, deploys, lifeline, shutdown=stop.set, tcp=tcp, opened=opened
     )
-    ingress.watch(cold_starts.answered)
-    await ingress.open()
-    left.something = left.something or ingress.took_over
-    opened.push_async_callback(ingress.close)
-    settings = dataclasses.replace(settings, http_port=ingress.http_port)
-
-    rollout = Rollout(settings, store, blobs, pools, reconciler, ingress, nodes, secret_box)
-    opened.push_async_callback(rollout.close)
-    sweeper = Sweeper(store, secret_box, blobs, rollout.in_use)
-    opened.push_async_callback(sweeper.close)
-    deployer = Deployer(store, pools, ingress, nodes, secret_box, rollout, sweeper)
-    opened.push_async_callback(deployer.close)
-    lifeline.busy = lambda: deployer.busy
-    reconciler.spares = lambda app: app in deployer.broken
-    tokens = Tokens(store, ingress)
-    await tokens.publish()
-    await deployer.restore({container.order.pool.revision for container in nodes.containers()})
-    await reconciler.adopt()
-    # Not earlier: what an older ingress has parked must find its app here.
-    await activator.open()
-    opened.push_async_callback(activator.close)
-    await ingress.start()
-    reconciler.open()
-    opened.push_async_callback(reconciler.close)
-    view = View(
-        settings,
-        store,
-        deployer.live,
-        rollout.plans,
-        pools,
-        nodes,
-        ingress_pid=lambda: ingress.pid,
-        quantiles_ms=ingress.quantiles_ms,
-        broken=lambda: deployer.broken,
-        kept=lambda: lifeline.kept,
-    )
-
-    def stop_container(container: str) -> bool:
-        known = any(c.id == container for c in nodes.containers())
-        reconciler.end(container)
-        return known
-
-    api = Api(
-        Parts(
-            view=view,
-            deployer=deployer,
-            blobs=blobs,
-            logs=logs,
-            cold_starts=cold_starts,
-            secret_box=secret_box,
-            tokens=tokens,
-            keep=lifeline.keep,
-            shutdown=stop.set,
-            stop_container=stop_container,
-        )
-    )
-    opened.push_async_callback(api.close)
-    app = api.app()
-    listener = unix_socket(settings.control_socket)
-    opened.callback(settings.control_socket.unlink, missing_ok=True)
-    await opened.enter_async_context(listening(OwnSocket(app), listener))
-    if settings.socket_dir != settings.run_dir:  # where people look for it
-        shown = settings.run_dir / settings.control_socket.name
-        shown.unlink(missing_ok=True)
-        shown.symlink_to(settings.control_socket)
-        opened.callback(shown.unlink, missing_ok=True)
-    if api_listener is not None:
-        guarded = BearerOnly(app, settings.token)
-        await opened.enter_async_context(listening(guarded, api_listener))
     return settings
 
 

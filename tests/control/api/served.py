@@ -8,7 +8,7 @@ import httpx
 
 from homeport.control.api.access import OwnSocket
 from homeport.control.api.listener import listening, unix_socket
-from homeport.control.api.routes import Api, Parts
+from homeport.control.api.routes import Api, Backend
 from homeport.control.api.view import View
 from homeport.state.coldstarts import ColdStarts
 from homeport.state.logs import Logs
@@ -32,38 +32,24 @@ async def api_of(plane: Plane, home: Path):
     asked: list[str] = []
     logs = Logs(home / "logs", 1024 * 1024)
     cold_starts = ColdStarts(plane.database)
-    view = View(
-        plane.settings,
-        plane.store,
-        plane.deployer.live,
-        plane.rollout.plans,
-        plane.pools,
-        plane.nodes,
-        ingress_pid=lambda: 1,
-        quantiles_ms=lambda _endpoint: None,
-        broken=lambda: plane.deployer.broken,
-        kept=lambda: True,
-    )
+    view = View(plane.parts, plane.deployer, ingress_pid=lambda: 1, kept=lambda: True)
 
     def stop_container(container: str) -> bool:
         known = any(container == each.id for each in plane.nodes.containers())
         plane.nodes.stop(container)
         return known
 
-    api = Api(
-        Parts(
-            view=view,
-            deployer=plane.deployer,
-            blobs=plane.blobs,
-            logs=logs,
-            cold_starts=cold_starts,
-            secret_box=plane.secret_box,
-            tokens=Tokens(plane.store, plane.ingress),
-            keep=lambda: asked.append("keep"),
-            shutdown=lambda: asked.append("shutdown"),
-            stop_container=stop_container,
-        )
+    backend = Backend(
+        view=view,
+        deployer=plane.deployer,
+        logs=logs,
+        cold_starts=cold_starts,
+        tokens=Tokens(plane.store, plane.ingress),
+        keep=lambda: asked.append("keep"),
+        shutdown=lambda: asked.append("shutdown"),
+        stop_container=stop_container,
     )
+    api = Api(plane.parts, backend)
     yield Server(api, logs, cold_starts, asked)
     await api.close()
     await cold_starts.close()

@@ -40,7 +40,7 @@ def test_a_stop_ends_a_deploy_that_is_under_way(tmp_path):
 
             assert ended >= 2
             assert stopped
-            assert served.pool.revision == plane.deployer.live.get("deploy:shop").revision.id
+            assert served.pool.revision == plane.parts.live.get("deploy:shop").revision.id
 
     virtually(story())
 
@@ -145,7 +145,7 @@ def test_what_was_saved_last_is_what_a_session_serves(tmp_path):
                 asyncio.create_task(plane.deployer.reload("s1", version(n))) for n in range(1, 5)
             ]
             results = await asyncio.gather(*reloads, return_exceptions=True)
-            serving = plane.deployer.live.get("serve:s1").revision.manifest.script
+            serving = plane.parts.live.get("serve:s1").revision.manifest.script
             await plane.deployer.stop("serve:s1")
             with pytest.raises(NotFound):
                 await plane.deployer.reload("s1", version(9))
@@ -272,7 +272,7 @@ class TestRestoring:
                 await plane.deployer.stop_app("blog")
                 assert {} == plane.deployer.broken
                 await asyncio.sleep(600)
-                assert ["shop"] == [app.name for app in plane.deployer.live.all()]
+                assert ["shop"] == [app.name for app in plane.parts.live.all()]
 
         virtually(story())
 

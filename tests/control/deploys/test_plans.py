@@ -105,11 +105,11 @@ def test_the_plan_of_a_revision_goes_with_its_files(tmp_path):
                 await plane.deploy(manifest(function("f", timeout_s=float(seconds))))
             kept = {row.id for row in await plane.store.revisions("shop")}
             app = await plane.deployer.serve("s1", manifest(function("f")), lambda _text: None)
-            assert {*kept, app.revision.id} == set(plane.rollout.plans._plans)
+            assert {*kept, app.revision.id} == set(plane.parts.plans._plans)
             await plane.deployer.stop("serve:s1")
-            while app.revision.id in plane.rollout.plans._plans:
+            while app.revision.id in plane.parts.plans._plans:
                 await asyncio.sleep(0.1)  # on a virtual clock
 
-            assert kept == set(plane.rollout.plans._plans)
+            assert kept == set(plane.parts.plans._plans)
 
     virtually(story())

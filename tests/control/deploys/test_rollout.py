@@ -291,6 +291,6 @@ def test_a_visitor_of_a_program_whose_version_is_replaced_just_then_gets_an_answ
             await deploying
             answer = await plane.visit(F)
 
-            assert answer.pool.revision == plane.deployer.live.get("deploy:shop").revision.id
+            assert answer.pool.revision == plane.parts.live.get("deploy:shop").revision.id
 
     virtually(story())

@@ -32,8 +32,8 @@ from homeport.control.api.sessions import Sessions
 from homeport.control.api.tokens import Tokens
 from homeport.control.api.view import View
 from homeport.control.deploys.deployer import Deployer
-from homeport.state import blobs, coldstarts, logs, tokens
-from homeport.state.secrets import SecretBox
+from homeport.control.deploys.parts import Parts
+from homeport.state import coldstarts, logs, tokens
 from homeport.supervised import Tasks
 
 #: In the order of the reference.
@@ -41,15 +41,13 @@ NOUNS = (Server, Apps, Deploys, Sessions, Logs, Containers, Images, Blobs, Secre
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What the API asks, and what it does itself."""
+class Backend:
+    """What the API asks, beside the parts of a deploy."""
 
     view: View
     deployer: Deployer
-    blobs: blobs.Blobs
     logs: logs.Logs
     cold_starts: coldstarts.ColdStarts
-    secret_box: SecretBox
     tokens: tokens.Tokens
     keep: Callable[[], None]  # let the server outlive its command
     shutdown: Callable[[], None]
@@ -59,20 +57,20 @@ class Parts:
 class Api:
     """The control plane as its callers see it."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, backend: Backend) -> None:
         self._tasks = Tasks()
-        view, deployer, tasks = parts.view, parts.deployer, self._tasks
+        view, deployer, tasks = backend.view, backend.deployer, self._tasks
         self._nouns = (
-            Server(view, keep=parts.keep, shutdown=parts.shutdown),
-            Apps(view, deployer, parts.cold_starts),
-            Deploys(view, deployer, parts.logs, tasks),
-            Sessions(view, deployer, parts.logs, tasks),
-            Logs(view, parts.logs),
-            Containers(view, parts.stop_container),
+            Server(view, keep=backend.keep, shutdown=backend.shutdown),
+            Apps(view, deployer, backend.cold_starts),
+            Deploys(view, deployer, backend.logs, tasks),
+            Sessions(view, deployer, backend.logs, tasks),
+            Logs(view, backend.logs),
+            Containers(view, backend.stop_container),
             Images(view, deployer),
             Blobs(parts.blobs),
             Secrets(parts.secret_box),
-            Tokens(parts.tokens),
+            Tokens(backend.tokens),
         )
 
     def app(self) -> Starlette:

@@ -3,7 +3,7 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import metadata
 
 from homeport.contract import api
@@ -11,16 +11,13 @@ from homeport.contract.api import AppState
 from homeport.contract.container import LogLine
 from homeport.contract.errors import NotFound, StorageError
 from homeport.contract.image import Environment
-from homeport.control.deploys.apps import Live, LiveApp
-from homeport.control.deploys.deployer import Deployed
-from homeport.control.deploys.plans import LiveEndpoint, Plans
-from homeport.control.fleet.nodes import Nodes
-from homeport.control.fleet.pools import Pools
-from homeport.settings import Settings
+from homeport.control.deploys.apps import LiveApp
+from homeport.control.deploys.deployer import Deployed, Deployer
+from homeport.control.deploys.parts import Parts
+from homeport.control.deploys.plans import LiveEndpoint
 from homeport.state import urls
 from homeport.state.coldstarts import ColdStart
 from homeport.state.rows import AppRow
-from homeport.state.store import Store
 
 #: Which of several apps of one name is meant.
 ORDER = (AppState.DEPLOYED, AppState.BROKEN, AppState.SERVING, AppState.STOPPED)
@@ -31,27 +28,21 @@ class View:
 
     def __init__(
         self,
-        settings: Settings,
-        store: Store,
-        live: Live,
-        plans: Plans,
-        pools: Pools,
-        nodes: Nodes,
+        parts: Parts,
+        deployer: Deployer,
         *,
         ingress_pid: Callable[[], int | None],
-        quantiles_ms: Callable[[str], tuple[int, int] | None],
-        broken: Callable[[], Mapping[str, str]],
         kept: Callable[[], bool],
     ) -> None:
-        self._settings = settings
-        self._store = store
-        self._live = live
-        self._plans = plans
-        self._pools = pools
-        self._nodes = nodes
+        self._settings = parts.settings
+        self._store = parts.store
+        self._live = parts.live
+        self._plans = parts.plans
+        self._pools = parts.pools
+        self._nodes = parts.nodes
+        self._ingress = parts.ingress
+        self._deployer = deployer
         self._ingress_pid = ingress_pid
-        self._quantiles_ms = quantiles_ms
-        self._broken = broken
         self._kept = kept
         self._started_at = time.time()
         self._rows: list[AppRow] = []  # as they were when the database was read last
@@ -190,7 +181,7 @@ class View:
             name=row.name,
             app_id=row.app_id,
             state=AppState.STOPPED if stopped else AppState.BROKEN,
-            reason="" if stopped else self._broken().get(row.name, ""),
+            reason="" if stopped else self._deployer.broken.get(row.name, ""),
             version=row.version,
             created_at=row.created_at,
             stopped_at=row.stopped_at,
@@ -200,7 +191,7 @@ class View:
 
     def _endpoint(self, live: LiveEndpoint, containers: int) -> api.EndpointStatus:
         totals = self._pools.totals(live.endpoint.pool)
-        median, high = self._quantiles_ms(live.endpoint.id) or (None, None)
+        median, high = self._ingress.quantiles_ms(live.endpoint.id) or (None, None)
         return api.EndpointStatus(
             tag=live.tag,
             url=live.url,

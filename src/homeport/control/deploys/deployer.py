@@ -19,17 +19,13 @@ from homeport.contract import api
 from homeport.contract.errors import BadRequest, Failure, NotFound
 from homeport.contract.image import Environment
 from homeport.contract.manifest import Manifest
-from homeport.contract.roles import Ingress
 from homeport.contract.traffic import RequestRecord
 from homeport.control.deploys import trial
 from homeport.control.deploys.apps import LiveApp
+from homeport.control.deploys.parts import Parts
 from homeport.control.deploys.rollout import Rollout, tell
 from homeport.control.deploys.trial import Say
-from homeport.control.fleet.nodes import Nodes
-from homeport.control.fleet.pools import Pools
 from homeport.state.rows import AppRow, Revision
-from homeport.state.secrets import SecretBox
-from homeport.state.store import Store
 from homeport.state.sweeper import Sweeper
 from homeport.supervised import Tasks
 from homeport.undo import Undo
@@ -70,23 +66,15 @@ class Deployer:
     One class, because deploys, sessions, rollbacks and stops of an app take turns.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        pools: Pools,
-        ingress: Ingress,
-        nodes: Nodes,
-        secret_box: SecretBox,
-        rollout: Rollout,
-        sweeper: Sweeper,
-    ) -> None:
-        self.live = rollout.live
+    def __init__(self, parts: Parts, rollout: Rollout, sweeper: Sweeper) -> None:
+        self.live = parts.live
         self.broken: dict[str, str] = {}  # deployed apps that cannot be restored, and why
-        self._store = store
-        self._pools = pools
-        self._ingress = ingress
-        self._nodes = nodes
-        self._secrets = secret_box
+        self._store = parts.store
+        self._pools = parts.pools
+        self._ingress = parts.ingress
+        self._nodes = parts.nodes
+        self._secrets = parts.secret_box
+        self._endpoints = parts.endpoints
         self._rollout = rollout
         self._sweeper = sweeper
         self._turns: dict[str, asyncio.Lock] = {}  # by owner
@@ -352,7 +340,7 @@ class Deployer:
                 await self._store.stop_app(name)
                 await self._rollout.versions.unroute(undo, name)
             for endpoint in app.endpoints if app else ():
-                await self._rollout.endpoints.unroute(undo, owner, endpoint)
+                await self._endpoints.unroute(undo, owner, endpoint)
         self.live.put(owner, None)
         if not any(app.ephemeral for app in self.live.all()):
             self._ingress.hear(None)

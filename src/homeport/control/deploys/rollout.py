@@ -18,21 +18,14 @@ from pathlib import Path
 from homeport.contract import api
 from homeport.contract.errors import Failure, StorageError
 from homeport.contract.image import OUTSIDE, outside
-from homeport.contract.roles import Ingress
 from homeport.control.deploys import plans, trial
-from homeport.control.deploys.apps import Live, LiveApp
-from homeport.control.deploys.endpoints import Endpoints
-from homeport.control.deploys.plans import LiveEndpoint, Plans
+from homeport.control.deploys.apps import LiveApp
+from homeport.control.deploys.parts import Parts
+from homeport.control.deploys.plans import LiveEndpoint
 from homeport.control.deploys.trial import Say
 from homeport.control.deploys.versions import Versions
-from homeport.control.fleet.nodes import Nodes
-from homeport.control.fleet.pools import Pool, Pools
-from homeport.control.fleet.reconciler import Reconciler
-from homeport.settings import Settings
-from homeport.state.blobs import Blobs
+from homeport.control.fleet.pools import Pool
 from homeport.state.rows import Revision
-from homeport.state.secrets import SecretBox
-from homeport.state.store import Store
 from homeport.supervised import Tasks
 from homeport.undo import Undo, unbroken
 
@@ -48,43 +41,24 @@ class Rollout:
     One class, because the steps of a rollout and their inverses read as one story.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        store: Store,
-        blobs: Blobs,
-        pools: Pools,
-        reconciler: Reconciler,
-        ingress: Ingress,
-        nodes: Nodes,
-        secret_box: SecretBox,
-    ) -> None:
-        self.live = Live()
-        self.trees = settings.home / "revisions"
+    def __init__(self, parts: Parts) -> None:
+        self.trees = parts.settings.home / "revisions"
         self.underway: list[Revision] = []  # what is brought up, and what may have to come back
-        self.endpoints = Endpoints(ingress)
-        self.plans = Plans(settings, own_ports=pools.own_ports)
-        self._settings = settings
-        self._store = store
-        self._blobs = blobs
-        self._pools = pools
-        self._reconciler = reconciler
-        self._ingress = ingress
-        self._nodes = nodes
-        self._secrets = secret_box
-        self.versions = Versions(
-            store,
-            pools,
-            self.plans,
-            self.endpoints,
-            reconciler,
-            lay_out=self._lay_out_again,
-            tidy=self.tidy,
-        )
+        self.versions = Versions(parts, lay_out=self._lay_out_again, tidy=self.tidy)
+        self._live = parts.live
+        self._plans = parts.plans
+        self._endpoints = parts.endpoints
+        self._store = parts.store
+        self._blobs = parts.blobs
+        self._pools = parts.pools
+        self._reconciler = parts.reconciler
+        self._ingress = parts.ingress
+        self._nodes = parts.nodes
+        self._secrets = parts.secret_box
         self._tasks = Tasks()
         self._unrouted: dict[str, int] = {}  # endpoint -> the port taken for it, until it is routed
         self._spare_ports: list[int] = []  # of endpoints that never were routed
-        pools.removed = lambda pool: self.tidy(pool.key.revision)
+        parts.pools.removed = lambda pool: self.tidy(pool.key.revision)
 
     async def bring(
         self,
@@ -107,7 +81,7 @@ class Rollout:
     async def close(self) -> None:
         """Stop what goes on in the background."""
         await self._tasks.close()
-        await self.endpoints.close()
+        await self._endpoints.close()
 
     def retire(self, pools: list[Pool], *, drain_s: float) -> None:
         """Nothing leads there any more; what is inside goes on for that long."""
@@ -117,7 +91,7 @@ class Rollout:
 
     def in_use(self) -> list[Revision]:
         """Revisions that serve or are brought up."""
-        return [app.revision for app in self.live.all()] + self.underway
+        return [app.revision for app in self._live.all()] + self.underway
 
     def sweep(self, running: Collection[str]) -> None:
         """Remove every source tree that no container of an earlier server runs from; blocks.
@@ -134,7 +108,7 @@ class Rollout:
         needed = {each.id for each in self.in_use()}
         if revision in needed or any(pool.key.revision == revision for pool in self._pools):
             return
-        self.plans.forget(revision)
+        self._plans.forget(revision)
         tree = self.trees / revision
         for part in (tree, Path(outside(str(tree)))):
             gone = self.trees / f"{revision}.{secrets.token_hex(4)}.gone"
@@ -153,7 +127,7 @@ class Rollout:
         try:
             yield
         finally:
-            self.live.claims.pop(revision.id, None)
+            self._live.claims.pop(revision.id, None)
             self.underway.remove(revision)
             self.tidy(revision.id)
 
@@ -169,10 +143,10 @@ class Rollout:
     ) -> LiveApp:
         """The sentence: plan its endpoints, lay out its files, prove it, save, move, retire the old."""
         serving = owner.startswith("serve:")
-        planned = self.plans.of(revision).endpoints
+        planned = self._plans.of(revision).endpoints
         if strategy != "restore":
-            self.plans.check_domains(revision)
-        self.live.claim(revision, owner, planned, own_ports=self._pools.own_ports)
+            self._plans.check_domains(revision)
+        self._live.claim(revision, owner, planned, own_ports=self._pools.own_ports)
         tree = await self._lay_out(revision, say)
         if not serving:
             await self._blobs.sync(revision.manifest.files)
@@ -255,7 +229,7 @@ class Rollout:
         found = {}
         for endpoint, each in planned.items():
             port = known.get(endpoint) or await self._free_port(undo, endpoint)
-            found[endpoint] = self.plans.with_port(each, port)
+            found[endpoint] = self._plans.with_port(each, port)
         return found
 
     async def _free_port(self, undo: Undo, endpoint: str) -> int:
@@ -270,7 +244,7 @@ class Rollout:
             self._spare_ports.append(port)
 
     def _open_pools(self, undo: Undo, app: LiveApp, tree: Path) -> list[Pool]:
-        plan = self.plans.of(app.revision)
+        plan = self._plans.of(app.revision)
         opened = plans.pools(app.revision, plan, owner=app.owner, tree=tree)
         undo.push(self.retire, opened, drain_s=0.0)
         for pool in opened:
@@ -307,19 +281,19 @@ class Rollout:
     async def _route(self, undo: Undo, app: LiveApp, current: LiveApp | None) -> None:
         lost: list[tuple[LiveApp, LiveEndpoint]] = []
         for endpoint, live in [*app.endpoints.items()]:
-            holder = self.live.owner_of(endpoint)
+            holder = self._live.owner_of(endpoint)
             if holder is not None and holder.owner != app.owner:
                 app.endpoints[endpoint] = dataclasses.replace(live, stolen=True)
                 undo.push(holder.endpoints.__setitem__, endpoint, holder.endpoints[endpoint])
                 del holder.endpoints[endpoint]
                 lost.append((holder, live))
             self._unrouted.pop(endpoint, None)
-            await self.endpoints.route(undo, app.owner, live.endpoint)
-        undo.push(self.live.put, app.owner, current)
-        self.live.add(app)
+            await self._endpoints.route(undo, app.owner, live.endpoint)
+        undo.push(self._live.put, app.owner, current)
+        self._live.add(app)
         for endpoint in current.endpoints if current else ():
             if endpoint not in app.endpoints:
-                await self.endpoints.unroute(undo, app.owner, endpoint)
+                await self._endpoints.unroute(undo, app.owner, endpoint)
         if not app.ephemeral:
             await self.versions.route(undo, app.revision)
         for holder, live in lost:

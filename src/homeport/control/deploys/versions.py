@@ -9,12 +9,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from homeport.control.deploys import plans
-from homeport.control.deploys.endpoints import Endpoints
-from homeport.control.deploys.plans import Plans
-from homeport.control.fleet.pools import Pools
-from homeport.control.fleet.reconciler import Reconciler
+from homeport.control.deploys.parts import Parts
 from homeport.state.rows import Revision
-from homeport.state.store import Store
 from homeport.undo import Undo
 
 log = logging.getLogger(__name__)
@@ -26,20 +22,16 @@ class Versions:
 
     def __init__(
         self,
-        store: Store,
-        pools: Pools,
-        plans: Plans,
-        endpoints: Endpoints,
-        reconciler: Reconciler,
+        parts: Parts,
         *,
         lay_out: Callable[[Revision], Awaitable[Path]],
         tidy: Callable[[str], None],
     ) -> None:
-        self._plans = plans
-        self._store = store
-        self._pools = pools
-        self._endpoints = endpoints
-        self._reconciler = reconciler
+        self._plans = parts.plans
+        self._store = parts.store
+        self._pools = parts.pools
+        self._endpoints = parts.endpoints
+        self._reconciler = parts.reconciler
         self._lay_out = lay_out
         self._tidy = tidy
 

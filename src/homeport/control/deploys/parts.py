@@ -1,0 +1,32 @@
+"""What a deploy acts on: main makes one of these, and everything that deploys or tells of deploys picks from it."""
+
+from dataclasses import dataclass
+
+from homeport.contract.roles import Ingress
+from homeport.control.deploys.apps import Live
+from homeport.control.deploys.endpoints import Endpoints
+from homeport.control.deploys.plans import Plans
+from homeport.control.fleet.nodes import Nodes
+from homeport.control.fleet.pools import Pools
+from homeport.control.fleet.reconciler import Reconciler
+from homeport.settings import Settings
+from homeport.state.blobs import Blobs
+from homeport.state.secrets import SecretBox
+from homeport.state.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The state, the fleet, and what serves on it."""
+
+    settings: Settings
+    store: Store
+    secret_box: SecretBox
+    blobs: Blobs
+    pools: Pools
+    nodes: Nodes
+    ingress: Ingress
+    reconciler: Reconciler
+    live: Live  # the apps that serve
+    plans: Plans  # which endpoints a revision declares
+    endpoints: Endpoints  # who holds which endpoint

@@ -1,0 +1,44 @@
+"""When a server ends by itself: with the command that started it, unless somebody keeps it."""
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+
+from homeport.supervised import retried
+
+BUSY_S = 0.05
+
+
+class Lifeline:
+    """Ends a server that nobody keeps when the command that started it has gone."""
+
+    def __init__(self, stop: asyncio.Event, *, kept: bool) -> None:
+        self.kept = kept
+        self.busy: Callable[[], bool] = lambda: False  # other commands have sessions here
+        self._stop = stop
+        self._leaving: asyncio.Task[None] | None = None
+
+    def keep(self) -> None:
+        """From now on the server outlives that command."""
+        self.kept = True
+
+    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait for standard input to close."""
+        with contextlib.suppress(OSError, ValueError):  # it is closed already
+            loop.add_reader(sys.stdin.fileno(), self._closed, loop)
+            return
+        self._closed(loop)
+
+    def _closed(self, loop: asyncio.AbstractEventLoop) -> None:
+        if os.read(sys.stdin.fileno(), 4096):
+            return
+        loop.remove_reader(sys.stdin.fileno())
+        self._leaving = loop.create_task(retried("ending the server", self._leave))
+
+    async def _leave(self) -> None:
+        while self.busy():
+            await asyncio.sleep(BUSY_S)
+        if not self.kept:
+            self._stop.set()

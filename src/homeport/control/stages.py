@@ -1,0 +1,253 @@
+"""The stages of a start, in the order in which each needs those before it.
+
+`main` calls them. A stage pushes how to close what it has opened on `opened`: a later stage that fails, and the end
+of the server, close everything in reverse. `main` imports this module only after the nodes are open: half of
+a start is these imports, and the node's first zygote does its own meanwhile.
+"""
+
+import asyncio
+import dataclasses
+import socket
+from collections.abc import Callable, Collection
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Protocol
+
+from starlette.types import ASGIApp
+
+from homeport.contract.roles import Ingress
+from homeport.control.api.access import BearerOnly, OwnSocket
+from homeport.control.api.listener import listening, unix_socket
+from homeport.control.api.routes import Api, Backend
+from homeport.control.api.view import View
+from homeport.control.deploys.apps import Live
+from homeport.control.deploys.deployer import Deployer
+from homeport.control.deploys.endpoints import Endpoints
+from homeport.control.deploys.parts import Parts
+from homeport.control.deploys.plans import Plans
+from homeport.control.deploys.rollout import Rollout
+from homeport.control.fleet.activator import Activator
+from homeport.control.fleet.nodes import Nodes
+from homeport.control.fleet.pools import Pools
+from homeport.control.fleet.reconciler import Reconciler
+from homeport.control.lifeline import Lifeline
+from homeport.settings import Settings
+from homeport.state import schema, urls
+from homeport.state.blobs import Blobs
+from homeport.state.coldstarts import ColdStarts
+from homeport.state.database import Database
+from homeport.state.logs import Logs
+from homeport.state.secrets import SecretBox
+from homeport.state.store import Store
+from homeport.state.sweeper import Sweeper
+from homeport.state.tokens import Tokens
+from homeport.state.vault import Vault
+
+
+class Entrance(Ingress, Protocol):
+    """The ingress, as a start needs it."""
+
+    took_over: bool  # it goes on with what an earlier server left
+
+    @property
+    def http_port(self) -> int:
+        """The port that it listens on, once it is open."""
+
+    @property
+    def pid(self) -> int:
+        """The id of its process; 0 while there is none."""
+
+
+#: Given the settings, whether it ends with this process, and the local ports of endpoints.
+NewIngress = Callable[[Settings, bool, Collection[int]], Entrance]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What outlives the server."""
+
+    logs: Logs
+    store: Store
+    secret_box: SecretBox
+    blobs: Blobs
+    cold_starts: ColdStarts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """The containers, and the way to them."""
+
+    pools: Pools
+    nodes: Nodes
+    ingress: Entrance
+    reconciler: Reconciler
+    activator: Activator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deploys:
+    """What serves, and who may ask for it."""
+
+    parts: Parts
+    deployer: Deployer
+    tokens: Tokens
+
+
+async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> State:
+    """Open the database, of which this process is the only writer from now on."""
+    database = Database(urls.of(settings.database, settings.home))
+    opened.push_async_callback(database.close)
+    await asyncio.to_thread(schema.prepare, database)
+    await asyncio.to_thread(database.claim)
+    cold_starts = ColdStarts(database)
+    opened.push_async_callback(cold_starts.close)
+    cold_starts.move_in(settings.home / "cold-starts")
+    store = Store(database)
+    secret_box = SecretBox(store, Vault(settings.home / "vault.key"))
+    await secret_box.load()
+    return State(
+        logs=logs,
+        store=store,
+        secret_box=secret_box,
+        blobs=Blobs(settings.home / "blobs"),
+        cold_starts=cold_starts,
+    )
+
+
+async def open_fleet(
+    settings: Settings,
+    state: State,
+    nodes: Nodes,
+    new_ingress: NewIngress,
+    *,
+    tied: bool,
+    opened: AsyncExitStack,
+) -> Fleet:
+    """Have the ports; nothing is answered yet. With `tied` the ingress ends with this process."""
+    ports = await state.store.local_ports()
+    ingress = new_ingress(settings, tied, ports.values())
+    pools = Pools(settings.max_parameter_pools)
+    capacities = nodes.capacities()
+    pools.own_ports = bool(capacities) and all(each.own_ports for each in capacities)
+    reconciler = Reconciler(
+        pools,
+        nodes,
+        ingress,
+        state.secret_box,
+        say=state.logs.write,
+        started=state.cold_starts.add,
+    )
+    nodes.watch(reconciler.changed)
+    activator = Activator(
+        settings.activator_socket,
+        pools,
+        wake=reconciler.wake,
+        alias=ingress.alias,
+        say=state.logs.write,
+    )
+    ingress.watch(state.cold_starts.answered)
+    await ingress.open()
+    opened.push_async_callback(ingress.close)
+    return Fleet(
+        pools=pools, nodes=nodes, ingress=ingress, reconciler=reconciler, activator=activator
+    )
+
+
+def open_deploys(
+    settings: Settings, state: State, fleet: Fleet, lifeline: Lifeline, opened: AsyncExitStack
+) -> Deploys:
+    """Make what deploys; nothing serves yet."""
+    parts = Parts(
+        settings=settings,
+        store=state.store,
+        secret_box=state.secret_box,
+        blobs=state.blobs,
+        pools=fleet.pools,
+        nodes=fleet.nodes,
+        ingress=fleet.ingress,
+        reconciler=fleet.reconciler,
+        live=Live(),
+        plans=Plans(settings, own_ports=fleet.pools.own_ports),
+        endpoints=Endpoints(fleet.ingress),
+    )
+    rollout = Rollout(parts)
+    opened.push_async_callback(rollout.close)
+    sweeper = Sweeper(state.store, state.secret_box, state.blobs, rollout.in_use)
+    opened.push_async_callback(sweeper.close)
+    deployer = Deployer(parts, rollout, sweeper)
+    opened.push_async_callback(deployer.close)
+    lifeline.busy = lambda: deployer.busy
+    fleet.reconciler.spares = lambda app: app in deployer.broken
+    return Deploys(parts=parts, deployer=deployer, tokens=Tokens(state.store, fleet.ingress))
+
+
+async def serve(fleet: Fleet, deploys: Deploys, opened: AsyncExitStack) -> None:
+    """Bring the deployed apps back, and start to answer."""
+    await deploys.tokens.publish()
+    running = {container.order.pool.revision for container in fleet.nodes.containers()}
+    await deploys.deployer.restore(running)
+    await fleet.reconciler.adopt()
+    # Not earlier: what an older ingress has parked must find its app here.
+    await fleet.activator.open()
+    opened.push_async_callback(fleet.activator.close)
+    await fleet.ingress.start()
+    fleet.reconciler.open()
+    opened.push_async_callback(fleet.reconciler.close)
+
+
+async def open_api(
+    state: State,
+    fleet: Fleet,
+    deploys: Deploys,
+    lifeline: Lifeline,
+    *,
+    shutdown: Callable[[], None],
+    tcp: socket.socket | None,
+    opened: AsyncExitStack,
+) -> None:
+    """Answer commands on the home's socket, and on the `tcp` one if there is one."""
+    parts = deploys.parts
+
+    def stop_container(container: str) -> bool:
+        known = any(each.id == container for each in fleet.nodes.containers())
+        fleet.reconciler.end(container)
+        return known
+
+    backend = Backend(
+        view=View(
+            parts,
+            deploys.deployer,
+            ingress_pid=lambda: fleet.ingress.pid,
+            kept=lambda: lifeline.kept,
+        ),
+        deployer=deploys.deployer,
+        logs=state.logs,
+        cold_starts=state.cold_starts,
+        tokens=deploys.tokens,
+        keep=lifeline.keep,
+        shutdown=shutdown,
+        stop_container=stop_container,
+    )
+    api = Api(parts, backend)
+    opened.push_async_callback(api.close)
+    await _listen(parts.settings, api.app(), tcp, opened)
+
+
+async def _listen(
+    settings: Settings, app: ASGIApp, tcp: socket.socket | None, opened: AsyncExitStack
+) -> None:
+    listener = unix_socket(settings.control_socket)
+    opened.callback(settings.control_socket.unlink, missing_ok=True)
+    await opened.enter_async_context(listening(OwnSocket(app), listener))
+    if settings.socket_dir != settings.run_dir:  # where people look for it
+        shown = settings.run_dir / settings.control_socket.name
+        shown.unlink(missing_ok=True)
+        shown.symlink_to(settings.control_socket)
+        opened.callback(shown.unlink, missing_ok=True)
+    if tcp is not None:
+        await opened.enter_async_context(listening(BearerOnly(app, settings.token), tcp))
+
+
+def with_port(settings: Settings, ingress: Entrance) -> Settings:
+    """Return the settings in force: port 0 has become the one that the ingress got."""
+    return dataclasses.replace(settings, http_port=ingress.http_port)

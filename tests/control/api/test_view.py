@@ -1,0 +1,155 @@
+"""What is told of the control plane is what is there, also where the store and the fleet do not agree."""
+
+import asyncio
+
+import pytest
+
+from homeport.contract.api import AppState
+from homeport.contract.container import LogLine
+from homeport.contract.errors import NotFound, StorageError
+from homeport.control.api.view import View
+from tests.control.plane import Plane, function, manifest, virtually
+
+
+def view_of(plane: Plane) -> View:
+    return View(plane.parts, plane.deployer, ingress_pid=lambda: 7, kept=lambda: False)
+
+
+def test_a_deployed_app_comes_before_a_session_of_its_name_and_before_stopped_ones(tmp_path):
+    async def story():
+        async with Plane(tmp_path) as plane:
+            view = view_of(plane)
+            await plane.deploy(manifest(function("f"), app="old"))
+            await plane.deployer.stop_app("old")
+            await plane.deploy(manifest(function("f")))
+            await asyncio.sleep(1)
+            await plane.deployer.serve("s1", manifest(function("g")), lambda _text: None)
+
+            apps = (await view.apps()).apps
+            assert [
+                ("shop", AppState.SERVING),
+                ("shop", AppState.DEPLOYED),
+                ("old", AppState.STOPPED),
+            ] == [(app.name, app.state) for app in apps]
+            assert AppState.DEPLOYED is (await view.app("shop")).state
+            assert (await view.app("old")).stopped_at is not None
+            assert (0, 1) == (apps[0].version, apps[1].version)
+            with pytest.raises(NotFound) as caught:
+                await view.app("none")
+            assert "there is `shop`, `shop`, `old`" == caught.value.hint
+
+    virtually(story())
+
+
+def test_each_apps_containers_are_its_own(tmp_path):
+    async def story():
+        async with Plane(tmp_path) as plane:
+            view = view_of(plane)
+            await plane.deploy(manifest(function("f"), function("g"), app="one"))
+            await plane.deploy(manifest(function("f"), app="two"))
+
+            one, two = await view.app("one"), await view.app("two")
+            assert {"f", "g"} == {container.function for container in one.containers}
+            assert [1, 1] == [endpoint.containers for endpoint in one.endpoints]
+            assert ["two"] == [container.app for container in two.containers]
+            assert len(view.containers()) == len(one.containers) + len(two.containers)
+
+    virtually(story())
+
+
+def test_the_numbers_of_an_endpoint_are_those_of_its_pool(tmp_path):
+    async def story():
+        async with Plane(tmp_path) as plane:
+            view = view_of(plane)
+            deployed = await plane.deploy(manifest(function("f")))
+            plane.ingress.quantiles_ms = lambda _endpoint: (12, 99)
+            (name,) = deployed.app.endpoints
+            await plane.visit(name)
+            await asyncio.sleep(1)
+
+            (endpoint,) = view.endpoints(deployed.app)
+            assert (1, 1, 0) == (endpoint.served, endpoint.cold_starts, endpoint.failed_starts)
+            assert (0, 0) == (endpoint.running, endpoint.queued)
+            assert (12, 99) == (endpoint.p50_ms, endpoint.p99_ms)
+            assert endpoint.local_url.startswith("http://127.0.0.1:5")
+
+    virtually(story())
+
+
+def test_history_says_which_version_serves(tmp_path):
+    async def story():
+        async with Plane(tmp_path) as plane:
+            view = view_of(plane)
+            await plane.deploy(manifest(function("f", timeout_s=1.0)))
+            await plane.deploy(manifest(function("f", timeout_s=2.0)))
+            serving = (await view.history("shop")).revisions
+            await plane.deployer.stop_app("shop")
+            stopped = (await view.history("shop")).revisions
+
+            assert [(2, True), (1, False)] == [(each.version, each.current) for each in serving]
+            assert [(2, False), (1, False)] == [(each.version, each.current) for each in stopped]
+            assert "-v1." in serving[1].urls["f"]
+            with pytest.raises(NotFound):
+                await view.history("none")
+
+    virtually(story())
+
+
+def test_a_broken_app_says_why(tmp_path):
+    async def story():
+        async with Plane(tmp_path) as plane:
+            await plane.deploy(manifest(function("f")))
+            plane.parts.live.put("deploy:shop", None)
+            plane.deployer.broken["shop"] = "a port is taken"
+
+            app = await view_of(plane).app("shop")
+            assert (AppState.BROKEN, "a port is taken") == (app.state, app.reason)
+
+    virtually(story())
+
+
+def test_a_database_that_cannot_be_read_hides_nothing_that_serves(tmp_path):
+    async def story():
+        async with Plane(tmp_path) as plane:
+            view = view_of(plane)
+            await plane.deploy(manifest(function("f"), app="old"))
+            await plane.deployer.stop_app("old")
+            await plane.deploy(manifest(function("f")))
+            before = await view.status()
+            read, plane.store.apps = plane.store.apps, broken
+            during = await view.status()
+            plane.store.apps = read
+            after = await view.status()
+
+            assert ["", "the disk is gone", ""] == [s.trouble for s in (before, during, after)]
+            assert ["shop", "old"] == [app.name for app in during.apps]
+            assert (7, False) == (during.ingress_pid, during.kept)
+
+    async def broken():
+        raise StorageError("the disk is gone")
+
+    virtually(story())
+
+
+def test_a_line_belongs_to_whoever_has_its_container_or_its_function(tmp_path):
+    async def story():
+        async with Plane(tmp_path) as plane:
+            view = view_of(plane)
+            await plane.deploy(manifest(function("f")))
+            await plane.deployer.serve("s1", manifest(function("g")), lambda _text: None)
+            await asyncio.sleep(1)
+            owners = ("deploy:shop", "serve:s1")
+
+            def who(**line):
+                told = LogLine(**{"at": 0.0, "app": "shop", "function": "f", "text": "", **line})
+                return [owner for owner in owners if view.is_owners(owner, told)]
+
+            for container in view.containers():
+                owner = "deploy:shop" if container.function == "f" else "serve:s1"
+                assert [owner] == who(container=container.id)
+            assert ["deploy:shop"] == who(container="")
+            assert ["serve:s1"] == who(container="", function="g")
+            assert [] == who(container="ta-unknown")
+            assert [] == who(container="", app="blog")
+
+    virtually(story())

@@ -1,0 +1,89 @@
+"""A server's start in this process: everything real but the two roles, whose opening and closing is on record."""
+
+import contextlib
+import shutil
+import sys
+from contextlib import AsyncExitStack
+
+from homeport.contract.errors import Failure
+from homeport.control.fleet.nodes import Nodes
+from homeport.control.main import Left, Roles
+from tests.fakes import FakeIngress, FakeNode
+
+
+class Entrance(FakeIngress):
+    """An ingress as main needs it."""
+
+    def __init__(self, story: list[str], fails: str = "") -> None:
+        super().__init__()
+        self.took_over = False
+        self.http_port = 4663
+        self.pid = 1
+        self._story = story
+        self._fails = fails
+
+    async def open(self) -> None:
+        self._step("ingress opens")
+        await super().open()
+
+    async def start(self) -> None:
+        self._step("ingress starts")
+        await super().start()
+
+    async def tokens(self, hashes) -> None:
+        self._step("ingress has the tokens")
+        await super().tokens(hashes)
+
+    async def close(self) -> None:
+        self._story.append("ingress closes")
+
+    def _step(self, step: str) -> None:
+        if step == self._fails:
+            raise Failure(f"it fails when {step}")
+        self._story.append(step)
+
+
+class Start:
+    """The two roles of one start, and what became of them."""
+
+    def __init__(
+        self, node: FakeNode | None = None, fails: str = "", story: list[str] | None = None
+    ) -> None:
+        self.story = story if story is not None else []
+        self.left = Left()
+        self.node = node or FakeNode(0.01)
+        self.ingress = Entrance(self.story, fails)
+        self._fails = fails
+
+    @property
+    def roles(self) -> Roles:
+        return Roles(open_nodes=self._open_nodes, new_ingress=self._new_ingress)
+
+    async def _open_nodes(self, _settings, _tied, said, opened: AsyncExitStack) -> Nodes:
+        if self._fails == "nodes open":
+            raise Failure("it fails when nodes open")
+        nodes = Nodes([self.node], said=said)
+        self.story.append("nodes open")
+        opened.callback(self.story.append, "node closes")
+        await nodes.open()
+        opened.push_async_callback(nodes.close)
+        return nodes
+
+    def _new_ingress(self, _settings, _tied, _ports) -> Entrance:
+        return self.ingress
+
+
+class Printed(list[str]):
+    """A story that is told at once, for a process that may end at any moment."""
+
+    def append(self, step: str) -> None:
+        print(step, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def blocked(path):
+    """Something lies where a socket or a file is to be."""
+    path.mkdir(parents=True)
+    (path / "something").touch()
+    yield
+    shutil.rmtree(path, ignore_errors=True)  # a socket's directory goes with the server

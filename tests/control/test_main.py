@@ -1,0 +1,223 @@
+"""A start opens one stage after the other; what fails, and what ends, closes them in reverse."""
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from homeport.client import Client
+from homeport.contract.container import Container, State
+from homeport.contract.errors import BadRequest, Failure, PortTaken
+from homeport.control.lifeline import Lifeline
+from homeport.control.main import _open, locked
+from homeport.settings import Settings
+from tests.control.started import Start, blocked
+from tests.fakes import FakeNode
+from tests.orders import order
+
+ROOT = Path(__file__).parents[2]
+OPENED = ["nodes open", "ingress opens", "ingress has the tokens", "ingress starts"]
+
+
+@contextlib.asynccontextmanager
+async def started(settings: Settings, start: Start, *, kept: bool = True):
+    """A server that is open: its lifeline, and the event that ends it."""
+    stop = asyncio.Event()
+    lifeline = Lifeline(stop, kept=kept)
+    with locked(settings):
+        async with AsyncExitStack() as opened:
+            real = await _open(settings, lifeline, stop, start.left, opened, start.roles)
+            yield real, lifeline, stop
+
+
+async def test_a_start_opens_every_stage_and_the_end_closes_them_in_reverse(tmp_path):
+    start = Start()
+    settings = Settings(home=tmp_path, http_port=0)
+    async with started(settings, start) as (real, lifeline, stop):
+        assert OPENED == start.story
+        assert start.ingress.http_port == real.http_port
+        async with Client(real) as client:
+            status = await client.status()
+            assert (os.getpid(), 4663, True) == (status.pid, status.http_port, status.kept)
+            assert 1 == status.ingress_pid
+            assert not lifeline.busy()
+            assert not stop.is_set()
+            await client.shutdown()
+            assert stop.is_set()
+
+    assert [*OPENED, "ingress closes", "node closes"] == start.story
+    assert not settings.control_socket.exists()
+    assert not settings.activator_socket.exists()
+    assert not start.left.something
+
+
+@pytest.mark.parametrize(
+    ("fails", "story"),
+    [
+        ("nodes open", []),
+        ("ingress opens", ["nodes open", "node closes"]),
+        (
+            "ingress has the tokens",
+            ["nodes open", "ingress opens", "ingress closes", "node closes"],
+        ),
+        ("ingress starts", [*OPENED[:-1], "ingress closes", "node closes"]),
+    ],
+)
+async def test_a_stage_that_fails_closes_those_before_it_and_the_next_start_finds_nothing(
+    tmp_path, fails, story
+):
+    settings, start = Settings(home=tmp_path), Start(fails=fails)
+    with pytest.raises(Failure, match=f"it fails when {fails}"):
+        async with started(settings, start):
+            pass
+
+    assert story == start.story
+    assert not start.left.something
+    assert not settings.control_socket.exists()
+    async with started(settings, again := Start()):
+        assert OPENED == again.story
+
+
+@pytest.mark.parametrize(
+    ("path", "story"),
+    [
+        (lambda settings: settings.home / "homeport.db", ["nodes open", "node closes"]),
+        (
+            lambda settings: settings.activator_socket,
+            [*OPENED[:-1], "ingress closes", "node closes"],
+        ),
+        (lambda settings: settings.control_socket, [*OPENED, "ingress closes", "node closes"]),
+    ],
+)
+async def test_a_path_that_is_taken_is_an_error_that_leaves_nothing_open(tmp_path, path, story):
+    settings, start = Settings(home=tmp_path), Start()
+    with blocked(path(settings)), pytest.raises((Failure, OSError)):
+        async with started(settings, start):
+            pass
+
+    assert story == start.story
+    async with started(settings, Start()) as (real, _lifeline, _stop), Client(real) as client:
+        assert await client.status()
+
+
+async def test_what_is_wrong_with_the_settings_is_found_before_anything_is_touched(tmp_path):
+    start = Start()
+    with pytest.raises(BadRequest, match="the API over TCP needs a token"):
+        async with started(Settings(home=tmp_path, api_port=0), start):
+            pass
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PortTaken, match=f":{port}"):
+            async with started(Settings(home=tmp_path, api_port=port, token="word"), start):
+                pass
+
+    assert [] == start.story
+    assert not (tmp_path / "homeport.db").exists()
+
+
+async def test_the_api_over_tcp_is_for_those_who_know_the_token(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    settings = Settings(home=tmp_path, api_port=port, token="word")
+    async with started(settings, Start()):
+        server = f"http://127.0.0.1:{port}"
+        async with Client(Settings(home=tmp_path, server=server, token="word")) as client:
+            assert await client.status()
+        async with Client(Settings(home=tmp_path, server=server, token="other")) as client:
+            with pytest.raises(Failure, match="the server wants a token"):
+                await client.status()
+
+
+def running() -> FakeNode:
+    """A node on which an earlier server has left a container."""
+    node = FakeNode(0.01)
+    left = order("ta-left")
+    node._containers["ta-left"] = Container(order=left, state=State.READY, node="here")
+    return node
+
+
+@pytest.mark.parametrize("fails", ["ingress opens", "ingress starts"])
+async def test_a_start_that_fails_knows_whether_something_was_running(tmp_path, fails):
+    start = Start(running(), fails)
+    with pytest.raises(Failure):
+        async with started(Settings(home=tmp_path), start):
+            pass
+
+    assert start.left.something
+
+
+async def test_an_ingress_that_was_taken_over_is_something_too(tmp_path):
+    start = Start(fails="ingress starts")
+    start.ingress.took_over = True
+    with pytest.raises(Failure):
+        async with started(Settings(home=tmp_path), start):
+            pass
+
+    assert start.left.something
+
+
+CODE = """
+import sys
+from homeport.control.main import main
+from tests.control.started import Printed, Start
+from tests.control.test_main import running
+
+start = Start(running() if sys.argv[1] == "running" else None, sys.argv[2], Printed())
+sys.exit(main(start.roles))
+"""
+
+
+def server(home: Path, what: str, fails: str, *, closes: bool = True):
+    """A whole server in a process of its own: its exit code, its answer and what it closed."""
+    settings = {"home": str(home), "http_port": 0}
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, what, fails],
+        input=json.dumps({"settings": settings, "kept": not closes}) + "\n",
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        check=False,
+    )
+    closed = [line for line in done.stderr.splitlines() if line.endswith("closes")]
+    return done.returncode, json.loads(done.stdout), closed
+
+
+def test_a_server_whose_command_has_gone_ends_and_closes_everything(tmp_path):
+    code, answer, closed = server(tmp_path, "nothing", "")
+
+    assert (0, 4663) == (code, answer["ready"]["http_port"])
+    assert ["ingress closes", "node closes"] == closed
+
+
+def test_a_start_that_fails_ends_what_it_has_opened(tmp_path):
+    code, answer, closed = server(tmp_path, "nothing", "ingress starts")
+
+    assert (1, "it fails when ingress starts") == (code, answer["error"]["message"])
+    assert ["ingress closes", "node closes"] == closed
+
+
+def test_a_start_that_fails_leaves_running_containers_alone(tmp_path):
+    code, answer, closed = server(tmp_path, "running", "ingress starts")
+
+    assert (1, "it fails when ingress starts") == (code, answer["error"]["message"])
+    assert [] == closed
+
+
+def test_a_home_is_one_servers(tmp_path):
+    settings = Settings(home=tmp_path)
+    with (
+        locked(settings),
+        pytest.raises(Failure, match="another server uses"),
+        locked(settings),
+    ):
+        pass
+    with locked(settings):
+        pass
