@@ -163,7 +163,7 @@ async def test_starts_that_hang_hold_up_no_other(start, tmp_path):
         ("sys.exit('last words')", "ended with exit code 1"),
         (
             "os.kill(os.getpid(), 9)",
-            "was killed by SIGKILL, by itself or by somebody on this machine",
+            "was killed by SIGKILL, by itself or by another program on this machine",
         ),
     ],
 )

@@ -202,7 +202,7 @@ async def test_a_follower_that_is_too_slow_is_told_what_it_has_missed(made, monk
         made.write(line("next"))
         seen += [(await anext(lines)).text for _ in range(2)]
 
-    assert ["0", "1", "2", "7 lines missing here: whoever reads them here was too slow", "next"] == seen  # fmt: skip
+    assert ["0", "1", "2", "7 lines missing here: the reader was too slow", "next"] == seen  # fmt: skip
 
 
 async def test_files_of_the_old_name_are_found_again(tmp_path):

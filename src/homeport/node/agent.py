@@ -1,7 +1,7 @@
 """The node agent: starts containers on this machine, watches them, ends them.
 
-The `Node` role of `contract/roles.py`. Each container has a directory `run/containers/<id>` with its
-pid, its output and its own temporary files; its life is in `life.py`.
+Implements the `Node` role of `contract/roles.py`. Each container has a directory `run/containers/<id>` with
+its record and its temporary files; `containers/container.py` runs it from its start to its end.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ TOO_LATE = "the order came too late: its node had been given up meanwhile"
 
 
 class Agent:
-    """Containers as processes of this machine."""
+    """Runs containers as processes of this machine."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Agent:
         self._changes.hear, self._means.said = changed, said
 
     async def open(self) -> None:
-        """Take possession of the run directory, and over what an earlier server left there."""
+        """Lock the run directory, and take over the containers that an earlier server left."""
         for directory in (self._root, self._lib):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             if directory.stat().st_uid != os.getuid():
@@ -136,10 +136,10 @@ class Agent:
         )
         self._is_open = True
         self._warm(Image())
-        await asyncio.sleep(0)  # it begins now, whatever this process does next
+        await asyncio.sleep(0)  # so that the zygote starts now, before this process's next work
 
     async def close(self) -> None:
-        """End every container, at once and for good."""
+        """Kill all containers."""
         for life in list(self._lives.values()):
             life.stop(CLOSE_GRACE_S)
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -162,7 +162,7 @@ class Agent:
     async def prepare(
         self, image: Image, source: str, environ: Mapping[str, str], say: Callable[[str], None]
     ) -> None:
-        """Make the image's environment ready."""
+        """Build the image's layers."""
         await self._environments.make(image, source, environ, say)
         self._warm(image)
 
@@ -177,15 +177,15 @@ class Agent:
             self._zygotes.warm(made, environ)
 
     async def environments(self) -> Collection[Environment]:
-        """Every environment that was built here."""
+        """Return all image layers that were built here."""
         return self._environments.all()
 
     async def prune(self, keep: Collection[Image]) -> Collection[Environment]:
-        """Remove the environments that none of these images needs."""
+        """Delete the layers that none of these images needs; return them."""
         return await self._environments.prune(keep)
 
     async def forget(self, pool: PoolKey) -> None:
-        """Let go of what was kept for the pool's next container."""
+        """Release what was kept for the pool's next container."""
         if self._zygotes is not None:
             self._zygotes.forget(pool)
 
@@ -204,7 +204,7 @@ class Agent:
         self._begin(order.id, life, life.live(environ))
 
     async def stop(self, container: str, *, grace_s: float | None = None) -> None:
-        """Ask a container to end; SIGKILL when its grace is over."""
+        """Ask a container to end; kill it after its grace time."""
         if life := self._lives.get(container):
             life.stop(grace_s)
 
@@ -216,7 +216,7 @@ class Agent:
                 life.stop(None)
 
     async def confirm_held(self, container: str, held: int) -> None:
-        """Pass the ingress's word on to the container."""
+        """Tell the container that the ingress keeps this many of its slots back."""
         if life := self._lives.get(container):
             life.confirm_held(held)
 

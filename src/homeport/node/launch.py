@@ -1,4 +1,4 @@
-"""The variables with which the node starts an interpreter for a user."""
+"""Makes the environment variables of the interpreters that the node starts for users."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 from homeport.contract.container import Launch
 from homeport.contract.image import Image
 
-#: What a container takes over from the server's environment; nothing else gets through.
+#: The variables of the server that containers get; no other variable of the server.
 INHERITED = (
     "HOME",
     "USER",
@@ -36,10 +36,10 @@ def environ_of(
     python: str = sys.executable,
     root: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """The variables that all containers of an image share.
+    """Return the variables that all containers of an image share.
 
-    `root` are those that its own root file system brings, `image.environ` included; there, nothing of this
-    machine's programs and files counts.
+    `root` are the variables of the image's own root file system, `image.environ` included; there, this
+    machine's programs and files are not visible.
     """
     if root:
         kept = {
@@ -49,7 +49,7 @@ def environ_of(
         }
         return {**kept, "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", **root}
     folder, ours = Path(python).parent, str(Path(sys.executable).parent)
-    # What is installed beside homeport is no business of an environment of its own.
+    # Scripts installed beside homeport must not be on the PATH of an image's own packages.
     rest = [part for part in outer.get("PATH", os.defpath).split(os.pathsep) if part != ours]
     venv = {"VIRTUAL_ENV": str(folder.parent)} if image.has_environment else {}
     return {
@@ -62,7 +62,7 @@ def environ_of(
 
 
 def with_modal(environ: Mapping[str, str], lib: Path) -> dict[str, str]:
-    """The same, so that programs which a container starts can `import modal`, whatever Python they are."""
+    """Return the variables with which all Python programs in a container can `import modal`."""
     if os.pathsep in str(lib):
         return dict(environ)
     ours = (str(lib / "homeport" / "onpath"), str(lib))
@@ -79,7 +79,7 @@ def environ_for(
     lib: Path | None = None,
     root: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """The container's variables: ours, the image's, the secrets', and last the reserved ones.
+    """Return the container's variables: homeport's, the image's, the secrets', and last the reserved ones.
 
     `lib` is a folder with only `homeport/` in it.
     """
@@ -96,7 +96,7 @@ def environ_for(
     users = {**environ_of(image, outer, python, root), "TMPDIR": launch.tmp_dir, **secrets}
     return {
         **(users if lib is None else with_modal(users, lib)),
-        # Those that are nobody's here are somebody else's.
+        # Set even if empty: unset, the process would see GPUs that other containers have.
         "CUDA_VISIBLE_DEVICES": ",".join(order.devices),
         "NVIDIA_VISIBLE_DEVICES": ",".join(order.devices) or "void",
         **{f"{prefix}_{k}": v for prefix in ("MODAL", "HOMEPORT") for k, v in reserved.items()},

@@ -1,1 +1,1 @@
-"""What outlives the server: rows, blobs, secrets, logs."""
+"""The state on disk, which outlives the server: rows, blobs, secrets, logs."""

@@ -1,7 +1,8 @@
-"""`python -m homeport.state`: what a command does to the state itself, with or without a server.
+"""`python -m homeport.state`: backs the state up, restores it, or checks it, without the server.
 
-One object of JSON on standard input, `{"do", "settings", "file", "force"}`; one on standard output, what it
-came to or `{"error": {…}}`. Not as arguments: these are shown by `ps`, and a URL may hold a password.
+It reads one object of JSON from standard input, `{"do", "settings", "file", "force"}`, and writes one to
+standard output: the result, or `{"error": {…}}`. Arguments would be shown by `ps`, and a URL may have a
+password.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ from homeport.state.database import Database
 
 
 def main() -> int:
-    """Do one thing; 0 if it was done."""
+    """Do what the input says; return 0 if that worked."""
     asked = json.loads(sys.stdin.read())
     settings = Settings(**{**asked["settings"], "home": Path(asked["settings"]["home"])})
     try:
@@ -42,7 +43,7 @@ def _do(what: str, settings: Settings, file: Path, force: bool) -> dict[str, Any
 
 
 def _look(settings: Settings) -> dict[str, str]:
-    """Which database it is, and that it answers."""
+    """Return which database the home uses, and check that it answers."""
     url = urls.of(settings.database, settings.home)
     if urls.is_sqlite(url) and not Path(url.database or "").exists():
         return {"told": f"{urls.shown(url)}, once a server has run"}

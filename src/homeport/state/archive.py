@@ -1,12 +1,12 @@
 """The file of a backup: a compressed tar of known names, each with its hash.
 
-    backup.json     first: who made it, and the SHA-256 of the members below
-    state.db        the rows, as a SQLite file, wherever they came from
-    vault.key       the key that opens the secrets
+    backup.json     first: homeport's version, and the SHA-256 of the members below
+    state.db        the rows, as a SQLite file, also if they were in PostgreSQL
+    vault.key       the key that decrypts the secrets
     config.toml     the settings, if the home has that file
-    blobs/<sha256>  the uploaded files of every version that is kept
+    blobs/<sha256>  the uploaded files of every kept version
 
-Reading trusts nothing: a member with another name, another hash or none at all is an error.
+Everything is checked when it is read: an unknown name, a wrong hash and a missing member are errors.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ _DAMAGED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """What a backup says of itself."""
+    """A backup's description of its contents."""
 
     made_at: float  # seconds since the epoch
     homeport: str
@@ -60,14 +60,14 @@ class Contents:
 
 
 def version() -> str:
-    """The version of this homeport."""
+    """Return the version of this homeport."""
     return metadata.version("homeport")
 
 
 def write(
     target: Path, made_at: float, files: Mapping[str, Path], blobs: Mapping[str, Path]
 ) -> None:
-    """Write a backup, of mode 0600; after an error there is no such file, or the one of before."""
+    """Write a backup with mode 0600; after an error there is no file, or the earlier one."""
     hashes = {name: _sha256(path) for name, path in files.items()}
     contents = Contents(made_at=made_at, homeport=version(), files=hashes, blobs=len(blobs))
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
@@ -88,7 +88,7 @@ def write(
 
 
 def unpack(source: Path, folder: Path) -> Contents:
-    """Put the members below a new folder and check them; `BadRequest` says what is wrong with the file."""
+    """Unpack the members into a new folder and check them; `BadRequest` says what is wrong with the file."""
     try:
         with tarfile.open(source, "r:gz") as tar:
             members = iter(tar)
@@ -110,7 +110,7 @@ def unpack(source: Path, folder: Path) -> Contents:
 
 
 def refuse_existing(target: Path, *, force: bool) -> None:
-    """`AlreadyExists` for a file that nobody has asked to replace."""
+    """Raise `AlreadyExists` for an existing file, without `force`."""
     if target.exists() and not force:
         raise AlreadyExists(f"{target} exists", hint="name another file, or add `--force`")
     if not target.parent.is_dir():
@@ -119,7 +119,7 @@ def refuse_existing(target: Path, *, force: bool) -> None:
 
 @contextlib.contextmanager
 def workplace(parent: Path) -> Iterator[Path]:
-    """A private folder in the same file system, which goes with the block; an error is `StorageError`."""
+    """Yield a private folder in the same file system, deleted after the block; `OSError` becomes `StorageError`."""
     folder = parent / f".homeport-{secrets.token_hex(4)}.part"
     try:
         folder.mkdir(mode=0o700)
@@ -134,7 +134,7 @@ def workplace(parent: Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Have a file or a folder on the disk for good."""
+    """Write a file or a folder through to the disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -169,7 +169,7 @@ def _unpack_one(
     folder: Path,
     missing: set[str],
 ) -> bool:
-    """Unpack one member; whether it is a blob."""
+    """Unpack one member; return whether it is a blob."""
     match = _MEMBER.fullmatch(member.name)
     if match is None or not member.isreg():
         raise ValueError(f"{member.name[:100]!r} does not belong there")

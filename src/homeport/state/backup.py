@@ -40,7 +40,7 @@ class Summary:
 
 
 def make(settings: Settings, target: Path, *, force: bool) -> Summary:
-    """Write a backup of the home; `AlreadyExists` for a file that is there, without `force`."""
+    """Write a backup of the home; `AlreadyExists` for an existing file, without `force`."""
     archive.refuse_existing(target, force=force)
     home, url = settings.home, urls.of(settings.database, settings.home)
     key = home / archive.KEY
@@ -74,7 +74,7 @@ def check(source: Path, parent: Path) -> Summary:
 
 
 def restore(settings: Settings, source: Path, *, force: bool) -> Summary:
-    """Make the home what the backup has; without `force` only one that has nothing yet."""
+    """Replace the home's state by the backup's; without `force` only if the home is empty."""
     home = settings.home
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (
@@ -108,7 +108,7 @@ def _locked(home: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _unpacked(source: Path, folder: Path) -> Iterator[archive.Contents]:
-    """The members of a backup in the folder, with its rows in today's schema."""
+    """Unpack a backup into the folder, and migrate its rows to the present schema."""
     contents = archive.unpack(source, folder)
     database = Database(urls.of("", folder).set(database=str(folder / archive.ROWS)))
     try:
@@ -121,14 +121,14 @@ def _unpacked(source: Path, folder: Path) -> Iterator[archive.Contents]:
 
 
 def _setting(settings: Settings, folder: Path) -> str:
-    """The database that the home will use: a `config.toml` that is restored may name it."""
+    """Return the database that the home will use, which a restored `config.toml` may name."""
     if settings.database or (settings.home / archive.CONFIG).exists():
         return settings.database
     return str(read_config(folder / archive.CONFIG).get("database", ""))
 
 
 def _refuse_full(database: Database, home: Path, *, force: bool) -> None:
-    """`AlreadyExists` for a home that has something; with `force` a damaged file is put aside."""
+    """Raise `AlreadyExists` if the home has data; with `force`, move a damaged database file aside."""
     if database.file is not None and not database.file.exists():
         return
     if database.file is not None and not _sound(database.file):
@@ -154,7 +154,7 @@ def _refuse_full(database: Database, home: Path, *, force: bool) -> None:
 
 
 def _replace(database: Database, folder: Path, home: Path) -> None:
-    """Replace rows, key and settings; if the rows cannot be, the key is the old one again."""
+    """Replace rows, key and settings; if the rows cannot be replaced, restore the old key."""
     key, old = home / archive.KEY, home / f"{archive.KEY}.before-restore"
     source = Database(urls.of("", folder).set(database=str(folder / archive.ROWS)))
     try:
@@ -162,7 +162,7 @@ def _replace(database: Database, folder: Path, home: Path) -> None:
             for table in tables.metadata.sorted_tables:
                 ours.execute(delete(table))
                 _copy(theirs, ours, table)
-            # Last, so that little can fail after it: the rows are there with the next line.
+            # Late, so that little can fail after it: the next line commits the rows.
             old.unlink(missing_ok=True)
             if key.exists():
                 key.replace(old)
@@ -180,7 +180,7 @@ def _replace(database: Database, folder: Path, home: Path) -> None:
 
 
 def _move_blobs(folder: Path, home: Path) -> None:
-    """Files by content: one more of them changes nothing, until a row names it."""
+    """Move the blobs to the home; a blob has no effect until a row names it."""
     for path in folder.glob("blobs/*"):
         target = home / "blobs" / path.name[:2] / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -189,7 +189,7 @@ def _move_blobs(folder: Path, home: Path) -> None:
 
 
 def _snapshot(database: Database, target: Path) -> None:
-    """All rows, as they are at one moment, in a new SQLite file."""
+    """Copy all rows of one moment into a new SQLite file."""
     if database.file is not None:
         with (
             database.reading() as connection,
@@ -240,7 +240,7 @@ def _count(connection: Connection, table: Table) -> int:
 
 
 def _sound(path: Path) -> bool:
-    """Whether SQLite can read every page of a file."""
+    """Return whether SQLite can read every page of a file."""
     try:
         with contextlib.closing(
             sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)

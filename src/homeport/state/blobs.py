@@ -1,4 +1,4 @@
-"""Files by content: `blobs/<first two>/<sha256>`, written once and never changed."""
+"""Stores uploaded files by their content: `blobs/<first two>/<sha256>`, written once and never changed."""
 
 import asyncio
 import contextlib
@@ -20,18 +20,18 @@ CHUNK_BYTES = 1024**2
 
 
 class Blobs:
-    """The contents of every source tree."""
+    """The files of all source trees."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._synced: set[Path] = set()
 
     def missing(self, hashes: Iterable[str]) -> list[str]:
-        """Those that have not been uploaded. The others are kept for a while: a deploy will come."""
+        """Return the hashes that were not uploaded; keep the others for a while, for the deploy that follows."""
         return [sha256 for sha256 in dict.fromkeys(hashes) if not _touched(self._path(sha256))]
 
     async def put(self, sha256: str, content: AsyncIterator[bytes]) -> None:
-        """Store a file; `BadRequest` where the content has another hash. A cut upload leaves nothing."""
+        """Store a file; `BadRequest` if the content has another hash. An incomplete upload leaves no file."""
         target = self._path(sha256)
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f"{sha256}.{secrets.token_hex(4)}.part")
@@ -53,13 +53,13 @@ class Blobs:
             part.unlink(missing_ok=True)
 
     async def lay_out(self, files: Iterable[SourceFile], tree: Path) -> None:
-        """Write a source tree; a half-written one never has the final name."""
+        """Write a source tree; it gets its final name when it is complete."""
         await asyncio.to_thread(self._lay_out, tuple(files), tree)
 
     async def sync(self, files: Iterable[SourceFile]) -> None:
-        """Have files on the disk for good, before somebody is promised that they are.
+        """Write files through to the disk, before the client is told that they are stored.
 
-        All at once: one after the other, each took 5 ms; what is on the disk already takes none.
+        All files at once, because one after the other took 5 ms each; files already on the disk take none.
         """
         try:
             await asyncio.to_thread(self._sync, {self._path(file.sha256) for file in files})
@@ -77,24 +77,24 @@ class Blobs:
         self._synced |= fresh
 
     async def sweep(self, needed: Collection[str], kept_s: float) -> None:
-        """Remove files that nothing needs and that nobody has uploaded or asked for in `kept_s`."""
+        """Delete files that are not needed and that were neither uploaded nor asked for in `kept_s`."""
         await asyncio.to_thread(self._sweep, frozenset(needed), time.time() - kept_s)
 
     def _sweep(self, needed: frozenset[str], before: float) -> None:
         for path in self._root.glob("*/*"):
-            with contextlib.suppress(OSError):  # one that cannot be looked at stays
+            with contextlib.suppress(OSError):  # keep a file that cannot be read
                 if path.name not in needed and path.stat().st_mtime < before:
                     self._synced.discard(path)
                     path.unlink()
 
     def _lay_out(self, files: tuple[SourceFile, ...], tree: Path) -> None:
-        """What belongs below /root goes into `tree`, and everything else into the tree beside it."""
+        """Write files below /root into `tree`, and all others into the tree beside it."""
         elsewhere = [
             dataclasses.replace(file, path=file.path.removeprefix("/"))
             for file in files
             if file.path.startswith("/")
         ]
-        if elsewhere:  # first: if `tree` is there, all is
+        if elsewhere:  # first: if `tree` exists, both are complete
             self._lay_out_tree(elsewhere, Path(outside(str(tree))))
         self._lay_out_tree([file for file in files if not file.path.startswith("/")], tree)
 
@@ -119,7 +119,7 @@ class Blobs:
             shutil.rmtree(part, ignore_errors=True)
 
     def _copy(self, file: SourceFile, target: Path) -> None:
-        """A copy and not a link: what a container writes must not change the blob."""
+        """Copy a blob; a link would let containers change the blob."""
         path = self._path(file.sha256)
         digest = hashlib.sha256()
         try:
@@ -129,7 +129,7 @@ class Blobs:
                     copy.write(chunk)
         except FileNotFoundError:
             raise NotFound(f"the content of `{file.path}` was not uploaded") from None
-        if digest.hexdigest() != file.sha256:  # a power cut, before it was on the disk
+        if digest.hexdigest() != file.sha256:  # possible after a power cut
             path.unlink(missing_ok=True)
             raise NotFound(
                 f"the content of `{file.path}` is damaged on the server", hint="deploy it again"

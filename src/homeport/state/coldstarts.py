@@ -1,8 +1,8 @@
-"""Why it was slow: the last cold starts of each app, with their parts.
+"""Keeps the last cold starts of each app, with the time of each part.
 
-The reconciler tells of each start that is over; the ingress, perhaps much later, how long the container's
-first request took. Both are kept in memory at once, and written to the database a little later, so no
-visitor waits for it. A database that does not take them loses what a later server would have shown, and nothing else.
+The reconciler adds each start that has ended. The ingress adds, perhaps much later, how long the container's
+first request took. Both are kept in memory at once and written to the database a little later, so no request
+waits for a write. If the database fails, only the cold starts of this server are lost for a later one.
 """
 
 import asyncio
@@ -23,9 +23,11 @@ from homeport.state.database import Database
 from homeport.state.scope import MAIN, Scope
 from homeport.supervised import Tasks
 
-KEPT = 100  # of one app
-LATER_S = 2.0  # then the first byte is known too, mostly: one row is written once
-AGAIN_S = 30.0  # after a write that failed
+KEPT = 100  # how many starts of an app are kept
+LATER_S = (
+    2.0  # delay of a write: by then the first byte is usually known, and the row is written once
+)
+AGAIN_S = 30.0  # before the next try after a failed write
 FIRST_BYTE = "first_byte"
 
 log = logging.getLogger(__name__)
@@ -36,10 +38,10 @@ class ColdStart:
     """One start of a container, ready or failed.
 
     The parts follow each other without a gap: parked, scheduled, forked, imported, entered,
-    listening, attached, first_byte. One that was not reached, or is not known, is not there.
+    listening, attached, first_byte. A part that was not reached, or is not known, is missing.
     """
 
-    at: float  # when the first visitor came who waited for it, in seconds since the epoch
+    at: float  # when the first request came that waited for it, in seconds since the epoch
     app: str
     function: str
     container: str
@@ -56,7 +58,7 @@ class ColdStart:
 
 
 class ColdStarts:
-    """Those of one environment's apps."""
+    """The cold starts of one environment's apps."""
 
     def __init__(self, database: Database, scope: Scope = MAIN) -> None:
         self._database = database
@@ -71,7 +73,7 @@ class ColdStarts:
         self._tasks = Tasks()
 
     def add(self, start: ColdStart) -> None:
-        """Keep a start that is over."""
+        """Add a start that has ended."""
         recent = self._recent.setdefault(start.app, {})
         recent[start.container] = start
         if not start.failed:
@@ -86,16 +88,16 @@ class ColdStarts:
     def answered(self, container: str, ms: float) -> None:
         """Add how long the container took from its first request to the first byte of the response."""
         if (app := self._unanswered.pop(container, None)) is None:
-            return  # of an earlier server, which may have seen an earlier request
+            return  # the container was adopted: an earlier server may have seen its first request
         start = self._recent[app][container]
         start = dataclasses.replace(start, timings_ms={**start.timings_ms, FIRST_BYTE: ms})
         self._recent[app][container] = start
         self._write_later(start)
 
     async def last(self, app: str, count: int, function: str = "") -> list[ColdStart]:
-        """Return the last ones of an app, or of one of its functions, the oldest first.
+        """Return the last starts of an app, or of one of its functions, the oldest first.
 
-        Without the database, those since the server started.
+        Without the database, only the starts since the server started.
         """
         try:
             texts = await self._database.read(lambda c: self._texts(c, app))
@@ -107,12 +109,12 @@ class ColdStarts:
         return [start for start in found if function in ("", start.function)][-count:]
 
     def move_in(self, folder: Path) -> None:
-        """Begin to move the files of an earlier homeport (`<app>.jsonl`) into the database."""
+        """Start moving the files of an earlier homeport (`<app>.jsonl`) into the database."""
         if folder.is_dir():
             self._tasks.start("moving cold starts into the database", self._move_in(folder))
 
     async def close(self) -> None:
-        """Write what is not written yet."""
+        """Write the starts that are not written yet."""
         if self._timer is not None:
             self._timer.cancel()
         await self._tasks.close()
@@ -177,7 +179,7 @@ class ColdStarts:
 
 
 def _decoded(lines: Iterable[str]) -> list[ColdStart]:
-    """The starts in these lines of JSON; one that is cut, or of another homeport, is left out."""
+    """Return the starts in these lines of JSON; skip incomplete lines and those of other versions."""
     found = []
     for line in lines:
         try:
@@ -188,7 +190,7 @@ def _decoded(lines: Iterable[str]) -> list[ColdStart]:
 
 
 def _read_files(folder: Path) -> list[ColdStart]:
-    starts: dict[str, ColdStart] = {}  # a start that is in a file twice is the later one
+    starts: dict[str, ColdStart] = {}  # a start may be in a file twice: the later line counts
     for path in folder.glob("*.jsonl"):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         starts.update((start.container, start) for start in _decoded(lines))

@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class Database:
-    """One database, and the threads that speak with it."""
+    """One database, and the threads that use it."""
 
     def __init__(self, url: URL, executor: Executor | None = None) -> None:
         self.url = url
@@ -49,7 +49,7 @@ class Database:
 
     @property
     def postgres(self) -> bool:
-        """Whether it is PostgreSQL."""
+        """True if it is PostgreSQL."""
         return self.file is None
 
     async def read(self, work: Callable[[Connection], T]) -> T:
@@ -57,15 +57,15 @@ class Database:
         return await self._run(self._readers, self._read, work)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
-        """Change something, whole or not at all."""
+        """Run `work` in a writing transaction, whole or not at all."""
         return await self._run(self._writer, self._write, work)
 
     async def in_turn(self, work: Callable[[], T]) -> T:
-        """Do something between two writes, with `reading` and `writing`."""
+        """Run `work` between two writes; it uses `reading` and `writing`."""
         return await self._run(self._writer, work)
 
     async def close(self) -> None:
-        """Give the database back, after the writes that wait for their turn."""
+        """Close the database after the writes that were called before."""
         for executor in (self._writer, self._readers):
             await asyncio.to_thread(executor.shutdown)
         self.dispose()
@@ -73,20 +73,20 @@ class Database:
     def dispose(self) -> None:
         """Close every connection."""
         if self._claim is not None:
-            self._claim.invalidate()  # closes the session, and with it goes the lock
+            self._claim.invalidate()  # closes the session, which releases the lock
             self._claim.close()
             self._claim = None
         self._engine.dispose()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A transaction that only reads; blocks."""
+        """Yield a connection in a transaction that only reads; blocks."""
         with self._transaction("read", writes=False) as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """The one transaction that writes, in all processes; blocks until it is our turn."""
+        """Yield a connection in the only writing transaction of all processes; blocks until it starts."""
         with self._transaction("written", writes=True) as connection:
             if self.postgres:
                 connection.execute(select(func.pg_advisory_xact_lock(WRITERS)))
@@ -94,7 +94,7 @@ class Database:
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
-        """A transaction that sees one moment, however long it reads; blocks."""
+        """Yield a connection in a transaction that sees the rows of one moment; blocks."""
         with self.reading() as connection:
             if self.postgres:
                 query = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -102,7 +102,7 @@ class Database:
             yield connection
 
     def claim(self) -> None:
-        """Keep other servers from this database; blocks. A file has its home's lock instead."""
+        """Lock this database against other servers; blocks. A SQLite file has its home's lock instead."""
         if not self.postgres:
             return
         try:
@@ -120,7 +120,7 @@ class Database:
             )
 
     def failure(self, done: str, error: Exception) -> StorageError:
-        """What to tell of an error of the database; never the URL's password, SQL or values."""
+        """Return the error for the user, without the URL's password, SQL or values."""
         cause = getattr(error, "orig", None) or error
         why = urls.without_password(str(cause).strip().partition("\n")[0], self.url)
         if not isinstance(cause, sqlite3.Error):
@@ -142,7 +142,7 @@ class Database:
         except (
             DataError,
             UnicodeEncodeError,
-        ):  # PostgreSQL keeps no NUL, neither keeps a surrogate
+        ):  # PostgreSQL cannot store NUL, and neither database a surrogate
             raise BadRequest(
                 "a name or a text has a character that the database cannot keep"
             ) from None
@@ -164,7 +164,7 @@ class Database:
             raise StorageError("the server is ending") from error
 
     def _check_file(self) -> None:
-        """SQLite would go on writing into a file that nobody can find any more."""
+        """Check that the file is still the one that was opened; SQLite would write to a deleted file."""
         if self.file is None or self._inode is None:
             return
         try:
@@ -178,7 +178,7 @@ class Database:
             )
 
     def _sqlite(self, path: Path) -> Engine:
-        """Connections to a file; made when the first one is opened, and never again."""
+        """Return an engine for a file; its connections never create the file again."""
 
         def connect() -> sqlite3.Connection:
             mode = "rwc" if self._inode is None else "rw"
@@ -188,7 +188,7 @@ class Database:
             )
             try:
                 connection.execute("PRAGMA journal_mode=WAL")
-                # A deploy that was answered with "done" is there after a power cut, for one fsync.
+                # One fsync for each transaction: a finished deploy survives a power cut.
                 connection.execute("PRAGMA synchronous=FULL")
                 self._inode = self._inode or _inode(path)
             except BaseException:
@@ -216,7 +216,7 @@ _POSTGRES_HINT = "see whether PostgreSQL runs and lets us in; `homeport doctor` 
 
 
 def _begin(connection: Connection) -> None:
-    """`BEGIN IMMEDIATE` for writers: two that have read the same would both write (SQLite, isolation)."""
+    """Use `BEGIN IMMEDIATE` for writers, so that no two of them read the same state (SQLite, isolation)."""
     writes = connection.get_execution_options().get("writes")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
@@ -232,7 +232,7 @@ def _postgres(url: URL) -> Engine:
     waits_ms = f"-c statement_timeout={ANSWER_S * 1000:.0f} -c lock_timeout={BUSY_S * 1000:.0f}"
     return create_engine(
         url,
-        pool_pre_ping=True,  # the first call after a restart of PostgreSQL is as good as any
+        pool_pre_ping=True,  # so that the first call after a restart of PostgreSQL works
         pool_size=READERS + 2,
         connect_args={
             "connect_timeout": CONNECT_S,

@@ -1,7 +1,7 @@
-"""The files of the apps' logs: append to them, and read the last lines without the rest.
+"""Appends lines to the apps' log files, and reads the last lines without the rest.
 
-Called by state/logs.py in threads. A file is read backwards, so that the last lines of a large log cost
-as much as those of a small one.
+state/logs.py calls it in threads. A file is read backwards, so that the last lines of a large log take no
+longer than those of a small log.
 """
 
 import contextlib
@@ -20,15 +20,15 @@ from homeport.contract.container import LogLine
 BLOCK_BYTES = 256 * 1024
 OPEN_FILES = 32
 AT_ONCE = 50  # lines in one write: all of them or none
-BREATH_S = 0.001  # between two blocks, for the other threads
+BREATH_S = 0.001  # a pause between two blocks, for the other threads
 BEGINNING = b'{"at":'
-STEP_S = 3600.0  # a clock that was set back further hides lines from `since`
+STEP_S = 3600.0  # if the clock was set back by more, `since` may miss lines
 FIELDS = tuple(field.name for field in dataclasses.fields(LogLine))
 
 
 @dataclasses.dataclass
 class Part:
-    """A file as it was at one moment, whatever is appended to it or becomes of its name."""
+    """A file's state at one moment: later lines and a new name do not change it."""
 
     file: BinaryIO
     size: int
@@ -39,7 +39,7 @@ class Part:
 
 
 class Files:
-    """Every app's files. Nothing here raises `OSError`: lines that cannot be written are counted."""
+    """All apps' files. No method raises `OSError`: lines that cannot be written are counted."""
 
     def __init__(self, root: Path, most_bytes: int) -> None:
         self._root = root
@@ -58,7 +58,7 @@ class Files:
                     path.rename(self._path(app, ".1"))
 
     def append(self, app: str, lines: Sequence[LogLine]) -> None:
-        """Write them at the end; a file never ends within a line."""
+        """Append the lines; a file always ends with a whole line."""
         for at in range(0, len(lines), AT_ONCE):
             self._append(app, lines[at : at + AT_ONCE])
 
@@ -75,7 +75,7 @@ class Files:
             del self._lost[app]
 
     def parts(self, app: str) -> list[Part]:
-        """The app's files, the older first, as they are now."""
+        """Return the app's files in their present state, the older first."""
         found = []
         for path in (self._path(app, ".1"), self._path(app)):
             with contextlib.suppress(OSError):
@@ -115,7 +115,7 @@ class Files:
         return self._open[app]
 
     def _end_line(self, app: str) -> None:
-        """What a machine that stopped has cut is a line of its own."""
+        """End an incomplete line, which a crash of the machine has left."""
         with self._path(app).open("rb") as file:
             if file.seek(0, os.SEEK_END) == 0:
                 return
@@ -128,14 +128,14 @@ class Files:
 
 
 def encoded(line: LogLine) -> bytes:
-    """A line of a file; as `codec.dumps` makes it, in a quarter of the time."""
+    """Return a line for a file; the same as `codec.dumps` makes, in a quarter of the time."""
     told = {name: getattr(line, name) for name in FIELDS}
     text = json.dumps(told, separators=(",", ":"), ensure_ascii=False)
     return text.encode("utf-8", "replace") + b"\n"
 
 
 def missing(near: LogLine, count: int, why: str) -> LogLine:
-    """Our word on lines that have been lost before `near`."""
+    """Return the line that says that lines before `near` were lost."""
     return dataclasses.replace(
         near,
         text=f"{count} line{'s' if count > 1 else ''} missing here: {why}",
@@ -151,7 +151,7 @@ def last(
     only: Mapping[str, str],
     since: float,
 ) -> list[bytes]:
-    """The last `count` wanted lines, the oldest first; closes the files. See `Logs.tail`."""
+    """Return the last `count` wanted lines, the oldest first; close the files. See `Logs.tail`."""
     needles = [
         f"{json.dumps(name)}:{json.dumps(value, ensure_ascii=False)}".encode()
         for name, value in only.items()
@@ -171,7 +171,7 @@ def last(
 
 
 def _at(line: bytes) -> float:
-    """When it was printed, by its first field; of what is no line, never."""
+    """Return when a line was printed, by its first field; 0 for text that is not a line."""
     try:
         return float(line[len(BEGINNING) : line.index(b",")])
     except ValueError:
@@ -179,13 +179,13 @@ def _at(line: bytes) -> float:
 
 
 def _is_wanted(line: bytes, wants: Callable[[LogLine], bool]) -> bool:
-    with contextlib.suppress(ValueError, TypeError):  # a line that somebody else has written
+    with contextlib.suppress(ValueError, TypeError):  # a line that homeport has not written
         return wants(codec.loads(LogLine, line))
     return False
 
 
 def _backwards(part: Part) -> Iterator[bytes]:
-    """Its lines, the last one first."""
+    """Yield the file's lines, the last one first."""
     at, rest = part.size, b""
     while at > 0:
         begin = max(at - BLOCK_BYTES, 0)

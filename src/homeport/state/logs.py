@@ -1,8 +1,8 @@
-"""What containers print: on disk by app, and to whoever follows.
+"""Keeps the containers' output: writes it to a file for each app, and passes it to followers.
 
-`logs/<app>.jsonl`, one LogLine each; at half the cap the file becomes `<app>.jsonl.1` and a new one begins,
-so that an app never takes more than the cap. A thread writes, and reads for `tail` happen in threads too:
-the event loop never waits for the disk. What the disk does not take is counted, and the log says so.
+A file `logs/<app>.jsonl` has one LogLine a line. At half the cap it becomes `<app>.jsonl.1` and a new file
+begins, so an app never takes more than the cap. A thread writes the files, and `tail` reads them in threads
+too: the event loop never waits for the disk. Lines that cannot be written are counted, and the log says so.
 """
 
 import asyncio
@@ -18,10 +18,10 @@ from homeport.contract.container import LogLine
 from homeport.state import logfiles
 from homeport.state.logfiles import Files, Part
 
-BACKLOG = 10_000  # lines that a slow follower may lag behind before it loses some
-QUEUED = 50_000  # lines that a slow disk may lag behind before it loses some
+BACKLOG = 10_000  # lines that wait for a slow follower; further lines are lost for it
+QUEUED = 50_000  # lines that wait for a slow disk; further lines are lost
 BATCH = 1_000
-LAGS = "whoever reads them here was too slow"
+LAGS = "the reader was too slow"
 
 Wanted = Callable[[LogLine], bool]
 
@@ -33,13 +33,13 @@ class Logs:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._files = Files(root, max(cap_bytes // 2, 64 * 1024))
         self._queue: queue.SimpleQueue[LogLine | _Mark | None] = queue.SimpleQueue()
-        self._lost: Counter[str] = Counter()  # by app, before they came to the thread
+        self._lost: Counter[str] = Counter()  # app -> lines lost before they reached the thread
         self._followers: set[_Follower] = set()
         self._thread = threading.Thread(target=self._run, name="logs", daemon=True)
         self._thread.start()
 
     def write(self, line: LogLine) -> None:
-        """Keep a line and hand it to the followers; a slow or full disk loses it, and nothing else."""
+        """Queue a line for the file and pass it to the followers; a slow or full disk only loses the line."""
         if self._queue.qsize() >= QUEUED:
             self._lost[line.app] += 1
         else:
@@ -57,11 +57,10 @@ class Logs:
         only: Mapping[str, str] | None = None,
         since: float = 0.0,
     ) -> list[bytes]:
-        """The last `count` lines that are wanted, the oldest first: each as JSON, with its newline.
+        """Return the last `count` wanted lines, the oldest first: each as JSON, with its newline.
 
-        Those that were written before the call, and no later one. `only` are fields that a wanted line
-        has, and `since` is a time (seconds since the epoch) before which none was printed: what does not
-        fit is not even decoded.
+        Only lines that were written before the call. `only` are fields that a wanted line must have, and
+        `since` is the earliest time in seconds since the epoch: lines that do not fit are not decoded.
         """
         mark = _Mark(app, asyncio.get_running_loop())
         self._queue.put(mark)
@@ -70,7 +69,7 @@ class Logs:
 
     @contextmanager
     def following(self, wants: Wanted) -> Iterator[AsyncIterator[LogLine]]:
-        """The wanted lines that are written from now on."""
+        """Yield an iterator over the wanted lines that are written from now on."""
         follower = _Follower(wants)
         self._followers.add(follower)
         try:
@@ -79,7 +78,7 @@ class Logs:
             self._followers.discard(follower)
 
     def close(self) -> None:
-        """Return once everything is on disk; give the files back."""
+        """Wait until everything is on disk; close the files."""
         self._queue.put(None)
         self._thread.join()
 
@@ -109,7 +108,7 @@ class Logs:
 
 
 class _Mark:
-    """Passes through the queue behind all lines that were written before it."""
+    """A marker in the queue: when the thread reaches it, all earlier lines are written."""
 
     def __init__(self, app: str, loop: asyncio.AbstractEventLoop) -> None:
         self.app = app
@@ -118,7 +117,7 @@ class _Mark:
 
     def answer(self, parts: list[Part]) -> None:
         def tell() -> None:
-            if self.passed.done():  # nobody waits any more
+            if self.passed.done():  # the caller was cancelled
                 for part in parts:
                     part.close()
             else:
@@ -129,7 +128,7 @@ class _Mark:
 
 
 class _Follower:
-    """Somebody who reads along; the slow lose lines, and are told how many."""
+    """One follower; if it reads too slowly, it loses lines, and gets their number."""
 
     def __init__(self, wants: Wanted) -> None:
         self._wants = wants

@@ -1,4 +1,4 @@
-"""What the store returns: rows as frozen objects."""
+"""The rows that the store returns, as frozen objects."""
 
 import json
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class AppRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """What the store said of an app before a change, for `Store.put_back`."""
+    """An app's rows before a change, for `Store.put_back`."""
 
     app: AppRow | None
     endpoints: dict[str, tuple[str, int]]  # of every app: id -> app, local port
@@ -63,7 +63,7 @@ class TokenRow:
 
 
 def revision(row: RowMapping) -> Revision:
-    """The revision in a row; `StorageError` if its manifest cannot be read."""
+    """Return the revision in a row; `StorageError` if its manifest cannot be read."""
     try:
         return Revision(**{**row, "manifest": codec.loads(Manifest, row["manifest"])})
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -75,7 +75,7 @@ def revision(row: RowMapping) -> Revision:
 
 
 def secret(row: RowMapping) -> SecretRow:
-    """The secret in a row; without keys if these are damaged: the others are listed all the same."""
+    """Return the secret in a row; without keys if these are damaged, so that a list works."""
     try:
         keys = json.loads(row["keys"])
     except (ValueError, TypeError):

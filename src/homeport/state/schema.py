@@ -1,8 +1,8 @@
 """Brings the database to the schema of this homeport, when the server starts.
 
-A new database gets the tables as they are. One of before there were migrations is stamped with the first
-one's number. An older schema is brought up by alembic, in one transaction: if a migration fails, the database is as it
-was. alembic is imported only then: it takes longer than all the rest of opening the store.
+A new database gets the present tables. A database without a number, from a homeport without migrations, gets
+the first number. alembic migrates an older schema in one transaction: if a migration fails, the database is
+unchanged. alembic is imported only for that: its import takes longer than all the rest of opening the store.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def prepare(database: Database) -> None:
-    """Make or migrate the tables, if need be; `StorageError` for what a later homeport has written."""
+    """Make or migrate the tables if needed; `StorageError` for the schema of a later homeport."""
     with database.reading() as connection:
         found = number(database, connection)
     if found == tables.SCHEMA:
@@ -37,12 +37,12 @@ def prepare(database: Database) -> None:
         elif found != tables.SCHEMA:
             _migrate(database, connection, found)
         if not database.postgres:
-            # So that a homeport of before there were numbers refuses the file, too.
+            # So that a homeport without migrations refuses the file too.
             connection.exec_driver_sql(f"PRAGMA user_version = {int(tables.SCHEMA)}")
 
 
 def check_current(database: Database, connection: Connection) -> None:
-    """`StorageError` for a schema that a start of the server would migrate first."""
+    """Raise `StorageError` for an older schema, which a start of the server would migrate."""
     if number(database, connection) != tables.SCHEMA:
         raise StorageError(
             f"{urls.shown(database.url)} has to be migrated first", hint="`homeport up` does that"

@@ -1,7 +1,7 @@
 """Where a name is unique: an environment of a workspace, as in Modal.
 
-Today everything is in MAIN. The `workspace` of the settings is another thing: it is the first part of
-each URL, which somebody may change at any time; rows must not vanish by that.
+Today everything is in MAIN. The setting `workspace` is not this: it is the first part of each URL. A user may
+change it at any time, and rows must not become invisible by that.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""Named secrets, and those that came with a manifest: what a container's environment is made of.
+"""Seals named secrets and inline secrets of manifests, and opens them for containers.
 
-The sealed values are in memory too. A start of a container never waits for the database, and goes on
-while the database does not answer; changes are written first, and known here afterwards.
+The sealed values are in memory too, so the start of a container never waits for the database, and works while
+the database does not answer. A change is first written to the database and then made in memory.
 """
 
 import dataclasses
@@ -28,11 +28,11 @@ class SecretBox:
         self._held: list[str] = []  # fingerprints of manifests whose revision is not saved yet
 
     async def load(self) -> None:
-        """Read every secret, sealed; nothing can be read from here before."""
+        """Read all sealed secrets; call it before the others."""
         self._sealed = await self._store.sealed()
 
     async def create(self, name: str, values: dict[str, str], *, force: bool) -> list[str]:
-        """Save a secret; returns its keys. `AlreadyExists` without `force`."""
+        """Save a secret and return its keys; `AlreadyExists` if it exists, without `force`."""
         if not names.is_object_name(name):
             raise BadRequest(
                 f"`{name}` cannot be the name of a secret",
@@ -62,7 +62,7 @@ class SecretBox:
         return await self._store.secrets()
 
     async def delete(self, name: str) -> None:
-        """`NotFound` where there is none."""
+        """Delete a secret; `NotFound` if there is none."""
         if not await self._store.delete_secret(name):
             raise NotFound(f"there is no secret `{name}`")
         self._sealed.pop(name, None)
@@ -74,11 +74,11 @@ class SecretBox:
 
     @asynccontextmanager
     async def sealing(self, manifest: Manifest) -> AsyncIterator[tuple[Manifest, str]]:
-        """The manifest with its inline values moved into the store, and its fingerprint.
+        """Yield the manifest with its inline values moved into the store, and its fingerprint.
 
-        Two manifests with one fingerprint would make the same containers: it covers the inline
-        values and the last change of every named secret. The values stay at least until the block
-        ends: by then the revision is saved, or served.
+        Manifests with the same fingerprint make the same containers: it covers the inline values and the
+        last change of every named secret. The values stay at least until the end of the block, in which the
+        caller saves or serves the revision.
         """
         changed = {row.name: row.updated_at for row in await self._store.secrets()}
         used = {
@@ -105,7 +105,7 @@ class SecretBox:
         return self._merged(spec.secrets)
 
     def build_environ(self, spec: FunctionSpec) -> dict[str, str]:
-        """Those that the steps of its image see while they run."""
+        """Return the secrets for the steps of its image."""
         return self._merged(spec.build_secrets)
 
     def _merged(self, refs: Iterable[SecretRef]) -> dict[str, str]:

@@ -89,12 +89,12 @@ class Store:
         return await self.database.write(work)
 
     async def remove_revision(self, revision_id: str) -> None:
-        """Remove a revision that never served, or that nobody may roll back to any more."""
+        """Remove a revision that never served, or that is too old for a rollback."""
         this = tables.revisions.c.id == revision_id
         await self._delete_if_any(tables.revisions, this)
 
     async def forget_unserved(self, app: str | None = None) -> None:
-        """Remove revisions, of one app or of all, whose deploy was cut off."""
+        """Remove revisions, of one app or of all, whose deploy did not end."""
         a, r = tables.apps, tables.revisions
         served = select(a.c.version).where(self._here(a), a.c.name == r.c.app).scalar_subquery()
         cut_off = r.c.version > func.coalesce(served, 0)
@@ -151,7 +151,7 @@ class Store:
         await self.database.in_turn(work)
 
     async def serve_revision(self, revision: Revision, ports: Mapping[str, int]) -> None:
-        """From now on the app is this revision, at these endpoints (id -> local port)."""
+        """Record that the app serves this revision at these endpoints (id -> local port)."""
         a, values = tables.apps, {"version": revision.version, "stopped_at": None}
 
         def work(connection: Connection) -> None:
@@ -206,7 +206,7 @@ class Store:
         }
 
     async def secrets(self) -> list[SecretRow]:
-        """Return the secrets that somebody named, in the order of their names."""
+        """Return the named secrets, in the order of their names."""
         t = tables.secrets
         query = self._from(t, *_columns(t, SecretRow)).where(t.c.inline == 0)
         return [rows.secret(row) for row in await self._rows(query.order_by(t.c.name))]

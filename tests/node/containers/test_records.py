@@ -214,7 +214,7 @@ def test_a_record_that_cannot_be_read_stops_nothing(tmp_path, text):
 
 
 def test_a_death_is_put_down_to_memory_only_where_memory_was_short():
-    assert "by itself or by somebody on this machine" in records.in_words(-9)
+    assert "by itself or by another program on this machine" in records.in_words(-9)
     assert "ran out of memory" in records.in_words(-9, memory_was_short=True)
     assert "was killed by SIGSEGV" == records.in_words(-11, memory_was_short=True)
     assert "was killed by signal 200" == records.in_words(-200)

@@ -71,4 +71,4 @@ async def test_a_container_that_says_something_else_ends_and_the_reason_says_so(
     )
     container = await watched.until(State.GONE)
 
-    assert container.reason.startswith("was killed: what it told its node cannot be read: ")
+    assert container.reason.startswith("was killed: the node cannot read its report: ")

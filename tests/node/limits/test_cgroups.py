@@ -35,7 +35,7 @@ def opened(tree: Path) -> Cgroups:
     ("chosen", "why"),
     [
         ("off", "they are switched off"),
-        ("{}", "{} has not got the controller cpu and memory"),
+        ("{}", "{} does not have the controller cpu and memory"),
         ("{}/nothing", "{}/nothing is no cgroup v2"),
         ("{}/cgroup.controllers", "{}/cgroup.controllers is no cgroup v2"),
     ],

@@ -1,4 +1,4 @@
-"""One container's life: its turn to start, its process, its first word, its end."""
+"""Runs one container: waits for its turn, starts its process, waits until it is ready, ends it."""
 
 import asyncio
 import collections
@@ -43,32 +43,32 @@ from homeport.node.zygotes.snapshots import Unforkable, Unstartable
 log = logging.getLogger(__name__)
 
 CLOSE_GRACE_S = 2.0
-TURN_S = 1.0  # of a start that hangs
-SLACK_S = 0.2  # the runner keeps `startup_timeout` too, and its word is on its way
+TURN_S = 1.0  # after this time a start that hangs lets the next one begin
+SLACK_S = 0.2  # longer than the runner's own `startup_timeout`, so that its report arrives first
 LOOK_S = 0.05  # between two looks at the pulse of a container that was taken over
-KEPT_LINES = 20  # of a container's output, for one that ends without a word
+KEPT_LINES = 20  # last lines of the output, for a container that ends without a report
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Means:
-    """What the containers of a node live by."""
+    """Services that all containers of a node share."""
 
     environments: Environments
     zygotes: Zygotes | None
-    cells: Cells | None = None  # containers are isolated
+    cells: Cells | None = None  # set if containers are isolated
     doors: Path = Path()  # for the sockets of isolated containers: mode 0700
     limits: Limits
     outputs: Outputs
     turns: asyncio.Semaphore  # more starts at once only make each of them slower
     runner: Sequence[str]
     lib: Path  # a folder with only `homeport/` in it
-    lifeline: int | None = None  # whatever holds it ends when the other end closes
+    lifeline: int | None = None  # a process that has it ends when the other end closes
     changed: Callable[[Container], None] = lambda _container: None
     said: Callable[[LogLine], None] = lambda _line: None
 
 
 class Life:
-    """A container and what belongs to it; `gone` is told when nothing of it is left.
+    """A container with its process, files and limits; `gone` is called when nothing of it is left.
 
     One class, because the container's states follow each other in one order.
     """
@@ -96,7 +96,7 @@ class Life:
         self._word: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
         self._stopping = asyncio.Event()
         self._grace_s = 0.0
-        self._killed = ""  # by us, and why
+        self._killed = ""  # why the node has killed it
         self._shortages = records.memory_shortages()
         self._pulse: pulse.Reader | None = None
         self._patient: Patient | None = None
@@ -105,9 +105,9 @@ class Life:
         )
 
     async def live(self, secrets: Mapping[str, str]) -> None:
-        """From its turn to its end."""
+        """Run the container from its turn to its end."""
         try:
-            await self._born(secrets)
+            await self._started(secrets)
         except OSError as error:
             self._become(State.FAILED, reason=f"cannot start a process: {error.strerror}")
             await self._end()
@@ -122,7 +122,7 @@ class Life:
         await self._remove_files()
 
     async def go_on(self, leader: int) -> None:
-        """From where an earlier server left it, which is ready, to its end."""
+        """Run a ready container of an earlier server to its end."""
         self._means.limits.watch(self.launch)
         self.process = Process(self.launch, lambda _event: None)
         looking: asyncio.Task[None] | None = None
@@ -133,7 +133,7 @@ class Life:
             self._look()
             looking = asyncio.create_task(self._look_again(), name=f"look at {self.container.id}")
             await self._serve()
-        except (OSError, ValueError) as error:  # it has ended just now, or cannot be watched
+        except (OSError, ValueError) as error:  # it has just ended, or cannot be watched
             log.warning("%s cannot be taken over and ends: %s", self.container.id, error)
             self.stop(0)
             await self._end()
@@ -146,23 +146,23 @@ class Life:
         await self._remove_files()
 
     def stop(self, grace_s: float | None) -> None:
-        """Ask it to end; SIGKILL when its grace is over."""
+        """Ask it to end; kill it after its grace time."""
         self._grace_s = self.container.order.exit_grace_s if grace_s is None else grace_s
         self._stopping.set()
 
     def confirm_held(self, held: int) -> None:
-        """The ingress keeps so many of its slots back."""
+        """Tell the runner that the ingress keeps this many slots back."""
         if self.process is not None:
             self.process.tell({"held": held})
 
     def kill(self, why: str) -> None:
-        """End it at once: it is over a limit, or beyond help."""
+        """Kill it, because it is over a limit or hangs."""
         if self.process is not None and not self._killed:
             self._killed = why
             self.process.signal(signal.SIGKILL)
 
     def replace(self, why: str) -> None:
-        """Let it answer whoever is inside, and end; the control plane hears of it at once."""
+        """Let it finish its requests and end; report at once that it needs a replacement."""
         if self._stopping.is_set():
             return
         reason = f"was ended: {why}"
@@ -171,7 +171,7 @@ class Life:
         self._means.changed(self.container)
         self.stop(None)
 
-    async def _born(self, secrets: Mapping[str, str]) -> None:
+    async def _started(self, secrets: Mapping[str, str]) -> None:
         began = time.monotonic()
         await self._means.turns.acquire()
         turn = _Turn(self._means.turns)
@@ -212,7 +212,9 @@ class Life:
         self.directory.mkdir(mode=0o700)
         (self.directory / "tmp").mkdir(mode=0o700)
         self.process = Process(launch, self._told, self.kill)
-        with contextlib.ExitStack() as handed_over:  # the container alone keeps what is closed here
+        with (
+            contextlib.ExitStack() as handed_over
+        ):  # closed here; only the container keeps its copies
             comes_out, goes_in = outputs.pipe()
             handed_over.callback(os.close, goes_in)
             self._follow(comes_out)
@@ -237,7 +239,7 @@ class Life:
     async def _begin(
         self, process: Process, made: Made, environ: dict[str, str], given: Descriptors
     ) -> None:
-        """Forked if that is possible, else in a fresh interpreter."""
+        """Start the processes: forked if that is possible, else in a fresh interpreter."""
         means, launch = self._means, self.launch
         origin, why_fresh, born = "fresh", "forking is off, or not safe on this system", None
         try:
@@ -310,26 +312,26 @@ class Life:
             self._means.zygotes.learn(self.launch.order, made, tuple(modules))
 
     def _preloaded_in_vain(self, event: Event) -> None:
-        """It has begun again in a fresh interpreter, or would have if it did not serve already."""
+        """Record modules for which it has begun again, or would have if it had not served already."""
         if event.kind == "again":
             self.container = dataclasses.replace(
                 self.container, origin="fresh", why_fresh=event.reason
             )
             self._say_once(f"started in a fresh interpreter: {event.reason}")
         else:
-            self._say_once(f"modules that were loaded ahead saw something else: {event.reason}")
+            self._say_once(f"preloaded modules differ from a fresh import: {event.reason}")
         if self._means.zygotes is not None:
             made = self._means.environments.of(self.launch.function.image)
             self._means.zygotes.spoil(self.launch.order, made, event)
 
     def _say_once(self, text: str) -> None:
-        """For each cause, the log has one line of each revision of the function."""
+        """Log a line, once for each revision of the function."""
         zygotes = self._means.zygotes
         if zygotes is None or zygotes.once(self.container.order, text):
             self._say(text, source="system")
 
     async def _first_word(self) -> Event | None:
-        """What the runner says first; None when it is to stop before it said anything."""
+        """Wait for the runner's first report; None if the container is asked to stop before it."""
         assert self.process is not None
         timeout_s = self.launch.function.startup_timeout_s
         ended = asyncio.ensure_future(self.process.ended())
@@ -348,7 +350,7 @@ class Life:
             if not ended.done():
                 reason = f"did not become ready within {timeout_s:g} s"
                 return Event(kind="failed", reason=reason)
-            self.process.close()  # its last word may still be in the pipe
+            self.process.close()  # its last report may still be in the socket
             if self._word.done():
                 return self._word.result()
             await self._finish_output()
@@ -363,7 +365,7 @@ class Life:
 
     @property
     def patient(self) -> Patient | None:
-        """Its pulse, while somebody has to look at it."""
+        """Its pulse, while the node has to check it."""
         return self._patient if self.container.state is State.READY else None
 
     async def _serve(self) -> None:
@@ -380,7 +382,7 @@ class Life:
         await self._end()
 
     async def _end(self) -> None:
-        """SIGTERM, patience, and SIGKILL; nothing where no process was begun."""
+        """Send SIGTERM, wait, and send SIGKILL; do nothing if no process was started."""
         if self.process is None or not self.process.leader:
             await self._finish_output()
             return
@@ -394,7 +396,7 @@ class Life:
             async with asyncio.timeout(grace_s):
                 await self.process.ended()
         await self.process.killed()
-        if await self.process.ended() in (None, -signal.SIGKILL):  # or somebody has killed init
+        if await self.process.ended() in (None, -signal.SIGKILL):  # or init was killed from outside
             tmp = self.directory / "tmp"
             await asyncio.to_thread(leftovers.end, self.process.leader, tmp)
         await self._finish_output()
@@ -414,20 +416,20 @@ class Life:
         self._gone(self)
 
     async def _remove_files(self) -> None:
-        """What it has written in a cell; nobody waits for that."""
+        """Delete what it has written in a cell, in the background."""
         written = self.launch.tmp_dir
         if self._means.cells is not None and not Path(written).is_relative_to(self.directory):
             await asyncio.to_thread(self._means.cells.remove, written)
 
     def _why(self, code: int | None) -> str:
-        """How it ended by itself, or by whom."""
+        """Return how the container ended, in words."""
         broken = self._killed or self._means.limits.broken(self.launch)
         if broken:
             return f"was killed: {broken}"
         return records.in_words(code, records.memory_shortages() != self._shortages)
 
     def _time(self, event: Event | None = None) -> None:
-        """The start is over, by this event or without one: how long each part took."""
+        """Record how long each part of the start took; the start ended with this event, or without one."""
         self._start.ended(event)
         self.container = dataclasses.replace(
             self.container, timings_ms=self._start.timings_ms, imports_ms=self._start.imports_ms
@@ -455,14 +457,14 @@ class Life:
 
 
 class _Turn:
-    """A start's share of the cores, given back after a while: one that hangs holds up no other."""
+    """One of the places for concurrent starts; released after TURN_S, so that a hanging start blocks no other."""
 
     def __init__(self, turns: asyncio.Semaphore) -> None:
         self._turns: asyncio.Semaphore | None = turns
         self._timer = asyncio.get_running_loop().call_later(TURN_S, self.give_back)
 
     def give_back(self) -> None:
-        """Let the next one start."""
+        """Release the place for the next start."""
         if self._turns is not None:
             self._turns.release()
             self._turns = None
@@ -470,7 +472,7 @@ class _Turn:
 
 
 def log_line(order: StartOrder, text: str, *, source: str, request: str = "") -> LogLine:
-    """A line of a container's log, now."""
+    """Return a line for a container's log, with the present time."""
     return LogLine(
         at=time.time(),
         app=order.pool.app,

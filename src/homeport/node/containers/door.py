@@ -1,11 +1,11 @@
-"""A container's door: the listening socket that its node makes and hands over.
+"""A container's door: the listening socket that its node makes and gives to the container.
 
-Its name is in Linux's abstract namespace (man 7 unix): nothing stands for it in the file system, so no
-container can lead visitors elsewhere by a link, a rename or a second bind, and nothing is left to clear
-away. An abstract name has no file mode: who lets visitors in looks at their uid (runner/door.py).
+Its name is in Linux's abstract namespace (man 7 unix), not in the file system. So no container can redirect
+requests by a link, a rename or a second bind, and no file must be deleted. An abstract name has no file mode,
+so the runner checks the uid of each connection (runner/door.py).
 
-Only the container keeps the socket. So the kernel refuses connections from the moment in which the
-container has ended, before anybody is told that it has, and HAProxy sends the request elsewhere.
+Only the container keeps the socket. So the kernel refuses connections from the moment in which the container
+has ended, and HAProxy sends the request to another container.
 """
 
 import secrets
@@ -21,10 +21,10 @@ NAME_BYTES = 107  # of sun_path's 108, after the zero; HAProxy's `abns@` pads th
 
 
 def make_in(directory: Path, container: str) -> tuple[socket.socket, str]:
-    """The same for a container in a cell, by a path in a directory that no cell shows.
+    """Make the socket for a container in a cell, by a path in a directory that no cell shows.
 
-    In a cell, the node's user is another one than outside, or nobody, so the runner cannot look at a visitor's uid.
-    Who may enter the directory may come in.
+    In a cell the node's user has another uid than outside, or none, so the runner cannot check the uid of a
+    connection. The directory's mode decides who may connect.
     """
     listener = socket.socket(socket.AF_UNIX)
     path = directory / container
@@ -38,8 +38,8 @@ def make_in(directory: Path, container: str) -> tuple[socket.socket, str]:
 
 
 def make(container: str) -> tuple[socket.socket, str]:
-    """A socket that listens, and the address by which the ingress finds it."""
-    # Nobody can take the name beforehand, as nobody can guess it.
+    """Return a listening socket, and its address for the ingress."""
+    # A random name, so that no other process can bind it before.
     name = f"homeport-{container}-{secrets.token_hex(8)}"
     address = f"{SCHEME}{name}"
     listener = socket.socket(socket.AF_UNIX)
@@ -53,20 +53,20 @@ def make(container: str) -> tuple[socket.socket, str]:
 
 
 def path(address: str) -> str:
-    """What `connect` takes for such an address."""
+    """Return the argument of `connect` for an address."""
     if address.startswith(PATH_SCHEME):
         return address.removeprefix(PATH_SCHEME)
     return "\0" + address.removeprefix(SCHEME).ljust(NAME_BYTES, "\0")
 
 
 def remove(address: str) -> None:
-    """Nothing stays of a door that has a path."""
+    """Delete the path of a door, if it has one."""
     if address.startswith(PATH_SCHEME):
         Path(path(address)).unlink(missing_ok=True)
 
 
 def sweep(directory: Path, keep: Collection[str]) -> None:
-    """Have the directory, with mode 0700, and in it only the doors of these containers."""
+    """Make the directory with mode 0700; delete all doors in it except those of these containers."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory.chmod(0o700)
     for left in directory.iterdir():

@@ -1,7 +1,7 @@
-"""Processes that a container has left behind, where its init was killed before it could end them.
+"""Kills processes that a container has left behind because its init was killed.
 
-They are known by what only a process of the container has: its session, its temporary directory as /tmp
-or in TMPDIR, or a parent that is one of them. Nobody else is touched.
+A process belongs to the container if it has its session, its temporary directory as /tmp or in TMPDIR, or a
+parent that belongs to it. No other process is killed.
 """
 
 import contextlib
@@ -11,15 +11,15 @@ from pathlib import Path
 
 from homeport.node.held import Held
 
-PASSES = 20  # somebody may be forking meanwhile
-NOBODY = -1  # leads no session
+PASSES = 20  # passes over all processes, because they may fork meanwhile
+NOBODY = -1  # not the leader of any session
 
 
 def end(leader: int, tmp: Path) -> None:
-    """SIGKILL to everything that is left of a container; blocks for some milliseconds.
+    """Kill all processes that are left of a container; blocks for some milliseconds.
 
-    `leader` is its init, or `NOBODY` where that number may be somebody else's by now; `tmp` is the
-    container's temporary directory.
+    `leader` is its init, or `NOBODY` if another process may have that pid by now; `tmp` is the container's
+    temporary directory.
     """
     marks = Marks(leader, tmp)
     for _ in range(PASSES):
@@ -31,7 +31,7 @@ def end(leader: int, tmp: Path) -> None:
 
 
 class Marks:
-    """What the processes of one container have, and no other."""
+    """The marks by which the processes of one container are found."""
 
     def __init__(self, leader: int, tmp: Path) -> None:
         self._leader = leader
@@ -39,7 +39,7 @@ class Marks:
         self._tmp = _inode(tmp)
 
     def left(self) -> set[int]:
-        """Their pids, but for init; those that have ended do not count."""
+        """Return the pids of the container's running processes, without init."""
         children: dict[int, list[int]] = {}
         found = set()
         for name in os.listdir("/proc"):  # noqa: PTH208 - pathlib takes ten times as long
@@ -61,7 +61,7 @@ class Marks:
         return found - {self._leader, os.getpid()}
 
     def kill(self, pid: int) -> None:
-        """By a descriptor, and after another look: the number may be somebody else's by now."""
+        """Kill a process by its pidfd, after a second check: the pid may be another process's by now."""
         with contextlib.suppress(OSError, IndexError, ValueError):
             held = Held(pid, os.pidfd_open(pid))
             try:
@@ -87,6 +87,6 @@ def _inode(path: Path) -> tuple[int, int] | None:
 
 
 def _stat(pid: int) -> tuple[str, int, int]:
-    """State, parent and session (proc(5)); the name before them may hold anything but `)`."""
+    """Return a process's state, parent and session (proc(5)); they follow the last `)` of the line."""
     fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     return fields[0], int(fields[1]), int(fields[3])

@@ -1,8 +1,8 @@
-"""What containers print, as lines: read in a thread of its own, and told to the event loop in batches.
+"""Reads the containers' output as lines, in a thread, and passes it to the event loop in batches.
 
-A container's init writes into a pipe of which it holds both ends, so that it goes on when the control
-plane is gone (runner/drain.py). The thread sleeps while nobody prints. A pass over all pipes takes a
-bounded number of lines; where more is printed the pipes fill up, and init drops lines and counts them.
+A container's init writes to a pipe of which it has both ends, so that it continues when the control plane has
+ended (runner/drain.py). The thread sleeps while no container prints. A pass over all pipes reads a limited
+number of lines; if containers print more, the pipes fill up, and init drops and counts lines.
 """
 
 import asyncio
@@ -40,20 +40,20 @@ class Output:
         os.set_blocking(descriptor, False)
         self.descriptor = descriptor
         self.heard = heard
-        self.done: asyncio.Future[None] | None = None  # somebody waits for its end
+        self.done: asyncio.Future[None] | None = None  # set while a caller waits for its end
         self._rest = b""
         self._since = 0.0  # when the last piece came
         self._ended = False
 
     @property
     def wait_s(self) -> float | None:
-        """How long it can wait if nothing more comes: 0 where there are lines already."""
+        """How many seconds until a line is complete: 0 if there are lines already; None if there is nothing."""
         if b"\n" in self._rest or len(self._rest) > MAX_LINE:
             return 0.0
         return PATIENCE_S if self._rest else None
 
     def read(self) -> bool:
-        """Take what is there, unless there are lines already; False once nobody can write any more."""
+        """Read what is there, unless there are lines already; return False after the pipe's end."""
         if self.wait_s == 0.0:
             return True
         try:
@@ -66,7 +66,7 @@ class Output:
         return bool(data)
 
     def lines(self, most: int, *, last: bool = False) -> list[Line]:
-        """Up to so many lines; a piece without a newline is one after a while, or with `last`."""
+        """Return at most `most` lines; a piece without a newline counts after a while, or with `last`."""
         *whole, rest = self._rest.split(b"\n", most)
         if not whole and rest and (last or self._is_late() or len(rest) > MAX_LINE):
             whole, rest = [rest[:MAX_LINE]], rest[MAX_LINE:]
@@ -74,7 +74,7 @@ class Output:
         return [line for text in whole for line in _told(text)]
 
     def everything(self) -> list[Line]:
-        """What has been written by now, to its last word."""
+        """Return everything that has been written so far."""
         found: list[Line] = []
         size = -1
         while size != 0:
@@ -88,24 +88,24 @@ class Output:
 
 
 def pipe() -> tuple[int, int]:
-    """Where a container's output comes out, and where it goes in; as large as it may be."""
+    """Make a pipe for a container's output, as large as allowed: the reading end, the writing end."""
     ends = os.pipe()
-    with contextlib.suppress(OSError):  # a user's pipes have so many pages together, and no more
+    with contextlib.suppress(OSError):  # the kernel limits the pages of all pipes of a user
         fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     return ends
 
 
 def of_init(leader: int) -> int:
-    """The pipe of a container that an earlier server started, by its init's standard output."""
+    """Open the pipe of a container that an earlier server started, by its init's standard output."""
     descriptor = os.open(f"/proc/{leader}/fd/1", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(0, f"the output of process {leader} is no pipe")
+        raise OSError(0, f"the output of process {leader} is not a pipe")
     return descriptor
 
 
 class Outputs:
-    """The thread that reads them all."""
+    """The thread that reads all outputs."""
 
     def __init__(self) -> None:
         self._news: collections.deque[Output] = collections.deque()
@@ -115,7 +115,7 @@ class Outputs:
         self._thread: threading.Thread | None = None
 
     def open(self) -> None:
-        """Begin; lines are told on the event loop that runs now."""
+        """Start the thread; lines are passed to the event loop that runs now."""
         self._loop = asyncio.get_running_loop()
         self._poll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -124,14 +124,14 @@ class Outputs:
         self._thread.start()
 
     def follow(self, descriptor: int, heard: Heard) -> Output:
-        """Tell what comes out of this pipe, which is the thread's to close from now on."""
+        """Read a pipe from now on, and call `heard` for each line; the thread closes the pipe."""
         output = Output(descriptor, heard)
         self._news.append(output)
         os.eventfd_write(self._wake, 1)
         return output
 
     async def finish(self, output: Output) -> None:
-        """Return once everything that has been written by now was told; follow it no longer."""
+        """Wait until everything that was written so far was passed on; then stop reading it."""
         if output.done is None:
             output.done = self._loop.create_future()
             self._hurry.set()
@@ -139,7 +139,7 @@ class Outputs:
         await asyncio.shield(output.done)
 
     def close(self) -> None:
-        """Follow nothing any more."""
+        """Stop the thread."""
         if self._thread is None:
             return
         self._over = True
@@ -177,7 +177,7 @@ class Outputs:
             self._poll.register(output.descriptor, select.EPOLLIN)
 
     def _pass(self, ready: set[int]) -> list[tuple[Output, list[Line]]]:
-        """A few lines of each that has some; who comes first has been last before."""
+        """Return some lines of each output that has any; the order changes, so that each comes first in turn."""
         batch, left = [], PASS_LINES
         for descriptor, output in list(self._all.items()):
             if descriptor in ready and not output.read():
@@ -203,7 +203,7 @@ def _tell(batch: list[tuple[Output, list[Line]]], ended: list[Output]) -> None:
 
 
 def _told(line: bytes) -> list[Line]:
-    """A line of the pipe, in pieces that are not too long."""
+    """Return a line of the pipe, in pieces of limited length."""
     if (missing := read_dropped(line)) is not None:
         lines, size = missing
         return [(f"{lines} lines ({size} bytes) are missing here: {WHY}", "", "system")]

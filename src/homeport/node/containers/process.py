@@ -1,4 +1,4 @@
-"""One container's processes: their environment, their start, their events, their end."""
+"""One container's processes: starts them, reads their events, sends signals, waits for their end."""
 
 import asyncio
 import contextlib
@@ -22,15 +22,15 @@ from homeport.node.held import Held
 from homeport.node.limits.watchdog import sessions
 
 READ_BYTES = 64 * 1024
-MAX_LAST = 4 * 1024 * 1024  # bytes of its last words
+MAX_LAST = 4 * 1024 * 1024  # bytes that are read after its end
 WORDS_PER_S = 20_000
 KILL_S = 10.0  # init gives up after half of that
-LOOK_S = 0.1  # how often it is looked at meanwhile
-CODE_S = 1.0  # a zygote tells the exit code of what it forked at once, if it lives
+LOOK_S = 0.1  # between two checks meanwhile
+CODE_S = 1.0  # how long to wait for the exit code from a zygote
 
 
 class Born(Protocol):
-    """What a zygote has forked: see node/zygotes/zygote.py."""
+    """The processes that a zygote has forked: see node/zygotes/zygote.py."""
 
     @property
     def init(self) -> Held: ...
@@ -50,7 +50,7 @@ Fork = Callable[[Descriptors], Awaitable[Born]]
 
 
 class Process:
-    """A container's processes, as its node sees them: init, the runner, and whoever they start."""
+    """A container's processes: init, the runner, and their children."""
 
     def __init__(
         self,
@@ -60,33 +60,35 @@ class Process:
     ) -> None:
         self._launch = launch
         self._said = said
-        self._spoilt = spoilt  # it has said what no runner says: why
-        self._words = 0  # in this second
+        self._spoilt = (
+            spoilt  # called with a reason if the report has something that no runner sends
+        )
+        self._words = 0  # events in this second
         self._second = 0
         self._popen: subprocess.Popen[bytes] | None = None
-        self._code: asyncio.Future[int | None] | None = None  # a forked one's
+        self._code: asyncio.Future[int | None] | None = None  # the exit code of a forked container
         self._init: Held | None = None
         self._runner: Held | None = None
         self._report: socket.socket | None = None
-        self._way: socket.socket | None = None  # on which init says who the runner is
+        self._way: socket.socket | None = None  # init sends the runner's pidfd here
         self._rest = b""
-        self._known = asyncio.Event()  # which process the runner is, or that there is none
+        self._known = asyncio.Event()  # set when the runner is known, or known to be missing
         self._ended = asyncio.Event()
 
     @property
     def pid(self) -> int:
-        """Of the runner; 0 before it is known."""
+        """The runner's process id; 0 before it is known."""
         return self._runner.pid if self._runner else 0
 
     @property
     def leader(self) -> int:
-        """Of init, whose session the container is; 0 before it runs."""
+        """The process id of init, which leads the container's session; 0 before it runs."""
         return self._init.pid if self._init else 0
 
     def start(
         self, argv: Sequence[str], environ: dict[str, str], cwd: Path, given: Descriptors
     ) -> None:
-        """Start init in a session of its own, which begins the runner, and hand them what is theirs."""
+        """Start init in a session of its own, with the container's descriptors; init starts the runner."""
         ours, theirs = socket.socketpair()
         way, inits = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, inits:
@@ -116,7 +118,7 @@ class Process:
             stdin.write(codec.dumps(sent(self._launch)).encode() + b"\n")
 
     async def fork(self, fork: Fork, given: Descriptors) -> Born:
-        """Have a zygote begin them; raises what the zygotes raise."""
+        """Let a zygote fork the processes; raises the zygotes' errors."""
         ours, theirs = socket.socketpair()
         with theirs:
             try:
@@ -132,18 +134,18 @@ class Process:
         return born
 
     def adopt(self, leader: int, pid: int) -> None:
-        """Watch what an earlier server started; `OSError` if it has ended."""
+        """Watch processes that an earlier server started; `OSError` if they have ended."""
         self._watch(Held(leader, os.pidfd_open(leader)))
         self._runner = Held.of(os.pidfd_open(pid), parent=leader)
 
     async def known(self) -> None:
-        """Return once the node knows which process the runner is: init says so."""
+        """Wait until init has sent the runner's pidfd."""
         await self._known.wait()
 
     async def ended(self) -> int | None:
-        """The runner's exit code, negative for a signal, once nothing is left of the container.
+        """Wait until all processes have ended; return the runner's exit code, negative for a signal.
 
-        None for somebody else's child.
+        None if the process is not a child of this server or of its zygotes.
         """
         await self._ended.wait()
         if self._code is not None:
@@ -153,9 +155,9 @@ class Process:
         return self._popen.wait() if self._popen else None
 
     async def killed(self) -> None:
-        """SIGKILL to the runner, with which init ends everything; return once init has ended.
+        """Kill the runner, after which init ends the rest; return when init has ended.
 
-        One that is stopped again, or takes too long, is killed too: what it leaves behind is for the caller.
+        An init that is stopped, or takes too long, is killed too; the caller ends processes that it leaves.
         """
         self.signal(signal.SIGKILL)
         self.wake()
@@ -170,23 +172,23 @@ class Process:
                 await self._ended.wait()
 
     def wake(self) -> None:
-        """Let init go on if somebody has stopped it: it notices nothing meanwhile."""
+        """Continue init if it was stopped, because a stopped init notices nothing."""
         if self._init is not None:
             self._init.signal(signal.SIGCONT)
 
     def signal(self, number: signal.Signals) -> None:
-        """To the runner alone, which passes it on as it sees fit."""
+        """Send a signal to the runner only; the runner decides what its children get."""
         if (held := self._runner or self._init) is not None:
             held.signal(number)
 
     def tell(self, message: Mapping[str, object]) -> None:
-        """One line to the runner; nothing where it does not listen (or never reads what it is told)."""
+        """Send one line to the runner; drop it if the runner does not read."""
         if self._report is not None:
             with contextlib.suppress(OSError):
                 self._report.send(json.dumps(message).encode() + b"\n")
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Close the descriptors."""
         left = MAX_LAST
         while self._report is not None and left > 0 and self._has_word():
             self._read()
@@ -212,7 +214,7 @@ class Process:
             self._report = None
 
     def _meet(self) -> None:
-        """Init says which process the runner is."""
+        """Receive the runner's pidfd from init."""
         assert self._way is not None
         with contextlib.suppress(OSError):
             if handles := socket.recv_fds(self._way, 1, 1)[1]:
@@ -237,14 +239,14 @@ class Process:
         self._ended.set()
 
     def _read(self) -> None:
-        """Some words; the loop calls again while there are more."""
+        """Read some events; the loop calls again while there are more."""
         if self._report is None:
             return
         try:
             data = self._report.recv(READ_BYTES)
         except BlockingIOError:
             return
-        except OSError:  # it was closed with something unread
+        except OSError:  # it was closed with unread data
             data = b""
         if not data:
             self._deafen()
@@ -258,17 +260,17 @@ class Process:
                 self._said(words.read(line))
         except ValueError as error:
             self._deafen()
-            self._spoilt(f"what it told its node cannot be read: {error}")
+            self._spoilt(f"the node cannot read its report: {error}")
 
     def _count(self, said: int) -> None:
-        """A container that talks without end would keep the node from everything else."""
+        """Limit the events in a second, so that no container takes all of the node's time."""
         second = int(time.monotonic())
         self._words = said + (self._words if second == self._second else 0)
         self._second = second
         if self._words > WORDS_PER_S:
-            raise ValueError(f"it says more than {WORDS_PER_S} words a second")
+            raise ValueError(f"it sends more than {WORDS_PER_S} events a second")
 
 
 def session_members(leader: int) -> list[int]:
-    """Every process of the session that `leader` began, and their descendants elsewhere."""
+    """Return all processes of the session of `leader`, and their descendants in other sessions."""
     return sessions([leader])[leader]

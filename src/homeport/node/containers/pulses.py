@@ -1,18 +1,18 @@
-"""Looks at the pulses of all containers once a second, and ends a container that is beyond help.
+"""Reads the pulses of all containers once a second, and ends containers that hang.
 
-What a pulse is, contract/pulse.py says. It is a container's own word, so it can only harm the container.
-A container is ended when
+contract/pulse.py describes the pulse. The container writes it, so a wrong pulse only harms the container.
+A container is ended if
 
-- a request inside should have ended more than 2 s ago: the runner keeps the function's `timeout` itself,
-  unless it is stopped, or some C code holds the GIL, or the event loop stands still;
-- it has given no sign of life for 10 s, or its loop has not turned: where nobody is inside with time
-  left, and, if the process does use the CPU, for as long as the function's `timeout` too, for whoever has
-  come meanwhile is lost then. A long import or `pickle.load` holds the GIL, and is no reason to die;
-- it cannot accept connections for 5 s, as when it has no descriptors left: gently, for whoever is inside can
-  still be answered.
+- a request inside should have ended more than 2 s ago: the runner enforces the function's `timeout` itself,
+  unless it is stopped, C code holds the GIL, or the event loop stands still;
+- it has given no sign of life for 10 s, or its loop has not turned, and no request inside has time left. If
+  the process uses the CPU, it also gets the function's `timeout`: a long import or `pickle.load` holds the
+  GIL, and is no reason to end it. Requests that came after that time would be lost anyway;
+- it cannot accept connections for 5 s, for example without free descriptors: then it is ended gently, because
+  the requests inside can still be answered.
 
-Times are CLOCK_MONOTONIC, which stands still while the machine is suspended. Where this process itself was
-late, so was everybody: what a container has missed until then is not held against it.
+Times are CLOCK_MONOTONIC, which stands still while the machine is suspended. If this process itself was late,
+all processes may have been: then the containers get the lost time back.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from pathlib import Path
 from homeport.contract.pulse import Reader, Reading
 
 LOOK_S = 1.0
-LATE_S = 2.0  # so late with a look, this machine has been elsewhere
+LATE_S = 2.0  # if a check is later than this, the whole machine was stopped or overloaded
 SILENT_S = 10.0
 OVERDUE_S = 2.0
 REFUSED_S = 5.0
@@ -35,7 +35,7 @@ REFUSED_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the kernel says of a process."""
+    """A process's state and CPU time, from the kernel."""
 
     stopped: bool
     cpu_ticks: int
@@ -46,19 +46,19 @@ class Patient:
 
     def __init__(self, reader: Reader, pid: int, timeout_s: float) -> None:
         self.timeout_s = timeout_s
-        self.since = time.monotonic()  # what came before is not held against it
+        self.since = time.monotonic()  # earlier times do not count
         self._reader = reader
         self._pid = pid
-        self._silent: Usage | None = None  # as it was when its silence was first noticed
+        self._silent: Usage | None = None  # its usage when its silence was first noticed
         self._refused_since: float | None = None
-        self.can_finish = False  # it cannot let anybody in, and answers whoever is inside
+        self.can_finish = False  # True if it cannot accept connections, but can finish its requests
 
     def look(self, now: float) -> str:
-        """Why it has to end, in words; empty where it has not."""
+        """Return why the container must end, in words; empty if it need not."""
         return self.judge(self._reader.read(), now, lambda: usage(self._pid))
 
     def judge(self, pulse: Reading, now: float, usage: Callable[[], Usage]) -> str:
-        """The same of what was read. All times are seconds of one clock."""
+        """Return the same for a pulse that was read. All times are seconds of one clock."""
         if pulse.deadline and now - max(pulse.deadline, self.since) > OVERDUE_S:
             return (
                 f"a request took longer than its timeout of {self.timeout_s:g} s, and the container "
@@ -77,7 +77,7 @@ class Patient:
         self._silent = self._silent or used
         if not used.stopped:
             if pulse.deadline > now:
-                return ""  # whoever is inside has time left
+                return ""  # a request inside has time left
             if busy and max(silent_s, still_s) < max(SILENT_S, self.timeout_s):
                 return ""
         if silent_s < SILENT_S:
@@ -98,9 +98,9 @@ class Patient:
 
 
 def of_init(leader: int) -> Reader:
-    """The pulse of a container that an earlier server started, of which its init keeps a copy.
+    """Open the pulse of a container that an earlier server started; its init keeps a copy.
 
-    `OSError` or `ValueError` where there is none that can be read safely.
+    `OSError` or `ValueError` if there is none that can be read safely.
     """
     descriptor = os.open(f"/proc/{leader}/fd/3", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -110,7 +110,7 @@ def of_init(leader: int) -> Reader:
 
 
 def usage(pid: int) -> Usage:
-    """State and CPU time of a process, all its threads together (proc(5))."""
+    """Return the state and CPU time of a process, all threads together (proc(5))."""
     with contextlib.suppress(OSError, IndexError, ValueError):
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
         return Usage(stopped=stat[0] == "T", cpu_ticks=int(stat[11]) + int(stat[12]))
@@ -122,7 +122,7 @@ async def watch(
     kill: Callable[[str, str], None],
     replace: Callable[[str, str], None],
 ) -> None:
-    """Look for ever; `kill` is told which container has to end, and why; `replace`: gently."""
+    """Check forever; call `kill` with a container that must end and why, or `replace` to end it gently."""
     looked = time.monotonic()
     while True:
         await asyncio.sleep(LOOK_S)

@@ -1,7 +1,7 @@
-"""What is written down of a container, so that a server that comes later can take it over or end it.
+"""Writes a record of each container, so that a later server can take it over or end it.
 
-A process is known by its number, the machine's boot and its start in clock ticks since then (field 22 of
-/proc/<pid>/stat): no step of the clock changes these, and no other process has them.
+A process is identified by its pid, the machine's boot id and its start in clock ticks since the boot (field 22
+of /proc/<pid>/stat): setting the clock does not change these, and no other process has the same.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ class Left:
 def write(directory: Path, container: Container, launch: Launch, leader: int) -> None:
     """Write the record of a container into its directory.
 
-    Where that fails the earlier record stays; without a record, the container is ended by its init.
+    If that fails, the earlier record stays. Without a record, its init ends the container.
     """
     added = {f.name: getattr(launch, f.name) for f in dataclasses.fields(launch)}
     del added["order"]  # it is the container's
@@ -64,7 +64,7 @@ def write(directory: Path, container: Container, launch: Launch, leader: int) ->
 def sweep(root: Path) -> Collection[Left]:
     """Return the containers of an earlier server that are ready; end the others.
 
-    One whose record this version cannot read is ended too.
+    A container whose record this version cannot read is ended too.
     """
     ready = []
     for directory in root.iterdir():
@@ -106,17 +106,17 @@ def _left(known: dict[str, Any]) -> Left | None:
 def _upgraded(told: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a container and the additions to its launch from a record with a `spec`.
 
-    There, one shape held the order, the launch and most of the function, under the names of today.
+    There, one object had the order, the launch and most of the function, under the present names.
     """
     spec = told["spec"]
     function = {**spec, "name": spec["function"]}
-    del function["parameters"]  # the pool's values, and not what the function declares
+    del function["parameters"]  # the pool's values, not the function's declarations
     pool = codec.encode(PoolKey.parse(spec["pool"]))
     return {**told, "order": {**spec, "pool": pool, "function": function}}, spec
 
 
 def _ticks(pid: int) -> int:
-    """When a process began, in clock ticks since the boot; -1 of one that has ended."""
+    """Return when a process started, in clock ticks since the boot; -1 if it has ended."""
     with contextlib.suppress(OSError, IndexError, ValueError):
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
         state, *fields = stat.rpartition(")")[2].split()
@@ -126,7 +126,7 @@ def _ticks(pid: int) -> int:
 
 
 def _end(known: dict[str, Any], directory: Path) -> None:
-    """Have the container's init end everything, by the end of its runner."""
+    """Kill the container's runner, after which its init ends everything."""
     leader: int = known["init"]
     with contextlib.suppress(OSError):
         init = Held(leader, os.pidfd_open(leader))
@@ -144,7 +144,7 @@ def _end(known: dict[str, Any], directory: Path) -> None:
 
 
 def in_words(code: int | None, memory_was_short: bool = False) -> str:
-    """How a process ended, which was not killed by us."""
+    """Return how a process ended that homeport has not killed, in words."""
     if code is None:
         return "ended"
     if code >= 0:
@@ -159,13 +159,13 @@ def in_words(code: int | None, memory_was_short: bool = False) -> str:
         return (
             "was killed by SIGKILL, perhaps by the kernel: the machine ran out of memory meanwhile"
         )
-    return "was killed by SIGKILL, by itself or by somebody on this machine"
+    return "was killed by SIGKILL, by itself or by another program on this machine"
 
 
 def memory_shortages() -> int:
-    """How many processes the kernel has killed for want of memory since the boot; -1 if it is not told.
+    """Return how many processes the kernel has killed since the boot because memory ran out; -1 if unknown.
 
-    Those in cgroups with a limit count too (proc(5), /proc/vmstat).
+    Includes processes in cgroups with a limit (proc(5), /proc/vmstat).
     """
     with contextlib.suppress(OSError, ValueError, IndexError):
         for line in Path("/proc/vmstat").read_text().splitlines():

@@ -1,8 +1,8 @@
-"""How long a container's start takes, part after part, with no gap between them.
+"""Measures how long each part of a container's start takes, without a gap between the parts.
 
-The node sees `scheduled` (until its turn came) and `forked` (until its process exists). The runner tells
-`imported`, `entered` and `listening`; what it could not see itself, such as the start of its
-interpreter, counts for `imported`.
+The node measures `scheduled` (until its turn came) and `forked` (until its process exists). The runner reports
+`imported`, `entered` and `listening`; time that it could not measure, such as the start of its interpreter,
+counts as `imported`.
 """
 
 import time
@@ -14,7 +14,7 @@ NOTHING = Event(kind="reached")
 
 
 class Start:
-    """One start; `timings_ms` is complete once it is over."""
+    """One start; `timings_ms` is complete when the start has ended."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.timings_ms: dict[str, float] = {}
@@ -26,23 +26,23 @@ class Start:
         self._reached = NOTHING
 
     def turn_came(self) -> None:
-        """Its process is begun now."""
+        """The start's turn has come: its process starts now."""
         self._count({})
         self._part = "forked"
 
     def exists(self, snapshot: Event | None = None) -> None:
-        """Its process is there; the state that it began with may have been made for it just now."""
+        """Its process exists; `snapshot` is set if its snapshot was made just for it."""
         made = snapshot or NOTHING
         self._count(made.timings_ms)
         self.imports_ms.update(made.imports_ms)
         self._part = "imported"
 
     def reached(self, event: Event) -> None:
-        """The runner says which part begins, in case it says nothing more."""
+        """The runner reports which part begins, in case that it reports nothing more."""
         self._reached = event
 
     def ended(self, event: Event | None = None) -> None:
-        """By its last word, or without one; only the first end counts."""
+        """The start has ended, with the runner's last report or without one; only the first call counts."""
         if self._over:
             return
         self._over = True
@@ -53,7 +53,7 @@ class Start:
         self.imports_ms.update(event.imports_ms)
 
     def _count(self, told_ms: Mapping[str, float]) -> None:
-        """The time since the last count: what was told of it, and the rest for the part that goes on."""
+        """Add the time since the last call: the reported parts, and the rest to the current part."""
         now = self._clock()
         rest = (now - self._since) * 1000 - sum(told_ms.values())
         self._since = now

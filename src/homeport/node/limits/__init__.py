@@ -1,1 +1,1 @@
-"""What a container may use, and who keeps it to that."""
+"""Limits of containers: cores, memory, disk and GPUs, enforced by the kernel or by a watchdog."""

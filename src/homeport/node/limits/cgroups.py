@@ -1,13 +1,12 @@
-"""Limits that the kernel keeps: a cgroup (v2) for each container that asks for cores or memory.
+"""Limits that the kernel enforces: a cgroup (v2) for each container that asks for cores or memory.
 
-Used where homeport may: in the cgroup that `HOMEPORT_CGROUP` names, in its own where that was delegated
-to it (`systemd-run --user --scope -p Delegate=yes homeport up`), or at the root where nothing else
-manages cgroups. There it makes one directory for this home, and in it one for each container; whatever
-else runs in a cgroup that is not the root is moved into a leaf beside it, for the kernel wants it so.
-Source: the kernel's Documentation/admin-guide/cgroup-v2.rst, and systemd's CGROUP_DELEGATION for who
-may write where.
+homeport uses the cgroup that `HOMEPORT_CGROUP` names; or its own, if that was delegated to it
+(`systemd-run --user --scope -p Delegate=yes homeport up`); or the root, if nothing else manages cgroups. There
+it makes one directory for this home, and in it one for each container. A cgroup with children may have no
+processes (except the root), so other processes in it are moved into a leaf beside the home's directory.
+Sources: the kernel's Documentation/admin-guide/cgroup-v2.rst; systemd's CGROUP_DELEGATION.
 
-`python -m homeport.node.limits.cgroups` says what is used here, for `homeport doctor`.
+`python -m homeport.node.limits.cgroups` prints which cgroup is used, for `homeport doctor`.
 """
 
 import contextlib
@@ -26,11 +25,11 @@ from homeport.contract.sizes import MIB
 CONTROLLERS = ("cpu", "memory")
 OFF = "off"
 MOUNTS = Path("/proc/self/mountinfo")
-SERVER = "server"  # where those go that were in a delegated cgroup before it had children
-PERIOD_US = 100_000  # of `cpu.max`
-WEIGHT = 100  # `cpu.weight` of one core
+SERVER = "server"  # the leaf for processes that were in a delegated cgroup before it had children
+PERIOD_US = 100_000  # the period of `cpu.max`
+WEIGHT = 100  # the `cpu.weight` of one core
 MAX_WEIGHT = 10_000
-TRIES = 5  # to empty a cgroup in which processes are begun meanwhile
+TRIES = 5  # how often to try to empty a cgroup, because processes may fork meanwhile
 
 
 class Unusable(Exception):
@@ -46,9 +45,9 @@ class Cgroups:
 
     @staticmethod
     def open(chosen: str, name: str) -> "Cgroups":
-        """The directory `name` below the cgroup that homeport may use; raises `Unusable`.
+        """Make the directory `name` below the cgroup that homeport may use; raises `Unusable`.
 
-        `chosen` is a cgroup's directory, `off`, or empty: its own.
+        `chosen` is a cgroup's directory, `off`, or empty: homeport's own cgroup.
         """
         base = _base(chosen)
         try:
@@ -57,7 +56,7 @@ class Cgroups:
             raise Unusable(f"{base}: {error.strerror}") from None
 
     def make(self, order: StartOrder) -> str:
-        """Make the cgroup that the container joins and return its directory; empty where it asks for nothing."""
+        """Make the container's cgroup and return its directory; empty if the container needs none."""
         if order.function.cpu is None and order.function.memory_mib is None:
             return ""
         directory = self.root / order.id
@@ -68,14 +67,14 @@ class Cgroups:
         return str(directory)
 
     def count(self, order: StartOrder) -> None:
-        """Have all containers together weigh what each of them does: see `shares`."""
+        """Add a container to the weight of all containers together: see `shares`."""
         told = settings(order.function)
         weight, protected = told.get("cpu.weight", WEIGHT), told.get("memory.low", 0)
         self._shares[order.id] = int(weight), int(protected)
         self._weigh()
 
     def remove(self, directory: Path) -> bool:
-        """Whether the cgroup of a container that has ended is gone; what is left inside is killed."""
+        """Remove an ended container's cgroup and kill its processes; return False to try again later."""
         if not removed(directory):
             return False
         if self._shares.pop(directory.name, None):
@@ -83,11 +82,11 @@ class Cgroups:
         return True
 
     def all(self) -> list[Path]:
-        """The directory of every container."""
+        """Return the directories of all containers."""
         return [directory for directory in self.root.iterdir() if directory.is_dir()]
 
     def close(self) -> None:
-        """Leave nothing, unless there are containers."""
+        """Remove the home's directory, unless there are containers."""
         with contextlib.suppress(OSError):
             self.root.rmdir()
 
@@ -98,7 +97,7 @@ class Cgroups:
 
 
 def killed(directory: Path) -> bool:
-    """Whether the kernel killed something in a cgroup for want of memory."""
+    """Return whether the kernel killed a process of a cgroup because memory ran out."""
     with contextlib.suppress(OSError):
         for line in (directory / "memory.events").read_text().splitlines():
             name, _, count = line.partition(" ")
@@ -108,12 +107,12 @@ def killed(directory: Path) -> bool:
 
 
 def removed(directory: Path) -> bool:
-    """Whether a cgroup is gone; kills what is still inside."""
+    """Kill the processes of a cgroup and remove it; return whether that worked."""
     try:
         directory.rmdir()
     except FileNotFoundError:
         return True
-    except OSError:  # a daemon that left its session, or somebody who is dying
+    except OSError:  # a process that left its session, or that is ending
         with contextlib.suppress(OSError):
             _write(directory / "cgroup.kill", "1")
         return False
@@ -121,9 +120,9 @@ def removed(directory: Path) -> bool:
 
 
 def settings(function: FunctionSpec) -> dict[str, str]:
-    """PURE: file -> content of the cgroup of a container of the function.
+    """PURE: return file -> content for the cgroup of a container of the function.
 
-    What it asks for weighs when the machine is busy; what it may have at most is never exceeded.
+    Requests set its weight while the machine is busy; limits are never exceeded.
     """
     told: dict[str, str] = {}
     if function.cpu is not None:
@@ -137,15 +136,15 @@ def settings(function: FunctionSpec) -> dict[str, str]:
         if limit_mib is not None:
             told["memory.max"] = str(limit_mib * MIB)
             told["memory.swap.max"] = "0"
-            told["memory.oom.group"] = "1"  # half a container is no container
+            told["memory.oom.group"] = "1"  # kill all of the container or none of it
     return told
 
 
 def shares(containers: Iterable[tuple[int, int]]) -> dict[str, str]:
-    """PURE: file -> content of the directory of all containers, from each one's weight and bytes.
+    """PURE: return file -> content for the directory of all containers, from their weights and bytes.
 
-    A cgroup competes with its siblings alone, and is protected within what its parent is: without
-    this, all containers together weigh as much as one process beside them, and nothing is protected.
+    A cgroup competes only with its siblings, and its protection is bounded by its parent's. Without this, all
+    containers together would weigh as much as one process beside them, and no memory would be protected.
     """
     told = list(containers)
     weight = sum(weight for weight, _ in told) or WEIGHT
@@ -156,16 +155,16 @@ def shares(containers: Iterable[tuple[int, int]]) -> dict[str, str]:
 
 
 def own() -> Path | None:
-    """The directory of this process's cgroup; None without cgroup v2."""
+    """Return the directory of this process's cgroup; None without cgroup v2."""
     with contextlib.suppress(OSError):
         return located(Path("/proc/self/cgroup").read_text(), MOUNTS.read_text())
     return None
 
 
 def located(cgroup: str, mountinfo: str) -> Path | None:
-    """PURE: where a cgroup is, by the two files of its process; None where it cannot be seen.
+    """PURE: return a cgroup's directory, from two files of its process; None if it is not mounted.
 
-    What is mounted may be a part of the tree: that of the (Docker) container all this runs in.
+    Only a part of the tree may be mounted, if homeport runs in a (Docker) container.
     """
     path = next((line[3:] for line in cgroup.splitlines() if line.startswith("0::")), None)
     for line in mountinfo.splitlines():
@@ -178,7 +177,7 @@ def located(cgroup: str, mountinfo: str) -> Path | None:
 
 
 def _base(chosen: str) -> Path:
-    """The cgroup that homeport may use."""
+    """Return the cgroup that homeport may use."""
     if chosen == OFF:
         raise Unusable("they are switched off")
     if chosen:
@@ -186,9 +185,9 @@ def _base(chosen: str) -> Path:
     mine = own()
     if mine is None:
         raise Unusable("there is no cgroup v2 with this process in it")
-    # The root of all cgroups, or of the namespace of the (Docker) container that all this runs in.
+    # The root of all cgroups, or of the namespace of the (Docker) container that homeport runs in.
     top = located("0::/", MOUNTS.read_text())
-    # An earlier server has moved everybody into the leaf, this one's shell too.
+    # An earlier server may have moved all processes into the leaf, this server's shell too.
     for base in (mine, mine.parent) if mine.name == SERVER else (mine,):
         if base == top or _is_delegated(base):
             return base
@@ -200,7 +199,7 @@ def _prepared(base: Path, name: str) -> Path:
     if not file.exists():
         raise Unusable(f"{base} is no cgroup v2")
     if missing := sorted({*CONTROLLERS} - {*file.read_text().split()}):
-        raise Unusable(f"{base} has not got the controller {' and '.join(missing)}")
+        raise Unusable(f"{base} does not have the controller {' and '.join(missing)}")
     _open_up(base)
     root = base / name
     root.mkdir(exist_ok=True)
@@ -215,7 +214,7 @@ def _prepared(base: Path, name: str) -> Path:
 
 
 def _open_up(base: Path) -> None:
-    """Hand down to its children, and move into one of them whoever is in the way."""
+    """Enable the controllers for its children; move its own processes into a leaf if they prevent that."""
     for _ in range(TRIES):
         try:
             _hand_down(base)
@@ -228,7 +227,7 @@ def _open_up(base: Path) -> None:
 
 
 def _hand_down(directory: Path) -> None:
-    """Give the controllers to its children; it may hold no process then, unless it is the root."""
+    """Enable the controllers for its children; it must have no processes then, unless it is the root."""
     file = directory / "cgroup.subtree_control"
     if not {*CONTROLLERS} <= {*file.read_text().split()}:
         file.write_text(" ".join(f"+{controller}" for controller in CONTROLLERS))
@@ -243,7 +242,7 @@ def _make_empty(base: Path) -> None:
 
 
 def _try_to_join(root: Path) -> None:
-    """Its user has to own where it goes, and whatever cgroup that and where it is have in common."""
+    """Check that a process may move there: its user must own the target and the common ancestor."""
     probe = root / "probe"
     probe.mkdir(exist_ok=True)
     try:
@@ -255,12 +254,12 @@ def _try_to_join(root: Path) -> None:
     finally:
         probe.rmdir()
     if done.returncode:
-        raise Unusable(f"no process may go from {own()} to {root}")
+        raise Unusable(f"processes may not move from {own()} to {root}")
 
 
 def _write(file: Path, text: str) -> None:
-    """To a file that is there, if it is: to ask for a new one is forbidden in a cgroup."""
-    with contextlib.suppress(FileNotFoundError):  # a kernel that has not got it
+    """Write to a file if it exists; a cgroup forbids to create files."""
+    with contextlib.suppress(FileNotFoundError):  # this kernel does not have the file
         descriptor = os.open(file, os.O_WRONLY | os.O_TRUNC)
         try:
             os.write(descriptor, text.encode())
@@ -269,7 +268,7 @@ def _write(file: Path, text: str) -> None:
 
 
 def _is_delegated(directory: Path) -> bool:
-    """Whether systemd has said that what is below belongs to whoever runs there."""
+    """Return whether systemd has delegated the cgroup."""
     for name in ("user.delegate", "trusted.delegate"):
         with contextlib.suppress(OSError):
             if os.getxattr(directory, name) == b"1":

@@ -1,4 +1,4 @@
-"""The accelerators of this machine, as NVIDIA's driver tells of them (NVML).
+"""Lists the accelerators of this machine, by NVIDIA's driver (NVML).
 
 `python -m homeport.node.limits.gpus` prints their names, for `homeport doctor`.
 """
@@ -22,14 +22,14 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 def found(
     environ: Mapping[str, str] = os.environ, nvml: ModuleType | Any | None = None
 ) -> tuple[Accelerator, ...]:
-    """Every device that this process may use, in the driver's order; none without a driver.
+    """Return every device that this process may use, in the driver's order; none without a driver.
 
-    A device that is cut into MIG instances is those instances. `CUDA_VISIBLE_DEVICES` in `environ`
-    keeps the others out, by index or by the beginning of an id.
+    A device that is divided into MIG instances counts as these instances. `CUDA_VISIBLE_DEVICES` in `environ`
+    selects devices, by index or by the beginning of an id.
     """
     if nvml is None:
         try:
-            ctypes.CDLL(DRIVER)  # asked for first, as the module takes 30 ms
+            ctypes.CDLL(DRIVER)  # try this first, because importing the module takes 30 ms
         except OSError:
             return ()
         nvml = importlib.import_module("pynvml")

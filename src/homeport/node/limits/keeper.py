@@ -1,4 +1,4 @@
-"""What a container may use: kept by the kernel where homeport may use cgroups, else watched."""
+"""Enforces the containers' limits: by cgroups if homeport may use them, else by the watchdog."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from homeport.node.limits import cgroups, watchdog
 from homeport.node.limits.cgroups import Cgroups, Unusable
 
 LOOK_S = 0.25
-CLOSE_S = 2.0  # what the kernel gets to end the last processes
+CLOSE_S = 2.0  # how long the kernel may take to end the last processes
 PAUSE_S = 0.01
 
 Running = Callable[[], Iterable[tuple[int, Launch]]]
@@ -31,21 +31,21 @@ class Limits:
         self._cgroups: Cgroups | None = None
         self._leaving: set[Path] = set()  # cgroups of containers that have ended
         self._watcher: asyncio.Task[None] | None = None
-        self._wanted = asyncio.Event()  # there is something to watch
+        self._wanted = asyncio.Event()  # set while there is something to watch
 
     def open(
         self, chosen: str, name: str, left: Collection[Launch], running: Running, kill: Kill
     ) -> None:
-        """Begin; `left` are the containers that go on from an earlier server.
+        """Start; `left` are the containers that were taken over from an earlier server.
 
-        `running` tells what is to be watched, and `kill` is told which container is over a limit, and
-        why.
+        `running` returns the containers to watch; `kill` is called with a container that is over a limit,
+        and the reason.
         """
         try:
             self._cgroups = Cgroups.open(chosen, name)
         except Unusable as why:
             level = logging.WARNING if chosen not in {"", cgroups.OFF} else logging.INFO
-            log.log(level, "limits are watched and not the kernel's: %s", why)
+            log.log(level, "homeport watches the limits, because the kernel cannot: %s", why)
         else:
             for launch in left:
                 if launch.cgroup:
@@ -56,7 +56,7 @@ class Limits:
         self._watcher = asyncio.create_task(self._watch(running, kill), name="limits")
 
     async def close(self) -> None:
-        """Watch no more, and leave nothing."""
+        """Stop watching, and remove the cgroups."""
         if self._watcher is not None:
             self._watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -71,7 +71,7 @@ class Limits:
             self._cgroups.close()
 
     def confined(self, launch: Launch, others: Iterable[Launch]) -> Launch:
-        """Return the launch with what the container's process needs to know of its limits."""
+        """Return the launch with the container's cgroup or cores."""
         launch = dataclasses.replace(launch, cgroup=self._made(launch.order))
         cpu = launch.function.cpu
         if not launch.cgroup and cpu is not None and cpu[1] is not None:
@@ -82,12 +82,12 @@ class Limits:
         return launch
 
     def watch(self, launch: Launch) -> None:
-        """The container runs, or is about to."""
+        """Watch a container that runs or is about to start."""
         if watchdog.watched(launch):
             self._wanted.set()
 
     def broken(self, launch: Launch) -> str:
-        """Return which limit the kernel has killed the container for, in words; empty for none."""
+        """Return the limit for which the kernel has killed the container, in words; empty if it has not."""
         if not launch.cgroup or not cgroups.killed(Path(launch.cgroup)):
             return ""
         memory_mib = launch.function.memory_mib
@@ -95,13 +95,13 @@ class Limits:
         return f"it needed more memory than its limit of {limit_mib} MiB" if limit_mib else ""
 
     def gone(self, launch: Launch) -> None:
-        """The container has ended; what it left behind ends now."""
+        """The container has ended: kill processes that are left in its cgroup, and remove it."""
         if launch.cgroup:
             self._leaving.add(Path(launch.cgroup))
             self._wanted.set()
 
     def _made(self, order: StartOrder) -> str:
-        """Make the container's cgroup and return its directory; empty where it has none."""
+        """Make the container's cgroup and return its directory; empty if it has none."""
         if self._cgroups is None:
             return ""
         try:
@@ -111,7 +111,7 @@ class Limits:
             return ""
 
     def _tidy(self) -> bool:
-        """Whether there still is a cgroup that has to go."""
+        """Remove cgroups of ended containers; return whether any is left."""
         remove = cgroups.removed if self._cgroups is None else self._cgroups.remove
         self._leaving = {directory for directory in self._leaving if not remove(directory)}
         return bool(self._leaving)
@@ -129,7 +129,7 @@ class Limits:
 
 
 def cores(limit: float, there: list[int], taken: Counter[int]) -> tuple[int, ...]:
-    """PURE: the least taken cores, as many as the limit comes to; empty where it is none.
+    """PURE: return the least used cores, as many as the limit allows; empty if that is all of them.
 
     >>> cores(1.5, [0, 1, 2, 3], Counter({0: 2, 2: 1}))
     (1, 3)

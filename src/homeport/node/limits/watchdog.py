@@ -1,7 +1,7 @@
-"""Limits where the kernel keeps none: looks at what containers use, and says which one is over.
+"""Measures what containers use, and finds those over a limit, where the kernel does not enforce limits.
 
-Memory is what the container's processes use alone and their share of what they share with others
-(PSS, proc(5)); the disk is what lies in its own temporary directory.
+Memory is the processes' own memory and their share of shared memory (PSS, proc(5)); disk is the size of the
+container's temporary directory.
 """
 
 import contextlib
@@ -18,12 +18,12 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def watched(launch: Launch) -> bool:
-    """Whether the container has a limit that nobody else keeps."""
+    """Return whether the container has a limit that the kernel does not enforce."""
     return _memory_limit_mib(launch) is not None or launch.function.ephemeral_disk_mib is not None
 
 
 def over(launch: Launch, memory_mib: float, disk_mib: float) -> str:
-    """PURE: which limit is exceeded, in words; empty when none is."""
+    """PURE: return the limit that is exceeded, in words; empty if none is."""
     limit_mib = _memory_limit_mib(launch)
     if limit_mib is not None and memory_mib > limit_mib:
         return f"it used {memory_mib:.0f} MiB of memory, and its limit is {limit_mib} MiB"
@@ -49,7 +49,7 @@ def look(containers: Iterable[tuple[int, Launch]]) -> dict[str, str]:
 
 
 def sessions(leaders: Sequence[int]) -> dict[int, list[int]]:
-    """The same for several leaders, in one look at all processes."""
+    """Return the processes of several leaders, in one pass over all processes."""
     members: dict[int, set[int]] = {leader: set() for leader in leaders}
     children: dict[int, list[int]] = {}
     for pid in psutil.pids() if any(leaders) else ():
@@ -61,7 +61,7 @@ def sessions(leaders: Sequence[int]) -> dict[int, list[int]]:
         todo = list(known)
         while todo:
             for child in children.get(todo.pop(), ()):
-                if child not in known:  # it has made a session of its own
+                if child not in known:  # the process has made its own session
                     known.add(child)
                     todo.append(child)
     return {leader: sorted(known) for leader, known in members.items()}
@@ -73,7 +73,7 @@ def _memory_limit_mib(launch: Launch) -> int | None:
 
 
 def _memory_mib(pids: list[int], limit_mib: int) -> float:
-    # What is resident is never less than the share, and is told a hundred times faster.
+    # RSS >= PSS and is 100x cheaper to read, so read PSS only if RSS is over the limit.
     resident = sum(_resident_mib(pid) for pid in pids)
     return resident if resident <= limit_mib else sum(_share_mib(pid) for pid in pids)
 

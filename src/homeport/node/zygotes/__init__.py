@@ -1,1 +1,1 @@
-"""Processes from which containers are forked."""
+"""Starts zygotes, the processes from which containers are forked, and chooses one for each container."""

@@ -1,4 +1,4 @@
-"""What a function's script imports, learned from its containers that became ready."""
+"""Remembers which modules a function's script imports, from its containers that became ready."""
 
 import contextlib
 import hashlib
@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-#: What every container needs, whatever it serves.
+#: The modules that every container needs.
 BASE = (
     "uvicorn",
     "uvicorn.lifespan.off",
@@ -17,12 +17,12 @@ BASE = (
     "fastapi.middleware.cors",
     "anyio._backends._asyncio",
     "pydantic.v1",  # FastAPI imports it for the first endpoint
-    "fastapi.telemetry._runtime",  # and that for the first request, in newer versions
-    "homeport.runner.servers.asgi",  # the runner's own, which needs those
+    "fastapi.telemetry._runtime",  # newer versions import it for the first request
+    "homeport.runner.servers.asgi",  # the runner's own server, which needs those
     "homeport.runner.servers.wsgi",
 )
 MAX_MODULES = 6000  # of one function
-MAX_REVISIONS = 3  # of one function, with modules that its script changes something for
+MAX_REVISIONS = 3  # revisions of a function for which differing modules are kept
 MAX_AGAIN = 5  # starts that began again; after that nothing is preloaded for this revision
 MAX_FILES = 1000
 EVERYTHING = "*"
@@ -30,7 +30,7 @@ EVERYTHING = "*"
 
 @dataclass(slots=True)
 class Learned:
-    """What is known of a function's modules in one environment; kept on disk, for later revisions too."""
+    """The modules of a function with one image; kept on disk, also for later revisions."""
 
     path: Path
     modules: list[str] = field(default_factory=list)
@@ -40,7 +40,7 @@ class Learned:
 
     @staticmethod
     def of(root: Path, environment: str, app: str, function: str) -> "Learned":
-        """What an earlier server has learned, or nothing."""
+        """Read what an earlier server has stored; empty if there is nothing."""
         name = hashlib.sha256(json.dumps([environment, app, function]).encode()).hexdigest()[:32]
         path = root / f"{name}.json"
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -50,7 +50,7 @@ class Learned:
         return Learned(path)
 
     def save(self) -> None:
-        """Write it down; a full disk costs a server that comes later some time."""
+        """Write it to disk; if that fails, a later server has to learn it again."""
         told = {"modules": self.modules, "unlike": self.unlike, "again": self.again}
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -59,7 +59,7 @@ class Learned:
             fresh.replace(self.path)
 
     def add(self, modules: tuple[str, ...]) -> None:
-        """These were imported by a container, in this order."""
+        """Add modules that a container has imported, in this order."""
         known = {*self.modules, *BASE}
         new = [m for m in modules if m not in known]
         if new and len(self.modules) + len(new) <= MAX_MODULES:
@@ -67,7 +67,7 @@ class Learned:
             self.save()
 
     def spoil(self, revision: str, modules: tuple[str, ...], reason: str) -> None:
-        """These were preloaded, and the script would have imported them otherwise."""
+        """Record preloaded modules that differ from the script's own imports."""
         found = self.unlike.setdefault(revision, {})
         found.update(dict.fromkeys(modules, reason))
         self.again[revision] = self.again.get(revision, 0) + 1
@@ -80,7 +80,7 @@ class Learned:
         self.save()
 
     def wanted(self, revision: str) -> tuple[str, ...]:
-        """What a zygote of this function imports beyond what all need, in order."""
+        """Return the modules that a zygote of this function imports besides `BASE`, in order."""
         unlike = self.unlike.get(revision, {})
         if EVERYTHING in unlike:
             return ()
@@ -88,11 +88,11 @@ class Learned:
         return tuple(m for m in self.modules if m not in unlike and not m.startswith(avoid))
 
     def avoid(self, revision: str) -> tuple[str, ...]:
-        """What must not be imported there, by whatever needs it either."""
+        """Return the modules that must not be preloaded for this revision, also if another module needs them."""
         return tuple(self.unlike.get(revision, {}))
 
     def objection(self, revision: str, preloaded: frozenset[str]) -> str:
-        """Why this revision cannot be forked from a process that has preloaded these; or nothing."""
+        """Return why this revision cannot be forked from a process with these modules; empty if it can."""
         for module, reason in self.unlike.get(revision, {}).items():
             if module in preloaded:
                 return f"{reason} (`{module}`)"
@@ -100,7 +100,7 @@ class Learned:
 
 
 def tidy(root: Path) -> None:
-    """Forget what was used longest ago, where there is too much."""
+    """Delete the least recently used files if there are too many."""
     with contextlib.suppress(OSError):
         found = sorted(root.glob("*.json"), key=lambda path: path.stat().st_mtime)
         for path in found[:-MAX_FILES]:

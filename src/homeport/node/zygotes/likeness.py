@@ -1,4 +1,4 @@
-"""Which containers one zygote can fork: those that have the variables that its modules saw."""
+"""Decides which containers a zygote can fork: those with the same values of the variables that its modules read."""
 
 import dataclasses
 import json
@@ -10,42 +10,42 @@ from homeport.contract.variables import SILENTLY_READ
 from homeport.node.images.made import Made
 from homeport.node.launch import INHERITED
 
-#: Variables that each container has of its own; those of GPUs where a function uses them.
+#: Variables that differ in each container; those of GPUs too, if a function uses GPUs.
 OWN = ("MODAL_TASK_ID", "HOMEPORT_TASK_ID", "TMPDIR")
 GPUS = {"CUDA_VISIBLE_DEVICES": "", "NVIDIA_VISIBLE_DEVICES": "void"}
-#: What a base zygote has in any case; of the other variables, only those that its imports look at.
+#: Variables that a base zygote always has; of all others, only those that its imports read.
 PLAIN = (*INHERITED, "PATH", "VIRTUAL_ENV", "PYTHONUNBUFFERED")
 
 
 def identity(order: StartOrder, made: Made) -> tuple[str, ...]:
-    """The same for all containers that a function zygote may fork, if their variables allow it."""
+    """Return a key that is the same for all containers of one function zygote, if their variables fit too."""
     return (made.key, order.pool.app, order.pool.function, order.pool.revision)
 
 
 def shared(function: FunctionSpec, environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that all containers of a function have."""
+    """Return the variables that all containers of a function share."""
     found = {name: value for name, value in environ.items() if name not in OWN}
     return {**found, **GPUS} if function.gpu else found
 
 
 def own(function: FunctionSpec) -> tuple[str, ...]:
-    """The variables that they do not share."""
+    """Return the names of the variables that they do not share."""
     return (*OWN, *(GPUS if function.gpu else ()))
 
 
 def nobody(launch: Launch) -> Launch:
-    """Return a launch of the same function that is no container's."""
+    """Return a launch of the same function that belongs to no container."""
     order = dataclasses.replace(launch.order, id="", devices=())
     return Launch(order=order, runner_path=launch.runner_path)
 
 
 def plain(environ: Mapping[str, str], reads: Iterable[str]) -> dict[str, str]:
-    """The variables of a base zygote whose imports read these."""
+    """Return the variables of a base zygote whose imports read these names."""
     return {k: v for k, v in environ.items() if k in PLAIN or _matters(k, reads)}
 
 
 def key(made: Made, environ: Mapping[str, str], reads: Iterable[str]) -> str:
-    """The same for containers that one base zygote can fork."""
+    """Return a key that is the same for all containers of one base zygote."""
     seen = sorted((k, v) for k, v in environ.items() if _matters(k, reads))
     return json.dumps([made.key, seen])
 

@@ -1,10 +1,10 @@
-"""Zygotes: processes that have imported what containers need, and fork them in a millisecond.
+"""Zygotes: processes that have imported the modules of containers, and fork a container in a millisecond.
 
-A *base zygote* for each environment holds what all containers need. Below it each function of a revision has
-a *function zygote*, with its variables and what its script imported in an earlier container, where that
-is more; and a pool that asked for a memory snapshot has one with the user's state. A container is
-forked from the lowest one there is. runner/zygotes/zygote.py is the other side; there, what was imported is
-invisible until the script imports it (sdk/preload/shelf.py).
+There is a *base zygote* for each image, with the modules that all containers need. Below it, each function of a
+revision has a *function zygote*, with the function's variables and the modules that its script imported in an
+earlier container, if these are more. A pool with a memory snapshot has a zygote with the user's state. A
+container is forked from the lowest of these. runner/zygotes/zygote.py is the other side; there, imported
+modules are invisible until the script imports them (sdk/preload/shelf.py).
 """
 
 import asyncio
@@ -27,9 +27,9 @@ from homeport.node.zygotes.learned import BASE, Learned, tidy
 from homeport.node.zygotes.snapshots import Snapshots, Unforkable
 from homeport.node.zygotes.zygote import Forked, Gone, Stale, Zygote
 
-TRIES = 3  # one that has just ended is replaced, and one that is stale is passed over
-READY_S = 120.0  # what its imports may take
-SPARES = 8  # zygotes that keep a child ahead: those that were used last
+TRIES = 3  # a zygote that has just ended is replaced, and a stale one is not used
+READY_S = 120.0  # how long its imports may take
+SPARES = 8  # how many zygotes keep a forked child ahead: the most recently used
 MAX_TOLD = 10_000
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(slots=True)
 class _Base:
-    """The zygote of an environment, for containers with these variables."""
+    """The base zygote of an image, for containers with these variables."""
 
     made: Made
     environ: dict[str, str]
@@ -59,11 +59,11 @@ class _Function:
     current: Zygote | None = None
     starting: "asyncio.Task[None] | None" = None
     pools: set[PoolKey] = dataclasses.field(default_factory=set)
-    tried: frozenset[str] = frozenset()  # what the last one was told to import
+    tried: frozenset[str] = frozenset()  # the modules that the last one was asked to import
 
 
 class Zygotes:
-    """Every zygote of this node.
+    """All zygotes of this node.
 
     One class, because starting, forking and ending zygotes change the same tree.
     """
@@ -71,8 +71,8 @@ class Zygotes:
     def __init__(
         self, root: Path, lib: Path, limit_mib: int, *, said: Callable[[StartOrder, str], None]
     ) -> None:
-        self.cells: Cells | None = None  # containers are isolated
-        self._root = root  # where `Learned` is kept
+        self.cells: Cells | None = None  # set if containers are isolated
+        self._root = root  # the directory of `Learned`
         self._bares: dict[str, _Base] = {}  # environment -> for fresh interpreters in cells
         self._lib = lib
         self._limit_mib = limit_mib
@@ -90,9 +90,9 @@ class Zygotes:
     async def fork(
         self, launch: Launch, made: Made, environ: dict[str, str], given: Descriptors
     ) -> Forked:
-        """A container's processes, which get these descriptors.
+        """Fork a container's processes with these descriptors.
 
-        Raises `Unforkable`, or `Unstartable` where the user's code failed before the snapshot.
+        Raises `Unforkable`, or `Unstartable` if the user's code failed before the snapshot.
         """
         if not self._limit_mib:
             raise Unforkable("forking is off")
@@ -115,10 +115,10 @@ class Zygotes:
     async def fresh(
         self, launch: Launch, made: Made, environ: dict[str, str], given: Descriptors
     ) -> Forked:
-        """A container's processes in a cell, in an interpreter that has imported nothing yet.
+        """Start a container's processes in a cell, in an interpreter that has imported nothing yet.
 
-        Cells are made by zygotes, so a container is forked in any case, and then begins anew. Raises `Unforkable`
-        where there can be no cell.
+        Zygotes make the cells, so the container is forked, and then starts a fresh interpreter. Raises
+        `Unforkable` if no cell can be made.
         """
         for _ in range(TRIES):
             with contextlib.suppress(Gone):
@@ -146,26 +146,26 @@ class Zygotes:
         return dataclasses.replace(forked, storage=str(storage))
 
     def warm(self, made: Made, environ: dict[str, str]) -> None:
-        """Have a base zygote at hand when the first container is asked for."""
+        """Start a base zygote before the first container is asked for."""
         if self._limit_mib:
             self._begin_base(self._base(made, environ))
 
     def learn(self, order: StartOrder, made: Made, modules: tuple[str, ...]) -> None:
-        """These were imported by a container that became ready."""
+        """Record the modules that a ready container has imported."""
         function = self._functions.get(likeness.identity(order, made))
         if function is not None:
             function.learned.add(modules)
             self._begin_function(function)
 
     def spoil(self, order: StartOrder, made: Made, event: Event) -> None:
-        """These modules were preloaded in vain: the container's script would have got others."""
+        """Record preloaded modules that differ from the script's own imports."""
         function = self._functions.get(likeness.identity(order, made))
         if function is not None:
             function.learned.spoil(order.pool.revision, event.modules, event.reason)
             self._end_function(function)
 
     def once(self, order: StartOrder, text: str) -> bool:
-        """Whether this is to be said of the function: it was not said before."""
+        """Return True if this text was not logged for the function before."""
         key = (order.pool.app, order.pool.function, order.pool.revision, text)
         if key in self._told:
             return False
@@ -185,7 +185,7 @@ class Zygotes:
                     del self._functions[key]
 
     def close(self) -> None:
-        """End every zygote; what they have forked goes on."""
+        """End all zygotes; their containers continue."""
         self._snapshots.close()
         for each in self._each():
             if each.starting is not None:
@@ -196,7 +196,7 @@ class Zygotes:
             zygote.end()
 
     def pids(self) -> list[int]:
-        """Of the zygotes that are ready to fork."""
+        """Return the process ids of the zygotes that are ready to fork."""
         return [zygote.pid for zygote in self._all()]
 
     # which one forks a container
@@ -216,7 +216,7 @@ class Zygotes:
         return await self._plain_parent(launch, made, environ)
 
     async def _plain_parent(self, launch: Launch, made: Made, environ: dict[str, str]) -> Zygote:
-        """The function's zygote if there is one with these variables, else that of the environment."""
+        """Return the function's zygote if there is one with these variables, else the base zygote."""
         function = self._function(launch, made, environ)
         base = await self._ready_base(made, environ)
         if why := function.learned.objection(launch.order.pool.revision, base.holds):
@@ -236,7 +236,7 @@ class Zygotes:
                 likeness.nobody(launch), made, shared, learned
             )
         if function.environ != shared:
-            # A secret has changed: what was imported may have read it.
+            # A variable has changed, for example a secret; the imports may have read it.
             self._end_function(function)
             function.environ = shared
         function.pools.add(order.pool)
@@ -245,7 +245,7 @@ class Zygotes:
     # base zygotes
 
     def _base(self, made: Made, environ: dict[str, str]) -> _Base:
-        """That one whose modules saw the variables that this container has."""
+        """Return the base whose imports read the same values as this container's variables."""
         reads = self._reads.setdefault(made.key, set())
         key = likeness.key(made, environ, reads)
         if key not in self._bases:
@@ -253,7 +253,7 @@ class Zygotes:
         return self._bases[key]
 
     async def _ready_base(self, made: Made, environ: dict[str, str]) -> Zygote:
-        """A zygote for any container with these variables; `Unforkable` where there can be none."""
+        """Return a base zygote for containers with these variables; `Unforkable` if none can be had."""
         while True:
             base = self._base(made, environ)
             if base.current is not None and base.current.gone:
@@ -264,11 +264,11 @@ class Zygotes:
                 await asyncio.shield(base.starting)
             if base.current is None:
                 raise Unforkable(base.failure or "the zygote has ended")
-            if self._base(made, environ) is base:  # else its imports looked at what differs here
+            if self._base(made, environ) is base:  # else its imports read a variable that differs
                 return base.current
 
     async def _bare(self, made: Made, environ: dict[str, str]) -> Zygote:
-        """A zygote for containers that begin anew; `Unforkable` where there can be none."""
+        """Return a zygote for containers with a fresh interpreter; `Unforkable` if none can be had."""
         for base in self._bases.values():
             if base.made.key == made.key and base.current is not None and not base.current.gone:
                 return base.current
@@ -290,7 +290,7 @@ class Zygotes:
             base.starting = asyncio.create_task(self._start_base(base), name="zygote")
 
     async def _start_base(self, base: _Base) -> None:
-        """Start it, once more without each module that turns out to be unsafe."""
+        """Start it; start it again without each module that is unsafe."""
         for _ in range(len(BASE) + 1):
             modules = [name for name in BASE if name not in base.unsafe and not base.bare]
             zygote = Zygote.spawn(
@@ -324,7 +324,7 @@ class Zygotes:
         await self._bound()
 
     async def _first_word(self, zygote: Zygote) -> dict[str, Any]:
-        """What it says once it has imported everything, or `failure`; then it has ended."""
+        """Return its message after its imports; with `failure` if it has ended."""
         try:
             async with asyncio.timeout(READY_S):
                 word = await zygote.first_word()
@@ -343,7 +343,7 @@ class Zygotes:
     # function zygotes
 
     def _begin_function(self, function: _Function) -> None:
-        """Have one that imports what is wanted now, if that is more than all containers have."""
+        """Start a function zygote with the wanted modules, if these are more than the base's."""
         if function.starting is not None and not function.starting.done():
             return
         if function.current is not None and function.current.gone:
@@ -398,7 +398,7 @@ class Zygotes:
     def _handed(
         self, launch: Launch, parent: Zygote, *, writes: bool
     ) -> "contextlib.AbstractContextManager[Handed]":
-        """What a zygote below another one gets for its cell."""
+        """Return the descriptors and mounts for the cell of a zygote below another one."""
         if self.cells is None or parent.sandbox is None:
             return contextlib.nullcontext(NOTHING)
         return self.cells.for_zygote(launch, parent.pid, writes=writes)
@@ -413,7 +413,7 @@ class Zygotes:
     async def _snap(
         self, launch: Launch, made: Made, environ: dict[str, str], output: int
     ) -> Zygote:
-        """A zygote with the user's state."""
+        """Return a zygote with the user's state."""
         try:
             for _ in range(TRIES):
                 parent = await self._plain_parent(launch, made, environ)
@@ -431,12 +431,12 @@ class Zygotes:
                     self.spoil(launch.order, made, told)
         finally:
             os.close(output)
-        raise Unforkable("what was preloaded has changed")
+        raise Unforkable("a preloaded module has changed")
 
     # their ends
 
     def _end_stale(self, zygote: Zygote, reason: str) -> None:
-        """What it has imported is another now: nothing is forked from it any more."""
+        """Stop forking from a zygote with an imported file that has changed."""
         log.info("the zygote %d goes: %s", zygote.pid, reason)
         self._let_go(zygote)
 
@@ -455,7 +455,7 @@ class Zygotes:
         zygote.retire()
 
     def _touch(self, zygote: Zygote) -> None:
-        """It was used just now; only so many keep a child ahead."""
+        """Mark it as used now; let only the last SPARES zygotes keep a child ahead."""
         zygote.touch()
         ahead = [each for each in self._all() if each.has_spare]
         for each in ahead[:-SPARES]:
@@ -465,14 +465,14 @@ class Zygotes:
         return [*self._bases.values(), *self._bares.values(), *self._functions.values()]
 
     def _all(self) -> list[Zygote]:
-        """The least recently used one first."""
+        """Return all zygotes, the least recently used first."""
         found = [each.current for each in self._each()]
         found += self._snapshots.all()
         alive = [zygote for zygote in found if zygote is not None and not zygote.gone]
         return sorted(alive, key=lambda zygote: zygote.used_at)
 
     async def _bound(self) -> None:
-        """Let the least recently used ones go while all of them need more than they may."""
+        """End the least recently used zygotes while all together need more memory than the limit."""
         zygotes = self._all()
         sizes = await asyncio.to_thread(lambda: [_private_mib(z.pid) for z in zygotes])
         total = sum(sizes)
@@ -480,7 +480,7 @@ class Zygotes:
             if total <= self._limit_mib:
                 return
             total -= size
-            log.info("the zygote %d goes: %d MiB are kept at most", zygote.pid, self._limit_mib)
+            log.info("the zygote %d ends: zygotes may use %d MiB", zygote.pid, self._limit_mib)
             self._let_go(zygote)
 
 

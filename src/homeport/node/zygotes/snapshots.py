@@ -1,4 +1,4 @@
-"""Zygotes with the state that a class has after its `enter(snap=True)` hooks; one for each pool."""
+"""Snapshots: zygotes with a class's state after its `enter(snap=True)` hooks, one for each pool."""
 
 import asyncio
 import dataclasses
@@ -32,14 +32,14 @@ class Snapshots:
     """Those of this node."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root  # where each has a /tmp
+        self._root = root  # the directory of the snapshots' /tmp directories
         self._tasks: dict[PoolKey, asyncio.Task[Zygote]] = {}
-        self._impossible: dict[PoolKey, str] = {}  # why its state cannot be forked
+        self._impossible: dict[PoolKey, str] = {}  # pool -> why its state cannot be forked
 
     async def of(self, pool: PoolKey, make: Callable[[], Any]) -> Zygote:
-        """The pool's own zygote, which `make` makes if there is none.
+        """Return the pool's snapshot; call `make` if there is none.
 
-        Raises `Unforkable` where its state cannot be forked, now and from now on.
+        Raises `Unforkable` if its state cannot be forked; later calls raise it too.
         """
         if why := self._impossible.get(pool):
             raise Unforkable(why)
@@ -60,12 +60,12 @@ class Snapshots:
         output: int,
         cell: Handed,
     ) -> tuple[Zygote, dict[str, Any]]:
-        """A child of `parent`, and its first word: `ready`, or it has ended (runner/zygotes/zygote.py)."""
+        """Fork a snapshot from `parent`; return it with its first message: `ready`, or why it has ended."""
         directory = self._root / os.urandom(6).hex()
         directory.mkdir(parents=True, mode=0o700)
         order = dataclasses.replace(launch.order, devices=())
         told = Launch(order=order, runner_path=launch.runner_path)
-        # A device that the snapshot has seen would be all its containers'.
+        # No GPU: a device that the snapshot has opened would belong to all its containers.
         mine = {**environ, "CUDA_VISIBLE_DEVICES": ""}
         if parent.sandbox is None:
             told = dataclasses.replace(told, tmp_dir=str(directory))
@@ -97,13 +97,13 @@ class Snapshots:
         return zygote, word
 
     def forget(self, pool: PoolKey) -> None:
-        """No container of the pool will be started again."""
+        """End the pool's snapshot, because none of its containers will be started again."""
         self._impossible.pop(pool, None)
         if task := self._tasks.pop(pool, None):
             _drop(task)
 
     def let_go(self, zygote: Zygote) -> None:
-        """The next container of its pool has another one made."""
+        """Drop a snapshot; the next container of its pool makes another one."""
         self._tasks = {
             pool: task for pool, task in self._tasks.items() if outcome(task) is not zygote
         }
@@ -120,7 +120,7 @@ class Snapshots:
 
 
 def outcome(task: "asyncio.Task[Zygote]") -> Zygote | None:
-    """The zygote, if the task has made one that lives."""
+    """Return the zygote that the task has made, if it still runs."""
     if not task.done() or task.cancelled() or task.exception() is not None:
         return None
     return None if task.result().gone else task.result()

@@ -1,4 +1,4 @@
-"""One zygote as its node sees it: a process that forks when it is told (runner/zygotes/zygote.py)."""
+"""The node's side of one zygote: sends it commands over its socket (runner/zygotes/zygote.py)."""
 
 import asyncio
 import collections
@@ -22,7 +22,7 @@ from homeport.node.cells.sandboxes import Sandbox
 from homeport.node.held import Held
 
 MAX_MESSAGE = 1024 * 1024
-TITLE = 240  # characters of what `ps` shows of a container
+TITLE = 240  # characters of a container's title in `ps`
 SEND_BUFFER = 256 * 1024
 
 
@@ -34,23 +34,25 @@ class Gone(Exception):
 
 
 class Stale(Exception):
-    """What the zygote has imported is another now"""
+    """A file that the zygote has imported has changed"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Forked:
-    """A container that lives; the receiver closes what holds it."""
+    """A forked container; its receiver closes the pidfds."""
 
     init: Held
     runner: Held
-    code: "asyncio.Future[int | None]"  # its exit code; None when the zygote ended first
+    code: "asyncio.Future[int | None]"  # its exit code; None if the zygote ended first
     origin: str = "forked"  # or `snapshot`
     storage: str = ""  # the directory of its cell, in that of its zygote's
-    snapshot: Event | None = None  # how its state was made, where that was done for this child
+    snapshot: Event | None = (
+        None  # the snapshot's event, if the snapshot was made for this container
+    )
 
 
 class Zygote:
-    """Its socket, and what was asked of it.
+    """A zygote's socket, and the commands that wait for an answer.
 
     One class, because every method is one message on the same socket.
     """
