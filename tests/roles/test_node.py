@@ -1,7 +1,12 @@
 """What the control plane relies on in a node: the fake keeps the promises of the real one."""
 
 import asyncio
+import contextlib
 import dataclasses
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +16,7 @@ from homeport.settings import Settings
 from tests.fakes import FakeNode
 from tests.node.test_agent import REPORT, Watched
 from tests.orders import order
+from tests.remote import RemoteNode
 
 RUNNER = """
 if order["function"]["name"] == "broken":
@@ -26,9 +32,28 @@ else:
 """
 
 
-@pytest.fixture(params=["fake", "processes"])
+@contextlib.asynccontextmanager
+async def elsewhere(root: Path, runner: str) -> AsyncIterator[RemoteNode]:
+    """An agent's process, and the connection to it."""
+    with tempfile.TemporaryDirectory() as short:  # a socket's name has room for 107 bytes
+        socket = Path(short) / "s"
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.remote", str(root / "home"), "there", str(socket)),
+            runner,
+            cwd=Path(__file__).parents[2],
+        )
+        remote = RemoteNode("there", socket)
+        try:
+            yield remote
+        finally:
+            await remote.close()
+            process.kill()
+            await process.wait()
+
+
+@pytest.fixture(params=["fake", "processes", "elsewhere"])
 async def node(request, tmp_path):
-    """One of the two, with what it tells."""
+    """The fake, the agent, or an agent in a process of its own; with what it tells."""
     watched = Watched()
     if request.param == "fake":
         fake = FakeNode(0.01, fails=lambda order: order.function.name == "broken")
@@ -37,6 +62,16 @@ async def node(request, tmp_path):
         return
     runner = tmp_path / "runner.py"
     runner.write_text(REPORT + RUNNER)
+    if request.param == "elsewhere":
+        async with elsewhere(tmp_path, str(runner)) as remote:
+            remote.watch(watched.changed, watched.said)
+            await asyncio.wait_for(remote.connected.wait(), 30)
+            yield remote, watched
+            for container in (await remote.list()).containers:
+                await remote.stop(container.id, grace_s=0)
+            while (await remote.list()).containers:
+                await asyncio.sleep(0.01)
+        return
     settings = Settings(home=tmp_path / "home")
     settings.socket_dir.mkdir(parents=True)
     agent = Agent(settings, tied=True, runner=(str(runner),))
@@ -131,6 +166,7 @@ async def test_a_fenced_node_stops_what_was_ordered_before_and_takes_no_such_ord
     await node.fence(1)
     await watched.until(State.GONE)
     await node.start(order("ta-late"), {})
+    await watched.until(State.FAILED)
 
     assert [State.STARTING, State.READY, State.DRAINING, State.GONE] == watched.of("ta-old")
     assert [State.FAILED] == watched.of("ta-late")

@@ -1,0 +1,208 @@
+"""Two agents on one machine, each a process of its own, under one control plane with a real HAProxy."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from homeport.contract.container import State
+from homeport.contract.manifest import FunctionSpec, WebKind, WebMethod
+from homeport.contract.traffic import Endpoint, PoolKey
+from homeport.control.fleet.activator import Activator
+from homeport.control.fleet.mirror import Health
+from homeport.control.fleet.nodes import Nodes
+from homeport.control.fleet.pools import Pool, Pools
+from homeport.control.fleet.reconciler import Reconciler
+from homeport.ingress.haproxy import HAProxy
+from homeport.settings import Settings
+from tests.fakes import NoSecrets
+from tests.remote import RemoteNode
+
+PATIENCE_S = 60
+GONE_S = 1.0
+KEY = PoolKey("app", "web", "rv-1")
+SCRIPT = """
+import asyncio, os
+import modal
+
+app = modal.App("app")
+
+
+@app.function()
+@modal.asgi_app()
+def web():
+    async def app(scope, receive, send):
+        await asyncio.sleep(0.2)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": os.environ["MODAL_TASK_ID"].encode()})
+    return app
+"""
+
+
+class Plane:
+    """What `control/main.py` joins, without a store, and with two nodes elsewhere."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.source = root / "source"
+        self.source.mkdir()
+        (self.source / "script.py").write_text(SCRIPT)
+        self.settings = Settings(home=root / "home", http_port=0)
+        for directory in (self.settings.run_dir, self.settings.socket_dir):
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.agents: dict[str, asyncio.subprocess.Process] = {}
+        self.remotes = {name: RemoteNode(name, root / f"{name}.sock") for name in ("a", "b")}
+        self.said: list[str] = []
+        self.pools = Pools()
+
+    async def start_agent(self, name: str) -> None:
+        """Start its process, and return once the control plane is connected to it."""
+        self.agents[name] = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.remote"),
+            *(str(self.root / name), name, str(self.root / f"{name}.sock")),
+            cwd=Path(__file__).parents[3],
+        )
+        async with asyncio.timeout(PATIENCE_S):
+            await self.remotes[name].connected.wait()
+
+    async def kill_agent(self, name: str) -> None:
+        self.agents[name].kill()
+        await self.agents[name].wait()
+
+    async def open(self, opened: contextlib.AsyncExitStack) -> None:
+        self.nodes = Nodes(self.remotes.values(), said=lambda _line: None, gone_s=GONE_S)
+        for name, remote in self.remotes.items():
+            opened.push_async_callback(remote.close)
+            await self.start_agent(name)
+        await self.nodes.open()
+        opened.push_async_callback(self.nodes.close)
+        ingress = HAProxy(self.settings, tied=True)
+        self.reconciler = Reconciler(
+            self.pools,
+            self.nodes,
+            ingress,
+            NoSecrets(),
+            say=lambda line: self.said.append(line.text),
+            started=lambda _start: None,
+        )
+        self.nodes.watch(self.reconciler.changed)
+        activator = Activator(
+            self.settings.activator_socket,
+            self.pools,
+            wake=self.reconciler.wake,
+            alias=ingress.alias,
+            say=lambda line: self.said.append(line.text),
+        )
+        await ingress.open()
+        opened.push_async_callback(ingress.close)
+        await activator.open()
+        opened.push_async_callback(activator.close)
+        await ingress.start()
+        self.reconciler.open()
+        opened.push_async_callback(self.reconciler.close)
+        self.pools.add(self.pool())
+        await ingress.route(Endpoint(id="web", hosts=("web.localhost",), pool=KEY))
+        self.client = await opened.enter_async_context(
+            httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{ingress.http_port}",
+                headers={"Host": "web.localhost"},
+                timeout=PATIENCE_S,
+            )
+        )
+
+    def pool(self) -> Pool:
+        """Of a function of which each node has room for two containers."""
+        memory_mib = psutil.virtual_memory().total // 1024**2
+        web = WebMethod(tag="web", attribute="web", kind=WebKind.ASGI)
+        function = FunctionSpec(
+            name="web",
+            module="script",
+            qualname="web",
+            web=(web,),
+            max_inputs=1,
+            memory_mib=(int(memory_mib * 0.4), None),
+        )
+        return Pool(key=KEY, function=function, source=str(self.source), owner="deploy:app")
+
+    async def visit(self) -> str:
+        response = await self.client.get("/")
+        assert 200 == response.status_code, (response.text, self.said)
+        return response.text
+
+    async def until(self, condition) -> None:
+        """Return once that is so."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():
+                await asyncio.sleep(0.02)
+
+    def ready(self, node: str) -> set[str]:
+        """The containers of a node that are ready."""
+        return {c.id for c in self.nodes.containers() if c.node == node and c.state is State.READY}
+
+
+@pytest.fixture
+async def plane():
+    # Not `tmp_path`, whose name leaves a socket's name no room (man 7 unix).
+    root = Path(tempfile.mkdtemp(prefix="two"))
+    plane = Plane(root)
+    async with contextlib.AsyncExitStack() as opened:
+        try:
+            await plane.open(opened)
+            yield plane
+        finally:
+            for agent in plane.agents.values():
+                if agent.returncode is None:
+                    agent.kill()
+                    await agent.wait()
+            for process in psutil.process_iter():
+                with contextlib.suppress(psutil.Error, OSError):
+                    if process.pid != os.getpid() and any(
+                        str(root) in text for text in process.environ().values()
+                    ):
+                        process.kill()
+    shutil.rmtree(root, ignore_errors=True)
+
+
+async def test_the_containers_of_an_agent_that_is_killed_are_replaced_and_end_when_it_is_back(
+    plane,
+):
+    await asyncio.gather(*(plane.visit() for _ in range(3)))
+    await plane.until(lambda: (2, 1) == (len(plane.ready("a")), len(plane.ready("b"))))
+    before = {c.id: c for c in plane.nodes.containers()}
+    lost = plane.ready("a")
+    ended = asyncio.Event()
+    answers: list[str] = []
+
+    async def visitor() -> None:
+        while not ended.is_set():
+            answers.append(await plane.visit())
+
+    visitors = [asyncio.create_task(visitor()) for _ in range(2)]
+    await plane.kill_agent("a")
+    await plane.until(lambda: plane.nodes.mirrors["a"].health is Health.GONE)
+    await plane.until(lambda: len(plane.ready("b")) == 2)
+    replaced_at = len(answers)
+    await plane.until(lambda: len(answers) > replaced_at + 10)
+    assert all(psutil.pid_exists(before[name].pid) for name in lost)  # they run, and get nobody
+    assert not lost & set(answers[replaced_at + 2 :])
+
+    await plane.start_agent("a")
+    await plane.until(lambda: not any(psutil.pid_exists(before[name].pid) for name in lost))
+    visitors += [asyncio.create_task(visitor()) for _ in range(2)]
+    await plane.until(lambda: plane.ready("a"))
+    back_at = len(answers)
+    await plane.until(lambda: plane.ready("a") & set(answers[back_at:]))
+    ended.set()
+    await asyncio.gather(*visitors)
+
+    assert not lost & set(answers[replaced_at + 2 :])
+    assert not lost & plane.ready("a")
+    assert {1} == {c.order.generation for c in plane.nodes.containers() if c.node == "a"}
+    assert any("its node `a` does not answer" in text for text in plane.said)
