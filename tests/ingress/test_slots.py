@@ -31,6 +31,11 @@ class Careless:
         self._server = await asyncio.start_unix_server(self._visit, path=path)
         return self
 
+    @property
+    def used(self) -> list[int]:
+        """The connections that had a request: HAProxy's check, 0.1 s after a server is added, has none."""
+        return [requests for requests in self.connections if requests]
+
     async def close(self) -> None:
         self._server.close()
         for visit in self._visits:
@@ -87,7 +92,7 @@ async def test_a_body_that_is_left_unread_is_nobody_elses_request(ingress, carel
         answers += await asyncio.gather(*visits)
 
     assert all(b"phantom" not in answer for answer in answers)
-    assert 40 == len(careless.connections)
+    assert 40 == len(careless.used)
 
 
 async def test_a_visitors_kept_connection_has_a_new_one_to_the_container_each_time(
@@ -99,7 +104,7 @@ async def test_a_visitors_kept_connection_has_a_new_one_to_the_container_each_ti
         answer = await visitor.get(url)
 
     assert "connection" not in answer.headers
-    assert [1, 1, 1] == careless.connections
+    assert [1, 1, 1] == careless.used
 
 
 async def test_a_hung_container_is_504_a_little_after_its_functions_timeout(
