@@ -158,3 +158,20 @@ async def test_closing_ends_what_still_runs_and_waits_for_its_end():
     await tasks.close()
 
     assert [True] == tidied
+
+
+async def test_after_closing_nothing_starts():
+    """Late events, such as the end of a container, still arrive while the server ends."""
+    began = []
+
+    async def work():
+        began.append(True)
+
+    tasks = Tasks()
+    await tasks.close()
+    late = tasks.start("late", work())
+    await asyncio.sleep(0)
+
+    assert late.cancelled()
+    assert [] == began
+    assert 0 == len(tasks)

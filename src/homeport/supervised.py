@@ -60,10 +60,17 @@ class Tasks:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._is_closed = False
 
-    def start(self, name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Begin a piece of work."""
-        task = asyncio.get_running_loop().create_task(work, name=name)
+    def start(self, name: str, work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
+        """Begin a piece of work; after `close` return a cancelled future, since nobody would end the work."""
+        loop = asyncio.get_running_loop()
+        if self._is_closed:
+            work.close()
+            refused: asyncio.Future[T] = loop.create_future()
+            refused.cancel()
+            return refused
+        task = loop.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
@@ -72,7 +79,8 @@ class Tasks:
         return len(self._tasks)
 
     async def close(self) -> None:
-        """Cancel the running tasks, and wait for their end."""
+        """Cancel the running tasks, and wait for their end; start no more."""
+        self._is_closed = True
         for task in list(self._tasks):
             task.cancel()
         while self._tasks:
