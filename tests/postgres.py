@@ -20,7 +20,13 @@ import psycopg
 from psycopg import sql
 
 USER, PASSWORD = "homeport", "s3cret:with/odd@chars%"
-SETTINGS = ("listen_addresses=", "fsync=off", "max_connections=200", "log_min_messages=fatal")
+SETTINGS = (
+    "listen_addresses=",
+    "fsync=off",
+    "full_page_writes=off",
+    "max_connections=200",
+    "log_min_messages=fatal",
+)
 
 
 class Postgres:
@@ -110,7 +116,7 @@ def running() -> Iterator[Postgres]:
         try:
             yield server
         finally:
-            server.stop()
+            server.stop(signal.SIGQUIT)  # the folder goes: nothing has to be written
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -219,3 +219,25 @@ def test_a_moment_is_a_date_or_how_long_ago():
     assert 0.0 == moment("1970-01-01T00:00:00+00:00", 5.0)
     with pytest.raises(BadRequest):
         moment("soon", 0.0)
+
+
+@pytest.mark.parametrize("command", ["backup", "restore"])
+def test_a_backup_is_for_the_machine_of_the_server(homeport, tmp_path, command):
+    remote = {"HOMEPORT_SERVER": "http://127.0.0.1:1", "HOMEPORT_TOKEN": "x"}
+    code, told = homeport(command, str(tmp_path / "file"), **remote)
+
+    assert 1 == code
+    assert "on the machine of the server" in told
+    assert not (tmp_path / "file").exists()
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://me:hunter2@h/d@x", "mysql://me:hunter2@h/d", "hunter2"]
+)
+def test_a_database_that_is_none_is_refused_and_not_shown(homeport, tmp_path, url):
+    for command in (["up"], ["backup", str(tmp_path / "file")]):
+        code, told = homeport(*command, HOMEPORT_DATABASE=url)
+
+        assert 1 == code
+        assert "postgresql://user:password@host" in told
+        assert "hunter2" not in told
