@@ -12,7 +12,7 @@ from homeport.contract.container import LogLine
 from homeport.contract.image import Environment
 from homeport.control.api import routes, routing
 from homeport.state.coldstarts import ColdStart
-from tests.control.api.served import on_a_socket
+from tests.control.api.served import api_of, on_a_socket
 from tests.control.plane import Plane, function, manifest
 from tests.fakes import FakeNode
 
@@ -202,6 +202,18 @@ async def test_every_route_answers_what_it_declares(tmp_path):
 
         assert set(ROUTES) == caller.asked
         assert "hidden" not in json.dumps(plane.said, default=str)
+
+
+async def test_no_route_answers_without_a_guard(tmp_path):
+    async with Plane(tmp_path, Node(0.01)) as plane, api_of(plane, tmp_path) as server:
+        transport = httpx.ASGITransport(server.api.app())
+        async with httpx.AsyncClient(transport=transport, base_url="http://homeport") as http:
+            for route in ROUTES:
+                method, path = route.split(" ")
+                answer = await http.request(method, path)
+
+                assert (route, 401) == (route, answer.status_code)
+        assert [] == server.asked
 
 
 @pytest.mark.parametrize(
