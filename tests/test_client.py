@@ -12,6 +12,7 @@ from homeport.client import Client, OtherVersion, ServerBug
 from homeport.contract import api
 from homeport.contract.container import LogLine
 from homeport.contract.errors import BadRequest, NotFound, ScriptError, ServerUnreachable
+from homeport.control.fleet.owner import Owner
 from tests.control.api.served import on_a_socket
 from tests.control.plane import Plane, function, manifest
 from tests.fakes import FakeNode
@@ -83,7 +84,7 @@ async def test_a_session_is_told_of_what_happens_and_ends_with_the_block(tmp_pat
             assert await client.reload(first.id, manifest(function("g"), app="draft"))
             with pytest.raises(NotFound, match="this session has ended"):
                 await client.reload("other", manifest(function("g"), app="draft"))
-            assert [f"serve:{first.id}"] == [app.owner for app in plane.parts.live.all()]
+            assert [Owner.session(first.id)] == [app.owner for app in plane.parts.live.all()]
         async with asyncio.timeout(30):
             while plane.parts.live.all():
                 await asyncio.sleep(0.01)

@@ -18,6 +18,7 @@ from homeport.control.deploys.plans import Plans
 from homeport.control.deploys.rollout import Rollout
 from homeport.control.fleet.activator import Activator
 from homeport.control.fleet.nodes import Nodes
+from homeport.control.fleet.owner import Kind
 from homeport.control.fleet.pools import Pools
 from homeport.control.fleet.reconciler import Reconciler
 from homeport.settings import Settings
@@ -208,7 +209,7 @@ class Plane:
         versions = {
             name
             for name in self.ingress.endpoints
-            if self.parts.endpoints.holder(name).startswith("version:")
+            if self.parts.endpoints.holder(name).kind is Kind.VERSION
         }
         assert main | versions == set(self.ingress.endpoints)
 

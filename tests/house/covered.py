@@ -59,6 +59,7 @@ COVERED = {
     "control/deploys/versions": "control/deploys/test_deployer.py",
     "control/fleet/mirror": "control/fleet/test_nodes.py",
     "control/fleet/rooms": "control/fleet/test_fair_places.py",
+    "control/fleet/owner": "control/deploys/test_deployer.py",
     "control/fleet/starts": "control/fleet/test_reconciler.py",
     "control/stages": "control/test_main.py",
     "ingress/backends": "ingress/test_requests.py",

@@ -9,6 +9,7 @@ import pytest
 
 from homeport.contract.errors import NotFound
 from homeport.contract.manifest import SourceFile
+from homeport.control.fleet.owner import Owner
 from homeport.state import sweeper
 from tests.control.deploys.test_rollout import settled
 from tests.control.plane import Plane, function, manifest, virtually
@@ -90,7 +91,7 @@ def test_a_session_and_a_deploy_under_way_keep_what_is_theirs(tmp_path):
             await plane.sweeper.sweep()
             during = there(plane), len(inline(plane))
             await deploying
-            await plane.deployer.stop("serve:s")
+            await plane.deployer.stop(Owner.session("s"))
             await plane.deployer.stop_app("shop")
             await asyncio.sleep(sweeper.DELAY_S + 1)
 

@@ -8,6 +8,7 @@ from homeport.contract.api import AppState
 from homeport.contract.container import LogLine
 from homeport.contract.errors import NotFound, StorageError
 from homeport.control.api.view import View
+from homeport.control.fleet.owner import Owner
 from tests.control.plane import Plane, function, manifest, virtually
 
 
@@ -99,7 +100,7 @@ def test_a_broken_app_says_why(tmp_path):
     async def story():
         async with Plane(tmp_path) as plane:
             await plane.deploy(manifest(function("f")))
-            plane.parts.live.put("deploy:shop", None)
+            plane.parts.live.put(Owner.app("shop"), None)
             plane.deployer.broken["shop"] = "a port is taken"
 
             app = await view_of(plane).app("shop")
@@ -138,17 +139,17 @@ def test_a_line_belongs_to_whoever_has_its_container_or_its_function(tmp_path):
             await plane.deploy(manifest(function("f")))
             await plane.deployer.serve("s1", manifest(function("g")), lambda _text: None)
             await asyncio.sleep(1)
-            owners = ("deploy:shop", "serve:s1")
+            owners = (Owner.app("shop"), Owner.session("s1"))
 
             def who(**line):
                 told = LogLine(**{"at": 0.0, "app": "shop", "function": "f", "text": "", **line})
                 return [owner for owner in owners if view.is_owners(owner, told)]
 
             for container in view.containers():
-                owner = "deploy:shop" if container.function == "f" else "serve:s1"
+                owner = Owner.app("shop") if container.function == "f" else Owner.session("s1")
                 assert [owner] == who(container=container.id)
-            assert ["deploy:shop"] == who(container="")
-            assert ["serve:s1"] == who(container="", function="g")
+            assert [Owner.app("shop")] == who(container="")
+            assert [Owner.session("s1")] == who(container="", function="g")
             assert [] == who(container="ta-unknown")
             assert [] == who(container="", app="blog")
 

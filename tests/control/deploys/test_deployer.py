@@ -11,6 +11,7 @@ from sqlalchemy import text
 from homeport.contract.errors import BadRequest, Failure, NotFound, StorageError
 from homeport.contract.traffic import RequestRecord
 from homeport.control.deploys.deployer import BACKLOG
+from homeport.control.fleet.owner import Owner
 from homeport.state import urls
 from homeport.state.database import Database
 from tests import postgres
@@ -40,7 +41,7 @@ def test_a_stop_ends_a_deploy_that_is_under_way(tmp_path):
 
             assert ended >= 2
             assert stopped
-            assert served.pool.revision == plane.parts.live.get("deploy:shop").revision.id
+            assert served.pool.revision == plane.parts.live.get(Owner.app("shop")).revision.id
 
     virtually(story())
 
@@ -145,8 +146,8 @@ def test_what_was_saved_last_is_what_a_session_serves(tmp_path):
                 asyncio.create_task(plane.deployer.reload("s1", version(n))) for n in range(1, 5)
             ]
             results = await asyncio.gather(*reloads, return_exceptions=True)
-            serving = plane.parts.live.get("serve:s1").revision.manifest.script
-            await plane.deployer.stop("serve:s1")
+            serving = plane.parts.live.get(Owner.session("s1")).revision.manifest.script
+            await plane.deployer.stop(Owner.session("s1"))
             with pytest.raises(NotFound):
                 await plane.deployer.reload("s1", version(9))
             await settled(plane)

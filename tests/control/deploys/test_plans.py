@@ -7,6 +7,7 @@ import pytest
 from homeport.contract.errors import ScriptError
 from homeport.contract.manifest import FunctionSpec, WebKind, WebMethod
 from homeport.control.deploys.plans import Plans, pools
+from homeport.control.fleet.owner import Owner
 from homeport.settings import Settings
 from homeport.state.rows import Revision
 from tests.control.plane import Plane, function, manifest, virtually
@@ -91,11 +92,11 @@ def test_a_plan_is_made_once_until_it_is_forgotten(plans):
 
 def test_each_function_has_a_pool_whose_containers_know_every_url(plans, tmp_path):
     wanted = revision(function("f"), function("g"), version=0)
-    opened = pools(wanted, plans.of(wanted), owner="serve:1", tree=tmp_path)
+    opened = pools(wanted, plans.of(wanted), owner=Owner.session("1"), tree=tmp_path)
 
     assert ["f", "g"] == [pool.key.function for pool in opened]
     assert {"f", "g"} == set(opened[0].urls) == set(opened[1].urls)
-    assert all(pool.ephemeral and pool.owner == "serve:1" for pool in opened)
+    assert all(pool.ephemeral and pool.owner == Owner.session("1") for pool in opened)
 
 
 def test_the_plan_of_a_revision_goes_with_its_files(tmp_path):
@@ -106,7 +107,7 @@ def test_the_plan_of_a_revision_goes_with_its_files(tmp_path):
             kept = {row.id for row in await plane.store.revisions("shop")}
             app = await plane.deployer.serve("s1", manifest(function("f")), lambda _text: None)
             assert {*kept, app.revision.id} == set(plane.parts.plans._plans)
-            await plane.deployer.stop("serve:s1")
+            await plane.deployer.stop(Owner.session("s1"))
             while app.revision.id in plane.parts.plans._plans:
                 await asyncio.sleep(0.1)  # on a virtual clock
 

@@ -6,6 +6,7 @@ import itertools
 import pytest
 
 from homeport.contract.errors import BadRequest, Failure, IngressError, LabelTaken, StartError
+from homeport.control.fleet.owner import Owner
 from tests.control.plane import Plane, function, manifest, virtually
 from tests.fakes import FakeNode
 
@@ -291,6 +292,6 @@ def test_a_visitor_of_a_program_whose_version_is_replaced_just_then_gets_an_answ
             await deploying
             answer = await plane.visit(F)
 
-            assert answer.pool.revision == plane.parts.live.get("deploy:shop").revision.id
+            assert answer.pool.revision == plane.parts.live.get(Owner.app("shop")).revision.id
 
     virtually(story())

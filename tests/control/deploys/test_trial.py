@@ -9,12 +9,13 @@ from homeport.contract.errors import StartError
 from homeport.contract.manifest import FunctionSpec
 from homeport.contract.traffic import PoolKey
 from homeport.control.deploys import trial
+from homeport.control.fleet.owner import Owner
 from homeport.control.fleet.pools import Pool
 
 
 def pool(name: str = "f", **function) -> Pool:
     spec = FunctionSpec(name=name, module="m", qualname=name, where=f"app.py:1  {name}", **function)
-    return Pool(key=PoolKey("app", name, "rv-1"), function=spec, source="", owner="deploy:app")
+    return Pool(key=PoolKey("app", name, "rv-1"), function=spec, source="", owner=Owner.app("app"))
 
 
 async def watched(*pools: Pool) -> None:

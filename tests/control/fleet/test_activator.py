@@ -10,6 +10,7 @@ from homeport.contract.errors import PortTaken, StartError
 from homeport.contract.manifest import FunctionSpec, Parameter
 from homeport.contract.traffic import PoolKey
 from homeport.control.fleet.activator import WITHHELD, Activator
+from homeport.control.fleet.owner import Owner
 from homeport.control.fleet.pools import Member, Pool, Pools, Stage, now
 
 KEY = PoolKey("app", "hello", "rv-1")
@@ -37,7 +38,7 @@ class House:
 
     def add(self, *parameters: Parameter, ephemeral: bool = False) -> Pool:
         spec = FunctionSpec(name="hello", module="m", qualname="h", parameters=parameters)
-        pool = Pool(key=KEY, function=spec, source="", owner="o", ephemeral=ephemeral)
+        pool = Pool(key=KEY, function=spec, source="", owner=Owner.app("app"), ephemeral=ephemeral)
         self.pools.add(pool)
         return pool
 

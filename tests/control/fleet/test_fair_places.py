@@ -4,6 +4,7 @@ import asyncio
 
 from homeport.contract.capacity import Capacity
 from homeport.contract.traffic import PoolKey
+from homeport.control.fleet.owner import Owner
 from tests.control.fleet.test_reconciler import House, elapsed, virtually
 from tests.fakes import FakeNode
 
@@ -13,7 +14,7 @@ OTHER = PoolKey("other", "f", "rv-1")
 def stranger(house: House, **function):
     """A function of another app."""
     pool = house.add(OTHER, **function)
-    pool.owner = "deploy:other"
+    pool.owner = Owner.app("other")
     return pool
 
 

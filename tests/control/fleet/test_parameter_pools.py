@@ -8,6 +8,7 @@ import pytest
 from homeport.contract.errors import Failure, TooMany
 from homeport.contract.manifest import FunctionSpec, Parameter
 from homeport.contract.traffic import PoolKey
+from homeport.control.fleet.owner import Owner
 from homeport.control.fleet.pools import Pool, Pools
 from tests.control.fleet.test_reconciler import KEY, House, virtually
 from tests.fakes import FakeNode
@@ -132,7 +133,9 @@ async def test_values_of_one_function_do_not_count_for_another():
     pools = Pools(most_values=1)
     for name in ("f", "g"):
         spec = FunctionSpec(name=name, module="m", qualname=name, parameters=(USER,))
-        pools.add(Pool(key=PoolKey("app", name, "rv-1"), function=spec, source="", owner="o"))
+        pools.add(
+            Pool(key=PoolKey("app", name, "rv-1"), function=spec, source="", owner=Owner.app("app"))
+        )
     for name in ("f", "g"):
         parked = pools.called_for(PoolKey("app", name, "rv-1", "user=x")).parked
         parked[asyncio.get_running_loop().create_future()] = 0.0

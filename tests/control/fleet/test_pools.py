@@ -8,6 +8,7 @@ import pytest
 from homeport.contract.errors import NotFound, StartError
 from homeport.contract.manifest import FunctionSpec, Parameter
 from homeport.contract.traffic import Load, PoolKey
+from homeport.control.fleet.owner import Owner
 from homeport.control.fleet.pools import Member, Pool, Pools, Stage
 
 SIZE = Parameter(name="size", type="int", required=True)
@@ -20,7 +21,9 @@ def pool(*parameters, **spec):
     function = FunctionSpec(
         name="Model.*", module="m", qualname="Model", parameters=parameters, **spec
     )
-    return Pool(key=PoolKey("app", "Model.*", "rv-1"), function=function, source="", owner="o")
+    return Pool(
+        key=PoolKey("app", "Model.*", "rv-1"), function=function, source="", owner=Owner.app("app")
+    )
 
 
 async def test_each_set_of_parameters_is_a_pool_of_its_own():
@@ -116,7 +119,7 @@ async def test_a_functions_numbers_are_those_of_all_its_parameters_and_never_go_
         pools.called_for(PoolKey("app", "Model.*", "rv-1", f"size={size}")) for size in (1, 2)
     )
     other = Pool(
-        key=PoolKey("app", "g", "rv-1"), function=base.function, source="", owner="deploy:app"
+        key=PoolKey("app", "g", "rv-1"), function=base.function, source="", owner=Owner.app("app")
     )
     pools.add(other)
     for each in (base, small, large, other):

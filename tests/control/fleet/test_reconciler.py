@@ -18,6 +18,7 @@ from homeport.contract.traffic import PoolKey
 from homeport.control.deploys import trial
 from homeport.control.fleet.activator import Activator
 from homeport.control.fleet.nodes import Nodes
+from homeport.control.fleet.owner import Owner
 from homeport.control.fleet.pools import Pool, Pools
 from homeport.control.fleet.reconciler import Reconciler
 from tests.fakes import FakeIngress, FakeNode, NoSecrets
@@ -35,8 +36,7 @@ class House:
         self.node, self.nodes = nodes[0], Nodes(nodes, said=lambda _line: None)
         self.ingress = FakeIngress()
         self.pools = Pools()
-        self.said = []
-        self.starts = []
+        self.said, self.starts = [], []
         self.reconciler = Reconciler(
             self.pools,
             self.nodes,
@@ -58,7 +58,7 @@ class House:
 
     def add(self, key: PoolKey, **function) -> Pool:
         spec = FunctionSpec(name=key.function, module="m", qualname="f", **function)
-        pool = Pool(key=key, function=spec, source="", owner="deploy:app")
+        pool = Pool(key=key, function=spec, source="", owner=Owner.app("app"))
         self.pools.add(pool)
         return pool
 

@@ -18,6 +18,7 @@ from homeport.contract.traffic import Endpoint, PoolKey
 from homeport.control.fleet.activator import Activator
 from homeport.control.fleet.mirror import Health
 from homeport.control.fleet.nodes import Nodes
+from homeport.control.fleet.owner import Owner
 from homeport.control.fleet.pools import Pool, Pools
 from homeport.control.fleet.reconciler import Reconciler
 from homeport.ingress.haproxy import HAProxy
@@ -129,7 +130,7 @@ class Plane:
             max_inputs=1,
             memory_mib=(int(memory_mib * 0.4), None),
         )
-        return Pool(key=KEY, function=function, source=str(self.source), owner="deploy:app")
+        return Pool(key=KEY, function=function, source=str(self.source), owner=Owner.app("app"))
 
     async def visit(self) -> str:
         response = await self.client.get("/")

@@ -12,6 +12,7 @@ from homeport.control.api.streams import copy_lines
 from homeport.control.api.view import View
 from homeport.control.deploys.apps import LiveApp
 from homeport.control.deploys.deployer import Deployer
+from homeport.control.fleet.owner import Owner
 from homeport.state.logs import Logs
 from homeport.supervised import Tasks, retried
 
@@ -48,7 +49,7 @@ class Sessions:
     async def _session(self, manifest: Manifest) -> AsyncIterator[api.SessionEvent]:
         """Yield what happens to a session, which ends with this generator."""
         session = secrets.token_hex(6)
-        owner = f"serve:{session}"
+        owner = Owner.session(session)
         queue: asyncio.Queue[api.SessionEvent] = asyncio.Queue()
         app: LiveApp | None = None
 

@@ -15,6 +15,7 @@ from homeport.control.deploys.apps import LiveApp
 from homeport.control.deploys.deployer import Deployed, Deployer
 from homeport.control.deploys.parts import Parts
 from homeport.control.deploys.plans import LiveEndpoint
+from homeport.control.fleet.owner import Owner
 from homeport.state import urls
 from homeport.state.coldstarts import ColdStart
 from homeport.state.rows import AppRow
@@ -130,7 +131,7 @@ class View:
             for live in app.endpoints.values()
         )
 
-    def containers(self, owner: str | None = None) -> tuple[api.ContainerStatus, ...]:
+    def containers(self, owner: Owner | None = None) -> tuple[api.ContainerStatus, ...]:
         """Return every container, or those of one owner, the newest first."""
         told = []
         for container in self._nodes.containers():
@@ -155,7 +156,7 @@ class View:
         """Return every environment of each node, the newest of each first."""
         return tuple(await self._nodes.environments())
 
-    def is_owners(self, owner: str, line: LogLine) -> bool:
+    def is_owners(self, owner: Owner, line: LogLine) -> bool:
         """Whether a log line is of one of the owner's containers, or of a pool that has none yet."""
         if line.container:
             return self._pools.owner_of(line.container) == owner

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from homeport.contract import api
 from homeport.contract.errors import LabelTaken, PortTaken
 from homeport.control.deploys.plans import LiveEndpoint
+from homeport.control.fleet.owner import Owner
 from homeport.state.rows import Revision
 
 
@@ -15,7 +16,7 @@ from homeport.state.rows import Revision
 class LiveApp:
     """A deployed app, or a `serve` session."""
 
-    owner: str  # `deploy:<name>` or `serve:<session>`
+    owner: Owner  # the deployed app, or the session
     name: str
     revision: Revision
     app_id: str = ""
@@ -27,17 +28,17 @@ class LiveApp:
     @property
     def ephemeral(self) -> bool:
         """Whether it ends with the command that began it."""
-        return self.owner.startswith("serve:")
+        return self.owner.is_session
 
 
 class Live:
     """Every live app, by owner; also who has which URL and which port."""
 
     def __init__(self) -> None:
-        self._apps: dict[str, LiveApp] = {}
+        self._apps: dict[Owner, LiveApp] = {}
         self.claims: dict[str, LiveApp] = {}  # revisions that are being brought up, by id
 
-    def get(self, owner: str) -> LiveApp | None:
+    def get(self, owner: Owner) -> LiveApp | None:
         """The live app of that owner."""
         return self._apps.get(owner)
 
@@ -45,14 +46,14 @@ class Live:
         """It serves from now on; an earlier state of the same owner is replaced."""
         self._apps[app.owner] = app
 
-    def put(self, owner: str, app: LiveApp | None) -> None:
+    def put(self, owner: Owner, app: LiveApp | None) -> None:
         """That owner's state, or None for an owner that serves nothing."""
         if app is None:
             self._apps.pop(owner, None)
         else:
             self._apps[owner] = app
 
-    def remove(self, owner: str) -> LiveApp | None:
+    def remove(self, owner: Owner) -> LiveApp | None:
         """It serves no more."""
         return self._apps.pop(owner, None)
 
@@ -67,7 +68,7 @@ class Live:
     def claim(
         self,
         revision: Revision,
-        owner: str,
+        owner: Owner,
         plan: Mapping[str, LiveEndpoint],
         *,
         own_ports: bool = False,
@@ -82,7 +83,7 @@ class Live:
         for other in (*self._apps.values(), *claims):
             if other.owner == owner:
                 continue
-            if not (other.ephemeral and owner.startswith("serve:")):
+            if not (other.ephemeral and owner.is_session):
                 for host in sorted(hosts & _hosts(other.endpoints)):
                     raise LabelTaken(
                         f"the URL `{host}` belongs to the app `{other.name}`",

@@ -25,6 +25,7 @@ from homeport.control.deploys.apps import LiveApp
 from homeport.control.deploys.parts import Parts
 from homeport.control.deploys.rollout import Rollout, tell
 from homeport.control.deploys.trial import Say
+from homeport.control.fleet.owner import Owner
 from homeport.state.rows import AppRow, Revision
 from homeport.state.sweeper import Sweeper
 from homeport.supervised import Tasks
@@ -77,9 +78,9 @@ class Deployer:
         self._endpoints = parts.endpoints
         self._rollout = rollout
         self._sweeper = sweeper
-        self._turns: dict[str, asyncio.Lock] = {}  # by owner
-        self._changes: dict[str, list[_Change[Any]]] = {}  # by owner, in the order of their turns
-        self._warned: dict[str, set[str]] = {}  # by the session's owner
+        self._turns: dict[Owner, asyncio.Lock] = {}  # by owner
+        self._changes: dict[Owner, list[_Change[Any]]] = {}  # by owner, in the order of their turns
+        self._warned: dict[Owner, set[str]] = {}  # by the session's owner
         self._tasks = Tasks()
 
     @property
@@ -111,7 +112,7 @@ class Deployer:
         """
         trial.check(name, manifest, tag, strategy)
         work = self._deploy(name, manifest, tag, strategy, say, drain_s)
-        return await self._change("deploy", f"deploy:{name}", work)
+        return await self._change("deploy", Owner.app(name), work)
 
     async def rollback(
         self, name: str, version: int | None, *, strategy: str, say: Say
@@ -121,19 +122,19 @@ class Deployer:
         By default the version before the current one; of a stopped app, the one that served last.
         """
         work = self._roll_back(name, version, strategy, say)
-        return await self._change("rollback", f"deploy:{name}", work)
+        return await self._change("rollback", Owner.app(name), work)
 
     async def serve(self, session: str, manifest: Manifest, say: Say) -> LiveApp:
         """Begin a session; its containers start while the caller prints the URLs."""
         trial.check(manifest.app_name, manifest, "", "rolling")
-        owner = f"serve:{session}"
+        owner = Owner.session(session)
         app = await self._change("serve", owner, self._serve(owner, manifest, None, say))
         self._ingress.hear(self._show)
         return app
 
     async def reload(self, session: str, manifest: Manifest) -> LiveApp:
         """Replace what a session serves; a failure leaves the old version."""
-        owner = f"serve:{session}"
+        owner = Owner.session(session)
         for change in self._changes.get(owner, []):
             if change.kind == "reload":  # what was saved last counts
                 change.end(BadRequest("a later version has taken this one's place"))
@@ -141,12 +142,12 @@ class Deployer:
 
     def knows(self, name: str) -> bool:
         """Whether something of that name serves, or is about to."""
-        owner = f"deploy:{name}"
+        owner = Owner.app(name)
         return owner in self._changes or any(app.name == name for app in self.live.all())
 
     async def stop_app(self, name: str) -> int:
         """Stop an app and every session of that name; returns how many containers end."""
-        deployed, row = f"deploy:{name}", await self._store.app(name)
+        deployed, row = Owner.app(name), await self._store.app(name)
         owners = [app.owner for app in self.live.all() if app.name == name]
         coming = any(change.kind != "stop" for change in self._changes.get(deployed, []))
         if deployed not in owners and (coming or (row and row.stopped_at is None)):
@@ -155,7 +156,7 @@ class Deployer:
             raise BadRequest("App is already stopped.")
         return sum([await self.stop(owner) for owner in owners])
 
-    async def stop(self, owner: str) -> int:
+    async def stop(self, owner: Owner) -> int:
         """The app's URLs are unknown from now on; returns how many containers end."""
         before = list(self._changes.get(owner, []))
         stopping = self._begin("stop", owner, self._stop(owner))
@@ -207,7 +208,7 @@ class Deployer:
     async def _restored(self, name: str) -> bool:
         """Try to serve an app again; False if it has to be tried later."""
         try:
-            await self._change("restore", f"deploy:{name}", self._restore_one(name))
+            await self._change("restore", Owner.app(name), self._restore_one(name))
         except Exception as error:
             told = (
                 error.message if isinstance(error, Failure) else f"{type(error).__name__}: {error}"
@@ -220,7 +221,7 @@ class Deployer:
         return True
 
     async def _restore_one(self, name: str) -> None:
-        row, owner = await self._store.app(name), f"deploy:{name}"
+        row, owner = await self._store.app(name), Owner.app(name)
         if row is None or row.stopped_at is not None or self.live.get(owner) is not None:
             return  # somebody has changed it meanwhile
         revision = await self._store.revision(name, row.version)
@@ -236,7 +237,7 @@ class Deployer:
         say: Say,
         drain_s: float | None,
     ) -> Deployed:
-        owner = f"deploy:{name}"
+        owner = Owner.app(name)
         await self._store.forget_unserved(name)
         manifest = dataclasses.replace(manifest, app_name=name)
         async with self._secrets.sealing(manifest) as (sealed, fingerprint):
@@ -256,7 +257,7 @@ class Deployer:
 
     async def _roll_back(self, name: str, version: int | None, strategy: str, say: Say) -> Deployed:
         row = await self._store.app(name)
-        current = self.live.get(owner := f"deploy:{name}")
+        current = self.live.get(owner := Owner.app(name))
         if row is None or not row.version:
             raise BadRequest(f"the app `{name}` is not deployed")
         if version is None:
@@ -278,7 +279,7 @@ class Deployer:
         if before is None:
             self._begin("earlier versions", app.owner, self._restore_versions(app.owner))
 
-    async def _restore_versions(self, owner: str) -> None:
+    async def _restore_versions(self, owner: Owner) -> None:
         if (app := self.live.get(owner)) is not None:
             await self._rollout.versions.restore(app.revision, owner)
 
@@ -292,7 +293,7 @@ class Deployer:
             undo.push(self._store.remove_revision, revision)
             yield await self._store.add_revision(revision, name, manifest, fingerprint, tag)
 
-    async def _reload(self, owner: str, manifest: Manifest) -> LiveApp:
+    async def _reload(self, owner: Owner, manifest: Manifest) -> LiveApp:
         current = self.live.get(owner)
         if current is None:
             raise NotFound("this session has ended")
@@ -304,7 +305,7 @@ class Deployer:
         return await self._serve(owner, manifest, current, say)
 
     async def _serve(
-        self, owner: str, manifest: Manifest, current: LiveApp | None, say: Say
+        self, owner: Owner, manifest: Manifest, current: LiveApp | None, say: Say
     ) -> LiveApp:
         async with self._secrets.sealing(manifest) as (sealed, fingerprint):
             warn = partial(self._warn, owner, say)
@@ -331,10 +332,10 @@ class Deployer:
         tell(app, api.Request(tag=tag, request=request, untold=app.untold))
         app.untold = 0
 
-    async def _stop(self, owner: str) -> int:
-        app, name = self.live.get(owner), owner.partition(":")[2]
+    async def _stop(self, owner: Owner) -> int:
+        app, name = self.live.get(owner), owner.name
         async with Undo(f"stopping {owner}") as undo:
-            if owner.startswith("deploy:"):
+            if owner.is_app:
                 before = await self._store.served(name)
                 undo.push(self._store.put_back, name, before)
                 await self._store.stop_app(name)
@@ -353,22 +354,22 @@ class Deployer:
         self._rollout.retire(pools, drain_s=0.0)
         return count
 
-    async def _change(self, kind: str, owner: str, work: Coroutine[Any, Any, T]) -> T:
+    async def _change(self, kind: str, owner: Owner, work: Coroutine[Any, Any, T]) -> T:
         """Do one change of an owner, in its turn."""
         return await _result(self._begin(kind, owner, work))
 
-    def _begin(self, kind: str, owner: str, work: Coroutine[Any, Any, T]) -> _Change[T]:
+    def _begin(self, kind: str, owner: Owner, work: Coroutine[Any, Any, T]) -> _Change[T]:
         task = asyncio.create_task(self._in_turn(owner, work), name=f"{kind} of {owner}")
         change = _Change(kind=kind, task=task)
         self._changes.setdefault(owner, []).append(change)
         task.add_done_callback(lambda _task: self._ended(owner, change, work))
         return change
 
-    async def _in_turn(self, owner: str, work: Coroutine[Any, Any, T]) -> T:
+    async def _in_turn(self, owner: Owner, work: Coroutine[Any, Any, T]) -> T:
         async with self._turns.setdefault(owner, asyncio.Lock()):
             return await work
 
-    def _ended(self, owner: str, change: _Change[Any], work: Coroutine[Any, Any, Any]) -> None:
+    def _ended(self, owner: Owner, change: _Change[Any], work: Coroutine[Any, Any, Any]) -> None:
         work.close()  # it may have been ended before its turn came
         self._changes[owner].remove(change)
         if not self._changes[owner]:
@@ -382,7 +383,7 @@ class Deployer:
             else:
                 log.error("%s failed", task.get_name(), exc_info=error)
 
-    def _warn(self, owner: str, say: Say, text: str) -> None:
+    def _warn(self, owner: Owner, say: Say, text: str) -> None:
         """Say it once in a session, however often it is reloaded."""
         if text not in (said := self._warned.setdefault(owner, set())):
             said.add(text)

@@ -1,7 +1,7 @@
 """Which endpoint the ingress routes where, and for whom; each change with its inverse.
 
 Called by `rollout`, `versions` and `deployer`. A holder is a deployed app or a session (its owner), or
-an earlier version (`version:<revision>`). Whoever routes an id last holds it; a holder that has lost an
+an earlier version. Whoever routes an id last holds it; a holder that has lost an
 id to another one cannot take it away from there.
 """
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from homeport.contract.roles import Ingress
 from homeport.contract.traffic import Endpoint
+from homeport.control.fleet.owner import Owner
 from homeport.supervised import Tasks, retried
 from homeport.undo import Undo
 
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Routed:
-    holder: str
+    holder: Owner
     endpoint: Endpoint
 
 
@@ -30,16 +31,16 @@ class Endpoints:
         self._routed: dict[str, _Routed] = {}
         self._tasks = Tasks()
 
-    def of(self, holder: str) -> list[str]:
+    def of(self, holder: Owner) -> list[str]:
         """Ids of the endpoints that a holder has."""
         return [name for name, routed in self._routed.items() if routed.holder == holder]
 
-    def holder(self, endpoint_id: str) -> str:
-        """Who has the endpoint; empty where nobody has."""
+    def holder(self, endpoint_id: str) -> Owner | None:
+        """Who has the endpoint; None where nobody has."""
         routed = self._routed.get(endpoint_id)
-        return routed.holder if routed else ""
+        return routed.holder if routed else None
 
-    async def route(self, undo: Undo, holder: str, endpoint: Endpoint) -> None:
+    async def route(self, undo: Undo, holder: Owner, endpoint: Endpoint) -> None:
         """Make the endpoint answer for this holder."""
         before = self._routed.get(endpoint.id)
         after = _Routed(holder=holder, endpoint=endpoint)
@@ -47,7 +48,7 @@ class Endpoints:
         self._routed[endpoint.id] = after
         await self._ingress.route(endpoint)
 
-    async def unroute(self, undo: Undo, holder: str, endpoint_id: str) -> None:
+    async def unroute(self, undo: Undo, holder: Owner, endpoint_id: str) -> None:
         """Make the endpoint unknown, if the holder still has it."""
         before = self._routed.get(endpoint_id)
         if before is None or before.holder != holder:

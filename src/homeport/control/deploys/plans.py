@@ -13,6 +13,7 @@ from homeport.contract import names
 from homeport.contract.errors import ScriptError
 from homeport.contract.manifest import FunctionSpec, WebMethod
 from homeport.contract.traffic import Endpoint, PoolKey
+from homeport.control.fleet.owner import Owner
 from homeport.control.fleet.pools import Pool
 from homeport.settings import Settings
 from homeport.state.rows import Revision
@@ -135,7 +136,7 @@ def is_session(revision: Revision) -> bool:
     return revision.version == 0
 
 
-def pools(revision: Revision, plan: Plan, *, owner: str, tree: Path) -> list[Pool]:
+def pools(revision: Revision, plan: Plan, *, owner: Owner, tree: Path) -> list[Pool]:
     """Return a pool for each function of a revision; class parameters make more of them later."""
     return [
         Pool(

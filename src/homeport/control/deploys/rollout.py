@@ -24,6 +24,7 @@ from homeport.control.deploys.parts import Parts
 from homeport.control.deploys.plans import LiveEndpoint
 from homeport.control.deploys.trial import Say
 from homeport.control.deploys.versions import Versions
+from homeport.control.fleet.owner import Owner
 from homeport.control.fleet.pools import Pool
 from homeport.state.rows import Revision
 from homeport.supervised import Tasks
@@ -62,7 +63,7 @@ class Rollout:
 
     async def bring(
         self,
-        owner: str,
+        owner: Owner,
         revision: Revision,
         current: LiveApp | None,
         *,
@@ -134,7 +135,7 @@ class Rollout:
     async def _bring_up(
         self,
         undo: Undo,
-        owner: str,
+        owner: Owner,
         revision: Revision,
         current: LiveApp | None,
         strategy: str,
@@ -142,7 +143,7 @@ class Rollout:
         drain_s: float | None,
     ) -> LiveApp:
         """The sentence: plan its endpoints, lay out its files, prove it, save, move, retire the old."""
-        serving = owner.startswith("serve:")
+        serving = owner.is_session
         planned = self._plans.of(revision).endpoints
         if strategy != "restore":
             self._plans.check_domains(revision)
@@ -203,12 +204,12 @@ class Rollout:
 
     async def _app(
         self,
-        owner: str,
+        owner: Owner,
         revision: Revision,
         endpoints: dict[str, LiveEndpoint],
         current: LiveApp | None,
     ) -> LiveApp:
-        row = None if owner.startswith("serve:") else await self._store.app(revision.app)
+        row = None if owner.is_session else await self._store.app(revision.app)
         return LiveApp(
             owner=owner,
             name=revision.app,

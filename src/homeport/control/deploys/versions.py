@@ -10,6 +10,7 @@ from pathlib import Path
 
 from homeport.control.deploys import plans
 from homeport.control.deploys.parts import Parts
+from homeport.control.fleet.owner import Owner
 from homeport.state.rows import Revision
 from homeport.undo import Undo
 
@@ -44,10 +45,10 @@ class Versions:
         planned = self._plans.of(revision).of_version
         reserved = await self._store.local_ports()
         for endpoint, each in planned.items():
-            if endpoint not in reserved and self._endpoints.holder(endpoint) in ("", holder):
+            if endpoint not in reserved and self._endpoints.holder(endpoint) in (None, holder):
                 await self._endpoints.route(undo, holder, each.endpoint)
 
-    async def restore(self, current: Revision, owner: str) -> None:
+    async def restore(self, current: Revision, owner: Owner) -> None:
         """After a restart: the versions before the current one answer at their URLs again.
 
         One that cannot is logged, and the others answer all the same.
@@ -79,7 +80,7 @@ class Versions:
             self._reconciler.wake()
             self._tidy(revision.id)
 
-    def _open_pools(self, undo: Undo, revision: Revision, owner: str, tree: Path) -> None:
+    def _open_pools(self, undo: Undo, revision: Revision, owner: Owner, tree: Path) -> None:
         plan = self._plans.of(revision)
         for planned in plans.pools(revision, plan, owner=owner, tree=tree):
             pool = self._pools.open(planned)
@@ -91,5 +92,5 @@ class Versions:
             await self._endpoints.unroute(undo, _holder(revision), endpoint)
 
 
-def _holder(revision: Revision) -> str:
-    return f"version:{revision.id}"
+def _holder(revision: Revision) -> Owner:
+    return Owner.version(revision.id)

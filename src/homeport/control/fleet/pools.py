@@ -14,6 +14,7 @@ from homeport.contract.errors import Failure, NotFound, StartError, TooMany
 from homeport.contract.manifest import FunctionSpec, Value
 from homeport.contract.traffic import Load, PoolKey
 from homeport.control.fleet.autoscaler import Bounds, Peak
+from homeport.control.fleet.owner import Owner
 
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
@@ -57,7 +58,7 @@ class Pool:
     key: PoolKey
     function: FunctionSpec
     source: str  # the revision's source tree
-    owner: str  # what keeps it: a deployed app, or a `serve` session
+    owner: Owner  # what keeps it: a deployed app, or a `serve` session
     parameters: dict[str, Value] = field(default_factory=dict)
     urls: dict[str, str] = field(default_factory=dict)  # tag -> URL, of the whole app
     ephemeral: bool = False  # a `serve` session's: reasons go to the visitor, drains are short
@@ -350,7 +351,7 @@ class Pools:
         self._most_values = most_values
         self._pools: dict[PoolKey, Pool] = {}
         self._by_container: dict[str, Pool] = {}
-        self._owners: dict[str, str] = {}  # by container: what one says last comes after its end
+        self._owners: dict[str, Owner] = {}  # by container: what one says last comes after its end
         self.removed: Callable[[Pool], None] = lambda _pool: None  # whom to tell
 
     def __iter__(self) -> Iterator[Pool]:
@@ -405,10 +406,10 @@ class Pools:
         """The pool that a container belongs to."""
         return self._by_container.get(container)
 
-    def owner_of(self, container: str) -> str:
-        """The owner of a container's pool, also a while after its end; empty if that is not known."""
+    def owner_of(self, container: str) -> Owner | None:
+        """The owner of a container's pool, also a while after its end; None if that is not known."""
         pool = self._by_container.get(container)
-        return pool.owner if pool else self._owners.get(container, "")
+        return pool.owner if pool else self._owners.get(container)
 
     def of_revision(self, app: str, revision: str) -> list[Pool]:
         """The pools of one revision, those for class parameters included."""
