@@ -213,3 +213,29 @@ async def test_who_waited_for_a_container_each_time_may_come_back_as_often_as_it
     activator.answer = too_late
 
     assert 200 == (await visitor.get(url)).status_code
+
+
+@pytest.mark.parametrize("count", [2, 8])
+async def test_a_request_that_finds_many_containers_dead_waits_for_another(
+    ingress, activator, upstream, visitor, count
+):
+    url = await routed(ingress)
+    dead = [await upstream(f"dead{number}") for number in range(count)]
+    for one in dead:
+        await ingress.attach(POOL, one.name, one.address, 1)
+        await one.close()
+    live = await upstream("live")
+
+    async def start(_pool: str) -> str:
+        await ingress.attach(POOL, live.name, live.address, 1)
+        return "go waited"
+
+    activator.answer = start
+    visit = asyncio.create_task(visitor.get(url))
+    await asyncio.wait([visit], timeout=0.3)
+    assert not visit.done()
+    for one in dead:
+        await ingress.lose(POOL, one.name)
+
+    assert 200 == (await visit).status_code
+    assert 1 == len(live.paths)

@@ -24,10 +24,12 @@ MAPS = (
 )
 # A user's program may leave a request's body unread; the rest of it would be read as the connection's next
 # request. So each connection to it carries one request.
-# The relay answers 425 if no program has seen the request (runner/servers/relay.py), so retry it.
+# The relay answers 425 if no program has seen the request (runner/servers/relay.py), so retry it. Only three times,
+# because a program may mean its own 425.
 UNSHARED_RULES = (
     "  http-reuse never",
     "  option http-server-close",
+    "  retries 3",
     "  retry-on conn-failure 425",
 )
 # HAProxy ends an overdue request if the container has not ended it a little earlier.
@@ -150,8 +152,10 @@ def _defaults() -> list[str]:
         # so no request is lost on a connection that closes at that moment.
         "  option idle-close-on-response",
         "  option redispatch 1",
-        # If the connection fails, nothing of the request has been sent, so a retry is safe.
-        "  retries 3",
+        # If the connection fails, nothing of the request has been sent, so a retry is safe. The first failure
+        # marks a container as down, so a request tries each of those that died at the same moment at most
+        # once, and then comes to `again`.
+        "  retries 100",
         "  retry-on conn-failure",
         # Not `always`: if the container ended on a reused connection, HAProxy would close the visitor's
         # connection without an answer instead of answering 502.
