@@ -23,7 +23,7 @@ def test_a_process_is_known_by_the_kernels_word_and_signalled_by_its_descriptor(
 
 def test_a_descriptor_of_somebody_elses_process_is_refused_and_closed():
     pidfd = os.pidfd_open(os.getppid())
-    with pytest.raises(PermissionError, match="no child of"):
+    with pytest.raises(PermissionError, match="not a child of"):
         Held.of(pidfd, parent=os.getpid())
 
     with pytest.raises(OSError):
