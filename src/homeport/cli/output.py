@@ -1,7 +1,7 @@
 """Prints for commands: data to stdout, messages to stderr; tables for people, JSON for programs.
 
-Rich takes 100 ms to import, so it is imported at the first print with style; by then the command has
-already sent its request.
+Rich takes 100 ms to import, so it is imported when a command first prints with it; by then the server that
+the command may have started is starting too.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""When a server ends by itself: with the command that started it, unless somebody keeps it."""
+"""Ends a server together with the command that started it, unless the server is kept."""
 
 import asyncio
 import contextlib
@@ -12,16 +12,18 @@ BUSY_S = 0.05
 
 
 class Lifeline:
-    """Ends a server that nobody keeps when the command that started it has gone."""
+    """Ends a server that is not kept when its command has ended."""
 
     def __init__(self, stop: asyncio.Event, *, kept: bool) -> None:
         self.kept = kept
-        self.busy: Callable[[], bool] = lambda: False  # other commands have sessions here
+        self.busy: Callable[[], bool] = lambda: (
+            False
+        )  # returns whether other commands have sessions
         self._stop = stop
         self._leaving: asyncio.Task[None] | None = None
 
     def keep(self) -> None:
-        """From now on the server outlives that command."""
+        """Let the server outlive its command from now on."""
         self.kept = True
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -36,14 +36,14 @@ from homeport.state.scope import MAIN
 if TYPE_CHECKING:
     from homeport.control.stages import Entrance, NewIngress
 
-#: Given the settings, whether containers end with the server, and whom to tell what they print.
+#: Arguments: the settings, whether containers end with the server, the function for their log lines.
 OpenNodes = Callable[[Settings, bool, Callable[[LogLine], None], AsyncExitStack], Awaitable[Nodes]]
 
 log = logging.getLogger("homeport")
 
 
 def main(roles: "Roles | None" = None) -> int:
-    """The whole life of a control plane; 0 when it was asked to end."""
+    """Run a control plane; return 0 if it was asked to end."""
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -72,23 +72,23 @@ def _told(error: Exception) -> dict[str, str]:
 
 
 def raise_open_files() -> None:
-    """Have as many descriptors as we are allowed: each parked request is a connection to us."""
+    """Raise the limit of open files to the hard limit: each parked request is a connection."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def settings_from(data: dict[str, Any]) -> Settings:
-    """The settings that the command line wrote as JSON."""
+    """Return the settings that the command line wrote as JSON."""
     return Settings(**{**data, "home": Path(data["home"])})
 
 
 @contextlib.contextmanager
 def locked(settings: Settings) -> Iterator[None]:
-    """The home's directories, in the hands of one server; `AlreadyExists` while another has them."""
+    """Lock the home's directories for one server; `AlreadyExists` while another server has them."""
     for directory in (settings.home, settings.run_dir, settings.socket_dir):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # Not where a link leads: below /tmp anybody may have made one.
+        # Refuse links: below /tmp another user may have made one.
         if directory.is_symlink() or directory.stat().st_uid != os.getuid():
             raise StorageError(
                 f"{directory} belongs to another user, or is a link",
@@ -110,7 +110,7 @@ def locked(settings: Settings) -> Iterator[None]:
 
 
 async def run(settings: Settings, *, kept: bool, roles: "Roles") -> None:
-    """Serve until somebody says stop."""
+    """Serve until the server is asked to stop."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -133,14 +133,14 @@ async def run(settings: Settings, *, kept: bool, roles: "Roles") -> None:
 
 @dataclass(slots=True)
 class Left:
-    """Whether an earlier server left something that answers, and that this one took over."""
+    """Records whether an earlier server left an ingress that answers, and whether it was taken over."""
 
     something: bool = False
 
 
 def _give_up(error: Exception) -> NoReturn:
-    """End this process alone: what an earlier server left goes on, as after a kill of that server."""
-    log.error("the server cannot start; what runs goes on without it", exc_info=error)
+    """End only this process: HAProxy and containers of an earlier server continue, as after a kill of it."""
+    log.error("the server cannot start; containers and HAProxy continue without it", exc_info=error)
     _answer({"error": _told(error)})
     logging.shutdown()
     os._exit(1)
@@ -149,7 +149,7 @@ def _give_up(error: Exception) -> NoReturn:
 async def own_node(
     settings: Settings, tied: bool, said: Callable[[LogLine], None], opened: AsyncExitStack
 ) -> Nodes:
-    """Open the one node that there is: this machine's, in this process."""
+    """Open this machine's node, in this process."""
     agent = Agent(settings, tied=tied)
     nodes = Nodes([agent], said=said)
     await agent.open()
@@ -168,7 +168,7 @@ def own_ingress(settings: Settings, tied: bool, ports: Collection[int]) -> "Entr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roles:
-    """Who plays the two roles: the one place where `node` and `ingress` meet the control plane."""
+    """The implementations of the two roles: the one place where `node` and `ingress` meet the control plane."""
 
     open_nodes: OpenNodes = own_node
     new_ingress: "NewIngress" = own_ingress
@@ -183,13 +183,13 @@ async def _open(
     roles: Roles,
 ) -> Settings:
     """Open everything, stage by stage; return the settings in force."""
-    # First what can be wrong with the settings: nothing has been touched yet.
+    # First find errors in the settings, before anything is changed.
     tcp = await asyncio.to_thread(_api_listener, settings)
     if tcp is not None:
         opened.callback(tcp.close)
     logs = Logs(settings.home / "logs" / MAIN.folder, settings.log_cap_mib * 1024 * 1024)
     opened.callback(logs.close)
-    # What belongs to a command ends with it, even by SIGKILL; what is kept survives this process.
+    # A command's server ends with it, even by SIGKILL; a kept server's containers survive this process.
     tied = not lifeline.kept
     nodes = await roles.open_nodes(settings, tied, logs.write, opened)
     left.something = bool(nodes.containers())
@@ -211,7 +211,7 @@ async def _open(
 
 
 def _api_listener(settings: Settings) -> socket.socket | None:
-    """The API's TCP socket, if one is wanted; raises for settings that cannot be meant."""
+    """Return the API's TCP socket if the settings have a port; raise if they have no token."""
     if settings.api_port is None:
         return None
     if not settings.token:
@@ -222,7 +222,7 @@ def _api_listener(settings: Settings) -> socket.socket | None:
 
 
 def _answer(message: dict[str, Any]) -> None:
-    """The one line that the command waits for; nothing is printed after it."""
+    """Write the one line that the command waits for; nothing is printed after it."""
     with contextlib.suppress(OSError):
         sys.stdout.write(json.dumps(message) + "\n")
         sys.stdout.flush()

@@ -1,8 +1,8 @@
-"""The stages of a start, in the order in which each needs those before it.
+"""The stages of the server's start; each needs the stages before it.
 
-`main` calls them. A stage pushes how to close what it has opened on `opened`: a later stage that fails, and the end
-of the server, close everything in reverse. `main` imports this module only after the nodes are open: half of
-a start is these imports, and the node's first zygote does its own meanwhile.
+`main` calls them. A stage pushes the closing of its objects on `opened`: if a later stage fails, and at the end
+of the server, everything is closed in reverse order. `main` imports this module only after the nodes are open:
+these imports take half of the start, and the node's first zygote imports at the same time.
 """
 
 import asyncio
@@ -45,26 +45,26 @@ from homeport.state.vault import Vault
 
 
 class Entrance(Ingress, Protocol):
-    """The ingress, as a start needs it."""
+    """The ingress, with the attributes that the start uses."""
 
-    took_over: bool  # it goes on with what an earlier server left
+    took_over: bool  # True if it took over an earlier server's sockets
 
     @property
     def http_port(self) -> int:
-        """The port that it listens on, once it is open."""
+        """The port that it listens on, after `open`."""
 
     @property
     def pid(self) -> int:
         """The id of its process; 0 while there is none."""
 
 
-#: Given the settings, whether it ends with this process, and the local ports of endpoints.
+#: Arguments: the settings, whether it ends with this process, the local ports of endpoints.
 NewIngress = Callable[[Settings, bool, Collection[int]], Entrance]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What outlives the server."""
+    """The objects with the state on disk."""
 
     logs: Logs
     store: Store
@@ -75,7 +75,7 @@ class State:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """The containers, and the way to them."""
+    """The objects that run containers and send requests to them."""
 
     pools: Pools
     nodes: Nodes
@@ -86,7 +86,7 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deploys:
-    """What serves, and who may ask for it."""
+    """The objects that deploy apps, and the access to them."""
 
     parts: Parts
     deployer: Deployer
@@ -94,7 +94,7 @@ class Deploys:
 
 
 async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> State:
-    """Open the database, of which this process is the only writer from now on."""
+    """Open the database; this process is its only server from now on."""
     database = Database(urls.of(settings.database, settings.home))
     opened.push_async_callback(database.close)
     await asyncio.to_thread(schema.prepare, database)
@@ -123,7 +123,7 @@ async def open_fleet(
     tied: bool,
     opened: AsyncExitStack,
 ) -> Fleet:
-    """Have the ports; nothing is answered yet. With `tied` the ingress ends with this process."""
+    """Open the ports; no request is answered yet. With `tied` the ingress ends with this process."""
     ports = await state.store.local_ports()
     ingress = new_ingress(settings, tied, ports.values())
     pools = Pools(settings.max_parameter_pools)
@@ -156,7 +156,7 @@ async def open_fleet(
 def open_deploys(
     settings: Settings, state: State, fleet: Fleet, lifeline: Lifeline, opened: AsyncExitStack
 ) -> Deploys:
-    """Make what deploys; nothing serves yet."""
+    """Make the objects that deploy; no app serves yet."""
     parts = Parts(
         settings=settings,
         store=state.store,
@@ -182,12 +182,12 @@ def open_deploys(
 
 
 async def serve(fleet: Fleet, deploys: Deploys, opened: AsyncExitStack) -> None:
-    """Bring the deployed apps back, and start to answer."""
+    """Restore the deployed apps, and start to answer requests."""
     await deploys.tokens.publish()
     running = {container.order.pool.revision for container in fleet.nodes.containers()}
     await deploys.deployer.restore(running)
     await fleet.reconciler.adopt()
-    # Not earlier: what an older ingress has parked must find its app here.
+    # After the apps are restored, because requests that an older ingress has parked must find their app.
     await fleet.activator.open()
     opened.push_async_callback(fleet.activator.close)
     await fleet.ingress.start()
@@ -239,7 +239,7 @@ async def _listen(
     listener = unix_socket(settings.control_socket)
     opened.callback(settings.control_socket.unlink, missing_ok=True)
     await opened.enter_async_context(listening(OwnSocket(app), listener))
-    if settings.socket_dir != settings.run_dir:  # where people look for it
+    if settings.socket_dir != settings.run_dir:  # a link where users look for it
         shown = settings.run_dir / settings.control_socket.name
         shown.unlink(missing_ok=True)
         shown.symlink_to(settings.control_socket)
@@ -249,5 +249,5 @@ async def _listen(
 
 
 def with_port(settings: Settings, ingress: Entrance) -> Settings:
-    """Return the settings in force: port 0 has become the one that the ingress got."""
+    """Return the settings with the ingress's real port instead of 0."""
     return dataclasses.replace(settings, http_port=ingress.http_port)

@@ -28,7 +28,7 @@ from homeport.node.cells import sandboxes
 from homeport.node.cells.sandboxes import Cells
 from homeport.node.containers import door, pulses, records
 from homeport.node.containers.changes import Changes
-from homeport.node.containers.container import CLOSE_GRACE_S, Life, Means, log_line
+from homeport.node.containers.container import CLOSE_GRACE_S, Life, Shared, log_line
 from homeport.node.containers.output import Outputs
 from homeport.node.containers.pulses import Patient
 from homeport.node.images.environments import Environments
@@ -71,7 +71,7 @@ class Agent:
                 settings.home / "preload", self._lib, settings.zygote_mib, said=self._note
             )
         self._limits = Limits()
-        self._means = Means(
+        self._shared = Shared(
             environments=self._environments,
             zygotes=self._zygotes,
             limits=self._limits,
@@ -93,7 +93,7 @@ class Agent:
 
     def watch(self, changed: Callable[[Change], None], said: Callable[[LogLine], None]) -> None:
         """Take note of whom to tell."""
-        self._changes.hear, self._means.said = changed, said
+        self._changes.hear, self._shared.said = changed, said
 
     async def open(self) -> None:
         """Lock the run directory, and take over the containers that an earlier server left."""
@@ -104,18 +104,18 @@ class Agent:
             directory.chmod(0o700)
         shutil.rmtree(self._settings.socket_dir / "c", ignore_errors=True)  # of older versions
         await asyncio.to_thread(self._environments.sweep)
-        self._means.outputs.open()
+        self._shared.outputs.open()
         left = await asyncio.to_thread(records.sweep, self._root)
         if not left:
             shutil.rmtree(self._root.parent / "snapshots", ignore_errors=True)
-        door.sweep(self._means.doors, [one.container.id for one in left])
+        door.sweep(self._shared.doors, [one.container.id for one in left])
         link = self._lib / "homeport"
         link.unlink(missing_ok=True)
         link.symlink_to(Path(__file__).parents[1])
         await asyncio.to_thread(self._open_cells, left)
         if self._tied:
             self._lifeline = os.pipe()
-            self._means.lifeline = self._lifeline[0]
+            self._shared.lifeline = self._lifeline[0]
         self._capacity = await asyncio.to_thread(self._measured)
         self._limits.open(
             self._settings.cgroup,
@@ -147,16 +147,16 @@ class Agent:
             self._pulses.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._pulses
-        self._means.outputs.close()
+        self._shared.outputs.close()
         await self._limits.close()
         if self._zygotes is not None:
             self._zygotes.close()
-        if self._means.cells is not None:
-            await asyncio.to_thread(self._means.cells.sweep, ())
-            self._means.cells.close()
+        if self._shared.cells is not None:
+            await asyncio.to_thread(self._shared.cells.sweep, ())
+            self._shared.cells.close()
         for descriptor in self._lifeline or ():
             os.close(descriptor)
-        self._lifeline = self._means.lifeline = None
+        self._lifeline = self._shared.lifeline = None
         shutil.rmtree(self._root, ignore_errors=True)
 
     async def prepare(
@@ -172,8 +172,8 @@ class Agent:
             environ = with_modal(
                 environ_of(image, os.environ, made.python, made.environ), self._lib
             )
-            if self._means.cells is not None:
-                environ = self._means.cells.environ(environ)
+            if self._shared.cells is not None:
+                environ = self._shared.cells.environ(environ)
             self._zygotes.warm(made, environ)
 
     async def environments(self) -> Collection[Environment]:
@@ -239,7 +239,7 @@ class Agent:
             self._lib,
             ingress_port=self._settings.http_port,
         )
-        self._means.cells = cells
+        self._shared.cells = cells
         if self._zygotes is not None:
             self._zygotes.cells = cells
             self._environments.is_rooted = cells is not None
@@ -249,7 +249,7 @@ class Agent:
             sandboxes.remove_all(self._settings.run_dir / "cells")
 
     def _measured(self) -> Capacity:
-        cells, cores = self._means.cells, os.cpu_count() or 1
+        cells, cores = self._shared.cells, os.cpu_count() or 1
         return Capacity(
             cores=cores,
             places=CONTAINERS_PER_CORE * cores,
@@ -266,7 +266,7 @@ class Agent:
         def others() -> Iterable[Launch]:
             return (life.launch for key, life in self._lives.items() if key != name)
 
-        return Life(container, launch, directory, self._means, others=others, gone=self._gone)
+        return Life(container, launch, directory, self._shared, others=others, gone=self._gone)
 
     def _begin(self, name: str, life: Life, living: Coroutine[None, None, None]) -> None:
         self._lives[name] = life
@@ -294,4 +294,4 @@ class Agent:
             life.replace(what)
 
     def _note(self, order: StartOrder, text: str) -> None:
-        self._means.said(log_line(order, text, source="system"))
+        self._shared.said(log_line(order, text, source="system"))

@@ -1,1 +1,1 @@
-"""From a manifest to URLs that answer, and back."""
+"""Deploys manifests: makes revisions, brings them up, routes their URLs; rolls back and stops."""

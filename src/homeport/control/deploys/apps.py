@@ -1,4 +1,4 @@
-"""What serves now: deployed apps and `serve` sessions, with their endpoints."""
+"""The live apps: deployed apps and `serve` sessions that serve now, with their endpoints."""
 
 import asyncio
 import time
@@ -22,32 +22,32 @@ class LiveApp:
     app_id: str = ""
     created_at: float = field(default_factory=time.time)
     endpoints: dict[str, LiveEndpoint] = field(default_factory=dict)  # by Endpoint.id
-    events: asyncio.Queue[api.SessionEvent] | None = None  # a session's, for its command
-    untold: int = 0  # requests that its command was too slow to be told of
+    events: asyncio.Queue[api.SessionEvent] | None = None  # for a session: events for its command
+    untold: int = 0  # requests that were left out because its command reads too slowly
 
     @property
     def ephemeral(self) -> bool:
-        """Whether it ends with the command that began it."""
+        """True for a session, which ends with its command."""
         return self.owner.is_session
 
 
 class Live:
-    """Every live app, by owner; also who has which URL and which port."""
+    """All live apps, by owner; knows which app has which URL and port."""
 
     def __init__(self) -> None:
         self._apps: dict[Owner, LiveApp] = {}
         self.claims: dict[str, LiveApp] = {}  # revisions that are being brought up, by id
 
     def get(self, owner: Owner) -> LiveApp | None:
-        """The live app of that owner."""
+        """Return the owner's live app; None if it has none."""
         return self._apps.get(owner)
 
     def add(self, app: LiveApp) -> None:
-        """It serves from now on; an earlier state of the same owner is replaced."""
+        """Add a live app; it replaces the owner's earlier one."""
         self._apps[app.owner] = app
 
     def put(self, owner: Owner, app: LiveApp | None) -> None:
-        """That owner's state, or None for an owner that serves nothing."""
+        """Set the owner's live app; None removes it."""
         if app is None:
             self._apps.pop(owner, None)
         else:
@@ -62,7 +62,7 @@ class Live:
         return sorted(self._apps.values(), key=lambda app: -app.created_at)
 
     def owner_of(self, endpoint: str) -> LiveApp | None:
-        """Who answers at that URL."""
+        """Return the live app that has this endpoint; None if none has it."""
         return next((app for app in self._apps.values() if endpoint in app.endpoints), None)
 
     def claim(
@@ -73,10 +73,10 @@ class Live:
         *,
         own_ports: bool = False,
     ) -> None:
-        """Keep a revision's URLs and ports from others while it is brought up.
+        """Reserve a revision's URLs and ports while it is brought up.
 
-        With `own_ports` each container has all ports for itself. Raises where a deployed app would lose a URL, or
-        two apps would want one port.
+        With `own_ports` each container has all ports for itself. Raises if a deployed app would lose a URL, or if
+        two apps want the same port.
         """
         hosts = _hosts(plan)
         claims = [claim for claim in self.claims.values() if claim.owner != owner]

@@ -1,8 +1,8 @@
-"""What callers ask for: deploy, roll back, serve, reload, stop.
+"""Deploys, rolls back, serves, reloads and stops apps, for the API.
 
-Each reads as: check it, make it a revision, bring it up (`rollout`). A `serve` session is the same deploy
-under a `-dev` name, kept in memory alone. An owner's changes happen one after the other; a stop ends
-those before it, and a later version of a session's script the earlier ones.
+Each change checks its input, makes a revision and brings it up (`rollout`). A `serve` session is the same
+deploy under a `-dev` name, kept only in memory. An owner's changes happen one after the other. A stop cancels
+the changes before it; a reload cancels earlier reloads of the session.
 """
 
 import asyncio
@@ -31,9 +31,11 @@ from homeport.state.sweeper import Sweeper
 from homeport.supervised import Tasks
 from homeport.undo import Undo
 
-BACKLOG = 1000  # events that a session's command may lag behind before it is not told of requests
-RESTORE_S = 30.0  # what a start waits for its apps; those that take longer come later
-FIRST_RETRY_S = 5.0  # for an app that cannot be restored, then twice as long each time
+BACKLOG = 1000  # events that a session's command may lag behind; then requests are left out
+RESTORE_S = 30.0  # how long the server's start waits for its apps; slower ones are restored later
+FIRST_RETRY_S = (
+    5.0  # before the first retry of an app that cannot be restored, then twice as long each time
+)
 LONGEST_RETRY_S = 300.0
 
 T = TypeVar("T")
@@ -50,11 +52,11 @@ class Deployed:
 
 @dataclasses.dataclass(slots=True, kw_only=True, eq=False)
 class _Change(Generic[T]):
-    """One change of an owner: it waits for its turn, or is under way."""
+    """One change of an owner, waiting or running."""
 
     kind: str
     task: asyncio.Task[T]
-    ended_by: Failure | None = None  # why its caller gets no result
+    ended_by: Failure | None = None  # why it was cancelled
 
     def end(self, why: Failure) -> None:
         self.ended_by = why
@@ -62,7 +64,7 @@ class _Change(Generic[T]):
 
 
 class Deployer:
-    """Every app and every session, one change at a time.
+    """Changes apps and sessions, one change of an owner at a time.
 
     One class, because deploys, sessions, rollbacks and stops of an app take turns.
     """
@@ -85,11 +87,11 @@ class Deployer:
 
     @property
     def busy(self) -> bool:
-        """Whether some command's session is served here, or something is about to be."""
+        """True if there is a session, or a change that has not ended."""
         return bool(self._changes) or any(app.ephemeral for app in self.live.all())
 
     async def close(self) -> None:
-        """End every change that is under way; each is undone."""
+        """Cancel all running changes; each is undone."""
         await self._tasks.close()
         for change in [change for changes in self._changes.values() for change in changes]:
             change.end(BadRequest("the server is ending"))
@@ -105,10 +107,12 @@ class Deployer:
         say: Say,
         drain_s: float | None = None,
     ) -> Deployed:
-        """Make the manifest the app's next revision; the old one serves until it is proved.
+        """Make the manifest the app's next revision.
 
-        Requests that are inside the old one then go on for `drain_s`, by default for as long as
-        their function's `timeout` lets them. A caller who goes away does not end it.
+        With `rolling` the old revision serves until the new containers are ready. With `recreate`, or if
+        there is no room for both, the old containers end first, and come back if the new ones fail.
+        Running requests of the old revision may go on for `drain_s`, by default for their function's
+        `timeout`. The deploy continues if the caller is cancelled.
         """
         trial.check(name, manifest, tag, strategy)
         work = self._deploy(name, manifest, tag, strategy, say, drain_s)
@@ -119,13 +123,13 @@ class Deployer:
     ) -> Deployed:
         """Serve an earlier revision again, as the app's next version.
 
-        By default the version before the current one; of a stopped app, the one that served last.
+        By default the version before the current one; for a stopped app, the version that served last.
         """
         work = self._roll_back(name, version, strategy, say)
         return await self._change("rollback", Owner.app(name), work)
 
     async def serve(self, session: str, manifest: Manifest, say: Say) -> LiveApp:
-        """Begin a session; its containers start while the caller prints the URLs."""
+        """Start a session; its containers start while the caller prints the URLs."""
         trial.check(manifest.app_name, manifest, "", "rolling")
         owner = Owner.session(session)
         app = await self._change("serve", owner, self._serve(owner, manifest, None, say))
@@ -133,7 +137,7 @@ class Deployer:
         return app
 
     async def reload(self, session: str, manifest: Manifest) -> LiveApp:
-        """Replace what a session serves; a failure leaves the old version."""
+        """Replace a session's version; after a failure the old version serves on."""
         owner = Owner.session(session)
         for change in self._changes.get(owner, []):
             if change.kind == "reload":  # what was saved last counts
@@ -141,12 +145,12 @@ class Deployer:
         return await self._change("reload", owner, self._reload(owner, manifest))
 
     def knows(self, name: str) -> bool:
-        """Whether something of that name serves, or is about to."""
+        """Return whether an app or session with this name serves, or is about to."""
         owner = Owner.app(name)
         return owner in self._changes or any(app.name == name for app in self.live.all())
 
     async def stop_app(self, name: str) -> int:
-        """Stop an app and every session of that name; returns how many containers end."""
+        """Stop an app and all sessions with this name; return how many containers end."""
         deployed, row = Owner.app(name), await self._store.app(name)
         owners = [app.owner for app in self.live.all() if app.name == name]
         coming = any(change.kind != "stop" for change in self._changes.get(deployed, []))
@@ -157,7 +161,7 @@ class Deployer:
         return sum([await self.stop(owner) for owner in owners])
 
     async def stop(self, owner: Owner) -> int:
-        """The app's URLs are unknown from now on; returns how many containers end."""
+        """Remove the owner's URLs and end its containers; return how many containers end."""
         before = list(self._changes.get(owner, []))
         stopping = self._begin("stop", owner, self._stop(owner))
         for change in before:
@@ -166,21 +170,21 @@ class Deployer:
         return await _result(stopping)
 
     async def prune(self) -> Collection[Environment]:
-        """Remove the environments that nothing which serves, or can be rolled back to, needs."""
+        """Delete image layers that no live app needs, and no version that a rollback could serve."""
         manifests = []
         for row in await self._store.apps():
             if row.stopped_at is None:
                 manifests += [each.manifest for each in await self._store.revisions(row.name)]
-        # Not earlier: what has begun meanwhile needs its environments too.
+        # Listed last, because changes that began meanwhile need their layers too.
         manifests += [revision.manifest for revision in self._rollout.in_use()]
         images = {spec.image.key: spec.image for m in manifests for spec in m.functions}
         return await self._nodes.prune(list(images.values()))
 
     async def restore(self, running: Collection[str]) -> None:
-        """Serve again what was deployed when the server ended.
+        """Serve the apps again that were deployed when the server ended.
 
-        `running` are the revisions that still have containers: their source trees stay as they are.
-        An app that cannot be restored is in `broken`, and tried again; the others are served.
+        `running` are the revisions that still have containers: their source trees stay unchanged. An app
+        that cannot be restored is in `broken`, and is tried again; the others are served.
         """
         await asyncio.to_thread(self._rollout.sweep, running)
         with contextlib.suppress(Failure):  # a full disk
@@ -206,7 +210,7 @@ class Deployer:
                 return
 
     async def _restored(self, name: str) -> bool:
-        """Try to serve an app again; False if it has to be tried later."""
+        """Try to serve an app again; return False to try later."""
         try:
             await self._change("restore", Owner.app(name), self._restore_one(name))
         except Exception as error:
@@ -223,7 +227,7 @@ class Deployer:
     async def _restore_one(self, name: str) -> None:
         row, owner = await self._store.app(name), Owner.app(name)
         if row is None or row.stopped_at is not None or self.live.get(owner) is not None:
-            return  # somebody has changed it meanwhile
+            return  # it was changed meanwhile
         revision = await self._store.revision(name, row.version)
         await self._rollout.bring(owner, revision, None, strategy="restore")
         await self._rollout.versions.restore(revision, owner)
@@ -267,14 +271,14 @@ class Deployer:
         await self._store.forget_unserved(name)
         old = await self._store.revision(name, version)
         trial.check_node(old.manifest, self._nodes, self._secrets)
-        # The fingerprint is the old one's: its inline secrets are stored under it.
+        # Keep the old fingerprint, because the inline secrets are stored under it.
         async with self._revision(name, old.manifest, old.fingerprint, old.tag) as revision:
             app = await self._rollout.bring(owner, revision, current, strategy=strategy, say=say)
         self._served(app, current)
         return Deployed(app=app)
 
     def _served(self, app: LiveApp, before: LiveApp | None) -> None:
-        """An app serves; after a stop, its earlier versions come back behind it."""
+        """Set the app live; if it was stopped before, restore its earlier versions in the background."""
         self.broken.pop(app.name, None)
         if before is None:
             self._begin("earlier versions", app.owner, self._restore_versions(app.owner))
@@ -287,7 +291,7 @@ class Deployer:
     async def _revision(
         self, name: str, manifest: Manifest, fingerprint: str, tag: str
     ) -> AsyncIterator[Revision]:
-        """The app's next version, which is forgotten if it does not come to serve."""
+        """Yield the app's next version; delete it if the block fails."""
         async with Undo(f"deploying `{name}`") as undo:
             revision = f"rv-{secrets.token_hex(6)}"
             undo.push(self._store.remove_revision, revision)
@@ -321,7 +325,7 @@ class Deployer:
             return await self._rollout.bring(owner, revision, current, strategy="rolling", say=say)
 
     def _show(self, request: RequestRecord) -> None:
-        """Tell a session's command of a request to it; one too slow for all gets some and a number."""
+        """Send a request to its session's command; if the command is too slow, count the requests left out."""
         app = self.live.owner_of(request.endpoint)
         if app is None or app.events is None:
             return
@@ -355,7 +359,7 @@ class Deployer:
         return count
 
     async def _change(self, kind: str, owner: Owner, work: Coroutine[Any, Any, T]) -> T:
-        """Do one change of an owner, in its turn."""
+        """Carry out one change of an owner, after its earlier changes."""
         return await _result(self._begin(kind, owner, work))
 
     def _begin(self, kind: str, owner: Owner, work: Coroutine[Any, Any, T]) -> _Change[T]:
@@ -370,7 +374,7 @@ class Deployer:
             return await work
 
     def _ended(self, owner: Owner, change: _Change[Any], work: Coroutine[Any, Any, Any]) -> None:
-        work.close()  # it may have been ended before its turn came
+        work.close()  # it may have been cancelled before it started
         self._changes[owner].remove(change)
         if not self._changes[owner]:
             del self._changes[owner]
@@ -378,20 +382,20 @@ class Deployer:
         self._sweeper.soon()
         task = change.task
         if not task.cancelled() and (error := task.exception()) is not None:
-            if isinstance(error, Failure):  # its caller may have gone away
+            if isinstance(error, Failure):  # its caller may not read it
                 log.info("%s: %s", task.get_name(), error.message)
             else:
                 log.error("%s failed", task.get_name(), exc_info=error)
 
     def _warn(self, owner: Owner, say: Say, text: str) -> None:
-        """Say it once in a session, however often it is reloaded."""
+        """Show a warning once in a session, also if the session is reloaded."""
         if text not in (said := self._warned.setdefault(owner, set())):
             said.add(text)
             say(text)
 
 
 async def _result(change: _Change[T]) -> T:
-    """What a change comes to; it goes on when the caller is cancelled, and `end` ends it."""
+    """Wait for a change's result; the change continues if the caller is cancelled, and `end` cancels it."""
     try:
         return await asyncio.shield(change.task)
     except asyncio.CancelledError:

@@ -1,8 +1,8 @@
-"""Which endpoint the ingress routes where, and for whom; each change with its inverse.
+"""Routes endpoints in the ingress, and knows the holder of each; each change has its inverse.
 
 Called by `rollout`, `versions` and `deployer`. A holder is a deployed app or a session (its owner), or
 an earlier version. Whoever routes an id last holds it; a holder that has lost an
-id to another one cannot take it away from there.
+an id to another holder cannot unroute it.
 """
 
 import logging
@@ -32,7 +32,7 @@ class Endpoints:
         self._tasks = Tasks()
 
     def of(self, holder: Owner) -> list[str]:
-        """Ids of the endpoints that a holder has."""
+        """Return the ids of a holder's endpoints."""
         return [name for name, routed in self._routed.items() if routed.holder == holder]
 
     def holder(self, endpoint_id: str) -> Owner | None:
@@ -41,7 +41,7 @@ class Endpoints:
         return routed.holder if routed else None
 
     async def route(self, undo: Undo, holder: Owner, endpoint: Endpoint) -> None:
-        """Make the endpoint answer for this holder."""
+        """Route the endpoint for this holder."""
         before = self._routed.get(endpoint.id)
         after = _Routed(holder=holder, endpoint=endpoint)
         undo.push(self._put_back, endpoint.id, before)
@@ -49,7 +49,7 @@ class Endpoints:
         await self._ingress.route(endpoint)
 
     async def unroute(self, undo: Undo, holder: Owner, endpoint_id: str) -> None:
-        """Make the endpoint unknown, if the holder still has it."""
+        """Remove the endpoint from the ingress, if the holder still has it."""
         before = self._routed.get(endpoint_id)
         if before is None or before.holder != holder:
             return
@@ -62,7 +62,7 @@ class Endpoints:
         await self._tasks.close()
 
     async def _put_back(self, endpoint_id: str, before: _Routed | None) -> None:
-        """As it was; if the ingress does not obey, it is told again until it does."""
+        """Restore the endpoint's earlier route; if the ingress fails, try again until it works."""
         if before is None:
             self._routed.pop(endpoint_id, None)
         else:
@@ -75,7 +75,7 @@ class Endpoints:
             self._tasks.start(name, retried(name, lambda: self._tell(endpoint_id)))
 
     async def _tell(self, endpoint_id: str) -> None:
-        """Tell the ingress what is to be now, which may have changed since."""
+        """Send the ingress the present route, which may have changed since the failure."""
         routed = self._routed.get(endpoint_id)
         if routed is None:
             await self._ingress.unroute(endpoint_id)

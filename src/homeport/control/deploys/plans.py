@@ -1,7 +1,7 @@
-"""Which endpoints a revision declares, planned once: its URLs follow from its manifest and the settings.
+"""Plans a revision's endpoints once: computes its URLs from its manifest and the settings.
 
-Called by `rollout`, `versions` and the API's view. A revision never changes, so its plan is made when somebody
-first asks for it, and kept until the revision's files go.
+Called by `rollout`, `versions` and the API's view. A revision never changes, so its plan is made at the first
+call and kept until the revision's files are deleted.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from homeport.state.rows import Revision
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveEndpoint:
-    """A URL, and how the ingress has to know it; its local port is chosen when it is brought up."""
+    """A URL and its endpoint for the ingress; the local port is chosen when the revision is brought up."""
 
     tag: str
     endpoint: Endpoint
@@ -36,25 +36,25 @@ class Plan:
     """The endpoints of one revision, by their ids."""
 
     endpoints: Mapping[str, LiveEndpoint]  # the app's, while this revision is the current one
-    of_version: Mapping[str, LiveEndpoint]  # this very version's, which outlive that: `…-v3`
+    of_version: Mapping[str, LiveEndpoint]  # this version's own, which it keeps later: `…-v3`
 
     @property
     def urls(self) -> dict[str, str]:
-        """Tag -> URL of the app, as containers are told."""
+        """Tag -> URL of the app, for containers."""
         return {live.tag: live.url for live in self.endpoints.values()}
 
 
 class Plans:
-    """The plans of all revisions that somebody has asked for."""
+    """The plans that were made so far."""
 
     def __init__(self, settings: Settings, *, own_ports: bool = False) -> None:
-        """With `own_ports`, versions of a `web_server` have URLs: they do not want the same port."""
+        """With `own_ports`, versions of a `web_server` have URLs too, because each has its own port."""
         self._own_ports = own_ports
         self._settings = settings
         self._plans: dict[str, Plan] = {}  # by the revision's id
 
     def of(self, revision: Revision) -> Plan:
-        """Return a revision's plan; `ScriptError` where two of its endpoints want the same URL."""
+        """Return a revision's plan; `ScriptError` if two of its endpoints have the same URL."""
         plan = self._plans.get(revision.id)
         if plan is None:
             plan = self._plans[revision.id] = Plan(
@@ -64,11 +64,11 @@ class Plans:
         return plan
 
     def forget(self, revision: str) -> None:
-        """Drop the plan of a revision, by its id; it is planned again if somebody asks for it."""
+        """Drop a revision's plan, by its id; the next call makes it again."""
         self._plans.pop(revision, None)
 
     def check_domains(self, revision: Revision) -> None:
-        """Raise for a custom domain that is one of ours: it would take other apps' URLs."""
+        """Raise for a custom domain below homeport's own domain, where it would take other apps' URLs."""
         for spec in revision.manifest.functions:
             for web in spec.web:
                 for domain in web.custom_domains:

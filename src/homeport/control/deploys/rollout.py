@@ -1,8 +1,8 @@
-"""A revision brought up: laid out, proved, saved, traffic moved to it, the old one drained.
+"""Brings a revision up: writes its files, tries its containers, saves it, moves the endpoints, drains the old.
 
-Called by `deployer`, for deployed apps and for `serve` sessions alike. A rollout happens whole or not
-at all: each step pushes its inverse first, and after a failure or a cancellation what served before
-serves on. Only after the last step that can fail are the old containers drained.
+Called by `deployer`, for deployed apps and for `serve` sessions. A rollout happens whole or not at all: each
+step first pushes its inverse, so after a failure or a cancellation the old revision serves on. The old
+containers are drained only after the last step that can fail.
 """
 
 import asyncio
@@ -30,8 +30,8 @@ from homeport.state.rows import Revision
 from homeport.supervised import Tasks
 from homeport.undo import Undo, unbroken
 
-SERVE_DRAIN_S = 1.0  # an open stream must not hold up a reload
-PORT_DRAIN_S = 30.0  # requests wait for the port while those before them finish
+SERVE_DRAIN_S = 1.0  # short, because an open stream must not delay a reload
+PORT_DRAIN_S = 30.0  # new requests wait for the port while the running ones finish
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,9 @@ class Rollout:
 
     def __init__(self, parts: Parts) -> None:
         self.trees = parts.settings.home / "revisions"
-        self.underway: list[Revision] = []  # what is brought up, and what may have to come back
+        self.underway: list[
+            Revision
+        ] = []  # revisions that are brought up, or may be restored by an undo
         self.versions = Versions(parts, lay_out=self._lay_out_again, tidy=self.tidy)
         self._live = parts.live
         self._plans = parts.plans
@@ -58,7 +60,7 @@ class Rollout:
         self._secrets = parts.secret_box
         self._tasks = Tasks()
         self._unrouted: dict[str, int] = {}  # endpoint -> the port taken for it, until it is routed
-        self._spare_ports: list[int] = []  # of endpoints that never were routed
+        self._spare_ports: list[int] = []  # ports of endpoints that were never routed
         parts.pools.removed = lambda pool: self.tidy(pool.key.revision)
 
     async def bring(
@@ -71,7 +73,7 @@ class Rollout:
         say: Say = lambda _text: None,
         drain_s: float | None = None,
     ) -> LiveApp:
-        """Bring a revision up in place of `current`, or leave everything as it was."""
+        """Bring a revision up instead of `current`; after a failure everything is as before."""
         with self._keeping(current.revision if current else None):
             async with Undo(f"{owner}: bringing {revision.id} up") as undo:
                 with self._keeping(revision):
@@ -80,24 +82,24 @@ class Rollout:
                     )
 
     async def close(self) -> None:
-        """Stop what goes on in the background."""
+        """Cancel the background tasks."""
         await self._tasks.close()
         await self._endpoints.close()
 
     def retire(self, pools: list[Pool], *, drain_s: float) -> None:
-        """Nothing leads there any more; what is inside goes on for that long."""
+        """Retire pools that no endpoint uses; running requests may go on for `drain_s`."""
         for pool in pools:
             pool.retire(drain_s)
         self._reconciler.wake()
 
     def in_use(self) -> list[Revision]:
-        """Revisions that serve or are brought up."""
+        """Return the revisions that serve or are brought up."""
         return [app.revision for app in self._live.all()] + self.underway
 
     def sweep(self, running: Collection[str]) -> None:
-        """Remove every source tree that no container of an earlier server runs from; blocks.
+        """Delete all source trees that no container of an earlier server uses; blocks.
 
-        The others are laid out anew from the blobs: one may be half-written or half-removed.
+        They are written again from the blobs, because a tree may be half-written or half-deleted.
         """
         with contextlib.suppress(OSError):
             for tree in self.trees.iterdir():
@@ -120,7 +122,7 @@ class Rollout:
 
     @contextlib.contextmanager
     def _keeping(self, revision: Revision | None) -> Iterator[None]:
-        """Keep a revision's files, environment and secrets meanwhile."""
+        """Keep a revision's files, image layers and secrets during the block."""
         if revision is None:
             yield
             return
@@ -142,7 +144,7 @@ class Rollout:
         say: Say,
         drain_s: float | None,
     ) -> LiveApp:
-        """The sentence: plan its endpoints, lay out its files, prove it, save, move, retire the old."""
+        """Plan its endpoints, write its files, try its containers, save, move the endpoints, retire the old."""
         serving = owner.is_session
         planned = self._plans.of(revision).endpoints
         if strategy != "restore":
@@ -177,16 +179,16 @@ class Rollout:
         return app
 
     def _goes_first(self, revision: Revision, pools: list[Pool]) -> bool:
-        """Whether the old containers have to go before new ones can start."""
+        """Return whether the old containers must end before new ones can start."""
         # A port belongs to one container at a time.
         if any(pool.port for pool in pools):
             return True
-        # So do memory and devices, where there is no room for both.
+        # Memory and devices may not be enough for both.
         asks = any(spec.memory_mib or spec.gpu for spec in revision.manifest.functions)
         return asks and not self._reconciler.fits(pools)
 
     async def _lay_out(self, revision: Revision, say: Say) -> Path:
-        """The revision's source tree, and every environment that it needs."""
+        """Write the revision's source tree and build its images; return the tree."""
         tree = self.trees / revision.id
         await self._blobs.lay_out(revision.manifest.files, tree)
         for spec in revision.manifest.functions:
@@ -195,7 +197,7 @@ class Rollout:
         return tree
 
     async def _lay_out_again(self, revision: Revision) -> Path:
-        """As `_lay_out`, of a revision that has served before."""
+        """Do the same for a revision that has served before."""
         try:
             return await self._lay_out(revision, lambda _text: None)
         except BaseException:
@@ -240,7 +242,7 @@ class Rollout:
         return port
 
     def _spare(self, endpoint: str) -> None:
-        """Keep a port for the next one; the ingress takes a port back that was routed."""
+        """Keep an unused port for the next endpoint; the ingress takes back routed ports itself."""
         if (port := self._unrouted.pop(endpoint, None)) is not None:
             self._spare_ports.append(port)
 
@@ -261,9 +263,9 @@ class Rollout:
         current: LiveApp,
         say: Say,
     ) -> None:
-        """Park requests, stop the old containers, start the new ones; back if they cannot."""
+        """Park requests, stop the old containers, start the new ones; restore the old ones if that fails."""
         await self._move(undo, app, current, save=False)
-        # Undone before the move is: a request finds the old pool where its endpoint leads.
+        # Undone before the move is undone, so that an endpoint finds its old pool.
         undo.push(self._bring_back, replaced)
         self._replace(replaced, drain_s=SERVE_DRAIN_S if app.ephemeral else PORT_DRAIN_S)
         await trial.prove(pools, self._reconciler.wake, say)
@@ -273,10 +275,10 @@ class Rollout:
     async def _move(
         self, undo: Undo, app: LiveApp, current: LiveApp | None, *, save: bool = True
     ) -> None:
-        """From now on the endpoints lead to the app's revision."""
+        """Route the endpoints to the app's revision."""
         if save and not app.ephemeral:
             await self._save(undo, app)
-        # The ingress is not interrupted in the middle of a step: a cancellation comes after it.
+        # `unbroken`: a cancellation must not interrupt the ingress in the middle of a step.
         await unbroken(self._route(undo, app, current))
 
     async def _route(self, undo: Undo, app: LiveApp, current: LiveApp | None) -> None:
@@ -305,7 +307,7 @@ class Rollout:
         await self._store.serve_revision(app.revision, _ports(app))
 
     async def _save_ports(self, app: LiveApp) -> None:
-        """After a restart, an endpoint may have another local port; it answers all the same."""
+        """Save the endpoints' local ports, which may differ after a restart; a failure is only logged."""
         known = await self._store.local_ports()
         if any(known.get(endpoint) != port for endpoint, port in _ports(app).items()):
             try:
@@ -330,7 +332,7 @@ class Rollout:
         return self._pools.of_revision(app.name, app.revision.id) if app else []
 
     def _replace(self, pools: list[Pool], *, drain_s: float) -> None:
-        """A newer version serves; deployed ones keep a URL, unless they would need its port."""
+        """Demote the pools of a deployed app, which keep their version's URL, or retire them."""
         gone = [pool for pool in pools if pool.ephemeral or pool.port is not None]
         self.retire(gone, drain_s=drain_s)
         for pool in pools:
@@ -339,7 +341,7 @@ class Rollout:
         self._reconciler.wake()
 
     def _bring_back(self, pools: list[Pool]) -> None:
-        """Undo `_replace`: the pools serve again, also those that have ended meanwhile."""
+        """Undo `_replace`: the pools serve again, also those that were removed meanwhile."""
         for pool in pools:
             pool.promote()
             self._pools.add(pool)
@@ -353,11 +355,11 @@ def _ports(app: LiveApp) -> dict[str, int]:
 def _drain_s(app: LiveApp) -> float:
     if app.ephemeral:
         return SERVE_DRAIN_S
-    # A request in flight may take as long as its function's timeout.
+    # A running request may take as long as its function's timeout.
     return max(spec.timeout_s for spec in app.revision.manifest.functions)
 
 
 def tell(app: LiveApp, event: api.SessionEvent) -> None:
-    """Tell a session's command."""
+    """Send an event to a session's command."""
     if app.events is not None and app.ephemeral:
         app.events.put_nowait(event)

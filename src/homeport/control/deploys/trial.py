@@ -1,4 +1,4 @@
-"""Whether a revision can be: what it declares makes sense, and its containers start."""
+"""Checks a revision before it serves: its declarations are valid, and its containers start."""
 
 import asyncio
 import dataclasses
@@ -13,13 +13,13 @@ from homeport.control.fleet.nodes import Nodes
 from homeport.control.fleet.pools import Pool
 from homeport.state.secrets import SecretBox
 
-QUEUE_S = 60.0  # what a start may wait for its turn
+QUEUE_S = 60.0  # how long a start may wait for its turn
 
 Say = Callable[[str], None]
 
 
 def check(name: str, manifest: Manifest, tag: str, strategy: str) -> None:
-    """Raise for a deploy that cannot be meant."""
+    """Raise for a deploy with a wrong name, tag or strategy, or without a web function."""
     validate.check(dataclasses.replace(manifest, app_name=name))
     if tag and not names.is_deployment_tag(tag):
         raise BadRequest(f"Invalid deployment tag: '{tag}'.")
@@ -37,7 +37,7 @@ def check_node(
 ) -> None:
     """Raise for what no machine here can do, before anything is touched.
 
-    What it has too little of is told to `lacking`, if there is one.
+    If the machine lacks a resource, call `lacking` with the text instead, if it is given.
     """
     for spec in manifest.functions:
         secret_box.check(spec)

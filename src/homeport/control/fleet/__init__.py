@@ -1,1 +1,1 @@
-"""How many containers there are, and where."""
+"""Decides how many containers each pool has and where they run, and carries it out."""

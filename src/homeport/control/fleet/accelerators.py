@@ -1,7 +1,7 @@
-"""PURE: which devices a function means by `gpu="H100:2"`.
+"""PURE: finds the devices for a function's `gpu="H100:2"`.
 
-A wish is a model's name as its maker or Modal spells it (`L40S`, `a10g`, `RTX-4090`), `any`, with a
-memory size where a model has several (`A100-80GB`), a count (`:2`), and `!` for this model alone.
+A wish is a model's name as its maker or Modal spells it (`L40S`, `a10g`, `RTX-4090`), or `any`, with a
+memory size if a model has several (`A100-80GB`), a count (`:2`), and `!` for this model only.
 """
 
 import re
@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from homeport.contract.capacity import Accelerator
 
 ANY = "ANY"
-#: What else answers a wish: other names of the model, and the newer one that Modal gives too.
+#: Models that fit a wish too: other names of the model, and the newer model that Modal gives too.
 ALSO = {"A10G": ("A10",), "A10": ("A10G",), "H100": ("H200",), "B200+": ("B200", "B300")}
-SLACK = 0.15  # a device of 80 GB tells of 79 to 81 GiB, one of 24 GB of 22.5
+SLACK = 0.15  # a device of 80 GB reports 79 to 81 GiB, a device of 24 GB reports 22.5
 
 
 def choose(wishes: Sequence[str], there: Sequence[Accelerator]) -> tuple[Accelerator, ...] | None:
-    """The devices for the first wish that can be had; None where none can.
+    """Return the devices for the first wish that can be fulfilled; None if none can.
 
     >>> l4 = Accelerator(id="GPU-1", name="NVIDIA L4", memory_mib=23034)
     >>> choose(["H100", "L4"], [l4]) == (l4,)
@@ -26,7 +26,7 @@ def choose(wishes: Sequence[str], there: Sequence[Accelerator]) -> tuple[Acceler
     """
     for wish in wishes:
         model, count = _read(wish)
-        # What was asked for before what will do.
+        # The wished model before models that fit too.
         fitting = sorted(
             (each for each in there if _fits(model, each)),
             key=lambda each: not _is(model, each),
@@ -37,7 +37,7 @@ def choose(wishes: Sequence[str], there: Sequence[Accelerator]) -> tuple[Acceler
 
 
 def could_be(wish: str, device: Accelerator) -> bool:
-    """Whether the device is one of those that the wish means.
+    """Return whether the device fits the wish.
 
     >>> could_be("L4:2", Accelerator(id="GPU-1", name="NVIDIA L4", memory_mib=23034))
     True
@@ -46,7 +46,7 @@ def could_be(wish: str, device: Accelerator) -> bool:
 
 
 def in_words(there: Sequence[Accelerator]) -> str:
-    """What there is.
+    """Return the devices' names as text.
 
     >>> in_words([])
     'none'
@@ -69,7 +69,7 @@ def _fits(model: str, device: Accelerator) -> bool:
 
 
 def _is(model: str, device: Accelerator) -> bool:
-    """Whether the device's name holds the model's, word for word, and its memory is as large."""
+    """Return whether the device's name has all words of the model's name, and its memory has the size."""
     words = re.findall(r"[A-Z0-9]+", model)
     sizes = [int(word[:-2]) for word in words if re.fullmatch(r"\d+GB", word)]
     wanted = "".join(word for word in words if not re.fullmatch(r"\d+GB", word))

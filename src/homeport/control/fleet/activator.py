@@ -1,10 +1,10 @@
-"""Parks requests for a pool that has no container, and lets them go when it has one.
+"""Parks requests for a pool that has no container, and releases them when it has one.
 
 Called by ingress/park.lua over a Unix socket, one line each way:
     park <pool> <request id> [here]   the request stays in HAProxy; only its head has been read
     go | go waited | no <status> <why>
 `here` means that the visitor is on this machine. A closed socket means that the visitor hung up.
-`waited`: the request did wait for a container here, so it is not one that only goes round.
+`waited` means that the request waited here for a container, so its re-entries count from 0 again.
 """
 
 import asyncio
@@ -22,16 +22,16 @@ from homeport.control.fleet.pools import Pool, Pools, now
 MAX_LINE = 16 * 1024  # park.lua sends at most 4 KiB of class parameters
 MAX_TEXT = 1000  # characters of a reason that a visitor gets
 BACKLOG = (
-    4096  # visitors who come at once; beyond it HAProxy would be refused, and tries again later
+    4096  # concurrent connections; beyond it HAProxy's connection is refused, and it retries later
 )
 MOST_PARKED = 5000  # requests of one pool: each is an open file here and two in HAProxy
-QUIET_S = 1.0  # one reason in an app's log in that time, however many visitors meet it
+QUIET_S = 1.0  # a reason is logged once in this time, however many requests fail by it
 WITHHELD = "no container could be started; the reason is in the app's log"
 _REQUEST = re.compile(r"[0-9a-f-]{1,64}")
 
 
 class Activator:
-    """Answers the ingress's one question: may this request go on?"""
+    """Answers the ingress when a parked request may go on, or that it cannot."""
 
     def __init__(
         self,
@@ -52,14 +52,14 @@ class Activator:
         self._visits: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        """Listen; a socket that an earlier run left is replaced."""
+        """Listen; replace a socket that an earlier run left."""
         self._socket.unlink(missing_ok=True)
         self._server = await asyncio.start_unix_server(
             self._visit, path=str(self._socket), limit=MAX_LINE, backlog=BACKLOG
         )
 
     async def close(self) -> None:
-        """Turn away everyone who waits."""
+        """Refuse all parked requests."""
         if self._server is None:
             return
         self._server.close()
@@ -69,9 +69,9 @@ class Activator:
         self._socket.unlink(missing_ok=True)
 
     async def park(self, key: PoolKey) -> bool:
-        """Return when a container can take the request; raise a `Failure` when none will.
+        """Wait until a container can take the request; raise a `Failure` if none will.
 
-        Whether it had to wait.
+        Returns whether the request had to wait.
         """
         pool = self._pools.called_for(key)
         waited = not pool.open
@@ -105,7 +105,7 @@ class Activator:
                 writer.write(answer.encode())
                 await writer.drain()
         except (OSError, ValueError, asyncio.CancelledError):
-            pass  # the visitor went, or we are closing: nobody is there to be told
+            pass  # the visitor hung up, or the server is closing: no answer is needed
         finally:
             self._visits.discard(task)
             writer.close()
@@ -134,7 +134,7 @@ class Activator:
         return "go waited\n" if waited else "go\n"
 
     def _refusal(self, key: PoolKey, failure: Failure, words: list[str]) -> str:
-        """What the visitor is told: why a start failed is for the person who serves the script."""
+        """Return the answer to the visitor; only the user who serves the script sees why a start failed."""
         base = PoolKey(key.app, key.function, key.revision)
         pool = self._pools.get(base)
         mine = "here" in words and pool is not None and pool.ephemeral
@@ -159,6 +159,6 @@ class Activator:
 
 
 def _one_line(text: str) -> str:
-    """The text as it may go into an answer or a log: printable, on one line, bounded."""
+    """Return the text for an answer or a log: printable, on one line, of limited length."""
     text = " ".join(text.split())[:MAX_TEXT]
     return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -1,9 +1,9 @@
-"""How many containers a pool should have. Pure: numbers in, a number out.
+"""Computes how many containers a pool should have. Pure: numbers in, a number out.
 
-Demand is every request there is: running in containers, queued in HAProxy, parked in the activator.
-Going up follows demand at once; going down follows the highest demand of the last
-`scaledown_window_s`, so that a burst's containers stay for the next one and a steady trickle, which
-HAProxy spreads over all of them, does not keep them for ever.
+Demand is the number of all requests: running in containers, queued in HAProxy, parked in the activator.
+The number of containers rises with demand at once. It falls with the highest demand of the last
+`scaledown_window_s`: so a burst's containers stay for the next burst, and a few steady requests, which
+HAProxy spreads over all containers, do not keep all of them forever.
 """
 
 from collections import deque
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """What the function asks for."""
+    """The function's settings for scaling."""
 
     min_containers: int = 0
     max_containers: int | None = None
     buffer_containers: int = 0
-    target_inputs: int = 1  # requests at once that one container should have
+    target_inputs: int = 1  # how many concurrent requests a container should have
     scaledown_window_s: float = 60.0
 
 
@@ -42,7 +42,7 @@ def wanted(bounds: Bounds, demand: int, peak: int) -> int:
 class Peak:
     """The highest demand of the last `window_s` seconds.
 
-    Holds only samples that a later one has not surpassed, so a steady load keeps one of them.
+    Keeps only samples that are higher than all later ones, so a steady load keeps one sample.
     """
 
     __slots__ = ("_samples", "_window_s")
@@ -52,12 +52,12 @@ class Peak:
         self._samples: deque[tuple[float, int]] = deque()  # demand falls from left to right
 
     def record(self, demand: int, now: float) -> int:
-        """Add a sample; `now` never goes back. Returns the peak."""
+        """Add a sample and return the peak; `now` must not decrease."""
         self._add(demand, now)
         return self.at(now)
 
     def lower(self, most: int) -> None:
-        """Forget what was higher than that."""
+        """Reduce samples above `most` to `most`."""
         samples, self._samples = self._samples, deque()
         for at, demand in samples:
             if min(demand, most):
@@ -69,7 +69,7 @@ class Peak:
         self._samples.append((at, demand))
 
     def at(self, now: float) -> int:
-        """The peak, 0 where there was no demand."""
+        """Return the peak; 0 if there was no demand."""
         while self._samples and now - self._samples[0][0] > self._window_s:
             self._samples.popleft()
         return self._samples[0][1] if self._samples else 0

@@ -1,11 +1,13 @@
-"""What the control plane knows of one node: its containers, what its machine has, and whether it answers.
+"""The control plane's copy of one node: its containers, its machine's resources, and whether it answers.
 
-A node numbers its changes (contract/listing.py). The mirror applies those that come in turn. It asks for the whole list
-at the beginning, after a gap, when the node's agent has begun again, and when the node answers after a silence.
+A node numbers its changes (contract/listing.py). The mirror applies changes in the order of their numbers. It
+asks for the whole list at the beginning, after a gap, after the node's agent was started again, and when the
+node answers after a silence.
 
-A node that does not answer is *suspect*: nothing new is started there, and its containers go on answering requests. After
-`gone_s` it is *gone*: its containers are lost, and the reconciler replaces them. If it answers later, it is fenced
-first: it stops what was ordered before it was given up, and no such container is ever in the list again.
+A node that does not answer is *suspect*: nothing new is started there, and its containers still answer
+requests. After `gone_s` it is *gone*: its containers count as lost, and the reconciler replaces them. If it
+answers later, it is first fenced: it stops all containers that were ordered before it was given up, and these
+are never in the list again.
 """
 
 import asyncio
@@ -24,11 +26,11 @@ from homeport.contract.listing import Change, Listing, Mark
 from homeport.contract.roles import Node
 from homeport.contract.traffic import PoolKey
 
-BEAT_S = 1.0  # between two questions whether the node is there
+BEAT_S = 1.0  # between two checks that the node answers
 ANSWER_S = 2.0  # a node that takes longer for a short question does not answer
 GONE_S = 10.0
 ENDED = (State.FAILED, State.GONE, State.LOST)
-MOST_WARM = 1000  # functions of which a node is known to have run a container
+MOST_WARM = 1000  # how many functions are remembered that a node has run
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -43,7 +45,7 @@ class Health(enum.StrEnum):
 
 
 class Mirror:
-    """One node, as it was when it answered last."""
+    """One node's state at its last answer."""
 
     def __init__(
         self,
@@ -60,24 +62,28 @@ class Mirror:
         self._node = node
         self._changed = changed
         self._gone_s = gone_s
-        self._generation = 0  # that of its orders
+        self._generation = 0  # the generation of its orders
         self._mark: Mark | None = None  # None: the list has to be asked for
-        self._early: list[Change] | None = None  # what was told while the list was asked for
+        self._early: list[Change] | None = None  # changes that arrived while the list was asked for
         self._syncing = asyncio.Lock()
         self._silent_since: float | None = None
         self._look = asyncio.Event()
-        self._stops: dict[str, float | None] = {}  # that were asked for, and have not ended
-        self._calls: set[asyncio.Task[Any]] = set()  # that wait for an answer, however long
-        self._images: set[str] = set()  # keys of those that were built there
-        self._warm: dict[tuple[str, str, str], None] = {}  # functions, the oldest first
+        self._stops: dict[
+            str, float | None
+        ] = {}  # containers that were asked to stop and have not ended
+        self._calls: set[asyncio.Task[Any]] = set()  # calls that wait for an answer without a limit
+        self._images: set[str] = set()  # the keys of the images that were built there
+        self._warm: dict[
+            tuple[str, str, str], None
+        ] = {}  # functions that ran there, the oldest first
         node.watch(self._hear, said)
 
     def has_image(self, image: Image) -> bool:
-        """Whether a container of the image can start there."""
+        """Return whether the image was built there."""
         return not image.has_environment or image.key in self._images
 
     def is_warm(self, pool: PoolKey) -> bool:
-        """Whether a container of the pool's function was ready there: there may be a zygote of it."""
+        """Return whether a container of the pool's function was ready there, so that it may have a zygote."""
         return _function(pool) in self._warm
 
     # its list
@@ -96,7 +102,7 @@ class Mirror:
 
     def _put(self, container: Container) -> None:
         if container.order.generation < self._generation:
-            return  # of before the node was given up: it ends there, and is nobody's here
+            return  # it was ordered before the node was given up: the node ends it
         if container.state in ENDED:
             self.containers.pop(container.id, None)
             self._stops.pop(container.id, None)
@@ -126,7 +132,7 @@ class Mirror:
                 await self.stop(container, grace_s)
 
     def _take(self, listing: Listing, before: set[str]) -> None:
-        """Make the list this one; `before` is what was known when it was asked for."""
+        """Replace the list; `before` are the containers that were known when it was asked for."""
         if self.health is not Health.READY:
             log.info("the node `%s` answers", self.name)
         self.health, self._silent_since = Health.READY, None
@@ -144,7 +150,7 @@ class Mirror:
     # whether it answers
 
     async def watch_over(self) -> None:
-        """Ask again and again whether the node is there; an endless loop."""
+        """Check regularly that the node answers; an endless loop."""
         loop = asyncio.get_running_loop()
         while True:
             timer = loop.call_later(BEAT_S, self._look.set)
@@ -154,7 +160,7 @@ class Mirror:
             await self.beat()
 
     async def beat(self) -> None:
-        """Ask once, and catch up with what was missed."""
+        """Check once, and ask for the list if changes were missed."""
         try:
             mark = await self._answer(self._node.mark())
             if mark != self._mark or self.health is not Health.READY:
@@ -200,7 +206,7 @@ class Mirror:
     # what is asked of it
 
     async def start(self, order: StartOrder, environ: Mapping[str, str]) -> None:
-        """Have a container started: it is in the list at once."""
+        """Start a container; it is in the list at once."""
         order = dataclasses.replace(order, generation=self._generation)
         container = Container(
             order=order, state=State.STARTING, node=self.name, started_at=time.time()
@@ -215,7 +221,7 @@ class Mirror:
             raise
 
     async def stop(self, container: str, grace_s: float | None) -> None:
-        """Have a container stopped; a node that does not answer is told when it does again."""
+        """Stop a container; a node that does not answer is told when it answers again."""
         if container in self.containers:
             self._stops[container] = grace_s
         try:
@@ -224,14 +230,14 @@ class Mirror:
             self._silent()
 
     async def confirm_held(self, container: str, held: int) -> None:
-        """Pass the ingress's word on."""
+        """Tell a container that the ingress keeps this many of its slots back."""
         try:
             await self._node.confirm_held(container, held)
         except NodeLost:
             self._silent()
 
     async def forget(self, pool: PoolKey) -> None:
-        """Let go of what was kept for the pool."""
+        """Release what was kept for the pool's next container."""
         self._warm.pop(_function(pool), None)
         try:
             await self._node.forget(pool)
@@ -241,21 +247,21 @@ class Mirror:
     async def prepare(
         self, image: Image, source: str, environ: Mapping[str, str], say: Callable[[str], None]
     ) -> None:
-        """Make the image's environment ready there."""
+        """Build the image's layers there."""
         await self._long(self._node.prepare(image, source, environ, say))
         self._images.add(image.key)
 
     async def environments(self) -> Collection[Environment]:
-        """Return what was built there."""
+        """Return the layers that were built there."""
         return await self._answer(self._node.environments())
 
     async def prune(self, keep: Collection[Image]) -> Collection[Environment]:
-        """Remove what none of these images needs."""
+        """Delete the layers that none of these images needs."""
         self._images &= {image.key for image in keep}
         return await self._long(self._node.prune(keep))
 
     async def _long(self, call: Coroutine[Any, Any, T]) -> T:
-        """Return the answer to a call that takes as long as it takes, while the node is there."""
+        """Return the answer to a call without a time limit, while the node answers other calls."""
         task = asyncio.create_task(call)
         self._calls.add(task)
         try:

@@ -1,6 +1,6 @@
-"""Every node, and one list of all their containers; whoever asks for something here need not know where it is.
+"""All nodes as one: a single list of their containers, and calls that find the right node.
 
-The list is a copy in memory (see `mirror`), so looking at it costs nothing and never waits.
+The list is a copy in memory (see `mirror`), so reading it is fast and never waits.
 """
 
 import asyncio
@@ -34,11 +34,11 @@ class Nodes:
         self._tasks = Tasks()
 
     def watch(self, changed: Callable[[Container], None]) -> None:
-        """Call `changed` on every change of a container from now on; a lost one ends with `State.LOST`."""
+        """Call `changed` on each change of a container from now on; a lost container ends with `State.LOST`."""
         self._hear = changed
 
     async def open(self) -> None:
-        """Ask each node for its list. One that does not answer is asked again and again."""
+        """Ask each node for its list, and again if it does not answer."""
         for mirror in self.mirrors.values():
             await mirror.beat()
             self._tasks.start(
@@ -46,11 +46,11 @@ class Nodes:
             )
 
     async def close(self) -> None:
-        """Ask no more; the containers go on."""
+        """Stop asking; the containers continue."""
         await self._tasks.close()
 
     def containers(self) -> list[Container]:
-        """Return every container of every node that is not given up."""
+        """Return all containers of all nodes that are not given up."""
         return [c for mirror in self.mirrors.values() for c in mirror.containers.values()]
 
     def ready(self) -> list[Mirror]:
@@ -59,7 +59,7 @@ class Nodes:
         return sorted(found, key=lambda mirror: mirror.name)
 
     def capacities(self) -> list[Capacity]:
-        """Return what the machines have that are not given up."""
+        """Return the resources of the nodes that are not given up."""
         return [
             mirror.capacity
             for mirror in self.mirrors.values()
@@ -67,11 +67,11 @@ class Nodes:
         ]
 
     async def start(self, node: str, order: StartOrder, environ: Mapping[str, str]) -> None:
-        """Have a container started on a node; `NodeLost` if that does not answer."""
+        """Start a container on a node; `NodeLost` if the node does not answer."""
         await self.mirrors[node].start(order, environ)
 
     def stop(self, container: str, *, grace_s: float | None = None) -> None:
-        """Have a container stopped, however long its node takes to hear of it."""
+        """Stop a container; if its node does not answer now, it is told later."""
         if (mirror := self._of(container)) is not None:
             self._tasks.start(f"stop {container}", mirror.stop(container, grace_s))
 
@@ -81,14 +81,14 @@ class Nodes:
             await mirror.confirm_held(container, held)
 
     async def forget(self, pool: PoolKey) -> None:
-        """No container of this pool will be started again, anywhere."""
+        """Tell all nodes that no container of this pool will be started again."""
         for mirror in self.ready():
             await mirror.forget(pool)
 
     async def prepare(
         self, image: Image, source: str, environ: Mapping[str, str], say: Callable[[str], None]
     ) -> None:
-        """Make the image's environment ready on every node that answers; on one at least, or `NodeLost`."""
+        """Build the image's layers on every node that answers; `NodeLost` if none does."""
         ready = self.ready()
         lost: list[NodeLost] = []
 
@@ -106,11 +106,11 @@ class Nodes:
             raise lost[0] if lost else NodeLost("no node answers")
 
     async def environments(self) -> Collection[Environment]:
-        """Return what was built on the nodes that answer."""
+        """Return the layers that were built on the nodes that answer."""
         return [each for mirror in self.ready() for each in await mirror.environments()]
 
     async def prune(self, keep: Collection[Image]) -> Collection[Environment]:
-        """Remove what none of these images needs, from each node that answers."""
+        """Delete the layers that none of these images needs, on each node that answers."""
         return [each for mirror in self.ready() for each in await mirror.prune(keep)]
 
     def _changed(self, container: Container) -> None:
@@ -118,7 +118,7 @@ class Nodes:
             self._hear(container)
         except (
             Exception
-        ):  # an error here must not end what tells of containers; each pass looks again
+        ):  # an error here must not end the reports of containers; each pass compares again
             log.exception("a change of %s was not taken in", container.id)
 
     def _of(self, container: str) -> Mirror | None:
@@ -126,13 +126,13 @@ class Nodes:
 
 
 async def _all(works: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Do all of this at once; after a failure, none of it goes on."""
+    """Run all of this at the same time; after a failure, cancel the rest."""
     try:
         async with asyncio.TaskGroup() as group:
             for work in works:
                 group.create_task(work)
     except ExceptionGroup as failed:
-        # Not `except*`: Python 3.11.2 and 3.11.3 wrap what is raised in there in another group.
+        # Not `except*`: Python 3.11.2 and 3.11.3 wrap an exception raised in it in another group.
         failures = failed.subgroup(Failure)
         if failures is None:
             raise

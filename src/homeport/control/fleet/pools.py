@@ -1,6 +1,6 @@
-"""The picture in memory: pools, their containers, and who waits for them.
+"""The pools in memory: their containers and their parked requests.
 
-Written by the reconciler and the activator, read by the API. Nothing here does I/O.
+The reconciler and the activator change them, the API reads them. Nothing here does I/O.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
 DEMOTED_WINDOW_S = 2.0
 RETIRED_DRAIN_S = 30.0
-MOST_VALUES = 40  # of a function's class parameters at once
+MOST_VALUES = 40  # sets of class parameters of one function that have pools at once
 
 
 class Stage(enum.StrEnum):
-    """Where a container is, as the ingress sees it."""
+    """A container's state in the ingress."""
 
     STARTING = "starting"
     ATTACHING = "attaching"
@@ -40,12 +40,12 @@ class Member:
     id: str
     stage: Stage = Stage.STARTING
     begun_at: float = 0.0  # when the start was decided, in seconds since the epoch
-    parked_s: float = 0.0  # how long the first visitor who needs it had waited then
-    before: bool = False  # of a demoted pool: it served before that
-    held: int = 0  # slots with work that goes on after its response: nobody is sent there
-    cuts: int = 0  # responses that it has ended unread, as the node told last
-    deadline: float | None = None  # draining: cut what is still running then (monotonic)
-    missed: bool = False  # the node did not list it when it was asked last
+    parked_s: float = 0.0  # how long the oldest request that needs it had been parked then
+    before: bool = False  # True if it was already serving when its pool was demoted
+    held: int = 0  # slots with work that goes on after its response; they get no new request
+    cuts: int = 0  # responses that it has cut because they were not read, by the node's last report
+    deadline: float | None = None  # draining: requests that still run then are cut (monotonic)
+    missed: bool = False  # True if the node's last list did not have it
 
 
 @dataclass(slots=True, kw_only=True)
@@ -61,33 +61,35 @@ class Pool:
     owner: Owner  # what keeps it: a deployed app, or a `serve` session
     parameters: dict[str, Value] = field(default_factory=dict)
     urls: dict[str, str] = field(default_factory=dict)  # tag -> URL, of the whole app
-    ephemeral: bool = False  # a `serve` session's: reasons go to the visitor, drains are short
+    ephemeral: bool = False  # for a `serve` session: visitors see reasons, drains are short
     own_ports: bool = False  # its containers take no port of this machine
-    floor: int = 0  # containers to have whatever the demand: a deploy's trial
-    demoted: bool = False  # a newer version serves; only this version's own URL leads here
-    cut_at: float = 0.0  # demoted: containers of before are ended then, busy or not (monotonic)
-    retired: bool = False  # no endpoint leads here any more
-    winding_down: bool = False  # retired, and measured since
-    drain_s: float = RETIRED_DRAIN_S  # how long requests may go on once the pool is retired
-    drain_until: float = 0.0  # retired: what still runs then is cut (monotonic)
+    floor: int = 0  # containers to have without any demand, for a deploy's trial
+    demoted: bool = (
+        False  # a newer version serves the app's URLs; this pool has only its version's own URL
+    )
+    cut_at: float = (
+        0.0  # demoted: containers with `before` are ended then, also busy ones (monotonic)
+    )
+    retired: bool = False  # no endpoint uses this pool any more
+    winding_down: bool = False  # retired, and measured after that
+    drain_s: float = RETIRED_DRAIN_S  # how long requests may run after the pool is retired
+    drain_until: float = 0.0  # retired: requests that still run then are cut (monotonic)
     members: dict[str, Member] = field(default_factory=dict)
-    # Who waits, in order of arrival, and since when (monotonic).
+    # The parked requests, in order of arrival, each with its time of arrival (monotonic).
     parked: dict[asyncio.Future[None], float] = field(default_factory=dict)
     load: Load = field(default_factory=Load)
-    unsettled: bool = (
-        False  # a container took requests, and not all of them are known to have ended
-    )
+    unsettled: bool = False  # a container took requests, and some may not have ended
     used_at: float = 0.0  # when a request was last parked or seen here (monotonic)
     peak: Peak = field(init=False)
     failures: int = 0  # starts in a row that failed
     retry_at: float = 0.0  # no start before then (monotonic)
-    failure: StartError | None = None  # the last one, until a container is ready
-    lacks: str = ""  # what the next container waits for, in words
-    crowded: bool = False  # the next container waits for a place, and not for memory or a GPU
-    promised: str = ""  # another function's container, which drains so that this one has its place
+    failure: StartError | None = None  # the last failed start, until a container is ready
+    lacks: str = ""  # the resource that the next container waits for, in words
+    crowded: bool = False  # True if the next container waits for a place, not for memory or a GPU
+    promised: str = ""  # another function's container that drains to make room for this pool
     cold_starts: int = 0
     failed_starts: int = 0
-    served_before: int = 0  # by pools of this function's parameters that have been removed
+    served_before: int = 0  # requests served by removed pools of this function's parameters
     errors_before: int = 0
     watchers: set[asyncio.Future[None]] = field(default_factory=set)
 
@@ -96,7 +98,7 @@ class Pool:
 
     @property
     def bounds(self) -> Bounds:
-        """What the autoscaler goes by."""
+        """The limits for the autoscaler."""
         spec = self.function
         if self.demoted:
             return Bounds(
@@ -104,7 +106,7 @@ class Pool:
                 target_inputs=spec.target_inputs or spec.max_inputs,
                 scaledown_window_s=DEMOTED_WINDOW_S,
             )
-        # A port belongs to one container at a time, so such a pool never grows.
+        # A port belongs to one container at a time, so a pool with a port has at most one.
         limit = 1 if self.port is not None else spec.max_containers
         return Bounds(
             min_containers=min(max(self.least, self.floor), limit or 10**9),
@@ -116,31 +118,31 @@ class Pool:
 
     @property
     def chosen(self) -> bool:
-        """Whether a visitor has chosen its class parameters: it is forgotten when it idles."""
+        """True if a visitor has chosen its class parameters; such a pool is removed when it is idle."""
         return bool(self.key.parameters)
 
     @property
     def least(self) -> int:
-        """Containers to have without any demand.
+        """How many containers to have without any demand.
 
-        None for values that visitors choose: they would stay for ever. None either for a class that
-        cannot be made without a value.
+        0 for parameters that visitors choose, because such containers would stay forever. 0 also for a class
+        with a required parameter.
         """
         lacks_value = not self.chosen and any(p.required for p in self.function.parameters)
         return 0 if self.chosen or lacks_value else self.function.min_containers
 
     @property
     def idles(self) -> bool:
-        """Whether nobody is here, and nobody is about to be."""
+        """True if there is no request, no container, and no start in progress."""
         return not (self.demand or self.floor or self.count(Stage.STARTING, Stage.ATTACHING))
 
     def expired(self, now: float) -> bool:
-        """Whether it may be forgotten: of a value that nobody has used for a window."""
+        """Return whether the pool may be removed: its parameters were not used for a window."""
         unused_since = now - self.function.scaledown_window_s
         return self.chosen and self.asleep and self.used_at <= unused_since and now >= self.retry_at
 
     def of_values(self, spelling: str, values: dict[str, Value]) -> "Pool":
-        """A new pool of the same function, for these class parameters."""
+        """Return a new pool of the same function, for these class parameters."""
         return Pool(
             key=dataclasses.replace(self.key, parameters=spelling),
             function=self.function,
@@ -154,39 +156,39 @@ class Pool:
 
     @property
     def port(self) -> int | None:
-        """The port of this machine that its container takes, so that no other one can have it."""
+        """The port of this machine that its container uses, which no other container can have."""
         return None if self.own_ports else self.function.port
 
     @property
     def demand(self) -> int:
-        """Every request there is for this pool, work after a response included."""
+        """How many requests this pool has, including work after a response."""
         held = sum(self._held(member) for member in self.members.values())
         return self.load.running + held + self.load.queued + len(self.parked)
 
     @property
     def needed(self) -> int:
-        """The demand that containers have to be there for: what is inside one that ends already is not."""
+        """The demand without the requests inside containers that are ending."""
         leaving = (m for m in self.members.values() if m.stage in (Stage.DRAINING, Stage.STOPPING))
         inside = sum(self.load.per_container.get(m.id, 0) + self._held(m) for m in leaving)
         return max(self.demand - inside, 0)
 
     def _held(self, member: Member) -> int:
-        # A request whose work goes on is in both numbers until its last bytes have gone.
+        # A request whose work goes on is in both numbers until its last bytes are sent.
         return min(member.held, max(self.slots - self.load.per_container.get(member.id, 0), 0))
 
     @property
     def slots(self) -> int:
-        """How many requests one container takes at once."""
+        """How many concurrent requests one container takes."""
         return 1 if self.function.single_use else self.function.max_inputs
 
     @property
     def ready(self) -> bool:
-        """Whether a container takes requests, now or when it has a slot again."""
+        """True if a container takes requests, now or when a slot is free again."""
         return any(member.stage is Stage.READY for member in self.members.values())
 
     @property
     def open(self) -> bool:
-        """Whether a container takes requests now: not every slot of it is held."""
+        """True if a container takes requests now: not all of its slots are held."""
         return any(
             member.stage is Stage.READY and member.held < self.slots
             for member in self.members.values()
@@ -194,7 +196,7 @@ class Pool:
 
     @property
     def asleep(self) -> bool:
-        """Whether there is nothing here to measure or to decide."""
+        """True if there is nothing to measure or to decide for this pool."""
         return not (
             self.members
             or self.parked
@@ -209,7 +211,7 @@ class Pool:
         return sum(member.stage in stages for member in self.members.values())
 
     def idle(self) -> list[Member]:
-        """Containers that take requests and have none."""
+        """Return the containers that take requests and have none."""
         return [
             member
             for member in self.members.values()
@@ -217,7 +219,7 @@ class Pool:
         ]
 
     def leaving(self) -> list[str]:
-        """Ids of containers that end as soon as they can, and have no request to finish."""
+        """Return the ids of containers that are ending and have no request to finish."""
         return [
             member.id
             for member in self.members.values()
@@ -225,44 +227,44 @@ class Pool:
         ]
 
     def busy(self, member: Member) -> bool:
-        """Whether a container has a request, or work after one."""
+        """Return whether a container has a request, or work after one."""
         return bool(self.load.per_container.get(member.id, 0) or member.held)
 
     def give_one_up(self) -> None:
-        """A container ends because the user wants it: none comes in its place unless somebody needs one."""
+        """Lower the peak by one container, which the user has stopped: replace it only if demand needs it."""
         staying = self.count(Stage.STARTING, Stage.ATTACHING, Stage.READY)
         self.peak.lower(staying * self.bounds.target_inputs)
 
     def rest(self) -> None:
-        """Forget how much there was to do: nothing is kept for it any more, proved or not."""
+        """Reset the recorded demand, so that the pool may scale to zero at once."""
         self.floor = 0
         self.peak = Peak(self.function.scaledown_window_s)
 
     def waited_s(self, now: float) -> float:
-        """How long the first visitor has waited for whom the next container is; 0 without one."""
+        """Seconds that the oldest parked request not yet covered by a starting container has waited; 0 if none."""
         served = self.count(Stage.STARTING, Stage.ATTACHING) * self.slots
         since = list(self.parked.values())[served : served + 1]
         return now - since[0] if since else 0.0
 
     def succeeded(self, now: float) -> None:
-        """A container is ready: everyone who waits may go."""
+        """A container is ready: release all parked requests."""
         self.failures, self.retry_at, self.failure = 0, 0.0, None
         self.cold_starts += 1
-        self.peak.record(1, now)  # so that a fresh container lives for a window
+        self.peak.record(1, now)  # so that a new container stays for a window
         self.let_in()
 
     def failed(self, failure: StartError, now: float) -> None:
-        """A start failed: everyone who waits is told why, and the next start has to wait."""
+        """A start failed: refuse all parked requests with the reason, and delay the next start."""
         self.failures += 1
         self.failed_starts += 1
         self.failure = failure
-        # The first retry is free: a visitor's next request may find the cause mended.
+        # The first retry has no delay: the user may have repaired the cause.
         if self.failures > 1:
             self.retry_at = now + min(FIRST_BACKOFF_S * 2 ** (self.failures - 2), MAX_BACKOFF_S)
         self.refuse(failure)
 
     def demote(self, drain_s: float) -> None:
-        """A newer version serves: requests inside go on for that long, and who waits looks again."""
+        """A newer version serves: running requests may go on for `drain_s`, and parked requests are routed again."""
         self.demoted, self.floor = True, 0
         self.cut_at = now() + drain_s
         self.peak = Peak(DEMOTED_WINDOW_S)
@@ -271,7 +273,7 @@ class Pool:
         self.release()
 
     def promote(self) -> None:
-        """It serves again: the newer version could not start."""
+        """Serve again, because the newer version could not start."""
         self.demoted = False
         self.revive()
         self.rest()
@@ -279,18 +281,18 @@ class Pool:
             member.before = False
 
     def retire(self, drain_s: float) -> None:
-        """No endpoint leads here any more; requests inside may go on for `drain_s`."""
+        """No endpoint uses this pool any more; running requests may go on for `drain_s`."""
         self.retired, self.floor, self.drain_s = True, 0, drain_s
         self.release()
 
     def revive(self) -> None:
-        """Somebody leads here again. Containers that drain go on draining."""
+        """An endpoint uses this pool again; containers that drain continue to drain."""
         self.retired = self.winding_down = False
 
     def let_in(self) -> None:
-        """A container takes requests: everyone who waits may go.
+        """A container takes requests: release the parked requests.
 
-        Of single-use containers each takes one, so only so many may go: the others would come back.
+        Single-use containers take one request each, so release only as many: the others would come back.
         """
         if self.function.single_use:
             free = sum(
@@ -302,14 +304,14 @@ class Pool:
             self.release()
 
     def release(self, most: int | None = None) -> None:
-        """Everyone who waits may go, or the first `most`; the ingress asks again if it finds no container."""
+        """Release all parked requests, or the first `most`; the ingress parks them again without a container."""
         waiting = [future for future in self.parked if not future.done()][:most]
         for future in (*waiting, *self.watchers):
             if not future.done():
                 future.set_result(None)
 
     def refuse(self, failure: Failure) -> None:
-        """Tell everyone who waits that there will be no container."""
+        """Refuse all parked requests, unless another container can answer them."""
         if self.ready:
             return  # another container answers them
         for waiting in (*self.parked, *self.watchers):
@@ -317,7 +319,7 @@ class Pool:
                 waiting.set_exception(failure)
 
     async def first_ready(self) -> None:
-        """Return once a container takes requests; raise `StartError` when a start fails."""
+        """Wait until a container takes requests; raise `StartError` if a start fails."""
         if self.ready:
             return
         waiting = asyncio.get_running_loop().create_future()
@@ -330,7 +332,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """What a function's pools do together: one for each set of class parameters."""
+    """The sums over a function's pools, of which there is one for each set of class parameters."""
 
     running: int
     queued: int  # in the ingress, or parked
@@ -340,11 +342,11 @@ class Totals:
     failed_starts: int
 
 
-OWNERS = 10_000  # containers whose owner is remembered, the newest
+OWNERS = 10_000  # how many containers' owners are kept, the newest
 
 
 class Pools:
-    """Every pool there is, by key."""
+    """All pools, by key."""
 
     def __init__(self, most_values: int = MOST_VALUES) -> None:
         self.own_ports = False  # containers take no port of this machine
@@ -352,13 +354,13 @@ class Pools:
         self._pools: dict[PoolKey, Pool] = {}
         self._by_container: dict[str, Pool] = {}
         self._owners: dict[str, Owner] = {}  # by container: what one says last comes after its end
-        self.removed: Callable[[Pool], None] = lambda _pool: None  # whom to tell
+        self.removed: Callable[[Pool], None] = lambda _pool: None  # called with each removed pool
 
     def __iter__(self) -> Iterator[Pool]:
         return iter(list(self._pools.values()))
 
     def get(self, key: PoolKey) -> Pool | None:
-        """The pool of that very key."""
+        """Return the pool with exactly this key; None if there is none."""
         return self._pools.get(key)
 
     def add(self, pool: Pool) -> None:
@@ -367,18 +369,18 @@ class Pools:
         self._pools[pool.key] = pool
 
     def open(self, pool: Pool) -> Pool:
-        """Make it known, or bring back the one of its key whose last containers still drain."""
+        """Add the pool, or revive the one with its key whose last containers still drain."""
         pool.own_ports = self.own_ports
         known = self._pools.setdefault(pool.key, pool)
         known.revive()
         return known
 
     def remove(self, pool: Pool) -> None:
-        """Forget it; its containers are gone."""
+        """Remove a pool whose containers have ended."""
         if self._pools.get(pool.key) is pool:
             del self._pools[pool.key]
             base = self._pools.get(dataclasses.replace(pool.key, parameters=""))
-            if base is not None:  # the function's counters never go back
+            if base is not None:  # the function's counters must not decrease
                 base.served_before += pool.load.served + pool.served_before
                 base.errors_before += pool.load.errors + pool.errors_before
                 base.cold_starts += pool.cold_starts
@@ -386,7 +388,7 @@ class Pools:
         self.removed(pool)
 
     def enlist(self, pool: Pool, member: Member) -> None:
-        """A container begins in a pool."""
+        """Add a starting container to a pool."""
         pool.members[member.id] = member
         self._by_container[member.id] = pool
         self._owners[member.id] = pool.owner
@@ -399,11 +401,11 @@ class Pools:
             pool.members.pop(container, None)
 
     def members(self) -> list[tuple[Pool, Member]]:
-        """Every container that a pool has, with its pool."""
+        """Return all containers, each with its pool."""
         return [(pool, pool.members[name]) for name, pool in self._by_container.items()]
 
     def of_container(self, container: str) -> Pool | None:
-        """The pool that a container belongs to."""
+        """Return the pool that a container belongs to; None if it is unknown."""
         return self._by_container.get(container)
 
     def owner_of(self, container: str) -> Owner | None:
@@ -412,11 +414,11 @@ class Pools:
         return pool.owner if pool else self._owners.get(container)
 
     def of_revision(self, app: str, revision: str) -> list[Pool]:
-        """The pools of one revision, those for class parameters included."""
+        """Return the pools of one revision, including those for class parameters."""
         return [p for p in self if (p.key.app, p.key.revision) == (app, revision)]
 
     def totals(self, key: PoolKey) -> Totals:
-        """What the pools of a function do together, whatever their class parameters are."""
+        """Return the sums over a function's pools for all class parameters."""
         base = dataclasses.replace(key, parameters="")
         pools = [p for p in self if dataclasses.replace(p.key, parameters="") == base]
         return Totals(
@@ -429,17 +431,16 @@ class Pools:
         )
 
     def holder_of_port(self, port: int) -> Pool | None:
-        """The pool whose container has that port, or is about to."""
+        """Return the pool whose container has this port, or is about to get it."""
         return next((p for p in self if p.port == port and p.members), None)
 
     def called_for(self, key: PoolKey) -> Pool:
-        """The pool that answers requests with this key, made when its parameters are new.
+        """Return the pool for requests with this key; add it if its parameters are new.
 
-        A retired one is returned as it is: its endpoint leads elsewhere by now, or nowhere.
+        A retired pool is returned too: its endpoint uses another pool by now, or none.
 
-        Raises `NotFound` where no endpoint leads there, `BadRequest` naming the accepted
-        parameters where they are missing or of the wrong type, `TooMany` where as many values as
-        may be have requests.
+        Raises `NotFound` if no endpoint uses such a pool; `BadRequest`, with the accepted parameters, if one
+        is missing or has the wrong type; `TooMany` if all allowed sets of values have requests.
         """
         base = self._pools.get(PoolKey(key.app, key.function, key.revision))
         if base is None:
@@ -464,7 +465,7 @@ class Pools:
         return pool
 
     def _make_way(self, base: Pool) -> None:
-        """Let the value that was used longest ago go, if there are as many as there may be."""
+        """Retire the least recently used set of values if the limit is reached."""
         others = [
             pool
             for pool in self._pools.values()
@@ -476,15 +477,15 @@ class Pools:
         if len(staying) < self._most_values:
             return
         idle = [pool for pool in staying if pool.idles]
-        # Those that are on their way out have a backend of the ingress, too.
+        # Pools that are being removed still have a backend in the ingress.
         if not idle or len(others) >= 2 * self._most_values:
             raise TooMany(
-                f"as many values of the class parameters of `{base.key.function}` as there may be "
-                "at once are in use; try again"
+                f"too many values of the class parameters of `{base.key.function}` are in use "
+                "at once; try again"
             )
         min(idle, key=lambda pool: pool.used_at).retire(RETIRED_DRAIN_S)
 
 
 def now() -> float:
-    """The clock that pools are timed by, in seconds: the event loop's, which tests may bend."""
+    """Return the time for pools in seconds, by the event loop's clock: tests use virtual time."""
     return asyncio.get_running_loop().time()

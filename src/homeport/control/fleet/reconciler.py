@@ -1,9 +1,10 @@
-"""The control loop: every 50 ms, or at once when woken, start or stop containers for every pool.
+"""The control loop: starts and stops containers until each pool has as many as the autoscaler wants.
 
-It asks the autoscaler how many and `room` where, and tells the node and the ingress. Level-triggered:
-a pass looks at what is and never at what happened, and compares with the node's own list, so a lost
-event costs a pass or two. Only a container that becomes ready is attached at once, because a visitor
-waits for it. A pool whose pass fails is logged, and left alone for a while; the others go on.
+A pass runs every 50 ms, every 5 s while there is no container, and at once when woken. It asks the
+autoscaler how many containers and `room` where, and calls the node and the ingress. A pass looks at the
+present state and not at events, and compares it with the node's own list, so a lost event delays a change by
+a pass or two. Two changes do not wait for a pass: a container that becomes ready is attached, and one that
+ends is removed. If the pass of a pool fails, the error is logged and the pool pauses; others continue.
 """
 
 import asyncio
@@ -28,16 +29,16 @@ from homeport.state.secrets import SecretBox
 from homeport.supervised import Tasks, retried, supervised
 
 PASS_S = 0.05
-IDLE_PASS_S = 5.0  # with no container anywhere there is nothing to measure
+IDLE_PASS_S = 5.0  # between passes while there is no container, so nothing to measure
 EARLY_S = 1.0  # the ingress counts a request's age in whole seconds
-SERVE_GRACE_S = 1.0  # what a `serve` session's containers get once they are asked to stop
+SERVE_GRACE_S = 1.0  # how long a `serve` session's containers may take to end
 LONGEST_PAUSE_S = 5.0  # for a pool whose passes fail
 
 log = logging.getLogger(__name__)
 
 
 class Reconciler:
-    """Wanted against actual.
+    """Compares wanted with actual containers, and changes the actual ones.
 
     One class, because a pass of the loop reads and changes all of its state.
     """
@@ -61,18 +62,20 @@ class Reconciler:
         self._started = started
         self._woken = asyncio.Event()
         self._tasks = Tasks()
-        #: Whether an app is still being restored: its containers wait for it.
+        #: Returns whether an app is still being restored; its containers must not be ended.
         self.spares: Callable[[str], bool] = lambda _app: False
-        self._unwanted: set[str] = set()  # containers of no pool, which were asked to stop
-        self._blind = False  # the ingress did not tell its load when it was asked last
-        self._pauses: dict[PoolKey, tuple[float, float]] = {}  # failing pools: until, how long
+        self._unwanted: set[str] = set()  # containers without a pool that were asked to stop
+        self._blind = False  # True if the ingress failed to report its load the last time
+        self._pauses: dict[
+            PoolKey, tuple[float, float]
+        ] = {}  # failing pools: pause until, its length
 
     def open(self) -> None:
-        """Begin to start and stop containers."""
+        """Start the control loop."""
         self._tasks.start("reconciler", supervised("reconciler", self._run))
 
     async def adopt(self) -> None:
-        """Take the containers of an earlier server over; end those that nobody wants any more."""
+        """Take over the containers of an earlier server; end those that no pool wants."""
         for container in self._nodes.containers():
             if (pool := self._wanted_by(container)) is not None:
                 await self._attach(pool, self._enlisted(pool, container), container)
@@ -80,7 +83,7 @@ class Reconciler:
                 self._nodes.stop(container.id)
 
     async def close(self) -> None:
-        """Stop deciding; containers stay as they are."""
+        """Stop the control loop; containers stay as they are."""
         await self._tasks.close()
 
     def wake(self) -> None:
@@ -88,9 +91,9 @@ class Reconciler:
         self._woken.set()
 
     def end(self, container: str) -> None:
-        """End a container because the user wants it: nobody new is led there, and who is inside may finish.
+        """End a container for the user: it gets no new request, and its running requests finish.
 
-        One comes in its place only if somebody needs it. An unknown container is ignored.
+        It is replaced only if demand needs it. An unknown container is ignored.
         """
         pool = self._pools.of_container(container)
         member = pool.members[container] if pool is not None else None
@@ -110,7 +113,7 @@ class Reconciler:
         self.wake()
 
     def changed(self, container: Container) -> None:
-        """The node's word on one of its containers."""
+        """Handle the node's report of a container's change."""
         pool = self._pools.of_container(container.id)
         if pool is None:
             return
@@ -135,12 +138,12 @@ class Reconciler:
                 self._tasks.start(f"hold {member.id}", self._hold(pool, member))
 
     async def step(self) -> None:
-        """One pass over every pool that has something to decide."""
+        """Make one pass over all pools that are not asleep."""
         self._compare()
         for pool in self._pools:
             if pool.expired(now()):
                 pool.retire(0.0)
-        # A pass must not cost more for endpoints that nobody asks.
+        # Pools without requests and containers must not make a pass slower.
         awake = [pool for pool in self._pools if not pool.asleep]
         await self._measure(awake)
         for pool in awake:
@@ -168,7 +171,7 @@ class Reconciler:
             await self._scale(pool)
 
     def _compare(self) -> None:
-        """Catch up with the node, whatever events were lost."""
+        """Compare with the node's list, in case that events were lost."""
         listed = {container.id: container for container in self._nodes.containers()}
         for name, container in listed.items():
             if self._pools.of_container(name) is not None:
@@ -188,12 +191,12 @@ class Reconciler:
                 if self._pools.get(pool.key) is not pool and member.stage is not Stage.STOPPING:
                     self._stop(pool, member)
             elif not member.missed:
-                member.missed = True  # what the node has to say of its end may be on its way
+                member.missed = True  # the node's event about its end may still arrive
             else:
                 self._ended(pool, member, None)
 
     def _wanted_by(self, container: Container) -> Pool | None:
-        """The pool that a container of an earlier server, or of an app that is back, belongs to."""
+        """Return the pool of a container of an earlier server, or of an app that was restored."""
         if container.state is not State.READY:
             return None
         try:
@@ -222,23 +225,23 @@ class Reconciler:
         for pool in pools:
             before, pool.load = pool.load, loads.get(pool.key, _unseen(pool.load))
             if not pool.members:
-                # What is still queued where the last container was is demand too.
+                # Requests queued in the ingress for a container that has ended are demand too.
                 pool.unsettled = pool.load.running + pool.load.queued > 0
-            # A request that came and went between two passes was demand too.
+            # A request that began and ended between two passes was demand too.
             passed = int(pool.load.served > before.served)
             pool.peak.record(max(pool.needed, passed), now())
             if pool.demand or passed:
                 pool.used_at = now()
 
     async def _loads(self, pools: Collection[Pool]) -> dict[PoolKey, Load]:
-        """What the ingress sees of these pools, or saw last: a cold start must not wait for it."""
+        """Return the pools' load from the ingress; the last one if it fails: cold starts must not wait."""
         if not pools:
             return {}
         try:
             loads = await self._ingress.load([pool.key for pool in pools])
         except Exception:
             if not self._blind:
-                log.exception("the ingress does not tell its load; what it told last is taken")
+                log.exception("the ingress does not report its load; the last report is used")
             self._blind = True
             return {pool.key: pool.load for pool in pools}
         self._blind = False
@@ -247,7 +250,7 @@ class Reconciler:
     async def _scale(self, pool: Pool) -> None:
         wanted = autoscaler.wanted(pool.bounds, pool.needed, pool.peak.at(now()))
         alive = pool.count(Stage.STARTING, Stage.ATTACHING, Stage.READY)
-        pool.crowded = False  # unless it finds no place now
+        pool.crowded = False  # until a start finds no place
         for _ in range(alive, wanted):
             if not await self._begin(pool):
                 break
@@ -256,7 +259,7 @@ class Reconciler:
         if pool.demoted and now() >= pool.cut_at:
             await self._cut(pool)
         await self._finish_draining(pool)
-        if pool.parked and pool.open:  # somebody was let in and has not come
+        if pool.parked and pool.open:  # a released request did not use its slot
             pool.let_in()
 
     async def _shrink(self, pool: Pool, surplus: int) -> None:
@@ -265,7 +268,7 @@ class Reconciler:
             member.stage = Stage.DRAINING
 
     async def _cut(self, pool: Pool) -> None:
-        """End what served before a newer version did and has had its time."""
+        """End a demoted pool's old containers whose drain time has passed."""
         for member in list(pool.members.values()):
             if member.before and member.stage in (Stage.READY, Stage.DRAINING):
                 if member.stage is Stage.READY:
@@ -274,11 +277,11 @@ class Reconciler:
 
     async def _wind_down(self, pool: Pool) -> None:
         if not pool.winding_down:
-            pool.winding_down = True  # this pass may have measured before traffic moved away
+            pool.winding_down = True  # this pass may have measured before the endpoints changed
             pool.drain_until = now() + pool.drain_s
             self.wake()
             return
-        # A draining server takes nothing from its queue, so the queue has to empty first.
+        # A draining server takes no request from its queue, so wait until the queue is empty.
         queue_is_empty = not pool.load.queued or now() >= pool.drain_until
         for member in list(pool.members.values()):
             if member.stage in (Stage.STARTING, Stage.ATTACHING):
@@ -289,7 +292,7 @@ class Reconciler:
         await self._finish_draining(pool)
         if not pool.members:
             await self._ingress.drop(pool.key)
-            if pool.retired:  # nobody has asked for it meanwhile
+            if pool.retired:  # it was not revived meanwhile
                 self._pools.remove(pool)
                 await self._nodes.forget(pool.key)
 
@@ -308,7 +311,7 @@ class Reconciler:
         self._nodes.stop(member.id, grace_s=SERVE_GRACE_S if pool.ephemeral else None)
 
     async def _begin(self, pool: Pool) -> bool:
-        """Start one more container, unless something stands against it now."""
+        """Start one more container if there is room; return whether one was started."""
         if not self._rooms.may_start(pool):
             return False
         place = self._rooms.place(pool)
@@ -340,7 +343,7 @@ class Reconciler:
         return True
 
     async def _welcome(self, pool: Pool, member: Member, container: Container) -> None:
-        """A container is ready: let requests in, and keep how long it took."""
+        """A container is ready: attach it to the ingress, and record its cold start."""
         since = now()
         failed = await self._attach(pool, member, container)
         if failed or member.stage is Stage.READY:
@@ -348,9 +351,9 @@ class Reconciler:
             self._started(starts.of(container, member, took_ms, failed))
 
     async def _attach(self, pool: Pool, member: Member, container: Container) -> str:
-        """Why the ingress did not take it; empty when all is well."""
+        """Attach a container to the ingress; return why that failed, empty if it worked."""
         try:
-            shared = pool.function.port is None  # a program of the user's may leave a body unread
+            shared = pool.function.port is None  # a user's program may leave a body unread
             await self._ingress.attach(
                 pool.key, member.id, container.address, pool.slots, shared=shared
             )
@@ -371,7 +374,7 @@ class Reconciler:
         return ""
 
     async def _hold(self, pool: Pool, member: Member) -> None:
-        """Work goes on, or has ended, after a container's responses: nobody gets those slots, or they do again."""
+        """Tell the ingress how many slots of a container are held by work after their responses."""
         held = member.held
         await self._ingress.hold(pool.key, member.id, held)
         await self._nodes.confirm_held(member.id, held)
@@ -380,7 +383,7 @@ class Reconciler:
         self.wake()
 
     def _ended(self, pool: Pool, member: Member, container: Container | None) -> None:
-        """A container has ended; None: the node has lost it without a word."""
+        """A container has ended; None: the node does not know it any more."""
         self._pools.discharge(member.id)
         if member.stage in (Stage.ATTACHING, Stage.READY, Stage.DRAINING):
             self._tasks.start(f"forget {member.id}", self._forget(pool, member))
@@ -390,7 +393,7 @@ class Reconciler:
         failed = container is not None and container.state is State.FAILED
         lost = container is not None and container.state is State.LOST
         if not pool.function.single_use or failed or lost or container is None:
-            self._say(_system_line(pool.key, member.id, _obituary(container)))
+            self._say(_system_line(pool.key, member.id, _last_line(container)))
         if failed or (member.stage is Stage.STARTING and not lost):
             reason = "the container ended before it was ready"
             traceback = ""
@@ -412,7 +415,7 @@ class Reconciler:
 
 
 def start_order(pool: Pool, container: str, devices: tuple[str, ...] = ()) -> StartOrder:
-    """Return what the node needs to know to start one more container of a pool."""
+    """Return the order to start one more container of a pool."""
     return StartOrder(
         id=container,
         pool=pool.key,
@@ -425,11 +428,11 @@ def start_order(pool: Pool, container: str, devices: tuple[str, ...] = ()) -> St
 
 
 def _unseen(load: Load) -> Load:
-    """A pool without containers: nothing runs, but its counters do not go back."""
+    """Return the load of a pool without containers: nothing runs, and the counters stay."""
     return dataclasses.replace(load, running=0, queued=0, per_container={})
 
 
-def _obituary(container: Container | None) -> str:
+def _last_line(container: Container | None) -> str:
     if container is None:
         return "container gone: the node does not know it any more"
     return f"container {container.state.value}: {container.reason or 'it ended'}"

@@ -1,7 +1,7 @@
-"""Where a pool's next container goes, and which idle one goes away for it.
+"""Finds a place for a pool's next container; ends an idle container of another pool to make one.
 
-Called by `reconciler` for each container that it wants to start. `scheduler` decides; this file gathers
-what it decides by: what each node has, the containers there, and the other pools.
+`reconciler` calls it for each container that it wants to start. `scheduler` decides; this module gives it
+the facts: each node's resources, its containers, and the other pools.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from homeport.control.fleet.pools import Pool, Pools, Stage, now
 
 
 class Rooms:
-    """What the nodes have left."""
+    """The free room of the nodes."""
 
     def __init__(
         self,
@@ -30,10 +30,10 @@ class Rooms:
         self._pools = pools
         self._nodes = nodes
         self._ingress = ingress
-        self._note = note  # one line for the log of the pool's app
+        self._note = note  # writes one line to the log of the pool's app
 
     def fits(self, pools: Collection[Pool]) -> bool:
-        """Whether there is room for one more container of each of them, beside all that run."""
+        """Return whether there is room for one more container of each of these pools."""
         rooms = {mirror.name: _left(mirror) for mirror in self._nodes.ready()}
         for pool in pools:
             offers = scheduler.offers(pool.function, rooms.values())
@@ -45,7 +45,7 @@ class Rooms:
         return True
 
     def may_start(self, pool: Pool) -> bool:
-        """Whether a start makes sense now: no back-off, a free port, a machine that could ever do it."""
+        """Return whether a start may be tried: no back-off, a free port, a machine with such resources."""
         if now() < pool.retry_at:
             return False
         if (port := pool.port) is not None and not self._port_is_free(pool, port):
@@ -58,7 +58,7 @@ class Rooms:
         return True
 
     def place(self, pool: Pool) -> scheduler.Place | None:
-        """Where the pool's next container goes; what it waits for is logged once."""
+        """Return the place for the pool's next container; None if it must wait, which is logged once."""
         offers = self._offers(pool)
         place = scheduler.place(offers)
         lacks = "" if place is not None else scheduler.lack_of_all(offers)
@@ -71,10 +71,10 @@ class Rooms:
         return None if lacks else place
 
     async def make(self, pool: Pool) -> None:
-        """Drain an idle container of another pool, if it has what this one waits for.
+        """Drain an idle container of another pool, if it has the resource that this pool waits for.
 
-        Not for a pool whose starts fail and that nobody visits: `min_containers` alone would take
-        the others' containers again and again.
+        Not for a pool whose starts fail and that has no requests: its `min_containers` would end the
+        others' containers again and again.
         """
         if pool.failures and not pool.parked:
             return
@@ -86,12 +86,12 @@ class Rooms:
             if scheduler.helps(container.order, room, needs)
         }
         if any(helping & {*other.leaving()} for other in self._pools):
-            return  # there will be room
+            return  # a container that is ending makes room already
         counts = self._counts()
         share = self._share(counts, pool)
         mine = counts[_function(pool)]
         for other in sorted(self._pools, key=lambda other: -counts[_function(other)]):
-            # One that a deploy has proved may go: an app may have more functions than there is room.
+            # A container of a deploy's trial may end: an app may have more functions than places.
             if other is pool or other.demand or len(other.idle()) <= other.least:
                 continue
             if not scheduler.may_evict(mine, counts[_function(other)], share):
@@ -109,7 +109,7 @@ class Rooms:
     async def _take_busy(
         self, pool: Pool, counts: Counter[tuple[str, str, str]], share: int
     ) -> None:
-        """Drain a busy container of a function with more than its share: its requests go on."""
+        """Drain a busy container of a function with more than its share; its running requests finish."""
         for other in sorted(self._pools, key=lambda other: -counts[_function(other)]):
             if not scheduler.must_yield(counts[_function(pool)], counts[_function(other)], share):
                 continue
@@ -121,7 +121,7 @@ class Rooms:
                 return
 
     def _others_come_first(self, pool: Pool) -> bool:
-        """Whether a function with less than its share waits for a place, and this one has its own."""
+        """Return whether a function below its share waits for a place, while this pool has its share."""
         crowded = [other for other in self._pools if other.crowded and other.demand]
         if not crowded:
             return False
@@ -136,9 +136,9 @@ class Rooms:
         return scheduler.share(places, len({*counts, _function(pool)}))
 
     def _offers(self, pool: Pool) -> list[tuple[scheduler.Room, scheduler.Needs]]:
-        """What each node has left for the pool, and what the pool's next container needs there.
+        """Return each node's free room for the pool, and the needs of the pool's next container there.
 
-        Without what is kept for pools that have less than this one.
+        The room that is kept for pools with fewer containers is left out.
         """
         counts = self._counts()
         standing = scheduler.Standing(
@@ -160,7 +160,7 @@ class Rooms:
         return scheduler.offers(pool.function, rooms)
 
     def _counts(self) -> Counter[tuple[str, str, str]]:
-        """How many containers each function's version has."""
+        """Return how many containers each function's version has."""
         return Counter(_function(pool) for pool, _ in self._pools.members())
 
     def _port_is_free(self, pool: Pool, port: int) -> bool:
@@ -174,7 +174,7 @@ class Rooms:
 
 
 def _left(mirror: Mirror, pool: Pool | None = None) -> scheduler.Room:
-    """What a node has left, and what it has at hand for a container of the pool."""
+    """Return a node's free room, and whether it has the pool's image and a zygote of its function."""
     assert mirror.capacity is not None  # it has answered
     there = [container.order for container in mirror.containers.values()]
     room = scheduler.room(mirror.name, mirror.capacity, there)
@@ -188,5 +188,5 @@ def _left(mirror: Mirror, pool: Pool | None = None) -> scheduler.Room:
 
 
 def _function(pool: Pool) -> tuple[str, str, str]:
-    """The function's version, whatever its class parameters: visitors choose those."""
+    """Return the function's version, without class parameters, because visitors choose those."""
     return pool.key.app, pool.key.function, pool.key.revision

@@ -1,4 +1,4 @@
-"""Which node a container goes to, and which devices it has there. Pure."""
+"""PURE: chooses the node for a container, and its devices there; shares places between functions."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from homeport.control.fleet import accelerators
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
-    """What a container takes from everybody else while it lives."""
+    """The resources that a container reserves while it runs."""
 
     memory_mib: int = 0
     gpu: tuple[str, ...] = ()  # in order of preference
@@ -24,17 +24,17 @@ class Room:
 
     node: str
     capacity: Capacity  # the whole of it
-    containers: int  # that it runs now
-    limit: int  # that it may run at most
-    memory_mib: int = 0  # that nobody has asked for
-    accelerators: tuple[Accelerator, ...] = ()  # that nobody has
+    containers: int  # how many containers it runs now
+    limit: int  # how many containers it may run
+    memory_mib: int = 0  # memory that is not reserved
+    accelerators: tuple[Accelerator, ...] = ()  # accelerators that are free
     has_image: bool = True  # the image of the container that looks for a place is there
     is_warm: bool = False  # a container of its function was ready there, so a zygote may be
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a container goes."""
+    """The place of a container: a node, and devices."""
 
     node: str
     devices: tuple[str, ...] = ()  # ids
@@ -42,18 +42,18 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """What somebody who wants one more container has already."""
+    """How many containers the function and the app have that want one more."""
 
     function: int = 0  # containers of the function's version, whatever its class parameters
     app: int = 0  # containers of the app
 
 
 def open_to(room: Room, standing: Standing, reserved_mib: int = 0) -> Room:
-    """The part of a room that somebody may use.
+    """Return the part of a room that a function with this standing may use.
 
-    The last places are for functions without a container, and half of them for apps without one: so
-    no function, app or visitor can hold them all. `reserved_mib` is memory that functions without a
-    container would need.
+    The last places are for functions without a container, and half of those for apps without one, so no
+    function, app or visitor can take all places. `reserved_mib` is memory that functions without a container
+    would need.
 
     >>> there = Capacity(cores=4, memory_mib=0)
     >>> room = Room(node="a", capacity=there, containers=57, limit=64)
@@ -70,7 +70,7 @@ def open_to(room: Room, standing: Standing, reserved_mib: int = 0) -> Room:
 
 
 def reserve(limit: int) -> int:
-    """How many of a node's places are kept for those that have none.
+    """Return how many of a node's places are kept for functions without a container.
 
     >>> [reserve(limit) for limit in (1, 2, 4, 16, 64, 256)]
     [0, 1, 2, 2, 8, 32]
@@ -81,7 +81,7 @@ def reserve(limit: int) -> int:
 def reserved_mib(functions: Iterable[FunctionSpec], capacity: Capacity | None) -> int:
     """How much memory of a node to keep for these functions, which have no container.
 
-    At most an eighth of the node: a function that asks for more waits for its turn.
+    At most an eighth of the node; a function that needs more waits.
     """
     if capacity is None:
         return 0
@@ -91,7 +91,7 @@ def reserved_mib(functions: Iterable[FunctionSpec], capacity: Capacity | None) -
 
 
 def share(limit: int, functions: int) -> int:
-    """How many containers each function has at least, if all of these want as many as they can get.
+    """Return each function's share of the places, if all of these want as many as possible.
 
     >>> share(64, 3)
     18
@@ -100,7 +100,7 @@ def share(limit: int, functions: int) -> int:
 
 
 def must_yield(mine: int, theirs: int, share: int) -> bool:
-    """Whether a function with `theirs` containers has to give a busy one up for one with `mine`.
+    """Return whether a function with `theirs` containers must give up a busy one for one with `mine`.
 
     >>> must_yield(1, 56, 18), must_yield(18, 56, 18), must_yield(1, 18, 18)
     (True, False, False)
@@ -109,7 +109,7 @@ def must_yield(mine: int, theirs: int, share: int) -> bool:
 
 
 def may_evict(mine: int, theirs: int, share: int) -> bool:
-    """Whether a function with `mine` containers may have an idle one of a function with `theirs`.
+    """Return whether a function with `mine` containers may end an idle one of a function with `theirs`.
 
     >>> may_evict(0, 1, 18), may_evict(20, 1, 18), may_evict(20, 19, 18)
     (True, False, True)
@@ -165,7 +165,7 @@ def lack_of_all(offers: Sequence[tuple[Room, Needs]]) -> str:
 
 
 def lack(room: Room, needs: Needs) -> str:
-    """What a node has too little of now, in words; empty when there is room.
+    """Return the resource that a node lacks now, in words; empty if there is room.
 
     >>> there = Capacity(cores=4, memory_mib=0)
     >>> lack(Room(node="a", capacity=there, containers=4, limit=4), Needs())
@@ -181,12 +181,12 @@ def lack(room: Room, needs: Needs) -> str:
 
 
 def full(room: Room) -> bool:
-    """Whether a node has no place left, whatever a container asks for."""
+    """Return whether a node has no place left for any container."""
     return room.containers >= room.limit
 
 
 def less(room: Room, needs: Needs, place: Place) -> Room:
-    """What one more container leaves of a room."""
+    """Return the room that is left after one more container."""
     return dataclasses.replace(
         room,
         containers=room.containers + 1,
@@ -196,9 +196,9 @@ def less(room: Room, needs: Needs, place: Place) -> Room:
 
 
 def helps(order: StartOrder, room: Room, needs: Needs) -> bool:
-    """Whether a container that goes leaves more of what there is too little of.
+    """Return whether the end of this container frees a resource that is lacking.
 
-    One may not be enough: a wish for two devices takes two containers' ends.
+    It may not be enough: a wish for two devices may need the ends of two containers.
     """
     if full(room):
         return True
@@ -210,7 +210,7 @@ def helps(order: StartOrder, room: Room, needs: Needs) -> bool:
 
 
 def room(node: str, capacity: Capacity, there: Iterable[StartOrder]) -> Room:
-    """What these containers leave of a node."""
+    """Return the room that these containers leave on a node."""
     orders = list(there)
     taken = {device for order in orders for device in order.devices}
     asked_mib = sum(o.function.memory_mib[0] for o in orders if o.function.memory_mib)
@@ -225,7 +225,7 @@ def room(node: str, capacity: Capacity, there: Iterable[StartOrder]) -> Room:
 
 
 def needs(function: FunctionSpec, capacity: Capacity) -> Needs:
-    """What a container of the function takes, as far as this node could ever give it."""
+    """Return the needs of the function's containers, limited to what this node has at all."""
     asked_mib = function.memory_mib[0] if function.memory_mib else 0
     has_gpu = accelerators.choose(function.gpu, capacity.accelerators) is not None
     return Needs(

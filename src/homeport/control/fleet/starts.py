@@ -1,4 +1,4 @@
-"""What the reconciler knows of a start once it is over."""
+"""Makes the record of a cold start from the reconciler's and the node's times."""
 
 from homeport.contract.container import Container
 from homeport.control.fleet.pools import Member
@@ -6,7 +6,7 @@ from homeport.state.coldstarts import ColdStart
 
 
 def of(container: Container, member: Member, attached_ms: float | None, failed: str) -> ColdStart:
-    """What is known of a start once it is over."""
+    """Return the record of a start that has ended."""
     timings_ms = {"parked": round(member.parked_s * 1000, 1), **container.timings_ms}
     if attached_ms is not None:
         timings_ms["attached"] = round(attached_ms, 1)

@@ -50,7 +50,7 @@ KEPT_LINES = 20  # last lines of the output, for a container that ends without a
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class Means:
+class Shared:
     """Services that all containers of a node share."""
 
     environments: Environments
@@ -78,7 +78,7 @@ class Life:
         container: Container,
         launch: Launch,
         directory: Path,
-        means: Means,
+        shared: Shared,
         *,
         others: Callable[[], Iterable[Launch]],
         gone: Callable[["Life"], None],
@@ -87,7 +87,7 @@ class Life:
         self.launch = launch
         self.directory = directory
         self.process: Process | None = None
-        self._means = means
+        self._shared = shared
         self._others = others
         self._gone = gone
         self._start = Start()
@@ -118,12 +118,12 @@ class Life:
         self._time()
         if self.container.state is not State.FAILED:
             self._become(State.GONE)
-        self._means.changed(self.container)
+        self._shared.changed(self.container)
         await self._remove_files()
 
     async def go_on(self, leader: int) -> None:
         """Run a ready container of an earlier server to its end."""
-        self._means.limits.watch(self.launch)
+        self._shared.limits.watch(self.launch)
         self.process = Process(self.launch, lambda _event: None)
         looking: asyncio.Task[None] | None = None
         try:
@@ -142,7 +142,7 @@ class Life:
                 looking.cancel()
             self._clear_up()
         self._become(State.GONE)
-        self._means.changed(self.container)
+        self._shared.changed(self.container)
         await self._remove_files()
 
     def stop(self, grace_s: float | None) -> None:
@@ -168,13 +168,13 @@ class Life:
         reason = f"was ended: {why}"
         self.container = dataclasses.replace(self.container, leaving=True, reason=reason)
         self._say(f"is being replaced: {why}", source="system")
-        self._means.changed(self.container)
+        self._shared.changed(self.container)
         self.stop(None)
 
     async def _started(self, secrets: Mapping[str, str]) -> None:
         began = time.monotonic()
-        await self._means.turns.acquire()
-        turn = _Turn(self._means.turns)
+        await self._shared.turns.acquire()
+        turn = _Turn(self._shared.turns)
         self._start.turn_came()
         try:
             if self._stopping.is_set():
@@ -194,7 +194,7 @@ class Life:
             await self.process.known()
             self._become(State.READY, address=self._address, ready_after_s=took_s)
             records.write(self.directory, self.container, self.launch, self.process.leader)
-            self._means.changed(self.container)
+            self._shared.changed(self.container)
             await self._serve()
             return
         if event is not None:
@@ -202,13 +202,13 @@ class Life:
         await self._end()
 
     async def _spawn(self, secrets: Mapping[str, str]) -> None:
-        means = self._means
-        made = means.environments.of(self.launch.function.image)
-        launch = means.limits.confined(self.launch, self._others())
+        shared = self._shared
+        made = shared.environments.of(self.launch.function.image)
+        launch = shared.limits.confined(self.launch, self._others())
         launch = self.launch = dataclasses.replace(launch, runner_path=made.runner_path)
-        environ = environ_for(launch, secrets, os.environ, made.python, means.lib, made.environ)
-        if means.cells is not None:
-            environ = means.cells.environ(environ)
+        environ = environ_for(launch, secrets, os.environ, made.python, shared.lib, made.environ)
+        if shared.cells is not None:
+            environ = shared.cells.environ(environ)
         self.directory.mkdir(mode=0o700)
         (self.directory / "tmp").mkdir(mode=0o700)
         self.process = Process(launch, self._told, self.kill)
@@ -218,10 +218,10 @@ class Life:
             comes_out, goes_in = outputs.pipe()
             handed_over.callback(os.close, goes_in)
             self._follow(comes_out)
-            if means.cells is None:
+            if shared.cells is None:
                 door, self._address = doors.make(launch.id)
             else:
-                door, self._address = doors.make_in(means.doors, launch.id)
+                door, self._address = doors.make_in(shared.doors, launch.id)
             handed_over.enter_context(door)
             beats = pulse.create()
             handed_over.callback(os.close, beats)
@@ -231,7 +231,7 @@ class Life:
                 report=-1,
                 door=door.fileno(),
                 pulse=beats,
-                lifeline=means.lifeline,
+                lifeline=shared.lifeline,
             )
             await self._begin(self.process, made, environ, given)
         records.write(self.directory, self.container, self.launch, self.process.leader)
@@ -240,10 +240,10 @@ class Life:
         self, process: Process, made: Made, environ: dict[str, str], given: Descriptors
     ) -> None:
         """Start the processes: forked if that is possible, else in a fresh interpreter."""
-        means, launch = self._means, self.launch
+        shared, launch = self._shared, self.launch
         origin, why_fresh, born = "fresh", "forking is off, or not safe on this system", None
         try:
-            if (zygotes := means.zygotes) is not None:
+            if (zygotes := shared.zygotes) is not None:
                 born = await process.fork(
                     lambda passed: zygotes.fork(launch, made, environ, passed), given
                 )
@@ -251,7 +251,7 @@ class Life:
         except Unforkable as why:
             why_fresh = str(why)
             self._say_once(f"started in a fresh interpreter: {why}")
-        if born is None and means.cells is not None and (makes := means.zygotes):
+        if born is None and shared.cells is not None and (makes := shared.zygotes):
             try:
                 born = await process.fork(
                     lambda passed: makes.fresh(launch, made, environ, passed), given
@@ -259,7 +259,7 @@ class Life:
             except Unforkable as why:
                 raise ImageError("the container's sandbox cannot be made", hint=str(why)) from None
         if born is None:
-            process.start([made.python, *means.runner], environ, means.lib, given)
+            process.start([made.python, *shared.runner], environ, shared.lib, given)
         elif born.storage:  # what it writes, so that it is measured and removed
             self.launch = dataclasses.replace(launch, tmp_dir=born.storage)
         self._start.exists(born.snapshot if born else None)
@@ -277,11 +277,11 @@ class Life:
         elif event.kind == "held":
             self._holds(event.held)
             if self.container.state is State.READY:
-                self._means.changed(self.container)
+                self._shared.changed(self.container)
         elif event.kind == "cut":
             self.container = dataclasses.replace(self.container, cuts=self.container.cuts + 1)
             if self.container.state is State.READY:
-                self._means.changed(self.container)
+                self._shared.changed(self.container)
         elif not self._word.done():
             self._word.set_result(event)
 
@@ -299,7 +299,7 @@ class Life:
         if self._pulse is not None and before.state is State.READY:
             self._holds(self._pulse.read().held)
         if self.container is not before:
-            self._means.changed(self.container)
+            self._shared.changed(self.container)
 
     async def _look_again(self) -> None:
         while True:
@@ -307,9 +307,9 @@ class Life:
             self._look()
 
     def _learn(self, modules: Sequence[str]) -> None:
-        if self._means.zygotes is not None:
-            made = self._means.environments.of(self.launch.function.image)
-            self._means.zygotes.learn(self.launch.order, made, tuple(modules))
+        if self._shared.zygotes is not None:
+            made = self._shared.environments.of(self.launch.function.image)
+            self._shared.zygotes.learn(self.launch.order, made, tuple(modules))
 
     def _preloaded_in_vain(self, event: Event) -> None:
         """Record modules for which it has begun again, or would have if it had not served already."""
@@ -320,13 +320,13 @@ class Life:
             self._say_once(f"started in a fresh interpreter: {event.reason}")
         else:
             self._say_once(f"preloaded modules differ from a fresh import: {event.reason}")
-        if self._means.zygotes is not None:
-            made = self._means.environments.of(self.launch.function.image)
-            self._means.zygotes.spoil(self.launch.order, made, event)
+        if self._shared.zygotes is not None:
+            made = self._shared.environments.of(self.launch.function.image)
+            self._shared.zygotes.spoil(self.launch.order, made, event)
 
     def _say_once(self, text: str) -> None:
         """Log a line, once for each revision of the function."""
-        zygotes = self._means.zygotes
+        zygotes = self._shared.zygotes
         if zygotes is None or zygotes.once(self.container.order, text):
             self._say(text, source="system")
 
@@ -388,7 +388,7 @@ class Life:
             return
         if self.container.state is not State.FAILED:
             self._become(State.DRAINING)
-            self._means.changed(self.container)
+            self._shared.changed(self.container)
         grace_s = self._grace_s if self._stopping.is_set() else CLOSE_GRACE_S
         self.process.wake()
         self.process.signal(signal.SIGTERM)
@@ -408,7 +408,7 @@ class Life:
             self._patient = None
             self._pulse.close()
             self._pulse = None
-        self._means.limits.gone(self.launch)
+        self._shared.limits.gone(self.launch)
         networks.end(self.directory)
         shutil.rmtree(self.directory, ignore_errors=True)
         if self._address:
@@ -418,12 +418,12 @@ class Life:
     async def _remove_files(self) -> None:
         """Delete what it has written in a cell, in the background."""
         written = self.launch.tmp_dir
-        if self._means.cells is not None and not Path(written).is_relative_to(self.directory):
-            await asyncio.to_thread(self._means.cells.remove, written)
+        if self._shared.cells is not None and not Path(written).is_relative_to(self.directory):
+            await asyncio.to_thread(self._shared.cells.remove, written)
 
     def _why(self, code: int | None) -> str:
         """Return how the container ended, in words."""
-        broken = self._killed or self._means.limits.broken(self.launch)
+        broken = self._killed or self._shared.limits.broken(self.launch)
         if broken:
             return f"was killed: {broken}"
         return records.in_words(code, records.memory_shortages() != self._shortages)
@@ -441,11 +441,11 @@ class Life:
         self.container = dataclasses.replace(self.container, state=state, **changes)  # type: ignore[arg-type]
 
     def _follow(self, pipe: int) -> None:
-        self._output = self._means.outputs.follow(pipe, self._heard)
+        self._output = self._shared.outputs.follow(pipe, self._heard)
 
     async def _finish_output(self) -> None:
         if self._output is not None:
-            await self._means.outputs.finish(self._output)
+            await self._shared.outputs.finish(self._output)
 
     def _heard(self, text: str, request: str, source: str) -> None:
         if source == "output":
@@ -453,7 +453,7 @@ class Life:
         self._say(text, request=request, source=source)
 
     def _say(self, text: str, *, request: str = "", source: str = "output") -> None:
-        self._means.said(log_line(self.container.order, text, source=source, request=request))
+        self._shared.said(log_line(self.container.order, text, source=source, request=request))
 
 
 class _Turn:
