@@ -1,0 +1,440 @@
+"""Reads and changes the files below one directory, by paths that somebody else wrote.
+
+A volume's files: a container may have put anything there, such as a link to /etc/shadow, a FIFO, a name that is not
+text, or a link in place of a directory at this very moment. So no path is ever put together and opened: the kernel
+resolves it below the directory and refuses whatever leads out of it (man 2 openat2, RESOLVE_BENEATH), and the last
+part of a path that is written, renamed or removed is never followed.
+
+Used by the server for its API, and inside a container for a volume that is mounted there; there `root` is the mount.
+Errors are `OSError` with a text for users, and `ValueError` for a path that cannot be meant.
+"""
+
+import contextlib
+import errno
+import itertools
+import os
+import stat
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+
+MAX_DEPTH = 200  # directories below each other: each is an open descriptor while they are walked
+MAX_PATH = 4096  # characters
+SORTED = 10_000  # entries of a directory; a larger one is listed as it comes, in bounded memory
+CHUNK_BYTES = 1024**2
+TRIES = 100  # for a directory into which somebody still writes while it is removed
+
+RESOLVE_NO_MAGICLINKS, RESOLVE_BENEATH = 0x02, 0x08
+_OPENAT2 = 437  # the same number on every machine
+_KINDS = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "directory",
+    stat.S_IFLNK: "symlink",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFSOCK: "socket",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file, or what else a directory may have."""
+
+    path: str  # from the root, without a `/` at its beginning
+    kind: str  # `file`, `directory`, `symlink`, `fifo`, `socket` or `other`
+    size: int  # bytes
+    modified_at: float  # seconds since the epoch
+    mode: int  # its permissions
+
+
+def parts(path: str) -> list[str]:
+    """Return the names that a path consists of; `/` and the empty path are the root.
+
+    >>> parts("/a//b/./c/"), parts("/")
+    (['a', 'b', 'c'], [])
+    """
+    if "\0" in path or len(path) > MAX_PATH:
+        raise ValueError(f"{path[:80]!r} cannot be a path")
+    names = [name for name in path.split("/") if name not in ("", ".")]
+    if ".." in names:
+        raise ValueError(f"`{path[:200]}`: a path in a volume cannot have `..`")
+    return names
+
+
+class Tree:
+    """The files below `root`.
+
+    What is written goes first to `staging`, a directory of the same file system (by default the root itself), so
+    that a file appears whole or not at all. New files and directories get `owner`, a user and a group, if it is
+    given. Every method blocks.
+    """
+
+    def __init__(
+        self, root: str, *, staging: str | None = None, owner: tuple[int, int] | None = None
+    ) -> None:
+        self._root, self._staging, self._owner = root, staging or root, owner
+
+    def entries(self, path: str = "", *, recursive: bool = False) -> Generator[Entry, None, None]:
+        """Yield what a directory has, or the one file of that path; links are not followed."""
+        names = parts(path)
+        with self._at(names[:-1]) as parent:
+            if names:
+                found = os.stat(names[-1], dir_fd=parent, follow_symlinks=False)
+                if not stat.S_ISDIR(found.st_mode):
+                    yield _entry("/".join(names), found)
+                    return
+        with self._at(names) as folder:
+            yield from _walk(folder, "/".join(names), recursive=recursive, depth=len(names))
+
+    def open(self, path: str) -> int:
+        """Return a descriptor to read a regular file; links are followed as long as they stay inside."""
+        names = parts(path)
+        with self._opened_root() as root:
+            flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY  # a FIFO must not be waited for
+            descriptor = _beneath(root, "/".join(names), flags)
+        kind = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(kind):
+            os.close(descriptor)
+            if stat.S_ISDIR(kind):
+                raise IsADirectoryError(errno.EISDIR, "it is a directory", path)
+            raise OSError(errno.EINVAL, "it is not a regular file", path)
+        return descriptor
+
+    def begin(self, path: str, *, mode: int = 0o644, force: bool = False) -> "Writing":
+        """Begin to write a file; `FileExistsError` if there is one and not `force`."""
+        if not (names := parts(path)):
+            raise IsADirectoryError(errno.EISDIR, "it is a directory", path)
+        with contextlib.suppress(FileNotFoundError), self._at(names[:-1]) as parent:
+            found = os.stat(names[-1], dir_fd=parent, follow_symlinks=False)
+            if stat.S_ISDIR(found.st_mode):
+                raise IsADirectoryError(errno.EISDIR, "it is a directory", path)
+            if not force:
+                raise FileExistsError(errno.EEXIST, "it exists already", path)
+        return Writing(self, names, mode=mode & 0o777, force=force)
+
+    def remove(self, path: str, *, recursive: bool = False) -> None:
+        """Remove a file or a link; with `recursive` a directory and all below it."""
+        names = parts(path)
+        if not names:
+            if not recursive:
+                raise IsADirectoryError(errno.EISDIR, "it is a directory", path or "/")
+            for entry in list(self.entries()):
+                self.remove(entry.path, recursive=True)
+            return
+        with self._at(names[:-1]) as parent, self.opened_staging() as staging:
+            name = names[-1]
+            if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=parent)
+                return
+            if not recursive:
+                raise IsADirectoryError(errno.EISDIR, "it is a directory", path)
+            gone = fresh_name()
+            os.rename(name, gone, src_dir_fd=parent, dst_dir_fd=staging)
+            remove_flat(staging, gone)
+
+    def copy(self, sources: Sequence[str], target: str, *, recursive: bool = False) -> None:
+        """Copy as `cp` does: into `target` if that is a directory, else under that name."""
+        into = self._is_directory(target)
+        if len(sources) > 1 and not into:
+            raise NotADirectoryError(errno.ENOTDIR, "it is not a directory", target)
+        for source in sources:
+            names = parts(source)
+            to = [*parts(target), *names[-1:]] if into else parts(target)
+            if to[: len(names)] == names:
+                raise ValueError(f"`{source[:200]}` cannot be copied into itself")
+            if not self._is_directory(source):
+                self._copy(source, "/".join(to))
+                continue
+            if not recursive:
+                raise IsADirectoryError(errno.EISDIR, "it is a directory", source)
+            self._make(to)
+            for entry in self.entries(source, recursive=True):
+                inner = [*to, *parts(entry.path)[len(names) :]]
+                if entry.kind == "directory":
+                    self._make(inner)
+                elif entry.kind in ("file", "symlink"):
+                    self._copy(entry.path, "/".join(inner))
+
+    def make(self, path: str) -> None:
+        """Make a directory, and those above it; it may be there already."""
+        self._make(parts(path))
+        with self._at(parts(path)):
+            pass
+
+    def measure(self) -> tuple[int, int]:
+        """Return how many bytes of the disk it takes, and how many files it has."""
+        size = files = 0
+        with contextlib.suppress(OSError), self._opened_root() as root:
+            for entry in _walk(root, "", recursive=True, strict=False):
+                size += entry.blocks
+                files += entry.kind != "directory"
+        return size, files
+
+    def sync(self) -> None:
+        """Have everything on the disk for good (man 2 syncfs)."""
+        import ctypes
+
+        with self._opened_root() as root:
+            if ctypes.CDLL(None, use_errno=True).syncfs(root):
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), "syncfs")
+
+    @contextlib.contextmanager
+    def opened_staging(self) -> Iterator[int]:
+        """The directory for files that are not whole yet."""
+        with _closing(os.open(self._staging, os.O_RDONLY | os.O_DIRECTORY)) as descriptor:
+            yield descriptor
+
+    def own(self, descriptor: int) -> None:
+        """Give something new to the owner."""
+        if self._owner is not None:
+            os.fchown(descriptor, *self._owner)
+
+    @contextlib.contextmanager
+    def _opened_root(self) -> Iterator[int]:
+        with _closing(os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)) as descriptor:
+            yield descriptor
+
+    @contextlib.contextmanager
+    def _at(self, names: Sequence[str]) -> Iterator[int]:
+        """A directory below the root."""
+        with self._opened_root() as root:
+            flags = os.O_RDONLY | os.O_DIRECTORY
+            with _closing(_beneath(root, "/".join(names), flags)) as descriptor:
+                yield descriptor
+
+    def _make(self, names: Sequence[str]) -> None:
+        """Make a directory, and those above it."""
+        for depth in range(1, len(names) + 1):
+            with self._at(names[: depth - 1]) as parent:
+                try:
+                    os.mkdir(names[depth - 1], 0o755, dir_fd=parent)
+                except FileExistsError:
+                    continue
+            with self._at(names[:depth]) as made:
+                self.own(made)
+                os.fchmod(made, 0o755)  # whatever this process's umask is
+
+    def put(self, staging: int, part: str, names: Sequence[str], *, force: bool) -> None:
+        """Move a whole file from the staging directory to its place."""
+        self._make(names[:-1])
+        with self._at(names[:-1]) as parent:
+            if force:
+                os.rename(part, names[-1], src_dir_fd=staging, dst_dir_fd=parent)
+                return
+            os.link(part, names[-1], src_dir_fd=staging, dst_dir_fd=parent, follow_symlinks=False)
+            os.unlink(part, dir_fd=staging)
+
+    def _is_directory(self, path: str) -> bool:
+        names = parts(path)
+        if not names:
+            return True
+        try:
+            with self._at(names[:-1]) as parent:
+                found = os.stat(names[-1], dir_fd=parent, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return stat.S_ISDIR(found.st_mode)
+
+    def _copy(self, source: str, target: str) -> None:
+        names, to = parts(source), parts(target)
+        with self._at(names[:-1]) as parent:
+            found = os.stat(names[-1], dir_fd=parent, follow_symlinks=False)
+            if stat.S_ISLNK(found.st_mode):
+                said = os.readlink(names[-1], dir_fd=parent)
+                self._make(to[:-1])
+                with self._at(to[:-1]) as above, self.opened_staging() as staging:
+                    part = fresh_name()
+                    os.symlink(said, part, dir_fd=staging)
+                    os.rename(part, to[-1], src_dir_fd=staging, dst_dir_fd=above)
+                return
+        with _closing(self.open(source)) as descriptor:
+            writing = self.begin(target, mode=stat.S_IMODE(found.st_mode), force=True)
+            try:
+                while chunk := os.read(descriptor, CHUNK_BYTES):
+                    writing.write(chunk)
+                writing.finish()
+            finally:
+                writing.abort()
+
+
+class Writing:
+    """A file that is written: at its place once it is whole, and nowhere if it is not."""
+
+    def __init__(self, tree: Tree, names: Sequence[str], *, mode: int, force: bool) -> None:
+        self._tree, self._names, self._force = tree, names, force
+        self._part = fresh_name()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with tree.opened_staging() as staging:
+            self._descriptor = os.open(self._part, flags, 0o600, dir_fd=staging)
+        tree.own(self._descriptor)
+        os.fchmod(self._descriptor, mode)
+
+    def write(self, data: bytes) -> None:
+        """Add to it."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
+
+    def finish(self) -> None:
+        """Put it in its place."""
+        with self._tree.opened_staging() as staging:
+            self._tree.put(staging, self._part, self._names, force=self._force)
+        self._part = ""
+
+    def abort(self) -> None:
+        """Remove what is there, unless it is in its place; always called at the end."""
+        if self._part:
+            with contextlib.suppress(FileNotFoundError), self._tree.opened_staging() as staging:
+                os.unlink(self._part, dir_fd=staging)
+            self._part = ""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def fresh_name() -> str:
+    """Return a name for something that is not in its place."""
+    return f".homeport-{os.urandom(8).hex()}"
+
+
+def remove_flat(folder: int, name: str) -> None:
+    """Remove a directory of a folder, however deep it is: what is inside moves up before it goes."""
+    pending = [name]
+    tries = 0
+    while pending:
+        current = pending[-1]
+        with (
+            _closing(_opened_to_remove(folder, current)) as descriptor,
+            os.scandir(descriptor) as found,
+        ):
+            for entry in found:
+                if entry.is_dir(follow_symlinks=False):
+                    inner = fresh_name()
+                    os.rename(entry.name, inner, src_dir_fd=descriptor, dst_dir_fd=folder)
+                    pending.insert(0, inner)
+                else:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(entry.name, dir_fd=descriptor)
+        try:
+            os.rmdir(current, dir_fd=folder)
+        except OSError as error:
+            tries += 1
+            if error.errno != errno.ENOTEMPTY or tries > TRIES:
+                raise
+        else:
+            pending.remove(current)
+
+
+def _opened_to_remove(folder: int, name: str) -> int:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+    try:
+        return os.open(name, flags, dir_fd=folder)
+    except PermissionError:
+        os.chmod(name, 0o700, dir_fd=folder)
+        return os.open(name, flags, dir_fd=folder)
+
+
+@dataclass(frozen=True, slots=True)
+class _Walked(Entry):
+    blocks: int = 0  # bytes that it takes on the disk
+
+
+def _walk(
+    folder: int, prefix: str, *, recursive: bool, depth: int = 0, strict: bool = True
+) -> Iterator[_Walked]:
+    """Yield what is below an open directory; each directory before what it has."""
+    with os.scandir(folder) as scanned:
+        some = list(itertools.islice(scanned, SORTED))
+        if len(some) < SORTED:
+            some.sort(key=lambda entry: entry.name)
+        for found in itertools.chain(some, scanned):
+            try:
+                status = found.stat(follow_symlinks=False)
+            except FileNotFoundError:  # it has gone meanwhile
+                continue
+            path = f"{prefix}/{found.name}" if prefix else found.name
+            entry = _entry(path, status)
+            yield entry
+            if not (recursive and entry.kind == "directory"):
+                continue
+            if depth >= MAX_DEPTH:
+                if strict:
+                    text = f"there are more than {MAX_DEPTH} directories below each other"
+                    raise OSError(errno.ENAMETOOLONG, text, prefix[:200])
+                continue
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            try:
+                inner = os.open(found.name, flags, dir_fd=folder)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                if error.errno == errno.ELOOP or not strict:  # it is a link now
+                    continue
+                raise
+            with _closing(inner):
+                yield from _walk(inner, path, recursive=True, depth=depth + 1, strict=strict)
+
+
+def _entry(path: str, status: os.stat_result) -> _Walked:
+    return _Walked(
+        path=path,
+        kind=_KINDS.get(stat.S_IFMT(status.st_mode), "other"),
+        size=status.st_size,
+        modified_at=status.st_mtime,
+        mode=stat.S_IMODE(status.st_mode),
+        blocks=status.st_blocks * 512,
+    )
+
+
+@contextlib.contextmanager
+def _closing(descriptor: int) -> Iterator[int]:
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _beneath(root: int, path: str, flags: int) -> int:
+    """Open a path below a directory; `PermissionError` if it, or a link on its way, leads out."""
+    import ctypes
+    import struct
+
+    how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    for _ in range(TRIES):
+        opened: int = libc.syscall(
+            ctypes.c_long(_OPENAT2),
+            ctypes.c_int(root),
+            ctypes.c_char_p(os.fsencode(path or ".")),
+            ctypes.c_char_p(how),
+            ctypes.c_size_t(len(how)),
+        )
+        if opened >= 0:
+            return opened
+        number = ctypes.get_errno()
+        if number in (errno.ENOSYS, errno.EPERM):  # Linux before 5.6, or a filter of calls
+            return _step_by_step(root, path, flags)
+        if number == errno.EXDEV:
+            raise PermissionError(errno.EPERM, "it leads out of the volume", path)
+        if number not in (errno.EAGAIN, errno.EINTR):  # something was renamed meanwhile
+            raise OSError(number, os.strerror(number), path)
+    raise OSError(errno.EAGAIN, "it changes all the time", path)
+
+
+def _step_by_step(root: int, path: str, flags: int) -> int:
+    """The same without openat2: no link is followed at all."""
+    names = parts(path)
+    current = os.dup(root)
+    for position, name in enumerate(names):
+        last = position == len(names) - 1
+        wanted = flags if last else os.O_RDONLY | os.O_DIRECTORY
+        try:
+            inner = os.open(name, wanted | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=current)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise PermissionError(errno.EPERM, "it is a link", path) from None
+            raise
+        finally:
+            os.close(current)
+        current = inner
+    return current
