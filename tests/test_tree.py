@@ -111,7 +111,11 @@ def test_what_is_no_file_is_not_waited_for(files, tmp_path):
     os.mknod(tmp_path / "root/socket", stat.S_IFSOCK | 0o600)
     (tmp_path / "root/dir").mkdir()
 
-    for path, text in (("fifo", "not a regular"), ("socket", "No such device"), ("dir", "is a directory")):
+    for path, text in (
+        ("fifo", "not a regular"),
+        ("socket", "No such device"),
+        ("dir", "is a directory"),
+    ):
         with pytest.raises(OSError, match=text):
             files.open(path)
     assert ["directory", "fifo", "socket"] == [entry.kind for entry in files.entries()]

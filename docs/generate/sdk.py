@@ -11,7 +11,7 @@ from docs.generate.markdown import page as markdown
 import homeport
 from homeport.node.images import layers
 from homeport.sdk.objects import image_options, options
-from homeport.sdk.objects.volume import Pending
+from homeport.sdk.objects.pending import Pending
 
 INTRO = """The names that a script can use, as `homeport.NAME` or `modal.NAME`: in a script that homeport loads,
 `import modal` is homeport."""

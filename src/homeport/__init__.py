@@ -21,10 +21,11 @@ _HOMES = {
     "pending": ("clustered", "sessioned"),
     "objects.resources": ("Cron", "Period", "Retries"),
     "objects.secret": ("Secret",),
-    "objects.volume": (
+    "objects.pending": (
         "Client", "CloudBucketMount", "Cluster", "Dict", "Environment", "FunctionCall",
-        "NetworkFileSystem", "Proxy", "Queue", "Sandbox", "Server", "Tunnel", "Volume", "Workspace",
+        "NetworkFileSystem", "Proxy", "Queue", "Sandbox", "Server", "Tunnel", "Workspace",
     ),
+    "objects.volume": ("Volume",),
     "objects.web": ("asgi_app", "fastapi_endpoint", "web_endpoint", "web_server", "wsgi_app"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -20,24 +20,24 @@ from homeport.sdk.context import is_local as is_local
 from homeport.sdk.exception import Error as Error
 from homeport.sdk.files.patterns import FilePatternMatcher as FilePatternMatcher
 from homeport.sdk.objects.image import Image as Image
+from homeport.sdk.objects.pending import Client as Client
+from homeport.sdk.objects.pending import CloudBucketMount as CloudBucketMount
+from homeport.sdk.objects.pending import Cluster as Cluster
+from homeport.sdk.objects.pending import Dict as Dict
+from homeport.sdk.objects.pending import Environment as Environment
+from homeport.sdk.objects.pending import FunctionCall as FunctionCall
+from homeport.sdk.objects.pending import NetworkFileSystem as NetworkFileSystem
+from homeport.sdk.objects.pending import Proxy as Proxy
+from homeport.sdk.objects.pending import Queue as Queue
+from homeport.sdk.objects.pending import Sandbox as Sandbox
+from homeport.sdk.objects.pending import Server as Server
+from homeport.sdk.objects.pending import Tunnel as Tunnel
+from homeport.sdk.objects.pending import Workspace as Workspace
 from homeport.sdk.objects.resources import Cron as Cron
 from homeport.sdk.objects.resources import Period as Period
 from homeport.sdk.objects.resources import Retries as Retries
 from homeport.sdk.objects.secret import Secret as Secret
-from homeport.sdk.objects.volume import Client as Client
-from homeport.sdk.objects.volume import CloudBucketMount as CloudBucketMount
-from homeport.sdk.objects.volume import Cluster as Cluster
-from homeport.sdk.objects.volume import Dict as Dict
-from homeport.sdk.objects.volume import Environment as Environment
-from homeport.sdk.objects.volume import FunctionCall as FunctionCall
-from homeport.sdk.objects.volume import NetworkFileSystem as NetworkFileSystem
-from homeport.sdk.objects.volume import Proxy as Proxy
-from homeport.sdk.objects.volume import Queue as Queue
-from homeport.sdk.objects.volume import Sandbox as Sandbox
-from homeport.sdk.objects.volume import Server as Server
-from homeport.sdk.objects.volume import Tunnel as Tunnel
 from homeport.sdk.objects.volume import Volume as Volume
-from homeport.sdk.objects.volume import Workspace as Workspace
 
 __version__: str
 

@@ -8,6 +8,7 @@ import functools
 import hashlib
 import json
 import sys
+import urllib.parse
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -204,6 +205,56 @@ class Client:
     async def delete_token(self, token: str) -> None:
         await self._call("DELETE", f"/v1/proxy-tokens/{token}")
 
+    # volumes
+
+    async def volumes(self, wanted: api.VolumesQuery) -> tuple[api.StoredVolume, ...]:
+        return (await self._ask(api.Volumes, "GET", f"/v1/volumes?{query.encode(wanted)}")).volumes
+
+    async def volume(self, name: str) -> api.StoredVolume:
+        return await self._ask(api.StoredVolume, "GET", _volume(name))
+
+    async def create_volume(self, wanted: api.NewVolume) -> api.StoredVolume:
+        return await self._ask(api.StoredVolume, "POST", "/v1/volumes", wanted)
+
+    async def rename_volume(self, name: str, new: str) -> api.StoredVolume:
+        body = api.VolumeName(name=new)
+        return await self._ask(api.StoredVolume, "POST", f"{_volume(name)}/rename", body)
+
+    async def delete_volume(self, name: str) -> None:
+        await self._call("DELETE", _volume(name))
+
+    async def files(self, volume: str, wanted: api.FilesQuery) -> AsyncIterator[api.FileEntry]:
+        """Yield the entries of a volume's directory."""
+        path = f"{_volume(volume)}/files?{query.encode(wanted)}"
+        async with self._stream("GET", path) as lines:
+            async for line in lines:
+                yield self._read(_as(api.FileEntry), line)
+
+    async def read_file(self, volume: str, path: str) -> AsyncIterator[bytes]:
+        """Yield a file of a volume in pieces."""
+        path = f"{_volume(volume)}/file?{query.encode(api.FileQuery(path=path))}"
+        async with self._answer("GET", path) as response:
+            try:
+                async for chunk in response.aiter_bytes(CHUNK_BYTES):
+                    yield chunk
+            except httpx.TransportError as error:
+                raise self._unreachable(error) from None
+
+    async def write_file(
+        self, volume: str, wanted: api.FileQuery, content: AsyncIterator[bytes]
+    ) -> None:
+        await self._call("PUT", f"{_volume(volume)}/file?{query.encode(wanted)}", content)
+
+    async def remove_file(self, volume: str, wanted: api.FilesQuery) -> None:
+        await self._call("DELETE", f"{_volume(volume)}/file?{query.encode(wanted)}")
+
+    async def copy_files(self, volume: str, wanted: api.Copy) -> None:
+        await self._call("POST", f"{_volume(volume)}/copy", _content(wanted))
+
+    async def commit_volume(self, name: str) -> None:
+        """Return when everything that was written to a volume so far is on the server's disk for good."""
+        await self._call("POST", f"{_volume(name)}/commit")
+
     async def _ask(
         self,
         cls: type[T],
@@ -243,12 +294,20 @@ class Client:
         self, method: str, path: str, body: object = None
     ) -> AsyncIterator[AsyncIterator[Line]]:
         """Make a request; yields the lines of its answer."""
+        async with self._answer(method, path, body) as response:
+            yield self._lines(response)
+
+    @asynccontextmanager
+    async def _answer(
+        self, method: str, path: str, body: object = None
+    ) -> AsyncIterator[httpx.Response]:
+        """Make a request; yields its answer, whose body has not been read."""
         try:
             async with self._http.stream(method, path, content=_content(body)) as response:
                 if response.is_error:
                     await response.aread()
                     raise self._failure(response.status_code, response.text)
-                yield self._lines(response)
+                yield response
         except httpx.TransportError as error:
             raise self._unreachable(error) from None
 
@@ -317,6 +376,10 @@ def _told(fault: api.Fault) -> Exception:
 
 def _as(cls: type[T]) -> Callable[[Any], T]:
     return functools.partial(codec.decode, cls)
+
+
+def _volume(name: str) -> str:
+    return f"/v1/volumes/{urllib.parse.quote(name, safe='')}"
 
 
 def _content(body: object) -> bytes | None:

@@ -59,6 +59,11 @@ class Settings:
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
 
     @property
+    def volumes_dir(self) -> Path:
+        """The files of volumes."""
+        return self.home / "volumes"
+
+    @property
     def run_dir(self) -> Path:
         """The directory for sockets, maps and pid files, which are useless after the server's end."""
         return self.home / "run"

@@ -29,6 +29,7 @@ from homeport.state.secrets import SecretBox
 from homeport.state.store import Store
 from homeport.state.sweeper import Sweeper
 from homeport.state.vault import Vault
+from homeport.state.volumes import Volumes
 from tests import postgres
 from tests.fakes import FakeIngress, FakeNode, InPlace
 
@@ -111,10 +112,12 @@ class Plane:
         )
         self.ingress.park = self.activator.park
         self.nodes.watch(self.reconciler.changed)
+        self.volumes = Volumes(self.database, home / "volumes")
         self.parts = Parts(
             settings=self.settings,
             store=self.store,
             secret_box=secret_box,
+            volumes=self.volumes,
             blobs=self.blobs,
             pools=self.pools,
             nodes=self.nodes,
@@ -127,6 +130,7 @@ class Plane:
         self.rollout = Rollout(self.parts)
         self.sweeper = Sweeper(self.store, secret_box, self.blobs, self.rollout.in_use)
         self.deployer = Deployer(self.parts, self.rollout, self.sweeper)
+        self.mounts = self.deployer.mounts
 
     async def __aenter__(self):
         await self.secret_box.load()

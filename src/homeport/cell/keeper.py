@@ -3,7 +3,8 @@
 An ordinary user may copy a mount only in a user and mount namespace of its own. The keeper is a process
 with both, one per server, which still sees all that its user sees. Over a socket (SOCK_SEQPACKET):
 
-    -> {"open": "/home/me/data", "writable": false, "devices": false}    <- {} + the mount, as a descriptor
+    -> {"open": "/home/me/data", "writable": false, "devices": false, "inside": ""}
+                                                                          <- {} + the mount, as a descriptor
     -> {"remove": "/home/me/run/cells/4f/1"} + a pipe                     <- {}, and "0" in the pipe at the end
     -> {"measure": "/home/me/run/cells/4f/1"} + a pipe                    <- {}, and its bytes in the pipe
                                                                           <- {"errno", "text", "what"}
@@ -52,12 +53,20 @@ class Opener:
             raise
 
     def open(
-        self, path: str, *, writable: bool = False, users: int = 0, devices: bool = False
+        self,
+        path: str,
+        *,
+        writable: bool = False,
+        users: int = 0,
+        devices: bool = False,
+        inside: str = "",
     ) -> int:
         """As `mounts.opened`; `users` is for root only."""
         if self._socket is None:
-            return mounts.opened(path, writable=writable, users=users, devices=devices)
-        order = {"open": path, "writable": writable, "devices": devices}
+            return mounts.opened(
+                path, writable=writable, users=users, devices=devices, inside=inside
+            )
+        order = {"open": path, "writable": writable, "devices": devices, "inside": inside}
         return self._ask(order, [])[0]
 
     def remove(self, path: str) -> None:
@@ -108,7 +117,10 @@ def serve(control: socket.socket) -> None:
         try:
             if "open" in request:
                 tree = mounts.opened(
-                    request["open"], writable=request["writable"], devices=request["devices"]
+                    request["open"],
+                    writable=request["writable"],
+                    devices=request["devices"],
+                    inside=request["inside"],
                 )
                 socket.send_fds(control, [b"{}"], [tree])
                 os.close(tree)

@@ -6,6 +6,7 @@ SCM_RIGHTS to the process that is about to become a container, which calls `plac
 
 import contextlib
 import enum
+import errno
 import json
 import os
 import shutil
@@ -41,17 +42,25 @@ class Mount:
 
 
 def opened(
-    path: str, *, writable: bool = False, users: int = 0, devices: bool = False, below: bool = True
+    path: str,
+    *,
+    writable: bool = False,
+    users: int = 0,
+    devices: bool = False,
+    below: bool = True,
+    inside: str = "",
 ) -> int:
     """A mount of `path` that is mounted nowhere, as a descriptor; nothing in it is setuid.
 
     `users`, a descriptor of a user namespace: files of the host's root belong to that namespace's
     root (id-mapped, root only). Never for what can be written: a setuid file made in the cell would be
-    the host's root's. `below`: with what is mounted below it.
+    the host's root's. `below`: with what is mounted below it. `inside`: a directory below `path`, where
+    containers may have put links; none of them leads out of `path`.
     """
     if writable and users:
         raise ValueError("what a cell may write must belong to the cell's own ids")
-    tree = kernel.open_tree(path, recursive=below)
+    with _inside(path, inside) as place:
+        tree = kernel.open_tree(place, recursive=below)
     attributes = kernel.ATTR_NOSUID
     attributes |= 0 if writable else kernel.ATTR_RDONLY
     attributes |= 0 if devices else kernel.ATTR_NODEV
@@ -63,6 +72,23 @@ def opened(
         os.close(tree)
         raise
     return tree
+
+
+@contextlib.contextmanager
+def _inside(path: str, inside: str) -> Iterator[str]:
+    if not inside:
+        yield path
+        return
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+    root = os.open(path, flags)
+    try:
+        directory = kernel.open_in_root(root, inside, flags)
+    finally:
+        os.close(root)
+    try:
+        yield f"/proc/self/fd/{directory}"
+    finally:
+        os.close(directory)
 
 
 def place(pairs: Sequence[tuple[Mount, int]], *, stays: bool = False) -> None:
@@ -80,7 +106,7 @@ def place(pairs: Sequence[tuple[Mount, int]], *, stays: bool = False) -> None:
             os.close(tree)
             continue
         with _still_shown(mount.target, shown):
-            point(mount.target, directory=is_directory(tree))
+            _point(position, mount.target, storage, directory=is_directory(tree))
             if mount.access is Access.PRIVATE and is_directory(tree):
                 _private(str(position), mount.target, tree, storage)
             else:
@@ -161,6 +187,20 @@ def point(path: str, *, directory: bool) -> None:
     os.makedirs(path if directory else os.path.dirname(path), exist_ok=True)
     if not directory and not os.path.exists(path):
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+
+
+def _point(position: int, path: str, storage: str, *, directory: bool) -> None:
+    """The same below a directory of the image that nobody may write, such as /usr: it becomes writable here."""
+    try:
+        point(path, directory=directory)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        above = path
+        while not os.path.isdir(above):
+            above = os.path.dirname(above)
+        _overlay(above, [above], f"{position}.above", storage)
+        point(path, directory=directory)
 
 
 def is_directory(tree: int) -> bool:

@@ -27,6 +27,7 @@ COMMANDS = {
     "app": ("app", "app"),
     "container": ("container", "app"),
     "image": ("image", "app"),
+    "volume": ("volume", "app"),
     "secret": ("secret", "app"),
     "proxy-token": ("token", "app"),
     "workspace": ("token", "workspace"),

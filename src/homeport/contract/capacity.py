@@ -27,3 +27,4 @@ class Capacity:
     own_ports: bool = (
         False  # each `web_server` has a network of its own with a way out: no port is taken
     )
+    has_mounts: bool = False  # a container can have volumes

@@ -58,6 +58,20 @@ class SecretRef:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeMount:
+    """A volume in a function's containers."""
+
+    path: str  # absolute, in the container
+    name: str  # of the volume
+    read_only: bool = False
+    sub_path: str = ""  # the directory of the volume that is shown; empty: all of it
+    create: bool = False  # a deploy makes the volume if there is none of that name
+    # The volume that the name meant at the deploy, as `<workspace>/<environment>/vo-…`; the server writes it.
+    key: str = ""
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionSpec:
     """One `@app.function` or `@app.cls` that has at least one web method."""
 
@@ -70,6 +84,7 @@ class FunctionSpec:
     image: Image = field(default_factory=Image)
     secrets: tuple[SecretRef, ...] = ()  # in order: a later one wins
     build_secrets: tuple[SecretRef, ...] = ()  # secrets for the image's steps
+    volumes: tuple[VolumeMount, ...] = ()
     min_containers: int = 0
     max_containers: int | None = None
     buffer_containers: int = 0

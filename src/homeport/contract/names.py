@@ -11,6 +11,7 @@ MAX_INPUTS = 1000
 
 _NAME = re.compile(r"[a-zA-Z0-9\-_.]+\Z")
 _APP_ID = re.compile(r"ap-[a-zA-Z0-9]{22}\Z")
+_VOLUME_ID = re.compile(r"vo-[0-9a-f]{22}\Z")
 _LABEL = re.compile(r"(?![0-9]+\Z)(?!-)[a-z0-9-]{1,63}(?<!-)\Z")
 _TAG = re.compile(r"[a-zA-Z0-9._-]{1,63}\Z")
 _DEPLOYMENT_TAG = re.compile(r"[a-zA-Z0-9._-]{1,50}\Z")
@@ -22,6 +23,16 @@ HTTP_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRA
 def is_object_name(name: str) -> bool:
     """Return whether it is a valid name of an app, secret, volume, dict or queue."""
     return len(name) <= 64 and bool(_NAME.match(name)) and not _APP_ID.match(name)
+
+
+def is_volume_name(name: str) -> bool:
+    """Whether a volume may be called that: it is part of URLs of the API, and no volume's id."""
+    return is_object_name(name) and name not in (".", "..") and not is_volume_id(name)
+
+
+def is_volume_id(text: str) -> bool:
+    """Whether it is a volume's id, which stays when its name changes."""
+    return bool(_VOLUME_ID.match(text))
 
 
 def is_label(label: str) -> bool:

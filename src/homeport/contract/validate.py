@@ -12,13 +12,14 @@ from collections.abc import Callable, Collection, Iterable
 
 from homeport.contract import names, parameters, shape
 from homeport.contract.errors import BadRequest, ScriptError
-from homeport.contract.image import Image, Step
+from homeport.contract.image import RESERVED, Image, Step
 from homeport.contract.manifest import (
     FunctionSpec,
     Manifest,
     Parameter,
     SecretRef,
     SourceFile,
+    VolumeMount,
     WebKind,
     WebMethod,
 )
@@ -31,6 +32,8 @@ MAX_CONTAINERS = 10_000
 MAX_MIB = 2**30
 MAX_CORES = 4096.0
 MAX_SECRET = 32768  # characters of a value, as Modal's
+#: The original's rule; what a program needs to start would be hidden by a volume at the others.
+NO_VOLUME = ("/root", "/tmp", "/bin", "/etc", "/lib", "/lib64", "/sbin", "/usr")  # noqa: S108
 SCALEDOWN_S = (2.0, 3600.0)
 TIMEOUT_S = (1.0, 86400.0)
 
@@ -138,6 +141,12 @@ def is_path(path: str, *, absolute: bool = False) -> bool:
     return not any(part in ("", ".", "..") or len(part.encode()) > 255 for part in parts)
 
 
+def may_mount(path: str) -> bool:
+    """Whether a volume may be there: not over what a program needs to start."""
+    reserved = f"{path}/".startswith(tuple(f"{kernels}/" for kernels in RESERVED))
+    return path not in NO_VOLUME and not reserved
+
+
 def _function(spec: FunctionSpec) -> None:
     def whole(name: str, value: int | None, low: int, high: int) -> None:
         if value is not None and not low <= value <= high:
@@ -173,6 +182,10 @@ def _function(spec: FunctionSpec) -> None:
     _count(spec.build_secrets, MAX_LIST, "secrets")
     for ref in (*spec.secrets, *spec.build_secrets):
         _secret(ref)
+    _count(spec.volumes, MAX_METHODS, "volumes")
+    _unique("path of a volume", [mount.path for mount in spec.volumes])
+    for mount in spec.volumes:
+        _volume(mount)
     whole("min_containers", spec.min_containers, 0, MAX_CONTAINERS)
     whole("max_containers", spec.max_containers, 1, MAX_CONTAINERS)
     whole("buffer_containers", spec.buffer_containers, 0, MAX_CONTAINERS)
@@ -287,6 +300,23 @@ def _secret(ref: SecretRef) -> None:
     for key in ref.required_keys:
         if not names.is_secret_key(key):
             raise ScriptError(f"`{key[:80]}` cannot be a key of a secret", where=ref.where)
+
+
+def _volume(mount: VolumeMount) -> None:
+    path, where = mount.path, mount.where
+    _text("where", where, MAX_WHERE)
+    if not path.startswith("/") or not is_path(path, absolute=True):
+        raise ScriptError(f"Volume {path[:200]} must be a canonical, absolute path.", where=where)
+    if not may_mount(path):
+        raise ScriptError(f"Volume {path} cannot be mounted at '{path}'.", where=where)
+    if not names.is_volume_name(mount.name):
+        raise ScriptError(f"Invalid Volume name: '{mount.name[:80]}'.", where=where)
+    if mount.sub_path and not is_path(mount.sub_path):
+        raise ScriptError(
+            f"`sub_path={mount.sub_path[:200]!r}` is not a path in a volume", where=where
+        )
+    if mount.key:
+        raise BadRequest("the server itself says which volume a name means")
 
 
 def _files(files: tuple[SourceFile, ...]) -> None:

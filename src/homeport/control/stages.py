@@ -42,6 +42,7 @@ from homeport.state.store import Store
 from homeport.state.sweeper import Sweeper
 from homeport.state.tokens import Tokens
 from homeport.state.vault import Vault
+from homeport.state.volumes import Volumes
 
 
 class Entrance(Ingress, Protocol):
@@ -69,6 +70,7 @@ class State:
     logs: Logs
     store: Store
     secret_box: SecretBox
+    volumes: Volumes
     blobs: Blobs
     cold_starts: ColdStarts
 
@@ -105,10 +107,13 @@ async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> 
     store = Store(database)
     secret_box = SecretBox(store, Vault(settings.home / "vault.key"))
     await secret_box.load()
+    volumes = Volumes(database, settings.volumes_dir)
+    await volumes.load()
     return State(
         logs=logs,
         store=store,
         secret_box=secret_box,
+        volumes=volumes,
         blobs=Blobs(settings.home / "blobs"),
         cold_starts=cold_starts,
     )
@@ -161,6 +166,7 @@ def open_deploys(
         settings=settings,
         store=state.store,
         secret_box=state.secret_box,
+        volumes=state.volumes,
         blobs=state.blobs,
         pools=fleet.pools,
         nodes=fleet.nodes,

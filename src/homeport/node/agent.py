@@ -46,7 +46,7 @@ TOO_LATE = "the order came too late: its node had been given up meanwhile"
 
 
 class Agent:
-    """Runs containers as processes of this machine."""
+    """Runs containers as processes of this machine; in one class, because the role `Node` is one."""
 
     def __init__(
         self,
@@ -244,6 +244,7 @@ class Agent:
             self._zygotes.cells = cells
             self._environments.is_rooted = cells is not None
         if cells is not None:
+            cells.volumes = self._settings.volumes_dir
             cells.sweep([one.launch.tmp_dir for one in left])
         elif not left:
             sandboxes.remove_all(self._settings.run_dir / "cells")
@@ -258,6 +259,7 @@ class Agent:
             isolated=cells is not None and cells.report.overlay,
             networks=cells is not None and cells.networks.blocks,
             own_ports=cells is not None and cells.networks.connects,
+            has_mounts=cells is not None,
         )
 
     def _life(self, container: Container, launch: Launch) -> Life:

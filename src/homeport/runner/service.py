@@ -33,7 +33,7 @@ class Service:
     def load(self) -> None:
         """Import the user's module and find the function or class in it."""
         function = self._order.function
-        context.enter_container(self._order.urls, function.image)
+        context.enter_container(self._order.urls, function.image, function.volumes)
         found: Any = loader.load_module(function.module, self._order.source)
         for part in function.qualname.split("."):
             found = getattr(found, part)
@@ -58,7 +58,7 @@ class Service:
     def resume(self, order: StartOrder) -> None:
         """Continue from a snapshot, as another container of the same pool."""
         self._order = order
-        context.enter_container(order.urls)
+        context.enter_container(order.urls, volumes=order.function.volumes)
 
     def enter(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run the enter hooks that every container runs."""

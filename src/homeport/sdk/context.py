@@ -7,19 +7,23 @@ from collections.abc import Iterator
 from typing import Any
 
 from homeport.contract.image import Image
+from homeport.contract.manifest import VolumeMount
 from homeport.sdk.exception import InvalidError, UnimplementedError
 
 #: X-Request-Id of the request that is being answered.
 input_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("input_id", default=None)
 
 _urls: dict[str, str] | None = None  # in a container: the app's tags -> their URLs
+_volumes: tuple[VolumeMount, ...] = ()  # in a container: what is mounted
 _image: Image | None = None  # in a container: the image of its function
 
 
-def enter_container(urls: dict[str, str], image: Image | None = None) -> None:
+def enter_container(
+    urls: dict[str, str], image: Image | None = None, volumes: tuple[VolumeMount, ...] = ()
+) -> None:
     """Mark this process as a container; the runner calls it before it loads the script."""
-    global _urls, _image
-    _urls, _image = urls, image
+    global _urls, _image, _volumes
+    _urls, _image, _volumes = urls, image, volumes
 
 
 def is_local() -> bool:
@@ -33,6 +37,11 @@ def runs_in(image: Image) -> bool:
     In the container local files are absent, so compare steps by name and source line, not by arguments.
     """
     return _image is not None and _declared(image) == _declared(_image)
+
+
+def mounts_of(volume: str | None) -> list[VolumeMount]:
+    """Return where this container has the volume of that name, or parts of it."""
+    return [mount for mount in _volumes if mount.name == volume]
 
 
 def url_of(tag: str) -> str | None:

@@ -44,6 +44,14 @@ class AlreadyExistsError(Error):
     """The name is taken."""
 
 
+class MissingError(NotFoundError, FileNotFoundError):
+    """No file or volume has this name; both kinds of `except` catch it."""
+
+
+class ExistsError(AlreadyExistsError, FileExistsError):
+    """A file or volume of this name exists; both kinds of `except` catch it."""
+
+
 class AuthError(Error):
     """Not authenticated."""
 

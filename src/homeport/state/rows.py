@@ -62,6 +62,15 @@ class TokenRow:
     created_at: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeRow:
+    """A volume; its files are in the home."""
+
+    id: str
+    name: str | None  # None: ephemeral
+    created_at: float
+
+
 def revision(row: RowMapping) -> Revision:
     """Return the revision in a row; `StorageError` if its manifest cannot be read."""
     try:

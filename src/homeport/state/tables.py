@@ -18,7 +18,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0002"
+SCHEMA = "0003"
 
 metadata = MetaData(
     naming_convention={"pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
@@ -91,6 +91,17 @@ proxy_tokens = Table(
     Column("secret_sha256", String(64), nullable=False),
     Column("created_at", Float, nullable=False),
     PrimaryKeyConstraint("id"),
+)
+
+volumes = Table(
+    "volumes",
+    metadata,
+    Column("id", String(32), nullable=False),  # of its directory, too
+    *_scope(),
+    Column("name", String(64)),  # null: ephemeral
+    Column("created_at", Float, nullable=False),
+    PrimaryKeyConstraint("id"),
+    UniqueConstraint("workspace", "environment", "name"),
 )
 
 cold_starts = Table(

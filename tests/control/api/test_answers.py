@@ -117,6 +117,29 @@ async def test_every_route_answers_what_it_declares(tmp_path):
         await ask("PUT /v1/blobs/{sha256}", sha256=SHA256, content=FILE)
         assert () == (await ask("POST /v1/blobs/missing", body=hashes)).missing
 
+        # volumes
+        row = await ask("POST /v1/volumes", body=api.NewVolume(name="models"))
+        await ask("PUT /v1/volumes/{name}/file", name="models", query="?path=a/x", content=FILE)
+        await ask(
+            "POST /v1/volumes/{name}/copy",
+            name="models",
+            body=api.Copy(sources=("a/x",), target="y"),
+        )
+        await ask("POST /v1/volumes/{name}/commit", name="models")
+        files = await ask("GET /v1/volumes/{name}/files", name=row.id, query="?recursive=1")
+        assert ["a", "a/x", "y"] == [entry.path for entry in files]
+        assert FILE.decode() == await ask(
+            "GET /v1/volumes/{name}/file", name="models", query="?path=y"
+        )
+        await ask("DELETE /v1/volumes/{name}/file", name="models", query="?path=y")
+        (told,) = (await ask("GET /v1/volumes", query="?sizes=1")).volumes
+        assert ("models", 1) == (told.name, told.files)
+        renamed = await ask(
+            "POST /v1/volumes/{name}/rename", name="models", body=api.VolumeName(name="weights")
+        )
+        assert renamed == await ask("GET /v1/volumes/{name}", name="weights")
+        await ask("DELETE /v1/volumes/{name}", name="weights")
+
         # a deploy, told as it goes
         *progress, done = await ask("POST /v1/apps/{name}/deploy", name="shop", body=wanted)
         assert ["`f` is ready"] == [event.text for event in progress if event.event == "progress"]

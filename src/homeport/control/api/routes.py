@@ -31,13 +31,16 @@ from homeport.control.api.server import Server
 from homeport.control.api.sessions import Sessions
 from homeport.control.api.tokens import Tokens
 from homeport.control.api.view import View
+from homeport.control.api.volumes import Volumes
 from homeport.control.deploys.deployer import Deployer
 from homeport.control.deploys.parts import Parts
 from homeport.state import coldstarts, logs, tokens
 from homeport.supervised import Tasks
 
 #: In the order of the reference.
-NOUNS = (Server, Apps, Deploys, Sessions, Logs, Containers, Images, Blobs, Secrets, Tokens)
+NOUNS = (
+    *(Server, Apps, Deploys, Sessions, Logs, Containers, Images, Blobs, Volumes, Secrets, Tokens),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +72,7 @@ class Api:
             Containers(view, backend.stop_container),
             Images(view, deployer),
             Blobs(parts.blobs),
+            Volumes(parts.volumes, deployer.mounts.users),
             Secrets(parts.secret_box),
             Tokens(backend.tokens),
         )

@@ -22,6 +22,7 @@ from homeport.contract.manifest import Manifest
 from homeport.contract.traffic import RequestRecord
 from homeport.control.deploys import trial
 from homeport.control.deploys.apps import LiveApp
+from homeport.control.deploys.mounts import Mounts
 from homeport.control.deploys.parts import Parts
 from homeport.control.deploys.rollout import Rollout, tell
 from homeport.control.deploys.trial import Say
@@ -80,6 +81,7 @@ class Deployer:
         self._endpoints = parts.endpoints
         self._rollout = rollout
         self._sweeper = sweeper
+        self.mounts = Mounts(parts, rollout)
         self._turns: dict[Owner, asyncio.Lock] = {}  # by owner
         self._changes: dict[Owner, list[_Change[Any]]] = {}  # by owner, in the order of their turns
         self._warned: dict[Owner, set[str]] = {}  # by the session's owner
@@ -229,6 +231,7 @@ class Deployer:
         if row is None or row.stopped_at is not None or self.live.get(owner) is not None:
             return  # it was changed meanwhile
         revision = await self._store.revision(name, row.version)
+        self.mounts.check(revision.manifest)
         await self._rollout.bring(owner, revision, None, strategy="restore")
         await self._rollout.versions.restore(revision, owner)
 
@@ -243,7 +246,7 @@ class Deployer:
     ) -> Deployed:
         owner = Owner.app(name)
         await self._store.forget_unserved(name)
-        manifest = dataclasses.replace(manifest, app_name=name)
+        manifest = await self.mounts.resolve(dataclasses.replace(manifest, app_name=name))
         async with self._secrets.sealing(manifest) as (sealed, fingerprint):
             current = self.live.get(owner)
             forced = any(
@@ -271,6 +274,7 @@ class Deployer:
         await self._store.forget_unserved(name)
         old = await self._store.revision(name, version)
         trial.check_node(old.manifest, self._nodes, self._secrets)
+        self.mounts.check(old.manifest)
         # Keep the old fingerprint, because the inline secrets are stored under it.
         async with self._revision(name, old.manifest, old.fingerprint, old.tag) as revision:
             app = await self._rollout.bring(owner, revision, current, strategy=strategy, say=say)
@@ -311,6 +315,7 @@ class Deployer:
     async def _serve(
         self, owner: Owner, manifest: Manifest, current: LiveApp | None, say: Say
     ) -> LiveApp:
+        manifest = await self.mounts.resolve(manifest)
         async with self._secrets.sealing(manifest) as (sealed, fingerprint):
             warn = partial(self._warn, owner, say)
             trial.check_node(sealed, self._nodes, self._secrets, lacking=warn)

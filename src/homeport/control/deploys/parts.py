@@ -13,6 +13,7 @@ from homeport.settings import Settings
 from homeport.state.blobs import Blobs
 from homeport.state.secrets import SecretBox
 from homeport.state.store import Store
+from homeport.state.volumes import Volumes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,7 @@ class Parts:
     settings: Settings
     store: Store
     secret_box: SecretBox
+    volumes: Volumes
     blobs: Blobs
     pools: Pools
     nodes: Nodes

@@ -96,6 +96,7 @@ class Cells:
     def __init__(self, root: Path, lib: Path, told: report.Report, ingress_port: int = 0) -> None:
         self.report = told
         self.networks = Networks(told, ingress_port)
+        self.volumes = Path()  # of the home: the agent says where
         self._root, self._lib = root, lib
         self._root_user = os.getuid() == 0
         self._ids = identity.own()
@@ -191,6 +192,7 @@ class Cells:
             if Path(elsewhere := outside(source)).is_dir():
                 mounts.append(Mount("/", Access.MERGED))
                 trees.append(self._open(opened, elsewhere, zygote))
+            self._add_volumes(opened, launch, mounts, trees)
             cgroup = []
             if launch.cgroup:
                 # Who opened it is what counts, not who writes (man 7 cgroups, cgroup.procs).
@@ -219,14 +221,34 @@ class Cells:
         """What belongs to the cell of a function's zygote or, if it `writes`, of a snapshot."""
         with contextlib.ExitStack() as opened:
             access = Access.PRIVATE if writes else Access.READ
-            tree = self._open(opened, launch.order.source, zygote)
+            mounts, trees = [Mount(HOME, access)], [self._open(opened, launch.order.source, zygote)]
+            if writes:  # its enter hooks are the user's code; a function's zygote runs none
+                self._add_volumes(opened, launch, mounts, trees)
             request = {
-                "mounts": [codec.encode(Mount(HOME, access))],
+                "mounts": [codec.encode(mount) for mount in mounts],
                 "storage": f"{'s' if writes else 'f'}{os.urandom(6).hex()}",
                 "writes": writes,
                 "network": "none" if launch.function.block_network else "host",
             }
-            yield Handed(request, (tree,))
+            yield Handed(request, tuple(trees))
+
+    def _add_volumes(
+        self,
+        opened: contextlib.ExitStack,
+        launch: Launch,
+        mounts: list[Mount],
+        trees: list[int],
+    ) -> None:
+        """A container's volumes: the files belong to the ids that every cell has, so none is id-mapped."""
+        for volume in launch.function.volumes:
+            tree = self._opener.open(
+                f"{self.volumes / volume.key}/files",
+                writable=not volume.read_only,
+                inside=volume.sub_path,
+            )
+            opened.callback(os.close, tree)
+            mounts.append(Mount(volume.path, Access.READ if volume.read_only else Access.WRITE))
+            trees.append(tree)
 
     def network(self, launch: Launch) -> Network:
         """What a container can reach."""

@@ -1,3 +1,3 @@
 """For type checkers and editors; at run time it is sdk/alias.py that finds it."""
 
-from homeport.sdk.objects.volume import *
+from homeport.sdk.objects.pending import *

@@ -12,6 +12,7 @@ from homeport.sdk.objects.app import App
 from homeport.sdk.objects.cls import PARAMETER_TYPES, Cls, has_default
 from homeport.sdk.objects.function import Function
 from homeport.sdk.objects.image import Image
+from homeport.sdk.objects.mounts import mounts
 from homeport.sdk.objects.partial import PartialFunction
 from homeport.sdk.objects.secret import Secret, checked
 
@@ -112,6 +113,7 @@ def _common(
         "image": image_of(app, options),
         "secrets": tuple(secret.ref for secret in secrets),
         "build_secrets": tuple(secret.ref for secret in image.build_secrets) if image else (),
+        "volumes": mounts({**app.volumes, **options["volumes"]}),
         "min_containers": options["min_containers"] or 0,
         "max_containers": options["max_containers"],
         "buffer_containers": options["buffer_containers"] or 0,

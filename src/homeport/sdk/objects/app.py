@@ -18,9 +18,9 @@ from homeport.sdk.objects import options as keywords
 from homeport.sdk.objects.cls import Cls
 from homeport.sdk.objects.function import Function
 from homeport.sdk.objects.image import Image
+from homeport.sdk.objects.mounts import check_volumes
 from homeport.sdk.objects.partial import PartialFunction
 from homeport.sdk.objects.secret import Secret
-from homeport.sdk.objects.volume import check_volumes
 
 PENDING = ("run", "deploy", "stop", "logs", "info", "stats", "set_tags", "get_tags", "server")
 
@@ -48,7 +48,8 @@ class App:
         tags: dict[str, str] | None = None,  # words of yours; homeport keeps them
         image: Image | None = None,  # for every function that has no image of its own
         secrets: Sequence[Secret] = (),  # for every function, before its own
-        volumes: dict[Any, Any] | None = None,  # accepted; volumes are not there yet
+        volumes: dict[Any, Any]
+        | None = None,  # mount path -> `Volume`, for every function; its own come first
         include_source: bool = True,  # upload the script and the local modules that it imports
     ) -> None:
         if name is not None and not isinstance(name, str):

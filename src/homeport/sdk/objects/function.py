@@ -11,7 +11,7 @@ from homeport.sdk.exception import (
 )
 from homeport.sdk.gone import Old
 from homeport.sdk.objects.partial import PartialFunction
-from homeport.sdk.objects.volume import (
+from homeport.sdk.objects.pending import (
     FunctionCall as FunctionCall,  # noqa: PLC0414 - `modal.functions` has it
 )
 

@@ -8,9 +8,9 @@ from homeport.contract import validate
 from homeport.sdk import notices
 from homeport.sdk.exception import DeprecationError, InvalidError, MisuseError
 from homeport.sdk.objects.image import Image
+from homeport.sdk.objects.mounts import check_volumes
 from homeport.sdk.objects.resources import Retries
 from homeport.sdk.objects.secret import Secret, checked
-from homeport.sdk.objects.volume import check_volumes
 
 #: keyword -> its default; the comments are the text of docs/reference/sdk.md
 DEFAULTS: dict[str, Any] = {
@@ -58,7 +58,7 @@ RENAMED = {
 }
 #: Accepted without effect; a notice says so once.
 IGNORED = (
-    "schedule", "network_file_systems", "volumes", "proxy", "cloud", "region", "routing_region",
+    "schedule", "network_file_systems", "proxy", "cloud", "region", "routing_region",
     "nonpreemptible", "restrict_modal_access", "i6pn", "experimental_options", "_experimental_restrict_output",
 )  # fmt: skip
 

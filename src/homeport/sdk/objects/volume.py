@@ -1,142 +1,386 @@
-"""Names of Modal that a script may declare although homeport does not have them yet.
+"""`Volume`: a directory that functions share and that outlives them."""
 
-A declaration is accepted; a use raises `UnimplementedError`.
-"""
-
+import contextlib
+import enum
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import PurePosixPath
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from homeport.contract.image import HOME
-from homeport.sdk import gone
-from homeport.sdk.exception import InvalidError, UnimplementedError
-from homeport.sdk.gone import Old
+from homeport.contract import names, validate
+from homeport.contract.manifest import VolumeMount
+from homeport.sdk import context, location
+from homeport.sdk.exception import ExecutionError, InvalidError, MissingError
+from homeport.sdk.gone import Old, on_instance
+from homeport.sdk.objects import blocking
+from homeport.sdk.objects.volume_files import Files, Mounted, VolumeUpload
 
-
-class Pending(metaclass=Old):
-    """An object that can be declared and not used."""
-
-    _what = "this"
-
-    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        pass
-
-    @classmethod
-    def from_name(cls, *_args: Any, **_kwargs: Any) -> Any:
-        """Return an object without a look-up, as Modal does."""
-        return cls()
-
-    from_id = lookup = ephemeral = from_name
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        gone.on_instance(self, name)
-        raise UnimplementedError(f"`{type(self).__name__}.{name}` is not there yet in homeport")
+if TYPE_CHECKING:
+    from homeport.contract.api import StoredVolume
 
 
-class Volume(Pending):
-    """A shared file system."""
+class FileEntryType(enum.IntEnum):
+    """What an entry of a volume's directory is."""
+
+    UNSPECIFIED = 0
+    FILE = 1
+    DIRECTORY = 2
+    SYMLINK = 3
+    FIFO = 4
+    SOCKET = 5
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """An entry of a volume's directory."""
+
+    path: str  # from the root of the volume, without a `/` at its beginning
+    type: FileEntryType
+    mtime: int  # seconds since the epoch
+    size: int  # bytes
+
+
+@dataclass(frozen=True)
+class VolumeInfo:
+    """Facts of a volume."""
+
+    name: str | None
+    created_at: datetime
+    created_by: str | None
+
+
+_Volumes = list["Volume"]
+
+
+class VolumeManager:
+    """`Volume.objects`: the server's volumes."""
+
+    @blocking.method
+    def create(
+        self,
+        name: str,
+        *,
+        version: int | None = None,  # noqa: ARG002
+        allow_existing: bool = False,
+        environment_name: str | None = None,  # noqa: ARG002
+        client: Any = None,  # noqa: ARG002
+    ) -> None:
+        """Create a volume."""
+        _refuse_inside("objects.create")
+        Volume.from_name(name)  # it checks the name
+        _server().create(name, allow_existing=allow_existing)
+
+    @blocking.method
+    def list(
+        self,
+        *,
+        max_objects: int | None = None,
+        created_before: datetime | str | None = None,
+        environment_name: str = "",  # noqa: ARG002
+        client: Any = None,  # noqa: ARG002
+    ) -> _Volumes:
+        """Return the volumes, the newest first."""
+        _refuse_inside("objects.list")
+        found = _server().every()
+        before = float("inf")
+        if created_before is not None:
+            if isinstance(created_before, str):
+                created_before = datetime.fromisoformat(created_before)
+            before = created_before.timestamp()
+        newest = sorted(found, key=lambda volume: volume.created_at, reverse=True)
+        kept = [Volume.from_name(v.name) for v in newest if v.created_at < before]
+        return kept[:max_objects]
+
+    @blocking.method
+    def delete(
+        self,
+        name: str,
+        *,
+        allow_missing: bool = False,
+        environment_name: str | None = None,  # noqa: ARG002
+        client: Any = None,  # noqa: ARG002
+    ) -> None:
+        """Delete a volume and its files; an error while an app uses it."""
+        _refuse_inside("objects.delete")
+        missing = (MissingError,) if allow_missing else ()
+        with contextlib.suppress(*missing):
+            _server().delete(name)
+
+
+def _rename(
+    old_name: str,
+    new_name: str,
+    *,
+    client: Any = None,  # noqa: ARG001
+    environment_name: str | None = None,  # noqa: ARG001
+) -> None:
+    """Give a volume another name."""
+    _refuse_inside("rename")
+    _server().rename(old_name, new_name)
+
+
+def _delete(
+    name: str,
+    client: Any = None,
+    environment_name: str | None = None,
+    *,
+    allow_missing: bool = False,
+) -> None:
+    """Delete a volume and its files; an error while an app uses it."""
+    VolumeManager().delete(
+        name, allow_missing=allow_missing, client=client, environment_name=environment_name
+    )
+
+
+class Volume(metaclass=Old):
+    """A directory that functions share at once, and that outlives containers, deploys and the server.
+
+    Mount it with `@app.function(volumes={"/data": volume})`. The methods work in a container that has the volume
+    mounted, and on the user's machine while the server runs. Each has an `.aio`.
+    """
+
+    objects = VolumeManager()
+    rename = blocking.Call(_rename)
+    delete = blocking.Call(_delete)
+
+    def __init__(self) -> None:
+        self._name: str | None = None
+        self._id: str | None = None
+        self._create = False
+        self._read_only = False
+        self._sub_path = ""
+        self._where = location.here()
+
+    @staticmethod
+    def from_name(
+        name: str,
+        *,
+        environment_name: str | None = None,  # noqa: ARG004 - there is one environment
+        create_if_missing: bool = False,
+        version: int | None = None,  # noqa: ARG004 - Modal's file system; here it is the machine's
+        client: Any = None,  # noqa: ARG004
+    ) -> "Volume":
+        """Use the volume of that name; nothing is looked up before it is used."""
+        if not isinstance(name, str) or not names.is_volume_name(name):
+            raise InvalidError(f"Invalid Volume name: '{name}'.")
+        volume = Volume()
+        volume._name, volume._create = name, create_if_missing
+        return volume
+
+    lookup = from_name  # an older name of the same
+
+    @staticmethod
+    def from_id(volume_id: str, client: Any = None) -> "Volume":  # noqa: ARG004
+        """Use the volume of that id, on the user's machine."""
+        if not isinstance(volume_id, str) or not names.is_volume_id(volume_id):
+            raise InvalidError(f"Invalid Volume ID: '{volume_id}'.")
+        volume = Volume()
+        volume._id = volume_id
+        return volume
+
+    @staticmethod
+    def ephemeral(
+        client: Any = None,  # noqa: ARG004
+        environment_name: str | None = None,  # noqa: ARG004
+        version: int | None = None,  # noqa: ARG004
+    ) -> "blocking.Both[Volume]":
+        """Make a volume that is deleted at the end of the `with` block."""
+        return blocking.Both(_ephemeral())
+
+    @property
+    def name(self) -> str | None:
+        """The name that it was looked up by."""
+        return self._name
+
+    @property
+    def object_id(self) -> str:
+        """The id, once it is known: in a container, or after `hydrate()`."""
+        if self._id is None and (mounts := context.mounts_of(self._name)):
+            self._id = mounts[0].key.rpartition("/")[2]
+        if self._id is None:
+            raise ExecutionError("the volume has no id before `hydrate()`")
+        return self._id
+
+    @blocking.method
+    def hydrate(self, client: Any = None) -> "Volume":  # noqa: ARG002
+        """Look the volume up now; with `create_if_missing` it is made if there is none."""
+        if context.is_local():
+            self._id = self._looked_up().id
+        else:
+            self._mount()
+        return self
+
+    @blocking.method
+    def info(self) -> VolumeInfo:
+        """Return the volume's name, and when it was created."""
+        _refuse_inside("info")
+        found = self._looked_up()
+        at = datetime.fromtimestamp(found.created_at, timezone.utc)
+        return VolumeInfo(name=found.name or None, created_at=at, created_by=None)
+
+    def with_mount_options(
+        self, *, read_only: bool | None = None, sub_path: str | PurePosixPath | None = None
+    ) -> "Volume":
+        """Return the volume to be mounted so; what is not given stays as it is."""
+        volume = Volume()
+        volume.__dict__.update(self.__dict__)
+        if read_only is not None:
+            volume._read_only = read_only
+        if sub_path is not None:
+            given = str(PurePosixPath(sub_path)).strip("/")
+            volume._sub_path = "" if given == "." else given
+            if volume._sub_path and not validate.is_path(volume._sub_path):
+                raise InvalidError(f"`sub_path={str(sub_path)!r}` is not a path in a volume")
+        return volume
 
     def read_only(self) -> "Volume":
-        """Return the volume, to be mounted read-only."""
-        return self
+        """Return the volume, to be mounted so that containers cannot write in it."""
+        return self.with_mount_options(read_only=True)
 
-    def with_mount_options(self, **_options: Any) -> "Volume":
-        """Return the volume, with options."""
-        return self
+    @blocking.method
+    def commit(self) -> None:
+        """Return when everything that was written is on the disk for good; others see it already."""
+        self._check_writable()
+        self._mounted("commit").commit()
+
+    @blocking.method
+    def reload(self) -> None:
+        """Do nothing: a container sees at once what others write."""
+        self._mounted("reload")
+
+    @blocking.streaming
+    def iterdir(self, path: str, *, recursive: bool = True) -> Iterator[FileEntry]:
+        """Yield the entries of a directory, and of those below it."""
+        for found in self._files.entries(path, recursive=recursive):
+            kind = FileEntryType.__members__.get(found.kind.upper(), FileEntryType.UNSPECIFIED)
+            yield FileEntry(found.path, kind, int(found.modified_at), found.size)
+
+    @blocking.method
+    def listdir(self, path: str, *, recursive: bool = False) -> list[FileEntry]:
+        """Return the entries of a directory."""
+        return list(self.iterdir(path, recursive=recursive))
+
+    @blocking.streaming
+    def read_file(self, path: str) -> Iterator[bytes]:
+        """Yield a file in pieces; `FileNotFoundError` if there is none."""
+        yield from self._files.read(path)
+
+    @blocking.method
+    def read_file_into_fileobj(
+        self,
+        path: str,
+        fileobj: BinaryIO,
+        progress_cb: Any = None,  # noqa: ARG002
+    ) -> int:
+        """Write a file into an open one; return how many bytes it has."""
+        return sum(fileobj.write(chunk) for chunk in self._files.read(path))
+
+    @blocking.method
+    def remove_file(self, path: str, recursive: bool = False) -> None:
+        """Remove a file, or with `recursive` a directory."""
+        self._check_writable()
+        self._files.remove(path, recursive=recursive)
+
+    @blocking.method
+    def copy_files(self, src_paths: Sequence[str], dst_path: str, recursive: bool = False) -> None:
+        """Copy files within the volume, as `cp` does."""
+        self._check_writable()
+        if isinstance(src_paths, str):
+            raise InvalidError("`src_paths` must be a list of paths")
+        self._files.copy([str(path) for path in src_paths], str(dst_path), recursive=recursive)
+
+    def batch_upload(self, force: bool = False) -> "blocking.Both[VolumeUpload]":
+        """Collect files of this machine, and write them into the volume at the end of the `with` block.
+
+        A file that exists is an error unless `force`.
+        """
+        self._check_writable()
+
+        @contextlib.contextmanager
+        def batch() -> Iterator[VolumeUpload]:
+            collected = VolumeUpload()
+            yield collected
+            self._files.upload(collected.uploads, force=force)
+
+        return blocking.Both(batch())
+
+    def mount(self, path: str) -> VolumeMount:
+        """The manifest's description of the volume at a path of a container."""
+        if self._name is None:
+            raise InvalidError(f"the volume at {path} has no name: use `Volume.from_name`")
+        return VolumeMount(
+            path=path,
+            name=self._name,
+            read_only=self._read_only,
+            sub_path=self._sub_path,
+            create=self._create,
+            where=self._where,
+        )
+
+    @property
+    def _files(self) -> Files:
+        if context.is_local():
+            remote: Files = _server().Remote(self._looked_up().id)
+            return remote
+        return self._mount()
+
+    def _mounted(self, name: str) -> Mounted:
+        if context.is_local():
+            raise RuntimeError(f"`Volume.{name}` is for containers that have the volume mounted")
+        return self._mount()
+
+    def _mount(self) -> Mounted:
+        for mount in context.mounts_of(self._name):
+            if mount.sub_path == self._sub_path:
+                return Mounted(mount.path)
+        raise ExecutionError(
+            f"this container has not mounted the volume `{self._name or self._id}`: "
+            'add it to the function, as `volumes={"/data": volume}`'
+        )
+
+    def _looked_up(self) -> "StoredVolume":
+        name = self._id or self._name
+        if name is None:
+            raise InvalidError("the volume has no name: use `Volume.from_name`")
+        if self._create and self._id is None:
+            created: StoredVolume = _server().create(name, allow_existing=True)
+            return created
+        found: StoredVolume = _server().find(name)
+        return found
+
+    def _check_writable(self) -> None:
+        if self._read_only:
+            raise InvalidError("Read-only Volume can not be written to")
+
+    def __getattr__(self, name: str) -> Any:
+        on_instance(self, name)
+        raise AttributeError(f"'Volume' object has no attribute '{name}'")
+
+    def __repr__(self) -> str:
+        return f"Volume.from_name({self._name!r})" if self._name else "Volume(…)"
 
 
-class CloudBucketMount(Pending):
-    """A bucket as a file system."""
+@contextlib.contextmanager
+def _ephemeral() -> Iterator[Volume]:
+    _refuse_inside("ephemeral")
+    made = _server().create("")
+    try:
+        yield Volume.from_id(made.id)
+    finally:
+        _server().delete(made.id)
 
 
-class NetworkFileSystem(Pending):
-    """An older shared file system."""
+def _server() -> "ModuleType":
+    """The way to the server; a container's start must not pay for its imports."""
+    from homeport.sdk.objects import volume_remote
+
+    return volume_remote
 
 
-class Collection(Pending):
-    """What has items."""
-
-    def _pending(self, *_args: Any) -> Any:
-        raise UnimplementedError(f"`modal.{type(self).__name__}` is not there yet in homeport")
-
-    __getitem__ = __setitem__ = __delitem__ = __contains__ = __len__ = __iter__ = _pending
-
-    def __bool__(self) -> bool:
-        return True
-
-
-class Dict(Collection):
-    """A shared dictionary."""
-
-
-class Queue(Collection):
-    """A shared queue."""
-
-
-class Proxy(Pending):
-    """A fixed address for outgoing traffic."""
-
-
-class Tunnel(Pending):
-    """A port of a container that is open to the internet."""
-
-
-class Sandbox(Pending):
-    """A container made at run time."""
-
-    @classmethod
-    def create(cls, *_args: Any, **_kwargs: Any) -> Any:
-        """Not there yet."""
-        raise UnimplementedError("`modal.Sandbox` is not there yet in homeport")
-
-
-class FunctionCall(Pending):
-    """A call that runs in the background."""
-
-
-class Environment(Pending):
-    """A namespace for apps; homeport has one."""
-
-
-class Workspace(Pending):
-    """Modal's account; homeport has one."""
-
-
-class Client(Pending):
-    """A connection to Modal; homeport's commands make their own."""
-
-
-class Server(Pending):
-    """Modal's class that is an HTTP server."""
-
-
-class Cluster(Pending):
-    """Containers that work together."""
-
-
-def check_volumes(volumes: Any) -> dict[str, Any]:
-    """Return mount path -> volume; `InvalidError` for a path where none can be mounted."""
-    if not isinstance(volumes, dict):
-        raise InvalidError("`volumes=` must be a dict keyed by mount path")
-    seen: dict[int, str] = {}
-    for raw, volume in volumes.items():
-        path = str(raw)
-        path = path.removesuffix("/") if path.strip("/") else path
-        if not isinstance(volume, (Volume, CloudBucketMount)):
-            raise InvalidError(
-                f"Object of type {type(volume)} mounted at '{path}' is not usable as a volume."
-            )
-        if not path.startswith("/") or str(PurePosixPath(path)) != path or ".." in path.split("/"):
-            raise InvalidError(f"Volume {path} must be a canonical, absolute path.")
-        if path == "/":
-            raise InvalidError("Volume / cannot be mounted into root directory.")
-        if path in {HOME, "/tmp"}:  # noqa: S108
-            raise InvalidError(f"Volume {path} cannot be mounted at '{path}'.")
-        if id(volume) in seen:
-            raise InvalidError(
-                "The same Volume cannot be mounted in multiple locations for the same function: "
-                f"{seen[id(volume)]}, {path}"
-            )
-        seen[id(volume)] = path
-    return {str(path).removesuffix("/"): volume for path, volume in volumes.items()}
+def _refuse_inside(name: str) -> None:
+    if not context.is_local():
+        raise ExecutionError(
+            f"`Volume.{name}` is for scripts on the user's machine: a container may not speak to the server"
+        )

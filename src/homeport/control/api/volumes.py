@@ -1,0 +1,183 @@
+"""The routes of volumes and of the files in them."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+
+from starlette.responses import StreamingResponse
+
+from homeport.contract import api
+from homeport.contract.errors import BadRequest
+from homeport.control.api.routing import route
+from homeport.state import volumes
+from homeport.state.rows import VolumeRow
+from homeport.state.volumes import failing
+from homeport.tree import CHUNK_BYTES, Entry
+
+AT_ONCE = 500  # entries of a listing that are read from the disk in one go
+
+#: Takes a volume's key; returns the apps that have it mounted.
+Users = Callable[[str], Awaitable[list[str]]]
+
+
+class Volumes:
+    """Keeps directories that functions share. A volume's `{name}` may be its id, too."""
+
+    def __init__(self, kept: volumes.Volumes, users: Users) -> None:
+        self._kept, self._users = kept, users
+
+    @route("GET", "/v1/volumes")
+    async def every(self, query: api.VolumesQuery) -> api.Volumes:
+        """List the volumes."""
+        rows = self._kept.list()
+        if not query.sizes:
+            return api.Volumes(volumes=tuple(map(_told, rows)))
+        return api.Volumes(volumes=tuple([await self._measured(row) for row in rows]))
+
+    @route("POST", "/v1/volumes")
+    async def create(self, body: api.NewVolume) -> api.StoredVolume:
+        """Create a volume."""
+        row = await self._kept.create(body.name or None, allow_existing=body.allow_existing)
+        return _told(row)
+
+    @route("GET", "/v1/volumes/{name}")
+    async def one(self, name: str) -> api.StoredVolume:
+        """Say which volume has a name."""
+        return _told(self._kept.find(name))
+
+    @route("DELETE", "/v1/volumes/{name}")
+    async def delete(self, name: str) -> None:
+        """Delete a volume and its files: 400 while an app uses it."""
+        row = self._kept.find(name)
+        if users := await self._users(self._kept.key(row)):
+            apps = ", ".join(f"`{app}`" for app in users)
+            raise BadRequest(
+                f"the volume `{name}` is used by {apps}",
+                hint="stop them first: " + "; ".join(f"`homeport app stop {app}`" for app in users),
+            )
+        await self._kept.delete(name)
+
+    @route("POST", "/v1/volumes/{name}/rename")
+    async def rename(self, name: str, body: api.VolumeName) -> api.StoredVolume:
+        """Give a volume another name; what has it mounted keeps it."""
+        return _told(await self._kept.rename(name, body.name))
+
+    @route("GET", "/v1/volumes/{name}/files")
+    async def files(self, name: str, query: api.FilesQuery) -> AsyncIterator[api.FileEntry]:
+        """List a directory, or tell of one file."""
+        entries = self._kept.tree(self._kept.find(name)).entries(
+            query.path, recursive=query.recursive
+        )
+
+        def some() -> list[Entry]:
+            with failing(_shown(query.path)):
+                return [entry for _, entry in zip(range(AT_ONCE), entries, strict=False)]
+
+        first = await asyncio.to_thread(some)  # a path that is not there is a 404
+
+        async def lines() -> AsyncIterator[api.FileEntry]:
+            found = first
+            with contextlib.closing(entries):
+                while found:
+                    for entry in found:
+                        yield _entry(entry)
+                    found = await asyncio.to_thread(some)
+
+        return lines()
+
+    @route("GET", "/v1/volumes/{name}/file")
+    async def read(self, name: str, query: api.FileQuery) -> StreamingResponse:
+        """Download a file."""
+        tree = self._kept.tree(self._kept.find(name))
+        with failing(_shown(query.path)):
+            descriptor = await asyncio.to_thread(tree.open, query.path)
+        size = os.fstat(descriptor).st_size
+
+        async def content() -> AsyncIterator[bytes]:
+            rest = size  # it may become longer meanwhile
+            try:
+                while rest and (
+                    chunk := await asyncio.to_thread(os.read, descriptor, min(rest, CHUNK_BYTES))
+                ):
+                    rest -= len(chunk)
+                    yield chunk
+            finally:
+                os.close(descriptor)
+
+        return StreamingResponse(
+            content(),
+            media_type="application/octet-stream",
+            headers={"Content-Length": str(size)},
+        )
+
+    @route("PUT", "/v1/volumes/{name}/file")
+    async def write(self, name: str, query: api.FileQuery, body: AsyncIterator[bytes]) -> None:
+        """Upload a file; it is there once it is whole. 409 if it exists and `force` is not `1`."""
+        tree = self._kept.tree(self._kept.find(name))
+        begin = partial(tree.begin, query.path, mode=_mode(query.mode), force=query.force)
+        with failing(_shown(query.path)):
+            writing = await asyncio.to_thread(begin)
+            try:
+                waiting = bytearray()
+                async for chunk in body:
+                    waiting += chunk
+                    if len(waiting) >= CHUNK_BYTES:
+                        await asyncio.to_thread(writing.write, bytes(waiting))
+                        waiting.clear()
+                await asyncio.to_thread(writing.write, bytes(waiting))
+                await asyncio.to_thread(writing.finish)
+            finally:
+                writing.abort()
+
+    @route("DELETE", "/v1/volumes/{name}/file")
+    async def remove(self, name: str, query: api.FilesQuery) -> None:
+        """Remove a file; with `recursive` also a directory."""
+        tree = self._kept.tree(self._kept.find(name))
+        with failing(_shown(query.path)):
+            await asyncio.to_thread(tree.remove, query.path, recursive=query.recursive)
+
+    @route("POST", "/v1/volumes/{name}/copy")
+    async def copy(self, name: str, body: api.Copy) -> None:
+        """Copy files within a volume."""
+        tree = self._kept.tree(self._kept.find(name))
+        with failing(", ".join(map(_shown, body.sources[:3]))):
+            await asyncio.to_thread(tree.copy, body.sources, body.target, recursive=body.recursive)
+
+    @route("POST", "/v1/volumes/{name}/commit")
+    async def commit(self, name: str) -> None:
+        """Answer when everything that was written so far is on the disk for good."""
+        tree = self._kept.tree(self._kept.find(name))
+        with failing(f"the volume `{name}`"):
+            await asyncio.to_thread(tree.sync)
+
+    async def _measured(self, row: VolumeRow) -> api.StoredVolume:
+        size, files = await asyncio.to_thread(self._kept.tree(row).measure)
+        return _told(row, size, files)
+
+
+def _told(row: VolumeRow, size: int | None = None, files: int | None = None) -> api.StoredVolume:
+    return api.StoredVolume(
+        id=row.id,
+        name=row.name or "",
+        created_at=row.created_at,
+        size_bytes=size,
+        files=files,
+    )
+
+
+def _entry(entry: Entry) -> api.FileEntry:
+    path = os.fsencode(entry.path).decode("utf-8", "backslashreplace")
+    return api.FileEntry(path=path, type=entry.kind, size=entry.size, mtime=entry.modified_at)
+
+
+def _shown(path: str) -> str:
+    return f"`{path[:200] or '/'}`"
+
+
+def _mode(text: str) -> int:
+    try:
+        return int(text, 8)
+    except ValueError:
+        raise BadRequest(f"`mode` must be octal, such as 644, not {text[:20]!r}") from None

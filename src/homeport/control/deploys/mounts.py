@@ -1,0 +1,59 @@
+"""Which volumes apps have mounted: resolved when they are deployed, checked when they come back."""
+
+import contextlib
+
+from homeport.contract.errors import Failure, ScriptError
+from homeport.contract.manifest import FunctionSpec, Manifest
+from homeport.control.deploys.parts import Parts
+from homeport.control.deploys.rollout import Rollout
+
+
+class Mounts:
+    """The volumes of manifests."""
+
+    def __init__(self, parts: Parts, rollout: Rollout) -> None:
+        self._volumes = parts.volumes
+        self._nodes = parts.nodes
+        self._store = parts.store
+        self._pools = parts.pools
+        self._rollout = rollout
+
+    async def resolve(self, manifest: Manifest) -> Manifest:
+        """Return the manifest with the volumes that its names mean now, some of them new ones."""
+        self._check_node(manifest)
+        manifest = await self._volumes.resolve(manifest)
+        self.check(manifest)
+        return manifest
+
+    def check(self, manifest: Manifest) -> None:
+        """Raise if the containers of a manifest could not have their volumes."""
+        self._check_node(manifest)
+        for spec in manifest.functions:
+            self._volumes.check(spec)
+
+    async def users(self, key: str) -> list[str]:
+        """Return the apps and sessions that have a volume mounted, or will when they are restored."""
+        manifests = [revision.manifest for revision in self._rollout.in_use()]
+        for row in await self._store.apps():
+            if row.stopped_at is None and row.version:
+                with contextlib.suppress(Failure):  # a revision that cannot be read
+                    revision = await self._store.revision(row.name, row.version)
+                    manifests.append(revision.manifest)
+        found = {m.app_name for m in manifests if any(_mounts(f, key) for f in m.functions)}
+        found |= {pool.key.app for pool in self._pools if _mounts(pool.function, key)}
+        return sorted(found)
+
+    def _check_node(self, manifest: Manifest) -> None:
+        if all(capacity.has_mounts for capacity in self._nodes.capacities()):
+            return
+        for spec in manifest.functions:
+            for mount in spec.volumes:
+                raise ScriptError(
+                    f"the volume `{mount.name}` cannot be mounted at `{mount.path}`: containers are not isolated here",
+                    where=mount.where,
+                    hint="start the server with HOMEPORT_ISOLATION=auto; `homeport doctor` says what it needs",
+                )
+
+
+def _mounts(function: FunctionSpec, key: str) -> bool:
+    return any(mount.key == key for mount in function.volumes)

@@ -1,0 +1,119 @@
+"""Names of Modal that a script may declare although homeport does not have them yet.
+
+A declaration is accepted; a use raises `UnimplementedError`.
+"""
+
+from typing import Any
+
+from homeport.sdk import gone
+from homeport.sdk.exception import UnimplementedError
+from homeport.sdk.gone import Old
+
+_INSTEAD = "homeport has no `NetworkFileSystem`: use `modal.Volume`, which functions share at once"
+
+
+class Pending(metaclass=Old):
+    """An object that can be declared and not used."""
+
+    _what = "this"
+
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        pass
+
+    @classmethod
+    def from_name(cls, *_args: Any, **_kwargs: Any) -> Any:
+        """Return an object without a look-up, as Modal does."""
+        return cls()
+
+    from_id = lookup = ephemeral = from_name
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        gone.on_instance(self, name)
+        raise UnimplementedError(f"`{type(self).__name__}.{name}` is not there yet in homeport")
+
+
+class CloudBucketMount:
+    """A bucket as a file system; there is none in homeport."""
+
+    def __init__(self, bucket_name: str = "", *_args: Any, **_options: Any) -> None:
+        raise UnimplementedError(
+            f"`CloudBucketMount({bucket_name!r})`: homeport mounts no buckets. Use a `modal.Volume` for files that "
+            "stay on this machine, or read the bucket by its own client (boto3, google-cloud-storage)"
+        )
+
+
+class NetworkFileSystem(metaclass=Old):
+    """Modal's older shared file system; there is none in homeport."""
+
+    def __init__(self, *_args: Any, **_options: Any) -> None:
+        raise UnimplementedError(_INSTEAD)
+
+    @staticmethod
+    def from_name(name: str, *_args: Any, **_options: Any) -> Any:
+        """Say what to use instead."""
+        raise UnimplementedError(f"`NetworkFileSystem.from_name({name!r})`: {_INSTEAD}")
+
+    lookup = ephemeral = from_name
+
+
+class Collection(Pending):
+    """What has items."""
+
+    def _pending(self, *_args: Any) -> Any:
+        raise UnimplementedError(f"`modal.{type(self).__name__}` is not there yet in homeport")
+
+    __getitem__ = __setitem__ = __delitem__ = __contains__ = __len__ = __iter__ = _pending
+
+    def __bool__(self) -> bool:
+        return True
+
+
+class Dict(Collection):
+    """A shared dictionary."""
+
+
+class Queue(Collection):
+    """A shared queue."""
+
+
+class Proxy(Pending):
+    """A fixed address for outgoing traffic."""
+
+
+class Tunnel(Pending):
+    """A port of a container that is open to the internet."""
+
+
+class Sandbox(Pending):
+    """A container made at run time."""
+
+    @classmethod
+    def create(cls, *_args: Any, **_kwargs: Any) -> Any:
+        """Not there yet."""
+        raise UnimplementedError("`modal.Sandbox` is not there yet in homeport")
+
+
+class FunctionCall(Pending):
+    """A call that runs in the background."""
+
+
+class Environment(Pending):
+    """A namespace for apps; homeport has one."""
+
+
+class Workspace(Pending):
+    """Modal's account; homeport has one."""
+
+
+class Client(Pending):
+    """A connection to Modal; homeport's commands make their own."""
+
+
+class Server(Pending):
+    """Modal's class that is an HTTP server."""
+
+
+class Cluster(Pending):
+    """Containers that work together."""

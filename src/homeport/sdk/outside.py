@@ -1,0 +1,89 @@
+"""The server's API, for what a script does on its user's machine: put files into a volume, or list them.
+
+Calls block, in a script without and with an event loop: the work is done by a loop in a thread of its own.
+A container never gets here, because it may not speak to the server. `homeport.client` needs packages that an
+image may lack, so it is found by its name and only when somebody calls.
+"""
+
+import asyncio
+import importlib
+import os
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, NoReturn, TypeVar
+
+from homeport.contract import errors
+from homeport.sdk import exception
+
+T = TypeVar("T")
+
+_lock = threading.Lock()
+_loops: dict[int, asyncio.AbstractEventLoop] = {}  # by process: a fork has no threads
+
+
+KINDS: dict[type[errors.Failure], type[Exception]] = {
+    errors.NotFound: exception.MissingError,
+    errors.AlreadyExists: exception.ExistsError,
+    errors.ServerUnreachable: exception.ConnectionError,
+    errors.Unauthorized: exception.AuthError,
+    errors.StorageError: exception.ResourceExhaustedError,
+}
+
+
+def ask(work: Callable[[Any], Awaitable[T]]) -> T:
+    """Return what `work` does with a `homeport.client.Client`; failures are exceptions of the SDK."""
+
+    async def asked() -> T:
+        async with _client() as client:
+            return await work(client)
+
+    answer: T = _run(asked())
+    return answer
+
+
+def stream(work: Callable[[Any], AsyncIterator[T]]) -> Iterator[T]:
+    """Yield what `work` yields."""
+    end = object()
+
+    async def asked() -> AsyncIterator[T]:
+        async with _client() as client:
+            async for item in work(client):
+                yield item
+
+    items = asked()
+
+    async def step() -> Any:
+        return await anext(items, end)
+
+    try:
+        while (item := _run(step())) is not end:
+            yield item
+    finally:
+        _run(items.aclose())  # type: ignore[attr-defined]
+
+
+def _client() -> Any:
+    settings = importlib.import_module("homeport.settings")
+    return importlib.import_module("homeport.client").Client(settings.load(os.environ))
+
+
+def _run(work: Any) -> Any:
+    try:
+        return asyncio.run_coroutine_threadsafe(work, _loop()).result()
+    except errors.Failure as failure:
+        _translate(failure)
+
+
+def _translate(failure: errors.Failure) -> NoReturn:
+    known = (KINDS[kind] for kind in type(failure).__mro__ if kind in KINDS)
+    hint = f". Hint: {failure.hint}" if failure.hint else ""
+    raise next(known, exception.InvalidError)(f"{failure.message}{hint}") from None
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    with _lock:
+        loop = _loops.get(os.getpid())
+        if loop is None:
+            loop = _loops[os.getpid()] = asyncio.new_event_loop()
+            threading.Thread(target=loop.run_forever, name="homeport", daemon=True).start()
+        return loop

@@ -1,0 +1,263 @@
+"""Volumes: directories that outlive apps and servers, each with a row that says its name.
+
+    <home>/volumes/<workspace>/<environment>/<id>/files/      what containers see
+                                                 staging/    uploads that are not whole yet
+
+The directory is called by the volume's id, so a volume can get another name while containers use it. The rows are in
+memory too: a deploy that is rolled back must not wait for the database. A directory without a row is never
+deleted; it may be somebody's data.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import errno
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from sqlalchemy import ColumnElement, and_, delete, insert, select, update
+
+from homeport.cell import identity
+from homeport.cell.keeper import Opener
+from homeport.contract import names
+from homeport.contract.errors import AlreadyExists, BadRequest, Failure, NotFound, StorageError
+from homeport.contract.manifest import FunctionSpec, Manifest, VolumeMount
+from homeport.state import tables
+from homeport.state.database import Database
+from homeport.state.rows import VolumeRow
+from homeport.state.scope import MAIN, Scope
+from homeport.tree import Tree, remove_flat
+
+FILES, STAGING, GONE = "files", "staging", ".gone"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+
+
+class Volumes:
+    """The volumes of one environment."""
+
+    def __init__(
+        self,
+        database: Database,
+        root: Path,
+        *,
+        owner: tuple[int, int] | None = None,
+        scope: Scope = MAIN,
+    ) -> None:
+        """`owner`: the user and group outside that root is in containers; None: what this process gives them."""
+        self._database = database
+        self._above = f"{scope.workspace}/{scope.environment}"
+        self._root = root / scope.workspace / scope.environment
+        self._owner = owner or _root_in_containers()
+        self._scope = {"workspace": scope.workspace, "environment": scope.environment}
+        self._rows: dict[str, VolumeRow] = {}  # by id
+        self._changing = asyncio.Lock()
+
+    async def load(self) -> None:
+        """Read the rows; remove what programs and servers that ended have left unfinished."""
+        t = tables.volumes
+        query = select(t.c.id, t.c.name, t.c.created_at).where(self._here())
+        found = await self._database.read(lambda c: list(c.execute(query).mappings()))
+        self._rows = {row["id"]: VolumeRow(**row) for row in found}
+        with contextlib.suppress(Failure):  # a full disk
+            for row in list(self._rows.values()):
+                if row.name is None:
+                    await self.delete(row.id)
+        await asyncio.to_thread(self._sweep)
+
+    def list(self) -> list[VolumeRow]:
+        """Return the volumes that have a name, in the order of their names."""
+        named = [row for row in self._rows.values() if row.name is not None]
+        return sorted(named, key=lambda row: row.name or "")
+
+    def find(self, name: str) -> VolumeRow:
+        """Return the volume of a name or an id; `NotFound` if there is none."""
+        if (row := self._find(name)) is None:
+            raise NotFound(
+                f"there is no volume `{name}`", hint=f"`homeport volume create {name}` makes one"
+            )
+        return row
+
+    async def create(self, name: str | None, *, allow_existing: bool = False) -> VolumeRow:
+        """Create a volume; None is an ephemeral one's name."""
+        if name is not None:
+            _check_name(name)
+        async with self._changing:
+            if name is not None and (known := self._find(name)) is not None:
+                if allow_existing:
+                    return known
+                raise AlreadyExists(f"the volume `{name}` exists")
+            row = VolumeRow(id=f"vo-{secrets.token_hex(11)}", name=name, created_at=time.time())
+            await asyncio.to_thread(self.directory, row)
+            values = {**self._scope, **dataclasses.asdict(row)}
+            query = insert(tables.volumes).values(**values)
+            try:
+                await self._database.write(lambda c: c.execute(query))
+            except Failure:
+                await asyncio.to_thread(self._remove_directory, self._root / row.id)
+                raise
+            self._rows[row.id] = row
+            return row
+
+    async def rename(self, name: str, new: str) -> VolumeRow:
+        """Give a volume another name; containers that have it mounted notice nothing."""
+        _check_name(new)
+        async with self._changing:
+            row = self.find(name)
+            if (known := self._find(new)) is not None and known.id != row.id:
+                raise AlreadyExists(f"the volume `{new}` exists")
+            t = tables.volumes
+            query = update(t).where(self._here(), t.c.id == row.id).values(name=new)
+            await self._database.write(lambda c: c.execute(query))
+            renamed = self._rows[row.id] = dataclasses.replace(row, name=new)
+            return renamed
+
+    async def delete(self, name: str) -> None:
+        """Delete a volume and its files."""
+        async with self._changing:
+            row = self.find(name)
+            t = tables.volumes
+            query = delete(t).where(self._here(), t.c.id == row.id)
+            await self._database.write(lambda c: c.execute(query))
+            del self._rows[row.id]
+        gone = self._root / f"{row.id}{GONE}"
+        with contextlib.suppress(FileNotFoundError):
+            (self._root / row.id).rename(gone)
+        await asyncio.to_thread(self._remove_directory, gone)
+
+    async def resolve(self, manifest: Manifest) -> Manifest:
+        """Return the manifest with the volumes that its names mean now; creates those that it asks for."""
+        functions = []
+        for spec in manifest.functions:
+            mounts = [await self._resolved(mount) for mount in spec.volumes]
+            functions.append(dataclasses.replace(spec, volumes=tuple(mounts)))
+        return dataclasses.replace(manifest, functions=tuple(functions))
+
+    def check(self, spec: FunctionSpec) -> None:
+        """Raise `NotFound` if a volume is not there any more; see that those that are have a directory."""
+        for mount in spec.volumes:
+            row = self._rows.get(mount.key.rpartition("/")[2])
+            if row is None:
+                raise NotFound(
+                    f"the volume `{mount.name}` was deleted after this version was deployed",
+                    where=mount.where,
+                    hint="deploy the app again",
+                )
+            self.directory(row)
+            if mount.sub_path:
+                with failing(f"`sub_path` of the volume `{mount.name}`"):
+                    self.tree(row).make(mount.sub_path)
+
+    def key(self, row: VolumeRow) -> str:
+        """Return how manifests name a volume: where its directory is, below the home's `volumes`."""
+        return f"{self._above}/{row.id}"
+
+    def tree(self, row: VolumeRow) -> Tree:
+        """Return a volume's files."""
+        directory = self.directory(row)
+        return Tree(str(directory / FILES), staging=str(directory / STAGING), owner=self._owner)
+
+    def directory(self, row: VolumeRow) -> Path:
+        """Return a volume's directory, and make it if need be."""
+        directory = self._root / row.id
+        with failing("a volume"):
+            if not (directory / FILES).is_dir():
+                directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+                (directory / FILES).mkdir(exist_ok=True)
+                (directory / FILES).chmod(0o755)
+                if self._owner is not None:
+                    os.chown(directory / FILES, *self._owner, follow_symlinks=False)
+            (directory / STAGING).mkdir(exist_ok=True, mode=0o700)
+        return directory
+
+    async def _resolved(self, mount: VolumeMount) -> VolumeMount:
+        row = self._find(mount.name)
+        if row is None and not mount.create:
+            raise NotFound(
+                f"there is no volume `{mount.name}`",
+                where=mount.where,
+                hint=f"`homeport volume create {mount.name}` makes one; so does "
+                f'`Volume.from_name("{mount.name}", create_if_missing=True)`',
+            )
+        row = row or await self.create(mount.name, allow_existing=True)
+        return dataclasses.replace(mount, key=self.key(row))
+
+    def _find(self, name: str) -> VolumeRow | None:
+        if names.is_volume_id(name):
+            return self._rows.get(name)
+        return next((row for row in self._rows.values() if row.name == name), None)
+
+    def _here(self) -> ColumnElement[bool]:
+        t = tables.volumes
+        return and_(*(t.c[name] == value for name, value in self._scope.items()))
+
+    def _sweep(self) -> None:
+        with contextlib.suppress(OSError):
+            for directory in self._root.iterdir():
+                if directory.name.endswith(GONE):
+                    self._remove_directory(directory)
+                    continue
+                with contextlib.suppress(OSError):
+                    for part in (directory / STAGING).iterdir():
+                        self._remove_directory(part)
+
+    def _remove_directory(self, path: Path) -> None:
+        """Remove what nobody needs; what cannot be removed now is tried again at the next start."""
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    if path.is_dir() and not path.is_symlink():
+                        remove_flat(folder, path.name)
+                    else:
+                        os.unlink(path.name, dir_fd=folder)
+                finally:
+                    os.close(folder)
+            except FileNotFoundError:
+                raise
+            except OSError:
+                with contextlib.suppress(OSError):
+                    _remove_as_containers(str(path))
+
+
+@contextlib.contextmanager
+def failing(what: str) -> Iterator[None]:
+    """Tell of errors of the file system as failures; `what` names the file or the volume."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise NotFound(f"{what}: there is no such file or directory") from None
+    except FileExistsError:
+        raise AlreadyExists(f"{what}: it exists already") from None
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageError(f"{what} cannot be written: {error.strerror}") from None
+        raise BadRequest(f"{what}: {error.strerror}") from None
+
+
+def _root_in_containers() -> tuple[int, int] | None:
+    """Cells of root have ids that no user of the machine has; None: root in a cell is this process's user."""
+    if os.geteuid() != 0 or (ids := identity.own()) is None:
+        return None
+    return ids.users[0][1], ids.groups[0][1]
+
+
+def _remove_as_containers(path: str) -> None:
+    """Remove a directory with files of ids that only containers have, as an ordinary user's may be."""
+    opener = Opener()
+    try:
+        opener.remove(path)
+    finally:
+        opener.close()
+
+
+def _check_name(name: str) -> None:
+    if not names.is_volume_name(name):
+        raise BadRequest(
+            f"Invalid Volume name: '{name[:80]}'.",
+            hint="letters, digits, `-`, `_` and `.`, at most 64 of them",
+        )

@@ -1,0 +1,71 @@
+"""Volumes of apps: what a deploy makes of their names, and who has them mounted."""
+
+import pytest
+
+from homeport.contract.capacity import Capacity
+from homeport.contract.errors import NotFound, ScriptError
+from homeport.contract.manifest import VolumeMount
+from tests.control.plane import Plane, function, manifest
+from tests.fakes import FakeNode
+
+MOUNT = VolumeMount(path="/data", name="models", create=True, where="shop.py:3")
+
+
+def node(*, has_mounts: bool = True) -> FakeNode:
+    return FakeNode(0.01, capacity=Capacity(cores=4, memory_mib=4096, has_mounts=has_mounts))
+
+
+def app(*mounts: VolumeMount, **rest):
+    return manifest(function("f", volumes=mounts), **rest)
+
+
+async def test_containers_are_told_which_volume_a_name_meant(tmp_path):
+    async with Plane(tmp_path, node()) as plane:
+        deployed = await plane.deploy(app(MOUNT))
+        (endpoint,) = deployed.app.endpoints
+        order = await plane.visit(endpoint)
+
+        key = plane.volumes.key(plane.volumes.find("models"))
+        assert [key] == [mount.key for mount in order.function.volumes]
+        assert (await plane.deploy(app(MOUNT))).skipped
+
+
+async def test_without_isolation_a_deploy_says_that_there_are_no_volumes(tmp_path):
+    async with Plane(tmp_path, node(has_mounts=False)) as plane:
+        with pytest.raises(ScriptError, match="cannot be mounted at `/data`") as refused:
+            await plane.deploy(app(MOUNT))
+
+        assert "shop.py:3" == refused.value.where
+        assert "HOMEPORT_ISOLATION" in refused.value.hint
+        assert [] == plane.volumes.list()
+
+
+async def test_a_volume_of_the_same_name_is_another_one(tmp_path):
+    async with Plane(tmp_path, node()) as plane:
+        await plane.deploy(app(MOUNT))
+        first = plane.volumes.find("models")
+        await plane.deployer.stop_app("shop")
+        await plane.volumes.delete("models")
+        await plane.volumes.create("models")
+        with pytest.raises(NotFound, match="was deleted"):
+            await plane.roll_back(version=1)
+        again = await plane.deploy(app(MOUNT))
+
+        assert not again.skipped
+        assert first.id not in again.app.revision.manifest.functions[0].volumes[0].key
+
+
+async def test_everybody_who_uses_a_volume_is_named(tmp_path):
+    async with Plane(tmp_path, node()) as plane:
+        await plane.deploy(app(MOUNT))
+        await plane.deploy(app(app="blog"))
+        key = plane.volumes.key(plane.volumes.find("models"))
+        session = await plane.deployer.serve("s", app(MOUNT, app="draft"), lambda _text: None)
+
+        assert ["draft", "shop"] == await plane.mounts.users(key)
+        await plane.deployer.stop(session.owner)
+        await plane.deployer.stop_app("shop")
+        pools = [pool for pool in plane.pools if pool.key.app in ("shop", "draft")]
+        for pool in pools:
+            plane.pools.remove(pool)
+        assert [] == await plane.mounts.users(key)
