@@ -137,6 +137,36 @@ print(json.dumps([open("/root/app.py").read(), open("/assets/deep/one.txt").read
     assert "kept" == (data / "new").read_text()
 
 
+def test_a_mount_below_a_read_only_directory_leaves_the_rest_of_it_in_sight(account):
+    data = account.mkdir("data")
+    (data / "there.txt").write_text("there")
+    code = """
+print(json.dumps([open("/usr/share/homeport/data/there.txt").read(), os.path.exists("/usr/share/zoneinfo")]))
+"""
+    told = python(
+        account, account.cell(), code, mounts={"/usr/share/homeport/data": [str(data), "read"]}
+    )
+
+    assert ["there", os.path.exists("/usr/share/zoneinfo")] == told
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="an ordinary user's mounts are opened by the keeper")
+def test_a_directory_inside_of_a_volume_is_found_without_leaving_it(tmp_path):
+    volume, outside = tmp_path / "volume", tmp_path / "outside"
+    (volume / "a/b").mkdir(parents=True)
+    (outside / "b").mkdir(parents=True)
+    (volume / "link").symlink_to("a")
+    (volume / "up").symlink_to(outside)
+    (volume / "a/b/mine").touch()
+    for path in ("a/b", "link/b", "/a/b"):
+        tree = mounts.opened(str(volume), writable=True, inside=path)
+        assert ["mine"] == os.listdir(f"/proc/self/fd/{tree}")
+        os.close(tree)
+    for path in ("up/b", "../outside/b"):
+        with pytest.raises(FileNotFoundError):
+            mounts.opened(str(volume), writable=True, inside=path)
+
+
 def test_a_tree_over_the_interpreter_does_not_hide_it(account):
     """As with /root, where pyenv and uv keep theirs."""
     package = account.mkdir("package")

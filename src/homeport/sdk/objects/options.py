@@ -24,7 +24,7 @@ DEFAULTS: dict[str, Any] = {
     "volumes": {},  # mount path -> `Volume`
     "cpu": None,  # cores: request, or (request, limit)
     "memory": None,  # MiB: request, or (request, limit)
-    "ephemeral_disk": None,  # MiB that the container may write into its /tmp
+    "ephemeral_disk": None,  # MiB of its own that the container may write; volumes do not count
     "min_containers": None,  # how many containers run even without requests; None: 0
     "max_containers": None,  # how many containers run at most; None: no limit but the machine
     "buffer_containers": None,  # how many idle containers run in addition while there are requests
