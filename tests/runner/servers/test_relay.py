@@ -180,3 +180,10 @@ def _is_program(pid: str, port: str) -> bool:
     except OSError:
         return False
     return words[-2:] == [port.encode(), b""] and b"-c" in words
+
+
+def test_a_connection_without_a_request_takes_no_slot(program):
+    """HAProxy checks a container so, 0.1 s after it has got to know it."""
+    runner = program(max_inputs=1, timeout_s=60.0)
+    with connect(runner, b""):
+        assert answer(connect(runner, b"GET /x HTTP/1.1\r\n\r\n")).startswith(b"GET /x")

@@ -139,11 +139,9 @@ class Visit(Side, Stay):
         self._early = b""  # bytes that arrived before the program was connected
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A request comes."""
+        """A request comes, or HAProxy's check of the container, which is a connection without bytes."""
         super().connection_made(transport)
         self._relay.came(self)
-        self._slots.enter(self)
-        self._connecting = asyncio.get_running_loop().create_task(self._connect())
 
     def data_received(self, data: bytes) -> None:
         """Pass on a part of the request."""
@@ -154,6 +152,8 @@ class Visit(Side, Stay):
                 return
             if Rest.follows(data):
                 self._rest = Rest()
+            self._slots.enter(self)
+            self._connecting = asyncio.get_running_loop().create_task(self._connect())
         if self.other is None:  # keep one part; read no more before the program is connected
             self._early += data
             self.transport.pause_reading()
@@ -168,7 +168,7 @@ class Visit(Side, Stay):
     def eof_received(self) -> bool:
         """The visitor sends no more: the request is complete, or the visitor has gone."""
         self._ended = True
-        if _is_closed(self.transport):
+        if not self._has_begun or _is_closed(self.transport):
             self.transport.abort()
             return False
         return super().eof_received()
