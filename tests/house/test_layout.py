@@ -36,7 +36,7 @@ LONGER = {
 }
 #: Words that a reader who learned English at school would have to guess.
 WORDS = re.compile(
-    r"\b(makes? it so|obituar\w+|thief|thieves|born|as a rule|cannot be had|in one breath)\b",
+    r"\b(makes? it so|whoever|obituar\w+|thief|thieves|born|as a rule|cannot be had|in one breath)\b",
     re.IGNORECASE,
 )
 

@@ -4,7 +4,7 @@ As root: a cable (veth) from the host into each cell, made ahead of time, each w
 own, and a firewall that lets a cell reach the world, but neither the host nor another cell. An ordinary
 user may not make a cable to the host; `pasta` (or `slirp4netns`) passes on what a cell sends.
 
-IPv4 only. Whoever calls this is the node; `connect` runs inside the cell, before its seal.
+IPv4 only. The node calls this module; `connect` runs inside the cell, before its seal.
 """
 
 import ipaddress

@@ -1,7 +1,7 @@
-"""What a node tells of its containers, so that another process can keep a copy of its list.
+"""A node's list of containers and its changes, so that another process can keep a copy of the list.
 
-Every change has a number, one more than the change before. Whoever has a list and all changes after it knows
-what the node knows. After a gap, or when the node's agent has begun again, ask for the list once more.
+Each change has a number, one more than the change before. A list and all changes after it give the node's
+present list. After a gap in the numbers, or a new start of the node's agent, the copy asks for the list again.
 """
 
 from dataclasses import dataclass

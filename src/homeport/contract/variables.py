@@ -1,4 +1,4 @@
-"""Environment variables that matter to whoever imports modules ahead of a container."""
+"""Environment variables that must be the same in a zygote and in its containers."""
 
 #: Prefixes of variables that C code reads with getenv(), which `os.environ` does not see.
 SILENTLY_READ = (

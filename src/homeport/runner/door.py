@@ -51,8 +51,8 @@ class Door(socket.socket):
             found = super().accept()
         except OSError as error:
             if error.errno == errno.EAGAIN and self._is_shut:
-                # The kernel has EINVAL only for sockets that block. Such a door stays readable, so whoever
-                # looks at it would look for ever.
+                # The kernel returns EINVAL only for blocking sockets. A shut door stays readable, so without
+                # this error an event loop would call `accept` forever.
                 raise OSError(errno.EINVAL, "the door is shut") from None
             if error.errno != errno.EMFILE:
                 raise

@@ -1,8 +1,9 @@
 """`homeport backup` and `homeport restore`, in a process of their own: `python -m homeport.state`.
 
-A backup is enough to begin again on another machine: the rows, the files of every kept version, `config.toml`, and
-the key that opens the secrets, without which they would be lost with the machine. So whoever has the file has the secrets: its mode
-is 0600. Logs and built images are not in it. It may be made while a server runs: the rows are one moment's.
+A backup is enough to start again on another machine: it has the rows, the files of every kept version,
+`config.toml`, and the key that decrypts the secrets. Everyone who can read the file can read the secrets, so
+its mode is 0600. Logs and built images are not in it. It can be made while a server runs: all rows are of the
+same moment.
 
 A restore replaces the rows in one transaction. Until that, nothing that exists has changed.
 """

@@ -1,7 +1,7 @@
-"""Secrets at rest: AES-256-GCM under a key that sits beside the store, mode 0600.
+"""Encrypts secrets at rest: AES-256-GCM with a key in a file beside the store, mode 0600.
 
-The key guards against a copied database (one in PostgreSQL, say), not against whoever can read the home or
-has a file of `homeport backup`, where the key is too.
+Encryption protects a copy of the database (in PostgreSQL, for example). It does not protect against a person
+who can read the home or a file of `homeport backup`, because both have the key.
 """
 
 import contextlib

@@ -1,8 +1,8 @@
-"""Who may call the API.
+"""Checks who calls the API.
 
-Each listener has a guard, which says who the caller is. Every route asks `caller` first, so a listener
-without a guard lets nobody in. Users and their scopes belong here: a guard finds the user, and `caller`
-compares what the route needs.
+Each listener has a guard, which finds the caller. Every route first calls `caller`, so a listener without a
+guard refuses every request. Users and their scopes belong here: a guard finds the user, and `caller` checks
+the scope that the route needs.
 """
 
 import hmac
@@ -20,13 +20,13 @@ _CALLER = "homeport.caller"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Whoever asks. Both kinds may do everything, for there is one user."""
+    """The caller of a request. Both kinds may do everything, because there is one user."""
 
     by: str  # `socket` or `token`
 
 
 class Guard:
-    """Lets those requests through for which `who` names a caller."""
+    """Lets the requests through for which `who` returns a caller."""
 
     def __init__(self, app: ASGIApp, who: Callable[[Scope], Caller]) -> None:
         self._app = app
@@ -43,14 +43,14 @@ class Guard:
 
 
 class OwnSocket(Guard):
-    """Lets everybody in: the Unix socket's mode is 0600, so only the server's own user reaches it."""
+    """Accepts every request: the Unix socket's mode is 0600, so only the server's own user reaches it."""
 
     def __init__(self, app: ASGIApp) -> None:
         super().__init__(app, lambda _scope: Caller(by="socket"))
 
 
 class BearerOnly(Guard):
-    """Lets those in who know the token."""
+    """Accepts requests with the token."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         super().__init__(app, self._bearer)
@@ -66,7 +66,7 @@ class BearerOnly(Guard):
 
 
 def caller(request: Request) -> Caller:
-    """Return who asks; `Unauthorized` if no guard has let the request through."""
+    """Return the caller; `Unauthorized` if no guard has accepted the request."""
     known = request.scope.get(_CALLER)
     if not isinstance(known, Caller):
         raise Unauthorized

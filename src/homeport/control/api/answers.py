@@ -1,4 +1,4 @@
-"""How the API answers: JSON of a typed value, lines of a stream, or a refusal."""
+"""Makes the API's answers: JSON of a typed value, lines of a stream, or a refusal."""
 
 import json
 import logging
@@ -52,14 +52,14 @@ async def failed(_request: Request, failure: Exception) -> Response:
 
 
 async def no_route(request: Request, error: Exception) -> Response:
-    """Answer where there is no such route, or no such method."""
+    """Answer a request for an unknown route or method."""
     assert isinstance(error, HTTPException)
     failure = NotFound(f"{request.method} {request.url.path}: {error.detail}")
     return json_of(api.Refusal(error=api.Fault.of(failure)), error.status_code)
 
 
 async def our_fault(_request: Request, error: Exception) -> Response:
-    """Answer for a handler that raised what nobody foresaw."""
+    """Answer for a handler with a bug: it raised an unexpected exception."""
     return json_of(api.Refusal(error=api.Fault.of(error)), 500)
 
 

@@ -8,7 +8,7 @@ from homeport.state import coldstarts
 
 
 class Apps:
-    """Tells of apps, and stops them."""
+    """Lists and stops apps."""
 
     def __init__(self, view: View, deployer: Deployer, cold_starts: coldstarts.ColdStarts) -> None:
         self._view = view
@@ -34,7 +34,7 @@ class Apps:
     async def stop(self, name: str) -> api.Stopped:
         """Stop an app, and every session of that name."""
         if not self._deployer.knows(name):
-            await self._view.app(name)  # `NotFound`, with the names that there are
+            await self._view.app(name)  # raises `NotFound` with the existing names
         return api.Stopped(containers=await self._deployer.stop_app(name))
 
     @route("GET", "/v1/apps/{name}/cold-starts")

@@ -8,14 +8,14 @@ from homeport.state import blobs
 
 
 class Blobs:
-    """Takes files in, each by the hash of what it holds."""
+    """Stores uploaded files, each by the hash of its content."""
 
     def __init__(self, kept: blobs.Blobs) -> None:
         self._kept = kept
 
     @route("POST", "/v1/blobs/missing")
     async def missing(self, body: api.Hashes) -> api.Missing:
-        """Say which files the server does not have."""
+        """Return which files the server does not have."""
         return api.Missing(missing=tuple(self._kept.missing(list(body.hashes))))
 
     @route("PUT", "/v1/blobs/{sha256}")

@@ -9,7 +9,7 @@ from homeport.control.api.view import View
 
 
 class Containers:
-    """Tells of containers, and stops them."""
+    """Lists and stops containers."""
 
     def __init__(self, view: View, stop: Callable[[str], bool]) -> None:
         self._view = view

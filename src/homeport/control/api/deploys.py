@@ -15,7 +15,7 @@ from homeport.supervised import Tasks
 
 
 class Deploys:
-    """Deploys, and tells how it goes."""
+    """Deploys apps, and streams the progress."""
 
     def __init__(self, view: View, deployer: Deployer, logs: Logs, tasks: Tasks) -> None:
         self._view = view
@@ -25,7 +25,7 @@ class Deploys:
 
     @route("POST", "/v1/apps/{name}/deploy")
     async def deploy(self, name: str, body: api.Deploy) -> AsyncIterator[api.DeployEvent]:
-        """Deploy an app. A caller who goes away does not undo it."""
+        """Deploy an app. The deploy continues if the caller disconnects."""
         validate.check(body.manifest)
         if body.drain_s is not None and not 0 <= body.drain_s <= validate.TIMEOUT_S[1]:
             raise BadRequest(f"`drain_s` must be from 0 to {validate.TIMEOUT_S[1]:g} seconds")
@@ -58,7 +58,7 @@ class Deploys:
     async def _progress(
         self, name: str, work: Callable[[Say], Awaitable[Deployed]]
     ) -> AsyncIterator[api.DeployEvent]:
-        """Yield what happens during a deploy, and how it ends."""
+        """Yield the events of a deploy, and its end."""
         queue: asyncio.Queue[api.DeployEvent] = asyncio.Queue()
 
         async def deploy() -> None:

@@ -7,7 +7,7 @@ from homeport.control.deploys.deployer import Deployer
 
 
 class Images:
-    """Tells of the environments that were built, and removes those that nothing needs."""
+    """Lists the images that were built, and deletes those that are not needed."""
 
     def __init__(self, view: View, deployer: Deployer) -> None:
         self._view = view

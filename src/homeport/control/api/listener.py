@@ -18,7 +18,7 @@ CLOSE_S = 1  # an open stream must not hold up the end
 
 
 def unix_socket(path: Path) -> socket.socket:
-    """A listening socket of mode 0600; one that an earlier run left is replaced."""
+    """Return a listening Unix socket with mode 0600; replace one that an earlier run left."""
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX)
     before = os.umask(0o177)  # so that it is private from its first moment
@@ -30,7 +30,7 @@ def unix_socket(path: Path) -> socket.socket:
 
 
 def tcp_socket(host: str, port: int) -> socket.socket:
-    """A listening socket; `PortTaken` where somebody else has the port."""
+    """Return a listening TCP socket; `PortTaken` if another program has the port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)

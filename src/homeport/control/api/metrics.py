@@ -1,7 +1,7 @@
 """`/metrics`: the numbers of `homeport status` in Prometheus's text format, written by prometheus_client.
 
-Nothing is counted here. A collector reads the numbers that the control plane has anyway, when somebody asks for
-them, so no request pays for it. Import this module in a thread: prometheus_client takes 75 ms to import.
+Nothing is counted here. A collector reads the control plane's numbers when the page is requested, so other
+requests are not slower. Import this module in a thread: prometheus_client takes 75 ms to import.
 """
 
 from collections import Counter

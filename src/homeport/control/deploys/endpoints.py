@@ -1,8 +1,8 @@
 """Routes endpoints in the ingress, and knows the holder of each; each change has its inverse.
 
 Called by `rollout`, `versions` and `deployer`. A holder is a deployed app or a session (its owner), or
-an earlier version. Whoever routes an id last holds it; a holder that has lost an
-an id to another holder cannot unroute it.
+an earlier version. The last holder that routed an id has it; a holder that has lost an id to another holder
+cannot unroute it.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""What a container says on its report: data from whoever runs inside, and checked like it."""
+"""Reads a container's events from its report, and checks them, because user code can write there."""
 
 import math
 from typing import Any

@@ -1,9 +1,9 @@
 """Directories that are built once and kept, each with a record that is written last.
 
-    <home>/environments/<key>/               an environment or a layer
-    <home>/environments/<key>/record.json    a directory without one is half of one, and is removed
+    <home>/environments/<key>/               an image or a layer
+    <home>/environments/<key>/record.json    a directory without a record is incomplete, and is deleted
 
-Whoever wants one that is being built waits for that build; when nobody waits any more, it is ended.
+A caller that needs a directory that is being built waits for that build; a build without callers is ended.
 """
 
 import asyncio
@@ -77,7 +77,7 @@ class Store:
             self._needed.append(name)
 
     async def once(self, name: str, build: Callable[[Say], Awaitable[None]], say: Say) -> None:
-        """Have the directory, by building it or by waiting for whoever builds it already."""
+        """Build the directory, or wait for a build of it that runs already."""
         while not self.has(name):
             job = self._jobs.get(name)
             if job is None:
@@ -162,14 +162,14 @@ class Store:
                 continue
             if record := known.get(directory.name):
                 gone.append((directory, record, used_at(directory)))
-            # Without its record it is none, should this be cut short.
+            # First the record: a directory without it counts as incomplete, if this is interrupted.
             (directory / RECORD).unlink(missing_ok=True)
             remove(directory)
         return gone
 
 
 def remove(directory: Path) -> None:
-    """The whole directory, whoever its files belong to. Blocks."""
+    """Delete the whole directory, also files of other users' ids. Blocks."""
     for name in OWNED:
         if (directory / name).is_dir():
             hands.empty(directory / name)

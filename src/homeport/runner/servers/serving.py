@@ -44,7 +44,7 @@ class Serving:
 
         def say_held(count: int) -> None:
             if pulse is not None:
-                pulse.held(count)  # before the word: whoever has no report reads it here
+                pulse.held(count)  # before the report: a later server has only the pulse
             report.held(count)
 
         held = Held(say_held)

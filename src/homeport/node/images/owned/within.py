@@ -1,8 +1,8 @@
 """`python -m homeport.node.images.owned.within ORDER`: work on layers as the root of their files.
 
-The files of a layer belong to the ids that cells have, which on this machine nobody else has. So whoever
-unpacks, measures or removes them does it in a user namespace with these ids. ORDER is a JSON file, which is
-removed once it has been read, because a step's variables are in it:
+The files of a layer belong to the ids that cells have, and that no user of this machine has. So they are
+unpacked, measured and deleted in a user namespace with these ids. ORDER is a JSON file, which is deleted after
+it was read, because a step's variables are in it:
 
     {"do": "unpack", "archive": "/…/blob", "into": "/…/files"}       prints {"entries", "bytes", "devices"}
     {"do": "copy", "files": [["/…/source", "usr/local/x", 493]], "into": "/…/files"}
@@ -199,7 +199,7 @@ def _execute(cell: Cell, order: dict[str, Any]) -> int:
 
 def _become(argv: list[str], environ: dict[str, str]) -> None:
     try:
-        # Only here: whoever sets LD_PRELOAD means the step, not the process that makes its cell.
+        # Only here, because LD_PRELOAD and the like are for the step, not for the process that makes its cell.
         os.execvpe(argv[0], argv, environ)  # noqa: S606
     except OSError as error:
         print(f"{argv[0]}: {error.strerror}", file=sys.stderr, flush=True)  # noqa: T201
