@@ -1,8 +1,7 @@
 """`homeport backup` and `homeport restore`, beside a server that serves."""
 
-import re
-
 import httpx
+import pytest
 
 from tests.journeys.conftest import wait_for
 
@@ -26,6 +25,7 @@ def url_of(terminal) -> str:
     return app["endpoints"][0]["local_url"] + "/"
 
 
+@pytest.mark.timeout(240)  # it types a dozen commands
 def test_a_backup_is_made_and_restored_while_the_server_runs(terminal, tmp_path):
     script = tmp_path / "keep.py"
     script.write_text(SCRIPT)
@@ -45,7 +45,6 @@ def test_a_backup_is_made_and_restored_while_the_server_runs(terminal, tmp_path)
     terminal.run("restore", file, "--force")
     restored = wait_for(lambda: get(url_of(terminal)), "the app")
     found = terminal.json("app", "history", "keep")
-    doctor = terminal.run("doctor", check=False).stdout
 
     assert ('"first"', '"second"', '"first"') == (before, changed, restored)
     assert f"1 app and 1 secret are in {file}" in made.stderr
@@ -53,7 +52,6 @@ def test_a_backup_is_made_and_restored_while_the_server_runs(terminal, tmp_path)
     assert (1, True) == (refused.returncode, "nothing has been changed" in refused.stderr)
     assert pid == same
     assert 1 == len(found)
-    assert re.search(r"✓ database: (SQLite|PostgreSQL) [\d.]+, .+, schema \d{4}", doctor), doctor
 
     file.write_bytes(file.read_bytes()[:1000])
     spoiled = terminal.run("restore", file, "--force", check=False)
