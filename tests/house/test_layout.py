@@ -21,9 +21,6 @@ MOST_OF_A_FILE = {"src": 420, "tests": 500, "bench": 420, "docs": 420}
 #: File, or file and function -> why it may be longer.
 LONGER = {
     "src/homeport/contract/api.py": "the types of all answers, in one table from which the reference is made",
-    "src/homeport/control/fleet/pools.py": "the pools' picture, which activator, reconciler and rollout share",
-    "src/homeport/control/fleet/reconciler.py": "the control loop, one pass from top to bottom",
-    "src/homeport/node/containers/container.py": "one container from its turn to its end, as one story",
     "src/homeport/node/images/rooted/work.py": "one method for each operation on a root file system",
     "src/homeport/node/zygotes/nursery.py": "the tree of zygotes, and what a container is forked from",
     "src/homeport/sdk/objects/image.py": "each of Modal's builder calls is one method",

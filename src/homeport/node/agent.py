@@ -28,9 +28,10 @@ from homeport.node.cells import sandboxes
 from homeport.node.cells.sandboxes import Cells
 from homeport.node.containers import door, pulses, records
 from homeport.node.containers.changes import Changes
-from homeport.node.containers.container import CLOSE_GRACE_S, Life, Shared, log_line
+from homeport.node.containers.container import CLOSE_GRACE_S, Life
 from homeport.node.containers.output import Outputs
 from homeport.node.containers.pulses import Patient
+from homeport.node.containers.shared import Shared, log_line
 from homeport.node.images.environments import Environments
 from homeport.node.launch import environ_of, with_modal
 from homeport.node.limits import gpus

@@ -10,7 +10,7 @@ from homeport.contract.manifest import FunctionSpec
 from homeport.contract.traffic import PoolKey
 from homeport.control.deploys import trial
 from homeport.control.fleet.owner import Owner
-from homeport.control.fleet.pools import Pool
+from homeport.control.fleet.pool import Pool
 
 
 def pool(name: str = "f", **function) -> Pool:

@@ -11,7 +11,8 @@ from homeport.contract.manifest import FunctionSpec, Parameter
 from homeport.contract.traffic import PoolKey
 from homeport.control.fleet.activator import WITHHELD, Activator
 from homeport.control.fleet.owner import Owner
-from homeport.control.fleet.pools import Member, Pool, Pools, Stage, now
+from homeport.control.fleet.pool import Member, Pool, Stage, now
+from homeport.control.fleet.pools import Pools
 
 KEY = PoolKey("app", "hello", "rv-1")
 

@@ -9,7 +9,8 @@ from homeport.contract.errors import Failure, TooMany
 from homeport.contract.manifest import FunctionSpec, Parameter
 from homeport.contract.traffic import PoolKey
 from homeport.control.fleet.owner import Owner
-from homeport.control.fleet.pools import Pool, Pools
+from homeport.control.fleet.pool import Pool
+from homeport.control.fleet.pools import Pools
 from tests.control.fleet.test_reconciler import KEY, House, virtually
 from tests.fakes import FakeNode
 

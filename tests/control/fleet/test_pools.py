@@ -9,7 +9,8 @@ from homeport.contract.errors import NotFound, StartError
 from homeport.contract.manifest import FunctionSpec, Parameter
 from homeport.contract.traffic import Load, PoolKey
 from homeport.control.fleet.owner import Owner
-from homeport.control.fleet.pools import Member, Pool, Pools, Stage
+from homeport.control.fleet.pool import Member, Pool, Stage
+from homeport.control.fleet.pools import Pools
 
 SIZE = Parameter(name="size", type="int", required=True)
 LOUD = Parameter(name="loud", type="bool", required=False, default=False)

@@ -19,7 +19,8 @@ from homeport.control.deploys import trial
 from homeport.control.fleet.activator import Activator
 from homeport.control.fleet.nodes import Nodes
 from homeport.control.fleet.owner import Owner
-from homeport.control.fleet.pools import Pool, Pools
+from homeport.control.fleet.pool import Pool
+from homeport.control.fleet.pools import Pools
 from homeport.control.fleet.reconciler import Reconciler
 from tests.fakes import FakeIngress, FakeNode, NoSecrets
 
@@ -34,8 +35,7 @@ class House:
         for node in nodes:
             node.capacity = dataclasses.replace(node.capacity, places=max_containers_here)
         self.node, self.nodes = nodes[0], Nodes(nodes, said=lambda _line: None)
-        self.ingress = FakeIngress()
-        self.pools = Pools()
+        self.ingress, self.pools = FakeIngress(), Pools()
         self.said, self.starts = [], []
         self.reconciler = Reconciler(
             self.pools,

@@ -19,7 +19,8 @@ from homeport.control.fleet.activator import Activator
 from homeport.control.fleet.mirror import Health
 from homeport.control.fleet.nodes import Nodes
 from homeport.control.fleet.owner import Owner
-from homeport.control.fleet.pools import Pool, Pools
+from homeport.control.fleet.pool import Pool
+from homeport.control.fleet.pools import Pools
 from homeport.control.fleet.reconciler import Reconciler
 from homeport.ingress.haproxy import HAProxy
 from homeport.settings import Settings

@@ -14,7 +14,7 @@ from homeport.contract.errors import ScriptError
 from homeport.contract.manifest import FunctionSpec, WebMethod
 from homeport.contract.traffic import Endpoint, PoolKey
 from homeport.control.fleet.owner import Owner
-from homeport.control.fleet.pools import Pool
+from homeport.control.fleet.pool import Pool
 from homeport.settings import Settings
 from homeport.state.rows import Revision
 

@@ -25,7 +25,7 @@ from homeport.control.deploys.plans import LiveEndpoint
 from homeport.control.deploys.trial import Say
 from homeport.control.deploys.versions import Versions
 from homeport.control.fleet.owner import Owner
-from homeport.control.fleet.pools import Pool
+from homeport.control.fleet.pool import Pool
 from homeport.state.rows import Revision
 from homeport.supervised import Tasks
 from homeport.undo import Undo, unbroken

@@ -10,7 +10,7 @@ from homeport.contract.image import RESERVED
 from homeport.contract.manifest import Manifest
 from homeport.control.fleet import scheduler
 from homeport.control.fleet.nodes import Nodes
-from homeport.control.fleet.pools import Pool
+from homeport.control.fleet.pool import Pool
 from homeport.state.secrets import SecretBox
 
 QUEUE_S = 60.0  # how long a start may wait for its turn

@@ -17,7 +17,8 @@ from pathlib import Path
 from homeport.contract.container import LogLine
 from homeport.contract.errors import BadRequest, Failure, NotFound, TooMany
 from homeport.contract.traffic import PoolKey
-from homeport.control.fleet.pools import Pool, Pools, now
+from homeport.control.fleet.pool import Pool, now
+from homeport.control.fleet.pools import Pools
 
 MAX_LINE = 16 * 1024  # park.lua sends at most 4 KiB of class parameters
 MAX_TEXT = 1000  # characters of a reason that a visitor gets

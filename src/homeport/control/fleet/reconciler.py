@@ -9,7 +9,6 @@ ends is removed. If the pass of a pool fails, the error is logged and the pool p
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import secrets
 import time
@@ -18,11 +17,13 @@ from collections.abc import Callable, Collection
 from homeport.contract.container import Container, LogLine, StartOrder, State, without_secrets
 from homeport.contract.errors import Failure, NodeLost, StartError
 from homeport.contract.roles import Ingress
-from homeport.contract.traffic import Load, PoolKey
+from homeport.contract.traffic import PoolKey
 from homeport.control.fleet import autoscaler, starts
+from homeport.control.fleet.meter import Meter
 from homeport.control.fleet.mirror import ENDED
 from homeport.control.fleet.nodes import Nodes
-from homeport.control.fleet.pools import Member, Pool, Pools, Stage, now
+from homeport.control.fleet.pool import Member, Pool, Stage, now
+from homeport.control.fleet.pools import Pools
 from homeport.control.fleet.rooms import Rooms
 from homeport.state.coldstarts import ColdStart
 from homeport.state.secrets import SecretBox
@@ -65,7 +66,7 @@ class Reconciler:
         #: Returns whether an app is still being restored; its containers must not be ended.
         self.spares: Callable[[str], bool] = lambda _app: False
         self._unwanted: set[str] = set()  # containers without a pool that were asked to stop
-        self._blind = False  # True if the ingress failed to report its load the last time
+        self._meter = Meter(ingress)
         self._pauses: dict[
             PoolKey, tuple[float, float]
         ] = {}  # failing pools: pause until, its length
@@ -145,7 +146,7 @@ class Reconciler:
                 pool.retire(0.0)
         # Pools without requests and containers must not make a pass slower.
         awake = [pool for pool in self._pools if not pool.asleep]
-        await self._measure(awake)
+        await self._meter.read(awake)
         for pool in awake:
             until, pause_s = self._pauses.get(pool.key, (0.0, PASS_S))
             if now() < until:
@@ -218,34 +219,6 @@ class Reconciler:
                 async with asyncio.timeout(PASS_S if busy else IDLE_PASS_S):
                     await self._woken.wait()
             self._woken.clear()
-
-    async def _measure(self, pools: Collection[Pool]) -> None:
-        attached = [p for p in pools if p.count(Stage.READY, Stage.DRAINING) or p.unsettled]
-        loads = await self._loads(attached)
-        for pool in pools:
-            before, pool.load = pool.load, loads.get(pool.key, _unseen(pool.load))
-            if not pool.members:
-                # Requests queued in the ingress for a container that has ended are demand too.
-                pool.unsettled = pool.load.running + pool.load.queued > 0
-            # A request that began and ended between two passes was demand too.
-            passed = int(pool.load.served > before.served)
-            pool.peak.record(max(pool.needed, passed), now())
-            if pool.demand or passed:
-                pool.used_at = now()
-
-    async def _loads(self, pools: Collection[Pool]) -> dict[PoolKey, Load]:
-        """Return the pools' load from the ingress; the last one if it fails: cold starts must not wait."""
-        if not pools:
-            return {}
-        try:
-            loads = await self._ingress.load([pool.key for pool in pools])
-        except Exception:
-            if not self._blind:
-                log.exception("the ingress does not report its load; the last report is used")
-            self._blind = True
-            return {pool.key: pool.load for pool in pools}
-        self._blind = False
-        return loads
 
     async def _scale(self, pool: Pool) -> None:
         wanted = autoscaler.wanted(pool.bounds, pool.needed, pool.peak.at(now()))
@@ -425,11 +398,6 @@ def start_order(pool: Pool, container: str, devices: tuple[str, ...] = ()) -> St
         urls=pool.urls,
         devices=devices,
     )
-
-
-def _unseen(load: Load) -> Load:
-    """Return the load of a pool without containers: nothing runs, and the counters stay."""
-    return dataclasses.replace(load, running=0, queued=0, per_container={})
 
 
 def _last_line(container: Container | None) -> str:

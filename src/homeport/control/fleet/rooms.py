@@ -13,7 +13,8 @@ from homeport.contract.roles import Ingress
 from homeport.control.fleet import scheduler
 from homeport.control.fleet.mirror import Mirror
 from homeport.control.fleet.nodes import Nodes
-from homeport.control.fleet.pools import Pool, Pools, Stage, now
+from homeport.control.fleet.pool import Pool, Stage, now
+from homeport.control.fleet.pools import Pools
 
 
 class Rooms:

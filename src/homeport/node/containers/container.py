@@ -19,52 +19,27 @@ from homeport.contract.container import (
     Descriptors,
     Event,
     Launch,
-    LogLine,
-    StartOrder,
     State,
 )
 from homeport.contract.errors import ImageError
 from homeport.node.cells import networks
-from homeport.node.cells.sandboxes import Cells
 from homeport.node.containers import door as doors
 from homeport.node.containers import leftovers, pulses, records
 from homeport.node.containers import output as outputs
-from homeport.node.containers.output import Output, Outputs
+from homeport.node.containers.output import Output
 from homeport.node.containers.process import Process
 from homeport.node.containers.pulses import Patient
+from homeport.node.containers.shared import Shared, Turn, log_line
 from homeport.node.containers.starts import Start
-from homeport.node.images.environments import Environments
 from homeport.node.images.made import Made
 from homeport.node.launch import environ_for
-from homeport.node.limits.keeper import Limits
-from homeport.node.zygotes.nursery import Zygotes
 from homeport.node.zygotes.snapshots import Unforkable, Unstartable
 
 log = logging.getLogger(__name__)
 
 CLOSE_GRACE_S = 2.0
-TURN_S = 1.0  # after this time a start that hangs lets the next one begin
 SLACK_S = 0.2  # longer than the runner's own `startup_timeout`, so that its report arrives first
-LOOK_S = 0.05  # between two looks at the pulse of a container that was taken over
 KEPT_LINES = 20  # last lines of the output, for a container that ends without a report
-
-
-@dataclasses.dataclass(slots=True, kw_only=True)
-class Shared:
-    """Services that all containers of a node share."""
-
-    environments: Environments
-    zygotes: Zygotes | None
-    cells: Cells | None = None  # set if containers are isolated
-    doors: Path = Path()  # for the sockets of isolated containers: mode 0700
-    limits: Limits
-    outputs: Outputs
-    turns: asyncio.Semaphore  # more starts at once only make each of them slower
-    runner: Sequence[str]
-    lib: Path  # a folder with only `homeport/` in it
-    lifeline: int | None = None  # a process that has it ends when the other end closes
-    changed: Callable[[Container], None] = lambda _container: None
-    said: Callable[[LogLine], None] = lambda _line: None
 
 
 class Life:
@@ -130,8 +105,8 @@ class Life:
             self.process.adopt(leader, self.container.pid)
             self._follow(outputs.of_init(leader))
             self._pulse = pulses.of_init(leader)
-            self._look()
-            looking = asyncio.create_task(self._look_again(), name=f"look at {self.container.id}")
+            self._holds(self._pulse.read().held)
+            looking = asyncio.create_task(pulses.follow_held(self._pulse, self._holds))
             await self._serve()
         except (OSError, ValueError) as error:  # it has just ended, or cannot be watched
             log.warning("%s cannot be taken over and ends: %s", self.container.id, error)
@@ -174,7 +149,7 @@ class Life:
     async def _started(self, secrets: Mapping[str, str]) -> None:
         began = time.monotonic()
         await self._shared.turns.acquire()
-        turn = _Turn(self._shared.turns)
+        turn = Turn(self._shared.turns)
         self._start.turn_came()
         try:
             if self._stopping.is_set():
@@ -276,8 +251,6 @@ class Life:
             self._start.reached(event)
         elif event.kind == "held":
             self._holds(event.held)
-            if self.container.state is State.READY:
-                self._shared.changed(self.container)
         elif event.kind == "cut":
             self.container = dataclasses.replace(self.container, cuts=self.container.cuts + 1)
             if self.container.state is State.READY:
@@ -286,25 +259,12 @@ class Life:
             self._word.set_result(event)
 
     def _holds(self, slots: int) -> None:
+        """Note how many slots the container holds, and report a change."""
         held = min(max(slots, 0), self.launch.function.max_inputs)
         if held != self.container.held:
             self.container = dataclasses.replace(self.container, held=held)
-
-    def _look(self) -> None:
-        """Read from the pulse how many slots the container holds, and tell of a change.
-
-        One that was taken over has no report any more: an earlier server had it.
-        """
-        before = self.container
-        if self._pulse is not None and before.state is State.READY:
-            self._holds(self._pulse.read().held)
-        if self.container is not before:
-            self._shared.changed(self.container)
-
-    async def _look_again(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_S)
-            self._look()
+            if self.container.state is State.READY:
+                self._shared.changed(self.container)
 
     def _learn(self, modules: Sequence[str]) -> None:
         if self._shared.zygotes is not None:
@@ -454,31 +414,3 @@ class Life:
 
     def _say(self, text: str, *, request: str = "", source: str = "output") -> None:
         self._shared.said(log_line(self.container.order, text, source=source, request=request))
-
-
-class _Turn:
-    """One of the places for concurrent starts; released after TURN_S, so that a hanging start blocks no other."""
-
-    def __init__(self, turns: asyncio.Semaphore) -> None:
-        self._turns: asyncio.Semaphore | None = turns
-        self._timer = asyncio.get_running_loop().call_later(TURN_S, self.give_back)
-
-    def give_back(self) -> None:
-        """Release the place for the next start."""
-        if self._turns is not None:
-            self._turns.release()
-            self._turns = None
-            self._timer.cancel()
-
-
-def log_line(order: StartOrder, text: str, *, source: str, request: str = "") -> LogLine:
-    """Return a line for a container's log, with the present time."""
-    return LogLine(
-        at=time.time(),
-        app=order.pool.app,
-        function=order.pool.function,
-        container=order.id,
-        text=text,
-        source=source,
-        request=request,
-    )

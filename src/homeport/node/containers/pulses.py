@@ -23,10 +23,12 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from homeport.contract.pulse import Reader, Reading
 
 LOOK_S = 1.0
+HELD_S = 0.05  # between two looks at the slots that a container holds
 LATE_S = 2.0  # if a check is later than this, the whole machine was stopped or overloaded
 SILENT_S = 10.0
 OVERDUE_S = 2.0
@@ -107,6 +109,16 @@ def of_init(leader: int) -> Reader:
         return Reader(descriptor)
     finally:
         os.close(descriptor)
+
+
+async def follow_held(pulse: Reader, holds: Callable[[int], None]) -> NoReturn:
+    """Call `holds` with the number of slots that a container holds, again and again.
+
+    For a container that was taken over: an earlier server had its report, which says so at once.
+    """
+    while True:
+        await asyncio.sleep(HELD_S)
+        holds(pulse.read().held)
 
 
 def usage(pid: int) -> Usage:
