@@ -11,6 +11,13 @@ CONFIG_STEPS = frozenset(
 )
 
 
+#: Steps that change a file system, so that the image has one of its own.
+ROOTED_STEPS = frozenset(
+    {"from_registry", "from_gcp_artifact_registry", "from_aws_ecr", "from_dockerfile", "micromamba"}
+    | {"apt_install", "run_commands", "run_function", "dockerfile_commands", "micromamba_install"}
+)
+
+
 HOME = "/root"  # the app's directory in Modal's containers; here it stands for the source tree
 
 
@@ -58,6 +65,11 @@ class Image:
     def has_environment(self) -> bool:
         """True if the image is built, and containers do not use homeport's own interpreter."""
         return any(step.name not in CONFIG_STEPS for step in self.steps)
+
+    @property
+    def is_rooted(self) -> bool:
+        """Whether it has a root file system of its own; without one nothing is downloaded."""
+        return any(step.name in ROOTED_STEPS for step in self.steps)
 
     @property
     def key(self) -> str:

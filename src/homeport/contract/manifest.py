@@ -125,6 +125,7 @@ class Manifest:
     app_name: str
     functions: tuple[FunctionSpec, ...] = ()
     files: tuple[SourceFile, ...] = ()
+    build_files: tuple[SourceFile, ...] = ()  # what the images' steps read; the path is the hash
     tags: dict[str, str] = field(default_factory=dict)
     script: str = ""  # as the user typed it, for messages
     python_version: str = ""  # of the interpreter that loaded the script

@@ -100,6 +100,11 @@ def check(manifest: Manifest) -> None:
     for spec in manifest.functions:
         _function(spec)
     _files(manifest.files)
+    _count(manifest.build_files, MAX_FILES, "files")
+    for file in manifest.build_files:
+        if file.path != file.sha256:
+            raise BadRequest("a file that a step reads is named by its hash")
+    _files(manifest.build_files)
 
 
 def domain(text: str) -> str:

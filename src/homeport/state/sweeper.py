@@ -48,7 +48,9 @@ class Sweeper:
         revisions = self._in_use()
         await self._secrets.forget_inline({revision.fingerprint for revision in revisions})
         needed = await self._store.hashes()
-        needed |= {file.sha256 for r in revisions for file in r.manifest.files}
+        needed |= {
+            file.sha256 for r in revisions for file in (*r.manifest.files, *r.manifest.build_files)
+        }
         await self._blobs.sweep(needed, KEPT_S)
 
     async def close(self) -> None:

@@ -152,7 +152,7 @@ class Rollout:
         self._live.claim(revision, owner, planned, own_ports=self._pools.own_ports)
         tree = await self._lay_out(revision, say)
         if not serving:
-            await self._blobs.sync(revision.manifest.files)
+            await self._blobs.sync((*revision.manifest.files, *revision.manifest.build_files))
         endpoints = await self._with_ports(undo, planned, current)
         app = await self._app(owner, revision, endpoints, current)
         pools = self._open_pools(undo, app, tree)
@@ -191,9 +191,14 @@ class Rollout:
         """Write the revision's source tree and build its images; return the tree."""
         tree = self.trees / revision.id
         await self._blobs.lay_out(revision.manifest.files, tree)
-        for spec in revision.manifest.functions:
-            environ = self._secrets.build_environ(spec)
-            await self._nodes.prepare(spec.image, str(tree), environ, say)
+        given = tree.with_name(f"{tree.name}.build")  # what the images' steps read
+        try:
+            await self._blobs.lay_out(revision.manifest.build_files, given)
+            for spec in revision.manifest.functions:
+                environ = self._secrets.build_environ(spec)
+                await self._nodes.prepare(spec.image, str(tree), environ, say)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, given, ignore_errors=True)
         return tree
 
     async def _lay_out_again(self, revision: Revision) -> Path:

@@ -50,7 +50,7 @@ class Environments:
 
     async def make(self, image: Image, source: str, environ: Mapping[str, str], say: Say) -> None:
         """Build what is not there yet; raises `ImageError`."""
-        if self.is_rooted and plan.is_rooted(image):
+        if self.is_rooted and image.is_rooted:
             plan.check(image)
             self._made[image.key] = await self._rooted(image, Path(source), environ, say)
             return

@@ -227,10 +227,11 @@ def _build(
     for image in images:
         tree.add_image(image)
     files, sources = tree.files()
-    declared = manifest.build(app, name, target, files)
+    build_files, given = tree.build_files()
+    declared = manifest.build(app, name, target, files, build_files)
     return {
         "manifest": codec.encode(declared),
-        "sources": sources,
+        "sources": sources | given,
         "watch": watched.states(),
         "modules": list(loaded.third_party()),
         "warnings": [*dict.fromkeys(tree.left_out), *imported_elsewhere(root, images)],

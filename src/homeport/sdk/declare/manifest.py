@@ -18,7 +18,11 @@ from homeport.sdk.objects.secret import Secret, checked
 
 
 def build(
-    app: App, name: str, script: str, files: tuple[contract.SourceFile, ...]
+    app: App,
+    name: str,
+    script: str,
+    files: tuple[contract.SourceFile, ...],
+    build_files: tuple[contract.SourceFile, ...] = (),
 ) -> contract.Manifest:
     """Return the manifest of an app; functions without a URL are left out."""
     # What an included function takes from its app is what the app has that declared it.
@@ -28,6 +32,7 @@ def build(
         app_name=name,
         functions=tuple(functions),
         files=files,
+        build_files=build_files,
         tags=app.tags,
         script=script,
         python_version=platform.python_version(),

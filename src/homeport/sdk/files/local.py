@@ -72,6 +72,22 @@ def below(base: Path, ignore: Sequence[str] = ()) -> list[Path]:
         raise InvalidError(f"{error.filename} cannot be read: {error.strerror}") from None
 
 
+def absolute(step: str, remote: Any) -> str:
+    """A place in a container."""
+    text = str(remote)
+    if not text.startswith("/"):
+        raise InvalidError(f"`{step}`: remote_path must be absolute, and `{text}` is not")
+    return text
+
+
+def existing(path: Any) -> str:
+    """A local path, which need not be there in a container."""
+    found = Path(path).expanduser().absolute()
+    if context.is_local() and not found.exists():
+        raise InvalidError(f"local path {path} does not exist")
+    return str(found)
+
+
 def copied_file(local_path: str, remote_path: str) -> dict[str, str]:
     """Return the file's path in the source tree -> its SHA-256."""
     return _hashes([(Path(local_path), remote_path)])

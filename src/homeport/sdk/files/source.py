@@ -32,6 +32,7 @@ class Tree:
         self.root = root
         self.left_out: list[str] = []  # notices about files that a step names and that are left out
         self._files: dict[str, Path] = {}  # path in the tree -> local file
+        self._built: dict[str, Path] = {}  # SHA-256 -> local file that a step reads
 
     def add(self, local: Path, path: str | None = None) -> None:
         """Add a local file, at its own path in the tree or at `path`."""
@@ -42,7 +43,10 @@ class Tree:
         """Add the files that `add_local_*` steps of the image name."""
         for step in image.steps:
             try:
-                self._add_step(step)
+                if image.is_rooted and step.args.get("files"):
+                    self._add_built(step)  # it is in a layer then
+                else:
+                    self._add_step(step)
             except OSError as error:
                 raise _unreadable(error, step.where) from None
 
@@ -57,6 +61,22 @@ class Tree:
             self._leave_out(base, left_out, step)
         elif step.name == "add_local_python_source":
             self._add_modules(step)
+
+    def build_files(self) -> tuple[tuple[SourceFile, ...], dict[str, str]]:
+        """Return the files that the images' steps read, by hash, and SHA-256 -> local path."""
+        found = []
+        for sha256, local in sorted(self._built.items()):
+            status = local.stat()
+            mode = 0o755 if status.st_mode & 0o100 else 0o644
+            found.append(
+                SourceFile(path=sha256, sha256=sha256, size_bytes=status.st_size, mode=mode)
+            )
+        return tuple(found), {sha256: str(local) for sha256, local in self._built.items()}
+
+    def _add_built(self, step: Step) -> None:
+        places = {place_of(place): local for place, local in _copied(step)}
+        for name, sha256 in step.args["files"].items():
+            self._built[sha256] = places[name]
 
     def files(self) -> tuple[tuple[SourceFile, ...], dict[str, str]]:
         """Return the manifest's files in order of path, and SHA-256 -> local path."""
@@ -100,6 +120,22 @@ class Tree:
         for name in step.args.get("modules", []):
             for local, base in module_files(name, step):
                 self.add(local, local.relative_to(base).as_posix())
+
+
+def _copied(step: Step) -> Iterable[tuple[str, Path]]:
+    """The places of the files that a step copies into a layer, and where they are here."""
+    if "given" in step.args:
+        yield from ((name, Path(path)) for name, path in step.args["given"].items())
+    elif step.name == "add_local_file":
+        yield step.args["remote_path"], Path(step.args["local_path"])
+    elif step.name == "add_local_dir":
+        base = Path(step.args["local_path"])
+        for local in patterns.files_below(base, step.args.get("ignore", [])):
+            yield str(PurePosixPath(step.args["remote_path"], local.relative_to(base))), local
+    else:
+        for name in step.args.get("modules", []):
+            for local, base in module_files(name, step):
+                yield local.relative_to(base).as_posix(), local
 
 
 def imported_below(root: Path) -> Iterable[Path]:

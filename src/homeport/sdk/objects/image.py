@@ -15,7 +15,7 @@ from homeport.contract.image import Image as ImageSpec
 from homeport.contract.image import Step
 from homeport.sdk import gone, location, watched
 from homeport.sdk.exception import InvalidError, MisuseError, UnimplementedError
-from homeport.sdk.files import local
+from homeport.sdk.files import dockerfiles, local
 from homeport.sdk.gone import Old
 from homeport.sdk.objects import image_options as options_of
 from homeport.sdk.objects.secret import Secret
@@ -96,7 +96,9 @@ class Image(metaclass=Old):
     @staticmethod
     def from_dockerfile(path: Any, **options: "Unpack[options_of.Dockerfile]") -> "Image":
         """What a Dockerfile describes."""
-        return Image().with_step("from_dockerfile", options, path=path)
+        text, told = local.text(path), {**options}
+        read = dockerfiles.read("from_dockerfile", text, Path(path), **_of_context(told))
+        return Image().with_step("from_dockerfile", told, text=text, **read)
 
     @staticmethod
     def from_scratch(force_build: bool = False) -> "Image":
@@ -213,18 +215,20 @@ class Image(metaclass=Old):
         self, *packages: Any, **options: "Unpack[options_of.Micromamba]"
     ) -> "Image":
         """Install packages of conda."""
-        found = options_of.strings("micromamba_install", packages)
-        return self.with_step("micromamba_install", options, packages=found)
+        found, told = options_of.strings("micromamba_install", packages), {**options}
+        spec = told.pop("spec_file", None)
+        text = local.text(spec) if spec else None
+        return self.with_step("micromamba_install", told, packages=found, spec_file_text=text)
 
     def apt_install(self, *packages: Any, **options: "Unpack[options_of.Build]") -> "Image":
-        """Require Debian packages: an error at deploy if this machine does not have them."""
+        """Install Debian packages."""
         found = options_of.strings("apt_install", packages)
         return self.with_step("apt_install", options, packages=found) if found else self
 
     # commands
 
     def run_commands(self, *commands: Any, **options: "Unpack[options_of.Commands]") -> "Image":
-        """Run shell commands on this machine, as you, with the image's packages first on PATH."""
+        """Run shell commands in the image."""
         found = options_of.strings("run_commands", commands)
         return self.with_step("run_commands", options, commands=found) if found else self
 
@@ -233,7 +237,11 @@ class Image(metaclass=Old):
     ) -> "Image":
         """Run lines of a Dockerfile."""
         found = options_of.strings("dockerfile_commands", commands)
-        return self.with_step("dockerfile_commands", options, commands=found) if found else self
+        if not found:
+            return self
+        told = {**options}
+        read = dockerfiles.read("dockerfile_commands", "\n".join(found), **_of_context(told))
+        return self.with_step("dockerfile_commands", told, commands=found, **read)
 
     def run_function(
         self,
@@ -302,10 +310,10 @@ class Image(metaclass=Old):
 
     def add_local_file(self, local_path: Any, remote_path: str, *, copy: bool = False) -> "Image":
         """Add a local file. With `copy=True` later steps see it too."""
-        remote = _absolute("add_local_file", remote_path)
+        remote = local.absolute("add_local_file", remote_path)
         if remote.endswith("/"):
             remote += Path(local_path).name
-        path = _local(local_path)
+        path = local.existing(local_path)
         files = local.copied_file(path, remote) if copy else None
         return self.with_step(
             "add_local_file", local_path=path, remote_path=remote, copy=copy, files=files
@@ -315,8 +323,8 @@ class Image(metaclass=Old):
         self, local_path: Any, remote_path: str, *, copy: bool = False, ignore: Any = ()
     ) -> "Image":
         """Add a local directory. `ignore` takes `.dockerignore` patterns, or a function of a path."""
-        base = local.directory("add_local_dir", _local(local_path))
-        remote = _absolute("add_local_dir", remote_path)
+        base = local.directory("add_local_dir", local.existing(local_path))
+        remote = local.absolute("add_local_dir", remote_path)
         ignored = local.ignored("add_local_dir", base, ignore)
         return self.with_step(
             "add_local_dir",
@@ -408,17 +416,8 @@ class Image(metaclass=Old):
         return Image((*self._steps, made), (*self._secrets, *secrets))
 
 
-def _absolute(name: str, remote: Any) -> str:
-    text = str(remote)
-    if not text.startswith("/"):
-        raise InvalidError(f"`{name}`: remote_path must be absolute, and `{text}` is not")
-    return text
-
-
-def _local(path: Any) -> str:
-    from homeport.sdk import context
-
-    found = Path(path).expanduser().absolute()
-    if context.is_local() and not found.exists():
-        raise InvalidError(f"local path {path} does not exist")
-    return str(found)
+def _of_context(options: dict[str, Any]) -> dict[str, Any]:
+    """What says where COPY takes its files from; taken out, as the step keeps what was read."""
+    taken = {name: options.pop(name, None) for name in ("context_dir", "context_files", "ignore")}
+    options.pop("context_mount", None)
+    return {**taken, "build_args": options.get("build_args")}

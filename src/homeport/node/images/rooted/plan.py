@@ -15,7 +15,7 @@ from typing import Any
 
 from homeport.contract import dockerfile
 from homeport.contract.errors import ImageError
-from homeport.contract.image import HOME, Image, Step
+from homeport.contract.image import HOME, ROOTED_STEPS, Image, Step
 
 LAYOUT = 1  # of a layer's directory; another number builds everything anew
 DEBIAN = "bookworm"
@@ -23,12 +23,9 @@ MICROMAMBA = "docker.io/mambaorg/micromamba:2.3.0-debian12-slim"
 CONDA_ROOT = "/opt/conda"
 SHELL = ("/bin/sh", "-c")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-#: Steps that are there in a rooted image only; one of them makes the image rooted.
+#: The image begins with one of these, or with Debian.
 BASES = frozenset(
     {"from_registry", "from_gcp_artifact_registry", "from_aws_ecr", "from_dockerfile", "micromamba"}
-)
-STEPS = frozenset(
-    {"apt_install", "run_commands", "run_function", "dockerfile_commands", "micromamba_install"}
 )
 PACKAGES = frozenset(
     {
@@ -42,10 +39,10 @@ PACKAGES = frozenset(
 )
 COPIES = frozenset({"add_local_file", "add_local_dir", "add_local_python_source"})
 SET = frozenset({"env", "workdir", "shell", "entrypoint", "cmd"})
-KNOWN = BASES | STEPS | PACKAGES | COPIES | SET | {"debian_slim"}
+KNOWN = ROOTED_STEPS | PACKAGES | COPIES | SET | {"debian_slim"}
 SETTINGS = SET | {"ARG", "ENV"}
 #: Arguments that change nothing of what is built.
-_UNTOLD = frozenset({"local_path", "force_build", "context_dir"})
+_UNTOLD = frozenset({"local_path", "force_build", "given"})
 
 
 #: step -> why not, what to do instead
@@ -150,11 +147,6 @@ def check(image: Image) -> None:
             )
         if step.name not in KNOWN:
             raise ImageError(f"`{step.name}` is no step that this server knows", where=step.where)
-
-
-def is_rooted(image: Image) -> bool:
-    """Whether a step of it needs a root file system of its own; without one nothing is downloaded."""
-    return any(step.name in BASES | STEPS for step in image.steps)
 
 
 def key_of(told: Iterable[object]) -> str:
