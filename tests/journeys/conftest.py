@@ -109,7 +109,7 @@ class Terminal:
             env=self.environ,
             capture_output=True,
             text=True,
-            timeout=PATIENCE_S,
+            timeout=kwargs.pop("timeout", PATIENCE_S),
             stdin=subprocess.DEVNULL,
             check=False,
             **kwargs,

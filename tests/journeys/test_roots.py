@@ -43,10 +43,14 @@ APP = """
 """
 
 
-@pytest.fixture
-def isolated(terminal):
-    if not report.report().possible:
+@pytest.fixture(scope="session")
+def able() -> None:
+    if not report.report().possible:  # in a process with one thread, so before any server
         pytest.skip("there are no cells here")
+
+
+@pytest.fixture
+def isolated(able, terminal):
     terminal.environ["HOMEPORT_ISOLATION"] = "on"
     return terminal
 
@@ -64,6 +68,7 @@ def _other_python() -> str | None:
     return next((str(path) for path in found if path.name.rpartition(".")[2] != ours), None)
 
 
+@pytest.mark.timeout(200)
 def test_an_image_of_a_registry_with_another_python_and_a_dockerfile(
     isolated, write, visitor, registry, tmp_path
 ):
@@ -85,7 +90,9 @@ def test_an_image_of_a_registry_with_another_python_and_a_dockerfile(
     urls = isolated.deploy(write(APP.format(image=image)))
     told = visitor.get(urls["web"]).json()
 
-    version = subprocess.check_output([python, "-c", "import platform; print(platform.python_version())"])
+    version = subprocess.check_output(
+        [python, "-c", "import platform; print(platform.python_version())"]
+    )
     assert version.decode().strip() == told["python"]
     assert "hello" == told["greeting"]
     assert "from the context\nby a step\n" == told["written"]
@@ -118,6 +125,7 @@ DEBIAN = """
 """
 
 
+@pytest.mark.timeout(300)
 def test_debians_sox_converts_a_file(isolated, write, visitor):
     if shutil.which("mmdebstrap") is None:
         pytest.skip("there is no mmdebstrap: apt-get install mmdebstrap")

@@ -27,7 +27,8 @@ class Access(str, enum.Enum):
 
     READ = "read"
     WRITE = "write"  # what it writes is the host's: a volume
-    PRIVATE = "private"  # what it writes is in its own storage, and goes with the cell
+    # What it writes is in its own storage, and goes with the cell. What the image has there stays in sight.
+    PRIVATE = "private"
     # As PRIVATE, for each directory in the tree at its own absolute path, over what is there already. The
     # mount's target is not looked at.
     MERGED = "merged"
@@ -108,12 +109,19 @@ def place(pairs: Sequence[tuple[Mount, int]], *, stays: bool = False) -> None:
         with _still_shown(mount.target, shown):
             _point(position, mount.target, storage, directory=is_directory(tree))
             if mount.access is Access.PRIVATE and is_directory(tree):
-                _private(str(position), mount.target, tree, storage)
+                _private(str(position), mount.target, tree, storage, _has_more(mount.target, shown))
             else:
                 kernel.move_mount(tree, mount.target)
         os.close(tree)
     if not stays:
         kernel.umount(STAGE)
+
+
+def _has_more(target: str, shown: Sequence[str]) -> bool:
+    """Whether there is more in a directory than what the cell shows of the host."""
+    below = target.rstrip("/") + "/"
+    hosts = {path[len(below) :].partition("/")[0] for path in shown if path.startswith(below)}
+    return bool({*os.listdir(target)} - hosts)
 
 
 @contextlib.contextmanager
@@ -221,11 +229,11 @@ def overlay(target: str, lower: Sequence[str], storage: str) -> None:
     kernel.mount("overlay", target, "overlay", kernel.NOSUID | kernel.NODEV, data)
 
 
-def _private(name: str, target: str, tree: int, storage: str) -> None:
+def _private(name: str, target: str, tree: int, storage: str, over: bool) -> None:
     lower = f"{storage}/lower{name}"
     os.mkdir(lower)
     kernel.move_mount(tree, lower)
-    _overlay(target, [lower], name, storage)
+    _overlay(target, [lower, target] if over else [lower], name, storage)
     kernel.umount(lower)  # the overlay has a mount of its own
 
 

@@ -45,6 +45,7 @@ def doctor(json: options.Json = False) -> None:
         _limits(settings),
         _tmp(),
         _isolation(settings),
+        _images(),
         _gpus(),
         asyncio.run(_server(settings)),
         _names(settings),
@@ -138,6 +139,16 @@ def _isolation(settings: Settings) -> Finding:
     if not told["abstract_sockets"]:
         parts.append("abstract sockets of this machine are in reach")
     return Finding("isolation", True, f"{', '.join(parts)} ({wanted})")
+
+
+def _images() -> Finding:
+    """Programs for images with a root file system."""
+    told = jsonlib.loads(_asked("homeport.node.images.rooted.tools").stdout or "{}")
+    if told["missing"]:
+        names = ", ".join(f"`{name}`" for name in told["missing"])
+        text = f"without {names}, images of a registry or with `apt_install` cannot be built"
+        return Finding("images", False, text, f"`{told['line']}`", needed=False)
+    return Finding("images", True, "skopeo and mmdebstrap are there")
 
 
 def _gpus() -> Finding:

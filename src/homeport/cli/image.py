@@ -1,13 +1,16 @@
-"""`homeport image …`: lists and deletes the image layers that were built."""
+"""`homeport image …`: lists and deletes the image layers that were built, and opens a shell in one."""
 
 import asyncio
+import subprocess
+import sys
+from typing import Annotated
 
 import typer
 
 from homeport.cli import options, output, server
 from homeport.settings import Settings
 
-app = typer.Typer(help="Images: list, prune.", no_args_is_help=True)
+app = typer.Typer(help="Images: list, prune, shell.", no_args_is_help=True)
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 SHOWN = 60  # how many characters of the last step are shown
@@ -23,6 +26,21 @@ def list_(json: options.Json = False) -> None:
 def prune(yes: options.Yes = False) -> None:
     """Delete layers that no app needs, neither now nor after a rollback."""
     asyncio.run(_prune(options.load(), yes=yes))
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def shell(
+    image: Annotated[
+        str, typer.Argument(help="The beginning of a key of `image list`; empty: the newest.")
+    ] = "",
+    words: Annotated[
+        list[str] | None, typer.Argument(help="A command instead of the shell.")
+    ] = None,
+) -> None:
+    """Open a shell in an image of this machine; what it writes is removed when it ends."""
+    root = options.load().home / "environments"
+    command = [sys.executable, "-m", "homeport.node.images.shell", str(root), image, *(words or ())]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 
 def size(count: float) -> str:
@@ -51,12 +69,13 @@ async def _list(settings: Settings, *, json: bool) -> None:
             len(image.steps),
             shortened(image.steps[-1]),
             size(image.size_bytes),
+            image.used_by,
             output.local_time(image.created_at),
             output.local_time(image.used_at),
         )
         for image in images
     ]
-    columns = ("Image", "Python", "Steps", "Last step", "Size", "Created at", "Used at")
+    columns = ("Image", "Python", "Steps", "Last step", "Size", "Used by", "Created at", "Used at")
     output.show_table(columns, rows, empty="no image has been built")
 
 

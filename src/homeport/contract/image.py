@@ -102,3 +102,4 @@ class Environment:
     size_bytes: int
     created_at: float  # seconds since the epoch
     used_at: float
+    used_by: int = 0  # images that stand on it

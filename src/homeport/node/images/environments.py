@@ -6,6 +6,7 @@ Any other image has a root file system of its own (`rooted/`).
 """
 
 import asyncio
+import dataclasses
 import hashlib
 import re
 import sys
@@ -61,8 +62,12 @@ class Environments:
 
     def all(self) -> Collection[Environment]:
         """Those that were built, the newest first."""
+        users = self._store.users()
         found = [
-            _environment(directory, record, store.used_at(directory))
+            dataclasses.replace(
+                _environment(directory, record, store.used_at(directory)),
+                used_by=users[directory.name],
+            )
             for directory, record in self._store.records()
         ]
         return sorted(found, key=lambda environment: -environment.created_at)

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,6 +122,17 @@ class Store:
             record = read(directory)
             if "steps" in record:
                 yield directory, record
+
+    def users(self) -> Counter[str]:
+        """How many images stand on each directory."""
+        known = {directory.name: record for directory, record in self.records()}
+        counted: Counter[str] = Counter()
+        for name, record in known.items():
+            below = name
+            while below in known:
+                counted[below] += len(record["images"])
+                below = known[below]["parent"]
+        return counted
 
     async def used(self, directory: Path, image: str) -> None:
         """Note that the image stands on it: an image has one, its newest. Its date is its last use."""

@@ -54,6 +54,13 @@ def read(
     }
 
 
+def taken(options: dict[str, Any]) -> dict[str, Any]:
+    """Take the options out that say where COPY takes its files from; the step keeps what was read."""
+    found = {name: options.pop(name, None) for name in ("context_dir", "context_files", "ignore")}
+    options.pop("context_mount", None)
+    return {**found, "build_args": options.get("build_args")}
+
+
 def _sources(instructions: Iterable[dockerfile.Instruction], given: Mapping[str, str]) -> list[str]:
     found = []
     for one in instructions:
@@ -73,7 +80,7 @@ def _is_wanted(path: str, wanted: Iterable[str]) -> bool:
     for name in wanted:
         depth = name.count("/") + 1
         top = "/".join(path.split("/")[:depth])
-        if name == "." or path == name or path.startswith(f"{name}/") or fnmatchcase(top, name):
+        if name in (".", path) or path.startswith(f"{name}/") or fnmatchcase(top, name):
             return True
     return False
 

@@ -97,7 +97,7 @@ class Image(metaclass=Old):
     def from_dockerfile(path: Any, **options: "Unpack[options_of.Dockerfile]") -> "Image":
         """What a Dockerfile describes."""
         text, told = local.text(path), {**options}
-        read = dockerfiles.read("from_dockerfile", text, Path(path), **_of_context(told))
+        read = dockerfiles.read("from_dockerfile", text, Path(path), **dockerfiles.taken(told))
         return Image().with_step("from_dockerfile", told, text=text, **read)
 
     @staticmethod
@@ -240,7 +240,7 @@ class Image(metaclass=Old):
         if not found:
             return self
         told = {**options}
-        read = dockerfiles.read("dockerfile_commands", "\n".join(found), **_of_context(told))
+        read = dockerfiles.read("dockerfile_commands", "\n".join(found), **dockerfiles.taken(told))
         return self.with_step("dockerfile_commands", told, commands=found, **read)
 
     def run_function(
@@ -414,10 +414,3 @@ class Image(metaclass=Old):
         }
         made = Step(name=step, args=told, where=location.here())
         return Image((*self._steps, made), (*self._secrets, *secrets))
-
-
-def _of_context(options: dict[str, Any]) -> dict[str, Any]:
-    """What says where COPY takes its files from; taken out, as the step keeps what was read."""
-    taken = {name: options.pop(name, None) for name in ("context_dir", "context_files", "ignore")}
-    options.pop("context_mount", None)
-    return {**taken, "build_args": options.get("build_args")}

@@ -23,8 +23,7 @@ WORDS = ("-E", "-m", within.__name__)
 
 async def ask(order: Mapping[str, Any], say: Callable[[str], None] = lambda _line: None) -> Done:
     """Have an order carried out; `StorageError` for a full disk. `done.code` is a step's own."""
-    words = [sys.executable, *WORDS, _written(order)]
-    done = await command.run(words, environ=_environ(), cwd=Path("/"), say=say)
+    done = await command.run(words(order), environ=_environ(), cwd=Path("/"), say=say)
     if done.code == within.FULL:
         raise _full()
     return done
@@ -39,11 +38,15 @@ async def told(order: Mapping[str, Any]) -> dict[str, int]:
     return answer
 
 
+def words(order: Mapping[str, Any]) -> list[str]:
+    """The command line of an order, which it can carry out once."""
+    return [sys.executable, *WORDS, _written(order)]
+
+
 def empty(directory: Path) -> None:
     """Remove all that is in a directory. Blocks."""
-    order = _written({"do": "empty", "directory": str(directory)})
     subprocess.run(
-        [sys.executable, *WORDS, order],
+        words({"do": "empty", "directory": str(directory)}),
         env=_environ(),
         cwd="/",
         check=False,

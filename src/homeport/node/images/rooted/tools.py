@@ -1,5 +1,10 @@
-"""Programs of other projects that images with a root file system need; Debian's packages have them all."""
+"""Programs of other projects that images with a root file system need; Debian's packages have them all.
 
+`python -m homeport.node.images.rooted.tools` prints what is missing, for `homeport doctor`.
+"""
+
+import json
+import os
 import shutil
 
 from homeport.contract.errors import ImageError
@@ -32,3 +37,13 @@ def missing(*, ordinary: bool) -> dict[str, str]:
 def line(packages: list[str]) -> str:
     """The line that installs them."""
     return f"sudo apt-get install {' '.join(packages)}"
+
+
+def _main() -> None:
+    lacking = missing(ordinary=os.geteuid() != 0)
+    told = {"missing": list(lacking), "line": line([*lacking.values()])}
+    print(json.dumps(told))  # noqa: T201 - it is the answer
+
+
+if __name__ == "__main__":
+    _main()

@@ -41,35 +41,5 @@ def test_what_has_items_says_that_it_is_not_there_yet():
     assert found
 
 
-def test_older_gpus_are_the_strings_of_today(monkeypatch):
-    gpu = alias.submodule("gpu")
-
-    assert ["A100", "A100-80GB:2", "H100:8", "A10", "any"] == [
-        gpu.A100(),
-        gpu.A100(size="80GB", count=2),
-        gpu.H100(count=8),
-        gpu.A10G(),
-        gpu.Any(),
-    ]
-    modal.App("x").function(gpu=gpu.A100(memory=80))
-    assert modal.gpu is gpu
-
-
-def test_the_configuration_is_a_mapping(monkeypatch):
-    config = alias.submodule("config").config
-
-    assert ("main", "main", None, "or this") == (
-        config["environment"],
-        config.get("environment"),
-        config.get("unknown"),
-        config.get("unknown", "or this"),
-    )
-    monkeypatch.setenv("MODAL_ENVIRONMENT", "dev")
-    monkeypatch.setenv("MODAL_FORCE_BUILD", "1")
-    assert ("dev", True) == (config["environment"], config["force_build"])
-    with pytest.raises(KeyError):
-        config["unknown"]
-
-
 def test_the_module_of_functions_has_calls():
     assert alias.submodule("functions").FunctionCall is modal.FunctionCall

@@ -1,0 +1,76 @@
+"""`python -m homeport.node.images.shell ENVIRONMENTS [IMAGE] [WORD…]`: a shell in an image, for `homeport image shell`.
+
+It runs in a sandbox on the image's layers; what it writes is removed when it ends. Without IMAGE it is the newest one.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from homeport.contract import codec
+from homeport.contract.errors import ImageError
+from homeport.contract.image import HOME
+from homeport.node.images.owned import hands
+from homeport.node.images.rooted import work
+from homeport.node.images.rooted.plan import Config
+from homeport.node.images.store import Record, Store
+
+BASH = "command -v bash >/dev/null && exec bash -i || exec sh -i"
+KEPT = ("TERM", "COLORTERM", "LANG", "NO_COLOR")
+
+
+def chosen(kept: Store, key: str) -> Record:
+    """The record of an image with a root file system, by the beginning of its key; `ImageError` if there is none."""
+    found = [
+        (record["created_at"], record)
+        for directory, record in kept.records()
+        if directory.name.startswith(key) and "lowers" in record
+    ]
+    if not found:
+        what = f"no image `{key}` has" if key else "no image has"
+        raise ImageError(
+            f"{what} a root file system of its own", hint="`homeport image list` lists the images"
+        )
+    return max(found, key=lambda each: float(each[0]))[1]
+
+
+def run(root: Path, key: str, words: list[str]) -> int:
+    """The exit code of the shell."""
+    kept = Store(root)
+    record = chosen(kept, key)
+    config = codec.decode(Config, record["config"])
+    storage = Path(tempfile.mkdtemp(prefix="shell-", dir=root.parent))
+    try:
+        cell = work.cell_of(kept, record["lowers"], storage)
+        order = {
+            "do": "run",
+            "cell": codec.encode(cell),
+            "commands": [["", words or ["/bin/sh", "-c", BASH]]],
+            "cwd": config.workdir or HOME,
+            "environ": {
+                "HOME": HOME,
+                **{name: os.environ[name] for name in KEPT if name in os.environ},
+                **config.environ,
+            },
+        }
+        return subprocess.run(hands.words(order), check=False, cwd="/").returncode
+    finally:
+        hands.empty(storage)
+        shutil.rmtree(storage, ignore_errors=True)
+
+
+def main() -> int:
+    """Print a failure as the command line does, with exit code 1."""
+    root, *rest = sys.argv[1:]
+    try:
+        return run(Path(root), rest[0] if rest else "", rest[1:])
+    except ImageError as failure:
+        print(f"error: {failure.message}\n\nhint: {failure.hint}", file=sys.stderr)  # noqa: T201
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
