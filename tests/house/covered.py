@@ -86,7 +86,6 @@ COVERED = {
     "node/images/made": "node/images/test_environments.py",
     "node/images/owned/hands": "node/images",
     "node/images/owned/within": "node/images",
-    "node/images/rooted/debian": "node/images",
     "node/images/rooted/plan": "node/images",
     "node/images/rooted/pull": "node/images",
     "node/images/rooted/python": "node/images",

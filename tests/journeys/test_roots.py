@@ -1,14 +1,15 @@
 """Images with a root file system of their own: from a registry, by a Dockerfile, and with Debian's packages."""
 
+import json
 import os
 import platform
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from homeport.cell import report
 from tests import registries
 
 TOLD = """
@@ -43,14 +44,13 @@ APP = """
 """
 
 
-@pytest.fixture(scope="session")
-def able() -> None:
-    if not report.report().possible:  # in a process with one thread, so before any server
-        pytest.skip("there are no cells here")
-
-
 @pytest.fixture
-def isolated(able, terminal):
+def isolated(terminal):
+    # In a process of its own: this one may have threads.
+    words = [sys.executable, "-m", "homeport.cell.report"]
+    told = json.loads(subprocess.check_output(words))
+    if not told["possible"]:
+        pytest.skip(f"there are no cells here: {told['why']}")
     terminal.environ["HOMEPORT_ISOLATION"] = "on"
     return terminal
 

@@ -39,7 +39,13 @@ async def make(suite: str, archive: Path, say: Callable[[str], None]) -> None:
         )
     words = [program, "--quiet", "--variant=minbase", f"--include={INCLUDED}", "--format=tar"]
     words += [f"--dpkgopt={option}" for option in OPTIONS]
-    words += ["--mode=root" if os.geteuid() == 0 else "--mode=unshare"]
+    if os.geteuid() == 0:
+        # It mounts /proc, /sys and /dev of this machine below its directory. With mounts of its own, none is left
+        # where it is killed, so that whoever removes that directory follows none.
+        words = [tools.found("unshare"), "--mount", "--propagation", "private", "--", *words]
+        words += ["--mode=root"]
+    else:
+        words += ["--mode=unshare"]
     temporary = archive.parent / "tmp"
     temporary.mkdir(mode=0o755)
     if os.geteuid() != 0:

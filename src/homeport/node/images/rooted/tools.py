@@ -12,6 +12,7 @@ from homeport.contract.errors import ImageError
 #: program -> Debian's package, what it is for
 NEEDED = {
     "skopeo": ("skopeo", "fetches images from registries"),
+    "unshare": ("util-linux", "keeps a build's mounts from this machine"),
     "mmdebstrap": ("mmdebstrap", "makes the Debian that `apt_install` and `run_commands` work in"),
 }
 #: What an ordinary user needs besides, for files of more than one owner.

@@ -1,0 +1,47 @@
+"""The Debian that images begin with; a real one takes most of a minute, so this one is stopped at its start."""
+
+import asyncio
+import os
+import shutil
+from pathlib import Path
+
+import psutil
+import pytest
+
+from homeport.node.images.rooted import debian
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("mmdebstrap") is None, reason="root and mmdebstrap are needed"
+)
+async def test_a_debian_that_is_stopped_leaves_no_mount_and_no_process(tmp_path, monkeypatch):
+    # Stands for mmdebstrap while it has this machine's /proc mounted.
+    program = tmp_path / "mmdebstrap"
+    program.write_text(
+        '#!/bin/sh\nmkdir "$TMPDIR/proc" && mount -t proc proc "$TMPDIR/proc" && echo mounted\nsleep 63.5\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    said: list[str] = []
+    (tmp_path / "build").mkdir()
+    making = asyncio.create_task(
+        debian.make("bookworm", tmp_path / "build" / "debian.tar", said.append)
+    )
+    async with asyncio.timeout(20):
+        while "mounted" not in said:
+            await asyncio.sleep(0.01)
+    making.cancel()
+    await asyncio.wait([making])
+
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+    assert [] == [
+        p for p in psutil.process_iter(["cmdline"]) if "63.5" in (p.info["cmdline"] or [])
+    ]
+
+
+def test_what_is_left_out_of_a_command_line_is_an_option():
+    words = debian.installing(["a", "b"], only=True)
+
+    assert ["a", "b"] == words[-2:]
+    assert "Install-Recommends=false" in words[2]
+    assert "Recommends" not in debian.installing(["a"])[2]
