@@ -289,7 +289,7 @@ async def crash(start, settings):
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-        agent._means.outputs.close()
+        agent._shared.outputs.close()
         left.append(run)
         after = Watched()
         fresh.append(Agent(settings))
