@@ -241,11 +241,14 @@ class Cells:
     ) -> None:
         """A container's volumes: the files belong to the ids that every cell has, so none is id-mapped."""
         for volume in launch.function.volumes:
-            tree = self._opener.open(
-                f"{self.volumes / volume.key}/files",
-                writable=not volume.read_only,
-                inside=volume.sub_path,
-            )
+            path = f"{self.volumes / volume.key}/files"
+            try:
+                tree = self._opener.open(
+                    path, writable=not volume.read_only, inside=volume.sub_path
+                )
+            except OSError as error:
+                what = f"the volume `{volume.name}` cannot be mounted: {error.strerror}"
+                raise OSError(error.errno, what) from None
             opened.callback(os.close, tree)
             mounts.append(Mount(volume.path, Access.READ if volume.read_only else Access.WRITE))
             trees.append(tree)
