@@ -76,6 +76,7 @@ class ContainerStatus:
     pid: int  # of the process that runs the user's code; 0 before it exists
     started_at: float
     reason: str = ""  # why it ended or failed
+    node: str = ""  # the name of the node that runs it; this machine is `here`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

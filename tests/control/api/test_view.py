@@ -54,6 +54,7 @@ def test_each_apps_containers_are_its_own(tmp_path):
             assert [1, 1] == [endpoint.containers for endpoint in one.endpoints]
             assert ["two"] == [container.app for container in two.containers]
             assert len(view.containers()) == len(one.containers) + len(two.containers)
+            assert {"here"} == {container.node for container in view.containers()}
 
     virtually(story())
 

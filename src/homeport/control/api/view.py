@@ -148,6 +148,7 @@ class View:
                     pid=container.pid,
                     started_at=container.started_at,
                     reason=container.reason,
+                    node=container.node,
                 )
             )
         return tuple(sorted(told, key=lambda container: -container.started_at))
