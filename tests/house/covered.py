@@ -28,7 +28,6 @@ COVERED = {
     "cli/server": "cli/test_silent_server.py",
     "cli/token": "journeys/test_secrets_and_tokens.py",
     "state/migrations/versions/0003_volumes": "state/test_schema.py",
-    "cli/volume": "journeys/test_volumes.py",
     "contract/api": "control/api/test_answers.py",
     "contract/capacity": "node/limits/test_limits.py",
     "contract/dockerfile": "node/images",

@@ -1,0 +1,111 @@
+"""`homeport volume …` as a user types it, with the API that a server has."""
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+
+from homeport.contract.capacity import Capacity
+from homeport.contract.manifest import VolumeMount
+from tests.control.api.served import on_a_socket
+from tests.control.plane import Plane, function, manifest
+from tests.fakes import FakeNode
+
+
+@contextlib.asynccontextmanager
+async def typed(home):
+    """Type `volume …`: the finished command; and the plane behind it."""
+    plane = Plane(
+        home, FakeNode(0.01, capacity=Capacity(cores=4, memory_mib=4096, has_mounts=True))
+    )
+
+    async def run(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "homeport", "volume", *map(str, words)],
+            env={**os.environ, "HOMEPORT_HOME": str(home), "COLUMNS": "200"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert code == done.returncode, done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    async with plane, on_a_socket(plane, home):
+        yield run, plane
+
+
+async def test_files_go_in_and_out(home, tmp_path):
+    local, out = tmp_path / "local", tmp_path / "out"
+    (local / "sub").mkdir(parents=True)
+    (local / "sub/a").write_text("a")
+    (local / "sub/a").chmod(0o750)
+    (local / "b").write_bytes(big := os.urandom(3_000_000))
+    async with typed(home) as (run, plane):
+        created = json.loads((await run("create", "data", "--json")).stdout)
+        await run("put", "data", local, "/in")
+        again = await run("put", "data", local / "b", "/in/b", code=1)
+        await run("put", "data", local / "b", "/in/", "--force")
+        await run("cp", "data", "/in/b", "/copy")
+        listed = json.loads((await run("ls", "data", "-r", "--json")).stdout)
+        (told,) = json.loads((await run("list", "--json")).stdout)
+        table = (await run("list")).stdout
+        await run("get", "data", "/in", out)
+        kept = await run("get", "data", "/in/sub/a", out / "sub/a", code=1)
+        shown = await run("get", "data", "in/sub/a", "-")
+        missing = await run("get", "data", "none", "-", code=1)
+        await run("rm", "data", "/in", code=1)
+        await run("rm", "data", "/in", "-r")
+        left = json.loads((await run("ls", "data", "--json")).stdout)
+        mode = (plane.volumes.directory(plane.volumes.find("data")) / "files/copy").stat().st_mode
+
+    assert ("data", created["id"], 3) == (told["name"], told["id"], told["files"])
+    assert told["size_bytes"] > 6_000_000
+    assert "MiB" in table
+    assert "--force" in again.stderr
+    assert ["copy", "in", "in/b", "in/sub", "in/sub/a"] == [entry["path"] for entry in listed]
+    assert big == (out / "b").read_bytes()
+    assert "a" == shown.stdout == (out / "sub/a").read_text()
+    assert "--force" in kept.stderr
+    assert "there is no such file" in missing.stderr
+    assert ["copy"] == [entry["path"] for entry in left]
+    assert 0o644 == mode & 0o777
+
+
+async def test_a_volume_is_renamed_and_deleted_when_that_is_meant(home):
+    async with typed(home) as (run, plane):
+        await run("create", "data")
+        taken = await run("create", "data", code=1)
+        await run("rename", "data", "kept")
+        mount = VolumeMount(path="/data", name="kept")
+        await plane.deploy(manifest(function("f", volumes=(mount,))))
+        used = await run("delete", "kept", "--yes", code=1)
+        unasked = await run("delete", "kept", code=1)
+        gone = await run("delete", "none", "--yes", code=1)
+        await run("delete", "none", "--yes", "--allow-missing")
+
+        assert ["kept"] == [row.name for row in plane.volumes.list()]
+    assert "exists" in taken.stderr
+    assert "is used by `shop`" in used.stderr
+    assert "homeport app stop shop" in used.stderr
+    assert "--yes" in unasked.stderr
+    assert "there is no volume `none`" in gone.stderr
+
+
+async def test_a_hostile_name_is_not_obeyed_by_the_terminal(home):
+    async with typed(home) as (run, plane):
+        await run("create", "data")
+        files = plane.volumes.directory(plane.volumes.find("data")) / "files"
+        (files / "\x1b[31mred").touch()
+        (files / "evil").symlink_to("/etc/passwd")
+        shown = (await run("ls", "data")).stdout
+        refused = await run("get", "data", "evil", "-", code=1)
+
+    assert "\x1b" not in shown
+    assert "red" in shown
+    assert "leads out of the volume" in refused.stderr
+    assert "" == refused.stdout
