@@ -69,3 +69,27 @@ async def test_everybody_who_uses_a_volume_is_named(tmp_path):
         for pool in pools:
             plane.pools.remove(pool)
         assert [] == await plane.mounts.users(key)
+
+
+async def test_a_later_server_serves_the_app_with_the_same_volume(tmp_path):
+    async with Plane(tmp_path, node()) as plane:
+        await plane.deploy(app(MOUNT))
+        row = plane.volumes.find("models")
+    async with Plane(tmp_path, node()) as later:
+        await later.volumes.load()
+        await later.deployer.restore(set())
+        (live,) = later.parts.live.all()
+
+        assert row == later.volumes.find("models")
+        assert later.volumes.key(row) == live.revision.manifest.functions[0].volumes[0].key
+
+
+async def test_an_app_whose_volume_cannot_be_mounted_any_more_is_broken_and_says_why(tmp_path):
+    async with Plane(tmp_path, node()) as plane:
+        await plane.deploy(app(MOUNT))
+    async with Plane(tmp_path, node(has_mounts=False)) as later:
+        await later.volumes.load()
+        await later.deployer.restore(set())
+
+        assert "not isolated" in later.deployer.broken["shop"]
+        assert ["shop"] == await later.mounts.users(later.volumes.key(later.volumes.find("models")))
