@@ -27,6 +27,7 @@ from homeport.state.database import Database
 from homeport.state.secrets import SecretBox
 from homeport.state.store import Store
 from homeport.state.vault import Vault
+from homeport.state.volumes import Volumes
 
 SCRIPT = b"print('hello')"
 DIGEST = hashlib.sha256(SCRIPT).hexdigest()
@@ -116,7 +117,7 @@ async def test_a_restore_replaces_all_that_came_later_and_keeps_the_settings(set
     await fill(settings, "blog")
     assert await look(settings) != before
 
-    with pytest.raises(AlreadyExists, match="has apps, secrets or tokens already"):
+    with pytest.raises(AlreadyExists, match="has apps, secrets, tokens or volumes already"):
         backup.restore(settings, file, force=False)
     assert await look(settings) != before
     backup.restore(settings, file, force=True)
@@ -339,3 +340,39 @@ async def test_what_cannot_be_meant(settings, file, tmp_path):
         text.write(b"hello")
     with pytest.raises(BadRequest, match="not a backup"):
         backup.restore(settings, tmp_path / "text", force=True)
+
+
+async def test_volumes_are_named_and_find_their_files_again(tmp_path):
+    settings, home = Settings(home=tmp_path / "home"), tmp_path / "home"
+    await fill(settings)
+    database = Database(urls.of("", home))
+    volumes = Volumes(database, settings.volumes_dir)
+    row = await volumes.create("models")
+    await volumes.create(None)
+    (volumes.directory(row) / "files/x").write_text("x")
+    told = backup.make(settings, tmp_path / "file", force=False)
+    await volumes.delete("models")
+    await database.close()
+    (settings.volumes_dir / "main/main" / row.id / "files").mkdir(parents=True)
+    (settings.volumes_dir / "main/main" / row.id / "files/x").write_text("the copy")
+
+    assert ("models",) == told.volumes
+    assert ("models",) == backup.restore(settings, tmp_path / "file", force=True).volumes
+    database = Database(urls.of("", home))
+    later = Volumes(database, settings.volumes_dir)
+    await later.load()
+    with open(later.tree(later.find("models")).open("x"), encoding="utf-8") as file:
+        assert "the copy" == file.read()
+    await database.close()
+
+
+async def test_a_home_that_has_only_volumes_is_not_replaced_by_accident(file, tmp_path):
+    home = tmp_path / "volumes"
+    home.mkdir()
+    database = Database(urls.of("", home))
+    schema.prepare(database)
+    await Volumes(database, home / "volumes").create("models")
+    await database.close()
+
+    with pytest.raises(AlreadyExists, match="or volumes already"):
+        backup.restore(Settings(home=home), file, force=False)

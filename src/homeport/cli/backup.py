@@ -37,6 +37,7 @@ def backup(file: File, force: Replace = False, json: options.Json = False) -> No
         output.show_json(told)
         return
     output.say(f"{_contents(told)} are in {file}")
+    _say_volumes(told, settings, "copy them beside it")
     if told["missing"]:
         output.warn(f"{told['missing']} files of versions are missing in the home itself")
 
@@ -50,6 +51,7 @@ def restore(file: File, force: Force = False, json: options.Json = False) -> Non
         return
     made = time.strftime("%Y-%m-%d %H:%M", time.localtime(told["made_at"]))
     output.say(f"{_contents(told)} are back, as of {made}")
+    _say_volumes(told, settings, "put your copy of them there")
 
 
 def ask(settings: Settings, what: str, *, file: Path | None = None, force: bool = False) -> Any:
@@ -114,6 +116,13 @@ def _here(settings: Settings) -> Settings:
             hint="log in there, and run it without HOMEPORT_SERVER",
         )
     return settings
+
+
+def _say_volumes(told: dict[str, Any], settings: Settings, what: str) -> None:
+    if names := ", ".join(f"`{name}`" for name in told["volumes"]):
+        output.warn(
+            f"the files of the volumes {names} are not in a backup: they are in {settings.volumes_dir}; {what}"
+        )
 
 
 def _contents(told: dict[str, Any]) -> str:

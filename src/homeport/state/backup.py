@@ -38,6 +38,7 @@ class Summary:
     apps: int
     secrets: int
     missing: int = 0  # files of versions that the home itself does not have
+    volumes: tuple[str, ...] = ()  # their names and ids are in it, and their files are not
 
 
 def make(settings: Settings, target: Path, *, force: bool) -> Summary:
@@ -144,12 +145,12 @@ def _refuse_full(database: Database, home: Path, *, force: bool) -> None:
                 path = database.file.with_name(database.file.name + name)
                 path.rename(path.with_name(f"{database.file.name}.damaged{name}"))
         return
-    counted = (tables.apps, tables.revisions, tables.secrets, tables.proxy_tokens)
+    counted = (tables.apps, tables.revisions, tables.secrets, tables.proxy_tokens, tables.volumes)
     with database.reading() as connection:
         made = schema.number(database, connection) is not None
         if made and not force and any(_count(connection, table) for table in counted):
             raise AlreadyExists(
-                f"{home} has apps, secrets or tokens already",
+                f"{home} has apps, secrets, tokens or volumes already",
                 hint="`--force` replaces all of them by those of the backup",
             )
 
@@ -233,7 +234,17 @@ def _summary(rows: Path, made_at: float, homeport: str, missing: int) -> Summary
     with contextlib.closing(sqlite3.connect(rows)) as connection:
         [(apps,)] = connection.execute("SELECT count(*) FROM apps WHERE stopped_at IS NULL")
         [(secrets,)] = connection.execute("SELECT count(*) FROM secrets WHERE inline = 0")
-    return Summary(made_at=made_at, homeport=homeport, apps=apps, secrets=secrets, missing=missing)
+        known = "SELECT 1 FROM sqlite_master WHERE name = 'volumes'"  # not before schema 0003
+        named = "SELECT name FROM volumes WHERE name IS NOT NULL ORDER BY name"
+        volumes = connection.execute(named).fetchall() if [*connection.execute(known)] else []
+    return Summary(
+        made_at=made_at,
+        homeport=homeport,
+        apps=apps,
+        secrets=secrets,
+        missing=missing,
+        volumes=tuple(name for (name,) in volumes),
+    )
 
 
 def _count(connection: Connection, table: Table) -> int:
