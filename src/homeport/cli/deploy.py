@@ -93,18 +93,21 @@ async def _deploy(
 
 async def follow(events: "AsyncIterator[Event]", *, timestamps: bool = False) -> "Deployed":
     """Show a deploy as it goes; return how it ended."""
-    shown = output.Shown()
+    shown, progress = output.Shown(), output.Progress()
     deployed: Deployed | None = None
     try:
         async for event in events:
             shown.add(event)
+            if event.event != "progress":
+                progress.end()
             if event.event == "log":
                 output.show_line(event.line, timestamps=timestamps, talk=True)
             elif event.event == "progress":
-                output.say(event.text)
+                progress.show(event.text)
             elif event.event == "done":
                 deployed = event.deployed
     except Failure as failure:
+        progress.end()
         shown.shorten(failure)
         raise
     if deployed is None:

@@ -4,6 +4,7 @@ Rich takes 100 ms to import, so it is imported when a command first prints with 
 the command may have started is starting too.
 """
 
+import shutil
 import sys
 import time
 from collections import deque
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from homeport.cli import terminal
 from homeport.contract import codec
 from homeport.contract.errors import Failure
+from homeport.contract.output import PASSING
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,6 +47,36 @@ def err() -> "Console":
 def say(text: str) -> None:
     """Talk."""
     err().print(terminal.text(text))
+
+
+class Progress:
+    """Shows how a build goes on: lines, and on a terminal one line at the end that is written over again.
+
+    A text that begins with PASSING is such a line. Elsewhere than on a terminal it is left out.
+    """
+
+    def __init__(self) -> None:
+        self._passing = False
+
+    def show(self, text: str) -> None:
+        """Show the next text."""
+        if not text.startswith(PASSING):
+            self.end()
+            say(text)
+        elif sys.stderr.isatty():
+            line = terminal.line(text.removeprefix(PASSING))[
+                : shutil.get_terminal_size().columns - 1
+            ]
+            sys.stderr.write(f"\r\x1b[K{line}")
+            sys.stderr.flush()
+            self._passing = True
+
+    def end(self) -> None:
+        """Take the passing line away."""
+        if self._passing:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._passing = False
 
 
 def warn(text: str) -> None:

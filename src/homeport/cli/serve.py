@@ -62,6 +62,7 @@ class Session:
         self._moved = asyncio.Event()  # set when the folders to watch have changed
         self._said: set[str] = set()  # warnings that were shown already
         self._shown = output.Shown()
+        self._progress = output.Progress()
 
     async def run(self, seconds: float | None) -> None:
         """Serve until Ctrl-C, the timeout, or the server's end."""
@@ -123,6 +124,8 @@ class Session:
 
     def _tell(self, event: "Event") -> None:
         self._shown.add(event)
+        if event.event != "progress":
+            self._progress.end()
         if event.event == "serving":
             output.show_endpoints(event.endpoints)
             output.say("⚡️ Serving... hit Ctrl-C to stop!")
@@ -133,7 +136,7 @@ class Session:
                 output.say(f"({event.untold} requests more, too fast to be shown)")
             output.show_request(event.tag, event.request)
         elif event.event == "progress":
-            output.say(event.text)
+            self._progress.show(event.text)
         elif event.event == "stolen":
             output.warn(f"another session has taken {event.url}")
         elif event.event == "failed":

@@ -7,6 +7,8 @@
 
 REQUEST, REQUEST_END = "\x1e", "\x1f"
 MARK = b"\x1d"
+#: How a line of a build begins that stands only until the next one: `12 MiB fetched`.
+PASSING = "\r"
 
 
 def dropped(lines: int, size: int) -> bytes:

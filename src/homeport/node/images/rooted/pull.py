@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from homeport.contract.errors import ImageError
+from homeport.contract.output import PASSING
 from homeport.node.images import command, store
 from homeport.node.images.owned import hands
 from homeport.node.images.rooted import plan, registry
@@ -88,7 +89,7 @@ async def _tell(layout: Path, say: Say) -> None:
         fetched = await asyncio.to_thread(_size, layout)
         if fetched // MIB != last:
             last = fetched // MIB
-            say(f"\r{last} MiB fetched")
+            say(f"{PASSING}{last} MiB fetched")
 
 
 def _size(layout: Path) -> int:

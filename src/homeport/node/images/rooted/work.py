@@ -23,6 +23,7 @@ from homeport.cell.description import Bind, Cell
 from homeport.contract import codec
 from homeport.contract.errors import ImageError, StorageError
 from homeport.contract.image import HOME
+from homeport.contract.output import PASSING
 from homeport.node.images import uv
 from homeport.node.images.command import Done
 from homeport.node.images.hidden import Hider
@@ -350,8 +351,8 @@ class Work:
     # talk
 
     def _told(self, line: str) -> None:
-        mark = "\r" if line.startswith("\r") else ""
-        self._say(f"{mark}{self._op.step.name}: {self._hider.hide(line.lstrip())}")
+        mark = PASSING if line.startswith(PASSING) else ""
+        self._say(f"{mark}{self._op.step.name}: {self._hider.hide(line.removeprefix(mark))}")
 
     def _failed(self, what: str, done: Done | None = None) -> ImageError:
         # All of it: the first of the last lines may be the rest of a secret.
