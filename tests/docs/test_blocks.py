@@ -22,6 +22,7 @@ MARK = "Not run by our tests:"
 #: Page and first line of a block -> why it is not run. The page says so above the block, after `MARK`.
 NOT_RUN = {
     ("gpus", "import subprocess"): "it needs a GPU",
+    ("images", "image = ("): "it needs registries and downloads",
     ("backup", "$ pip install 'homeport[postgres]'"): "it needs a PostgreSQL of yours",
     ("backup", "$ git pull"): "it needs a newer version of homeport",
     ("server", "*.apps.example.com {"): "it needs a domain",
