@@ -19,7 +19,8 @@ OPTIONS = """The keywords of `@app.function(…)` and `@app.cls(…)`. A class t
 is accepted, has no effect, and the command says so once."""
 FIRST = (
     "App", "fastapi_endpoint", "asgi_app", "wsgi_app", "web_server", "concurrent",
-    "Cls", "parameter", "enter", "exit", "method", "Function", "Image", "Secret", "FilePatternMatcher",
+    "Cls", "parameter", "enter", "exit", "method", "Function", "Image", "Secret", "Volume",
+    "FilePatternMatcher",
 )  # fmt: skip
 PENDING = """## Not there yet
 
@@ -27,12 +28,13 @@ These names exist so that a script that mentions them loads. To use one raises `
 so."""
 REST = "## Other names"
 #: Made by a decorator or a static method, never by a call of the class.
-NOT_CALLED = frozenset({"Cls", "Error", "Function", "Image", "Secret"})
+NOT_CALLED = frozenset({"Cls", "Error", "Function", "Image", "Secret", "Volume"})
 #: Public for other rooms of homeport, not for scripts.
 INTERNAL = frozenset(
     {
         "build_secrets",
         "construct",
+        "mount",
         "get_raw_f",
         "hooks",
         "raw",
@@ -127,6 +129,7 @@ def _methods(cls: type) -> list[tuple[str, Any]]:
     found = []
     for name, value in vars(cls).items():
         function = value.__func__ if isinstance(value, staticmethod) else value
+        function = inspect.unwrap(function)  # of `objects/blocking`
         public = not name.startswith("_") and name not in INTERNAL
         if public and (inspect.isfunction(function) or isinstance(function, property)):
             found.append((name, function))

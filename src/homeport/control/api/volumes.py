@@ -93,18 +93,18 @@ class Volumes:
         tree = self._kept.tree(self._kept.find(name))
         with failing(_shown(query.path)):
             descriptor = await asyncio.to_thread(tree.open, query.path)
+        # An object, so that it is closed even if the visitor has left before the first piece is asked for.
+        file = os.fdopen(descriptor, "rb", buffering=0)
         size = os.fstat(descriptor).st_size
 
         async def content() -> AsyncIterator[bytes]:
             rest = size  # it may become longer meanwhile
-            try:
+            with file:
                 while rest and (
-                    chunk := await asyncio.to_thread(os.read, descriptor, min(rest, CHUNK_BYTES))
+                    chunk := await asyncio.to_thread(file.read, min(rest, CHUNK_BYTES))
                 ):
                     rest -= len(chunk)
                     yield chunk
-            finally:
-                os.close(descriptor)
 
         return StreamingResponse(
             content(),

@@ -49,7 +49,7 @@ class method(Generic[P, T]):  # noqa: N801 - used as a decorator
 
     def __init__(self, function: Callable[Concatenate[Any, P], T]) -> None:
         self._function = function
-        self.__doc__ = function.__doc__
+        self.__doc__, self.__wrapped__ = function.__doc__, function
 
     def __get__(self, instance: Any, owner: Any = None) -> Call[P, T]:
         if instance is None:
@@ -62,7 +62,7 @@ class streaming(Generic[P, T]):  # noqa: N801 - used as a decorator
 
     def __init__(self, function: Callable[Concatenate[Any, P], Iterator[T]]) -> None:
         self._function = function
-        self.__doc__ = function.__doc__
+        self.__doc__, self.__wrapped__ = function.__doc__, function
 
     def __get__(self, instance: Any, owner: Any = None) -> Stream[P, T]:
         if instance is None:
