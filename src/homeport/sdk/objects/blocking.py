@@ -1,6 +1,5 @@
 """Methods that block, each with an `.aio` for code that must not: `v.commit()` and `await v.commit.aio()`."""
 
-import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
@@ -9,6 +8,12 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+async def _in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    import asyncio  # 20 ms, and a script that is only declared needs none of it
+
+    return await asyncio.to_thread(function, *args, **kwargs)
 
 
 class Call(Generic[P, T]):
@@ -23,7 +28,8 @@ class Call(Generic[P, T]):
 
     async def aio(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """The same for `await`: it blocks a thread and not the event loop."""
-        return await asyncio.to_thread(self._function, *args, **kwargs)
+        answer: T = await _in_thread(self._function, *args, **kwargs)
+        return answer
 
 
 class Stream(Generic[P, T]):
@@ -40,8 +46,8 @@ class Stream(Generic[P, T]):
         """The same for `async for`."""
         items = self._function(*args, **kwargs)
         end = object()
-        while (item := await asyncio.to_thread(next, items, end)) is not end:
-            yield item  # type: ignore[misc]
+        while (item := await _in_thread(next, items, end)) is not end:
+            yield item
 
 
 class method(Generic[P, T]):  # noqa: N801 - used as a decorator
@@ -88,7 +94,8 @@ class Both(Generic[T]):
         self._block.__exit__(kind, error, at)
 
     async def __aenter__(self) -> T:
-        return await asyncio.to_thread(self.__enter__)
+        entered: T = await _in_thread(self.__enter__)
+        return entered
 
     async def __aexit__(
         self,
@@ -96,4 +103,4 @@ class Both(Generic[T]):
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        await asyncio.to_thread(self.__exit__, kind, error, at)
+        await _in_thread(self.__exit__, kind, error, at)
