@@ -84,7 +84,6 @@ COVERED = {
     "node/images/installers": "node/images/test_environments.py",
     "node/images/made": "node/images/test_environments.py",
     "node/images/owned/hands": "node/images",
-    "node/images/owned/within": "node/images",
     "node/images/rooted/plan": "node/images",
     "node/images/rooted/pull": "node/images",
     "node/images/rooted/python": "node/images",

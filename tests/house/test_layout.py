@@ -23,7 +23,6 @@ LONGER = {
     "src/homeport/contract/api.py": "the types of all answers, in one table from which the reference is made",
     "src/homeport/node/images/rooted/work.py": "one method for each operation on a root file system",
     "src/homeport/node/zygotes/nursery.py": "the tree of zygotes, and what a container is forked from",
-    "src/homeport/sdk/objects/image.py": "each of Modal's builder calls is one method",
     "src/homeport/tree.py": "each operation on files of containers, under one set of rules",
     "tests/cell/probes.py": "a program that runs inside a cell, as one file",
     "tests/control/api/test_answers.py:test_every_route_answers_what_it_declares": "a table of requests",

@@ -24,11 +24,6 @@ from typing import IO, Any
 
 from homeport.cell import kernel
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
 HIDDEN, OPAQUE, OF_AUFS = ".wh.", ".wh..wh..opq", ".wh..wh."
 OPAQUE_MARK = "user.overlay.opaque"  # as with the mount option `userxattr`
 MAX_BYTES = 64 * 1024**3  # of all files of one layer
@@ -71,7 +66,7 @@ def unpack(archive: IO[bytes], root: int, *, ids: int = IDS, max_bytes: int = MA
                     seen.members = []  # it would remember each of them
                     unpacking.take(tar, member)
             unpacking.finish()
-    except (tarfile.TarError, zlib.error, gzip.BadGzipFile, zstd.ZstdError, EOFError) as error:
+    except (tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError) as error:
         raise UnfitError(f"the archive is damaged: {error}") from None
     except (ValueError, OverflowError) as error:  # a name with a zero in it, a date that is none
         raise UnfitError(f"the archive is not well formed: {error}") from None
@@ -89,8 +84,16 @@ def _plain(archive: IO[bytes]) -> Iterator[Any]:
         with gzip.GzipFile(fileobj=archive) as plain:
             yield plain
     elif beginning == ZSTD:
-        with zstd.ZstdFile(archive) as plain:
-            yield plain
+        if sys.version_info >= (3, 14):
+            from compression import zstd
+        else:
+            from backports import zstd
+
+        try:
+            with zstd.ZstdFile(archive) as plain:
+                yield plain
+        except zstd.ZstdError as error:
+            raise UnfitError(f"the archive is damaged: {error}") from None
     else:
         yield archive
 

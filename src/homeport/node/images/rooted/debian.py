@@ -41,7 +41,7 @@ async def make(suite: str, archive: Path, say: Callable[[str], None]) -> None:
     words += [f"--dpkgopt={option}" for option in OPTIONS]
     if os.geteuid() == 0:
         # It mounts /proc, /sys and /dev of this machine below its directory. With mounts of its own, none is left
-        # where it is killed, so that whoever removes that directory follows none.
+        # where it is killed, so that nobody who removes that directory follows one.
         words = [tools.found("unshare"), "--mount", "--propagation", "private", "--", *words]
         words += ["--mode=root"]
     else:
