@@ -1,7 +1,9 @@
 """Files below one directory, in which somebody hostile has put whatever a container can make."""
 
+import contextlib
 import os
 import stat
+import threading
 
 import pytest
 
@@ -95,6 +97,42 @@ def test_a_link_to_a_directory_outside_is_removed_and_its_target_is_not(files, o
 
     assert [] == paths(files)
     assert ["secret"] == os.listdir(outside)
+
+
+def test_a_directory_that_becomes_a_link_at_any_moment_leads_nowhere(files, outside, tmp_path):
+    root = tmp_path / "root"
+    write(files, "secret/secret", "mine")
+    (outside / "leak").touch()
+    ended = threading.Event()
+
+    def swap():
+        steps = (
+            lambda: (root / "secret").rename(root / "aside"),
+            lambda: (root / "secret").symlink_to(outside),
+            lambda: (root / "secret").unlink(),
+            lambda: (root / "aside").rename(root / "secret"),
+        )
+        while not ended.is_set():
+            for step in steps:
+                with contextlib.suppress(OSError):  # a write has made the directory meanwhile
+                    step()
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    try:
+        for _ in range(300):
+            with contextlib.suppress(OSError):
+                assert "mine" == read(files, "secret/secret")
+            with contextlib.suppress(OSError):
+                assert "secret/leak" not in paths(files, "secret")
+            with contextlib.suppress(OSError):
+                write(files, "secret/new", force=True)
+    finally:
+        ended.set()
+        swapping.join()
+
+    assert ["leak", "secret"] == sorted(os.listdir(outside))
+    assert "secret" == (outside / "secret").read_text()
 
 
 def test_a_link_within_the_tree_may_be_read(tmp_path):

@@ -6,8 +6,7 @@ import textwrap
 import pytest
 
 from homeport.cell import report
-from tests.journeys.test_isolation import ordinary as ordinary  # noqa: PLC0414 - a fixture
-from tests.journeys.test_isolation import user as user  # noqa: PLC0414
+from tests.journeys.test_isolation import user as user  # noqa: PLC0414 - a fixture
 
 APP = """
     import os
