@@ -196,8 +196,9 @@ async def test_commands_run_in_the_working_directory_of_the_app(house):
 
 
 async def test_copied_files_and_a_functions_results_lie_in_the_source_tree(house):
-    (house.source / "data").mkdir()
-    (house.source / "data" / "in.txt").write_text("seven")
+    given = house.source.with_name("rv-1.build")
+    given.mkdir()
+    (given / "x").write_text("seven")
     (house.source / "app.py").write_text(
         "import modal, six\nfrom pathlib import Path\n"
         "def count(n, *, unit):\n"

@@ -167,13 +167,16 @@ class Builder:
     # local files
 
     def _copy(self) -> None:
-        for name in self._args.get("files", {}):
+        given = self._source.with_name(f"{self._source.name}.build")
+        for name, sha256 in self._args.get("files", {}).items():
             target = self._root / name
             if not target.resolve().is_relative_to(self._root.resolve()):
                 raise self._failed(f"`{name}` lies outside the app's directory")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)  # it may be a link to the layer below's
-            shutil.copy2(self._source / name, target)
+            # Beside the tree, if the image would have a root file system were containers isolated.
+            local = given / sha256
+            shutil.copy2(local if local.exists() else self._source / name, target)
 
     # talk
 
