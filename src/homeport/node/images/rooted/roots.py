@@ -141,7 +141,10 @@ class Roots:
             if inside is None:  # no other build has looked meanwhile
                 inside = await work.search(self._store, below, directory / "trial", where)
                 record = store.read(directory)
-                found = {**record["pythons"], below.config.environ["PATH"]: codec.encode(inside)}
+                found = {
+                    **record.get("pythons", {}),
+                    below.config.environ["PATH"]: codec.encode(inside),
+                }
                 told = {"pythons": found, "python_version": inside.version}
                 store.write(directory, {**record, **told}, keep_date=True)
         return dataclasses.replace(below, python=inside)
@@ -159,7 +162,7 @@ def _below(record: Record) -> Below:
 
 def _python(record: Record, config: Config) -> Inside | None:
     """The interpreter that these layers have for a PATH, as far as somebody has looked."""
-    found = record["pythons"].get(config.environ["PATH"])
+    found = record.get("pythons", {}).get(config.environ["PATH"])
     return codec.decode(Inside, found) if found else None
 
 
