@@ -83,8 +83,7 @@ def test_functions_share_a_volume_that_outlives_them(isolated, visitor, snapshot
     assert ["evil", "put", "put/y", "up", "x"] == ask("write", text="one")
     begun, *told = ask("Reader.read")
     assert ["one", "one", "Read-only file system", 0] == told
-    if not snapshot:
-        assert ["evil", "put", "up", "x"] == begun
+    assert "put" in begun, "the volume was not there yet when the enter hook ran"
     isolated.deploy(script(isolated, version="2", snapshot=snapshot))
     ask("write", text=" two")
     assert "one two" == ask("Reader.read")[1]
