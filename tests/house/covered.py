@@ -87,7 +87,6 @@ COVERED = {
     "node/images/rooted/plan": "node/images",
     "node/images/rooted/pull": "node/images",
     "node/images/rooted/python": "node/images",
-    "node/images/rooted/registry": "node/images",
     "node/images/rooted/tools": "node/images",
     "node/images/rooted/work": "node/images",
     "node/images/store": "node/images/test_environments.py",

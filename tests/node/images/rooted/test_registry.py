@@ -1,0 +1,91 @@
+"""Credentials for registries, and the names of images."""
+
+import base64
+import http.server
+import json
+import re
+import stat
+import threading
+
+import pytest
+
+from homeport.contract.errors import ImageError
+from homeport.node.images.rooted import registry
+
+ECR = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/tool:1"
+KEYS = {"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "very-secret"}
+
+
+@pytest.fixture
+def aws():
+    """An endpoint that answers as ECR does, and what it was asked."""
+    asked: list[tuple[dict[str, str], bytes]] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            asked.append(({k.lower(): v for k, v in self.headers.items()}, body))
+            good = "AKID" in self.headers["authorization"]
+            token = base64.b64encode(b"AWS:the-token").decode()
+            told = {"authorizationData": [{"authorizationToken": token}]}
+            answer = json.dumps(told if good else {"message": "not yours"}).encode()
+            self.send_response(200 if good else 400)
+            self.send_header("content-length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/", asked
+        server.shutdown()
+        thread.join()
+
+
+def test_amazons_registry_gives_a_token_for_a_signed_request(aws):
+    url, asked = aws
+    found = registry.credentials("aws", ECR, {**KEYS, "AWS_ENDPOINT_URL_ECR": url})
+
+    assert ("AWS", "the-token") == found
+    headers, body = asked[0]
+    assert b"{}" == body
+    assert headers["x-amz-target"].endswith(".GetAuthorizationToken")
+    signature = r"AWS4-HMAC-SHA256 Credential=AKID/\d{8}/eu-west-1/ecr/aws4_request, SignedHeaders="
+    assert re.match(signature, headers["authorization"])
+    assert "very-secret" not in str(headers)
+
+
+def test_what_amazon_refuses_or_the_secret_lacks_is_named(aws):
+    url, _ = aws
+    with pytest.raises(ImageError, match="400 not yours"):
+        registry.credentials(
+            "aws", ECR, {**KEYS, "AWS_ACCESS_KEY_ID": "x", "AWS_ENDPOINT_URL_ECR": url}
+        )
+    with pytest.raises(ImageError, match="lacks `AWS_SECRET_ACCESS_KEY`"):
+        registry.credentials("aws", ECR, {"AWS_ACCESS_KEY_ID": "x"})
+    with pytest.raises(ImageError, match="lacks `SERVICE_ACCOUNT_JSON`"):
+        registry.credentials("gcp", "europe-docker.pkg.dev/a/b:1", {})
+
+
+def test_googles_registry_takes_the_service_account():
+    found = registry.credentials("gcp", "x.pkg.dev/a:1", {"SERVICE_ACCOUNT_JSON": "{}"})
+
+    assert ("_json_key", "{}") == found
+
+
+def test_credentials_are_in_a_file_of_ones_own_and_on_no_command_line(tmp_path):
+    path = tmp_path / "auth.json"
+    registry.write_authfile(path, "ghcr.io/me/it:1", "me", "secret")
+
+    assert 0o600 == stat.S_IMODE(path.stat().st_mode)
+    told = json.loads(path.read_text())["auths"]["ghcr.io"]["auth"]
+    assert b"me:secret" == base64.b64decode(told)
+
+
+@pytest.mark.parametrize("name", ["", "--help", "a b", "a\nb", "../x", "$(id)"])
+def test_what_is_no_reference_is_refused(name):
+    with pytest.raises(ImageError, match="is not the name of an image"):
+        registry.whole(name)
