@@ -262,6 +262,8 @@ def _write_skeleton(cell: Cell, root: str, etc: dict[str, bytes]) -> None:
     for name in STICKY:
         os.chmod(f"{root}/{name}", 0o1777)  # noqa: S103 - as any /tmp is
     os.chmod(f"{root}/root", 0o700)
+    for path in cell.points:
+        mounts.point(root + path, directory=False)
     for name, content in etc.items():
         mounts.point(f"{root}/etc/{name}", directory=False)
         _write(f"{root}/etc/{name}", content)

@@ -67,6 +67,7 @@ class Cell:
     """One sandbox."""
 
     binds: tuple[Bind, ...] = ()
+    points: tuple[str, ...] = ()  # empty files, for devices that only some private cells get
     links: tuple[tuple[str, str], ...] = ()  # symbolic links of the root: path, what it says
     etc: tuple[
         str, ...

@@ -25,6 +25,7 @@ from homeport.contract.listing import Change, Listing, Mark
 from homeport.contract.sizes import MIB
 from homeport.contract.traffic import PoolKey
 from homeport.node.cells import sandboxes
+from homeport.node.cells.compiled import Compiler
 from homeport.node.cells.sandboxes import Cells
 from homeport.node.containers import door, pulses, records
 from homeport.node.containers.changes import Changes
@@ -72,6 +73,7 @@ class Agent:
                 settings.home / "preload", self._lib, settings.zygote_mib, said=self._note
             )
         self._limits = Limits()
+        self._compiler = Compiler()
         self._shared = Shared(
             environments=self._environments,
             zygotes=self._zygotes,
@@ -148,6 +150,7 @@ class Agent:
             self._pulses.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._pulses
+        await self._compiler.close()
         self._shared.outputs.close()
         await self._limits.close()
         if self._zygotes is not None:
@@ -166,6 +169,11 @@ class Agent:
         """Build the image's layers."""
         await self._environments.make(image, source, environ, say)
         self._warm(image)
+        made = self._environments.of(image)
+        if (
+            self._shared.cells is not None and not made.lowers
+        ):  # an image's own Python runs in its root only
+            self._compiler.begin(made.python, source)
 
     def _warm(self, image: Image) -> None:
         if self._zygotes is not None and self._is_open:
@@ -246,6 +254,7 @@ class Agent:
             self._environments.is_rooted = cells is not None
         if cells is not None:
             cells.volumes = self._settings.volumes_dir
+            self._limits.disk_mib = cells.disk_mib
             cells.sweep([one.launch.tmp_dir for one in left])
         elif not left:
             sandboxes.remove_all(self._settings.run_dir / "cells")

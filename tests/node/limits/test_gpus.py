@@ -1,6 +1,9 @@
 """What is made of what NVIDIA's driver tells."""
 
+import os
+import stat
 import types
+from pathlib import Path
 
 import pytest
 
@@ -82,3 +85,15 @@ def test_a_server_may_have_some_of_them(visible, ids):
 
 def test_a_driver_that_does_not_work_has_none():
     assert () == gpus.found({}, Driver(broken=True))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may make a device")
+def test_the_files_of_the_driver_are_its_devices_and_nothing_else(tmp_path):
+    (tmp_path / "nvidia-caps").mkdir()
+    for name in ("nvidia0", "nvidiactl", "nvidia-caps/nvidia-cap1", "null"):
+        os.mknod(tmp_path / name, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    (tmp_path / "nvidia.txt").touch()
+
+    assert ("nvidia-caps/nvidia-cap1", "nvidia0", "nvidiactl") == tuple(
+        str(Path(path).relative_to(tmp_path)) for path in gpus.files(tmp_path)
+    )

@@ -34,6 +34,7 @@ from homeport.contract.errors import BadRequest
 from homeport.contract.image import HOME, outside
 from homeport.node.cells.networks import Networks, resolvers
 from homeport.node.images.made import Made
+from homeport.node.limits.gpus import files as gpu_files
 
 AUTO, ON, OFF = "auto", "on", "off"
 PACKAGE = Path(__file__).parents[2]
@@ -93,7 +94,15 @@ class Sandbox:
 class Cells:
     """Describes cells, and opens what goes into them."""
 
-    def __init__(self, root: Path, lib: Path, told: report.Report, ingress_port: int = 0) -> None:
+    def __init__(
+        self,
+        root: Path,
+        lib: Path,
+        told: report.Report,
+        ingress_port: int = 0,
+        gpus: "tuple[str, ...] | None" = None,
+    ) -> None:
+        self._gpus = gpu_files() if gpus is None else gpus
         self.report = told
         self.networks = Networks(told, ingress_port)
         self.volumes = Path()  # of the home: the agent says where
@@ -155,6 +164,7 @@ class Cells:
             storage=str(storage),
             ids=self._ids,
             overlay=self.report.overlay,
+            points=self._gpus,
         )
         return Sandbox(cell, storage)
 
@@ -164,6 +174,7 @@ class Cells:
         return Cell(
             binds=tuple(Bind(str(path), owned=self._root_user) for path in ours),
             layers=made.lowers,
+            points=self._gpus,
             storage=str(storage),
             ids=self._ids,
             overlay=self.report.overlay,
@@ -193,6 +204,10 @@ class Cells:
                 mounts.append(Mount("/", Access.MERGED))
                 trees.append(self._open(opened, elsewhere, zygote))
             self._add_volumes(opened, launch, mounts, trees)
+            for path in self._gpus if launch.order.devices else ():
+                mounts.append(Mount(path, Access.WRITE))
+                trees.append(self._opener.open(path, writable=True, devices=True))
+                opened.callback(os.close, trees[-1])
             cgroup = []
             if launch.cgroup:
                 # Who opened it is what counts, not who writes (man 7 cgroups, cgroup.procs).

@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -44,6 +45,12 @@ def found(
     finally:
         with contextlib.suppress(nvml.NVMLError):
             nvml.nvmlShutdown()
+
+
+def files(directory: Path = Path("/dev")) -> tuple[str, ...]:
+    """The devices through which a program speaks with NVIDIA's driver; those of all GPUs together."""
+    found = (*directory.glob("nvidia*"), *directory.glob("nvidia-caps/*"))
+    return tuple(sorted(str(path) for path in found if path.is_char_device()))
 
 
 def _devices(nvml: Any) -> Iterator[tuple[str, Accelerator]]:

@@ -28,6 +28,8 @@ class Limits:
     """The limits of this node's containers."""
 
     def __init__(self) -> None:
+        #: How much a container has written, if its files belong to ids that only a cell has.
+        self.disk_mib: Callable[[str], float] | None = None
         self._cgroups: Cgroups | None = None
         self._leaving: set[Path] = set()  # cgroups of containers that have ended
         self._watcher: asyncio.Task[None] | None = None
@@ -123,7 +125,9 @@ class Limits:
             if not self._tidy() and not watched:
                 self._wanted.clear()
                 continue
-            for container, what in (await asyncio.to_thread(watchdog.look, watched)).items():
+            for container, what in (
+                await asyncio.to_thread(watchdog.look, watched, self.disk_mib)
+            ).items():
                 kill(container, what)
             await asyncio.sleep(LOOK_S)
 

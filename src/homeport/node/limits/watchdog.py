@@ -6,7 +6,7 @@ container's temporary directory.
 
 import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import psutil
@@ -33,8 +33,14 @@ def over(launch: Launch, memory_mib: float, disk_mib: float) -> str:
     return ""
 
 
-def look(containers: Iterable[tuple[int, Launch]]) -> dict[str, str]:
-    """Return which containers are over a limit, by id, and which limit; each comes with its leader's pid."""
+def look(
+    containers: Iterable[tuple[int, Launch]], disk_mib: "Callable[[str], float] | None" = None
+) -> dict[str, str]:
+    """Return which containers are over a limit, by id, and which limit; each comes with its leader's pid.
+
+    `disk_mib` measures a directory that this process may not look into: a cell's.
+    """
+    measured = disk_mib or _disk_mib
     told = list(containers)
     members = sessions([pid for pid, _ in told])
     found: dict[str, str] = {}
@@ -42,8 +48,8 @@ def look(containers: Iterable[tuple[int, Launch]]) -> dict[str, str]:
         limit_mib = _memory_limit_mib(launch)
         memory_mib = _memory_mib(members[pid], limit_mib) if limit_mib is not None else 0.0
         has_disk_limit = launch.function.ephemeral_disk_mib is not None
-        disk_mib = _disk_mib(launch.tmp_dir) if has_disk_limit else 0.0
-        if what := over(launch, memory_mib, disk_mib):
+        written_mib = measured(launch.tmp_dir) if has_disk_limit else 0.0
+        if what := over(launch, memory_mib, written_mib):
             found[launch.id] = what
     return found
 

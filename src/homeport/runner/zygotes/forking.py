@@ -18,7 +18,7 @@ from homeport.sdk.preload.shelf import Shelf
 
 MAX_MESSAGE = 64 * 1024
 MAX_REQUEST = 16 * 1024 * 1024
-MAX_DESCRIPTORS = 32
+MAX_DESCRIPTORS = 64
 TRIES = 3  # how often to fork a child if the ones before ended too early
 SPARE_S = 0.05  # after this idle time the zygote forks the next child ahead
 LOOK_S = 0.25  # after this idle time it reads which pages its latest container has written to

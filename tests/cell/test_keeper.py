@@ -1,0 +1,53 @@
+"""Files of cells, as the node's process opens, measures and removes them."""
+
+import json
+import os
+
+WRITE = "os.makedirs('/opt/mine'); open('/opt/mine/big', 'wb').write(os.urandom(3 * 1024**2)); os.chmod('/opt/mine', 0); print(1)"
+LEAVE = "os.chown('/opt/mine', 1000, 1000)"
+KEEP = """
+import json, os, sys
+from homeport.cell.keeper import Opener
+
+opener = Opener()
+bytes = opener.measure(sys.argv[1])
+opener.remove(sys.argv[1])
+print(json.dumps([bytes, os.path.exists(sys.argv[1])]))
+opener.close()
+"""
+
+
+def test_what_a_container_hid_is_measured_and_removed(account):
+    cell = account.cell()
+    more = LEAVE if cell.ids is not None else "pass"
+    done = account.inside(cell, [account.python, "-c", f"import os\n{WRITE}\n{more}"])
+    assert "1\n" == done.stdout, done.stderr
+    size, is_there = json.loads(account.run(["-c", KEEP, f"{cell.storage}/1"]).stdout)
+
+    assert 3 * 1024**2 <= size < 3.2 * 1024**2
+    assert not is_there
+
+
+def test_files_are_added_at_their_places_beside_what_is_there(account):
+    tree = account.mkdir("tree")
+    for name in ("assets/css/a.css", "usr/share/own/b", "etc/mine/c", "d", "opt/e/f"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text(name)
+    for path in (tree, *tree.rglob("*")):
+        os.chown(path, account.user, account.user)
+    code = """
+import json, os
+names = ("assets/css/a.css", "usr/share/own/b", "etc/mine/c", "d", "opt/e/f")
+with open("/assets/css/a.css", "a") as file:
+    file.write(" changed")
+print(json.dumps([[open(f"/{name}").read() for name in names], os.path.exists("/etc/hosts"), len(os.listdir("/usr/share")) > 1]))
+"""
+    cell = account.cell()
+    mounts = {"/": [str(tree), "merged"]}
+    done = account.inside(cell, [account.python, "-c", code], mounts=mounts)
+    assert done.stdout, done.stderr
+    found, *others = json.loads(done.stdout)
+
+    assert ["assets/css/a.css changed", "usr/share/own/b", "etc/mine/c", "d", "opt/e/f"] == found
+    assert [True, True] == others
+    assert "assets/css/a.css" == (tree / "assets/css/a.css").read_text()
