@@ -43,9 +43,7 @@ class Settings:
     haproxy: str = ""  # path of the binary; empty: the wheel's, then PATH's
     log_cap_mib: int = 64  # MiB of each app's log on disk
     cgroup: str = ""  # cgroup v2 directory for limits; `off`; empty: its own, if that is delegated
-    isolation: str = (
-        "off"  # each container in a sandbox: `on`, `off`, or `auto`: where it is possible
-    )
+    isolation: str = "auto"  # a sandbox for each container: `on`, `off`, or `auto` (if possible)
     zygote_mib: int = 1024  # MiB for processes that wait to be forked; 0: fork nothing
     max_parameter_pools: int = (
         40  # values of a function's class parameters that have containers at once

@@ -19,7 +19,7 @@ VERSION = """
     @modal.concurrent(max_inputs=4)
     @modal.fastapi_endpoint()
     def version():
-        return {"version": 1, "pid": os.getpid()}
+        return {"version": 1, "container": os.environ["MODAL_TASK_ID"]}
 """
 
 
@@ -83,13 +83,18 @@ def test_a_broken_version_leaves_the_old_one_and_says_why(terminal, write, visit
     assert [1] == [r["version"] for r in terminal.json("app", "history", "shop")]
 
 
+def _processes(terminal, container: str) -> list[psutil.Process]:
+    """A container's runner, which `ps` shows by the container's id."""
+    return [p for p in terminal.processes() if container in " ".join(p.cmdline())]
+
+
 def test_to_zero_and_back(terminal, write, visitor):
     url = terminal.deploy(write(VERSION))["version"]
-    first = visitor.get(url).json()["pid"]
+    first = visitor.get(url).json()["container"]
+    assert _processes(terminal, first)
     wait_for(lambda: not terminal.json("container", "list"), "no container")
-    assert not psutil.pid_exists(first)
-
-    assert first != visitor.get(url).json()["pid"]
+    assert not _processes(terminal, first)
+    assert first != visitor.get(url).json()["container"]
 
 
 def test_min_containers_are_there_without_anybody_asking(terminal, write):
@@ -113,11 +118,11 @@ def test_rollback_is_a_new_version_of_the_old_source(terminal, write, visitor):
 
 def test_a_stopped_app_is_unknown_and_its_containers_are_gone(terminal, write, visitor):
     url = terminal.deploy(write(VERSION))["version"]
-    pid = visitor.get(url).json()["pid"]
+    container = visitor.get(url).json()["container"]
     terminal.run("app", "stop", "shop", "-y")
 
     assert 404 == visitor.get(url).status_code
-    wait_for(lambda: not psutil.pid_exists(pid), "the container's end")
+    wait_for(lambda: not _processes(terminal, container), "the container's end")
     again = terminal.run("app", "stop", "shop", "-y", check=False)
     assert (1, True) == (again.returncode, "already stopped" in again.stderr)
     terminal.deploy(write(VERSION))
@@ -149,14 +154,14 @@ def test_a_killed_container_costs_its_requests_and_no_more(terminal, write, visi
         # A connection that has answered before is closed instead: RFC 9112, 9.3.1.
         return httpx.get(url, params=params, timeout=60, trust_env=False)
 
-    before = visit().json()["pid"]
+    before = visit().json()["container"]
     lost = visit(hang="true")
     after = visit()
 
     assert 502 == lost.status_code
     assert lost.text.startswith("homeport: ")
     assert 200 == after.status_code
-    assert before != after.json()["pid"]
+    assert before != after.json()["container"]
 
 
 def test_one_request_at_a_time_is_the_default(terminal, write):

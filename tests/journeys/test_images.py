@@ -11,6 +11,13 @@ import pytest
 
 SYSTEM = Path("/usr/bin/python3.11")
 
+
+@pytest.fixture(autouse=True)
+def _without_cells(terminal):
+    """These images are built on this machine; those with a root of their own are in test_roots."""
+    terminal.environ["HOMEPORT_ISOLATION"] = "off"
+
+
 VERSIONS = """
     import modal
 

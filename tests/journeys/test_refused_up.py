@@ -17,21 +17,21 @@ APP = """
 
     @app.function(min_containers=1)
     @modal.fastapi_endpoint()
-    def pid():
-        return os.getpid()
+    def container():
+        return os.environ["MODAL_TASK_ID"]
 """
 
 
 @pytest.fixture
 def url(terminal, write):
     """Of an endpoint whose control plane has been killed."""
-    url = terminal.deploy(write(APP))["pid"]
+    url = terminal.deploy(write(APP))["container"]
     wait_for(lambda: ask(url), "an answer")
     os.kill(terminal.status()["pid"], signal.SIGKILL)
     return url
 
 
-def ask(url: str) -> int:
+def ask(url: str) -> str:
     return httpx.get(url, timeout=20, trust_env=False).raise_for_status().json()
 
 

@@ -83,7 +83,8 @@ def test_what_a_failed_load_ended_in_is_watched_too(serve, write):
     ],
     ids=["load", "start", "build"],
 )
-def test_a_save_takes_the_place_of_one_that_is_still_under_way(serve, slow):
+def test_a_save_takes_the_place_of_one_that_is_still_under_way(serve, slow, terminal):
+    terminal.environ["HOMEPORT_ISOLATION"] = "off"  # else the first build makes a whole Debian
     serve("1")
     serve.until("1")
     serve("2", **slow)

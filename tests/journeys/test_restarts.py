@@ -25,7 +25,7 @@ APP = """
 
     @web.get("/")
     async def version():
-        return {"version": 1, "pid": os.getpid()}
+        return {"version": 1, "container": os.environ["MODAL_TASK_ID"]}
 
     @web.get("/stream")
     async def stream():
@@ -94,7 +94,7 @@ def haproxies(terminal) -> list[psutil.Process]:
 def test_a_killed_control_plane_is_not_missed_and_its_successor_takes_everything_over(
     terminal, url
 ):
-    before = httpx.get(url, trust_env=False).json()["pid"]
+    before = httpx.get(url, trust_env=False).json()["container"]
     with (
         Prober(url) as prober,
         httpx.stream("GET", f"{url}/stream", timeout=60, trust_env=False) as stream,
@@ -111,9 +111,9 @@ def test_a_killed_control_plane_is_not_missed_and_its_successor_takes_everything
             assert "still there" == chat.recv()
 
     assert [] == prober.failures
-    assert before == httpx.get(url, trust_env=False).json()["pid"]
+    assert before == httpx.get(url, trust_env=False).json()["container"]
     (app,) = terminal.status()["apps"]
-    assert [before] == [container["pid"] for container in app["containers"]]
+    assert [before] == [container["id"] for container in app["containers"]]
     assert url == app["endpoints"][0]["local_url"]
     wait_for(lambda: 1 == len(haproxies(terminal)), "the end of the older ingresses")
     terminal.run("down")

@@ -111,7 +111,8 @@ def test_a_new_version_takes_the_port_over_and_nobody_sees_a_failure(terminal, w
     assert {1, 2} == seen
 
 
-def test_another_app_cannot_have_the_port(terminal, write, visitor, port):
+def test_without_networks_another_app_cannot_have_the_port(terminal, write, visitor, port):
+    terminal.environ["HOMEPORT_ISOLATION"] = "off"
     url = terminal.deploy(write(script(port)))["serve"]
     done = terminal.run("deploy", write(script(port, app="other"), "other.py"), check=False)
 
@@ -120,7 +121,8 @@ def test_another_app_cannot_have_the_port(terminal, write, visitor, port):
     assert 1 == visitor.get(url).json()["version"]
 
 
-def test_a_port_of_a_program_outside_is_a_clear_error(terminal, write):
+def test_without_networks_a_port_of_a_program_outside_is_a_clear_error(terminal, write):
+    terminal.environ["HOMEPORT_ISOLATION"] = "off"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = terminal.run("deploy", write(script(port)), check=False)

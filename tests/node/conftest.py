@@ -13,7 +13,7 @@ from tests.orders import order
 @pytest.fixture
 def settings(tmp_path) -> Settings:
     """A home of the test's own."""
-    settings = Settings(home=tmp_path / "home")
+    settings = Settings(home=tmp_path / "home", isolation="off")
     settings.socket_dir.mkdir(parents=True)
     return settings
 

@@ -105,7 +105,9 @@ def locked(settings: Settings) -> Iterator[None]:
         try:
             yield
         finally:
-            if settings.socket_dir != settings.run_dir:  # of this home, and below /tmp
+            # After a start that failed, isolated containers go on, and their doors are in there.
+            goes_on = any((settings.socket_dir / "doors").glob("*"))
+            if settings.socket_dir != settings.run_dir and not goes_on:  # it is below /tmp
                 shutil.rmtree(settings.socket_dir, ignore_errors=True)
 
 

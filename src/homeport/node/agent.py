@@ -26,7 +26,6 @@ from homeport.contract.sizes import MIB
 from homeport.contract.traffic import PoolKey
 from homeport.node.cells import sandboxes
 from homeport.node.cells.compiled import Compiler
-from homeport.node.cells.sandboxes import Cells
 from homeport.node.containers import door, pulses, records
 from homeport.node.containers.changes import Changes
 from homeport.node.containers.container import CLOSE_GRACE_S, Life
@@ -161,7 +160,8 @@ class Agent:
         for descriptor in self._lifeline or ():
             os.close(descriptor)
         self._lifeline = self._shared.lifeline = None
-        shutil.rmtree(self._root, ignore_errors=True)
+        for directory in (self._root, self._shared.doors):
+            shutil.rmtree(directory, ignore_errors=True)
 
     async def prepare(
         self, image: Image, source: str, environ: Mapping[str, str], say: Callable[[str], None]
@@ -241,23 +241,14 @@ class Agent:
         """Isolate containers, where that is wanted and possible; those that are `left` go on as they are."""
         if not self._is_usual:
             return
-        sandboxes.end_left(self._settings.run_dir / "cells", [one.leader for one in left])
-        cells = Cells.open(
-            self._settings.isolation,
-            self._settings.run_dir / "cells",
-            self._lib,
-            ingress_port=self._settings.http_port,
-        )
-        self._shared.cells = cells
+        kept = {one.leader: one.launch.tmp_dir for one in left}
+        self._shared.cells = cells = sandboxes.take_over(self._settings, self._lib, kept)
         if self._zygotes is not None:
             self._zygotes.cells = cells
             self._environments.is_rooted = cells is not None
         if cells is not None:
             cells.volumes = self._settings.volumes_dir
             self._limits.disk_mib = cells.disk_mib
-            cells.sweep([one.launch.tmp_dir for one in left])
-        elif not left:
-            sandboxes.remove_all(self._settings.run_dir / "cells")
 
     def _measured(self) -> Capacity:
         cells, cores = self._shared.cells, os.cpu_count() or 1

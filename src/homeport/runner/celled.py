@@ -5,6 +5,7 @@ needs. The descriptors for a cell come after all others. The request has `mounts
 `cgroup` is true, its `cgroup.procs`, then, if `network` is "own", a socket to the node.
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -100,14 +101,22 @@ def _leave_network(way: Sequence[int]) -> None:
 
 
 def _name(hosts: Sequence[str], resolvers: str) -> None:
-    """The app's own URLs have a name whatever the resolver says; `resolvers` replaces /etc/resolv.conf."""
+    """Let the app's own URLs have a name, whatever the resolver says; `resolvers` replaces /etc/resolv.conf."""
     known = " ".join(host for host in hosts if host.endswith(".localhost"))
     if known:
-        with open("/etc/hosts", "a", encoding="utf-8") as file:  # noqa: PTH123 - no pathlib here
-            file.write(f"127.0.0.1 {known}\n")
+        with open("/etc/hosts", encoding="utf-8") as file:  # noqa: PTH123 - no pathlib here
+            before = file.read()
+        _replace("/etc/hosts", f"{before}\n127.0.0.1 {known}\n")
     if resolvers:
-        with open("/etc/resolv.conf", "w", encoding="utf-8") as file:  # noqa: PTH123
-            file.write(resolvers)
+        _replace("/etc/resolv.conf", resolvers)
+
+
+def _replace(path: str, text: str) -> None:
+    """Write a new file: to change the one of a layer below, overlayfs would copy it and wait for the disk."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # noqa: PTH108
+    with open(path, "x", encoding="utf-8") as file:  # noqa: PTH123
+        file.write(text)
 
 
 def forget(storage: str) -> None:

@@ -23,7 +23,7 @@ READY = 'say(kind="ready")\n'
 @pytest.fixture
 async def start(tmp_path):
     """Start a container whose runner is this script."""
-    settings = Settings(home=tmp_path / "home", cgroup="off")
+    settings = Settings(home=tmp_path / "home", cgroup="off", isolation="off")
     settings.socket_dir.mkdir(parents=True)
     opened = []
 
@@ -135,7 +135,7 @@ def test_a_container_sees_its_own_devices_and_no_others():
 
 async def test_the_agent_tells_what_the_machine_has(tmp_path):
     card = Accelerator(id="GPU-1", name="NVIDIA L4", memory_mib=23034)
-    settings = Settings(home=tmp_path / "home")
+    settings = Settings(home=tmp_path / "home", isolation="off")
     settings.socket_dir.mkdir(parents=True)
     agent = Agent(settings, tied=True, accelerators=lambda: (card,))
     await agent.open()

@@ -110,7 +110,7 @@ class House:
 @pytest.fixture
 async def house(tmp_path):
     """A house that is open."""
-    settings = Settings(home=tmp_path / "home")
+    settings = Settings(home=tmp_path / "home", isolation="off")
     settings.socket_dir.mkdir(parents=True)
     house = House(settings, tmp_path)
     await house.agent.open()
@@ -155,7 +155,7 @@ async def test_a_container_has_each_thing_once_even_if_no_child_was_forked_ahead
 @pytest.fixture(params=["forked", "fresh"])
 async def either_house(request, tmp_path):
     """A house whose containers begin in that way: users see no difference."""
-    settings = Settings(home=tmp_path / "home")
+    settings = Settings(home=tmp_path / "home", isolation="off")
     if request.param == "fresh":
         settings = dataclasses.replace(settings, zygote_mib=0)
     settings.socket_dir.mkdir(parents=True)
@@ -402,7 +402,7 @@ async def test_a_fork_is_not_disturbed_by_a_child_that_ends_at_the_same_moment(h
 
 
 async def test_zygotes_end_with_the_server_and_what_is_kept_goes_on(tmp_path):
-    settings = Settings(home=tmp_path / "home")
+    settings = Settings(home=tmp_path / "home", isolation="off")
     settings.socket_dir.mkdir(parents=True)
     house = House(settings, tmp_path, tied=False)
     await house.agent.open()
@@ -465,7 +465,7 @@ async def test_the_state_after_the_snap_hooks_is_forked(house):
 
 async def test_a_home_below_tmp_is_seen_by_a_snapshot_and_by_what_is_forked_from_it():
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="hp-") as folder:
-        settings = Settings(home=Path(folder) / "home")
+        settings = Settings(home=Path(folder) / "home", isolation="off")
         settings.socket_dir.mkdir(parents=True)
         house = House(settings, Path(folder))
         await house.agent.open()
@@ -593,7 +593,7 @@ async def test_the_least_recently_used_zygotes_go_when_they_hold_too_much(house)
 
 
 async def test_without_zygotes_each_container_has_an_interpreter_of_its_own(tmp_path):
-    settings = dataclasses.replace(Settings(home=tmp_path / "home"), zygote_mib=0)
+    settings = dataclasses.replace(Settings(home=tmp_path / "home", isolation="off"), zygote_mib=0)
     settings.socket_dir.mkdir(parents=True)
     house = House(settings, tmp_path)
     await house.agent.open()

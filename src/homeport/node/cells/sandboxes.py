@@ -35,6 +35,7 @@ from homeport.contract.image import HOME, outside
 from homeport.node.cells.networks import Networks, resolvers
 from homeport.node.images.made import Made
 from homeport.node.limits.gpus import files as gpu_files
+from homeport.settings import Settings
 
 AUTO, ON, OFF = "auto", "on", "off"
 PACKAGE = Path(__file__).parents[2]
@@ -318,6 +319,21 @@ def imported_from(python: str) -> tuple[str, ...]:
     return tuple(path for path in done.stdout.splitlines() if Path(path).is_dir())
 
 
+def take_over(settings: Settings, lib: Path, kept: Mapping[int, str]) -> Cells | None:
+    """Isolate containers if the settings ask for it; clear away what an earlier server has left. Blocks.
+
+    `kept` are the containers that go on: the pid of each one's init, and where it writes.
+    """
+    root = settings.run_dir / "cells"
+    end_left(root, kept)
+    cells = Cells.open(settings.isolation, root, lib, ingress_port=settings.http_port)
+    if cells is not None:
+        cells.sweep(kept.values())
+    elif not kept:
+        shutil.rmtree(root, ignore_errors=True)
+    return cells
+
+
 def end_left(root: Path, keep: Collection[int]) -> None:
     """End what an earlier server has left in its cells, but for the containers with these inits.
 
@@ -341,11 +357,6 @@ def end_left(root: Path, keep: Collection[int]) -> None:
         if pid not in kept:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-
-
-def remove_all(root: Path) -> None:
-    """Where there are no cells any more: what earlier ones have left, as far as it may be removed."""
-    shutil.rmtree(root, ignore_errors=True)
 
 
 def _reported(root: Path) -> report.Report:
