@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from homeport.contract import codec, pulse
@@ -27,6 +28,7 @@ class Runner:
     """One container."""
 
     def __init__(self, root: Path, source: Path, **changes) -> None:
+        self._source = source
         self.log = root / "output.log"
         self.launch = launch(
             **{"module": "script", "source": str(source), "tmp_dir": str(root), **changes}
@@ -120,13 +122,17 @@ class Runner:
         return self.process.wait(PATIENCE_S)
 
     def close(self) -> None:
-        """End it."""
+        """End it, and what it has started in sessions of their own."""
         self.client.close()
         self._report.close()
         self.pulse.close()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, 9)
         self.process.wait()
+        for each in psutil.process_iter():  # no init stands above this runner to end them
+            with contextlib.suppress(psutil.Error):
+                if each.cwd().startswith(str(self._source)):
+                    each.kill()
 
 
 @pytest.fixture
