@@ -15,17 +15,15 @@ child, because that may take long.
 It ends when the socket closes. Root needs no keeper: `Opener` does the same in its own process.
 """
 
-import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 
-from homeport.cell import identity, mounts, namespaces
+from homeport.cell import identity, mounts, namespaces, storage
 
 MAX_MESSAGE = 16384
 
@@ -72,14 +70,14 @@ class Opener:
     def remove(self, path: str) -> None:
         """Delete what a cell has written, whosever it is; return when it is gone."""
         if self._socket is None:
-            shutil.rmtree(path, ignore_errors=True)
+            storage.remove(path)
         else:
             self._in_child("remove", path)
 
     def measure(self, path: str) -> int:
         """How many bytes on the disk a cell's files take."""
         if self._socket is None:
-            return measured(path)
+            return storage.measured(path)
         return int(self._in_child("measure", path) or 0)
 
     def _in_child(self, word: str, path: str) -> bytes:
@@ -133,25 +131,15 @@ def serve(control: socket.socket) -> None:
             os.close(descriptor)
 
 
-def measured(path: str) -> int:
-    """Bytes on the disk of all files below a directory; what ends meanwhile does not count."""
-    total = 0
-    for folder, _folders, files in os.walk(path):
-        for name in files:
-            with contextlib.suppress(OSError):
-                total += os.lstat(os.path.join(folder, name)).st_blocks * 512
-    return total
-
-
 def _have_done(request: dict[str, str], writer: int) -> None:
     if os.fork():
         return
     try:
         if "remove" in request:
-            shutil.rmtree(request["remove"], ignore_errors=True)
+            storage.remove(request["remove"])
             os.write(writer, b"0")
         else:
-            os.write(writer, str(measured(request["measure"])).encode())
+            os.write(writer, str(storage.measured(request["measure"])).encode())
     finally:
         os._exit(0)
 

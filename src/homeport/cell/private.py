@@ -7,9 +7,8 @@ its processes.
 
 import contextlib
 import os
-import shutil
 
-from homeport.cell import base, identity, kernel, mounts, namespaces
+from homeport.cell import base, identity, kernel, mounts, namespaces, storage
 from homeport.cell.description import Cell
 
 NEW = f"{base.HIDDEN}/{base.NEW}"
@@ -106,4 +105,4 @@ def remove(name: str) -> None:
 
     Its files may belong to ids that an ordinary user outside may not touch.
     """
-    shutil.rmtree(f"{base.HIDDEN}/{base.UP}/{name}", ignore_errors=True)
+    storage.remove(f"{base.HIDDEN}/{base.UP}/{name}")

@@ -13,7 +13,6 @@ import functools
 import json
 import logging
 import os
-import shutil
 import site
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from homeport.cell import host, identity, report
+from homeport.cell import host, identity, report, storage
 from homeport.cell.description import Bind, Cell, Network
 from homeport.cell.keeper import Opener
 from homeport.cell.mounts import Access, Mount
@@ -330,7 +329,7 @@ def take_over(settings: Settings, lib: Path, kept: Mapping[int, str]) -> Cells |
     if cells is not None:
         cells.sweep(kept.values())
     elif not kept:
-        shutil.rmtree(root, ignore_errors=True)
+        storage.remove(str(root))
     return cells
 
 

@@ -10,13 +10,13 @@ import json
 import logging
 import os
 import select
-import shutil
 import signal
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from homeport.cell import storage
 from homeport.contract import codec
 from homeport.contract.container import Container, Launch, State
 from homeport.contract.traffic import PoolKey
@@ -76,7 +76,7 @@ def sweep(root: Path) -> Collection[Left]:
             _end(known, directory)
         leftovers.end(leftovers.NOBODY, directory / "tmp")
         networks.end(directory)
-        shutil.rmtree(directory, ignore_errors=True)
+        storage.remove(str(directory))
     return ready
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from homeport.cell import storage
 from homeport.contract.container import Launch
 from homeport.contract.sizes import MIB
 
@@ -99,9 +100,4 @@ def _share_mib(pid: int) -> float:
 
 
 def _disk_mib(directory: str) -> float:
-    total = 0
-    for folder, _folders, files in os.walk(directory):
-        for name in files:
-            with contextlib.suppress(OSError):
-                total += (Path(folder) / name).lstat().st_blocks * 512
-    return total / MIB
+    return storage.measured(directory) / MIB
