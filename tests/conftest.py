@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,9 @@ def pytest_xdist_auto_num_workers(config):
 
 
 def pytest_configure(config):
+    # A shell starts what runs in its background without Ctrl-C, and the commands in the tests would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # On Python 3.11 pytest-asyncio asks for the current loop; an implicit one is never closed.
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

@@ -15,7 +15,7 @@ app = homeport.App("keep")
 @app.function(secrets=[homeport.Secret.from_name("auth")], scaledown_window=2)
 @homeport.fastapi_endpoint()
 def hello():
-    return [os.environ["TOKEN"], os.getpid(), VERSION]
+    return [os.environ["TOKEN"], os.environ["HOMEPORT_TASK_ID"], VERSION]
 VERSION = 1
 """
 

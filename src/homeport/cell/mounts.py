@@ -106,7 +106,7 @@ def place(pairs: Sequence[tuple[Mount, int]], *, stays: bool = False) -> None:
             _merge(position, tree, storage, shown)
             os.close(tree)
             continue
-        with _still_shown(mount.target, shown):
+        with still_shown(mount.target, shown):
             _point(position, mount.target, storage, directory=is_directory(tree))
             if mount.access is Access.PRIVATE and is_directory(tree):
                 _private(str(position), mount.target, tree, storage, _has_more(mount.target, shown))
@@ -125,7 +125,7 @@ def _has_more(target: str, shown: Sequence[str]) -> bool:
 
 
 @contextlib.contextmanager
-def _still_shown(target: str, shown: Sequence[str]) -> Iterator[None]:
+def still_shown(target: str, shown: Sequence[str]) -> Iterator[None]:
     """What the cell shows below a target is there again, above what is mounted on it meanwhile."""
     hidden = [path for path in shown if path.startswith(target.rstrip("/") + "/")]
     above = [(path, kernel.open_tree(path)) for path in hidden]
@@ -143,7 +143,7 @@ def _merge(position: int, tree: int, storage: str, shown: Sequence[str]) -> None
     kernel.move_mount(tree, lower)
     for number, inner in enumerate(targets(lower)):
         path, added = f"/{inner}", f"{lower}/{inner}"
-        with _still_shown(path, shown):
+        with still_shown(path, shown):
             if not os.path.isdir(added):
                 _copy(added, path)
                 continue

@@ -52,6 +52,7 @@ def fork(
 def _narrow(cell: Cell, name: str) -> None:
     """The base cell's own view, without what is the others'."""
     hidden, up = base.HIDDEN, f"{base.HIDDEN}/{base.UP}"
+    shown = mounts.read_places()
     kernel.mount("none", "/", None, kernel.RECURSIVE | kernel.PRIVATE)
     os.mkdir(f"{up}/{name}", 0o700)
     own = kernel.open_tree(f"{up}/{name}", recursive=False)
@@ -62,5 +63,6 @@ def _narrow(cell: Cell, name: str) -> None:
     os.close(own)
     for path in TMPS:
         size = f"mode=1777,size={cell.shm_mib}m"
-        kernel.mount("tmpfs", path, "tmpfs", base.TIGHT, size)
+        with mounts.still_shown(path, shown):  # an interpreter in /tmp, say
+            kernel.mount("tmpfs", path, "tmpfs", base.TIGHT, size)
     kernel.mount("proc", "/proc", "proc", base.TIGHT | kernel.NOEXEC)
