@@ -56,7 +56,6 @@ COVERED = {
     "control/deploys/endpoints": "control/deploys/test_deployer.py",
     "control/deploys/parts": "control/deploys/test_rollout.py",
     "control/deploys/versions": "control/deploys/test_deployer.py",
-    "control/fleet/meter": "control/fleet/test_reconciler.py",
     "control/fleet/mirror": "control/fleet/test_nodes.py",
     "control/fleet/pool": "control/fleet/test_pools.py",
     "control/fleet/rooms": "control/fleet/test_fair_places.py",

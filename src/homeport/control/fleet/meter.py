@@ -11,6 +11,9 @@ from homeport.control.fleet.pool import Pool, Stage, now
 log = logging.getLogger(__name__)
 
 
+SETTLES_S = 0.2  # after this, the ingress has told of every request that ended before
+
+
 class Meter:
     """Reads the load of pools."""
 
@@ -27,8 +30,10 @@ class Meter:
             if not pool.members:
                 # Requests queued in the ingress for a container that has ended are demand too.
                 pool.unsettled = pool.load.running + pool.load.queued > 0
-            # A request that began and ended between two passes was demand too.
-            passed = int(pool.load.served > before.served)
+            # A request that began and ended between two passes was demand too, unless the user has stopped
+            # a container since then.
+            settled = now() - pool.gave_up_at > SETTLES_S
+            passed = int(pool.load.served > before.served and settled)
             pool.peak.record(max(pool.needed, passed), now())
             if pool.demand or passed:
                 pool.used_at = now()

@@ -66,6 +66,7 @@ class Pool:
     )
     retired: bool = False  # no endpoint uses this pool any more
     winding_down: bool = False  # retired, and measured after that
+    gave_up_at: float = float("-inf")  # when the user stopped a container
     drain_s: float = RETIRED_DRAIN_S  # how long requests may run after the pool is retired
     drain_until: float = 0.0  # retired: requests that still run then are cut (monotonic)
     members: dict[str, Member] = field(default_factory=dict)
@@ -226,6 +227,7 @@ class Pool:
 
     def give_one_up(self) -> None:
         """Lower the peak by one container, which the user has stopped: replace it only if demand needs it."""
+        self.gave_up_at = now()
         staying = self.count(Stage.STARTING, Stage.ATTACHING, Stage.READY)
         self.peak.lower(staying * self.bounds.target_inputs)
 
