@@ -21,9 +21,7 @@ MAX_REQUEST = 16 * 1024 * 1024
 MAX_DESCRIPTORS = 64
 TRIES = 3  # how often to fork a child if the ones before ended too early
 SPARE_S = 0.05  # after this idle time the zygote forks the next child ahead
-FIRST_LOOK_S = (
-    0.05  # soon, as the first container may not live long; a start is over by then, as a rule
-)
+FIRST_LOOK_S = 0.05  # soon, as the first container may not live long; most starts are over by then
 LOOK_S = 0.25  # after this idle time it reads which pages its latest container has written to
 LOOKS = 3  # how many containers it reads; it uses the one that has written to most pages
 
