@@ -40,12 +40,6 @@ def seal_init(cell: Cell) -> None:
     _close(cell, 1 << KEPT["KILL"])
 
 
-def withdraw() -> None:
-    """What `seal_init` adds, for a pid 1 that was sealed as the runner is before it began."""
-    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
-    kernel.set_capabilities(1 << KEPT["KILL"])
-
-
 def limit(limits: Limits) -> None:
     """Set what man 2 getrlimit calls hard limits; never above those that hold already."""
     for what, wanted in (

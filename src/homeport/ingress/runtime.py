@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from homeport.contract.errors import IngressError
 
 TIMEOUT_S = 10.0
-BATCH_BYTES = 8 * 1024  # commands sent in one line; a line must fit HAProxy's buffer
 GOOD = ("", "New server registered.", "Server deleted.")
 _WORD = re.compile(r"[A-Za-z0-9._~%/:@*?=&,+-]+")
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+from homeport.cell import storage
 from homeport.contract.capacity import Accelerator, Capacity
 from homeport.contract.container import Container, Launch, LogLine, StartOrder, State
 from homeport.contract.errors import StorageError
@@ -109,7 +110,7 @@ class Agent:
         self._shared.outputs.open()
         left = await asyncio.to_thread(records.sweep, self._root)
         if not left:
-            shutil.rmtree(self._root.parent / "snapshots", ignore_errors=True)
+            storage.remove(str(self._root.parent / "snapshots"))
         door.sweep(self._shared.doors, [one.container.id for one in left])
         link = self._lib / "homeport"
         link.unlink(missing_ok=True)
@@ -161,7 +162,7 @@ class Agent:
             os.close(descriptor)
         self._lifeline = self._shared.lifeline = None
         for directory in (self._root, self._shared.doors):
-            shutil.rmtree(directory, ignore_errors=True)
+            storage.remove(str(directory))
 
     async def prepare(
         self, image: Image, source: str, environ: Mapping[str, str], say: Callable[[str], None]

@@ -39,8 +39,8 @@ from homeport.supervised import Tasks
 
 #: In the order of the reference.
 NOUNS = (
-    *(Server, Apps, Deploys, Sessions, Logs, Containers, Images, Blobs, Volumes, Secrets, Tokens),
-)
+    Server, Apps, Deploys, Sessions, Logs, Containers, Images, Blobs, Volumes, Secrets, Tokens,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,6 @@ from homeport.contract.container import Descriptors, Event, Launch, sent
 from homeport.node.containers import words
 from homeport.node.containers.pulses import usage
 from homeport.node.held import Held
-from homeport.node.limits.watchdog import sessions
 
 READ_BYTES = 64 * 1024
 MAX_LAST = 4 * 1024 * 1024  # bytes that are read after its end
@@ -269,8 +268,3 @@ class Process:
         self._second = second
         if self._words > WORDS_PER_S:
             raise ValueError(f"it sends more than {WORDS_PER_S} events a second")
-
-
-def session_members(leader: int) -> list[int]:
-    """Return all processes of the session of `leader`, and their descendants in other sessions."""
-    return sessions([leader])[leader]

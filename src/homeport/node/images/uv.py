@@ -40,10 +40,6 @@ class Python:
         """3.11"""
         return ".".join(self.version.split(".")[:2])
 
-    def is_older_than(self, minor: tuple[int, int]) -> bool:
-        """Whether it is; `minor` is such as (3, 11)."""
-        return tuple(int(part) for part in self.minor.split(".")) < minor
-
 
 def found() -> list[str]:
     """The words that begin uv's command; `ImageError` where there is none."""

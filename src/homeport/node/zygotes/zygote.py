@@ -7,7 +7,6 @@ import dataclasses
 import json
 import logging
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from homeport.cell import storage
 from homeport.contract.container import Descriptors, Event
 from homeport.node.cells.sandboxes import Sandbox
 from homeport.node.held import Held
@@ -311,7 +311,7 @@ class Zygote:
         if self._process is not None:
             threading.Thread(target=self._process.wait, daemon=True).start()  # no zombie
         if self._directory is not None:
-            shutil.rmtree(self._directory, ignore_errors=True)
+            storage.remove(str(self._directory))
         if self.sandbox is not None:
             self.sandbox.done()
 

@@ -26,7 +26,6 @@ OPTIONS = (
     "path-include=/usr/share/locale/locale.alias",
     "path-exclude=/usr/share/man/*",
 )
-FETCHED = "docker.io/library/debian"
 
 
 async def make(suite: str, archive: Path, say: Callable[[str], None]) -> None:

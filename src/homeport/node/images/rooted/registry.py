@@ -24,7 +24,6 @@ from homeport.contract.errors import ImageError
 from homeport.node.images.rooted import tools
 
 POLICIES = ("/etc/containers/policy.json", "~/.config/containers/policy.json")
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 MAX_LAYERS = 200  # that one mount can name, in a page of memory
 _HERE = re.compile(r"^(localhost|127(\.\d+){3}|\[::1\])(:\d+)?$")
 _REFERENCE = re.compile(
