@@ -9,7 +9,12 @@ import pytest
 
 import homeport.settings
 from homeport.client import Client, OtherVersion, ServerBug
-from homeport.contract import api
+from homeport.contract.api.answers import Fault
+from homeport.contract.api.apps import AppState
+from homeport.contract.api.coldstarts import ColdStartQuery
+from homeport.contract.api.deploys import Deploy, Rollback
+from homeport.contract.api.logs import LogQuery
+from homeport.contract.api.secrets import NewSecret, SecretKeys
 from homeport.contract.container import LogLine
 from homeport.contract.errors import BadRequest, NotFound, ScriptError, ServerUnreachable
 from homeport.control.fleet.owner import Owner
@@ -45,45 +50,48 @@ async def answering(home, *answers: bytes):
 
 async def test_every_method_returns_what_its_type_says(tmp_path):
     async with connected(tmp_path) as (client, plane, server):
-        wanted = api.Deploy(manifest=manifest(function("f")))
-        events = [event async for event in client.deploy("shop", wanted)]
+        wanted = Deploy(manifest=manifest(function("f")))
+        events = [event async for event in client.deploys.deploy("shop", wanted)]
         assert ["progress", "done"] == [event.event for event in events]
-        rolled = api.Rollback(version=1)
-        *_, back = [event async for event in client.rollback("shop", rolled)]
+        rolled = Rollback(version=1)
+        *_, back = [event async for event in client.deploys.rollback("shop", rolled)]
         assert 2 == back.deployed.version
 
-        status = await client.status()
-        assert (status.apps, status.apps[0]) == (await client.apps(), await client.app("shop"))
-        assert [2, 1] == [version.version for version in await client.history("shop")]
-        (container, *_) = await client.containers()
-        assert api.AppState.DEPLOYED is status.apps[0].state
-        assert () == await client.images() == await client.prune_images()
-        assert () == await client.cold_starts("shop", api.ColdStartQuery(function="f"))
+        status = await client.server.status()
+        assert (status.apps, status.apps[0]) == (
+            await client.apps.every(),
+            await client.apps.one("shop"),
+        )
+        assert [2, 1] == [version.version for version in await client.apps.history("shop")]
+        (container, *_) = await client.containers.every()
+        assert AppState.DEPLOYED is status.apps[0].state
+        assert () == await client.images.every() == await client.images.prune()
+        assert () == await client.apps.cold_starts("shop", ColdStartQuery(function="f"))
 
-        keys = await client.create_secret(api.NewSecret(name="db", values={"KEY": "v"}))
-        assert api.SecretKeys(name="db", keys=("KEY",)) == keys
-        assert ["db"] == [secret.name for secret in await client.secrets()]
-        await client.delete_secret("db")
-        token = await client.create_token("ci")
-        assert [token.token_id] == [each.token_id for each in await client.tokens()]
-        await client.delete_token(token.token_id)
+        keys = await client.secrets.create(NewSecret(name="db", values={"KEY": "v"}))
+        assert SecretKeys(name="db", keys=("KEY",)) == keys
+        assert ["db"] == [secret.name for secret in await client.secrets.every()]
+        await client.secrets.delete("db")
+        token = await client.tokens.create("ci")
+        assert [token.token_id] == [each.token_id for each in await client.tokens.every()]
+        await client.tokens.delete(token.token_id)
 
-        await client.stop_container(container.id)
-        assert isinstance(await client.stop("shop"), int)
-        await client.keep()
-        await client.shutdown()
+        await client.containers.stop(container.id)
+        assert isinstance(await client.apps.stop("shop"), int)
+        await client.server.keep()
+        await client.server.shutdown()
         assert ["keep", "shutdown"] == server.asked
         await plane.check_whole()
 
 
 async def test_a_session_is_told_of_what_happens_and_ends_with_the_block(tmp_path):
     async with connected(tmp_path) as (client, plane, _server):
-        async with client.serve(manifest(function("f"), app="draft")) as events:
+        async with client.sessions.serve(manifest(function("f"), app="draft")) as events:
             first, second = await anext(events), await anext(events)
             assert ("session", "draft", "serving") == (first.event, first.app, second.event)
-            assert await client.reload(first.id, manifest(function("g"), app="draft"))
+            assert await client.sessions.reload(first.id, manifest(function("g"), app="draft"))
             with pytest.raises(NotFound, match="this session has ended"):
-                await client.reload("other", manifest(function("g"), app="draft"))
+                await client.sessions.reload("other", manifest(function("g"), app="draft"))
             assert [Owner.session(first.id)] == [app.owner for app in plane.parts.live.all()]
         async with asyncio.timeout(30):
             while plane.parts.live.all():
@@ -95,62 +103,62 @@ async def test_files_are_uploaded_once(tmp_path):
         file = tmp_path / "script.py"
         file.write_text("x = 1\n")
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        await client.upload({digest: str(file)})
+        await client.blobs.upload({digest: str(file)})
         assert [] == plane.blobs.missing([digest])
 
         file.unlink()
-        await client.upload({digest: str(file)})  # nobody looks for it any more
+        await client.blobs.upload({digest: str(file)})  # nobody looks for it any more
         with pytest.raises(ScriptError, match="cannot be read any more"):
-            await client.upload({"a" * 64: str(file)})
+            await client.blobs.upload({"a" * 64: str(file)})
 
 
 async def test_a_failure_comes_back_as_what_was_raised(tmp_path):
     async with connected(tmp_path) as (client, _plane, _server):
         with pytest.raises(NotFound, match="No App with name 'none' found"):
-            await client.app("none")
+            await client.apps.one("none")
         with pytest.raises(BadRequest, match="strategy"):
-            wanted = api.Deploy(manifest=manifest(function("f")), strategy="odd")
-            [event async for event in client.deploy("shop", wanted)]
+            wanted = Deploy(manifest=manifest(function("f")), strategy="odd")
+            [event async for event in client.deploys.deploy("shop", wanted)]
 
 
 async def test_a_line_of_a_log_may_hold_whatever_separates_lines_elsewhere(tmp_path):
     async with connected(tmp_path) as (client, _plane, server):
-        wanted = api.Deploy(manifest=manifest(function("f")))
-        [event async for event in client.deploy("shop", wanted)]
+        wanted = Deploy(manifest=manifest(function("f")))
+        [event async for event in client.deploys.deploy("shop", wanted)]
         text = "a\u2028b\u2029c\x85d\x1ce\x0bf"
         line = LogLine(at=1.0, app="shop", function="f", container="ta-1", text=text)
         server.logs.write(line)
 
-        query = api.LogQuery(function="f", container="ta-1")
-        assert [line] == [line async for line in client.logs("shop", query)]
+        query = LogQuery(function="f", container="ta-1")
+        assert [line] == [line async for line in client.logs.read("shop", query)]
 
 
 async def test_an_event_that_only_a_newer_server_knows_is_left_out(tmp_path):
     lines = b'{"event": "weather", "sky": "blue"}\n{"event": "progress", "text": "t", "new": 1}\n'
     async with answering(tmp_path, lines) as client:
-        wanted = api.Deploy(manifest=manifest(function("f")))
+        wanted = Deploy(manifest=manifest(function("f")))
 
-        assert ["t"] == [event.text async for event in client.deploy("shop", wanted)]
+        assert ["t"] == [event.text async for event in client.deploys.deploy("shop", wanted)]
 
 
 @pytest.mark.parametrize("answer", [b"{}", b"[]", b'{"apps": [{"name": 1}]}', b'{"apps": 7}'])
 async def test_a_server_of_another_version_is_named(tmp_path, answer):
     async with answering(tmp_path, answer) as client:
         with pytest.raises(OtherVersion, match="is another version of homeport"):
-            await client.apps()
+            await client.apps.every()
 
 
 async def test_a_bug_of_the_server_is_no_failure_of_the_users(tmp_path):
-    fault = api.Fault.of(ValueError("a secret"))
+    fault = Fault.of(ValueError("a secret"))
     line = json.dumps({"event": "error", "error": {"kind": fault.kind, "message": fault.message}})
     async with answering(tmp_path, line.encode(), b"no JSON") as client:
         with pytest.raises(ServerBug, match="the server failed: ValueError"):
-            [line async for line in client.logs("shop", api.LogQuery())]
+            [line async for line in client.logs.read("shop", LogQuery())]
         with pytest.raises(ServerBug, match="the server answered 200: no JSON"):
-            await client.status()
+            await client.server.status()
 
 
 async def test_no_server_is_said_to_be_none(tmp_path):
     async with Client(homeport.settings.load({"HOMEPORT_HOME": str(tmp_path)})) as client:
         with pytest.raises(ServerUnreachable, match="no server answers"):
-            await client.status()
+            await client.server.status()

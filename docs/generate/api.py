@@ -12,7 +12,8 @@ from docs.generate import source
 from docs.generate.markdown import page as markdown
 from docs.generate.markdown import sentence, table
 
-from homeport.contract import api
+from homeport.contract.api.answers import Refusal
+from homeport.contract.api.coldstarts import ColdStart
 from homeport.control.api import routes, routing
 from homeport.control.api.routing import Described
 
@@ -79,7 +80,7 @@ def objects(every: list[Described]) -> list[Any]:
     for each in every:
         for annotation in (each.body, each.query, each.answer, *each.lines):
             found |= dict.fromkeys(_within(annotation))
-    return list(found | dict.fromkeys(_within(api.Refusal)))
+    return list(found | dict.fromkeys(_within(Refusal)))
 
 
 def _route(each: Described) -> str:
@@ -110,7 +111,7 @@ def _object(cls: Any) -> str:
     ]
     about = source.summary(cls)
     fields = table(("field", "type", "default", "meaning"), rows)
-    parts = PARTS if cls is api.ColdStart else ""
+    parts = PARTS if cls is ColdStart else ""
     return "\n\n".join(part for part in (f"### `{cls.__name__}`", about, fields, parts) if part)
 
 

@@ -5,7 +5,8 @@ import re
 from docs.generate.markdown import page as markdown
 from docs.generate.markdown import table
 
-from homeport.contract.api import AppState, AppStatus, ContainerStatus, EndpointStatus
+from homeport.contract.api.apps import AppState, AppStatus, EndpointStatus
+from homeport.contract.api.containers import ContainerStatus
 from homeport.contract.container import State
 from homeport.control.api import metrics
 

@@ -6,7 +6,7 @@ import pytest
 
 from homeport.cli import coldstarts
 from homeport.cli.coldstarts import BAR, PARTS, bar, medians_ms, show, slowest_imports
-from homeport.contract.api import ColdStart
+from homeport.contract.api.coldstarts import ColdStart
 
 
 def start(**changes):

@@ -11,7 +11,7 @@ import pytest
 
 from homeport.cli.app import moment
 from homeport.contract import codec
-from homeport.contract.api import Apps, AppState, AppStatus
+from homeport.contract.api.apps import AppList, AppState, AppStatus
 from homeport.contract.errors import BadRequest
 
 
@@ -184,7 +184,7 @@ def test_a_mistake_of_ours_is_one_line_and_the_rest_is_in_a_file(homeport, home)
         endpoints=(),
         containers=(),
     )
-    server = Server(codec.dumps(Apps(apps=(app,))).encode())
+    server = Server(codec.dumps(AppList(apps=(app,))).encode())
     with server.listener:
         code, told = homeport("app", "list", **server.environ)
 

@@ -17,7 +17,7 @@ from homeport.contract.errors import ServerUnreachable
 def stopped(tmp_path, monkeypatch):
     """The settings of a home whose server takes connections, and answers nothing."""
     # `homeport.client` as an attribute is a name of the SDK's.
-    monkeypatch.setattr(importlib.import_module("homeport.client"), "ANSWER_S", 0.2)
+    monkeypatch.setattr(importlib.import_module("homeport.client.server"), "ANSWER_S", 0.2)
     told = settings.load({"HOMEPORT_HOME": str(tmp_path)})
     told.control_socket.parent.mkdir(parents=True, exist_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:
@@ -30,7 +30,7 @@ def stopped(tmp_path, monkeypatch):
 async def test_status_says_that_the_server_does_not_answer(stopped):
     async with server.running(stopped) as asked:
         with pytest.raises(ServerUnreachable, match=r"listens at .*, and does not answer"):
-            await asked.status()
+            await asked.server.status()
 
 
 async def test_down_does_not_take_it_for_no_server(stopped):
@@ -53,11 +53,12 @@ async def test_a_server_that_does_not_end_is_named_by_its_pid(tmp_path, monkeypa
         async def __aexit__(self, *_):
             pass
 
-        async def status(self):
-            return SimpleNamespace(pid=waits.pid)
+        class server:
+            async def status():
+                return SimpleNamespace(pid=waits.pid)
 
-        async def shutdown(self):
-            pass
+            async def shutdown():
+                pass
 
     monkeypatch.setattr(server, "_client", lambda _: Asked())
     told = settings.load({"HOMEPORT_HOME": str(tmp_path)})

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeport.contract import query
-from homeport.contract.api import ColdStartQuery, LogQuery
+from homeport.contract.api.coldstarts import ColdStartQuery
+from homeport.contract.api.logs import LogQuery
 from homeport.contract.errors import BadRequest
 
 QUERIES = st.builds(

@@ -44,12 +44,12 @@ async def test_a_start_opens_every_stage_and_the_end_closes_them_in_reverse(tmp_
         assert OPENED == start.story
         assert start.ingress.http_port == real.http_port
         async with Client(real) as client:
-            status = await client.status()
+            status = await client.server.status()
             assert (os.getpid(), 4663, True) == (status.pid, status.http_port, status.kept)
             assert 1 == status.ingress_pid
             assert not lifeline.busy()
             assert not stop.is_set()
-            await client.shutdown()
+            await client.server.shutdown()
             assert stop.is_set()
 
     assert [*OPENED, "ingress closes", "node closes"] == start.story
@@ -104,7 +104,7 @@ async def test_a_path_that_is_taken_is_an_error_that_leaves_nothing_open(tmp_pat
 
     assert story == start.story
     async with started(settings, Start()) as (real, _lifeline, _stop), Client(real) as client:
-        assert await client.status()
+        assert await client.server.status()
 
 
 async def test_what_is_wrong_with_the_settings_is_found_before_anything_is_touched(tmp_path):
@@ -129,10 +129,10 @@ async def test_the_api_over_tcp_is_for_those_who_know_the_token(tmp_path):
     async with started(settings, Start()):
         server = f"http://127.0.0.1:{port}"
         async with Client(Settings(home=tmp_path, server=server, token="word")) as client:
-            assert await client.status()
+            assert await client.server.status()
         async with Client(Settings(home=tmp_path, server=server, token="other")) as client:
             with pytest.raises(Failure, match="the server wants a token"):
-                await client.status()
+                await client.server.status()
 
 
 def running() -> FakeNode:

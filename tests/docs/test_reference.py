@@ -1,7 +1,9 @@
 """Whatever has a public name has its place in the reference, and a text that explains it."""
 
 import dataclasses
+import importlib
 import inspect
+import pkgutil
 import re
 import subprocess
 import sys
@@ -14,6 +16,9 @@ from typer.testing import CliRunner
 import homeport
 from homeport.cli.main import COMMANDS, HIDDEN, command_line
 from homeport.contract import api, errors
+from homeport.contract.api import events
+from homeport.contract.api.deploys import Deploy
+from homeport.contract.api.server import Status
 from homeport.node.images import layers
 from homeport.sdk.objects import options
 from homeport.settings import Settings
@@ -120,9 +125,11 @@ def test_every_route_has_its_section_and_nothing_else_has(pages):
 
 
 def test_every_type_of_the_contract_has_its_section_with_every_field(pages):
-    types = [value for value in vars(api).values() if dataclasses.is_dataclass(value)]
+    names = [found.name for found in pkgutil.iter_modules(api.__path__, f"{api.__name__}.")]
+    values = [value for name in names for value in vars(importlib.import_module(name)).values()]
+    types = [value for value in values if dataclasses.is_dataclass(value)]
 
-    assert {api.Status, api.Deploy, api.Error} <= set(types)
+    assert {Status, Deploy, events.Error} <= set(types)
     for cls in types:
         text = section(pages["api"], f"`{cls.__name__}`")
 

@@ -20,7 +20,6 @@ MOST_OF_A_FILE = {"src": 420, "tests": 500, "bench": 420, "docs": 420}
 
 #: File, or file and function -> why it may be longer.
 LONGER = {
-    "src/homeport/contract/api.py": "the types of all answers, in one table from which the reference is made",
     "src/homeport/node/images/rooted/work.py": "one method for each operation on a root file system",
     "src/homeport/node/zygotes/nursery.py": "the tree of zygotes, and what a container is forked from",
     "src/homeport/tree.py": "each operation on files of containers, under one set of rules",

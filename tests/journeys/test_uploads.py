@@ -36,10 +36,10 @@ async def test_a_file_that_changes_or_goes_while_it_is_uploaded_is_named(termina
     path = write("x = 1")
     async with Client(settings.load(terminal.environ)) as client:
         with pytest.raises(ScriptError, match=r"script.py changed while it was uploaded"):
-            await client.upload({"0" * 64: str(path)})
+            await client.blobs.upload({"0" * 64: str(path)})
         path.unlink()
         with pytest.raises(ScriptError, match=r"script.py cannot be read any more"):
-            await client.upload({"0" * 64: str(path)})
+            await client.blobs.upload({"0" * 64: str(path)})
 
 
 def test_without_isolation_a_file_outside_of_the_app_is_refused_with_its_place(terminal, write):

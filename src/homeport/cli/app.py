@@ -11,7 +11,10 @@ import typer
 
 from homeport.cli import coldstarts, options, output, server
 from homeport.cli.deploy import follow
-from homeport.contract import api
+from homeport.contract.api.apps import AppState
+from homeport.contract.api.coldstarts import ColdStartQuery
+from homeport.contract.api.deploys import Rollback
+from homeport.contract.api.logs import LogQuery
 from homeport.contract.errors import BadRequest
 from homeport.settings import Settings
 
@@ -45,7 +48,7 @@ def logs(
 ) -> None:
     """Show the lines that an app's containers have printed."""
     request = request.removeprefix("in-").removeprefix("fc-")
-    query = api.LogQuery(
+    query = LogQuery(
         tail=tail,
         follow=follow,
         function=function,
@@ -64,7 +67,7 @@ def cold_starts(
     json: options.Json = False,
 ) -> None:
     """Show how long each part of a container's start took, the newest start last."""
-    query = api.ColdStartQuery(tail=tail, function=function)
+    query = ColdStartQuery(tail=tail, function=function)
     asyncio.run(_cold_starts(options.load(), name, query, json=json))
 
 
@@ -114,7 +117,7 @@ def moment(text: str, now: float) -> float:
 
 async def _list(settings: Settings, *, json: bool) -> None:
     async with server.running(settings) as client:
-        apps = await client.apps()
+        apps = await client.apps.every()
     if json:
         output.show_json(apps)
         return
@@ -146,17 +149,15 @@ def _slowest(times_ms: Iterable[int | None]) -> int | None:
     return max((ms for ms in times_ms if ms is not None), default=None)
 
 
-async def _logs(settings: Settings, name: str, query: api.LogQuery, *, timestamps: bool) -> None:
+async def _logs(settings: Settings, name: str, query: LogQuery, *, timestamps: bool) -> None:
     async with server.running(settings) as client:
-        async for line in client.logs(name, query):
+        async for line in client.logs.read(name, query):
             output.show_line(line, timestamps=timestamps)
 
 
-async def _cold_starts(
-    settings: Settings, name: str, query: api.ColdStartQuery, *, json: bool
-) -> None:
+async def _cold_starts(settings: Settings, name: str, query: ColdStartQuery, *, json: bool) -> None:
     async with server.running(settings) as client:
-        starts = await client.cold_starts(name, query)
+        starts = await client.apps.cold_starts(name, query)
     if json:
         output.show_json(starts)
         return
@@ -169,17 +170,17 @@ async def _cold_starts(
 
 async def _stop(settings: Settings, name: str, *, yes: bool) -> None:
     async with server.running(settings) as client:
-        found = await client.app(name)
-        if found.state is not api.AppState.STOPPED:
+        found = await client.apps.one(name)
+        if found.state is not AppState.STOPPED:
             count = len(found.containers)
             options.confirm(f"Stop `{name}` and its {count} containers?", yes=yes)
-        count = await client.stop(name)
+        count = await client.apps.stop(name)
     output.say(f"✓ `{name}` is stopped; {count} containers ended")
 
 
 async def _history(settings: Settings, name: str, *, json: bool) -> None:
     async with server.running(settings) as client:
-        versions = await client.history(name)
+        versions = await client.apps.history(name)
     if json:
         output.show_json(versions)
         return
@@ -200,8 +201,8 @@ async def _rollback(
     settings: Settings, name: str, version: int | None, *, strategy: str, json: bool
 ) -> None:
     async with server.running(settings) as client:
-        wanted = api.Rollback(version=version, strategy=strategy)
-        deployed = await follow(client.rollback(name, wanted))
+        wanted = Rollback(version=version, strategy=strategy)
+        deployed = await follow(client.deploys.rollback(name, wanted))
     if json:
         output.show_json(deployed)
         return

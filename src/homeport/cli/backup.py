@@ -101,7 +101,7 @@ async def _runs(settings: Settings) -> bool:
 
     async with server.running(settings) as client:
         try:
-            await client.status()
+            await client.server.status()
         except ServerSilent:
             raise
         except ServerUnreachable:

@@ -13,7 +13,7 @@ from datetime import datetime
 from rich.text import Text
 
 from homeport.cli import output
-from homeport.contract.api import ColdStart
+from homeport.contract.api.coldstarts import ColdStart
 
 WIDTH = 100
 BAR = 30

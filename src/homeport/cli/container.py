@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from homeport.cli import options, output, server
-from homeport.contract.api import LogQuery
+from homeport.contract.api.logs import LogQuery
 from homeport.settings import Settings
 
 app = typer.Typer(help="Containers: list, logs, stop.", no_args_is_help=True)
@@ -41,7 +41,7 @@ def stop(container: Id, yes: options.Yes = False) -> None:
 
 async def _list(settings: Settings, *, json: bool) -> None:
     async with server.running(settings) as client:
-        containers = await client.containers()
+        containers = await client.containers.every()
     if json:
         output.show_json(containers)
         return
@@ -64,18 +64,18 @@ async def _logs(
     settings: Settings, container: str, follow: bool, tail: int, *, timestamps: bool
 ) -> None:
     async with server.running(settings) as client:
-        app = next((c.app for c in await client.containers() if c.id == container), None)
+        app = next((c.app for c in await client.containers.every() if c.id == container), None)
         if app is None:
             raise typer.BadParameter(
                 f"there is no container `{container}`; `homeport app logs` has those that ended"
             )
         query = LogQuery(tail=tail, container=container, follow=follow)
-        async for line in client.logs(app, query):
+        async for line in client.logs.read(app, query):
             output.show_line(line, timestamps=timestamps)
 
 
 async def _stop(settings: Settings, container: str, *, yes: bool) -> None:
     options.confirm(f"Stop the container `{container}`?", yes=yes)
     async with server.running(settings) as client:
-        await client.stop_container(container)
+        await client.containers.stop(container)
     output.say(f"✓ `{container}` is ending")

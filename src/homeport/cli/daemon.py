@@ -7,7 +7,7 @@ from homeport.cli import options, output, server
 from homeport.settings import Settings
 
 if TYPE_CHECKING:
-    from homeport.contract.api import Status
+    from homeport.contract.api.server import Status
 
 
 def up(host: options.Host = None, http_port: options.HttpPort = None) -> None:
@@ -28,7 +28,7 @@ def status(json: options.Json = False) -> None:
 
 async def _up(settings: Settings) -> None:
     async with server.kept(settings) as client:
-        status = await client.status()
+        status = await client.server.status()
     output.out().print(f"homeport is up: {output.address(status)} (pid {status.pid})")
     for app in status.apps:
         output.show_endpoints(app.endpoints)
@@ -45,7 +45,7 @@ def _warn(status: "Status") -> None:
 
 async def _status(settings: Settings, *, json: bool) -> None:
     async with server.running(settings) as client:
-        status = await client.status()
+        status = await client.server.status()
     if json:
         output.show_json(status)
         return

@@ -12,7 +12,8 @@ from homeport.contract.errors import Failure, ServerUnreachable
 from homeport.settings import Settings
 
 if TYPE_CHECKING:
-    from homeport.contract.api import Deployed, Event
+    from homeport.contract.api.deploys import Deployed
+    from homeport.contract.api.events import Event
 
 
 def deploy(
@@ -73,11 +74,11 @@ async def _deploy(
     for text in declared.warnings:
         output.warn(text)
     async with server.kept(settings) as client:
-        from homeport.contract.api import Deploy  # not earlier: the server starts meanwhile
+        from homeport.contract.api.deploys import Deploy  # not earlier: the server starts meanwhile
 
-        await client.upload(declared.sources)
+        await client.blobs.upload(declared.sources)
         wanted = Deploy(manifest=declared.manifest, tag=tag, strategy=strategy, drain_s=drain_s)
-        deployed = await follow(client.deploy(declared.name, wanted), timestamps=timestamps)
+        deployed = await follow(client.deploys.deploy(declared.name, wanted), timestamps=timestamps)
     if json:
         output.show_json(deployed)
         return

@@ -179,7 +179,7 @@ def _database(settings: Settings) -> Finding:
 async def _server(settings: Settings) -> Finding:
     async with server.running(settings) as client:
         try:
-            status = await client.status()
+            status = await client.server.status()
         except Failure as failure:
             return Finding("server", False, failure.message, failure.hint, needed=False)
     text = f"pid {status.pid} on {output.address(status)}, {len(status.apps)} apps"

@@ -58,7 +58,7 @@ def size(count: float) -> str:
 
 async def _list(settings: Settings, *, json: bool) -> None:
     async with server.running(settings) as client:
-        images = await client.images()
+        images = await client.images.every()
     if json:
         output.show_json(images)
         return
@@ -81,9 +81,9 @@ async def _list(settings: Settings, *, json: bool) -> None:
 
 async def _prune(settings: Settings, *, yes: bool) -> None:
     async with server.running(settings) as client:
-        await client.status()  # fail before the question if no server runs
+        await client.server.status()  # fail before the question if no server runs
         options.confirm("Remove every image that no app needs?", yes=yes)
-        gone = await client.prune_images()
+        gone = await client.images.prune()
     freed = size(sum(image.size_bytes for image in gone))
     output.say(f"✓ {len(gone)} images are removed, {freed}")
 

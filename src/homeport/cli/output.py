@@ -21,7 +21,9 @@ from homeport.contract.output import PASSING
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from homeport.contract.api import EndpointStatus, Event, Status
+    from homeport.contract.api.apps import EndpointStatus
+    from homeport.contract.api.events import Event
+    from homeport.contract.api.server import Status
     from homeport.contract.container import LogLine
     from homeport.contract.traffic import RequestRecord
 

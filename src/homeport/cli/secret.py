@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from homeport.cli import options, output, server
-from homeport.contract.api import NewSecret
+from homeport.contract.api.secrets import NewSecret
 from homeport.contract.errors import BadRequest, NotFound
 from homeport.settings import Settings
 
@@ -95,7 +95,7 @@ async def _create(
 ) -> None:
     async with server.kept(settings) as client:
         secret = NewSecret(name=name, values=values, force=force)
-        keys = (created := await client.create_secret(secret)).keys
+        keys = (created := await client.secrets.create(secret)).keys
     if json:
         output.show_json(created)
         return
@@ -109,7 +109,7 @@ async def _create(
 
 async def _list(settings: Settings, *, json: bool) -> None:
     async with server.running(settings) as client:
-        secrets = await client.secrets()
+        secrets = await client.secrets.every()
     if json:
         output.show_json(secrets)
         return
@@ -121,7 +121,7 @@ async def _delete(settings: Settings, name: str, *, yes: bool, allow_missing: bo
     options.confirm(f"Delete the secret `{name}`?", yes=yes)
     async with server.running(settings) as client:
         try:
-            await client.delete_secret(name)
+            await client.secrets.delete(name)
         except NotFound:
             if not allow_missing:
                 raise

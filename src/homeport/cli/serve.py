@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import watchfiles
 
     from homeport.client import Client
-    from homeport.contract.api import Event
+    from homeport.contract.api.events import Event
 
 DEBOUNCE_MS = 200  # an editor saves several files, or one in several steps
 STEP_MS = 10
@@ -86,8 +86,8 @@ class Session:
             async with server.borrowed(self._settings) as client:
                 declared = await declaring
                 self._warn(declared)
-                await client.upload(declared.sources)
-                async with client.serve(declared.manifest) as events:
+                await client.blobs.upload(declared.sources)
+                async with client.sessions.serve(declared.manifest) as events:
                     await self._live(client, declared, events)
         except Failure as failure:
             self._shown.shorten(failure)
@@ -169,8 +169,8 @@ class Session:
             self._warn(declared)
             self._serving = None
             if serving is None or declared.manifest != serving.manifest:
-                await client.upload(declared.sources)
-                endpoints = await client.reload(session, declared.manifest)
+                await client.blobs.upload(declared.sources)
+                endpoints = await client.sessions.reload(session, declared.manifest)
                 output.say("✓ Reloaded")
                 if serving is None or urls(declared) != urls(serving):
                     output.show_endpoints(endpoints)

@@ -26,7 +26,7 @@ from homeport.settings import Settings
 
 if TYPE_CHECKING:
     from homeport.client import Client
-    from homeport.contract.api import Status
+    from homeport.contract.api.server import Status
 
 END_S = 15.0  # how long a server may take to end everything
 RETRY_S = 0.05
@@ -67,14 +67,14 @@ async def down(settings: Settings) -> bool:
     async with _client(settings) as client:
         pid = 0
         try:
-            pid = (await client.status()).pid
+            pid = (await client.server.status()).pid
         except OtherVersion:
             pass  # it is to end all the same
         except ServerSilent:
             raise
         except ServerUnreachable:
             return False
-        await client.shutdown()
+        await client.server.shutdown()
     if pid and not settings.server:
         await asyncio.to_thread(_gone, settings, pid)
     return True
@@ -128,9 +128,9 @@ async def _ready(
     if process is not None:
         return await _greeted(settings, process, kept=kept)
     try:
-        status = await client.status()
+        status = await client.server.status()
         if kept and not status.kept:
-            await client.keep()
+            await client.server.keep()
     except ServerUnreachable:
         if settings.server:
             raise
@@ -152,7 +152,7 @@ def _client(settings: Settings) -> "Client":
 
 async def _status(client: "Client") -> "Status | None":
     try:
-        return await client.status()
+        return await client.server.status()
     except ServerUnreachable:
         return None
 

@@ -39,7 +39,7 @@ def delete(
 
 async def _create(settings: Settings, name: str, *, json: bool) -> None:
     async with server.kept(settings) as client:
-        token = await client.create_token(name)
+        token = await client.tokens.create(name)
     key, secret = token.token_id, token.secret
     headers = {
         "Modal-Key": key,
@@ -57,7 +57,7 @@ async def _create(settings: Settings, name: str, *, json: bool) -> None:
 
 async def _list(settings: Settings, *, json: bool) -> None:
     async with server.running(settings) as client:
-        tokens = await client.tokens()
+        tokens = await client.tokens.every()
     if json:
         output.show_json(tokens)
         return
@@ -68,5 +68,5 @@ async def _list(settings: Settings, *, json: bool) -> None:
 async def _delete(settings: Settings, token: str, *, yes: bool) -> None:
     options.confirm(f"Delete the token `{token}`?", yes=yes)
     async with server.running(settings) as client:
-        await client.delete_token(token)
+        await client.tokens.delete(token)
     output.say(f"✓ Token `{token}` is deleted")

@@ -12,7 +12,7 @@ import typer
 
 from homeport.cli import options, output, server
 from homeport.cli.image import size
-from homeport.contract.api import (
+from homeport.contract.api.volumes import (
     Copy,
     FileEntry,
     FileQuery,
@@ -118,7 +118,7 @@ def delete(
 
 async def _create(settings: Settings, name: str, *, json: bool) -> None:
     async with server.kept(settings) as client:
-        created = await client.create_volume(NewVolume(name=name))
+        created = await client.volumes.create(NewVolume(name=name))
     if json:
         output.show_json(created)
         return
@@ -132,7 +132,7 @@ async def _create(settings: Settings, name: str, *, json: bool) -> None:
 
 async def _list(settings: Settings, *, json: bool) -> None:
     async with server.running(settings) as client:
-        volumes = await client.volumes(VolumesQuery(sizes=True))
+        volumes = await client.volumes.every(VolumesQuery(sizes=True))
     if json:
         output.show_json(volumes)
         return
@@ -144,7 +144,9 @@ async def _list(settings: Settings, *, json: bool) -> None:
 
 async def _ls(settings: Settings, name: str, path: str, *, recursive: bool, json: bool) -> None:
     async with server.running(settings) as client:
-        found = [e async for e in client.files(name, FilesQuery(path=path, recursive=recursive))]
+        found = [
+            e async for e in client.volumes.files(name, FilesQuery(path=path, recursive=recursive))
+        ]
     if json:
         output.show_json(found)
         return
@@ -165,7 +167,7 @@ async def _put(settings: Settings, name: str, local: Path, path: str, *, force: 
     async with server.kept(settings) as client:
         for source, target in files:
             await _upload(client, name, source, target, force=force)
-        await client.commit_volume(name)
+        await client.volumes.commit(name)
     output.say(f"✓ {len(files)} {'file is' if len(files) == 1 else 'files are'} in `{name}`")
 
 
@@ -198,7 +200,7 @@ async def _upload(client: "Client", name: str, source: Path, target: str, *, for
         mode = os.fstat(file.fileno()).st_mode & 0o777
         wanted = FileQuery(path=target, mode=f"{mode:o}", force=force)
         try:
-            await client.write_file(name, wanted, content())
+            await client.volumes.write(name, wanted, content())
         except AlreadyExists as failure:
             failure.hint = failure.hint or "`--force` replaces it"
             raise
@@ -207,12 +209,12 @@ async def _upload(client: "Client", name: str, source: Path, target: str, *, for
 async def _get(settings: Settings, name: str, path: str, local: Path, *, force: bool) -> None:
     async with server.running(settings) as client:
         if str(local) == "-":
-            async for chunk in client.read_file(name, path):
+            async for chunk in client.volumes.read(name, path):
                 sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
             return
         wanted = FilesQuery(path=path, recursive=True)
-        found = [entry async for entry in client.files(name, wanted)]
+        found = [entry async for entry in client.volumes.files(name, wanted)]
         inside = path.strip("/")
         if len(found) == 1 and found[0].path == inside and found[0].type != "directory":
             target = await asyncio.to_thread(_into, local, Path(inside).name)
@@ -265,13 +267,13 @@ async def _download(client: "Client", name: str, path: str, target: Path, *, for
 
 
 async def _written(client: "Client", name: str, path: str, file: IO[bytes]) -> None:
-    async for chunk in client.read_file(name, path):
+    async for chunk in client.volumes.read(name, path):
         await asyncio.to_thread(file.write, chunk)
 
 
 async def _rm(settings: Settings, name: str, path: str, *, recursive: bool) -> None:
     async with server.running(settings) as client:
-        await client.remove_file(name, FilesQuery(path=path, recursive=recursive))
+        await client.volumes.remove(name, FilesQuery(path=path, recursive=recursive))
     output.say(f"✓ `{path}` is removed")
 
 
@@ -279,13 +281,13 @@ async def _cp(settings: Settings, name: str, paths: list[str], *, recursive: boo
     *sources, target = paths
     async with server.running(settings) as client:
         wanted = Copy(sources=tuple(sources), target=target, recursive=recursive)
-        await client.copy_files(name, wanted)
+        await client.volumes.copy(name, wanted)
     output.say(f"✓ copied to `{target}`")
 
 
 async def _rename(settings: Settings, name: str, new: str) -> None:
     async with server.running(settings) as client:
-        await client.rename_volume(name, new)
+        await client.volumes.rename(name, new)
     output.say(f"✓ Volume `{name}` is now `{new}`")
 
 
@@ -293,7 +295,7 @@ async def _delete(settings: Settings, name: str, *, yes: bool, allow_missing: bo
     options.confirm(f"Delete the volume `{name}` and all its files?", yes=yes)
     async with server.running(settings) as client:
         try:
-            await client.delete_volume(name)
+            await client.volumes.delete(name)
         except NotFound:
             if not allow_missing:
                 raise

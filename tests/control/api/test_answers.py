@@ -7,7 +7,15 @@ import json
 import httpx
 import pytest
 
-from homeport.contract import api, codec, shape
+from homeport.contract import codec, shape
+from homeport.contract.api.answers import Nothing, Refusal
+from homeport.contract.api.apps import AppState
+from homeport.contract.api.blobs import Hashes
+from homeport.contract.api.deploys import Deploy, Rollback
+from homeport.contract.api.secrets import NewSecret
+from homeport.contract.api.sessions import Serve
+from homeport.contract.api.tokens import NewProxyToken
+from homeport.contract.api.volumes import Copy, NewVolume, VolumeName
 from homeport.contract.container import LogLine
 from homeport.contract.image import Environment
 from homeport.control.api import routes, routing
@@ -109,21 +117,21 @@ async def served(home):
 async def test_every_route_answers_what_it_declares(tmp_path):
     async with served(tmp_path) as (caller, plane, server):
         ask = caller.ask
-        wanted = api.Deploy(manifest=manifest(function("f", secret="hidden")))
+        wanted = Deploy(manifest=manifest(function("f", secret="hidden")))
 
         # files
-        hashes = api.Hashes(hashes=(SHA256,))
+        hashes = Hashes(hashes=(SHA256,))
         assert (SHA256,) == (await ask("POST /v1/blobs/missing", body=hashes)).missing
         await ask("PUT /v1/blobs/{sha256}", sha256=SHA256, content=FILE)
         assert () == (await ask("POST /v1/blobs/missing", body=hashes)).missing
 
         # volumes
-        row = await ask("POST /v1/volumes", body=api.NewVolume(name="models"))
+        row = await ask("POST /v1/volumes", body=NewVolume(name="models"))
         await ask("PUT /v1/volumes/{name}/file", name="models", query="?path=a/x", content=FILE)
         await ask(
             "POST /v1/volumes/{name}/copy",
             name="models",
-            body=api.Copy(sources=("a/x",), target="y"),
+            body=Copy(sources=("a/x",), target="y"),
         )
         await ask("POST /v1/volumes/{name}/commit", name="models")
         files = await ask("GET /v1/volumes/{name}/files", name=row.id, query="?recursive=1")
@@ -135,7 +143,7 @@ async def test_every_route_answers_what_it_declares(tmp_path):
         (told,) = (await ask("GET /v1/volumes", query="?sizes=1")).volumes
         assert ("models", 1) == (told.name, told.files)
         renamed = await ask(
-            "POST /v1/volumes/{name}/rename", name="models", body=api.VolumeName(name="weights")
+            "POST /v1/volumes/{name}/rename", name="models", body=VolumeName(name="weights")
         )
         assert renamed == await ask("GET /v1/volumes/{name}", name="weights")
         await ask("DELETE /v1/volumes/{name}", name="weights")
@@ -151,7 +159,7 @@ async def test_every_route_answers_what_it_declares(tmp_path):
         assert ["f"] == [endpoint.tag for endpoint in done.deployed.endpoints]
         (again,) = await ask("POST /v1/apps/{name}/deploy", name="shop", body=wanted)
         assert again.deployed.skipped
-        *_, back = await ask("POST /v1/apps/{name}/rollback", name="shop", body=api.Rollback(version=1))  # fmt: skip
+        *_, back = await ask("POST /v1/apps/{name}/rollback", name="shop", body=Rollback(version=1))  # fmt: skip
         assert 2 == back.deployed.version
 
         # what runs
@@ -159,7 +167,7 @@ async def test_every_route_answers_what_it_declares(tmp_path):
         assert str(tmp_path) == status.home
         assert status.apps == (await ask("GET /v1/apps")).apps
         assert status.apps[0] == await ask("GET /v1/apps/{name}", name="shop")
-        assert api.AppState.DEPLOYED is status.apps[0].state
+        assert AppState.DEPLOYED is status.apps[0].state
         history = (await ask("GET /v1/apps/{name}/history", name="shop")).revisions
         assert [(2, True), (1, False)] == [(each.version, each.current) for each in history]
         assert all("-v" in each.urls["f"] for each in history)
@@ -194,33 +202,33 @@ async def test_every_route_answers_what_it_declares(tmp_path):
         assert [3.2] == [start.total_ms for start in starts.cold_starts]
 
         # secrets and tokens
-        secret = api.NewSecret(name="db", values={"PASSWORD": "hidden"})
+        secret = NewSecret(name="db", values={"PASSWORD": "hidden"})
         assert ("PASSWORD",) == (await ask("POST /v1/secrets", body=secret)).keys
         assert ["db"] == [each.name for each in (await ask("GET /v1/secrets")).secrets]
         await ask("DELETE /v1/secrets/{name}", name="db")
-        token = await ask("POST /v1/proxy-tokens", body=api.NewProxyToken(name="ci"))
+        token = await ask("POST /v1/proxy-tokens", body=NewProxyToken(name="ci"))
         assert [(token.token_id, "ci")] == [
             (each.token_id, each.name) for each in (await ask("GET /v1/proxy-tokens")).tokens
         ]
         await ask("DELETE /v1/proxy-tokens/{id}", id=token.token_id)
 
         # a session
-        serve = api.Serve(manifest=manifest(function("f"), app="draft"))
+        serve = Serve(manifest=manifest(function("f"), app="draft"))
         async with caller.follow("POST /v1/serve", body=serve) as events:
             session, serving = await anext(events), await anext(events)
             assert ("session", "serving") == (session.event, serving.event)
             reload = "PUT /v1/serve/{id}"
-            changed = api.Serve(manifest=manifest(function("f", timeout_s=7.0), app="draft"))
+            changed = Serve(manifest=manifest(function("f", timeout_s=7.0), app="draft"))
             reloaded = await ask(reload, id=session.id, body=changed)
             assert [e.url for e in serving.endpoints] == [e.url for e in reloaded.endpoints]
 
         # the end
         stop = "POST /v1/containers/{id}/stop"
-        assert api.Nothing() == await ask(stop, id=containers[0].id)
+        assert Nothing() == await ask(stop, id=containers[0].id)
         stopped = await ask("POST /v1/apps/{name}/stop", name="shop")
         assert stopped.containers <= 1  # the one before may have ended already
-        assert api.Nothing() == await ask("POST /v1/keep")
-        assert api.Nothing() == await ask("POST /v1/shutdown")
+        assert Nothing() == await ask("POST /v1/keep")
+        assert Nothing() == await ask("POST /v1/shutdown")
         assert ["keep", "shutdown"] == server.asked
 
         assert set(ROUTES) == caller.asked
@@ -247,14 +255,14 @@ async def test_no_route_answers_without_a_guard(tmp_path):
         ("DELETE", "/v1/status", b"", 405, "NotFound"),
         ("POST", "/v1/secrets", b"[]", 400, "BadRequest"),
         ("GET", "/v1/apps/none/logs?tail=0", b"", 400, "BadRequest"),
-        ("PUT", "/v1/serve/none", codec.dumps(api.Serve(manifest=manifest(function("f")))), 404, "NotFound"),
+        ("PUT", "/v1/serve/none", codec.dumps(Serve(manifest=manifest(function("f")))), 404, "NotFound"),
     ],
 )  # fmt: skip
 async def test_a_refusal_has_its_type_too(tmp_path, method, path, content, status, kind):
     async with served(tmp_path) as (caller, _plane, _server):
         response = await caller._http.request(method, path, content=content)
 
-        refusal = checked((api.Refusal,), response.json())
+        refusal = checked((Refusal,), response.json())
         assert (status, kind) == (response.status_code, refusal.error.kind)
         assert refusal.error.message
 
@@ -282,7 +290,7 @@ async def test_a_refused_secret_is_not_quoted(tmp_path, body, message):
 
 async def test_a_stream_that_fails_says_so_in_its_last_line(tmp_path):
     async with served(tmp_path) as (caller, plane, _server):
-        body = api.Deploy(manifest=manifest(function("f")), strategy="odd")
+        body = Deploy(manifest=manifest(function("f")), strategy="odd")
         (error,) = await caller.ask("POST /v1/apps/{name}/deploy", name="shop", body=body)
 
         assert ("error", "BadRequest") == (error.event, error.error.kind)

@@ -5,7 +5,8 @@ import sys
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from homeport.contract.api import AppState, AppStatus, ContainerStatus, EndpointStatus
+from homeport.contract.api.apps import AppState, AppStatus, EndpointStatus
+from homeport.contract.api.containers import ContainerStatus
 from homeport.contract.container import State
 from homeport.control.api import metrics
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from homeport.contract.api import AppState
+from homeport.contract.api.apps import AppState
 from homeport.contract.container import LogLine
 from homeport.contract.errors import NotFound, StorageError
 from homeport.control.api.view import View

@@ -9,7 +9,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from homeport.contract import api, codec
+from homeport.contract import codec
+from homeport.contract.api import events
+from homeport.contract.api.answers import Fault, Refusal
 from homeport.contract.errors import Failure, NotFound
 
 LINES = "application/x-ndjson"
@@ -25,7 +27,7 @@ def json_of(value: Any, status: int = 200) -> Response:
 def lines_of(stream: AsyncIterator[Any]) -> Response:
     """Answer with one JSON object a line; `bytes` are lines that are encoded already.
 
-    An error ends the stream with an `api.Error` as its last line.
+    An error ends the stream with an `events.Error` as its last line.
     """
 
     async def encoded() -> AsyncIterator[str | bytes]:
@@ -35,14 +37,14 @@ def lines_of(stream: AsyncIterator[Any]) -> Response:
         except Exception as error:
             if not isinstance(error, Failure):
                 log.exception("a stream failed")
-            yield _line(api.Error(error=api.Fault.of(error)))
+            yield _line(events.Error(error=Fault.of(error)))
 
     return StreamingResponse(encoded(), media_type=LINES)
 
 
 def refusal(failure: Failure) -> Response:
     """Answer with a failure, by its kind's status."""
-    return json_of(api.Refusal(error=api.Fault.of(failure)), failure.status)
+    return json_of(Refusal(error=Fault.of(failure)), failure.status)
 
 
 async def failed(_request: Request, failure: Exception) -> Response:
@@ -55,12 +57,12 @@ async def no_route(request: Request, error: Exception) -> Response:
     """Answer a request for an unknown route or method."""
     assert isinstance(error, HTTPException)
     failure = NotFound(f"{request.method} {request.url.path}: {error.detail}")
-    return json_of(api.Refusal(error=api.Fault.of(failure)), error.status_code)
+    return json_of(Refusal(error=Fault.of(failure)), error.status_code)
 
 
 async def our_fault(_request: Request, error: Exception) -> Response:
     """Answer for a handler with a bug: it raised an unexpected exception."""
-    return json_of(api.Refusal(error=api.Fault.of(error)), 500)
+    return json_of(Refusal(error=Fault.of(error)), 500)
 
 
 def _line(value: Any) -> str:

@@ -1,6 +1,7 @@
 """The routes of apps, deployed or served; deploys.py and sessions.py change them."""
 
-from homeport.contract import api
+from homeport.contract.api.apps import AppList, AppStatus, History, Stopped
+from homeport.contract.api.coldstarts import ColdStartList, ColdStartQuery
 from homeport.control.api.routing import route
 from homeport.control.api.view import View, cold_start
 from homeport.control.deploys.deployer import Deployer
@@ -16,30 +17,30 @@ class Apps:
         self._cold_starts = cold_starts
 
     @route("GET", "/v1/apps")
-    async def every(self) -> api.Apps:
+    async def every(self) -> AppList:
         """List the apps."""
         return await self._view.apps()
 
     @route("GET", "/v1/apps/{name}")
-    async def one(self, name: str) -> api.AppStatus:
+    async def one(self, name: str) -> AppStatus:
         """Describe one app; a deployed one before a session of the same name."""
         return await self._view.app(name)
 
     @route("GET", "/v1/apps/{name}/history")
-    async def history(self, name: str) -> api.History:
+    async def history(self, name: str) -> History:
         """List the versions of an app."""
         return await self._view.history(name)
 
     @route("POST", "/v1/apps/{name}/stop")
-    async def stop(self, name: str) -> api.Stopped:
+    async def stop(self, name: str) -> Stopped:
         """Stop an app, and every session of that name."""
         if not self._deployer.knows(name):
             await self._view.app(name)  # raises `NotFound` with the existing names
-        return api.Stopped(containers=await self._deployer.stop_app(name))
+        return Stopped(containers=await self._deployer.stop_app(name))
 
     @route("GET", "/v1/apps/{name}/cold-starts")
-    async def cold_starts(self, name: str, query: api.ColdStartQuery) -> api.ColdStarts:
+    async def cold_starts(self, name: str, query: ColdStartQuery) -> ColdStartList:
         """List how an app's containers started."""
         await self._view.app(name)
         starts = await self._cold_starts.last(name, query.tail, query.function)
-        return api.ColdStarts(cold_starts=tuple(map(cold_start, starts)))
+        return ColdStartList(cold_starts=tuple(map(cold_start, starts)))

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 
-from homeport.contract import api
+from homeport.contract.api.blobs import Hashes, Missing
 from homeport.control.api.routing import route
 from homeport.state import blobs
 
@@ -14,9 +14,9 @@ class Blobs:
         self._kept = kept
 
     @route("POST", "/v1/blobs/missing")
-    async def missing(self, body: api.Hashes) -> api.Missing:
+    async def missing(self, body: Hashes) -> Missing:
         """Return which files the server does not have."""
-        return api.Missing(missing=tuple(self._kept.missing(list(body.hashes))))
+        return Missing(missing=tuple(self._kept.missing(list(body.hashes))))
 
     @route("PUT", "/v1/blobs/{sha256}")
     async def put(self, sha256: str, body: AsyncIterator[bytes]) -> None:

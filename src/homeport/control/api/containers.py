@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from homeport.contract import api
+from homeport.contract.api.answers import Nothing
+from homeport.contract.api.containers import ContainerList
 from homeport.contract.errors import NotFound
 from homeport.control.api.routing import route
 from homeport.control.api.view import View
@@ -16,13 +17,13 @@ class Containers:
         self._stop = stop
 
     @route("GET", "/v1/containers")
-    async def every(self) -> api.Containers:
+    async def every(self) -> ContainerList:
         """List the containers."""
-        return api.Containers(containers=self._view.containers())
+        return ContainerList(containers=self._view.containers())
 
     @route("POST", "/v1/containers/{id}/stop")
-    async def stop(self, id: str) -> api.Nothing:  # noqa: A002 - the path's
+    async def stop(self, id: str) -> Nothing:  # noqa: A002 - the path's
         """Stop one container; another one starts if it is needed."""
         if not self._stop(id):
             raise NotFound(f"there is no container `{id}`")
-        return api.Nothing()
+        return Nothing()

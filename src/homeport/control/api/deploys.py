@@ -3,7 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from homeport.contract import api, validate
+from homeport.contract import validate
+from homeport.contract.api import events
+from homeport.contract.api.answers import Fault
+from homeport.contract.api.deploys import Deploy, Rollback
 from homeport.contract.errors import BadRequest
 from homeport.control.api.routing import route
 from homeport.control.api.streams import copy_lines
@@ -24,7 +27,7 @@ class Deploys:
         self._tasks = tasks
 
     @route("POST", "/v1/apps/{name}/deploy")
-    async def deploy(self, name: str, body: api.Deploy) -> AsyncIterator[api.DeployEvent]:
+    async def deploy(self, name: str, body: Deploy) -> AsyncIterator[events.DeployEvent]:
         """Deploy an app. The deploy continues if the caller disconnects."""
         validate.check(body.manifest)
         if body.drain_s is not None and not 0 <= body.drain_s <= validate.TIMEOUT_S[1]:
@@ -43,7 +46,7 @@ class Deploys:
         return self._progress(name, work)
 
     @route("POST", "/v1/apps/{name}/rollback")
-    async def rollback(self, name: str, body: api.Rollback) -> AsyncIterator[api.DeployEvent]:
+    async def rollback(self, name: str, body: Rollback) -> AsyncIterator[events.DeployEvent]:
         """Deploy an earlier version again, as a new version."""
         if body.version is not None and body.version < 1:
             raise BadRequest("`version` must be a whole number of at least 1")
@@ -57,24 +60,24 @@ class Deploys:
 
     async def _progress(
         self, name: str, work: Callable[[Say], Awaitable[Deployed]]
-    ) -> AsyncIterator[api.DeployEvent]:
+    ) -> AsyncIterator[events.DeployEvent]:
         """Yield the events of a deploy, and its end."""
-        queue: asyncio.Queue[api.DeployEvent] = asyncio.Queue()
+        queue: asyncio.Queue[events.DeployEvent] = asyncio.Queue()
 
         async def deploy() -> None:
-            end: api.Done | api.Error
+            end: events.Done | events.Error
             try:
-                deployed = await work(lambda text: queue.put_nowait(api.Progress(text=text)))
-                end = api.Done(deployed=self._view.deployed(deployed))
+                deployed = await work(lambda text: queue.put_nowait(events.Progress(text=text)))
+                end = events.Done(deployed=self._view.deployed(deployed))
             except Exception as error:
-                end = api.Error(error=api.Fault.of(error))
+                end = events.Error(error=Fault.of(error))
             queue.put_nowait(end)
 
         self._tasks.start(f"deploy of `{name}`", deploy())
         with self._logs.following(lambda line: line.app == name) as lines:
             copying = self._tasks.start("log lines of a deploy", copy_lines(lines, queue))
             try:
-                while not isinstance(event := await queue.get(), (api.Done, api.Error)):
+                while not isinstance(event := await queue.get(), (events.Done, events.Error)):
                     yield event
                 yield event
             finally:

@@ -1,6 +1,6 @@
 """The routes of images."""
 
-from homeport.contract import api
+from homeport.contract.api.images import ImageList
 from homeport.control.api.routing import route
 from homeport.control.api.view import View
 from homeport.control.deploys.deployer import Deployer
@@ -14,11 +14,11 @@ class Images:
         self._deployer = deployer
 
     @route("GET", "/v1/images")
-    async def every(self) -> api.Images:
+    async def every(self) -> ImageList:
         """List the images that are built on this machine."""
-        return api.Images(images=await self._view.images())
+        return ImageList(images=await self._view.images())
 
     @route("POST", "/v1/images/prune")
-    async def prune(self) -> api.Images:
+    async def prune(self) -> ImageList:
         """Remove the images that no live or kept version needs; the answer has the removed ones."""
-        return api.Images(images=tuple(await self._deployer.prune()))
+        return ImageList(images=tuple(await self._deployer.prune()))

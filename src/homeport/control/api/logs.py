@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 
-from homeport.contract import api
+from homeport.contract.api.logs import LogQuery
 from homeport.contract.container import LogLine
 from homeport.control.api.routing import route
 from homeport.control.api.streams import AT_ONCE
@@ -20,7 +20,7 @@ class Logs:
         self._kept = kept
 
     @route("GET", "/v1/apps/{name}/logs")
-    async def read(self, name: str, query: api.LogQuery) -> AsyncIterator[LogLine | bytes]:
+    async def read(self, name: str, query: LogQuery) -> AsyncIterator[LogLine | bytes]:
         """Read what an app's containers have printed, the oldest line first."""
         await self._view.app(name)  # an unknown app is an error, not an empty log
         only = {
@@ -41,7 +41,7 @@ class Logs:
     async def _lines(
         self,
         name: str,
-        query: api.LogQuery,
+        query: LogQuery,
         wants: Callable[[LogLine], bool],
         only: dict[str, str],
     ) -> AsyncIterator[LogLine | bytes]:

@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from homeport.contract import api
+from homeport.contract.api.apps import AppStatus, EndpointStatus
 
 TYPE = CONTENT_TYPE_LATEST
 #: Name -> (kind, help, field of an endpoint). A counter's sample is called `…_total`.
@@ -26,7 +26,7 @@ ENDPOINT = {
 QUANTILES = {"0.5": "p50_ms", "0.99": "p99_ms"}
 
 
-def render(apps: Sequence[api.AppStatus]) -> str:
+def render(apps: Sequence[AppStatus]) -> str:
     """Return one page of metrics; its media type is `TYPE`."""
     registry = CollectorRegistry()  # not the default one, which has numbers of this process
     registry.register(Numbers(apps))
@@ -36,7 +36,7 @@ def render(apps: Sequence[api.AppStatus]) -> str:
 class Numbers(Collector):
     """The metrics of some apps, as they were at one moment."""
 
-    def __init__(self, apps: Sequence[api.AppStatus]) -> None:
+    def __init__(self, apps: Sequence[AppStatus]) -> None:
         self._apps = apps
 
     def collect(self) -> Iterator[Metric]:
@@ -71,7 +71,7 @@ class Numbers(Collector):
             metric.add_sample(metric.name, labels, count)
         return metric
 
-    def _endpoints(self) -> Iterator[tuple[dict[str, str], api.EndpointStatus]]:
+    def _endpoints(self) -> Iterator[tuple[dict[str, str], EndpointStatus]]:
         for app in self._apps:
             for endpoint in app.endpoints:
                 yield {"app": app.name, "endpoint": endpoint.tag}, endpoint

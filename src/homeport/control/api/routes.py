@@ -1,7 +1,7 @@
 """The control plane's API: every noun's routes in one app.
 
 docs/reference/api.md is generated from the rules below, the signatures and docstrings of the handlers, and
-the types in `contract/api.py`. The rules:
+the types in `contract/api`. The rules:
 
 - JSON over HTTP, on the Unix socket `control.sock` in the home's `run/`. With `HOMEPORT_API_PORT` and
   `HOMEPORT_TOKEN` also over TCP, with the header `Authorization: Bearer <token>`.

@@ -1,6 +1,6 @@
 """The routes of secrets; no answer holds a value."""
 
-from homeport.contract import api
+from homeport.contract.api.secrets import NewSecret, SecretKeys, SecretList, StoredSecret
 from homeport.control.api.routing import route
 from homeport.state.secrets import SecretBox
 
@@ -12,11 +12,11 @@ class Secrets:
         self._box = box
 
     @route("GET", "/v1/secrets")
-    async def every(self) -> api.Secrets:
+    async def every(self) -> SecretList:
         """List the secrets, without their values."""
-        return api.Secrets(
+        return SecretList(
             secrets=tuple(
-                api.StoredSecret(
+                StoredSecret(
                     name=row.name,
                     keys=tuple(row.keys),
                     created_at=row.created_at,
@@ -27,10 +27,10 @@ class Secrets:
         )
 
     @route("POST", "/v1/secrets")
-    async def create(self, body: api.NewSecret) -> api.SecretKeys:
+    async def create(self, body: NewSecret) -> SecretKeys:
         """Create a secret, or replace its values."""
         keys = await self._box.create(body.name, body.values, force=body.force)
-        return api.SecretKeys(name=body.name, keys=tuple(keys))
+        return SecretKeys(name=body.name, keys=tuple(keys))
 
     @route("DELETE", "/v1/secrets/{name}")
     async def delete(self, name: str) -> None:

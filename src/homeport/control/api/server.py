@@ -5,7 +5,9 @@ from collections.abc import Callable, Sequence
 
 from starlette.responses import PlainTextResponse
 
-from homeport.contract import api
+from homeport.contract.api.answers import Nothing
+from homeport.contract.api.apps import AppStatus
+from homeport.contract.api.server import Status
 from homeport.control.api.routing import route
 from homeport.control.api.view import View
 
@@ -30,24 +32,24 @@ class Server:
         return await asyncio.to_thread(_metrics, apps)
 
     @route("GET", "/v1/status")
-    async def status(self) -> api.Status:
+    async def status(self) -> Status:
         """Say what runs."""
         return await self._view.status()
 
     @route("POST", "/v1/keep")
-    async def keep(self) -> api.Nothing:
+    async def keep(self) -> Nothing:
         """Let the server outlive the command that started it."""
         self._keep()
-        return api.Nothing()
+        return Nothing()
 
     @route("POST", "/v1/shutdown")
-    async def shutdown(self) -> api.Nothing:
+    async def shutdown(self) -> Nothing:
         """End every container, the ingress and the server; the answer comes before that begins."""
         self._shutdown()
-        return api.Nothing()
+        return Nothing()
 
 
-def _metrics(apps: Sequence[api.AppStatus]) -> PlainTextResponse:
+def _metrics(apps: Sequence[AppStatus]) -> PlainTextResponse:
     """Write the page in a thread: requests that park must not wait for it, nor for its imports."""
     from homeport.control.api import metrics
 

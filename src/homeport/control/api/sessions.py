@@ -5,7 +5,10 @@ import secrets
 from collections.abc import AsyncIterator
 from functools import partial
 
-from homeport.contract import api, validate
+from homeport.contract import validate
+from homeport.contract.api import events
+from homeport.contract.api.answers import Fault
+from homeport.contract.api.sessions import Endpoints, Serve
 from homeport.contract.manifest import Manifest
 from homeport.control.api.routing import route
 from homeport.control.api.streams import copy_lines
@@ -27,7 +30,7 @@ class Sessions:
         self._tasks = tasks
 
     @route("POST", "/v1/serve")
-    async def serve(self, body: api.Serve) -> AsyncIterator[api.SessionEvent]:
+    async def serve(self, body: Serve) -> AsyncIterator[events.SessionEvent]:
         """Serve an app as long as the connection is open.
 
         The first line is `Session`. `Progress` follows while the images are built, then `Serving`, and
@@ -37,38 +40,38 @@ class Sessions:
         return self._session(body.manifest)
 
     @route("PUT", "/v1/serve/{id}")
-    async def reload(self, id: str, body: api.Serve) -> api.Endpoints:  # noqa: A002 - the path's
+    async def reload(self, id: str, body: Serve) -> Endpoints:  # noqa: A002 - the path's
         """Replace what a session serves; the answer comes when the new version answers.
 
         If it fails, the old version stays. The session's stream has the progress.
         """
         validate.check(body.manifest)
         app = await self._deployer.reload(id, body.manifest)
-        return api.Endpoints(endpoints=self._view.endpoints(app))
+        return Endpoints(endpoints=self._view.endpoints(app))
 
-    async def _session(self, manifest: Manifest) -> AsyncIterator[api.SessionEvent]:
+    async def _session(self, manifest: Manifest) -> AsyncIterator[events.SessionEvent]:
         """Yield what happens to a session, which ends with this generator."""
         session = secrets.token_hex(6)
         owner = Owner.session(session)
-        queue: asyncio.Queue[api.SessionEvent] = asyncio.Queue()
+        queue: asyncio.Queue[events.SessionEvent] = asyncio.Queue()
         app: LiveApp | None = None
 
         async def begin() -> None:
             nonlocal app
-            begun: api.Serving | api.Error
+            begun: events.Serving | events.Error
             try:
                 app = await self._deployer.serve(
-                    session, manifest, lambda text: queue.put_nowait(api.Progress(text=text))
+                    session, manifest, lambda text: queue.put_nowait(events.Progress(text=text))
                 )
-                begun = api.Serving(endpoints=self._view.endpoints(app))
+                begun = events.Serving(endpoints=self._view.endpoints(app))
             except Exception as error:
-                begun = api.Error(error=api.Fault.of(error))
+                begun = events.Error(error=Fault.of(error))
             queue.put_nowait(begun)
 
         beginning = self._tasks.start(f"beginning of {owner}", begin())
         try:
-            yield api.Session(id=session, app=manifest.app_name)
-            while not isinstance(event := await queue.get(), (api.Serving, api.Error)):
+            yield events.Session(id=session, app=manifest.app_name)
+            while not isinstance(event := await queue.get(), (events.Serving, events.Error)):
                 yield event
             yield event
             if app is None or app.events is None:

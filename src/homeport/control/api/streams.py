@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from homeport.contract import api
+from homeport.contract.api import events
 from homeport.contract.container import LogLine
 
 AT_ONCE = 500  # lines in one piece, and lines that a slow reader may lag behind
@@ -16,4 +16,4 @@ async def copy_lines(lines: AsyncIterator[LogLine], queue: "asyncio.Queue[Any]")
     async for line in lines:
         while queue.qsize() > AT_ONCE:  # nobody reads: `lines` counts what is lost meanwhile
             await asyncio.sleep(PAUSE_S)
-        queue.put_nowait(api.Log(line=line))
+        queue.put_nowait(events.Log(line=line))

@@ -1,6 +1,6 @@
 """The routes of proxy tokens, which open protected endpoints."""
 
-from homeport.contract import api
+from homeport.contract.api.tokens import NewProxyToken, ProxyToken, ProxyTokenList, ProxyTokenSecret
 from homeport.control.api.routing import route
 from homeport.state import tokens
 
@@ -12,20 +12,20 @@ class Tokens:
         self._kept = kept
 
     @route("GET", "/v1/proxy-tokens")
-    async def every(self) -> api.ProxyTokens:
+    async def every(self) -> ProxyTokenList:
         """List the proxy tokens, without their secrets."""
-        return api.ProxyTokens(
+        return ProxyTokenList(
             tokens=tuple(
-                api.ProxyToken(name=row.name, token_id=row.id, created_at=row.created_at)
+                ProxyToken(name=row.name, token_id=row.id, created_at=row.created_at)
                 for row in await self._kept.list()
             )
         )
 
     @route("POST", "/v1/proxy-tokens")
-    async def create(self, body: api.NewProxyToken) -> api.ProxyTokenSecret:
+    async def create(self, body: NewProxyToken) -> ProxyTokenSecret:
         """Create a proxy token; its secret is shown this once."""
         row, secret = await self._kept.create(body.name)
-        return api.ProxyTokenSecret(
+        return ProxyTokenSecret(
             name=row.name, token_id=row.id, created_at=row.created_at, secret=secret
         )
 

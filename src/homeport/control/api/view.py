@@ -1,4 +1,4 @@
-"""Makes the API's answers (`contract/api.py`) from the parts of the control plane; changes nothing."""
+"""Makes the API's answers (`contract/api`) from the parts of the control plane; changes nothing."""
 
 import os
 import time
@@ -6,8 +6,17 @@ from collections import Counter
 from collections.abc import Callable
 from importlib import metadata
 
-from homeport.contract import api
-from homeport.contract.api import AppState
+from homeport.contract.api import coldstarts, deploys
+from homeport.contract.api.apps import (
+    AppList,
+    AppState,
+    AppStatus,
+    EndpointStatus,
+    History,
+    Version,
+)
+from homeport.contract.api.containers import ContainerStatus
+from homeport.contract.api.server import Status
 from homeport.contract.container import LogLine
 from homeport.contract.errors import NotFound, StorageError
 from homeport.contract.image import Environment
@@ -49,10 +58,10 @@ class View:
         self._rows: list[AppRow] = []  # as they were when the database was read last
         self._trouble = ""
 
-    async def status(self) -> api.Status:
+    async def status(self) -> Status:
         """Return the server and everything on it."""
         apps = await self.apps()
-        return api.Status(
+        return Status(
             pid=os.getpid(),
             version=metadata.version("homeport"),
             home=str(self._settings.home),
@@ -69,7 +78,7 @@ class View:
             apps=apps.apps,
         )
 
-    async def apps(self) -> api.Apps:
+    async def apps(self) -> AppList:
         """Return the live apps, then those that were stopped or cannot be restored.
 
         A database that cannot be read does not hide what serves; the others are as they were last.
@@ -81,9 +90,9 @@ class View:
         live = self._live.all()
         deployed = {app.name for app in live if not app.ephemeral}
         others = [self._other_app(row) for row in self._rows if row.name not in deployed]
-        return api.Apps(apps=(*map(self._live_app, live), *others))
+        return AppList(apps=(*map(self._live_app, live), *others))
 
-    async def app(self, name: str) -> api.AppStatus:
+    async def app(self, name: str) -> AppStatus:
         """Return one app; a deployed one before a session of the same name. `NotFound` otherwise."""
         apps = (await self.apps()).apps
         found = [app for app in apps if app.name == name]
@@ -92,14 +101,14 @@ class View:
             raise NotFound(f"No App with name '{name}' found.", hint=f"there is {known}")
         return min(found, key=lambda app: ORDER.index(app.state))
 
-    async def history(self, name: str) -> api.History:
+    async def history(self, name: str) -> History:
         """Return an app's versions, the newest first."""
         row = await self._store.app(name)
         if row is None:
             raise NotFound(f"No App with name '{name}' found.")
-        return api.History(
+        return History(
             revisions=tuple(
-                api.Version(
+                Version(
                     version=revision.version,
                     created_at=revision.created_at,
                     tag=revision.tag,
@@ -113,17 +122,17 @@ class View:
             )
         )
 
-    def deployed(self, deployed: Deployed) -> api.Deployed:
+    def deployed(self, deployed: Deployed) -> deploys.Deployed:
         """Return how a deploy ended."""
         app = deployed.app
-        return api.Deployed(
+        return deploys.Deployed(
             app=app.name,
             version=app.revision.version,
             skipped=deployed.skipped,
             endpoints=self.endpoints(app),
         )
 
-    def endpoints(self, app: LiveApp) -> tuple[api.EndpointStatus, ...]:
+    def endpoints(self, app: LiveApp) -> tuple[EndpointStatus, ...]:
         """Return an app's URLs and what happens there."""
         containers = Counter(container.function for container in self.containers(app.owner))
         return tuple(
@@ -131,7 +140,7 @@ class View:
             for live in app.endpoints.values()
         )
 
-    def containers(self, owner: Owner | None = None) -> tuple[api.ContainerStatus, ...]:
+    def containers(self, owner: Owner | None = None) -> tuple[ContainerStatus, ...]:
         """Return every container, or those of one owner, the newest first."""
         told = []
         for container in self._nodes.containers():
@@ -139,7 +148,7 @@ class View:
             if owner is not None and (pool is None or pool.owner != owner):
                 continue
             told.append(
-                api.ContainerStatus(
+                ContainerStatus(
                     id=container.id,
                     app=container.order.pool.app,
                     function=container.order.pool.function,
@@ -164,8 +173,8 @@ class View:
         named = (line.app, line.function)
         return any(p.owner == owner and (p.key.app, p.key.function) == named for p in self._pools)
 
-    def _live_app(self, app: LiveApp) -> api.AppStatus:
-        return api.AppStatus(
+    def _live_app(self, app: LiveApp) -> AppStatus:
+        return AppStatus(
             name=app.name,
             app_id=app.app_id,
             state=AppState.SERVING if app.ephemeral else AppState.DEPLOYED,
@@ -177,9 +186,9 @@ class View:
             containers=self.containers(app.owner),
         )
 
-    def _other_app(self, row: AppRow) -> api.AppStatus:
+    def _other_app(self, row: AppRow) -> AppStatus:
         stopped = row.stopped_at is not None
-        return api.AppStatus(
+        return AppStatus(
             name=row.name,
             app_id=row.app_id,
             state=AppState.STOPPED if stopped else AppState.BROKEN,
@@ -191,10 +200,10 @@ class View:
             containers=(),
         )
 
-    def _endpoint(self, live: LiveEndpoint, containers: int) -> api.EndpointStatus:
+    def _endpoint(self, live: LiveEndpoint, containers: int) -> EndpointStatus:
         totals = self._pools.totals(live.endpoint.pool)
         median, high = self._ingress.quantiles_ms(live.endpoint.id) or (None, None)
-        return api.EndpointStatus(
+        return EndpointStatus(
             tag=live.tag,
             url=live.url,
             local_url=live.local_url,
@@ -213,9 +222,9 @@ class View:
         )
 
 
-def cold_start(start: ColdStart) -> api.ColdStart:
+def cold_start(start: ColdStart) -> coldstarts.ColdStart:
     """Return a container's start as the API tells it."""
-    return api.ColdStart(
+    return coldstarts.ColdStart(
         at=start.at,
         app=start.app,
         function=start.function,

@@ -8,7 +8,17 @@ from functools import partial
 
 from starlette.responses import StreamingResponse
 
-from homeport.contract import api
+from homeport.contract.api.volumes import (
+    Copy,
+    FileEntry,
+    FileQuery,
+    FilesQuery,
+    NewVolume,
+    StoredVolume,
+    VolumeList,
+    VolumeName,
+    VolumesQuery,
+)
 from homeport.contract.errors import BadRequest
 from homeport.control.api.routing import route
 from homeport.state import volumes
@@ -29,21 +39,21 @@ class Volumes:
         self._kept, self._users = kept, users
 
     @route("GET", "/v1/volumes")
-    async def every(self, query: api.VolumesQuery) -> api.Volumes:
+    async def every(self, query: VolumesQuery) -> VolumeList:
         """List the volumes."""
         rows = self._kept.list()
         if not query.sizes:
-            return api.Volumes(volumes=tuple(map(_told, rows)))
-        return api.Volumes(volumes=tuple([await self._measured(row) for row in rows]))
+            return VolumeList(volumes=tuple(map(_told, rows)))
+        return VolumeList(volumes=tuple([await self._measured(row) for row in rows]))
 
     @route("POST", "/v1/volumes")
-    async def create(self, body: api.NewVolume) -> api.StoredVolume:
+    async def create(self, body: NewVolume) -> StoredVolume:
         """Create a volume."""
         row = await self._kept.create(body.name or None, allow_existing=body.allow_existing)
         return _told(row)
 
     @route("GET", "/v1/volumes/{name}")
-    async def one(self, name: str) -> api.StoredVolume:
+    async def one(self, name: str) -> StoredVolume:
         """Say which volume has a name."""
         return _told(self._kept.find(name))
 
@@ -60,12 +70,12 @@ class Volumes:
         await self._kept.delete(name)
 
     @route("POST", "/v1/volumes/{name}/rename")
-    async def rename(self, name: str, body: api.VolumeName) -> api.StoredVolume:
+    async def rename(self, name: str, body: VolumeName) -> StoredVolume:
         """Give a volume another name; what has it mounted keeps it."""
         return _told(await self._kept.rename(name, body.name))
 
     @route("GET", "/v1/volumes/{name}/files")
-    async def files(self, name: str, query: api.FilesQuery) -> AsyncIterator[api.FileEntry]:
+    async def files(self, name: str, query: FilesQuery) -> AsyncIterator[FileEntry]:
         """List a directory, or tell of one file."""
         entries = self._kept.tree(self._kept.find(name)).entries(
             query.path, recursive=query.recursive
@@ -77,7 +87,7 @@ class Volumes:
 
         first = await asyncio.to_thread(some)  # a path that is not there is a 404
 
-        async def lines() -> AsyncIterator[api.FileEntry]:
+        async def lines() -> AsyncIterator[FileEntry]:
             found = first
             with contextlib.closing(entries):
                 while found:
@@ -88,7 +98,7 @@ class Volumes:
         return lines()
 
     @route("GET", "/v1/volumes/{name}/file")
-    async def read(self, name: str, query: api.FileQuery) -> StreamingResponse:
+    async def read(self, name: str, query: FileQuery) -> StreamingResponse:
         """Download a file."""
         tree = self._kept.tree(self._kept.find(name))
         with failing(_shown(query.path)):
@@ -113,7 +123,7 @@ class Volumes:
         )
 
     @route("PUT", "/v1/volumes/{name}/file")
-    async def write(self, name: str, query: api.FileQuery, body: AsyncIterator[bytes]) -> None:
+    async def write(self, name: str, query: FileQuery, body: AsyncIterator[bytes]) -> None:
         """Upload a file; it is there once it is whole. 409 if it exists and `force` is not `1`."""
         tree = self._kept.tree(self._kept.find(name))
         begin = partial(tree.begin, query.path, mode=_mode(query.mode), force=query.force)
@@ -132,14 +142,14 @@ class Volumes:
                 writing.abort()
 
     @route("DELETE", "/v1/volumes/{name}/file")
-    async def remove(self, name: str, query: api.FilesQuery) -> None:
+    async def remove(self, name: str, query: FilesQuery) -> None:
         """Remove a file; with `recursive` also a directory."""
         tree = self._kept.tree(self._kept.find(name))
         with failing(_shown(query.path)):
             await asyncio.to_thread(tree.remove, query.path, recursive=query.recursive)
 
     @route("POST", "/v1/volumes/{name}/copy")
-    async def copy(self, name: str, body: api.Copy) -> None:
+    async def copy(self, name: str, body: Copy) -> None:
         """Copy files within a volume."""
         tree = self._kept.tree(self._kept.find(name))
         with failing(", ".join(map(_shown, body.sources[:3]))):
@@ -152,13 +162,13 @@ class Volumes:
         with failing(f"the volume `{name}`"):
             await asyncio.to_thread(tree.sync)
 
-    async def _measured(self, row: VolumeRow) -> api.StoredVolume:
+    async def _measured(self, row: VolumeRow) -> StoredVolume:
         size, files = await asyncio.to_thread(self._kept.tree(row).measure)
         return _told(row, size, files)
 
 
-def _told(row: VolumeRow, size: int | None = None, files: int | None = None) -> api.StoredVolume:
-    return api.StoredVolume(
+def _told(row: VolumeRow, size: int | None = None, files: int | None = None) -> StoredVolume:
+    return StoredVolume(
         id=row.id,
         name=row.name or "",
         created_at=row.created_at,
@@ -167,9 +177,9 @@ def _told(row: VolumeRow, size: int | None = None, files: int | None = None) -> 
     )
 
 
-def _entry(entry: Entry) -> api.FileEntry:
+def _entry(entry: Entry) -> FileEntry:
     path = os.fsencode(entry.path).decode("utf-8", "backslashreplace")
-    return api.FileEntry(path=path, type=entry.kind, size=entry.size, mtime=entry.modified_at)
+    return FileEntry(path=path, type=entry.kind, size=entry.size, mtime=entry.modified_at)
 
 
 def _shown(path: str) -> str:

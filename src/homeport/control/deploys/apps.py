@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from homeport.contract import api
+from homeport.contract.api.events import SessionEvent
 from homeport.contract.errors import LabelTaken, PortTaken
 from homeport.control.deploys.plans import LiveEndpoint
 from homeport.control.fleet.owner import Owner
@@ -22,7 +22,7 @@ class LiveApp:
     app_id: str = ""
     created_at: float = field(default_factory=time.time)
     endpoints: dict[str, LiveEndpoint] = field(default_factory=dict)  # by Endpoint.id
-    events: asyncio.Queue[api.SessionEvent] | None = None  # for a session: events for its command
+    events: asyncio.Queue[SessionEvent] | None = None  # for a session: events for its command
     untold: int = 0  # requests that were left out because its command reads too slowly
 
     @property

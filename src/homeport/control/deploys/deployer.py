@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Collection, Coroutine
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from homeport.contract import api
+from homeport.contract.api import events
 from homeport.contract.errors import BadRequest, Failure, NotFound
 from homeport.contract.image import Environment
 from homeport.contract.manifest import Manifest
@@ -308,7 +308,7 @@ class Deployer:
         trial.check(manifest.app_name, manifest, "", "rolling")
 
         def say(text: str) -> None:
-            tell(current, api.Progress(text=text))
+            tell(current, events.Progress(text=text))
 
         return await self._serve(owner, manifest, current, say)
 
@@ -338,7 +338,7 @@ class Deployer:
             app.untold += 1
             return
         tag = app.endpoints[request.endpoint].tag
-        tell(app, api.Request(tag=tag, request=request, untold=app.untold))
+        tell(app, events.Request(tag=tag, request=request, untold=app.untold))
         app.untold = 0
 
     async def _stop(self, owner: Owner) -> int:

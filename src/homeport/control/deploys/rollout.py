@@ -15,7 +15,8 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from homeport.contract import api
+from homeport.contract.api import events
+from homeport.contract.api.answers import Fault
 from homeport.contract.errors import Failure, StorageError
 from homeport.contract.image import OUTSIDE, outside
 from homeport.control.deploys import plans, trial
@@ -305,7 +306,7 @@ class Rollout:
         if not app.ephemeral:
             await self.versions.route(undo, app.revision)
         for holder, live in lost:
-            tell(holder, api.Stolen(tag=live.tag, url=live.url))
+            tell(holder, events.Stolen(tag=live.tag, url=live.url))
 
     async def _save(self, undo: Undo, app: LiveApp) -> None:
         undo.push(self._store.put_back, app.name, await self._store.served(app.name))
@@ -326,10 +327,10 @@ class Rollout:
                 await trial.prove(
                     pools,
                     self._reconciler.wake,
-                    lambda text: tell(app, api.Progress(text=text)),
+                    lambda text: tell(app, events.Progress(text=text)),
                 )
             except Failure as failure:
-                tell(app, api.Failed(error=api.Fault.of(failure)))
+                tell(app, events.Failed(error=Fault.of(failure)))
 
         self._tasks.start(f"starting the first containers of `{app.name}`", warm())
 
@@ -364,7 +365,7 @@ def _drain_s(app: LiveApp) -> float:
     return max(spec.timeout_s for spec in app.revision.manifest.functions)
 
 
-def tell(app: LiveApp, event: api.SessionEvent) -> None:
+def tell(app: LiveApp, event: events.SessionEvent) -> None:
     """Send an event to a session's command."""
     if app.events is not None and app.ephemeral:
         app.events.put_nowait(event)

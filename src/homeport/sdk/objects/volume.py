@@ -18,7 +18,7 @@ from homeport.sdk.objects import blocking
 from homeport.sdk.objects.volume_files import Files, Mounted, VolumeUpload
 
 if TYPE_CHECKING:
-    from homeport.contract.api import StoredVolume
+    from homeport.contract.api.volumes import StoredVolume
 
 
 class FileEntryType(enum.IntEnum):

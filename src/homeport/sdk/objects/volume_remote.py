@@ -4,41 +4,46 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, BinaryIO
 
-from homeport.contract import api
+from homeport.contract.api.volumes import (
+    Copy,
+    FileQuery,
+    FilesQuery,
+    NewVolume,
+    StoredVolume,
+    VolumesQuery,
+)
 from homeport.sdk import outside
 from homeport.sdk.objects.volume_files import CHUNK_BYTES, Upload
 from homeport.tree import Entry
 
 
-def create(name: str, *, allow_existing: bool = False) -> api.StoredVolume:
+def create(name: str, *, allow_existing: bool = False) -> StoredVolume:
     """Create a volume; without a name an ephemeral one."""
-    wanted = api.NewVolume(name=name, allow_existing=allow_existing)
-    created: api.StoredVolume = outside.ask(lambda client: client.create_volume(wanted))
+    wanted = NewVolume(name=name, allow_existing=allow_existing)
+    created: StoredVolume = outside.ask(lambda client: client.volumes.create(wanted))
     return created
 
 
-def find(name: str) -> api.StoredVolume:
+def find(name: str) -> StoredVolume:
     """Return the volume of a name or an id."""
-    found: api.StoredVolume = outside.ask(lambda client: client.volume(name))
+    found: StoredVolume = outside.ask(lambda client: client.volumes.one(name))
     return found
 
 
-def every() -> Sequence[api.StoredVolume]:
+def every() -> Sequence[StoredVolume]:
     """Return the volumes that have a name."""
-    found: Sequence[api.StoredVolume] = outside.ask(
-        lambda client: client.volumes(api.VolumesQuery())
-    )
+    found: Sequence[StoredVolume] = outside.ask(lambda client: client.volumes.every(VolumesQuery()))
     return found
 
 
 def rename(name: str, new: str) -> None:
     """Give a volume another name."""
-    outside.ask(lambda client: client.rename_volume(name, new))
+    outside.ask(lambda client: client.volumes.rename(name, new))
 
 
 def delete(name: str) -> None:
     """Delete a volume and its files."""
-    outside.ask(lambda client: client.delete_volume(name))
+    outside.ask(lambda client: client.volumes.delete(name))
 
 
 class Remote:
@@ -49,23 +54,23 @@ class Remote:
 
     def entries(self, path: str, *, recursive: bool) -> Iterator[Entry]:
         """Yield what a directory has."""
-        wanted = api.FilesQuery(path=path, recursive=recursive)
-        for found in outside.stream(lambda client: client.files(self._name, wanted)):
+        wanted = FilesQuery(path=path, recursive=recursive)
+        for found in outside.stream(lambda client: client.volumes.files(self._name, wanted)):
             yield Entry(found.path, found.type, found.size, found.mtime, 0)
 
     def read(self, path: str) -> Iterator[bytes]:
         """Yield a file in pieces."""
-        return outside.stream(lambda client: client.read_file(self._name, path))
+        return outside.stream(lambda client: client.volumes.read(self._name, path))
 
     def remove(self, path: str, *, recursive: bool) -> None:
         """Remove a file, or a directory."""
-        wanted = api.FilesQuery(path=path, recursive=recursive)
-        outside.ask(lambda client: client.remove_file(self._name, wanted))
+        wanted = FilesQuery(path=path, recursive=recursive)
+        outside.ask(lambda client: client.volumes.remove(self._name, wanted))
 
     def copy(self, sources: Sequence[str], target: str, *, recursive: bool) -> None:
         """Copy files within the volume."""
-        wanted = api.Copy(sources=tuple(sources), target=target, recursive=recursive)
-        outside.ask(lambda client: client.copy_files(self._name, wanted))
+        wanted = Copy(sources=tuple(sources), target=target, recursive=recursive)
+        outside.ask(lambda client: client.volumes.copy(self._name, wanted))
 
     def upload(self, uploads: Sequence[Upload], *, force: bool) -> None:
         """Write files, and have them on the server's disk for good."""
@@ -73,10 +78,10 @@ class Remote:
         async def work(client: Any) -> None:
             for upload in uploads:
                 with upload.source() as source:
-                    wanted = api.FileQuery(path=upload.path, mode=f"{upload.mode:o}", force=force)
-                    await client.write_file(self._name, wanted, _chunks(source))
+                    wanted = FileQuery(path=upload.path, mode=f"{upload.mode:o}", force=force)
+                    await client.volumes.write(self._name, wanted, _chunks(source))
             if uploads:
-                await client.commit_volume(self._name)
+                await client.volumes.commit(self._name)
 
         outside.ask(work)
 

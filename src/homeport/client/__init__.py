@@ -1,0 +1,114 @@
+"""The control plane's API, a class for each noun and a method for each route (docs/reference/api.md).
+
+    async with Client(settings) as client:
+        await client.volumes.create(NewVolume(name="models"))
+
+A noun's module is imported when it is asked for, because a command needs one or two of them. Failures of the
+server come back as the exceptions that it raised; `ServerBug` is its own fault.
+"""
+
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from homeport.client.connection import Connection, OtherVersion, ServerBug, ServerSilent
+from homeport.settings import Settings
+
+if TYPE_CHECKING:
+    from homeport.client.apps import Apps
+    from homeport.client.blobs import Blobs
+    from homeport.client.containers import Containers
+    from homeport.client.deploys import Deploys
+    from homeport.client.images import Images
+    from homeport.client.logs import Logs
+    from homeport.client.secrets import Secrets
+    from homeport.client.server import Server
+    from homeport.client.sessions import Sessions
+    from homeport.client.tokens import Tokens
+    from homeport.client.volumes import Volumes
+
+__all__ = ["Client", "OtherVersion", "ServerBug", "ServerSilent"]
+
+
+class Client:
+    """Every noun of the API, over one connection to this home's server or to a remote one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._connection = Connection(settings)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        await self._connection.close()
+
+    @cached_property
+    def apps(self) -> "Apps":
+        from homeport.client.apps import Apps
+
+        return Apps(self._connection)
+
+    @cached_property
+    def blobs(self) -> "Blobs":
+        from homeport.client.blobs import Blobs
+
+        return Blobs(self._connection)
+
+    @cached_property
+    def containers(self) -> "Containers":
+        from homeport.client.containers import Containers
+
+        return Containers(self._connection)
+
+    @cached_property
+    def deploys(self) -> "Deploys":
+        from homeport.client.deploys import Deploys
+
+        return Deploys(self._connection)
+
+    @cached_property
+    def images(self) -> "Images":
+        from homeport.client.images import Images
+
+        return Images(self._connection)
+
+    @cached_property
+    def logs(self) -> "Logs":
+        from homeport.client.logs import Logs
+
+        return Logs(self._connection)
+
+    @cached_property
+    def secrets(self) -> "Secrets":
+        from homeport.client.secrets import Secrets
+
+        return Secrets(self._connection)
+
+    @cached_property
+    def server(self) -> "Server":
+        from homeport.client.server import Server
+
+        return Server(self._connection)
+
+    @cached_property
+    def sessions(self) -> "Sessions":
+        from homeport.client.sessions import Sessions
+
+        return Sessions(self._connection)
+
+    @cached_property
+    def tokens(self) -> "Tokens":
+        from homeport.client.tokens import Tokens
+
+        return Tokens(self._connection)
+
+    @cached_property
+    def volumes(self) -> "Volumes":
+        from homeport.client.volumes import Volumes
+
+        return Volumes(self._connection)

@@ -1,0 +1,32 @@
+"""Apps, whatever state they are in."""
+
+from homeport.client.connection import Connection
+from homeport.contract import query
+from homeport.contract.api.apps import AppList, AppStatus, History, Stopped, Version
+from homeport.contract.api.coldstarts import ColdStart, ColdStartList, ColdStartQuery
+
+
+class Apps:
+    """Tells of apps, and stops them."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def every(self) -> tuple[AppStatus, ...]:
+        return (await self._connection.ask(AppList, "GET", "/v1/apps")).apps
+
+    async def one(self, name: str) -> AppStatus:
+        return await self._connection.ask(AppStatus, "GET", f"/v1/apps/{name}")
+
+    async def stop(self, name: str) -> int:
+        """Return how many containers were ended."""
+        return (await self._connection.ask(Stopped, "POST", f"/v1/apps/{name}/stop")).containers
+
+    async def history(self, name: str) -> tuple[Version, ...]:
+        """Return an app's versions, the newest first."""
+        return (await self._connection.ask(History, "GET", f"/v1/apps/{name}/history")).revisions
+
+    async def cold_starts(self, name: str, wanted: ColdStartQuery) -> tuple[ColdStart, ...]:
+        """Return how containers of an app have started, the oldest first."""
+        path = f"/v1/apps/{name}/cold-starts?{query.encode(wanted)}"
+        return (await self._connection.ask(ColdStartList, "GET", path)).cold_starts

@@ -1,0 +1,205 @@
+"""One connection to the control plane's API: makes requests, and reads answers and streams.
+
+Failures of the server come back as the exceptions that it raised; `ServerBug` is its own fault.
+"""
+
+import functools
+import json
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from homeport.contract import codec
+from homeport.contract.api.answers import BUG, Fault, Refusal
+from homeport.contract.errors import ServerUnreachable
+from homeport.settings import Settings
+
+# httpx has its own command line, whose imports take longer than all the rest of httpx: skip it.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
+import httpx  # noqa: E402
+
+CONNECT_S = 5.0
+CHUNK_BYTES = 1024**2
+
+Line = dict[str, Any]  # of a stream, before it is read
+T = TypeVar("T")
+
+
+class ServerBug(Exception):
+    """The server failed because of a bug"""
+
+
+class OtherVersion(ServerUnreachable):
+    """The server is another version of homeport"""
+
+
+class ServerSilent(ServerUnreachable):
+    """A server listens, and does not answer"""
+
+
+class Connection:
+    """To this home's server, or to a remote one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._where = settings.server or str(settings.control_socket)
+        self._remote = bool(settings.server)
+        timeout = httpx.Timeout(None, connect=CONNECT_S)  # a deploy may take any time
+        if settings.server:
+            self._http = httpx.AsyncClient(
+                base_url=settings.server,
+                headers={"Authorization": f"Bearer {settings.token}"},
+                timeout=timeout,
+            )
+        else:
+            self._http = httpx.AsyncClient(
+                transport=httpx.AsyncHTTPTransport(uds=str(settings.control_socket)),
+                base_url="http://homeport",
+                timeout=timeout,
+            )
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def ask(
+        self,
+        cls: type[T],
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        answer_s: float | None = None,
+    ) -> T:
+        """Make a request, whose body is a value of the contract; return the answer."""
+        response = await self.call(method, path, content_of(body), answer_s=answer_s)
+        try:
+            data = response.json()
+        except ValueError:
+            raise self._failure(response.status_code, response.text) from None
+        return self._read(as_(cls), data)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        content: bytes | AsyncIterator[bytes] | None = None,
+        *,
+        answer_s: float | None = None,
+    ) -> httpx.Response:
+        """Make a request; return its answer, whatever it holds."""
+        timeout = httpx.Timeout(answer_s, connect=CONNECT_S)
+        try:
+            response = await self._http.request(method, path, content=content, timeout=timeout)
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from None
+        if response.is_error:
+            raise self._failure(response.status_code, response.text)
+        return response
+
+    @asynccontextmanager
+    async def stream(
+        self, decode: Callable[[Any], T | None], method: str, path: str, body: object = None
+    ) -> AsyncIterator[AsyncIterator[T]]:
+        """Make a request; yields the lines of its answer, as `decode` reads them.
+
+        Lines for which it returns None are left out: only a newer homeport knows them.
+        """
+        async with self.answer(method, path, body) as response:
+            yield self._lines(decode, response)
+
+    @asynccontextmanager
+    async def answer(
+        self, method: str, path: str, body: object = None
+    ) -> AsyncIterator[httpx.Response]:
+        """Make a request; yields its answer, whose body has not been read."""
+        try:
+            async with self._http.stream(method, path, content=content_of(body)) as response:
+                if response.is_error:
+                    await response.aread()
+                    raise self._failure(response.status_code, response.text)
+                yield response
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from None
+
+    async def _lines(
+        self, decode: Callable[[Any], T | None], response: httpx.Response
+    ) -> AsyncIterator[T]:
+        """Yield the lines of a stream; raise the error that its last line tells of."""
+        try:
+            async for text in _split(response.aiter_bytes()):
+                try:
+                    line: Line = json.loads(text)
+                except ValueError:
+                    shown = text.decode(errors="replace")
+                    raise self._failure(response.status_code, shown) from None
+                if line.get("event") == "error":
+                    raise _told(self._read(as_(Refusal), line).error)
+                if (value := self._read(decode, line)) is not None:
+                    yield value
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from None
+
+    def _read(self, decode: Callable[[Any], T], data: Any) -> T:
+        try:
+            return decode(data)
+        except (TypeError, ValueError, KeyError, AttributeError):
+            raise OtherVersion(
+                f"the server at {self._where} is another version of homeport: its answer cannot be read",
+                hint="`homeport down` ends it, and `homeport up` starts this version",
+            ) from None
+
+    def _failure(self, status: int, text: str) -> Exception:
+        """Return the error that an answer tells of, or that it is no answer of homeport's."""
+        try:
+            return _told(codec.loads(Refusal, text).error)
+        except (ValueError, KeyError, TypeError):
+            if self._remote:
+                return ServerUnreachable(
+                    f"what answers at {self._where} is not homeport's API: {status}",
+                    hint="HOMEPORT_SERVER is the server's host with its HOMEPORT_API_PORT",
+                )
+            return ServerBug(f"the server answered {status}: {text[:200]}")
+
+    def _unreachable(self, error: httpx.TransportError) -> ServerUnreachable:
+        if isinstance(error, httpx.ConnectError):
+            return ServerUnreachable(
+                f"no server answers at {self._where}", hint="`homeport up` starts one"
+            )
+        if isinstance(error, httpx.TimeoutException):
+            return ServerSilent(
+                f"a server listens at {self._where}, and does not answer",
+                hint="it may be stopped, or the machine too busy: see its server.log, and `ps`",
+            )
+        return ServerUnreachable(
+            "the server went away in the middle of it", hint="`homeport status` says how it is"
+        )
+
+
+def _told(fault: Fault) -> Exception:
+    if fault.kind == BUG:
+        return ServerBug(f"{fault.message}\nhint: {fault.hint}")
+    return fault.failure()
+
+
+def as_(cls: type[T]) -> Callable[[Any], T]:
+    """Return what reads a `cls`."""
+    return functools.partial(codec.decode, cls)
+
+
+def content_of(body: object) -> bytes | None:
+    """Return a value of the contract as the body of a request."""
+    return codec.dumps(body).encode() if body is not None else None
+
+
+async def _split(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield lines. httpx's own would part them at every line separator that a text may hold."""
+    rest = bytearray()
+    async for piece in pieces:
+        rest += piece
+        if b"\n" in piece:
+            *lines, last = rest.split(b"\n")
+            for line in lines:
+                yield bytes(line)
+            rest = last
+    if rest:
+        yield bytes(rest)

@@ -1,0 +1,18 @@
+"""Containers."""
+
+from homeport.client.connection import Connection
+from homeport.contract.api.answers import Nothing
+from homeport.contract.api.containers import ContainerList, ContainerStatus
+
+
+class Containers:
+    """Tells of containers, and stops them."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def every(self) -> tuple[ContainerStatus, ...]:
+        return (await self._connection.ask(ContainerList, "GET", "/v1/containers")).containers
+
+    async def stop(self, container: str) -> None:
+        await self._connection.ask(Nothing, "POST", f"/v1/containers/{container}/stop")

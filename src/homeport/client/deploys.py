@@ -1,0 +1,28 @@
+"""Deploys and rollbacks."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+
+from homeport.client.connection import Connection
+from homeport.contract.api import events
+from homeport.contract.api.deploys import Deploy, Rollback
+
+
+class Deploys:
+    """Brings versions of apps up. Both methods yield events, the last one `Done`; a failure is raised."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def deploy(self, name: str, wanted: Deploy) -> AsyncIterator[events.Event]:
+        return self._events(f"/v1/apps/{name}/deploy", wanted)
+
+    def rollback(self, name: str, wanted: Rollback) -> AsyncIterator[events.Event]:
+        return self._events(f"/v1/apps/{name}/rollback", wanted)
+
+    async def _events(self, path: str, wanted: object) -> AsyncIterator[events.Event]:
+        stream: AbstractAsyncContextManager[AsyncIterator[events.Event]]
+        stream = self._connection.stream(events.read, "POST", path, wanted)
+        async with stream as lines:
+            async for event in lines:
+                yield event

@@ -1,0 +1,19 @@
+"""Images that were built."""
+
+from homeport.client.connection import Connection
+from homeport.contract.api.images import ImageList
+from homeport.contract.image import Environment
+
+
+class Images:
+    """Tells of images, and deletes those that nothing needs."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def every(self) -> tuple[Environment, ...]:
+        return (await self._connection.ask(ImageList, "GET", "/v1/images")).images
+
+    async def prune(self) -> tuple[Environment, ...]:
+        """Return what has gone."""
+        return (await self._connection.ask(ImageList, "POST", "/v1/images/prune")).images

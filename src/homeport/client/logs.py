@@ -1,0 +1,22 @@
+"""Log lines of apps."""
+
+from collections.abc import AsyncIterator
+
+from homeport.client.connection import Connection, as_
+from homeport.contract import query
+from homeport.contract.api.logs import LogQuery
+from homeport.contract.container import LogLine
+
+
+class Logs:
+    """What containers have printed."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def read(self, name: str, wanted: LogQuery) -> AsyncIterator[LogLine]:
+        """Yield an app's log lines, the oldest first."""
+        path = f"/v1/apps/{name}/logs?{query.encode(wanted)}"
+        async with self._connection.stream(as_(LogLine), "GET", path) as lines:
+            async for line in lines:
+                yield line

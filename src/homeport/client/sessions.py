@@ -1,0 +1,26 @@
+"""Sessions of `homeport serve`."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+
+from homeport.client.connection import Connection
+from homeport.contract.api import events
+from homeport.contract.api.apps import EndpointStatus
+from homeport.contract.api.sessions import Endpoints, Serve
+from homeport.contract.manifest import Manifest
+
+
+class Sessions:
+    """Apps that live as long as a command's connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def serve(self, manifest: Manifest) -> AbstractAsyncContextManager[AsyncIterator[events.Event]]:
+        """The events of a session, which lives as long as the block."""
+        return self._connection.stream(events.read, "POST", "/v1/serve", Serve(manifest=manifest))
+
+    async def reload(self, session: str, manifest: Manifest) -> tuple[EndpointStatus, ...]:
+        """Return the session's endpoints, once the new version answers there."""
+        path, body = f"/v1/serve/{session}", Serve(manifest=manifest)
+        return (await self._connection.ask(Endpoints, "PUT", path, body)).endpoints

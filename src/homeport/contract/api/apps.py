@@ -1,0 +1,87 @@
+"""Apps, their endpoints and their versions."""
+
+import enum
+from dataclasses import dataclass
+
+from homeport.contract.api.containers import ContainerStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointStatus:
+    """One URL, and what happens there.
+
+    The numbers are those of the whole function: all web methods of a class and all values of its parameters together.
+    Only `p50_ms` and `p99_ms` are of the one URL.
+    """
+
+    tag: str  # the function, or `Class.method`
+    url: str
+    local_url: str  # the same by a port of its own, for programs that do not know `*.localhost`
+    protected: bool  # requests need a proxy token
+    truncated: bool  # the URL was too long, and ends in a hash
+    stolen: bool  # the URL belonged to an earlier session
+    containers: int  # how many containers can answer, or will
+    running: int  # requests inside containers at this moment
+    queued: int  # requests that wait for a container at this moment
+    served: int  # requests that were answered since the server started
+    errors: int  # those of them that were answered with 5xx
+    cold_starts: int  # containers that became ready
+    failed_starts: int  # containers that did not
+    p50_ms: int | None  # the median of the last minutes; null without requests
+    p99_ms: int | None  # the 99th percentile of the last minutes; null without requests
+
+
+class AppState(str, enum.Enum):
+    """What an app does."""
+
+    DEPLOYED = "deployed"
+    SERVING = "serving"
+    BROKEN = "broken"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppStatus:
+    """One deployed app, or one `homeport serve` session."""
+
+    name: str
+    app_id: str  # `ap-…`
+    state: AppState  # `broken`: it could not be served again after a restart, and is tried again
+    reason: str  # why it is broken
+    version: int  # 0 for a session
+    created_at: float
+    stopped_at: float | None
+    endpoints: tuple[EndpointStatus, ...]
+    containers: tuple[ContainerStatus, ...]  # the newest first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppList:
+    """The live apps, the newest first, then those that are stopped or broken."""
+
+    apps: tuple[AppStatus, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """One version of a deployed app."""
+
+    version: int
+    created_at: float
+    tag: str  # as `deploy --tag` named it
+    current: bool  # it serves the app's main URLs
+    urls: dict[str, str]  # tag of an endpoint -> its URL of this very version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """An app's versions, the newest first."""
+
+    revisions: tuple[Version, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    """An app that was stopped."""
+
+    containers: int  # how many were ended

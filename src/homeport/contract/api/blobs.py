@@ -1,0 +1,17 @@
+"""Uploaded files, by their hash."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hashes:
+    """Files that a manifest names."""
+
+    hashes: tuple[str, ...]  # SHA-256 in hex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """Those of the files that the server does not have."""
+
+    missing: tuple[str, ...]  # SHA-256 in hex

@@ -1,0 +1,113 @@
+"""The lines of a stream; `event` says which one a line is."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from homeport.contract import codec
+from homeport.contract.api.answers import Fault
+from homeport.contract.api.apps import EndpointStatus
+from homeport.contract.api.deploys import Deployed
+from homeport.contract.container import LogLine
+from homeport.contract.traffic import RequestRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """The first line of a `serve` session."""
+
+    id: str
+    app: str
+    event: Literal["session"] = "session"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What is done at this moment: a step of a build, a container that is ready."""
+
+    text: str
+    event: Literal["progress"] = "progress"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """What a container prints."""
+
+    line: LogLine
+    event: Literal["log"] = "log"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """The last line of a deploy or a rollback that worked."""
+
+    deployed: Deployed
+    event: Literal["done"] = "done"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """The URLs of a session, which answer from now on."""
+
+    endpoints: tuple[EndpointStatus, ...]
+    event: Literal["serving"] = "serving"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A request to a session that has ended."""
+
+    tag: str  # of its endpoint
+    request: RequestRecord
+    untold: int = 0  # requests before this one that came too fast to be told of
+    event: Literal["request"] = "request"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """A container of a session did not start."""
+
+    error: Fault
+    event: Literal["failed"] = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stolen:
+    """Another session has taken a URL of this one."""
+
+    tag: str
+    url: str
+    event: Literal["stolen"] = "stolen"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Error:
+    """The last line of a stream that failed."""
+
+    error: Fault
+    event: Literal["error"] = "error"
+
+
+DeployEvent = Log | Progress | Done | Error
+SessionEvent = Session | Progress | Serving | Log | Request | Failed | Stolen | Error
+Event = DeployEvent | SessionEvent
+_EVENTS: dict[str, Any] = {
+    "session": Session,
+    "progress": Progress,
+    "log": Log,
+    "done": Done,
+    "serving": Serving,
+    "request": Request,
+    "failed": Failed,
+    "stolen": Stolen,
+    "error": Error,
+}
+
+
+def read(data: dict[str, Any]) -> Event | None:
+    """Return the line of a stream that `codec.encode` made `data` from; None for an unknown one.
+
+    >>> read({"event": "progress", "text": "building"}).text
+    'building'
+    """
+    cls = _EVENTS.get(str(data.get("event")))
+    return codec.decode(cls, data) if cls is not None else None

@@ -1,0 +1,12 @@
+"""Environments that images were built to."""
+
+from dataclasses import dataclass
+
+from homeport.contract.image import Environment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageList:
+    """Environments that were built on this machine, the newest first."""
+
+    images: tuple[Environment, ...]

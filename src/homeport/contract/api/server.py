@@ -1,0 +1,25 @@
+"""The server, and everything that it runs."""
+
+from dataclasses import dataclass
+
+from homeport.contract.api.apps import AppStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """The server, and everything that it runs."""
+
+    pid: int
+    version: str  # of homeport
+    home: str
+    host: str
+    http_port: int
+    domain: str
+    workspace: str
+    settings: dict[str, str | int | None]  # all that are in force, but for secrets
+    ingress_pid: int | None  # of HAProxy; null while there is none
+    kept: bool  # the server runs in the background, and not for one command
+    started_at: float
+    database: str = ""  # where the rows are, without a password
+    trouble: str = ""  # why the database cannot be read now; empty if it can
+    apps: tuple[AppStatus, ...]

@@ -1,0 +1,20 @@
+"""What a `homeport serve` session takes and answers, beside its events."""
+
+from dataclasses import dataclass
+
+from homeport.contract.api.apps import EndpointStatus
+from homeport.contract.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serve:
+    """An app to serve in a session, or the next state of a session's app."""
+
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """The endpoints of one app."""
+
+    endpoints: tuple[EndpointStatus, ...]
