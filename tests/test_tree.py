@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from homeport import tree
+from homeport import beneath
 from homeport.tree import MAX_DEPTH, Tree
 
 
@@ -24,7 +24,7 @@ def outside(tmp_path):
 def files(tmp_path, monkeypatch, request):
     """A tree, with the kernel's way to resolve paths and with that for old kernels."""
     if request.param == "step by step":
-        monkeypatch.setattr(tree, "_OPENAT2", 100_000)
+        monkeypatch.setattr(beneath, "OPENAT2", 100_000)
     for name in ("root", "staging"):
         (tmp_path / name).mkdir()
     return Tree(str(tmp_path / "root"), staging=str(tmp_path / "staging"))

@@ -1,9 +1,8 @@
 """Reads and changes the files below one directory, by paths that somebody else wrote.
 
 A volume's files: a container may have put anything there, such as a link to /etc/shadow, a FIFO, a name that is not
-text, or a link in place of a directory at this very moment. So no path is ever put together and opened: the kernel
-resolves it below the directory and refuses whatever leads out of it (man 2 openat2, RESOLVE_BENEATH), and the last
-part of a path that is written, renamed or removed is never followed.
+text, or a link in place of a directory at this very moment. So no path is ever put together and opened:
+`beneath` resolves it, and the last part of a path that is written, renamed or removed is never followed.
 
 Used by the server for its API, and inside a container for a volume that is mounted there; there `root` is the mount.
 Errors are `OSError` with a text for users, and `ValueError` for a path that cannot be meant.
@@ -17,14 +16,13 @@ import stat
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
+from homeport import beneath, removing
+from homeport.beneath import closing, parts
+
 MAX_DEPTH = 200  # directories below each other: each is an open descriptor while they are walked
-MAX_PATH = 4096  # characters
 SORTED = 10_000  # entries of a directory; a larger one is listed as it comes, in bounded memory
 CHUNK_BYTES = 1024**2
-TRIES = 100  # for a directory into which somebody still writes while it is removed
 
-RESOLVE_NO_MAGICLINKS, RESOLVE_BENEATH = 0x02, 0x08
-_OPENAT2 = 437  # the same number on every machine
 _KINDS = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "directory",
@@ -43,20 +41,6 @@ class Entry:
     size: int  # bytes
     modified_at: float  # seconds since the epoch
     mode: int  # its permissions
-
-
-def parts(path: str) -> list[str]:
-    """Return the names that a path consists of; `/` and the empty path are the root.
-
-    >>> parts("/a//b/./c/"), parts("/")
-    (['a', 'b', 'c'], [])
-    """
-    if "\0" in path or len(path) > MAX_PATH:
-        raise ValueError(f"{path[:80]!r} cannot be a path")
-    names = [name for name in path.split("/") if name not in ("", ".")]
-    if ".." in names:
-        raise ValueError(f"`{path[:200]}`: a path in a volume cannot have `..`")
-    return names
 
 
 class Tree:
@@ -89,7 +73,7 @@ class Tree:
         names = parts(path)
         with self._opened_root() as root:
             flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY  # a FIFO must not be waited for
-            descriptor = _beneath(root, "/".join(names), flags)
+            descriptor = beneath.opened(root, "/".join(names), flags)
         kind = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(kind):
             os.close(descriptor)
@@ -128,7 +112,7 @@ class Tree:
                 raise IsADirectoryError(errno.EISDIR, "it is a directory", path)
             gone = fresh_name()
             os.rename(name, gone, src_dir_fd=parent, dst_dir_fd=staging)
-            remove_flat(staging, gone)
+            removing.remove(gone, staging)
 
     def copy(self, sources: Sequence[str], target: str, *, recursive: bool = False) -> None:
         """Copy as `cp` does: into `target` if that is a directory, else under that name."""
@@ -180,7 +164,7 @@ class Tree:
     @contextlib.contextmanager
     def opened_staging(self) -> Iterator[int]:
         """The directory for files that are not whole yet."""
-        with _closing(os.open(self._staging, os.O_RDONLY | os.O_DIRECTORY)) as descriptor:
+        with closing(os.open(self._staging, os.O_RDONLY | os.O_DIRECTORY)) as descriptor:
             yield descriptor
 
     def own(self, descriptor: int) -> None:
@@ -190,7 +174,7 @@ class Tree:
 
     @contextlib.contextmanager
     def _opened_root(self) -> Iterator[int]:
-        with _closing(os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)) as descriptor:
+        with closing(os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)) as descriptor:
             yield descriptor
 
     @contextlib.contextmanager
@@ -198,7 +182,7 @@ class Tree:
         """A directory below the root."""
         with self._opened_root() as root:
             flags = os.O_RDONLY | os.O_DIRECTORY
-            with _closing(_beneath(root, "/".join(names), flags)) as descriptor:
+            with closing(beneath.opened(root, "/".join(names), flags)) as descriptor:
                 yield descriptor
 
     def _make(self, names: Sequence[str]) -> None:
@@ -246,7 +230,7 @@ class Tree:
                     os.symlink(said, part, dir_fd=staging)
                     os.rename(part, to[-1], src_dir_fd=staging, dst_dir_fd=above)
                 return
-        with _closing(self.open(source)) as descriptor:
+        with closing(self.open(source)) as descriptor:
             writing = self.begin(target, mode=stat.S_IMODE(found.st_mode), force=True)
             try:
                 while chunk := os.read(descriptor, CHUNK_BYTES):
@@ -296,43 +280,6 @@ def fresh_name() -> str:
     return f".homeport-{os.urandom(8).hex()}"
 
 
-def remove_flat(folder: int, name: str) -> None:
-    """Remove a directory of a folder, however deep it is: what is inside moves up before it goes."""
-    pending = [name]
-    tries = 0
-    while pending:
-        current = pending[-1]
-        with (
-            _closing(_opened_to_remove(folder, current)) as descriptor,
-            os.scandir(descriptor) as found,
-        ):
-            for entry in found:
-                if entry.is_dir(follow_symlinks=False):
-                    inner = fresh_name()
-                    os.rename(entry.name, inner, src_dir_fd=descriptor, dst_dir_fd=folder)
-                    pending.insert(0, inner)
-                else:
-                    with contextlib.suppress(FileNotFoundError):
-                        os.unlink(entry.name, dir_fd=descriptor)
-        try:
-            os.rmdir(current, dir_fd=folder)
-        except OSError as error:
-            tries += 1
-            if error.errno != errno.ENOTEMPTY or tries > TRIES:
-                raise
-        else:
-            pending.remove(current)
-
-
-def _opened_to_remove(folder: int, name: str) -> int:
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-    try:
-        return os.open(name, flags, dir_fd=folder)
-    except PermissionError:
-        os.chmod(name, 0o700, dir_fd=folder)
-        return os.open(name, flags, dir_fd=folder)
-
-
 @dataclass(frozen=True, slots=True)
 class _Walked(Entry):
     blocks: int = 0  # bytes that it takes on the disk
@@ -370,7 +317,7 @@ def _walk(
                 if error.errno == errno.ELOOP or not strict:  # it is a link now
                     continue
                 raise
-            with _closing(inner):
+            with closing(inner):
                 yield from _walk(inner, path, recursive=True, depth=depth + 1, strict=strict)
 
 
@@ -383,58 +330,3 @@ def _entry(path: str, status: os.stat_result) -> _Walked:
         mode=stat.S_IMODE(status.st_mode),
         blocks=status.st_blocks * 512,
     )
-
-
-@contextlib.contextmanager
-def _closing(descriptor: int) -> Iterator[int]:
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _beneath(root: int, path: str, flags: int) -> int:
-    """Open a path below a directory; `PermissionError` if it, or a link on its way, leads out."""
-    import ctypes
-    import struct
-
-    how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
-    for _ in range(TRIES):
-        opened: int = libc.syscall(
-            ctypes.c_long(_OPENAT2),
-            ctypes.c_int(root),
-            ctypes.c_char_p(os.fsencode(path or ".")),
-            ctypes.c_char_p(how),
-            ctypes.c_size_t(len(how)),
-        )
-        if opened >= 0:
-            return opened
-        number = ctypes.get_errno()
-        if number in (errno.ENOSYS, errno.EPERM):  # Linux before 5.6, or a filter of calls
-            return _step_by_step(root, path, flags)
-        if number == errno.EXDEV:
-            raise PermissionError(errno.EPERM, "it leads out of the volume", path)
-        if number not in (errno.EAGAIN, errno.EINTR):  # something was renamed meanwhile
-            raise OSError(number, os.strerror(number), path)
-    raise OSError(errno.EAGAIN, "it changes all the time", path)
-
-
-def _step_by_step(root: int, path: str, flags: int) -> int:
-    """The same without openat2: no link is followed at all."""
-    names = parts(path)
-    current = os.dup(root)
-    for position, name in enumerate(names):
-        last = position == len(names) - 1
-        wanted = flags if last else os.O_RDONLY | os.O_DIRECTORY
-        try:
-            inner = os.open(name, wanted | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=current)
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise PermissionError(errno.EPERM, "it is a link", path) from None
-            raise
-        finally:
-            os.close(current)
-        current = inner
-    return current

@@ -1,6 +1,7 @@
 """Which test covers a module that has no `test_<module>.py`; a folder stands for all tests in it."""
 
 COVERED = {
+    "beneath": "test_tree.py",
     "cell/base": "cell/test_cells.py",
     "cell/description": "cell/test_cells.py",
     "cell/host": "cell/test_cells.py",

@@ -23,6 +23,7 @@ import subprocess
 import sys
 import threading
 
+from homeport import removing
 from homeport.cell import identity, mounts, namespaces, storage
 
 MAX_MESSAGE = 16384
@@ -70,7 +71,7 @@ class Opener:
     def remove(self, path: str) -> None:
         """Delete what a cell has written, whosever it is; return when it is gone."""
         if self._socket is None:
-            storage.remove(path)
+            removing.discard(path)
         else:
             self._in_child("remove", path)
 
@@ -136,7 +137,7 @@ def _have_done(request: dict[str, str], writer: int) -> None:
         return
     try:
         if "remove" in request:
-            storage.remove(request["remove"])
+            removing.discard(request["remove"])
             os.write(writer, b"0")
         else:
             os.write(writer, str(storage.measured(request["measure"])).encode())

@@ -8,7 +8,8 @@ its processes.
 import contextlib
 import os
 
-from homeport.cell import base, identity, kernel, mounts, namespaces, storage
+from homeport import removing
+from homeport.cell import base, identity, kernel, mounts, namespaces
 from homeport.cell.description import Cell
 
 NEW = f"{base.HIDDEN}/{base.NEW}"
@@ -105,4 +106,4 @@ def remove(name: str) -> None:
 
     Its files may belong to ids that an ordinary user outside may not touch.
     """
-    storage.remove(f"{base.HIDDEN}/{base.UP}/{name}")
+    removing.discard(f"{base.HIDDEN}/{base.UP}/{name}")

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from homeport import removing
 from homeport.cell import base, host, identity, kernel, private, seal
 from homeport.cell.description import Bind, Cell, Ids, Network, range_of_ids
 
@@ -111,7 +112,7 @@ def _tried(directory: str, network: Network, ids: Ids | None, *, overlay: bool) 
             told = answer.read()
         os.waitpid(trial, 0)
         # It has directories that only the cell's root could enter.
-        shutil.rmtree(storage, ignore_errors=True)
+        removing.discard(storage)
         os.makedirs(storage, exist_ok=True)
     if told == "sealed":
         return None

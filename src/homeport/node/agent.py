@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import hashlib
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from homeport.cell import storage
+from homeport import removing
 from homeport.contract.capacity import Accelerator, Capacity
 from homeport.contract.container import Container, Launch, LogLine, StartOrder, State
 from homeport.contract.errors import StorageError
@@ -105,12 +104,12 @@ class Agent:
             if directory.stat().st_uid != os.getuid():
                 raise StorageError(f"{directory} belongs to another user")
             directory.chmod(0o700)
-        shutil.rmtree(self._settings.socket_dir / "c", ignore_errors=True)  # of older versions
+        removing.discard(str(self._settings.socket_dir / "c"))  # of older versions
         await asyncio.to_thread(self._environments.sweep)
         self._shared.outputs.open()
         left = await asyncio.to_thread(records.sweep, self._root)
         if not left:
-            storage.remove(str(self._root.parent / "snapshots"))
+            removing.discard(str(self._root.parent / "snapshots"))
         door.sweep(self._shared.doors, [one.container.id for one in left])
         link = self._lib / "homeport"
         link.unlink(missing_ok=True)
@@ -162,7 +161,7 @@ class Agent:
             os.close(descriptor)
         self._lifeline = self._shared.lifeline = None
         for directory in (self._root, self._shared.doors):
-            storage.remove(str(directory))
+            removing.discard(str(directory))
 
     async def prepare(
         self, image: Image, source: str, environ: Mapping[str, str], say: Callable[[str], None]

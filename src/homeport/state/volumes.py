@@ -20,6 +20,7 @@ from pathlib import Path
 
 from sqlalchemy import ColumnElement, and_, delete, insert, select, update
 
+from homeport import removing
 from homeport.cell import identity
 from homeport.cell.keeper import Opener
 from homeport.contract import names
@@ -29,7 +30,7 @@ from homeport.state import tables
 from homeport.state.database import Database
 from homeport.state.rows import VolumeRow
 from homeport.state.scope import MAIN, Scope
-from homeport.tree import Tree, remove_flat
+from homeport.tree import Tree
 
 FILES, STAGING, GONE = "files", "staging", ".gone"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
@@ -210,7 +211,7 @@ class Volumes:
                 folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
                 try:
                     if path.is_dir() and not path.is_symlink():
-                        remove_flat(folder, path.name)
+                        removing.remove(path.name, folder)
                     else:
                         os.unlink(path.name, dir_fd=folder)
                 finally:

@@ -10,11 +10,11 @@ import contextlib
 import dataclasses
 import logging
 import secrets
-import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
+from homeport import removing
 from homeport.contract.api import events
 from homeport.contract.api.answers import Fault
 from homeport.contract.errors import Failure, StorageError
@@ -105,7 +105,7 @@ class Rollout:
         with contextlib.suppress(OSError):
             for tree in self.trees.iterdir():
                 if tree.name.removesuffix(OUTSIDE) not in running:
-                    shutil.rmtree(tree, ignore_errors=True)
+                    removing.discard(str(tree))
 
     def tidy(self, revision: str) -> None:
         """Delete a revision's files when no live app, change or pool needs them."""
@@ -118,8 +118,8 @@ class Rollout:
             gone = self.trees / f"{revision}.{secrets.token_hex(4)}.gone"
             with contextlib.suppress(OSError):  # nothing was laid out
                 part.rename(gone)
-                removing = asyncio.to_thread(shutil.rmtree, gone, ignore_errors=True)
-                self._tasks.start(f"removing the files of {revision}", removing)
+                work = asyncio.to_thread(removing.discard, str(gone))
+                self._tasks.start(f"removing the files of {revision}", work)
 
     @contextlib.contextmanager
     def _keeping(self, revision: Revision | None) -> Iterator[None]:
@@ -199,7 +199,7 @@ class Rollout:
                 environ = self._secrets.build_environ(spec)
                 await self._nodes.prepare(spec.image, str(tree), environ, say)
         finally:
-            await asyncio.to_thread(shutil.rmtree, given, ignore_errors=True)
+            await asyncio.to_thread(removing.discard, str(given))
         return tree
 
     async def _lay_out_again(self, revision: Revision) -> Path:

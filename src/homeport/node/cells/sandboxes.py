@@ -23,7 +23,8 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from homeport.cell import host, identity, report, storage
+from homeport import removing
+from homeport.cell import host, identity, report
 from homeport.cell.description import Bind, Cell, Network
 from homeport.cell.keeper import Opener
 from homeport.cell.mounts import Access, Mount
@@ -329,7 +330,7 @@ def take_over(settings: Settings, lib: Path, kept: Mapping[int, str]) -> Cells |
     if cells is not None:
         cells.sweep(kept.values())
     elif not kept:
-        storage.remove(str(root))
+        removing.discard(str(root))
     return cells
 
 

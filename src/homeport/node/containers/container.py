@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from homeport.cell import storage
+from homeport import removing
 from homeport.contract import pulse
 from homeport.contract.container import (
     Container,
@@ -370,7 +370,7 @@ class Life:
             self._pulse = None
         self._shared.limits.gone(self.launch)
         networks.end(self.directory)
-        storage.remove(str(self.directory))
+        removing.discard(str(self.directory))
         if self._address:
             doors.remove(self._address)
         self._gone(self)

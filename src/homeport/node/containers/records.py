@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from homeport.cell import storage
+from homeport import removing
 from homeport.contract import codec
 from homeport.contract.container import Container, Launch, State
 from homeport.contract.traffic import PoolKey
@@ -76,7 +76,7 @@ def sweep(root: Path) -> Collection[Left]:
             _end(known, directory)
         leftovers.end(leftovers.NOBODY, directory / "tmp")
         networks.end(directory)
-        storage.remove(str(directory))
+        removing.discard(str(directory))
     return ready
 
 

@@ -4,12 +4,12 @@ It runs in a sandbox on the image's layers; what it writes is removed when it en
 """
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from homeport import removing
 from homeport.contract import codec
 from homeport.contract.errors import ImageError
 from homeport.contract.image import HOME
@@ -59,7 +59,7 @@ def run(root: Path, key: str, words: list[str]) -> int:
         return subprocess.run(hands.words(order), check=False, cwd="/").returncode
     finally:
         hands.empty(storage)
-        shutil.rmtree(storage, ignore_errors=True)
+        removing.discard(str(storage))
 
 
 def main() -> int:

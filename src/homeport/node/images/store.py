@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
@@ -18,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from homeport import removing
 from homeport.contract.errors import StorageError
 from homeport.node.images.owned import hands
 
@@ -185,7 +185,7 @@ def remove(directory: Path) -> None:
     for name in OWNED:
         if (directory / name).is_dir():
             hands.empty(directory / name)
-    shutil.rmtree(directory, ignore_errors=True)
+    removing.discard(str(directory))
 
 
 def used_at(directory: Path) -> float:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from homeport.cell import storage
+from homeport import removing
 from homeport.contract.container import Descriptors, Event
 from homeport.node.cells.sandboxes import Sandbox
 from homeport.node.held import Held
@@ -311,7 +311,7 @@ class Zygote:
         if self._process is not None:
             threading.Thread(target=self._process.wait, daemon=True).start()  # no zombie
         if self._directory is not None:
-            storage.remove(str(self._directory))
+            removing.discard(str(self._directory))
         if self.sandbox is not None:
             self.sandbox.done()
 

@@ -12,7 +12,6 @@ an owner of the host.
 import errno
 import gzip
 import os
-import shutil
 import stat
 import sys
 import tarfile
@@ -22,6 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
+from homeport import removing
 from homeport.cell import kernel
 
 HIDDEN, OPAQUE, OF_AUFS = ".wh.", ".wh..wh..opq", ".wh..wh."
@@ -284,7 +284,7 @@ class _Unpacking:
             try:
                 os.unlink(name, dir_fd=parent)
             except (IsADirectoryError, PermissionError):
-                shutil.rmtree(name, dir_fd=parent)
+                removing.remove(name, parent)
 
     def _opened(self, above: tuple[str, ...]) -> int:
         """The directory of an entry, made if no entry has."""
