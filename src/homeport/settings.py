@@ -86,6 +86,11 @@ class Settings:
         return self.socket_dir / "control.sock"
 
     @property
+    def calls_socket(self) -> Path:
+        """The socket of the ingress for containers. Its directory, which they see, has nothing else in it."""
+        return self.socket_dir / "calls" / "calls.sock"
+
+    @property
     def activator_socket(self) -> Path:
         """The socket on which the ingress asks for a container."""
         return self.socket_dir / "activator.sock"

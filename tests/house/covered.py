@@ -90,6 +90,7 @@ COVERED = {
     "control/stages": "control/test_main.py",
     "ingress/backends": "ingress/test_requests.py",
     "ingress/containers": "ingress/test_haproxy.py",
+    "ingress/inside": "ingress/test_sockets.py",
     "ingress/picture": "ingress/test_whole.py",
     "ingress/ports": "ingress/test_haproxy.py",
     "ingress/publisher": "ingress/test_whole.py",

@@ -27,13 +27,14 @@ CASES = {
 }
 
 
-def render(name: str, directory: str = "/run/ingress", descriptor: int = 3) -> str:
+def render(name: str, directory: str = "/run/ingress", descriptor: int = 3, calls: int = 4) -> str:
     """One of the cases."""
     told = {
         "control": f"{directory}/haproxy-1.sock",
         "again": f"{directory}/again.sock",
         "api": f"{directory}/control.sock",
         "listeners": (descriptor,),
+        "calls": calls,
         "per_source": 0,
         "own_hosts": ("localhost", "127.0.0.1", "[::1]"),
         "domain": "localhost",
@@ -57,12 +58,14 @@ def test_haproxy_takes_it_without_a_warning(name, tmp_path):
     (tmp_path / "activator").write_text(f"{tmp_path}/activator.sock\n")
     for each in config.MAPS:
         (tmp_path / f"{each}.map").write_text("")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        text = render(name, str(tmp_path), listener.fileno())
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket(socket.AF_UNIX) as calls:
+        calls.bind(str(tmp_path / "calls.sock"))
+        calls.listen()
+        text = render(name, str(tmp_path), listener.fileno(), calls.fileno())
         (tmp_path / "haproxy.cfg").write_text(text)
         done = subprocess.run(
             [process.find("").path, "-c", "-f", tmp_path / "haproxy.cfg"],
-            pass_fds=(listener.fileno(),),
+            pass_fds=(listener.fileno(), calls.fileno()),
             capture_output=True,
             text=True,
             check=False,

@@ -31,6 +31,7 @@ async def abandoned(ingress: HAProxy) -> None:
     await ingress._tasks.close()
     await ingress._supervisor._tasks.close()
     ingress._ports.close()
+    ingress._calls._listener.close()
 
 
 async def test_a_request_goes_by_port_by_host_and_by_wildcard(ingress, upstream, visitor):
@@ -476,6 +477,13 @@ async def test_an_haproxy_that_an_earlier_server_left_hands_over(make_settings, 
     await abandoned(left)
     stop = asyncio.Event()
     statuses = []
+    calls = []
+
+    async def call():
+        transport = httpx.AsyncHTTPTransport(uds=str(settings.calls_socket))
+        while not stop.is_set():
+            async with httpx.AsyncClient(timeout=30, transport=transport) as client:
+                calls.append((await client.get("http://calls/")).status_code)
 
     async def probe():
         while not stop.is_set():
@@ -483,7 +491,7 @@ async def test_an_haproxy_that_an_earlier_server_left_hands_over(make_settings, 
                 statuses.append((await client.get(url)).status_code)
 
     one.release.set()
-    probing = asyncio.create_task(probe())
+    probing = [asyncio.create_task(probe()), asyncio.create_task(call())]
     fresh = HAProxy(settings, tied=False)
     await fresh.open()
     await fresh.route(Endpoint(id="e", hosts=("e.localhost",), pool=POOL, local_port=port))
@@ -491,10 +499,10 @@ async def test_an_haproxy_that_an_earlier_server_left_hands_over(make_settings, 
     await fresh.start()
     after = await visitor.get(url)
     stop.set()
-    await probing
+    await asyncio.gather(*probing)
 
     assert (200, 200) == ((await slow).status_code, after.status_code)
-    assert {200} == set(statuses)
+    assert ({200}, {404}) == (set(statuses), set(calls))
     assert left.http_port == fresh.http_port
     assert left.pid != fresh.pid
     async with httpx.AsyncClient(timeout=30, trust_env=False) as client:

@@ -27,8 +27,17 @@ APP = """
     app = modal.App("world")
     web = FastAPI()
 
+    def calls():
+        import socket
+        with socket.socket(socket.AF_UNIX) as ingress:
+            ingress.connect("/run/homeport/calls.sock")
+            ingress.sendall(b"GET / HTTP/1.1\\r\\nHost: calls\\r\\nConnection: close\\r\\n\\r\\n")
+            return ingress.makefile().readline().split()[1]
+
     def look():
         return {
+            "calls": calls(),
+            "beside": os.listdir("/run/homeport"),
             "directory": os.getcwd(),
             "file": __file__,
             "user": os.getuid(),
@@ -134,6 +143,7 @@ def test_a_container_has_a_world_of_its_own(isolated, script, visitor):
     assert ("/root", "/root/script.py", 0) == (seen["directory"], seen["file"], seen["user"])
     assert ([1, 2], [], False) == (seen["processes"], seen["new"], seen["shadow"])
     assert not seen["local"]
+    assert ("404", ["calls.sock"]) == (seen["calls"], seen["beside"])
     starts = isolated.json("app", "cold-starts", "world")
     assert [isolated.origin] == list({start["origin"] for start in starts})
 
@@ -189,7 +199,7 @@ def test_it_outlives_its_control_plane_and_ends_with_its_server(isolated, script
     isolated.run("up")
 
     assert before == [container["id"] for container in isolated.json("container", "list")]
-    assert visitor.get(url).is_success
+    assert "404" == visitor.get(url).json()["calls"]  # of the new server
     isolated.run("down")
     wait_for(lambda: not isolated.processes(), "everything to end")
     assert not list((isolated.home / "run/cells").glob("*"))

@@ -23,6 +23,20 @@ APP = """
         import subprocess, sys, textwrap
         subprocess.Popen([sys.executable, "-c", textwrap.dedent(PROGRAM), text])
 
+    def calls():
+        with socket.socket(socket.AF_UNIX) as ingress:
+            try:
+                ingress.connect("/run/homeport/calls.sock")
+            except OSError as error:
+                return type(error).__name__
+            ingress.sendall(b"GET / HTTP/1.1\\r\\nHost: calls\\r\\nConnection: close\\r\\n\\r\\n")
+            return ingress.makefile().readline().split()[1]
+
+    @app.function(restrict_modal_access=True)
+    @modal.fastapi_endpoint()
+    def restricted():
+        return calls()
+
     @app.function()
     @modal.web_server(8000)
     def one():
@@ -48,9 +62,20 @@ APP = """
                 found[where[0]] = "reached"
             except OSError as error:
                 found[where[0]] = type(error).__name__
+        found["calls"] = calls()
         with open("/proc/net/dev") as file:
             found["interfaces"] = [line.split(":")[0].strip() for line in file if ":" in line]
         return found
+"""
+
+
+REFUSED = """
+    import modal
+    app = modal.App("nets")
+
+    @app.function(OPTION)
+    @modal.fastapi_endpoint()
+    def alone(): ...
 """
 
 
@@ -104,13 +129,23 @@ def test_a_function_without_network_reaches_nobody_and_answers(isolated, script,
     found = visitor.get(urls["blocked"], params={"port": port}).json()
 
     assert ["lo"] == found.pop("interfaces")
+    assert "404" == found.pop("calls")  # functions can be called: that is not the internet
     assert "reached" not in found.values()
 
 
-def test_without_isolation_a_function_that_blocks_its_network_is_refused(isolated, script):
+def test_a_function_that_may_call_none_has_no_way_to_the_ingress(isolated, script, visitor):
+    url = isolated.deploy(script())["restricted"]
+
+    assert "FileNotFoundError" == visitor.get(url).json()
+
+
+@pytest.mark.parametrize("option", ["block_network=True", "restrict_modal_access=True"])
+def test_without_isolation_what_only_a_cell_keeps_is_refused(isolated, option):
     isolated.environ["HOMEPORT_ISOLATION"] = "off"
-    done = isolated.run("deploy", script(), check=False)
+    path = isolated.home.parent / "refused.py"
+    path.write_text(textwrap.dedent(REFUSED.replace("OPTION", option)))
+    done = isolated.run("deploy", path, check=False)
 
     assert 1 == done.returncode
-    assert "`alone` has `block_network=True`" in done.stderr
+    assert f"`alone` has `{option}`" in done.stderr
     assert "`homeport doctor`" in done.stderr

@@ -33,7 +33,7 @@ DIRECTORIES = (
     "opt",
     "proc",
     "root",
-    "run",
+    "run/homeport",
     "srv",
     "sys",
     "tmp",

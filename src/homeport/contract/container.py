@@ -21,6 +21,9 @@ from homeport.contract.image import CONFIG_STEPS
 from homeport.contract.manifest import FunctionSpec, Value
 from homeport.contract.traffic import PoolKey
 
+#: Where a container in a cell finds the socket of `Launch.calls`.
+CALLS = "/run/homeport/calls.sock"
+
 
 class State(str, enum.Enum):
     """A container's states, which only go forward."""
@@ -59,6 +62,7 @@ class Launch:
 
     order: StartOrder
     tmp_dir: str = ""  # the container's own directory, deleted with it
+    calls: str = ""  # the socket by which it calls functions; empty: it may call none
     runner_path: str = ""  # last on `sys.path`: the packages that the runner needs
     cgroup: str = ""  # a directory of cgroup v2 to join
     cores: tuple[int, ...] = ()  # the cores that it stays on if no cgroup limits it

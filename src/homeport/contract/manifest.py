@@ -100,6 +100,7 @@ class FunctionSpec:
     gpu: tuple[str, ...] = ()  # in order of preference
     enable_memory_snapshot: bool = False
     block_network: bool = False  # it reaches nobody, and only its own URL reaches it
+    restrict_modal_access: bool = False  # it may not call other functions
     where: str = ""  # `hello.py:10`
 
     @property

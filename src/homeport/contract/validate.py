@@ -33,7 +33,7 @@ MAX_MIB = 2**30
 MAX_CORES = 4096.0
 MAX_SECRET = 32768  # characters of a value, as Modal's
 #: The original's rule; what a program needs to start would be hidden by a volume at the others.
-NO_VOLUME = ("/root", "/tmp", "/bin", "/etc", "/lib", "/lib64", "/sbin", "/usr")  # noqa: S108
+NO_VOLUME = ("/root", "/tmp", "/bin", "/etc", "/lib", "/lib64", "/run", "/sbin", "/usr")  # noqa: S108
 SCALEDOWN_S = (2.0, 3600.0)
 TIMEOUT_S = (1.0, 86400.0)
 

@@ -7,7 +7,7 @@ File names are relative to HAProxy's working directory, because the path of a ho
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from homeport.ingress import rules
+from homeport.ingress import inside, rules
 from homeport.ingress.rules import AGAIN, AGAIN_SLOTS
 
 LINE_BYTES = 256  # of the ring's lines; HAProxy cuts off the end of a longer one, which is the path
@@ -44,6 +44,7 @@ PAGES = (
     ),
 )
 VANISHED_S = 60
+CALLS_SHARE = 4  # containers may have one connection for this many of visitors
 SHARED, UNSHARED = "b", "u"  # the first letter of the backends' names
 
 
@@ -76,6 +77,7 @@ class Config:
     again: str  # the socket of the re-entry frontend
     api: str  # the control plane's socket, for `/metrics` alone
     listeners: tuple[int, ...]  # descriptors of listening sockets, the main port's first
+    calls: int  # the descriptor of the containers' socket
     requests_per_s: int  # 0: no limit
     per_source: int  # requests at once from one address; 0: no limit
     max_connections: int  # of visitors
@@ -113,6 +115,7 @@ def render(config: Config) -> str:
             *_global(config),
             *_defaults(),
             *_frontend(config),
+            *_calls(config),
             *_again(config),
             *rules.tables(config.per_source),
             *_backends(config),
@@ -207,6 +210,17 @@ def _frontend(config: Config) -> list[str]:
             own_hosts=config.own_hosts,
             domain=config.domain,
         ),
+    ]
+
+
+def _calls(config: Config) -> list[str]:
+    """The frontend for containers. It has connections of its own, so they take none of the visitors'."""
+    return [
+        "frontend calls",
+        f"  bind fd@{config.calls}",
+        f"  maxconn {config.max_connections // CALLS_SHARE}",
+        *inside.rules(),
+        "",
     ]
 
 

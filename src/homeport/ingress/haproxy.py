@@ -18,6 +18,7 @@ from homeport.ingress.picture import Picture
 from homeport.ingress.ports import Ports
 from homeport.ingress.requests import POLL_S, SOON_S
 from homeport.ingress.runtime import Runtime
+from homeport.ingress.sockets import Doorway
 from homeport.ingress.supervisor import Supervisor
 from homeport.settings import Settings
 from homeport.supervised import Tasks, supervised
@@ -50,6 +51,7 @@ class HAProxy(Containers):
         self._settings = settings
         self._known_ports = list(ports)
         self._ports = Ports(settings.host)
+        self._calls = Doorway(settings.calls_socket)
         self._tied = tied
         self.took_over = False  # True if it goes on with an earlier server's sockets and maps
         self._heard = asyncio.Event()  # set when a listener for each request is added
@@ -78,15 +80,18 @@ class HAProxy(Containers):
             if not self.took_over:
                 self._ports.keep(self._known_ports)
             self._ports.supply(max(0, FIRST_PORTS - self._ports.free))
+            self._calls.open()
             (self._supervisor.directory / "port").write_text(f"{self.http_port}")
         except BaseException:
             self._ports.close()
+            self._calls.close()
             raise
 
     async def start(self) -> None:
         """Start a HAProxy process; one that an earlier server left finishes its requests and ends."""
         self._picture.forget_stale()
         await self._supervisor.open()
+        self._calls.show()
         self._tasks.start("haproxy requests", supervised("haproxy requests", self._listen))
 
     async def close(self) -> None:
@@ -94,6 +99,7 @@ class HAProxy(Containers):
         await self._tasks.close()
         await self._supervisor.close()
         self._ports.close()
+        self._calls.close()
 
     async def route(self, endpoint: Endpoint) -> None:
         """Send the endpoint's requests to its pool from now on."""
@@ -219,6 +225,7 @@ class HAProxy(Containers):
             again=str(settings.socket_dir / "again.sock"),
             api=str(settings.control_socket),
             listeners=self._ports.descriptors,
+            calls=self._calls.descriptor,
             requests_per_s=settings.requests_per_s,
             per_source=of_one_source(settings),
             max_connections=process.max_connections(),

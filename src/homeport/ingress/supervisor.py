@@ -156,7 +156,7 @@ class Supervisor:
                 self.binary,
                 path,
                 control,
-                config.listeners,
+                (*config.listeners, config.calls),
                 self.directory / "haproxy.log",
                 tied=self._tied,
             )

@@ -105,6 +105,8 @@ class Agent:
                 raise StorageError(f"{directory} belongs to another user")
             directory.chmod(0o700)
         removing.discard(str(self._settings.socket_dir / "c"))  # of older versions
+        # Cells mount it, whether or not an ingress listens in it yet.
+        self._settings.calls_socket.parent.mkdir(parents=True, exist_ok=True)
         await asyncio.to_thread(self._environments.sweep)
         self._shared.outputs.open()
         left = await asyncio.to_thread(records.sweep, self._root)
@@ -207,9 +209,9 @@ class Agent:
             self._changes.tell(dataclasses.replace(container, state=State.FAILED, reason=TOO_LATE))
             return
         self._changes.tell(container)
-        life = self._life(
-            container, Launch(order=order, tmp_dir=str(self._root / order.id / "tmp"))
-        )
+        calls = "" if order.function.restrict_modal_access else str(self._settings.calls_socket)
+        launch = Launch(order=order, tmp_dir=str(self._root / order.id / "tmp"), calls=calls)
+        life = self._life(container, launch)
         self._begin(order.id, life, life.live(environ))
 
     async def stop(self, container: str, *, grace_s: float | None = None) -> None:

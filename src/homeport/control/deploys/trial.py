@@ -47,6 +47,12 @@ def check_node(
                 where=spec.where,
                 hint="`homeport doctor` says how to isolate containers",
             )
+        if spec.restrict_modal_access and not all(each.has_mounts for each in nodes.capacities()):
+            raise ScriptError(
+                f"`{spec.name}` has `restrict_modal_access=True`, and containers are not isolated here",
+                where=spec.where,
+                hint="`homeport doctor` says how to isolate containers",
+            )
         why = scheduler.impossible(spec, nodes.capacities())
         if why and lacking is not None:
             lacking(f"`{spec.name}` {why}: it runs with what there is")

@@ -29,7 +29,7 @@ from homeport.cell.description import Bind, Cell, Network
 from homeport.cell.keeper import Opener
 from homeport.cell.mounts import Access, Mount
 from homeport.contract import codec
-from homeport.contract.container import Launch
+from homeport.contract.container import CALLS, Launch
 from homeport.contract.errors import BadRequest
 from homeport.contract.image import HOME, outside
 from homeport.node.cells.networks import Networks, resolvers
@@ -192,7 +192,8 @@ class Cells:
     def inside(self, launch: Launch) -> Launch:
         """The launch as it is true in a cell."""
         order = dataclasses.replace(launch.order, source=HOME)
-        return dataclasses.replace(launch, order=order, tmp_dir="", cgroup="")
+        calls = CALLS if launch.calls else ""
+        return dataclasses.replace(launch, order=order, tmp_dir="", cgroup="", calls=calls)
 
     @contextlib.contextmanager
     def for_container(self, launch: Launch, output: int, zygote: int) -> Iterator[Handed]:
@@ -205,6 +206,7 @@ class Cells:
                 mounts.append(Mount("/", Access.MERGED))
                 trees.append(self._open(opened, elsewhere, zygote))
             self._add_volumes(opened, launch, mounts, trees)
+            self._add_calls(opened, launch, mounts, trees)
             for path in self._gpus if launch.order.devices else ():
                 mounts.append(Mount(path, Access.WRITE))
                 trees.append(self._opener.open(path, writable=True, devices=True))
@@ -240,6 +242,7 @@ class Cells:
             mounts, trees = [Mount(HOME, access)], [self._open(opened, launch.order.source, zygote)]
             if writes:  # its enter hooks are the user's code; a function's zygote runs none
                 self._add_volumes(opened, launch, mounts, trees)
+                self._add_calls(opened, launch, mounts, trees)
             request = {
                 "mounts": [codec.encode(mount) for mount in mounts],
                 "storage": f"{'s' if writes else 'f'}{os.urandom(6).hex()}",
@@ -268,6 +271,19 @@ class Cells:
             opened.callback(os.close, tree)
             mounts.append(Mount(volume.path, Access.READ if volume.read_only else Access.WRITE))
             trees.append(tree)
+
+    def _add_calls(
+        self,
+        opened: contextlib.ExitStack,
+        launch: Launch,
+        mounts: list[Mount],
+        trees: list[int],
+    ) -> None:
+        """The directory of the socket for calls: the socket itself is another one after a restart."""
+        if launch.calls:
+            mounts.append(Mount(os.path.dirname(CALLS)))  # noqa: PTH120 - of the cell, not of this machine
+            trees.append(self._opener.open(os.path.dirname(launch.calls)))  # noqa: PTH120
+            opened.callback(os.close, trees[-1])
 
     def network(self, launch: Launch) -> Network:
         """What a container can reach."""

@@ -64,7 +64,7 @@ class Snapshots:
         directory = self._root / os.urandom(6).hex()
         directory.mkdir(parents=True, mode=0o700)
         order = dataclasses.replace(launch.order, devices=())
-        told = Launch(order=order, runner_path=launch.runner_path)
+        told = Launch(order=order, runner_path=launch.runner_path, calls=launch.calls)
         # No GPU: a device that the snapshot has opened would belong to all its containers.
         mine = {**environ, "CUDA_VISIBLE_DEVICES": ""}
         if parent.sandbox is None:

@@ -134,6 +134,7 @@ def _common(
         "gpu": keywords.gpus(options["gpu"]),
         "enable_memory_snapshot": bool(options["enable_memory_snapshot"]),
         "block_network": bool(options["block_network"]),
+        "restrict_modal_access": bool(options["restrict_modal_access"]),
         "where": where,
     }
 

@@ -41,7 +41,7 @@ DEFAULTS: dict[str, Any] = {
     "nonpreemptible": False,  # homeport never preempts a container
     "enable_memory_snapshot": False,  # fork new containers from the state after `enter(snap=True)`
     "block_network": False,  # a container without network
-    "restrict_modal_access": False,  # a container that may not call the API
+    "restrict_modal_access": False,  # a container that can call no function, and use no Dict or Queue
     "single_use_containers": False,  # a container takes one request and ends
     "i6pn": None,  # Modal's private network
     "include_source": None,  # True: upload the script and the local modules that it imports; None: as the app says
@@ -59,7 +59,7 @@ RENAMED = {
 #: Accepted without effect; a notice says so once.
 IGNORED = (
     "schedule", "network_file_systems", "proxy", "cloud", "region", "routing_region",
-    "nonpreemptible", "restrict_modal_access", "i6pn", "experimental_options", "_experimental_restrict_output",
+    "nonpreemptible", "i6pn", "experimental_options", "_experimental_restrict_output",
 )  # fmt: skip
 
 

@@ -1,0 +1,86 @@
+"""The socket by which containers reach the ingress: it answers through every change of HAProxy and of the server."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import stat
+
+import pytest
+
+from homeport.contract.errors import IngressError
+from homeport.ingress.haproxy import HAProxy
+from homeport.ingress.sockets import Doorway
+
+
+async def ask(path) -> bytes:
+    """The status line of an answer."""
+    reader, writer = await asyncio.open_unix_connection(str(path))
+    writer.write(b"GET / HTTP/1.1\r\nHost: any\r\nConnection: close\r\n\r\n")
+    async with asyncio.timeout(60):
+        line = await reader.readline()
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return line.strip()
+
+
+async def test_containers_reach_the_ingress_and_find_nothing_else(ingress, make_settings):
+    path = make_settings().calls_socket
+    assert b"HTTP/1.1 404 Not Found" == await ask(path)
+
+    assert [path] == list(path.parent.iterdir())
+    assert (0o755, 0o666) == tuple(stat.S_IMODE(p.stat().st_mode) for p in (path.parent, path))
+
+
+async def test_it_answers_after_a_reload_and_after_a_crash(ingress, make_settings):
+    path = make_settings().calls_socket
+    inode = path.stat().st_ino
+    await ingress._supervisor.reload()
+    assert b"404" in await ask(path)
+    before = ingress.pid
+    os.kill(before, signal.SIGKILL)
+
+    assert b"404" in await ask(path)  # it waits in the kernel meanwhile
+    assert before != ingress.pid
+    assert inode == path.stat().st_ino
+
+
+async def test_the_next_server_has_a_socket_in_the_same_directory(make_settings):
+    settings = make_settings()
+    directory = settings.calls_socket.parent
+    first = HAProxy(settings, tied=True)
+    await first.open()
+    await first.start()
+    seen = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)  # as a container's mount has it
+    try:
+        await first.close()
+        assert [] == os.listdir(seen)
+        second = HAProxy(settings, tied=True)
+        await second.open()
+        await second.start()
+        try:
+            assert b"404" in await ask(f"/proc/self/fd/{seen}/calls.sock")
+        finally:
+            await second.close()
+    finally:
+        os.close(seen)
+
+
+def test_a_server_that_does_not_come_up_leaves_the_socket_of_the_one_before(tmp_path):
+    path = tmp_path / "calls/calls.sock"
+    first, second = Doorway(path), Doorway(path)
+    first.open()
+    first.show()
+    inode = path.stat().st_ino
+    second.open()
+    second.close()
+
+    assert inode == path.stat().st_ino
+    first.close()
+    assert not list(tmp_path.rglob("*.sock"))
+
+
+def test_a_path_where_nobody_can_listen_is_an_error(tmp_path):
+    with pytest.raises(IngressError, match="cannot listen"):
+        Doorway(tmp_path / ("x" * 200) / "calls.sock").open()
