@@ -56,6 +56,7 @@ class FakeNode(Recorded):
         self.confirmed: list[tuple[str, int]] = []
         self.capacity = capacity
         self.started: list[StartOrder] = []
+        self.most = 0  # containers at once
         self.forgotten: list[PoolKey] = []
         self.prepared: list[str] = []
         self.generation = 0
@@ -185,6 +186,7 @@ class FakeNode(Recorded):
             self._containers.pop(container.id, None)
         else:
             self._containers[container.id] = container
+            self.most = max(self.most, len(self._containers))
         self._mark = replace(self._mark, number=self._mark.number + 1)
         if not self.deaf and not self.is_cut:
             self._changed(Change(mark=self._mark, container=container))

@@ -11,13 +11,14 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 from psycopg import sql
+
+from tests.waiting import wait_for
 
 USER, PASSWORD = "homeport", "s3cret:with/odd@chars%"
 SETTINGS = (
@@ -65,14 +66,17 @@ class Postgres:
                 stderr=log,
                 **_as_somebody(),
             )
-        while True:
+        process = self.process
+
+        def answers() -> bool:
+            assert process.poll() is None, (self.folder / "log").read_text()
             try:
                 self.connect().close()
             except psycopg.OperationalError:
-                assert self.process.poll() is None, (self.folder / "log").read_text()
-                time.sleep(0.01)
-            else:
-                return
+                return False
+            return True
+
+        wait_for(answers, "PostgreSQL")
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """SIGINT: at once and in good order; SIGQUIT: as a crash."""

@@ -10,7 +10,6 @@ import shutil
 import socket
 import subprocess
 import tarfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-PATIENCE_S = 20
+from tests.waiting import wait_for
+
 USER, PASSWORD = "captain", "hold-fast"
 #: bcrypt of the password, as `htpasswd -nbB` writes it.
 HTPASSWD = f"{USER}:$2b$05$ogrVGIHJ5CHElNCA1ramHui9EqUm8UXqEM9JhtRVG2elAex96FIE2\n"
@@ -109,18 +109,17 @@ def running(directory: Path, *, private: bool = False) -> Iterator[Registry]:
 
 
 def _wait(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while True:
+    def answers() -> bool:
+        assert process.poll() is None, log.read_text()
         try:
             urllib.request.urlopen(url, timeout=1).close()
         except urllib.error.HTTPError:
-            return  # it wants a password, so it answers
+            return True  # it wants a password, so it answers
         except OSError:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < end
-            time.sleep(0.02)
-        else:
-            return
+            return False
+        return True
+
+    wait_for(answers, "the registry")
 
 
 def write_layout(layout: Path, layers: Sequence[bytes], config: dict[str, object]) -> str:

@@ -21,6 +21,7 @@ from homeport.control.fleet.owner import Owner
 from tests.control.api.served import on_a_socket
 from tests.control.plane import Plane, function, manifest
 from tests.fakes import FakeNode
+from tests.waiting import until
 
 
 @contextlib.asynccontextmanager
@@ -93,9 +94,8 @@ async def test_a_session_is_told_of_what_happens_and_ends_with_the_block(tmp_pat
             with pytest.raises(NotFound, match="this session has ended"):
                 await client.sessions.reload("other", manifest(function("g"), app="draft"))
             assert [Owner.session(first.id)] == [app.owner for app in plane.parts.live.all()]
-        async with asyncio.timeout(30):
-            while plane.parts.live.all():
-                await asyncio.sleep(0.01)
+
+        await until(lambda: not plane.parts.live.all(), "the session's end")
 
 
 async def test_files_are_uploaded_once(tmp_path):

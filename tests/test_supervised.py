@@ -7,6 +7,7 @@ import looptime
 import pytest
 
 from homeport.supervised import Tasks, retried, supervised
+from tests.waiting import turns
 
 NAME = "homeport.supervised"
 
@@ -149,12 +150,12 @@ async def test_closing_ends_what_still_runs_and_waits_for_its_end():
         try:
             await asyncio.Event().wait()
         finally:
-            await asyncio.sleep(0)
+            await turns(1)
             tidied.append(True)
 
     tasks = Tasks()
     tasks.start("one", work())
-    await asyncio.sleep(0)
+    await turns(1)
     await tasks.close()
 
     assert [True] == tidied
@@ -170,7 +171,7 @@ async def test_after_closing_nothing_starts():
     tasks = Tasks()
     await tasks.close()
     late = tasks.start("late", work())
-    await asyncio.sleep(0)
+    await turns(1)
 
     assert late.cancelled()
     assert [] == began

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeport.undo import Undo, unbroken
+from tests.waiting import turns
 
 
 class Failed(Exception):
@@ -24,15 +25,15 @@ class World:
         if breaks == "before":
             raise Failed
         self.state[name] = value
-        await asyncio.sleep(0)
+        await turns(1)
         if breaks == "half-way":
             raise Failed
         if breaks == "cancelled":
             asyncio.current_task().cancel()
-            await asyncio.sleep(0)
+            await turns(1)
 
     async def put(self, name: str, value: int) -> None:
-        await asyncio.sleep(0)
+        await turns(1)
         self.state[name] = value
 
 
@@ -123,7 +124,7 @@ async def test_a_cancellation_waits_until_all_is_undone():
     task = asyncio.create_task(change())
     await halfway.wait()
     task.cancel()
-    await asyncio.sleep(0)
+    await turns(1)
     task.cancel()
     go.set()
     await asyncio.wait([task])
@@ -140,9 +141,9 @@ async def test_unbroken_work_ends_before_the_cancellation_is_raised():
         done.append(True)
 
     task = asyncio.create_task(unbroken(work()))
-    await asyncio.sleep(0)
+    await turns(1)
     task.cancel()
-    await asyncio.sleep(0)
+    await turns(1)
     assert not task.done()
     go.set()
     await asyncio.wait([task])

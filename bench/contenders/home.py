@@ -10,7 +10,8 @@ from typing import Any
 
 import httpx
 import psutil
-from tests.journeys.conftest import Terminal, wait_for
+from tests.journeys.conftest import Terminal
+from tests.waiting import wait_for
 
 from bench import machine, processes
 from bench.contenders.base import APPS, SETTLE_S, Contender, Running, answered

@@ -1,6 +1,6 @@
 """What each further container of a function costs in memory."""
 
-from tests.journeys.conftest import wait_for
+from tests.waiting import wait_for
 
 from bench import load, processes
 from bench.contenders.base import APPS, answered

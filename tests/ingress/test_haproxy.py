@@ -16,14 +16,7 @@ from homeport.ingress import haproxy as module
 from homeport.ingress import picture
 from homeport.ingress.haproxy import HAProxy
 from tests.ingress.conftest import POOL, routed
-
-
-async def until(condition, what: str):
-    """The condition's first true value; for what HAProxy does by itself."""
-    async with asyncio.timeout(20):
-        while not (value := await condition()):
-            await asyncio.sleep(0.005)
-    return value
+from tests.waiting import turns, until
 
 
 async def abandoned(ingress: HAProxy) -> None:
@@ -275,7 +268,7 @@ async def test_the_request_after_a_crash_waits_for_a_new_container(
 
     activator.answer = start
     visit = asyncio.create_task(visitor.get(url))
-    await asyncio.sleep(0)
+    await turns(1)
     await until(lambda: ingress.detach(POOL, "one"), "the news")
 
     assert "two" == (await visit).json()["name"]

@@ -13,22 +13,29 @@ from homeport.ingress import haproxy as module
 from homeport.ingress import picture, process
 from homeport.ingress.runtime import Runtime
 from tests.ingress.conftest import POOL, routed
+from tests.waiting import turns, until
 
 
 class Wrapper:
     """An HAProxy that cannot be started while it is told so."""
 
     def __init__(self, directory: Path) -> None:
-        self._fails = directory / "fails"
+        self._fails, self._failed = directory / "fails", directory / "failed"
         self.path = directory / "haproxy"
         self.path.write_text(
-            f'#!/bin/sh\n[ "$1" = -vv ] || [ ! -e {self._fails} ] || exit 1\n'
+            f'#!/bin/sh\n[ "$1" = -vv ] || [ ! -e {self._fails} ] || {{ touch {self._failed}; exit 1; }}\n'
             f'exec {process.find("").path} "$@"\n'
         )
         self.path.chmod(0o755)
 
+    @property
+    def failed(self) -> bool:
+        """Whether a start has failed since it was told to."""
+        return self._failed.exists()
+
     def fails(self, value: bool) -> None:
         if value:
+            self._failed.unlink(missing_ok=True)
             self._fails.touch()
         else:
             self._fails.unlink()
@@ -172,9 +179,7 @@ async def test_a_haproxy_that_refuses_half_of_a_change_is_replaced_by_one_with_a
             await change(house, what)
         except IngressError:  # the new process was not told that a server takes no requests
             assert what in ("lose", "hold")
-    async with asyncio.timeout(20):
-        while house._supervisor._astray.is_set():
-            await asyncio.sleep(0.01)
+    await until(lambda: not house._supervisor._astray.is_set(), "HAProxy to have every change")
 
     assert await agrees(house)
 
@@ -195,9 +200,7 @@ async def test_a_change_that_cannot_be_done_leaves_what_served_before(
             done = False
     now = {name: house._maps.items(name) for name in module.config.MAPS}
     wrapper.fails(False)
-    async with asyncio.timeout(20):
-        while house._supervisor._astray.is_set():
-            await asyncio.sleep(0.01)
+    await until(lambda: not house._supervisor._astray.is_set(), "HAProxy to have every change")
 
     assert done or {k: sorted(v) for k, v in before.items()} == {
         k: sorted(v) for k, v in now.items()
@@ -226,8 +229,7 @@ async def test_no_change_begins_on_top_of_half_of_another(house, wrapper, monkey
 async def test_a_caller_that_is_cancelled_leaves_no_half_of_a_change(house):
     for _ in range(20):
         task = asyncio.create_task(change(house, "attach"))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await turns(2)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert await agrees(house)
@@ -236,23 +238,21 @@ async def test_a_caller_that_is_cancelled_leaves_no_half_of_a_change(house):
 
 
 async def back(house, old: int):
-    async with asyncio.timeout(20):
-        while house.pid == old or house._supervisor.runtime is None:
-            await asyncio.sleep(0.01)
+    await until(
+        lambda: house.pid != old and house._supervisor.runtime is not None, "another HAProxy"
+    )
 
 
 async def test_the_watcher_tries_until_haproxy_starts_again(house, wrapper, visitor):
     old = house.pid
     wrapper.fails(True)
     os.kill(old, signal.SIGKILL)
-    async with asyncio.timeout(20):
-        while house._supervisor.runtime is not None:
-            await asyncio.sleep(0.01)
+    await until(lambda: house._supervisor.runtime is None, "the end of HAProxy to be seen")
     await change(house, "route")  # nobody hears, and it is not forgotten
     answer = asyncio.create_task(
         visitor.get(f"http://127.0.0.1:{house.http_port}/", headers={"Host": "e.localhost"})
     )
-    await asyncio.sleep(1.2)  # it has failed at least once
+    await until(lambda: wrapper.failed, "a start that fails")
     wrapper.fails(False)
     await back(house, old)
 
@@ -271,9 +271,7 @@ async def test_the_watcher_survives_what_it_was_not_made_for(house, monkeypatch,
     with monkeypatch.context() as patched:
         patched.setattr(process, "start", start)
         os.kill(old, signal.SIGKILL)
-        async with asyncio.timeout(20):
-            while not fails:
-                await asyncio.sleep(0.01)
+        await until(lambda: fails, "a start that fails")
     await back(house, old)
 
     assert await agrees(house)
@@ -301,9 +299,7 @@ async def test_on_a_full_disk_haproxy_starts_from_memory_and_deploys_go_on(
         answer = await visitor.get(url, headers={"Host": "e.localhost"})
         found = process.left((full, house._supervisor.spare), house._settings.socket_dir)
         assert await agrees(house)
-    async with asyncio.timeout(20):
-        while "new.x" not in (full / "hosts.map").read_text():
-            await asyncio.sleep(0.05)
+    await until(lambda: "new.x" in (full / "hosts.map").read_text(), "the files to be written")
 
     assert 200 == answer.status_code
     assert [house.pid] == [each.pid for each in found]

@@ -19,20 +19,10 @@ import psutil
 import pytest
 
 from tests import postgres
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 ORDINARY = 23457  # a user that no system has
-PATIENCE_S = 60.0  # for what has no event to wait for: another process's doing
-
-
-def wait_for(condition: Callable[[], object], what: str) -> object:
-    """The condition's first true value; fails the test when patience ends."""
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.01)
-    raise AssertionError(f"waited {PATIENCE_S} s for {what}")
 
 
 class Command:

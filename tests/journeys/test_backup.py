@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from tests.journeys.conftest import wait_for
+from tests.waiting import wait_for
 
 SCRIPT = """
 import os

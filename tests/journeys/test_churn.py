@@ -9,7 +9,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from tests.journeys.conftest import wait_for
+from tests.waiting import wait_for
 
 CHURN = """
     import modal

@@ -2,7 +2,7 @@
 
 import time
 
-from tests.journeys.conftest import wait_for
+from tests.waiting import wait_for
 
 APP = """
     import time

@@ -5,8 +5,8 @@ import signal
 import httpx
 import pytest
 
-from tests.journeys.conftest import wait_for
 from tests.postgres import PASSWORD, running
+from tests.waiting import wait_for
 
 SCRIPT = """
 import os

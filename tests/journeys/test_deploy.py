@@ -1,13 +1,12 @@
 """`homeport deploy`: for good, replaced without an error, scaled to zero and back."""
 
 import threading
-import time
 
 import httpx
 import psutil
 import pytest
 
-from tests.journeys.conftest import wait_for
+from tests.waiting import wait_for
 
 VERSION = """
     import os
@@ -189,14 +188,12 @@ def test_one_request_at_a_time_is_the_default(terminal, write):
         answers.append(httpx.get(url, timeout=60, trust_env=False).status_code)
 
     visits = [threading.Thread(target=visit) for _ in range(20)]
-    began = time.monotonic()
     for thread in visits:
         thread.start()
     for thread in visits:
         thread.join()
 
     assert [200] * 20 == answers
-    assert time.monotonic() - began < 60
 
 
 def test_two_apps_cannot_have_one_url(terminal, write):
@@ -231,7 +228,7 @@ def test_every_version_has_a_url_of_its_own_while_it_is_kept(terminal, write, vi
 
 
 SLOW = """
-    import asyncio
+    import asyncio, os
     import modal
 
     app = modal.App("slow")
@@ -239,26 +236,32 @@ SLOW = """
     @app.function(timeout=120)
     @modal.concurrent(max_inputs=4)
     @modal.fastapi_endpoint()
-    async def wait(seconds: float = 0):
+    async def wait(until: str = "/"):
         print("somebody waits")
-        await asyncio.sleep(seconds)
+        while not os.path.exists(until):
+            await asyncio.sleep(0.01)
         return 1
 """
 
 
-def test_what_is_inside_the_old_version_finishes_or_is_cut_when_its_time_is_up(terminal, write):
+def test_what_is_inside_the_old_version_finishes_or_is_cut_when_its_time_is_up(
+    terminal, write, tmp_path
+):
+    terminal.environ["HOMEPORT_ISOLATION"] = "off"  # so that the containers see this file
+    go = tmp_path / "go"
     url = terminal.deploy(write(SLOW))["wait"]
     answers = {}
 
-    def visit(seconds):
+    def visit(name, until):
         try:
-            answers[seconds] = httpx.get(
-                url, params={"seconds": seconds}, timeout=90, trust_env=False
+            answers[name] = httpx.get(
+                url, params={"until": str(until)}, timeout=90, trust_env=False
             ).status_code
         except httpx.TransportError:
-            answers[seconds] = None
+            answers[name] = None
 
-    visits = [threading.Thread(target=visit, args=(seconds,)) for seconds in (4, 100)]
+    waits_for = {"finishes": go, "is cut": tmp_path / "never"}
+    visits = [threading.Thread(target=visit, args=item) for item in waits_for.items()]
     for thread in visits:
         thread.start()
     log = terminal.start("app", "logs", "slow", "-f")
@@ -266,10 +269,9 @@ def test_what_is_inside_the_old_version_finishes_or_is_cut_when_its_time_is_up(t
     wait_for(lambda: log.output.count("somebody waits") == 2, "both of them inside")
     terminal.deploy(write(SLOW.replace("return 1", "return 2")), "--drain", "6")
     assert 2 == httpx.get(url, timeout=60, trust_env=False).json()
-    began = time.monotonic()
+    go.touch()
     for thread in visits:
         thread.join()
 
-    assert 200 == answers[4]
-    assert answers[100] in (None, 502, 503)
-    assert time.monotonic() - began < 60
+    assert 200 == answers["finishes"]
+    assert answers["is cut"] in (None, 502, 503)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from homeport.cell import report
-from tests.journeys.conftest import wait_for
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 PROBES = ROOT / "tests/cell/probes.py"

@@ -1,6 +1,5 @@
 """How long and how often: `timeout`, one request a container, bodies without end."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -12,7 +11,7 @@ SLOW = """
 
     app = modal.App("slow")
 
-    @app.function(timeout=1)
+    @app.function(timeout=2, startup_timeout=60)
     @modal.concurrent(max_inputs=5)
     @modal.fastapi_endpoint()
     async def cooperative(seconds: float = 0):
@@ -23,14 +22,14 @@ SLOW = """
             raise
         return "in time"
 
-    @app.function(timeout=1)
+    @app.function(timeout=2, startup_timeout=60)
     @modal.concurrent(max_inputs=2)
     @modal.fastapi_endpoint()
     def stubborn(seconds: float = 0):
         time.sleep(seconds)
         return "in time"
 
-    @app.function(timeout=1)
+    @app.function(timeout=2, startup_timeout=60)
     @modal.concurrent(max_inputs=2)
     @modal.wsgi_app()
     def flask():
@@ -53,18 +52,17 @@ def test_what_takes_longer_than_its_timeout_is_504_and_its_neighbours_go_on(term
         return httpx.get(url, params={"seconds": seconds}, timeout=60, trust_env=False)
 
     for tag in ("cooperative", "stubborn", "flask"):
-        with ThreadPoolExecutor(2) as pool:
-            late = pool.submit(visit, urls[tag], 4)
-            neighbour = pool.submit(visit, urls[tag], 0.5)
-            began = time.monotonic()
-            assert 504 == late.result().status_code
-            took_s = time.monotonic() - began
-        assert "homeport: the function took longer than 1 s" == late.result().text.strip()
-        assert "in time" in neighbour.result().text
-        assert took_s < 3.5
+        neighbours = []
+        with ThreadPoolExecutor(1) as pool:
+            late = pool.submit(visit, urls[tag], 6)
+            while not late.done():
+                neighbours.append(visit(urls[tag], 0).status_code)
+        assert 504 == late.result().status_code
+        assert "homeport: the function took longer than 2 s" == late.result().text.strip()
+        assert {200} == set(neighbours)
         assert 200 == visit(urls[tag], 0).status_code
     log = terminal.run("app", "logs", "slow").stdout
-    assert 3 == log.count("a request took longer than its timeout of 1 s")
+    assert 3 == log.count("a request took longer than its timeout of 2 s")
     assert "was cancelled" in log
 
 

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from urllib.parse import urlsplit
 
 import h2.config
 import h2.connection
@@ -11,6 +12,8 @@ import pytest
 from wsproto import ConnectionType
 from wsproto.connection import Connection
 from wsproto.events import CloseConnection, TextMessage
+
+from tests.waiting import wait_for
 
 APP = """
     import asyncio
@@ -171,17 +174,18 @@ CANCELLED = """
     import modal
 
     app = modal.App("cancelled")
-    neighbours = []
+    cancelled = asyncio.Event()
 
-    @app.function()
+    @app.function(max_containers=1)
     @modal.concurrent(max_inputs=5)
     @modal.fastapi_endpoint()
-    async def wait(seconds: float):
+    async def wait(leaves: bool):
         print("somebody waits")
         try:
-            await asyncio.sleep(seconds)
+            await (asyncio.Event() if leaves else cancelled).wait()
         except asyncio.CancelledError:
             print("was cancelled")
+            cancelled.set()
             raise
         return "waited"
 """
@@ -192,13 +196,16 @@ def test_a_visitor_who_leaves_cancels_their_own_request_alone(terminal, write):
     answers = []
     neighbour = threading.Thread(
         target=lambda: answers.append(
-            httpx.get(url, params={"seconds": 6}, timeout=60, trust_env=False).text
+            httpx.get(url, params={"leaves": False}, timeout=60, trust_env=False).text
         )
     )
     neighbour.start()
-    with pytest.raises(httpx.ReadTimeout):
-        httpx.get(url, params={"seconds": 60}, timeout=2, trust_env=False)
-    terminal.start("app", "logs", "cancelled", "-f").wait_for("was cancelled")
+    log = terminal.start("app", "logs", "cancelled", "-f")
+    address = urlsplit(url)
+    with socket.create_connection((address.hostname, address.port)) as visitor:
+        visitor.sendall(b"GET /?leaves=true HTTP/1.1\r\nHost: %s\r\n\r\n" % address.netloc.encode())
+        wait_for(lambda: log.output.count("somebody waits") == 2, "both of them inside")
+    log.wait_for("was cancelled")
     neighbour.join()
 
     assert ['"waited"'] == answers

@@ -7,7 +7,7 @@ import socket
 import httpx
 import pytest
 
-from tests.journeys.conftest import wait_for
+from tests.waiting import wait_for
 
 APP = """
     import os

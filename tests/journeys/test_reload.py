@@ -5,7 +5,7 @@ import signal
 import psutil
 import pytest
 
-from tests.journeys.conftest import wait_for
+from tests.waiting import wait_for
 
 SCRIPT = """
     import modal

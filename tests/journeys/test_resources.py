@@ -4,7 +4,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.journeys.conftest import wait_for
+from tests.waiting import wait_for
 
 APP = """
     import os, subprocess

@@ -5,6 +5,7 @@ import random
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
 import httpx
@@ -12,7 +13,7 @@ import psutil
 import pytest
 from websockets.sync.client import connect
 
-from tests.journeys.conftest import wait_for
+from tests.waiting import wait_for
 
 APP = """
     import asyncio, os
@@ -47,6 +48,10 @@ APP = """
     def whole():
         return web
 """
+
+
+#: How long a request waits for a control plane that has ended: see `PATIENCE` in ingress/park.lua.
+PARKS_AGAIN_S = 5.0
 
 
 class Prober:
@@ -120,23 +125,34 @@ def test_a_killed_control_plane_is_not_missed_and_its_successor_takes_everything
     assert [] == terminal.processes()
 
 
-def test_a_cold_request_survives_a_restart_of_the_control_plane(terminal, write):
+def test_a_cold_request_survives_a_restart_of_the_control_plane(terminal, write, tmp_path):
+    terminal.environ["HOMEPORT_ISOLATION"] = "off"  # so that the containers see this file
+    go = tmp_path / "go"
+    go.touch()
     script = APP.replace("min_containers=1", "scaledown_window=2").replace(
-        "app = modal", "import time; time.sleep(0 if modal.is_local() else 1.5)\n    app = modal"
+        "app = modal",
+        "import time\n"
+        f"    while not (modal.is_local() or os.path.exists({str(go)!r})): time.sleep(0.01)\n"
+        "    app = modal",
     )
     url = terminal.deploy(write(script))["whole"]
-    wait_for(lambda: not terminal.json("container", "list"), "no container")
-    answers = []
-    visit = threading.Thread(
-        target=lambda: answers.append(httpx.get(url, timeout=60, trust_env=False))
-    )
-    visit.start()
-    wait_for(lambda: terminal.json("container", "list"), "a container that starts")
-    psutil.Process(terminal.status()["pid"]).kill()
-    terminal.run("up")
-    visit.join()
+    for _ in range(3):
+        wait_for(lambda: not terminal.json("container", "list"), "no container")
+        go.unlink()
+        with ThreadPoolExecutor(1) as pool:
+            visit = pool.submit(httpx.get, url, timeout=60, trust_env=False)
+            wait_for(lambda: terminal.json("container", "list"), "a container that starts")
+            killed_at = time.monotonic()
+            psutil.Process(terminal.status()["pid"]).kill()
+            terminal.run("up")
+            restart_s = time.monotonic() - killed_at
+            go.touch()
+        if restart_s < PARKS_AGAIN_S:
+            break
+    else:
+        pytest.skip(f"a restart takes {restart_s:.1f} s on this machine")
 
-    assert [200] == [answer.status_code for answer in answers]
+    assert 200 == visit.result().status_code
     assert len(terminal.json("container", "list")) <= 1
 
 

@@ -92,7 +92,7 @@ def test_nobody_without_a_token_starts_a_container(terminal, write, visitor):
     url = terminal.deploy(
         write(PROTECTED.replace("app.function()", "app.function(scaledown_window=2)"))
     )["inner"]
-    from tests.journeys.conftest import wait_for
+    from tests.waiting import wait_for
 
     wait_for(lambda: not terminal.json("container", "list"), "no container")
 

@@ -12,6 +12,7 @@ APP = """
     app = modal.App("seen")
     web = Flask("x")
     meeting = threading.Barrier(2, timeout=30)
+    both_inside = asyncio.Barrier(2)
 
     @web.get("/")
     def index():
@@ -31,7 +32,7 @@ APP = """
     @modal.fastapi_endpoint()
     async def both(n: str):
         print("begin", n, end=" ")
-        await asyncio.sleep(0.2)
+        await asyncio.wait_for(both_inside.wait(), 30)
         print("end", n, file=sys.stdout)
         if n == "2":
             raise ValueError("of the second")
@@ -77,7 +78,7 @@ NUMBERS = """
 
 
 def test_what_went_on_is_told_by_endpoint_and_to_prometheus(terminal, write):
-    from tests.journeys.conftest import wait_for
+    from tests.waiting import wait_for
 
     url = terminal.deploy(write(NUMBERS))["ask"]
     for bad in (False, False, True):
@@ -136,7 +137,7 @@ SEVERAL = """
 
 
 def test_each_functions_containers_are_counted_for_themselves(terminal, write):
-    from tests.journeys.conftest import wait_for
+    from tests.waiting import wait_for
 
     terminal.deploy(write(SEVERAL))
     for container in terminal.json("container", "list"):

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
-from tests.journeys.conftest import wait_for
+from tests.waiting import wait_for
 
 HELLO = """
     import modal

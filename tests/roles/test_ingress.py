@@ -19,6 +19,7 @@ from tests.ingress.conftest import (  # noqa: F401 - fixtures
     start,
     upstream,
 )
+from tests.waiting import until
 
 
 class Answered:
@@ -32,9 +33,7 @@ class Answered:
 
     async def by(self, *containers: str) -> None:
         """Return once all of these have been told of."""
-        async with asyncio.timeout(20):
-            while not set(containers) <= set(self.ms):
-                await asyncio.sleep(0.005)
+        await until(lambda: set(containers) <= set(self.ms), "the first answers")
 
 
 class Fake:
@@ -129,12 +128,12 @@ async def house(request, ingress, upstream, activator):  # noqa: F811
 
 async def load(house, running: int, queued: int):
     """The load, once it is that."""
-    async with asyncio.timeout(20):
-        while True:
-            told = (await house.ingress.load([POOL])).get(POOL)
-            if told and (running, queued) == (told.running, told.queued):
-                return told
-            await asyncio.sleep(0.005)
+
+    async def reached():
+        told = (await house.ingress.load([POOL])).get(POOL)
+        return told if told and (running, queued) == (told.running, told.queued) else None
+
+    return await until(reached, f"{running} requests inside and {queued} in the queue")
 
 
 async def test_slots_are_exact_and_a_new_container_takes_the_queue(house):
@@ -167,9 +166,7 @@ async def test_a_busy_container_cannot_be_detached_and_a_draining_one_gets_nothi
     assert while_busy is False
     assert "one" == await first
     assert ["two"] * 3 == await asyncio.gather(*others)
-    async with asyncio.timeout(20):
-        while not await house.ingress.detach(POOL, "one"):
-            await asyncio.sleep(0.005)
+    await until(lambda: house.ingress.detach(POOL, "one"), "the last request to leave")
     assert await house.ingress.detach(POOL, "unknown")
     assert {"two": 0} == (await load(house, 0, 0)).per_container
 
@@ -185,9 +182,7 @@ async def test_the_last_container_works_its_queue_off_and_what_comes_later_parks
 
     house.on_park = on_park
     late = house.ask()
-    async with asyncio.timeout(20):
-        while not house.parked:
-            await asyncio.sleep(0.005)
+    await until(lambda: house.parked, "a request that parks")
     house.may_go.set()
 
     assert "two" == await late
@@ -203,18 +198,14 @@ async def test_who_is_queued_at_a_container_that_ends_parks_and_goes_to_the_next
     next_one = asyncio.Event()
     house.on_park = next_one.wait
     await house.ingress.lose(POOL, "one")
-    async with asyncio.timeout(20):
-        while not house.parked:
-            await asyncio.sleep(0.005)
+    await until(lambda: house.parked, "a request that parks")
     await house.attach("two", 4)
     next_one.set()
     house.may_go.set()
 
     assert ["two"] * 3 == await asyncio.gather(*queued)
     assert "one" == await inside
-    async with asyncio.timeout(20):
-        while not await house.ingress.detach(POOL, "one"):
-            await asyncio.sleep(0.005)
+    await until(lambda: house.ingress.detach(POOL, "one"), "the last request to leave")
 
 
 async def test_the_first_answer_of_each_container_is_told_once_however_many_it_gives(house):
@@ -242,9 +233,7 @@ async def test_each_request_that_ends_is_told_to_who_hears_of_them(house):
     house.ingress.hear(records.append)
     for _ in range(2):
         await house.ask()
-    async with asyncio.timeout(20):
-        while len(records) < 2:
-            await asyncio.sleep(0.005)
+    await until(lambda: len(records) == 2, "both records")
     house.ingress.hear(None)
     await house.ask()
 
@@ -277,9 +266,7 @@ async def test_a_container_whose_slots_are_all_held_gets_nobody_and_comes_back(h
     given_back = asyncio.Event()
     house.on_park = given_back.wait
     parked = [house.ask() for _ in range(3)]
-    async with asyncio.timeout(20):
-        while len(house.parked) < 3:
-            await asyncio.sleep(0.005)
+    await until(lambda: len(house.parked) == 3, "three requests that park")
     most = house.most("one")
     await house.ingress.hold(POOL, "one", 0)
     given_back.set()
@@ -298,9 +285,7 @@ async def test_who_is_queued_where_the_last_slot_is_held_goes_to_the_next_contai
     next_one = asyncio.Event()
     house.on_park = next_one.wait
     await house.ingress.hold(POOL, "one", 1)
-    async with asyncio.timeout(20):
-        while len(house.parked) < 3:
-            await asyncio.sleep(0.005)
+    await until(lambda: len(house.parked) == 3, "three requests that park")
     await house.attach("two", 4)
     next_one.set()
     house.may_go.set()
@@ -318,9 +303,7 @@ async def test_a_held_container_that_drains_or_ends_is_forgotten_like_any_other(
     await house.ingress.hold(POOL, "one", 0)
     house.may_go.set()
     answers = {await house.ask() for _ in range(3)}
-    async with asyncio.timeout(20):
-        while not await house.ingress.detach(POOL, "one"):
-            await asyncio.sleep(0.005)
+    await until(lambda: house.ingress.detach(POOL, "one"), "the last request to leave")
 
     assert {"two"} == answers
 

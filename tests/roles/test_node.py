@@ -17,6 +17,7 @@ from tests.fakes import FakeNode
 from tests.node.test_agent import REPORT, Watched
 from tests.orders import order
 from tests.remote import RemoteNode
+from tests.waiting import turns, until
 
 RUNNER = """
 if order["function"]["name"] == "broken":
@@ -69,8 +70,11 @@ async def node(request, tmp_path):
             yield remote, watched
             for container in (await remote.list()).containers:
                 await remote.stop(container.id, grace_s=0)
-            while (await remote.list()).containers:
-                await asyncio.sleep(0.01)
+
+            async def none_left() -> bool:
+                return not (await remote.list()).containers
+
+            await until(none_left, "the containers to end")
         return
     settings = Settings(home=tmp_path / "home")
     settings.socket_dir.mkdir(parents=True)
@@ -102,7 +106,7 @@ async def test_a_failed_start_is_told_of_once_with_its_reason(node):
     node, watched = node
     await node.start(order("ta-1", function="broken"), {})
     container = await watched.until(State.FAILED)
-    await asyncio.sleep(0)
+    await turns(1)
 
     assert "no fuel" == container.reason
     assert {"scheduled", "forked", "imported"} == set(container.timings_ms)

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import httpx
@@ -20,6 +19,7 @@ from homeport.contract.container import Descriptors, Event, sent
 from homeport.contract.manifest import WebKind, WebMethod
 from homeport.node.containers import door as doors
 from tests.orders import launch
+from tests.waiting import wait_for
 
 PATIENCE_S = 30.0
 
@@ -110,10 +110,11 @@ class Runner:
 
     def wait_for(self, text: str) -> str:
         """Its output, once it has printed that."""
-        deadline = time.monotonic() + PATIENCE_S
-        while text not in self.output:
-            assert time.monotonic() < deadline, f"no {text!r} in:\n{self.output}"
-            time.sleep(0.01)
+        try:
+            wait_for(lambda: text in self.output, f"{text!r}")
+        except AssertionError as error:
+            error.add_note(self.output)
+            raise
         return self.output
 
     def terminate(self) -> int:

@@ -1,14 +1,17 @@
 """What init passes on of what a container prints."""
 
+import array
+import fcntl
 import os
+import termios
 import threading
-import time
 
 import pytest
 
 from homeport.contract.output import read_dropped
 from homeport.runner import drain
 from homeport.runner.drain import Bucket, Drain
+from tests.waiting import wait_for
 
 
 @pytest.fixture
@@ -133,10 +136,17 @@ def test_the_last_words_of_a_container_say_what_was_dropped(pipes):
 def test_a_reader_that_takes_its_time_misses_nothing(pipes):
     prints, sink, drained, _ = pipes
     seen = []
+    written = threading.Event()
+
+    def full() -> bool:
+        """Whether the pipe has no room for another line, or all lines are in it."""
+        waiting = array.array("i", [0])
+        fcntl.ioctl(sink, termios.FIONREAD, waiting)
+        return waiting[0] > 60_000 or written.is_set()
 
     def slowly() -> None:
         while sum(map(len, seen)) < 400_000:
-            time.sleep(0.05)
+            wait_for(full, "the drain to wait for the reader")
             seen.append(read(sink))
 
     reader = threading.Thread(target=slowly)
@@ -144,6 +154,7 @@ def test_a_reader_that_takes_its_time_misses_nothing(pipes):
     for _ in range(8):
         os.write(prints, (b"x" * 99 + b"\n") * 500)
         drained.read()
-    reader.join(20)
+    written.set()
+    reader.join(60)
 
     assert (b"x" * 99 + b"\n") * 4000 == b"".join(seen)

@@ -84,7 +84,7 @@ def test_nothing_of_a_container_outlives_its_runner(runner, how, number):
 
 
 def test_one_process_after_the_other_is_found_however_fast_they_fork(start):
-    hydra = "import os, sys\nwhile True:\n    if os.fork(): os._exit(0)\n    os.setsid()\n"
+    hydra = f"import os, sys\n# of {os.getpid()}\nwhile True:\n    if os.fork(): os._exit(0)\n    os.setsid()\n"
     runner = start(
         APP.replace('if how == "pid":', f'if how == "hydra":\n        return subprocess.Popen([sys.executable, "-c", {hydra!r}]).pid\n    if how == "pid":'),
         web={"hello": "asgi_app"},

@@ -19,8 +19,10 @@ from pathlib import Path
 import httpx
 import psutil
 
+from tests import waiting
 from tests.journeys import conftest
-from tests.journeys.conftest import Terminal, wait_for
+from tests.journeys.conftest import Terminal
+from tests.waiting import wait_for
 
 KINDS = {"forked": "1024", "fresh": "0"}  # -> HOMEPORT_ZYGOTE_MIB
 TOO_MUCH_MIB = 400
@@ -108,7 +110,7 @@ def main() -> int:
     parser.add_argument("--patience", type=float, default=60.0, help="seconds, for a slow machine")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     given = parser.parse_args()
-    conftest.PATIENCE_S = given.patience
+    waiting.PATIENCE_S = conftest.PATIENCE_S = given.patience
     told = json.loads(_asked("homeport.node.limits.cgroups", os.environ.get("HOMEPORT_CGROUP", "")))
     if not told["used"]:
         print(f"no cgroups to try: {told.get('why')}")

@@ -1,7 +1,5 @@
 """The last cold starts of each app: in memory at once, and in the database for a later server."""
 
-import asyncio
-
 import pytest
 from sqlalchemy import func, select
 
@@ -10,6 +8,7 @@ from homeport.contract.errors import StorageError
 from homeport.state import coldstarts, schema, tables, urls
 from homeport.state.coldstarts import KEPT, ColdStart, ColdStarts
 from homeport.state.database import Database
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -94,9 +93,8 @@ async def test_they_are_written_soon_by_themselves(keep, database, monkeypatch):
     monkeypatch.setattr(coldstarts, "LATER_S", 0.0)
     starts = await keep()
     starts.add(start(1))
-    async with asyncio.timeout(30):
-        while not count(database):
-            await asyncio.sleep(0.01)
+
+    await until(lambda: count(database), "the row")
 
 
 async def test_only_so_many_of_an_app_are_kept(keep, database):
@@ -135,9 +133,7 @@ async def test_files_of_an_earlier_homeport_are_moved_into_the_database(keep, tm
     (folder / "app.jsonl").write_bytes(b"\n".join([*map(str.encode, lines), *cut]))
     starts = await keep()
     starts.move_in(folder)
-    async with asyncio.timeout(30):
-        while folder.exists():
-            await asyncio.sleep(0.01)
+    await until(lambda: not folder.exists(), "the files to be moved")
     found = await starts.last("app", 9)
 
     assert [("ta-1", ""), ("ta-2", "late")] == [(each.container, each.failed) for each in found]

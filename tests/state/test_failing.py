@@ -21,6 +21,7 @@ from homeport.state.secrets import SecretBox
 from homeport.state.store import Store
 from homeport.state.vault import Vault
 from tests.postgres import PASSWORD, running
+from tests.waiting import turns, until
 
 SPEC = FunctionSpec(name="f", module="m", qualname="f", secrets=(SecretRef(name="auth"),))
 MANIFEST = Manifest(app_name="shop", functions=(SPEC,))
@@ -175,8 +176,7 @@ async def test_the_loop_goes_on_while_the_database_does_not(store, tmp_path):
     other = sqlite3.connect(tmp_path / "homeport.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     stopping = asyncio.create_task(store.stop_app("shop"))
-    while not store.database._writer._threads:
-        await asyncio.sleep(0)
+    await until(lambda: store.database._writer._threads, "the change to begin")
     read = await store.app("shop")  # WAL: it waits for no writer
     waiting = not stopping.done()
     other.execute("ROLLBACK")
@@ -198,10 +198,10 @@ async def test_a_change_whose_caller_is_cancelled_comes_before_its_undo(store):
     holding = asyncio.create_task(store.database.write(hold))
     await asyncio.to_thread(held.wait, 30)
     stopping = asyncio.create_task(store.stop_app("shop"))
-    await asyncio.sleep(0)
+    await turns(1)
     stopping.cancel()
     undone = asyncio.create_task(store.put_back("shop", before))
-    await asyncio.sleep(0)
+    await turns(1)
     go.set()
     await asyncio.gather(holding, undone)
 

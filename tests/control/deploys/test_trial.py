@@ -11,6 +11,7 @@ from homeport.contract.traffic import PoolKey
 from homeport.control.deploys import trial
 from homeport.control.fleet.owner import Owner
 from homeport.control.fleet.pool import Pool
+from tests.waiting import until
 
 
 def pool(name: str = "f", **function) -> Pool:
@@ -20,8 +21,7 @@ def pool(name: str = "f", **function) -> Pool:
 
 async def watched(*pools: Pool) -> None:
     """Return once somebody waits for each pool's first container."""
-    while not all(each.watchers for each in pools):
-        await asyncio.sleep(0)
+    await until(lambda: all(each.watchers for each in pools), "a watcher of each pool")
 
 
 async def test_the_failure_of_a_container_comes_out_as_itself_and_not_in_a_group():

@@ -13,6 +13,7 @@ from homeport.control.fleet.activator import WITHHELD, Activator
 from homeport.control.fleet.owner import Owner
 from homeport.control.fleet.pool import Member, Pool, Stage, now
 from homeport.control.fleet.pools import Pools
+from tests.waiting import until
 
 KEY = PoolKey("app", "hello", "rv-1")
 
@@ -129,11 +130,8 @@ async def test_a_visitor_who_hangs_up_is_not_counted_any_more(house):
     assert 1 == pool.demand
     writer.close()
     await writer.wait_closed()
-    async with asyncio.timeout(10):
-        while pool.demand:
-            await asyncio.sleep(0)
 
-    assert 0 == pool.demand
+    await until(lambda: not pool.demand, "the request not to count")
 
 
 async def test_while_starts_back_off_the_last_reason_is_given_at_once(house):

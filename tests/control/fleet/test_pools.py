@@ -11,6 +11,7 @@ from homeport.contract.traffic import Load, PoolKey
 from homeport.control.fleet.owner import Owner
 from homeport.control.fleet.pool import Member, Pool, Stage
 from homeport.control.fleet.pools import Pools
+from tests.waiting import turns
 
 SIZE = Parameter(name="size", type="int", required=True)
 LOUD = Parameter(name="loud", type="bool", required=False, default=False)
@@ -59,7 +60,7 @@ def test_failed_starts_wait_longer_and_longer():
 async def test_everyone_who_waits_is_told_of_a_failure():
     subject = pool()
     waiting = [asyncio.create_task(subject.first_ready()) for _ in range(3)]
-    await asyncio.sleep(0)
+    await turns(1)
     subject.failed(StartError("no module named torch"), 0.0)
     told = await asyncio.gather(*waiting, return_exceptions=True)
 

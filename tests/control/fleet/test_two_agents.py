@@ -26,8 +26,8 @@ from homeport.ingress.haproxy import HAProxy
 from homeport.settings import Settings
 from tests.fakes import NoSecrets
 from tests.remote import RemoteNode
+from tests.waiting import PATIENCE_S, until
 
-PATIENCE_S = 60
 GONE_S = 1.0
 KEY = PoolKey("app", "web", "rv-1")
 SCRIPT = """
@@ -138,12 +138,6 @@ class Plane:
         assert 200 == response.status_code, (response.text, self.said)
         return response.text
 
-    async def until(self, condition) -> None:
-        """Return once that is so."""
-        async with asyncio.timeout(PATIENCE_S):
-            while not condition():
-                await asyncio.sleep(0.02)
-
     def ready(self, node: str) -> set[str]:
         """The containers of a node that are ready."""
         return {c.id for c in self.nodes.containers() if c.node == node and c.state is State.READY}
@@ -176,7 +170,9 @@ async def test_the_containers_of_an_agent_that_is_killed_are_replaced_and_end_wh
     plane,
 ):
     await asyncio.gather(*(plane.visit() for _ in range(3)))
-    await plane.until(lambda: (2, 1) == (len(plane.ready("a")), len(plane.ready("b"))))
+    await until(
+        lambda: (2, 1) == (len(plane.ready("a")), len(plane.ready("b"))), "three containers"
+    )
     before = {c.id: c for c in plane.nodes.containers()}
     lost = plane.ready("a")
     ended = asyncio.Event()
@@ -188,19 +184,22 @@ async def test_the_containers_of_an_agent_that_is_killed_are_replaced_and_end_wh
 
     visitors = [asyncio.create_task(visitor()) for _ in range(2)]
     await plane.kill_agent("a")
-    await plane.until(lambda: plane.nodes.mirrors["a"].health is Health.GONE)
-    await plane.until(lambda: len(plane.ready("b")) == 2)
+    await until(lambda: plane.nodes.mirrors["a"].health is Health.GONE, "the node to be given up")
+    await until(lambda: len(plane.ready("b")) == 2, "the container that replaces the lost ones")
     replaced_at = len(answers)
-    await plane.until(lambda: len(answers) > replaced_at + 10)
+    await until(lambda: len(answers) > replaced_at + 10, "ten more answers")
     assert all(psutil.pid_exists(before[name].pid) for name in lost)  # they run, and get nobody
     assert not lost & set(answers[replaced_at + 2 :])
 
     await plane.start_agent("a")
-    await plane.until(lambda: not any(psutil.pid_exists(before[name].pid) for name in lost))
+    await until(
+        lambda: not any(psutil.pid_exists(before[name].pid) for name in lost),
+        "the lost containers to end",
+    )
     visitors += [asyncio.create_task(visitor()) for _ in range(2)]
-    await plane.until(lambda: plane.ready("a"))
+    await until(lambda: plane.ready("a"), "a container on the node that is back")
     back_at = len(answers)
-    await plane.until(lambda: plane.ready("a") & set(answers[back_at:]))
+    await until(lambda: plane.ready("a") & set(answers[back_at:]), "its answer")
     ended.set()
     await asyncio.gather(*visitors)
 

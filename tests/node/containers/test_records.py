@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -16,6 +15,7 @@ from homeport.contract.manifest import WebKind
 from homeport.contract.traffic import PoolKey
 from homeport.node.containers import records
 from tests.orders import launch
+from tests.waiting import wait_for
 
 #: An init, a runner and a daemon: a session each, and the daemon's name is nobody's business.
 FAMILY = """
@@ -38,9 +38,10 @@ time.sleep(60)
 
 
 @pytest.fixture
-def left(tmp_path):
+def left(tmp_path, monkeypatch):
     """Leave a container behind: its directory, and its init's and its runner's pid."""
     processes = []
+    monkeypatch.setattr(records, "PATIENCE_S", 0.1)  # for the end of this init, which goes on
 
     def left(state: State = State.READY) -> tuple[Path, subprocess.Popen, int]:
         directory = tmp_path / "ta-1"
@@ -88,10 +89,7 @@ def family(root: Path) -> list[int]:
 
 def settled(root: Path, count: int) -> None:
     """Return once so many of them are there."""
-    deadline = time.monotonic() + 10
-    while count != len(family(root)):
-        assert time.monotonic() < deadline, family(root)
-        time.sleep(0.01)
+    wait_for(lambda: count == len(family(root)), f"{count} processes")
 
 
 def test_a_ready_container_is_found_again(left, tmp_path):

@@ -66,9 +66,11 @@ def test_what_is_no_word_is_refused(line):
     ],
 )
 async def test_a_container_that_says_something_else_ends_and_the_reason_says_so(start, act):
-    _, watched = await start(
-        f"say(kind='ready')\ntime.sleep(0.2)\ntry:\n    {act}\nexcept OSError: pass\ntime.sleep(60)"
+    agent, watched = await start(
+        f"say(kind='ready')\nheard()\ntry:\n    {act}\nexcept OSError: pass\ntime.sleep(60)"
     )
+    await watched.until(State.READY)
+    await agent.confirm_held("ta-1", 0)  # what it waits for
     container = await watched.until(State.GONE)
 
     assert container.reason.startswith("was killed: the node cannot read its report: ")

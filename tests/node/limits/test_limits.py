@@ -1,6 +1,5 @@
 """What containers may use, and what becomes of one that uses more."""
 
-import asyncio
 import os
 import textwrap
 from collections import Counter
@@ -12,10 +11,11 @@ from homeport.contract.capacity import Accelerator
 from homeport.contract.container import State
 from homeport.node.agent import Agent
 from homeport.node.launch import environ_for
-from homeport.node.limits import cgroups, keeper
+from homeport.node.limits import cgroups, keeper, watchdog
 from homeport.settings import Settings
 from tests.node.test_agent import REPORT, Watched
 from tests.orders import launch, order
+from tests.waiting import until
 
 READY = 'say(kind="ready")\n'
 
@@ -66,8 +66,9 @@ async def test_one_that_is_over_before_it_is_ready_has_failed_for_that(start):
 
 async def test_a_container_over_its_disk_limit_is_killed_and_the_reason_says_so(start):
     watched = await start(
-        READY + "with open(launch['tmp_dir'] + '/big', 'wb') as big:\n"
+        READY + "with open(launch['tmp_dir'] + '/../big', 'wb') as big:\n"
         "    big.write(bytes(30 << 20))\n"
+        "os.rename(big.name, launch['tmp_dir'] + '/big')\n"  # all of it at once
         "time.sleep(60)\n",
         ephemeral_disk_mib=20,
     )
@@ -78,28 +79,44 @@ async def test_a_container_over_its_disk_limit_is_killed_and_the_reason_says_so(
     )
 
 
-async def test_a_container_within_its_limits_goes_on(start):
+@pytest.fixture
+def looked(monkeypatch):
+    """Wait until the watchdog has looked at the container from the beginning to the end."""
+    looks = []
+    look = watchdog.look
+    monkeypatch.setattr(watchdog, "look", lambda *given: looks.append(given[0]) or look(*given))
+
+    async def looked() -> None:
+        before = len(looks)
+        await until(lambda: len(looks) > before + 1, "the watchdog")
+        assert all(looks[before:])
+
+    return looked
+
+
+async def test_a_container_within_its_limits_goes_on(start, looked):
     watched = await start(
-        READY + "x = bytearray(50 << 20)\ntime.sleep(1.2)\nprint('still here', flush=True)\n"
-        "time.sleep(60)",
+        READY + "x = bytearray(50 << 20)\nprint('full', flush=True)\ntime.sleep(60)",
         memory_mib=(32, 400),
         ephemeral_disk_mib=20,
     )
-    await watched.line("still here")
+    await watched.line("full")
+    await looked()
 
     assert [State.STARTING, State.READY] == watched.states
 
 
-async def test_what_its_processes_share_counts_once(start):
+async def test_what_its_processes_share_counts_once(start, looked):
     watched = await start(
         READY + "x = bytearray(b'x' * (80 << 20))\n"
         "for _ in range(3):\n"
         "    if os.fork() == 0:\n"
         "        time.sleep(60)\n"
-        "time.sleep(1.2)\nprint('still here', flush=True)\ntime.sleep(60)",
+        "print('full', flush=True)\ntime.sleep(60)",
         memory_mib=(32, 250),  # four times 90 MiB are resident
     )
-    await watched.line("still here")
+    await watched.line("full")
+    await looked()
 
     assert [State.STARTING, State.READY] == watched.states
 
@@ -145,8 +162,7 @@ async def test_the_agent_tells_what_the_machine_has(tmp_path):
     assert ((card,), os.cpu_count()) == (told.accelerators, told.cores)
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert pages // 1024**2 == told.memory_mib
-    await asyncio.sleep(0)
-    assert not Path(settings.run_dir / "containers").exists()
+    assert not (settings.run_dir / "containers").exists()
 
 
 def test_programs_that_a_container_starts_find_modal_after_what_the_script_put_on_their_path():

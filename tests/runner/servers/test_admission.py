@@ -12,6 +12,7 @@ from homeport.runner.servers.lifespan import Lifespan
 from homeport.runner.servers.slots import Slots
 from homeport.sdk import context
 from tests.orders import order
+from tests.waiting import turns
 
 
 class Visit:
@@ -132,7 +133,7 @@ async def test_never_more_inside_than_slots():
         nonlocal inside, most
         inside += 1
         most = max(most, inside)
-        await asyncio.sleep(0)
+        await turns(1)
         inside -= 1
         await drink(scope, receive, send)
 

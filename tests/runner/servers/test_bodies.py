@@ -10,12 +10,12 @@ from tests.runner.test_kinds import free_port
 
 #: Shorter than in the product. `STALL_S` and a turn (BEAT_S) later the request has ended.
 SHORTER = """
-    from homeport.runner.servers import bodies
-    bodies.STALL_S = 1.0
+    from homeport.runner.servers import bodies, turns
+    bodies.STALL_S, turns.BEAT_S = 1.0, 0.2
     import modal, time
     app = modal.App("a")
 """
-ENDED_S = 4.0
+ENDED_S = 2.0
 
 ASGI = (
     SHORTER
@@ -25,7 +25,7 @@ ASGI = (
     async def web_app(scope, receive, send):
         path = scope["path"]
         if path == "/work":
-            await asyncio.sleep(4)
+            await asyncio.sleep(2.5)
         head = {"type": "http.response.start", "status": 200, "headers": []}
         if path == "/talk":
             await send(head)
@@ -51,7 +51,7 @@ WSGI = (
     def web_app(environ, start_response):
         path = environ["PATH_INFO"]
         if path == "/work":
-            time.sleep(4)
+            time.sleep(2.5)
         size = 0
         if path not in ("/work", "/leave"):
             size = len(environ["wsgi.input"].read())
@@ -75,7 +75,7 @@ PORT = (
         protocol_version = "HTTP/1.1"
         def do_POST(self):
             if self.path == "/work":
-                time.sleep(4)
+                time.sleep(2.5)
             if self.path == "/talk":
                 self.send_response(200)
                 self.send_header("Content-Length", "8")
@@ -155,7 +155,7 @@ def test_a_body_that_does_not_arrive_is_408_and_its_slot_is_free(serve, kind, ha
     assert answer.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
     assert b"\r\nconnection: close\r\n" in answer.lower()
     assert answer.rstrip().endswith(b"homeport: nothing of the request's body arrived for 1 s")
-    assert 1.0 < time.monotonic() - began < ENDED_S + 2
+    assert time.monotonic() - began > 1.0
     assert b"2 bytes" in read(ask(runner, "/", b"Content-Length: 2\r\nConnection: close\r\n\r\nab"))
     said = runner.wait_for("nothing of the request's body arrived")
     if kind != "port":  # a program prints what it likes
@@ -167,8 +167,8 @@ def test_a_body_that_does_not_arrive_is_408_and_its_slot_is_free(serve, kind, ha
 @pytest.mark.parametrize("half", HALF)
 def test_a_slow_upload_goes_on(serve, kind, half):
     visitor = ask(serve(kind), "/up", HALF[half].replace(b"Length: 10", b"Length: 11"))
-    for _ in range(8):
-        assert stays_silent(visitor, 0.6)
+    for _ in range(8):  # a piece comes much more often than `STALL_S`; all of them take longer
+        assert stays_silent(visitor, 0.3)
         visitor.sendall({"announced": b"x", "chunked": b"1\r\nx\r\n"}[half])
     visitor.sendall({"announced": b"", "chunked": b"0\r\n\r\n"}[half])
     answer = visitor.recv(1000)
@@ -184,7 +184,7 @@ def test_a_slow_upload_goes_on(serve, kind, half):
 def test_the_time_does_not_count_while_the_app_does_not_read(serve, kind):
     """Its own work takes longer than a body may stand still."""
     visitor = ask(serve(kind), "/work", b"Connection: close\r\nContent-Length: 3\r\n\r\nab")
-    assert stays_silent(visitor, 3.5)
+    assert stays_silent(visitor, ENDED_S)
     answer = read(visitor)
 
     assert answer.startswith(b"HTTP/1.1 200 ")
@@ -213,13 +213,8 @@ def test_the_time_does_not_count_once_the_response_has_begun(serve, kind):
 
 def test_a_connection_whose_body_does_not_arrive_after_the_response_is_closed(serve):
     visitor = ask(serve("asgi"), "/leave", b"Content-Length: 3\r\n\r\nab")
-    assert visitor.recv(1000).startswith(b"HTTP/1.1 200 ")
-    began = time.monotonic()
-    while visitor.recv(1000):
-        pass
 
-    assert time.monotonic() - began < ENDED_S + 3
-    visitor.close()
+    assert read(visitor).startswith(b"HTTP/1.1 200 ")  # and the connection has ended
 
 
 def test_a_wsgi_response_that_waits_for_the_rest_of_the_body_becomes_408(serve):

@@ -1,9 +1,11 @@
 """A slot lasts until the request has arrived and the answer has left, or its time is up."""
 
+import select
 import socket
-import time
 
 import pytest
+
+from tests.waiting import PATIENCE_S
 
 SCRIPT = """
     import modal
@@ -36,16 +38,14 @@ SCRIPT = """
 )
 def test_a_visitor_who_stands_still_loses_the_connection_when_the_time_is_up(start, head, status):
     runner = start(SCRIPT, web={"web": "asgi_app"}, timeout_s=1.0).ready()
-    began = time.monotonic()
     with socket.socket(socket.AF_UNIX) as idle:
         idle.settimeout(30)
         idle.connect(runner.door)
         idle.sendall(head)
-        with pytest.raises((BrokenPipeError, ConnectionResetError)):
-            while time.monotonic() < began + 20:
-                idle.send(b"")  # tells nothing
-                _ = idle.send(b" ") if time.monotonic() > began + 4 else time.sleep(0.1)
+        ended = select.poll()
+        ended.register(idle, 0)  # no event of its own: only that the other side has closed
+        closed = ended.poll(PATIENCE_S * 1000)
         answer = idle.recv(100)
 
+    assert closed
     assert answer.startswith(b"HTTP/1.1 " + status)
-    assert time.monotonic() - began < 15

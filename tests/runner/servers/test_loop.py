@@ -9,6 +9,7 @@ import pytest
 from homeport.node.containers import door as doors
 from homeport.runner.door import Door
 from homeport.runner.servers import loop
+from tests.waiting import turns
 
 
 class Visit(asyncio.Protocol):
@@ -33,11 +34,6 @@ def door():
         yield door, doors.path(address)
 
 
-async def turns(count: int = 10) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
 def test_everybody_who_waits_is_let_in_at_once_and_served(door):
     door, path = door
 
@@ -47,7 +43,7 @@ def test_everybody_who_waits_is_let_in_at_once_and_served(door):
             visitors = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(50)]
             for visitor in visitors:
                 visitor.connect(path)  # nobody is let in before this turn ends
-            await turns()
+            await turns(10)
             inside = Visit.count
             visitors[-1].sendall(b"hello")
             heard = await asyncio.to_thread(visitors[-1].recv, 10)
@@ -75,7 +71,7 @@ def test_a_door_that_is_shut_refuses_but_lets_in_who_was_there(door):
             door.shut()
             with pytest.raises(ConnectionRefusedError):
                 late.connect(path)
-            await turns()
+            await turns(10)
         return Visit.count
 
     with contextlib.closing(loop.new()) as made:

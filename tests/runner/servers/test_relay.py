@@ -2,7 +2,6 @@
 
 import contextlib
 import socket
-import time
 
 import pytest
 
@@ -94,12 +93,10 @@ def test_bytes_pass_unchanged_and_an_end_of_either_side_too(program):
 
 def test_a_program_that_takes_too_long_is_504_and_its_slot_is_free_again(program):
     runner = program(timeout_s=1.0)
-    began = time.monotonic()
     late = answer(connect(runner, b"GET /slow HTTP/1.1\r\n\r\n"))
 
     assert late.startswith(b"HTTP/1.1 504 ")
     assert late.endswith(b"homeport: the function took longer than 1 s\n")
-    assert time.monotonic() - began < 10
     assert answer(connect(runner, b"GET /x HTTP/1.1\r\n\r\n")).startswith(b"GET /x")
     runner.wait_for("a request took longer than its timeout of 1 s")
 

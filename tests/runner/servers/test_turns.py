@@ -1,6 +1,6 @@
 """A container shows that it lives, and says what holds it up."""
 
-import time
+from tests.waiting import wait_for
 
 SCRIPT = """
     import time
@@ -23,25 +23,16 @@ SCRIPT = """
 """
 
 
-def until(condition) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_the_pulse_beats_counts_requests_and_has_the_deadline_of_the_oldest(start):
     runner = start(SCRIPT, web={"web": "asgi_app"}, timeout_s=100.0).ready()
-    until(lambda: runner.pulse.read().turn)
+    wait_for(lambda: runner.pulse.read().turn, "the first turn")
     for _ in range(3):
         runner.client.get("/")
     idle = runner.pulse.read()
-    began = time.monotonic()
-    until(lambda: runner.pulse.read().beat > idle.beat)
-    until(lambda: runner.pulse.read().turn > idle.turn)
+    wait_for(lambda: runner.pulse.read().beat > idle.beat, "another beat")
+    wait_for(lambda: runner.pulse.read().turn > idle.turn, "another turn")
 
     assert (3, 0, 0.0) == (idle.requests, idle.inside, idle.deadline)
-    assert time.monotonic() - began < 10
 
 
 def test_a_loop_that_stands_still_beats_on_and_says_where(start):
@@ -72,4 +63,4 @@ def test_a_container_without_descriptors_says_that_it_cannot_let_anybody_in(star
     assert 200 == runner.client.get("/blocks").status_code
     with socket.socket(socket.AF_UNIX) as visitor:
         visitor.connect(runner.door)
-        until(lambda: runner.pulse.read().refused == errno.EMFILE)
+        wait_for(lambda: runner.pulse.read().refused == errno.EMFILE, "the pulse to say why")

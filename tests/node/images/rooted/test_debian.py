@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from homeport.node.images.rooted import debian
+from tests.waiting import until
 
 
 @pytest.mark.skipif(
@@ -16,9 +17,11 @@ from homeport.node.images.rooted import debian
 )
 async def test_a_debian_that_is_stopped_leaves_no_mount_and_no_process(tmp_path, monkeypatch):
     # Stands for mmdebstrap while it has this machine's /proc mounted.
+    seconds = f"63.{os.getpid()}"  # nobody else's
     program = tmp_path / "mmdebstrap"
     program.write_text(
-        '#!/bin/sh\nmkdir "$TMPDIR/proc" && mount -t proc proc "$TMPDIR/proc" && echo mounted\nsleep 63.5\n'
+        '#!/bin/sh\nmkdir "$TMPDIR/proc" && mount -t proc proc "$TMPDIR/proc" && echo mounted\n'
+        f"sleep {seconds}\n"
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
@@ -27,15 +30,13 @@ async def test_a_debian_that_is_stopped_leaves_no_mount_and_no_process(tmp_path,
     making = asyncio.create_task(
         debian.make("bookworm", tmp_path / "build" / "debian.tar", said.append)
     )
-    async with asyncio.timeout(20):
-        while "mounted" not in said:
-            await asyncio.sleep(0.01)
+    await until(lambda: "mounted" in said, "the mount")
     making.cancel()
     await asyncio.wait([making])
 
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
     assert [] == [
-        p for p in psutil.process_iter(["cmdline"]) if "63.5" in (p.info["cmdline"] or [])
+        p for p in psutil.process_iter(["cmdline"]) if seconds in (p.info["cmdline"] or [])
     ]
 
 

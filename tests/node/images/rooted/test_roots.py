@@ -12,6 +12,7 @@ from homeport.contract.errors import ImageError
 from homeport.node.images import store
 from homeport.node.images.environments import Environments
 from tests import registries
+from tests.waiting import until
 
 from .conftest import WHERE, House, commands, step
 
@@ -19,6 +20,8 @@ if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
+
+SECONDS = f"60.{os.getpid()}"  # a `sleep` of this worker's tests alone
 
 
 async def test_a_registrys_image_has_its_files_its_variables_and_its_python(
@@ -153,9 +156,9 @@ async def test_a_failing_commands_last_lines_are_told_and_none_of_its_secrets(ho
 
 async def test_a_build_that_nobody_waits_for_any_more_ends_and_leaves_nothing(house, base):
     await house.make(base)
-    making = asyncio.create_task(house.make(base, commands("echo begun; sleep 61.5")))
+    making = asyncio.create_task(house.make(base, commands(f"echo begun; sleep {SECONDS}")))
     await _said(house, "run_commands: begun")
-    sleeping = await _sleeping("61.5")
+    sleeping = await _sleeping(SECONDS)
     making.cancel()
     await asyncio.wait([making])
 
@@ -172,20 +175,20 @@ from pathlib import Path
 house = House.__new__(House)
 house.__init__(Path({home!r}))
 house.said = type("Said", (list,), {{"append": lambda self, line: print(line, flush=True)}})()
-asyncio.run(house.make(step("from_registry", tag={tag!r}), commands("echo begun; sleep 62.5")))
+asyncio.run(house.make(step("from_registry", tag={tag!r}), commands("echo begun; sleep {seconds}")))
 """
 
 
 async def test_kill_9_during_a_build_leaves_nothing_that_is_taken_for_whole(able, base, tmp_path):
     home = tmp_path / "home"
-    text = SERVER.format(path=sys.path, home=str(home), tag=base.args["tag"])
+    text = SERVER.format(path=sys.path, home=str(home), tag=base.args["tag"], seconds=SECONDS)
     server = await asyncio.create_subprocess_exec(
         sys.executable, "-c", text, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[4]
     )
     assert server.stdout is not None
     while b"begun" not in await asyncio.wait_for(server.stdout.readline(), 30):
         pass
-    sleeping = await _sleeping("62.5")
+    sleeping = await _sleeping(SECONDS)
     server.kill()
     await server.wait()
 
@@ -448,13 +451,11 @@ def _plain(files: dict[str, str]) -> bytes:
 
 
 async def _sleeping(argument: str) -> list[psutil.Process]:
-    async with asyncio.timeout(30):
-        while True:
-            listed = psutil.process_iter(["cmdline"])
-            found = [p for p in listed if (p.info["cmdline"] or [])[-2:] == ["sleep", argument]]
-            if found:
-                return found
-            await asyncio.sleep(0.01)
+    def sleeping() -> list[psutil.Process]:
+        listed = psutil.process_iter(["cmdline"])
+        return [p for p in listed if (p.info["cmdline"] or [])[-2:] == ["sleep", argument]]
+
+    return await until(sleeping, f"`sleep {argument}`")
 
 
 def _half(root: Path) -> list[Path]:
@@ -462,9 +463,7 @@ def _half(root: Path) -> list[Path]:
 
 
 async def _said(house: House, line: str) -> None:
-    async with asyncio.timeout(30):
-        while line not in house.said:
-            await asyncio.sleep(0.01)
+    await until(lambda: line in house.said, line)
 
 
 async def _raises(house: House, *steps) -> Exception:
