@@ -1,4 +1,4 @@
-"""What every test starts from: a home of its own, and nothing of the outer environment."""
+"""What each test starts with: its own home, and no variable of the outer environment."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ import pytest
 from tests import postgres as postgres_server
 
 APPS = Path(__file__).parent / "apps"
-# Containers have a /tmp of their own, so what a test and its container both look at lies elsewhere.
+# A container has its own /tmp, so files that a test and its container share must be elsewhere.
 os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/var/tmp")
 
 
@@ -53,7 +53,7 @@ def _state_in_postgres(request):
 
 @pytest.fixture
 def home(tmp_path, monkeypatch) -> Path:
-    """A HOMEPORT_HOME that goes with the test."""
+    """A HOMEPORT_HOME that is removed with the test's directory."""
     path = tmp_path / "home"
     path.mkdir(mode=0o700)
     monkeypatch.setenv("HOMEPORT_HOME", str(path))
@@ -69,7 +69,7 @@ def postgres() -> Iterator[postgres_server.Postgres]:
 
 @pytest.fixture(params=["SQLite", "PostgreSQL"])
 def database_setting(request, tmp_path) -> str:
-    """The setting `database` for an empty database, of each kind."""
+    """The setting `database` for an empty database: once SQLite, once PostgreSQL."""
     if request.param == "SQLite":
         return ""
     return request.getfixturevalue("postgres").url_of(tmp_path)

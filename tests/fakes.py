@@ -1,6 +1,6 @@
 """The two roles in memory, on whatever clock the event loop has.
 
-Every call is on record in `calls`. `fault(call, what, when)` is awaited `before` and `after` each one
+`calls` records every call. `fault(call, what, when)` is awaited `before` and `after` each one
 takes effect: it may raise, to break the call there, or wait.
 """
 
@@ -24,7 +24,7 @@ async def no_fault(_call: str, _what: str, _when: str) -> None:
 
 
 class Recorded:
-    """Calls on record, and faults."""
+    """Records calls, and injects faults."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
@@ -51,8 +51,8 @@ class FakeNode(Recorded):
         super().__init__()
         self.name = name
         self.start_s = start_s
-        self.deaf = False  # what happens to containers is told to nobody
-        self.is_cut = False  # it cannot be reached, and goes on
+        self.deaf = False  # True: it reports no changes of containers
+        self.is_cut = False  # True: it cannot be reached, but goes on running
         self.confirmed: list[tuple[str, int]] = []
         self.capacity = capacity
         self.started: list[StartOrder] = []
@@ -67,7 +67,7 @@ class FakeNode(Recorded):
 
     @property
     def containers(self) -> list[Container]:
-        """Every container that is not gone."""
+        """Return every container that has not ended."""
         return list(self._containers.values())
 
     def watch(self, changed: Callable[[Change], None], said: Callable[[LogLine], None]) -> None:
@@ -132,23 +132,23 @@ class FakeNode(Recorded):
         self.forgotten.append(pool)
 
     def begin_again(self) -> None:
-        """Its agent ended and began again; the containers went on."""
+        """Restart its agent; the containers go on."""
         self._mark = Mark(run=str(int(self._mark.run) + 1))
 
     def cut(self, container: str) -> None:
-        """It has ended a response that its visitor had not read."""
+        """The container has ended a response that its visitor had not read."""
         before = self._containers[container]
         self._tell(replace(before, cuts=before.cuts + 1))
 
     def hold(self, container: str, held: int) -> None:
-        """So many of its slots have work that goes on after the response."""
+        """Say how many of the container's slots have work that goes on after the response."""
         self._tell(replace(self._containers[container], held=held))
 
     def kill(self, container: str) -> None:
         self._end(container, State.GONE, "was killed by SIGKILL")
 
     def leave(self, container: str) -> None:
-        """It lets nobody in any more, and ends a little later."""
+        """The container takes no more requests, and ends a little later."""
         self._tell(replace(self._containers[container], leaving=True))
         asyncio.get_running_loop().call_later(0.3, self._end, container, State.GONE, "it was ended")
 
@@ -201,7 +201,7 @@ class _Pool:
     queue: deque[asyncio.Future[str]] = field(default_factory=deque)
     inside: dict[asyncio.Future, tuple[str, float]] = field(
         default_factory=dict
-    )  # where, since when
+    )  # request -> (its container, when it began)
     served: int = 0
 
     @property
@@ -209,12 +209,12 @@ class _Pool:
         return any(self.room(name) > 0 for name in set(self.slots) - self.draining)
 
     def room(self, container: str) -> int:
-        """Slots that are not held."""
+        """Return the number of slots that are not held."""
         return self.slots[container] - self.held.get(container, 0)
 
 
 def _after(seconds: float) -> asyncio.Future:
-    """Done then, at the same turn of the loop as `asyncio.sleep` would return, and can be cancelled by others."""
+    """Return a future that is done after this time, in the same turn as `asyncio.sleep`, and that others may cancel."""
     loop = asyncio.get_running_loop()
     done = loop.create_future()
     loop.call_later(seconds, lambda: done.done() or done.set_result(None))
@@ -227,7 +227,7 @@ class FakeIngress(Recorded):
     def __init__(self) -> None:
         super().__init__()
         self.endpoints: dict[str, Endpoint] = {}
-        self.ports: set[int] = set()  # that were given out
+        self.ports: set[int] = set()  # ports that are in use
         self.hashes: dict[str, str] = {}
         self.held: dict[str, int] = {}
         self.park: Callable[[PoolKey], Awaitable[None]] | None = None
@@ -239,7 +239,7 @@ class FakeIngress(Recorded):
 
     @property
     def backends(self) -> set[PoolKey]:
-        """Pools that something is kept for."""
+        """Return the pools that have a backend."""
         return set(self._pools)
 
     async def open(self) -> None:
@@ -297,7 +297,7 @@ class FakeIngress(Recorded):
         *,
         cold: bool = False,
     ) -> str:
-        """One request to a pool or an endpoint: the container that answered; a `Failure` where none did."""
+        """Send one request to a pool or an endpoint; return the container that answered, or raise a `Failure`."""
         assert self.park is not None
         while not (pool := self._pools.get(self._leads(where))) or not pool.open:
             cold = True
@@ -420,14 +420,14 @@ class FakeIngress(Recorded):
             pass
 
     def _look_again(self, pool: _Pool) -> None:
-        """Who is queued parks if no container can ever take them."""
+        """Let queued requests park if no container can take them."""
         if all(pool.room(name) <= 0 for name in pool.slots):
             while pool.queue:
                 pool.queue.popleft().set_result("")
 
     def _assign(self, pool: _Pool) -> None:
         for container in pool.slots:
-            # The last one to drain works the queue off.
+            # The last container that drains still serves the queue.
             if container in pool.draining and pool.open:
                 continue
             while pool.queue and pool.running[container] < pool.room(container):
@@ -437,7 +437,7 @@ class FakeIngress(Recorded):
 
 
 class InPlace(Executor):
-    """Runs what it gets at once, in the caller's thread."""
+    """Runs each function at once, in the caller's thread."""
 
     def submit(self, fn, /, *args, **kwargs):
         future = Future()

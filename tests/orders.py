@@ -1,4 +1,4 @@
-"""Orders and launches, written in one line."""
+"""Make orders and launches in one line."""
 
 from homeport.contract.container import Launch, StartOrder
 from homeport.contract.manifest import FunctionSpec
@@ -11,7 +11,7 @@ OF_LAUNCH = {"tmp_dir", "calls", "runner_path", "cgroup", "cores"}
 def order(
     id: str = "ta-1", *, app: str = "app", function: str = "f", revision: str = "rv-1", **changes
 ) -> StartOrder:
-    """The order of a container; `changes` are fields of the order, and the others of its function."""
+    """Return a container's order; `changes` are fields of the order or of its function."""
     mine = {name: changes.pop(name) for name in OF_ORDER & changes.keys()}
     spec = FunctionSpec(**{"name": function, "module": "m", "qualname": function, **changes})
     return StartOrder(
@@ -20,6 +20,6 @@ def order(
 
 
 def launch(id: str = "ta-1", **changes) -> Launch:
-    """The launch of a container; `changes` may be fields of the launch, too."""
+    """Return a container's launch; `changes` may be fields of the launch, too."""
     added = {name: changes.pop(name) for name in OF_LAUNCH & changes.keys()}
     return Launch(order=order(id, **changes), **added)

@@ -1,6 +1,6 @@
 """A PostgreSQL of our own: Debian's `postgresql`, on a Unix socket, as an unprivileged user.
 
-Installed by the tests themselves where they run as root on Debian; elsewhere they say what is missing.
+The tests install it if they run as root on Debian; elsewhere they say what is missing.
 """
 
 import fcntl
@@ -31,7 +31,7 @@ SETTINGS = (
 
 
 class Postgres:
-    """A running server; `url` is a fresh database's."""
+    """A running server; `url` returns the URL of a database."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder  # with the socket
@@ -43,7 +43,7 @@ class Postgres:
         )
 
     def url(self, name: str, password: str = PASSWORD) -> str:
-        """The URL of a database of that name, made if there is none."""
+        """Return the URL of the database of this name; create it if it does not exist."""
         with self.connect() as connection:
             known = connection.execute("select 1 from pg_database where datname = %s", [name])
             if known.fetchone() is None:
@@ -52,7 +52,7 @@ class Postgres:
         return f"postgresql://{USER}:{secret}@/{name}?host={self.folder}"
 
     def url_of(self, home: Path) -> str:
-        """The database that stands for a home's file."""
+        """Return the URL of the database that replaces a home's file."""
         return self.url("h" + hashlib.sha256(os.fsencode(home)).hexdigest()[:20])
 
     def start(self) -> None:
@@ -79,27 +79,27 @@ class Postgres:
         wait_for(answers, "PostgreSQL")
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """SIGINT: at once and in good order; SIGQUIT: as a crash."""
+        """Stop the server: by SIGINT in good order, by SIGQUIT as in a crash."""
         if self.process is not None:
             self.process.send_signal(how)
             self.process.wait()
             self.process = None
 
 
-#: The server that has the state of every home, if `pytest --postgres` asks for it.
+#: The server for the state of every home; set by `pytest --postgres`.
 everywhere: Postgres | None = None
 
 
 def setting(home: Path) -> str:
-    """The setting `database` for a home: empty, or as `pytest --postgres` has it."""
+    """Return the setting `database` for a home: empty, or a URL with `pytest --postgres`."""
     return everywhere.url_of(home) if everywhere else ""
 
 
 @contextmanager
 def running() -> Iterator[Postgres]:
-    """A server that ends with the block."""
+    """Run a server until the block ends."""
     initdb = _binary("initdb")
-    # Not in pytest's folder: another user cannot enter that one.
+    # Not in pytest's folder: another user cannot enter it.
     folder = Path(tempfile.mkdtemp(prefix="homeport-pg-", dir="/var/tmp"))
     try:
         if who := _as_somebody():
@@ -120,7 +120,7 @@ def running() -> Iterator[Postgres]:
         try:
             yield server
         finally:
-            server.stop(signal.SIGQUIT)  # the folder goes: nothing has to be written
+            server.stop(signal.SIGQUIT)  # the folder is removed, so nothing needs to be written
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""A registry of the test's own, and small images for it: Debian's `docker-registry`, filled by skopeo."""
+"""A registry for the tests, and small images in it: Debian's `docker-registry`, filled by skopeo."""
 
 import contextlib
 import gzip
@@ -23,7 +23,7 @@ from tests.waiting import wait_for
 USER, PASSWORD = "captain", "hold-fast"
 #: bcrypt of the password, as `htpasswd -nbB` writes it.
 HTPASSWD = f"{USER}:$2b$05$ogrVGIHJ5CHElNCA1ramHui9EqUm8UXqEM9JhtRVG2elAex96FIE2\n"
-#: What a small root file system has, as far as this machine has it.
+#: Files of a small root file system; those that this machine lacks are left out.
 PROGRAMS = (
     "sh",
     "cat",
@@ -39,7 +39,7 @@ PROGRAMS = (
     "rmdir",
     "stat",
 )
-#: What uv wants besides, and what finds a host by its name.
+#: Further files, which uv and the resolver of host names need.
 OF_UV = (
     "libgcc_s.so.1",
     "librt.so.1",
@@ -61,7 +61,7 @@ AUTH = "auth: {{htpasswd: {{realm: homeport, path: {file}}}}}\n"
 
 @dataclass
 class Registry:
-    """One that runs, and where."""
+    """A running registry and its address."""
 
     host: str
     directory: Path
@@ -69,7 +69,7 @@ class Registry:
     pushed: list[str] = field(default_factory=list)
 
     def push(self, name: str, layers: Sequence[bytes], **config: object) -> str:
-        """Put an image there; its reference by tag. `config` is such as `Env=[…]`."""
+        """Push an image; return its reference by tag. `config` has options such as `Env=[…]`."""
         layout = self.directory / name.replace("/", "-").replace(":", "-")
         digest = write_layout(layout, layers, config)
         words = ["skopeo", "--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false"]
@@ -82,7 +82,7 @@ class Registry:
 
 @contextlib.contextmanager
 def running(directory: Path, *, private: bool = False) -> Iterator[Registry]:
-    """A registry until the block ends; the test is skipped where there is no program for it."""
+    """Run a registry until the block ends; skip the test if its program is missing."""
     program = shutil.which("docker-registry")
     if program is None or shutil.which("skopeo") is None:
         pytest.skip(
@@ -123,7 +123,7 @@ def _wait(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
 
 
 def write_layout(layout: Path, layers: Sequence[bytes], config: dict[str, object]) -> str:
-    """An OCI layout with one image; its manifest's digest."""
+    """Write an OCI layout with one image; return its manifest's digest."""
     blobs = layout / "blobs" / "sha256"
     blobs.mkdir(parents=True)
 
@@ -155,7 +155,7 @@ def write_layout(layout: Path, layers: Sequence[bytes], config: dict[str, object
 
 
 def layer(files: dict[str, str | bytes], *, executables: Iterable[str] = ()) -> bytes:
-    """A compressed layer with these files; `.wh.` names are whiteouts."""
+    """Return a compressed layer with these files; names that begin with `.wh.` are whiteouts."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         for name, content in files.items():
@@ -167,7 +167,7 @@ def layer(files: dict[str, str | bytes], *, executables: Iterable[str] = ()) -> 
 
 
 def system(python: str | None = "/usr/bin/python3") -> bytes:
-    """A layer with a shell, a few programs and, if asked for, a Python of this machine."""
+    """Return a layer with a shell, a few programs and optionally a Python of this machine."""
     out = io.BytesIO()
     added: set[str] = set()
     with tarfile.open(fileobj=out, mode="w") as tar:

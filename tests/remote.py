@@ -1,4 +1,4 @@
-"""An agent in a process of its own, and the node's role over a local socket: the simplest connection that can break.
+"""An agent in its own process, and the node role over a local socket: the simplest connection that can break.
 
 `python -m tests.remote HOME NAME SOCKET [RUNNER]` serves one agent. `RemoteNode` is its other end. Both ways, a message is one
 line of JSON: `call` and its answer (`value` or `failure`), and, from the agent, `changed`, `said` and `say`.
@@ -38,11 +38,11 @@ SHAPES: dict[str, tuple[dict[str, Any], Any]] = {
     "environments": ({}, tuple[Environment, ...]),
     "prune": ({"keep": tuple[Image, ...]}, tuple[Environment, ...]),
 }
-LONG = {"prepare", "prune"}  # nobody behind them waits for their end
+LONG = {"prepare", "prune"}  # the calls after them do not wait for their end
 
 
 class RemoteNode:
-    """The role, for a control plane: connects, and connects again."""
+    """The node role for a control plane; it connects again after each loss of the connection."""
 
     def __init__(self, name: str, socket: Path) -> None:
         self.name = name
@@ -163,7 +163,7 @@ class RemoteNode:
 
 
 class Served:
-    """An agent, for whoever connects."""
+    """An agent that serves each client."""
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
@@ -216,7 +216,7 @@ def _tell(writer: asyncio.StreamWriter, message: dict[str, Any]) -> None:
 
 
 async def serve(home: Path, name: str, socket: Path, runner: Sequence[str]) -> None:
-    """Serve an agent for ever; what it has started outlives it."""
+    """Serve an agent for ever; its containers go on when this process ends."""
     settings = dataclasses.replace(Settings(home=home), isolation="off", cgroup="off")
     for directory in (settings.home, settings.run_dir, settings.socket_dir):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)

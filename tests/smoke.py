@@ -1,8 +1,8 @@
 """`uv run python tests/smoke.py`: deploy, ask, fail, end: on the oldest and the newest Python there is, and with the oldest dependencies.
 
-`uv run python tests/smoke.py dist/*.whl` tries a wheel instead of the working tree. What this machine has
-not got is left out, and said so. Each runs in an environment and a home of its own,
-with what `pip install homeport` brings and nothing else.
+`uv run python tests/smoke.py dist/*.whl` tries a wheel instead of the working tree. Pythons that this machine
+lacks are left out, with a notice. Each run has its own virtual environment and home,
+with the packages that `pip install homeport` installs and no others.
 """
 
 import contextlib
@@ -135,7 +135,7 @@ def install(folder: Path, python: str, resolution: str) -> bool:
 
 
 def smoke(folder: Path) -> None:
-    """What a first user does, from the first deploy to the end of everything."""
+    """Do what a first user does, from the first deploy to the end of the server."""
     environ = {k: v for k, v in os.environ.items() if not k.startswith(("HOMEPORT", "UV_"))}
     environ |= {"HOMEPORT_HOME": str(folder / "home"), "HOMEPORT_HTTP_PORT": "0", "NO_COLOR": "1"}
     script = folder / "script.py"

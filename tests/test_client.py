@@ -1,4 +1,4 @@
-"""The client reads what the server says: every method, over the server's real socket."""
+"""Each method of the client, with a real server on a real socket."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ async def connected(home):
 
 @contextlib.asynccontextmanager
 async def answering(home, *answers: bytes):
-    """A client of something that answers each request with the next of these."""
+    """A client of a server that answers each request with the next of these answers."""
     told = homeport.settings.load({"HOMEPORT_HOME": str(home)})
     told.control_socket.parent.mkdir(parents=True, exist_ok=True)
     rest = iter(answers)
@@ -107,7 +107,9 @@ async def test_files_are_uploaded_once(tmp_path):
         assert [] == plane.blobs.missing([digest])
 
         file.unlink()
-        await client.blobs.upload({digest: str(file)})  # nobody looks for it any more
+        await client.blobs.upload(
+            {digest: str(file)}
+        )  # the server has it, so the client does not read it
         with pytest.raises(ScriptError, match="cannot be read any more"):
             await client.blobs.upload({"a" * 64: str(file)})
 

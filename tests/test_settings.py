@@ -1,4 +1,4 @@
-"""Settings: where each comes from, and what follows from it."""
+"""Settings: where each value comes from, and what is derived from it."""
 
 import os
 from pathlib import Path

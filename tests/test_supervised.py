@@ -1,4 +1,4 @@
-"""Loops that go on after an error, told on a virtual clock."""
+"""Loops that go on after an error, on a virtual clock."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Files below one directory, in which somebody hostile has put whatever a container can make."""
+"""Files below one directory in which an attacker has put everything that a container can make."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from homeport.tree import MAX_DEPTH, Tree
 
 @pytest.fixture
 def outside(tmp_path):
-    """What nobody may reach: beside the root, and with the same names."""
+    """Files outside the root with the same names, which must not be reached."""
     directory = tmp_path / "outside"
     directory.mkdir()
     (directory / "secret").write_text("secret")
@@ -22,7 +22,7 @@ def outside(tmp_path):
 
 @pytest.fixture(params=["openat2", "step by step"])
 def files(tmp_path, monkeypatch, request):
-    """A tree, with the kernel's way to resolve paths and with that for old kernels."""
+    """A tree that resolves paths by the kernel, and one that does it as on old kernels."""
     if request.param == "step by step":
         monkeypatch.setattr(beneath, "OPENAT2", 100_000)
     for name in ("root", "staging"):

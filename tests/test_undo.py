@@ -15,7 +15,7 @@ class Failed(Exception):
 
 
 class World:
-    """Settings that each step changes; what a step replaces is put back by its inverse."""
+    """Values that steps change; each step's inverse puts the old value back."""
 
     def __init__(self) -> None:
         self.state = dict.fromkeys("abc", 0)

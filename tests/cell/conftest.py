@@ -1,4 +1,4 @@
-"""Cells of every kind, run as root and as an ordinary user whom the tests make up."""
+"""Cells of every kind, run as root and as an ordinary user that exists only for the tests."""
 
 import contextlib
 import dataclasses
@@ -25,7 +25,7 @@ PATIENCE_S = 60
 
 @dataclasses.dataclass
 class Account:
-    """Who makes the cells, with an interpreter and a directory that this user may use."""
+    """The user that makes the cells, with an interpreter and a directory that this user may use."""
 
     name: str
     user: int
@@ -35,7 +35,7 @@ class Account:
     words: tuple[str, ...] = ()  # what a command line begins with, to run as this user
 
     def run(self, module_or_script: list[str], **given) -> "subprocess.CompletedProcess[str]":
-        """A Python of ours, as this user."""
+        """Run a Python program of the tests as this user."""
         environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCE), "HOME": "/nonexistent"}
         return subprocess.run(
             [*self.words, self.python, *module_or_script],
@@ -48,21 +48,21 @@ class Account:
         )
 
     def mkdir(self, name: str) -> Path:
-        """A directory of its own."""
+        """Make a directory that this user owns."""
         path = self.directory / name
         path.mkdir()
         os.chown(path, self.user, self.user)
         return path
 
     def cell(self, **changes) -> Cell:
-        """A host cell of this user, with the tests inside."""
+        """Describe a host cell of this user that shows the tests' files."""
         paths = [str(SOURCE / "homeport"), str(HERE), *host.interpreter(self.python)]
         cell = host.cell(paths, binds=changes.pop("binds", ()))
         changes.setdefault("storage", str(self.mkdir(f"up-{secrets.token_hex(4)}")))
         return dataclasses.replace(cell, ids=self.ids, **changes)
 
     def inside(self, cell: Cell, argv: list[str], *, mounts=None, private=True, **given):
-        """The finished program of a cell."""
+        """Run a program in a cell, and return the finished process."""
         order = {"cell": codec.encode(cell), "argv": argv, "private": private}
         order["mounts"] = mounts or {}
         return self.run(["-m", "homeport.cell", json.dumps(order)], **given)
@@ -70,7 +70,7 @@ class Account:
 
 @pytest.fixture(params=["root", "ordinary", "ranges"])
 def account(request, tmp_path_factory):
-    """Root, an ordinary user, and one with a range in /etc/subuid; as far as the tests' own user may."""
+    """Root, an ordinary user, and an ordinary user with a range of ids in /etc/subuid, if the tests' own user may become these."""
     if not report.report().possible:
         pytest.skip(f"no cells here: {report.report().why}")
     if request.param == "ordinary" and os.getuid() != 0:

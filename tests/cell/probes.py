@@ -1,8 +1,8 @@
 """Attempts to get out of a cell. `python probes.py` reads the victim's line of JSON, and the token as `token`.
 
-It prints `{name: [evidence or null, why not]}`: evidence is what was reached, so a probe never guesses. The
-same probes run outside a cell, where they have to get in: that proves the probe. `init` is whose process
-stands for pid 1: outside it is the victim's, for the machine's own is nobody's to touch.
+It prints `{name: [evidence or null, why not]}`: the evidence is what the probe has reached, so that a probe never guesses. The
+same probes run outside a cell, where they must succeed: that proves the probe. `init` is the process that
+stands for pid 1. Outside a cell it is the victim's process, because no test may touch the machine's own.
 """
 
 import contextlib
@@ -86,7 +86,7 @@ def call(name, *args):
 
 
 def permitted(name, *args):
-    """Whether a call with useless arguments was refused for them, and not for want of rights."""
+    """Return whether the kernel refused a call because of its useless arguments, and not because of missing rights."""
     try:
         return f"{name} returned {call(name, *args)}"
     except OSError as error:
@@ -107,14 +107,14 @@ def read(path, v):
 
 
 def others():
-    """Every process but this one and its own parents inside the cell; pid 1 comes first."""
+    """Return every process except this one and its parents inside the cell; pid 1 comes first."""
     mine = {os.getpid(), os.getppid()}
     found = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
     return [pid for pid in found if pid not in mine]
 
 
 def any_of(attempts):
-    """The first that gets in; else the last reason."""
+    """Return the result of the first probe that succeeds; raise the last reason if none does."""
     last = Closed("there was nothing to try")
     for attempt in attempts:
         try:
@@ -159,7 +159,7 @@ def through_proc_root(v):
 
 @probe
 def through_descriptors(v):
-    """A directory that somebody forgot to close."""
+    """Reach files through a directory that another program has left open."""
 
     def attempt(fd):
         flags = os.O_RDONLY
@@ -207,7 +207,7 @@ def shared_memory_segment(v):
 
 @probe
 def system_directories(v):
-    """A file in /usr that the next one runs."""
+    """Change a file in /usr that the next container runs."""
 
     def attempt(directory):
         path = f"{directory}/homeport-probe-{os.getpid()}"
@@ -220,7 +220,7 @@ def system_directories(v):
 
 @probe
 def interpreter(v):
-    """Everybody's Python."""
+    """Change the Python that all containers share."""
     path = os.path.join(os.path.dirname(os.__file__), f"homeport-probe-{os.getpid()}")
     with open(path, "w"):
         os.unlink(path)
@@ -502,7 +502,7 @@ def fanotify(v):
 
 @probe
 def calls_of_32_bits(v):
-    """getpid (20) by `int 0x80`, where another table of calls counts."""
+    """getpid (20) by `int 0x80`, which uses another table of system calls."""
     if platform.machine() != "x86_64":
         raise Closed("not x86")
     code = mmap.mmap(-1, 4096, prot=7)
@@ -723,7 +723,7 @@ def network_settings(v):
     return "may configure interfaces"
 
 
-# What is used up. The limits are the cell's, so a probe needs to know none of them.
+# Resources. The cell sets the limits, so a probe does not need to know them.
 
 
 @probe
@@ -758,7 +758,7 @@ def descriptors(v):
 
 @probe
 def shared_memory_size(v):
-    """More than the cell's /dev/shm is for."""
+    """Write more to /dev/shm than the cell may."""
     with tempfile.TemporaryFile(dir="/dev/shm") as file:
         os.posix_fallocate(file.fileno(), 0, (v["shm_mib"] + 8) << 20)
         return f"{v['shm_mib'] + 8} MiB"
@@ -787,7 +787,7 @@ def _is_dir(fd):
 
 
 def attempt(function, v):
-    """In a child: whatever it changes is gone, and a probe that is killed did not get in."""
+    """Run a probe in a child process, so that its changes end with it; a probe that is killed has failed."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:

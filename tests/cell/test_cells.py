@@ -14,7 +14,7 @@ from homeport.cell.description import Bind, Cell, Limits, Network
 
 
 def python(account, cell: Cell, code: str, **given):
-    """What the code prints as JSON, inside."""
+    """Return what the code prints as JSON when it runs in a cell."""
     finished = account.inside(cell, [account.python, "-c", f"import json, os\n{code}"], **given)
     assert (0, "") == (finished.returncode, finished.stderr)
     return json.loads(finished.stdout)

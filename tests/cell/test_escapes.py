@@ -1,4 +1,4 @@
-"""Every way out of a cell that we know of, tried in every kind of cell, and outside, where it has to work."""
+"""Every known way out of a cell is tried in every kind of cell, where it must fail, and outside, where it must work."""
 
 import json
 import os
@@ -20,7 +20,7 @@ BY_DESIGN = {
     "disk": "kept by the node's watchdog, which measures the cell's storage",
 }
 WITH_THE_HOSTS_NETWORK = {"host_loopback": "a cell with the host's network reaches its services"}
-#: Not to be proved on each machine, though root may do most: the reason that stands against it.
+#: Probes that cannot be proved on each machine, and the reason.
 UNPROVABLE = {
     "other_cells": "only a base cell has it",
     "block_device": "a devices cgroup may refuse it",
@@ -47,7 +47,7 @@ UNPROVABLE = {
     "sysfs": "a container that the tests run in may lack it",
     "host_loopback": "",
 }
-#: An ordinary user outside a cell may do these, so there they have to get in.
+#: An ordinary user may do these outside a cell, so they must succeed there.
 EVERYBODY = {
     "other_source",
     "store",

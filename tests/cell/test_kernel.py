@@ -1,4 +1,4 @@
-"""Errors of the kernel's calls say what was tried; and what the room costs to import."""
+"""An error of a system call says what was tried; and importing `homeport.cell` stays cheap."""
 
 import errno
 import os

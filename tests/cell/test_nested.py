@@ -54,7 +54,7 @@ base.run(cell, main)
 
 
 def look(account, how: str):
-    """What the nested cell has seen."""
+    """Return what a program in the nested cell has seen."""
     done = account.run(["-c", LOOK, codec.dumps(account.cell()), how])
     assert "" == done.stderr
     return json.loads(done.stdout)

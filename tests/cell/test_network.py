@@ -86,7 +86,7 @@ def serve(new, address):
 
 
 def staged(code: str) -> dict[str, object]:
-    """What the code prints, where nobody else's network is touched."""
+    """Run the code in network namespaces of its own, and return what it prints."""
     if os.geteuid() != 0:
         pytest.skip("only root may make a network that stands for the host")
     for program in ("nft", "unshare"):
@@ -128,7 +128,7 @@ print(json.dumps({
 
 
 def test_without_the_firewall_a_cell_reaches_the_host():
-    """Else the test above would prove nothing."""
+    """This proves that the test above can fail."""
     told = staged("""
 inside = serve(host, ("0.0.0.0", 0))
 print(json.dumps(within(cells[0][1], lambda: ask((cells[0][0].gateway, inside)))))

@@ -1,4 +1,4 @@
-"""What `doctor` hears of the cells of this machine."""
+"""What `homeport doctor` says about cells on this machine."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""How much a container has written, however deep and strange it is."""
+"""How much a container has written, also in deep directories and odd files."""
 
 import os
 

@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def _serve(family: int, address: object, token: str) -> object:
-    """Say the token to whoever connects."""
+    """Send the token to each client that connects."""
     listener = socket.socket(family)
     listener.bind(address)
     listener.listen()

@@ -1,4 +1,4 @@
-"""What a command learns of the state from `python -m homeport.state`."""
+"""How a command asks `python -m homeport.state`."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What a user gets wrong: a clear message, exit code 1 or 2, nothing half-done."""
+"""Mistakes of users: each gives a clear message and exit code 1 or 2, and changes nothing."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from homeport.contract.errors import BadRequest
 
 @pytest.fixture
 def homeport(home):
-    """Run a command; its exit code and what it says."""
+    """Run a command; return its exit code and what it prints."""
 
     def homeport(*args: str, **environ: str) -> tuple[int, str]:
         done = subprocess.run(
@@ -131,7 +131,7 @@ def test_doctor_says_what_is_missing_and_how_to_get_it(homeport, home):
 
 
 class Server:
-    """Something that answers every request alike, or never."""
+    """A server that gives each request the same answer, or none."""
 
     def __init__(self, answer: bytes | None) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))

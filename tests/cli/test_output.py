@@ -10,7 +10,7 @@ from homeport.contract.output import PASSING
 
 
 class Screen(io.StringIO):
-    """A stream that is a terminal, or is none."""
+    """A stream that says whether it is a terminal."""
 
     def __init__(self, *, is_terminal: bool) -> None:
         super().__init__()

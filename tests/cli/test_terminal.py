@@ -1,4 +1,4 @@
-"""What others wrote, on a terminal."""
+"""Text from containers cannot control the user's terminal."""
 
 import io
 import json
@@ -15,7 +15,7 @@ NASTY = "\x1b]0;owned\x07\x1b[2J\x9b31m\x08\x7f\u2028\u202e\u2066\u200f\x00"
 
 
 def shown(monkeypatch, show, *args, stream="stdout", **kwargs) -> str:
-    """What a function prints."""
+    """Return what a function prints."""
     to = io.StringIO()
     monkeypatch.setattr(sys, stream, to)
     show(*args, **kwargs)

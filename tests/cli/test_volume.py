@@ -16,7 +16,7 @@ from tests.fakes import FakeNode
 
 @contextlib.asynccontextmanager
 async def typed(home):
-    """Type `volume …`: the finished command; and the plane behind it."""
+    """Run `volume …`; return the finished command and the control plane that it talks to."""
     plane = Plane(
         home, FakeNode(0.01, capacity=Capacity(cores=4, memory_mib=4096, has_mounts=True))
     )

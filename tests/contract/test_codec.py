@@ -1,4 +1,4 @@
-"""What crosses a process boundary arrives as it was."""
+"""A value that is encoded and decoded is the same as before."""
 
 import pytest
 from hypothesis import given

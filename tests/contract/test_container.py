@@ -1,4 +1,4 @@
-"""What a node sends to a runner: all that the runner reads, and little more."""
+"""The launch that a node sends to a runner has everything that the runner reads, and little more."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""What may be called what, and the host of an endpoint (behaviour spec, sections 1.1 and 4)."""
+"""Which names are allowed, and the host of an endpoint (behaviour spec, sections 1.1 and 4)."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""A query comes back as it was, and one that cannot be meant is refused in words."""
+"""A query is the same after encoding and decoding; a wrong query is refused with a clear message."""
 
 import urllib.parse
 

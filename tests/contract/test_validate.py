@@ -1,4 +1,4 @@
-"""What a manifest may say: each rule, and that no mutation of a good one breaks anything."""
+"""Which manifests are valid: each rule, and random changes of a valid manifest."""
 
 import copy
 import dataclasses
@@ -97,7 +97,7 @@ def as_json(manifest: Manifest = GOOD) -> Any:
 
 
 def changed(**changes) -> Manifest:
-    """A manifest of one function, with these of its fields."""
+    """Return a manifest with one function that has these fields."""
     function = dataclasses.replace(FUNCTION, **changes)
     return dataclasses.replace(GOOD, functions=(function,))
 
@@ -332,7 +332,7 @@ def test_a_mutated_manifest_is_read_or_refused(data):
         assert 400 == told.status
         assert len(told.message) < 1000
         return
-    # What was let in can be stored, and is the same afterwards.
+    # A manifest that is accepted can be stored, and is the same after that.
     assert told == codec.loads(Manifest, codec.dumps(told).encode())
     validate.check(told)
 

@@ -80,7 +80,7 @@ def manifest(*functions: FunctionSpec, app: str = "shop", script: str = "") -> M
 
 
 class Plane:
-    """What `control/main.py` joins, with fakes for the two roles."""
+    """The parts that `control/main.py` puts together, with fakes for the two roles."""
 
     def __init__(self, home: Path, node: FakeNode | None = None) -> None:
         self.settings = Settings(home=home)
@@ -162,17 +162,17 @@ class Plane:
         )
 
     async def visit(self, endpoint: str) -> StartOrder:
-        """One request to an endpoint: the container that answered."""
+        """Send one request to an endpoint; return the order of the container that answered."""
         async with asyncio.timeout(60):
             container = await self.ingress.visit(endpoint, 0.01)
         return next(order for order in self.node.started if order.id == container)
 
     def calls(self) -> list[tuple[str, str]]:
-        """Every call of a role and every write so far."""
+        """Return every call of a role and every write to the store so far."""
         return [*self.ingress.calls, *self.node.calls, *self.store.calls]
 
     async def state(self) -> dict[str, object]:
-        """All that a failed change has to leave as it was."""
+        """Return everything that a failed change must leave as it was."""
         rollout, rows = self.rollout, await self.store.apps()
         return {
             "apps": [dataclasses.asdict(row) for row in rows],
@@ -194,7 +194,7 @@ class Plane:
         }
 
     async def check_whole(self) -> None:
-        """Whatever happened: store, live apps and ingress tell the same."""
+        """Check that the store, the live apps and the ingress agree."""
         deployed = {
             row.name: row.version
             for row in await self.store.apps()
@@ -219,7 +219,7 @@ class Plane:
 
     @contextlib.contextmanager
     def breaking(self, call: str, what: str, when: str, error: BaseException, times: int = 1):
-        """Make the next `times` such calls fail; yields the list of those that did."""
+        """Make the next `times` such calls fail; yield the list of calls that have failed."""
         failed: list[str] = []
 
         def fault(name, told, moment):

@@ -1,4 +1,4 @@
-"""A server's start in this process: everything real but the two roles, whose opening and closing is on record."""
+"""A server's start in this process: everything is real except the two roles, which record when they are opened and closed."""
 
 import contextlib
 import shutil
@@ -12,7 +12,7 @@ from tests.fakes import FakeIngress, FakeNode
 
 
 class Entrance(FakeIngress):
-    """An ingress as main needs it."""
+    """A fake ingress with what `control/main.py` needs."""
 
     def __init__(self, story: list[str], fails: str = "") -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Entrance(FakeIngress):
 
 
 class Start:
-    """The two roles of one start, and what became of them."""
+    """The two roles of one start, and a record of what happened to them."""
 
     def __init__(
         self, node: FakeNode | None = None, fails: str = "", story: list[str] | None = None
@@ -74,7 +74,7 @@ class Start:
 
 
 class Printed(list[str]):
-    """A story that is told at once, for a process that may end at any moment."""
+    """A record that is printed at once, for a process that may end at any moment."""
 
     def append(self, step: str) -> None:
         print(step, file=sys.stderr, flush=True)
@@ -82,7 +82,7 @@ class Printed(list[str]):
 
 @contextlib.contextmanager
 def blocked(path):
-    """Something lies where a socket or a file is to be."""
+    """Put a directory where the server wants to make a socket or a file."""
     path.mkdir(parents=True)
     (path / "something").touch()
     yield

@@ -14,7 +14,7 @@ NUMBER = re.compile(r"\d[\d.,]*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """What is typed, and lines of what is printed."""
+    """A command that a reader types, and the lines that it prints."""
 
     text: str
     prints: list[str] = field(default_factory=list)
@@ -27,11 +27,11 @@ class Block:
     language: str
     title: str
     text: str
-    before: str  # the paragraph above it
+    before: str  # the paragraph above the block
 
     @property
     def first_line(self) -> str:
-        """What the list of those that are not run names it by."""
+        """Return the block's first line, by which the list of blocks that are not run names it."""
         return self.text.strip().partition("\n")[0]
 
     @property

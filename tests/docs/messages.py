@@ -22,7 +22,7 @@ def texts() -> str:
 
 
 def exists(message: str) -> bool:
-    """Whether the package could say it: each part between two `…`, in order, in one text."""
+    """Return whether a text of the package has each part between two `…` in this order."""
     parts = [re.escape(part) for part in message.split("…")]
     return re.search("[^\n]*".join(parts), texts()) is not None
 

@@ -1,4 +1,4 @@
-"""Every block of Start and the Guides is run as a reader would: files are saved, commands are typed."""
+"""Every block of Start and the Guides is run as a reader would do it: files are saved, commands are run."""
 
 import os
 import re
@@ -33,12 +33,12 @@ LANGUAGES = {"python", "console", "toml", "text", "ini", "json", "yaml"}
 
 
 class Reader:
-    """Somebody who follows a page, in a directory and a home of their own."""
+    """A reader who follows a page, in their own directory and home."""
 
     def __init__(self, directory: Path, home: Path) -> None:
         self.directory = directory
         self.terminal = Terminal(home)
-        #: What the page says -> what is meant here.
+        #: Text of the page -> what stands for it in this test.
         self.port = _free_port()
         self._meant = {
             "4663": str(self.port),
@@ -59,7 +59,7 @@ class Reader:
         self._serving: Command | None = None
 
     def follow(self, block: Block) -> None:
-        """Save the block's file, or type its commands."""
+        """Save the block's file, or run its commands."""
         if block.title:
             path = self.directory / block.title
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ class Reader:
         self._run(f"homeport deploy {script}")
 
     def close(self) -> None:
-        """End everything that was begun."""
+        """End every process that the reader has started."""
         self.terminal.close()
 
     def _here(self, text: str) -> str:
@@ -116,7 +116,7 @@ class Reader:
 
 @pytest.fixture
 def reader(tmp_path) -> Iterator[Reader]:
-    """A reader; what they leave running is ended."""
+    """A reader; processes that they leave running are ended."""
     directory, home = tmp_path / "project", tmp_path / ".homeport"
     directory.mkdir()
     home.mkdir(mode=0o700)
@@ -125,7 +125,7 @@ def reader(tmp_path) -> Iterator[Reader]:
     reader.close()
 
 
-@pytest.mark.timeout(600)  # a page is a dozen commands, on a machine that is busy with other tests
+@pytest.mark.timeout(600)  # a page has a dozen commands, and the machine is busy with other tests
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_does_what_it_says(reader, page):
     story = blocks.read(page.read_text())

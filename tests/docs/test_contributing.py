@@ -1,4 +1,4 @@
-"""What the pages for contributors say of the code is so."""
+"""The pages for contributors describe the code as it is."""
 
 import re
 import subprocess

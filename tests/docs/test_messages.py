@@ -1,4 +1,4 @@
-"""The messages that Troubleshooting explains are messages of today."""
+"""The messages that Troubleshooting explains exist in today's code."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Whatever has a public name has its place in the reference, and a text that explains it."""
+"""Each public name has a place and an explanation in the reference."""
 
 import dataclasses
 import importlib
@@ -33,7 +33,7 @@ def pages() -> dict[str, str]:
 
 
 def section(page: str, heading: str) -> str:
-    """What stands between a heading and the next one; fails where there is no such heading."""
+    """Return the text between a heading and the next one; fail if there is no such heading."""
     found = re.search(
         rf"^#+ {re.escape(heading)}(?: \{{[^\n]*)?$(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL
     )
@@ -42,7 +42,7 @@ def section(page: str, heading: str) -> str:
 
 
 def help_of(*words: str) -> str:
-    """What `homeport … --help` prints."""
+    """Return what `homeport … --help` prints."""
     done = CliRunner().invoke(command_line([]), [*words, "--help"], env={"COLUMNS": "200"})
     assert 0 == done.exit_code
     return done.output

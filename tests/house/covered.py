@@ -1,4 +1,4 @@
-"""Which test covers a module that has no `test_<module>.py`; a folder stands for all tests in it."""
+"""Which test covers a module that has no `test_<module>.py`; a folder means all tests in it."""
 
 COVERED = {
     "beneath": "test_tree.py",

@@ -1,4 +1,4 @@
-"""The examples in docstrings are right, in every module that has one."""
+"""The examples in docstrings of all modules are right."""
 
 import doctest
 import importlib

@@ -11,7 +11,7 @@ import homeport
 from homeport.contract import errors
 
 ROOT = Path(__file__).parents[2]
-#: What a script for the original may import from its top level (behaviour spec, section 0).
+#: Names that a script for Modal may import from the top level (behaviour spec, section 0).
 PUBLIC = [
     "App",
     "Cls",

@@ -28,7 +28,7 @@ LONGER = {
     "tests/ingress/test_haproxy.py": "every promise of the role by a real HAProxy",
     "tests/node/zygotes/test_nursery.py": "a table of imports that cannot be forked",
 }
-#: Words that a reader who learned English at school would have to guess.
+#: Words that a reader who learned English at school may not know.
 WORDS = re.compile(
     r"\b(makes? it so|whoever|obituar\w+|thief|thieves|born|as a rule|cannot be had|in one breath)\b",
     re.IGNORECASE,
@@ -40,7 +40,7 @@ def sources(folder: str) -> list[Path]:
 
 
 def found() -> Iterator[tuple[str, int]]:
-    """Name and length of each file and function that is too long."""
+    """Yield the name and length of each file and function that is too long."""
     for folder, most in MOST_OF_A_FILE.items():
         for path in sources(folder):
             name = path.relative_to(ROOT).as_posix()
@@ -96,7 +96,7 @@ def test_the_table_has_no_module_that_is_gone():
 
 
 def prose(path: Path) -> Iterator[str]:
-    """A file's comments and texts."""
+    """Yield a file's comments and strings."""
     text = path.read_text()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type in (tokenize.COMMENT, tokenize.STRING):

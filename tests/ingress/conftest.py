@@ -1,4 +1,4 @@
-"""A real HAProxy, containers that are servers of the test's own, and an activator that obeys."""
+"""A real HAProxy, containers that are servers in the test's process, and an activator that the test controls."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ POOL = PoolKey("app", "f", "rv-1")
 
 
 class Upstream:
-    """A container: says its name and what it was asked; `hold` keeps requests inside."""
+    """A container that answers with its name and the request; while `release` is cleared, requests stay inside."""
 
     def __init__(self, name: str, root: Path) -> None:
         self.name = name
@@ -98,7 +98,7 @@ class Activator:
 
 @pytest.fixture
 def make_settings(tmp_path):
-    """Settings with a home of the test's own."""
+    """Make settings with the test's own home."""
 
     def make(**changes) -> Settings:
         settings = Settings(**{"home": tmp_path / "home", "http_port": 0, **changes})
@@ -134,7 +134,7 @@ async def ingress(start) -> HAProxy:
 
 @pytest.fixture
 async def activator(make_settings):
-    """The other end of `park`."""
+    """An activator: HAProxy's `park.lua` connects to it."""
     activator = Activator(make_settings().activator_socket)
     await activator.open()
     yield activator
@@ -158,13 +158,13 @@ async def upstream(tmp_path):
 
 @pytest.fixture
 async def visitor():
-    """Somebody with a browser."""
+    """An HTTP client."""
     async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
         yield client
 
 
 async def routed(ingress: HAProxy, pool: PoolKey = POOL, **changes) -> str:
-    """Route an endpoint to a pool; its local URL."""
+    """Route an endpoint to a pool; return its local URL."""
     port = await ingress.free_port()
     told = {"id": f"e-{port}", "hosts": (f"e-{port}.localhost",), **changes}
     await ingress.route(Endpoint(pool=pool, local_port=port, **told))

@@ -1,6 +1,6 @@
-"""What RFC 9110, 9112 and 9113 demand of an intermediary, as a table: bytes in, and what has to come of it.
+"""What RFC 9110, 9112 and 9113 demand of an intermediary, as a table: the bytes that are sent, and the result that is required.
 
-`HOST` in the bytes is a host that is known. A case says which statuses are right, and what the container
+`HOST` in the bytes stands for a known host. A case says which statuses are right, and what the container
 may see: `SEEN` (a request like any other), `UNSEEN` (nothing), or a function of the head and body it got.
 """
 
@@ -17,14 +17,14 @@ KNOWN = "known.localhost"
 
 @dataclass(frozen=True)
 class Seen:
-    """The request as the container got it."""
+    """A request as the container has received it."""
 
     head: bytes
     body: bytes
 
     @property
     def fields(self) -> dict[bytes, list[bytes]]:
-        """Lower-case name -> values."""
+        """Return the fields: lower-case name -> values."""
         found: dict[bytes, list[bytes]] = {}
         for line in self.head.split(b"\r\n")[1:]:
             name, _, value = line.partition(b":")
@@ -32,20 +32,20 @@ class Seen:
         return found
 
     def has(self, name: str) -> bool:
-        """Whether a field of that name came."""
+        """Return whether the container has received a field with this name."""
         return name.encode() in self.fields
 
 
 @dataclass(frozen=True)
 class Case:
-    """One demand."""
+    """One requirement of the RFCs."""
 
     name: str
     rfc: str
-    sent: bytes | tuple[bytes, ...]  # pieces are sent one by one
+    sent: bytes | tuple[bytes, ...]  # the pieces are sent one after the other
     statuses: tuple[int, ...] = (200,)  # 0: the connection or the stream ends without a response
     seen: bool | Callable[[Seen], bool] | None = None  # None: either way
-    then: Callable[[bytes], bool] | None = None  # of all bytes that came back
+    then: Callable[[bytes], bool] | None = None  # a condition on all bytes of the response
 
 
 def get(
@@ -84,7 +84,7 @@ def h2(
 
 
 def literal(name: bytes, value: bytes) -> bytes:
-    """A field in HPACK's plainest form, whatever is in it (RFC 7541, 6.2.2)."""
+    """Encode a field in HPACK's simplest form, also if it is not valid (RFC 7541, 6.2.2)."""
     return b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
 
 
@@ -285,7 +285,7 @@ TE = b"Transfer-Encoding: chunked\r\n"
 
 
 def hello(seen: Seen) -> bool:
-    """The body came whole, and is framed once."""
+    """The whole body has arrived, and its length is given once."""
     framed = seen.fields.get(b"content-length", []) + seen.fields.get(b"transfer-encoding", [])
     return seen.body == b"hello" and len(framed) == 1
 
@@ -466,7 +466,7 @@ EXPECT = [
 
 
 def without(*names: str) -> Callable[[Seen], bool]:
-    """None of these fields came."""
+    """The container has received none of these fields."""
     return lambda seen: not any(seen.has(name) for name in names)
 
 
@@ -620,7 +620,7 @@ GATEWAY = (502,)
 
 
 def lacks(*texts: bytes) -> Callable[[bytes], bool]:
-    """None of these texts came back, in whatever letters."""
+    """The response has none of these texts, in upper or lower case."""
     return lambda got: not any(text in got.lower() for text in texts)
 
 

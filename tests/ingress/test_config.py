@@ -1,4 +1,4 @@
-"""The whole configuration, compared with what a person has read, and with HAProxy's own opinion."""
+"""The whole configuration equals a reviewed file, and HAProxy accepts it."""
 
 import socket
 import subprocess
@@ -28,7 +28,7 @@ CASES = {
 
 
 def render(name: str, directory: str = "/run/ingress", descriptor: int = 3, calls: int = 4) -> str:
-    """One of the cases."""
+    """Return the configuration of one case."""
     told = {
         "control": f"{directory}/haproxy-1.sock",
         "again": f"{directory}/again.sock",
@@ -47,7 +47,7 @@ def render(name: str, directory: str = "/run/ingress", descriptor: int = 3, call
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_configuration_is_the_golden_one(name):
-    # After a change that is meant: `python -m tests.ingress.test_config`, and read the difference.
+    # After an intended change: `python -m tests.ingress.test_config`, and read the difference.
     assert (GOLDEN / f"{name}.cfg").read_text() == render(name)
 
 

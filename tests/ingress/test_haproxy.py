@@ -20,7 +20,7 @@ from tests.waiting import turns, until
 
 
 async def abandoned(ingress: HAProxy) -> None:
-    """As when the control plane's process is killed: HAProxy goes on alone."""
+    """End everything but HAProxy, as if the control plane's process was killed."""
     await ingress._tasks.close()
     await ingress._supervisor._tasks.close()
     ingress._ports.close()

@@ -1,4 +1,4 @@
-"""Each demand of `http_rules.py` against a real HAProxy, with a container that records what it gets."""
+"""Each requirement in `http_rules.py`, tested with a real HAProxy, with a container that records what it gets."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\npath=%s"
 
 
 class Recorder:
-    """A container that keeps each request as it came, and answers as `rules.ANSWERS` says."""
+    """A container that records each request and answers as `rules.ANSWERS` says."""
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []
@@ -71,7 +71,7 @@ class Recorder:
 
 
 class House:
-    """An ingress on a thread of its own, so that every case here shares it."""
+    """An ingress in its own thread, so that all cases share it."""
 
     def __init__(self, root: Path) -> None:
         self.recorder = Recorder()
@@ -114,14 +114,14 @@ class House:
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory):
-    """One HAProxy for all."""
+    """One HAProxy for all cases."""
     house = House(tmp_path_factory.mktemp("rules"))
     yield house
     house.close()
 
 
 def exchange(port: int, case: Case) -> bytes:
-    """Everything that comes back."""
+    """Send bytes; return all bytes of the response."""
     pieces = case.sent if isinstance(case.sent, tuple) else (case.sent,)
     got = b""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
@@ -144,7 +144,7 @@ def exchange(port: int, case: Case) -> bytes:
 
 
 def complete(case: Case, got: bytes) -> bool:
-    """Whether nothing more is to be expected."""
+    """Return whether the response is complete."""
     if is_h2(case):
         return bool(got) and status_h2(got) is not None
     return False
@@ -156,7 +156,7 @@ def is_h2(case: Case) -> bool:
 
 
 def status_h2(got: bytes) -> int | None:
-    """The status of stream 1; 0 where it was reset; None while neither has come."""
+    """Return the status of stream 1, 0 if it was reset, or None if neither has arrived yet."""
     decoder, ends = Decoder(), None
     while len(got) >= 9:
         frame, length = Frame.parse_frame_header(memoryview(got[:9]))
@@ -173,7 +173,7 @@ def status_h2(got: bytes) -> int | None:
 
 
 def status_of(case: Case, got: bytes) -> int:
-    """The first status that came; 0 without one."""
+    """Return the first status that has arrived; 0 if there is none."""
     if is_h2(case):
         return status_h2(got) or 0 if not got.startswith(b"HTTP/1") else int(got[9:12])
     found = re.match(rb"HTTP/1\.[01] (\d{3}) ", got)

@@ -1,4 +1,4 @@
-"""What a map may hold, on disk and in the Runtime API's commands."""
+"""Which entries a map accepts, on disk and in commands of the Runtime API."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""What a visitor reads when something went wrong: a line of text, or a page where a browser asks."""
+"""What a visitor reads after an error: a line of text, or a page if the client is a browser."""
 
 import asyncio
 import html
@@ -15,7 +15,7 @@ HOSTILE = "<script>alert(1)</script>&\"'"
 
 
 class Page(HTMLParser):
-    """What a browser makes of a page."""
+    """A page as a browser reads it."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

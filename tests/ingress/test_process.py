@@ -1,4 +1,4 @@
-"""Which HAProxy, and what is said when there is none that will do."""
+"""Which HAProxy is used, and the error if no usable HAProxy is found."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from homeport.ingress.runtime import Row, parse_stats
 
 @pytest.fixture
 def fake(tmp_path):
-    """A program that says it is an HAProxy."""
+    """Make a program that claims to be an HAProxy."""
 
     def fake(words: str) -> str:
         path = tmp_path / "haproxy"

@@ -1,4 +1,4 @@
-"""How long requests took: a table, and a story on a clock of its own."""
+"""How long requests took: a table, and a story with its own clock."""
 
 import pytest
 
@@ -26,12 +26,12 @@ def test_quantiles_are_of_what_was_seen(values, median, high):
 
 
 def line(number: int, ms: int, endpoint: str = "hello", container="ta-1", first_byte="1") -> str:
-    """As HAProxy writes it (ingress/config.py, `log-format`)."""
+    """Return a line as HAProxy writes it (ingress/config.py, `log-format`)."""
     return f"{number} {ms} 200 {container} {first_byte} {endpoint} - GET /\n"
 
 
 def told(text: str) -> list[RequestRecord]:
-    """What is told of the requests in a ring to who hears of them."""
+    """Return the records that are made from a ring's lines."""
     requests, records = Requests(clock=lambda: 0.0), []
     requests.ended = records.append
     requests.read(text)
@@ -77,7 +77,7 @@ def test_a_slow_request_counts_though_later_ones_have_overtaken_it():
 
 
 class Heard(dict):
-    """Container -> milliseconds; told twice is a mistake."""
+    """First answers: container -> milliseconds; fails if one container is reported twice."""
 
     def __call__(self, container: str, ms: float) -> None:
         assert container not in self

@@ -1,4 +1,4 @@
-"""Commands are words, and a word is nothing more."""
+"""A word of a command can never become another command."""
 
 import pytest
 

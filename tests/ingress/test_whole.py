@@ -17,7 +17,7 @@ from tests.waiting import turns, until
 
 
 class Wrapper:
-    """An HAProxy that cannot be started while it is told so."""
+    """An HAProxy that cannot be started while `fails(True)` holds."""
 
     def __init__(self, directory: Path) -> None:
         self._fails, self._failed = directory / "fails", directory / "failed"
@@ -56,7 +56,7 @@ def pool(number: int) -> PoolKey:
 
 
 async def maps_of(ingress) -> dict[str, dict[str, str]]:
-    """What HAProxy itself has in its maps."""
+    """Return the maps as HAProxy has them."""
     runtime, maps = ingress._supervisor.runtime, {}
     for name in module.config.MAPS:
         lines = (await runtime.ask(("show", "map", f"{name}.map"))).strip().splitlines()
@@ -65,7 +65,7 @@ async def maps_of(ingress) -> dict[str, dict[str, str]]:
 
 
 async def agrees(ingress) -> bool:
-    """Whether HAProxy has the picture that is known here."""
+    """Return whether HAProxy's state equals the state that the ingress believes in."""
     known = {name: dict(ingress._maps.items(name)) for name in module.config.MAPS}
     servers = {f"{p.backend}/{name}" for p in ingress._picture.pools.values() for name in p.servers}
     state = await ingress._supervisor.runtime.ask(("show", "servers", "state"))
@@ -117,7 +117,7 @@ async def test_ports_that_haproxy_did_not_take_are_not_offered(ingress, wrapper,
 
 
 async def refuse(monkeypatch, after: int):
-    """The Runtime API refuses each command beyond so many of a change."""
+    """Let the Runtime API refuse each command of a change after the first `after` commands."""
     real = Runtime.ask
     asked = []
 
@@ -157,7 +157,7 @@ CHANGES = ("attach", "route", "move", "unroute", "lose", "hold", "drop", "tokens
 
 @pytest.fixture
 async def house(ingress, upstream):
-    """An endpoint `e` that answers, and something of everything."""
+    """An ingress with an endpoint `e` that answers, and with one thing of each kind."""
     one = await upstream("one")
     await routed(ingress, id="e", hosts=("e.localhost",))
     await ingress.attach(POOL, "one", one.address, 1)
@@ -248,7 +248,7 @@ async def test_the_watcher_tries_until_haproxy_starts_again(house, wrapper, visi
     wrapper.fails(True)
     os.kill(old, signal.SIGKILL)
     await until(lambda: house._supervisor.runtime is None, "the end of HAProxy to be seen")
-    await change(house, "route")  # nobody hears, and it is not forgotten
+    await change(house, "route")  # HAProxy does not hear of it, and gets it later
     answer = asyncio.create_task(
         visitor.get(f"http://127.0.0.1:{house.http_port}/", headers={"Host": "e.localhost"})
     )

@@ -26,7 +26,7 @@ ORDINARY = 23457  # a user that no system has
 
 
 class Command:
-    """A `homeport` command that goes on, such as `serve`."""
+    """A `homeport` command that goes on running, such as `serve`."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -37,11 +37,11 @@ class Command:
 
     @property
     def output(self) -> str:
-        """Everything that it has printed."""
+        """Return everything that the command has printed."""
         return "\n".join(self.lines)
 
     def wait_for(self, pattern: str, *, after: int = 0) -> re.Match[str]:
-        """The first line from `after` on that matches; fails when the command ends without one."""
+        """Return the first line from line `after` on that matches; fail if the command ends without one."""
         deadline = time.monotonic() + PATIENCE_S
         seen = after
         while True:
@@ -58,12 +58,12 @@ class Command:
                 continue
 
     def interrupt(self) -> int:
-        """Ctrl-C, and its exit code."""
+        """Press Ctrl-C; return the exit code."""
         self.process.send_signal(signal.SIGINT)
         return self.end()
 
     def end(self) -> int:
-        """Its exit code, once it has ended."""
+        """Wait for the command's end; return its exit code."""
         code = self.process.wait(PATIENCE_S)
         self._reader.join(PATIENCE_S)
         return code
@@ -77,7 +77,7 @@ class Command:
 
 
 class Terminal:
-    """Types `homeport …` with a home of its own."""
+    """Runs `homeport …` with its own home."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -93,7 +93,7 @@ class Terminal:
             self.environ["HOMEPORT_DATABASE"] = setting
 
     def run(self, *args: str | Path, check: bool = True, **kwargs) -> subprocess.CompletedProcess:
-        """A command that ends by itself."""
+        """Run a command that ends by itself."""
         done = subprocess.run(
             self._argv(args),
             env=self.environ,
@@ -111,11 +111,11 @@ class Terminal:
         return done
 
     def json(self, *args: str | Path, **kwargs):
-        """What a command prints with `--json`."""
+        """Return what a command prints with `--json`."""
         return json.loads(self.run(*args, "--json", **kwargs).stdout)
 
     def start(self, *args: str | Path, **kwargs) -> Command:
-        """A command that goes on."""
+        """Start a command that goes on running."""
         process = subprocess.Popen(
             self._argv(args),
             env=self.environ,
@@ -131,22 +131,22 @@ class Terminal:
         return command
 
     def serve(self, script: Path, *args: str, **kwargs) -> Command:
-        """`homeport serve`, once it says that it serves."""
+        """Start `homeport serve`; return when it serves."""
         command = self.start("serve", script, *args, **kwargs)
         command.wait_for("Ctrl-C")
         return command
 
     def deploy(self, script: Path, *args: str, **kwargs) -> dict[str, str]:
-        """`homeport deploy`: tag -> local URL."""
+        """Run `homeport deploy`; return tag -> local URL."""
         told = self.json("deploy", script, *args, **kwargs)
         return {endpoint["tag"]: endpoint["local_url"] for endpoint in told["endpoints"]}
 
     def status(self) -> dict:
-        """`homeport status --json`."""
+        """Return the status."""
         return self.json("status")
 
     def urls(self) -> dict[str, str]:
-        """tag -> local URL of everything that is live."""
+        """Return tag -> local URL of all live endpoints."""
         return {
             endpoint["tag"]: endpoint["local_url"]
             for app in self.status()["apps"]
@@ -154,7 +154,7 @@ class Terminal:
         }
 
     def processes(self) -> list[psutil.Process]:
-        """Every process that belongs to this home, by its environment, command line or directory."""
+        """Return each process that has this home in its environment, command line or working directory."""
         mine = []
         for process in psutil.process_iter():
             try:
@@ -166,7 +166,7 @@ class Terminal:
         return [p for p in mine if p.pid != os.getpid()]
 
     def close(self) -> None:
-        """End everything that was begun here."""
+        """End everything that this terminal has started."""
         for command in self._commands:
             if command.process.poll() is None:
                 command.process.send_signal(signal.SIGINT)
@@ -188,7 +188,7 @@ class Terminal:
 
 
 class Ordinary(Terminal):
-    """A user with a Python of their own, who is not root."""
+    """A user who is not root and has their own Python."""
 
     def __init__(self, home: Path) -> None:
         super().__init__(home)
@@ -203,7 +203,7 @@ class Ordinary(Terminal):
 
 @pytest.fixture
 def ordinary():
-    """A terminal of an ordinary user; their directory is one that they may enter."""
+    """A terminal of an ordinary user, with a directory that this user may enter."""
     if os.getuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("only root may become somebody else, by setpriv")
     directory = Path(f"/var/tmp/homeport-ordinary-{secrets.token_hex(4)}")
@@ -227,7 +227,7 @@ def ordinary():
 
 @pytest.fixture
 def terminal(home) -> Iterator[Terminal]:
-    """A user at a terminal; what they leave running is ended."""
+    """A user at a terminal; processes that they leave running are ended."""
     terminal = Terminal(home)
     yield terminal
     terminal.close()
@@ -235,14 +235,14 @@ def terminal(home) -> Iterator[Terminal]:
 
 @pytest.fixture
 def visitor() -> Iterator[httpx.Client]:
-    """Somebody with a browser."""
+    """An HTTP client."""
     with httpx.Client(timeout=PATIENCE_S, trust_env=False) as client:
         yield client
 
 
 @pytest.fixture
 def write(tmp_path) -> Callable[..., Path]:
-    """Write a user's script; returns its path."""
+    """Write a user's script; return its path."""
 
     def write(text: str, name: str = "script.py") -> Path:
         import textwrap

@@ -1,4 +1,4 @@
-"""`homeport backup` and `homeport restore`, beside a server that serves."""
+"""`homeport backup` and `homeport restore`, while a server runs."""
 
 import httpx
 import pytest
@@ -25,7 +25,7 @@ def url_of(terminal) -> str:
     return app["endpoints"][0]["local_url"] + "/"
 
 
-@pytest.mark.timeout(240)  # it types a dozen commands
+@pytest.mark.timeout(240)  # it runs a dozen commands
 def test_a_backup_is_made_and_restored_while_the_server_runs(terminal, tmp_path):
     script = tmp_path / "keep.py"
     script.write_text(SCRIPT)

@@ -1,4 +1,4 @@
-"""A body that does not arrive takes no slot for long: over HTTP/1.1 and HTTP/2, for each kind of server."""
+"""A request whose body does not arrive holds its slot only for a limited time: over HTTP/1.1 and HTTP/2, for each kind of server."""
 
 import socket
 from urllib.parse import urlsplit

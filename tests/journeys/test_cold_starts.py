@@ -1,4 +1,4 @@
-"""Why was it slow: a user finds the slow import and the slow hook by their names."""
+"""`homeport app cold-starts` names the slow import and the slow hook."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""`homeport deploy`: for good, replaced without an error, scaled to zero and back."""
+"""`homeport deploy`: it stays, it is replaced without a failed request, it scales to zero and back."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""What a visitor writes in the head, in trailers and in odd spellings never stands for what the ingress says."""
+"""A visitor cannot imitate the ingress's own fields, not in the head, in trailers or in odd spellings."""
 
 import socket
 from urllib.parse import urlsplit

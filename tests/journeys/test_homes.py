@@ -1,4 +1,4 @@
-"""Where a homeport may live, and where it may listen."""
+"""In which directories homeport works, and on which addresses it listens."""
 
 import socket
 

@@ -1,4 +1,4 @@
-"""Images: environments of their own, built in the terminal's sight, kept, and let go."""
+"""Images have their own packages; the terminal shows the build; an image is kept and removed."""
 
 import os
 import platform
@@ -191,7 +191,7 @@ SLOW = """
 
 @pytest.fixture
 def gate(tmp_path) -> Path:
-    """A command of a build writes its pid there, and then waits to read from it."""
+    """A named pipe: a command of a build writes its pid into it, and then waits to read from it."""
     os.mkfifo(tmp_path / "gate")
     return tmp_path / "gate"
 
@@ -211,7 +211,7 @@ def test_a_server_killed_in_a_build_leaves_no_half_environment(terminal, write, 
     builder = psutil.Process(int(gate.read_text()))
     psutil.Process(terminal.status()["pid"]).send_signal(signal.SIGKILL)
     assert 1 == deploy.end()
-    # Nothing goes on writing there.
+    # No process writes there any more.
     assert [] == psutil.wait_procs([builder], timeout=20)[1]
     assert 1 == len(half(terminal))
     terminal.run("up")

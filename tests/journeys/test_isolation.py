@@ -1,4 +1,4 @@
-"""Containers in cells: what an app sees and leaves, however its container was started, whoever started it."""
+"""Containers in cells: what an app sees and leaves behind, for each way to start its container and for each kind of user."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""How long and how often: `timeout`, one request a container, bodies without end."""
+"""Limits of requests: `timeout`, single-use containers, bodies without end."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -99,7 +99,7 @@ def test_a_single_use_container_answers_one_request(terminal, write):
     )
 
     for url in urls.values():
-        # Those of one client come on kept connections, which is how most visitors come.
+        # A client keeps its connections, as most visitors do.
         with httpx.Client(timeout=60, trust_env=False) as kept, ThreadPoolExecutor(4) as pool:
             answers = list(pool.map(lambda _number: kept.get(url), range(12)))
 

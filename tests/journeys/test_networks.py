@@ -1,4 +1,4 @@
-"""Containers with a network of their own: any number of servers on one port, and none that reaches anybody."""
+"""Containers with their own networks: several servers on one port, and no container reaches another one."""
 
 import textwrap
 
@@ -106,7 +106,7 @@ def script(isolated):
 
 
 def _main(terminal) -> str:
-    """The address of all URLs."""
+    """Return the address that all URLs share."""
     (url, *_) = [e["url"] for app in terminal.status()["apps"] for e in app["endpoints"]]
     return f"http://127.0.0.1:{url.rpartition(':')[2]}"
 

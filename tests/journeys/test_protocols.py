@@ -1,4 +1,4 @@
-"""What travels: HTTP/2 without TLS, WebSockets in it, streams as they come, hang-ups."""
+"""Protocols: HTTP/2 without TLS, WebSockets over it, streams without delay, clients that hang up."""
 
 import socket
 import threading

@@ -1,4 +1,4 @@
-"""The control plane is killed, and `up` is refused: what answers goes on answering."""
+"""The control plane is killed, and `up` is refused: endpoints that answered go on answering."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ APP = """
 
 @pytest.fixture
 def url(terminal, write):
-    """Of an endpoint whose control plane has been killed."""
+    """The URL of an endpoint whose control plane has been killed."""
     url = terminal.deploy(write(APP))["container"]
     wait_for(lambda: ask(url), "an answer")
     os.kill(terminal.status()["pid"], signal.SIGKILL)

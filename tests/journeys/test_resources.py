@@ -1,4 +1,4 @@
-"""What a function asks for, and what it gets: memory, devices, a /tmp of its own."""
+"""A function gets the memory and devices that it asks for, and its own /tmp."""
 
 from pathlib import Path
 

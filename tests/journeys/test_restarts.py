@@ -1,4 +1,4 @@
-"""What is killed comes back, and what is not killed goes on."""
+"""A killed process is replaced, and the others go on."""
 
 import os
 import random
@@ -55,7 +55,7 @@ PARKS_AGAIN_S = 5.0
 
 
 class Prober:
-    """Asks all the time, each time as a stranger; counts what is not 200."""
+    """Sends one request after the other, each on a new connection; records each answer that is not 200."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -74,7 +74,7 @@ class Prober:
         self._thread.join()
 
     def more(self, count: int = 20) -> None:
-        """Return after so many more answers."""
+        """Return after `count` more answers."""
         goal = self.good + count
         wait_for(lambda: self.good >= goal or self.failures, "more answers")
 
@@ -164,7 +164,7 @@ def test_a_killed_ingress_is_replaced_with_the_same_servers(terminal, url):
             wait_for(lambda o=old: o != terminal.status()["ingress_pid"], "another ingress")
             prober.more()
 
-    # What was inside it is lost, and no more than that.
+    # Only the requests inside it are lost.
     assert len(prober.failures) <= 3
 
 

@@ -1,4 +1,4 @@
-"""Secrets reach only the functions that name them; tokens keep strangers out."""
+"""Secrets reach only the functions that name them; without a token, a protected endpoint refuses requests."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What one can see of it: logs by request, numbers by endpoint, metrics."""
+"""What users can observe: logs by request, numbers by endpoint, metrics."""
 
 from concurrent.futures import ThreadPoolExecutor
 

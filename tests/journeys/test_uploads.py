@@ -1,4 +1,4 @@
-"""What travels from the user's machine, and what is said of the rest."""
+"""Which files are uploaded, and what is said about the others."""
 
 import pytest
 

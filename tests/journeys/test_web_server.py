@@ -1,4 +1,4 @@
-"""`web_server`: any program on a port, one container at a time, and nobody else's traffic."""
+"""`web_server`: any program on a port, one container at a time, and only its own traffic."""
 
 import contextlib
 import random
@@ -58,7 +58,7 @@ def serve():
 
 @pytest.fixture
 def port() -> int:
-    """A port that nobody has now, and that the kernel gives to nobody who asks for any."""
+    """A free port outside the range from which the kernel picks ports."""
     while True:
         port = random.randrange(10_000, 32_000)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):

@@ -1,4 +1,4 @@
-"""An agent whose runners are scripts of the test's own, as processes."""
+"""An agent whose runners are real processes with scripts of the test."""
 
 import textwrap
 
@@ -12,7 +12,7 @@ from tests.orders import order
 
 @pytest.fixture
 def settings(tmp_path) -> Settings:
-    """A home of the test's own."""
+    """Settings with the test's own home."""
     settings = Settings(home=tmp_path / "home", isolation="off")
     settings.socket_dir.mkdir(parents=True)
     return settings
@@ -20,7 +20,7 @@ def settings(tmp_path) -> Settings:
 
 @pytest.fixture
 async def start(settings, tmp_path):
-    """Start an agent whose runner is this script, and a container."""
+    """Start an agent whose runner is this script, and one container."""
     agents = []
 
     async def start(script: str, environ=None, *, tied=True, **changes) -> tuple[Agent, Watched]:

@@ -1,4 +1,4 @@
-"""What the control plane relies on in an ingress: the fake keeps the promises of the real one."""
+"""The promises of the ingress role, kept by the fake and by HAProxy alike."""
 
 import asyncio
 
@@ -23,7 +23,7 @@ from tests.waiting import until
 
 
 class Answered:
-    """What an ingress has told of first answers."""
+    """The first answers that an ingress has reported."""
 
     def __init__(self) -> None:
         self.ms: dict[str, list[float]] = {}
@@ -32,7 +32,7 @@ class Answered:
         self.ms.setdefault(container, []).append(ms)
 
     async def by(self, *containers: str) -> None:
-        """Return once all of these have been told of."""
+        """Return when all of these are reported."""
         await until(lambda: set(containers) <= set(self.ms), "the first answers")
 
 
@@ -117,7 +117,7 @@ class Real:
 
 @pytest.fixture(params=["fake", "haproxy"])
 async def house(request, ingress, upstream, activator):  # noqa: F811
-    """One of the two."""
+    """The fake or the real ingress."""
     if request.param == "fake":
         yield Fake()
         return
@@ -127,7 +127,7 @@ async def house(request, ingress, upstream, activator):  # noqa: F811
 
 
 async def load(house, running: int, queued: int):
-    """The load, once it is that."""
+    """Wait until the load is as given; return it."""
 
     async def reached():
         told = (await house.ingress.load([POOL])).get(POOL)
@@ -212,7 +212,7 @@ async def test_the_first_answer_of_each_container_is_told_once_however_many_it_g
     await house.attach("one", 1)
     first = house.ask()
     await load(house, 1, 0)
-    await asyncio.sleep(0.05)  # what the container takes, not the test
+    await asyncio.sleep(0.05)  # the container takes this time, not the test
     house.may_go.set()
     await first
     await house.answered.by("one")

@@ -12,7 +12,7 @@ from homeport.node.agent import Agent
 from tests.fakes import FakeIngress, FakeNode
 
 ROLES = [(Node, FakeNode), (Node, Agent), (Ingress, FakeIngress), (Ingress, HAProxy)]
-# What has a suite of its own, against the real thing alone, because a fake has nothing to promise there.
+# Methods with their own suite against the real thing, because a fake promises nothing there.
 ELSEWHERE = {
     Node: {"watch", "prepare", "environments", "prune", "forget"},
     Ingress: {"open", "start", "close", "quantiles_ms", "alias", "tokens"},

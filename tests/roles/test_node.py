@@ -1,4 +1,4 @@
-"""What the control plane relies on in a node: the fake keeps the promises of the real one."""
+"""The promises of the node role, kept by the fake and by the agent alike."""
 
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ else:
 
 @contextlib.asynccontextmanager
 async def elsewhere(root: Path, runner: str) -> AsyncIterator[RemoteNode]:
-    """An agent's process, and the connection to it."""
+    """Start an agent's process; yield the connection to it."""
     with tempfile.TemporaryDirectory() as short:  # a socket's name has room for 107 bytes
         socket = Path(short) / "s"
         process = await asyncio.create_subprocess_exec(
@@ -54,7 +54,7 @@ async def elsewhere(root: Path, runner: str) -> AsyncIterator[RemoteNode]:
 
 @pytest.fixture(params=["fake", "processes", "elsewhere"])
 async def node(request, tmp_path):
-    """The fake, the agent, or an agent in a process of its own; with what it tells."""
+    """The fake, the agent, or an agent in its own process; and what it reports."""
     watched = Watched()
     if request.param == "fake":
         fake = FakeNode(0.01, fails=lambda order: order.function.name == "broken")

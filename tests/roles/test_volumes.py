@@ -1,4 +1,4 @@
-"""Volumes in the containers of a real node: shared at once, read-only where that is asked, in snapshots too."""
+"""Volumes in the containers of a real node: writes are seen at once, read-only mounts stay read-only, and both hold in snapshots too."""
 
 import json
 import os
@@ -65,7 +65,7 @@ SCRIPT = """
 
 @pytest.fixture
 async def node(tmp_path):
-    """An agent that isolates containers, what it tells, and the source tree of the functions."""
+    """An agent that isolates containers, what it reports, and the source tree of the functions."""
     if not (told := report.report(str(tmp_path))).possible:
         pytest.skip(f"no cells here: {told.why}")
     (tmp_path / "app").mkdir()
@@ -80,7 +80,7 @@ async def node(tmp_path):
 
 
 def files(volumes, key: str):
-    """A volume's files, as the state makes them."""
+    """Make a volume's directory, as the state does."""
     directory = volumes / key / "files"
     directory.mkdir(parents=True)
     if owner := root_in_containers():

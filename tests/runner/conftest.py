@@ -25,7 +25,7 @@ PATIENCE_S = 30.0
 
 
 class Runner:
-    """One container."""
+    """A runner's process, as one container has it."""
 
     def __init__(self, root: Path, source: Path, **changes) -> None:
         self._source = source
@@ -39,7 +39,7 @@ class Runner:
         self.door = doors.path(address)
         beats = pulse.create()
         self.pulse = pulse.Reader(beats)
-        self.reached: list[str] = []  # the parts of its start that have begun
+        self.reached: list[str] = []  # the parts of its start that it has reached
         given = Descriptors(output=-1, report=report.fileno(), door=door.fileno(), pulse=beats)
         lib = root / "lib"
         lib.mkdir()
@@ -71,7 +71,7 @@ class Runner:
         )
 
     def event(self) -> Event:
-        """Its next word on how the start went."""
+        """Return its next message about the start."""
         while True:
             while b"\n" not in self._heard:
                 readable, _, _ = select.select([self._report], [], [], PATIENCE_S)
@@ -86,7 +86,7 @@ class Runner:
             self.reached.append(event.phase)
 
     def events(self) -> list[Event]:
-        """All that it still says, to its end."""
+        """Return all of its further messages, until it ends."""
         self._report.settimeout(PATIENCE_S)
         with contextlib.suppress(ConnectionResetError):
             while data := self._report.recv(65536):
@@ -94,22 +94,22 @@ class Runner:
         return [codec.loads(Event, line) for line in self._heard.splitlines()]
 
     def tell(self, message: dict[str, object]) -> None:
-        """The node's word."""
+        """Send a message, as the node does."""
         self._report.sendall(json.dumps(message).encode() + b"\n")
 
     def ready(self) -> "Runner":
-        """Itself, once it is ready."""
+        """Wait until it is ready; return it."""
         event = self.event()
         assert "ready" == event.kind, f"{json.dumps(codec.encode(event), indent=1)}\n{self.output}"
         return self
 
     @property
     def output(self) -> str:
-        """What it has printed."""
+        """Return what it has printed."""
         return self.log.read_text()
 
     def wait_for(self, text: str) -> str:
-        """Its output, once it has printed that."""
+        """Wait until it has printed a text; return its output."""
         try:
             wait_for(lambda: text in self.output, f"{text!r}")
         except AssertionError as error:
@@ -118,12 +118,12 @@ class Runner:
         return self.output
 
     def terminate(self) -> int:
-        """SIGTERM, and its exit code."""
+        """Send SIGTERM; return the exit code."""
         self.process.terminate()
         return self.process.wait(PATIENCE_S)
 
     def close(self) -> None:
-        """End it, and what it has started in sessions of their own."""
+        """End it, and the processes that it has started in other sessions."""
         self.client.close()
         self._report.close()
         self.pulse.close()

@@ -1,4 +1,4 @@
-"""A door when the user's code has taken every descriptor."""
+"""The door still works when the user's code has used every descriptor."""
 
 import contextlib
 import errno
@@ -93,7 +93,7 @@ def test_a_door_that_has_descriptors_again_is_as_before(knock):
     server.stdin.write("\n")
     server.stdin.flush()
     assert "free\n" == server.stdout.readline()
-    ask()  # the one with which it notices
+    ask()  # the descriptor with which it notices
 
     assert b"roomy" == ask()
     assert 0 == reader.read().refused

@@ -1,4 +1,4 @@
-"""What init passes on of what a container prints."""
+"""Which lines of a container's output its init passes on."""
 
 import array
 import fcntl
@@ -27,7 +27,7 @@ def pipes():
 
 
 def read(sink: int) -> bytes:
-    """What was passed on."""
+    """Return what was passed on."""
     found = b""
     try:
         while data := os.read(sink, 65536):
@@ -139,7 +139,7 @@ def test_a_reader_that_takes_its_time_misses_nothing(pipes):
     written = threading.Event()
 
     def full() -> bool:
-        """Whether the pipe has no room for another line, or all lines are in it."""
+        """Return whether the pipe is full, or all lines are written."""
         waiting = array.array("i", [0])
         fcntl.ioctl(sink, termios.FIONREAD, waiting)
         return waiting[0] > 60_000 or written.is_set()

@@ -1,4 +1,4 @@
-"""Which imports are slow: real modules, that sleep, in an interpreter of their own."""
+"""Which imports are slow: real modules that sleep, in a fresh interpreter."""
 
 import json
 import subprocess
@@ -45,7 +45,7 @@ def timed(tmp_path):
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         assert 0 == done.returncode, done.stderr
         times, failure = json.loads(done.stdout)
-        # What does not sleep may be slow too, where the machine is busy.
+        # On a busy machine a module that does not sleep may be slow too.
         return {name: ms for name, ms in times.items() if ms >= SLEEP_MS}, failure
 
     return timed

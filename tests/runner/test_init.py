@@ -1,4 +1,4 @@
-"""A container's init: what it ends with, and what ends with it."""
+"""A container's init: when it ends, and which processes end with it."""
 
 import os
 import select
@@ -60,12 +60,12 @@ def act(how):
 
 @pytest.fixture
 def runner(start):
-    """A container with a few things to try."""
+    """A container whose app can start and end processes."""
     return start(APP, web={"hello": "asgi_app"}).ready()
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended, within some seconds."""
+    """Return whether a process ends within some seconds."""
     return not psutil.wait_procs(
         [psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10
     )[1]

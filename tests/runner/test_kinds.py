@@ -324,7 +324,7 @@ def test_a_single_use_container_takes_one_request_and_then_nobody(start, kind):
     assert 200 == answer.status_code
     assert kind == "web_server" or "close" == answer.headers["connection"]
     assert 0 == runner.process.wait(20)
-    # Its slot was never free again, so nobody was sent to it while it ended.
+    # Its slot was never free again, so no request was sent to it while it ended.
     assert [1] == [event.held for event in runner.events() if event.kind == "held"]
 
 

@@ -1,4 +1,4 @@
-"""What a container says of its start, part by part."""
+"""What a container reports about each part of its start."""
 
 import os
 
@@ -37,7 +37,7 @@ def test_a_start_tells_how_long_its_import_and_its_hooks_took(start):
     assert 100 <= event.timings_ms["imported"]
     assert 100 <= event.timings_ms["entered"]
     assert 100 <= event.imports_ms["script"]
-    # What a fresh interpreter needs to answer at all is seen too, whichever part it is in.
+    # Imports that a fresh interpreter needs for an answer are reported too.
     assert "fastapi" in event.imports_ms
 
 

@@ -1,4 +1,4 @@
-"""What type checkers and editors see: that it is there, that it is right, and that it is what there is."""
+"""The types for type checkers and editors exist, are right, and match the code."""
 
 import ast
 import inspect
@@ -20,7 +20,7 @@ STUB = ast.parse((PACKAGE / "__init__.pyi").read_text())
 
 
 def check(path: Path, cache: Path) -> list[tuple[int, str]]:
-    """The lines in which mypy finds something, by its strictest rules, with what it says."""
+    """Return the lines in which mypy --strict finds an error, with its messages."""
     words = ["--strict", "--config-file=", f"--cache-dir={cache}", "--no-error-summary"]
     done = subprocess.run(
         [sys.executable, "-m", "mypy", *words, path.name],

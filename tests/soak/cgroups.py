@@ -1,4 +1,4 @@
-"""What the kernel is to keep: `uv run python -m tests.soak.cgroups`, where cgroups (v2) may be used.
+"""Limits that the kernel enforces: `uv run python -m tests.soak.cgroups`, where cgroups (v2) may be used.
 
 That is at the root cgroup where nothing else manages cgroups (a bare virtual machine), and in a
 delegated one: `systemd-run --user --scope -p Delegate=yes uv run python -m tests.soak.cgroups`.
@@ -93,19 +93,19 @@ APP = """
 
 
 class Promises:
-    """What was looked at, and how often it was otherwise."""
+    """The promises that were checked, and the number of broken ones."""
 
     def __init__(self) -> None:
         self.broken = 0
 
     def keep(self, what: str, kept: bool, seen: object = "") -> None:
-        """Say it."""
+        """Print a promise and whether it was kept."""
         self.broken += not kept
         print(f"{'kept  ' if kept else 'BROKEN'} {what}: {seen}", flush=True)
 
 
 def main() -> int:
-    """0 when every promise was kept."""
+    """Return 0 if every promise was kept."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--patience", type=float, default=60.0, help="seconds, for a slow machine")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
@@ -176,7 +176,7 @@ def _try(terminal: Terminal, script: Path, kind: str, promises: Promises) -> Non
 
 
 def _eat(terminal: Terminal, tag: str, url: str, name: str, promises: Promises) -> None:
-    """Too much: it ends as a whole, and says why."""
+    """Use too much memory: the whole container ends, and the reason says so."""
     container = the(terminal, tag)
     directory = cgroup_of(container["pid"])
     members = [int(pid) for pid in (directory / "cgroup.procs").read_text().split()]
@@ -210,7 +210,7 @@ def _leave_a_stray(terminal: Terminal, url: str, name: str, promises: Promises) 
 
 
 def visit(url: str) -> str:
-    """What a URL answers, once it does."""
+    """Wait until a URL answers; return the answer."""
 
     def answer() -> str:
         try:
@@ -223,7 +223,7 @@ def visit(url: str) -> str:
 
 
 def the(terminal: Terminal, tag: str) -> dict:
-    """The function's container."""
+    """Return the function's container."""
 
     def ready() -> dict | None:
         told = terminal.json("container", "list")
@@ -236,7 +236,7 @@ def the(terminal: Terminal, tag: str) -> dict:
 
 
 def until(condition: Callable[[], object]) -> object:
-    """Its first true value, or what it comes to in the end."""
+    """Return the condition's first true value, or its last value."""
     try:
         return wait_for(condition, "")
     except AssertionError:
@@ -244,12 +244,12 @@ def until(condition: Callable[[], object]) -> object:
 
 
 def gone(directory: Path) -> bool:
-    """Whether it goes."""
+    """Return whether a directory is removed."""
     return bool(until(lambda: not directory.exists()))
 
 
 def cgroup_of(pid: int) -> Path:
-    """The directory of a process's cgroup."""
+    """Return the directory of a process's cgroup."""
     return cgroup_in(Path(f"/proc/{pid}/cgroup").read_text())
 
 
@@ -260,7 +260,7 @@ def cgroup_in(lines: str) -> Path:
 
 
 def mount() -> Path:
-    """Where cgroup2 is."""
+    """Return where cgroup2 is mounted."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         before, _, kind = line.partition(" - ")
         if kind.startswith("cgroup2 "):

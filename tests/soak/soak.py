@@ -20,7 +20,7 @@ from tests.journeys.test_churn import CHURN, Probes
 
 
 def main() -> int:
-    """0 when no probe failed."""
+    """Return 0 if no probe failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=1)
@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def deploy(terminal: Terminal, script: Path, done: Counter[str]) -> None:
-    """Another version."""
+    """Deploy another version."""
     done["deploys"] += 1
     script.write_text(
         textwrap.dedent(CHURN).replace("VERSION = 1", f"VERSION = {done['deploys'] + 1}")
@@ -61,14 +61,14 @@ def deploy(terminal: Terminal, script: Path, done: Counter[str]) -> None:
 
 
 def rollback(terminal: Terminal, _script: Path, done: Counter[str]) -> None:
-    """The one before."""
+    """Roll back to the previous version."""
     if terminal.json("app", "list")[0]["version"] > 1:
         terminal.run("app", "rollback", "churn")
         done["rollbacks"] += 1
 
 
 def kill_control_plane(terminal: Terminal, _script: Path, done: Counter[str]) -> None:
-    """And start another."""
+    """Kill the control plane, and start another."""
     psutil.Process(terminal.status()["pid"]).kill()
     terminal.run("up")
     done["kills"] += 1

@@ -35,7 +35,7 @@ SECRET = FunctionSpec(name="f", module="m", qualname="f", secrets=(SecretRef(nam
 
 
 async def fill(settings: Settings, app: str = "shop") -> None:
-    """A home with an app, its file and a secret."""
+    """Fill a home with an app, its file and a secret."""
     settings.home.mkdir(exist_ok=True)
     database = Database(urls.of(settings.database, settings.home))
     schema.prepare(database)
@@ -56,7 +56,7 @@ async def fill(settings: Settings, app: str = "shop") -> None:
 
 
 async def look(settings: Settings) -> dict[str, object]:
-    """What a home has, as a server would find it."""
+    """Return what a server finds in a home."""
     database = Database(urls.of(settings.database, settings.home))
     schema.prepare(database)
     store = Store(database)
@@ -74,7 +74,7 @@ async def look(settings: Settings) -> dict[str, object]:
 
 
 def files_of(home) -> dict[str, bytes]:
-    """Every file, without those that SQLite has while somebody reads."""
+    """Return every file except those that SQLite makes while a process reads."""
     return {
         str(path.relative_to(home)): path.read_bytes()
         for path in home.rglob("*")
@@ -185,7 +185,7 @@ async def test_the_backup_of_a_damaged_database_is_refused(tmp_path):
 
 
 def rewritten(source, target, change) -> None:
-    """A backup with other members: `change(name, content)` gives new ones, or None."""
+    """Rewrite a backup: `change(name, content)` returns the new content of a member, or None to drop it."""
     with tarfile.open(source) as old, tarfile.open(target, "w:gz") as new:
         for member in old:
             name, content = member.name, old.extractfile(member).read()

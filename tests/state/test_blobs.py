@@ -1,4 +1,4 @@
-"""Files by content."""
+"""Files are stored by the hash of their content."""
 
 import hashlib
 

@@ -55,7 +55,7 @@ class opened:
 
 
 def changes(store: Store) -> dict:
-    """Every method that changes something."""
+    """Return each method that changes something."""
     second = Revision(id="rv-2", app="shop", version=2, manifest=MANIFEST)
     token = TokenRow(id="wk-1", name="", secret_sha256="a" * 64, created_at=1.0)
     return {
@@ -80,7 +80,7 @@ async def everything(store: Store) -> tuple:
 
 
 async def refused(store: Store, match: str) -> list[StorageError]:
-    """Every change is refused, and those who undo what has not happened get no error."""
+    """Check that each change is refused, and that undoing a change that has not happened is no error."""
     before_undo = await store.served("shop")
     failures = []
     for name, change in changes(store).items():
@@ -110,7 +110,7 @@ async def test_a_disk_that_is_full(store):
 
 
 async def test_a_file_that_may_only_be_read(tmp_path):
-    """As root may write any file, the file is opened for reading."""
+    """Root may write any file, so the test opens the file only for reading."""
     async with opened("", tmp_path) as store:
 
         @event.listens_for(store.database._engine, "checkout")
@@ -210,7 +210,7 @@ async def test_a_change_whose_caller_is_cancelled_comes_before_its_undo(store):
 
 @pytest.fixture(scope="module")
 def own_postgres():
-    """One that may be stopped."""
+    """A PostgreSQL that tests may stop."""
     with running() as server:
         yield server
 

@@ -1,4 +1,4 @@
-"""What containers print, on disk by app and to whoever follows."""
+"""Containers' output: on disk by app, and to clients that follow it."""
 
 import asyncio
 import dataclasses
@@ -24,7 +24,7 @@ def everything(_line):
 
 
 async def texts(logs: Logs, count: int = 1000, app: str = "app", **kwargs) -> list[str]:
-    """The last lines' texts."""
+    """Return the texts of the last lines."""
     told = await logs.tail(app, count, kwargs.pop("wants", everything), **kwargs)
     return [codec.loads(LogLine, item).text for item in told]
 
@@ -100,7 +100,7 @@ async def test_two_apps_never_share_a_file(tmp_path):
 
 
 def bytes_read() -> int:
-    """How many bytes this process has read so far (proc_pid_io(5))."""
+    """Return how many bytes this process has read so far (proc_pid_io(5))."""
     return int(Path("/proc/self/io").read_text().split("rchar: ")[1].split()[0])
 
 

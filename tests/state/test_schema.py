@@ -18,7 +18,7 @@ from homeport.state.database import Database
 from homeport.state.store import Store
 
 MANIFEST = Manifest(app_name="shop", functions=(FunctionSpec(name="f", module="m", qualname="f"),))
-#: The tables of a home of before there were migrations, and an app in them.
+#: The tables of a home from before there were migrations, with one app.
 OLD = """
 CREATE TABLE apps (name VARCHAR(64) NOT NULL, app_id VARCHAR(32) NOT NULL, version INTEGER NOT NULL,
     created_at FLOAT NOT NULL, stopped_at FLOAT, PRIMARY KEY (name));
@@ -48,7 +48,7 @@ def database(database_setting, tmp_path):
 
 
 def old_home(home, user_version: int = 1) -> Database:
-    """A database as an earlier homeport has left it."""
+    """Make a database as an earlier homeport has left it."""
     connection = sqlite3.connect(home / "homeport.db")
     connection.executescript(OLD)
     row = ("rv-1", "shop", 1, codec.dumps(MANIFEST), "f", "", 10.0)
@@ -141,7 +141,7 @@ def test_a_file_with_a_later_user_version_is_refused(tmp_path):
 def test_a_migration_that_fails_leaves_the_database_as_it_was(tmp_path):
     database = old_home(tmp_path)
     with sqlite3.connect(tmp_path / "homeport.db") as connection:
-        # The last table that the migration makes is there: everything before it has happened by then.
+        # The last table that the migration makes exists, so all steps before it have run.
         connection.execute("CREATE TABLE cold_starts (spoil INTEGER)")
     connection.close()
     before = dump(tmp_path / "homeport.db")

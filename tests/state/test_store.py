@@ -1,4 +1,4 @@
-"""What outlives the server."""
+"""The store: what remains after a restart of the server."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What nothing refers to is removed, and nothing else."""
+"""Files and secrets are removed when nothing refers to them, and not before."""
 
 import asyncio
 import dataclasses
@@ -35,7 +35,7 @@ def there(plane: Plane) -> set[str]:
 
 
 def age(plane: Plane) -> None:
-    """As if everything had been uploaded long ago."""
+    """Make all files old, as if they had been uploaded long ago."""
     for path in plane.blobs._root.glob("*/*"):
         os.utime(path, (0, 0))
 

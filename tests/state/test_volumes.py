@@ -1,4 +1,4 @@
-"""Volumes in a real database and on a real disk: their names, their directories, and what is left of them."""
+"""Volumes in a real database and on a real disk: their names, their directories, and their removal."""
 
 import asyncio
 import os

@@ -18,7 +18,7 @@ from tests.control.plane import Plane
 
 @dataclass
 class Server:
-    """What the API of a plane is made of, and what was asked of the server itself."""
+    """The parts of a plane's API, and a record of the calls to the server itself."""
 
     api: Api
     logs: Logs
@@ -28,7 +28,7 @@ class Server:
 
 @contextlib.asynccontextmanager
 async def api_of(plane: Plane, home: Path):
-    """Everything but a listener."""
+    """Return the plane's API as an app, without a socket."""
     asked: list[str] = []
     logs = Logs(home / "logs", 1024 * 1024)
     cold_starts = ColdStarts(plane.database)
@@ -58,7 +58,7 @@ async def api_of(plane: Plane, home: Path):
 
 @contextlib.asynccontextmanager
 async def client(plane: Plane, home: Path):
-    """Somebody who speaks HTTP with the API, without a socket: on whatever clock the loop has."""
+    """An HTTP client of the API without a socket, so that it also works on a virtual clock."""
     async with api_of(plane, home) as server:
         transport = httpx.ASGITransport(OwnSocket(server.api.app()), raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://homeport") as http:
@@ -67,7 +67,7 @@ async def client(plane: Plane, home: Path):
 
 @contextlib.asynccontextmanager
 async def on_a_socket(plane: Plane, home: Path):
-    """The API on the plane's own socket, by the server that main.py uses."""
+    """Serve the API on the plane's socket, with the server that main.py uses."""
     plane.settings.control_socket.parent.mkdir(parents=True, exist_ok=True)
     listener = unix_socket(plane.settings.control_socket)
     async with (

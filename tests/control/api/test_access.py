@@ -1,4 +1,4 @@
-"""Who may call the API: nobody, unless a guard has said who it is."""
+"""A request reaches the API only if a guard has named its caller."""
 
 import httpx
 import pytest
@@ -13,7 +13,7 @@ from homeport.control.api.access import BearerOnly, OwnSocket
 
 
 def app():
-    """Says who its caller is."""
+    """An app that answers with the name of its caller."""
 
     async def who(request: Request):
         return PlainTextResponse(access.caller(request).by)
@@ -22,7 +22,7 @@ def app():
 
 
 async def asked(guarded, headers=()):
-    """Status and text of one request."""
+    """Send one request; return the status and the text of the answer."""
     transport = httpx.ASGITransport(guarded)
     async with httpx.AsyncClient(transport=transport, base_url="http://homeport") as http:
         answer = await http.get("/", headers=list(headers))

@@ -50,14 +50,14 @@ class Node(FakeNode):
 
 
 class Caller:
-    """Asks routes, and holds each answer against what its route declares."""
+    """Calls routes, and compares each answer with the type that the route declares."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
         self.asked: set[str] = set()
 
     async def ask(self, route: str, *, query: str = "", body=None, content=None, **path: str):
-        """The answer to one request, decoded; a stream's are a list."""
+        """Return the decoded answer to one request; for a stream, a list."""
         content = codec.dumps(body) if body is not None else content
         response = await self._http.request(*self._request(route, query, path), content=content)
         assert response.status_code < 300, response.text
@@ -72,7 +72,7 @@ class Caller:
 
     @contextlib.asynccontextmanager
     async def follow(self, route: str, *, query: str = "", body=None, **path: str):
-        """The lines of a stream that goes on, decoded."""
+        """Yield the decoded lines of a stream that does not end."""
         content = codec.dumps(body) if body is not None else None
         async with self._http.stream(
             *self._request(route, query, path), content=content
@@ -94,7 +94,7 @@ class Caller:
 
 
 def checked(types, data):
-    """The value of one of these types that `data` is: with every field, of its type, and no other."""
+    """Decode `data` as one of these types; it must have each field of the type, and no other."""
     if "event" in data:
         types = [cls for cls in types if data["event"] == cls.__dataclass_fields__["event"].default]
     (cls,) = [cls for cls in types if cls is not bytes]
@@ -106,7 +106,7 @@ def checked(types, data):
 
 @contextlib.asynccontextmanager
 async def served(home):
-    """A plane whose API is on a socket: its caller, the plane and the server."""
+    """Serve a plane's API on a socket; yield a caller, the plane and the server."""
     plane = Plane(home, Node(0.01))
     async with plane, on_a_socket(plane, home) as server:
         transport = httpx.AsyncHTTPTransport(uds=str(plane.settings.control_socket))
@@ -148,7 +148,7 @@ async def test_every_route_answers_what_it_declares(tmp_path):
         assert renamed == await ask("GET /v1/volumes/{name}", name="weights")
         await ask("DELETE /v1/volumes/{name}", name="weights")
 
-        # a deploy, told as it goes
+        # a deploy, with its progress
         *progress, done = await ask("POST /v1/apps/{name}/deploy", name="shop", body=wanted)
         assert ["`f` is ready"] == [event.text for event in progress if event.event == "progress"]
         assert ("shop", 1, False) == (

@@ -1,4 +1,4 @@
-"""Whatever is sent to the API is answered in words, and leaves nothing half-written."""
+"""Each request to the API gets a clear answer, and a refused one changes nothing."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What is told of the control plane is what is there, also where the store and the fleet do not agree."""
+"""The API shows what really runs, also if the store and the fleet disagree."""
 
 import asyncio
 

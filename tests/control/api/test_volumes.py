@@ -1,4 +1,4 @@
-"""Files of volumes over HTTP: streams, names, and what containers may have left there."""
+"""Files of volumes over HTTP: streams, names, and odd files that containers have made."""
 
 import contextlib
 import json
@@ -93,7 +93,7 @@ async def test_nothing_but_files_of_the_volume_can_be_read(tmp_path, path):
 
         for method, route in (("GET", "file"), ("DELETE", "file"), ("PUT", "file")):
             if path in ("link", "fifo") and method != "GET":
-                continue  # they are the container's own, and may go
+                continue  # they belong to the container, and may be removed
             answer = await http.request(method, f"/{route}?path={path}", content=b"x")
             if (method, path) == ("PUT", "none"):
                 assert 204 == answer.status_code

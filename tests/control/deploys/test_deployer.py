@@ -1,4 +1,4 @@
-"""What callers ask for, also all at once: one of them wins, and list and URL agree."""
+"""Deploys, rollbacks and stops, also several at once: one wins, and the list of apps agrees with the URLs."""
 
 import asyncio
 import dataclasses

@@ -1,4 +1,4 @@
-"""Volumes of apps: what a deploy makes of their names, and who has them mounted."""
+"""Volumes of apps: a deploy finds them by their names, and knows which apps have mounted them."""
 
 import pytest
 

@@ -17,7 +17,7 @@ PORTS = manifest(function("f", port=8000)), manifest(function("f", port=8000), f
 
 
 async def settled(plane: Plane) -> None:
-    """Wait until what drains has gone, on the virtual clock."""
+    """Wait on the virtual clock until all draining containers have ended."""
     async with asyncio.timeout(300):
         while any(pool.retired for pool in plane.pools) or len(plane.rollout._tasks):
             await asyncio.sleep(0.1)
@@ -75,7 +75,7 @@ CHANGES = {
 
 
 def steps(tmp_path, name: str) -> list[tuple[str, str, int]]:
-    """The calls that a change makes, as (call, what, how many before it): one story without a fault."""
+    """Return the calls that a change makes if nothing fails, as (call, its argument)."""
     first, change = CHANGES[name]
 
     async def story():
@@ -96,7 +96,7 @@ def steps(tmp_path, name: str) -> list[tuple[str, str, int]]:
 
 
 def broken(plane: Plane, call: str, what: str, when: str, error: Exception):
-    """As `breaking`, for a call whose `what` is another one in each story (a container's id)."""
+    """As `breaking`, but for calls whose argument differs in each story, such as a container's id."""
     fixed = what if call in {"route", "unroute", "prepare"} else None
     failed = []
 

@@ -1,4 +1,4 @@
-"""Which devices a wish means."""
+"""Which devices a function's `gpu` option chooses."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""park, go, no, and a visitor who hangs up; over the real socket."""
+"""The activator's protocol over its real socket: park, go, no, and a client that hangs up."""
 
 import asyncio
 from pathlib import Path
@@ -19,7 +19,7 @@ KEY = PoolKey("app", "hello", "rv-1")
 
 
 class House:
-    """An activator with one pool, and what it told the others."""
+    """An activator with one pool, and a record of its calls to others."""
 
     def __init__(self, directory: Path) -> None:
         self.pools = Pools()

@@ -1,4 +1,4 @@
-"""How many containers: a table, a story, and what always holds."""
+"""How many containers a pool gets: a table, a story, and rules that always hold."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Nobody can take all places of the machine, whatever they hold."""
+"""No app can take all the machine's room from the others."""
 
 import asyncio
 

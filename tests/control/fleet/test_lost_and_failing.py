@@ -1,4 +1,4 @@
-"""What the reconciler makes of lost events, and of a node and an ingress that fail."""
+"""The reconciler with lost events, and with a node and an ingress that fail."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from tests.orders import order
 
 
 def faulty(house: House, *calls: str, times: int = 10**9) -> list[str]:
-    """Make the first `times` of these calls fail; returns those that did."""
+    """Make the first `times` of these calls fail; return the list of calls that have failed."""
     failed = []
 
     async def fault(call, what, when):

@@ -1,4 +1,4 @@
-"""What counts as demand, and from when."""
+"""Which requests count as demand, and since when."""
 
 import asyncio
 

@@ -18,14 +18,14 @@ from tests.control.fleet.test_reconciler import KEY, House, elapsed, virtually
 from tests.fakes import FakeNode
 from tests.orders import order
 
-GIVEN_UP_S = 14  # a beat, `gone_s`, and a beat that sees that it is over
+GIVEN_UP_S = 14  # one beat, `gone_s`, and the beat that notices it
 SMALL = Capacity(cores=4, memory_mib=4096)
 IMAGE = Image(steps=(Step(name="pip_install", args={"packages": ["x"]}),))
 
 
 @asynccontextmanager
 async def opened(*fakes: FakeNode) -> AsyncIterator[tuple[Nodes, list[Container]]]:
-    """Nodes that are watched, and every change that was told of them."""
+    """Watch these nodes; yield them and every change that they report."""
     told: list[Container] = []
     nodes = Nodes(fakes, said=lambda _line: None)
     nodes.watch(told.append)
@@ -41,7 +41,7 @@ def two() -> tuple[FakeNode, FakeNode]:
 
 
 def same(nodes: Nodes, *fakes: FakeNode) -> bool:
-    """Whether the copy is what the nodes have."""
+    """Return whether the copy equals the nodes' own lists."""
     real = {(c.id, c.state, c.node) for fake in fakes for c in fake.containers}
     return real == {(c.id, c.state, c.node) for c in nodes.containers()}
 
@@ -161,7 +161,7 @@ def test_a_node_that_is_silent_for_a_moment_keeps_its_containers_and_gets_no_new
             await asyncio.sleep(1.1)
 
             assert ["a", "b"] == [mirror.name for mirror in nodes.ready()]
-            assert [] == nodes.containers()  # it has heard by now that it was to stop
+            assert [] == nodes.containers()  # the stop has arrived by now
             assert [] == a.containers
 
     virtually(story())
@@ -198,7 +198,7 @@ def test_a_node_that_stays_silent_is_given_up_and_fenced_when_it_comes_back():
             a.is_cut = False
             await asyncio.sleep(1.1)
             assert [] == a.containers
-            assert State.LOST is told[-1].state  # and nothing was told of it since
+            assert State.LOST is told[-1].state  # and no change has been reported since
             await nodes.start("a", order("ta-2"), {})
             await asyncio.sleep(0.2)
 

@@ -1,4 +1,4 @@
-"""The one loop, with both roles in memory and on a clock that jumps: stories, and a property."""
+"""The control loop with both roles in memory, on a virtual clock: stories, and a property."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ KEY = PoolKey("app", "f", "rv-1")
 
 
 class House:
-    """A control plane without its doors."""
+    """A control plane without an API and without a socket."""
 
     def __init__(self, *fakes: FakeNode | None, max_containers_here: int = 100, **function) -> None:
         nodes = [fake or FakeNode() for fake in fakes] or [FakeNode()]
@@ -116,7 +116,7 @@ def test_a_burst_onto_one_busy_container_starts_all_the_others_at_once():
             await asyncio.gather(*first)
 
         assert decided_s < 0.1
-        assert answered_s < 2.0  # one wave: started together, each had one
+        assert answered_s < 2.0  # one wave: all started together, and each had one request
 
     virtually(story())
 
@@ -177,7 +177,9 @@ def test_an_idle_container_goes_when_another_pool_needs_what_it_has():
             running = [container.order.function.name for container in node.containers]
 
         assert took_s < 2.0  # an end, a start of 0.5 s, a request of 1 s
-        assert ["other"] == running  # and the first does not come back for nobody
+        assert [
+            "other"
+        ] == running  # and the first does not start again, as no request waits for it
 
     virtually(story())
 

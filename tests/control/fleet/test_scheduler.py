@@ -1,4 +1,4 @@
-"""Where a container goes, and what it takes from the others."""
+"""On which node a container is placed, and which containers make room for it."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,12 +15,12 @@ CAPACITY = Capacity(cores=4, memory_mib=8000, accelerators=tuple(devices("l4", "
 
 
 def container(number: int, **changes) -> StartOrder:
-    """One that runs."""
+    """Return a container that runs."""
     return order(f"ta-{number}", **changes)
 
 
 def function(**changes) -> FunctionSpec:
-    """One that asks for something."""
+    """Return a function that asks for these resources."""
     return FunctionSpec(name="f", module="m", qualname="f", **changes)
 
 

@@ -65,7 +65,7 @@ class Plane:
         self.pools = Pools()
 
     async def start_agent(self, name: str) -> None:
-        """Start its process, and return once the control plane is connected to it."""
+        """Start the agent's process; return when the control plane is connected to it."""
         self.agents[name] = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.remote"),
             *(str(self.root / name), name, str(self.root / f"{name}.sock")),
@@ -120,7 +120,7 @@ class Plane:
         )
 
     def pool(self) -> Pool:
-        """Of a function of which each node has room for two containers."""
+        """Return the pool of a function; each node has room for two of its containers."""
         memory_mib = psutil.virtual_memory().total // 1024**2
         web = WebMethod(tag="web", attribute="web", kind=WebKind.ASGI)
         function = FunctionSpec(
@@ -139,13 +139,13 @@ class Plane:
         return response.text
 
     def ready(self, node: str) -> set[str]:
-        """The containers of a node that are ready."""
+        """Return the ids of a node's containers that are ready."""
         return {c.id for c in self.nodes.containers() if c.node == node and c.state is State.READY}
 
 
 @pytest.fixture
 async def plane():
-    # Not `tmp_path`, whose name leaves a socket's name no room (man 7 unix).
+    # Not `tmp_path`: its name is too long for a socket in it (man 7 unix).
     root = Path(tempfile.mkdtemp(prefix="two"))
     plane = Plane(root)
     async with contextlib.AsyncExitStack() as opened:
@@ -188,7 +188,9 @@ async def test_the_containers_of_an_agent_that_is_killed_are_replaced_and_end_wh
     await until(lambda: len(plane.ready("b")) == 2, "the container that replaces the lost ones")
     replaced_at = len(answers)
     await until(lambda: len(answers) > replaced_at + 10, "ten more answers")
-    assert all(psutil.pid_exists(before[name].pid) for name in lost)  # they run, and get nobody
+    assert all(
+        psutil.pid_exists(before[name].pid) for name in lost
+    )  # they run, and get no requests
     assert not lost & set(answers[replaced_at + 2 :])
 
     await plane.start_agent("a")

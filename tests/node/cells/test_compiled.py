@@ -1,4 +1,4 @@
-"""What is compiled ahead for containers that cannot keep it."""
+"""Python files are compiled ahead for containers that cannot keep compiled files."""
 
 import importlib.util
 import marshal

@@ -1,4 +1,4 @@
-"""What a node's cells consist of, and what becomes of what they wrote."""
+"""What a node's cells contain, and how the files that they wrote are removed."""
 
 import contextlib
 import dataclasses
@@ -116,7 +116,7 @@ def test_one_id_is_used_where_a_range_did_not_work(tmp_path):
 
 @pytest.fixture
 def left(tmp_path):
-    """A cell's first process and its child, as an earlier server has left them."""
+    """Start a cell's first process and its child, as if an earlier server had left them."""
     code = "import subprocess; subprocess.run(['sleep', '60'])"
     order = json.dumps({"cell": {"storage": f"{tmp_path}/cells/4f"}})
     process = subprocess.Popen([sys.executable, "-c", code, order], start_new_session=True)

@@ -12,13 +12,13 @@ from homeport.node.containers import output
 from homeport.node.containers.output import Outputs
 from tests.waiting import until
 
-#: The number of epoll_wait(2), as /proc shows it; arm64 has epoll_pwait(2) alone.
+#: The number of epoll_wait(2), as /proc shows it; on arm64 of epoll_pwait(2).
 EPOLL_WAIT = {"x86_64": "232", "aarch64": "22"}[os.uname().machine]
 
 
 @pytest.fixture
 async def outputs():
-    """A thread that reads."""
+    """The thread that reads containers' output."""
     outputs = Outputs()
     outputs.open()
     yield outputs
@@ -26,7 +26,7 @@ async def outputs():
 
 
 class Printer:
-    """A pipe, and what was heard of it."""
+    """A container's pipe, and the lines that were read from it."""
 
     def __init__(self, outputs: Outputs) -> None:
         comes_out, self.pipe = output.pipe()
@@ -35,23 +35,23 @@ class Printer:
         self.followed = outputs.follow(comes_out, lambda *line: self.lines.append(line))
 
     def print(self, data: bytes) -> None:
-        """Into the pipe."""
+        """Write to the pipe."""
         os.write(self.pipe, data)
 
     async def heard(self, count: int) -> list[str]:
-        """The texts, once there are so many."""
+        """Wait for `count` lines; return their texts."""
         await until(lambda: len(self.lines) >= count, f"{count} lines")
         return [text for text, _, _ in self.lines]
 
     async def finish(self) -> list[str]:
-        """All texts."""
+        """Read to the end of the pipe; return all texts."""
         await self.outputs.finish(self.followed)
         return [text for text, _, _ in self.lines]
 
 
 @pytest.fixture
 def printer(outputs):
-    """One container."""
+    """One container that prints."""
     printer = Printer(outputs)
     yield printer
     os.close(printer.pipe)

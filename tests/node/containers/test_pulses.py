@@ -1,4 +1,4 @@
-"""When a container is beyond help, by its pulse."""
+"""From a container's pulse the node sees that it hangs."""
 
 import asyncio
 import dataclasses
@@ -16,7 +16,7 @@ WELL = Reading(beat=100.0, turn=100.0, deadline=0.0, inside=0, refused=0, reques
 
 
 class Ward:
-    """A container whose pulse and use of the CPU the test decides."""
+    """A container whose pulse and CPU use are set by the test."""
 
     def __init__(self, timeout_s: float = 60.0) -> None:
         self.patient = Patient(None, 0, timeout_s)

@@ -1,4 +1,4 @@
-"""What an earlier server left, and who it is."""
+"""Containers that an earlier server has left are found again or ended."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from homeport.node.containers import records
 from tests.orders import launch
 from tests.waiting import wait_for
 
-#: An init, a runner and a daemon: a session each, and the daemon's name is nobody's business.
+#: An init, a runner and a daemon, each in its own session.
 FAMILY = """
 import os, sys, time
 def begin(leads):
@@ -39,9 +39,9 @@ time.sleep(60)
 
 @pytest.fixture
 def left(tmp_path, monkeypatch):
-    """Leave a container behind: its directory, and its init's and its runner's pid."""
+    """Leave a container behind; return its directory, its init and its runner's pid."""
     processes = []
-    monkeypatch.setattr(records, "PATIENCE_S", 0.1)  # for the end of this init, which goes on
+    monkeypatch.setattr(records, "PATIENCE_S", 0.1)  # this init never ends by itself
 
     def left(state: State = State.READY) -> tuple[Path, subprocess.Popen, int]:
         directory = tmp_path / "ta-1"
@@ -71,7 +71,7 @@ def left(tmp_path, monkeypatch):
 
 
 def of(pid: int, root: Path) -> bool:
-    """Whether a process has a temporary directory below this one."""
+    """Return whether a process has its temporary directory below `root`."""
     try:
         return f"TMPDIR={root}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
@@ -79,7 +79,7 @@ def of(pid: int, root: Path) -> bool:
 
 
 def family(root: Path) -> list[int]:
-    """The processes that a container has left, those that have ended not counted."""
+    """Return the running processes that a container has left."""
     return [
         p.pid
         for p in psutil.process_iter(["status"])
@@ -88,7 +88,7 @@ def family(root: Path) -> list[int]:
 
 
 def settled(root: Path, count: int) -> None:
-    """Return once so many of them are there."""
+    """Return when `count` of them run."""
     wait_for(lambda: count == len(family(root)), f"{count} processes")
 
 
@@ -111,7 +111,7 @@ def test_a_container_is_found_with_all_that_its_end_needs(left, tmp_path):
     assert found.launch.order == found.container.order
 
 
-#: What a record held before there were orders: one shape for the order, the launch and the function.
+#: A record of an older version: one object for the order, the launch and the function.
 SPEC = {
     "id": "ta-1",
     "app": "shop",
@@ -177,7 +177,7 @@ def test_a_number_of_another_boot_or_process_is_nobody(left, tmp_path, change):
     directory, _, _ = left()
     known = json.loads((directory / "record").read_text())
     known[change] = "another" if change == "boot" else known["ticks"] + 1
-    known["init"] = os.getpid()  # who would end with it, if it were believed
+    known["init"] = os.getpid()  # this process would be killed if the record were trusted
     (directory / "record").write_text(json.dumps(known))
 
     assert [] == list(records.sweep(tmp_path))

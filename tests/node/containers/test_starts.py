@@ -1,4 +1,4 @@
-"""How long each part of a start takes, on a clock of the test's own."""
+"""How long each part of a start takes, with the test's own clock."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def clock() -> Clock:
 
 
 def begun(clock: Clock, snapshot: Event | None = None) -> Start:
-    """One that has waited 10 ms for its turn, and whose process existed after 500 more."""
+    """Return a start that has waited 10 ms for its turn, and whose process existed 500 ms later."""
     start = Start(clock)
     clock.s += 0.010
     start.turn_came()

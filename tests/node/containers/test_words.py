@@ -1,4 +1,4 @@
-"""What a container says on its report."""
+"""Which messages of a container the node accepts."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Images made real by the real uv, with packages that are small."""
+"""Images built by the real uv, with small packages."""
 
 import asyncio
 import os
@@ -28,14 +28,14 @@ def commands(*told: str, **args) -> Step:
 
 
 def ask(made, code: str) -> str:
-    """What the environment's own interpreter prints."""
+    """Return what the image's interpreter prints."""
     words = [made.python, "-I", "-c", code]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
 class House:
-    """A home's environments, a source tree, and what was said."""
+    """A home's images, a source tree, and the lines that the builds have printed."""
 
     def __init__(self, path: Path) -> None:
         self.root = path / "environments"
@@ -55,7 +55,7 @@ class House:
         return caught.value
 
     def half(self) -> list[Path]:
-        """Directories that are no environments."""
+        """Return directories that are not finished images."""
         return [d for d in self.root.glob("*") if not (d / "record.json").exists()]
 
 
@@ -66,7 +66,7 @@ def house(tmp_path) -> House:
 
 @pytest.fixture
 def other_python() -> str:
-    """The version of a second interpreter on this machine."""
+    """Return the version of a second interpreter on this machine."""
     code = "import platform; print(platform.python_version())"
     for path in ("/usr/bin/python3.11", "/usr/bin/python3.12", "/usr/bin/python3.13"):
         if os.access(path, os.X_OK):

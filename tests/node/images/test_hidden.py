@@ -1,4 +1,4 @@
-"""No form in which a program may print a secret is shown."""
+"""A secret is hidden in each form in which a program may print it."""
 
 import base64
 import hashlib
@@ -26,7 +26,7 @@ ODD = "p'a\"s\\s w&<o>rd/ü%"
 
 
 def shown(value: str, text: str) -> str:
-    """What is left of an output."""
+    """Return the output after secrets are hidden."""
     return "\n".join(Hider([value]).hide_all(text.split("\n")))
 
 
@@ -35,7 +35,7 @@ def shown(value: str, text: str) -> str:
     [
         ("hush-hush", "have hush-hush, twice: hush-hush", "have ***, twice: ***"),
         (" hush-hush\n", "have hush-hush!", "have ***!"),
-        ("abc", "abcdef", "abcdef"),  # too short to be told from other words
+        ("abc", "abcdef", "abcdef"),  # too short to be distinguished from other words
         ("long-and-longer", "long-and-longer", "***"),
         (KEY, KEY.rstrip("\n"), "***\n***\n***\n***\n***"),
         (KEY, "  ab  ", "***"),  # a short line of it that stands alone
@@ -52,7 +52,7 @@ def shown(value: str, text: str) -> str:
             "0.1\r2.3\rx",
             "2.3",
             "***",
-        ),  # of a progress bar's line the output has the last state alone
+        ),  # the output has only the last state of a progress bar's line
     ],
 )
 def test_what_is_left_of_an_output(value, text, left):

@@ -1,4 +1,4 @@
-"""Keys: what an environment's content depends on, and nothing else. And the steps that cannot be here."""
+"""An image's key depends on what its content depends on, and on nothing else; steps that need a root file system are refused."""
 
 import dataclasses
 

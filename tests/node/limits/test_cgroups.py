@@ -1,4 +1,4 @@
-"""Cgroups, as far as plain files go: what only a kernel can say, `tests/soak/cgroups.py` asks."""
+"""Cgroups, with plain files in place of the kernel's; `tests/soak/cgroups.py` tries the kernel's."""
 
 import logging
 from pathlib import Path
@@ -25,7 +25,7 @@ def tree(tmp_path) -> Path:
 
 
 def opened(tree: Path) -> Cgroups:
-    """Its cgroups, without the probe of whether a process may go there."""
+    """Open the cgroups without the check that a process may be moved there."""
     (tree / "homeport-x" / "cpu.weight").write_text("100")
     (tree / "homeport-x" / "memory.low").write_text("0")
     return Cgroups(tree / "homeport-x")
@@ -71,7 +71,7 @@ def test_where_a_process_finds_its_cgroup(own, top, at):
 def test_a_setting_that_the_kernel_has_not_got_is_let_be(tree):
     made = Path(opened(tree).make(order(memory_mib=(64, 200))))
 
-    # To ask for a new file is forbidden in a cgroup, and would end the container's start.
+    # Creating a file is forbidden in a cgroup, and would end the container's start.
     assert [] == list(made.iterdir())
 
 

@@ -1,4 +1,4 @@
-"""What is made of what NVIDIA's driver tells."""
+"""Which devices the node reports from the answers of NVIDIA's driver."""
 
 import os
 import stat
@@ -13,10 +13,10 @@ GIB = 1024**3
 
 
 class Driver:
-    """NVML, as far as it is asked: two whole devices and one that is cut in two."""
+    """NVML, as far as homeport uses it: two whole devices, and one device that is split in two."""
 
     class NVMLError(Exception):
-        """What its functions raise."""
+        """The error that its functions raise."""
 
     def __init__(self, *, broken: bool = False) -> None:
         self.broken = broken

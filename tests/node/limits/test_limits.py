@@ -1,4 +1,4 @@
-"""What containers may use, and what becomes of one that uses more."""
+"""Containers within their limits go on; a container over a limit is killed."""
 
 import os
 import textwrap
@@ -45,7 +45,7 @@ async def start(tmp_path):
 async def test_a_container_over_its_memory_limit_is_killed_and_the_reason_says_so(start):
     watched = await start(
         READY + "import subprocess\n"
-        # In a child with a session of its own: it is the container's all the same.
+        # A child with its own session counts too.
         "eat = 'import time; x = bytearray(200 << 20); time.sleep(60)'\n"
         "subprocess.Popen([sys.executable, '-c', eat], start_new_session=True)\n"
         "time.sleep(60)\n",
@@ -81,7 +81,7 @@ async def test_a_container_over_its_disk_limit_is_killed_and_the_reason_says_so(
 
 @pytest.fixture
 def looked(monkeypatch):
-    """Wait until the watchdog has looked at the container from the beginning to the end."""
+    """Wait until the watchdog has measured the container once, from beginning to end."""
     looks = []
     look = watchdog.look
     monkeypatch.setattr(watchdog, "look", lambda *given: looks.append(given[0]) or look(*given))

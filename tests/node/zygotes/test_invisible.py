@@ -1,4 +1,4 @@
-"""What is loaded ahead is invisible: a forked container is as one that started in a fresh interpreter."""
+"""Modules that are loaded ahead change nothing: a forked container behaves like a container with a fresh interpreter."""
 
 import os
 
@@ -9,7 +9,7 @@ AT = "import time\nAT = time.monotonic_ns()\n"
 
 
 async def say(house: House, *environs: dict[str, str]) -> list[str]:  # noqa: F811
-    """What a container answers with each of these variables, one after the other."""
+    """Start a container with each of these variables; return what each answers."""
     return [await house.get(await house.start(environ)) for environ in environs]
 
 

@@ -48,7 +48,7 @@ def web():
 
 
 class House:
-    """An agent on a home of the test's own, with a folder of installed packages."""
+    """An agent in the test's own home, with a folder of installed packages."""
 
     def __init__(self, settings: Settings, root, *, tied: bool = True) -> None:
         self.watched = Watched()
@@ -63,15 +63,15 @@ class House:
         self.count = 0
 
     def install(self, name: str, text: str) -> None:
-        """A package that scripts may import."""
+        """Install a package that scripts may import."""
         (self.installed / f"{name}.py").write_text(textwrap.dedent(text))
 
     def write(self, text: str) -> None:
-        """The user's script."""
+        """Write the user's script."""
         (self.source / "script.py").write_text(APP + textwrap.dedent(text))
 
     async def start(self, environ=None, **changes) -> Container:
-        """One more container, once it is ready or has failed."""
+        """Start one more container; return when it is ready or has failed."""
         self.count += 1
         web = WebMethod(tag="web", attribute="web", kind=WebKind.ASGI)
         told = {
@@ -87,17 +87,17 @@ class House:
         return await self.watched.until(State.READY, State.FAILED)
 
     async def get(self, container: Container) -> str:
-        """What it answers."""
+        """Send one request; return the answer's text."""
         transport = httpx.AsyncHTTPTransport(uds=doors.path(container.address))
         async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
             return (await client.get("/")).text
 
     def tmp_dir(self, container: Container) -> str:
-        """Its own temporary files."""
+        """Return its directory for temporary files."""
         return self.agent._lives[container.id].launch.tmp_dir
 
     async def learned(self, name: str) -> None:
-        """Return once the zygote has, or has refused, a module."""
+        """Return when the zygote has loaded a module, or has refused it."""
 
         def settled() -> bool:
             return any(
@@ -112,7 +112,7 @@ class House:
 
 @pytest.fixture
 async def house(tmp_path):
-    """A house that is open."""
+    """An open house."""
     settings = Settings(home=tmp_path / "home", isolation="off")
     settings.socket_dir.mkdir(parents=True)
     house = House(settings, tmp_path)
@@ -390,7 +390,7 @@ async def test_a_fork_is_not_disturbed_by_a_child_that_ends_at_the_same_moment(h
     zygote.suspend()
     second = asyncio.create_task(house.start())
     await until(lambda: base.current._births, "the second to be asked for")
-    # The oldest: a zygote of the function may be on its way.
+    # The oldest child: a zygote of the function may start at the same time.
     spare, *_ = [child for child in zygote.children() if child.pid != init.pid]
     spare.kill()  # so that the zygote has to fork at once, and hears of an end meanwhile
     await until(lambda: spare.status() == psutil.STATUS_ZOMBIE, "the spare to end")

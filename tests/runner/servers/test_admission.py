@@ -1,4 +1,4 @@
-"""What stands between the app server and the app, without either."""
+"""The admission between the app server and the app, tested without these two."""
 
 import asyncio
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from tests.waiting import turns
 
 
 class Visit:
-    """One request: what is received and what is sent."""
+    """One request: the messages that the app receives and sends."""
 
     def __init__(self, *messages, headers=(), kind="http") -> None:
         self.connection = Connection()
@@ -49,7 +49,7 @@ class Visit:
 
 @dataclass
 class Begun:
-    """As much of `Serving` as admission asks of it."""
+    """The part of `Serving` that admission uses."""
 
     order: StartOrder
     slots: Slots
@@ -59,7 +59,7 @@ class Begun:
 
 
 class Connection:
-    """The app server's side of a visit."""
+    """The app server's side of a request."""
 
     visit = None
     is_answered = is_open_ended = False
@@ -210,7 +210,7 @@ HELLO = [(b"content-length", b"5")]
 
 
 def answers(*messages):
-    """An app that sends this and then works for a minute of the loop's time."""
+    """Return an app that sends these messages and then works for a minute of the loop's time."""
 
     async def app(scope, receive, send):
         for message in messages:
@@ -233,7 +233,7 @@ def body(data=b"", more=False):
     [
         ("GET", [start(), body(b"hello")], 1),
         ("GET", [start(), body(b"hel", more=True), body(b"lo", more=True), body()], 3),
-        # The visitor has it all before the app says so.
+        # The visitor has the whole response before the app returns.
         ("GET", [start(headers=HELLO), body(b"hello", more=True), body()], 1),
         ("GET", [start(303, [(b"Content-Length", b"0")]), body()], 0),
         ("GET", [start(204), body()], 0),

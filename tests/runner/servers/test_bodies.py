@@ -8,7 +8,7 @@ import pytest
 
 from tests.runner.test_kinds import free_port
 
-#: Shorter than in the product. `STALL_S` and a turn (BEAT_S) later the request has ended.
+#: Shorter times than in the product: the request ends within `STALL_S` and one turn (`BEAT_S`).
 SHORTER = """
     from homeport.runner.servers import bodies, turns
     bodies.STALL_S, turns.BEAT_S = 1.0, 0.2
@@ -158,7 +158,7 @@ def test_a_body_that_does_not_arrive_is_408_and_its_slot_is_free(serve, kind, ha
     assert time.monotonic() - began > 1.0
     assert b"2 bytes" in read(ask(runner, "/", b"Content-Length: 2\r\nConnection: close\r\n\r\nab"))
     said = runner.wait_for("nothing of the request's body arrived")
-    if kind != "port":  # a program prints what it likes
+    if kind != "port":  # the program's own output differs
         assert "POST /up: nothing of the request's body arrived for 1 s" in said
         assert "Traceback" not in said
 
@@ -182,7 +182,7 @@ def test_a_slow_upload_goes_on(serve, kind, half):
 
 @pytest.mark.parametrize("kind", ["asgi", "wsgi"])
 def test_the_time_does_not_count_while_the_app_does_not_read(serve, kind):
-    """Its own work takes longer than a body may stand still."""
+    """The app's own work takes longer than a body may stand still."""
     visitor = ask(serve(kind), "/work", b"Connection: close\r\nContent-Length: 3\r\n\r\nab")
     assert stays_silent(visitor, ENDED_S)
     answer = read(visitor)

@@ -31,7 +31,7 @@ SCRIPT = """
     ("head", "status"),
     [
         (b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n", b"200"),
-        (b"GET /medium HTTP/1.1\r\nHost: x\r\n\r\n", b"200"),  # all of it is in the kernel
+        (b"GET /medium HTTP/1.1\r\nHost: x\r\n\r\n", b"200"),  # the kernel's buffer holds all of it
         (b"POST /up HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n", b"504"),
         (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n", b"200"),
     ],
@@ -43,7 +43,7 @@ def test_a_visitor_who_stands_still_loses_the_connection_when_the_time_is_up(sta
         idle.connect(runner.door)
         idle.sendall(head)
         ended = select.poll()
-        ended.register(idle, 0)  # no event of its own: only that the other side has closed
+        ended.register(idle, 0)  # wait only for the other side to close
         closed = ended.poll(PATIENCE_S * 1000)
         answer = idle.recv(100)
 

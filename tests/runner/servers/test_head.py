@@ -9,7 +9,7 @@ from homeport.runner.servers import head
 
 
 def ask(runner, request: bytes) -> tuple[int, bytes]:
-    """The status and the body (or chunks) of the answer to raw bytes."""
+    """Send raw bytes; return the status and the body (or the chunks) of the answer."""
     with socket.socket(socket.AF_UNIX) as visitor:
         visitor.settimeout(30)
         visitor.connect(runner.door)

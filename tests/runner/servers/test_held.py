@@ -1,4 +1,4 @@
-"""Held slots: when the last bytes of a response may go, and what the node is told."""
+"""Held slots: when the last bytes of a response are sent, and what is reported to the node."""
 
 import asyncio
 import gc

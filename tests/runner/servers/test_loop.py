@@ -1,4 +1,4 @@
-"""The door of a container's server."""
+"""How a container's server accepts connections."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from tests.waiting import turns
 
 
 class Visit(asyncio.Protocol):
-    """Counts who has come in, and says what it hears."""
+    """Counts connections, and sends back what it receives."""
 
     count = 0
 
@@ -27,7 +27,7 @@ class Visit(asyncio.Protocol):
 
 @pytest.fixture
 def door():
-    """A door as a node makes one, and where to knock."""
+    """A door as a node makes it, and its path."""
     Visit.count = 0
     listener, address = doors.make("ta-1")
     with Door(listener.detach()) as door:
@@ -42,7 +42,7 @@ def test_everybody_who_waits_is_let_in_at_once_and_served(door):
         with contextlib.ExitStack() as stack:
             visitors = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(50)]
             for visitor in visitors:
-                visitor.connect(path)  # nobody is let in before this turn ends
+                visitor.connect(path)  # no connection is accepted before this turn ends
             await turns(10)
             inside = Visit.count
             visitors[-1].sendall(b"hello")
@@ -80,7 +80,7 @@ def test_a_door_that_is_shut_refuses_but_lets_in_who_was_there(door):
 
 def test_a_visitor_of_another_user_is_turned_away(door):
     door, path = door
-    door._uid += 1  # nobody who runs this test is that one
+    door._uid += 1  # no user who runs this test has this id
 
     with socket.socket(socket.AF_UNIX) as visitor:
         visitor.connect(path)

@@ -1,4 +1,4 @@
-"""A `web_server`'s program, as visitors reach it: through the container's door."""
+"""A `web_server`'s program, reached through the container's door."""
 
 import contextlib
 import socket
@@ -180,7 +180,7 @@ def _is_program(pid: str, port: str) -> bool:
 
 
 def test_a_connection_without_a_request_takes_no_slot(program):
-    """HAProxy checks a container so, 0.1 s after it has got to know it."""
+    """HAProxy checks a container in this way, 0.1 s after it was added."""
     runner = program(max_inputs=1, timeout_s=60.0)
     with connect(runner, b""):
         assert answer(connect(runner, b"GET /x HTTP/1.1\r\n\r\n")).startswith(b"GET /x")

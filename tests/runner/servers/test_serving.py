@@ -1,4 +1,4 @@
-"""The end of a container that is of no more use, and tasks that would end its loop."""
+"""The end of a container that can serve no more, and tasks that try to end its loop."""
 
 import asyncio
 

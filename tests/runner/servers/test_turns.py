@@ -1,4 +1,4 @@
-"""A container shows that it lives, and says what holds it up."""
+"""A container reports that it runs, and what blocks its event loop."""
 
 from tests.waiting import wait_for
 

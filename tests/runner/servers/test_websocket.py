@@ -1,4 +1,4 @@
-"""WebSockets as the ingress would bring them: handshakes that fail, heads that are large, visitors who stay."""
+"""WebSockets as the ingress sends them: failing handshakes, large heads, connections that stay open."""
 
 import socket
 
@@ -43,7 +43,7 @@ MARK = TRUE.replace(b"Connection: close\r\n", b"")
 
 @pytest.fixture
 def knock(start):
-    """Send a head; the start of the answer. The connections stay open until the test ends."""
+    """Send a head; return the connection, which stays open until the test ends."""
     opened = []
 
     def knock(runner, path: str, fields: bytes, *, body: bytes = b"") -> socket.socket:

@@ -1,4 +1,4 @@
-"""WSGI threads: what ends them, what holds a slot, and what an app may raise."""
+"""WSGI threads: when they end, when they hold a slot, and what happens if an app raises."""
 
 import socket
 import time
@@ -47,7 +47,7 @@ SCRIPT = """
 
 
 def held(runner):
-    """What the container says next of the slots that it holds."""
+    """Return the container's next message about held slots."""
     while (event := runner.event()).kind != "held":
         pass
     return event
@@ -130,7 +130,7 @@ def test_an_app_may_wait_on_the_socket_of_a_websocket(start):
 
 @pytest.mark.parametrize("single_use", [False, True])
 def test_an_idle_container_ends_at_once(start, single_use):
-    """Cheroot's own threads look twice a second whether they have to end."""
+    """Cheroot's own threads check only twice a second whether they must end."""
     seconds = []
     for _ in range(3):
         runner = start(SCRIPT, web={"web": "wsgi_app"}, single_use=single_use).ready()

@@ -1,4 +1,4 @@
-"""What a zygote and its child say to each other, with a real fork each."""
+"""Messages between a zygote and its child, with real forks."""
 
 import json
 import subprocess
@@ -53,7 +53,7 @@ print(json.dumps(told))
 
 
 def ask(stale: str) -> list[object]:
-    """What the child did before the check had ended, what the node heard, and what the child did then."""
+    """Return what the child did before the check ended, what the node heard, and what the child did after that."""
     run = subprocess.run(
         [sys.executable, "-c", BOTH, stale], capture_output=True, timeout=20, check=True
     )

@@ -54,7 +54,7 @@ def look():
 
 
 def run(script: str) -> Any:
-    """What the script prints."""
+    """Return what the script prints."""
     done = subprocess.run(
         [sys.executable, "-c", MEMORY + script], capture_output=True, timeout=30, check=True
     )

@@ -9,7 +9,7 @@ from homeport.sdk.files.imports import imported_later
 
 @pytest.fixture
 def tree(tmp_path):
-    """Writes files below a root; returns the root."""
+    """Return a function that writes files below a root and returns the root."""
 
     def write(packages=(), **files: str):
         for name, text in {**files, **{f"{name}/__init__": "" for name in packages}}.items():
@@ -22,7 +22,7 @@ def tree(tmp_path):
 
 
 def later(root, script="script"):
-    """The modules that the script imports later, by their path below the root."""
+    """Return the modules that the script imports later, as paths below the root."""
     found = imported_later([root / f"{script}.py"], root)
     return {path.relative_to(root).as_posix() for path in found}
 
@@ -50,14 +50,14 @@ def test_an_import_below_the_top_is_found_however_it_is_written(tree, text):
 @pytest.mark.parametrize(
     "text",
     [
-        "import later\n",  # it has run when the script was loaded
+        "import later\n",  # this import runs while the script is loaded
         '"""\n    import later\n"""\n',
         "def f():\n    # import later\n    pass\n",
         'def f():\n    return "\\\n    import later"\n',
         "def f():\n    important = later\n",
         "def f():\n    import latest\n",
         "def f():\n    from .. import later\n",  # above the root
-        "def f(:\n    import later\n",  # no Python
+        "def f(:\n    import later\n",  # not Python
         "def f():\n    import later\0\n",
     ],
 )

@@ -1,4 +1,4 @@
-"""Methods that block, and what they are for code that must not."""
+"""Methods that block, and their `.aio` variants for code that must not block."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""Each mistake is told where it is made, in the words that the behaviour spec gives."""
+"""Each mistake is an error at its line, with the text that the behaviour spec gives."""
 
 import warnings
 

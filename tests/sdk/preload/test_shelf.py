@@ -1,4 +1,4 @@
-"""Modules that were preloaded: what a script sees of them, before and after it imports them."""
+"""Preloaded modules: what a script sees of them before and after it imports them."""
 
 import json
 import os
@@ -61,7 +61,7 @@ class Box:
             path.write_text(textwrap.dedent(text))
 
     def run(self, preload, script, **environ):
-        """What a script says that runs after the modules were preloaded."""
+        """Run a script after the modules were preloaded; return what it prints."""
         before = HARNESS.format(site=str(self.site), source=str(self.source), preload=preload)
         with open(self.site.parent / "output", "w+") as output:  # a file, as zygotes print to one
             subprocess.run(
@@ -288,7 +288,7 @@ def test_each_process_has_random_numbers_of_its_own(box):
 
 
 def forked():
-    """The same in one of two children."""
+    """Run the same in one of two forked children."""
     return """
     told, tells = os.pipe()
     if os.fork() == 0:
@@ -322,7 +322,7 @@ def test_a_file_of_the_user_s_wins_over_a_preloaded_module(box):
     box.install(twin="WHO = 'installed'", needs="import twin\nWHO = twin.WHO")
     (box.source / "twin.py").write_text("WHO = 'local'")
 
-    # What is the user's own is not run ahead of the script.
+    # Modules of the user are not run before the script.
     assert "local" == box.run(["twin"], "import twin; say(twin.WHO)")
     assert {"unsafe": "`twin` is the user's own"} != box.run(["twin"], "import twin; say(twin.WHO)")
 

@@ -43,7 +43,7 @@ def layer(tmp_path):
 
 @pytest.fixture
 def into(layer):
-    """Unpack an archive into the layer's directory."""
+    """Unpack an archive into a layer's directory."""
 
     def unpacked(*given, **limits):
         packed = given[0] if isinstance(given[0], io.BytesIO) else archive(*given)

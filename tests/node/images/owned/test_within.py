@@ -17,7 +17,7 @@ __all__ = ["account"]  # the fixture: three kinds of users
 
 @pytest.fixture
 def do(account):
-    """Have an order carried out by the account."""
+    """Let the account's user carry out an order."""
 
     def do(**order):
         path = account.directory / "order.json"

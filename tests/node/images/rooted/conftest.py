@@ -1,4 +1,4 @@
-"""A home with root file systems, on images of a registry of the test's own."""
+"""Images with root file systems, from a registry of the tests."""
 
 import subprocess
 from pathlib import Path
@@ -15,7 +15,7 @@ WHERE = "app.py:7"
 
 
 class House:
-    """A home's images, a source tree, and what was said."""
+    """A home's images, a source tree, and the lines that the builds have printed."""
 
     def __init__(self, path: Path) -> None:
         self.home = path
@@ -39,7 +39,7 @@ class House:
         return caught.value
 
     def seen(self, made, path: str) -> Path:
-        """The uppermost layer's file at that path."""
+        """Return the file at this path in the uppermost layer that has it."""
         for lower in reversed(made.lowers):
             found = Path(lower) / path.lstrip("/")
             if found.is_symlink() or found.exists():
@@ -50,7 +50,7 @@ class House:
         return self.seen(made, path).read_text()
 
     def half(self) -> list[Path]:
-        """Directories that are no layers."""
+        """Return directories that are not finished layers."""
         return [d for d in self.root.glob("*") if not (d / "record.json").exists()]
 
 
@@ -87,7 +87,7 @@ def registry(able, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def system() -> bytes:
-    """A layer with a shell and this machine's Python."""
+    """Make a layer with a shell and this machine's Python."""
     if not Path("/usr/bin/python3").exists():
         pytest.skip("the tests' images have /usr/bin/python3 of this machine, and there is none")
     subprocess.run(["/usr/bin/python3", "-c", ""], check=True)
@@ -96,5 +96,5 @@ def system() -> bytes:
 
 @pytest.fixture(scope="session")
 def base(registry, system) -> Step:
-    """A step that begins with a small system."""
+    """Return a first step that pulls a small system."""
     return step("from_registry", tag=registry.push("base:1", [system], Env=["PATH=/usr/bin:/bin"]))

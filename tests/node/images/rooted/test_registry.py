@@ -18,7 +18,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "very-secret"}
 
 @pytest.fixture
 def aws():
-    """An endpoint that answers as ECR does, and what it was asked."""
+    """A server that answers as ECR does, and its requests."""
     asked: list[tuple[dict[str, str], bytes]] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
