@@ -5,12 +5,14 @@ Transactions run in threads, so that the event loop never waits for a disk or fo
     await database.read(work)       work(connection) in a transaction that only reads
     await database.write(work)      work(connection) in a transaction that nobody else writes beside
     await database.in_turn(work)    work(), between two writes: several transactions of its own
+    await database.together(work)   as `write`; small works that wait at once share one transaction, and one fsync
 
 Writes happen one after the other, in the order of the calls, also when a caller is cancelled: the undo of a
 step comes after the step. Whatever the database has against it is a `StorageError`, and nothing is half-done.
 """
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -46,6 +48,7 @@ class Database:
         self._readers = executor or ThreadPoolExecutor(READERS, thread_name_prefix="reads")
         self._writer = executor or ThreadPoolExecutor(1, thread_name_prefix="writes")
         self._claim: Connection | None = None
+        self._waiting: list[_Work] = []  # of `together`
 
     @property
     def postgres(self) -> bool:
@@ -59,6 +62,21 @@ class Database:
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a writing transaction, whole or not at all."""
         return await self._run(self._writer, self._write, work)
+
+    async def together(self, work: Callable[[Connection], T]) -> T:
+        """Run a small `work` as `write` does, in one transaction with others that wait at the same time.
+
+        A work that raises changes nothing, and the others are not touched by it.
+        """
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Work(work, done))
+        if len(self._waiting) == 1:
+            try:
+                self._writer.submit(self._write_all)
+            except RuntimeError as error:  # after `close`
+                self._waiting.clear()
+                raise StorageError("the server is ending") from error
+        return await done
 
     async def in_turn(self, work: Callable[[], T]) -> T:
         """Run `work` between two writes; it uses `reading` and `writing`."""
@@ -143,9 +161,7 @@ class Database:
             DataError,
             UnicodeEncodeError,
         ):  # PostgreSQL cannot store NUL, and neither database a surrogate
-            raise BadRequest(
-                "a name or a text has a character that the database cannot keep"
-            ) from None
+            raise _unstorable() from None
         except (SQLAlchemyError, sqlite3.Error) as error:
             raise self.failure(done, error) from None
 
@@ -156,6 +172,18 @@ class Database:
     def _write(self, work: Callable[[Connection], T]) -> T:
         with self.writing() as connection:
             return work(connection)
+
+    def _write_all(self) -> None:
+        """Run the works that wait, and tell their callers once everything is on the disk."""
+        works, self._waiting = self._waiting, []
+        ends: list[tuple[_Work, Any, BaseException | None]]
+        try:
+            with self.writing() as connection:
+                ends = [work.run(connection) for work in works]
+        except Exception as error:
+            ends = [(work, None, error) for work in works]
+        for work, value, failure in ends:
+            work.end(value, failure)
 
     async def _run(self, executor: Executor, work: Callable[..., T], *args: Any) -> T:
         try:
@@ -199,6 +227,44 @@ class Database:
         engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool)
         event.listen(engine, "begin", _begin)
         return engine
+
+
+class _Work:
+    """A work of `together`, and whoever waits for it."""
+
+    def __init__(self, work: Callable[[Connection], Any], done: "asyncio.Future[Any]") -> None:
+        self._work, self._done = work, done
+        self._loop = done.get_loop()
+
+    def run(self, connection: Connection) -> "tuple[_Work, Any, BaseException | None]":
+        """Do the work in the open transaction; what it raises is undone and returned."""
+        try:
+            with connection.begin_nested():
+                return self, self._work(connection), None
+        except (DataError, UnicodeEncodeError):
+            return self, None, _unstorable()
+        except (SQLAlchemyError, sqlite3.Error):
+            raise  # a full disk is full for all of them
+        except Exception as error:
+            return self, None, error
+
+    def end(self, value: Any, failure: BaseException | None) -> None:
+        """Tell the caller, in its loop; called in the writer's thread."""
+
+        def tell() -> None:
+            if self._done.done():  # the caller was cancelled
+                return
+            if failure is None:
+                self._done.set_result(value)
+            else:
+                self._done.set_exception(failure)
+
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(tell)
+
+
+def _unstorable() -> BadRequest:
+    return BadRequest("a name or a text has a character that the database cannot keep")
 
 
 #: Beginning of SQLite's name of an error -> hint.

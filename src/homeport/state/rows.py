@@ -71,6 +71,15 @@ class VolumeRow:
     created_at: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectRow:
+    """A dict or a queue."""
+
+    id: str
+    name: str | None  # None: ephemeral
+    created_at: float
+
+
 def revision(row: RowMapping) -> Revision:
     """Return the revision in a row; `StorageError` if its manifest cannot be read."""
     try:

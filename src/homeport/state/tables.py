@@ -5,6 +5,7 @@ A change here needs a migration in `migrations/versions`, and SCHEMA is the numb
 """
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     Float,
     Index,
@@ -18,7 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0003"
+SCHEMA = "0004"
 
 metadata = MetaData(
     naming_convention={"pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
@@ -102,6 +103,56 @@ volumes = Table(
     Column("created_at", Float, nullable=False),
     PrimaryKeyConstraint("id"),
     UniqueConstraint("workspace", "environment", "name"),
+)
+
+#: Dicts and queues: what containers share. Keys and values are pickles, which only containers read.
+objects = Table(
+    "objects",
+    metadata,
+    Column("id", String(32), nullable=False),  # `di-…` or `qu-…`
+    *_scope(),
+    Column("kind", String(8), nullable=False),  # `dict` or `queue`
+    Column("name", String(64)),  # null: ephemeral
+    Column("created_at", Float, nullable=False),
+    PrimaryKeyConstraint("id"),
+    UniqueConstraint("workspace", "environment", "kind", "name"),
+)
+
+dict_items = Table(
+    "dict_items",
+    metadata,
+    Column("dict", String(32), nullable=False),
+    Column(
+        "digest", LargeBinary(32), nullable=False
+    ),  # the key's SHA-256, because a key has any length
+    Column("place", BigInteger, nullable=False),  # in the order of insertion
+    Column("key", LargeBinary, nullable=False),
+    Column("value", LargeBinary, nullable=False),
+    Column("used_at", Float, nullable=False),  # to the hour
+    PrimaryKeyConstraint("dict", "digest"),
+    Index("ix_dict_items_place", "dict", "place"),
+    Index("ix_dict_items_used_at", "used_at"),
+)
+
+queue_partitions = Table(
+    "queue_partitions",
+    metadata,
+    Column("queue", String(32), nullable=False),
+    Column("partition", String(64), nullable=False),  # empty: the default one
+    Column("length", Integer, nullable=False),  # how many values it has
+    Column("expires_at", Float, nullable=False),
+    PrimaryKeyConstraint("queue", "partition"),
+    Index("ix_queue_partitions_expires_at", "expires_at"),
+)
+
+queue_items = Table(
+    "queue_items",
+    metadata,
+    Column("queue", String(32), nullable=False),
+    Column("partition", String(64), nullable=False),
+    Column("place", BigInteger, nullable=False),  # in the order of the puts
+    Column("value", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("queue", "partition", "place"),
 )
 
 cold_starts = Table(

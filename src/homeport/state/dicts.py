@@ -1,0 +1,194 @@
+"""Dicts: keys and values that containers share, in the database.
+
+Keys and values are bytes, which only containers read. An entry goes when nobody has used it for seven days.
+"""
+
+import hashlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from homeport.contract.errors import BadRequest
+from homeport.contract.sizes import MIB
+from homeport.state import tables
+from homeport.state.database import Database
+from homeport.state.objects import Objects
+from homeport.state.scope import MAIN, Scope
+
+KEPT_S = 7 * 24 * 3600.0  # after an entry was used for the last time
+USED_EACH_S = 3600.0  # how exactly the last use is known: a read must not always write
+MAX_KEY_BYTES = 64 * 1024
+MAX_VALUE_BYTES = 100 * MIB
+MAX_ITEMS = 10_000  # of one update
+MAX_COUNT = 100_000  # `len` counts no further
+PAGE, PAGE_BYTES = 500, 4 * MIB  # what is read at once: entries, and bytes of their values
+_T = tables.dict_items
+
+Item = tuple[bytes, bytes]  # key, value
+
+
+class Dicts:
+    """The dicts of one environment."""
+
+    def __init__(self, database: Database, *, scope: Scope = MAIN) -> None:
+        self.objects = Objects(database, "dict", _empty, scope=scope)
+        self._database = database
+        self._last_place = 0
+
+    async def get(self, name: str, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return the value of each key; None for a key that is not there."""
+        dict_id = self.objects.find(name).id
+        digests = [_digest(key) for key in keys]
+        query = select(_T.c.digest, _T.c.value, _T.c.used_at).where(_these(dict_id, digests))
+        found = await self._database.read(lambda c: {row[0]: row for row in c.execute(query)})
+        now = time.time()
+        old = [digest for digest, row in found.items() if row[2] < now - USED_EACH_S]
+        if old:
+            used = update(_T).where(_these(dict_id, old)).values(used_at=now)
+            await self._database.together(lambda c: c.execute(used))
+        return [found[digest][1] if digest in found else None for digest in digests]
+
+    async def contains(self, name: str, key: bytes) -> bool:
+        """Return whether a key is there."""
+        dict_id = self.objects.find(name).id
+        query = select(func.count()).select_from(_T).where(_these(dict_id, [_digest(key)]))
+        return bool(await self._database.read(lambda c: c.scalar(query)))
+
+    async def put(self, name: str, items: Sequence[Item], *, only_new: bool = False) -> int:
+        """Set entries, all or none; with `only_new` leave those that exist. Return how many were new."""
+        dict_id = self.objects.find(name).id
+        _check(items)
+        if not items:
+            return 0
+        by_digest = {_digest(key): self._row(dict_id, key, value) for key, value in items}
+        rows, digests = list(by_digest.values()), list(by_digest)
+        expired = delete(_T).where(
+            _T.c.dict == dict_id, _T.c.digest.in_(digests), _T.c.used_at < time.time() - KEPT_S
+        )
+
+        def work(connection: Connection) -> int:
+            self.objects.find(name)  # it may have been deleted while this waited for its turn
+            connection.execute(expired)
+            there = select(func.count()).select_from(_T).where(_these(dict_id, digests))
+            known = connection.scalar(there) or 0
+            _upsert(connection, rows, only_new=only_new)
+            return len(digests) - known
+
+        return await self._database.together(work)
+
+    async def pop(self, name: str, key: bytes) -> bytes | None:
+        """Remove an entry and return its value; None if it is not there."""
+        dict_id = self.objects.find(name).id
+        query = delete(_T).where(_these(dict_id, [_digest(key)])).returning(_T.c.value)
+        return await self._database.together(lambda c: c.scalar(query))
+
+    async def clear(self, name: str) -> None:
+        """Remove all entries."""
+        dict_id = self.objects.find(name).id
+        await self._database.together(lambda c: _empty(c, dict_id))
+
+    async def count(self, name: str) -> int:
+        """Return how many entries there are, at most 100,000."""
+        dict_id = self.objects.find(name).id
+        some = select(_T.c.place).where(_T.c.dict == dict_id, _alive()).limit(MAX_COUNT)
+        query = select(func.count()).select_from(some.subquery())
+        return await self._database.read(lambda c: c.scalar(query) or 0)
+
+    async def items(self, name: str, *, values: bool = True) -> AsyncIterator[Item]:
+        """Yield the entries in the order of their insertion; without `values`, each value is empty."""
+        dict_id, after = self.objects.find(name).id, 0
+        while True:
+            query = (
+                select(_T.c.place, _T.c.digest, _T.c.key, func.length(_T.c.value))
+                .where(_T.c.dict == dict_id, _T.c.place > after, _alive())
+                .order_by(_T.c.place)
+                .limit(PAGE)
+            )
+            page = await self._database.read(lambda c, query=query: list(c.execute(query)))  # type: ignore[misc]
+            if not page:
+                return
+            after = page[-1][0]
+            if not values:
+                for _, _, key, _ in page:
+                    yield key, b""
+                continue
+            for part in _parts(page):
+                found = await self._values(dict_id, [row[1] for row in part])
+                for _, digest, key, _ in part:
+                    if digest in found:
+                        yield key, found[digest]
+
+    async def sweep(self) -> None:
+        """Delete the entries that nobody has used for seven days."""
+        query = delete(_T).where(_T.c.used_at < time.time() - KEPT_S)
+        await self._database.write(lambda c: c.execute(query))
+
+    async def _values(self, dict_id: str, digests: list[bytes]) -> dict[bytes, bytes]:
+        query = select(_T.c.digest, _T.c.value).where(_these(dict_id, digests))
+        return await self._database.read(lambda c: {row[0]: row[1] for row in c.execute(query)})
+
+    def _row(self, dict_id: str, key: bytes, value: bytes) -> dict[str, Any]:
+        self._last_place = max(self._last_place + 1, time.time_ns())
+        return {
+            "dict": dict_id,
+            "digest": _digest(key),
+            "place": self._last_place,
+            "key": key,
+            "value": value,
+            "used_at": time.time(),
+        }
+
+
+def _upsert(connection: Connection, rows: list[dict[str, Any]], *, only_new: bool) -> None:
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    query = dialect.insert(_T)
+    key = [_T.c.dict, _T.c.digest]
+    if only_new:
+        connection.execute(query.on_conflict_do_nothing(index_elements=key), rows)
+        return
+    changed = {"value": query.excluded.value, "used_at": query.excluded.used_at}
+    connection.execute(query.on_conflict_do_update(index_elements=key, set_=changed), rows)
+
+
+def _parts(page: list[Any]) -> list[list[Any]]:
+    """Split a page so that the values of each part have at most `PAGE_BYTES`, or are one value."""
+    parts: list[list[Any]] = []
+    size = PAGE_BYTES + 1
+    for row in page:
+        if size + row[3] > PAGE_BYTES:
+            parts.append([])
+            size = 0
+        parts[-1].append(row)
+        size += row[3]
+    return parts
+
+
+def _check(items: Sequence[Item]) -> None:
+    if len(items) > MAX_ITEMS:
+        raise BadRequest(f"an update of a dict has at most {MAX_ITEMS} entries, not {len(items)}")
+    for key, value in items:
+        if len(key) > MAX_KEY_BYTES:
+            raise BadRequest(f"a dict's key has at most {MAX_KEY_BYTES} bytes, not {len(key)}")
+        if len(value) > MAX_VALUE_BYTES:
+            raise BadRequest(
+                f"a dict's value has at most {MAX_VALUE_BYTES} bytes, not {len(value)}"
+            )
+
+
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()
+
+
+def _alive() -> ColumnElement[bool]:
+    return _T.c.used_at >= time.time() - KEPT_S
+
+
+def _these(dict_id: str, digests: Sequence[bytes]) -> ColumnElement[bool]:
+    return and_(_T.c.dict == dict_id, _T.c.digest.in_(digests), _alive())
+
+
+def _empty(connection: Connection, dict_id: str) -> None:
+    connection.execute(delete(_T).where(_T.c.dict == dict_id))

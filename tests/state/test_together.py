@@ -1,0 +1,135 @@
+"""Small writes that wait at once share a transaction, and none of them pays for another one's error."""
+
+import asyncio
+
+import pytest
+from sqlalchemy import func, insert, select
+
+from homeport.contract.errors import BadRequest, NotFound, StorageError
+from homeport.state import schema, tables, urls
+from homeport.state.database import Database
+
+TOKENS = tables.proxy_tokens
+
+
+@pytest.fixture
+async def database(database_setting, tmp_path):
+    database = Database(urls.of(database_setting, tmp_path))
+    await asyncio.to_thread(schema.prepare, database)
+    yield database
+    await database.close()
+
+
+def keep(name: str):
+    """A work that writes a row, and returns its name."""
+
+    def work(connection):
+        connection.execute(token(name))
+        return name
+
+    return work
+
+
+def token(name: str):
+    return insert(TOKENS).values(
+        id=name, workspace="main", environment="main", name=name, secret_sha256="", created_at=0.0
+    )
+
+
+async def count(database: Database) -> int:
+    query = select(func.count()).select_from(TOKENS)
+    return await database.read(lambda c: c.scalar(query))
+
+
+def held_back(database: Database):
+    """Keep the writer busy until the event is set, so that what follows waits together."""
+    go = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def work():
+        asyncio.run_coroutine_threadsafe(go.wait(), loop).result()
+
+    return asyncio.create_task(database.in_turn(work)), go
+
+
+async def test_works_that_wait_at_once_are_one_transaction(database, monkeypatch):
+    begun = []
+    writing = database.writing
+
+    def noted():
+        begun.append(1)
+        return writing()
+
+    monkeypatch.setattr(database, "writing", noted)
+    first, go = held_back(database)
+    await asyncio.sleep(0)
+    works = [asyncio.create_task(database.together(keep(f"t{n}"))) for n in range(50)]
+    await asyncio.sleep(0)
+    go.set()
+
+    assert [f"t{n}" for n in range(50)] == await asyncio.gather(*works)
+    await first
+    assert [1] == begun
+    assert 50 == await count(database)
+
+
+async def test_a_work_that_raises_changes_nothing_and_harms_nobody(database):
+    def halfway(connection):
+        connection.execute(token("half"))
+        raise NotFound("no such thing")
+
+    def bug(connection):
+        connection.execute(token("bug"))
+        raise ZeroDivisionError
+
+    def unstorable(connection):
+        connection.execute(token("sur\ud800rogate"))
+
+    first, go = held_back(database)
+    await asyncio.sleep(0)
+    works = [
+        asyncio.create_task(database.together(work))
+        for work in (keep("a"), halfway, bug, unstorable,
+                     keep("b"))
+    ]  # fmt: skip
+    await asyncio.sleep(0)
+    go.set()
+    a, half, fault, text, b = await asyncio.gather(*works, return_exceptions=True)
+    await first
+
+    assert ("a", "b") == (a, b)
+    assert [NotFound, ZeroDivisionError, BadRequest] == [type(half), type(fault), type(text)]
+    assert 2 == await count(database)
+
+
+async def test_a_caller_that_is_cancelled_does_not_stop_the_others(database):
+    first, go = held_back(database)
+    await asyncio.sleep(0)
+    gone = asyncio.create_task(database.together(keep("gone")))
+    stays = asyncio.create_task(database.together(keep("stays")))
+    await asyncio.sleep(0)
+    gone.cancel()
+    go.set()
+
+    assert "stays" == await stays
+    await first
+
+
+async def test_a_database_that_fails_fails_all_of_them(database, monkeypatch):
+    def broken():
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(database, "writing", broken)
+    works = [database.together(keep("x")) for _ in range(3)]
+    ends = await asyncio.gather(*works, return_exceptions=True)
+
+    assert [StorageError] * 3 == [type(end) for end in ends]
+
+
+async def test_after_the_end_it_says_so(database_setting, tmp_path):
+    database = Database(urls.of(database_setting, tmp_path))
+    await asyncio.to_thread(schema.prepare, database)
+    await database.close()
+
+    with pytest.raises(StorageError, match="ending"):
+        await database.together(keep("late"))
