@@ -91,6 +91,11 @@ class Settings:
         return self.socket_dir / "calls" / "calls.sock"
 
     @property
+    def inside_socket(self) -> Path:
+        """The socket on which the ingress passes on what containers ask of the control plane."""
+        return self.socket_dir / "inside.sock"
+
+    @property
     def activator_socket(self) -> Path:
         """The socket on which the ingress asks for a container."""
         return self.socket_dir / "activator.sock"

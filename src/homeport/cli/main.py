@@ -28,6 +28,8 @@ COMMANDS = {
     "container": ("container", "app"),
     "image": ("image", "app"),
     "volume": ("volume", "app"),
+    "dict": ("shared", "dicts"),
+    "queue": ("shared", "queues"),
     "secret": ("secret", "app"),
     "proxy-token": ("token", "app"),
     "workspace": ("token", "workspace"),

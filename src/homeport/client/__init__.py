@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from homeport.client.secrets import Secrets
     from homeport.client.server import Server
     from homeport.client.sessions import Sessions
+    from homeport.client.shared import Shared
     from homeport.client.tokens import Tokens
     from homeport.client.volumes import Volumes
 
@@ -72,6 +73,12 @@ class Client:
         return Deploys(self._connection)
 
     @cached_property
+    def dicts(self) -> "Shared":
+        from homeport.client.shared import Shared
+
+        return Shared(self._connection, "dicts")
+
+    @cached_property
     def images(self) -> "Images":
         from homeport.client.images import Images
 
@@ -82,6 +89,12 @@ class Client:
         from homeport.client.logs import Logs
 
         return Logs(self._connection)
+
+    @cached_property
+    def queues(self) -> "Shared":
+        from homeport.client.shared import Shared
+
+        return Shared(self._connection, "queues")
 
     @cached_property
     def secrets(self) -> "Secrets":

@@ -16,7 +16,7 @@ from typing import Protocol
 from starlette.types import ASGIApp
 
 from homeport.contract.roles import Ingress
-from homeport.control.api.access import BearerOnly, OwnSocket
+from homeport.control.api.access import BearerOnly, Inside, OwnSocket
 from homeport.control.api.listener import listening, unix_socket
 from homeport.control.api.routes import Api, Backend
 from homeport.control.api.view import View
@@ -38,6 +38,7 @@ from homeport.state.coldstarts import ColdStarts
 from homeport.state.database import Database
 from homeport.state.logs import Logs
 from homeport.state.secrets import SecretBox
+from homeport.state.shared import Shared
 from homeport.state.store import Store
 from homeport.state.sweeper import Sweeper
 from homeport.state.tokens import Tokens
@@ -73,6 +74,7 @@ class State:
     volumes: Volumes
     blobs: Blobs
     cold_starts: ColdStarts
+    shared: Shared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +111,9 @@ async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> 
     await secret_box.load()
     volumes = Volumes(database, settings.volumes_dir)
     await volumes.load()
+    shared = Shared(database)
+    await shared.open()
+    opened.push_async_callback(shared.close)
     return State(
         logs=logs,
         store=store,
@@ -116,6 +121,7 @@ async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> 
         volumes=volumes,
         blobs=Blobs(settings.home / "blobs"),
         cold_starts=cold_starts,
+        shared=shared,
     )
 
 
@@ -229,6 +235,7 @@ async def open_api(
         deployer=deploys.deployer,
         logs=state.logs,
         cold_starts=state.cold_starts,
+        shared=state.shared,
         tokens=deploys.tokens,
         keep=lifeline.keep,
         shutdown=shutdown,
@@ -236,6 +243,9 @@ async def open_api(
     )
     api = Api(parts, backend)
     opened.push_async_callback(api.close)
+    inside = unix_socket(parts.settings.inside_socket)
+    opened.callback(parts.settings.inside_socket.unlink, missing_ok=True)
+    await opened.enter_async_context(listening(Inside(api.inside()), inside))
     await _listen(parts.settings, api.app(), tcp, opened)
 
 

@@ -230,7 +230,7 @@ class Database:
 
 
 class _Work:
-    """A work of `together`, and whoever waits for it."""
+    """A work of `together`, and its caller."""
 
     def __init__(self, work: Callable[[Connection], Any], done: "asyncio.Future[Any]") -> None:
         self._work, self._done = work, done

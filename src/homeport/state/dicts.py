@@ -5,7 +5,7 @@ Keys and values are bytes, which only containers read. An entry goes when nobody
 
 import hashlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, update
@@ -97,38 +97,39 @@ class Dicts:
         query = select(func.count()).select_from(some.subquery())
         return await self._database.read(lambda c: c.scalar(query) or 0)
 
-    async def items(self, name: str, *, values: bool = True) -> AsyncIterator[Item]:
-        """Yield the entries in the order of their insertion; without `values`, each value is empty."""
-        dict_id, after = self.objects.find(name).id, 0
-        while True:
-            query = (
-                select(_T.c.place, _T.c.digest, _T.c.key, func.length(_T.c.value))
-                .where(_T.c.dict == dict_id, _T.c.place > after, _alive())
-                .order_by(_T.c.place)
-                .limit(PAGE)
-            )
-            page = await self._database.read(lambda c, query=query: list(c.execute(query)))  # type: ignore[misc]
-            if not page:
-                return
-            after = page[-1][0]
+    async def page(
+        self, name: str, *, after: int = 0, values: bool = True
+    ) -> tuple[list[Item], int | None]:
+        """Return some entries in the order of their insertion, and where the next page begins; None: nowhere.
+
+        Begin with `after` 0. Without `values`, each value is empty.
+        """
+        dict_id = self.objects.find(name).id
+        query = (
+            select(_T.c.place, _T.c.digest, _T.c.key, func.length(_T.c.value))
+            .where(_T.c.dict == dict_id, _T.c.place > after, _alive())
+            .order_by(_T.c.place)
+            .limit(PAGE)
+        )
+
+        def work(connection: Connection) -> tuple[list[Item], int | None]:
+            rows = _first(connection.execute(query).all(), values=values)
+            if not rows:
+                return [], None
             if not values:
-                for _, _, key, _ in page:
-                    yield key, b""
-                continue
-            for part in _parts(page):
-                found = await self._values(dict_id, [row[1] for row in part])
-                for _, digest, key, _ in part:
-                    if digest in found:
-                        yield key, found[digest]
+                return [(row[2], b"") for row in rows], rows[-1][0]
+            these = select(_T.c.digest, _T.c.value).where(
+                _T.c.dict == dict_id, _T.c.digest.in_([row[1] for row in rows])
+            )
+            found = {row[0]: row[1] for row in connection.execute(these)}
+            return [(row[2], found[row[1]]) for row in rows], rows[-1][0]
+
+        return await self._database.read(work)
 
     async def sweep(self) -> None:
         """Delete the entries that nobody has used for seven days."""
         query = delete(_T).where(_T.c.used_at < time.time() - KEPT_S)
         await self._database.write(lambda c: c.execute(query))
-
-    async def _values(self, dict_id: str, digests: list[bytes]) -> dict[bytes, bytes]:
-        query = select(_T.c.digest, _T.c.value).where(_these(dict_id, digests))
-        return await self._database.read(lambda c: {row[0]: row[1] for row in c.execute(query)})
 
     def _row(self, dict_id: str, key: bytes, value: bytes) -> dict[str, Any]:
         self._last_place = max(self._last_place + 1, time.time_ns())
@@ -153,17 +154,16 @@ def _upsert(connection: Connection, rows: list[dict[str, Any]], *, only_new: boo
     connection.execute(query.on_conflict_do_update(index_elements=key, set_=changed), rows)
 
 
-def _parts(page: list[Any]) -> list[list[Any]]:
-    """Split a page so that the values of each part have at most `PAGE_BYTES`, or are one value."""
-    parts: list[list[Any]] = []
-    size = PAGE_BYTES + 1
-    for row in page:
-        if size + row[3] > PAGE_BYTES:
-            parts.append([])
-            size = 0
-        parts[-1].append(row)
-        size += row[3]
-    return parts
+def _first(rows: Sequence[Any], *, values: bool) -> list[Any]:
+    """Return the first rows whose values have at most `PAGE_BYTES` together, or the first one alone."""
+    found: list[Any] = []
+    size = 0
+    for row in rows:
+        size += row[3] if values else 0
+        if found and size > PAGE_BYTES:
+            break
+        found.append(row)
+    return found
 
 
 def _check(items: Sequence[Item]) -> None:

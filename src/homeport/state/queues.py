@@ -8,7 +8,7 @@ those who wait for its partition.
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -113,20 +113,19 @@ class Queues:
             if every or key[1] == partition:
                 self._room.wake(key, MAX_ITEMS)
 
-    async def items(
-        self, name: str, *, partition: str = "", wait_s: float = 0.0
-    ) -> AsyncIterator[bytes]:
-        """Yield the values of a partition without taking them; end after `wait_s` without a new one."""
-        key, after = (self.objects.find(name).id, partition), 0
+    async def page(
+        self, name: str, *, partition: str = "", after: int = 0, wait_s: float = 0.0
+    ) -> tuple[list[bytes], int]:
+        """Return some values of a partition without taking them, and where the next page begins.
+
+        Begin with `after` 0. Without a value there, wait for one for at most `wait_s`, then return none.
+        """
+        key = (self.objects.find(name).id, partition)
+        deadline = time.monotonic() + wait_s
         # One who only looks must not stand in the line of those who take: a value wakes as many as can take it.
-        while True:
-            deadline = time.monotonic() + wait_s
-            while not (page := await self._page(key, after)):
-                if time.monotonic() >= deadline:
-                    return
-                await asyncio.sleep(LOOK_EACH_S)
-            for after, value in page:  # noqa: B007 - it is where the next page begins
-                yield value
+        while not (page := await self._page(key, after)) and time.monotonic() < deadline:
+            await asyncio.sleep(LOOK_EACH_S)
+        return [row[1] for row in page], page[-1][0] if page else after
 
     async def sweep(self) -> None:
         """Delete the partitions whose time is over."""
@@ -280,7 +279,7 @@ class _Lines:
             finally:
                 self._leave(key, turn)
                 if turn.done() and not tries_again:
-                    self.wake(key, 1)  # the change is for whoever is next
+                    self.wake(key, 1)  # the change is for the next one
 
     def wake(self, key: Key, count: int) -> None:
         """Let the first `count` callers try again."""

@@ -12,6 +12,7 @@ from homeport.control.api.routes import Api, Backend
 from homeport.control.api.view import View
 from homeport.state.coldstarts import ColdStarts
 from homeport.state.logs import Logs
+from homeport.state.shared import Shared
 from homeport.state.tokens import Tokens
 from tests.control.plane import Plane
 
@@ -32,6 +33,8 @@ async def api_of(plane: Plane, home: Path):
     asked: list[str] = []
     logs = Logs(home / "logs", 1024 * 1024)
     cold_starts = ColdStarts(plane.database)
+    shared = Shared(plane.database)
+    await shared.open()
     view = View(plane.parts, plane.deployer, ingress_pid=lambda: 1, kept=lambda: True)
 
     def stop_container(container: str) -> bool:
@@ -44,6 +47,7 @@ async def api_of(plane: Plane, home: Path):
         deployer=plane.deployer,
         logs=logs,
         cold_starts=cold_starts,
+        shared=shared,
         tokens=Tokens(plane.store, plane.ingress),
         keep=lambda: asked.append("keep"),
         shutdown=lambda: asked.append("shutdown"),
@@ -53,6 +57,7 @@ async def api_of(plane: Plane, home: Path):
     yield Server(api, logs, cold_starts, asked)
     await api.close()
     await cold_starts.close()
+    await shared.close()
     logs.close()
 
 

@@ -7,13 +7,14 @@ import json
 import httpx
 import pytest
 
-from homeport.contract import codec, shape
+from homeport.contract import codec, frames, shape
 from homeport.contract.api.answers import Nothing, Refusal
 from homeport.contract.api.apps import AppState
 from homeport.contract.api.blobs import Hashes
 from homeport.contract.api.deploys import Deploy, Rollback
 from homeport.contract.api.secrets import NewSecret
 from homeport.contract.api.sessions import Serve
+from homeport.contract.api.shared import NewObject
 from homeport.contract.api.tokens import NewProxyToken
 from homeport.contract.api.volumes import Copy, NewVolume, VolumeName
 from homeport.contract.container import LogLine
@@ -124,6 +125,27 @@ async def test_every_route_answers_what_it_declares(tmp_path):
         assert (SHA256,) == (await ask("POST /v1/blobs/missing", body=hashes)).missing
         await ask("PUT /v1/blobs/{sha256}", sha256=SHA256, content=FILE)
         assert () == (await ask("POST /v1/blobs/missing", body=hashes)).missing
+
+        # dicts and queues
+        pair = frames.pack([b"k", b"v"])
+        for kind in ("dicts", "queues"):
+            made = await ask(f"POST /v1/{kind}", body=NewObject(name="x"))
+            assert [made.id] == [each.id for each in (await ask(f"GET /v1/{kind}")).objects]
+            assert made.id == (await ask(f"GET /v1/{kind}/{{name}}", name="x")).id
+        dict_, queue = "POST /v1/dicts/{name}/", "POST /v1/queues/{name}/"
+        assert 1 == (await ask(f"{dict_}put", name="x", content=pair)).count
+        assert 1 == (await ask(f"{dict_}contains", name="x", content=frames.pack([b"k"]))).count
+        assert "v" in await ask(f"{dict_}get", name="x", content=frames.pack([b"k"]))
+        assert "v" in await ask("GET /v1/dicts/{name}/items", name="x")
+        assert "v" in await ask(f"{dict_}pop", name="x", content=frames.pack([b"k"]))
+        await ask(f"{dict_}clear", name="x")
+        await ask(f"{queue}put", name="x", content=pair)
+        assert 2 == (await ask("GET /v1/queues/{name}/length", name="x")).count
+        assert "v" in await ask("GET /v1/queues/{name}/items", name="x")
+        assert "k" in await ask(f"{queue}get", name="x")
+        await ask(f"{queue}clear", name="x")
+        for kind in ("dicts", "queues"):
+            await ask(f"DELETE /v1/{kind}/{{name}}", name="x")
 
         # volumes
         row = await ask("POST /v1/volumes", body=NewVolume(name="models"))

@@ -20,9 +20,9 @@ _CALLER = "homeport.caller"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """The caller of a request. Both kinds may do everything, because there is one user."""
+    """The caller of a request. The user may do everything; a container's listener has few routes."""
 
-    by: str  # `socket` or `token`
+    by: str  # `socket`, `token` or `container`
 
 
 class Guard:
@@ -47,6 +47,13 @@ class OwnSocket(Guard):
 
     def __init__(self, app: ASGIApp) -> None:
         super().__init__(app, lambda _scope: Caller(by="socket"))
+
+
+class Inside(Guard):
+    """Accepts every request: the ingress alone reaches this socket, for containers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        super().__init__(app, lambda _scope: Caller(by="container"))
 
 
 class BearerOnly(Guard):

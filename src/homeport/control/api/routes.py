@@ -12,7 +12,7 @@ the types in `contract/api`. The rules:
   [`Error`](#error).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
@@ -29,17 +29,19 @@ from homeport.control.api.logs import Logs
 from homeport.control.api.secrets import Secrets
 from homeport.control.api.server import Server
 from homeport.control.api.sessions import Sessions
+from homeport.control.api.shared import Dicts, Queues
 from homeport.control.api.tokens import Tokens
 from homeport.control.api.view import View
 from homeport.control.api.volumes import Volumes
 from homeport.control.deploys.deployer import Deployer
 from homeport.control.deploys.parts import Parts
-from homeport.state import coldstarts, logs, tokens
+from homeport.state import coldstarts, logs, shared, tokens
 from homeport.supervised import Tasks
 
 #: In the order of the reference.
 NOUNS = (
-    Server, Apps, Deploys, Sessions, Logs, Containers, Images, Blobs, Volumes, Secrets, Tokens,
+    Server, Apps, Deploys, Sessions, Logs, Containers, Images, Blobs, Volumes, Dicts, Queues, Secrets,
+    Tokens,
 )  # fmt: skip
 
 
@@ -51,6 +53,7 @@ class Backend:
     deployer: Deployer
     logs: logs.Logs
     cold_starts: coldstarts.ColdStarts
+    shared: shared.Shared
     tokens: tokens.Tokens
     keep: Callable[[], None]  # let the server outlive its command
     shutdown: Callable[[], None]
@@ -63,6 +66,8 @@ class Api:
     def __init__(self, parts: Parts, backend: Backend) -> None:
         self._tasks = Tasks()
         view, deployer, tasks = backend.view, backend.deployer, self._tasks
+        #: What containers may ask.
+        self._inside = (Dicts(backend.shared.dicts), Queues(backend.shared.queues))
         self._nouns = (
             Server(view, keep=backend.keep, shutdown=backend.shutdown),
             Apps(view, deployer, backend.cold_starts),
@@ -73,21 +78,30 @@ class Api:
             Images(view, deployer),
             Blobs(parts.blobs),
             Volumes(parts.volumes, deployer.mounts.users),
+            *self._inside,
             Secrets(parts.secret_box),
             Tokens(backend.tokens),
         )
 
     def app(self) -> Starlette:
         """Return the ASGI app; it answers requests that a guard of `access` lets through."""
-        return Starlette(
-            routes=[route for noun in self._nouns for route in routing.routes(noun)],
-            exception_handlers={
-                Failure: answers.failed,
-                HTTPException: answers.no_route,
-                Exception: answers.our_fault,
-            },
-        )
+        return _app(self._nouns)
+
+    def inside(self) -> Starlette:
+        """Return the app for containers, which has few of the routes."""
+        return _app(self._inside)
 
     async def close(self) -> None:
         """Stop telling of what goes on."""
         await self._tasks.close()
+
+
+def _app(nouns: Iterable[object]) -> Starlette:
+    return Starlette(
+        routes=[route for noun in nouns for route in routing.routes(noun)],
+        exception_handlers={
+            Failure: answers.failed,
+            HTTPException: answers.no_route,
+            Exception: answers.our_fault,
+        },
+    )

@@ -1,0 +1,236 @@
+"""`homeport dict …` and `homeport queue …`: what containers share."""
+
+import asyncio
+import urllib.parse
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from homeport.cli import options, output, pickled, server, terminal
+from homeport.contract import codec, frames
+from homeport.contract.api.shared import Count, NewObject
+from homeport.contract.errors import NotFound
+from homeport.sdk import keys
+from homeport.settings import Settings
+
+if TYPE_CHECKING:
+    from homeport.client import Client
+    from homeport.client.shared import Shared
+
+Kind = Literal["dict", "queue"]
+
+dicts = typer.Typer(help="Dicts: create, list, get, items, clear, delete.", no_args_is_help=True)
+queues = typer.Typer(help="Queues: create, list, len, peek, clear, delete.", no_args_is_help=True)
+
+DictName = Annotated[str, typer.Argument(metavar="NAME", help="The dict's name.")]
+QueueName = Annotated[str, typer.Argument(metavar="NAME", help="The queue's name.")]
+Partition = Annotated[
+    str, typer.Option("-p", "--partition", help="A partition of the queue.", show_default=False)
+]
+AllowMissing = Annotated[bool, typer.Option(help="Succeed also if there is none.")]
+First = Annotated[int, typer.Argument(metavar="[N]", min=1, help="How many to show.")]
+
+
+@dicts.command("create")
+def create_dict(name: DictName, json: options.Json = False) -> None:
+    """Create a dict."""
+    asyncio.run(_create(options.load(), "dict", name, json=json))
+
+
+@dicts.command("list")
+def list_dicts(json: options.Json = False) -> None:
+    """List the dicts, and how many entries they have."""
+    asyncio.run(_list(options.load(), "dict", json=json))
+
+
+@dicts.command()
+def get(
+    name: DictName,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="A key that is text.")],
+) -> None:
+    """Print the value of a key."""
+    asyncio.run(_get(options.load(), name, key))
+
+
+@dicts.command()
+def items(
+    name: DictName,
+    n: First = 20,
+    every: Annotated[bool, typer.Option("-a", "--all", help="All of them.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Print entries, the oldest first."""
+    asyncio.run(_items(options.load(), name, None if every else n, json=json))
+
+
+@dicts.command("clear")
+def clear_dict(name: DictName, yes: options.Yes = False) -> None:
+    """Remove all entries."""
+    options.confirm(f"Remove everything from the dict `{name}`?", yes=yes)
+    asyncio.run(_clear(options.load(), "dict", name, "clear"))
+
+
+@dicts.command("delete")
+def delete_dict(
+    name: DictName, yes: options.Yes = False, allow_missing: AllowMissing = False
+) -> None:
+    """Delete a dict and its entries."""
+    options.confirm(f"Delete the dict `{name}` and its entries?", yes=yes)
+    asyncio.run(_delete(options.load(), "dict", name, allow_missing=allow_missing))
+
+
+@queues.command("create")
+def create_queue(name: QueueName, json: options.Json = False) -> None:
+    """Create a queue."""
+    asyncio.run(_create(options.load(), "queue", name, json=json))
+
+
+@queues.command("list")
+def list_queues(json: options.Json = False) -> None:
+    """List the queues, and how many values they have."""
+    asyncio.run(_list(options.load(), "queue", json=json))
+
+
+@queues.command("len")
+def length(
+    name: QueueName,
+    partition: Partition = "",
+    total: Annotated[bool, typer.Option("-t", "--total", help="Of all partitions.")] = False,
+) -> None:
+    """Print how many values there are."""
+    asyncio.run(_length(options.load(), name, partition, total=total))
+
+
+@queues.command()
+def peek(name: QueueName, n: First = 1, partition: Partition = "") -> None:
+    """Print the oldest values, and leave them in the queue."""
+    asyncio.run(_peek(options.load(), name, n, partition))
+
+
+@queues.command("clear")
+def clear_queue(
+    name: QueueName,
+    partition: Partition = "",
+    every: Annotated[bool, typer.Option("-a", "--all", help="All partitions.")] = False,
+    yes: options.Yes = False,
+) -> None:
+    """Remove values."""
+    options.confirm(f"Remove values from the queue `{name}`?", yes=yes)
+    where = _query(partition=partition, every="1" if every else "")
+    asyncio.run(_clear(options.load(), "queue", name, f"clear{where}"))
+
+
+@queues.command("delete")
+def delete_queue(
+    name: QueueName, yes: options.Yes = False, allow_missing: AllowMissing = False
+) -> None:
+    """Delete a queue and its values."""
+    options.confirm(f"Delete the queue `{name}` and its values?", yes=yes)
+    asyncio.run(_delete(options.load(), "queue", name, allow_missing=allow_missing))
+
+
+async def _create(settings: Settings, kind: Kind, name: str, *, json: bool) -> None:
+    async with server.kept(settings) as client:
+        created = await _of(client, kind).create(NewObject(name=name))
+    if json:
+        output.show_json(created)
+        return
+    output.say(f"✓ {kind.capitalize()} `{name}`. In your script:")
+    output.out().print(f'{kind} = modal.{kind.capitalize()}.from_name("{name}")')
+
+
+async def _list(settings: Settings, kind: Kind, *, json: bool) -> None:
+    async with server.running(settings) as client:
+        found = await _of(client, kind).every()
+    if json:
+        output.show_json(found)
+        return
+    rows = [(each.name, each.length, output.local_time(each.created_at)) for each in found]
+    what = "Entries" if kind == "dict" else "Values"
+    output.show_table(("Name", what, "Created at"), rows, empty=f"no {kind}")
+
+
+async def _get(settings: Settings, name: str, key: str) -> None:
+    body = frames.pack([keys.pack(key)])
+    async with server.running(settings) as client:
+        (found,) = frames.unpack(await client.dicts.exchange("POST", name, "get", body))
+    if found is None:
+        raise NotFound(f"the dict `{name}` has no key `{key}`")
+    output.out().print(terminal.text(repr(pickled.value(found))))
+
+
+async def _items(settings: Settings, name: str, most: int | None, *, json: bool) -> None:
+    found: list[tuple[str, str]] = []
+    async with server.running(settings) as client:
+        async for key, value in _entries(client, name):
+            if most is not None and len(found) >= most:
+                break
+            found.append((repr(pickled.value(key)), repr(pickled.value(value))))
+    if json:
+        output.show_json([{"key": key, "value": value} for key, value in found])
+        return
+    output.show_table(("Key", "Value"), found, empty="no entry")
+
+
+async def _entries(client: "Client", name: str) -> AsyncIterator[tuple[bytes, bytes]]:
+    after = ""
+    while True:
+        page = frames.unpack(
+            await client.dicts.exchange("GET", name, f"items{_query(after=after)}")
+        )
+        after, parts = (page[0] or b"").decode(), [part or b"" for part in page[1:]]
+        for entry in zip(parts[::2], parts[1::2], strict=True):
+            yield entry
+        if not after:
+            return
+
+
+async def _length(settings: Settings, name: str, partition: str, *, total: bool) -> None:
+    where = _query(partition=partition, every="1" if total else "")
+    async with server.running(settings) as client:
+        found = await client.queues.exchange("GET", name, f"length{where}")
+    output.out().print(codec.loads(Count, found.decode()).count)
+
+
+async def _peek(settings: Settings, name: str, most: int, partition: str) -> None:
+    after, shown = "", 0
+    async with server.running(settings) as client:
+        while True:
+            where = _query(partition=partition, after=after)
+            page = frames.unpack(await client.queues.exchange("GET", name, f"items{where}"))
+            after = (page[0] or b"").decode()
+            for value in page[1:]:
+                if shown >= most:
+                    return
+                shown += 1
+                output.out().print(terminal.text(repr(pickled.value(value or b""))))
+            if len(page) == 1:
+                return
+
+
+async def _clear(settings: Settings, kind: Kind, name: str, rest: str) -> None:
+    async with server.running(settings) as client:
+        await _of(client, kind).exchange("POST", name, rest)
+    output.say(f"✓ Cleared the {kind} `{name}`.")
+
+
+async def _delete(settings: Settings, kind: Kind, name: str, *, allow_missing: bool) -> None:
+    async with server.running(settings) as client:
+        try:
+            await _of(client, kind).delete(name)
+        except NotFound:
+            if not allow_missing:
+                raise
+            output.say(f"There is no {kind} `{name}`.")
+            return
+    output.say(f"✓ Deleted the {kind} `{name}`.")
+
+
+def _of(client: "Client", kind: Kind) -> "Shared":
+    return client.dicts if kind == "dict" else client.queues
+
+
+def _query(**given: Any) -> str:
+    told = urllib.parse.urlencode({key: value for key, value in given.items() if value})
+    return f"?{told}" if told else ""

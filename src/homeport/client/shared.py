@@ -1,0 +1,35 @@
+"""Dicts and queues, which containers share."""
+
+import urllib.parse
+from typing import Literal
+
+from homeport.client.connection import Connection
+from homeport.contract.api.shared import NewObject, ObjectList, StoredObject
+
+
+class Shared:
+    """The dicts, or the queues. The `name` of one may be its id, too."""
+
+    def __init__(self, connection: Connection, kind: Literal["dicts", "queues"]) -> None:
+        self._connection = connection
+        self._path = f"/v1/{kind}"
+
+    async def every(self) -> tuple[StoredObject, ...]:
+        return (await self._connection.ask(ObjectList, "GET", self._path)).objects
+
+    async def one(self, name: str) -> StoredObject:
+        return await self._connection.ask(StoredObject, "GET", self._of(name))
+
+    async def create(self, wanted: NewObject) -> StoredObject:
+        return await self._connection.ask(StoredObject, "POST", self._path, wanted)
+
+    async def delete(self, name: str) -> None:
+        await self._connection.call("DELETE", self._of(name))
+
+    async def exchange(self, method: str, name: str, rest: str, content: bytes = b"") -> bytes:
+        """Do something with one of them: `rest` is the path after its name, with its query."""
+        answer = await self._connection.call(method, f"{self._of(name)}/{rest}", content)
+        return answer.content
+
+    def _of(self, name: str) -> str:
+        return f"{self._path}/{urllib.parse.quote(name, safe='')}"

@@ -1,0 +1,220 @@
+"""The routes of dicts and queues, for containers, commands and scripts."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from starlette.responses import Response
+
+from homeport.contract import frames
+from homeport.contract.api.shared import (
+    Count,
+    DictPage,
+    DictPut,
+    NewObject,
+    ObjectList,
+    QueueGet,
+    QueuePage,
+    QueuePart,
+    QueuePut,
+    StoredObject,
+)
+from homeport.contract.errors import BadRequest
+from homeport.contract.sizes import MIB
+from homeport.control.api.routing import route
+from homeport.state import dicts, queues
+from homeport.state.rows import ObjectRow
+
+MAX_BODY_BYTES = 128 * MIB
+SMALL_BODY_BYTES = MIB
+MAX_WAIT_S = 30.0  # of one request; who waits longer asks again
+MAX_COUNT = 5000
+MAX_DIGITS = 19
+
+
+class _Bodies:
+    """Reads bodies into memory: large ones one after the other, because many at once could fill it."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+
+    async def read(self, body: AsyncIterator[bytes]) -> list[bytes]:
+        """Return the parts of a body."""
+        data = bytearray()
+        async for chunk in body:
+            data += chunk
+            if len(data) > SMALL_BODY_BYTES:
+                async with self._turn:
+                    await self._rest(data, body)
+        try:
+            return frames.values(bytes(data))
+        except ValueError as error:
+            raise BadRequest(f"the body is not a list of values: {error}") from None
+
+    async def _rest(self, data: bytearray, body: AsyncIterator[bytes]) -> None:
+        async for chunk in body:
+            data += chunk
+            if len(data) > MAX_BODY_BYTES:
+                raise BadRequest(f"the values have more than {MAX_BODY_BYTES} bytes")
+
+
+class Dicts:
+    """Keeps keys and values that containers share. A dict's `{name}` may be its id, too."""
+
+    def __init__(self, kept: dicts.Dicts) -> None:
+        self._kept = kept
+        self._bodies = _Bodies()
+
+    @route("GET", "/v1/dicts")
+    async def every(self) -> ObjectList:
+        """List the dicts."""
+        rows = self._kept.objects.list()
+        return ObjectList(objects=tuple([_told(r, await self._kept.count(r.id)) for r in rows]))
+
+    @route("POST", "/v1/dicts")
+    async def create(self, body: NewObject) -> StoredObject:
+        """Create a dict."""
+        made = self._kept.objects.create(body.name or None, allow_existing=body.allow_existing)
+        return _told(await made)
+
+    @route("GET", "/v1/dicts/{name}")
+    async def one(self, name: str) -> StoredObject:
+        """Say which dict has a name, and how many entries it has."""
+        return _told(self._kept.objects.find(name), await self._kept.count(name))
+
+    @route("DELETE", "/v1/dicts/{name}")
+    async def delete(self, name: str) -> None:
+        """Delete a dict and its entries."""
+        await self._kept.objects.delete(name)
+
+    @route("POST", "/v1/dicts/{name}/get")
+    async def get(self, name: str, body: AsyncIterator[bytes]) -> Response:
+        """Answer with the values of the keys in the body, each of which may be missing."""
+        return _parts(await self._kept.get(name, await self._bodies.read(body)))
+
+    @route("POST", "/v1/dicts/{name}/contains")
+    async def contains(self, name: str, body: AsyncIterator[bytes]) -> Count:
+        """Say how many of the keys in the body are there."""
+        found = [await self._kept.contains(name, key) for key in await self._bodies.read(body)]
+        return Count(count=sum(found))
+
+    @route("POST", "/v1/dicts/{name}/put")
+    async def put(self, name: str, query: DictPut, body: AsyncIterator[bytes]) -> Count:
+        """Set the entries in the body, key and value in turn, all or none; say how many were new."""
+        parts = await self._bodies.read(body)
+        if len(parts) % 2:
+            raise BadRequest("the last key has no value")
+        items = list(zip(parts[::2], parts[1::2], strict=True))
+        return Count(count=await self._kept.put(name, items, only_new=query.only_new))
+
+    @route("POST", "/v1/dicts/{name}/pop")
+    async def pop(self, name: str, body: AsyncIterator[bytes]) -> Response:
+        """Remove the entries of the keys in the body; answer with their values, each of which may be missing."""
+        return _parts([await self._kept.pop(name, key) for key in await self._bodies.read(body)])
+
+    @route("POST", "/v1/dicts/{name}/clear")
+    async def clear(self, name: str) -> None:
+        """Remove all entries."""
+        await self._kept.clear(name)
+
+    @route("GET", "/v1/dicts/{name}/items")
+    async def items(self, name: str, query: DictPage) -> Response:
+        """Answer with a page of entries: where the next page begins, then key and value in turn.
+
+        The first part is a number as text, or empty after the last page.
+        """
+        found, after = await self._kept.page(name, after=_place(query.after), values=not query.keys)
+        where = b"" if after is None else b"%d" % after
+        return _parts([where, *(part for item in found for part in item)])
+
+
+class Queues:
+    """Keeps values that containers hand to each other. A queue's `{name}` may be its id, too."""
+
+    def __init__(self, kept: queues.Queues) -> None:
+        self._kept = kept
+        self._bodies = _Bodies()
+
+    @route("GET", "/v1/queues")
+    async def every(self) -> ObjectList:
+        """List the queues."""
+        rows = self._kept.objects.list()
+        told = [_told(row, await self._kept.count(row.id, total=True)) for row in rows]
+        return ObjectList(objects=tuple(told))
+
+    @route("POST", "/v1/queues")
+    async def create(self, body: NewObject) -> StoredObject:
+        """Create a queue."""
+        made = self._kept.objects.create(body.name or None, allow_existing=body.allow_existing)
+        return _told(await made)
+
+    @route("GET", "/v1/queues/{name}")
+    async def one(self, name: str) -> StoredObject:
+        """Say which queue has a name, and how many values it has."""
+        found = self._kept.objects.find(name)
+        return _told(found, await self._kept.count(name, total=True))
+
+    @route("DELETE", "/v1/queues/{name}")
+    async def delete(self, name: str) -> None:
+        """Delete a queue and its values."""
+        await self._kept.objects.delete(name)
+
+    @route("POST", "/v1/queues/{name}/put")
+    async def put(self, name: str, query: QueuePut, body: AsyncIterator[bytes]) -> None:
+        """Add the values in the body, all or none: 429 while there is no room."""
+        await self._kept.put(
+            name,
+            await self._bodies.read(body),
+            partition=query.partition,
+            ttl_s=query.ttl_s,
+            wait_s=_wait_s(query.wait_s),
+        )
+
+    @route("POST", "/v1/queues/{name}/get")
+    async def get(self, name: str, query: QueueGet) -> Response:
+        """Take the oldest values; none if there is none in time."""
+        taken = await self._kept.get(
+            name,
+            partition=query.partition,
+            count=max(1, min(query.count, MAX_COUNT)),
+            wait_s=_wait_s(query.wait_s),
+        )
+        return _parts(taken)
+
+    @route("GET", "/v1/queues/{name}/length")
+    async def length(self, name: str, query: QueuePart) -> Count:
+        """Say how many values there are."""
+        part = query.partition
+        return Count(count=await self._kept.count(name, partition=part, total=query.every))
+
+    @route("POST", "/v1/queues/{name}/clear")
+    async def clear(self, name: str, query: QueuePart) -> None:
+        """Remove values."""
+        await self._kept.clear(name, partition=query.partition, every=query.every)
+
+    @route("GET", "/v1/queues/{name}/items")
+    async def items(self, name: str, query: QueuePage) -> Response:
+        """Answer with a page of values, which stay in the queue: where the next page begins, then the values."""
+        found, after = await self._kept.page(
+            name, partition=query.partition, after=_place(query.after), wait_s=_wait_s(query.wait_s)
+        )
+        return _parts([b"%d" % after, *found])
+
+
+def _told(row: ObjectRow, length: int | None = None) -> StoredObject:
+    return StoredObject(id=row.id, name=row.name or "", created_at=row.created_at, length=length)
+
+
+def _parts(values: "list[bytes | None] | list[bytes]") -> Response:
+    return Response(frames.pack(values), media_type="application/octet-stream")
+
+
+def _place(text: str) -> int:
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
+        raise BadRequest("`after` must be what the page before has told")
+    return int(text)
+
+
+def _wait_s(asked: float) -> float:
+    return max(0.0, min(asked, MAX_WAIT_S))

@@ -1,0 +1,44 @@
+"""What containers share, from the server's start to its end."""
+
+import asyncio
+
+import pytest
+
+from homeport.state import dicts, schema, urls
+from homeport.state.database import Database
+from homeport.state.shared import Shared
+
+
+@pytest.fixture
+async def database(tmp_path):
+    database = Database(urls.of("", tmp_path))
+    await asyncio.to_thread(schema.prepare, database)
+    yield database
+    await database.close()
+
+
+async def test_what_is_too_old_is_removed_at_the_start(database, monkeypatch):
+    shared = Shared(database)
+    await shared.open()
+    await shared.dicts.objects.create("d")
+    await shared.dicts.put("d", [(b"a", b"1")])
+    await shared.close()
+    now = dicts.time.time()
+    monkeypatch.setattr(dicts.time, "time", lambda: now + 2 * dicts.KEPT_S)
+    later = Shared(database)
+    await later.open()
+
+    def rows():
+        from sqlalchemy import func, select
+
+        from homeport.state import tables
+
+        return database.read(
+            lambda c: c.scalar(select(func.count()).select_from(tables.dict_items))
+        )
+
+    async with asyncio.timeout(60):
+        while await rows():
+            await asyncio.sleep(0.01)
+    assert ["d"] == [row.name for row in later.dicts.objects.list()]
+    await later.close()
