@@ -1,17 +1,18 @@
 """A value that is encoded and decoded is the same as before."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from homeport.contract import codec
 from homeport.contract.container import Container, Event, Launch, LogLine, StartOrder
 from homeport.contract.errors import Failure, PortTaken, StartError
 from homeport.contract.image import Image, Step
-from homeport.contract.manifest import FunctionSpec, Manifest, WebMethod
+from homeport.contract.manifest import CallMethod, FunctionSpec, Manifest, WebMethod
 from homeport.contract.traffic import Endpoint, Load, PoolKey
 
-SHAPES = [Container, StartOrder, Launch, Event, LogLine, Manifest, FunctionSpec, WebMethod, Image]
+SHAPES = [Container, StartOrder, Launch, Event, LogLine, Manifest, FunctionSpec, WebMethod]
+SHAPES += [CallMethod, Image]
 # JSON knows no lone surrogates.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 st.register_type_strategy(str, TEXT)
@@ -22,6 +23,7 @@ st.register_type_strategy(Step, STEPS)
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, Endpoint, Load], ids=lambda shape: shape.__name__)
+@settings(suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 @given(data=st.data())
 def test_every_shape_survives_the_wire(shape, data):
     value = data.draw(st.from_type(shape))

@@ -69,7 +69,7 @@ async def _status(settings: Settings, *, json: bool) -> None:
             endpoint.cold_starts,
             endpoint.p50_ms,
             endpoint.p99_ms,
-            endpoint.url,
+            endpoint.url or "by .remote()",
         )
         for app in status.apps
         for endpoint in app.endpoints

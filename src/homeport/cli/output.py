@@ -150,7 +150,7 @@ class Shown:
 
 
 def show_endpoints(endpoints: "Sequence[EndpointStatus]") -> None:
-    """One line for each URL."""
+    """One line for each URL, and for each function that is called."""
     from rich.text import Text
 
     width = max((len(endpoint.tag) for endpoint in endpoints), default=0)
@@ -168,7 +168,9 @@ def show_endpoints(endpoints: "Sequence[EndpointStatus]") -> None:
             Text.assemble(
                 "  ",
                 (f"{endpoint.tag:<{width}}", "bold"),
-                f"  {endpoint.url}  (or {endpoint.local_url})",
+                f"  {endpoint.url}  (or {endpoint.local_url})"
+                if endpoint.url
+                else "  by .remote()",
                 *(f" {mark}" for mark in marks),
             )
         )

@@ -46,6 +46,7 @@ class StartOrder:
     parameters: dict[str, Value] = field(default_factory=dict)  # the class parameters of this pool
     source: str = ""  # directory of the revision's source tree
     urls: dict[str, str] = field(default_factory=dict)  # tag -> URL, of the whole app
+    scope: str = ""  # the id of the session that the app belongs to; empty: it is deployed
     devices: tuple[str, ...] = ()  # the ids of this container's accelerators
     exit_grace_s: float = 30.0  # from SIGTERM to SIGKILL, for drain and exit hooks together
     generation: int = 0  # of the node: it refuses, and ends, what an earlier one has ordered
@@ -80,7 +81,7 @@ class Launch:
 
 #: Fields of `FunctionSpec` and `WebMethod` that the runner never reads. A new field is sent by default.
 UNREAD = (
-    *("parameters", "secrets", "build_secrets", "where"),
+    *("parameters", "secrets", "build_secrets", "where", "retries"),
     *("min_containers", "max_containers", "buffer_containers", "scaledown_window_s"),
     *("target_inputs", "memory_mib", "ephemeral_disk_mib", "startup_timeout_s"),
 )

@@ -3,6 +3,7 @@
 import enum
 from dataclasses import dataclass, field
 
+from homeport.contract.calls import Retries
 from homeport.contract.image import Image
 
 Value = str | int | bool | bytes  # of a class parameter
@@ -31,6 +32,25 @@ class WebMethod:
     startup_timeout_s: float = 5.0  # web_server only: from the call's return to an open port
     requires_proxy_auth: bool = False
     custom_domains: tuple[str, ...] = ()
+    where: str = ""  # `hello.py:12`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """How inputs of calls are gathered for one call of a `@modal.batched` function."""
+
+    size: int  # at most so many inputs
+    wait_ms: int  # from the first input on, at most so long
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallMethod:
+    """A function or a `@modal.method` that other code calls by `.remote()`."""
+
+    tag: str  # `hello`, or `Cls.method`
+    attribute: str  # the method's name in the class; for a function, its own name
+    generator: bool = False
+    batch: Batch | None = None
     where: str = ""  # `hello.py:12`
 
 
@@ -73,13 +93,14 @@ class VolumeMount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionSpec:
-    """One `@app.function` or `@app.cls` that has at least one web method."""
+    """One `@app.function` or `@app.cls`: it answers web requests, calls, or both."""
 
     name: str  # `hello`, or `Cls.*`
     module: str  # as `importlib.import_module` takes it once the source tree is on the path
     qualname: str  # the object in the module: `hello`, `Cls`
     is_class: bool = False
     web: tuple[WebMethod, ...] = ()
+    calls: tuple[CallMethod, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     image: Image = field(default_factory=Image)
     secrets: tuple[SecretRef, ...] = ()  # in order: a later one wins
@@ -98,6 +119,7 @@ class FunctionSpec:
     memory_mib: tuple[int, int | None] | None = None  # request, hard limit
     ephemeral_disk_mib: int | None = None
     gpu: tuple[str, ...] = ()  # in order of preference
+    retries: Retries | None = None  # of calls
     enable_memory_snapshot: bool = False
     block_network: bool = False  # it reaches nobody, and only its own URL reaches it
     restrict_modal_access: bool = False  # it may not call other functions
@@ -107,6 +129,11 @@ class FunctionSpec:
     def port(self) -> int | None:
         """The port of a `web_server`, which only one container at a time can use; None for others."""
         return next((web.port for web in self.web if web.port is not None), None)
+
+    @property
+    def has_several(self) -> bool:
+        """True if a request has to say which method it is for."""
+        return len(self.web) + len(self.calls) > 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

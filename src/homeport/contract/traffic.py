@@ -3,6 +3,8 @@
 import urllib.parse
 from dataclasses import dataclass, field
 
+from homeport.contract.calls import PREFIX
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class PoolKey:
@@ -29,10 +31,9 @@ class PoolKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """A URL and the pool behind it, as the ingress needs to know it.
+    """A URL, or the address of a function's calls, and the pool behind it, as the ingress needs to know it.
 
-    `id` outlives revisions: it is what the ingress calls the endpoint when it asks the activator
-    for a container, and holds only `[a-z0-9-]` (it is the URL's first label).
+    `id` outlives revisions, and holds only `[a-z0-9-]`: it is the URL's first label, or `calls.endpoint_id`.
     """
 
     id: str
@@ -43,6 +44,12 @@ class Endpoint:
     protected: bool = False  # requires_proxy_auth
     parameters: tuple[str, ...] = ()  # names that in the query string choose another pool
     timeout_s: float = 300.0  # its function's: the ingress answers 504 a little later than that
+    retries: str = ""  # of a call, as `calls.Retries.text` writes it: the ingress tells the caller
+
+    @property
+    def is_called(self) -> bool:
+        """True if it is for calls: it has no host, and no visitor can reach it."""
+        return self.id.startswith(PREFIX)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,9 +11,11 @@ import typing
 from collections.abc import Callable, Collection, Iterable
 
 from homeport.contract import names, parameters, shape
+from homeport.contract.calls import Retries
 from homeport.contract.errors import BadRequest, ScriptError
 from homeport.contract.image import RESERVED, Image, Step
 from homeport.contract.manifest import (
+    CallMethod,
     FunctionSpec,
     Manifest,
     Parameter,
@@ -34,6 +36,8 @@ MAX_CORES = 4096.0
 MAX_SECRET = 32768  # characters of a value, as Modal's
 #: The original's rule; what a program needs to start would be hidden by a volume at the others.
 NO_VOLUME = ("/root", "/tmp", "/bin", "/etc", "/lib", "/lib64", "/run", "/sbin", "/usr")  # noqa: S108
+MAX_WAIT_MS = 600_000
+MAX_RETRIES = 10_000
 SCALEDOWN_S = (2.0, 3600.0)
 TIMEOUT_S = (1.0, 86400.0)
 
@@ -173,14 +177,7 @@ def _function(spec: FunctionSpec) -> None:
     if not _MODULE.match(spec.module) or len(spec.module) > MAX_NAME:
         raise ScriptError(f"{spec.module[:80]!r} is not the name of a module", where=spec.where)
     _qualname(spec.qualname, spec.where)
-    _count(spec.web, MAX_METHODS, "web methods")
-    if not spec.web:
-        raise ScriptError(f"`{spec.name}` has no web method", where=spec.where)
-    _unique("web method", [web.attribute for web in spec.web])
-    if len(spec.web) > 1 and (spec.port is not None or not spec.is_class):
-        raise ScriptError(f"`{spec.name}` can have one web method only", where=spec.where)
-    for web in spec.web:
-        _web(web)
+    _methods(spec)
     _parameters(spec)
     _image(spec.image)
     _count(spec.secrets, MAX_LIST, "secrets")
@@ -212,6 +209,65 @@ def _function(spec: FunctionSpec) -> None:
     for gpu in spec.gpu:
         if not is_gpu(gpu):
             raise ScriptError(f"{gpu[:80]!r} is not a GPU such as `H100:2`", where=spec.where)
+
+
+def _methods(spec: FunctionSpec) -> None:
+    """Check how the function is reached: by URLs, by calls, or by both."""
+    _count((*spec.web, *spec.calls), MAX_METHODS, "methods")
+    if not (spec.web or spec.calls):
+        raise ScriptError(f"`{spec.name}` has no method that answers", where=spec.where)
+    attributes = [web.attribute for web in spec.web] + [call.attribute for call in spec.calls]
+    _unique("method", attributes)
+    if spec.has_several and not spec.is_class:
+        raise ScriptError(f"`{spec.name}` can have one method only", where=spec.where)
+    if spec.has_several and spec.port is not None:
+        raise ScriptError(
+            f"`{spec.name}`: a `web_server` can have no other method, because requests go "
+            "straight to the port",
+            where=spec.where,
+        )
+    for web in spec.web:
+        _web(web)
+    for call in spec.calls:
+        _call(spec, call)
+    if spec.retries is not None:
+        _retries(spec, spec.retries)
+
+
+def _call(spec: FunctionSpec, call: CallMethod) -> None:
+    _text("where", call.where, MAX_WHERE)
+    if not _FUNCTION.match(call.tag):
+        raise ScriptError(f"a function cannot be called {call.tag[:80]!r}", where=call.where)
+    _qualname(call.attribute, call.where)
+    if (batch := call.batch) is not None:
+        if not 1 <= batch.size <= names.MAX_INPUTS or not 0 <= batch.wait_ms <= MAX_WAIT_MS:
+            raise ScriptError(
+                f"`{call.tag}`: a batch has 1 to {names.MAX_INPUTS} inputs, and waits "
+                f"0 to {MAX_WAIT_MS} ms",
+                where=call.where,
+            )
+        if call.generator or len(spec.calls) > 1:
+            raise ScriptError(
+                f"`{call.tag}`: a batched function is no generator, and the only method of its class",
+                where=call.where,
+            )
+
+
+def _retries(spec: FunctionSpec, retries: Retries) -> None:
+    if spec.web:
+        raise ScriptError("Web Functions do not support retries.", where=spec.where)
+    bounds = (
+        ("max_retries", retries.max_retries, 0, MAX_RETRIES),
+        ("initial_delay", retries.initial_delay_s, 0, 60),
+        ("backoff_coefficient", retries.backoff, 1, 10),
+        ("max_delay", retries.max_delay_s, 1, 60),
+    )
+    for name, value, low, high in bounds:
+        if not low <= value <= high:
+            raise ScriptError(
+                f"`{name}` of the retries of `{spec.name}` must be from {low} to {high}, not {value:g}",
+                where=spec.where,
+            )
 
 
 def _web(web: WebMethod) -> None:

@@ -19,6 +19,7 @@ MAPS = (
     "protected",
     "parameters",
     "timeouts",
+    "retries",
     "backends",
     "tokens",
 )
@@ -42,6 +43,12 @@ PAGES = (
         '  http-after-response set-header Content-Type "text/html; charset=utf-8" '
         "if { var(txn.page) -m found }"
     ),
+)
+LOG = (
+    "  log ring@requests format raw local0",
+    # The path is last, because the visitor chooses it; HAProxy writes blanks and controls as `#20`.
+    '  log-format "%rt %Ta %ST %s %Tr %[var(txn.endpoint)] %[var(txn.parked)] %HM %HPO"',
+    "  unique-id-format %[uuid()]",
 )
 VANISHED_S = 60
 CALLS_SHARE = 4  # containers may have one connection for this many of visitors
@@ -194,10 +201,7 @@ def _frontend(config: Config) -> list[str]:
         "  clitcpka-intvl 15s",
         "  clitcpka-cnt 4",
         *rules.connections(per_source=config.per_source, trusted_proxies=config.trusted_proxies),
-        "  log ring@requests format raw local0",
-        # The path is last, because the visitor chooses it; HAProxy writes blanks and controls as `#20`.
-        '  log-format "%rt %Ta %ST %s %Tr %[var(txn.endpoint)] %[var(txn.parked)] %HM %HPO"',
-        "  unique-id-format %[uuid()]",
+        *LOG,
         *rules.responses(),
         "  http-after-response set-header X-Request-Id %[unique-id]",
         "  http-after-response set-header Modal-Function-Call-Id fc-%[unique-id]",
@@ -219,6 +223,9 @@ def _calls(config: Config) -> list[str]:
         "frontend calls",
         f"  bind fd@{config.calls}",
         f"  maxconn {config.max_connections // CALLS_SHARE}",
+        *LOG,
+        *inside.responses(),
+        "",
         *inside.rules(),
         "",
     ]

@@ -1,11 +1,40 @@
-"""The rules for requests that containers send by the socket `calls`.
+"""The rules for requests that come by the socket `calls`: calls of functions, by containers and scripts of this machine.
 
-A container of any app may be connected, so nothing in a request is believed.
+Any app's container may be connected, so nothing in a request is believed but the endpoint that it asks for: whoever
+reaches the socket may call every function. There are no credentials, no pages and no limits per address.
 """
 
+from homeport.ingress import rules as web
 from homeport.ingress.rules import answer
+
+#: What a caller may not say of itself; the first three are the ingress's own words to a container.
+REMOVED = (
+    *("X-Homeport-Method", "X-Homeport-Hops", "X-Homeport-Host"),
+    *("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Host"),
+    *("X-Real-IP", "Forwarded", "Upgrade"),
+)
 
 
 def rules() -> list[str]:
     """Return the rules of the frontend `calls`."""
-    return answer(404, "there is nothing here", "TRUE")
+    return [
+        *web.called(),
+        *answer(404, "there is nothing here", "!call"),
+        *answer(405, "a call is a POST", "!METH_POST"),
+        *web.body(),
+        *(f"  http-request del-header {name}" for name in REMOVED),
+        "  http-request set-header X-Request-Id %[unique-id]",
+        "  http-request set-var(txn.retries) var(txn.endpoint),map_str(retries.map)",
+        *web.method(),
+        *web.to_pool(),
+    ]
+
+
+def responses() -> list[str]:
+    """Return the rules for every response, also those of the ingress itself."""
+    return [
+        "  http-after-response set-header X-Request-Id %[unique-id]",
+        "  http-after-response del-header X-Homeport-Retries",
+        "  acl retried var(txn.retries) -m found",
+        "  http-after-response set-header X-Homeport-Retries %[var(txn.retries)] if retried",
+    ]

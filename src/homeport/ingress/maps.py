@@ -26,6 +26,7 @@ _SHAPES = {
     "protected": (_ID, "1"),
     "timeouts": (_ID, r"[1-9][0-9]{0,9}"),  # milliseconds
     "parameters": (_ID, rf"{_WORD}(?:,{_WORD})*"),
+    "retries": (r"call-[0-9a-f]{32}", r"[0-9]{1,9}(?:\.[0-9]{1,9}){3}"),
     "backends": (_POOL, r"[a-z][0-9]+"),
     "tokens": (r"[A-Za-z0-9_-]{1,128}", r"[0-9a-f]{64}"),
 }

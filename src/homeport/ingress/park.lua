@@ -1,5 +1,5 @@
 -- Parks cold requests: asks the activator (control/fleet/activator.py), one line each way:
---   park <pool> <request id> [here]   ->   go | go waited | no <status> <why>
+--   park <pool> <request id> [here | call]   ->   go | go waited | no <status> <why>
 -- Writes the answers that no backend gives: an unknown host, and errors, for browsers in HTML.
 -- HAProxy's working directory is the directory of this file.
 
@@ -118,7 +118,9 @@ core.register_action("park", { "http-req" }, function(txn)
     local request = txn.f:req_fhdr("x-request-id") or "-"
     local line_out = "park " .. (txn:get_var("txn.asked") or pool) .. " " .. request
     -- On re-entry nothing shows whether a proxy sent the request.
-    if txn:get_var("txn.came_back") == nil and is_here(txn) then
+    if txn:get_var("txn.called") then
+        line_out = line_out .. " call"
+    elseif txn:get_var("txn.came_back") == nil and is_here(txn) then
         line_out = line_out .. " here"
     end
     local line

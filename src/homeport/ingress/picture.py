@@ -19,7 +19,8 @@ FIRST_UNSHARED = 16
 MAX_ALIASES = 4096  # over all pools, because visitors choose how they spell class parameters
 TIMEOUT_AFTER_S = 1.0  # HAProxy ends a request this long after the container should have
 MAX_TIMEOUT_S = 24 * 24 * 3600.0  # the longest timeout that HAProxy accepts
-OF_ENDPOINT = ("pools", "methods", "protected", "parameters", "timeouts")  # maps by endpoint id
+#: The maps by endpoint id.
+OF_ENDPOINT = ("pools", "methods", "protected", "parameters", "timeouts", "retries")
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -75,6 +76,7 @@ class Picture:
         put("protected", key, "1" if endpoint.protected else None)
         put("parameters", key, ",".join(sorted(map(_quoted, endpoint.parameters))) or None)
         put("timeouts", key, f"{max(timeout_s * 1000, 1):.0f}")
+        put("retries", key, endpoint.retries or None)
         put("pools", key, pool_text(str(endpoint.pool)))
         for host in endpoint.hosts:
             put("hosts", host, key)

@@ -51,6 +51,17 @@ def web(
         "",
         *_credentials(),
         *_limits(requests_per_s, per_source),
+        *body(),
+        "",
+        *_seen_by_the_app(bool(trusted_proxies)),
+        *to_pool(),
+        "  use_backend metrics if metrics",
+    ]
+
+
+def body() -> list[str]:
+    """Refuse a body that is too large, and wait for a small one before the request takes a slot."""
+    return [
         *answer(
             413,
             "the body is larger than 4 GiB",
@@ -60,10 +71,6 @@ def web(
             f"  http-request wait-for-body time {BODY_S}s if {{ req.hdr_val(content-length) gt 0 }} "
             f"{{ req.hdr_val(content-length) le {SMALL_BODY_BYTES} }}"
         ),
-        "",
-        *_seen_by_the_app(bool(trusted_proxies)),
-        *_to_pool(),
-        "  use_backend metrics if metrics",
     ]
 
 
@@ -89,9 +96,10 @@ def again(*, trusted: bool) -> list[str]:
         "  http-request set-header X-Homeport-Hops 0 unless { req.hdr(x-homeport-hops) -m found }",
         "  http-request set-header X-Homeport-Hops %[req.hdr(x-homeport-hops),add(1)]",
         *answer(503, TEXTS[503], f"{{ req.hdr(x-homeport-hops) gt {HOPS} }}"),
-        *_endpoint(came_back=trusted),
+        *called(),
+        *_endpoint(came_back=trusted, unless="endpoint"),
         "  http-request lua.unknown unless { var(txn.endpoint) -m found }",
-        *_to_pool(),
+        *to_pool(),
     ]
 
 
@@ -204,10 +212,22 @@ def _who(trusted: Sequence[str]) -> list[str]:
     return lines
 
 
-def _endpoint(*, came_back: bool = False) -> list[str]:
+def called() -> list[str]:
+    """Choose the endpoint of a call by X-Homeport-Call, which the frontend for visitors removes.
+
+    Only the id of an endpoint for calls is one: a URL's may need a proxy token.
+    """
+    return [
+        "  acl call req.fhdr(x-homeport-call) -m reg ^call-[0-9a-f]{32}$",
+        "  http-request set-var(txn.called) bool(true) if call",
+        "  http-request set-var(txn.endpoint) req.fhdr(x-homeport-call) if call",
+    ]
+
+
+def _endpoint(*, came_back: bool = False, unless: str = "") -> list[str]:
     return [
         "  # which endpoint: a port of its own, a host, or a wildcard's host",
-        *_set("endpoint", "dst_port,map_str(ports.map)"),
+        *_set("endpoint", "dst_port,map_str(ports.map)", unless=unless),
         *_set("host", "req.hdr(host),host_only,lower"),
         # On re-entry, Host may already be the app's (X-Forwarded-Host); the Host that chose the endpoint is
         # in X-Homeport-Host then. On the first entry a visitor could have written that field.
@@ -316,10 +336,18 @@ def _seen_by_the_app(trusted: bool) -> list[str]:
         "  http-request del-header Forwarded",
         "  http-request del-header X-Homeport-Method",
         "  http-request del-header X-Homeport-Hops",
+        "  http-request del-header X-Homeport-Call",  # no visitor reaches a function's calls
+        *method(),
+        "",
+    ]
+
+
+def method() -> list[str]:
+    """Tell a class with several methods which one the request is for."""
+    return [
         *_set("method", "var(txn.endpoint),map_str(methods.map)"),
         "  acl several var(txn.method) -m found",
         "  http-request set-header X-Homeport-Method %[var(txn.method)] if several",
-        "",
     ]
 
 
@@ -350,7 +378,8 @@ def _of_a_proxy() -> list[str]:
     ]
 
 
-def _to_pool() -> list[str]:
+def to_pool() -> list[str]:
+    """Return the rules that lead to the endpoint's pool, or park the request."""
     lines = [
         "  # which pool, and is a container there",
         *_set("parameters", "var(txn.endpoint),map_str(parameters.map)"),

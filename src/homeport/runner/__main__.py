@@ -33,6 +33,7 @@ def main(given: Descriptors, earlier: "dict[str, Any] | None" = None) -> int:
     lines.install(earlier["shown"] if earlier else ((), ()))
     setup.ours_last(launch.runner_path)
     setup.settle(launch.order)
+    setup.reach(launch)
     return container.run(launch.order, links)
 
 

@@ -106,6 +106,10 @@ def run(order: StartOrder, links: Links, service: Service | None = None) -> int:
     try:
         report.begin("build")
         apps = {web.attribute: service.build(web) for web in order.function.web if web.port is None}
+        if order.function.calls:
+            from homeport.runner.servers import calls
+
+            apps.update(calls.apps(order.function, service.function))
         server = next((web for web in order.function.web if web.port is not None), None)
         if server is not None and server.port is not None:
             report.begin("port")
@@ -156,7 +160,8 @@ async def _serve_port(number: int, order: StartOrder, links: Links, ready: Ready
 
 async def _serve_apps(order: StartOrder, apps: dict[str, Any], links: Links, ready: Ready) -> int:
     begun = _begin(order, links, ready)
-    if all(web.kind is WebKind.WSGI for web in order.function.web):
+    function = order.function
+    if not function.calls and all(web.kind is WebKind.WSGI for web in function.web):
         from homeport.runner.servers import wsgi
 
         await wsgi.serve(apps, begun)

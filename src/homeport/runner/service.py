@@ -13,7 +13,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from homeport.contract.container import StartOrder
-from homeport.contract.manifest import WebKind, WebMethod
+from homeport.contract.manifest import CallMethod, WebKind, WebMethod
 from homeport.sdk import context
 from homeport.sdk.declare import loader
 
@@ -82,7 +82,7 @@ class Service:
             return None
         return app
 
-    def function(self, web: WebMethod) -> Any:
+    def function(self, web: WebMethod | CallMethod) -> Any:
         """Return the user's own function, or the method bound to the instance."""
         if self._order.function.is_class:
             return getattr(self._instance, web.attribute)

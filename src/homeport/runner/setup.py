@@ -111,6 +111,14 @@ def settle(order: StartOrder) -> None:
     os.chdir(workdir if os.path.isdir(workdir) else order.source)  # noqa: PTH112
 
 
+def reach(launch: Launch) -> None:
+    """Tell the SDK how this container calls functions."""
+    from homeport.sdk import context
+
+    order = launch.order
+    context.enter_calls(context.Reach(socket=launch.calls, app=order.pool.app, scope=order.scope))
+
+
 def ours_last(runner_path: str) -> None:
     """Move homeport's own packages to the end of `sys.path`, after the user's: `python -m` has put them first."""
     sys.path.append(sys.path.pop(0))

@@ -4,6 +4,7 @@ import contextlib
 import contextvars
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from homeport.contract.image import Image
@@ -13,9 +14,23 @@ from homeport.sdk.exception import InvalidError, UnimplementedError
 #: X-Request-Id of the request that is being answered.
 input_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("input_id", default=None)
 
+#: The id of the spawned call that is being answered, `fc-…`; None: the call's id is that of its request.
+call_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("call_id", default=None)
+
 _urls: dict[str, str] | None = None  # in a container: the app's tags -> their URLs
 _volumes: tuple[VolumeMount, ...] = ()  # in a container: what is mounted
 _image: Image | None = None  # in a container: the image of its function
+_reach: "Reach | None" = None  # in a container: how it calls functions
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How this process calls functions."""
+
+    socket: str  # the path of the ingress's socket; empty: it may call nothing
+    app: str = ""  # the app that this process belongs to; empty: none
+    scope: str = ""  # the session that the app belongs to; empty: it is deployed
+    environment: str = "main"
 
 
 def enter_container(
@@ -24,6 +39,25 @@ def enter_container(
     """Mark this process as a container; the runner calls it before it loads the script."""
     global _urls, _image, _volumes
     _urls, _image, _volumes = urls, image, volumes
+
+
+def enter_calls(reach: Reach) -> None:
+    """Say how this process calls functions; the runner calls it before it loads the script."""
+    global _reach  # noqa: PLW0603
+    _reach = reach
+
+
+def reach() -> Reach | None:
+    """Return how this process calls functions; None outside containers and `homeport run`."""
+    if _reach is None and (path := os.environ.get("HOMEPORT_CALLS_SOCKET")):
+        enter_calls(
+            Reach(
+                socket=path,
+                app=os.environ.get("HOMEPORT_CALLS_APP", ""),
+                scope=os.environ.get("HOMEPORT_CALLS_SCOPE", ""),
+            )
+        )
+    return _reach
 
 
 def is_local() -> bool:
@@ -56,7 +90,9 @@ def current_input_id() -> str | None:
 
 
 def current_function_call_id() -> str | None:
-    """Return the same request's `Modal-Function-Call-Id`, `fc-…`; None elsewhere."""
+    """Return the call's id, `fc-…`: a spawned call's own, else that of its request; None elsewhere."""
+    if (call := call_id.get()) is not None:
+        return call
     request = input_id.get()
     return f"fc-{request}" if request else None
 

@@ -12,6 +12,13 @@ Error
                     VolumeUploadTimeoutError
 """
 
+GENERATOR = (
+    "A generator function cannot be called with `.remote(...)`. Use `.remote_gen(...)` instead."
+)
+NO_GENERATOR = (
+    "A non-generator function cannot be called with `.remote_gen(...)`. Use `.remote(...)` instead."
+)
+
 
 class Error(Exception):
     """Base of everything here."""

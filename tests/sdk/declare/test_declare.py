@@ -52,15 +52,16 @@ HELLO = """
         return 1
 
     @app.function()
-    def unreachable():
-        return 1
+    def called():
+        yield 1
 """
 
 
 def test_a_manifest_holds_what_was_declared(declare):
     told = declare(HELLO)
-    (function,) = told["manifest"]["functions"]
+    function, called = told["manifest"]["functions"]
     (web,) = function["web"]
+    (call,) = called["calls"]
 
     assert "hello" == told["manifest"]["app_name"]
     assert ("hello", "script", "hello") == tuple(
@@ -71,6 +72,12 @@ def test_a_manifest_holds_what_was_declared(declare):
         for k in ("min_containers", "max_inputs", "target_inputs", "timeout_s", "startup_timeout_s")
     )
     assert ["H100:2"] == function["gpu"]
+    assert ("called", "called", True, []) == (
+        call["tag"],
+        call["attribute"],
+        call["generator"],
+        called["web"],
+    )
     assert ("POST", "hi", True) == tuple(
         web[k] for k in ("http_method", "label", "requires_proxy_auth")
     )

@@ -7,6 +7,7 @@ import pytest
 import homeport as modal
 from homeport.sdk.exception import (
     DeprecationError,
+    ExecutionError,
     InvalidError,
     LocalFunctionError,
     UnimplementedError,
@@ -279,6 +280,8 @@ def test_what_is_not_there_yet_says_so_at_use_and_not_at_import():
     function = app.function(name="remote")(plain)
     assert modal.Dict.from_name("d")
     with pytest.raises(UnimplementedError, match="not there yet"):
+        function.spawn()
+    with pytest.raises(ExecutionError, match="not been hydrated"):
         function.remote()
     with pytest.raises(UnimplementedError, match="not there yet"):
         modal.Dict.from_name("d").get("x")

@@ -8,14 +8,14 @@ from homeport.contract.api.containers import ContainerStatus
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointStatus:
-    """One URL, and what happens there.
+    """One URL, or one function that is called by `.remote()`, and what happens there.
 
     The numbers are those of the whole function: all web methods of a class and all values of its parameters together.
     Only `p50_ms` and `p99_ms` are of the one URL.
     """
 
     tag: str  # the function, or `Class.method`
-    url: str
+    url: str  # empty: it has none, and is called
     local_url: str  # the same by a port of its own, for programs that do not know `*.localhost`
     protected: bool  # requests need a proxy token
     truncated: bool  # the URL was too long, and ends in a hash

@@ -116,6 +116,7 @@ class View:
                     urls={
                         endpoint.tag: endpoint.url
                         for endpoint in self._plans.of(revision).of_version.values()
+                        if endpoint.url
                     },
                 )
                 for revision in await self._store.revisions(name)

@@ -1,4 +1,4 @@
-"""Plans a revision's endpoints once: computes its URLs from its manifest and the settings.
+"""Plans a revision's endpoints once: its URLs and its endpoints for calls, from its manifest and the settings.
 
 Called by `rollout`, `versions` and the API's view. A revision never changes, so its plan is made at the first
 call and kept until the revision's files are deleted.
@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from homeport.contract import names
+from homeport.contract import calls, names
 from homeport.contract.errors import ScriptError
-from homeport.contract.manifest import FunctionSpec, WebMethod
+from homeport.contract.manifest import CallMethod, FunctionSpec, WebMethod
 from homeport.contract.traffic import Endpoint, PoolKey
 from homeport.control.fleet.owner import Owner
 from homeport.control.fleet.pool import Pool
@@ -21,11 +21,14 @@ from homeport.state.rows import Revision
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveEndpoint:
-    """A URL and its endpoint for the ingress; the local port is chosen when the revision is brought up."""
+    """A URL, or a function's calls, and the endpoint for the ingress.
+
+    The local port of a URL is chosen when the revision is brought up.
+    """
 
     tag: str
     endpoint: Endpoint
-    url: str
+    url: str = ""  # empty: it is for calls
     local_url: str = ""
     truncated: bool = False
     stolen: bool = False  # taken from an earlier `serve` session
@@ -41,7 +44,7 @@ class Plan:
     @property
     def urls(self) -> dict[str, str]:
         """Tag -> URL of the app, for containers."""
-        return {live.tag: live.url for live in self.endpoints.values()}
+        return {live.tag: live.url for live in self.endpoints.values() if live.url}
 
 
 class Plans:
@@ -53,13 +56,23 @@ class Plans:
         self._settings = settings
         self._plans: dict[str, Plan] = {}  # by the revision's id
 
-    def of(self, revision: Revision) -> Plan:
-        """Return a revision's plan; `ScriptError` if two of its endpoints have the same URL."""
+    def of(self, revision: Revision, scope: str = "") -> Plan:
+        """Return a revision's plan; `ScriptError` if two of its endpoints have the same URL.
+
+        A session's revision has the session's `scope` (`Owner.scope`).
+        """
         plan = self._plans.get(revision.id)
         if plan is None:
+            of_version = {} if is_session(revision) else self._planned(revision, of_version=True)
             plan = self._plans[revision.id] = Plan(
-                endpoints=self._planned(revision, of_version=False),
-                of_version={} if is_session(revision) else self._planned(revision, of_version=True),
+                endpoints={
+                    **self._planned(revision, of_version=False),
+                    **_called(revision, scope=scope),
+                },
+                of_version={
+                    **of_version,
+                    **({} if scope else _called(revision, version=revision.version)),
+                },
             )
         return plan
 
@@ -121,7 +134,7 @@ class Plans:
                 id=host,
                 hosts=(f"{host}.{settings.domain}", *(d.lower() for d in domains)),
                 pool=PoolKey(revision.app, spec.name, revision.id),
-                method=web.attribute if len(spec.web) > 1 else "",
+                method=web.attribute if spec.has_several else "",
                 protected=web.requires_proxy_auth,
                 parameters=tuple(p.name for p in spec.parameters),
                 timeout_s=spec.timeout_s,
@@ -129,6 +142,32 @@ class Plans:
             url=f"http://{host}.{settings.domain}{port}",
             truncated=not host.startswith(f"{names.slug(settings.workspace)}--{label}"),
         )
+
+
+def _called(
+    revision: Revision, *, scope: str = "", version: int | None = None
+) -> dict[str, LiveEndpoint]:
+    """Return the endpoints for calls: they have no host and no port, so no visitor can reach them."""
+    planned = {}
+    for spec in revision.manifest.functions:
+        for call in spec.calls:
+            endpoint = _call_endpoint(revision, spec, call, scope, version)
+            planned[endpoint.id] = LiveEndpoint(tag=call.tag, endpoint=endpoint)
+    return planned
+
+
+def _call_endpoint(
+    revision: Revision, spec: FunctionSpec, call: CallMethod, scope: str, version: int | None
+) -> Endpoint:
+    return Endpoint(
+        id=calls.endpoint_id(revision.app, call.tag, scope=scope, version=version),
+        hosts=(),
+        pool=PoolKey(revision.app, spec.name, revision.id),
+        method=call.attribute if spec.has_several else "",
+        parameters=tuple(p.name for p in spec.parameters),
+        timeout_s=spec.timeout_s,
+        retries=spec.retries.text if spec.retries else "",
+    )
 
 
 def is_session(revision: Revision) -> bool:

@@ -147,7 +147,7 @@ class Rollout:
     ) -> LiveApp:
         """Plan its endpoints, write its files, try its containers, save, move the endpoints, retire the old."""
         serving = owner.is_session
-        planned = self._plans.of(revision).endpoints
+        planned = self._plans.of(revision, owner.scope).endpoints
         if strategy != "restore":
             self._plans.check_domains(revision)
         self._live.claim(revision, owner, planned, own_ports=self._pools.own_ports)
@@ -237,6 +237,9 @@ class Rollout:
                 known[endpoint] = old.endpoint.local_port
         found = {}
         for endpoint, each in planned.items():
+            if each.endpoint.is_called:
+                found[endpoint] = each
+                continue
             port = known.get(endpoint) or await self._free_port(undo, endpoint)
             found[endpoint] = self._plans.with_port(each, port)
         return found
@@ -253,7 +256,7 @@ class Rollout:
             self._spare_ports.append(port)
 
     def _open_pools(self, undo: Undo, app: LiveApp, tree: Path) -> list[Pool]:
-        plan = self._plans.of(app.revision)
+        plan = self._plans.of(app.revision, app.owner.scope)
         opened = plans.pools(app.revision, plan, owner=app.owner, tree=tree)
         undo.push(self.retire, opened, drain_s=0.0)
         for pool in opened:
@@ -355,7 +358,11 @@ class Rollout:
 
 
 def _ports(app: LiveApp) -> dict[str, int]:
-    return {name: each.endpoint.local_port or 0 for name, each in app.endpoints.items()}
+    return {
+        name: each.endpoint.local_port or 0
+        for name, each in app.endpoints.items()
+        if not each.endpoint.is_called
+    }
 
 
 def _drain_s(app: LiveApp) -> float:

@@ -19,7 +19,7 @@ Say = Callable[[str], None]
 
 
 def check(name: str, manifest: Manifest, tag: str, strategy: str) -> None:
-    """Raise for a deploy with a wrong name, tag or strategy, or without a web function."""
+    """Raise for a deploy with a wrong name, tag or strategy, or without a function."""
     validate.check(dataclasses.replace(manifest, app_name=name))
     if tag and not names.is_deployment_tag(tag):
         raise BadRequest(f"Invalid deployment tag: '{tag}'.")
@@ -27,8 +27,8 @@ def check(name: str, manifest: Manifest, tag: str, strategy: str) -> None:
         raise BadRequest(f"Deployment strategy must be 'rolling' or 'recreate', not '{strategy}'")
     if not manifest.functions:
         raise ScriptError(
-            f"the app `{name}` has no web function",
-            hint="put `@modal.fastapi_endpoint()` under `@app.function()`",
+            f"the app `{name}` has no function",
+            hint="put `@app.function()` above one",
         )
 
 

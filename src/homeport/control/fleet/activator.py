@@ -1,9 +1,9 @@
 """Parks requests for a pool that has no container, and releases them when it has one.
 
 Called by ingress/park.lua over a Unix socket, one line each way:
-    park <pool> <request id> [here]   the request stays in HAProxy; only its head has been read
+    park <pool> <request id> [here | call]   the request stays in HAProxy; only its head has been read
     go | go waited | no <status> <why>
-`here` means that the visitor is on this machine. A closed socket means that the visitor hung up.
+`here` means that the visitor is on this machine, `call` that another function calls. A closed socket means that the visitor hung up.
 `waited` means that the request waited here for a container, so its re-entries count from 0 again.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from homeport.contract.container import LogLine
-from homeport.contract.errors import BadRequest, Failure, NotFound, TooMany
+from homeport.contract.errors import BadRequest, Failure, NotFound, StartError, TooMany
 from homeport.contract.traffic import PoolKey
 from homeport.control.fleet.pool import Pool, now
 from homeport.control.fleet.pools import Pools
@@ -135,7 +135,14 @@ class Activator:
         return "go waited\n" if waited else "go\n"
 
     def _refusal(self, key: PoolKey, failure: Failure, words: list[str]) -> str:
-        """Return the answer to the visitor; only the user who serves the script sees why a start failed."""
+        """Return the answer to the visitor.
+
+        Only callers, and the user who serves the script, see why a start failed.
+        """
+        if "call" in words:
+            # Not 503, after which a caller tries again: the reason stays until there is a new version.
+            status = 500 if isinstance(failure, StartError) else failure.status
+            return f"no {status} {_one_line(failure.message)}\n"
         base = PoolKey(key.app, key.function, key.revision)
         pool = self._pools.get(base)
         mine = "here" in words and pool is not None and pool.ephemeral

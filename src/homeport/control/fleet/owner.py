@@ -46,3 +46,8 @@ class Owner:
     def is_session(self) -> bool:
         """Whether it is a session."""
         return self.kind is Kind.SESSION
+
+    @property
+    def scope(self) -> str:
+        """Return the scope of its functions' calls (contract/calls.py): a session's id, else nothing."""
+        return self.name if self.is_session else ""

@@ -396,6 +396,7 @@ def start_order(pool: Pool, container: str, devices: tuple[str, ...] = ()) -> St
         parameters=pool.parameters,
         source=pool.source,
         urls=pool.urls,
+        scope=pool.owner.scope,
         devices=devices,
     )
 

@@ -29,7 +29,7 @@ from homeport.node.images.uv import Python
 
 OURS_FROM = (3, 11)
 #: What the runner imports; their bounds are those of homeport itself, where it could run too.
-RUNNERS = ("uvicorn", "httptools", "uvloop", "websockets", "cheroot", "a2wsgi")
+RUNNERS = ("uvicorn", "httptools", "uvloop", "websockets", "cheroot", "a2wsgi", "cloudpickle")
 
 
 class Environments:

@@ -55,7 +55,10 @@ from homeport.sdk.preload import loaded
 from homeport.sdk.preload.repeats import RESEEDED, reseed
 from homeport.sdk.preload.shelf import Shelf
 
-OURS = ("runner.container", "runner.webapp", "sdk.declare.loader")
+OURS = (
+    *("runner.container", "runner.webapp", "runner.servers.calls"),
+    *("sdk.declare.loader", "sdk.objects.forms"),
+)
 
 
 def main() -> int:
@@ -151,6 +154,7 @@ def _be_container(birth: Birth, launch: Launch, house: House, *, fresh: bool) ->
         beginning.anew()
     links = container.Links.of(birth.given)
     _settle(launch.order, house)
+    setup.reach(launch)
 
     def changed(reason: str, modules: Sequence[str]) -> None:
         if links.report.phase != SERVES:

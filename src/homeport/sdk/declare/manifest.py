@@ -24,10 +24,10 @@ def build(
     files: tuple[contract.SourceFile, ...],
     build_files: tuple[contract.SourceFile, ...] = (),
 ) -> contract.Manifest:
-    """Return the manifest of an app; functions without a URL are left out."""
+    """Return the manifest of an app."""
     # What an included function takes from its app is what the app has that declared it.
-    functions = [_function(each.app, each) for each in app.functions.values() if each.partial.web]
-    functions += [_class(each.app, each) for each in app.classes.values() if each.web_methods()]
+    functions = [_function(each.app, each) for each in app.functions.values()]
+    functions += [_class(each.app, each) for each in app.classes.values() if each.interfaces()]
     manifest = contract.Manifest(
         app_name=name,
         functions=tuple(functions),
@@ -58,7 +58,8 @@ def _function(app: App, function: Function) -> contract.FunctionSpec:
         name=function.tag,
         module=partial.raw.__module__,
         qualname=_attribute(partial, function),
-        web=(_web(partial, function.tag, partial.name),),
+        web=(_web(partial, function.tag, partial.name),) if partial.web else (),
+        calls=() if partial.web else (_call(partial, function.tag, partial.name),),
         **_common(app, function.options, partial, partial.where),
     )
 
@@ -73,6 +74,10 @@ def _class(app: App, cls: Cls) -> contract.FunctionSpec:
         web=tuple(
             _web(partial, f"{name}.{attribute}", attribute)
             for attribute, partial in cls.web_methods().items()
+        ),
+        calls=tuple(
+            _call(partial, f"{name}.{attribute}", attribute)
+            for attribute, partial in cls.methods().items()
         ),
         parameters=tuple(
             contract.Parameter(
@@ -105,6 +110,18 @@ def _web(partial: PartialFunction, tag: str, attribute: str) -> contract.WebMeth
     )
 
 
+def _call(partial: PartialFunction, tag: str, attribute: str) -> contract.CallMethod:
+    return contract.CallMethod(
+        tag=tag,
+        attribute=attribute,
+        generator=partial.generates,
+        batch=contract.Batch(size=partial.batch[0], wait_ms=partial.batch[1])
+        if partial.batch
+        else None,
+        where=partial.where,
+    )
+
+
 def _common(
     app: App, options: dict[str, Any], partial: PartialFunction | None, where: str
 ) -> dict[str, Any]:
@@ -132,6 +149,7 @@ def _common(
         "memory_mib": keywords.pair(options["memory"], int, "memory"),
         "ephemeral_disk_mib": options["ephemeral_disk"],
         "gpu": keywords.gpus(options["gpu"]),
+        "retries": keywords.retries(options["retries"]),
         "enable_memory_snapshot": bool(options["enable_memory_snapshot"]),
         "block_network": bool(options["block_network"]),
         "restrict_modal_access": bool(options["restrict_modal_access"]),
@@ -148,5 +166,5 @@ def _attribute(partial: PartialFunction, function: Function) -> str:
         if value is function:
             return name
     if getattr(partial.raw, "__name__", "<lambda>") == "<lambda>":
-        raise ScriptError("a lambda cannot be a web function", where=partial.where)
+        raise ScriptError("a lambda cannot be a function of an app", where=partial.where)
     return str(partial.raw.__qualname__)

@@ -114,6 +114,8 @@ class App:
 
         def wrap(target: Any) -> Function:
             partial = _as_partial(target)
+            if options["is_generator"] is not None:
+                partial.is_generator = options["is_generator"]
             _check_function(partial, options)
             tag = options["name"] or partial.raw.__qualname__
             function = Function(tag, partial, options, self)

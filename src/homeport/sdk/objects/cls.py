@@ -1,8 +1,10 @@
 """`Cls`: the object that `@app.cls` makes of a class, with its parameters, hooks and methods."""
 
+import dataclasses
 import inspect
 import typing
 from typing import Any
+from urllib.parse import quote
 
 from homeport.sdk import location
 from homeport.sdk.exception import (
@@ -11,10 +13,15 @@ from homeport.sdk.exception import (
     UnimplementedError,
 )
 from homeport.sdk.gone import Old
-from homeport.sdk.objects.function import Function, web_url
+from homeport.sdk.objects.function import Function, Named, named
 from homeport.sdk.objects.partial import CALLABLE, WEB, PartialFunction
+from homeport.sdk.objects.target import Target
 
 PARAMETER_TYPES = {str: "str", int: "int", bytes: "bytes", bool: "bool"}
+POSITIONAL = (
+    "Can't use positional arguments with modal.parameter-based synthetic constructors. "
+    "Use (<parameter_name>=value) keyword arguments when constructing classes instead."
+)
 _MISSING: Any = type("Missing", (), {"__repr__": lambda _self: "<none>"})()
 
 
@@ -66,28 +73,17 @@ class Cls(metaclass=Old):
 
     def __call__(self, *args: Any, **kwargs: Any) -> "Obj":
         if args and self.parameters:
-            raise InvalidError(
-                "Can't use positional arguments with modal.parameter-based synthetic constructors. "
-                "Use (<parameter_name>=value) keyword arguments when constructing classes instead."
-            )
+            raise InvalidError(POSITIONAL)
         return Obj(self, args, kwargs)
 
     def construct(self, parameters: dict[str, Any]) -> Any:
         """Return an instance with its parameters as attributes; run no hook."""
         instance: Any
         if self.parameters:
+            self.check(parameters)
             instance = object.__new__(self.raw)
-            for name, (kind, field) in self.parameters.items():
-                if name in parameters:
-                    value = parameters[name]
-                    if type(value) is not kind:
-                        raise TypeError(f"Expected {kind.__name__}, got {type(value).__name__}")
-                    setattr(instance, name, value)
-                elif field.default is _MISSING:
-                    raise InvalidError(f"Missing required parameter: {name}")
-            for name in parameters:
-                if name not in self.parameters:
-                    raise InvalidError(f"Unknown parameter: {name}")
+            for name, value in parameters.items():
+                setattr(instance, name, value)
             return instance
         return self.raw(**parameters)
 
@@ -99,12 +95,50 @@ class Cls(metaclass=Old):
         """Return attribute -> decorated function, for each web method."""
         return {name: p for name, p in self.partials.items() if p.web is not None}
 
-    @staticmethod
-    def from_name(app_name: str, name: str, **_options: Any) -> Any:
-        """Look up a class of a deployed app: not there yet."""
-        raise UnimplementedError(
-            f"`Cls.from_name({app_name!r}, {name!r})` is not there yet in homeport"
+    def methods(self) -> dict[str, PartialFunction]:
+        """Return attribute -> decorated function, for each method that is called by `.remote()`."""
+        return {name: p for name, p in self.partials.items() if p.flags & CALLABLE}
+
+    def interfaces(self) -> dict[str, PartialFunction]:
+        """Return attribute -> decorated function, for each method that answers."""
+        return {**self.web_methods(), **self.methods()}
+
+    def check(self, parameters: dict[str, Any]) -> None:
+        """Raise for parameters that the class does not take, as a call of one of its methods needs them."""
+        for name, (kind, field) in self.parameters.items():
+            if name in parameters:
+                value = parameters[name]
+                if type(value) is not kind:
+                    raise TypeError(f"Expected {kind.__name__}, got {type(value).__name__}")
+            elif field.default is _MISSING:
+                raise InvalidError(f"Missing required parameter: {name}")
+        for name in parameters:
+            if name not in self.parameters:
+                raise InvalidError(f"Unknown parameter: {name}")
+
+    def query(self, parameters: dict[str, Any]) -> str:
+        """Return the parameters as a query string, without those that equal their defaults."""
+        self.check(parameters)
+        return spelled(
+            {
+                name: value
+                for name, value in parameters.items()
+                if self.parameters[name][1].default != value
+            }
         )
+
+    @staticmethod
+    def from_name(
+        app_name: str,
+        name: str,
+        *,
+        version: int | None = None,
+        environment_name: str | None = None,
+        client: Any = None,  # noqa: ARG004 - homeport makes its own
+        **_options: Any,
+    ) -> "NamedCls":
+        """Return a class of a deployed app; whether there is one shows the first call."""
+        return NamedCls(named(app_name, name, version, environment_name))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -140,6 +174,15 @@ class Obj:
                         _finish(outcome)
         return self._instance
 
+    def query(self) -> str:
+        """Return its parameters as a query string."""
+        if self._args:
+            raise InvalidError(
+                f"{self.declared.__name__}: the arguments of a constructor do not reach a container. "
+                "Use `modal.parameter()` annotations"
+            )
+        return self.declared.query(self._kwargs)
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
@@ -162,9 +205,59 @@ class _Method(Function):
         """Call the method here, after the class's enter hooks."""
         return self.raw(self._obj.instance(entered=True), *args, **kwargs)
 
-    def get_web_url(self) -> str | None:
-        """Its URL."""
-        return web_url(self.tag, is_web=self.partial.web is not None)
+    def target(self) -> Target:
+        """Return where a call goes: the pool of the object's parameters."""
+        return dataclasses.replace(super().target(), query=self._obj.query())
+
+
+class NamedCls:
+    """A class that was looked up by its name: its code is elsewhere."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    def __call__(self, *args: Any, **parameters: Any) -> "NamedObj":
+        if args:
+            raise InvalidError(POSITIONAL)
+        for value in parameters.values():
+            if type(value) not in PARAMETER_TYPES:
+                raise TypeError(
+                    f"a class parameter is a str, an int, a bool or bytes, not {type(value).__name__}"
+                )
+        return NamedObj(dataclasses.replace(self._target, query=spelled(parameters)))
+
+    def hydrate(self, *_args: Any, **_kwargs: Any) -> "NamedCls":
+        """Return the class itself: nothing has to be loaded before a call."""
+        return self
+
+    def __repr__(self) -> str:
+        return f"Cls({self._target.tag})"
+
+
+class NamedObj:
+    """A `NamedCls` with its parameters."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Named(dataclasses.replace(self._target, tag=f"{self._target.tag}.{name}"))
+
+
+def spelled(parameters: dict[str, Any]) -> str:
+    """Return class parameters as a query string: see contract/parameters.py."""
+    return "&".join(
+        f"{quote(name, safe='')}={quote(_bytes(value), safe='')}"
+        for name, value in sorted(parameters.items())
+    )
+
+
+def _bytes(value: Any) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    return (str(value).lower() if isinstance(value, bool) else str(value)).encode()
 
 
 class _Placeholder:
@@ -222,10 +315,10 @@ def check(raw: type, options: dict[str, Any]) -> None:
             f"Modal class {raw.__name__} with a modal batched function cannot have other modal methods."
         )
     servers = [p for p in interfaces if p.web is not None and p.web.kind == "web_server"]
-    if servers and len([p for p in interfaces if p.web is not None]) > 1:
+    if servers and len(interfaces) > 1:
         raise InvalidError(
-            f"Modal class {raw.__name__}: a `web_server` must be its only web method, "
-            "because requests go straight to the port"
+            f"Modal class {raw.__name__}: a `web_server` must be its only method, "
+            "because requests go straight to the port. Put the others into a class of their own"
         )
 
 

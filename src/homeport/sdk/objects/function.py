@@ -1,6 +1,6 @@
-"""`Function`: the object that `@app.function` makes of a function."""
+"""`Function`: the object that `@app.function` makes of a function, and that `Function.from_name` looks up."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from homeport.sdk import context, gone
 from homeport.sdk.exception import (
@@ -14,19 +14,20 @@ from homeport.sdk.objects.partial import PartialFunction
 from homeport.sdk.objects.pending import (
     FunctionCall as FunctionCall,  # noqa: PLC0414 - `modal.functions` has it
 )
+from homeport.sdk.objects.target import Target
 
-REMOTE_FORMS = (
-    "remote", "remote_gen", "spawn", "map", "starmap", "for_each", "spawn_map",
-    "experimental_spawn_map",
-)  # fmt: skip
+if TYPE_CHECKING:
+    from homeport.sdk.objects import forms
+
+PENDING_FORMS = ("spawn", "spawn_map", "experimental_spawn_map")
 PENDING = (
-    "update_autoscaler", "autoscaler", "get_current_stats", "hydrate", "with_options",
+    "update_autoscaler", "autoscaler", "get_current_stats", "with_options",
     "with_concurrency", "with_batching", "keep_warm",
 )  # fmt: skip
 
 
 class Function(metaclass=Old):
-    """The object that `@app.function()` makes of a function. Call it with `.local()`, or by its URL."""
+    """A function of an app: call it with `.remote()` in a container of its own, with `.local()` here, or by its URL."""
 
     declared_by = "@app.function"
 
@@ -47,6 +48,30 @@ class Function(metaclass=Old):
         """The user's own function."""
         return self.partial.raw
 
+    @property
+    def is_web(self) -> bool:
+        """True if it has a URL; then it cannot be called."""
+        return self.partial.web is not None
+
+    @property
+    def generates(self) -> bool | None:
+        """True if a call returns many values; None if that is not known here."""
+        return self.partial.generates
+
+    @property
+    def remote(self) -> "forms.Remote":
+        """Call the function in one of its containers, and return what it returns."""
+        from homeport.sdk.objects import forms  # a script that is only declared needs none of it
+
+        return forms.Remote(self)
+
+    @property
+    def remote_gen(self) -> "forms.RemoteGen":
+        """Call a generator in one of its containers, and yield its values as they come."""
+        from homeport.sdk.objects import forms  # a script that is only declared needs none of it
+
+        return forms.RemoteGen(self)
+
     def local(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function in this process."""
         return self.raw(*args, **kwargs)
@@ -57,27 +82,48 @@ class Function(metaclass=Old):
 
     def get_web_url(self) -> str | None:
         """Return the URL of a web function, in a container; None for other functions."""
-        return web_url(self.tag, is_web=self.partial.web is not None)
+        return web_url(self.tag, is_web=self.is_web)
+
+    def hydrate(self, *_args: Any, **_kwargs: Any) -> "Function":
+        """Return the function itself: nothing has to be loaded before it is called."""
+        return self
+
+    def target(self) -> Target:
+        """Return where a call goes; `ExecutionError` if the app does not run."""
+        reach = context.reach()
+        if reach is None or not reach.app:
+            raise ExecutionError(
+                "Function has not been hydrated with the metadata it needs to run on Modal, "
+                "because the App it is defined on is not running."
+            )
+        return Target(app=reach.app, tag=self.tag, scope=reach.scope, environment=reach.environment)
 
     @staticmethod
-    def from_name(app_name: str, name: str, **_options: Any) -> Any:
-        """Look up a function of a deployed app: not there yet."""
+    def from_name(
+        app_name: str,
+        name: str,
+        *,
+        version: int | None = None,
+        environment_name: str | None = None,
+        client: Any = None,  # noqa: ARG004 - homeport makes its own
+        **_options: Any,
+    ) -> "Function":
+        """Return a function of a deployed app; whether there is one shows the first call."""
         if "." in name:
             raise InvalidError(
                 f"Invalid Function name: '{name}'. If you are trying to look up a class method, "
                 "use `modal.Cls.from_name` instead."
             )
-        raise UnimplementedError(
-            f"`Function.from_name({app_name!r}, {name!r})` is not there yet in homeport: "
-            "ask the function's URL"
-        )
+        return Named(named(app_name, name, version, environment_name))
 
     def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
         raise TypeError("'Function' object is not callable. Use `.local()` to call it here")
 
     def __getattr__(self, name: str) -> Any:
-        if name in REMOTE_FORMS:
-            return _Remote(self.tag, name, is_web=self.partial.web is not None)
+        if name in PENDING_FORMS:
+            from homeport.sdk.objects import forms
+
+            return forms.Pending(self, name)
         if name in PENDING:
             raise UnimplementedError(f"`Function.{name}` is not there yet in homeport")
         gone.on_instance(self, name)
@@ -87,28 +133,53 @@ class Function(metaclass=Old):
         return f"Function({self.tag})"
 
 
-class _Remote:
-    """`.remote` and similar calls, with `.aio`: each raises an error that says what to use instead."""
+class Named(Function):
+    """A function that was looked up by its name: its code is elsewhere."""
 
-    def __init__(self, tag: str, name: str, *, is_web: bool) -> None:
-        self._tag, self._name, self._is_web = tag, name, is_web
+    def __init__(self, target: Target) -> None:
+        self.tag = target.tag
+        self.app = None
+        self.options = {}
+        self.__name__ = target.tag.rpartition(".")[2]
+        self._target = target
 
-    def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
-        if self._is_web:
-            url = context.url_of(self._tag) or "(not served yet)"
-            raise InvalidError(
-                "A webhook function cannot be invoked for remote execution with "
-                f"`.{self._name}`. Invoke this function via its web url '{url}' "
-                f"or call it locally: {self._tag}.local()"
-            )
-        raise UnimplementedError(
-            f"`.{self._name}` is not there yet in homeport; `.local()` calls the function here"
+    @property
+    def raw(self) -> Any:
+        """Not here."""
+        raise ExecutionError(
+            f"the code of `{self.tag}` of the app `{self._target.app}` is not here: "
+            "call it with `.remote()`"
         )
 
     @property
-    def aio(self) -> "_Remote":
-        """The same for `await`."""
-        return self
+    def is_web(self) -> bool:
+        """False as far as is known here: a call of a web function finds no endpoint."""
+        return False
+
+    @property
+    def generates(self) -> bool | None:
+        """Not known here; its container says so."""
+        return None
+
+    def local(self, *_args: Any, **_kwargs: Any) -> Any:
+        """Not possible: its code is elsewhere."""
+        return self.raw
+
+    def target(self) -> Target:
+        """Return where a call goes."""
+        return self._target
+
+
+def named(app_name: str, tag: str, version: int | None, environment_name: str | None) -> Target:
+    """Return the target of a look-up by name: always the deployed app."""
+    reach = context.reach()
+    return Target(
+        app=app_name,
+        tag=tag,
+        version=version,
+        environment=environment_name or (reach.environment if reach else "main"),
+        is_named=True,
+    )
 
 
 def web_url(tag: str, *, is_web: bool) -> str | None:

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from homeport.contract import validate
+from homeport.contract import calls, validate
 from homeport.sdk import notices
 from homeport.sdk.exception import DeprecationError, InvalidError, MisuseError
 from homeport.sdk.objects.image import Image
@@ -89,12 +89,13 @@ def read(decorator: str, given: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidError("`image=` has to be a `modal.Image` object")
     options["secrets"] = check_secrets(options["secrets"] or ())
     options["volumes"] = check_volumes(options["volumes"])
-    retries = options["retries"]
-    if retries is not None and not isinstance(retries, (int, Retries)):
+    policy = options["retries"]
+    if policy is not None and not isinstance(policy, (int, Retries)):
         raise InvalidError(
             "Retries parameter must be an integer or instance of modal.Retries. "
-            f"Found: {type(retries)}."
+            f"Found: {type(policy)}."
         )
+    retries(policy)
     gpus(options["gpu"])
     pair(options["cpu"], float, "cpu")
     pair(options["memory"], int, "memory")
@@ -125,6 +126,24 @@ def pair(value: Any, convert: Any, name: str) -> Any:
         raise InvalidError(
             f"`{name}` must be a number or a pair of numbers, not {value!r}"
         ) from None
+
+
+def retries(value: Any) -> calls.Retries | None:
+    """Return the policy; `3` is three more tries, each after a second."""
+    if value is None:
+        return None
+    if isinstance(value, int):
+        if value < 0:
+            raise InvalidError(
+                f"Invalid retries number: {value}. Function retries must be non-negative."
+            )
+        return calls.Retries(max_retries=value, initial_delay_s=1.0, backoff=1.0)
+    return calls.Retries(
+        max_retries=value.max_retries,
+        initial_delay_s=float(value.initial_delay),
+        backoff=float(value.backoff_coefficient),
+        max_delay_s=float(value.max_delay),
+    )
 
 
 def gpus(value: Any) -> tuple[str, ...]:

@@ -60,6 +60,13 @@ class PartialFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.raw(*args, **kwargs)
 
+    @property
+    def generates(self) -> bool:
+        """True if a call returns many values; `is_generator=` of a decorator wins over the function itself."""
+        if self.is_generator is not None:
+            return self.is_generator
+        return inspect.isgeneratorfunction(self.raw) or inspect.isasyncgenfunction(self.raw)
+
     def consume(self) -> None:
         """Mark it as taken by `app.function` or `app.cls`."""
         self.consumed = True

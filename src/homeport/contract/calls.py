@@ -1,0 +1,147 @@
+"""Calls: the words that a caller, the ingress and a container use on the wire.
+
+A call is an HTTP request on the ingress's Unix socket `calls`:
+
+    POST / HTTP/1.1
+    X-Homeport-Call: call-<32 hex>                the endpoint: see `endpoint_id`
+    X-Homeport-Python: 3.12                       the caller's Python
+    Content-Type: application/x-homeport-pickle   a pickle of (args, kwargs)
+              or: application/json                {"args": [], "kwargs": {}}
+
+The container answers 200, and `X-Homeport-Outcome` says what the body is: `value` (a pickle; JSON if the call was
+JSON), `error` (see `Failed`), or `stream`: the values of a generator, each in a frame (see `frame`). Every other
+status is a refusal by the ingress or the container, with one line of text.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+PICKLE, JSON = "application/x-homeport-pickle", "application/json"
+CALL = "X-Homeport-Call"
+PYTHON = "X-Homeport-Python"
+OUTCOME = "X-Homeport-Outcome"
+RETRIES = "X-Homeport-Retries"  # in every answer of the ingress for a function with `retries`
+CALL_ID, ATTEMPT = "X-Homeport-Call-Id", "X-Homeport-Attempt"  # of a spawned call
+FORM = "X-Homeport-Form"  # what the caller expects, `value` or `stream`; without it, either
+PARENT = "X-Homeport-Parent"  # the call that made this one, `fc-…`
+VALUE, FAILED, STREAM = "value", "error", "stream"  # outcomes
+
+ITEM, ERROR, END = (
+    b"i",
+    b"e",
+    b"z",
+)  # kinds of frames; a stream without one of the last two was cut off
+FRAME_HEAD_BYTES = 5
+
+PREFIX = "call-"  # of the ids of endpoints without a URL; one with a URL has `--` in its id
+
+
+def endpoint_id(
+    app: str,
+    tag: str,
+    *,
+    scope: str = "",
+    environment: str = "main",
+    version: "int | None" = None,
+) -> str:
+    """Return the id of a function's endpoint for calls; everybody computes it, and nobody looks it up.
+
+    `scope` is the id of a `serve` or `run` session; empty: the deployed app. `version` is a number of
+    `app history`; None: whichever version serves.
+
+    >>> endpoint_id("shop", "Cart.add")
+    'call-d2fefa864d1847c5b7d1f3d266e51aab'
+    """
+    parts = [environment, scope, app, tag, "" if version is None else str(version)]
+    return PREFIX + hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def frame(kind: bytes, body: bytes) -> bytes:
+    """Return one frame of a stream: the body's length in 4 bytes, big endian, its kind, and the body.
+
+    >>> frame(ITEM, b"abc")
+    b'\\x00\\x00\\x00\\x03iabc'
+    """
+    return len(body).to_bytes(4, "big") + kind + body
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retries:
+    """How often a failed call is tried again, and after how many seconds."""
+
+    max_retries: int
+    initial_delay_s: float = 1.0
+    backoff: float = 2.0  # each delay is that many times the one before
+    max_delay_s: float = 60.0
+
+    def delay_s(self, retry: int) -> float:
+        """Return the pause before a retry; the first one is 0.
+
+        >>> [Retries(max_retries=3, max_delay_s=3.0).delay_s(n) for n in range(3)]
+        [1.0, 2.0, 3.0]
+        """
+        return float(min(self.initial_delay_s * self.backoff**retry, self.max_delay_s))
+
+    @property
+    def text(self) -> str:
+        """The policy as a field of a response: whole numbers, milliseconds and thousandths.
+
+        >>> Retries(max_retries=3).text
+        '3.1000.2000.60000'
+        """
+        parts = (self.initial_delay_s * 1000, self.backoff * 1000, self.max_delay_s * 1000)
+        return ".".join((str(self.max_retries), *(f"{part:.0f}" for part in parts)))
+
+    @staticmethod
+    def parse(text: str) -> "Retries | None":
+        """Return the policy that `text` told; None if it is not one.
+
+        >>> Retries.parse("3.1000.2000.60000")
+        Retries(max_retries=3, initial_delay_s=1.0, backoff=2.0, max_delay_s=60.0)
+        """
+        try:
+            count, first, backoff, most = (int(part) for part in text.split("."))
+        except ValueError:
+            return None
+        return Retries(
+            max_retries=count,
+            initial_delay_s=first / 1000,
+            backoff=backoff / 1000,
+            max_delay_s=most / 1000,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """Why a call failed: the exception in words, and itself if it could be pickled."""
+
+    type: str  # `ValueError`, or `shop.OutOfStock`
+    text: str  # str() of it
+    traceback: str = ""  # the user's frames in the container, with those of its causes
+    pickled: bytes = b""  # the exception with its causes; empty: it cannot be pickled
+    python: str = ""  # the container's, `3.12`
+
+    def told(self) -> "dict[str, str]":
+        """Return it in words, for JSON."""
+        return {"type": self.type, "message": self.text, "traceback": self.traceback}
+
+    def encode(self) -> bytes:
+        """Return the body of an outcome `error`: the words' length in 4 bytes, the words as JSON, the pickle."""
+        words = json.dumps({**self.told(), "python": self.python}).encode()
+        return len(words).to_bytes(4, "big") + words + self.pickled
+
+    @staticmethod
+    def decode(body: bytes) -> "Failed":
+        """Return what `encode` wrote; `ValueError` if the body is something else."""
+        end = 4 + int.from_bytes(body[:4], "big")
+        words = json.loads(body[4:end])
+        if not isinstance(words, dict):
+            raise ValueError("the words of an error are no object")  # noqa: TRY004 - as JSON raises
+        return Failed(
+            type=str(words.get("type", "")),
+            text=str(words.get("message", "")),
+            traceback=str(words.get("traceback", "")),
+            pickled=bytes(body[end:]),
+            python=str(words.get("python", "")),
+        )

@@ -1,0 +1,302 @@
+"""Answers calls: an ASGI app for each function and each `@modal.method` (contract/calls.py has the protocol).
+
+`Admission` calls it like a user's web app, so slots, deadlines, held slots and single use are the same. An async
+function runs on the loop, a sync one in a thread of its own.
+"""
+
+import asyncio
+import inspect
+import json
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from homeport.contract import calls
+from homeport.contract.manifest import CallMethod, FunctionSpec
+from homeport.runner.servers.answer import Message, Send
+from homeport.runner.servers.threads import Job, Threads
+from homeport.sdk import context, values
+from homeport.sdk.exception import (
+    GENERATOR,
+    NO_GENERATOR,
+    DeserializationError,
+    InvalidError,
+    SerializationError,
+)
+from homeport.sdk.tracebacks import users_traceback
+
+PIECE_BYTES = 1024**2  # of a large value, sent with one wait for the reader
+AHEAD = 16  # values that a sync generator may be ahead of its reader
+NO_LENGTH = -1
+
+Receive = Callable[[], Any]
+
+
+def apps(function: FunctionSpec, found: Callable[[CallMethod], Any]) -> "dict[str, Calls]":
+    """Return an app for each of a function's call methods; `found` returns the user's code of one."""
+    threads = Threads()
+    return {call.attribute: Calls(found(call), call, threads) for call in function.calls}
+
+
+class CallerLeft(Exception):
+    """The caller has gone before its arguments had arrived."""
+
+
+class Calls:
+    """One function or method, as an ASGI app."""
+
+    def __init__(self, function: Any, method: CallMethod, threads: Threads) -> None:
+        self._function = function
+        self._method = method
+        self._threads = threads
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer one call."""
+        if scope["type"] == "lifespan":
+            return
+        if scope["type"] != "http" or scope["method"] != "POST":  # the ingress lets none of them in
+            raise InvalidError("a call is a POST")
+        fields = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        reply = _reply_for(fields, send)
+        try:
+            body = await _body(receive)
+        except CallerLeft:
+            return
+        if (call_id := fields.get(b"x-homeport-call-id")) is not None:
+            context.call_id.set(call_id)
+        try:
+            self._check_form(fields.get(b"x-homeport-form"))
+            args, kwargs = reply.arguments(body)
+            del body
+        except Exception as error:
+            await reply.fail(_unreadable(error, self._method.tag))
+            return
+        if self._method.generator:
+            await self._stream(reply, args, kwargs)
+            return
+        try:
+            value = await self.call(args, kwargs)
+            data = reply.encode(value)
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:
+            self._say(error)
+            await reply.fail(error)
+            return
+        await reply.value(data)
+
+    async def call(self, args: Any, kwargs: Any) -> Any:
+        """Call the function, and return what it returns."""
+        function = self._function
+        if inspect.iscoroutinefunction(function):
+            return await function(*args, **kwargs)
+        value = await self._threads.run(lambda: function(*args, **kwargs))
+        return await value if inspect.isawaitable(value) else value
+
+    def _check_form(self, form: "str | None") -> None:
+        """Refuse `.remote()` of a generator, and `.remote_gen()` of another function."""
+        if form == calls.VALUE and self._method.generator:
+            raise InvalidError(GENERATOR)
+        if form == calls.STREAM and not self._method.generator:
+            raise InvalidError(NO_GENERATOR)
+
+    async def _stream(self, reply: "Reply", args: Any, kwargs: Any) -> None:
+        await reply.begin()
+        items = self._items(args, kwargs)
+        try:
+            async for item in items:
+                await reply.item(item)
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:
+            self._say(error)
+            await reply.end(error)
+            return
+        finally:
+            await items.aclose()  # type: ignore[attr-defined]
+        await reply.end(None)
+
+    def _items(self, args: Any, kwargs: Any) -> AsyncIterator[Any]:
+        made = None
+        if inspect.isasyncgenfunction(self._function):
+            made = self._function(*args, **kwargs)
+        return made if made is not None else _in_thread(self._threads, self._function, args, kwargs)
+
+    def _say(self, error: BaseException) -> None:
+        """Print the user's traceback into the container's log."""
+        text = f"{self._method.tag} failed\n{users_traceback(error, libraries=False)}"
+        print(text, file=sys.stderr)  # noqa: T201 - the container's log
+
+
+async def _in_thread(threads: Threads, function: Any, args: Any, kwargs: Any) -> AsyncIterator[Any]:
+    """Yield the values of a sync generator, which runs in one thread, a little ahead of its reader."""
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Queue[Any] = asyncio.Queue()
+    room = threading.Semaphore(AHEAD)
+    over = object()
+    closed = False
+
+    def work() -> None:
+        items = function(*args, **kwargs)
+        try:
+            for item in items:
+                loop.call_soon_threadsafe(arrived.put_nowait, item)
+                room.acquire()
+                if closed:
+                    return
+        finally:
+            close = getattr(items, "close", None)
+            if close is not None:
+                close()
+            loop.call_soon_threadsafe(arrived.put_nowait, over)
+
+    job = Job(work)
+    threads.start(job)
+    try:
+        while (item := await arrived.get()) is not over:
+            yield item
+            room.release()
+        await job.done
+    except BaseException:
+        closed = True
+        room.release()
+        job.cancel()
+        raise
+
+
+class Reply:
+    """The answer to one call, in pickles."""
+
+    content_type = calls.PICKLE
+    stream_type = calls.PICKLE
+
+    def __init__(self, send: Send, python: str) -> None:
+        self._send = send
+        self._python = python
+
+    def arguments(self, body: "bytes | bytearray") -> "tuple[Any, Any]":
+        """Return the positional and the named arguments."""
+        args, kwargs = values.loads(body, self._python)
+        return args, kwargs
+
+    def encode(self, value: Any) -> bytes:
+        """Return the value as the body of an answer."""
+        return values.dumps(value)
+
+    def encode_error(self, error: BaseException) -> bytes:
+        """Return an exception as the body of an answer."""
+        return values.failed(error).encode()
+
+    async def value(self, data: bytes) -> None:
+        """Answer with a value."""
+        await self._whole(calls.VALUE, data)
+
+    async def fail(self, error: BaseException) -> None:
+        """Answer with an exception."""
+        await self._whole(calls.FAILED, self.encode_error(error))
+
+    async def begin(self) -> None:
+        """Begin a stream."""
+        await self._start(calls.STREAM, self.stream_type, NO_LENGTH)
+
+    async def item(self, value: Any) -> None:
+        """Send one value of the stream."""
+        await self._part(calls.frame(calls.ITEM, self.encode(value)))
+
+    async def end(self, error: "BaseException | None") -> None:
+        """End the stream, perhaps with an exception."""
+        if error is None:
+            last = calls.frame(calls.END, b"")
+        else:
+            last = calls.frame(calls.ERROR, self.encode_error(error))
+        await self._part(last, more=False)
+
+    async def _whole(self, outcome: str, data: bytes) -> None:
+        await self._start(outcome, self.content_type, len(data))
+        if len(data) <= PIECE_BYTES:
+            await self._part(data, more=False)
+            return
+        view = memoryview(data)
+        for at in range(0, len(data), PIECE_BYTES):
+            await self._part(bytes(view[at : at + PIECE_BYTES]), more=at + PIECE_BYTES < len(data))
+
+    async def _start(self, outcome: str, content_type: str, length: int) -> None:
+        headers = [
+            (b"content-type", content_type.encode()),
+            (b"x-homeport-outcome", outcome.encode()),
+            (b"x-homeport-python", values.PYTHON.encode()),
+        ]
+        if length != NO_LENGTH:
+            headers.append((b"content-length", str(length).encode()))
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def _part(self, body: bytes, *, more: bool = True) -> None:
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+class JsonReply(Reply):
+    """The same in JSON; a stream is one JSON object a line: `{"value": …}`, at last perhaps `{"error": …}`."""
+
+    content_type = calls.JSON
+    stream_type = "application/x-ndjson"
+
+    def arguments(self, body: "bytes | bytearray") -> "tuple[Any, Any]":
+        """Return the positional and the named arguments."""
+        try:
+            told = json.loads(body or b"{}")
+        except ValueError as error:
+            raise InvalidError(f"the body is not JSON: {error}") from None
+        unknown = set(told) - {"args", "kwargs"} if isinstance(told, dict) else {"…"}
+        args, kwargs = ([], {}) if unknown else (told.get("args", []), told.get("kwargs", {}))
+        if unknown or not isinstance(args, list) or not isinstance(kwargs, dict):
+            raise InvalidError('a call in JSON is {"args": [], "kwargs": {}}')
+        return args, kwargs
+
+    def encode(self, value: Any) -> bytes:
+        """Return the value as JSON."""
+        try:
+            return json.dumps(value).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise SerializationError(f"the result cannot be sent as JSON: {error}") from None
+
+    def encode_error(self, error: BaseException) -> bytes:
+        """Return an exception as JSON."""
+        return json.dumps({"error": values.failed(error).told()}).encode()
+
+    async def item(self, value: Any) -> None:
+        """Send one value of the stream."""
+        await self._part(b'{"value": ' + self.encode(value) + b"}\n")
+
+    async def end(self, error: "BaseException | None") -> None:
+        """End the stream, perhaps with an exception."""
+        await self._part(b"" if error is None else self.encode_error(error) + b"\n", more=False)
+
+
+def _reply_for(fields: "dict[bytes, str]", send: Send) -> Reply:
+    kind = fields.get(b"content-type", "").partition(";")[0].strip().lower()
+    python = fields.get(b"x-homeport-python", "")
+    return (JsonReply if kind == calls.JSON else Reply)(send, python)
+
+
+async def _body(receive: Receive) -> "bytes | bytearray":
+    """Return the whole body of the request."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise CallerLeft
+    if not message.get("more_body"):
+        return message.get("body", b"")  # type: ignore[no-any-return]
+    body = bytearray(message.get("body", b""))
+    while message.get("more_body"):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise CallerLeft
+        body += message.get("body", b"")
+    return body
+
+
+def _unreadable(error: Exception, tag: str) -> Exception:
+    """Return the error for arguments that this container cannot read."""
+    if isinstance(error, DeserializationError):
+        return DeserializationError(f"the container of `{tag}` cannot read its arguments: {error}")
+    return error

@@ -1,0 +1,279 @@
+"""Calls of functions: `.remote()`, `.remote_gen()` and what they share with `.map()`.
+
+A call goes over the ingress's socket (`homeport.wire`). This file says to which endpoint, with which body, what an
+answer means, and when to try again.
+"""
+
+import sys
+import time
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from homeport import wire
+from homeport.contract import calls
+from homeport.sdk import context, exception, values
+from homeport.sdk.objects.target import Target
+
+PATIENCE_S = 30.0  # how long nobody may be there to answer: a server restarts within that time
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
+SLICE_S = 0.25  # a thread that waits looks that often whether its call was cancelled
+NO_CONTAINER = "no container takes the request now"
+
+
+def request(target: Target, args: Any, kwargs: Any, form: str) -> wire.Request:
+    """Return the request of a call."""
+    fields = {calls.PYTHON: values.PYTHON, calls.FORM: form}
+    if (parent := context.current_function_call_id()) is not None:
+        fields[calls.PARENT] = parent
+    body = values.dumps((args, kwargs))
+    return wire.Request(target.endpoint, body, query=target.query, fields=fields)
+
+
+class Attempts:
+    """The tries of one call: what an answer means, and whether and when there is another try."""
+
+    def __init__(self, target: Target, *, may_retry: bool = True) -> None:
+        self._target = target
+        self._may_retry = may_retry
+        self._retries = 0
+        self._policy: calls.Retries | None = None
+        self._waits_since = 0.0
+        self._pause_s = FIRST_PAUSE_S
+
+    def value(self, answer: wire.Answer) -> Any:
+        """Return the value in an answer, or raise what it says."""
+        if policy := answer.fields.get("x-homeport-retries"):
+            self._policy = calls.Retries.parse(policy)
+        python = answer.fields.get("x-homeport-python", "")
+        if answer.outcome == calls.VALUE:
+            return values.loads(answer.body, python)
+        if answer.outcome == calls.FAILED:
+            raise _Failed(values.exception(calls.Failed.decode(bytes(answer.body))))
+        raise self._refused(answer)
+
+    def pause_s(self, error: Exception) -> float:
+        """Return the seconds until the next try after this failure; raise the failure if there is none."""
+        if isinstance(error, _Nobody):
+            now = time.monotonic()
+            self._waits_since = self._waits_since or now
+            if now - self._waits_since > PATIENCE_S or not error.may_come:
+                raise exception.ConnectionError(str(error)) from None
+            self._pause_s, pause = min(self._pause_s * 2, LONGEST_PAUSE_S), self._pause_s
+            return pause
+        self._waits_since = 0.0
+        actual = error.error if isinstance(error, _Failed) else error
+        if not isinstance(
+            error, (_Failed, exception.FunctionTimeoutError, exception.InternalFailure)
+        ):
+            raise actual
+        policy = self._policy
+        if policy is None or not self._may_retry or self._retries >= policy.max_retries:
+            raise actual
+        self._retries += 1
+        return policy.delay_s(self._retries - 1)
+
+    def broken(self, error: Exception) -> Exception:
+        """Return the failure for a connection that could not be made, or that ended early."""
+        if isinstance(error, wire.Unreachable):
+            return _Nobody(
+                "the homeport server does not answer: start it with `homeport up`",
+                may_come=not context.is_local(),
+            )
+        return exception.InternalFailure(
+            f"the connection to `{self._target.tag}` ended before its answer came ({error}); "
+            "nobody knows whether it ran"
+        )
+
+    def _refused(self, answer: wire.Answer) -> Exception:
+        """Return the failure for an answer that no container's function gave."""
+        text = bytes(answer.body).decode("utf-8", "replace").strip().removeprefix("homeport: ")
+        tag, status = self._target.tag, answer.status
+        if status == 404:
+            return self._missing()
+        if status == 503:
+            return _Nobody(text or NO_CONTAINER, may_come=True)
+        if status == 504:
+            return exception.FunctionTimeoutError(f"`{tag}`: {text}")
+        if status == 502:
+            return exception.InternalFailure(f"the container of `{tag}` ended before it answered")
+        kinds: dict[int, type[Exception]] = {
+            400: exception.InvalidError,
+            413: exception.RequestSizeError,
+            429: exception.ResourceExhaustedError,
+        }
+        return kinds.get(status, exception.ExecutionError)(f"`{tag}`: {text or status}")
+
+    def _missing(self) -> Exception:
+        target = self._target
+        if not target.is_named:
+            return exception.NotFoundError(
+                f"`{target.tag}` is not served by the app `{target.app}`"
+            )
+        kind = "Cls" if "." in target.tag else "Function"
+        where = (
+            "" if target.environment == "main" else f" (in the '{target.environment}' environment)"
+        )
+        return exception.NotFoundError(
+            f"Lookup failed for {kind} '{target.tag.partition('.')[0]}' from the '{target.app}' app"
+            f"{where}: no deployed app of this server has it"
+        )
+
+
+class _Failed(Exception):
+    """The function has raised: a policy may try it again."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class _Nobody(Exception):
+    """Nobody took the request: it did not run."""
+
+    def __init__(self, text: str, *, may_come: bool) -> None:
+        super().__init__(text)
+        self.may_come = may_come
+
+
+def call(target: Target, args: Any, kwargs: Any) -> Any:
+    """Call the function, and return what it returns; blocks."""
+    _warn_in_loop()
+    attempts, path = Attempts(target), socket()
+    asked = request(target, args, kwargs, calls.VALUE)
+    while True:
+        try:
+            return attempts.value(wire.ask(path, asked))
+        except (wire.Unreachable, wire.CutOff) as error:
+            failure = attempts.broken(error)
+        except Exception as error:
+            failure = error
+        sleep(attempts.pause_s(failure))
+
+
+async def call_async(target: Target, args: Any, kwargs: Any) -> Any:
+    """Call the function, and return what it returns."""
+    import asyncio
+
+    attempts, path = Attempts(target), socket()
+    asked = request(target, args, kwargs, calls.VALUE)
+    while True:
+        try:
+            return attempts.value(await wire.ask_async(path, asked))
+        except (wire.Unreachable, wire.CutOff) as error:
+            failure = attempts.broken(error)
+        except Exception as error:
+            failure = error
+        await asyncio.sleep(attempts.pause_s(failure))
+
+
+def stream(target: Target, args: Any, kwargs: Any) -> Iterator[Any]:
+    """Call a generator, and yield its values as they come; blocks."""
+    _warn_in_loop()
+    attempts, path = Attempts(target, may_retry=False), socket()
+    asked = request(target, args, kwargs, calls.STREAM)
+    while True:
+        try:
+            answer, frames = wire.frames(path, asked)
+            if answer.outcome != calls.STREAM:
+                attempts.value(answer)
+            break
+        except (wire.Unreachable, wire.CutOff) as error:
+            failure = attempts.broken(error)
+        except Exception as error:
+            failure = error
+        sleep(attempts.pause_s(failure))
+    python = answer.fields.get("x-homeport-python", "")
+    ended = False
+    try:
+        for kind, body in frames:
+            if kind == calls.END:
+                ended = True
+                continue  # to the end of the answer, so that the connection is used again
+            yield _item(kind, body, python)
+    except wire.CutOff as error:
+        raise attempts.broken(error) from None
+    finally:
+        frames.close()  # type: ignore[attr-defined]
+    if not ended:
+        raise attempts.broken(wire.CutOff("the stream has no end"))
+
+
+async def stream_async(target: Target, args: Any, kwargs: Any) -> AsyncIterator[Any]:
+    """Call a generator, and yield its values as they come."""
+    import asyncio
+
+    attempts, path = Attempts(target, may_retry=False), socket()
+    asked = request(target, args, kwargs, calls.STREAM)
+    while True:
+        try:
+            answer, frames = await wire.frames_async(path, asked)
+            if answer.outcome != calls.STREAM:
+                attempts.value(answer)
+            break
+        except (wire.Unreachable, wire.CutOff) as error:
+            failure = attempts.broken(error)
+        except Exception as error:
+            failure = error
+        await asyncio.sleep(attempts.pause_s(failure))
+    python = answer.fields.get("x-homeport-python", "")
+    ended = False
+    try:
+        async for kind, body in frames:
+            if kind == calls.END:
+                ended = True
+                continue  # to the end of the answer, so that the connection is used again
+            yield _item(kind, body, python)
+    except wire.CutOff as error:
+        raise attempts.broken(error) from None
+    finally:
+        await frames.aclose()  # type: ignore[attr-defined]
+    if not ended:
+        raise attempts.broken(wire.CutOff("the stream has no end"))
+
+
+def _item(kind: bytes, body: bytes, python: str) -> Any:
+    """Return the value of a frame, or raise the exception in it."""
+    if kind == calls.ERROR:
+        raise values.exception(calls.Failed.decode(body))
+    return values.loads(body, python)
+
+
+def socket() -> str:
+    """Return the path of the socket for calls; raise if this process may call nothing."""
+    reach = context.reach()
+    if reach is None:
+        return _own_socket()
+    if not reach.socket:
+        raise exception.PermissionDeniedError(
+            "this container may call no function: it has `restrict_modal_access=True`"
+        )
+    return reach.socket
+
+
+def _own_socket() -> str:
+    """Return the socket of this machine's server, for a script of its user."""
+    import importlib
+    import os
+
+    settings = importlib.import_module("homeport.settings").load(os.environ)
+    return str(settings.calls_socket)
+
+
+def sleep(seconds: float) -> None:
+    """Sleep; a call that is cancelled meanwhile does not sleep on."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, SLICE_S))
+
+
+def _warn_in_loop() -> None:
+    """Warn that a blocking call stops the event loop that it is made on."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None and asyncio._get_running_loop() is not None:  # noqa: SLF001 - documented for this
+        warnings.warn(
+            "a blocking call stops the event loop until the answer comes: `await` the same with `.aio`, "
+            "as in `await f.remote.aio(…)`",
+            exception.AsyncUsageWarning,
+            stacklevel=5,
+        )

@@ -1,0 +1,175 @@
+"""Values on their way to a container and back: arguments, results and exceptions, pickled.
+
+cloudpickle writes them if it is there, because it can pickle functions and classes of `__main__`, and lambdas. The
+runner brings it into each container; the user's own wins. Plain values are pickled without it, which takes a
+hundredth of the time.
+"""
+
+import importlib
+import io
+import pickle
+import sys
+from typing import Any
+
+from homeport.contract.calls import Failed
+from homeport.sdk.exception import DeserializationError, ExecutionError, SerializationError
+from homeport.sdk.tracebacks import users_traceback
+
+PROTOCOL = 5  # every Python since 3.8 reads it
+PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+MAX_CAUSES = 20
+_PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray})
+_FEW = 64  # items of an argument that are looked at
+
+
+def dumps(value: Any) -> bytes:
+    """Return the value pickled; `SerializationError` says which type cannot be."""
+    try:
+        if _is_plain(value):
+            return pickle.dumps(value, PROTOCOL)
+        return _cloudpickle().dumps(value, protocol=PROTOCOL)  # type: ignore[no-any-return]
+    except Exception as error:
+        raise SerializationError(
+            f"a value of type {_name(type(value))} cannot be sent: {type(error).__name__}: {error}"
+        ) from None
+
+
+def loads(data: "bytes | bytearray", python: str = "") -> Any:
+    """Return the value; `DeserializationError` says why this side cannot read it.
+
+    `python` is the version of the side that wrote it, if it is known.
+    """
+    try:
+        if python in ("", PYTHON):
+            return pickle.loads(data)  # noqa: S301 - between containers of one workspace
+        return _Careful(data).load()
+    except DeserializationError:
+        raise
+    except Exception as error:
+        raise DeserializationError(_why(error, python)) from None
+
+
+def failed(error: BaseException) -> Failed:
+    """Return an exception as the outcome of a call: its words, and itself with its causes, if it can be pickled."""
+    causes: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in causes and len(causes) < MAX_CAUSES:
+        causes.append(cause)
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    pickled = b""
+    if isinstance(
+        error, Exception
+    ):  # `SystemExit` in a container is no reason for the caller to end
+        while causes and not pickled:
+            pickled = _pickled(causes)
+            causes.pop()
+    return Failed(
+        type=_name(type(error)),
+        text=_text(error),
+        traceback=users_traceback(error, libraries=False),
+        pickled=pickled,
+        python=PYTHON,
+    )
+
+
+def exception(outcome: Failed) -> Exception:
+    """Return the exception that `failed` described: of its own type, caused at last by its traceback."""
+    trace = RemoteTraceback(outcome.traceback)
+    chain: list[BaseException] = []
+    told = ""
+    if outcome.pickled:
+        try:
+            chain = loads(outcome.pickled, outcome.python)
+        except DeserializationError as why:
+            told = f" ({why})"
+    if not chain or not isinstance(chain[0], Exception):
+        kind = DeserializationError if told else ExecutionError
+        error: Exception = kind(f"{outcome.type}: {outcome.text}{told}")
+        error.__cause__ = trace
+        return error
+    for each, cause in zip(chain, [*chain[1:], trace], strict=True):
+        each.__cause__ = cause
+    return chain[0]
+
+
+class RemoteTraceback(Exception):
+    """The traceback in the container, as text: the cause of an exception that a call raises."""
+
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}" if self.args else ""
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether plain pickle does the same as cloudpickle: no functions and no classes are in it."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return True
+    if kind in (tuple, list):
+        return len(value) <= _FEW and all(map(_is_plain, value))
+    if kind is dict:
+        return (
+            len(value) <= _FEW
+            and all(map(_is_plain, value))
+            and all(map(_is_plain, value.values()))
+        )
+    return False
+
+
+def _cloudpickle() -> Any:
+    try:
+        return importlib.import_module("cloudpickle")
+    except ImportError:
+        return pickle
+
+
+def _pickled(causes: "list[BaseException]") -> bytes:
+    """Return exceptions pickled, each with its cause at the next place; nothing if they cannot be read back."""
+    try:
+        data: bytes = _cloudpickle().dumps(causes, protocol=PROTOCOL)
+        pickle.loads(data)  # noqa: S301 - our own; a class may pickle and not unpickle
+    except Exception:
+        return b""
+    return data
+
+
+def _name(kind: type) -> str:
+    if kind.__module__ in ("builtins", "__main__"):
+        return kind.__qualname__
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return ""
+
+
+def _why(error: Exception, python: str) -> str:
+    """Say in words why a value cannot be read."""
+    told = f"{type(error).__name__}: {error}"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        told = f"it needs the module `{error.name}`, which this side does not have"
+    elif isinstance(error, AttributeError):
+        told = f"{error}. Both sides need the same code"
+    other = (
+        f" It was written by Python {python}, and this is Python {PYTHON}."
+        if python not in ("", PYTHON)
+        else ""
+    )
+    return f"a value cannot be read: {told}.{other}"
+
+
+class _Careful(pickle.Unpickler):
+    """Reads values of another Python, but no functions: their code is for the other one alone."""
+
+    def __init__(self, data: "bytes | bytearray") -> None:
+        super().__init__(io.BytesIO(data))
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.partition(".")[0] == "cloudpickle":
+            raise DeserializationError(
+                "a value holds a function or a class that was written for another Python than "
+                f"{PYTHON}: use the same Python on both sides, or send plain values"
+            )
+        return super().find_class(module, name)

@@ -1,0 +1,216 @@
+"""The client of calls against a server that answers byte by byte, cuts off, and keeps alive."""
+
+import asyncio
+import contextlib
+import socket
+import threading
+
+import pytest
+
+from homeport import wire
+from homeport.contract import calls
+from homeport.wire import Answer, Frames, Request
+
+OK = b"HTTP/1.1 200 OK\r\nx-homeport-outcome: value\r\ncontent-length: 5\r\n\r\nhello"
+STREAM = (
+    b"HTTP/1.1 200 OK\r\nx-homeport-outcome: stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    + b"".join(
+        b"%x\r\n%s\r\n" % (len(part), part)
+        for part in (calls.frame(b"i", b"one"), calls.frame(b"i", b"two") + calls.frame(b"z", b""))
+    )
+    + b"0\r\n\r\n"
+)
+
+
+class Server:
+    """Answers each request with the next of its answers; None closes the connection."""
+
+    def __init__(self, path, answers):
+        self.path, self.answers = str(path), list(answers)
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self._open: list[socket.socket] = []
+        self.ended = threading.Event()  # a client has hung up
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(self.path)
+        self._listener.listen()
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def close(self):
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in self._open:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(60)
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                self.connections += 1
+                self._open.append(connection)
+                thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def _serve(self, connection):
+        with connection, contextlib.suppress(OSError):
+            while True:
+                data = b""
+                while b"\r\n\r\n" not in data:
+                    piece = connection.recv(65536)
+                    if not piece:
+                        self.ended.set()
+                        return
+                    data += piece
+                head, _, body = data.partition(b"\r\n\r\n")
+                length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+                while len(body) < length:
+                    body += connection.recv(65536)
+                self.requests.append(head + b"\r\n\r\n" + body)
+                answer = self.answers.pop(0)
+                if answer is None:
+                    return
+                connection.sendall(answer)
+
+
+@pytest.fixture
+def serve(tmp_path):
+    servers = []
+
+    def serve(*answers):
+        servers.append(Server(tmp_path / f"s{len(servers)}", answers))
+        return servers[-1]
+
+    yield serve
+    wire._kept.connection and wire._kept.connection.close()
+    wire._kept.connection = None
+    for server in servers:
+        server.close()
+
+
+REQUEST = Request("call-" + "0" * 32, b"body", query="a=1", fields={"X-A": "b"})
+
+
+def test_a_request_says_its_endpoint_and_cannot_hold_another_line():
+    head = REQUEST.head()
+
+    assert head.startswith(b"POST /?a=1 HTTP/1.1\r\nHost: calls\r\nX-Homeport-Call: call-0")
+    assert b"Content-Length: 4\r\nX-A: b\r\n\r\n" in head
+    for wrong in ({"X-A": "b\r\nX-B: c"}, {"X-A": "b\nc"}):
+        with pytest.raises(ValueError, match="end of a line"):
+            Request("call-1", b"", fields=wrong).head()
+    with pytest.raises(ValueError, match="end of a line"):
+        Request("call-1", b"", query="a\r\n").head()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+@pytest.mark.parametrize("whole", [OK, STREAM, b"HTTP/1.1 100 Continue\r\n\r\n" + OK])
+def test_an_answer_is_the_same_in_whatever_pieces_it_comes(whole, size):
+    answer = Answer()
+    for at in range(0, len(whole), size):
+        assert not answer.is_whole
+        answer.feed(whole[at : at + size])
+
+    assert answer.is_whole
+    assert answer.keeps_alive
+    if answer.outcome == calls.VALUE:
+        assert b"hello" == answer.body
+    else:
+        assert [(b"i", b"one"), (b"i", b"two"), (b"z", b"")] == Frames().feed(answer.body)
+
+
+def test_trailers_are_dropped_and_what_is_not_http_is_an_error():
+    answer = Answer()
+    answer.feed(STREAM[:-2] + b"X-Homeport-Outcome: value\r\n\r\n")
+    assert answer.is_whole
+    assert calls.STREAM == answer.outcome
+
+    for wrong in (b"SSH-2.0-x\r\n\r\n", b"x" * 100_000, OK + b"more"):
+        with pytest.raises(ValueError):
+            Answer().feed(wrong)
+
+
+def test_a_thread_keeps_its_connection(serve):
+    server = serve(OK, OK, STREAM, OK)
+    for _ in range(2):
+        assert b"hello" == wire.ask(server.path, REQUEST).body
+    answer, frames = wire.frames(server.path, REQUEST)
+    assert [b"one", b"two", b""] == [body for _, body in frames]
+    assert calls.STREAM == answer.outcome
+    wire.ask(server.path, REQUEST)
+
+    assert 1 == server.connections
+    assert server.requests[0].endswith(b"body")
+
+
+def test_a_large_body_goes_and_comes_whole(serve):
+    large = b"z" * (3 * 1024**2)
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(large)
+    server = serve(head + large, head + large)
+
+    assert large == wire.ask(server.path, Request("call-1", large)).body
+    assert large == asyncio.run(wire.ask_async(server.path, Request("call-1", large))).body
+    assert all(request.endswith(large) for request in server.requests)
+
+
+def test_nobody_there_and_a_cut_answer_are_different_errors(serve, tmp_path):
+    with pytest.raises(wire.Unreachable):
+        wire.ask(str(tmp_path / "nobody"), REQUEST)
+    with pytest.raises(wire.Unreachable):
+        asyncio.run(wire.ask_async(str(tmp_path / "nobody"), REQUEST))
+
+    server = serve(None, OK[:-1], None, STREAM[:-20])
+    with pytest.raises(wire.CutOff):
+        wire.ask(server.path, REQUEST)
+    with pytest.raises(wire.CutOff):
+        asyncio.run(wire.ask_async(serve(None).path, REQUEST))
+
+
+def test_closing_a_stream_hangs_up(serve):
+    cut = STREAM[: STREAM.index(b"two")]
+    server = serve(cut)
+    _, frames = wire.frames(server.path, REQUEST)
+    assert (b"i", b"one") == next(frames)
+    frames.close()
+
+    assert server.ended.wait(60)
+
+
+async def test_a_loop_has_as_many_connections_as_requests_at_once(serve):
+    server = serve(*[OK] * 6)
+    await asyncio.gather(*(wire.ask_async(server.path, REQUEST) for _ in range(3)))
+    for _ in range(3):
+        assert b"hello" == (await wire.ask_async(server.path, REQUEST)).body
+
+    assert 3 == server.connections
+
+
+async def test_a_cancelled_request_hangs_up(serve):
+    server = serve(b"")
+    asking = asyncio.create_task(wire.ask_async(server.path, REQUEST))
+    while not server.requests:
+        await asyncio.sleep(0.01)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+    assert await asyncio.to_thread(server.ended.wait, 60)
+
+
+async def test_a_stream_on_a_loop(serve):
+    server = serve(STREAM, OK, STREAM[: STREAM.index(b"two")])
+    _, frames = await wire.frames_async(server.path, REQUEST)
+    assert [b"one", b"two", b""] == [body async for _, body in frames]
+    answer, frames = await wire.frames_async(server.path, REQUEST)
+    assert [] == [frame async for frame in frames]
+    assert b"hello" == answer.body
+    assert 1 == server.connections
+
+    _, frames = await wire.frames_async(server.path, REQUEST)
+    assert (b"i", b"one") == await anext(frames)
+    await frames.aclose()
+    assert await asyncio.to_thread(server.ended.wait, 60)
