@@ -385,7 +385,7 @@ async def test_a_fork_is_not_disturbed_by_a_child_that_ends_at_the_same_moment(h
     first = await house.start()
     init = psutil.Process(first.pid).parent()
     zygote = init.parent()
-    (base,) = house.agent._zygotes._bases.values()
+    (base,) = house.agent._zygotes._bases.all()
     await until(lambda: len(zygote.children()) > 1, "a spare beside the first container")
     zygote.suspend()
     second = asyncio.create_task(house.start())

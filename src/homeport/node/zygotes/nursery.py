@@ -20,32 +20,19 @@ import psutil
 
 from homeport.contract.container import Descriptors, Event, Launch, StartOrder, sent
 from homeport.contract.traffic import PoolKey
-from homeport.node.cells.sandboxes import NOTHING, Cells, Handed
+from homeport.node.cells.sandboxes import NOTHING, Cells, Handed, Sandbox
 from homeport.node.images.made import Made
 from homeport.node.zygotes import likeness
-from homeport.node.zygotes.learned import BASE, Learned, tidy
+from homeport.node.zygotes.bases import Base, Bases
+from homeport.node.zygotes.learned import Learned, tidy
 from homeport.node.zygotes.snapshots import Snapshots, Unforkable
-from homeport.node.zygotes.zygote import Forked, Gone, Stale, Zygote
+from homeport.node.zygotes.zygote import Forked, Gone, Stale, Zygote, begun
 
 TRIES = 3  # a zygote that has just ended is replaced, and a stale one is not used
-READY_S = 120.0  # how long its imports may take
 SPARES = 8  # how many zygotes keep a forked child ahead: the most recently used
 MAX_TOLD = 10_000
 
 log = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(slots=True)
-class _Base:
-    """The base zygote of an image, for containers with these variables."""
-
-    made: Made
-    environ: dict[str, str]
-    current: Zygote | None = None
-    starting: "asyncio.Task[None] | None" = None
-    failure: str = ""
-    unsafe: set[str] = dataclasses.field(default_factory=set)
-    bare: bool = False  # it imports nothing ahead: for containers that begin in a fresh interpreter
 
 
 @dataclasses.dataclass(slots=True)
@@ -73,14 +60,9 @@ class Zygotes:
     ) -> None:
         self.cells: Cells | None = None  # set if containers are isolated
         self._root = root  # the directory of `Learned`
-        self._bares: dict[str, _Base] = {}  # environment -> for fresh interpreters in cells
-        self._lib = lib
         self._limit_mib = limit_mib
         self._said = said
-        self._reads: dict[
-            str, set[str]
-        ] = {}  # environment -> variables that the base's imports read
-        self._bases: dict[str, _Base] = {}
+        self._bases = Bases(lib, sandbox=self._sandbox, used=self._used)
         self._functions: dict[tuple[str, ...], _Function] = {}
         self._snapshots = Snapshots(root.parent / "run" / "snapshots")
         self._retired: set[Zygote] = set()
@@ -122,7 +104,7 @@ class Zygotes:
         """
         for _ in range(TRIES):
             with contextlib.suppress(Gone):
-                zygote = await self._bare(made, environ)
+                zygote = await self._bases.bare(made, environ)
                 forked = await self._forked(zygote, launch, environ, given, fresh=True)
                 return dataclasses.replace(forked, origin="fresh")
         raise Unforkable("its zygotes end before they have forked")
@@ -148,7 +130,7 @@ class Zygotes:
     def warm(self, made: Made, environ: dict[str, str]) -> None:
         """Start a base zygote before the first container is asked for."""
         if self._limit_mib:
-            self._begin_base(self._base(made, environ))
+            self._bases.warm(made, environ)
 
     def learn(self, order: StartOrder, made: Made, modules: tuple[str, ...]) -> None:
         """Record the modules that a ready container has imported."""
@@ -218,7 +200,7 @@ class Zygotes:
     async def _plain_parent(self, launch: Launch, made: Made, environ: dict[str, str]) -> Zygote:
         """Return the function's zygote if there is one with these variables, else the base zygote."""
         function = self._function(launch, made, environ)
-        base = await self._ready_base(made, environ)
+        base = await self._bases.ready(made, environ)
         if why := function.learned.objection(launch.order.pool.revision, base.holds):
             raise Unforkable(why)
         if function.current is not None and not function.current.gone:
@@ -242,104 +224,6 @@ class Zygotes:
         function.pools.add(order.pool)
         return function
 
-    # base zygotes
-
-    def _base(self, made: Made, environ: dict[str, str]) -> _Base:
-        """Return the base whose imports read the same values as this container's variables."""
-        reads = self._reads.setdefault(made.key, set())
-        key = likeness.key(made, environ, reads)
-        if key not in self._bases:
-            self._bases[key] = _Base(made, likeness.plain(environ, reads))
-        return self._bases[key]
-
-    async def _ready_base(self, made: Made, environ: dict[str, str]) -> Zygote:
-        """Return a base zygote for containers with these variables; `Unforkable` if none can be had."""
-        while True:
-            base = self._base(made, environ)
-            if base.current is not None and base.current.gone:
-                base.current = None
-            self._begin_base(base)
-            if base.current is None:
-                assert base.starting is not None
-                await asyncio.shield(base.starting)
-            if base.current is None:
-                raise Unforkable(base.failure or "the zygote has ended")
-            if self._base(made, environ) is base:  # else its imports read a variable that differs
-                return base.current
-
-    async def _bare(self, made: Made, environ: dict[str, str]) -> Zygote:
-        """Return a zygote for containers with a fresh interpreter; `Unforkable` if none can be had."""
-        for base in self._bases.values():
-            if base.made.key == made.key and base.current is not None and not base.current.gone:
-                return base.current
-        environ = likeness.plain(environ, ())
-        base = self._bares.setdefault(made.key, _Base(made, environ, bare=True))
-        if base.current is not None and base.current.gone:
-            base.current = None
-        self._begin_base(base)
-        if base.current is None:
-            assert base.starting is not None
-            await asyncio.shield(base.starting)
-        if base.current is None:
-            raise Unforkable(base.failure or "the zygote has ended")
-        return base.current
-
-    def _begin_base(self, base: _Base) -> None:
-        under_way = base.starting is not None and not base.starting.done()
-        if base.current is None and not under_way:
-            base.starting = asyncio.create_task(self._start_base(base), name="zygote")
-
-    async def _start_base(self, base: _Base) -> None:
-        """Start it; start it again without each module that is unsafe."""
-        for _ in range(len(BASE) + 1):
-            modules = [name for name in BASE if name not in base.unsafe and not base.bare]
-            zygote = Zygote.spawn(
-                base.made.python,
-                self._lib,
-                base.environ,
-                {"modules": modules, "runner_path": base.made.runner_path},
-                None if self.cells is None else self.cells.sandbox(base.made),
-            )
-            word = await self._first_word(zygote)
-            if "ready" in word:
-                break
-            base.failure = word.get("failure", "")
-            if "unsafe" not in word:
-                return
-            log.info("`%s` is not preloaded: %s", *word["unsafe"].values())
-            base.unsafe.add(word["unsafe"]["name"])
-        else:
-            return
-        zygote.holds = frozenset(word["ready"]["modules"])
-        base.current = zygote
-        if base.bare:
-            zygote.rest()
-            return
-        self._reads[base.made.key] |= set(word["ready"]["reads"])
-        self._bases = {
-            likeness.key(b.made, b.environ, self._reads[b.made.key]): b
-            for b in self._bases.values()
-        }
-        self._touch(zygote)
-        await self._bound()
-
-    async def _first_word(self, zygote: Zygote) -> dict[str, Any]:
-        """Return its message after its imports; with `failure` if it has ended."""
-        try:
-            async with asyncio.timeout(READY_S):
-                word = await zygote.first_word()
-        except (Gone, TimeoutError):
-            zygote.end()
-            failure = f"the zygote did not start: {zygote.last_words()}"
-            log.warning("%s", failure)
-            return {"failure": failure}
-        except BaseException:
-            zygote.end()
-            raise
-        if "ready" not in word:
-            zygote.end()
-        return word
-
     # function zygotes
 
     def _begin_function(self, function: _Function) -> None:
@@ -356,7 +240,7 @@ class Zygotes:
         order, learned = function.launch.order, function.learned
         revision = order.pool.revision
         with contextlib.suppress(Unforkable):
-            base = await self._ready_base(function.made, function.environ)
+            base = await self._bases.ready(function.made, function.environ)
             modules = learned.wanted(revision)
             if learned.objection(revision, base.holds) or base.holds.issuperset(modules):
                 return
@@ -375,7 +259,7 @@ class Zygotes:
                     zygote = base.function({**request, **cell.request}, cell.descriptors)
             except Gone:
                 return
-            word = await self._first_word(zygote)
+            word = await begun(zygote)
             if "stale" in word:
                 self._end_stale(base, word["stale"])
             if "ready" not in word:
@@ -392,8 +276,10 @@ class Zygotes:
             before, function.current = function.current, zygote
             if before is not None:
                 self._retire(before)
-            self._touch(zygote)
-            await self._bound()
+            await self._used(zygote)
+
+    def _sandbox(self, made: Made) -> Sandbox | None:
+        return None if self.cells is None else self.cells.sandbox(made)
 
     def _handed(
         self, launch: Launch, parent: Zygote, *, writes: bool
@@ -421,8 +307,7 @@ class Zygotes:
                     inner = self.cells.inside(launch) if self.cells else launch
                     zygote, word = await self._snapshots.make(parent, inner, environ, output, cell)
                 if "ready" in word:
-                    self._touch(zygote)
-                    await self._bound()
+                    await self._used(zygote)
                     return zygote
                 if "stale" in word:
                     self._end_stale(parent, word["stale"])
@@ -441,7 +326,7 @@ class Zygotes:
         self._let_go(zygote)
 
     def _let_go(self, zygote: Zygote) -> None:
-        for base in (*self._bases.values(), *self._bares.values()):
+        for base in self._bases.all():
             if base.current is zygote:
                 base.current = None
         for function in self._functions.values():
@@ -454,6 +339,11 @@ class Zygotes:
         self._retired = {each for each in self._retired if not each.gone} | {zygote}
         zygote.retire()
 
+    async def _used(self, zygote: Zygote) -> None:
+        """Mark a zygote that has started as used now; end others if all together need too much memory."""
+        self._touch(zygote)
+        await self._bound()
+
     def _touch(self, zygote: Zygote) -> None:
         """Mark it as used now; let only the last SPARES zygotes keep a child ahead."""
         zygote.touch()
@@ -461,8 +351,8 @@ class Zygotes:
         for each in ahead[:-SPARES]:
             each.rest()
 
-    def _each(self) -> list[_Base | _Function]:
-        return [*self._bases.values(), *self._bares.values(), *self._functions.values()]
+    def _each(self) -> list[Base | _Function]:
+        return [*self._bases.all(), *self._functions.values()]
 
     def _all(self) -> list[Zygote]:
         """Return all zygotes, the least recently used first."""

@@ -24,6 +24,7 @@ from homeport.node.held import Held
 MAX_MESSAGE = 1024 * 1024
 TITLE = 240  # characters of a container's title in `ps`
 SEND_BUFFER = 256 * 1024
+READY_S = 120.0  # how long its imports may take
 
 
 log = logging.getLogger(__name__)
@@ -314,6 +315,24 @@ class Zygote:
             removing.discard(str(self._directory))
         if self.sandbox is not None:
             self.sandbox.done()
+
+
+async def begun(zygote: Zygote) -> dict[str, Any]:
+    """Return a zygote's message after its imports; with `failure` if it has ended."""
+    try:
+        async with asyncio.timeout(READY_S):
+            word = await zygote.first_word()
+    except (Gone, TimeoutError):
+        zygote.end()
+        failure = f"the zygote did not start: {zygote.last_words()}"
+        log.warning("%s", failure)
+        return {"failure": failure}
+    except BaseException:
+        zygote.end()
+        raise
+    if "ready" not in word:
+        zygote.end()
+    return word
 
 
 def _storage(name: str) -> str:
