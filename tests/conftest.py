@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests import postgres as postgres_server
@@ -13,6 +14,11 @@ from tests import postgres as postgres_server
 APPS = Path(__file__).parent / "apps"
 # A container has its own /tmp, so files that a test and its container share must be elsewhere.
 os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/var/tmp")
+# How fast a machine makes examples is no matter of the code.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 
 def pytest_xdist_auto_num_workers(config):
