@@ -12,7 +12,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,17 @@ class Settings:
     )
     database: str = field(default="", repr=False)  # URL of PostgreSQL; empty: a file in the home
     given: tuple[str, ...] = ()  # the keys that were set; the others have their defaults
+
+    def sent(self) -> dict[str, Any]:
+        """Return all of it as JSON has it, for the server that a command starts."""
+        return {**asdict(self), "home": str(self.home)}
+
+    @staticmethod
+    def received(data: Mapping[str, Any]) -> "Settings":
+        """Return the settings that `sent` made `data` from; `TypeError` or `KeyError` for another version's."""
+        return Settings(
+            **{**data, "home": Path(data["home"]), "given": tuple(data.get("given", ()))}
+        )
 
     def told(self) -> dict[str, str | int | None]:
         """What a running server tells of its settings: all that a command may ask another for."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import socket
 import subprocess
@@ -12,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+import homeport.settings
 from homeport.client import Client
+from homeport.contract import codec, starting
 from homeport.contract.container import Container, State
 from homeport.contract.errors import BadRequest, Failure, PortTaken
 from homeport.control.lifeline import Lifeline
-from homeport.control.main import _open, locked
+from homeport.control.main import _open, locked, read
 from homeport.settings import Settings
 from tests.control.started import Start, blocked
 from tests.fakes import FakeNode
@@ -179,7 +180,7 @@ def server(home: Path, what: str, fails: str, *, closes: bool = True):
     settings = {"home": str(home), "http_port": 0}
     done = subprocess.run(
         [sys.executable, "-c", CODE, what, fails],
-        input=json.dumps({"settings": settings, "kept": not closes}) + "\n",
+        input=codec.dumps(starting.Start(settings=settings, kept=not closes)) + "\n",
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -187,27 +188,27 @@ def server(home: Path, what: str, fails: str, *, closes: bool = True):
         check=False,
     )
     closed = [line for line in done.stderr.splitlines() if line.endswith("closes")]
-    return done.returncode, json.loads(done.stdout), closed
+    return done.returncode, codec.loads(starting.Started, done.stdout), closed
 
 
 def test_a_server_whose_command_has_gone_ends_and_closes_everything(tmp_path):
     code, answer, closed = server(tmp_path, "nothing", "")
 
-    assert (0, 4663) == (code, answer["ready"]["http_port"])
+    assert (0, 4663) == (code, answer.ready.http_port)
     assert ["ingress closes", "node closes"] == closed
 
 
 def test_a_start_that_fails_ends_what_it_has_opened(tmp_path):
     code, answer, closed = server(tmp_path, "nothing", "ingress starts")
 
-    assert (1, "it fails when ingress starts") == (code, answer["error"]["message"])
+    assert (1, "it fails when ingress starts") == (code, answer.error.message)
     assert ["ingress closes", "node closes"] == closed
 
 
 def test_a_start_that_fails_leaves_running_containers_alone(tmp_path):
     code, answer, closed = server(tmp_path, "running", "ingress starts")
 
-    assert (1, "it fails when ingress starts") == (code, answer["error"]["message"])
+    assert (1, "it fails when ingress starts") == (code, answer.error.message)
     assert [] == closed
 
 
@@ -221,3 +222,26 @@ def test_a_home_is_one_servers(tmp_path):
         pass
     with locked(settings):
         pass
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "{}",
+        "no JSON",
+        '{"settings": {}, "kept": true}',
+        '{"settings": {"home": "/x", "new": 1}, "kept": true}',
+    ],
+)
+def test_a_line_of_another_version_is_refused_in_words(line):
+    with pytest.raises(BadRequest, match="is another version of homeport"):
+        read(line)
+
+
+def test_what_a_command_writes_is_what_the_server_reads(tmp_path):
+    home = tmp_path / os.fsdecode(b"not \xff text")
+    settings = homeport.settings.load({"HOMEPORT_HOME": str(home)}, http_port=0)
+    start = starting.Start(settings=settings.sent(), kept=True)
+
+    assert (settings, True) == read(codec.line(start).decode())

@@ -2,36 +2,16 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Self
 
-from homeport.contract.errors import Failure, ScriptError
-
-if TYPE_CHECKING:
-    from homeport.contract.manifest import Manifest
+from homeport.contract import codec
+from homeport.contract.declaring import Answer, Declared, Load, Warm
+from homeport.contract.errors import ScriptError
 
 MAX_LINE = 256 * 1024 * 1024  # a manifest with very many files
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Declared:
-    """A script's manifest and files."""
-
-    manifest: "Manifest"
-    sources: dict[str, str]  # hash -> path
-    watch: dict[str, list[int]]  # path -> state, from sdk/watched.py
-    warnings: list[str]
-    modules: list[str]  # installed modules that it imports, without those that the warm loader has
-    unlike: list[str]  # modules of the warm loader that differ from the script's own imports
-
-    @property
-    def name(self) -> str:
-        """The app's."""
-        return self.manifest.app_name
 
 
 async def declare(ref: str, *, module: bool = False, name: str = "") -> Declared:
@@ -41,7 +21,7 @@ async def declare(ref: str, *, module: bool = False, name: str = "") -> Declared
     """
     async with _Loader(*_words(ref, module=module, name=name)) as loader:
         text, code = await loader.line(), await loader.code()
-        return _declared(ref, json.loads(text or b"{}"), code)
+        return _declared(ref, _read(text), code)
 
 
 class Declarer:
@@ -54,7 +34,7 @@ class Declarer:
             str
         ] = []  # modules of the last run that the warm loader may not have imported yet
         self._unsafe: set[str] = set()
-        self.watch: dict[str, list[int]] = {}  # the files whose change needs a reload
+        self.watch: dict[str, tuple[int, ...]] = {}  # the files whose change needs a reload
         self._loader: _Loader | None = None
         self._starting: asyncio.Task[None] | None = None
 
@@ -64,11 +44,11 @@ class Declarer:
         if loader is None:
             words = _words(self._ref, module=self._module, name=self._name)
             async with _Loader(*words) as fresh:
-                text, code = await fresh.line(), await fresh.code()
+                answer, code = _read(await fresh.line()), await fresh.code()
         else:
-            asked = {"ref": self._ref, "module": self._module, "name": self._name}
+            load = Load(ref=self._ref, module=self._module, name=self._name)
             try:
-                text, code = await loader.answer(asked)
+                answer, code = await loader.answer(load)
             except BaseException as error:
                 if not isinstance(error, asyncio.CancelledError) or loader.ended:
                     await loader.close()
@@ -76,12 +56,11 @@ class Declarer:
                     self._loader = loader
                 raise
             self._loader = loader
-        told = json.loads(text or b"{}")
-        if "manifest" in told:
-            self.watch = told["watch"]
+        if answer.declared is not None:
+            self.watch = answer.watch
         else:  # what was not reached this time still counts
-            self.watch |= told.get("watch", {})
-        declared = _declared(self._ref, told, code)
+            self.watch |= answer.watch
+        declared = _declared(self._ref, answer, code)
         self._unsafe.update(declared.unlike)
         self._new += declared.modules
         if declared.unlike and self._loader is not None:
@@ -117,20 +96,21 @@ class Declarer:
         while True:
             loader = await _Loader("--stay").__aenter__()
             try:
-                await loader.ask([m for m in modules if not self._spoils(m)])
-                told = json.loads(await loader.line() or b"{}")
+                safe = [module for module in modules if not self._spoils(module)]
+                await loader.ask(Warm(modules=tuple(safe)))
+                answer = await loader.next()
             except BaseException:
                 await loader.close()
                 raise
-            if told.get("ready"):
+            if answer.ready:
                 before, self._loader = self._loader, loader
                 if before is not None:
                     await before.close()
                 return
             await loader.close()
-            if "unsafe" not in told:
+            if not answer.unsafe:
                 return
-            self._unsafe.add(told["unsafe"])
+            self._unsafe.add(answer.unsafe)
 
     def _spoils(self, module: str) -> bool:
         return any(module == name or module.startswith(f"{name}.") for name in self._unsafe)
@@ -176,41 +156,49 @@ class _Loader:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def ask(self, message: Any) -> None:
-        """Write one line of JSON to its standard input."""
+    async def ask(self, message: Warm | Load) -> None:
+        """Write a line to its standard input."""
         assert self._process is not None
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):  # it has ended: the next `line` is empty
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._process.stdin.write(codec.line(message))
             await self._process.stdin.drain()
 
-    async def answer(self, message: Any) -> tuple[bytes, int]:
-        """Return a fork's line, and its exit code if it wrote no line; end the fork if cancelled."""
+    async def answer(self, load: Load) -> tuple[Answer, int]:
+        """Return a fork's answer, and its exit code if it had none; end the fork if cancelled."""
         await self._settle()
-        await self.ask(message)
+        await self.ask(load)
         self._owes = True
         pid = 0
         try:
-            pid = json.loads(await self.line() or b"{}").get("pid", 0)
+            pid = (await self.next()).pid
             if not pid:
-                return b"", 1
-            text = await self.line()
-            while text == b"\n":
-                text = await self.line()
+                return Answer(), 1
+            answer = await self.next()
         except asyncio.CancelledError:
             self.ended = not pid  # else there is no way to end the fork alone
             if pid:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             raise
-        if (code := _code(text)) is None:
-            return text, 0
+        if answer.code is None:
+            return answer, 0
         self._owes = False
-        return b"", code
+        return Answer(), answer.code
 
     async def _settle(self) -> None:
-        while self._owes and (text := await self.line()):
-            self._owes = _code(text) is None
+        while self._owes and not self.ended:
+            self._owes = (await self.next()).code is None
+
+    async def next(self) -> Answer:
+        """Return a warm loader's next answer; an empty one if it has ended.
+
+        Half a line of a fork that was killed is left out: the exit code follows.
+        """
+        while line := await self.line():
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                return codec.loads(Answer, line)
+        return Answer()
 
     async def line(self) -> bytes:
         """Return one line of its answer; empty if it has ended without one."""
@@ -237,17 +225,20 @@ def _words(ref: str, *, module: bool, name: str) -> list[str]:
     return [ref, *(["-m"] if module else []), *(["--name", name] if name else [])]
 
 
-def _code(line: bytes) -> int | None:
-    """Return the exit code in a loader's last line; None for another line."""
-    return int(json.loads(line)["code"]) if line.startswith(b'{"code"') else None
+def _read(line: bytes) -> Answer:
+    """Return a loader's answer; an empty one if it has ended without a line."""
+    try:
+        return codec.loads(Answer, line) if line else Answer()
+    except (ValueError, TypeError, KeyError):
+        raise ScriptError(
+            "what loaded the script is another version of homeport, or was cut off: its answer cannot be read",
+            hint="run it again; while homeport is installed anew, two versions can meet",
+        ) from None
 
 
-def _declared(ref: str, told: dict[str, Any], code: int) -> Declared:
-    if not told:
+def _declared(ref: str, answer: Answer, code: int) -> Declared:
+    if answer.error is not None:
+        raise answer.error.failure()
+    if answer.declared is None:
         raise ScriptError(f"loading `{ref}` ended with exit code {code}")
-    if "error" in told:
-        raise Failure.from_dict(told["error"])
-    from homeport.contract import codec  # not earlier: what loads the script is on its way by now
-    from homeport.contract.manifest import Manifest
-
-    return Declared(**{**told, "manifest": codec.decode(Manifest, told["manifest"])})
+    return answer.declared

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from homeport.cli import options, output, script, server
-from homeport.cli.script import Declared
+from homeport.contract.declaring import Declared
 from homeport.contract.errors import Failure, ServerUnreachable
 from homeport.sdk import watched
 from homeport.sdk.files import patterns

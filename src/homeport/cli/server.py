@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import dataclasses
-import json
 import os
 import socket
 import subprocess
@@ -15,13 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from homeport.cli import output
-from homeport.contract.errors import (
-    AlreadyExists,
-    BadRequest,
-    Failure,
-    ServerUnreachable,
-    StorageError,
-)
+from homeport.contract import codec
+from homeport.contract.errors import AlreadyExists, BadRequest, ServerUnreachable, StorageError
+from homeport.contract.starting import Start, Started
 from homeport.settings import Settings
 
 if TYPE_CHECKING:
@@ -185,9 +179,8 @@ def _started(settings: Settings, *, kept: bool) -> "subprocess.Popen[str] | None
         raise BadRequest("the API over TCP needs a token", hint="set HOMEPORT_TOKEN too")
     process = _spawn(settings)
     assert process.stdin is not None
-    told = {**dataclasses.asdict(settings), "home": str(settings.home)}
     with contextlib.suppress(BrokenPipeError):
-        process.stdin.write(json.dumps({"settings": told, "kept": kept}) + "\n")
+        process.stdin.write(codec.line(Start(settings=settings.sent(), kept=kept)).decode())
         process.stdin.flush()
     return process
 
@@ -197,10 +190,10 @@ async def _greeted(settings: Settings, process: "subprocess.Popen[str]", *, kept
     try:
         assert process.stdin is not None
         assert process.stdout is not None
-        answer = json.loads(await asyncio.to_thread(process.stdout.readline) or "{}")
-        if "error" in answer:
-            raise Failure.from_dict(answer["error"])
-        if "ready" not in answer:
+        answer = _read(await asyncio.to_thread(process.stdout.readline))
+        if answer.error is not None:
+            raise answer.error.failure()
+        if answer.ready is None:
             raise ServerUnreachable(
                 "the server ended before it was ready", hint=f"see {settings.home / 'server.log'}"
             )
@@ -216,6 +209,16 @@ async def _greeted(settings: Settings, process: "subprocess.Popen[str]", *, kept
         process.stdout.close()
         process.returncode = 0  # it goes on without us: nothing to warn about
     return True
+
+
+def _read(line: str) -> Started:
+    try:
+        return codec.loads(Started, line) if line else Started()
+    except (ValueError, TypeError, KeyError):
+        raise ServerUnreachable(
+            "the server that was started is another version of homeport: its answer cannot be read",
+            hint="run it again; while homeport is installed anew, two versions can meet",
+        ) from None
 
 
 def _spawn(settings: Settings) -> "subprocess.Popen[str]":

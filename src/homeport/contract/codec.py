@@ -24,6 +24,11 @@ def dumps(value: Any) -> str:
     return json.dumps(encode(value), separators=(",", ":"), ensure_ascii=False)
 
 
+def line(value: Any) -> bytes:
+    """Return the value as a line of ASCII, so that names of files that are not text survive too."""
+    return json.dumps(encode(value), separators=(",", ":")).encode() + b"\n"
+
+
 def loads(cls: type[T], text: str | bytes) -> T:
     """Return the `cls` that `dumps` wrote; `ValueError` or `TypeError` if the text does not fit it."""
     return typing.cast(T, decode(cls, json.loads(text)))

@@ -1,15 +1,14 @@
 """Starts the control plane stage by stage (see `stages`), and stops it in reverse.
 
 The command line starts `python -m homeport.control` and writes one line of JSON to its standard
-input, `{"settings": {…}, "kept": true}`; the answer is one line, `{"ready": {…}}` or
-`{"error": {…}}`. A server that is not kept ends when its standard input closes.
+input, and the answer is one line (contract/starting.py). A server that is not kept ends when its
+standard input closes.
 """
 
 import asyncio
 import contextlib
 import errno
 import fcntl
-import json
 import logging
 import os
 import resource
@@ -21,11 +20,13 @@ import typing
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
+from homeport.contract import codec
+from homeport.contract.api.answers import Fault
 from homeport.contract.container import LogLine
 from homeport.contract.errors import AlreadyExists, BadRequest, Failure, StorageError
+from homeport.contract.starting import Ready, Start, Started
 from homeport.control.fleet.nodes import Nodes
 from homeport.control.lifeline import Lifeline
 from homeport.node.agent import Agent
@@ -49,18 +50,29 @@ def main(roles: "Roles | None" = None) -> int:
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     raise_open_files()
-    start = json.loads(sys.stdin.readline())
-    settings = settings_from(start["settings"])
     try:
+        settings, kept = read(sys.stdin.readline())
         with locked(settings):
-            asyncio.run(run(settings, kept=bool(start["kept"]), roles=roles or Roles()))
+            asyncio.run(run(settings, kept=kept, roles=roles or Roles()))
     except (Failure, OSError) as error:
-        _answer({"error": _told(error)})
+        _answer(Started(error=_told(error)))
         return 1
     return 0
 
 
-def _told(error: Exception) -> dict[str, str]:
+def read(line: str) -> tuple[Settings, bool]:
+    """Return what a command wrote: the settings, and whether the server is to outlive it."""
+    try:
+        start = codec.loads(Start, line)
+        return Settings.received(start.settings), start.kept
+    except (ValueError, TypeError, KeyError):
+        raise BadRequest(
+            "the command that started this server is another version of homeport",
+            hint="run it again; while homeport is installed anew, two versions can meet",
+        ) from None
+
+
+def _told(error: Exception) -> Fault:
     if isinstance(error, OSError):
         error = StorageError(f"{error.filename or 'the home'}: {error.strerror}")
     if not isinstance(error, Failure):
@@ -68,7 +80,7 @@ def _told(error: Exception) -> dict[str, str]:
             f"the server failed: {type(error).__name__}: {error}",
             hint="the details are in server.log in the home",
         )
-    return error.to_dict()
+    return Fault.of(error)
 
 
 def raise_open_files() -> None:
@@ -76,11 +88,6 @@ def raise_open_files() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def settings_from(data: dict[str, Any]) -> Settings:
-    """Return the settings that the command line wrote as JSON."""
-    return Settings(**{**data, "home": Path(data["home"])})
 
 
 @contextlib.contextmanager
@@ -129,7 +136,7 @@ async def run(settings: Settings, *, kept: bool, roles: "Roles") -> None:
                 _give_up(error)
             raise
         lifeline.watch(loop)
-        _answer({"ready": {"pid": os.getpid(), "http_port": real.http_port}})
+        _answer(Started(ready=Ready(pid=os.getpid(), http_port=real.http_port)))
         await stop.wait()
 
 
@@ -143,7 +150,7 @@ class Left:
 def _give_up(error: Exception) -> NoReturn:
     """End only this process: HAProxy and containers of an earlier server continue, as after a kill of it."""
     log.error("the server cannot start; containers and HAProxy continue without it", exc_info=error)
-    _answer({"error": _told(error)})
+    _answer(Started(error=_told(error)))
     logging.shutdown()
     os._exit(1)
 
@@ -223,10 +230,10 @@ def _api_listener(settings: Settings) -> socket.socket | None:
     return tcp_socket(settings.host, settings.api_port)
 
 
-def _answer(message: dict[str, Any]) -> None:
+def _answer(message: Started) -> None:
     """Write the one line that the command waits for; nothing is printed after it."""
     with contextlib.suppress(OSError):
-        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.write(codec.line(message).decode())
         sys.stdout.flush()
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, typing.cast(int, sys.stdout.fileno()))

@@ -2,7 +2,7 @@
 
 import os
 
-_states: dict[str, list[int]] = {}
+_states: dict[str, tuple[int, ...]] = {}
 
 
 def add(path: "str | os.PathLike[str]") -> None:
@@ -12,15 +12,15 @@ def add(path: "str | os.PathLike[str]") -> None:
         _states[absolute] = state(absolute)
 
 
-def states() -> dict[str, list[int]]:
+def states() -> dict[str, tuple[int, ...]]:
     """Return path -> its state when it was read, for all paths so far."""
     return dict(_states)
 
 
-def state(path: str) -> list[int]:
+def state(path: str) -> tuple[int, ...]:
     """Return a path's date and size, which differ if it changes; a directory's date tells of its entries."""
     try:
         status = os.stat(path)  # noqa: PTH116
     except OSError:
-        return [0, 0]
-    return [status.st_mtime_ns, status.st_size]
+        return (0, 0)
+    return (status.st_mtime_ns, status.st_size)

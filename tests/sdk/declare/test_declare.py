@@ -32,11 +32,11 @@ def declare(tmp_path):
         )
         os.close(write)
         with os.fdopen(read) as pipe:
-            told = json.loads(pipe.read() or "null")
-        assert told, done.stderr
+            answer = json.loads(pipe.read() or "null")
+        assert answer, done.stderr
         assert "Traceback" not in done.stderr
-        assert done.returncode == (1 if "error" in told else 0)
-        return told
+        assert done.returncode == (1 if answer["error"] else 0)
+        return {**(answer["declared"] or {}), "error": answer["error"], "watch": answer["watch"]}
 
     return declare
 

@@ -1,16 +1,15 @@
 """`python -m homeport.sdk.declare REF`: loads a script and writes its manifest.
 
-The command line starts it in a fresh interpreter. It writes one JSON object to the descriptor named by
-HOMEPORT_DECLARE_FD: `{"manifest", "sources": {sha256: path}, "watch": {path: state}, "modules": [name],
-"warnings": [text], "unlike": [name]}`, or `{"error": Failure, "watch"}`. The script's output is not redirected.
+The command line starts it in a fresh interpreter. It writes a line of JSON to the descriptor named by
+HOMEPORT_DECLARE_FD (contract/declaring.py). The script's output is not redirected.
 
-With `--stay`, it is a warm loader: it reads one line of JSON with names of modules from standard input and
-imports them. Then it forks for each further line, `{"ref", "module", "name"}`, and the fork loads the
-script. So a script with heavy imports is loaded again as fast as a light one. The answer is `{"pid"}` of
-the fork, the fork's own line, and `{"code"}` when the fork has ended.
+With `--stay`, it is a warm loader: it reads `Warm` from standard input and imports those modules. Then it forks
+for each `Load`, and the fork loads the script. So a script with heavy imports is loaded again as fast as a light
+one. Its answers are the fork's pid, the fork's own answer, and the exit code when the fork has ended.
 """
 
 import argparse
+import dataclasses
 import difflib
 import functools
 import gc
@@ -23,9 +22,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from traceback import walk_tb
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from homeport.contract import codec, names
+from homeport.contract.api.answers import Fault
+from homeport.contract.declaring import Answer, Declared, Load, Warm
 from homeport.contract.errors import Failure, ScriptError
 from homeport.sdk import alias, notices, watched
 from homeport.sdk.declare import manifest, script
@@ -58,25 +59,23 @@ def main() -> int:
     _end_with_parent()
     if arguments.stay:
         return _stay(descriptor)
-    return _tell(
-        descriptor, arguments.ref, is_module=arguments.module, name=arguments.name, unlike=unlike
-    )
+    load = Load(ref=arguments.ref, module=arguments.module, name=arguments.name)
+    return _tell(descriptor, load, unlike)
 
 
-def _tell(
-    descriptor: int, ref: str, *, is_module: bool, name: str, unlike: Sequence[str] = ()
-) -> int:
+def _tell(descriptor: int, load: Load, unlike: Sequence[str] = ()) -> int:
     try:
-        answer = declare(ref, is_module=is_module, name=name)
-        answer["unlike"] = list(unlike)
+        declared = declare(load.ref, is_module=load.module, name=load.name)
+        declared = dataclasses.replace(declared, unlike=tuple(unlike))
+        answer = Answer(declared=declared, watch=watched.states())
     except Failure as failure:
         _watch_failed(failure)
-        answer = {"error": failure.to_dict(), "watch": watched.states()}
+        answer = Answer(error=Fault.of(failure), watch=watched.states())
     except KeyboardInterrupt:
         return 130
-    with os.fdopen(descriptor, "w") as out:
-        out.write(json.dumps(answer) + "\n")
-    return 1 if "error" in answer else 0
+    with os.fdopen(descriptor, "wb") as out:
+        out.write(codec.line(answer))
+    return 1 if answer.error is not None else 0
 
 
 def _stay(descriptor: int) -> int:
@@ -84,40 +83,39 @@ def _stay(descriptor: int) -> int:
     gc.disable()  # after a collection, new objects go into half-empty pages, which each fork must copy
     alias.install()
     shelf = Shelf()
-    if unsafe := _preload(shelf, json.loads(sys.stdin.readline() or "[]")):
-        os.write(descriptor, json.dumps({"unsafe": unsafe}).encode() + b"\n")
+    warm = codec.loads(Warm, sys.stdin.readline() or '{"modules": []}')
+    if unsafe := _preload(shelf, warm.modules):
+        os.write(descriptor, codec.line(Answer(unsafe=unsafe)))
         return 0
     loaded.mark()
     gc.freeze()
-    os.write(descriptor, b'{"ready": true}\n')
+    os.write(descriptor, codec.line(Answer(ready=True)))
     for line in sys.stdin:
-        asked = json.loads(line)
+        load = codec.loads(Load, line)
         child = os.fork()
         if child == 0:
-            os.write(descriptor, json.dumps({"pid": os.getpid()}).encode() + b"\n")
+            os.write(descriptor, codec.line(Answer(pid=os.getpid())))
             _end_with_parent()
             gc.enable()
             null = os.open(os.devnull, os.O_RDONLY)
             os.dup2(null, 0)  # the script must not read the next line
             os.close(null)
             if stale := shelf.stale():
-                _begin_again(descriptor, asked, stale, shelf.roots)
-            shelf.changed = functools.partial(_begin_again, descriptor, asked)
-            if not asked["module"]:
-                shelf.at_home(
-                    str(Path(asked["ref"].partition("::")[0]).expanduser().absolute().parent)
-                )
-            code = _tell(descriptor, asked["ref"], is_module=asked["module"], name=asked["name"])
+                _begin_again(descriptor, load, stale, shelf.roots)
+            shelf.changed = functools.partial(_begin_again, descriptor, load)
+            if not load.module:
+                shelf.at_home(str(Path(load.ref.partition("::")[0]).expanduser().absolute().parent))
+            code = _tell(descriptor, load)
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)  # a normal exit would clear all modules, and so copy their pages
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         # Start with a newline: a fork that was killed may have written half a line.
-        os.write(descriptor, b"\n" + json.dumps({"code": code}).encode() + b"\n")
+        os.write(descriptor, b"\n" + codec.line(Answer(code=code)))
     return 0
 
 
-def _preload(shelf: Shelf, modules: list[str]) -> str:
+def _preload(shelf: Shelf, modules: Sequence[str]) -> str:
     """Put the modules on the shelf. Return the first unsafe module, after which this process cannot fork."""
     recorder = Recorder(shelf)
     kept = [os.dup(stream) for stream in (1, 2)]
@@ -139,12 +137,10 @@ def _preload(shelf: Shelf, modules: list[str]) -> str:
     return ""
 
 
-def _begin_again(
-    descriptor: int, asked: dict[str, Any], _reason: str, modules: Sequence[str]
-) -> NoReturn:
+def _begin_again(descriptor: int, load: Load, _reason: str, modules: Sequence[str]) -> NoReturn:
     """Load the script in a fresh interpreter, because a preloaded module differs from a fresh import."""
-    words = [asked["ref"], *(["-m"] if asked["module"] else [])]
-    words += ["--name", asked["name"]] if asked["name"] else []
+    words = [load.ref, *(["-m"] if load.module else [])]
+    words += ["--name", load.name] if load.name else []
     os.set_inheritable(descriptor, True)
     environ = {
         **_environ,
@@ -181,7 +177,7 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def declare(ref: str, *, is_module: bool = False, name: str = "") -> dict[str, Any]:
+def declare(ref: str, *, is_module: bool = False, name: str = "") -> Declared:
     """Return the manifest and files of the app that a reference names; `ScriptError` if it cannot load."""
     target, _, variable = ref.partition("::")
     with warnings.catch_warnings(record=True) as caught:
@@ -193,7 +189,8 @@ def declare(ref: str, *, is_module: bool = False, name: str = "") -> dict[str, A
             declared = _build(app, deployment, target, module, root, is_package=is_module)
         except Error as error:
             raise ScriptError(str(error), where=script.where(error)) from error
-    declared["warnings"] += [
+    told = [
+        *declared.warnings,
         *notices.take(),
         *(f"{w.filename}:{w.lineno}: {w.message}" for w in caught if _concerns(w)),
         *(
@@ -202,12 +199,12 @@ def declare(ref: str, *, is_module: bool = False, name: str = "") -> dict[str, A
             for p in partial.unconsumed()
         ),
     ]
-    return declared
+    return dataclasses.replace(declared, warnings=tuple(told))
 
 
 def _build(
     app: App, name: str, target: str, module: ModuleType, root: Path, *, is_package: bool
-) -> dict[str, Any]:
+) -> Declared:
     tree = Tree(root)
     assert module.__file__ is not None
     entry = Path(module.__file__).absolute()
@@ -228,14 +225,12 @@ def _build(
         tree.add_image(image)
     files, sources = tree.files()
     build_files, given = tree.build_files()
-    declared = manifest.build(app, name, target, files, build_files)
-    return {
-        "manifest": codec.encode(declared),
-        "sources": sources | given,
-        "watch": watched.states(),
-        "modules": list(loaded.third_party()),
-        "warnings": [*dict.fromkeys(tree.left_out), *imported_elsewhere(root, images)],
-    }
+    return Declared(
+        manifest=manifest.build(app, name, target, files, build_files),
+        sources=sources | given,
+        modules=tuple(loaded.third_party()),
+        warnings=(*dict.fromkeys(tree.left_out), *imported_elsewhere(root, images)),
+    )
 
 
 def _app(module: ModuleType, variable: str, target: str) -> App:

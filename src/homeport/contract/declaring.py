@@ -1,0 +1,57 @@
+"""The lines between a command and the process that loads a script (sdk/declare/__main__.py).
+
+The loader writes `Answer`s. A warm loader first reads `Warm`, and then `Load` again and again. Both sides are the
+same homeport, unless it is replaced at this very moment.
+"""
+
+from dataclasses import dataclass, field
+
+from homeport.contract.api.answers import Fault
+from homeport.contract.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warm:
+    """Import these ahead."""
+
+    modules: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """Load a script in a fork."""
+
+    ref: str  # `script.py`, `script.py::app`, or a module
+    module: bool = False  # `ref` is a module's dotted name
+    name: str = ""  # the app's name; empty: the script says it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """A script's manifest and files."""
+
+    manifest: Manifest
+    sources: dict[str, str]  # SHA-256 in hex -> path
+    warnings: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()  # installed modules that it imports, without those imported ahead
+    unlike: tuple[str, ...] = ()  # modules imported ahead that differ from the script's own imports
+
+    @property
+    def name(self) -> str:
+        """The app's."""
+        return self.manifest.app_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One line of a loader. It has one of the first five; with a script's outcome also `watch`."""
+
+    declared: Declared | None = None
+    error: Fault | None = None  # why the script cannot be loaded
+    ready: bool = False  # a warm loader has imported its modules
+    unsafe: str = ""  # a module after whose import a warm loader cannot fork
+    pid: int = 0  # the fork that loads the script from now on
+    code: int | None = None  # the exit code of that fork, which has ended
+    watch: dict[str, tuple[int, ...]] = field(
+        default_factory=dict
+    )  # path -> state (sdk/watched.py)

@@ -1,0 +1,34 @@
+"""The two lines between a command and the server that it starts: `Start` in, `Started` out.
+
+Both are the same homeport, unless it is replaced at this very moment. So a line that cannot be read is an error that
+says so.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from homeport.contract.api.answers import Fault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What the server reads from its standard input, and then watches for its end."""
+
+    settings: dict[str, Any] = field(repr=False)  # `Settings.sent`; among them are passwords
+    kept: bool  # False: the server ends when its standard input closes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """The server serves."""
+
+    pid: int
+    http_port: int  # of the main URLs, also where the settings say 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """What the server writes to its standard output; a server that ends before it could say so writes nothing."""
+
+    ready: Ready | None = None
+    error: Fault | None = None  # why it does not serve
