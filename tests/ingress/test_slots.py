@@ -10,6 +10,8 @@ from homeport.ingress import rules
 from tests.ingress.conftest import POOL, Activator, routed
 from tests.waiting import until
 
+ROUNDS = 3  # how often a request parks before it comes in again: park.lua
+
 
 async def leave(writer: asyncio.StreamWriter) -> None:
     writer.close()
@@ -213,7 +215,7 @@ async def test_who_waited_for_a_container_each_time_may_come_back_as_often_as_it
     one = await upstream("one")
 
     async def too_late(_pool: str) -> str:
-        if len(activator.parked) > 5 * rules.ROUNDS:
+        if len(activator.parked) > 5 * ROUNDS:
             await ingress.attach(POOL, "one", one.address, 1)
         return "go waited"
 

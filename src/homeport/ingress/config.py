@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from homeport.ingress import inside, rules
 from homeport.ingress.rules import AGAIN, AGAIN_SLOTS
+from homeport.ingress.unusual import MAX_HEAD_BYTES
 
 LINE_BYTES = 256  # of the ring's lines; HAProxy cuts off the end of a longer one, which is the path
 MAPS = (
@@ -140,7 +141,10 @@ def _global(config: Config) -> list[str]:
         f"  stats socket unix@{config.control} mode 600 level admin",
         "  stats timeout 1h",
         # Larger than the largest head, so that our rules can answer a head that is too large.
-        f"  tune.bufsize {4 * rules.MAX_HEAD_BYTES}",
+        f"  tune.bufsize {4 * MAX_HEAD_BYTES}",
+        # Each thread keeps 16 such buffers at hand; by default it would be 4, and the others would be freed and
+        # mapped again for each request.
+        f"  tune.memory.hot-size {16 * 4 * MAX_HEAD_BYTES}",
         "  tune.http.maxhdr 256",
         "  lua-load-per-thread ./park.lua",
         "",

@@ -9,6 +9,7 @@ socket_file:close()
 
 local FOREVER_S = 24 * 24 * 3600
 local MAX_PARAMETERS = 4096 -- bytes, after quoting
+local ROUNDS = 3 -- while a request is parked, a deploy may replace its pool: look the pool up again
 local PATIENCE = 25 -- tries, 0.2 s apart: a control plane restarts within that time
 
 local TITLES = {
@@ -30,6 +31,10 @@ local TITLES = {
 local page_file = assert(io.open("page.html"))
 local page = page_file:read("a"):gsub("%s*\n%s*", " ") -- HAProxy would write `%0A` for a newline
 page_file:close()
+
+-- The maps of the configuration: what the Runtime API changes there is changed here.
+local pools = Map.new("pools.map", Map._str)
+local backends = Map.new("backends.map", Map._str)
 
 local function escaped(text)
     return (text:gsub("[&<>\"']", function(character)
@@ -97,10 +102,22 @@ core.register_action("hop_by_hop", { "http-req" }, function(txn)
 end)
 
 core.register_action("hop_by_hop_response", { "http-res" }, function(txn)
+    txn.http:res_del_header("keep-alive")
+    txn.http:res_del_header("proxy-connection")
+    if txn.f:status() == 101 then
+        return
+    end
     for _, name in ipairs(named(txn.http:res_get_headers())) do
         txn.http:res_del_header(name)
     end
     txn.http:res_del_header("connection")
+    txn.http:res_del_header("upgrade")
+end)
+
+-- Answers what the rules in unusual.py have refused.
+core.register_action("refuse", { "http-req" }, function(txn)
+    local status, text = txn:get_var("txn.refused"):match("^(%d+) (.*)$")
+    return answer(txn, tonumber(status), text)
 end)
 
 -- Whether the visitor is on this machine. All visitors of a proxy on this machine come from 127.0.0.1.
@@ -109,7 +126,7 @@ local function is_here(txn)
     return txn:get_var("txn.proxied") == nil and (from == "::1" or from:match("^127%.") ~= nil)
 end
 
-core.register_action("park", { "http-req" }, function(txn)
+local function park(txn)
     local pool = txn:get_var("txn.pool")
     if pool == nil then
         return answer(txn, 404, "app for invoked web endpoint is stopped")
@@ -148,7 +165,7 @@ core.register_action("park", { "http-req" }, function(txn)
     if line == "go waited" and txn:get_var("txn.came_back") then
         txn.http:req_set_header("X-Homeport-Hops", "0")
     end
-end)
+end
 
 -- Waits until the control plane knows that the container has ended, before the request parks.
 core.register_action("pause", { "http-req" }, function(txn)
@@ -170,7 +187,7 @@ end
 
 -- Class parameters in the query string choose a pool. The activator gets their values; the maps have only
 -- a hash of them (maps.py, `pool_text`), because the visitor chooses the values.
-core.register_action("parameters", { "http-req" }, function(txn)
+local function parameters(txn)
     local pool = txn:get_var("txn.pool")
     local query = txn.f:query()
     txn:unset_var("txn.asked")
@@ -196,6 +213,28 @@ core.register_action("parameters", { "http-req" }, function(txn)
     end
     txn:set_var("txn.asked", pool .. "?" .. text)
     txn:set_var("txn.pool", pool .. "?" .. txn.c:hex(txn.c:sha2(text, 256)):lower())
+end
+
+core.register_action("parameters", { "http-req" }, parameters)
+
+core.register_action("park", { "http-req" }, function(txn)
+    for _ = 1, ROUNDS do
+        park(txn)
+        local pool = pools:lookup(txn:get_var("txn.endpoint") or "")
+        if pool == nil then
+            txn:unset_var("txn.pool")
+        else
+            txn:set_var("txn.pool", pool)
+            if txn:get_var("txn.parameters") ~= nil then
+                parameters(txn)
+            end
+            local backend = backends:lookup(txn:get_var("txn.pool"))
+            if backend ~= nil then
+                txn:set_var("txn.backend", backend)
+                return
+            end
+        end
+    end
 end)
 
 core.register_action("unknown", { "http-req" }, function(txn)

@@ -1,0 +1,82 @@
+"""Which requests are ordinary, and that no field slips through as part of one that looks so."""
+
+import re
+
+import pytest
+
+from homeport.ingress import rules, unusual
+from tests.ingress.conftest import POOL, routed
+
+SPECIAL = re.compile(f"(^|,)({'|'.join(unusual.NAMES)})(,|$)")
+BROWSER = (
+    "host,connection,sec-ch-ua,sec-ch-ua-mobile,sec-ch-ua-platform,upgrade-insecure-requests,user-agent,"
+    "accept,sec-fetch-site,sec-fetch-mode,sec-fetch-user,sec-fetch-dest,accept-encoding,accept-language,"
+    "cookie,content-type,content-length,authorization,origin,referer"
+)
+
+
+@pytest.mark.parametrize("name", rules.GONE)
+@pytest.mark.parametrize("names", ["{}", "{},host", "host,{},accept", "host,accept,{}"])
+def test_a_field_that_a_rule_removes_makes_a_request_unusual(names, name):
+    assert SPECIAL.search(names.format(name))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "expect",
+        "upgrade",
+        "max-forwards",
+        "via",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-homeport-host",
+        "modal-function-call-id",
+    ],
+)
+def test_a_field_that_a_rule_reads_makes_a_request_unusual(name):
+    assert SPECIAL.search(f"host,{name},accept")
+
+
+@pytest.mark.parametrize("between", ["", "accept,", "accept,cookie,accept,"])
+def test_two_host_fields_make_a_request_unusual(between):
+    assert SPECIAL.search(f"accept,host,{between}host,cookie")
+
+
+def test_what_browsers_send_is_ordinary():
+    assert SPECIAL.search(BROWSER) is None
+    assert SPECIAL.search("host,via-1,not-te,x-upgrade,hosts,expects,x-host,x-real-ip2") is None
+
+
+@pytest.mark.parametrize("name", [name for name in rules.GONE if not name.startswith("x-homeport")])
+@pytest.mark.parametrize("write", [str.title, str.upper, str.lower])
+async def test_each_field_that_must_go_goes_alone(ingress, upstream, visitor, name, write):
+    url = await routed(ingress)
+    one = await upstream("one")
+    await ingress.attach(POOL, "one", one.address, 1)
+    answer = await visitor.get(url, headers={write(name): "1"})
+
+    assert 200 == answer.status_code
+    assert name not in answer.json()["headers"]
+
+
+@pytest.mark.parametrize("name", ["X-Homeport-Method", "x-homeport-hops", "X-HOMEPORT-HOPS"])
+async def test_no_visitor_writes_fields_of_homeport(ingress, upstream, visitor, name):
+    url = await routed(ingress)
+    one = await upstream("one")
+    await ingress.attach(POOL, "one", one.address, 1)
+    answer = await visitor.get(url, headers={name: "99"})
+
+    assert name.lower() not in answer.json()["headers"]
+
+
+@pytest.mark.parametrize("value", ["keep-alive", "Keep-Alive", "close"])
+async def test_how_long_a_connection_lasts_is_between_the_visitor_and_haproxy(
+    ingress, upstream, visitor, value
+):
+    url = await routed(ingress)
+    one = await upstream("one")
+    await ingress.attach(POOL, "one", one.address, 1)
+    answer = await visitor.get(url, headers={"Connection": value})
+
+    assert "connection" not in answer.json()["headers"]
