@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from homeport.cell import report
 from homeport.cell.report import Report
+from homeport.contract import codec
 from homeport.contract.errors import BadRequest
 from homeport.node.cells.sandboxes import Cells, Sandbox, end_left, imported_from
 from homeport.node.images.made import Made
+from homeport.node.limits.gpus import Files
+from tests.orders import launch
 
 IMPOSSIBLE = Report(possible=False, why="the sysctl x is 0", hint="`sysctl -w x=1`")
 POSSIBLE = Report(possible=True, overlay=True, ids=65536, network=True)
@@ -147,3 +152,49 @@ def test_a_container_that_goes_on_keeps_the_processes_above_it(left, tmp_path):
 
     assert child.is_running()
     assert left.is_running()
+
+
+LOOK = """
+import json, os, sys
+found = {}
+for path in sys.argv[1:]:
+    try:
+        device = os.fstat(os.open(path, os.O_RDWR)).st_rdev
+        found[os.path.basename(path)] = [os.major(device), os.minor(device)]
+    except OSError as error:
+        found[os.path.basename(path)] = type(error).__name__
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may make a device")
+def test_a_container_with_a_gpu_opens_its_own_and_no_other(tmp_path):
+    if not (told := report.report()).possible:
+        pytest.skip(f"no cells here: {told.why}")
+    paths = {name: str(tmp_path / "dev" / name) for name in ("nvidiactl", "nvidia0", "nvidia1")}
+    (tmp_path / "dev").mkdir()
+    for minor, path in enumerate(paths.values(), 5):
+        os.mknod(path, stat.S_IFCHR, os.makedev(1, minor))
+        os.chmod(path, 0o666)
+    own = {"GPU-0": (paths["nvidia0"],), "GPU-1": (paths["nvidia1"],)}
+    cells = Cells(
+        tmp_path / "cells", tmp_path / "lib", told, gpus=Files((paths["nvidiactl"],), own)
+    )
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "lib").mkdir()
+    made = Made(key="default", python=sys.executable, directory=tmp_path / "none")
+    with contextlib.ExitStack() as opened:
+        mounts, trees = [], []
+        cells._add_devices(opened, launch(devices=("GPU-1",)), mounts, trees)
+        order = {
+            "cell": codec.encode(cells.sandbox(made).cell),
+            "argv": [sys.executable, "-c", LOOK, *paths.values()],
+            "trees": [[codec.encode(m), t] for m, t in zip(mounts, trees, strict=True)],
+        }
+        words = [sys.executable, "-m", "homeport.cell", json.dumps(order)]
+        done = subprocess.run(words, capture_output=True, text=True, pass_fds=trees, check=False)
+    cells.close()
+
+    assert "" == done.stderr
+    no_device = [0, 0]  # an empty file, where others' devices are mounted
+    assert {"nvidiactl": [1, 5], "nvidia0": no_device, "nvidia1": [1, 7]} == json.loads(done.stdout)

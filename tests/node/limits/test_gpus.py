@@ -39,6 +39,15 @@ class Driver:
     def nvmlDeviceGetUUID(self, handle):
         return f"MIG-{handle}" if isinstance(handle, str) else f"GPU-{handle}abc"
 
+    def nvmlDeviceGetMinorNumber(self, index):
+        return (2, 0, 1)[index]
+
+    def nvmlDeviceGetGpuInstanceId(self, handle):
+        return int(handle.partition(".")[2])
+
+    def nvmlDeviceGetComputeInstanceId(self, _handle):
+        return 0
+
     def nvmlDeviceGetName(self, index):
         return b"Tesla T4" if index == 0 else "NVIDIA H100 80GB HBM3"
 
@@ -87,13 +96,37 @@ def test_a_driver_that_does_not_work_has_none():
     assert () == gpus.found({}, Driver(broken=True))
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root may make a device")
-def test_the_files_of_the_driver_are_its_devices_and_nothing_else(tmp_path):
+@pytest.fixture
+def devices(tmp_path):
+    """A directory as /dev is, and what NVIDIA's kernel module tells of capabilities."""
     (tmp_path / "nvidia-caps").mkdir()
-    for name in ("nvidia0", "nvidiactl", "nvidia-caps/nvidia-cap1", "null"):
+    caps = [f"nvidia-caps/nvidia-cap{number}" for number in (1, 2, 3, 4, 5, 6)]
+    numbers = ("nvidia2", "nvidia0", "nvidia1")
+    for name in (*numbers, "nvidiactl", "nvidia-uvm", *caps, "null"):
         os.mknod(tmp_path / name, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
-    (tmp_path / "nvidia.txt").touch()
+    lines = ("config 1", "monitor 2", "gpu1/gi0/access 3", "gpu1/gi0/ci0/access 4")
+    lines += ("gpu1/gi1/access 5", "gpu1/gi1/ci0/access 6")
+    (tmp_path / "mig-minors").write_text("\n".join(lines))
+    return tmp_path
 
-    assert ("nvidia-caps/nvidia-cap1", "nvidia0", "nvidiactl") == tuple(
-        str(Path(path).relative_to(tmp_path)) for path in gpus.files(tmp_path)
-    )
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may make a device")
+def test_a_container_has_the_files_of_its_own_accelerators_alone(devices):
+    files = gpus.files(Driver(), devices, devices / "mig-minors")
+
+    def of(*ids: str) -> list[str]:
+        return [str(Path(path).relative_to(devices)) for path in files.of(ids)]
+
+    driver = ["nvidia-uvm", "nvidiactl"]
+    assert ["nvidia-uvm", "nvidia2", "nvidiactl"] == of("GPU-0abc")  # its minor is not its index
+    assert ["nvidia-uvm", "nvidia0", "nvidia2", "nvidiactl"] == of("GPU-0abc", "GPU-1abc")
+    assert ["nvidia-caps/nvidia-cap3", "nvidia-caps/nvidia-cap4", *driver] == [
+        name for name in of("MIG-2.0") if name != "nvidia1"
+    ]
+    assert [] == of("GPU-unknown")
+    assert [] == of()
+    assert not {"nvidia-cap1", "nvidia-cap2"} & {Path(path).name for path in files.all}
+
+
+def test_a_machine_without_a_driver_has_no_files(tmp_path):
+    assert gpus.Files() == gpus.files(Driver(), tmp_path)

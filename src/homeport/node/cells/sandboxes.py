@@ -34,7 +34,7 @@ from homeport.contract.errors import BadRequest
 from homeport.contract.image import HOME, outside
 from homeport.node.cells.networks import Networks, resolvers
 from homeport.node.images.made import Made
-from homeport.node.limits.gpus import files as gpu_files
+from homeport.node.limits import gpus as accelerators
 from homeport.settings import Settings
 
 AUTO, ON, OFF = "auto", "on", "off"
@@ -101,9 +101,9 @@ class Cells:
         lib: Path,
         told: report.Report,
         ingress_port: int = 0,
-        gpus: "tuple[str, ...] | None" = None,
+        gpus: accelerators.Files | None = None,
     ) -> None:
-        self._gpus = gpu_files() if gpus is None else gpus
+        self._gpus = accelerators.files() if gpus is None else gpus
         self.report = told
         self.networks = Networks(told, ingress_port)
         self.volumes = Path()  # of the home: the agent says where
@@ -165,7 +165,7 @@ class Cells:
             storage=str(storage),
             ids=self._ids,
             overlay=self.report.overlay,
-            points=self._gpus,
+            points=self._gpus.all,
         )
         return Sandbox(cell, storage)
 
@@ -175,7 +175,7 @@ class Cells:
         return Cell(
             binds=tuple(Bind(str(path), owned=self._root_user) for path in ours),
             layers=made.lowers,
-            points=self._gpus,
+            points=self._gpus.all,
             storage=str(storage),
             ids=self._ids,
             overlay=self.report.overlay,
@@ -207,10 +207,7 @@ class Cells:
                 trees.append(self._open(opened, elsewhere, zygote))
             self._add_volumes(opened, launch, mounts, trees)
             self._add_calls(opened, launch, mounts, trees)
-            for path in self._gpus if launch.order.devices else ():
-                mounts.append(Mount(path, Access.WRITE))
-                trees.append(self._opener.open(path, writable=True, devices=True))
-                opened.callback(os.close, trees[-1])
+            self._add_devices(opened, launch, mounts, trees)
             cgroup = []
             if launch.cgroup:
                 # Who opened it is what counts, not who writes (man 7 cgroups, cgroup.procs).
@@ -283,6 +280,19 @@ class Cells:
         if launch.calls:
             mounts.append(Mount(os.path.dirname(CALLS)))  # noqa: PTH120 - of the cell, not of this machine
             trees.append(self._opener.open(os.path.dirname(launch.calls)))  # noqa: PTH120
+            opened.callback(os.close, trees[-1])
+
+    def _add_devices(
+        self,
+        opened: contextlib.ExitStack,
+        launch: Launch,
+        mounts: list[Mount],
+        trees: list[int],
+    ) -> None:
+        """The files of its own GPUs. Those of others stay what `Cell.points` makes: empty, and not writable."""
+        for path in self._gpus.of(launch.order.devices):
+            mounts.append(Mount(path, Access.WRITE))
+            trees.append(self._opener.open(path, writable=True, devices=True))
             opened.callback(os.close, trees[-1])
 
     def network(self, launch: Launch) -> Network:

@@ -8,16 +8,22 @@ import ctypes
 import importlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from homeport.contract.capacity import Accelerator
 from homeport.contract.sizes import MIB
 
 DRIVER = "libnvidia-ml.so.1"
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+# As NVIDIA's container toolkit shows them. Not `nvidia-cap1` and `nvidia-cap2`, which divide and watch all GPUs.
+SHARED = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools")
+MIG_MINORS = Path("/proc/driver/nvidia-caps/mig-minors")
+
+T = TypeVar("T")
 
 
 def found(
@@ -28,29 +34,92 @@ def found(
     A device that is divided into MIG instances counts as these instances. `CUDA_VISIBLE_DEVICES` in `environ`
     selects devices, by index or by the beginning of an id.
     """
+    return tuple(_visible(_asked(_devices, nvml), environ.get(VISIBLE)))
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The device files through which programs speak with NVIDIA's driver."""
+
+    shared: tuple[str, ...] = ()  # of the driver itself: every container with a GPU needs them
+    own: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # id of an accelerator -> its
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every file that some container may get."""
+        return tuple(
+            sorted({*self.shared, *(path for paths in self.own.values() for path in paths)})
+        )
+
+    def of(self, devices: Iterable[str]) -> tuple[str, ...]:
+        """The files of a container with these accelerators; none if it has none."""
+        theirs = {path for device in devices for path in self.own.get(device, ())}
+        return tuple(sorted({*self.shared, *theirs})) if theirs else ()
+
+
+def files(
+    nvml: ModuleType | Any | None = None, directory: Path = Path("/dev"), minors: Path = MIG_MINORS
+) -> Files:
+    """Return the device files of this machine. A GPU's is `nvidia<minor>`, which need not be its index.
+
+    An instance of a GPU also has a file for each of its two capabilities (MIG user guide, "Device nodes").
+    """
+    shared = tuple(str(directory / name) for name in SHARED if (directory / name).is_char_device())
+    if not shared:
+        return Files()
+    capabilities = _capabilities(minors)
+    own = {}
+    for device, names in _asked(_nodes, nvml):
+        paths = [directory / f"nvidia{names[0]}"]
+        paths += [
+            directory / "nvidia-caps" / f"nvidia-cap{capabilities[name]}"
+            for name in names[1:]
+            if name in capabilities
+        ]
+        own[device] = tuple(str(path) for path in paths if path.is_char_device())
+    return Files(shared, own)
+
+
+def _capabilities(minors: Path) -> dict[str, str]:
+    """The minor number of each capability's file: lines such as `gpu0/gi1/ci0/access 12`."""
+    with contextlib.suppress(OSError):
+        return dict(line.split() for line in minors.read_text().splitlines() if " " in line)
+    return {}
+
+
+def _nodes(nvml: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Each accelerator's id with its GPU's minor number and the names of its capabilities."""
+    for index in range(nvml.nvmlDeviceGetCount()):
+        device = nvml.nvmlDeviceGetHandleByIndex(index)
+        minor = f"{nvml.nvmlDeviceGetMinorNumber(device)}"
+        instances = list(_instances(nvml, device))
+        for each in instances:
+            part = f"gpu{minor}/gi{nvml.nvmlDeviceGetGpuInstanceId(each)}"
+            inner = f"{part}/ci{nvml.nvmlDeviceGetComputeInstanceId(each)}"
+            yield _text(nvml.nvmlDeviceGetUUID(each)), (minor, f"{part}/access", f"{inner}/access")
+        if not instances:
+            yield _text(nvml.nvmlDeviceGetUUID(device)), (minor,)
+
+
+def _asked(question: Callable[[Any], Iterator[T]], nvml: ModuleType | Any | None) -> list[T]:
+    """The driver's answers; none without a driver that works."""
     if nvml is None:
         try:
             ctypes.CDLL(DRIVER)  # try this first, because importing the module takes 30 ms
         except OSError:
-            return ()
+            return []
         nvml = importlib.import_module("pynvml")
     try:
         nvml.nvmlInit()
     except nvml.NVMLError:
-        return ()
+        return []
     try:
-        return _visible(list(_devices(nvml)), environ.get(VISIBLE))
+        return list(question(nvml))
     except nvml.NVMLError:
-        return ()
+        return []
     finally:
         with contextlib.suppress(nvml.NVMLError):
             nvml.nvmlShutdown()
-
-
-def files(directory: Path = Path("/dev")) -> tuple[str, ...]:
-    """The devices through which a program speaks with NVIDIA's driver; those of all GPUs together."""
-    found = (*directory.glob("nvidia*"), *directory.glob("nvidia-caps/*"))
-    return tuple(sorted(str(path) for path in found if path.is_char_device()))
 
 
 def _devices(nvml: Any) -> Iterator[tuple[str, Accelerator]]:
