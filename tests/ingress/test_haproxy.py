@@ -253,6 +253,15 @@ async def test_the_last_container_works_its_queue_off_while_new_requests_park(
     assert {200} == {(await visit).status_code for visit in early}
 
 
+async def test_the_log_of_requests_is_read_once_each_time_a_line_is_heard(ingress, monkeypatch):
+    passes = []
+    monkeypatch.setattr(ingress, "_save", lambda: passes.append(ingress._heard.is_set()))
+    ingress._heard.set()
+    await until(lambda: passes, "a pass")
+
+    assert [False] == passes[:1]  # else the loop would read again and again
+
+
 async def test_the_request_after_a_crash_waits_for_a_new_container(
     ingress, activator, upstream, visitor
 ):

@@ -160,6 +160,21 @@ def test_what_was_saved_last_is_what_a_session_serves(tmp_path):
     virtually(story())
 
 
+def test_a_session_starts_its_containers_before_anybody_asks_and_is_told_if_they_fail(tmp_path):
+    async def story(fails: bool):
+        node = FakeNode(0.1, fails=lambda _order: fails)
+        async with Plane(tmp_path, node) as plane:
+            app = await plane.deployer.serve("s1", version(0), lambda _text: None)
+            await asyncio.sleep(1)
+            told = [app.events.get_nowait() for _ in range(app.events.qsize())]
+
+            assert node.started
+            return [event.error.message for event in told if event.event == "failed"]
+
+    assert [] == virtually(story(fails=False))
+    assert ["no fuel"] == virtually(story(fails=True))
+
+
 def test_a_session_is_told_of_its_requests_and_of_how_many_it_was_too_slow_for(tmp_path):
     async def story():
         async with Plane(tmp_path) as plane:
