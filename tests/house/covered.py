@@ -169,7 +169,6 @@ COVERED = {
     "sdk/objects/lifecycle": "sdk/objects/test_misuse.py",
     "sdk/objects/options": "sdk/objects/test_misuse.py",
     "sdk/objects/partial": "sdk/objects/test_misuse.py",
-    "sdk/objects/resources": "sdk/objects/test_misuse.py",
     "sdk/objects/secret": "sdk/declare/test_declare.py",
     "sdk/objects/pending": "sdk/objects/test_misuse.py",
     "sdk/objects/mounts": "sdk/objects/test_volume.py",

@@ -10,7 +10,7 @@ from homeport.contract.manifest import FunctionSpec, Manifest, VolumeMount
 from homeport.state import schema, urls
 from homeport.state.database import Database
 from homeport.state.scope import Scope
-from homeport.state.volumes import Volumes, failing
+from homeport.state.volumes import Volumes, _remove_as_containers, _root_in_containers, failing
 
 
 @pytest.fixture
@@ -152,6 +152,16 @@ async def test_its_files_belong_to_whom_containers_are_root_by(database, tmp_pat
     owners = {(p.stat().st_uid, p.stat().st_gid) for p in (root, root / "a", root / "a/b")}
     assert {(5000, 6000)} == owners
     assert 0 == root.parent.stat().st_uid
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may give files away")
+def test_a_directory_that_only_containers_may_remove_is_removed_as_they_would(tmp_path):
+    (inner := tmp_path / "a/b").mkdir(parents=True)
+    (inner / "file").touch()
+    os.chown(inner, *_root_in_containers() or (0, 0))
+
+    _remove_as_containers(str(tmp_path / "a"))
+    assert [] == list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
