@@ -161,7 +161,6 @@ COVERED = {
     "sdk/location": "sdk/declare/test_declare.py",
     "sdk/notices": "sdk/declare/test_declare.py",
     "sdk/objects/app": "sdk/objects/test_misuse.py",
-    "sdk/objects/cls": "sdk/objects/test_misuse.py",
     "sdk/objects/function": "sdk/objects/test_misuse.py",
     "sdk/objects/gpu": "sdk/objects/test_gone.py",
     "sdk/objects/image": "sdk/objects/test_misuse.py",

@@ -214,6 +214,7 @@ DAMAGE = {
     "a path of its own": lambda n, c: [(n, c), *([("/etc/x", b"x")] if n == archive.KEY else [])],
     "contents of another shape": in_contents(files=[]),
     "no contents": lambda n, c: None if n == archive.CONTENTS else [(n, c)],
+    "its contents under another name": lambda n, c: [("x" if n == archive.CONTENTS else n, c)],
     "a later format": in_contents(format=99, homeport="9.9"),
 }
 

@@ -80,6 +80,24 @@ async def test_of_single_use_containers_each_lets_one_visitor_in_who_came_first(
     assert [True, True, False, False] == [future.done() for future in waiting]
 
 
+def test_a_container_is_busy_with_a_request_or_with_work_after_one():
+    subject = pool()
+    stages = {"idle": Stage.READY, "serves": Stage.READY, "works on": Stage.READY}
+    stages |= {"starts": Stage.STARTING, "drains": Stage.DRAINING, "stops": Stage.STOPPING}
+    stages |= {"still serves": Stage.DRAINING}
+    held = {"works on": 1}
+    subject.members = {
+        name: Member(id=name, stage=stage, held=held.get(name, 0)) for name, stage in stages.items()
+    }
+    subject.load = Load(running=2, queued=0, per_container={"serves": 1, "still serves": 1})
+
+    assert ["idle"] == [member.id for member in subject.idle()]
+    assert ["drains", "stops"] == subject.leaving()
+    assert {"serves", "works on", "still serves"} == {
+        member.id for member in subject.members.values() if subject.busy(member)
+    }
+
+
 async def test_a_failed_start_refuses_nobody_while_another_container_answers():
     subject = pool()
     subject.members["ta-1"] = Member(id="ta-1", stage=Stage.READY)
