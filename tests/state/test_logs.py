@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import os
 import resource
+import threading
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,32 @@ async def test_the_tail_has_what_was_written_before_it_and_a_follower_the_rest(m
 
         assert ["before"] == [codec.loads(LogLine, item).text for item in await tail]
         assert ["before", "after"] == [(await anext(lines)).text for _ in range(2)]
+
+
+async def test_closing_waits_until_everything_is_written(tmp_path):
+    made, go, order = Logs(tmp_path, 10**6), threading.Event(), []
+    put = made._files.append
+
+    def slowly(app, lines):
+        go.wait(60)
+        put(app, lines)
+        order.append("written")
+
+    def close():
+        made.close()
+        order.append("closed")
+
+    made._files.append = slowly
+    made.write(line("late"))
+    await until(lambda: not made._queue.qsize(), "the thread to have the line")
+    closing = threading.Thread(target=close)
+    closing.start()
+    await until(lambda: made._queue.qsize(), "the call of `close`")
+    go.set()
+    closing.join()
+
+    assert ["written", "closed"] == order
+    assert b'"late"' in (tmp_path / "app.jsonl").read_bytes()
 
 
 async def test_only_what_is_wanted_counts(made):
