@@ -77,6 +77,32 @@ async def test_an_app_remembers_its_revision_and_ports_over_a_restart(
     assert {"me--app-hello": 4664} == ports
 
 
+async def test_an_undone_change_gives_endpoints_back_to_those_who_had_them(store):
+    for name, endpoints in (("a", {"x": 1, "y": 2}), ("b", {"own": 3})):
+        revision = await store.add_revision(f"rv-{name}", name, manifest(), "f", "")
+        await store.serve_revision(revision, endpoints)
+    before, apps = await store.served("b"), await store.apps()
+    taker = await store.add_revision("rv-b2", "b", manifest(), "f", "")
+    await store.serve_revision(taker, {"x": 9, "new": 4})
+    taken = await store.local_ports()
+    await store.put_back("b", before)
+
+    assert {"y": 2, "x": 9, "new": 4} == taken
+    assert {"x": 1, "y": 2, "own": 3} == await store.local_ports()
+    assert before == await store.served("b")
+    assert apps == await store.apps()
+
+
+async def test_an_undone_first_change_leaves_no_app(store):
+    before = await store.served("b")
+    first = await store.add_revision("rv-b", "b", manifest(), "f", "")
+    await store.serve_revision(first, {"x": 1})
+    await store.put_back("b", before)
+
+    assert {} == await store.local_ports()
+    assert await store.app("b") is None
+
+
 async def test_a_missing_version_is_named(store):
     with pytest.raises(NotFound, match="no version v7"):
         await store.revision("app", 7)

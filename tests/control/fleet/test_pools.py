@@ -80,6 +80,42 @@ async def test_of_single_use_containers_each_lets_one_visitor_in_who_came_first(
     assert [True, True, False, False] == [future.done() for future in waiting]
 
 
+async def test_a_pool_that_is_demoted_may_be_promoted_again():
+    subject = pool(min_containers=2)
+    subject.floor = 2
+    subject.members["ta-1"] = Member(id="ta-1", stage=Stage.READY)
+    parked = asyncio.get_running_loop().create_future()
+    subject.parked[parked] = 0.0
+    subject.demote(5.0)
+    left_s = subject.cut_at - asyncio.get_running_loop().time()
+
+    assert (True, 0) == (subject.demoted, subject.floor)
+    assert 4.0 < left_s <= 5.0
+    assert subject.members["ta-1"].before  # it served already, so it may go on
+    assert parked.done()
+    subject.retire(1.0)
+    assert (True, 1.0) == (subject.retired, subject.drain_s)
+    subject.promote()
+    assert (False, False) == (subject.demoted, subject.retired)
+    assert not subject.members["ta-1"].before
+
+
+async def test_requests_are_refused_only_if_no_container_can_answer():
+    subject = pool()
+    parked = asyncio.get_running_loop().create_future()
+    subject.parked[parked] = 0.0
+    watching = asyncio.create_task(subject.first_ready())
+    await turns(1)
+    subject.refuse(StartError("no"))
+    with pytest.raises(StartError):
+        await watching
+
+    assert isinstance(parked.exception(), StartError)
+    assert not subject.watchers
+    subject.members["ta-1"] = Member(id="ta-1", stage=Stage.READY)
+    await subject.first_ready()
+
+
 def test_a_container_is_busy_with_a_request_or_with_work_after_one():
     subject = pool()
     stages = {"idle": Stage.READY, "serves": Stage.READY, "works on": Stage.READY}
