@@ -54,6 +54,7 @@ async def test_files_go_in_and_out(home, tmp_path):
         listed = json.loads((await run("ls", "data", "-r", "--json")).stdout)
         (told,) = json.loads((await run("list", "--json")).stdout)
         table = (await run("list")).stdout
+        shown_files = (await run("ls", "data", "in")).stdout
         await run("get", "data", "/in", out)
         kept = await run("get", "data", "/in/sub/a", out / "sub/a", code=1)
         shown = await run("get", "data", "in/sub/a", "-")
@@ -66,6 +67,10 @@ async def test_files_go_in_and_out(home, tmp_path):
     assert ("data", created["id"], 3) == (told["name"], told["id"], told["files"])
     assert told["size_bytes"] > 6_000_000
     assert "MiB" in table
+    rows = {row.split()[0]: row.split()[1:3] for row in shown_files.splitlines() if "in/" in row}
+    assert ["file", "2.9"] == rows["in/b"]  # MiB
+    assert "directory" == rows["in/sub/"][0]
+    assert "B" not in rows["in/sub/"][1]  # a directory has no size
     assert "--force" in again.stderr
     assert ["copy", "in", "in/b", "in/sub", "in/sub/a"] == [entry["path"] for entry in listed]
     assert big == (out / "b").read_bytes()

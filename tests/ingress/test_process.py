@@ -3,9 +3,11 @@
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from homeport.contract.errors import IngressError
@@ -51,6 +53,39 @@ def test_a_binary_that_will_not_do_says_why_and_what_to_do(fake, words, message)
 def test_a_binary_that_is_not_there_says_so(tmp_path):
     with pytest.raises(IngressError, match="No such file"):
         process.find(str(tmp_path / "nowhere"))
+
+
+@pytest.fixture
+def stubborn(tmp_path):
+    """A process that stands for HAProxy, and prints that it was asked to retire."""
+    text = (
+        "import signal\nsignal.signal(signal.SIGUSR1, lambda *_: print('retired', flush=True))\n"
+        "print('begun', flush=True)\nwhile True: signal.pause()"
+    )
+    popen = subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True)
+    assert "begun\n" == popen.stdout.readline()
+    yield popen
+    popen.kill()
+    popen.wait()
+    popen.stdout.close()
+
+
+@pytest.mark.parametrize("is_child", [True, False])
+async def test_a_process_is_retired_and_ended_by_its_signals(stubborn, tmp_path, is_child):
+    one = process.Process(
+        psutil.Process(stubborn.pid), tmp_path / "control", stubborn if is_child else None
+    )
+    one.retire(["ta-1"])
+
+    assert "retired\n" == stubborn.stdout.readline()
+    assert one.running
+    assert {"ta-1"} == one.containers
+    one.kill()
+    await one.ended()
+    assert not one.running
+    if is_child:  # else psutil has taken its exit code
+        assert -signal.SIGKILL == stubborn.wait()
+    one.retire([])  # no error: it has ended
 
 
 def test_doctor_is_told_in_json():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from homeport.contract.errors import BadRequest, Failure, NotFound, StorageError
+from homeport.contract.manifest import SourceFile
 from homeport.contract.traffic import RequestRecord
 from homeport.control.deploys.deployer import BACKLOG
 from homeport.control.fleet.owner import Owner
@@ -156,6 +157,35 @@ def test_what_was_saved_last_is_what_a_session_serves(tmp_path):
             assert [True] * 3 + [False] == [isinstance(r, BadRequest) for r in results]
             assert {} == plane.ingress.endpoints
             assert not plane.deployer.busy
+
+    virtually(story())
+
+
+@pytest.mark.parametrize(
+    ("options", "files", "error"),
+    [
+        ({"gpu": ("L4",)}, (), "asks for a GPU"),
+        ({"memory_mib": (5000, None)}, (), "asks for 5000 MiB of memory"),
+        ({"block_network": True}, (), "has `block_network=True`"),
+        ({"restrict_modal_access": True}, (), "has `restrict_modal_access=True`"),
+        ({}, ("/opt/x",), "`/opt/x` lies outside /root"),
+        ({}, ("/proc/x",), "nothing can be added at `/proc/x`"),
+    ],
+)
+def test_a_deploy_that_no_node_can_run_is_refused_before_anything_is_touched(
+    tmp_path, options, files, error
+):
+    async def story():
+        async with Plane(tmp_path) as plane:
+            wanted = manifest(function("f", **options))
+            added = [SourceFile(path=path, sha256="a" * 64, size_bytes=1) for path in files]
+            wanted = dataclasses.replace(wanted, files=tuple(added))
+            before = plane.calls()
+            with pytest.raises(Failure, match=error):
+                await plane.deploy(wanted)
+
+            assert [("forget_unserved", "")] == [c for c in plane.calls() if c not in before]
+            assert [] == await plane.store.apps()
 
     virtually(story())
 
