@@ -10,6 +10,7 @@ import pytest
 from homeport import wire
 from homeport.contract import calls
 from homeport.wire import Answer, Frames, Request
+from tests.waiting import until
 
 OK = b"HTTP/1.1 200 OK\r\nx-homeport-outcome: value\r\ncontent-length: 5\r\n\r\nhello"
 STREAM = (
@@ -192,8 +193,7 @@ async def test_a_loop_has_as_many_connections_as_requests_at_once(serve):
 async def test_a_cancelled_request_hangs_up(serve):
     server = serve(b"")
     asking = asyncio.create_task(wire.ask_async(server.path, REQUEST))
-    while not server.requests:
-        await asyncio.sleep(0.01)
+    await until(lambda: server.requests, "the request")
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking

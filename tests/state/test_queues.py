@@ -10,6 +10,7 @@ from homeport.state import queues as module
 from homeport.state import schema, urls
 from homeport.state.database import Database
 from homeport.state.queues import Queues
+from tests.waiting import until
 
 LONG_S = 60.0
 
@@ -44,10 +45,8 @@ async def looked(queues: Queues, **where) -> list[bytes]:
 
 
 async def waits(queues: Queues) -> None:
-    """Until somebody waits for a value."""
-    async with asyncio.timeout(LONG_S):
-        while not queues._values.waiting:
-            await asyncio.sleep(0.01)
+    """Return when a caller waits for a value."""
+    await until(lambda: queues._values.waiting, "a caller that waits")
 
 
 async def test_first_in_first_out(queues):
@@ -108,9 +107,9 @@ async def test_who_leaves_takes_nothing_along(queues):
     leaving = asyncio.create_task(queues.get("q", wait_s=LONG_S))
     await waits(queues)
     staying = asyncio.create_task(queues.get("q", wait_s=LONG_S))
-    async with asyncio.timeout(LONG_S):
-        while sum(map(len, queues._values.waiting.values())) < 2:
-            await asyncio.sleep(0.01)
+    await until(
+        lambda: sum(map(len, queues._values.waiting.values())) == 2, "two callers that wait"
+    )
     await queues.put("q", [b"1"])  # wakes the first
     leaving.cancel()
     ends = await asyncio.gather(leaving, staying, return_exceptions=True)
@@ -131,9 +130,7 @@ async def test_a_full_partition_waits_for_room(queues, monkeypatch):
         await queues.put("q", [b"2", b"3"])
     assert 2 == await queues.count("q")  # all or none
     putting = asyncio.create_task(queues.put("q", [b"2", b"3"], wait_s=LONG_S))
-    async with asyncio.timeout(LONG_S):
-        while not queues._room.waiting:
-            await asyncio.sleep(0.01)
+    await until(lambda: queues._room.waiting, "a caller that waits for room")
     assert [b"0"] == await queues.get("q")
     await putting
     assert [b"1", b"2", b"3"] == await queues.get("q", count=5)

@@ -7,6 +7,7 @@ import pytest
 from homeport.state import dicts, schema, urls
 from homeport.state.database import Database
 from homeport.state.shared import Shared
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -37,8 +38,9 @@ async def test_what_is_too_old_is_removed_at_the_start(database, monkeypatch):
             lambda c: c.scalar(select(func.count()).select_from(tables.dict_items))
         )
 
-    async with asyncio.timeout(60):
-        while await rows():
-            await asyncio.sleep(0.01)
+    async def removed() -> bool:
+        return not await rows()
+
+    await until(removed, "the old rows to be removed")
     assert ["d"] == [row.name for row in later.dicts.objects.list()]
     await later.close()
