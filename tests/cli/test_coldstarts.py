@@ -49,6 +49,17 @@ def test_a_bar_shows_each_part_in_its_share_and_small_ones_by_their_letter(
     assert drawn == bar(timings_ms, longest_ms, width=10).plain
 
 
+def test_the_table_has_the_median_of_those_that_became_ready(capsys):
+    show([start(total_ms=10.0), start(total_ms=30.0), start(failed="no", total_ms=900.0)])
+    some = capsys.readouterr().out
+    show([start(failed="no")])
+    none = capsys.readouterr().out
+
+    (total,) = [line for line in some.splitlines() if "that became ready" in line]
+    assert ["total", "20.0", "ms", "of", "2"] == total.split()[:5]
+    assert "that became ready" not in none
+
+
 def test_no_two_parts_look_alike():
     for look in ("letter", "fill", "key"):
         assert len(PARTS) == len({getattr(part, look) for part in PARTS})

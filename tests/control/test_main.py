@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from homeport.contract import codec, starting
 from homeport.contract.container import Container, State
 from homeport.contract.errors import BadRequest, Failure, PortTaken
 from homeport.control.lifeline import Lifeline
-from homeport.control.main import _open, locked, read
+from homeport.control.main import _open, locked, own_node, read
 from homeport.settings import Settings
 from tests.control.started import Start, blocked
 from tests.fakes import FakeNode
@@ -36,6 +37,23 @@ async def started(settings: Settings, start: Start, *, kept: bool = True):
         async with AsyncExitStack() as opened:
             real = await _open(settings, lifeline, stop, start.left, opened, start.roles)
             yield real, lifeline, stop
+
+
+async def test_this_machines_node_is_closed_with_the_server(tmp_path):
+    settings = Settings(home=tmp_path / "home", isolation="off", zygote_mib=0)
+    settings.socket_dir.mkdir(parents=True)
+
+    def reads() -> list[str]:
+        return [
+            thread.name for thread in threading.enumerate() if thread.name == "container output"
+        ]
+
+    async with AsyncExitStack() as opened:
+        nodes = await own_node(settings, True, lambda _line: None, opened)
+        assert 1 == len(nodes.capacities())
+        assert 1 == len(reads())
+
+    assert [] == reads()
 
 
 async def test_a_start_opens_every_stage_and_the_end_closes_them_in_reverse(tmp_path):

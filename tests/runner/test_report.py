@@ -1,9 +1,15 @@
 """What a container reports about each part of its start."""
 
+import asyncio
+import json
 import os
+import socket
+
+import pytest
 
 from homeport.contract.container import Event
 from homeport.runner.report import Report
+from tests.waiting import turns, until
 
 SCRIPT = """
     import time
@@ -59,6 +65,48 @@ def test_phases_of_one_part_are_one_part():
     assert ["reached", "reached", "ready"] == [event.kind for event in said]
     assert ["entered", "listening"] == [event.phase for event in said[:2]]
     assert {"imported", "entered", "listening"} == set(said[-1].timings_ms)
+
+
+@pytest.mark.parametrize("last", ["failed", "busy"])
+def test_only_the_end_of_a_start_that_failed_is_the_last_message(last):
+    node, container = socket.socketpair()
+    report = Report(container.detach())
+    report.begin("enter")
+    report.again("a", ("m",))
+    report.unlike("b", ("m",))
+    report.ready()
+    report.imported(("json",))
+    report.held(1)
+    report.cut()
+    assert 1 == len(report.descriptors())
+    getattr(report, last)("a\n reason")
+    report.held(2)  # nothing is said any more
+
+    with node:
+        said = [json.loads(line) for line in node.makefile("rb")]
+    assert ["reached", "again", "unlike", "ready", "imported", "held", "cut", last] == [
+        each["kind"] for each in said
+    ]
+    assert [] == report.descriptors()
+
+
+async def test_messages_of_the_node_arrive_also_in_parts_until_it_ends():
+    node, container = socket.socketpair()
+    container.setblocking(False)
+    told: list[int] = []
+    report = Report(container.detach())
+    report.listen(told.append)
+    with node:
+        for part in (b'{"he', b'ld": 1}\n{"held"', b': 2}\n{"held": 3}\n'):
+            node.sendall(part)
+            await turns(3)
+        await until(lambda: len(told) == 3, "all messages")
+    (descriptor,) = report.descriptors()
+    loop = asyncio.get_running_loop()
+    await until(lambda: not loop._selector.get_map().get(descriptor), "the node's end to be seen")
+    os.close(descriptor)
+
+    assert [1, 2, 3] == told
 
 
 def test_a_node_that_is_gone_stops_nobody():

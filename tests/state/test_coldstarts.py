@@ -154,3 +154,21 @@ async def test_without_the_database_they_are_shown_and_written_when_it_is_back(k
         await database.read(lambda _connection: None)
     away.rename(file)
     assert ["ta-1"] == ids(await (await keep()).last("app", 9))
+
+
+async def test_each_loss_of_the_database_is_logged_once(keep, database, caplog):
+    if (file := database.file) is None:
+        pytest.skip("PostgreSQL's absence is test_failing's")
+    starts, away = await keep(), database.file.with_suffix(".away")
+    warnings = []
+    for number in range(2):
+        file.rename(away)
+        for again in range(2):
+            starts.add(start(10 * number + again))
+            await starts._write()
+        away.rename(file)
+        await starts._write()
+        warnings.append(caplog.text.count("cold starts are not kept"))
+
+    assert [1, 2] == warnings
+    assert 4 == count(database)

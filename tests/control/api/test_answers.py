@@ -273,6 +273,7 @@ async def test_no_route_answers_without_a_guard(tmp_path):
     ("method", "path", "content", "status", "kind"),
     [
         ("GET", "/v1/apps/none", b"", 404, "NotFound"),
+        ("GET", "/v1/apps/none/logs", b"", 404, "NotFound"),
         ("GET", "/v1/nothing", b"", 404, "NotFound"),
         ("DELETE", "/v1/status", b"", 405, "NotFound"),
         ("POST", "/v1/secrets", b"[]", 400, "BadRequest"),

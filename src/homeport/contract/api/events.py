@@ -108,6 +108,8 @@ def read(data: dict[str, Any]) -> Event | None:
 
     >>> read({"event": "progress", "text": "building"}).text
     'building'
+    >>> read({"event": "of a later version"}) is None
+    True
     """
     cls = _EVENTS.get(str(data.get("event")))
     return codec.decode(cls, data) if cls is not None else None

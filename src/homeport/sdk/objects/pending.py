@@ -5,7 +5,6 @@ A declaration is accepted; a use raises `UnimplementedError`.
 
 from typing import Any
 
-from homeport.sdk import gone
 from homeport.sdk.exception import UnimplementedError
 from homeport.sdk.gone import Old
 
@@ -30,7 +29,6 @@ class Pending(metaclass=Old):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        gone.on_instance(self, name)
         raise UnimplementedError(f"`{type(self).__name__}.{name}` is not there yet in homeport")
 
 
