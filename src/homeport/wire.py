@@ -531,6 +531,13 @@ async def _connected(path: str) -> _Wire:
     return fresh
 
 
+def close_idle(loop: asyncio.AbstractEventLoop) -> None:
+    """Close the connections that a loop keeps, before it ends."""
+    for wires in _idle.pop(loop, {}).values():
+        for wire in wires:
+            wire.close()
+
+
 def _release(path: str, wire: _Wire, answer: Answer) -> None:
     if not answer.keeps_alive or wire.is_closed:
         wire.close()

@@ -10,7 +10,7 @@ import json
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from homeport.contract import calls
 from homeport.contract.manifest import CallMethod, FunctionSpec
@@ -26,6 +26,9 @@ from homeport.sdk.exception import (
 )
 from homeport.sdk.tracebacks import users_traceback
 
+if TYPE_CHECKING:
+    from homeport.runner.servers.batches import Batches
+
 PIECE_BYTES = 1024**2  # of a large value, sent with one wait for the reader
 AHEAD = 16  # values that a sync generator may be ahead of its reader
 NO_LENGTH = -1
@@ -36,7 +39,10 @@ Receive = Callable[[], Any]
 def apps(function: FunctionSpec, found: Callable[[CallMethod], Any]) -> "dict[str, Calls]":
     """Return an app for each of a function's call methods; `found` returns the user's code of one."""
     threads = Threads()
-    return {call.attribute: Calls(found(call), call, threads) for call in function.calls}
+    return {
+        call.attribute: Calls(found(call), call, threads, inputs=function.max_inputs)
+        for call in function.calls
+    }
 
 
 class CallerLeft(Exception):
@@ -46,10 +52,14 @@ class CallerLeft(Exception):
 class Calls:
     """One function or method, as an ASGI app."""
 
-    def __init__(self, function: Any, method: CallMethod, threads: Threads) -> None:
+    def __init__(
+        self, function: Any, method: CallMethod, threads: Threads, *, inputs: int = 1
+    ) -> None:
         self._function = function
         self._method = method
         self._threads = threads
+        self._inputs = inputs
+        self._batches: Batches | None = None  # made on the loop
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one call."""
@@ -76,7 +86,7 @@ class Calls:
             await self._stream(reply, args, kwargs)
             return
         try:
-            value = await self.call(args, kwargs)
+            value = await self._result(args, kwargs)
             data = reply.encode(value)
         except (asyncio.CancelledError, GeneratorExit):
             raise
@@ -100,6 +110,19 @@ class Calls:
             raise InvalidError(GENERATOR)
         if form == calls.STREAM and not self._method.generator:
             raise InvalidError(NO_GENERATOR)
+
+    async def _result(self, args: Any, kwargs: Any) -> Any:
+        """Return the result of one input."""
+        if (batch := self._method.batch) is None:
+            return await self.call(args, kwargs)
+        if self._batches is None:
+            from homeport.runner.servers.batches import Batches
+
+            at_once = max(self._inputs // batch.size, 1)
+            self._batches = Batches(
+                self._function, batch, self.call, at_once=at_once, name=self._method.tag
+            )
+        return await self._batches.result(args, kwargs)
 
     async def _stream(self, reply: "Reply", args: Any, kwargs: Any) -> None:
         await reply.begin()

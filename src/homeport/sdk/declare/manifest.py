@@ -1,10 +1,11 @@
 """Makes the contract's manifest of an `App`."""
 
 import platform
+from collections.abc import Iterable
 from typing import Any
 
 from homeport.contract import manifest as contract
-from homeport.contract import validate
+from homeport.contract import names, validate
 from homeport.contract.errors import ScriptError
 from homeport.contract.image import Image as ImageSpec
 from homeport.sdk.objects import options as keywords
@@ -60,7 +61,7 @@ def _function(app: App, function: Function) -> contract.FunctionSpec:
         qualname=_attribute(partial, function),
         web=(_web(partial, function.tag, partial.name),) if partial.web else (),
         calls=() if partial.web else (_call(partial, function.tag, partial.name),),
-        **_common(app, function.options, partial, partial.where),
+        **_common(app, function.options, partial, partial.where, _batch_size([partial])),
     )
 
 
@@ -88,7 +89,7 @@ def _class(app: App, cls: Cls) -> contract.FunctionSpec:
             )
             for key, (kind, field) in cls.parameters.items()
         ),
-        **_common(app, cls.options, cls.concurrent, cls.where),
+        **_common(app, cls.options, cls.concurrent, cls.where, _batch_size(cls.methods().values())),
     )
 
 
@@ -122,8 +123,16 @@ def _call(partial: PartialFunction, tag: str, attribute: str) -> contract.CallMe
     )
 
 
+def _batch_size(partials: Iterable[PartialFunction]) -> int:
+    return max((partial.batch[0] for partial in partials if partial.batch), default=1)
+
+
 def _common(
-    app: App, options: dict[str, Any], partial: PartialFunction | None, where: str
+    app: App,
+    options: dict[str, Any],
+    partial: PartialFunction | None,
+    where: str,
+    batch_size: int = 1,
 ) -> dict[str, Any]:
     timeout = max(float(options["timeout"]), 1.0)
     startup = options["startup_timeout"]
@@ -131,6 +140,7 @@ def _common(
     if options["env"]:
         secrets.append(Secret(values=checked(options["env"])))
     image = _image(app, options)
+    inputs = (partial.max_inputs if partial else None) or 1
     return {
         "image": image_of(app, options),
         "secrets": tuple(secret.ref for secret in secrets),
@@ -140,8 +150,11 @@ def _common(
         "max_containers": options["max_containers"],
         "buffer_containers": options["buffer_containers"] or 0,
         "scaledown_window_s": float(options["scaledown_window"] or 60),
-        "max_inputs": (partial.max_inputs if partial else None) or 1,
-        "target_inputs": partial.target_inputs if partial else None,
+        # A batch is inside as a whole.
+        "max_inputs": min(inputs * batch_size, names.MAX_INPUTS),
+        "target_inputs": min(partial.target_inputs * batch_size, names.MAX_INPUTS)
+        if partial and partial.target_inputs
+        else None,
         "single_use": bool(options["single_use_containers"]),
         "timeout_s": timeout,
         "startup_timeout_s": max(float(startup), 1.0) if startup is not None else timeout,

@@ -267,10 +267,15 @@ def sleep(seconds: float) -> None:
         time.sleep(min(left, SLICE_S))
 
 
+def in_loop() -> bool:
+    """Return whether an event loop runs in this thread."""
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None  # noqa: SLF001 - documented for this
+
+
 def _warn_in_loop() -> None:
     """Warn that a blocking call stops the event loop that it is made on."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is not None and asyncio._get_running_loop() is not None:  # noqa: SLF001 - documented for this
+    if in_loop():
         warnings.warn(
             "a blocking call stops the event loop until the answer comes: `await` the same with `.aio`, "
             "as in `await f.remote.aio(…)`",

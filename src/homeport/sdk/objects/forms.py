@@ -10,7 +10,7 @@ from homeport.sdk.exception import (
     InvalidError,
     UnimplementedError,
 )
-from homeport.sdk.objects import calling
+from homeport.sdk.objects import bridge, calling, mapping
 from homeport.sdk.objects.target import Target
 
 
@@ -76,6 +76,139 @@ class RemoteGen(Form):
         if self._callee.generates is False:
             raise InvalidError(NO_GENERATOR)
         return target
+
+
+class Map(Form):
+    """`.map(a, b, …)`: a call for each item of the iterables."""
+
+    name = "map"
+
+    def __call__(
+        self,
+        *iterables: Any,
+        kwargs: "dict[str, Any] | None" = None,  # the same for every call
+        order_outputs: bool = True,  # False: yield results as they come
+        return_exceptions: bool = False,  # True: yield exceptions, and go on
+        wrap_returned_exceptions: bool = False,  # noqa: ARG002 - the original's, without effect
+    ) -> Iterator[Any]:
+        target = self._mapped()
+        items = iterables[0] if len(iterables) == 1 else zip(*iterables)  # noqa: B905
+        single = len(iterables) == 1
+        return bridge.run(
+            items,
+            lambda inputs: mapping.calls(
+                target,
+                mapping.single(inputs) if single else inputs,
+                kwargs or {},
+                ordered=order_outputs,
+                return_exceptions=return_exceptions,
+            ),
+        )
+
+    def aio(
+        self,
+        *iterables: Any,
+        kwargs: "dict[str, Any] | None" = None,
+        order_outputs: bool = True,
+        return_exceptions: bool = False,
+        wrap_returned_exceptions: bool = False,  # noqa: ARG002
+    ) -> AsyncIterator[Any]:
+        """The same for `async for`; the iterables may be async ones."""
+        return mapping.calls(
+            self._mapped(blocks=False),
+            mapping.zipped(iterables),
+            kwargs or {},
+            ordered=order_outputs,
+            return_exceptions=return_exceptions,
+        )
+
+    def _mapped(self, *, blocks: bool = True) -> Target:
+        """Return where the calls go; `InvalidError` where `.map` cannot be used."""
+        target = self._target()
+        if self._callee.generates:
+            raise InvalidError(f"A generator function cannot be called with `.{self.name}(...)`.")
+        if blocks and calling.in_loop():
+            raise InvalidError(
+                f"`.{self.name}()` blocks, and an event loop runs here: "
+                f"use `async for … in f.{self.name}.aio(…)`"
+            )
+        return target
+
+
+class StarMap(Map):
+    """`.starmap(items)`: a call for each item, which is the call's arguments."""
+
+    name = "starmap"
+
+    def __call__(  # type: ignore[override]
+        self,
+        items: Any,
+        *,
+        kwargs: "dict[str, Any] | None" = None,
+        order_outputs: bool = True,
+        return_exceptions: bool = False,
+        wrap_returned_exceptions: bool = False,  # noqa: ARG002
+    ) -> Iterator[Any]:
+        target = self._mapped()
+        return bridge.run(
+            items,
+            lambda inputs: mapping.calls(
+                target,
+                mapping.starred(inputs),
+                kwargs or {},
+                ordered=order_outputs,
+                return_exceptions=return_exceptions,
+            ),
+        )
+
+    def aio(  # type: ignore[override]
+        self,
+        items: Any,
+        *,
+        kwargs: "dict[str, Any] | None" = None,
+        order_outputs: bool = True,
+        return_exceptions: bool = False,
+        wrap_returned_exceptions: bool = False,  # noqa: ARG002
+    ) -> AsyncIterator[Any]:
+        """The same for `async for`; the items may come from an async iterator."""
+        return mapping.calls(
+            self._mapped(blocks=False),
+            mapping.starred(items),
+            kwargs or {},
+            ordered=order_outputs,
+            return_exceptions=return_exceptions,
+        )
+
+
+class ForEach(Map):
+    """`.for_each(a, b, …)`: a call for each item, without results."""
+
+    name = "for_each"
+
+    def __call__(  # type: ignore[override]
+        self,
+        *iterables: Any,
+        kwargs: "dict[str, Any] | None" = None,
+        ignore_exceptions: bool = False,
+    ) -> None:
+        results = super().__call__(
+            *iterables, kwargs=kwargs, order_outputs=False, return_exceptions=ignore_exceptions
+        )
+        for _ in results:
+            pass
+
+    async def aio(  # type: ignore[override]
+        self,
+        *iterables: Any,
+        kwargs: "dict[str, Any] | None" = None,
+        ignore_exceptions: bool = False,
+    ) -> None:
+        """The same for `await`."""
+        results = super().aio(
+            *iterables, kwargs=kwargs, order_outputs=False, return_exceptions=ignore_exceptions
+        )
+        async for _ in results:
+            pass
 
 
 class Pending(Form):

@@ -72,6 +72,27 @@ class Function(metaclass=Old):
 
         return forms.RemoteGen(self)
 
+    @property
+    def map(self) -> "forms.Map":
+        """Call the function for each item of the iterables, many at once, and yield the results."""
+        from homeport.sdk.objects import forms
+
+        return forms.Map(self)
+
+    @property
+    def starmap(self) -> "forms.StarMap":
+        """Call the function for each item, which is the arguments of one call; yield the results."""
+        from homeport.sdk.objects import forms
+
+        return forms.StarMap(self)
+
+    @property
+    def for_each(self) -> "forms.ForEach":
+        """Call the function for each item of the iterables, and return nothing."""
+        from homeport.sdk.objects import forms
+
+        return forms.ForEach(self)
+
     def local(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function in this process."""
         return self.raw(*args, **kwargs)

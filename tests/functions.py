@@ -1,0 +1,95 @@
+"""Functions that answer calls without an ingress: the runner's own app, by uvicorn, on a Unix socket."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from homeport.contract import calls
+from homeport.contract.manifest import Batch, CallMethod
+from homeport.runner.servers.calls import Calls
+from homeport.runner.servers.threads import Threads
+from homeport.sdk import context
+from homeport.sdk.objects.function import Named
+from homeport.sdk.objects.target import Target
+
+APP = "app"
+
+
+class Functions:
+    """The functions of one app, and what was asked of them."""
+
+    def __init__(self) -> None:
+        self.apps: dict[str, Calls] = {}
+        self.refusals: list[
+            tuple[int, str]
+        ] = []  # answers before the next call reaches its function
+        self.retries = ""  # the policy that the ingress tells of
+        self.fields: list[dict[bytes, bytes]] = []  # of each request
+        self._threads = Threads()
+
+    def add(
+        self,
+        function: Callable[..., Any],
+        *,
+        generator: bool = False,
+        batch: Batch | None = None,
+        inputs: int = 1,
+    ) -> Named:
+        """Serve a function; return the handle by which it is called."""
+        target = Target(app=APP, tag=function.__name__, is_named=True)
+        method = CallMethod(tag=target.tag, attribute=target.tag, generator=generator, batch=batch)
+        self.apps[target.endpoint] = Calls(function, method, self._threads, inputs=inputs)
+        return Named(target)
+
+    async def __call__(self, scope, receive, send) -> None:
+        """One request."""
+        fields = dict(scope["headers"])
+        self.fields.append(fields)
+        extra = [(calls.RETRIES.lower().encode(), self.retries.encode())] if self.retries else []
+
+        async def tell(message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], *extra]}
+            await send(message)
+
+        app = self.apps.get(fields[b"x-homeport-call"].decode())
+        if self.refusals or app is None:
+            status, text = self.refusals.pop(0) if self.refusals else (404, "homeport: nothing")
+            await tell(
+                {
+                    "type": "http.response.start",
+                    "status": status,
+                    "headers": [(b"content-length", str(len(text)).encode())],
+                }
+            )
+            await send({"type": "http.response.body", "body": text.encode()})
+            return
+        await app(scope, receive, tell)
+
+
+@contextmanager
+def served(path: Path) -> Iterator[Functions]:
+    """Serve functions on a loop in a thread; every call of this process goes there."""
+    functions = Functions()
+    config = uvicorn.Config(
+        functions, uds=str(path), lifespan="off", log_config=None, access_log=False, loop="asyncio"
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    before = context.reach()
+    try:
+        while not server.started:
+            thread.join(0.01)
+            assert thread.is_alive()
+        context.enter_calls(context.Reach(socket=str(path), app=APP))
+        yield functions
+    finally:
+        context._reach = before
+        server.should_exit = True
+        server.force_exit = True
+        thread.join(60)
