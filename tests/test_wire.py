@@ -9,7 +9,7 @@ import pytest
 
 from homeport import wire
 from homeport.contract import calls
-from homeport.wire import Answer, Frames, Request
+from homeport.wire import Answer, Frames, Request, blocking
 from tests.waiting import until
 
 OK = b"HTTP/1.1 200 OK\r\nx-homeport-outcome: value\r\ncontent-length: 5\r\n\r\nhello"
@@ -87,8 +87,8 @@ def serve(tmp_path):
         return servers[-1]
 
     yield serve
-    wire._kept.connection and wire._kept.connection.close()
-    wire._kept.connection = None
+    blocking._kept.connection and blocking._kept.connection.close()
+    blocking._kept.connection = None
     for server in servers:
         server.close()
 

@@ -8,43 +8,37 @@ Both raise a `Failure` of status 400 that says what is wrong, and where in the u
 
 import re
 import typing
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable
 
-from homeport.contract import names, parameters, shape
-from homeport.contract.calls import Retries
+from homeport.contract import checks, methods, names, parameters, shape
+from homeport.contract.checks import MAX_NAME, MAX_WHERE
 from homeport.contract.errors import BadRequest, ScriptError
 from homeport.contract.image import RESERVED, Image, Step
 from homeport.contract.manifest import (
-    CallMethod,
     FunctionSpec,
     Manifest,
     Parameter,
     SecretRef,
     SourceFile,
     VolumeMount,
-    WebKind,
-    WebMethod,
 )
+from homeport.contract.methods import MAX_METHODS
+from homeport.contract.methods import TIMEOUT_S as TIMEOUT_S  # noqa: PLC0414 - for others, too
 
-MAX_FUNCTIONS, MAX_METHODS, MAX_FILES, MAX_STEPS = 500, 100, 100_000, 500
+MAX_FUNCTIONS, MAX_FILES, MAX_STEPS = 500, 100_000, 500
 MAX_FILE_BYTES = 1024**3
 MAX_LIST = 10_000  # of anything else
-MAX_NAME, MAX_PATH, MAX_WHERE = 128, 1024, 2000  # characters
+MAX_PATH = 1024  # characters
 MAX_CONTAINERS = 10_000
 MAX_MIB = 2**30
 MAX_CORES = 4096.0
 MAX_SECRET = 32768  # characters of a value, as Modal's
 #: The original's rule; what a program needs to start would be hidden by a volume at the others.
 NO_VOLUME = ("/root", "/tmp", "/bin", "/etc", "/lib", "/lib64", "/run", "/sbin", "/usr")  # noqa: S108
-MAX_WAIT_MS = 600_000
-MAX_RETRIES = 10_000
 SCALEDOWN_S = (2.0, 3600.0)
-TIMEOUT_S = (1.0, 86400.0)
 
-_FUNCTION = re.compile(r"[\w.<>* -]{1,128}\Z")
 _MODULE = re.compile(r"[^/\\.\x00-\x1f\x7f]+(\.[^/\\.\x00-\x1f\x7f]+)*\Z")
 _GPU = re.compile(r"[A-Za-z0-9][A-Za-z0-9+ ._-]{0,63}!?(:[1-9][0-9]{0,2})?\Z", re.ASCII)
-_DOMAIN_PART = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)\Z", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _PYTHON = re.compile(r"[0-9A-Za-z.+-]{0,40}\Z", re.ASCII)
 _TEXT, _TEXTS, _FLAG = "text", "texts", "true or false"
@@ -92,44 +86,23 @@ def check(manifest: Manifest) -> None:
             f"Invalid App name: '{manifest.app_name[:80]}'.",
             hint="letters, digits, `-`, `_` and `.`, at most 64 of them",
         )
-    _count(manifest.functions, MAX_FUNCTIONS, "functions")
-    _count(manifest.files, MAX_FILES, "files")
+    checks.count(manifest.functions, MAX_FUNCTIONS, "functions")
+    checks.count(manifest.files, MAX_FILES, "files")
     for key, value in manifest.tags.items():
         if not (names.is_tag(key) and names.is_tag(value)):
             raise BadRequest(f"Invalid tag '{key[:80]}': '{value[:80]}'.")
-    _text("script", manifest.script, MAX_PATH)
+    checks.text("script", manifest.script, MAX_PATH)
     if not _PYTHON.match(manifest.python_version):
         raise BadRequest(f"`python_version` cannot be {manifest.python_version[:40]!r}")
-    _unique("function", [spec.name for spec in manifest.functions])
+    checks.unique("function", [spec.name for spec in manifest.functions])
     for spec in manifest.functions:
         _function(spec)
     _files(manifest.files)
-    _count(manifest.build_files, MAX_FILES, "files")
+    checks.count(manifest.build_files, MAX_FILES, "files")
     for file in manifest.build_files:
         if file.path != file.sha256:
             raise BadRequest("a file that a step reads is named by its hash")
     _files(manifest.build_files)
-
-
-def domain(text: str) -> str:
-    """A custom domain as HAProxy will see it: lower case, IDNA; `ValueError` if it is none.
-
-    RFC 1035 2.3.4, RFC 4592: a wildcard is the whole first label.
-
-    >>> domain("*.Example.COM"), domain("bücher.example")
-    ('*.example.com', 'xn--bcher-kva.example')
-    """
-    star, name = ("*.", text[2:]) if text.startswith("*.") else ("", text)
-    try:
-        name = name.encode("idna").decode("ascii").lower()
-    except UnicodeError:
-        raise ValueError(text) from None
-    parts = name.split(".")
-    if len(parts) < 2 or parts[-1].isdigit() or not all(map(_DOMAIN_PART.match, parts)):
-        raise ValueError(text)
-    if len(star + name) > 253:
-        raise ValueError(text)
-    return star + name
 
 
 def is_gpu(text: str) -> bool:
@@ -171,21 +144,21 @@ def _function(spec: FunctionSpec) -> None:
                 where=spec.where,
             )
 
-    _text("where", spec.where, MAX_WHERE)
-    if not _FUNCTION.match(spec.name):
+    checks.text("where", spec.where, MAX_WHERE)
+    if not checks.FUNCTION.match(spec.name):
         raise ScriptError(f"a function cannot be called {spec.name[:80]!r}", where=spec.where)
     if not _MODULE.match(spec.module) or len(spec.module) > MAX_NAME:
         raise ScriptError(f"{spec.module[:80]!r} is not the name of a module", where=spec.where)
-    _qualname(spec.qualname, spec.where)
-    _methods(spec)
+    checks.qualname(spec.qualname, spec.where)
+    methods.check(spec)
     _parameters(spec)
     _image(spec.image)
-    _count(spec.secrets, MAX_LIST, "secrets")
-    _count(spec.build_secrets, MAX_LIST, "secrets")
+    checks.count(spec.secrets, MAX_LIST, "secrets")
+    checks.count(spec.build_secrets, MAX_LIST, "secrets")
     for ref in (*spec.secrets, *spec.build_secrets):
         _secret(ref)
-    _count(spec.volumes, MAX_METHODS, "volumes")
-    _unique("path of a volume", [mount.path for mount in spec.volumes])
+    checks.count(spec.volumes, MAX_METHODS, "volumes")
+    checks.unique("path of a volume", [mount.path for mount in spec.volumes])
     for mount in spec.volumes:
         _volume(mount)
     whole("min_containers", spec.min_containers, 0, MAX_CONTAINERS)
@@ -205,104 +178,15 @@ def _function(spec: FunctionSpec) -> None:
         whole("memory", spec.memory_mib[0], 0, MAX_MIB)
         whole("memory", spec.memory_mib[1], spec.memory_mib[0], MAX_MIB)
     whole("ephemeral_disk", spec.ephemeral_disk_mib, 1, MAX_MIB)
-    _count(spec.gpu, 32, "kinds of GPU")
+    checks.count(spec.gpu, 32, "kinds of GPU")
     for gpu in spec.gpu:
         if not is_gpu(gpu):
             raise ScriptError(f"{gpu[:80]!r} is not a GPU such as `H100:2`", where=spec.where)
 
 
-def _methods(spec: FunctionSpec) -> None:
-    """Check how the function is reached: by URLs, by calls, or by both."""
-    _count((*spec.web, *spec.calls), MAX_METHODS, "methods")
-    if not (spec.web or spec.calls):
-        raise ScriptError(f"`{spec.name}` has no method that answers", where=spec.where)
-    attributes = [web.attribute for web in spec.web] + [call.attribute for call in spec.calls]
-    _unique("method", attributes)
-    if spec.has_several and not spec.is_class:
-        raise ScriptError(f"`{spec.name}` can have one method only", where=spec.where)
-    if spec.has_several and spec.port is not None:
-        raise ScriptError(
-            f"`{spec.name}`: a `web_server` can have no other method, because requests go "
-            "straight to the port",
-            where=spec.where,
-        )
-    for web in spec.web:
-        _web(web)
-    for call in spec.calls:
-        _call(spec, call)
-    if spec.retries is not None:
-        _retries(spec, spec.retries)
-
-
-def _call(spec: FunctionSpec, call: CallMethod) -> None:
-    _text("where", call.where, MAX_WHERE)
-    if not _FUNCTION.match(call.tag):
-        raise ScriptError(f"a function cannot be called {call.tag[:80]!r}", where=call.where)
-    _qualname(call.attribute, call.where)
-    if (batch := call.batch) is not None:
-        if not 1 <= batch.size <= names.MAX_INPUTS or not 0 <= batch.wait_ms <= MAX_WAIT_MS:
-            raise ScriptError(
-                f"`{call.tag}`: a batch has 1 to {names.MAX_INPUTS} inputs, and waits "
-                f"0 to {MAX_WAIT_MS} ms",
-                where=call.where,
-            )
-        if call.generator or len(spec.calls) > 1:
-            raise ScriptError(
-                f"`{call.tag}`: a batched function is no generator, and the only method of its class",
-                where=call.where,
-            )
-
-
-def _retries(spec: FunctionSpec, retries: Retries) -> None:
-    if spec.web:
-        raise ScriptError("Web Functions do not support retries.", where=spec.where)
-    bounds = (
-        ("max_retries", retries.max_retries, 0, MAX_RETRIES),
-        ("initial_delay", retries.initial_delay_s, 0, 60),
-        ("backoff_coefficient", retries.backoff, 1, 10),
-        ("max_delay", retries.max_delay_s, 1, 60),
-    )
-    for name, value, low, high in bounds:
-        if not low <= value <= high:
-            raise ScriptError(
-                f"`{name}` of the retries of `{spec.name}` must be from {low} to {high}, not {value:g}",
-                where=spec.where,
-            )
-
-
-def _web(web: WebMethod) -> None:
-    _text("where", web.where, MAX_WHERE)
-    if not _FUNCTION.match(web.tag):
-        raise ScriptError(f"a web method cannot be called {web.tag[:80]!r}", where=web.where)
-    _qualname(web.attribute, web.where)
-    if web.label is not None and not names.is_label(web.label):
-        raise ScriptError(f"`label={web.label[:80]!r}` cannot be part of a URL", where=web.where)
-    if web.http_method not in names.HTTP_METHODS:
-        raise ScriptError(
-            f"`method={web.http_method[:40]!r}` is not an HTTP method", where=web.where
-        )
-    if (web.port is not None) != (web.kind is WebKind.WEB_SERVER):
-        raise ScriptError(f"`{web.tag}`: a `web_server`, and nothing else, has a port")
-    if web.port is not None and not 1 <= web.port <= 65535:
-        raise ScriptError(f"`{web.port}` is not a port", where=web.where)
-    if not 0 < web.startup_timeout_s <= TIMEOUT_S[1]:
-        raise ScriptError(
-            f"`startup_timeout` of `{web.tag}` must be from 0 to {TIMEOUT_S[1]:g} seconds",
-            where=web.where,
-        )
-    _count(web.custom_domains, MAX_METHODS, "custom domains")
-    for name in web.custom_domains:
-        try:
-            canonical = domain(name)
-        except ValueError:
-            raise ScriptError(f"`{name[:300]}` is not a domain name.", where=web.where) from None
-        if canonical != name.lower():
-            raise ScriptError(f"write the domain `{name}` as `{canonical}`", where=web.where)
-
-
 def _parameters(spec: FunctionSpec) -> None:
-    _count(spec.parameters, MAX_METHODS, "class parameters")
-    _unique("class parameter", [parameter.name for parameter in spec.parameters])
+    checks.count(spec.parameters, MAX_METHODS, "class parameters")
+    checks.unique("class parameter", [parameter.name for parameter in spec.parameters])
     if spec.parameters and not spec.is_class:
         raise ScriptError(f"`{spec.name}` is no class, and has class parameters", where=spec.where)
     for parameter in spec.parameters:
@@ -331,10 +215,10 @@ def _default(parameter: Parameter, where: str) -> None:
 
 
 def _image(image: Image) -> None:
-    _count(image.steps, MAX_STEPS, "image steps")
+    checks.count(image.steps, MAX_STEPS, "image steps")
     for step in image.steps:
-        _text("name", step.name, MAX_NAME)
-        _text("where", step.where, MAX_WHERE)
+        checks.text("name", step.name, MAX_NAME)
+        checks.text("where", step.where, MAX_WHERE)
         for key in _NEEDED.get(step.name, ()):
             if key not in step.args:
                 raise _step_error(step, f"lacks `{key}`")
@@ -365,7 +249,7 @@ def _secret(ref: SecretRef) -> None:
 
 def _volume(mount: VolumeMount) -> None:
     path, where = mount.path, mount.where
-    _text("where", where, MAX_WHERE)
+    checks.text("where", where, MAX_WHERE)
     if not path.startswith("/") or not is_path(path, absolute=True):
         raise ScriptError(f"Volume {path[:200]} must be a canonical, absolute path.", where=where)
     if not may_mount(path):
@@ -381,7 +265,7 @@ def _volume(mount: VolumeMount) -> None:
 
 
 def _files(files: tuple[SourceFile, ...]) -> None:
-    _unique("file", [file.path for file in files])
+    checks.unique("file", [file.path for file in files])
     directories: set[str] = set()
     for file in files:
         above = file.path.rpartition("/")[0]
@@ -397,31 +281,6 @@ def _files(files: tuple[SourceFile, ...]) -> None:
             raise BadRequest(f"{file.sha256[:80]!r} is not a SHA-256 in hex")
         if not 0 <= file.size_bytes <= MAX_FILE_BYTES or not 0 <= file.mode <= 0o7777:
             raise BadRequest(f"the size or the mode of `{file.path[:200]}` cannot be")
-
-
-def _qualname(text: str, where: str) -> None:
-    parts = text.split(".")
-    fits = all(part.isidentifier() or part in ("<locals>", "<lambda>") for part in parts)
-    if not fits or len(text) > MAX_NAME:
-        raise ScriptError(f"{text[:80]!r} is not the name of an object", where=where)
-
-
-def _text(name: str, value: str, most: int) -> None:
-    if len(value) > most:
-        raise BadRequest(f"`{name}` has more than {most} characters")
-
-
-def _count(values: Collection[object], most: int, what: str) -> None:
-    if len(values) > most:
-        raise ScriptError(f"there are {len(values)} {what}, and {most} is the most")
-
-
-def _unique(what: str, values: Iterable[str]) -> None:
-    seen: set[str] = set()
-    for value in values:
-        if value in seen:
-            raise ScriptError(f"there are two of the {what} `{value[:200]}`")
-        seen.add(value)
 
 
 def _step_error(step: Step, why: str) -> ScriptError:

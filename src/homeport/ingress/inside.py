@@ -1,6 +1,6 @@
 """The rules for requests that come by the socket `calls`: calls of functions, by containers and scripts of this machine.
 
-Any app's container may be connected, so nothing in a request is believed but the endpoint that it asks for: whoever
+A container of any app may be connected, so nothing in a request is believed but the endpoint that it asks for. A process that
 reaches the socket may call every function. There are no credentials, no pages and no limits per address.
 """
 

@@ -13,6 +13,7 @@ from homeport import wire
 from homeport.contract import calls
 from homeport.contract.manifest import Batch
 from homeport.sdk import context, exception
+from homeport.wire import blocking
 from tests.functions import served
 
 # A caller on this test's own loop would warn; the tests that mean it use `.aio`.
@@ -22,9 +23,9 @@ from tests.functions import served
 def functions(tmp_path):
     with served(tmp_path / "calls.sock") as functions:
         yield functions
-    if wire._kept.connection is not None:
-        wire._kept.connection.close()
-        wire._kept.connection = None
+    if blocking._kept.connection is not None:
+        blocking._kept.connection.close()
+        blocking._kept.connection = None
 
 
 def test_values_go_and_come(functions):

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
-from homeport.contract import names, validate
+from homeport.contract import methods, names
 from homeport.sdk.exception import DeprecationError, InvalidError, MisuseError
 from homeport.sdk.objects.partial import (
     Decorator,
@@ -154,7 +154,7 @@ def _domains(domains: Iterable[str] | None) -> tuple[str, ...]:
     found = []
     for text in domains or ():
         try:
-            found.append(validate.domain(text))
+            found.append(methods.domain(text))
         except (ValueError, AttributeError):
             raise InvalidError(f"`{text}` is not a domain name.") from None
     return tuple(found)

@@ -1,0 +1,151 @@
+"""Requests by a thread, on a connection that it keeps."""
+
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+from homeport.contract import calls
+from homeport.wire.messages import IDLE_S, LARGE_BYTES, Answer, CutOff, Frames, Request, Unreachable
+
+LOOK_S = 0.25  # a thread that waits looks that often whether an exception was raised in it (InputCancellation)
+
+
+class _Kept(threading.local):
+    """The connection that a thread keeps, where it leads, and since when it is idle."""
+
+    def __init__(self) -> None:
+        self.connection: socket.socket | None = None
+        self.path = ""
+        self.pid = 0
+        self.since = 0.0
+
+
+_kept = _Kept()
+
+
+def ask(path: str, request: Request) -> Answer:
+    """Send a request to the socket and return the whole answer."""
+    connection = _take(path)
+    try:
+        answer = _exchange(connection, request)
+        while not answer.is_whole:
+            _read(connection, answer)
+    except BaseException:
+        connection.close()
+        raise
+    _keep(path, connection, answer)
+    return answer
+
+
+def frames(path: str, request: Request) -> "tuple[Answer, Iterator[tuple[bytes, bytes]]]":
+    """Send a request; return the answer's head, and the frames of its body if it is a stream.
+
+    An answer of another kind is whole, and has no frames. Close the iterator to end the call.
+    """
+    connection = _take(path)
+    try:
+        answer = _exchange(connection, request)
+        while not answer.status or (answer.outcome != calls.STREAM and not answer.is_whole):
+            _read(connection, answer)
+    except BaseException:
+        connection.close()
+        raise
+    if answer.outcome != calls.STREAM:
+        _keep(path, connection, answer)
+        return answer, iter(())
+    return answer, _frames(path, connection, answer)
+
+
+def _frames(
+    path: str, connection: socket.socket, answer: Answer
+) -> "Iterator[tuple[bytes, bytes]]":
+    reader = Frames()
+    try:
+        while True:
+            parts, answer.parts = answer.parts, []
+            for part in parts:
+                yield from reader.feed(part)
+            if answer.is_whole:
+                break
+            _read(connection, answer)
+    except BaseException:  # GeneratorExit, too
+        connection.close()
+        raise
+    _keep(path, connection, answer)
+
+
+def _take(path: str) -> socket.socket:
+    """Return the thread's connection, or a new one."""
+    connection, _kept.connection = _kept.connection, None
+    if connection is not None:
+        mine = _kept.path == path and _kept.pid == os.getpid()
+        if mine and time.monotonic() - _kept.since < IDLE_S and not _readable(connection):
+            return connection
+        connection.close()  # after a fork that is a copy, and the parent's stays open
+    fresh = socket.socket(socket.AF_UNIX)
+    try:
+        fresh.connect(path)
+    except BaseException as error:
+        fresh.close()
+        if isinstance(error, OSError):
+            raise Unreachable(error.errno, error.strerror, path) from None
+        raise
+    fresh.settimeout(LOOK_S)
+    return fresh
+
+
+def _keep(path: str, connection: socket.socket, answer: Answer) -> None:
+    if answer.keeps_alive and _kept.connection is None:
+        _kept.connection, _kept.path = connection, path
+        _kept.pid, _kept.since = os.getpid(), time.monotonic()
+    else:
+        connection.close()
+
+
+def _readable(connection: socket.socket) -> bool:
+    """Return whether an idle connection has something to read, which is its end."""
+    poll = select.poll()
+    poll.register(connection, select.POLLIN | select.POLLHUP)
+    return bool(poll.poll(0))
+
+
+def _exchange(connection: socket.socket, request: Request) -> Answer:
+    """Send the request; return the answer as far as it came with it."""
+    answer = Answer()
+    head = request.head()
+    try:
+        if len(request.body) <= LARGE_BYTES:
+            _send(connection, head + request.body)
+        else:
+            _send(connection, head)
+            _send(connection, request.body)
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # it was refused before it was whole, and the answer says why
+    return answer
+
+
+def _send(connection: socket.socket, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[connection.send(view) :]
+        except TimeoutError:
+            continue
+
+
+def _read(connection: socket.socket, answer: Answer) -> None:
+    while True:
+        try:
+            data = connection.recv(answer.wants_bytes)
+            break
+        except TimeoutError:
+            continue
+        except ConnectionResetError:
+            data = b""
+            break
+    if not data:
+        raise CutOff("the connection ended before the answer was whole")
+    answer.feed(data)
