@@ -5,7 +5,7 @@ import re
 from docs.generate.markdown import page as markdown
 from docs.generate.markdown import table
 
-from homeport.contract.api.apps import AppState, AppStatus, EndpointStatus
+from homeport.contract.api.apps import AppState, AppStatus, EndpointStatus, FunctionStatus
 from homeport.contract.api.containers import ContainerStatus
 from homeport.contract.container import State
 from homeport.control.api import metrics
@@ -38,6 +38,18 @@ SAMPLE = AppStatus(
             failed_starts=0,
             p50_ms=1,
             p99_ms=1,
+        ),
+    ),
+    functions=(
+        FunctionStatus(
+            name="function",
+            containers=1,
+            running=0,
+            queued=0,
+            served=0,
+            errors=0,
+            cold_starts=0,
+            failed_starts=0,
         ),
     ),
     containers=(

@@ -94,7 +94,7 @@ def test_what_went_on_is_told_by_endpoint_and_to_prometheus(terminal, write):
     assert 0 <= endpoint["p50_ms"] <= endpoint["p99_ms"] < 60_000
     port = terminal.status()["http_port"]
     metrics = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False)
-    labels = '{app="numbers",endpoint="ask"}'
+    labels = '{app="numbers",function="ask"}'
     assert f"homeport_requests_total{labels} 3" in metrics.text
     assert f"homeport_errors_total{labels} 1" in metrics.text
     assert 'homeport_containers{app="numbers",function="ask",state="ready"} 1' in metrics.text

@@ -197,7 +197,7 @@ async def test_every_route_answers_what_it_declares(tmp_path):
         assert {"shop"} == {container.app for container in containers}
         assert (IMAGE,) == (await ask("GET /v1/images")).images
         assert (IMAGE,) == (await ask("POST /v1/images/prune")).images
-        assert 'homeport_cold_starts_total{app="shop",endpoint="f"} 1' in await ask("GET /metrics")
+        assert 'homeport_cold_starts_total{app="shop",function="f"} 1' in await ask("GET /metrics")
 
         # what was printed, and how it began
         line = LogLine(at=2.0, app="shop", function="f", container="ta-1", text="caf\u00e9\u2028")

@@ -1,14 +1,17 @@
 """What Prometheus reads is what `homeport status` shows."""
 
+import dataclasses
 import subprocess
 import sys
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from homeport.contract.api.apps import AppState, AppStatus, EndpointStatus
+from homeport.contract.api.apps import AppState, AppStatus, EndpointStatus, FunctionStatus
 from homeport.contract.api.containers import ContainerStatus
 from homeport.contract.container import State
 from homeport.control.api import metrics
+
+NUMBERS = [field for field in dataclasses.fields(FunctionStatus) if field.name != "name"]
 
 
 def endpoint(tag: str, **numbers) -> EndpointStatus:
@@ -45,6 +48,10 @@ def app(name: str, *endpoints: EndpointStatus, states=()) -> AppStatus:
         created_at=0.0,
         stopped_at=None,
         endpoints=endpoints,
+        functions=tuple(
+            FunctionStatus(name=e.tag, **{f.name: getattr(e, f.name) for f in NUMBERS})
+            for e in endpoints
+        ),
         containers=tuple(
             ContainerStatus(
                 id="ta-1",
@@ -69,7 +76,7 @@ def samples(*apps: AppStatus) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_every_number_of_an_endpoint_is_there():
+def test_every_number_of_a_function_is_there():
     numbers = {
         "served": 7,
         "errors": 2,

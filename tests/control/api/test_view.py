@@ -1,12 +1,14 @@
 """The API shows what really runs, also if the store and the fleet disagree."""
 
 import asyncio
+import dataclasses
 
 import pytest
 
 from homeport.contract.api.apps import AppState
 from homeport.contract.container import LogLine
 from homeport.contract.errors import NotFound, StorageError
+from homeport.contract.manifest import WebKind, WebMethod
 from homeport.control.api.view import View
 from homeport.control.fleet.owner import Owner
 from tests.control.plane import Plane, function, manifest, virtually
@@ -38,6 +40,25 @@ def test_a_deployed_app_comes_before_a_session_of_its_name_and_before_stopped_on
             with pytest.raises(NotFound) as caught:
                 await view.app("none")
             assert "there is `shop`, `shop`, `old`" == caught.value.hint
+
+    virtually(story())
+
+
+def test_the_numbers_of_a_function_are_told_once_however_many_urls_it_has(tmp_path):
+    async def story():
+        async with Plane(tmp_path) as plane:
+            web = tuple(WebMethod(tag=f"C.{m}", attribute=m, kind=WebKind.FASTAPI) for m in "ab")
+            await plane.deploy(
+                manifest(
+                    function("f"),
+                    dataclasses.replace(function("C.*"), qualname="C", is_class=True, web=web),
+                )
+            )
+
+            app = await view_of(plane).app("shop")
+            assert [("f", 1), ("C.*", 1)] == [(f.name, f.cold_starts) for f in app.functions]
+            assert ["f", "C.*", "C.*"] == [endpoint.function for endpoint in app.endpoints]
+            assert [1, 1, 1] == [endpoint.cold_starts for endpoint in app.endpoints]
 
     virtually(story())
 

@@ -7,10 +7,27 @@ from homeport.contract.api.containers import ContainerStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionStatus:
+    """One function or class of an app, with or without URLs, and what happens there.
+
+    The numbers are of all web methods of a class and all values of its parameters together.
+    """
+
+    name: str  # or `Class.*`
+    containers: int  # how many containers can answer, or will
+    running: int  # requests inside containers at this moment
+    queued: int  # requests that wait for a container at this moment
+    served: int  # requests that were answered since the server started
+    errors: int  # those of them that were answered with 5xx
+    cold_starts: int  # containers that became ready
+    failed_starts: int  # containers that did not
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointStatus:
     """One URL, or one function that is called by `.remote()`, and what happens there.
 
-    The numbers are those of the whole function: all web methods of a class and all values of its parameters together.
+    The numbers are those of its whole function (`FunctionStatus`): to add them up, use the app's `functions`.
     Only `p50_ms` and `p99_ms` are of the one URL.
     """
 
@@ -29,6 +46,7 @@ class EndpointStatus:
     failed_starts: int  # containers that did not
     p50_ms: int | None  # the median of the last minutes; null without requests
     p99_ms: int | None  # the 99th percentile of the last minutes; null without requests
+    function: str = ""  # the name of its function in the app's `functions`
 
 
 class AppState(str, enum.Enum):
@@ -53,6 +71,7 @@ class AppStatus:
     stopped_at: float | None
     endpoints: tuple[EndpointStatus, ...]
     containers: tuple[ContainerStatus, ...]  # the newest first
+    functions: tuple[FunctionStatus, ...] = ()  # every function, also one without a URL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

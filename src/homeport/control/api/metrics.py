@@ -11,12 +11,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from homeport.contract.api.apps import AppStatus, EndpointStatus
+from homeport.contract.api.apps import AppStatus
 
 TYPE = CONTENT_TYPE_LATEST
-#: Name -> (kind, help, field of an endpoint). A counter's sample is called `…_total`.
-ENDPOINT = {
-    "homeport_requests": ("counter", "Requests that the whole function has answered.", "served"),
+#: Name -> (kind, help, field of a function). A counter's sample is called `…_total`.
+FUNCTION = {
+    "homeport_requests": ("counter", "Requests that the function has answered.", "served"),
     "homeport_errors": ("counter", "Requests answered with 5xx.", "errors"),
     "homeport_cold_starts": ("counter", "Containers that became ready.", "cold_starts"),
     "homeport_failed_starts": ("counter", "Containers that did not.", "failed_starts"),
@@ -41,11 +41,13 @@ class Numbers(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield each metric with all its samples."""
-        for name, (kind, told, field) in ENDPOINT.items():
+        for name, (kind, told, field) in FUNCTION.items():
             metric = Metric(name, told, kind)
             sample = f"{name}_total" if kind == "counter" else name
-            for labels, endpoint in self._endpoints():
-                metric.add_sample(sample, labels, getattr(endpoint, field))
+            for app in self._apps:
+                for function in app.functions:
+                    labels = {"app": app.name, "function": function.name}
+                    metric.add_sample(sample, labels, getattr(function, field))
             yield metric
         yield self._quantiles()
         yield self._containers()
@@ -53,7 +55,9 @@ class Numbers(Collector):
     def _quantiles(self) -> Metric:
         name = "homeport_request_duration_seconds"
         metric = Metric(name, "How long requests took in the last minutes.", "summary")
-        for labels, endpoint in self._endpoints():
+        endpoints = [(app, endpoint) for app in self._apps for endpoint in app.endpoints]
+        for app, endpoint in endpoints:
+            labels = {"app": app.name, "endpoint": endpoint.tag}
             for quantile, field in QUANTILES.items():
                 if (ms := getattr(endpoint, field)) is not None:
                     metric.add_sample(name, {**labels, "quantile": quantile}, ms / 1000)
@@ -70,8 +74,3 @@ class Numbers(Collector):
             labels = {"app": app, "function": function, "state": state}
             metric.add_sample(metric.name, labels, count)
         return metric
-
-    def _endpoints(self) -> Iterator[tuple[dict[str, str], EndpointStatus]]:
-        for app in self._apps:
-            for endpoint in app.endpoints:
-                yield {"app": app.name, "endpoint": endpoint.tag}, endpoint

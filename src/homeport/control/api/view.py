@@ -12,6 +12,7 @@ from homeport.contract.api.apps import (
     AppState,
     AppStatus,
     EndpointStatus,
+    FunctionStatus,
     History,
     Version,
 )
@@ -20,11 +21,13 @@ from homeport.contract.api.server import Status
 from homeport.contract.container import LogLine
 from homeport.contract.errors import NotFound, StorageError
 from homeport.contract.image import Environment
+from homeport.contract.traffic import PoolKey
 from homeport.control.deploys.apps import LiveApp
 from homeport.control.deploys.deployer import Deployed, Deployer
 from homeport.control.deploys.parts import Parts
 from homeport.control.deploys.plans import LiveEndpoint
 from homeport.control.fleet.owner import Owner
+from homeport.control.fleet.pool import Totals
 from homeport.state import urls
 from homeport.state.coldstarts import ColdStart
 from homeport.state.rows import AppRow
@@ -185,6 +188,18 @@ class View:
             stopped_at=None,
             endpoints=self.endpoints(app),
             containers=self.containers(app.owner),
+            functions=self._functions(app),
+        )
+
+    def _functions(self, app: LiveApp) -> tuple[FunctionStatus, ...]:
+        """Return every function of an app's current revision."""
+        containers = Counter(container.function for container in self.containers(app.owner))
+        names = [spec.name for spec in app.revision.manifest.functions]
+        pools = [PoolKey(app.revision.app, name, app.revision.id) for name in names]
+        return tuple(
+            FunctionStatus(name=pool.function, containers=containers[pool.function], **numbers)
+            for pool in pools
+            for numbers in [_numbers(self._pools.totals(pool))]
         )
 
     def _other_app(self, row: AppRow) -> AppStatus:
@@ -202,7 +217,6 @@ class View:
         )
 
     def _endpoint(self, live: LiveEndpoint, containers: int) -> EndpointStatus:
-        totals = self._pools.totals(live.endpoint.pool)
         median, high = self._ingress.quantiles_ms(live.endpoint.id) or (None, None)
         return EndpointStatus(
             tag=live.tag,
@@ -212,15 +226,16 @@ class View:
             truncated=live.truncated,
             stolen=live.stolen,
             containers=containers,
-            running=totals.running,
-            queued=totals.queued,
-            served=totals.served,
-            errors=totals.errors,
-            cold_starts=totals.cold_starts,
-            failed_starts=totals.failed_starts,
             p50_ms=median,
             p99_ms=high,
+            function=live.endpoint.pool.function,
+            **_numbers(self._pools.totals(live.endpoint.pool)),
         )
+
+
+def _numbers(totals: Totals) -> dict[str, int]:
+    names = ("running", "queued", "served", "errors", "cold_starts", "failed_starts")
+    return {name: getattr(totals, name) for name in names}
 
 
 def cold_start(start: ColdStart) -> coldstarts.ColdStart:
