@@ -14,7 +14,6 @@ COVERED = {
     "cell/syscalls": "cell/test_seccomp.py",
     "cli/app": "journeys/test_seeing.py",
     "cli/backup": "state/test_backup.py",
-    "cli/container": "journeys/test_seeing.py",
     "cli/daemon": "journeys/test_restarts.py",
     "cli/deploy": "journeys/test_deploy.py",
     "cli/doctor": "cli/test_mistakes.py",

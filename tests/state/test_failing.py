@@ -1,6 +1,7 @@
 """A database that is busy, read-only, full or gone while a server uses it: a clear error, and nothing half-done."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sqlite3
@@ -13,6 +14,7 @@ from sqlalchemy import event
 
 from homeport.contract.errors import BadRequest, StorageError
 from homeport.contract.manifest import FunctionSpec, Manifest, SecretRef
+from homeport.control import stages
 from homeport.state import database as databases
 from homeport.state import schema, urls
 from homeport.state.database import Database
@@ -262,6 +264,48 @@ async def test_a_second_server_is_refused_a_postgresql_that_has_one(own_postgres
     second.dispose()
 
     assert PASSWORD not in caught.value.message
+
+
+async def test_a_server_takes_its_lock_again_when_postgresql_has_restarted(own_postgres, tmp_path):
+    async with opened(own_postgres.url_of(tmp_path), tmp_path) as store:
+        store.database.claim()
+        own_postgres.stop()
+        with pytest.raises(StorageError):
+            await store.database.write(lambda _: None)
+        own_postgres.start()
+        await store.database.write(lambda _: None)
+        second = Database(urls.of(own_postgres.url_of(tmp_path), tmp_path))
+        with pytest.raises(StorageError, match="another server uses"):
+            second.claim()
+        second.dispose()
+
+        assert not store.database.taken
+
+
+async def test_a_server_whose_database_was_taken_writes_nothing_more_and_ends(
+    own_postgres, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(stages, "CLAIM_S", 0.01)
+    second = Database(urls.of(own_postgres.url_of(tmp_path), tmp_path))
+    ended = asyncio.Event()
+    async with contextlib.AsyncExitStack() as ending:
+        store = await ending.enter_async_context(opened(own_postgres.url_of(tmp_path), tmp_path))
+        before = await everything(store)
+        store.database.claim()
+        with own_postgres.connect(store.database.url.database) as other:
+            # As a restart does: it ends the session that has the lock.
+            ask = "select pg_terminate_backend(pid, 60000) from pg_locks where objid = %s"
+            assert [(True,)] == other.execute(ask, [databases.SERVERS]).fetchall()
+        second.claim()
+        with pytest.raises(StorageError, match="another server uses"):
+            await store.database.write(lambda _: pytest.fail("it writes"))
+        stages.watch_database(store.database, ended.set, ending)
+        await asyncio.wait_for(ended.wait(), 60)
+
+        assert before == await everything(store)
+        assert "this server ends: another server uses" in caplog.text
+        assert PASSWORD not in caplog.text
+    second.dispose()
 
 
 async def test_no_message_has_the_password(own_postgres, tmp_path, caplog):

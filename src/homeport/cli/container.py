@@ -1,13 +1,17 @@
 """`homeport container …`: lists the running containers, shows their logs, stops them."""
 
 import asyncio
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from homeport.cli import options, output, server
 from homeport.contract.api.logs import LogQuery
 from homeport.settings import Settings
+
+if TYPE_CHECKING:
+    from homeport.contract.api.containers import ContainerStatus
 
 app = typer.Typer(help="Containers: list, logs, stop.", no_args_is_help=True)
 
@@ -44,19 +48,27 @@ async def _list(settings: Settings, *, json: bool) -> None:
         containers = await client.containers.every()
     if json:
         output.show_json(containers)
-        return
+    else:
+        show(containers)
+
+
+def show(containers: "Sequence[ContainerStatus]") -> None:
+    """Print a table of containers; with their nodes if there are several."""
+    several = len({container.node for container in containers}) > 1
     rows = [
         (
             container.id,
             container.app,
             container.function,
             container.state.value,
+            *([container.node] if several else []),
             container.pid or "",
             output.local_time(container.started_at),
         )
         for container in containers
     ]
-    columns = ("Container", "App", "Function", "State", "Pid", "Started at")
+    nodes = ["Node"] if several else []
+    columns = ("Container", "App", "Function", "State", *nodes, "Pid", "Started at")
     output.show_table(columns, rows, empty="no container runs")
 
 

@@ -206,6 +206,7 @@ async def _open(
     from homeport.control import stages
 
     state = await stages.open_state(settings, logs, opened)
+    stages.watch_database(state.store.database, stop.set, opened)
     fleet = await stages.open_fleet(
         settings, state, nodes, roles.new_ingress, tied=tied, opened=opened
     )

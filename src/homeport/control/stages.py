@@ -7,6 +7,7 @@ these imports take half of the start, and the node's first zygote imports at the
 
 import asyncio
 import dataclasses
+import logging
 import socket
 from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack
@@ -15,6 +16,7 @@ from typing import Protocol
 
 from starlette.types import ASGIApp
 
+from homeport.contract.errors import StorageError
 from homeport.contract.roles import Ingress
 from homeport.control.api.access import BearerOnly, Inside, OwnSocket
 from homeport.control.api.listener import listening, unix_socket
@@ -44,6 +46,11 @@ from homeport.state.sweeper import Sweeper
 from homeport.state.tokens import Tokens
 from homeport.state.vault import Vault
 from homeport.state.volumes import Volumes
+from homeport.supervised import supervised
+
+CLAIM_S = 5.0  # how often a server looks whether its database is still its own
+
+log = logging.getLogger(__name__)
 
 
 class Entrance(Ingress, Protocol):
@@ -123,6 +130,29 @@ async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> 
         cold_starts=cold_starts,
         shared=shared,
     )
+
+
+def watch_database(
+    database: Database, shutdown: Callable[[], None], opened: AsyncExitStack
+) -> None:
+    """End the server if another one has taken its database, which can happen while PostgreSQL restarts."""
+    if not database.postgres:
+        return
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(CLAIM_S)
+            try:
+                await asyncio.to_thread(database.keep)
+            except StorageError as error:
+                if not database.taken:
+                    continue  # it does not answer; who wants to write hears of it
+                log.error("this server ends: %s", error.message)  # noqa: TRY400 - nothing of ours failed
+                shutdown()
+                await asyncio.Event().wait()
+
+    task = asyncio.create_task(supervised("watching the database", watch))
+    opened.callback(task.cancel)
 
 
 async def open_fleet(

@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -47,7 +48,10 @@ class Database:
         self._engine = self._sqlite(self.file) if self.file else _postgres(url)
         self._readers = executor or ThreadPoolExecutor(READERS, thread_name_prefix="reads")
         self._writer = executor or ThreadPoolExecutor(1, thread_name_prefix="writes")
-        self._claim: Connection | None = None
+        self._claim: Connection | None = None  # its session holds the servers' lock
+        self._claiming = threading.Lock()
+        self._is_server = False
+        self.taken = False  # another server has taken the database while PostgreSQL was away
         self._waiting: list[_Work] = []  # of `together`
 
     @property
@@ -90,10 +94,12 @@ class Database:
 
     def dispose(self) -> None:
         """Close every connection."""
-        if self._claim is not None:
-            self._claim.invalidate()  # closes the session, which releases the lock
-            self._claim.close()
-            self._claim = None
+        with self._claiming:
+            self._is_server = False
+            if self._claim is not None:
+                self._claim.invalidate()  # closes the session, which releases the lock
+                self._claim.close()
+                self._claim = None
         self._engine.dispose()
 
     @contextmanager
@@ -104,7 +110,11 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Yield a connection in the only writing transaction of all processes; blocks until it starts."""
+        """Yield a connection in the only writing transaction of all processes; blocks until it starts.
+
+        A server that has lost the servers' lock, and cannot take it again, does not write.
+        """
+        self.keep()
         with self._transaction("written", writes=True) as connection:
             if self.postgres:
                 connection.execute(select(func.pg_advisory_xact_lock(WRITERS)))
@@ -123,19 +133,39 @@ class Database:
         """Lock this database against other servers; blocks. A SQLite file has its home's lock instead."""
         if not self.postgres:
             return
+        with self._claiming:
+            self._take()
+            self._is_server = True
+
+    def keep(self) -> None:
+        """Take the servers' lock again if the session with it has ended, as by a restart of PostgreSQL; blocks.
+
+        Raises `StorageError` if PostgreSQL does not answer, or if another server has the lock by now (`taken`).
+        """
+        with self._claiming:
+            if not self._is_server:
+                return
+            if self._claim is not None and not _lives(self._claim):
+                self._claim = None
+            if self._claim is None:
+                self._take()
+
+    def _take(self) -> None:
+        connection = None
         try:
-            self._claim = self._engine.connect()
-            free = self._claim.scalar(select(func.pg_try_advisory_lock(SERVERS)))
-            self._claim.commit()
+            connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            self.taken = not connection.scalar(select(func.pg_try_advisory_lock(SERVERS)))
         except SQLAlchemyError as error:
+            if connection is not None:
+                connection.close()
             raise self.failure("opened", error) from None
-        if not free:
-            self._claim.close()
-            self._claim = None
+        if self.taken:
+            connection.close()
             raise StorageError(
                 f"another server uses {urls.shown(self.url)}",
                 hint="each server needs a database of its own: name another one in HOMEPORT_DATABASE",
             )
+        self._claim = connection
 
     def failure(self, done: str, error: Exception) -> StorageError:
         """Return the error for the user, without the URL's password, SQL or values."""
@@ -308,6 +338,17 @@ def _postgres(url: URL) -> Engine:
             **url.query,
         },
     )
+
+
+def _lives(connection: Connection) -> bool:
+    """Return whether a session answers; end it if it does not."""
+    try:
+        connection.execute(select(1))
+    except SQLAlchemyError:
+        connection.invalidate()
+        connection.close()
+        return False
+    return True
 
 
 def _inode(path: Path) -> tuple[int, int]:
