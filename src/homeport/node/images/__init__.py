@@ -1,1 +1,1 @@
-"""What a container's packages and files come from."""
+"""Builds images: the packages and files of containers, layer by layer."""

@@ -1,8 +1,8 @@
-"""One step, carried out: its commands run in the layer's directory.
+"""Carries out one step of an image: runs its commands in the layer's directory.
 
-venv/   the Python environment
+venv/   the virtual environment with the packages
 root/   files that steps copied or made; a container finds them in its working directory
-build/  what the step itself needs, gone when it is done
+build/  files for the step itself, deleted after it
 """
 
 import asyncio
@@ -25,9 +25,9 @@ from homeport.node.images.layers import Layer
 from homeport.node.images.uv import Python
 from homeport.node.launch import INHERITED
 
-NOISE = "Using Python "  # uv says where the layer is, which helps nobody
-MAX_COPY_BYTES = 16 * 1024**2  # of a file that is laid into each source tree
-TOLD_LINES = 30  # of a failed command's output
+NOISE = "Using Python "  # uv prints the layer's path, which does not help users
+MAX_COPY_BYTES = 16 * 1024**2  # larger files are linked into a source tree, not copied
+TOLD_LINES = 30  # how many lines of a failed command's output an error has
 
 Say = Callable[[str], None]
 
@@ -56,7 +56,7 @@ class Builder:
         self._venv, self._root, self._build = (directory / n for n in ("venv", "root", "build"))
 
     async def run(self) -> None:
-        """Raises `ImageError`; what has been done by then is worth nothing."""
+        """Carry out the step. After an `ImageError` the directory is useless."""
         self._root.mkdir(exist_ok=True)
         self._build.mkdir()
         name = self._step.name
@@ -106,7 +106,7 @@ class Builder:
     async def _run_commands(self) -> None:
         commands = self._args["commands"]
         if any("pip" in text for text in commands) and not (self._venv / "bin" / "pip").exists():
-            # Else the shell would find another environment's.
+            # Without it, the shell would find the pip of other packages.
             quiet = ("pip", "install", "--quiet", "--python", self._interpreter, "pip")
             await self._uv(*quiet)
         for text in commands:
@@ -123,7 +123,7 @@ class Builder:
         }
         call = self._build / "call.json"
         call.write_text(json.dumps(told))
-        # A folder with only `homeport/` in it: our own packages stay out of the user's sight.
+        # A folder with only `homeport/` in it, so that the user's code does not see homeport's own packages.
         lib = self._build / "lib"
         lib.mkdir()
         (lib / "homeport").symlink_to(Path(__file__).parents[2])
@@ -190,7 +190,7 @@ class Builder:
 
     def _failed(self, what: str, done: Done | None = None) -> ImageError:
         said = [line for line in done.lines if not line.startswith(NOISE)] if done else []
-        # All of it: the first of the last lines may be the rest of a secret.
+        # Hide secrets in all lines, because the first of the last lines may be the rest of a secret.
         told = self._hider.hide_all(said)[-TOLD_LINES:]
         return ImageError(
             "\n".join(self._hider.hide_all(f"`{self._step.name}` failed: {what}".split("\n"))),
@@ -200,7 +200,7 @@ class Builder:
 
 
 def clone(parent: Path, fresh: Path, *, linked: bool) -> None:
-    """A layer begins as the one below: with links to its files, or with copies of its own."""
+    """Copy the layer below as the start of a new layer: with links to its files, or with copies."""
     for name in ("venv", "root"):
         if (parent / name).is_dir():
             shutil.copytree(
@@ -212,9 +212,9 @@ def clone(parent: Path, fresh: Path, *, linked: bool) -> None:
 
 
 def lay_into(root: Path, tree: Path) -> None:
-    """Put what the steps left in `root` into a source tree, never over a file that is there.
+    """Copy the steps' files in `root` into a source tree; never replace a file.
 
-    Copies, so that what a container writes changes nobody else's; but a model's weights are linked.
+    Files are copied, so that a container cannot change another one's; large files (model weights) are linked.
     """
     for directory, folders, files in os.walk(root):
         place = tree / Path(directory).relative_to(root)
@@ -244,7 +244,7 @@ def _link(old: Any, new: Any) -> Any:
 
 
 def size(directory: Path, parent: Path | None) -> int:
-    """Bytes that are not the layer below's as well."""
+    """Return the bytes of files that the layer below does not have."""
     total = 0
     for folder, _folders, files in os.walk(directory):
         below = parent / Path(folder).relative_to(directory) if parent else None

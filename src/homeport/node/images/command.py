@@ -1,8 +1,8 @@
-"""A program that helps to build an environment: its output line by line, its end with the server's.
+"""Runs a program of an image build: passes on its output by lines, and ends it with the server.
 
-The program leads a process group. A shell beside it reads a pipe whose other end only this process
-has: when that closes, even by SIGKILL, the whole group is killed, so that nothing goes on writing into
-a half environment.
+The program leads a process group. A shell beside it reads a pipe whose other end only this process has. When
+that end closes, even by SIGKILL, the shell kills the whole group, so that no process continues to write into
+an incomplete layer.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-KEPT_LINES = 500  # of the output: a failed compiler says a lot below the line that tells why
-LONGEST = 1024 * 1024  # bytes of one line; nobody reads a longer one
+KEPT_LINES = 500  # of the output: a failed compiler prints a lot after the line with the reason
+LONGEST = 1024 * 1024  # bytes of one line; longer lines are dropped
 CHUNK_BYTES = 64 * 1024
 _LEASH = 'exec 3<&0 </dev/null; { read _ <&3; kill -9 -$$; } >/dev/null 2>&1 & exec 3<&-; exec "$@"'
 
@@ -28,7 +28,7 @@ class Done:
 
     @property
     def text(self) -> str:
-        """Those lines as one text."""
+        """The lines as one text."""
         return "\n".join(self.lines).strip("\n")
 
 
@@ -55,7 +55,7 @@ async def run(
     try:
         code = await process.wait()
     finally:
-        # Whatever it left running holds its output open, and must not outlive the step.
+        # Kill processes that it left running: they hold its output open, and must not outlive the step.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
@@ -65,7 +65,7 @@ async def run(
 
 async def _read(stream: asyncio.StreamReader, lines: list[str], say: Callable[[str], None]) -> None:
     async for line in _split(stream):
-        # A progress bar redraws its line: what is left of it is its last state.
+        # A progress bar redraws its line; keep its last state.
         text = line.decode(errors="replace").rstrip().rpartition("\r")[2]
         del lines[: -KEPT_LINES + 1]
         lines.append(text)
@@ -73,7 +73,7 @@ async def _read(stream: asyncio.StreamReader, lines: list[str], say: Callable[[s
 
 
 async def _split(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    """The lines of a stream, whole ones: none of one that is too long, not its end either."""
+    """Yield the whole lines of a stream; drop lines that are too long."""
     rest, too_long = b"", False
     while chunk := await stream.read(CHUNK_BYTES):
         *whole, rest = (rest + chunk).split(b"\n")

@@ -1,4 +1,4 @@
-"""`apt_install`, where no container engine is: fine when the machine has the packages already."""
+"""Checks `apt_install` where containers are not isolated: the machine must have the packages."""
 
 import asyncio
 import shutil
@@ -9,7 +9,7 @@ from homeport.contract.image import Image
 
 
 async def check(image: Image) -> None:
-    """Raise `ImageError` for the first `apt_install` of which this machine lacks a package."""
+    """Raise `ImageError` for the first `apt_install` with a package that this machine lacks."""
     for step in image.steps:
         if step.name != "apt_install":
             continue
@@ -25,7 +25,7 @@ async def check(image: Image) -> None:
 
 
 def _missing(packages: list[str]) -> list[str]:
-    # As apt takes them: `ffmpeg=7:5.1`, `ffmpeg/bookworm`.
+    # apt also takes a version or a release: `ffmpeg=7:5.1`, `ffmpeg/bookworm`.
     names = [package.partition("=")[0].partition("/")[0] for package in packages]
     if shutil.which("dpkg-query") is None:
         return names

@@ -1,8 +1,8 @@
-"""Images made real: layer upon layer, each built once and kept (`store.py`).
+"""Builds images layer by layer, each layer once (`store.py`).
 
-An image without steps of a file system has an environment: a directory `venv`, made by uv from a Python of this
-machine (`builder.py` says what else is in it). It is built where it stays, so that absolute paths in it hold.
-Any other image has a root file system of its own (`rooted/`).
+An image without file-system steps has a directory `venv`, made by uv from a Python of this machine
+(`builder.py`). It is built at its final path, because a venv has absolute paths. Any other image has a root
+file system of its own (`rooted/`).
 """
 
 import asyncio
@@ -28,12 +28,12 @@ from homeport.node.images.store import Say, Store
 from homeport.node.images.uv import Python
 
 OURS_FROM = (3, 11)
-#: What the runner imports; their bounds are those of homeport itself, where it could run too.
+#: The runner's packages. Version bounds come from homeport's own metadata if the interpreter is new enough for homeport.
 RUNNERS = ("uvicorn", "httptools", "uvloop", "websockets", "cheroot", "a2wsgi", "cloudpickle")
 
 
 class Environments:
-    """Every environment and every root file system of this machine."""
+    """All built images of this machine."""
 
     def __init__(self, root: Path, *, rooted: bool = False) -> None:
         self._root = root
@@ -43,14 +43,14 @@ class Environments:
         self._store = Store(root)
         self._roots = Roots(self._store)
         self._made: dict[str, Made] = {}  # by the image's key
-        self._pythons: dict[str, tuple[int, Python]] = {}  # as asked for -> its date, itself
+        self._pythons: dict[str, tuple[int, Python]] = {}  # wanted version -> the interpreter's date, itself
 
     def sweep(self) -> None:
-        """Remove what an interrupted build has left."""
+        """Delete incomplete layers of interrupted builds."""
         self._store.sweep()
 
     async def make(self, image: Image, source: str, environ: Mapping[str, str], say: Say) -> None:
-        """Build what is not there yet; raises `ImageError`."""
+        """Build the image's missing layers; raises `ImageError`."""
         if self.is_rooted and image.is_rooted:
             plan.check(image)
             self._made[image.key] = await self._rooted(image, Path(source), environ, say)
@@ -61,7 +61,7 @@ class Environments:
             self._made[image.key] = await self._environment(image, Path(source), environ, say)
 
     def all(self) -> Collection[Environment]:
-        """Those that were built, the newest first."""
+        """Return the built layers, the newest first."""
         users = self._store.users()
         found = [
             dataclasses.replace(
@@ -73,12 +73,12 @@ class Environments:
         return sorted(found, key=lambda environment: -environment.created_at)
 
     async def prune(self, keep: Collection[Image]) -> Collection[Environment]:
-        """Remove those that none of these images needs."""
+        """Delete the layers that none of these images needs; return them."""
         gone = await self._store.prune({image.key for image in keep})
         return [_environment(*each) for each in gone]
 
     def of(self, image: Image) -> Made:
-        """Where an image's containers start from."""
+        """Return the built image from which its containers start."""
         if not image.has_environment:
             return Made(key="default", python=sys.executable, directory=self._root / "default")
         made = self._made.get(image.key)
@@ -117,7 +117,7 @@ class Environments:
         return self._roots.made(last, image)
 
     async def _python(self, wanted: str | None, where: str) -> Python:
-        """The interpreter; looked for again only once the one that was found has changed."""
+        """Find the interpreter; search again only if the last one has changed."""
         date, python = self._pythons.get(wanted or "", (0, None))
         if python is None or _date(python.path) != date:
             python = await uv.python(wanted, where)
@@ -147,7 +147,7 @@ class Environments:
         try:
             await self._store.once(layer.key, build, say)
         except ImageError as failure:
-            # The build may have been another deploy's: the place is this script's.
+            # Another deploy may have run the build: name the line of this script.
             failure.where = layer.step.where
             raise
 
@@ -159,7 +159,7 @@ class Environments:
         say: Say,
         names: list[str] | None = None,
     ) -> str:
-        """What the runner imports, for a Python of that version: the name of its directory."""
+        """Install the runner's packages for a Python of this version; return the name of their directory."""
         name = _runner_name(minor, words)
         if names is not None:
             await self._store.need(names, name)
@@ -189,7 +189,7 @@ class Environments:
         return name
 
     def _found(self, image: Image) -> Made:
-        """What an earlier server has built."""
+        """Return an image that an earlier server has built."""
         found = self._store.of(image.key)
         if found is not None and self._store.has(found[1]["runner"]):
             directory, record = found
