@@ -43,6 +43,7 @@ def homeport(home):
         (["deploy", "nothing.py"], 1, "there is no file `nothing.py`"),
         (["deploy"], 2, "Missing argument"),
         (["deplyo", "x.py"], 2, "No such command"),
+        (["shell"], 1, "`homeport shell` is not there yet hint: `homeport image shell` opens"),
         (["app", "rollback", "x", "3"], 2, "Invalid version specifier: 3"),
         (["app", "stop", "x"], 1, "no server answers at"),
         (["secret", "create", "x"], 2, "You need to specify at least one key"),

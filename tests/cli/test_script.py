@@ -2,7 +2,9 @@
 
 import pytest
 
+from homeport.cli import script as scripts
 from homeport.cli.script import Declarer
+from homeport.contract.errors import Failure
 
 SCRIPT = """
 import modal
@@ -67,3 +69,22 @@ async def test_a_variable_that_a_script_sets_above_an_import_counts_each_time(tm
     assert ["models"] * 4 == names
     # It is tried once, and then left to each load.
     assert [[], ["hub"], [], []] == unlike
+
+
+@pytest.mark.parametrize(
+    ("where", "shown"),
+    [
+        ("script.py:2", "script.py:2  app = 1"),
+        ("script.py:9", "script.py:9"),  # the file was edited meanwhile
+        ("pt.py:2", "pt.py:2"),
+        ("script.py:2  app = 1", "script.py:2  app = 1"),
+        ("", ""),
+    ],
+)
+def test_a_failure_that_the_server_found_shows_the_line_of_the_script(tmp_path, where, shown):
+    path = tmp_path / "script.py"
+    path.write_text("import modal\n  app = 1\n")
+    failure = Failure("no", where=where)
+    scripts.quote(failure, [str(tmp_path / "other.py"), str(path)])
+
+    assert shown == failure.where

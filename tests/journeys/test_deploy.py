@@ -87,6 +87,59 @@ def _processes(terminal, container: str) -> list[psutil.Process]:
     return [p for p in terminal.processes() if container in " ".join(p.cmdline())]
 
 
+def test_an_interrupted_deploy_goes_on_in_the_server_and_says_so(terminal, write, tmp_path):
+    go = tmp_path / "go"
+    script = write(
+        """
+        import time, pathlib
+        import modal
+
+        app = modal.App("slow")
+
+        @app.cls(volumes={"/gate": modal.Volume.from_name("gate", create_if_missing=True)})
+        class Slow:
+            @modal.enter()
+            def load(self):
+                print("loading", flush=True)
+                while not pathlib.Path("/gate/go").exists():
+                    time.sleep(0.01)
+
+            @modal.fastapi_endpoint()
+            def hello(self):
+                return "hello"
+        """
+    )
+    command = terminal.start("deploy", script)
+    command.wait_for("loading")
+
+    assert 130 == command.interrupt()
+    assert "interrupted: the server goes on with the deploy of `slow`" in command.output
+    go.write_text("")
+    terminal.run("volume", "put", "gate", go, "/go")
+    wait_for(lambda: "Slow.hello" in terminal.urls(), "the deploy")
+
+
+def test_a_function_without_an_image_is_told_where_its_packages_are(terminal, write):
+    script = write(
+        """
+        import modal
+
+        app = modal.App("bare")
+
+
+        @app.function()
+        @modal.asgi_app()
+        def web():
+            import flasque
+        """
+    )
+    told = terminal.run("deploy", script, check=False).stderr
+
+    assert "install `flasque` there" in told
+    assert "The image lacks it" not in told
+    assert f"  {script.name}:7  @app.function()" in told
+
+
 def test_to_zero_and_back(terminal, write, visitor):
     url = terminal.deploy(write(VERSION))["version"]
     first = visitor.get(url).json()["container"]

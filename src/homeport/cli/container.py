@@ -8,6 +8,7 @@ import typer
 
 from homeport.cli import options, output, server
 from homeport.contract.api.logs import LogQuery
+from homeport.contract.errors import NotFound
 from homeport.settings import Settings
 
 if TYPE_CHECKING:
@@ -78,8 +79,10 @@ async def _logs(
     async with server.running(settings) as client:
         app = next((c.app for c in await client.containers.every() if c.id == container), None)
         if app is None:
-            raise typer.BadParameter(
-                f"there is no container `{container}`; `homeport app logs` has those that ended"
+            raise NotFound(
+                f"there is no container `{container}`",
+                hint="`homeport container list` has those that run; `homeport app logs APP --container ID` "
+                "has the lines of one that ended",
             )
         query = LogQuery(tail=tail, container=container, follow=follow)
         async for line in client.logs.read(app, query):

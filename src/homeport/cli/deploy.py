@@ -78,7 +78,19 @@ async def _deploy(
 
         await client.blobs.upload(declared.sources)
         wanted = Deploy(manifest=declared.manifest, tag=tag, strategy=strategy, drain_s=drain_s)
-        deployed = await follow(client.deploys.deploy(declared.name, wanted), timestamps=timestamps)
+        try:
+            deployed = await follow(
+                client.deploys.deploy(declared.name, wanted), timestamps=timestamps
+            )
+        except Failure as failure:
+            script.quote(failure, declared.sources.values())
+            raise
+        except asyncio.CancelledError:  # Ctrl-C
+            output.say(
+                f"interrupted: the server goes on with the deploy of `{declared.name}`; "
+                f"`homeport app history {declared.name}` shows whether it serves"
+            )
+            raise
     if json:
         output.show_json(deployed)
         return

@@ -38,6 +38,14 @@ COMMANDS = {
     "doctor": ("doctor", "doctor"),
 }
 HIDDEN = frozenset({"workspace"})
+#: Commands of Modal that are not there yet, and what to do instead.
+LATER = {
+    "run": "deploy the app; then call its URL, or `.remote()` from another of its functions",
+    "shell": "`homeport image shell` opens a shell in an image",
+    "token": "homeport needs no account: deploy without a token",
+    "setup": "homeport needs no account: `homeport doctor` says what this machine has",
+    "environment": "use another home, with `HOMEPORT_HOME`",
+}
 
 
 def _version(on: bool) -> None:
@@ -77,7 +85,10 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that knows no such character
     try:
-        command_line(sys.argv[1:])()
+        words = sys.argv[1:]
+        if words and words[0] in LATER and words[0] not in COMMANDS:
+            raise Failure(f"`homeport {words[0]}` is not there yet", hint=LATER[words[0]])
+        command_line(words)()
     except BrokenPipeError:
         sys.stderr.close()  # `| head` has had enough
         sys.exit(0)

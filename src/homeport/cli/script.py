@@ -3,13 +3,16 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Self
 
 from homeport.contract import codec
 from homeport.contract.declaring import Answer, Declared, Load, Warm
-from homeport.contract.errors import ScriptError
+from homeport.contract.errors import Failure, ScriptError
 
 MAX_LINE = 256 * 1024 * 1024  # a manifest with very many files
 
@@ -219,6 +222,17 @@ class _Loader:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             await self._process.wait()
+
+
+def quote(failure: Failure, paths: Iterable[str]) -> None:
+    """Add the script's line to a failure that the server found, which names only `script.py:7`."""
+    place = re.fullmatch(r"(.+\.py):(\d+)", failure.where)
+    if place is None:
+        return
+    path = next((path for path in paths if f"/{path}".endswith(f"/{place[1]}")), "")
+    with contextlib.suppress(OSError, IndexError):
+        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+        failure.where += f"  {lines[int(place[2]) - 1].strip()}"
 
 
 def _words(ref: str, *, module: bool, name: str) -> list[str]:

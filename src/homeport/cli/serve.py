@@ -56,6 +56,7 @@ class Session:
         self._timestamps = timestamps
         self._stop = asyncio.Event()
         self._serving: Declared | None = None  # None while the server may be changing the version
+        self._sources: dict[str, str] = {}  # of the last version that was uploaded: hash -> path
         self._declaring = False
         self._saved = asyncio.Event()
         self._watching: list[str] = []
@@ -86,11 +87,13 @@ class Session:
             async with server.borrowed(self._settings) as client:
                 declared = await declaring
                 self._warn(declared)
+                self._sources = declared.sources
                 await client.blobs.upload(declared.sources)
                 async with client.sessions.serve(declared.manifest) as events:
                     await self._live(client, declared, events)
         except Failure as failure:
             self._shown.shorten(failure)
+            script.quote(failure, self._sources.values())
             raise
         finally:
             declaring.cancel()
@@ -142,6 +145,7 @@ class Session:
         elif event.event == "failed":
             failure = event.error.failure()
             failure.traceback = ""  # the container has printed it
+            script.quote(failure, self._sources.values())
             output.show_failure(failure)
 
     async def _reload(self, client: "Client", session: str) -> None:
@@ -167,7 +171,7 @@ class Session:
         try:
             declared = await self._declare()
             self._warn(declared)
-            self._serving = None
+            self._serving, self._sources = None, declared.sources
             if serving is None or declared.manifest != serving.manifest:
                 await client.blobs.upload(declared.sources)
                 endpoints = await client.sessions.reload(session, declared.manifest)
@@ -180,6 +184,7 @@ class Session:
         except Failure as failure:
             self._serving = serving
             self._shown.shorten(failure)
+            script.quote(failure, self._sources.values())
             output.show_failure(failure)
             output.say("the version before goes on serving")
 

@@ -45,7 +45,7 @@ def snapshot(order: StartOrder) -> tuple[Service | None, dict[str, Any]]:
         report.begin("enter")
         service.snap()
     except (Exception, SystemExit) as error:
-        _fail(report, error)
+        _fail(report, order, error)
         return None, {"failed": codec.encode(said[-1])}
     report.ready()
     return service, {"ready": {"reads": [], "start": codec.encode(said[-1])}}
@@ -93,7 +93,7 @@ def run(order: StartOrder, links: Links, service: Service | None = None) -> int:
             report.begin("enter")
         service.enter(loop)
     except (Exception, SystemExit, KeyboardInterrupt) as error:
-        _fail(report, error)
+        _fail(report, order, error)
         return 1
     code = 0
 
@@ -120,7 +120,7 @@ def run(order: StartOrder, links: Links, service: Service | None = None) -> int:
             work = _serve_apps(order, apps, links, ready)
         code = serving.run(loop, work)
     except (Exception, SystemExit, KeyboardInterrupt) as error:
-        _fail(report, error)
+        _fail(report, order, error)
         code = 1
     finally:
         report.imported(_imported(report))
@@ -237,7 +237,7 @@ def _leave(service: Service, loop: asyncio.AbstractEventLoop) -> int:
     return 0
 
 
-def _fail(report: Report, error: BaseException) -> None:
+def _fail(report: Report, order: StartOrder, error: BaseException) -> None:
     if isinstance(error, PortBusy):
         report.busy(str(error))
         return
@@ -246,14 +246,20 @@ def _fail(report: Report, error: BaseException) -> None:
     if told:
         print(told, file=sys.stderr)  # noqa: T201 - the container's log
     name = "" if plain else f"{type(error).__name__}: "
-    report.failed(f"{report.phase} failed: {name}{error}{_missing(error)}", told)
+    has_image = order.function.image.has_environment
+    report.failed(f"{report.phase} failed: {name}{error}{_missing(error, has_image)}", told)
 
 
-def _missing(error: BaseException) -> str:
-    """What to do about a module that the image does not have."""
+def _missing(error: BaseException, has_image: bool) -> str:
+    """What to do about a module that the container does not have."""
     name = (getattr(error, "name", None) or "").partition(".")[0]
     if not isinstance(error, ModuleNotFoundError) or name in ("", "modal", "homeport"):
         return ""
+    if not has_image:
+        return (
+            f". The function has no image, so it uses the packages beside homeport: install `{name}` there, or give "
+            f'the function an image, `modal.Image.debian_slim().uv_pip_install("{name}")`'
+        )
     return (
         f'. The image lacks it: add `.uv_pip_install("{name}")` or `.add_local_python_source("{name}")` to the '
         "image; or, if only another image needs it, import it under `with image.imports():`"

@@ -64,7 +64,9 @@ class SecretBox:
     async def delete(self, name: str) -> None:
         """Delete a secret; `NotFound` if there is none."""
         if not await self._store.delete_secret(name):
-            raise NotFound(f"there is no secret `{name}`")
+            raise NotFound(
+                f"there is no secret `{name}`", hint="`homeport secret list` shows those there are"
+            )
         self._sealed.pop(name, None)
 
     async def forget_inline(self, fingerprints: Collection[str]) -> None:

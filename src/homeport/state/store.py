@@ -118,7 +118,10 @@ class Store:
         query = self._from(t, *_columns(t, Revision)).where(t.c.app == app, t.c.version == version)
         found = await self._rows(query)
         if not found:
-            raise NotFound(f"the app `{app}` has no version v{version}")
+            raise NotFound(
+                f"the app `{app}` has no version v{version}",
+                hint=f"`homeport app history {app}` lists its versions",
+            )
         return rows.revision(found[0])
 
     async def hashes(self) -> set[str]:

@@ -73,20 +73,30 @@ def test_force_build_is_once_for_each_deploy():
     assert keys(SLIM, forced)[1] != keys(SLIM, forced, source="rv-2")[1]
 
 
-@pytest.mark.parametrize("name", ["from_registry", "from_dockerfile", "micromamba", "from_name"])
-def test_a_step_that_cannot_be_carried_out_is_named_with_what_would_and_what_to_do(name):
-    with pytest.raises(ImageError, match=f"`{name}` needs ") as caught:
+@pytest.mark.parametrize(
+    ("name", "why", "doctor"),
+    [
+        ("from_registry", "needs a root file system of its own, and containers are not", True),
+        ("from_dockerfile", "needs a root file system of its own, and containers are not", True),
+        ("micromamba", "needs a root file system of its own, and containers are not", True),
+        ("from_name", "is not there yet", False),
+        ("from_scratch", "has no Python", False),
+    ],
+)
+def test_a_step_that_cannot_be_built_is_named_with_the_reason_and_what_to_do(name, why, doctor):
+    with pytest.raises(ImageError, match=f"^`{name}` {why}") as caught:
         layers.check(Image(steps=(Step(name=name, where="a.py:3"),)))
 
     assert "a.py:3" == caught.value.where
     assert "uv_pip_install" in caught.value.hint
+    assert ("`homeport doctor` says why" in caught.value.hint) is doctor
 
 
 def test_an_empty_entrypoint_and_a_command_do_nothing():
     entrypoint = Step(name="entrypoint", args={"commands": ["tini"]})
     layers.check(Image(steps=(Step(name="entrypoint"), Step(name="cmd", args={"commands": ["x"]}))))
 
-    with pytest.raises(ImageError, match="`entrypoint` needs"):
+    with pytest.raises(ImageError, match="`entrypoint` is not there yet"):
         layers.check(Image(steps=(entrypoint,)))
 
 

@@ -264,6 +264,7 @@ def test_a_class_is_one_function_with_several_urls(declare):
     [
         (None, [], "nothing.py", "there is no file `nothing.py`", ""),
         (None, [], "shop.web", "must be specified with the -m flag", ""),
+        (None, ["-m"], "shop.web", "there is no module `shop`", ""),
         ("app = 1", [], "script.py:app", "Invalid object reference", ""),
         ("def (:", [], "script.py", "SyntaxError: invalid syntax", "script.py:1"),
         ("\n1 / 0", [], "script.py", "ZeroDivisionError: division by zero", "script.py:2"),

@@ -1,8 +1,53 @@
-"""Loading a script: a syntax error shows the line and the place in it."""
+"""Loading a script: what a failure says, and the line of the script that it shows."""
+
+import textwrap
 
 import pytest
 
+from homeport.contract.errors import ScriptError
+from homeport.sdk.declare import script
 from homeport.sdk.declare.script import _syntax_error
+
+
+@pytest.fixture
+def failure(tmp_path):
+    """Load a script; return the failure."""
+
+    def failure(text: str) -> ScriptError:
+        path = tmp_path / "script.py"
+        path.write_text(textwrap.dedent(text))
+        with pytest.raises(ScriptError) as caught:
+            script.load(str(path), is_module=False)
+        return caught.value
+
+    return failure
+
+
+def test_one_line_needs_no_traceback(failure):
+    told = failure("x = 1\n1 / 0")
+
+    assert "script.py:2  1 / 0" == told.where
+    assert "" == told.traceback
+
+
+def test_the_way_to_a_line_in_a_function_is_shown(failure):
+    told = failure("def f():\n    1 / 0\nf()")
+
+    assert "script.py:2  1 / 0" == told.where
+    assert "line 3, in <module>" in told.traceback
+
+
+def test_a_library_that_raises_is_shown_below_the_line_that_called_it(failure):
+    told = failure("import json\njson.loads('{')")
+
+    assert "script.py:2  json.loads('{')" == told.where
+    assert "json/decoder.py" in told.traceback
+
+
+def test_a_cause_is_shown(failure):
+    told = failure("try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    raise KeyError(1) from e")
+
+    assert "ZeroDivisionError" in told.traceback
 
 
 @pytest.mark.parametrize(

@@ -25,5 +25,7 @@ class Containers:
     async def stop(self, id: str) -> Nothing:  # noqa: A002 - the path's
         """Stop one container; another one starts if it is needed."""
         if not self._stop(id):
-            raise NotFound(f"there is no container `{id}`")
+            raise NotFound(
+                f"there is no container `{id}`", hint="`homeport container list` has those that run"
+            )
         return Nothing()

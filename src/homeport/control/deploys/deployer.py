@@ -265,7 +265,9 @@ class Deployer:
     async def _roll_back(self, name: str, version: int | None, strategy: str, say: Say) -> Deployed:
         row = await self._store.app(name)
         current = self.live.get(owner := Owner.app(name))
-        if row is None or not row.version:
+        if row is None:
+            raise NotFound(f"No App with name '{name}' found.")
+        if not row.version:
             raise BadRequest(f"the app `{name}` is not deployed")
         if version is None:
             version = row.version if row.stopped_at is not None else row.version - 1

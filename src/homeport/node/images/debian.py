@@ -17,10 +17,9 @@ async def check(image: Image) -> None:
         if missing:
             told = ", ".join(f"`{name}`" for name in missing)
             raise ImageError(
-                f"`apt_install` needs a container engine such as Docker or Podman, which homeport "
-                f"does not use yet, or the packages on this machine, which lacks {told}",
+                f"`apt_install` needs {told} on this machine, because containers are not isolated here",
                 where=step.where,
-                hint=f"`sudo apt-get install {' '.join(missing)}`",
+                hint=f"`sudo apt-get install {' '.join(missing)}`; or `homeport doctor` says why they are not",
             )
 
 

@@ -43,7 +43,9 @@ class Environments:
         self._store = Store(root)
         self._roots = Roots(self._store)
         self._made: dict[str, Made] = {}  # by the image's key
-        self._pythons: dict[str, tuple[int, Python]] = {}  # wanted version -> the interpreter's date, itself
+        self._pythons: dict[
+            str, tuple[int, Python]
+        ] = {}  # wanted version -> the interpreter's date, itself
 
     def sweep(self) -> None:
         """Delete incomplete layers of interrupted builds."""

@@ -1,4 +1,4 @@
-"""PURE: an image's steps as layers, each with its key; and the steps that cannot be one here.
+"""PURE: an image's steps as layers, each with its key; and the steps that cannot be built without isolation.
 
 A layer is the state after a step that builds something. Its key says everything that its content
 depends on: the interpreter's version, and every step up to it with the variables that it saw.
@@ -32,26 +32,25 @@ RUNS = frozenset({"run_commands", "run_function"})
 #: What later steps or containers see, and what is only looked at.
 SETTINGS = frozenset({"env", "workdir", "shell", "cmd", "entrypoint", "apt_install"})
 
-_ENGINE = "a container engine such as Docker or Podman"
+_ROOT = "needs a root file system of its own, and containers are not isolated here"
+_LATER = "is not there yet"
 _FROM_STEPS = "begin with `Image.debian_slim()` and add its packages with `uv_pip_install`"
 _CONDA = "begin with `Image.debian_slim()` and take the packages' wheels with `uv_pip_install`"
-#: step -> what would run it, what to do instead
+_PRIVATE = '`uv_pip_install("git+https://…")`, with git\'s credentials on this machine'
+#: step -> why it cannot be built where containers are not isolated, and what to do instead
 ELSEWHERE = {
-    "from_registry": (_ENGINE, _FROM_STEPS),
-    "from_gcp_artifact_registry": (_ENGINE, _FROM_STEPS),
-    "from_aws_ecr": (_ENGINE, _FROM_STEPS),
-    "from_dockerfile": (_ENGINE, f"{_FROM_STEPS} and `run_commands`"),
-    "from_scratch": (_ENGINE, _FROM_STEPS),
-    "dockerfile_commands": (_ENGINE, "write its RUN lines as `run_commands`, its ENV as `env`"),
-    "entrypoint": (_ENGINE, "do what it does in the script, or under `@modal.enter()`"),
-    "from_id": ("an image store, as a container engine has one", _FROM_STEPS),
-    "from_name": ("an image store, as a container engine has one", _FROM_STEPS),
-    "micromamba": ("micromamba", _CONDA),
-    "micromamba_install": ("micromamba", _CONDA),
-    "pip_install_private_repos": (
-        "git with a token in a container engine's build",
-        '`uv_pip_install("git+https://…")`, with git\'s credentials on this machine',
-    ),
+    "from_registry": (_ROOT, _FROM_STEPS),
+    "from_gcp_artifact_registry": (_ROOT, _FROM_STEPS),
+    "from_aws_ecr": (_ROOT, _FROM_STEPS),
+    "from_dockerfile": (_ROOT, f"{_FROM_STEPS} and `run_commands`"),
+    "from_scratch": ("has no Python to run the function with", _FROM_STEPS),
+    "dockerfile_commands": (_ROOT, "write its RUN lines as `run_commands`, its ENV as `env`"),
+    "entrypoint": (_LATER, "do what it does in the script, or under `@modal.enter()`"),
+    "micromamba": (_ROOT, _CONDA),
+    "micromamba_install": (_ROOT, _CONDA),
+    "from_id": (_LATER, _FROM_STEPS),
+    "from_name": (_LATER, _FROM_STEPS),
+    "pip_install_private_repos": (_LATER, _PRIVATE),
 }
 
 
@@ -69,17 +68,14 @@ class Layer:
 
 
 def check(image: Image) -> None:
-    """Raise `ImageError` for the first step that nothing here can carry out."""
+    """Raise `ImageError` for the first step that cannot be built without isolation."""
     for step in image.steps:
         if step.name == "entrypoint" and not step.args.get("commands"):
             continue
         if step.name in ELSEWHERE:
-            runner, instead = ELSEWHERE[step.name]
-            raise ImageError(
-                f"`{step.name}` needs {runner}, which homeport does not use yet",
-                where=step.where,
-                hint=instead,
-            )
+            why, instead = ELSEWHERE[step.name]
+            hint = f"`homeport doctor` says why; or {instead}" if why is _ROOT else instead
+            raise ImageError(f"`{step.name}` {why}", where=step.where, hint=hint)
         if step.name not in COPIES | PACKAGES | RUNS | SETTINGS | {BASE.name}:
             raise ImageError(f"`{step.name}` is no step that this server knows", where=step.where)
 

@@ -5,14 +5,15 @@ Called by `declare` (__main__.py). Whatever the user's code raises becomes a `Sc
 
 import difflib
 from pathlib import Path
-from types import ModuleType, TracebackType
+from traceback import walk_tb
+from types import ModuleType
 from typing import Any
 
 from homeport.contract.errors import Failure, ScriptError
 from homeport.sdk import watched
 from homeport.sdk.declare import loader
 from homeport.sdk.exception import DeprecationError, Error
-from homeport.sdk.tracebacks import is_ours, users_traceback
+from homeport.sdk.tracebacks import is_ours, is_users, users_traceback
 
 
 def load(target: str, *, is_module: bool) -> tuple[ModuleType, Path]:
@@ -54,7 +55,7 @@ def _load_module(target: str) -> tuple[ModuleType, Path]:
     if target.endswith(".py"):
         raise ScriptError(f"`{target}` is a file", hint="leave out `-m`")
     cwd = Path.cwd()
-    module = _guarded(lambda: loader.load_module(target, str(cwd)), None)
+    module = _guarded(lambda: _import(target, str(cwd)), None)
     if not getattr(module, "__file__", None):
         raise ScriptError(f"`{target}` is a package without `__init__.py`")
     top = (
@@ -63,6 +64,18 @@ def _load_module(target: str) -> tuple[ModuleType, Path]:
         .parents[target.count(".") + (1 if hasattr(module, "__path__") else 0)]
     )
     return module, top
+
+
+def _import(target: str, directory: str) -> ModuleType:
+    try:
+        return loader.load_module(target, directory)
+    except ModuleNotFoundError as error:
+        if not error.name or not f"{target}.".startswith(f"{error.name}."):
+            raise
+        raise ScriptError(
+            f"there is no module `{error.name}`",
+            hint=f"`-m {target}` looks for it in the current directory, {directory}",
+        ) from None
 
 
 def _guarded(load: Any, script: Path | None) -> ModuleType:
@@ -119,21 +132,29 @@ def _raised(error: BaseException) -> ScriptError:
     return ScriptError(
         f"{type(error).__name__}: {error}" if str(error) else type(error).__name__,
         where=where(error),
-        traceback=users_traceback(error),
+        traceback=users_traceback(error) if _has_more(error) else "",
     )
 
 
+def _has_more(error: BaseException) -> bool:
+    """Return whether a traceback says more than the error's text and its line in the script."""
+    frames = [f for f, _ in walk_tb(error.__traceback__) if not is_ours(f.f_code.co_filename)]
+    context = None if error.__suppress_context__ else error.__context__
+    return len(frames) > 1 or bool(error.__cause__ or context or getattr(error, "exceptions", ()))
+
+
 def where(error: BaseException) -> str:
-    """Return the innermost line of the traceback that is in a user's file, as `hello.py:7  text`."""
-    found = ""
-    at: TracebackType | None = error.__traceback__
-    while at is not None:
-        path = at.tb_frame.f_code.co_filename
-        if not is_ours(path):
-            line = _line(path, at.tb_lineno)
-            found = f"{Path(path).name}:{at.tb_lineno}" + (f"  {line}" if line else "")
-        at = at.tb_next
-    return found
+    """Return the innermost line of the traceback that is in a user's file, as `hello.py:7  text`.
+
+    If no line is, return the innermost one of a library.
+    """
+    lines = [(f.f_code.co_filename, number) for f, number in walk_tb(error.__traceback__)]
+    theirs = [at for at in lines if is_users(at[0])] or [at for at in lines if not is_ours(at[0])]
+    if not theirs:
+        return ""
+    path, number = theirs[-1]
+    line = _line(path, number)
+    return f"{Path(path).name}:{number}" + (f"  {line}" if line else "")
 
 
 def _line(path: str, number: int) -> str:
