@@ -187,7 +187,6 @@ COVERED = {
     "sdk/preload/loaded": "sdk/preload/test_shelf.py",
     "sdk/preload/recorder": "sdk/preload/test_shelf.py",
     "sdk/preload/registries": "sdk/preload/test_shelf.py",
-    "sdk/preload/repeats": "sdk/preload/test_shelf.py",
     "sdk/tracebacks": "sdk/declare/test_declare.py",
     "sdk/values": "runner/servers/test_calls.py",
     "sdk/watched": "sdk/declare/test_declare.py",

@@ -31,7 +31,7 @@ class Upstream:
     async def open(self) -> "Upstream":
         app = web.Application(client_max_size=2**30)
         app.router.add_route("*", "/{tail:.*}", self._answer)
-        self._runner = web.AppRunner(app, keepalive_timeout=600)
+        self._runner = web.AppRunner(app, keepalive_timeout=600, shutdown_timeout=0.5)
         await self._runner.setup()
         await web.UnixSite(self._runner, self.address.removeprefix("unix:")).start()
         return self

@@ -119,6 +119,14 @@ def test_a_homeport_of_before_there_were_numbers_refuses_the_file(tmp_path):
     assert f"({int(tables.SCHEMA)},)" in dump(tmp_path / "homeport.db")  # it refused more than 1
 
 
+def test_a_database_has_one_number_however_often_it_is_migrated(database):
+    with database.writing() as connection:
+        for number in ("0001", "0002"):
+            schema._stamp(connection, number)
+
+        assert ["0002"] == [*connection.scalars(text("SELECT version_num FROM alembic_version"))]
+
+
 def test_what_a_later_homeport_has_written_is_left_alone(database):
     schema.prepare(database)
     with database.writing() as connection:

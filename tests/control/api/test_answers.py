@@ -228,11 +228,13 @@ async def test_every_route_answers_what_it_declares(tmp_path):
         assert ("PASSWORD",) == (await ask("POST /v1/secrets", body=secret)).keys
         assert ["db"] == [each.name for each in (await ask("GET /v1/secrets")).secrets]
         await ask("DELETE /v1/secrets/{name}", name="db")
+        assert () == (await ask("GET /v1/secrets")).secrets
         token = await ask("POST /v1/proxy-tokens", body=NewProxyToken(name="ci"))
         assert [(token.token_id, "ci")] == [
             (each.token_id, each.name) for each in (await ask("GET /v1/proxy-tokens")).tokens
         ]
         await ask("DELETE /v1/proxy-tokens/{id}", id=token.token_id)
+        assert () == (await ask("GET /v1/proxy-tokens")).tokens
 
         # a session
         serve = Serve(manifest=manifest(function("f"), app="draft"))

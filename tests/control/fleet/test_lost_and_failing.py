@@ -74,6 +74,29 @@ def test_a_container_that_became_ready_without_a_word_gets_its_visitor():
     virtually(story())
 
 
+def test_a_node_that_breaks_at_a_start_fails_the_start_and_is_asked_again():
+    class Broken(FakeNode):
+        async def start(self, order, environ) -> None:
+            if not self.started:
+                self.started.append(order)
+                raise RuntimeError("no fork")
+            await super().start(order, environ)
+
+    async def story():
+        async with House(Broken(), max_containers=1) as house:
+            house.pool.ephemeral = True  # so that the visitor hears the reason
+            with pytest.raises(Failure, match="the node cannot start a container: no fork"):
+                await house.ingress.visit(KEY)
+            failures = house.pool.failures, house.pool.failed_starts
+            await house.ingress.visit(KEY)
+
+            assert (1, 1) == failures
+            assert (0, 1) == (house.pool.failures, len(house.node.containers))
+            assert any("cannot start: no fork" in line.text for line in house.said)
+
+    virtually(story())
+
+
 def test_a_container_that_no_pool_wants_is_stopped_once():
     async def story():
         async with House() as house:

@@ -49,6 +49,12 @@ class Printer:
         return [text for text, _, _ in self.lines]
 
 
+def waits(outputs: Outputs) -> bool:
+    """Return whether the thread waits in the kernel for an event, with no time after which it wakes up."""
+    call = Path(f"/proc/self/task/{outputs._thread.native_id}/syscall").read_text().split()
+    return call[0] == EPOLL_WAIT and int(call[4], 16) & 0xFFFFFFFF == 0xFFFFFFFF
+
+
 @pytest.fixture
 def printer(outputs):
     """One container that prints."""
@@ -125,14 +131,20 @@ async def test_one_that_prints_without_end_delays_nobody(outputs, printer):
 async def test_a_thread_that_has_nothing_to_read_does_nothing(outputs, printer):
     printer.print(b"one\n")
     await printer.heard(1)
-    thread = f"/proc/self/task/{outputs._thread.native_id}/syscall"
 
-    def waits() -> bool:
-        """Whether the thread waits in the kernel for an event, with no time after which it wakes up."""
-        call, *arguments = Path(thread).read_text().split()
-        return call == EPOLL_WAIT and int(arguments[3], 16) & 0xFFFFFFFF == 0xFFFFFFFF
+    await until(lambda: waits(outputs), "the thread to wait without end")
 
-    await until(waits, "the thread to wait without end")
+
+async def test_a_thread_that_waits_without_end_is_stopped_all_the_same():
+    outputs = Outputs()
+    outputs.open()
+    ends = output.pipe()
+    outputs.follow(ends[0], lambda *_line: None)
+    await until(lambda: waits(outputs), "the thread to wait without end")
+    await asyncio.wait_for(asyncio.to_thread(outputs.close), 60)
+    os.close(ends[1])
+
+    assert "container output" not in [thread.name for thread in threading.enumerate()]
 
 
 async def test_a_writer_that_has_ended_is_not_asked_again(outputs, printer):
