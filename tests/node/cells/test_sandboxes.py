@@ -87,9 +87,24 @@ def test_a_removed_container_takes_empty_directories_along_and_nothing_else(cell
 
     cells.remove(str(nested.storage / "1"))
     assert ["2"] == os.listdir(nested.storage)
+    sandbox.done()
+    nested.done()
+    assert ["2"] == os.listdir(nested.storage)
     cells.remove(str(nested.storage / "2"))
     assert not sandbox.storage.exists()
     assert sandbox.storage.parent.exists()
+
+
+def test_a_directory_stays_while_its_zygote_may_fork(cells, sandbox):
+    nested = sandbox.below("f1")
+    for _ in range(2):
+        (nested.storage / "1").mkdir(parents=True, exist_ok=True)
+        cells.remove(str(nested.storage / "1"))
+        assert [] == os.listdir(nested.storage)
+    nested.done()
+    assert [] == os.listdir(sandbox.storage)
+    sandbox.done()
+    assert not sandbox.storage.exists()
 
 
 def test_a_sweep_keeps_what_containers_still_write_in(cells, sandbox, tmp_path):

@@ -66,6 +66,11 @@ class Sandbox:
     cell: Cell
     storage: Path  # what the cells below it write: a directory for each
     nests: bool = False  # it is below a base cell
+    #: The storages of all cells whose zygotes may fork: also an empty one must stay.
+    used: set[Path] = dataclasses.field(default_factory=set, repr=False)
+
+    def __post_init__(self) -> None:
+        self.used.add(self.storage)
 
     def command(self, argv: Sequence[str], cwd: Path) -> list[str]:
         """The command line that runs another one in this base cell."""
@@ -83,13 +88,15 @@ class Sandbox:
 
     def below(self, name: str) -> "Sandbox":
         """A nested cell's."""
-        return Sandbox(self.cell, self.storage / name, nests=True)
+        return Sandbox(self.cell, self.storage / name, nests=True, used=self.used)
 
     def done(self) -> None:
         """Its zygote has ended. Whatever containers still write in goes with the last of them."""
+        self.used.discard(self.storage)
         for directory in (self.storage, self.storage.parent) if self.nests else (self.storage,):
-            with contextlib.suppress(OSError):
-                directory.rmdir()
+            if directory not in self.used:
+                with contextlib.suppress(OSError):
+                    directory.rmdir()
 
 
 class Cells:
@@ -108,6 +115,7 @@ class Cells:
         self.networks = Networks(told, ingress_port)
         self.volumes = Path()  # of the home: the agent says where
         self._root, self._lib = root, lib
+        self._used: set[Path] = set()
         self._root_user = os.getuid() == 0
         self._ids = identity.own()
         if told.ids == 1:
@@ -146,7 +154,7 @@ class Cells:
         storage = self._root / os.urandom(6).hex()
         storage.mkdir(mode=0o700)
         if made.lowers:
-            return Sandbox(self._rooted(made, storage), storage)
+            return Sandbox(self._rooted(made, storage), storage, used=self._used)
         ours = [made.directory, Path(made.python).parent.parent, Path(made.runner_path or PACKAGE)]
         binds = [
             Bind(str(path), owned=self._root_user)
@@ -167,7 +175,7 @@ class Cells:
             overlay=self.report.overlay,
             points=self._gpus.all,
         )
-        return Sandbox(cell, storage)
+        return Sandbox(cell, storage, used=self._used)
 
     def _rooted(self, made: Made, storage: Path) -> Cell:
         """An image's own root file system, and of this machine what runs the functions."""
@@ -304,10 +312,12 @@ class Cells:
         return Network.HOST
 
     def remove(self, storage: str) -> None:
-        """Delete what a container has written, and what is empty above it. Blocks."""
+        """Delete what a container has written, and what is empty above it and has no zygote. Blocks."""
         path = Path(storage)
         self._opener.remove(str(path))
         while (path := path.parent) != self._root and path.is_relative_to(self._root):
+            if path in self._used:
+                return
             with contextlib.suppress(OSError):
                 path.rmdir()
 

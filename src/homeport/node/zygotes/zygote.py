@@ -150,7 +150,6 @@ class Zygote:
         cell: Sequence[int],
         **changes: Any,
     ) -> "Zygote":
-        sandbox = self.sandbox and self.sandbox.below(request["storage"])
         ours, theirs = _pair()
         with theirs:
             try:
@@ -158,6 +157,7 @@ class Zygote:
             except BaseException:
                 ours.close()
                 raise
+        sandbox = self.sandbox and self.sandbox.below(request["storage"])
         return Zygote(ours, None, sandbox=sandbox, **changes)
 
     async def first_word(self) -> dict[str, Any]:
