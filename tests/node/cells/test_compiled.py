@@ -1,9 +1,12 @@
 """Python files are compiled ahead for containers that cannot keep compiled files."""
 
+import asyncio
 import importlib.util
 import marshal
+import os
 import sys
 
+import psutil
 import pytest
 
 from homeport.node.cells.compiled import Compiler
@@ -39,3 +42,38 @@ async def test_a_compilation_ends_with_its_server(compiler, tmp_path):
     await compiler.close()
 
     assert task.cancelled()
+
+
+async def test_a_tree_that_is_deleted_meanwhile_is_not_made_again(compiler, tmp_path):
+    (tree := tmp_path / "tree").mkdir()
+    text = "# much to read\n" * 2**19 + "x = 1\n" * 100_000  # and slow to compile
+    (tree / "app.py").write_text(text)
+    compiler.begin(sys.executable, str(tree))
+    (task,) = compiler._tasks
+    async with asyncio.timeout(60):
+        while not await asyncio.to_thread(has_read, str(tree), len(text)):
+            await asyncio.sleep(0.005)
+    tree.rename(tmp_path / "gone")
+    await task
+
+    assert ["gone"] == os.listdir(tmp_path)
+
+
+def has_read(tree: str, size: int) -> bool:
+    """Whether the process that compiles this tree has read so many bytes."""
+    return any(
+        child.io_counters().read_chars > size
+        for child in psutil.Process().children()
+        if tree in child.cmdline()
+    )
+
+
+async def test_it_imports_nothing_of_the_user(compiler, tmp_path, monkeypatch):
+    for name in ("compileall", "py_compile"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit")
+    monkeypatch.chdir(tmp_path)
+    compiler.begin(sys.executable, str(tmp_path))
+    (task,) = compiler._tasks
+    await task
+
+    assert 2 == len(list((tmp_path / "__pycache__").iterdir()))

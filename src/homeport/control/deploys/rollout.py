@@ -118,7 +118,7 @@ class Rollout:
             gone = self.trees / f"{revision}.{secrets.token_hex(4)}.gone"
             with contextlib.suppress(OSError):  # nothing was laid out
                 part.rename(gone)
-                work = asyncio.to_thread(removing.discard, str(gone))
+                work = asyncio.to_thread(_delete, str(gone))
                 self._tasks.start(f"removing the files of {revision}", work)
 
     @contextlib.contextmanager
@@ -191,10 +191,11 @@ class Rollout:
     async def _lay_out(self, revision: Revision, say: Say) -> Path:
         """Write the revision's source tree and build its images; return the tree."""
         tree = self.trees / revision.id
-        await self._blobs.lay_out(revision.manifest.files, tree)
+        # `unbroken`: a cancelled thread would go on, and write a tree that was deleted meanwhile.
+        await unbroken(self._blobs.lay_out(revision.manifest.files, tree))
         given = tree.with_name(f"{tree.name}.build")  # what the images' steps read
         try:
-            await self._blobs.lay_out(revision.manifest.build_files, given)
+            await unbroken(self._blobs.lay_out(revision.manifest.build_files, given))
             for spec in revision.manifest.functions:
                 environ = self._secrets.build_environ(spec)
                 await self._nodes.prepare(spec.image, str(tree), environ, say)
@@ -355,6 +356,14 @@ class Rollout:
             pool.promote()
             self._pools.add(pool)
         self._reconciler.wake()
+
+
+def _delete(tree: str) -> None:
+    """Delete a tree in which the compilation of its files may still write; what cannot be deleted stays."""
+    try:
+        removing.remove(tree)
+    except OSError:
+        removing.discard(tree)
 
 
 def _ports(app: LiveApp) -> dict[str, int]:

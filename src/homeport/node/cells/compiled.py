@@ -9,10 +9,13 @@ import logging
 
 from homeport.contract.image import HOME
 
+# It works from inside the tree, by relative paths: a tree that is renamed and deleted meanwhile would else be
+# made again, with what was just compiled in it.
 CODE = """
 import compileall, os, sys
 os.nice(10)
-compileall.compile_dir(sys.argv[1], quiet=2, stripdir=sys.argv[1], prependdir=sys.argv[2], workers=1)
+os.chdir(sys.argv[1])
+compileall.compile_dir(".", quiet=2, stripdir=".", prependdir=sys.argv[2], workers=1)
 """
 PATIENCE_S = 300.0
 
@@ -45,7 +48,7 @@ class Compiler:
         async with self._turn:
             quiet = asyncio.subprocess.DEVNULL
             process = await asyncio.create_subprocess_exec(
-                *(python, "-E", "-s", "-c", CODE, tree, HOME),
+                *(python, "-I", "-c", CODE, tree, HOME),  # -I: it imports nothing of the user's
                 stdin=quiet,
                 stdout=quiet,
                 stderr=quiet,
