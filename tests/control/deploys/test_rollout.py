@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import threading
 
 import pytest
 
@@ -293,5 +294,37 @@ def test_a_visitor_of_a_program_whose_version_is_replaced_just_then_gets_an_answ
             answer = await plane.visit(F)
 
             assert answer.pool.revision == plane.parts.live.get(Owner.app("shop")).revision.id
+
+    virtually(story())
+
+
+def test_files_that_are_being_written_when_a_deploy_is_stopped_go_too(tmp_path):
+    writing, may_write, written = (threading.Event() for _ in range(3))
+
+    async def story():
+        async with Plane(tmp_path) as plane:
+            lay_out = plane.blobs._lay_out
+
+            def slowly(files, tree):
+                writing.set()
+                may_write.wait(60)
+                lay_out(files, tree)
+                written.set()
+
+            plane.blobs._lay_out = slowly
+            deploying = asyncio.create_task(plane.deploy(FIRST))
+            await asyncio.to_thread(writing.wait, 60)
+            stopping = asyncio.create_task(plane.deployer.stop_app("shop"))
+            changes = plane.deployer._changes
+            while not any(each.ended_by for of_one in changes.values() for each in of_one):
+                await asyncio.sleep(0.01)
+            may_write.set()
+            with pytest.raises(Failure, match="stopped"):
+                await deploying
+            await stopping
+            assert await asyncio.to_thread(written.wait, 60)
+            await settled(plane)
+
+            assert [] == [*plane.rollout.trees.iterdir()]
 
     virtually(story())
