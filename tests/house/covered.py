@@ -105,7 +105,6 @@ COVERED = {
     "node/cells/networks": "journeys/test_networks.py",
     "node/containers/changes": "roles/test_node.py",
     "node/containers/container": "node/test_agent.py",
-    "node/containers/leftovers": "node/containers/test_records.py",
     "node/containers/process": "node/test_agent.py",
     "node/containers/shared": "node/test_agent.py",
     "node/images/builder": "node/images/test_environments.py",

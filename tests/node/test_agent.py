@@ -51,7 +51,7 @@ class Watched:
 
     async def until(self, *states: State) -> Container:
         """The container, once it is in one of these states."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not self.states or self.states[-1] not in states:
                 self._news.clear()
                 await self._news.wait()
@@ -63,7 +63,7 @@ class Watched:
 
     async def holds(self, held: int) -> Container:
         """The container, once it has told that so many of its slots are held."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not self.containers or self.containers[-1].held != held:
                 self._news.clear()
                 await self._news.wait()
@@ -71,13 +71,21 @@ class Watched:
 
     async def line(self, text: str) -> LogLine:
         """The line that holds this text."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 for line in self.lines:
                     if text in line.text:
                         return line
                 self._news.clear()
                 await self._news.wait()
+
+
+def runs(process: psutil.Process) -> bool:
+    """Whether a process has not ended; one that has ended may wait for the machine's pid 1 to notice."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 READY = 'say(kind="ready")\ntime.sleep(60)\n'
@@ -196,17 +204,18 @@ if not os.fork():
 """,
     ],
 )
-async def test_one_whose_init_was_stopped_ends_when_its_grace_is_over(start, once_or_for_ever):
+async def test_one_whose_init_was_stopped_ends_when_its_grace_is_over(
+    start, once_or_for_ever, monkeypatch
+):
     agent, watched = await start(once_or_for_ever + "\n" + READY)
     pid = (await watched.until(State.READY)).pid
     init = psutil.Process(pid).parent()
     session = [init, *init.children(recursive=True)]
+    monkeypatch.setattr("homeport.node.containers.process.KILL_S", 600.0)  # what init gets to end
     await agent.stop("ta-1", grace_s=0.2)
-    began = asyncio.get_running_loop().time()
     await watched.until(State.GONE)
 
-    assert asyncio.get_running_loop().time() - began < 5  # and not the 10 s that init gets to end
-    assert not any(process.is_running() for process in session)
+    assert not any(runs(process) for process in session)
 
 
 async def test_one_that_ignores_sigterm_is_killed_with_all_its_children(start):
@@ -339,7 +348,7 @@ time.sleep(60)
     )
     (container,) = (await agent.list()).containers
     go_on.touch()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while next(iter((await agent.list()).containers)).held:
             await asyncio.sleep(0.01)
 

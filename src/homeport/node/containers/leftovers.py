@@ -6,27 +6,33 @@ parent that belongs to it. No other process is killed.
 
 import contextlib
 import os
+import select
 import signal
+import time
 from pathlib import Path
 
 from homeport.node.held import Held
 
 PASSES = 20  # passes over all processes, because they may fork meanwhile
+END_S = 10.0  # how long killed processes may take to end
 NOBODY = -1  # not the leader of any session
 
 
 def end(leader: int, tmp: Path) -> None:
-    """Kill all processes that are left of a container; blocks for some milliseconds.
+    """Kill all processes that are left of a container, and wait until they have ended; blocks.
 
     `leader` is its init, or `NOBODY` if another process may have that pid by now; `tmp` is the container's
     temporary directory.
     """
     marks = Marks(leader, tmp)
+    deadline = time.monotonic() + END_S
     for _ in range(PASSES):
         found = marks.left()
-        for pid in found:
-            marks.kill(pid)
-        if not found:
+        killed = [held for pid in found if (held := marks.kill(pid)) is not None]
+        for held in killed:
+            _wait(held, deadline)
+            held.close()
+        if not found or time.monotonic() >= deadline:
             return
 
 
@@ -47,7 +53,7 @@ class Marks:
                 continue
             with contextlib.suppress(OSError, IndexError, ValueError):
                 state, parent, session = _stat(int(name))
-                if state == "Z":
+                if state in "ZX":
                     continue
                 children.setdefault(parent, []).append(int(name))
                 if session == self._leader or self._has(int(name)):
@@ -60,16 +66,21 @@ class Marks:
                     todo.append(child)
         return found - {self._leader, os.getpid()}
 
-    def kill(self, pid: int) -> None:
-        """Kill a process by its pidfd, after a second check: the pid may be another process's by now."""
+    def kill(self, pid: int) -> Held | None:
+        """Kill a process by its pidfd, after a second check: the pid may be another process's by now.
+
+        Returns the process, for the caller to close; None if it was not killed.
+        """
         with contextlib.suppress(OSError, IndexError, ValueError):
             held = Held(pid, os.pidfd_open(pid))
-            try:
+            with contextlib.ExitStack() as on_failure:
+                on_failure.callback(held.close)
                 _, parent, session = _stat(pid)
                 if session == self._leader or self._has(pid) or self._has(parent):
                     held.signal(signal.SIGKILL)
-            finally:
-                held.close()
+                    on_failure.pop_all()
+                    return held
+        return None
 
     def _has(self, pid: int) -> bool:
         if self._tmp is not None and self._tmp == _inode(Path(f"/proc/{pid}/root/tmp")):
@@ -84,6 +95,13 @@ def _inode(path: Path) -> tuple[int, int] | None:
         found = path.stat()
         return found.st_dev, found.st_ino
     return None
+
+
+def _wait(held: Held, deadline: float) -> None:
+    """Wait until a process has ended, which its parent may not have noticed yet."""
+    poll = select.poll()
+    poll.register(held.pidfd, select.POLLIN)
+    poll.poll(max(deadline - time.monotonic(), 0) * 1000)
 
 
 def _stat(pid: int) -> tuple[str, int, int]:
