@@ -315,7 +315,7 @@ def mutated(draw) -> Any:
                 continue
             how = draw(st.sampled_from(["replace", "remove", "double"]))
             if how == "replace":
-                place[key] = draw(VALUES)
+                place[key] = copy.deepcopy(draw(VALUES))  # the next mutation may change it
             elif how == "remove":
                 del place[key]
             elif isinstance(place, list):

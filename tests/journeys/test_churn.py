@@ -125,7 +125,7 @@ ONCE = """
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"once"})
 
-    @app.function(single_use_containers=True)
+    @app.function(single_use_containers=True, scaledown_window=2)
     @modal.asgi_app()
     def whole():
         return web

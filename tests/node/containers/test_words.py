@@ -65,7 +65,10 @@ def test_what_is_no_word_is_refused(line):
         "[say(kind='held', held=n % 5) for n in range(100_000)]",
     ],
 )
-async def test_a_container_that_says_something_else_ends_and_the_reason_says_so(start, act):
+async def test_a_container_that_says_something_else_ends_and_the_reason_says_so(
+    start, act, monkeypatch
+):
+    monkeypatch.setattr("homeport.node.containers.process.WORDS_PER_S", 100)  # slow machines too
     agent, watched = await start(
         f"say(kind='ready')\nheard()\ntry:\n    {act}\nexcept OSError: pass\ntime.sleep(60)"
     )
