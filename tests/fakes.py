@@ -16,7 +16,7 @@ from homeport.contract.container import Container, LogLine, StartOrder, State
 from homeport.contract.errors import Failure, NodeLost, NotFound
 from homeport.contract.image import Environment, Image
 from homeport.contract.listing import Change, Listing, Mark
-from homeport.contract.traffic import Endpoint, Load, PoolKey, RequestRecord
+from homeport.contract.traffic import Detached, Endpoint, Load, PoolKey, RequestRecord
 
 
 async def no_fault(_call: str, _what: str, _when: str) -> None:
@@ -203,6 +203,7 @@ class _Pool:
         default_factory=dict
     )  # request -> (its container, when it began)
     served: int = 0
+    served_by: dict[str, int] = field(default_factory=dict)
 
     @property
     def open(self) -> bool:
@@ -323,6 +324,7 @@ class FakeIngress(Recorded):
             if container in pool.running:
                 pool.running[container] -= 1
             pool.served += 1
+            pool.served_by[container] = pool.served_by.get(container, 0) + 1
             self._assign(pool)
         if container in self._unanswered:
             self._unanswered.discard(container)
@@ -382,21 +384,21 @@ class FakeIngress(Recorded):
             known.held[container] = known.slots.get(container, 0)
             self._look_again(known)
 
-    async def detach(self, pool: PoolKey, container: str) -> bool:
+    async def detach(self, pool: PoolKey, container: str) -> Detached | None:
         async with self._call("detach", container):
             return self._detach(pool, container)
 
-    def _detach(self, pool: PoolKey, container: str) -> bool:
+    def _detach(self, pool: PoolKey, container: str) -> Detached | None:
         if (known := self._pools.get(pool)) is None:
-            return True
+            return Detached()
         busy = known.running.get(container, 0)
         last = not set(known.slots) - known.draining - {container}
         if busy or (last and known.queue):
-            return False
+            return None
         for each in (known.slots, known.running, known.held):
             each.pop(container, None)
         known.draining.discard(container)
-        return True
+        return Detached(served=known.served_by.pop(container, 0))
 
     async def drop(self, pool: PoolKey) -> None:
         async with self._call("drop", pool):
@@ -410,6 +412,7 @@ class FakeIngress(Recorded):
                 queued=len(known.queue),
                 served=known.served,
                 per_container=dict(known.running),
+                served_by={name: known.served_by.get(name, 0) for name in known.running},
             )
             for key in pools
             if (known := self._pools.get(key))

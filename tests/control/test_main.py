@@ -258,7 +258,7 @@ def test_a_line_of_another_version_is_refused_in_words(line):
 
 
 def test_what_a_command_writes_is_what_the_server_reads(tmp_path):
-    home = tmp_path / os.fsdecode(b"not \xff text")
+    home = tmp_path / "häuser"
     settings = homeport.settings.load({"HOMEPORT_HOME": str(home)}, http_port=0)
     start = starting.Start(settings=settings.sent(), kept=True)
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from homeport.contract.errors import Failure, NotFound
-from homeport.contract.traffic import Endpoint, PoolKey
+from homeport.contract.traffic import Detached, Endpoint, PoolKey
 from tests.fakes import FakeIngress
 from tests.ingress.conftest import (  # noqa: F401 - fixtures
     POOL,
@@ -163,12 +163,20 @@ async def test_a_busy_container_cannot_be_detached_and_a_draining_one_gets_nothi
     while_busy = await house.ingress.detach(POOL, "one")
     house.may_go.set()
 
-    assert while_busy is False
+    assert while_busy is None
     assert "one" == await first
     assert ["two"] * 3 == await asyncio.gather(*others)
-    await until(lambda: house.ingress.detach(POOL, "one"), "the last request to leave")
-    assert await house.ingress.detach(POOL, "unknown")
-    assert {"two": 0} == (await load(house, 0, 0)).per_container
+    gone: list[Detached] = []
+
+    async def has_left() -> bool:
+        gone.extend(filter(None, [await house.ingress.detach(POOL, "one")]))
+        return bool(gone)
+
+    await until(has_left, "the last request to leave")
+    assert [Detached(served=1)] == gone
+    assert Detached() == await house.ingress.detach(POOL, "unknown")
+    after = await load(house, 0, 0)
+    assert ({"two": 0}, {"two": 3}, 4) == (after.per_container, after.served_by, after.served)
 
 
 async def test_the_last_container_works_its_queue_off_and_what_comes_later_parks(house):

@@ -10,7 +10,7 @@ from typing import Protocol
 from homeport.contract.container import LogLine, StartOrder
 from homeport.contract.image import Environment, Image
 from homeport.contract.listing import Change, Listing, Mark
-from homeport.contract.traffic import Endpoint, Load, PoolKey, RequestRecord
+from homeport.contract.traffic import Detached, Endpoint, Load, PoolKey, RequestRecord
 
 
 class Node(Protocol):
@@ -143,8 +143,8 @@ class Ingress(Protocol):
     async def lose(self, pool: PoolKey, container: str) -> None:
         """A container has ended: nobody is let in any more, and who is queued for it looks again."""
 
-    async def detach(self, pool: PoolKey, container: str) -> bool:
-        """Forget a container; False while a connection to it is open: ask again."""
+    async def detach(self, pool: PoolKey, container: str) -> Detached | None:
+        """Forget a container, and say what it did; None while a connection to it is open: ask again."""
 
     async def drop(self, pool: PoolKey) -> None:
         """Forget a pool that has no container and no endpoint."""

@@ -77,3 +77,11 @@ class Load:
     served: int = 0  # since the ingress started
     errors: int = 0  # 5xx since the ingress started
     per_container: dict[str, int] = field(default_factory=dict)  # container id -> running
+    served_by: dict[str, int] = field(default_factory=dict)  # container id -> requests it answered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detached:
+    """What the ingress tells of a container that it has forgotten."""
+
+    served: int = 0  # requests that it answered in all; there can be no more

@@ -84,7 +84,9 @@ def load(pool: Backend, rows: list[Row], unknown: frozenset[str]) -> Load:
     if errors + pool.errors_before < last.errors:
         pool.errors_before = last.errors - errors
     per_container: dict[str, int] = {}
+    served_by: dict[str, int] = {}
     for row in each:
+        served_by[row.server] = row.served
         per_container[row.server] = row.running + (row.server in unknown)
     pool.last = Load(
         running=sum(row.running for row in each),
@@ -92,5 +94,6 @@ def load(pool: Backend, rows: list[Row], unknown: frozenset[str]) -> Load:
         served=served + pool.served_before,
         errors=errors + pool.errors_before,
         per_container=per_container,
+        served_by=served_by,
     )
     return pool.last

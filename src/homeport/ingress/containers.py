@@ -9,7 +9,7 @@ import time
 from collections.abc import Collection
 
 from homeport.contract.errors import IngressError
-from homeport.contract.traffic import Load, PoolKey
+from homeport.contract.traffic import Detached, Load, PoolKey
 from homeport.ingress import backends, config, rules
 from homeport.ingress.backends import Backend, Supply
 from homeport.ingress.config import SHARED, UNSHARED, Server
@@ -121,33 +121,39 @@ class Containers(Publisher):
 
         await self._whole(f"lose {container}", change)
 
-    async def detach(self, pool: PoolKey, container: str) -> bool:
-        """Forget a container. Return False if a connection to it is still open: call again later."""
+    async def detach(self, pool: PoolKey, container: str) -> Detached | None:
+        """Forget a container. Return None if a connection to it is still open: call again later."""
 
-        async def change(undo: Undo) -> bool:
+        async def change(undo: Undo) -> Detached | None:
             known = self._picture.pools.get(pool)
             if known is None or (server := known.servers.get(container)) is None:
-                return True
+                return Detached()
             if time.monotonic() < known.settled_at.get(container, 0.0):
-                return False
+                return None
             others = [s for s in known.servers.values() if s.name != container and s.open]
             if not others and await self._has_queue(known):
-                return False
+                return None
             self._picture.put_server(known, dataclasses.replace(server, draining=True), undo)
             if not others:
                 self._picture.lead_away(pool, known)
             await self._supervisor.tell([*self._maps.commands(), state(known, container, "maint")])
             self._maps.commit()
             undo.keep()  # if a command below fails, the caller calls again
+            served = 0
             if (runtime := self._supervisor.runtime) is not None:
                 where = f"{known.backend}/{container}"
+                # HAProxy counts a request before it ends; no other one can come.
+                rows = await runtime.stats([known.backend])
+                served = sum(row.served for row in rows if row.server == container)
+                if any(row.running for row in rows if row.server == container):
+                    return None
                 answer = (await runtime.ask(("del", "server", where))).strip()
                 if "still has" in answer or "idle" in answer:
-                    return False
+                    return None
             del known.servers[container]
             known.settled_at.pop(container, None)
             self._requests.expect_no_more(container)
-            return True
+            return Detached(served=served)
 
         return await self._whole(f"detach {container}", change)
 

@@ -21,3 +21,18 @@ def test_a_container_that_the_user_ends_right_after_a_request_has_no_successor()
             assert [only] == house.node.started
 
     virtually(story())
+
+
+def test_a_request_to_another_container_counts_at_once():
+    async def story():
+        async with House(scaledown_window_s=60.0) as house:
+            await asyncio.gather(*house.visits(1, 0.01))
+            (first,) = house.node.started
+            house.reconciler.end(first.id)
+            await asyncio.gather(*house.visits(1, 0.001))
+            await asyncio.sleep(5)
+
+            assert [c.id for c in house.node.started[1:]] == [c.id for c in house.node.containers]
+            assert 2 == len(house.node.started)
+
+    virtually(story())

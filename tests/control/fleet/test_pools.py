@@ -198,3 +198,33 @@ def test_the_end_of_a_pool_is_told_after_it_is_forgotten():
     pools.remove(known)
 
     assert [(known, None)] == told
+
+
+def test_what_a_stopped_container_still_answers_is_no_demand_and_what_others_answer_is():
+    subject = pool()
+
+    def look(served: int, **served_by: int) -> bool:
+        subject.load = Load(served=served, served_by=served_by)
+        return subject.look()
+
+    assert look(1, one=1)
+    subject.give_up("one")
+    assert not look(2, one=2)
+    subject.detached("one", served=4)
+    assert not look(2, one=2)  # a look that began before
+    assert not look(4)
+    subject.detached("one", served=9)  # told once more
+    assert look(5, two=1)
+    assert not look(5, two=1)
+
+
+def test_an_ingress_that_starts_to_count_again_makes_no_demand():
+    subject = pool()
+    subject.load = Load(served=7, served_by={"one": 7})
+    assert subject.look()
+    subject.give_up("one")
+    subject.load = Load(served=7, served_by={"one": 0})  # its counters are of a new process
+    assert not subject.look()
+    subject.detached("one", served=1)
+    subject.load = Load(served=8)
+    assert subject.look()  # one too many, rather than one too few

@@ -11,9 +11,6 @@ from homeport.control.fleet.pool import Pool, Stage, now
 log = logging.getLogger(__name__)
 
 
-SETTLES_S = 0.2  # after this, the ingress has told of every request that ended before
-
-
 class Meter:
     """Reads the load of pools."""
 
@@ -26,14 +23,12 @@ class Meter:
         attached = [p for p in pools if p.count(Stage.READY, Stage.DRAINING) or p.unsettled]
         loads = await self._loads(attached)
         for pool in pools:
-            before, pool.load = pool.load, loads.get(pool.key, _unseen(pool.load))
+            pool.load = loads.get(pool.key, _unseen(pool.load))
             if not pool.members:
                 # Requests queued in the ingress for a container that has ended are demand too.
                 pool.unsettled = pool.load.running + pool.load.queued > 0
-            # A request that began and ended between two passes was demand too, unless the user has stopped
-            # a container since then.
-            settled = now() - pool.gave_up_at > SETTLES_S
-            passed = int(pool.load.served > before.served and settled)
+            # A request that began and ended between two passes was demand too.
+            passed = int(pool.look())
             pool.peak.record(max(pool.needed, passed), now())
             if pool.demand or passed:
                 pool.used_at = now()
@@ -55,4 +50,4 @@ class Meter:
 
 def _unseen(load: Load) -> Load:
     """Return the load of a pool without containers: nothing runs, and the counters stay."""
-    return dataclasses.replace(load, running=0, queued=0, per_container={})
+    return dataclasses.replace(load, running=0, queued=0, per_container={}, served_by={})

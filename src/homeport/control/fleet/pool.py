@@ -43,6 +43,19 @@ class Member:
 
 
 @dataclass(slots=True, kw_only=True)
+class GivenUp:
+    """What a container that the user stopped has answered."""
+
+    before: int  # when the pool's demand was last looked at before
+    served: int  # by now
+
+    @property
+    def after(self) -> int:
+        """Requests that are no demand."""
+        return self.served - self.before
+
+
+@dataclass(slots=True, kw_only=True)
 class Pool:
     """The containers that can answer the same request.
 
@@ -66,7 +79,9 @@ class Pool:
     )
     retired: bool = False  # no endpoint uses this pool any more
     winding_down: bool = False  # retired, and measured after that
-    gave_up_at: float = float("-inf")  # when the user stopped a container
+    given_up: dict[str, "GivenUp"] = field(default_factory=dict)  # containers that the user stopped
+    excused: int = 0  # requests that containers answered after the user had stopped them, and went
+    counted: int = 0  # requests so far that count as demand
     drain_s: float = RETIRED_DRAIN_S  # how long requests may run after the pool is retired
     drain_until: float = 0.0  # retired: requests that still run then are cut (monotonic)
     members: dict[str, Member] = field(default_factory=dict)
@@ -225,11 +240,29 @@ class Pool:
         """Return whether a container has a request, or work after one."""
         return bool(self.load.per_container.get(member.id, 0) or member.held)
 
-    def give_one_up(self) -> None:
-        """Lower the peak by one container, which the user has stopped: replace it only if demand needs it."""
-        self.gave_up_at = now()
+    def give_up(self, container: str) -> None:
+        """Lower the peak by one container, which the user has stopped: replace it only if demand needs it.
+
+        Requests that it answers from now on, or has answered since the last look, are no demand.
+        """
+        served = self.load.served_by.get(container, 0)
+        self.given_up[container] = GivenUp(before=served, served=served)
         staying = self.count(Stage.STARTING, Stage.ATTACHING, Stage.READY)
         self.peak.lower(staying * self.bounds.target_inputs)
+
+    def look(self) -> bool:
+        """Whether a request has ended since the last look that counts as demand."""
+        for container, gone in self.given_up.items():
+            gone.served = max(gone.served, self.load.served_by.get(container, 0))
+        excused = self.excused + sum(gone.after for gone in self.given_up.values())
+        counted, self.counted = self.counted, max(self.counted, self.load.served - excused)
+        return self.counted > counted
+
+    def detached(self, container: str, served: int) -> None:
+        """A container takes no more requests; it has answered so many."""
+        if (gone := self.given_up.pop(container, None)) is not None:
+            gone.served = max(gone.served, served)
+            self.excused += gone.after
 
     def rest(self) -> None:
         """Reset the recorded demand, so that the pool may scale to zero at once."""

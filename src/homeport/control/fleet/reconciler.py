@@ -103,7 +103,7 @@ class Reconciler:
             return
         self._say(_system_line(pool.key, member.id, "container ends: the user has stopped it"))
         member.stage = Stage.DRAINING
-        pool.give_one_up()
+        pool.give_up(member.id)
         self._tasks.start(f"end {container}", self._end_gently(pool, member))
 
     async def _end_gently(self, pool: Pool, member: Member) -> None:
@@ -274,10 +274,14 @@ class Reconciler:
             if member.stage is not Stage.DRAINING:
                 continue
             overdue = member.deadline is not None and now() >= member.deadline
-            if overdue or (
-                not pool.busy(member) and await self._ingress.detach(pool.key, member.id)
-            ):
+            if overdue or (not pool.busy(member) and await self._detached(pool, member)):
                 self._stop(pool, member)
+
+    async def _detached(self, pool: Pool, member: Member) -> bool:
+        detached = await self._ingress.detach(pool.key, member.id)
+        if detached is not None:
+            pool.detached(member.id, detached.served)
+        return detached is not None
 
     def _stop(self, pool: Pool, member: Member) -> None:
         member.stage = Stage.STOPPING
@@ -378,7 +382,7 @@ class Reconciler:
     async def _forget(self, pool: Pool, member: Member) -> None:
         async def attempt() -> None:
             await self._ingress.lose(pool.key, member.id)
-            while not await self._ingress.detach(pool.key, member.id):
+            while not await self._detached(pool, member):
                 await asyncio.sleep(PASS_S)
 
         await retried(f"forgetting {member.id}", attempt)
