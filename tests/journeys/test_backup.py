@@ -1,7 +1,6 @@
 """`homeport backup` and `homeport restore`, while a server runs."""
 
 import httpx
-import pytest
 
 from tests.waiting import wait_for
 
@@ -25,7 +24,6 @@ def url_of(terminal) -> str:
     return app["endpoints"][0]["local_url"] + "/"
 
 
-@pytest.mark.timeout(240)  # it runs a dozen commands
 def test_a_backup_is_made_and_restored_while_the_server_runs(terminal, tmp_path):
     script = tmp_path / "keep.py"
     script.write_text(SCRIPT)

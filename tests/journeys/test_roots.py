@@ -68,7 +68,6 @@ def _other_python() -> str | None:
     return next((str(path) for path in found if path.name.rpartition(".")[2] != ours), None)
 
 
-@pytest.mark.timeout(200)
 def test_an_image_of_a_registry_with_another_python_and_a_dockerfile(
     isolated, write, visitor, registry, tmp_path
 ):
@@ -125,7 +124,6 @@ DEBIAN = """
 """
 
 
-@pytest.mark.timeout(300)
 def test_debians_sox_converts_a_file(isolated, write, visitor):
     if shutil.which("mmdebstrap") is None:
         pytest.skip("there is no mmdebstrap: apt-get install mmdebstrap")
