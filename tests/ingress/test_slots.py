@@ -74,7 +74,7 @@ async def talk(port: int, data: bytes, end: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(data)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await reader.readuntil(end)
     finally:
         await leave(writer)

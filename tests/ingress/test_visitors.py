@@ -117,7 +117,7 @@ async def test_a_forwarded_host_chooses_nothing_also_on_the_way_back(
             headers={"Host": "a.localhost", "X-Forwarded-Host": "b.localhost"},
         )
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await ingress.detach(POOL, "one"):
             await asyncio.sleep(0.005)
     answer = (await visit).json()
@@ -218,7 +218,7 @@ async def test_a_large_body_streams_as_it_comes(ingress, upstream):
     await ingress.attach(POOL, "one", one.address, 1)
     head = b"POST /large HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
     _, writer = await send(port, head + b"x" * 1000)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not one.paths:
             await asyncio.sleep(0.005)
     await leave(writer)
@@ -237,7 +237,7 @@ async def test_one_address_cannot_take_every_place(start, upstream, monkeypatch)
     await ingress.attach(POOL, "one", one.address, 100)
     get = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     inside = [await send(port, get) for _ in range(5)]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while one.inside < 5:
             await asyncio.sleep(0.005)
     reader, writer = await send(port, get)

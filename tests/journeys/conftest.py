@@ -172,7 +172,7 @@ class Terminal:
                 command.process.send_signal(signal.SIGINT)
         for command in self._commands:
             try:
-                command.process.wait(10)
+                command.process.wait(60)
             except subprocess.TimeoutExpired:
                 command.process.kill()
                 command.process.wait()

@@ -67,7 +67,7 @@ def test_two_pythons_and_an_old_fastapi_in_one_app_and_nothing_of_ours(terminal,
     containers = [psutil.Process(c["pid"]) for c in terminal.json("container", "list")]
     assert 0 == terminal.run("app", "stop", "versions", "--yes").returncode
     # An old uvicorn ends when it is asked to, too.
-    assert [] == psutil.wait_procs(containers, timeout=20)[1]
+    assert [] == psutil.wait_procs(containers, timeout=30)[1]
 
 
 BARE = """
@@ -212,7 +212,7 @@ def test_a_server_killed_in_a_build_leaves_no_half_environment(terminal, write, 
     psutil.Process(terminal.status()["pid"]).send_signal(signal.SIGKILL)
     assert 1 == deploy.end()
     # No process writes there any more.
-    assert [] == psutil.wait_procs([builder], timeout=20)[1]
+    assert [] == psutil.wait_procs([builder], timeout=30)[1]
     assert 1 == len(half(terminal))
     terminal.run("up")
     assert [] == half(terminal)
@@ -231,7 +231,7 @@ def test_serve_shows_a_build_as_it_goes_and_ctrl_c_ends_it(terminal, write, visi
     builder = psutil.Process(int(gate.read_text()))
     command.wait_for(r"run_commands: \$ echo")
     assert 0 == command.interrupt()
-    assert [] == psutil.wait_procs([builder], timeout=20)[1]
+    assert [] == psutil.wait_procs([builder], timeout=30)[1]
     assert "Traceback" not in command.output
     assert [] == half(terminal)
 
@@ -250,7 +250,7 @@ def test_serve_shows_a_build_as_it_goes_and_ctrl_c_ends_it(terminal, write, visi
     write(changed.replace("'six'", "'idna'"))
     builder = psutil.Process(int(gate.read_text()))
     assert 0 == command.interrupt()
-    assert [] == psutil.wait_procs([builder], timeout=20)[1]
+    assert [] == psutil.wait_procs([builder], timeout=30)[1]
     assert {} == terminal.urls()
 
 

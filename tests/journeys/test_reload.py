@@ -101,7 +101,7 @@ def test_a_deploy_that_is_killed_leaves_no_process_that_loads_its_script(termina
     loader = psutil.Process(int(command.wait_for(r"pid (\d+)").group(1)))
     command.process.send_signal(signal.SIGKILL)
 
-    assert [] == psutil.wait_procs([loader], timeout=20)[1]
+    assert [] == psutil.wait_procs([loader], timeout=30)[1]
 
 
 def test_what_a_reload_or_a_failed_deploy_leaves_goes_with_its_last_container(

@@ -171,7 +171,7 @@ def test_a_killed_ingress_is_replaced_with_the_same_servers(terminal, url):
 def test_after_a_reboot_up_brings_deployed_apps_back(terminal, url):
     for process in terminal.processes():
         process.kill()
-    psutil.wait_procs(terminal.processes(), timeout=10)
+    psutil.wait_procs(terminal.processes(), timeout=30)
     told = terminal.run("up").stdout
 
     assert url in told

@@ -238,7 +238,7 @@ async def test_one_that_ignores_sigterm_is_killed_with_all_its_children(start):
     await agent.stop("ta-1", grace_s=0.1)
     await watched.until(State.GONE)
     gone, alive = psutil.wait_procs(
-        [psutil.Process(pid) for pid in children if psutil.pid_exists(pid)], timeout=10
+        [psutil.Process(pid) for pid in children if psutil.pid_exists(pid)], timeout=30
     )
 
     assert [] == alive, gone
@@ -260,7 +260,7 @@ async def test_what_a_container_leaves_is_found_even_if_its_init_is_killed(start
     psutil.Process(container.pid).parent().kill()
     await watched.until(State.GONE)
     _, alive = psutil.wait_procs(
-        [psutil.Process(child)] if psutil.pid_exists(child) else [], timeout=10
+        [psutil.Process(child)] if psutil.pid_exists(child) else [], timeout=30
     )
 
     assert [] == alive
@@ -310,7 +310,7 @@ async def crash(start, settings):
     for agent in fresh:
         await agent.close()
     for run in left:
-        run.process._popen.wait(10)
+        run.process._popen.wait(60)
         run.process.close()
 
 

@@ -15,7 +15,7 @@ def test_a_process_is_known_by_the_kernels_word_and_signalled_by_its_descriptor(
         held.signal(signal.SIGTERM)
 
         assert process.pid == held.pid
-        assert -signal.SIGTERM == process.wait(10)
+        assert -signal.SIGTERM == process.wait(60)
         held.signal(signal.SIGKILL)  # of one that has ended: nothing
     held.close()
     held.close()

@@ -21,7 +21,7 @@ from homeport.node.containers import door as doors
 from tests.orders import launch
 from tests.waiting import wait_for
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 class Runner:

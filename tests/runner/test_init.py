@@ -67,7 +67,7 @@ def runner(start):
 def gone(pid: int) -> bool:
     """Return whether a process ends within some seconds."""
     return not psutil.wait_procs(
-        [psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10
+        [psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=30
     )[1]
 
 
@@ -79,7 +79,7 @@ def test_nothing_of_a_container_outlives_its_runner(runner, how, number):
     assert psutil.pid_exists(child)
     os.kill(pid, number)
 
-    assert (-9 if number == signal.SIGKILL else 0) == runner.process.wait(20)
+    assert (-9 if number == signal.SIGKILL else 0) == runner.process.wait(60)
     assert gone(child)
 
 
@@ -91,7 +91,7 @@ def test_one_process_after_the_other_is_found_however_fast_they_fork(start):
     ).ready()  # fmt: skip
     runner.client.get("/hydra")
     os.kill(int(runner.client.get("/pid").text), signal.SIGKILL)
-    runner.process.wait(20)
+    runner.process.wait(60)
 
     assert not [p for p in psutil.process_iter(["cmdline"]) if hydra in (p.info["cmdline"] or ())]
 
@@ -128,7 +128,7 @@ def test_a_child_of_the_users_keeps_neither_the_door_nor_a_connection(runner, ho
     psutil.Process(runner.process.pid).resume()
 
     assert alive
-    assert -9 == runner.process.wait(20)
+    assert -9 == runner.process.wait(60)
     assert gone(child)
 
 

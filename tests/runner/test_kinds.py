@@ -323,7 +323,7 @@ def test_a_single_use_container_takes_one_request_and_then_nobody(start, kind):
 
     assert 200 == answer.status_code
     assert kind == "web_server" or "close" == answer.headers["connection"]
-    assert 0 == runner.process.wait(20)
+    assert 0 == runner.process.wait(60)
     # Its slot was never free again, so no request was sent to it while it ended.
     assert [1] == [event.held for event in runner.events() if event.kind == "held"]
 
@@ -366,7 +366,7 @@ def test_wsgi_threads_begin_as_they_are_needed_and_all_run_at_once(start):
         def hello():
             def web(environ, respond):
                 if environ["PATH_INFO"] == "/together":
-                    together.wait(20)
+                    together.wait(60)
                 respond("200 OK", [("Content-Type", "text/plain")])
                 return [str(threading.active_count()).encode()]
             return web

@@ -53,7 +53,7 @@ class House:
     async def ask(self, line: str) -> str:
         reader, writer = await self.visit(line)
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 return (await reader.read()).decode()
         finally:
             writer.close()

@@ -156,7 +156,7 @@ def test_what_nobody_has_written_down_of_an_earlier_server_ends(left, tmp_path):
     (child,) = left.children()
     end_left(tmp_path / "cells", [])
 
-    gone, _ = psutil.wait_procs([left, child], timeout=10)
+    gone, _ = psutil.wait_procs([left, child], timeout=30)
     assert {left, child} == set(gone)
 
 

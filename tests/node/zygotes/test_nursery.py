@@ -177,7 +177,7 @@ async def test_a_container_has_no_arguments_and_its_programs_can_be_interrupted(
         def say():
             sleep = subprocess.Popen(["sleep", "60"])
             sleep.send_signal(signal.SIGINT)
-            return sys.argv[1:], sleep.wait(10)
+            return sys.argv[1:], sleep.wait(60)
         """
     )
     container = await either_house.start()
@@ -372,7 +372,7 @@ async def test_a_zygote_that_dies_is_replaced_and_its_containers_go_on(house):
     first = await house.start()
     zygote = psutil.Process(first.pid).parent().ppid()
     os.kill(zygote, signal.SIGKILL)
-    psutil.Process(zygote).wait(10) if psutil.pid_exists(zygote) else None
+    psutil.Process(zygote).wait(60) if psutil.pid_exists(zygote) else None
     second = await house.start()
 
     assert ["here", "here"] == [await house.get(first), await house.get(second)]

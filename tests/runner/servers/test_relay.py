@@ -140,7 +140,7 @@ def test_a_program_that_ends_ends_its_container(program):
     runner = program()
     connect(runner, b"GET /end HTTP/1.1\r\n\r\n").close()
 
-    assert 1 == runner.process.wait(20)
+    assert 1 == runner.process.wait(60)
     runner.wait_for("no program listens on port")
 
 
@@ -166,7 +166,7 @@ def test_a_request_that_no_program_sees_is_left_for_another_container(program):
     with contextlib.suppress(ConnectionError):
         heard = answer(connect(runner, b"GET /x HTTP/1.1\r\n\r\n"))
         assert not heard or heard.startswith(b"HTTP/1.1 425 ")
-    assert 1 == runner.process.wait(20)
+    assert 1 == runner.process.wait(60)
 
 
 def _is_program(pid: str, port: str) -> bool:

@@ -164,7 +164,7 @@ async def test_a_build_that_nobody_waits_for_any_more_ends_and_leaves_nothing(ho
 
     assert making.cancelled()
     assert [] == house.half()
-    assert [] == psutil.wait_procs(sleeping, timeout=10)[1]
+    assert [] == psutil.wait_procs(sleeping, timeout=30)[1]
 
 
 SERVER = """
@@ -192,7 +192,7 @@ async def test_kill_9_during_a_build_leaves_nothing_that_is_taken_for_whole(able
     server.kill()
     await server.wait()
 
-    assert [] == psutil.wait_procs(sleeping, timeout=10)[1]
+    assert [] == psutil.wait_procs(sleeping, timeout=30)[1]
     later = Environments(home / "environments", rooted=True)
     assert 1 == len(_half(home / "environments"))
     later.sweep()
