@@ -21,7 +21,7 @@ Pairs = list[tuple[mounts.Mount, int]]
 
 
 def main() -> int:
-    """Read the order, and carry it out."""
+    """Read the order and run it."""
     order = json.loads(sys.argv[1])
     cell: Cell = codec.decode(Cell, order["cell"])
     try:
@@ -35,7 +35,7 @@ def main() -> int:
 
 
 def _mounts(wanted: dict[str, tuple[str, str]]) -> Pairs:
-    """What a container's node would send; opened in the host's view."""
+    """Open the mounts that a container's node would send, in the host's view."""
     opener = keeper.Opener()
     try:
         return [

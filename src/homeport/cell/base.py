@@ -82,7 +82,7 @@ def fork(cell: Cell, owned: Sequence[int] = ()) -> int:
 
 
 def view(cell: Cell) -> list[Bind]:
-    """All that is mounted, outermost first; what lies in another one comes with it."""
+    """Return the host's mounts that the cell shows, the outermost first; a mount inside another comes with it."""
     listed = [b for b in cell.binds if os.path.exists(b.source)]
     if not cell.layers:
         listed += [Bind(f"/etc/{n}") for n in cell.etc if os.path.isdir(f"/etc/{n}")]
@@ -98,7 +98,7 @@ def view(cell: Cell) -> list[Bind]:
 
 
 def _opened(cell: Cell, shown: list[Bind]) -> dict[str, int]:
-    """Everything of the host that the cell needs, by its place in the cell."""
+    """Open each file and directory of the host that the cell needs; return the descriptors by their path in the cell."""
     trees = {b.place: mounts.opened(b.source, writable=b.writable) for b in shown}
     for position, layer in enumerate(cell.layers):
         trees[f"{HIDDEN}/{LAYERS}/{position}"] = mounts.opened(layer, below=False)
@@ -146,7 +146,7 @@ def _build(cell: Cell, shown: list[Bind], trees: dict[str, int]) -> None:
 
 
 def settle(cell: Cell) -> None:
-    """What a new network and a new UTS namespace lack."""
+    """Set up a new network namespace and a new UTS namespace: loopback and host name."""
     if cell.network is not Network.HOST:
         loopback_up()
         with contextlib.suppress(OSError):  # ping without a capability (man 7 icmp)
@@ -155,7 +155,7 @@ def settle(cell: Cell) -> None:
 
 
 def lower(cell: Cell, top: str = HIDDEN) -> str:
-    """What lies under a private cell's own files, the uppermost first, as overlayfs takes it."""
+    """Return the layers below a private cell's own files, the uppermost first, as overlayfs takes them."""
     layers = [f"{top}/{LAYERS}/{n}" for n in reversed(range(len(cell.layers)))]
     written = f"{top}/{UP}/{mounts.WRITTEN}"  # by the nested cell that this one is below
     above = [written] if os.path.isdir(written) else []
@@ -192,7 +192,7 @@ def run(
 def reap(
     main: Callable[[], int], before: Callable[[], None] = lambda: None, *, linger: bool = False
 ) -> int:
-    """As pid 1: run `main` in a child, wait for everybody until it has ended; its exit code.
+    """As pid 1: run `main` in a child, and wait for all child processes until it has ended; return its exit code.
 
     `before` runs in pid 1, once the child has been forked. With `linger`: until all have ended.
     """
@@ -227,7 +227,7 @@ def linger() -> NoReturn:
 
 
 def _stand_by(*, linger: bool) -> None:
-    """Hold nothing open, and end for nobody while others are in the cell."""
+    """Close inherited descriptors; with `linger`, ignore the signals that would end pid 1 before the last process of the cell."""
     kernel.close_from(3)
     if linger:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""What a cell consists of: plain values, no I/O.
+"""Describes a cell: plain values, no I/O.
 
 A *base* cell is built from the host's view, once for a set of packages: it shows the directories in
 `binds` and nothing else of the host. *Private* cells are built from inside a base, one for each
@@ -35,7 +35,7 @@ class Bind:
 
     @property
     def place(self) -> str:
-        """Where it is in the cell."""
+        """The path in the cell."""
         return self.target or self.source
 
 

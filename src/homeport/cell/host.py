@@ -33,7 +33,7 @@ def cell(paths: Iterable[str], *, binds: Iterable[Bind] = ()) -> Cell:
 
 
 def interpreter(python: str) -> list[str]:
-    """The directories of a Python: its prefix, and the prefix of what its links lead to."""
+    """Return the directories of a Python: its prefix, and the prefix of the interpreter that its links name."""
     paths = [python]
     while os.path.islink(paths[-1]):
         paths.append(os.path.join(os.path.dirname(paths[-1]), os.readlink(paths[-1])))

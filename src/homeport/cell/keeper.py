@@ -69,14 +69,14 @@ class Opener:
         return self._ask(order, [])[0]
 
     def remove(self, path: str) -> None:
-        """Delete what a cell has written, whosever it is; return when it is gone."""
+        """Delete the files that a cell has written, whichever user owns them; return when they are gone."""
         if self._socket is None:
             removing.discard(path)
         else:
             self._in_child("remove", path)
 
     def measure(self, path: str) -> int:
-        """How many bytes on the disk a cell's files take."""
+        """Return how many bytes a cell's files take on the disk."""
         if self._socket is None:
             return storage.measured(path)
         return int(self._in_child("measure", path) or 0)
@@ -107,7 +107,7 @@ class Opener:
 
 def serve(control: socket.socket) -> None:
     """Answer until the other end closes."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no process waits for the children
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, MAX_MESSAGE, 1)
         if not message:

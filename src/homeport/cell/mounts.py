@@ -118,7 +118,7 @@ def place(pairs: Sequence[tuple[Mount, int]], *, stays: bool = False) -> None:
 
 
 def _has_more(target: str, shown: Sequence[str]) -> bool:
-    """Whether there is more in a directory than what the cell shows of the host."""
+    """Return whether a directory has more than the files of the host that the cell shows."""
     below = target.rstrip("/") + "/"
     hosts = {path[len(below) :].partition("/")[0] for path in shown if path.startswith(below)}
     return bool({*os.listdir(target)} - hosts)
@@ -185,7 +185,7 @@ def write_places(directory: str, places: Sequence[str]) -> None:
 
 
 def read_places() -> list[str]:
-    """What `write_places` noted."""
+    """Return the places that `write_places` noted."""
     with open(f"{STAGE}/{PLACES}", encoding="utf-8") as file:
         return list(json.load(file))
 
@@ -212,7 +212,7 @@ def _point(position: int, path: str, storage: str, *, directory: bool) -> None:
 
 
 def is_directory(tree: int) -> bool:
-    """Whether an opened tree is a directory, and not one file."""
+    """Return whether an opened tree is a directory, and not a file."""
     return os.path.isdir(f"/proc/self/fd/{tree}")
 
 

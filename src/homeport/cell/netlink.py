@@ -55,7 +55,7 @@ def add_address(name: str, address: str, prefix: int) -> None:
 
 
 def add_default_route(name: str, gateway: str) -> None:
-    """Send what is for nobody here to a gateway."""
+    """Add a default route: packets for other networks go to a gateway."""
     head = struct.pack(
         "=BBBBBBBBI", socket.AF_INET, 0, 0, 0, MAIN_TABLE, STATIC, UNIVERSE, UNICAST, 0
     )

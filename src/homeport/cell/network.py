@@ -57,7 +57,7 @@ def plug(cable: Cable, namespace: int) -> None:
 
 
 def connect(cable: Cable) -> None:
-    """Inside the cell, once its end is there: an address and the way out."""
+    """Inside the cell, when its end of the cable is there: set the address and the default route."""
     netlink.add_address(INSIDE, cable.address, 31)
     netlink.up(INSIDE)
     netlink.add_default_route(INSIDE, cable.gateway)

@@ -1,4 +1,4 @@
-"""What of a cell this machine allows, and what stands in the way. `python -m homeport.cell.report` prints JSON.
+"""Finds which parts of a cell this machine allows, and why others fail. `python -m homeport.cell.report` prints JSON.
 
 Everything is tried, in a child: some systems make a user namespace and then refuse to mount in it. A
 sysctl is read only to explain what failed.
@@ -95,7 +95,7 @@ def _with(directory: str, ids: Ids | None) -> tuple[OSError | None, Ids | None]:
 
 
 def _tried(directory: str, network: Network, ids: Ids | None, *, overlay: bool) -> OSError | None:
-    """None if a container could run in such a cell; else what failed."""
+    """Return None if a container could run in such a cell; otherwise the error."""
     with tempfile.TemporaryDirectory(prefix="homeport-cell-", dir=directory) as storage:
         owned = [Bind(directory, owned=True)] if os.geteuid() == 0 else []
         cell = host.cell(host.interpreter(sys.executable), binds=owned)

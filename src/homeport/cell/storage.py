@@ -1,4 +1,4 @@
-"""How much a container has written.
+"""Measures the files that a container has written.
 
 A container may nest directories deeper than Python recurses and than a path may be long (PATH_MAX). So this goes
 by descriptors, and does not recurse. `homeport.removing` deletes such directories.

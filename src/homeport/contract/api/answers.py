@@ -1,4 +1,4 @@
-"""What any route may answer: a refusal, or nothing."""
+"""Answers that any route may give: an error, or nothing."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ class Fault:
 
     @staticmethod
     def of(error: Exception) -> "Fault":
-        """Return what may be told of an error; of one that nobody foresaw that is its type alone."""
+        """Return the parts of an error that a client may see; of an unexpected error, its type alone."""
         if isinstance(error, Failure):
             return codec.decode(Fault, error.to_dict())  # type: ignore[no-any-return]
         return Fault(

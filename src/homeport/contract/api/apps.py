@@ -50,7 +50,7 @@ class EndpointStatus:
 
 
 class AppState(str, enum.Enum):
-    """What an app does."""
+    """The state of an app."""
 
     DEPLOYED = "deployed"
     SERVING = "serving"

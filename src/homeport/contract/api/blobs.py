@@ -12,6 +12,6 @@ class Hashes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
-    """Those of the files that the server does not have."""
+    """The hashes of the files that the server does not have."""
 
     missing: tuple[str, ...]  # SHA-256 in hex

@@ -58,7 +58,7 @@ class Request:
 
     tag: str  # of its endpoint
     request: RequestRecord
-    untold: int = 0  # requests before this one that came too fast to be told of
+    untold: int = 0  # requests before this one that came too fast to be shown
     event: Literal["request"] = "request"
 
 

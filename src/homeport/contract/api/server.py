@@ -16,8 +16,8 @@ class Status:
     http_port: int
     domain: str
     workspace: str
-    settings: dict[str, str | int | None]  # all that are in force, but for secrets
-    ingress_pid: int | None  # of HAProxy; null while there is none
+    settings: dict[str, str | int | None]  # all settings in force, without secrets
+    ingress_pid: int | None  # of HAProxy; null while it does not run
     kept: bool  # the server runs in the background, and not for one command
     started_at: float
     database: str = ""  # where the rows are, without a password

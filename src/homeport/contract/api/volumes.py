@@ -11,8 +11,10 @@ class StoredVolume:
     id: str  # `vo-…`; it stays when the name changes
     name: str  # empty: an ephemeral one, which goes with the program that made it
     created_at: float
-    size_bytes: int | None = None  # what it takes on the disk; null where nobody asked for it
-    files: int | None = None  # how many files it has; null where nobody asked for it
+    size_bytes: int | None = (
+        None  # what it takes on the disk; null if the request did not ask for it
+    )
+    files: int | None = None  # how many files it has; null if the request did not ask for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ class Compiler:
         self._turn = asyncio.Lock()
 
     def begin(self, python: str, tree: str) -> None:
-        """Compile all files of a tree by this interpreter, unless that was begun before."""
+        """Compile all files of a tree by this interpreter, unless that has started before."""
         if (python, tree) not in self._begun:
             self._begun.add((python, tree))
             task = asyncio.create_task(self._compile(python, tree), name=f"compile {tree}")

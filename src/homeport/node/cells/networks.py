@@ -114,7 +114,7 @@ def resolvers() -> str:
 
 
 def _has_cables() -> bool:
-    """Whether the firewall could be set up: without it, a cell would reach this machine and its neighbours."""
+    """Return whether the firewall was set up: without it, a cell would reach this machine and its neighbours."""
     if shutil.which("nft") is None:
         return False
     words = ["nft", "--check", "--file", "-"]

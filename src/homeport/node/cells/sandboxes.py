@@ -322,7 +322,7 @@ class Cells:
                 path.rmdir()
 
     def sweep(self, keep: Collection[str]) -> None:
-        """Delete what nobody writes in any more; `keep` are the containers' that go on. Blocks."""
+        """Delete the storage of containers that have ended; `keep` names the storage of those that go on. Blocks."""
         kept = [Path(storage) for storage in keep]
         for base in self._root.iterdir():
             inner = [path for path in kept if path.is_relative_to(base)]
@@ -330,7 +330,7 @@ class Cells:
                 self._opener.remove(str(base))
 
     def disk_mib(self, storage: str) -> float:
-        """How much a container has written. Blocks."""
+        """Return how many bytes a container has written. Blocks."""
         return self._opener.measure(storage) / 1024**2
 
     def _open(self, opened: contextlib.ExitStack, path: str, zygote: int) -> int:

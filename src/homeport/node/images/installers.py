@@ -1,7 +1,7 @@
-"""PURE but for the files that it writes: the steps that install packages, as words for uv.
+"""Turns the steps that install packages into uv's command lines. Its only side effect: it writes the files that uv reads.
 
-The same for an environment of this machine and for an image's own Python; only what uv is told about the place
-where the packages go is different.
+The same for an environment of this machine and for an image's own Python; only the directory where uv puts the
+packages is different.
 """
 
 import shlex
@@ -26,7 +26,7 @@ class Installing:
     python: str
 
     def commands(self, *, held: bool = False) -> list[Words]:
-        """What uv is to do; `held` for a Python whose packages are the system's."""
+        """Return uv's command lines; `held` for a Python whose packages belong to the system."""
         place = ["--python", self.python, *(["--break-system-packages"] if held else [])]
         return [[*words[:2], *place, *words[2:]] for words in self._commands()]
 
@@ -83,7 +83,7 @@ class Syncing:
             (self.directory / name).write_text(lock)
 
     def sync(self) -> Words:
-        """What follows `uv sync`, or `uv export`."""
+        """Return the words after `uv sync` or `uv export`."""
         args = self.step.args
         words = ["--project", str(self.seen)]
         words += ["--frozen"] if args.get("lockfile") and args.get("frozen") else []
@@ -109,6 +109,6 @@ POETRY: Mapping[str, str] = {
 
 
 def each(option: str, values: str | list[str] | None) -> Words:
-    """An option once for each value."""
+    """Return the words that give an option once for each value."""
     given = [values] if isinstance(values, str) else values or []
     return [word for value in given for word in (option, value)]

@@ -14,7 +14,7 @@ from homeport.contract.errors import ImageError
 from homeport.contract.image import Image, Step
 
 SHELL = ("/bin/sh", "-c")
-LAYOUT = 1  # of an environment's directory; another number builds everything anew
+LAYOUT = 1  # of an environment's directory; a new number builds all layers again
 BASE = Step(name="debian_slim")
 COPIES = frozenset({"add_local_file", "add_local_dir", "add_local_python_source"})
 PACKAGES = frozenset(
@@ -56,7 +56,7 @@ ELSEWHERE = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """One step that builds something, and what it sees."""
+    """One step that builds something, with the variables, directory and shell that it sees."""
 
     key: str
     parent: str  # key of the layer below; empty for the lowest
@@ -122,7 +122,7 @@ def of(image: Image, python_version: str, source: str) -> list[Layer]:
 
 
 def in_words(step: Step) -> str:
-    """A step as a person reads it; never a variable, an index or an option, which may be secret."""
+    """Return a step as text for people, without variables, indexes and options, which may be secret."""
     args = step.args
     told = [*args.get("packages", []), *args.get("commands", []), *args.get("modules", [])]
     told += [str(args[k]) for k in ("python_version", "remote_path", "qualname") if args.get(k)]

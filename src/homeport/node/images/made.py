@@ -7,7 +7,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """What there is of an image on this machine.
+    """A built image on this machine.
 
     With `lowers` it has a root file system of its own: `python` is a path in it, `environ` are the variables that
     it brings, and nothing of this machine's `PATH` counts.
@@ -15,7 +15,7 @@ class Made:
 
     key: str
     python: str  # the interpreter
-    directory: Path  # what is known of the environment is kept here
+    directory: Path  # the environment's records are kept here
     runner_path: str = ""  # comes last on `sys.path`, where ours are not the user's packages
     lowers: tuple[str, ...] = ()  # layers from the lowest up, as `Cell.layers`
     environ: Mapping[str, str] = field(default_factory=dict)

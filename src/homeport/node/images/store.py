@@ -48,10 +48,10 @@ class Store:
         self.root = root
         self._jobs: dict[str, _Job] = {}  # by directory name
         self._records_lock = asyncio.Lock()
-        self._needed: list[str] = []  # directory names that somebody is about to use
+        self._needed: list[str] = []  # directory names that a build is about to use
 
     def has(self, name: str) -> bool:
-        """Whether it has been built, all of it."""
+        """Return whether the directory was built completely."""
         return (self.root / name / RECORD).exists()
 
     def sweep(self) -> None:
@@ -62,8 +62,8 @@ class Store:
 
     @contextlib.asynccontextmanager
     async def needed(self, names: list[str]) -> AsyncIterator[None]:
-        """None of these is pruned meanwhile; more may be added to the list."""
-        async with self._records_lock:  # not while a prune decides what nobody needs
+        """Protect these directories from `prune` within the block; more may be added to the list."""
+        async with self._records_lock:  # not while a prune decides what is not needed
             self._needed += names
         try:
             yield
@@ -117,14 +117,14 @@ class Store:
     # what is there
 
     def records(self) -> Iterator[tuple[Path, Record]]:
-        """Those that a step has made."""
+        """Yield each directory that a step has made, with its record."""
         for directory in self.root.iterdir() if self.root.is_dir() else ():
             record = read(directory)
             if "steps" in record:
                 yield directory, record
 
     def users(self) -> Counter[str]:
-        """How many images stand on each directory."""
+        """Return how many images use each directory."""
         known = {directory.name: record for directory, record in self.records()}
         counted: Counter[str] = Counter()
         for name, record in known.items():
@@ -140,7 +140,7 @@ class Store:
             await asyncio.to_thread(self._used, directory, image)
 
     def of(self, image: str) -> tuple[Path, Record] | None:
-        """The one that an image stands on."""
+        """Return the directory that an image uses, with its record; None if there is none."""
         for directory, record in self.records():
             if image in record["images"]:
                 return directory, record
@@ -194,7 +194,7 @@ def used_at(directory: Path) -> float:
 
 
 def read(directory: Path) -> Record:
-    """A record; empty where there is none."""
+    """Return a record; empty if there is none."""
     with contextlib.suppress(OSError, ValueError):
         record = json.loads((directory / RECORD).read_text())
         if isinstance(record, dict):

@@ -42,7 +42,7 @@ class Python:
 
 
 def found() -> list[str]:
-    """The words that begin uv's command; `ImageError` where there is none."""
+    """Return the first words of uv's command; `ImageError` if uv is not installed."""
     beside = Path(sys.executable).with_name("uv")
     # Ours first: it is the version that homeport was tried with.
     if os.access(beside, os.X_OK):
@@ -65,14 +65,14 @@ def program() -> str:
 
 
 def environ(outer: Mapping[str, str]) -> dict[str, str]:
-    """The variables that uv sees: the caller's, but for those that would mislead it."""
+    """Return the variables that uv sees: the caller's, without those that would mislead it."""
     kept = {k: v for k, v in outer.items() if not k.startswith(_MISLEADING)}
     # Else each first import of a package would compile it, and a start would wait for that.
     return {**kept, "NO_COLOR": "1", "UV_COMPILE_BYTECODE": "1"}
 
 
 def told_in_cell(outer: Mapping[str, str]) -> dict[str, str]:
-    """What uv is told in another root file system: the caller's indexes, and none of its paths."""
+    """Return uv's variables in another root file system: the caller's indexes, and none of its paths."""
     wanted = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX", "UV_HTTP_TIMEOUT", "UV_FIND_LINKS")
     kept = {k: v for k, v in outer.items() if k.startswith(wanted)}
     if config := _config(outer):
@@ -169,7 +169,7 @@ def check_age(wanted: str | None, where: str) -> None:
 
 
 def in_one_line(lines: Sequence[str]) -> str:
-    """What uv's message comes to: what failed, and its nearest causes.
+    """Return uv's message in one line: the failure and its nearest causes.
 
     >>> in_one_line(["error: Failed to parse: `a b`", "  cause: Expected one of `@`"])
     'Failed to parse: `a b`: Expected one of `@`'

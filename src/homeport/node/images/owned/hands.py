@@ -22,7 +22,7 @@ WORDS = ("-E", "-m", within.__name__)
 
 
 async def ask(order: Mapping[str, Any], say: Callable[[str], None] = lambda _line: None) -> Done:
-    """Have an order carried out; `StorageError` for a full disk. `done.code` is a step's own."""
+    """Run an order; `StorageError` for a full disk. `done.code` is the exit code of the step."""
     done = await command.run(words(order), environ=_environ(), cwd=Path("/"), say=say)
     if done.code == within.FULL:
         raise _full()
@@ -30,7 +30,7 @@ async def ask(order: Mapping[str, Any], say: Callable[[str], None] = lambda _lin
 
 
 async def told(order: Mapping[str, Any]) -> dict[str, int]:
-    """What an order answers; `ImageError` with the reason if it cannot be carried out."""
+    """Run an order and return its answer; `ImageError` with the reason if it fails."""
     done = await ask(order)
     if done.code:
         raise ImageError(done.lines[-1] if done.lines else f"it ended with exit code {done.code}")
@@ -39,7 +39,7 @@ async def told(order: Mapping[str, Any]) -> dict[str, int]:
 
 
 def words(order: Mapping[str, Any]) -> list[str]:
-    """The command line of an order, which it can carry out once."""
+    """Return the command line for an order; it works once, because the order's file is deleted."""
     return [sys.executable, *WORDS, _written(order)]
 
 
@@ -57,7 +57,7 @@ def empty(directory: Path) -> None:
 
 
 def mkdir(path: Path) -> None:
-    """A directory for files of the cells' ids."""
+    """Make a directory for files of the cells' ids."""
     path.mkdir(mode=0o755)
     ids = identity.own()
     if ids is not None and os.geteuid() == 0:

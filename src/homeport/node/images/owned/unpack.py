@@ -4,8 +4,8 @@ A layer is a tar file with two special names (OCI image spec, layer.md): `.wh.na
 below, and `.wh..wh..opq` hides everything that they have in its directory. Overlayfs wants a character device
 0:0 for the first and an extended attribute for the second.
 
-Each name is opened by openat2 as if the directory were `/`, so that neither `..` nor a symbolic link leads out
-of it. This runs as root of a user namespace (`within.py`), where no device can be made and no file can get
+Each name is opened by openat2 as if the directory were `/`, so that neither `..` nor a symbolic link can name a path
+outside. This runs as root of a user namespace (`within.py`), where no device can be made and no file can get
 an owner of the host.
 """
 
@@ -44,7 +44,7 @@ class UnfitError(Exception):
 
 @dataclass(slots=True)
 class Counted:
-    """What a layer came to."""
+    """Counts of an unpacked layer."""
 
     entries: int = 0
     bytes: int = 0
@@ -68,7 +68,7 @@ def unpack(archive: IO[bytes], root: int, *, ids: int = IDS, max_bytes: int = MA
             unpacking.finish()
     except (tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError) as error:
         raise UnfitError(f"the archive is damaged: {error}") from None
-    except (ValueError, OverflowError) as error:  # a name with a zero in it, a date that is none
+    except (ValueError, OverflowError) as error:  # a name with a zero byte, an invalid date
         raise UnfitError(f"the archive is not well formed: {error}") from None
     finally:
         unpacking.close()
@@ -99,7 +99,7 @@ def _plain(archive: IO[bytes]) -> Iterator[Any]:
 
 
 class _Forward:
-    """What tarfile reads from: only forward, a bounded piece at a time, and a bounded sum."""
+    """The stream that tarfile reads: only forward, in limited pieces, up to a limited sum."""
 
     def __init__(self, stream: IO[bytes], max_bytes: int) -> None:
         self._stream = stream
@@ -154,14 +154,14 @@ class _Unpacking:
         if name == OPAQUE:
             os.setxattr(parent, OPAQUE_MARK, b"y")
         elif name.startswith(OF_AUFS):
-            pass  # of an older kind of storage; nobody reads it
+            pass  # an attribute of an older kind of storage; no program reads it
         elif name.startswith(HIDDEN):
             self._hide(parent, name[len(HIDDEN) :])
         else:
             self._put(tar, member, parent, name)
 
     def finish(self) -> None:
-        """Directories get their dates last: each entry in them changed it."""
+        """Set the dates of directories at the end, because each entry in a directory changes its date."""
         for path, date in reversed(self._dates):
             with suppress(OSError), self._open(path) as directory:
                 os.utime(directory, (date, date))
@@ -279,7 +279,7 @@ class _Unpacking:
                 os.setxattr(directory, OPAQUE_MARK, b"y")
 
     def _remove(self, parent: int, name: str) -> None:
-        """What an earlier entry put there; the last one counts."""
+        """Remove the file that an earlier entry put there; the last entry counts."""
         with suppress(FileNotFoundError):
             try:
                 os.unlink(name, dir_fd=parent)
@@ -287,7 +287,7 @@ class _Unpacking:
                 removing.remove(name, parent)
 
     def _opened(self, above: tuple[str, ...]) -> int:
-        """The directory of an entry, made if no entry has."""
+        """Open the directory of an entry; make it if no entry has made it."""
         if self._parent is not None and self._parent[0] == above:
             return self._parent[1]
         self.close()

@@ -35,7 +35,7 @@ STORAGE = "1"  # in a step's storage: `1/root/files` is what it wrote
 
 
 def main() -> int:
-    """Read the order, and carry it out."""
+    """Read the order and run it."""
     with open(sys.argv[1], encoding="utf-8") as file:  # noqa: PTH123 - pathlib costs 10 ms
         order = json.load(file)
     os.unlink(sys.argv[1])  # noqa: PTH108
@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def _prepared(order: dict[str, Any]) -> Callable[[], dict[str, int]]:
-    """What is to be done; all that lies outside is opened here, in the host's view."""
+    """Return the function for an order; open the files outside the directory here, in the host's view."""
     ids = identity.own()
     if order["do"] == "unpack":
         archive = open(order["archive"], "rb")  # noqa: PTH123, SIM115 - for the child
@@ -68,7 +68,7 @@ def _prepared(order: dict[str, Any]) -> Callable[[], dict[str, int]]:
 
 
 def _as_root(work: Callable[[], dict[str, int]]) -> int:
-    """Do it in a child that is root of its own user namespace, and has these ids."""
+    """Call `work` in a child process that is root of its own user namespace with the cells' ids."""
     child = namespaces.fork(Network.NONE, identity.own())
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -109,7 +109,7 @@ def _copy(files: Sequence[tuple[IO[bytes], str, int]], root: int) -> dict[str, i
 
 
 def _tree(source: int, root: int, place: str) -> dict[str, int]:
-    """A directory with all below it, links as links; everything becomes root's."""
+    """Copy a directory with everything below it, links as links; root owns the copies."""
     into = _made(root, place)
     total = 0
     for folder, directories, files, directory in os.fwalk(".", dir_fd=source):
@@ -135,7 +135,7 @@ def _tree(source: int, root: int, place: str) -> dict[str, int]:
 
 
 def _made(root: int, path: str) -> int:
-    """A directory below `root`, made with those above it."""
+    """Make a directory below `root` with its parents; return its descriptor."""
     made = ""
     for part in path.split("/"):
         made = f"{made}/{part}"
@@ -147,7 +147,7 @@ def _made(root: int, path: str) -> int:
 
 
 def _programs(directory: int, what: str) -> dict[str, int]:
-    """By programs that bear any depth of directories."""
+    """Run programs that work at any depth of directories (Python recurses)."""
     os.fchdir(directory)
     if what == "empty":
         subprocess.run(["find", ".", "-xdev", "-mindepth", "1", "-delete"], check=False)

@@ -17,7 +17,7 @@ from homeport.contract import dockerfile
 from homeport.contract.errors import ImageError
 from homeport.contract.image import HOME, ROOTED_STEPS, Image, Step
 
-LAYOUT = 1  # of a layer's directory; another number builds everything anew
+LAYOUT = 1  # of a layer's directory; a new number builds all layers again
 DEBIAN = "bookworm"
 MICROMAMBA = "docker.io/mambaorg/micromamba:2.3.0-debian12-slim"
 CONDA_ROOT = "/opt/conda"
@@ -68,21 +68,21 @@ ELSEWHERE = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """What an operation finds, and in the end a container."""
+    """The settings that an operation finds, and at the end a container."""
 
     environ: Mapping[str, str] = field(default_factory=lambda: {"PATH": PATH})
-    workdir: str = ""  # empty: nobody has said
+    workdir: str = ""  # empty: no step has set it
     shell: tuple[str, ...] = SHELL
     entrypoint: tuple[str, ...] = ()
     arguments: Mapping[str, str] = field(default_factory=dict)  # a Dockerfile's ARG
 
     @property
     def variables(self) -> dict[str, str]:
-        """What `$NAME` in a Dockerfile stands for."""
+        """Return the values of `$NAME` in a Dockerfile."""
         return {**self.arguments, **self.environ}
 
     def place(self, path: str) -> str:
-        """An absolute path, from the working directory."""
+        """Return an absolute path; a relative one begins at the working directory."""
         return posixpath.normpath(posixpath.join("/", self.workdir or "/", path))
 
 
@@ -97,11 +97,11 @@ class Op:
 
     @property
     def builds(self) -> bool:
-        """Whether it makes a layer."""
+        """True if the operation makes a layer."""
         return self.kind not in SETTINGS
 
     def apply(self, config: Config) -> Config:
-        """What later operations find, if this one only sets something."""
+        """Return the settings after this operation, if it only sets something."""
         args = self.args
         if self.kind == "env":
             return dataclasses.replace(config, environ={**config.environ, **args["vars"]})
@@ -121,7 +121,7 @@ class Op:
         return config
 
     def told(self, config: Config) -> list[object]:
-        """What its layer depends on, besides those below and the variables."""
+        """Return the values that the layer depends on, besides the layers below and the variables."""
         args = {k: v for k, v in self.args.items() if k not in _UNTOLD}
         if self.kind == "COPY":  # of the directory's files only those that it takes
             files = args["files"]
@@ -134,7 +134,7 @@ class Op:
 
 
 def check(image: Image) -> None:
-    """Raise `ImageError` for the first step that nothing here can carry out."""
+    """Raise `ImageError` for the first step that homeport cannot build."""
     for step in image.steps:
         if step.name in ELSEWHERE:
             why, instead = ELSEWHERE[step.name]
@@ -219,7 +219,7 @@ _KINDS = {"apt_install": "apt", "run_commands": "run", "run_function": "function
 
 
 def in_words(step: Step) -> str:
-    """A step as a person reads it; never a variable, an index or an option, which may be secret."""
+    """Return a step as text for people, without variables, indexes and options, which may be secret."""
     args = step.args
     told = [*args.get("packages", []), *args.get("commands", []), *args.get("modules", [])]
     told += [str(args[k]) for k in ("python_version", "remote_path", "qualname") if args.get(k)]
@@ -325,7 +325,7 @@ _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".txz", ".tbz2")
 
 
 def chosen(op: Op, config: Config, *, is_directory: bool) -> dict[str, str]:
-    """What a COPY puts where: absolute place -> the context's file; empty if a source is not there.
+    """Return the files of a COPY: absolute path in the image -> file of the context; empty if a source is not there.
 
     `is_directory` says whether its destination is one in the image already.
     """
@@ -365,5 +365,5 @@ def _matches(path: str, pattern: str, match: Any) -> bool:
 
 
 def home(config: Config) -> str:
-    """Where a container begins."""
+    """Return the working directory of a container."""
     return config.workdir or HOME

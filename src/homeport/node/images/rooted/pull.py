@@ -19,7 +19,7 @@ MIB = 1024**2
 
 
 async def fetch(tag: str, how: str, build: Path, secrets: Mapping[str, str], say: Say) -> Fetched:
-    """Have skopeo fetch it into `build`; how far it is is told meanwhile."""
+    """Fetch an image into `build` with skopeo; report the progress meanwhile."""
     layout = build / "image"
     authfile = None
     known = await asyncio.to_thread(registry.credentials, how, tag, secrets)
@@ -45,7 +45,7 @@ def name_of(digest: str) -> str:
 
 
 def unpacking(directory: Path, archive: Path) -> Callable[[Say], Awaitable[None]]:
-    """What builds a layer's directory."""
+    """Return the function that unpacks an archive into a layer's directory."""
 
     async def build(_tell: Say) -> None:
         files = directory / "files"
@@ -58,7 +58,7 @@ def unpacking(directory: Path, archive: Path) -> Callable[[Say], Awaitable[None]
 
 
 def config_of(told: Mapping[str, Any]) -> Config:
-    """What the image says about its containers (OCI image spec, config.md)."""
+    """Return the image's settings for its containers (OCI image spec, config.md)."""
     pairs = [str(each).partition("=") for each in told.get("Env") or []]
     environ = {name: value for name, _, value in pairs if name}
     return Config(
@@ -70,7 +70,7 @@ def config_of(told: Mapping[str, Any]) -> Config:
 
 
 def reason(lines: list[str]) -> str:
-    """What skopeo's last message comes to.
+    """Return the reason in skopeo's last message.
 
     >>> reason(['time="…" level=fatal msg="initializing source docker://x/y: reading manifest a: manifest unknown"'])
     'manifest unknown'

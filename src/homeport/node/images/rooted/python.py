@@ -45,7 +45,7 @@ class Inside:
 
 
 def judged(code: int, lines: Sequence[str], where: str) -> Inside:
-    """What the search said; `ImageError` where no container can start from it."""
+    """Return the interpreter that the search found; `ImageError` if no container can start with it."""
     hint = 'let homeport lay one into it: `add_python="3.12"`'
     if code == NONE:
         raise ImageError("the image has no Python", where=where, hint=hint)

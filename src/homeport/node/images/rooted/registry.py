@@ -38,7 +38,7 @@ LONGEST_ANSWER = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What a registry's image is made of."""
+    """The layers and settings of a registry's image."""
 
     digest: str
     blobs: tuple[tuple[str, Path], ...]  # digest and archive, from the lowest layer up
@@ -90,7 +90,7 @@ def host(tag: str) -> str:
 
 
 def read(layout: Path) -> Fetched:
-    """What skopeo has fetched."""
+    """Read the image that skopeo has fetched."""
     index = json.loads((layout / "index.json").read_text())
     described = index["manifests"][0]
     manifest = json.loads(_blob(layout, described["digest"]).read_text())
@@ -121,7 +121,7 @@ def credentials(how: str, tag: str, secrets: Mapping[str, str]) -> tuple[str, st
 
 
 def write_authfile(path: Path, tag: str, user: str, password: str) -> None:
-    """What skopeo reads, as `docker login` would write it; on a command line everybody would see it."""
+    """Write the credentials file that skopeo reads, as `docker login` does; every user could see a command line."""
     token = base64.b64encode(f"{user}:{password}".encode()).decode()
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     with os.fdopen(descriptor, "w") as file:
@@ -129,14 +129,14 @@ def write_authfile(path: Path, tag: str, user: str, password: str) -> None:
 
 
 def forget(layout: Path) -> None:
-    """What has been unpacked need not be kept."""
+    """Delete the fetched archives after they were unpacked."""
     shutil.rmtree(layout, ignore_errors=True)
 
 
 def _blob(layout: Path, digest: str) -> Path:
     kind, _, name = str(digest).partition(":")
     if not (kind.isalnum() and name.isalnum()):
-        raise ImageError("the image has a digest that is none")
+        raise ImageError("the image has an invalid digest")
     return layout / "blobs" / kind / name
 
 

@@ -67,7 +67,7 @@ class Roots:
         return self._store.root / key, below.python
 
     def made(self, directory: Path, image: Image) -> Made:
-        """What containers start from."""
+        """Return the built image from which containers start."""
         record = store.read(directory)
         below = _below(record)
         config = below.config
@@ -123,7 +123,7 @@ class Roots:
         await self._store.once(key, build, say)
 
     async def _size(self, directory: Path, made: Below) -> int:
-        """Of the layer; of a pulled image, all of its layers."""
+        """Return the bytes of the layer; of a pulled image, of all its layers."""
         files = directory / "files"
         if files.is_dir():
             return (await hands.told({"do": "measure", "directory": str(files)}))["bytes"]
@@ -131,7 +131,7 @@ class Roots:
         return sum(sizes)
 
     async def _with_python(self, below: Below, key: str, where: str) -> Below:
-        """With the interpreter that these layers have; looked for once."""
+        """Return the layers with the interpreter that they have; the search is done once."""
         if below.python is not None:
             return below
         directory = self._store.root / key
@@ -161,13 +161,13 @@ def _below(record: Record) -> Below:
 
 
 def _python(record: Record, config: Config) -> Inside | None:
-    """The interpreter that these layers have for a PATH, as far as somebody has looked."""
+    """Return the interpreter that these layers have for a PATH; None if no build has searched for it."""
     found = record.get("pythons", {}).get(config.environ["PATH"])
     return codec.decode(Inside, found) if found else None
 
 
 def _last_settings(ops: list[Op]) -> list[Op]:
-    """Those after the last layer, which its record does not know."""
+    """Return the settings after the last layer, which are not in its record."""
     last = max(position for position, op in enumerate(ops) if op.builds)
     return ops[last + 1 :]
 

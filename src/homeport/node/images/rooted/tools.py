@@ -30,13 +30,13 @@ def found(name: str) -> str:
 
 
 def missing(*, ordinary: bool) -> dict[str, str]:
-    """What is not there: program -> package."""
+    """Return the missing programs: program -> package."""
     wanted = NEEDED | (OF_USERS if ordinary else {})
     return {name: package for name, (package, _) in wanted.items() if not shutil.which(name)}
 
 
 def line(packages: list[str]) -> str:
-    """The line that installs them."""
+    """Return the command that installs them."""
     return f"sudo apt-get install {' '.join(packages)}"
 
 

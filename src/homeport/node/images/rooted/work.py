@@ -4,7 +4,7 @@
     step/    where the operation's cell writes, until it has ended
     build/   what the operation itself needs, gone when it is done
 
-Whatever runs, runs in a cell on the layers below. It never sees this machine's files, but for those that are
+Whatever runs, runs in a cell on the layers below. It never sees this machine's files, except those that are
 named here.
 """
 
@@ -46,11 +46,11 @@ PACKAGE = Path(__file__).parents[3]
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Below:
-    """What an operation stands on."""
+    """The layers below an operation."""
 
     lowers: tuple[str, ...] = ()  # names of directories in the store
     config: Config = dataclasses.field(default_factory=Config)
-    python: Inside | None = None  # as far as it is known
+    python: Inside | None = None  # None if it is not known yet
 
 
 class Work:
@@ -85,7 +85,7 @@ class Work:
         )
 
     async def run(self) -> Below:
-        """What later operations stand on. Raises `ImageError`; what has been done then is worth nothing."""
+        """Run the operation; return the layers below later ones. After an `ImageError` the directory is useless."""
         self._build.mkdir()
         made = await getattr(self, f"_{self._op.kind}")()
         await asyncio.to_thread(shutil.rmtree, self._build)
@@ -411,12 +411,12 @@ def _why(done: Done, begun: list[str], op: Op, failed: Any) -> str:
 
 
 def _absolute(name: str) -> str:
-    """Where a file of the source tree is in a container."""
+    """Return the path that a file of the source tree has in a container."""
     return name if name.startswith("/") else f"{HOME}/{name}"
 
 
 def _certificates() -> Path | None:
-    """What this machine trusts, in one file."""
+    """Return the file with the certificates that this machine trusts; None if there is none."""
     for path in (os.environ.get("SSL_CERT_FILE"), *CERTIFICATES):
         if path and Path(path).is_file():
             return Path(path).resolve()
