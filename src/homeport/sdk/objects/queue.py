@@ -1,0 +1,194 @@
+"""`Queue`: values that functions hand to each other."""
+
+import json
+import queue
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from homeport.contract import frames
+from homeport.sdk import values
+from homeport.sdk.exception import InvalidError, ResourceExhaustedError
+from homeport.sdk.objects import exchange
+from homeport.sdk.objects.exchange import Steps
+from homeport.sdk.objects.shared import Manager, Shared, query
+
+WAIT_S = 20.0  # of one request; who waits longer asks again
+DAY_S = 24 * 3600
+
+
+class Queue(Shared):
+    """A queue on the server, for every function that knows its name: first in, first out, in each partition.
+
+    Values are pickled. A `get` takes each value for one caller. A value is on the disk when `put` returns. Each method has an
+    `.aio`.
+    """
+
+    _noun = "queues"
+    objects: "Manager[Queue]"
+
+    @exchange.operation
+    def put(
+        self,
+        v: Any,
+        block: bool = True,
+        timeout: float | None = None,
+        *,
+        partition: str | None = None,
+        partition_ttl: int = DAY_S,
+    ) -> Steps[None]:
+        """Add a value; without room wait, at most `timeout` seconds, then `queue.Full`."""
+        yield from self._put([v], block, timeout, partition, partition_ttl)
+
+    @exchange.operation
+    def put_many(
+        self,
+        vs: list[Any],
+        block: bool = True,
+        timeout: float | None = None,
+        *,
+        partition: str | None = None,
+        partition_ttl: int = DAY_S,
+    ) -> Steps[None]:
+        """Add values, all of them or none; as `put`."""
+        yield from self._put(list(vs), block, timeout, partition, partition_ttl)
+
+    @exchange.operation
+    def get(
+        self, block: bool = True, timeout: float | None = None, *, partition: str | None = None
+    ) -> Steps[Any]:
+        """Take the oldest value; without one wait, at most `timeout` seconds, then `queue.Empty`.
+
+        Without `block` return None if there is none.
+        """
+        found = yield from self._get(1, block, timeout, partition)
+        return found[0] if found else None
+
+    @exchange.operation
+    def get_many(
+        self,
+        n_values: int,
+        block: bool = True,
+        timeout: float | None = None,
+        *,
+        partition: str | None = None,
+    ) -> Steps[list[Any]]:
+        """Take the oldest values, at most `n_values`; wait for the first as `get` does."""
+        if n_values < 1:
+            raise InvalidError("`n_values` must be at least 1")
+        return (yield from self._get(n_values, block, timeout, partition))
+
+    @exchange.operation
+    def len(self, *, partition: str | None = None, total: bool = False) -> Steps[int]:
+        """Return how many values a partition has, or with `total` all of them."""
+        if partition is not None and total:
+            raise InvalidError("Partition must be None when requesting total length.")
+        rest = query("length", partition=_partition(partition), every="1" if total else "")
+        return int(json.loads((yield from self._ask(rest, method="GET")))["count"])
+
+    @exchange.operation
+    def clear(self, *, partition: str | None = None, all: bool = False) -> Steps[None]:
+        """Remove what is in a partition, or with `all` everything."""
+        if partition is not None and all:
+            raise InvalidError("Partition must be null when requesting to clear all.")
+        rest = query("clear", partition=_partition(partition), every="1" if all else "")
+        yield from self._ask(rest)
+
+    def iterate(
+        self, *, partition: str | None = None, item_poll_timeout: float = 0.0
+    ) -> Iterator[Any]:
+        """Yield the values without taking them; end after `item_poll_timeout` seconds without a new one."""
+        after, found = self._page("", partition, item_poll_timeout)
+        while found:
+            yield from map(values.loads, found)
+            after, found = self._page(after, partition, item_poll_timeout)
+
+    async def _iterate(
+        self, *, partition: str | None = None, item_poll_timeout: float = 0.0
+    ) -> AsyncIterator[Any]:
+        after, found = await self._page.aio("", partition, item_poll_timeout)
+        while found:
+            for value in found:
+                yield values.loads(value)
+            after, found = await self._page.aio(after, partition, item_poll_timeout)
+
+    def __len__(self) -> int:
+        return self.len()
+
+    def __bool__(self) -> bool:
+        return True  # also without a value: it must not ask the server
+
+    def __repr__(self) -> str:
+        return f"Queue('{self._name or self._id or 'ephemeral'}')"
+
+    def _put(
+        self, vs: list[Any], block: bool, timeout: float | None, partition: str | None, ttl: int
+    ) -> Steps[None]:
+        body = frames.pack([values.dumps(value) for value in vs])
+        where = _partition(partition)
+        if not 0 < ttl <= 7 * DAY_S:
+            raise InvalidError("`partition_ttl` must be from 1 second to 7 days")
+        deadline = _deadline(block, timeout)
+        while True:
+            wait_s = _wait_s(deadline)
+            rest = query("put", partition=where, ttl_s=float(ttl), wait_s=wait_s)
+            try:
+                yield from self._ask(rest, body, repeats=False)
+            except ResourceExhaustedError as error:
+                if _is_over(deadline):
+                    raise queue.Full(str(error)) from None
+            else:
+                return
+
+    def _get(
+        self, count: int, block: bool, timeout: float | None, partition: str | None
+    ) -> Steps[list[Any]]:
+        where, deadline = _partition(partition), _deadline(block, timeout)
+        while True:
+            rest = query("get", partition=where, count=count, wait_s=_wait_s(deadline))
+            found = frames.values((yield from self._ask(rest, repeats=False)))
+            if found:
+                return [values.loads(value) for value in found]
+            if _is_over(deadline):
+                if block:
+                    raise queue.Empty
+                return []
+
+    @exchange.operation
+    def _page(
+        self, after: str, partition: str | None, wait_s: float
+    ) -> Steps[tuple[str, list[bytes]]]:
+        deadline = _deadline(True, wait_s)
+        while True:
+            rest = query(
+                "items", partition=_partition(partition), after=after, wait_s=_wait_s(deadline)
+            )
+            first, *found = frames.values((yield from self._ask(rest, method="GET")))
+            if found or _is_over(deadline):
+                return first.decode(), found
+
+
+def _partition(name: str | None) -> str:
+    if name is None:
+        return ""
+    if not isinstance(name, str) or not 1 <= len(name.encode()) <= 64:
+        raise InvalidError("Queue partition key must be between 1 and 64 bytes long.")
+    return name
+
+
+def _deadline(block: bool, timeout: float | None) -> float:
+    """Return the moment, of `time.monotonic`, until which to wait."""
+    if not block:
+        return 0.0
+    return float("inf") if timeout is None else time.monotonic() + timeout
+
+
+def _wait_s(deadline: float) -> float:
+    return max(0.0, min(WAIT_S, deadline - time.monotonic()))
+
+
+def _is_over(deadline: float) -> bool:
+    return time.monotonic() >= deadline
+
+
+Queue.objects = Manager(Queue)

@@ -1,0 +1,201 @@
+"""What `Dict` and `Queue` have in common: names, ids, and their life."""
+
+import contextlib
+import json
+import urllib.parse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Generic, TypeVar
+
+from homeport.contract import names
+from homeport.sdk import exception
+from homeport.sdk.gone import Old
+from homeport.sdk.objects import blocking, exchange
+from homeport.sdk.objects.exchange import Ask, Steps
+
+T = TypeVar("T", bound="Shared")
+
+
+@dataclass(frozen=True)
+class SharedInfo:
+    """Facts of a dict or a queue."""
+
+    name: str | None
+    created_at: datetime
+    created_by: str | None
+
+
+class Manager(Generic[T]):
+    """`Dict.objects` and `Queue.objects`: those of the server."""
+
+    def __init__(self, cls: type[T]) -> None:
+        self._cls = cls
+
+    @exchange.operation
+    def create(
+        self,
+        name: str,
+        *,
+        allow_existing: bool = False,
+        environment_name: str | None = None,  # noqa: ARG002
+        client: Any = None,  # noqa: ARG002
+    ) -> Steps[None]:
+        """Create one of that name."""
+        made = self._cls.from_name(name)  # it checks the name
+        yield made._create(allow_existing=allow_existing)
+
+    @exchange.operation
+    def list(
+        self,
+        *,
+        max_objects: int | None = None,
+        created_before: datetime | str | None = None,
+        environment_name: str = "",  # noqa: ARG002
+        client: Any = None,  # noqa: ARG002
+    ) -> Steps[Any]:
+        """Return those that have a name, the newest first."""
+        found = json.loads((yield Ask(self._cls._noun, "", method="GET")))["objects"]
+        before = float("inf")
+        if created_before is not None:
+            if isinstance(created_before, str):
+                created_before = datetime.fromisoformat(created_before)
+            before = created_before.timestamp()
+        newest = sorted(found, key=lambda each: -float(each["created_at"]))
+        kept = [each["name"] for each in newest if each["created_at"] < before]
+        return [self._cls.from_name(name) for name in kept[:max_objects]]
+
+    @exchange.operation
+    def delete(
+        self,
+        name: str,
+        *,
+        allow_missing: bool = False,
+        environment_name: str | None = None,  # noqa: ARG002
+        client: Any = None,  # noqa: ARG002
+    ) -> Steps[None]:
+        """Delete it, and all that it has."""
+        try:
+            yield Ask(self._cls._noun, name, method="DELETE", repeats=False)
+        except exception.NotFoundError:
+            if not allow_missing:
+                raise
+
+
+class Shared(metaclass=Old):
+    """An object of the server that containers share by its name."""
+
+    _noun = ""
+
+    def __init__(self) -> None:
+        self._name: str | None = None
+        self._id: str | None = None
+        self._create_if_missing = False
+
+    @classmethod
+    def from_name(
+        cls: type[T],
+        name: str,
+        *,
+        environment_name: str | None = None,  # noqa: ARG003 - there is one environment
+        create_if_missing: bool = False,
+        client: Any = None,  # noqa: ARG003
+    ) -> T:
+        """Use the one of that name; nothing is looked up before it is used."""
+        if not isinstance(name, str) or not names.is_volume_name(name):
+            raise exception.InvalidError(f"Invalid {cls.__name__} name: '{name}'.")
+        made = cls()
+        made._name, made._create_if_missing = name, create_if_missing
+        return made
+
+    @classmethod
+    def from_id(cls: type[T], object_id: str, client: Any = None) -> T:  # noqa: ARG003
+        """Use the one of that id."""
+        made = cls()
+        made._id = object_id
+        return made
+
+    @classmethod
+    def ephemeral(
+        cls: type[T],
+        client: Any = None,  # noqa: ARG003
+        environment_name: str | None = None,  # noqa: ARG003
+    ) -> "blocking.Both[T]":
+        """Make one that is deleted at the end of the `with` block."""
+
+        @contextlib.contextmanager
+        def made() -> Iterator[T]:
+            one = cls()
+            one.hydrate()
+            try:
+                yield one
+            finally:
+                cls._delete(one.object_id)
+
+        return blocking.Both(made())
+
+    @property
+    def name(self) -> str | None:
+        """The name that it was looked up by."""
+        return self._name
+
+    @property
+    def object_id(self) -> str:
+        """The id, once it is known: after the first use, or after `hydrate()`."""
+        if self._id is None:
+            kind = type(self).__name__
+            raise exception.ExecutionError(f"the {kind} has no id before it is used or `hydrate()`")
+        return self._id
+
+    @exchange.operation
+    def hydrate(self: T, client: Any = None) -> Steps[T]:  # noqa: ARG002
+        """Look it up now; with `create_if_missing` it is made if there is none."""
+        yield from self._known()
+        return self
+
+    @exchange.operation
+    def info(self) -> Steps[SharedInfo]:
+        """Return its name, and when it was created."""
+        object_id = yield from self._known()
+        told = json.loads((yield Ask(self._noun, object_id, method="GET")))
+        at = datetime.fromtimestamp(told["created_at"], timezone.utc)
+        return SharedInfo(name=told["name"] or None, created_at=at, created_by=None)
+
+    @classmethod
+    def delete(cls, name: str, *, client: Any = None, environment_name: str | None = None) -> None:
+        """Delete the one of that name."""
+        Manager(cls).delete(name, client=client, environment_name=environment_name)
+
+    @classmethod
+    def _delete(cls, object_id: str) -> None:
+        Manager(cls).delete(object_id, allow_missing=True)
+
+    def _create(self, *, allow_existing: bool) -> Ask:
+        body = {"name": self._name or "", "allow_existing": allow_existing}
+        return Ask(
+            self._noun,
+            "",
+            body=json.dumps(body).encode(),
+            content_type="application/json",
+            repeats=allow_existing,
+        )
+
+    def _known(self) -> Steps[str]:
+        """Return the id; look it up at the first use."""
+        if self._id is None:
+            if self._name is None or self._create_if_missing:
+                asked = self._create(allow_existing=self._name is not None)
+            else:
+                asked = Ask(self._noun, self._name, method="GET")
+            self._id = str(json.loads((yield asked))["id"])
+        return self._id
+
+    def _ask(self, rest: str, body: bytes = b"", **options: Any) -> Steps[bytes]:
+        object_id = yield from self._known()
+        return (yield Ask(self._noun, object_id, rest, body, **options))
+
+
+def query(path: str, **given: Any) -> str:
+    """Return the path with the values that are not empty."""
+    told = urllib.parse.urlencode({name: value for name, value in given.items() if value})
+    return f"{path}?{told}" if told else path
