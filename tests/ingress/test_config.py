@@ -33,6 +33,7 @@ def render(name: str, directory: str = "/run/ingress", descriptor: int = 3, call
         "control": f"{directory}/haproxy-1.sock",
         "again": f"{directory}/again.sock",
         "api": f"{directory}/control.sock",
+        "inside": f"{directory}/inside.sock",
         "listeners": (descriptor,),
         "calls": calls,
         "per_source": 0,

@@ -1,4 +1,7 @@
-"""Dicts and queues from the command line."""
+"""Dicts and queues: from functions, scripts and commands."""
+
+import subprocess
+import sys
 
 
 def test_a_dict_is_made_listed_and_deleted(terminal):
@@ -32,3 +35,68 @@ def test_a_queue_is_made_listed_and_deleted(terminal):
     assert ("0\n", "") == (length.stdout, peeked.stdout)
     assert [] == terminal.json("queue", "list")
     assert 0 == terminal.run("queue", "delete", "jobs", "-y", "--allow-missing").returncode
+
+
+APP = """
+    import modal
+
+    app = modal.App("shared")
+    state = modal.Dict.from_name("state", create_if_missing=True)
+    jobs = modal.Queue.from_name("jobs", create_if_missing=True)
+
+    @app.function()
+    @modal.fastapi_endpoint()
+    async def add(word: str):
+        await state.put.aio(word, {"seen": await state.len.aio()})
+        await jobs.put.aio(word)
+        return await state.get.aio(word)
+
+    @app.function()
+    @modal.fastapi_endpoint()
+    def take():
+        return [jobs.get(timeout=30), dict(state.items())]
+
+    @app.function(restrict_modal_access=True)
+    @modal.fastapi_endpoint()
+    def alone():
+        try:
+            return state["a"]
+        except modal.exception.ExecutionError as error:
+            return str(error)
+"""
+
+OUTSIDE = """
+import modal
+
+state = modal.Dict.from_name("state")
+jobs = modal.Queue.from_name("jobs")
+print(sorted(state.items()), jobs.len())
+jobs.put("from outside")
+"""
+
+
+def test_functions_share_and_a_restart_keeps_everything(terminal, write, visitor):
+    urls = terminal.deploy(write(APP))
+    first = visitor.get(urls["add"], params={"word": "a"}).json()
+    second = visitor.get(urls["add"], params={"word": "b"}).json()
+    terminal.run("down")
+    terminal.run("up")
+    taken = visitor.get(urls["take"]).json()
+    outside = subprocess.run(
+        [sys.executable, "-c", OUTSIDE.replace("import modal", "import homeport as modal")],
+        env=terminal.environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    last = [visitor.get(urls["take"]).json()[0] for _ in range(2)]
+    alone = visitor.get(urls["alone"]).json()
+    items = terminal.json("dict", "items", "state")
+
+    assert ({"seen": 0}, {"seen": 1}) == (first, second)
+    assert ["a", {"a": {"seen": 0}, "b": {"seen": 1}}] == taken
+    assert (0, "") == (outside.returncode, outside.stderr)
+    assert "[('a', {'seen': 0}), ('b', {'seen': 1})] 1\n" == outside.stdout
+    assert ["b", "from outside"] == last
+    assert "restrict_modal_access" in alone
+    assert {"key": "'a'", "value": "{'seen': 0}"} == items[0]

@@ -48,6 +48,10 @@ class Client:
     ) -> None:
         await self._connection.close()
 
+    async def raw(self, method: str, path: str, content: bytes = b"") -> bytes:
+        """Make a request that no method of a noun makes; return the answer's body."""
+        return (await self._connection.call(method, path, content)).content
+
     @cached_property
     def apps(self) -> "Apps":
         from homeport.client.apps import Apps

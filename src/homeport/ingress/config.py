@@ -84,6 +84,7 @@ class Config:
     control: str  # the Runtime API's socket
     again: str  # the socket of the re-entry frontend
     api: str  # the control plane's socket, for `/metrics` alone
+    inside: str  # the control plane's socket for containers
     listeners: tuple[int, ...]  # descriptors of listening sockets, the main port's first
     calls: int  # the descriptor of the containers' socket
     requests_per_s: int  # 0: no limit
@@ -251,6 +252,7 @@ def _backends(config: Config) -> list[str]:
         f"  server {AGAIN} unix@{config.again} send-proxy-v2",
         "backend metrics",
         f"  server control unix@{config.api}",
+        *inside.backend(config.inside),
     ]
     for prefix, count in config.backends.items():
         for number in range(count):

@@ -224,6 +224,7 @@ class HAProxy(Containers):
             control=control,
             again=str(settings.socket_dir / "again.sock"),
             api=str(settings.control_socket),
+            inside=str(settings.inside_socket),
             listeners=self._ports.descriptors,
             calls=self._calls.descriptor,
             requests_per_s=settings.requests_per_s,

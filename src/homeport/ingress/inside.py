@@ -1,4 +1,7 @@
-"""The rules for requests that come by the socket `calls`: calls of functions, by containers and scripts of this machine.
+"""The rules for requests that come by the socket `calls`, from containers and scripts of this machine.
+
+A request with X-Homeport-Call is a call of a function. Another one for a path below `/v1/` is for the control plane, which has a
+listener with few routes for it.
 
 A container of any app may be connected, so nothing in a request is believed but the endpoint that it asks for. A process that
 reaches the socket may call every function. There are no credentials, no pages and no limits per address.
@@ -7,6 +10,7 @@ reaches the socket may call every function. There are no credentials, no pages a
 from homeport.ingress import rules as web
 from homeport.ingress.rules import answer
 
+SERVER = "inside"
 #: What a caller may not say of itself; the first three are the ingress's own words to a container.
 REMOVED = (
     *("X-Homeport-Method", "X-Homeport-Hops", "X-Homeport-Host"),
@@ -19,7 +23,9 @@ def rules() -> list[str]:
     """Return the rules of the frontend `calls`."""
     return [
         *web.called(),
-        *answer(404, "there is nothing here", "!call"),
+        "  acl to_server path_beg /v1/",
+        *answer(404, "there is nothing here", "!call !to_server"),
+        "  http-request allow if to_server !call",
         *answer(405, "a call is a POST", "!METH_POST"),
         *web.body(),
         *(f"  http-request del-header {name}" for name in REMOVED),
@@ -27,6 +33,16 @@ def rules() -> list[str]:
         "  http-request set-var(txn.retries) var(txn.endpoint),map_str(retries.map)",
         *web.method(),
         *web.to_pool(),
+        f"  use_backend {SERVER} if to_server !call",
+    ]
+
+
+def backend(socket: str) -> list[str]:
+    """Return the backend that leads to the control plane."""
+    return [
+        f"backend {SERVER}",
+        "  retries 0",  # without a server the caller hears it at once, and asks again itself
+        f"  server control unix@{socket}",
     ]
 
 

@@ -182,9 +182,11 @@ def called() -> list[str]:
     Only the id of an endpoint for calls is one: a URL's may need a proxy token.
     """
     return [
-        "  acl call req.fhdr(x-homeport-call) -m reg ^call-[0-9a-f]{32}$",
+        # The variable is what is checked and used: a condition on the field holds if any one of several fits.
+        "  http-request set-var(txn.asked_for) req.fhdr(x-homeport-call)",
+        "  acl call var(txn.asked_for) -m reg ^call-[0-9a-f]{32}$",
         "  http-request set-var(txn.called) bool(true) if call",
-        "  http-request set-var(txn.endpoint) req.fhdr(x-homeport-call) if call",
+        "  http-request set-var(txn.endpoint) var(txn.asked_for) if call",
     ]
 
 

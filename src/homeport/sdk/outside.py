@@ -26,6 +26,7 @@ KINDS: dict[type[errors.Failure], type[Exception]] = {
     errors.AlreadyExists: exception.ExistsError,
     errors.ServerUnreachable: exception.ConnectionError,
     errors.Unauthorized: exception.AuthError,
+    errors.TooMany: exception.ResourceExhaustedError,
     errors.StorageError: exception.ResourceExhaustedError,
 }
 
@@ -71,10 +72,10 @@ def _run(work: Any) -> Any:
     try:
         return asyncio.run_coroutine_threadsafe(work, _loop()).result()
     except errors.Failure as failure:
-        _translate(failure)
+        translate(failure)
 
 
-def _translate(failure: errors.Failure) -> NoReturn:
+def translate(failure: errors.Failure) -> NoReturn:
     known = (KINDS[kind] for kind in type(failure).__mro__ if kind in KINDS)
     hint = f". Hint: {failure.hint}" if failure.hint else ""
     raise next(known, exception.InvalidError)(f"{failure.message}{hint}") from None

@@ -23,6 +23,13 @@ class _Kept(threading.local):
         self.since = 0.0
 
 
+class _Socket(socket.socket):
+    """A thread's connection, which ends with its thread."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 _kept = _Kept()
 
 
@@ -85,7 +92,7 @@ def _take(path: str) -> socket.socket:
         if mine and time.monotonic() - _kept.since < IDLE_S and not _readable(connection):
             return connection
         connection.close()  # after a fork that is a copy, and the parent's stays open
-    fresh = socket.socket(socket.AF_UNIX)
+    fresh = _Socket(socket.AF_UNIX)
     try:
         fresh.connect(path)
     except BaseException as error:

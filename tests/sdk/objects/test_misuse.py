@@ -284,7 +284,7 @@ def test_what_is_not_there_yet_says_so_at_use_and_not_at_import():
     with pytest.raises(ExecutionError, match="not been hydrated"):
         function.remote()
     with pytest.raises(UnimplementedError, match="not there yet"):
-        modal.Dict.from_name("d").get("x")
+        modal.Sandbox.create("x")
     with pytest.raises(TypeError, match="not callable"):
         function()
     assert 1 == function.local()

@@ -21,7 +21,7 @@ class Dict(Shared):
     seven days is removed. Each method has an `.aio`.
     """
 
-    _noun = "dicts"
+    noun = "dicts"
     objects: "Manager[Dict]"
 
     @exchange.operation
@@ -105,7 +105,9 @@ class Dict(Shared):
         return True  # as Modal's, also without a key: it must not ask the server
 
     def __iter__(self) -> Iterator[Any]:
-        raise InvalidError("a Dict has no iterator of its own: use `.keys()`, `.values()` or `.items()`")
+        raise InvalidError(
+            "a Dict has no iterator of its own: use `.keys()`, `.values()` or `.items()`"
+        )
 
     def __repr__(self) -> str:
         return f"Dict({self._shown})"
@@ -120,9 +122,7 @@ class Dict(Shared):
 
     def _put(self, entries: Mapping[Any, Any], *, only_new: bool = False) -> Steps[int]:
         parts = [
-            part
-            for key, value in entries.items()
-            for part in (keys.pack(key), values.dumps(value))
+            part for key, value in entries.items() for part in (keys.pack(key), values.dumps(value))
         ]
         rest = query("put", only_new="1" if only_new else "")
         told = yield from self._ask(rest, frames.pack(parts), repeats=not only_new)

@@ -58,22 +58,31 @@ class Operation(Generic[P, T]):
         functools.update_wrapper(self, steps)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
-        steps, answer = self._steps(*args, **kwargs), None
+        steps = self._steps(*args, **kwargs)
+        step: Callable[[], Ask] = functools.partial(next, steps)
         while True:
             try:
-                answer = _ask(steps.send(answer))  # type: ignore[arg-type] # None begins
+                asked = step()
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]
+            try:
+                step = functools.partial(steps.send, _ask(asked))
+            except Exception as error:
+                step = functools.partial(steps.throw, error)
 
     async def aio(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """The same for `await`."""
-        steps, answer = self._steps(*args, **kwargs), None
+        steps = self._steps(*args, **kwargs)
+        step: Callable[[], Ask] = functools.partial(next, steps)
         while True:
             try:
-                asked = steps.send(answer)  # type: ignore[arg-type]
+                asked = step()
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]
-            answer = await _ask_async(asked)
+            try:
+                step = functools.partial(steps.send, await _ask_async(asked))
+            except Exception as error:
+                step = functools.partial(steps.throw, error)
 
 
 class operation(Generic[P, T]):  # noqa: N801 - used as a decorator
@@ -90,7 +99,9 @@ class operation(Generic[P, T]):  # noqa: N801 - used as a decorator
 def _ask(asked: Ask) -> bytes:
     reach = context.reach()
     if reach is None:
-        return outside.ask(lambda client: client.raw(asked.method, asked.target, asked.body))
+        given = (asked.method, asked.target, asked.body)
+        found: bytes = outside.ask(lambda client: client.raw(*given))
+        return found
     from homeport import wire
 
     deadline = time.monotonic() + PATIENCE_S

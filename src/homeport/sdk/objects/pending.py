@@ -56,26 +56,6 @@ class NetworkFileSystem(metaclass=Old):
     lookup = ephemeral = from_name
 
 
-class Collection(Pending):
-    """What has items."""
-
-    def _pending(self, *_args: Any) -> Any:
-        raise UnimplementedError(f"`modal.{type(self).__name__}` is not there yet in homeport")
-
-    __getitem__ = __setitem__ = __delitem__ = __contains__ = __len__ = __iter__ = _pending
-
-    def __bool__(self) -> bool:
-        return True
-
-
-class Dict(Collection):
-    """A shared dictionary."""
-
-
-class Queue(Collection):
-    """A shared queue."""
-
-
 class Proxy(Pending):
     """A fixed address for outgoing traffic."""
 

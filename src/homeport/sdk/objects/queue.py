@@ -24,7 +24,7 @@ class Queue(Shared):
     `.aio`.
     """
 
-    _noun = "queues"
+    noun = "queues"
     objects: "Manager[Queue]"
 
     @exchange.operation
@@ -87,30 +87,20 @@ class Queue(Shared):
         return int(json.loads((yield from self._ask(rest, method="GET")))["count"])
 
     @exchange.operation
-    def clear(self, *, partition: str | None = None, all: bool = False) -> Steps[None]:
+    def clear(self, *, partition: str | None = None, all: bool = False) -> Steps[None]:  # noqa: A002
         """Remove what is in a partition, or with `all` everything."""
         if partition is not None and all:
             raise InvalidError("Partition must be null when requesting to clear all.")
         rest = query("clear", partition=_partition(partition), every="1" if all else "")
         yield from self._ask(rest)
 
-    def iterate(
-        self, *, partition: str | None = None, item_poll_timeout: float = 0.0
-    ) -> Iterator[Any]:
-        """Yield the values without taking them; end after `item_poll_timeout` seconds without a new one."""
-        after, found = self._page("", partition, item_poll_timeout)
-        while found:
-            yield from map(values.loads, found)
-            after, found = self._page(after, partition, item_poll_timeout)
+    @property
+    def iterate(self) -> "Values":
+        """Iterate over the values without taking them: `iterate(partition=None, item_poll_timeout=0.0)`.
 
-    async def _iterate(
-        self, *, partition: str | None = None, item_poll_timeout: float = 0.0
-    ) -> AsyncIterator[Any]:
-        after, found = await self._page.aio("", partition, item_poll_timeout)
-        while found:
-            for value in found:
-                yield values.loads(value)
-            after, found = await self._page.aio(after, partition, item_poll_timeout)
+        It ends after `item_poll_timeout` seconds without a new value.
+        """
+        return Values(self._page)
 
     def __len__(self) -> int:
         return self.len()
@@ -166,6 +156,33 @@ class Queue(Shared):
             first, *found = frames.values((yield from self._ask(rest, method="GET")))
             if found or _is_over(deadline):
                 return first.decode(), found
+
+
+class Values:
+    """`q.iterate()` iterates; `q.iterate.aio()` does for `async for`."""
+
+    def __init__(
+        self, page: "exchange.Operation[[str, str | None, float], tuple[str, list[bytes]]]"
+    ) -> None:
+        self._page = page
+
+    def __call__(
+        self, *, partition: str | None = None, item_poll_timeout: float = 0.0
+    ) -> Iterator[Any]:
+        after, found = self._page("", partition, item_poll_timeout)
+        while found:
+            yield from map(values.loads, found)
+            after, found = self._page(after, partition, item_poll_timeout)
+
+    async def aio(
+        self, *, partition: str | None = None, item_poll_timeout: float = 0.0
+    ) -> AsyncIterator[Any]:
+        """The same for `async for`."""
+        after, found = await self._page.aio("", partition, item_poll_timeout)
+        while found:
+            for value in found:
+                yield values.loads(value)
+            after, found = await self._page.aio(after, partition, item_poll_timeout)
 
 
 def _partition(name: str | None) -> str:

@@ -1,9 +1,7 @@
 """What `Dict` and `Queue` have in common: names, ids, and their life."""
 
-import contextlib
 import json
 import urllib.parse
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Generic, TypeVar
@@ -11,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from homeport.contract import names
 from homeport.sdk import exception
 from homeport.sdk.gone import Old
-from homeport.sdk.objects import blocking, exchange
+from homeport.sdk.objects import exchange
 from homeport.sdk.objects.exchange import Ask, Steps
 
 T = TypeVar("T", bound="Shared")
@@ -43,7 +41,7 @@ class Manager(Generic[T]):
     ) -> Steps[None]:
         """Create one of that name."""
         made = self._cls.from_name(name)  # it checks the name
-        yield made._create(allow_existing=allow_existing)
+        yield made.creation(allow_existing=allow_existing)
 
     @exchange.operation
     def list(
@@ -55,7 +53,7 @@ class Manager(Generic[T]):
         client: Any = None,  # noqa: ARG002
     ) -> Steps[Any]:
         """Return those that have a name, the newest first."""
-        found = json.loads((yield Ask(self._cls._noun, "", method="GET")))["objects"]
+        found = json.loads((yield Ask(self._cls.noun, "", method="GET")))["objects"]
         before = float("inf")
         if created_before is not None:
             if isinstance(created_before, str):
@@ -76,7 +74,7 @@ class Manager(Generic[T]):
     ) -> Steps[None]:
         """Delete it, and all that it has."""
         try:
-            yield Ask(self._cls._noun, name, method="DELETE", repeats=False)
+            yield Ask(self._cls.noun, name, method="DELETE", repeats=False)
         except exception.NotFoundError:
             if not allow_missing:
                 raise
@@ -85,7 +83,7 @@ class Manager(Generic[T]):
 class Shared(metaclass=Old):
     """An object of the server that containers share by its name."""
 
-    _noun = ""
+    noun = ""
 
     def __init__(self) -> None:
         self._name: str | None = None
@@ -93,7 +91,7 @@ class Shared(metaclass=Old):
         self._create_if_missing = False
 
     @classmethod
-    def from_name(
+    def from_name(  # noqa: PYI019 - Self is 3.11
         cls: type[T],
         name: str,
         *,
@@ -109,30 +107,21 @@ class Shared(metaclass=Old):
         return made
 
     @classmethod
-    def from_id(cls: type[T], object_id: str, client: Any = None) -> T:  # noqa: ARG003
+    def from_id(cls: type[T], object_id: str, client: Any = None) -> T:  # noqa: ARG003, PYI019
         """Use the one of that id."""
         made = cls()
         made._id = object_id
         return made
 
     @classmethod
-    def ephemeral(
+    def ephemeral(  # noqa: PYI019
         cls: type[T],
         client: Any = None,  # noqa: ARG003
         environment_name: str | None = None,  # noqa: ARG003
-    ) -> "blocking.Both[T]":
+    ) -> "Ephemeral[T]":
         """Make one that is deleted at the end of the `with` block."""
 
-        @contextlib.contextmanager
-        def made() -> Iterator[T]:
-            one = cls()
-            one.hydrate()
-            try:
-                yield one
-            finally:
-                cls._delete(one.object_id)
-
-        return blocking.Both(made())
+        return Ephemeral(cls)
 
     @property
     def name(self) -> str | None:
@@ -148,7 +137,7 @@ class Shared(metaclass=Old):
         return self._id
 
     @exchange.operation
-    def hydrate(self: T, client: Any = None) -> Steps[T]:  # noqa: ARG002
+    def hydrate(self: T, client: Any = None) -> Steps[T]:  # noqa: ARG002, PYI019
         """Look it up now; with `create_if_missing` it is made if there is none."""
         yield from self._known()
         return self
@@ -157,7 +146,7 @@ class Shared(metaclass=Old):
     def info(self) -> Steps[SharedInfo]:
         """Return its name, and when it was created."""
         object_id = yield from self._known()
-        told = json.loads((yield Ask(self._noun, object_id, method="GET")))
+        told = json.loads((yield Ask(self.noun, object_id, method="GET")))
         at = datetime.fromtimestamp(told["created_at"], timezone.utc)
         return SharedInfo(name=told["name"] or None, created_at=at, created_by=None)
 
@@ -166,14 +155,11 @@ class Shared(metaclass=Old):
         """Delete the one of that name."""
         Manager(cls).delete(name, client=client, environment_name=environment_name)
 
-    @classmethod
-    def _delete(cls, object_id: str) -> None:
-        Manager(cls).delete(object_id, allow_missing=True)
-
-    def _create(self, *, allow_existing: bool) -> Ask:
+    def creation(self, *, allow_existing: bool) -> Ask:
+        """Return the request that makes it."""
         body = {"name": self._name or "", "allow_existing": allow_existing}
         return Ask(
-            self._noun,
+            self.noun,
             "",
             body=json.dumps(body).encode(),
             content_type="application/json",
@@ -184,15 +170,36 @@ class Shared(metaclass=Old):
         """Return the id; look it up at the first use."""
         if self._id is None:
             if self._name is None or self._create_if_missing:
-                asked = self._create(allow_existing=self._name is not None)
+                asked = self.creation(allow_existing=self._name is not None)
             else:
-                asked = Ask(self._noun, self._name, method="GET")
+                asked = Ask(self.noun, self._name, method="GET")
             self._id = str(json.loads((yield asked))["id"])
         return self._id
 
     def _ask(self, rest: str, body: bytes = b"", **options: Any) -> Steps[bytes]:
         object_id = yield from self._known()
-        return (yield Ask(self._noun, object_id, rest, body, **options))
+        return (yield Ask(self.noun, object_id, rest, body, **options))
+
+
+class Ephemeral(Generic[T]):
+    """A block, for `with` and for `async with`, at whose end its object is deleted."""
+
+    def __init__(self, cls: type[T]) -> None:
+        self._made, self._delete = cls(), Manager(cls).delete
+
+    def __enter__(self) -> T:
+        self._made.hydrate()
+        return self._made
+
+    def __exit__(self, *_error: object) -> None:
+        self._delete(self._made.object_id, allow_missing=True)
+
+    async def __aenter__(self) -> T:
+        await self._made.hydrate.aio()
+        return self._made
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self._delete.aio(self._made.object_id, allow_missing=True)
 
 
 def query(path: str, **given: Any) -> str:
