@@ -5,10 +5,11 @@ import queue
 
 import pytest
 
-from homeport import wire
 from homeport.sdk import context, exception
 from homeport.sdk.objects.dict import Dict
 from homeport.sdk.objects.queue import Queue
+from homeport.wire import blocking as blocking_wire
+from homeport.wire import looped
 from tests.control.api.served import on_a_socket
 from tests.control.plane import Plane
 from tests.fakes import FakeNode
@@ -22,7 +23,7 @@ async def server(tmp_path, monkeypatch):
         reach = context.Reach(socket=str(plane.settings.control_socket))
         monkeypatch.setattr(context, "_reach", reach)
         yield
-        for connections in wire._idle.pop(asyncio.get_running_loop(), {}).values():
+        for connections in looped._idle.pop(asyncio.get_running_loop(), {}).values():
             for connection in connections:
                 connection.close()
 
@@ -34,9 +35,9 @@ def blocking(work, *args, **options):
         try:
             return work(*args, **options)
         finally:  # as at the end of a thread
-            if wire._kept.connection is not None:
-                wire._kept.connection.close()
-                wire._kept.connection = None
+            if blocking_wire._kept.connection is not None:
+                blocking_wire._kept.connection.close()
+                blocking_wire._kept.connection = None
 
     return asyncio.to_thread(run)
 
