@@ -9,7 +9,7 @@ from docs.generate.markdown import code, sentence, table
 from docs.generate.markdown import page as markdown
 
 import homeport
-from homeport.node.images import layers
+from homeport.node.images.rooted import plan
 from homeport.sdk.objects import image_options, options
 from homeport.sdk.objects.pending import Pending
 
@@ -145,12 +145,11 @@ def _keywords(function: Any) -> str:
 
 
 def _cannot(step: str) -> str:
-    """What an image step needs that homeport does not use yet."""
-    if step not in layers.ELSEWHERE:
+    """Why an image step is an error at deploy, and what to do instead."""
+    if step not in plan.ELSEWHERE:
         return ""
-    runner, instead = layers.ELSEWHERE[step]
-    told = f"*Not there yet: it needs {runner}, and a deploy says so.*"
-    return f"{told} Instead: {instead}."
+    why, instead = plan.ELSEWHERE[step]
+    return f"*Not there yet: {why}. A deploy says so.* Instead: {instead}."
 
 
 def _pending(name: str) -> str:

@@ -19,7 +19,7 @@ from homeport.contract import api, errors
 from homeport.contract.api import events
 from homeport.contract.api.deploys import Deploy
 from homeport.contract.api.server import Status
-from homeport.node.images import layers
+from homeport.node.images.rooted import plan
 from homeport.sdk.objects import options
 from homeport.settings import Settings
 
@@ -76,7 +76,7 @@ def test_every_option_of_a_function_is_explained(pages, name):
     assert (name in options.IGNORED) == meaning.endswith("*Ignored.*")
 
 
-@pytest.mark.parametrize("step", layers.ELSEWHERE)
+@pytest.mark.parametrize("step", plan.ELSEWHERE)
 def test_an_image_step_that_is_not_there_yet_says_so(pages, step):
     assert "Not there yet" in section(pages["sdk"], f"`Image.{step}`")
 

@@ -18,7 +18,7 @@ import httpx
 import psutil
 import pytest
 
-from tests import postgres
+from tests import postgres, registries
 from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
@@ -231,6 +231,23 @@ def terminal(home) -> Iterator[Terminal]:
     terminal = Terminal(home)
     yield terminal
     terminal.close()
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory) -> Iterator[registries.Registry]:
+    """A registry of this worker's own."""
+    with registries.running(tmp_path_factory.mktemp("registry") / "r") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def small(registry) -> str:
+    """A script's words for an image with a shell and this machine's Python: a Debian would take a minute."""
+    if not Path("/usr/bin/python3").exists():
+        pytest.skip("the image has /usr/bin/python3 of this machine, and there is none")
+    path = "PATH=/usr/local/bin:/usr/bin:/bin"
+    tag = registry.push("small:1", [registries.system()], Env=[path])
+    return f"modal.Image.from_registry({tag!r})"
 
 
 @pytest.fixture

@@ -34,10 +34,10 @@ IMAGES = """
         open("weights.txt", "w").write("heavy")
 
     image = (
-        modal.Image.debian_slim()
+        SMALL
         .uv_pip_install("fastapi")
         .pip_install("tabulate")
-        .run_commands("pip --version", "tabulate --help > help.txt")
+        .run_commands("tabulate --help > help.txt")
         .run_function(fetched)
     )
     @app.function(image=image)
@@ -47,6 +47,14 @@ IMAGES = """
         told = subprocess.run(["tabulate", "--help"], capture_output=True, text=True).stdout
         return [open("weights.txt").read(), open("help.txt").read() == told != ""]
 
+"""
+#: Without cells there are no root file systems.
+PACKAGES = """
+    @app.function(image=modal.Image.debian_slim().uv_pip_install("fastapi", "tabulate"))
+    @modal.fastapi_endpoint()
+    def built():
+        import tabulate
+        return tabulate.tabulate([["x"]])
 """
 EVERYTHING = """
     import modal
@@ -74,13 +82,13 @@ EVERYTHING = """
 
 
 @pytest.mark.parametrize("isolation", ["auto", "off"])
-def test_a_home_may_have_any_name(home, write, visitor, isolation):
+def test_a_home_may_have_any_name(home, write, visitor, isolation, small):
     terminal = Terminal(home / ODD)
     terminal.environ["HOMEPORT_ISOLATION"] = isolation
     try:
-        # Images that are built with cells have a root of their own: see test_roots.
-        urls = terminal.deploy(write(EVERYTHING + (IMAGES if isolation == "off" else "")))
-        if isolation == "off":
+        images = IMAGES.replace("SMALL", small) if isolation == "auto" else PACKAGES
+        urls = terminal.deploy(write(EVERYTHING + images))
+        if isolation == "auto":
             assert ["heavy", True] == visitor.get(urls["built"]).json()
         assert "plain" == visitor.get(urls["plain"]).text
         for _ in range(2):
@@ -95,8 +103,10 @@ def test_a_home_may_have_any_name(home, write, visitor, isolation):
         assert "plain" == visitor.get(urls["plain"]).text
         terminal.run("up")  # takes over
 
-        if isolation == "off":
+        if isolation == "auto":
             assert ["heavy", True] == visitor.get(urls["built"]).json()
+        else:
+            assert visitor.get(urls["built"]).json()
     finally:
         terminal.close()
     assert not load(terminal.environ).socket_dir.exists()

@@ -1,21 +1,19 @@
 """Images have their own packages; the terminal shows the build; an image is kept and removed."""
 
-import os
+import contextlib
 import platform
 import signal
+import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.journeys.conftest import PATIENCE_S, wait_for
+
 SYSTEM = Path("/usr/bin/python3.11")
-
-
-@pytest.fixture(autouse=True)
-def _without_cells(terminal):
-    """These images are built on this machine; those with a root of their own are in test_roots."""
-    terminal.environ["HOMEPORT_ISOLATION"] = "off"
 
 
 VERSIONS = """
@@ -100,8 +98,8 @@ def test_an_image_without_fastapi_says_to_add_it_and_a_missing_package_is_named(
 LOUD = """
     import modal
 
-    hush = modal.Secret.from_dict({"KEY": "first-line\\nsecond-line"})
-    image = modal.Image.debian_slim().run_commands(
+    hush = modal.Secret.from_dict({{"KEY": "first-line\\nsecond-line"}})
+    image = {small}.run_commands(
         'printf "%s\\n" "$KEY" "went wrong"; exit 3', secrets=[hush]
     )
     app = modal.App("loud", image=image)
@@ -113,8 +111,8 @@ LOUD = """
 """
 
 
-def test_what_a_failed_build_printed_is_told_once_and_without_its_secrets(terminal, write):
-    script = write(LOUD)
+def test_what_a_failed_build_printed_is_told_once_and_without_its_secrets(terminal, write, small):
+    script = write(LOUD.format(small=small))
     for command in (("deploy", script), ("serve", script)):
         told = terminal.run(*command, check=False).stderr
 
@@ -134,9 +132,9 @@ MADE = """
 
     token = modal.Secret.from_dict({"TOKEN": "hush-hush"})
     image = (
-        modal.Image.debian_slim()
+        SMALL
         .add_local_file("words.txt", "/root/words.txt", copy=True)
-        .run_commands("wc -w < words.txt > count.txt; echo counted with $TOKEN", secrets=[token])
+        .run_commands("set -- $(cat words.txt); echo $# > count.txt; echo counted with $TOKEN", secrets=[token])
         .run_function(learn, args=(4,))
     )
     app = modal.App("made", image=image)
@@ -153,10 +151,10 @@ MADE = """
 
 
 def test_a_container_finds_what_the_steps_made_after_a_restart_and_a_rollback_too(
-    terminal, write, visitor, tmp_path
+    terminal, write, visitor, small
 ):
     words = write("one two", "words.txt")
-    script = write(MADE.replace('"words.txt",', f'"{words}",'))
+    script = write(MADE.replace('"words.txt",', f'"{words}",').replace("SMALL", small))
     first = terminal.run("deploy", script)
     write("one two three", "words.txt")
     url = terminal.deploy(script)["hello"]
@@ -176,7 +174,7 @@ def test_a_container_finds_what_the_steps_made_after_a_restart_and_a_rollback_to
 SLOW = """
     import modal
 
-    image = modal.Image.debian_slim().run_commands("echo $$ > {gate}; cat {gate} > made")
+    image = {small}.run_commands({wait!r}){more}
     app = modal.App("slow", image=image)
 
     @app.function()
@@ -187,13 +185,45 @@ SLOW = """
             await send({{"type": "http.response.body", "body": b"hello"}})
         return answer
 """
+WAIT = (
+    "python3 -c \"import socket; gate = socket.create_connection(('127.0.0.1', {port})); "
+    "print('waits', flush=True); open('/made', 'wb').write(gate.recv(9))\""
+)
+
+
+class Gate:
+    """A command of a build connects, and waits until it is let through."""
+
+    def __init__(self, server: socket.socket) -> None:
+        self._server = server
+        self.held = contextlib.ExitStack()  # connections of builds that wait
+        server.settimeout(PATIENCE_S)
+        self.command = WAIT.format(port=server.getsockname()[1])
+
+    def comes(self) -> psutil.Process:
+        """The process of a build that waits, as this machine sees it."""
+        connection, (_, port) = self._server.accept()
+        self.held.enter_context(connection)
+        for process in psutil.process_iter(["cmdline"]):
+            if f"{self._server.getsockname()[1]}" in "".join(process.info["cmdline"] or [])[-200:]:
+                with contextlib.suppress(psutil.Error):
+                    if any(port == c.laddr[1] for c in process.net_connections("tcp")):
+                        return process
+        raise AssertionError("the process of the build is not there")
+
+    def open(self) -> None:
+        """Let the next one through."""
+        connection, _ = self._server.accept()
+        with connection:
+            connection.sendall(b"opened")
 
 
 @pytest.fixture
-def gate(tmp_path) -> Path:
-    """A named pipe: a command of a build writes its pid into it, and then waits to read from it."""
-    os.mkfifo(tmp_path / "gate")
-    return tmp_path / "gate"
+def gate() -> Iterator[Gate]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        gate = Gate(server)
+        with gate.held:
+            yield gate
 
 
 def half(terminal) -> list[Path]:
@@ -204,69 +234,72 @@ def half(terminal) -> list[Path]:
     ]
 
 
-def test_a_server_killed_in_a_build_leaves_no_half_environment(terminal, write, visitor, gate):
-    script = write(SLOW.format(gate=gate))
+def slow(small: str, gate: Gate, more: str = "") -> str:
+    return SLOW.format(small=small, wait=gate.command, more=more)
+
+
+def test_a_server_killed_in_a_build_leaves_no_half_image(terminal, write, visitor, gate, small):
+    script = write(slow(small, gate))
     terminal.run("up")
     deploy = terminal.start("deploy", script)
-    builder = psutil.Process(int(gate.read_text()))
+    builder = gate.comes()
     psutil.Process(terminal.status()["pid"]).send_signal(signal.SIGKILL)
     assert 1 == deploy.end()
     # No process writes there any more.
-    assert [] == psutil.wait_procs([builder], timeout=30)[1]
+    assert [] == psutil.wait_procs([builder], timeout=PATIENCE_S)[1]
     assert 1 == len(half(terminal))
     terminal.run("up")
     assert [] == half(terminal)
     again = terminal.start("deploy", script)
-    gate.read_text()
-    gate.write_text("opened")
+    gate.open()
 
     assert 0 == again.end(), again.output
     assert [] == half(terminal)
     assert "hello" == visitor.get(terminal.urls()["hello"]).text
 
 
-def test_serve_shows_a_build_as_it_goes_and_ctrl_c_ends_it(terminal, write, visitor, gate):
+def test_serve_shows_a_build_as_it_goes_and_ctrl_c_ends_it(terminal, write, visitor, gate, small):
     terminal.run("up")
-    command = terminal.start("serve", write(SLOW.format(gate=gate)))
-    builder = psutil.Process(int(gate.read_text()))
-    command.wait_for(r"run_commands: \$ echo")
+    command = terminal.start("serve", write(slow(small, gate)))
+    builder = gate.comes()
+    command.wait_for("run_commands: waits")
     assert 0 == command.interrupt()
-    assert [] == psutil.wait_procs([builder], timeout=30)[1]
+    assert [] == psutil.wait_procs([builder], timeout=PATIENCE_S)[1]
     assert "Traceback" not in command.output
-    assert [] == half(terminal)
+    wait_for(lambda: not half(terminal), "the half image to go")
 
-    command = terminal.start("serve", write(SLOW.format(gate=gate)))
-    gate.read_text()
-    gate.write_text("opened")
+    command = terminal.start("serve", write(slow(small, gate)))
+    gate.open()
     url = command.wait_for(r"(http://127\.0\.0\.1:\d+)").group(1)
     assert "hello" == visitor.get(url).text
-    changed = SLOW.format(gate=gate).replace("debian_slim()", "debian_slim().pip_install('six')")
     seen = len(command.lines)
-    write(changed)
-    gate.read_text()
+    write(slow(small, gate, ".pip_install('six')"))
     command.wait_for(r"pip_install: +\+ six", after=seen)
-    gate.write_text("opened")
     command.wait_for("Reloaded", after=seen)
-    write(changed.replace("'six'", "'idna'"))
-    builder = psutil.Process(int(gate.read_text()))
+    write(slow(small, gate, f".pip_install('six').run_commands({gate.command!r})"))
+    builder = gate.comes()
     assert 0 == command.interrupt()
-    assert [] == psutil.wait_procs([builder], timeout=30)[1]
+    assert [] == psutil.wait_procs([builder], timeout=PATIENCE_S)[1]
     assert {} == terminal.urls()
 
 
-def test_images_are_listed_and_those_that_nothing_needs_are_pruned(terminal, write):
+def test_images_are_listed_and_those_that_nothing_needs_are_pruned(terminal, write, small):
     script = BARE.replace("fastapi_endpoint", "asgi_app").replace('"hello"', "print")
-    one = script.replace("debian_slim()", "debian_slim().run_commands('echo 1')")
-    two = script.replace("debian_slim()", "debian_slim().run_commands('echo 2')")
+    one, two = (
+        script.replace("modal.Image.debian_slim()", f"{small}.run_commands('echo {number}')")
+        for number in (1, 2)
+    )
+    tag = small.split("'")[1]
     terminal.run("deploy", write(one))
     terminal.run("deploy", write(two, "other.py"), "--name", "other")
 
     def last_steps() -> set[str]:
         return {image["steps"][-1] for image in terminal.json("image", "list")}
 
-    assert {"debian_slim", "run_commands echo 1", "run_commands echo 2"} == last_steps()
+    pulled = f"from_registry {tag}"
+    assert {pulled, "run_commands echo 1", "run_commands echo 2"} == last_steps()
     assert "run_commands echo 2" in terminal.run("image", "list").stdout
     terminal.run("app", "stop", "other", "--yes")
     assert 1 == terminal.run("image", "prune", check=False).returncode
     assert "1 images are removed" in terminal.run("image", "prune", "--yes").stderr
-    assert {"debian_slim", "run_commands echo 1"} == last_steps()
+    assert {pulled, "run_commands echo 1"} == last_steps()

@@ -55,12 +55,6 @@ def isolated(terminal):
     return terminal
 
 
-@pytest.fixture
-def registry(tmp_path):
-    with registries.running(tmp_path / "registry") as running:
-        yield running
-
-
 def _other_python() -> str | None:
     """An interpreter of another version on this machine, with all of its files in one directory."""
     found = sorted(Path.home().glob(".pyenv/versions/3.1[0-4].*/bin/python3.1[0-4]"))

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from homeport.contract.errors import ImageError
-from homeport.contract.image import Environment, Image
-from homeport.node.images import builder, debian, layers, store, uv
+from homeport.contract.image import ROOTED_STEPS, Environment, Image
+from homeport.node.images import builder, layers, store, uv
 from homeport.node.images.builder import Builder
 from homeport.node.images.layers import Layer
 from homeport.node.images.made import Made
@@ -53,13 +53,13 @@ class Environments:
 
     async def make(self, image: Image, source: str, environ: Mapping[str, str], say: Say) -> None:
         """Build the image's missing layers; raises `ImageError`."""
-        if self.is_rooted and image.is_rooted:
+        if image.is_rooted:
             plan.check(image)
+            self._check_isolated(image)
             self._made[image.key] = await self._rooted(image, Path(source), environ, say)
             return
         layers.check(image)
         if image.has_environment:
-            await debian.check(image)
             self._made[image.key] = await self._environment(image, Path(source), environ, say)
 
     def all(self) -> Collection[Environment]:
@@ -99,11 +99,10 @@ class Environments:
         runner = _runner_name(python.minor)
         async with self._store.needed([*(layer.key for layer in wanted), runner]):
             for layer in wanted:
-                await self._layer(layer, python, source, environ, say)
+                await self._layer(layer, python, environ, say)
             await self._runner(python.minor, python.path, (), say)
             last = self._root / wanted[-1].key
             await self._store.used(last, image.key)
-            await asyncio.to_thread(builder.lay_into, last / "root", source)
         return _made(last, self._root / runner)
 
     async def _rooted(
@@ -127,15 +126,13 @@ class Environments:
         return python
 
     async def _layer(
-        self, layer: Layer, python: Python, source: Path, environ: Mapping[str, str], say: Say
+        self, layer: Layer, python: Python, environ: Mapping[str, str], say: Say
     ) -> None:
         async def build(tell: Say) -> None:
             directory = self._root / layer.key
             if layer.parent:
-                linked = layer.step.name not in layers.RUNS
-                parent = self._root / layer.parent
-                await asyncio.to_thread(builder.clone, parent, directory, linked=linked)
-            await Builder(layer, directory, python, source=source, secrets=environ, say=tell).run()
+                await asyncio.to_thread(builder.clone, self._root / layer.parent, directory)
+            await Builder(layer, directory, python, secrets=environ, say=tell).run()
             parent_root = self._root / layer.parent if layer.parent else None
             store.finish(
                 directory,
@@ -190,17 +187,24 @@ class Environments:
         await self._store.once(name, build, say)
         return name
 
+    def _check_isolated(self, image: Image) -> None:
+        """Raise for a root file system where no container can start in one."""
+        if self.is_rooted:
+            return
+        step = next(step for step in image.steps if step.name in ROOTED_STEPS)
+        raise ImageError(
+            f"`{step.name}` needs a root file system of the image's own, and containers are not isolated here",
+            where=step.where,
+            hint="start the server with HOMEPORT_ISOLATION=auto; `homeport doctor` says what it needs",
+        )
+
     def _found(self, image: Image) -> Made:
         """Return an image that an earlier server has built."""
         found = self._store.of(image.key)
         if found is not None and self._store.has(found[1]["runner"]):
             directory, record = found
             if "lowers" in record:
-                if not self.is_rooted:
-                    raise ImageError(
-                        "the image has a root file system of its own, and containers are not isolated",
-                        hint='`homeport doctor` says why; `isolation = "on"` asks for it',
-                    )
+                self._check_isolated(image)
                 return self._roots.made(directory, image)
             return _made(directory, self._root / record["runner"])
         raise ImageError(

@@ -77,14 +77,12 @@ async def test_a_step_is_built_once_and_again_where_it_is_forced(house, base, tm
     first = house.text(await house.make(base, told), "/uuid")
     said = len(house.said)
     again = house.text(await house.make(base, told), "/uuid")
-    forced = house.text(
-        await house.make(
-            base, commands("cat /proc/sys/kernel/random/uuid > /uuid", force_build=True)
-        ),
-        "/uuid",
-    )
+    anew = commands("cat /proc/sys/kernel/random/uuid > /uuid", force_build=True)
+    forced = [house.text(await house.make(base, anew), "/uuid") for _ in range(2)]
+    house.source = house.source.with_name("rv-2")  # another deploy
+    forced.append(house.text(await house.make(base, anew), "/uuid"))
 
-    assert first == again != forced
+    assert first == again != forced[0] == forced[1] != forced[2]
     assert said < len(house.said)
     assert [] == house.half()
 
@@ -237,7 +235,7 @@ async def test_a_later_server_finds_what_was_built(house, base):
     later.sweep()
 
     assert made == later.of(Image(steps=steps))
-    with pytest.raises(ImageError, match="not isolated"):
+    with pytest.raises(ImageError, match="containers are not isolated"):
         Environments(house.root).of(Image(steps=steps))
 
 
@@ -269,6 +267,8 @@ async def test_a_function_runs_in_the_image_and_what_it_writes_is_in_the_layer(h
         "    open(f'/models/{name}', 'w').write(os.environ['A'])\n"
         "def fails():\n"
         "    raise KeyError('no such model')\n"
+        "def hangs():\n"
+        "    import time; time.sleep(60)\n"
     )
     env = step("env", vars={"A": "1"})
     made = await house.make(
@@ -276,8 +276,14 @@ async def test_a_function_runs_in_the_image_and_what_it_writes_is_in_the_layer(h
     )
     failure = await house.fails(base, env, step("run_function", module="app", qualname="fails"))
 
+    late = await house.fails(
+        base, step("run_function", module="app", qualname="hangs", timeout=0.5)
+    )
+
     assert "1" == house.text(made, "/models/m")
     assert "`fails`: KeyError: 'no such model'" in failure.message
+    assert "homeport/runner" not in failure.traceback
+    assert "`hangs` took longer than 0.5 s" in late.message
 
 
 async def test_copied_files_are_where_they_were_to_be(house, base):
