@@ -11,8 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.journeys.conftest import PATIENCE_S, wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
+pytestmark = pytest.mark.timeout(
+    300
+)  # each command of a terminal waits for its turn on a busy machine
 SYSTEM = Path("/usr/bin/python3.11")
 
 

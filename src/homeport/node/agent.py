@@ -25,7 +25,6 @@ from homeport.contract.listing import Change, Listing, Mark
 from homeport.contract.sizes import MIB
 from homeport.contract.traffic import PoolKey
 from homeport.node.cells import sandboxes
-from homeport.node.cells.compiled import Compiler
 from homeport.node.containers import door, pulses, records
 from homeport.node.containers.changes import Changes
 from homeport.node.containers.container import CLOSE_GRACE_S, Life
@@ -72,7 +71,6 @@ class Agent:
                 settings.home / "preload", self._lib, settings.zygote_mib, said=self._note
             )
         self._limits = Limits()
-        self._compiler = Compiler()
         self._shared = Shared(
             environments=self._environments,
             zygotes=self._zygotes,
@@ -151,7 +149,7 @@ class Agent:
             self._pulses.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._pulses
-        await self._compiler.close()
+        await self._environments.close()
         self._shared.outputs.close()
         await self._limits.close()
         if self._zygotes is not None:
@@ -171,11 +169,6 @@ class Agent:
         """Build the image's layers."""
         await self._environments.make(image, source, environ, say)
         self._warm(image)
-        made = self._environments.of(image)
-        if (
-            self._shared.cells is not None and not made.lowers
-        ):  # an image's own Python runs in its root only
-            self._compiler.begin(made.python, source)
 
     def _warm(self, image: Image) -> None:
         if self._zygotes is not None and self._is_open:

@@ -170,6 +170,12 @@ class Life:
             self._become(State.READY, address=self._address, ready_after_s=took_s)
             records.write(self.directory, self.container, self.launch, self.process.leader)
             self._shared.changed(self.container)
+            if (
+                self._shared.cells is not None
+            ):  # else containers compile for themselves, and keep it
+                self._shared.environments.compile(
+                    self.launch.function.image, self.launch.order.source
+                )
             await self._serve()
             return
         if event is not None:

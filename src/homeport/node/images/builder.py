@@ -121,6 +121,9 @@ def _link(old: Any, new: Any) -> Any:
         os.link(old, new, follow_symlinks=False)
     except FileExistsError:
         raise
+    except FileNotFoundError:  # half of a file that is being compiled, which has its name by now
+        if "__pycache__" not in str(old):
+            raise
     except OSError:  # another file system, or one without links
         shutil.copy2(old, new, follow_symlinks=False)
     return new

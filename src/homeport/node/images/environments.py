@@ -6,6 +6,7 @@ file system of its own (`rooted/`).
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import hashlib
 import re
@@ -19,6 +20,7 @@ from homeport.contract.errors import ImageError
 from homeport.contract.image import ROOTED_STEPS, Environment, Image
 from homeport.node.images import builder, layers, store, uv
 from homeport.node.images.builder import Builder
+from homeport.node.images.compiled import Compiler
 from homeport.node.images.layers import Layer
 from homeport.node.images.made import Made
 from homeport.node.images.rooted import plan
@@ -42,6 +44,7 @@ class Environments:
         )
         self._store = Store(root)
         self._roots = Roots(self._store)
+        self._compiler = Compiler(self._store)
         self._made: dict[str, Made] = {}  # by the image's key
         self._pythons: dict[
             str, tuple[int, Python]
@@ -79,14 +82,28 @@ class Environments:
         gone = await self._store.prune({image.key for image in keep})
         return [_environment(*each) for each in gone]
 
+    def compile(self, image: Image, source: str) -> None:
+        """Compile the image's packages and the files of a source tree in the background."""
+        with contextlib.suppress(ImageError):  # it was pruned in this moment
+            self._compiler.begin(self.of(image), source)
+
+    async def close(self) -> None:
+        """Compile no more."""
+        await self._compiler.close()
+
     def of(self, image: Image) -> Made:
         """Return the built image from which its containers start."""
         if not image.has_environment:
             return Made(key="default", python=sys.executable, directory=self._root / "default")
         made = self._made.get(image.key)
-        if made is None or not self._store.has(made.directory.name):
+        if made is None or not self._store.has(made.directory.name) or self._is_older(made):
             made = self._made[image.key] = self._found(image)
         return made
+
+    def _is_older(self, made: Made) -> bool:
+        """Whether its layer of compiled files has come since."""
+        name = f"pyc-{made.directory.name}"
+        return bool(made.lowers) and self._store.has(name) and not made.has_layer(name)
 
     # building
 

@@ -21,3 +21,7 @@ class Made:
     environ: Mapping[str, str] = field(default_factory=dict)
     workdir: str | None = None
     entrypoint: tuple[str, ...] = ()  # what begins the command line of a container's first process
+
+    def has_layer(self, name: str) -> bool:
+        """Whether a directory of the store is one of its layers."""
+        return any(Path(lower).parent.name == name for lower in self.lowers)

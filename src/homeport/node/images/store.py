@@ -139,6 +139,12 @@ class Store:
         async with self._records_lock:
             await asyncio.to_thread(self._used, directory, image)
 
+    async def note(self, directory: Path, **fields: str) -> None:
+        """Add to a record; its date stays."""
+        async with self._records_lock:
+            if record := read(directory):
+                write(directory, {**record, **fields}, keep_date=True)
+
     def of(self, image: str) -> tuple[Path, Record] | None:
         """Return the directory that an image uses, with its record; None if there is none."""
         for directory, record in self.records():
@@ -167,7 +173,8 @@ class Store:
             while (name := known.get(name, {}).get("parent", "")) and name not in kept:
                 kept.add(name)
         for name in list(kept & {*known}):
-            kept |= {known[name].get("runner", ""), *known[name].get("lowers", ())}
+            kept |= {known[name].get("runner", ""), known[name].get("compiled", "")}
+            kept |= {*known[name].get("lowers", ())}
         gone = []
         for directory in list(self.root.iterdir()) if self.root.is_dir() else ():
             if directory.name in kept:
@@ -186,6 +193,12 @@ def remove(directory: Path) -> None:
         if (directory / name).is_dir():
             hands.empty(directory / name)
     removing.discard(str(directory))
+
+
+def remove_step(directory: Path) -> None:
+    """Delete what a step's cell has left. Blocks."""
+    hands.empty(directory / "step")
+    removing.discard(str(directory / "step"))
 
 
 def used_at(directory: Path) -> float:

@@ -67,8 +67,7 @@ def program() -> str:
 def environ(outer: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that uv sees: the caller's, without those that would mislead it."""
     kept = {k: v for k, v in outer.items() if not k.startswith(_MISLEADING)}
-    # Else each first import of a package would compile it, and a start would wait for that.
-    return {**kept, "NO_COLOR": "1", "UV_COMPILE_BYTECODE": "1"}
+    return {**kept, "NO_COLOR": "1"}
 
 
 def told_in_cell(outer: Mapping[str, str]) -> dict[str, str]:
@@ -83,12 +82,7 @@ def told_in_cell(outer: Mapping[str, str]) -> dict[str, str]:
                 kept.setdefault(variable, " ".join([found] if isinstance(found, str) else found))
         if url := config.get("index-url"):
             kept.setdefault("UV_INDEX_URL", str(url))
-    fixed = {
-        "UV_NO_CONFIG": "1",
-        "UV_LINK_MODE": "copy",
-        "UV_NO_PROGRESS": "1",
-        "UV_COMPILE_BYTECODE": "1",
-    }
+    fixed = {"UV_NO_CONFIG": "1", "UV_LINK_MODE": "copy", "UV_NO_PROGRESS": "1"}
     return {**kept, **fixed, "NO_COLOR": "1"}
 
 

@@ -62,6 +62,7 @@ class Bases:
         key = likeness.key(made, environ, reads)
         if key not in self._alike:
             self._alike[key] = Base(made, likeness.plain(environ, reads))
+        self._alike[key].made = made  # for its next zygote: a layer of compiled files may have come
         return self._alike[key]
 
     async def ready(self, made: Made, environ: dict[str, str]) -> Zygote:

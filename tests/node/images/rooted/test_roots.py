@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from homeport.contract.errors import ImageError
+from homeport.contract.image import Image
 from homeport.node.images import store
 from homeport.node.images.environments import Environments
 from tests import registries
@@ -213,8 +214,6 @@ async def test_a_full_disk_is_said_and_leaves_no_half_layer(house, base, monkeyp
 
 
 async def test_prune_keeps_the_layers_that_an_image_stands_on(house, base, registry, system):
-    from homeport.contract.image import Image
-
     kept = (base, commands("touch /kept"))
     made = await house.make(*kept)
     other = registry.push("other:1", [system, registries.layer({"srv/other": "1"})])
@@ -227,8 +226,6 @@ async def test_prune_keeps_the_layers_that_an_image_stands_on(house, base, regis
 
 
 async def test_a_later_server_finds_what_was_built(house, base):
-    from homeport.contract.image import Image
-
     steps = (base, commands("touch /x"), step("workdir", path="/later"))
     made = await house.make(*steps)
     later = Environments(house.root, rooted=True)
@@ -448,6 +445,29 @@ async def test_a_private_registry_wants_the_secret(house, able, tmp_path, system
     assert "wrong-one" not in wrong.message + wrong.traceback
     assert 1 == len(made.lowers)
     assert [] == list(house.root.glob("**/auth.json"))
+
+
+async def test_an_image_is_compiled_once_it_serves_and_its_next_zygote_has_that(house, base):
+    image = Image(steps=(base, step("pip_install", packages=["six==1.17.0"])))
+    made = await house.make(*image.steps)
+    (house.source / "app.py").write_text("x = 1\n")
+    house.images.compile(image, str(house.source))
+    (task,) = house.images._compiler._tasks
+    await task
+    after = house.images.of(image)
+
+    # The layers that a zygote uses already stay as they are.
+    assert made.lowers == after.lowers[:-1]
+    assert made.key == after.key
+    assert [] == [path for lower in made.lowers[1:] for path in Path(lower).rglob("*.pyc")]
+    assert any("six." in path.name for path in Path(after.lowers[-1]).rglob("*.pyc"))
+    assert 1 == len([*(house.source / "__pycache__").iterdir()])
+    assert after == Environments(house.root, rooted=True).of(image)
+    assert [] == house.half()
+    await house.images.prune([image])
+    assert Path(after.lowers[-1]).is_dir()
+    await house.images.prune([])
+    assert [] == list(house.root.iterdir())
 
 
 def _plain(files: dict[str, str]) -> bytes:

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,18 @@ from homeport.node.images.owned import within
 WORDS = ("-E", "-m", within.__name__)
 
 
-async def ask(order: Mapping[str, Any], say: Callable[[str], None] = lambda _line: None) -> Done:
-    """Run an order; `StorageError` for a full disk. `done.code` is the exit code of the step."""
-    done = await command.run(words(order), environ=_environ(), cwd=Path("/"), say=say)
+async def ask(
+    order: Mapping[str, Any],
+    say: Callable[[str], None] = lambda _line: None,
+    *,
+    before: Sequence[str] = (),
+) -> Done:
+    """Run an order; `StorageError` for a full disk. `done.code` is the exit code of the step.
+
+    `before` begins the command line, such as `nice`.
+    """
+    argv = [*before, *words(order)]
+    done = await command.run(argv, environ=_environ(), cwd=Path("/"), say=say)
     if done.code == within.FULL:
         raise _full()
     return done

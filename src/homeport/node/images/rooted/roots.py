@@ -75,12 +75,15 @@ class Roots:
             config = op.apply(config)
         inside = _python(record, config)
         assert inside is not None
+        names = below.lowers
+        if (compiled := record.get("compiled", "")) and self._store.has(compiled):
+            names = (*names, compiled)  # `compiled.py` has made it since
         return Made(
             key=directory.name,
             python=inside.path,
             directory=directory,
             runner_path=str(self._store.root / record["runner"]),
-            lowers=tuple(str(self._store.root / name / "files") for name in below.lowers),
+            lowers=tuple(str(self._store.root / name / "files") for name in names),
             environ=config.environ,
             workdir=config.workdir or None,
             entrypoint=config.entrypoint,
@@ -117,6 +120,7 @@ class Roots:
                 pythons={},
                 python_version="",
                 runner="",
+                compiled="",
                 size_bytes=await self._size(directory, made),
             )
 

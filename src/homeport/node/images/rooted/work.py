@@ -24,7 +24,7 @@ from homeport.contract import codec
 from homeport.contract.errors import ImageError, StorageError
 from homeport.contract.image import HOME
 from homeport.contract.output import PASSING
-from homeport.node.images import uv
+from homeport.node.images import store, uv
 from homeport.node.images.command import Done
 from homeport.node.images.hidden import Hider
 from homeport.node.images.installers import Installing, Syncing, each
@@ -320,8 +320,7 @@ class Work:
             raise self._failed(_why(done, begun, self._op, failed), done)
         written = self._step / within.STORAGE / "root" / "files"
         written.rename(self._files)
-        await asyncio.to_thread(hands.empty, self._step)
-        await asyncio.to_thread(shutil.rmtree, self._step)
+        await asyncio.to_thread(store.remove_step, self._directory)
 
     def _environ(self) -> dict[str, str]:
         secrets = {k: v for k, v in self._secrets.items() if k not in KEPT_BACK}
