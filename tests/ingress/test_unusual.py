@@ -1,5 +1,7 @@
 """Which requests are ordinary, and that no field slips through as part of one that looks so."""
 
+import asyncio
+import hashlib
 import re
 
 import pytest
@@ -80,3 +82,38 @@ async def test_how_long_a_connection_lasts_is_between_the_visitor_and_haproxy(
     answer = await visitor.get(url, headers={"Connection": value})
 
     assert "connection" not in answer.json()["headers"]
+
+
+async def test_each_request_of_a_connection_is_looked_at(ingress, upstream):
+    """An ordinary request, and one with a token, say nothing of the next one on their connection."""
+    one = await upstream("one")
+    await ingress.attach(POOL, "one", one.address, 1)
+    await routed(ingress, id="open", hosts=("open.localhost",))
+    await routed(ingress, id="vault", hosts=("vault.localhost",), protected=True)
+    await ingress.tokens({"wk-1": hashlib.sha256(b"ws-1").hexdigest()})
+    token = {"Authorization": "Bearer wk-1.ws-1"}
+    asked = [
+        ("open", {}, 200),
+        ("vault", {}, 401),
+        ("vault", token, 200),
+        ("vault", {}, 401),
+        ("open", {"X-Homeport-Method": "wipe", "X-Real-IP": "1.2.3.4"}, 200),
+        ("open", {}, 200),
+        ("vault", {"X-Homeport-Host": "open.localhost"}, 401),
+        ("unknown", {}, 404),
+        ("open", {"X-Homeport-Call": "call-" + 32 * "0"}, 200),
+    ]
+    reader, writer = await asyncio.open_connection("127.0.0.1", ingress.http_port)
+    seen = []
+    for host, fields, _ in asked:
+        lines = [f"GET /{host} HTTP/1.1", f"Host: {host}.localhost"]
+        lines += [f"{name}: {value}" for name, value in fields.items()]
+        writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = int(re.search(r"content-length: (\d+)", head)[1])
+        body = await reader.readexactly(length)
+        seen.append((int(head.split()[1]), body))
+    writer.close()
+
+    assert [status for _, _, status in asked] == [status for status, _ in seen]
+    assert not any(b"wipe" in body or b"1.2.3.4" in body or b"call-" in body for _, body in seen)
