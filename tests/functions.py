@@ -29,6 +29,7 @@ class Functions:
         ] = []  # answers before the next call reaches its function
         self.retries = ""  # the policy that the ingress tells of
         self.fields: list[dict[bytes, bytes]] = []  # of each request
+        self.queries: list[bytes] = []  # of each request
         self._threads = Threads()
 
     def add(
@@ -49,6 +50,7 @@ class Functions:
         """One request."""
         fields = dict(scope["headers"])
         self.fields.append(fields)
+        self.queries.append(scope["query_string"])
         extra = [(calls.RETRIES.lower().encode(), self.retries.encode())] if self.retries else []
 
         async def tell(message) -> None:

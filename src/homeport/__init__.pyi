@@ -4,7 +4,17 @@ Written by hand, because decorators take any arguments when they run, so that th
 with them. tests/sdk/test_types.py compares this with what there is.
 """
 
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractContextManager
 from pathlib import PurePosixPath
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, overload
@@ -100,22 +110,95 @@ _Callable = TypeVar("_Callable", bound=Callable[..., Any])
 
 _Volumes: TypeAlias = Mapping[str | PurePosixPath, Volume | CloudBucketMount]
 
+class _Remote(Protocol[_P, _R_co]):
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
+    async def aio(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
+
+class _RemoteGen(Protocol[_P]):
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> Iterator[Any]: ...
+    def aio(self, *args: _P.args, **kwargs: _P.kwargs) -> AsyncIterator[Any]: ...
+
+class _Map(Protocol[_R_co]):
+    def __call__(
+        self,
+        *iterables: Iterable[Any],
+        kwargs: Mapping[str, Any] | None = None,
+        order_outputs: bool = True,
+        return_exceptions: bool = False,
+        wrap_returned_exceptions: bool = False,
+    ) -> Iterator[_R_co]: ...
+    def aio(
+        self,
+        *iterables: Iterable[Any] | AsyncIterable[Any],
+        kwargs: Mapping[str, Any] | None = None,
+        order_outputs: bool = True,
+        return_exceptions: bool = False,
+        wrap_returned_exceptions: bool = False,
+    ) -> AsyncIterator[_R_co]: ...
+
+class _StarMap(Protocol[_R_co]):
+    def __call__(
+        self,
+        items: Iterable[Iterable[Any]],
+        *,
+        kwargs: Mapping[str, Any] | None = None,
+        order_outputs: bool = True,
+        return_exceptions: bool = False,
+        wrap_returned_exceptions: bool = False,
+    ) -> Iterator[_R_co]: ...
+    def aio(
+        self,
+        items: Iterable[Iterable[Any]] | AsyncIterable[Iterable[Any]],
+        *,
+        kwargs: Mapping[str, Any] | None = None,
+        order_outputs: bool = True,
+        return_exceptions: bool = False,
+        wrap_returned_exceptions: bool = False,
+    ) -> AsyncIterator[_R_co]: ...
+
+class _ForEach(Protocol):
+    def __call__(
+        self,
+        *iterables: Iterable[Any],
+        kwargs: Mapping[str, Any] | None = None,
+        ignore_exceptions: bool = False,
+    ) -> None: ...
+    async def aio(
+        self,
+        *iterables: Iterable[Any] | AsyncIterable[Any],
+        kwargs: Mapping[str, Any] | None = None,
+        ignore_exceptions: bool = False,
+    ) -> None: ...
+
 class Function(Generic[_P, _R_co, _Raw_co]):
-    """What `@app.function()` makes of a function. Call it with `.local()`, or by its URL."""
+    """A function of an app: call it with `.remote()` in a container of its own, with `.local()` here, or by its URL."""
 
     @property
     def app(self) -> App: ...
     def local(self, *args: _P.args, **kwargs: _P.kwargs) -> _Raw_co:
         """Call the function in this process."""
 
-    def remote(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co:
-        """Not there yet."""
+    @property
+    def remote(self) -> _Remote[_P, _R_co]:
+        """Call the function in one of its containers, and return what it returns."""
 
-    def remote_gen(self, *args: _P.args, **kwargs: _P.kwargs) -> Any: ...
+    @property
+    def remote_gen(self) -> _RemoteGen[_P]:
+        """Call a generator in one of its containers, and yield its values as they come."""
+
+    @property
+    def map(self) -> _Map[_R_co]:
+        """Call the function for each item of the iterables, many at once, and yield the results."""
+
+    @property
+    def starmap(self) -> _StarMap[_R_co]:
+        """Call the function for each item, which is the arguments of one call; yield the results."""
+
+    @property
+    def for_each(self) -> _ForEach:
+        """Call the function for each item of the iterables, and return nothing."""
+
     def spawn(self, *args: _P.args, **kwargs: _P.kwargs) -> FunctionCall: ...
-    def map(self, *inputs: Iterable[Any], **options: Any) -> Any: ...
-    def starmap(self, inputs: Iterable[Sequence[Any]], **options: Any) -> Any: ...
-    def for_each(self, *inputs: Iterable[Any], **options: Any) -> None: ...
     def get_raw_f(self) -> Callable[_P, _Raw_co]:
         """The user's own function."""
 
@@ -124,7 +207,12 @@ class Function(Generic[_P, _R_co, _Raw_co]):
 
     @staticmethod
     def from_name(
-        app_name: str, name: str, *, environment_name: str | None = None, client: Any = None
+        app_name: str,
+        name: str,
+        *,
+        version: int | None = None,
+        environment_name: str | None = None,
+        client: Any = None,
     ) -> Function[..., Any, Any]: ...
 
 class _Method(Generic[_P, _R_co, _Raw_co]):
@@ -132,12 +220,17 @@ class _Method(Generic[_P, _R_co, _Raw_co]):
 
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _Raw_co: ...
     def local(self, *args: _P.args, **kwargs: _P.kwargs) -> _Raw_co: ...
-    def remote(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
-    def remote_gen(self, *args: _P.args, **kwargs: _P.kwargs) -> Any: ...
+    @property
+    def remote(self) -> _Remote[_P, _R_co]: ...
+    @property
+    def remote_gen(self) -> _RemoteGen[_P]: ...
+    @property
+    def map(self) -> _Map[_R_co]: ...
+    @property
+    def starmap(self) -> _StarMap[_R_co]: ...
+    @property
+    def for_each(self) -> _ForEach: ...
     def spawn(self, *args: _P.args, **kwargs: _P.kwargs) -> FunctionCall: ...
-    def map(self, *inputs: Iterable[Any], **options: Any) -> Any: ...
-    def starmap(self, inputs: Iterable[Sequence[Any]], **options: Any) -> Any: ...
-    def for_each(self, *inputs: Iterable[Any], **options: Any) -> None: ...
 
 class _MethodOfClass(Generic[_P, _R_co, _Raw_co]):
     def __get__(
@@ -352,7 +445,7 @@ def web_endpoint(*args: Any, **kwargs: Any) -> _Same:
     """Gone: it is `fastapi_endpoint` now."""
 
 def method(*, is_generator: bool | None = None) -> _MethodDecorator:
-    """Declare a method for `.remote()`, which is not there yet."""
+    """Declare a method that other code calls by `.remote()`."""
 
 def enter(*, snap: bool = False) -> _Same:
     """Run a method when a container starts, before its first request.
@@ -365,7 +458,11 @@ def exit() -> _Same:
     """Run a method when a container ends, after its last request."""
 
 def batched(*, max_batch_size: int, wait_ms: int) -> _Same:
-    """Declare a function that takes many inputs in one call, which is not there yet."""
+    """Declare a function that takes many inputs in one call: lists of at most `max_batch_size`.
+
+    The call is made when there are so many inputs, or `wait_ms` after the first. The function returns a list
+    with a result for each.
+    """
 
 def concurrent(*, max_inputs: int, target_inputs: int | None = None) -> _SameOfAny:
     """Let a container take `max_inputs` requests at once, 1 to 1000; without it, one."""

@@ -11,6 +11,8 @@
     ├── AlreadyExists       the name is taken
     ├── BadRequest          the request is not valid
     ├── TooMany             more of something at once than is allowed: try again
+    ├── CallFailed          a function that was called has raised
+    ├── CallTimeout         a function that was called took longer than its `timeout`
     ├── Unauthorized        the server wants a token
     ├── ServerUnreachable   no server answers
     ├── IngressError        HAProxy is missing, too old, or will not start
@@ -113,6 +115,18 @@ class TooMany(Failure):
     status = 429
 
 
+class CallFailed(Failure):
+    """The function has raised"""
+
+    status = 500
+
+
+class CallTimeout(Failure):
+    """The function took longer than its timeout"""
+
+    status = 504
+
+
 class Unauthorized(Failure):
     """The server wants a token"""
 
@@ -157,6 +171,8 @@ _KINDS: dict[str, type[Failure]] = {
         AlreadyExists,
         BadRequest,
         TooMany,
+        CallFailed,
+        CallTimeout,
         Unauthorized,
         ServerUnreachable,
         IngressError,

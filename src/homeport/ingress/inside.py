@@ -15,7 +15,7 @@ SERVER = "inside"
 REMOVED = (
     *("X-Homeport-Method", "X-Homeport-Hops", "X-Homeport-Host"),
     *("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Host"),
-    *("X-Real-IP", "Forwarded", "Upgrade"),
+    *("X-Real-IP", "Forwarded", "Upgrade", "Connection"),
 )
 
 

@@ -11,6 +11,7 @@ from homeport.contract import codec, frames, shape
 from homeport.contract.api.answers import Nothing, Refusal
 from homeport.contract.api.apps import AppState
 from homeport.contract.api.blobs import Hashes
+from homeport.contract.api.calls import Call
 from homeport.contract.api.deploys import Deploy, Rollback
 from homeport.contract.api.secrets import NewSecret
 from homeport.contract.api.sessions import Serve
@@ -21,6 +22,7 @@ from homeport.contract.container import LogLine
 from homeport.contract.image import Environment
 from homeport.control.api import routes, routing
 from homeport.state.coldstarts import ColdStart
+from tests import functions
 from tests.control.api.served import api_of, on_a_socket
 from tests.control.plane import Plane, function, manifest
 from tests.fakes import FakeNode
@@ -115,6 +117,10 @@ async def served(home):
             yield Caller(http), plane, server
 
 
+def add_two(a, b):
+    return a + b
+
+
 async def test_every_route_answers_what_it_declares(tmp_path):
     async with served(tmp_path) as (caller, plane, server):
         ask = caller.ask
@@ -198,6 +204,18 @@ async def test_every_route_answers_what_it_declares(tmp_path):
         assert (IMAGE,) == (await ask("GET /v1/images")).images
         assert (IMAGE,) == (await ask("POST /v1/images/prune")).images
         assert 'homeport_cold_starts_total{app="shop",function="f"} 1' in await ask("GET /metrics")
+
+        # a call
+        plane.settings.calls_socket.parent.mkdir(parents=True, exist_ok=True)
+        with functions.served(plane.settings.calls_socket) as served_functions:
+            served_functions.add(add_two)
+            told = await ask(
+                "POST /v1/apps/{name}/call/{tag}",
+                name=functions.APP,
+                tag="add_two",
+                body=Call(args=(1,), kwargs={"b": 2}),
+            )
+        assert 3 == told.value
 
         # what was printed, and how it began
         line = LogLine(at=2.0, app="shop", function="f", container="ta-1", text="caf\u00e9\u2028")

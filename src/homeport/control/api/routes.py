@@ -22,6 +22,7 @@ from homeport.contract.errors import Failure
 from homeport.control.api import answers, routing
 from homeport.control.api.apps import Apps
 from homeport.control.api.blobs import Blobs
+from homeport.control.api.calls import Calls
 from homeport.control.api.containers import Containers
 from homeport.control.api.deploys import Deploys
 from homeport.control.api.images import Images
@@ -40,7 +41,7 @@ from homeport.supervised import Tasks
 
 #: In the order of the reference.
 NOUNS = (
-    Server, Apps, Deploys, Sessions, Logs, Containers, Images, Blobs, Volumes, Dicts, Queues, Secrets,
+    Server, Apps, Calls, Deploys, Sessions, Logs, Containers, Images, Blobs, Volumes, Dicts, Queues, Secrets,
     Tokens,
 )  # fmt: skip
 
@@ -71,6 +72,7 @@ class Api:
         self._nouns = (
             Server(view, keep=backend.keep, shutdown=backend.shutdown),
             Apps(view, deployer, backend.cold_starts),
+            Calls(parts.settings),
             Deploys(view, deployer, backend.logs, tasks),
             Sessions(view, deployer, backend.logs, tasks),
             Logs(view, backend.logs),

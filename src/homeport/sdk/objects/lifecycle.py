@@ -8,7 +8,7 @@ from homeport.sdk.objects.partial import Decorator, decorate, no_positional
 
 
 def method(*args: Any, is_generator: bool | None = None) -> Decorator:
-    """Declare a method for `.remote()`, which is not there yet."""
+    """Declare a method that other code calls by `.remote()`."""
     no_positional("method", args)
     return lambda target: decorate(
         target, "method", flags=frozenset({"method"}), is_generator=is_generator
@@ -33,7 +33,11 @@ def exit(*args: Any) -> Decorator:  # noqa: A001 - the original's name
 
 
 def batched(*args: Any, max_batch_size: int, wait_ms: int) -> Decorator:
-    """Declare a function that takes many inputs in one call, which is not there yet."""
+    """Declare a function that takes many inputs in one call: lists of at most `max_batch_size`.
+
+    The call is made when there are so many inputs, or `wait_ms` after the first. The function returns a list
+    with a result for each.
+    """
     no_positional("batched", args)
     if max_batch_size < 1:
         raise InvalidError("max_batch_size must be a positive integer.")

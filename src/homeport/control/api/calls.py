@@ -1,0 +1,75 @@
+"""The route by which programs in any language call a function; the values are JSON."""
+
+import asyncio
+import json
+import urllib.parse
+from typing import Any
+
+from homeport import wire
+from homeport.contract import calls
+from homeport.contract.api.calls import Call, Called
+from homeport.contract.errors import (
+    BadRequest,
+    CallFailed,
+    CallTimeout,
+    NotFound,
+    StartError,
+    TooMany,
+)
+from homeport.control.api.routing import route
+from homeport.settings import Settings
+
+KINDS: dict[int, type[BadRequest | CallTimeout | StartError | TooMany]] = {
+    400: BadRequest,
+    429: TooMany,
+    504: CallTimeout,
+}
+
+
+class Calls:
+    """Calls functions of deployed apps, over the ingress like every other caller."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._socket = str(settings.calls_socket)
+
+    @route("POST", "/v1/apps/{name}/call/{tag}")
+    async def call(self, name: str, tag: str, body: Call) -> Called:
+        """Call a function, and wait for its value.
+
+        `{tag}` is the function, or `Class.method`. What the function raises is a `CallFailed`, with its traceback.
+        A generator has no single value: give it a URL to stream from.
+        """
+        request = wire.Request(
+            calls.endpoint_id(name, tag),
+            json.dumps({"args": list(body.args), "kwargs": body.kwargs}).encode(),
+            content_type=calls.JSON,
+            query=_query(body.parameters),
+            fields={calls.FORM: calls.VALUE},
+        )
+        try:
+            answer = await wire.ask_async(self._socket, request)
+        except ConnectionError as error:
+            raise StartError(f"the connection to `{tag}` ended before its answer came") from error
+        request_id = answer.fields.get("x-request-id", "")
+        if answer.outcome == calls.VALUE:
+            value = await asyncio.to_thread(json.loads, bytes(answer.body))
+            return Called(value=value, request=request_id)
+        if answer.outcome == calls.FAILED:
+            told = json.loads(bytes(answer.body))["error"]
+            raise CallFailed(f"{told['type']}: {told['message']}", traceback=told["traceback"])
+        text = bytes(answer.body).decode("utf-8", "replace").strip().removeprefix("homeport: ")
+        if answer.status == 404:
+            raise NotFound(f"no deployed app `{name}` has a function `{tag}` that can be called")
+        raise KINDS.get(answer.status, StartError)(f"`{tag}`: {text}")
+
+
+def _query(parameters: dict[str, Any]) -> str:
+    """Return class parameters as a call's query string."""
+    pairs = {}
+    for name, value in parameters.items():
+        if not isinstance(value, (str, int)):
+            raise BadRequest(
+                f"the class parameter `{name[:40]}` is not text, a number, true or false"
+            )
+        pairs[name] = str(value).lower() if isinstance(value, bool) else str(value)
+    return urllib.parse.urlencode(sorted(pairs.items()), quote_via=urllib.parse.quote)
