@@ -14,11 +14,11 @@ import secrets
 import time
 from collections.abc import Callable, Collection
 
-from homeport.contract.container import Container, LogLine, StartOrder, State, without_secrets
+from homeport.contract.container import Container, LogLine, State
 from homeport.contract.errors import Failure, NodeLost, StartError
 from homeport.contract.roles import Ingress
 from homeport.contract.traffic import PoolKey
-from homeport.control.fleet import autoscaler, starts
+from homeport.control.fleet import autoscaler, lines, orders, starts
 from homeport.control.fleet.meter import Meter
 from homeport.control.fleet.mirror import ENDED
 from homeport.control.fleet.nodes import Nodes
@@ -101,7 +101,7 @@ class Reconciler:
         if pool is None or member is None or member.stage is not Stage.READY:
             self._nodes.stop(container)
             return
-        self._say(_system_line(pool.key, member.id, "container ends: the user has stopped it"))
+        self._say(lines.system(pool.key, member.id, "container ends: the user has stopped it"))
         member.stage = Stage.DRAINING
         pool.give_up(member.id)
         self._tasks.start(f"end {container}", self._end_gently(pool, member))
@@ -301,7 +301,7 @@ class Reconciler:
             self._note(pool, f"cannot start: {failure.message}")
             pool.failed(StartError(failure.message, hint=failure.hint), now())
             return False
-        order = start_order(pool, f"ta-{secrets.token_hex(6)}", place.devices)
+        order = orders.start(pool, f"ta-{secrets.token_hex(6)}", place.devices)
         waited_s = pool.waited_s(now())
         self._pools.enlist(pool, Member(id=order.id, begun_at=time.time(), parked_s=waited_s))
         try:
@@ -370,7 +370,7 @@ class Reconciler:
         failed = container is not None and container.state is State.FAILED
         lost = container is not None and container.state is State.LOST
         if not pool.function.single_use or failed or lost or container is None:
-            self._say(_system_line(pool.key, member.id, _last_line(container)))
+            self._say(lines.system(pool.key, member.id, lines.ended(container)))
         if failed or (member.stage is Stage.STARTING and not lost):
             reason = "the container ended before it was ready"
             traceback = ""
@@ -388,35 +388,4 @@ class Reconciler:
         await retried(f"forgetting {member.id}", attempt)
 
     def _note(self, pool: Pool, text: str) -> None:
-        self._say(_system_line(pool.key, "", text))
-
-
-def start_order(pool: Pool, container: str, devices: tuple[str, ...] = ()) -> StartOrder:
-    """Return the order to start one more container of a pool."""
-    return StartOrder(
-        id=container,
-        pool=pool.key,
-        function=without_secrets(pool.function),
-        parameters=pool.parameters,
-        source=pool.source,
-        urls=pool.urls,
-        scope=pool.owner.scope,
-        devices=devices,
-    )
-
-
-def _last_line(container: Container | None) -> str:
-    if container is None:
-        return "container gone: the node does not know it any more"
-    return f"container {container.state.value}: {container.reason or 'it ended'}"
-
-
-def _system_line(key: PoolKey, container: str, text: str) -> LogLine:
-    return LogLine(
-        at=time.time(),
-        app=key.app,
-        function=key.function,
-        container=container,
-        text=text,
-        source="system",
-    )
+        self._say(lines.system(pool.key, "", text))

@@ -1,0 +1,18 @@
+"""Makes the order by which a node starts a container."""
+
+from homeport.contract.container import StartOrder, without_secrets
+from homeport.control.fleet.pool import Pool
+
+
+def start(pool: Pool, container: str, devices: tuple[str, ...] = ()) -> StartOrder:
+    """Return the order to start one more container of a pool."""
+    return StartOrder(
+        id=container,
+        pool=pool.key,
+        function=without_secrets(pool.function),
+        parameters=pool.parameters,
+        source=pool.source,
+        urls=pool.urls,
+        scope=pool.owner.scope,
+        devices=devices,
+    )
