@@ -82,10 +82,10 @@ def manifest(*functions: FunctionSpec, app: str = "shop", script: str = "") -> M
 class Plane:
     """The parts that `control/main.py` puts together, with fakes for the two roles."""
 
-    def __init__(self, home: Path, node: FakeNode | None = None) -> None:
+    def __init__(self, home: Path, node: FakeNode | None = None, *others: FakeNode) -> None:
         self.settings = Settings(home=home)
         self.node = node or FakeNode(0.2)
-        self.nodes = Nodes([self.node], said=lambda _line: None)
+        self.nodes = Nodes([self.node, *others], said=lambda _line: None)
         self.ingress = FakeIngress()
         # A virtual clock would run ahead of threads.
         self.database = Database(urls.of(postgres.setting(home), home), InPlace())

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from homeport.contract.errors import BadRequest, Failure, IngressError, LabelTaken, StartError
+from homeport.contract.image import Image, Step
 from homeport.control.fleet.owner import Owner
 from tests.control.plane import Plane, function, manifest, virtually
 from tests.fakes import FakeNode
@@ -326,5 +327,29 @@ def test_files_that_are_being_written_when_a_deploy_is_stopped_go_too(tmp_path):
             await settled(plane)
 
             assert [] == [*plane.rollout.trees.iterdir()]
+
+    virtually(story())
+
+
+def test_a_node_that_was_away_during_a_build_builds_when_it_returns(tmp_path):
+    async def story():
+        away = FakeNode(0.2, name="away")
+        image = Image(steps=(Step(name="pip_install", args={"packages": ["x"]}),))
+        async with Plane(tmp_path, None, away) as plane:
+            away.is_cut = True
+            await asyncio.sleep(5)
+            await plane.deploy(manifest(function("f", image=image)))
+            before = list(away.prepared)
+            away.is_cut = False
+            await asyncio.sleep(5)
+
+            assert ([], [image.key]) == (before, away.prepared)
+            assert plane.nodes.mirrors["away"].has_image(image)
+            away.is_cut = True
+            await asyncio.sleep(5)
+            away.is_cut = False
+            await asyncio.sleep(5)
+            assert [image.key] == away.prepared  # it has it now
+            assert [] == plane.rollout.underway
 
     virtually(story())

@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from homeport import removing
 from homeport.contract.api import events
@@ -62,6 +63,8 @@ class Rollout:
         self._tasks = Tasks()
         self._unrouted: dict[str, int] = {}  # endpoint -> the port taken for it, until it is routed
         self._spare_ports: list[int] = []  # ports of endpoints that were never routed
+        self._building: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        parts.nodes.returned = self._returned
         parts.pools.removed = lambda pool: self.tidy(pool.key.revision)
 
     async def bring(
@@ -191,8 +194,14 @@ class Rollout:
     async def _lay_out(self, revision: Revision, say: Say) -> Path:
         """Write the revision's source tree and build its images; return the tree."""
         tree = self.trees / revision.id
-        # `unbroken`: a cancelled thread would go on, and write a tree that was deleted meanwhile.
-        await unbroken(self._blobs.lay_out(revision.manifest.files, tree))
+        async with self._building.setdefault(revision.id, asyncio.Lock()):
+            # `unbroken`: a cancelled thread would go on, and write a tree that was deleted meanwhile.
+            await unbroken(self._blobs.lay_out(revision.manifest.files, tree))
+            await self._build(revision, tree, say)
+        return tree
+
+    async def _build(self, revision: Revision, tree: Path, say: Say) -> None:
+        """Build the revision's images on every node that answers."""
         given = tree.with_name(f"{tree.name}.build")  # what the images' steps read
         try:
             await unbroken(self._blobs.lay_out(revision.manifest.build_files, given))
@@ -201,7 +210,24 @@ class Rollout:
                 await self._nodes.prepare(spec.image, str(tree), environ, say)
         finally:
             await asyncio.to_thread(removing.discard, str(given))
-        return tree
+
+    def _returned(self) -> None:
+        """A node answers again: build there what was built while it was away."""
+        for revision in {each.id: each for each in self.in_use()}.values():
+            if self._lacks(revision):
+                name = f"building images of `{revision.app}` on a node that was away"
+                self._tasks.start(name, self._build_again(revision))
+
+    async def _build_again(self, revision: Revision) -> None:
+        async with self._building.setdefault(revision.id, asyncio.Lock()):
+            if not self._lacks(revision) or revision.id not in {each.id for each in self.in_use()}:
+                return  # a deploy has built them meanwhile, or has failed
+            with self._keeping(revision):
+                await self._build(revision, self.trees / revision.id, lambda _text: None)
+        self._reconciler.wake()
+
+    def _lacks(self, revision: Revision) -> bool:
+        return any(self._nodes.lack(spec.image) for spec in revision.manifest.functions)
 
     async def _lay_out_again(self, revision: Revision) -> Path:
         """Do the same for a revision that has served before."""

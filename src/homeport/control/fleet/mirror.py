@@ -53,6 +53,7 @@ class Mirror:
         *,
         changed: Callable[[Container], None],
         said: Callable[[LogLine], None],
+        answers: Callable[[], None] = lambda: None,  # called when it answers after a silence
         gone_s: float = GONE_S,
     ) -> None:
         self.name = node.name
@@ -61,6 +62,7 @@ class Mirror:
         self.containers: dict[str, Container] = {}
         self._node = node
         self._changed = changed
+        self._answers = answers
         self._gone_s = gone_s
         self._generation = 0  # the generation of its orders
         self._mark: Mark | None = None  # None: the list has to be asked for
@@ -133,8 +135,7 @@ class Mirror:
 
     def _take(self, listing: Listing, before: set[str]) -> None:
         """Replace the list; `before` are the containers that were known when it was asked for."""
-        if self.health is not Health.READY:
-            log.info("the node `%s` answers", self.name)
+        was_silent = self.health is not Health.READY
         self.health, self._silent_since = Health.READY, None
         self._mark, self.capacity = listing.mark, listing.capacity
         self._generation = max(self._generation, listing.generation)
@@ -146,6 +147,9 @@ class Mirror:
         for container in listing.containers:
             if self.containers.get(container.id) != container:
                 self._put(container)
+        if was_silent:
+            log.info("the node `%s` answers", self.name)
+            self._answers()
 
     # whether it answers
 

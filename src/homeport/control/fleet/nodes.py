@@ -27,8 +27,13 @@ class Nodes:
         self, nodes: Iterable[Node], *, said: Callable[[LogLine], None], gone_s: float = GONE_S
     ) -> None:
         self._hear: Callable[[Container], None] = lambda _container: None
+        self.returned: Callable[[], None] = lambda: (
+            None
+        )  # called when a node answers after a silence
         self.mirrors = {
-            node.name: Mirror(node, changed=self._changed, said=said, gone_s=gone_s)
+            node.name: Mirror(
+                node, changed=self._changed, said=said, answers=self._answers, gone_s=gone_s
+            )
             for node in nodes
         }
         self._tasks = Tasks()
@@ -105,6 +110,10 @@ class Nodes:
         if len(lost) == len(ready):
             raise lost[0] if lost else NodeLost("no node answers")
 
+    def lack(self, image: Image) -> bool:
+        """Return whether a node that answers has not built the image, as it was away when it was built."""
+        return any(not mirror.has_image(image) for mirror in self.ready())
+
     async def environments(self) -> Collection[Environment]:
         """Return the layers that were built on the nodes that answer."""
         return [each for mirror in self.ready() for each in await mirror.environments()]
@@ -120,6 +129,9 @@ class Nodes:
             Exception
         ):  # an error here must not end the reports of containers; each pass compares again
             log.exception("a change of %s was not taken in", container.id)
+
+    def _answers(self) -> None:
+        self.returned()
 
     def _of(self, container: str) -> Mirror | None:
         return next((m for m in self.mirrors.values() if container in m.containers), None)
