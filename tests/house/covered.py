@@ -99,7 +99,6 @@ COVERED = {
     "ingress/backends": "ingress/test_requests.py",
     "ingress/containers": "ingress/test_haproxy.py",
     "ingress/inside": "ingress/test_sockets.py",
-    "ingress/picture": "ingress/test_whole.py",
     "ingress/ports": "ingress/test_haproxy.py",
     "ingress/publisher": "ingress/test_whole.py",
     "ingress/rules": "ingress/test_http_rules.py",

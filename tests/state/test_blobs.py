@@ -1,6 +1,7 @@
 """Files are stored by the hash of their content."""
 
 import hashlib
+import os
 
 import pytest
 
@@ -31,6 +32,22 @@ async def test_a_tree_is_laid_out_from_what_was_uploaded(tmp_path):
     assert (tmp_path / "tree/run.sh").stat().st_mode & 0o777 == 0o755
     await blobs.lay_out((main,), tmp_path / "second")
     assert (tmp_path / "second/pkg/main.py").read_text() == "x = 1\n"
+
+
+async def test_new_files_and_their_folders_are_synced_once(tmp_path, monkeypatch):
+    blobs, synced = Blobs(tmp_path / "blobs"), []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
+    file = source("a", b"x")
+    await blobs.put(file.sha256, chunks(b"x"))
+    synced.clear()
+    await blobs.sync([file])
+    stored = list((tmp_path / "blobs").rglob(f"*{file.sha256[2:]}"))
+    expected = {stored[0].stat().st_ino, stored[0].parent.stat().st_ino}
+    first = set(synced)
+    await blobs.sync([file])
+
+    assert expected == first
+    assert 2 == len(synced)
 
 
 async def test_what_is_added_elsewhere_than_below_root_is_laid_out_beside_the_tree(tmp_path):

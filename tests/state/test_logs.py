@@ -233,8 +233,14 @@ async def test_a_follower_that_is_too_slow_is_told_what_it_has_missed(made, monk
         seen = [(await anext(lines)).text for _ in range(3)]
         made.write(line("next"))
         seen += [(await anext(lines)).text for _ in range(2)]
+        for number in range(4):
+            made.write(line(f"again {number}"))
+        again = [(await anext(lines)).text for _ in range(3)]
+        made.write(line("last"))
+        again += [(await anext(lines)).text for _ in range(2)]
 
     assert ["0", "1", "2", "7 lines missing here: the reader was too slow", "next"] == seen  # fmt: skip
+    assert ["1 line missing here: the reader was too slow", "last"] == again[3:]
 
 
 async def test_files_of_the_old_name_are_found_again(tmp_path):

@@ -5,18 +5,38 @@ import asyncio
 import looptime
 import pytest
 
-from homeport.contract.errors import StartError
-from homeport.contract.manifest import FunctionSpec
+from homeport.contract.errors import BadRequest, Failure, ScriptError, StartError
+from homeport.contract.manifest import FunctionSpec, Manifest
 from homeport.contract.traffic import PoolKey
 from homeport.control.deploys import trial
 from homeport.control.fleet.owner import Owner
 from homeport.control.fleet.pool import Pool
+from tests.control.plane import function
 from tests.waiting import until
 
 
 def pool(name: str = "f", **function) -> Pool:
     spec = FunctionSpec(name=name, module="m", qualname=name, where=f"app.py:1  {name}", **function)
     return Pool(key=PoolKey("app", name, "rv-1"), function=spec, source="", owner=Owner.app("app"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "text"),
+    [
+        ({"name": "a b"}, Failure, "Invalid App name: 'a b'"),
+        ({"tag": "a b"}, BadRequest, "Invalid deployment tag: 'a b'"),
+        ({"strategy": "at once"}, BadRequest, "not 'at once'"),
+        ({"functions": ()}, ScriptError, "the app `shop` has no function"),
+    ],
+)
+def test_a_deploy_that_cannot_be_meant_is_refused_at_once(changes, error, text):
+    functions = changes.get("functions", (function("f"),))
+    given = {"name": "shop", "tag": "", "strategy": "rolling", **changes}
+    wanted = Manifest(app_name="shop", functions=functions)
+
+    with pytest.raises(error, match=text):
+        trial.check(given["name"], wanted, given["tag"], given["strategy"])
+    trial.check("shop", Manifest(app_name="", functions=(function("f"),)), "v-1", "recreate")
 
 
 async def watched(*pools: Pool) -> None:

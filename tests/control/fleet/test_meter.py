@@ -2,7 +2,9 @@
 
 import asyncio
 
+from tests.control.fleet.test_lost_and_failing import faulty
 from tests.control.fleet.test_reconciler import House, virtually
+from tests.fakes import no_fault
 
 
 def test_a_container_that_the_user_ends_right_after_a_request_has_no_successor():
@@ -11,9 +13,7 @@ def test_a_container_that_the_user_ends_right_after_a_request_has_no_successor()
             await asyncio.gather(*house.visits(1, 0.01))
             (only,) = house.node.started
             await asyncio.sleep(1)
-            await asyncio.gather(
-                *house.visits(1, 0.001)
-            )  # shorter than the time between two passes
+            await asyncio.gather(*house.visits(1, 0.001))  # between two passes
             house.reconciler.end(only.id)
             await asyncio.sleep(5)
 
@@ -36,3 +36,19 @@ def test_a_request_to_another_container_counts_at_once():
             assert 2 == len(house.node.started)
 
     virtually(story())
+
+
+def test_an_ingress_that_does_not_answer_is_logged_once_each_time(caplog):
+    async def story():
+        async with House(min_containers=1) as house:
+            for _ in range(2):
+                failed = faulty(house, "load")
+                await asyncio.sleep(2)
+                assert len(failed) > 2
+                house.ingress.fault = no_fault
+                await asyncio.sleep(2)
+
+            assert 1 == len(house.node.containers)
+
+    virtually(story())
+    assert 2 == caplog.text.count("the ingress does not report its load")

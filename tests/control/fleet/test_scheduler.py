@@ -37,6 +37,10 @@ def test_what_containers_ask_for_is_nobody_elses():
     assert scheduler.helps(there[0], room, Needs(gpu=("L4:2",)))
     assert not scheduler.helps(there[1], room, Needs(gpu=("L4:2",)))
     assert not scheduler.helps(there[0], room, Needs(gpu=("H100:2",)))
+    assert scheduler.helps(there[0], room, Needs(memory_mib=2001))
+    assert not scheduler.helps(there[0], room, Needs(memory_mib=2000))  # there is enough
+    assert not scheduler.helps(there[1], room, Needs(memory_mib=2001))
+    assert not scheduler.helps(container(3, memory_mib=(0, 9)), room, Needs(memory_mib=2001))
 
 
 def test_what_there_never_is_is_told_and_not_waited_for():
