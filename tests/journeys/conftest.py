@@ -153,6 +153,19 @@ class Terminal:
             for endpoint in app["endpoints"]
         }
 
+    def ask(self, path: str) -> dict:
+        """Ask the server over its socket, for a loop: a command would start a Python each time."""
+        # A socket's path has room for 107 bytes (man 7 unix), and this link's may be longer.
+        socket = os.path.realpath(self.home / "run" / "control.sock")
+        with httpx.Client(
+            transport=httpx.HTTPTransport(uds=socket), base_url="http://x", timeout=PATIENCE_S
+        ) as client:
+            return client.get(path).raise_for_status().json()
+
+    def containers(self) -> list[dict]:
+        """Return all containers, as `homeport container list --json` does."""
+        return self.ask("/v1/containers")["containers"]
+
     def processes(self) -> list[psutil.Process]:
         """Return each process that has this home in its environment, command line or working directory."""
         mine = []

@@ -39,7 +39,7 @@ def test_a_slow_import_and_a_slow_hook_are_found_by_name_in_their_parts(terminal
     (trial,) = terminal.json("app", "cold-starts", "slow")
     (container,) = terminal.json("container", "list")
     terminal.run("container", "stop", container["id"], "-y")
-    wait_for(lambda: not terminal.json("container", "list"), "no container")
+    wait_for(lambda: not terminal.containers(), "no container")
     began = time.monotonic()
     visitor.get(url)
     measured_ms = (time.monotonic() - began) * 1000

@@ -72,7 +72,7 @@ def test_what_is_deployed_goes_on_without_the_database(terminal, tmp_path, datab
     first = httpx.get(url, timeout=60).json()
 
     database.go()
-    wait_for(lambda: not terminal.json("container", "list"), "the container to scale down")
+    wait_for(lambda: not terminal.containers(), "the container to scale down")
     cold = httpx.get(url, timeout=60).json()
     script.write_text(SCRIPT.replace("VERSION = 1", "VERSION = 2"))
     refused = [

@@ -144,7 +144,7 @@ def test_to_zero_and_back(terminal, write, visitor):
     url = terminal.deploy(write(VERSION))["version"]
     first = visitor.get(url).json()["container"]
     assert _processes(terminal, first)
-    wait_for(lambda: not terminal.json("container", "list"), "no container")
+    wait_for(lambda: not terminal.containers(), "no container")
     assert not _processes(terminal, first)
     assert first != visitor.get(url).json()["container"]
 
@@ -154,7 +154,7 @@ def test_min_containers_are_there_without_anybody_asking(terminal, write):
     terminal.deploy(script)
 
     wait_for(
-        lambda: ["ready"] * 2 == [c["state"] for c in terminal.json("container", "list")],
+        lambda: ["ready"] * 2 == [c["state"] for c in terminal.containers()],
         "two containers",
     )
 

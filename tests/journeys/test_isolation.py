@@ -168,7 +168,7 @@ def test_what_it_writes_goes_with_it(isolated, script, visitor):
     cells = isolated.home / "run/cells"
     assert 4 == len(list(cells.rglob("new")) and [p for p in cells.rglob("new") if p.is_file()])
 
-    wait_for(lambda: not isolated.json("container", "list"), "no container")
+    wait_for(lambda: not isolated.containers(), "no container")
     wait_for(lambda: not [p for p in cells.rglob("new") if p.is_file()], "what it wrote to go")
     assert [] == visitor.get(url).json()["new"]
 

@@ -137,11 +137,11 @@ def test_a_cold_request_survives_a_restart_of_the_control_plane(terminal, write,
     )
     url = terminal.deploy(write(script))["whole"]
     for _ in range(3):
-        wait_for(lambda: not terminal.json("container", "list"), "no container")
+        wait_for(lambda: not terminal.containers(), "no container")
         go.unlink()
         with ThreadPoolExecutor(1) as pool:
             visit = pool.submit(httpx.get, url, timeout=60, trust_env=False)
-            wait_for(lambda: terminal.json("container", "list"), "a container that starts")
+            wait_for(lambda: terminal.containers(), "a container that starts")
             killed_at = time.monotonic()
             psutil.Process(terminal.status()["pid"]).kill()
             terminal.run("up")
@@ -161,7 +161,9 @@ def test_a_killed_ingress_is_replaced_with_the_same_servers(terminal, url):
         for _ in range(3):
             old = terminal.status()["ingress_pid"]
             os.kill(old, signal.SIGKILL)
-            wait_for(lambda o=old: o != terminal.status()["ingress_pid"], "another ingress")
+            wait_for(
+                lambda o=old: o != terminal.ask("/v1/status")["ingress_pid"], "another ingress"
+            )
             prober.more()
 
     # Only the requests inside it are lost.

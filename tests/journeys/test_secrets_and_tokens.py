@@ -94,7 +94,7 @@ def test_nobody_without_a_token_starts_a_container(terminal, write, visitor):
     )["inner"]
     from tests.waiting import wait_for
 
-    wait_for(lambda: not terminal.json("container", "list"), "no container")
+    wait_for(lambda: not terminal.containers(), "no container")
 
     assert 401 == visitor.get(url).status_code
     assert [] == terminal.json("container", "list")

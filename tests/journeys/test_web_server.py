@@ -163,6 +163,6 @@ def test_a_program_that_ends_is_started_again(terminal, write, visitor, port):
     again = httpx.get(url, timeout=60, trust_env=False)
     assert 1 == again.json()["version"]
     wait_for(
-        lambda: [container["id"]] != [c["id"] for c in terminal.json("container", "list")],
+        lambda: [container["id"]] != [c["id"] for c in terminal.containers()],
         "another container",
     )
