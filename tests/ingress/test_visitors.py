@@ -9,6 +9,7 @@ import pytest
 from homeport.contract.errors import BadRequest
 from homeport.settings import load
 from tests.ingress.conftest import POOL, routed
+from tests.waiting import until
 
 SAID = {
     "X-Forwarded-For": "203.0.113.9",
@@ -117,9 +118,7 @@ async def test_a_forwarded_host_chooses_nothing_also_on_the_way_back(
             headers={"Host": "a.localhost", "X-Forwarded-Host": "b.localhost"},
         )
     )
-    async with asyncio.timeout(60):
-        while not await ingress.detach(POOL, "one"):
-            await asyncio.sleep(0.005)
+    await until(lambda: ingress.detach(POOL, "one"), "the end of the container to be seen")
     answer = (await visit).json()
 
     assert ("two", "b.localhost") == (answer["name"], answer["headers"]["host"])
@@ -218,9 +217,7 @@ async def test_a_large_body_streams_as_it_comes(ingress, upstream):
     await ingress.attach(POOL, "one", one.address, 1)
     head = b"POST /large HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
     _, writer = await send(port, head + b"x" * 1000)
-    async with asyncio.timeout(60):
-        while not one.paths:
-            await asyncio.sleep(0.005)
+    await until(lambda: one.paths, "the head of the request")
     await leave(writer)
 
     assert ["/large"] == one.paths
@@ -237,9 +234,7 @@ async def test_one_address_cannot_take_every_place(start, upstream, monkeypatch)
     await ingress.attach(POOL, "one", one.address, 100)
     get = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     inside = [await send(port, get) for _ in range(5)]
-    async with asyncio.timeout(60):
-        while one.inside < 5:
-            await asyncio.sleep(0.005)
+    await until(lambda: one.inside == 5, "five requests inside")
     reader, writer = await send(port, get)
     refused = await reader.read()
     await leave(writer)

@@ -13,6 +13,7 @@ from homeport.contract.image import Image, Step
 from homeport.contract.listing import Change, Mark
 from homeport.node.agent import Agent
 from tests.orders import order
+from tests.waiting import until
 
 REPORT = """
 import json, os, signal, sys, time
@@ -348,9 +349,12 @@ time.sleep(60)
     )
     (container,) = (await agent.list()).containers
     go_on.touch()
-    async with asyncio.timeout(60):
-        while next(iter((await agent.list()).containers)).held:
-            await asyncio.sleep(0.01)
+
+    async def given_back() -> bool:
+        (container,) = (await agent.list()).containers
+        return not container.held
+
+    await until(given_back, "the slot to be given back")
 
     assert 1 == container.held
 

@@ -1,6 +1,7 @@
 """Each route answers exactly the type that it declares, over HTTP on a real socket."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 
@@ -223,8 +224,11 @@ async def test_every_route_answers_what_it_declares(tmp_path):
         server.logs.write(LogLine(at=3.0, app="shop", function="g", container="", text="other"))
         log = "GET /v1/apps/{name}/logs"
         assert [line] == await ask(log, name="shop", query="?function=f&since=1.5")
+        assert [] == await ask(log, name="shop", query="?function=f&since=2.5")
         async with caller.follow(log, name="shop", query="?follow=1&tail=1&function=f") as lines:
             assert line == await anext(lines)
+            server.logs.write(dataclasses.replace(line, app="another"))
+            server.logs.write(dataclasses.replace(line, function="g"))
             server.logs.write(line)
             assert line == await anext(lines)
         server.cold_starts.add(

@@ -42,6 +42,7 @@ def test_a_stop_ends_a_deploy_that_is_under_way(tmp_path):
 
             assert ended >= 2
             assert stopped
+            assert {served.pool.revision} == {c.order.pool.revision for c in plane.node.containers}
             assert served.pool.revision == plane.parts.live.get(Owner.app("shop")).revision.id
 
     virtually(story())
