@@ -11,6 +11,7 @@ from homeport.contract import calls
 from homeport.contract.traffic import Endpoint, PoolKey
 from tests.ingress.conftest import POOL, routed
 from tests.ingress.http_rules import h2
+from tests.waiting import until
 
 CALLED = calls.endpoint_id("app", "f")
 OTHER = PoolKey("app", "web", "rv-1")
@@ -243,12 +244,12 @@ async def test_the_callers_connection_is_kept_and_its_end_cancels(
         assert 200 == (await wire.ask_async(path, wire.Request(CALLED, b"x"))).status
     one.release.clear()
     asking = asyncio.create_task(wire.ask_async(path, wire.Request(CALLED, b"x")))
-    while not one.inside:
-        await asyncio.sleep(0.01)
+    await until(lambda: one.inside, "the request inside")
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
-    while (await ingress.load([POOL]))[
-        POOL
-    ].running:  # HAProxy tells the container, by its connection
-        await asyncio.sleep(0.01)
+
+    async def ended() -> bool:
+        return not (await ingress.load([POOL]))[POOL].running
+
+    await until(ended, "HAProxy to end the request")  # and to tell the container, by its connection
