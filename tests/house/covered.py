@@ -170,7 +170,6 @@ COVERED = {
     "sdk/objects/forms": "runner/servers/test_calls.py",
     "sdk/objects/function": "sdk/objects/test_misuse.py",
     "sdk/objects/gpu": "sdk/objects/test_gone.py",
-    "sdk/objects/image": "sdk/objects/test_misuse.py",
     "sdk/objects/image_options": "sdk/objects/test_misuse.py",
     "sdk/objects/lifecycle": "sdk/objects/test_misuse.py",
     "sdk/objects/mounts": "sdk/objects/test_volume.py",

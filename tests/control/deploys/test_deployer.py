@@ -37,11 +37,13 @@ def test_a_stop_ends_a_deploy_that_is_under_way(tmp_path):
             await settled(plane)
             await plane.check_whole()
             stopped = {} == plane.ingress.endpoints
+            left = list(plane.node.containers)
             await plane.deploy(version(2))
             served = await plane.visit(F)
 
             assert ended >= 2
             assert stopped
+            assert [] == left
             assert {served.pool.revision} == {c.order.pool.revision for c in plane.node.containers}
             assert served.pool.revision == plane.parts.live.get(Owner.app("shop")).revision.id
 

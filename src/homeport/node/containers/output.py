@@ -43,7 +43,6 @@ class Output:
         self.done: asyncio.Future[None] | None = None  # set while a caller waits for its end
         self._rest = b""
         self._since = 0.0  # when the last piece came
-        self._ended = False
 
     @property
     def wait_s(self) -> float | None:
