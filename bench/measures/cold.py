@@ -1,6 +1,7 @@
 """From no container to the whole answer; beside a plain Python that imports and serves the same."""
 
 import http.client
+import math
 import os
 import pickle
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 from bench.contenders.base import APPS, Contender
 from bench.contenders.home import Server, home
 from bench.contenders.uvicorn import Uvicorn
-from bench.figures import spread
+from bench.figures import number, spread
 from bench.plan import Plan
 from bench.results import DASH, Table
 
@@ -64,7 +65,7 @@ def measure(plan: Plan) -> None:
         script.write_text(
             (APPS / script.name)
             .read_text()
-            .replace('MODEL = "model.pkl"', f"MODEL = {str(model)!r}")
+            .replace('MODEL = b""', f"MODEL = {model.read_bytes()!r}")
             .replace("WARM_UP_S = 0.5", f"WARM_UP_S = {WARM_UP_S}")
         )
         urls |= terminal.deploy(script)
@@ -72,10 +73,10 @@ def measure(plan: Plan) -> None:
         for number in range(plan.times(20, 3)):
             for tag, url in _by_tag(urls).items():
                 server.wait_empty()
-                took_ms[tag]["homeport"].append(_timed_ms(lambda url=url: _ask(url)))
+                took_ms[tag]["homeport"].append(timed_ms(lambda url=url: ask(url)))
             if number % EACH == 0:
                 for tag, code in IMPORTS.items():
-                    took_ms[tag]["import"].append(_timed_ms(lambda code=code: _import(code)))
+                    took_ms[tag]["import"].append(timed_ms(lambda code=code: _import(code)))
                     with plan.folder() as own, plain[tag].start(own) as running:
                         took_ms[tag]["uvicorn"].append(running.first_answer_s * 1000)
     plan.findings.tables += [_table(took_ms)]
@@ -127,13 +128,22 @@ def _table(took_ms: dict[str, dict[str, list[float]]]) -> Table:
         told = {what: spread(values) for what, values in of.items()}
         ratio = told["homeport"].median / told["uvicorn"].median
         cells = [str(told[what]) for what in ("homeport", "import", "uvicorn")]
+        cells.insert(1, percentile(of["homeport"]))
         rows.append([TITLES[tag], *cells, f"**{ratio:.2f}**", str(len(of["homeport"]))])
     return Table(
         title="Cold starts",
-        told="Milliseconds. homeport: from no container to the whole answer. `python -c`: its imports "
+        told="Milliseconds. homeport: from no container to the whole answer; isolation is on where the machine allows it. `python -c`: its imports "
         "(and warm-up) alone. uvicorn: from the command to the first answer of the same app. "
         "Lower is better.",
-        columns=["ms", "homeport", "`python -c`", "uvicorn", "homeport / uvicorn", "starts"],
+        columns=[
+            "ms",
+            "homeport",
+            "90 %",
+            "`python -c`",
+            "uvicorn",
+            "homeport / uvicorn",
+            "starts",
+        ],
         rows=rows,
     )
 
@@ -151,7 +161,8 @@ def _model() -> bytes:
     return pickle.dumps(LogisticRegression(max_iter=500).fit(*load_iris(return_X_y=True)))
 
 
-def _ask(url: str) -> None:
+def ask(url: str) -> None:
+    """One request on a connection of its own; `ConnectionError` unless it is answered by 200."""
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=PATIENCE_S)
     connection.request("GET", "/")
     answer = connection.getresponse()
@@ -166,7 +177,14 @@ def _import(code: str) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, env=environ)
 
 
-def _timed_ms(do: Callable[[], None]) -> float:
+def percentile(values: list[float], share: float = 0.9) -> str:
+    """What that share of the values did not exceed, as text."""
+    ordered = sorted(values)
+    return number(ordered[max(0, math.ceil(share * len(ordered)) - 1)])
+
+
+def timed_ms(do: Callable[[], None]) -> float:
+    """How long it takes, in milliseconds."""
     began = time.perf_counter()
     do()
     return (time.perf_counter() - began) * 1000
