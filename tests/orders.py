@@ -5,7 +5,7 @@ from homeport.contract.manifest import FunctionSpec
 from homeport.contract.traffic import PoolKey
 
 OF_ORDER = {"parameters", "source", "urls", "devices", "exit_grace_s"}
-OF_LAUNCH = {"tmp_dir", "calls", "runner_path", "cgroup", "cores"}
+OF_LAUNCH = {"tmp_dir", "calls", "ingress", "runner_path", "cgroup", "cores"}
 
 
 def order(

@@ -107,6 +107,11 @@ class Settings:
         return self.socket_dir / "inside.sock"
 
     @property
+    def urls_socket(self) -> Path:
+        """The socket of the ingress that leads containers with a network of their own to URLs."""
+        return self.socket_dir / "urls" / "urls.sock"
+
+    @property
     def activator_socket(self) -> Path:
         """The socket on which the ingress asks for a container."""
         return self.socket_dir / "activator.sock"

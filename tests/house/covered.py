@@ -104,6 +104,7 @@ COVERED = {
     "ingress/rules": "ingress/test_http_rules.py",
     "ingress/supervisor": "ingress/test_whole.py",
     "node/cells/networks": "journeys/test_networks.py",
+    "node/cells/trees": "node/cells/test_sandboxes.py",
     "node/containers/changes": "roles/test_node.py",
     "node/containers/container": "node/test_agent.py",
     "node/containers/process": "node/test_agent.py",

@@ -1,5 +1,6 @@
 """The whole configuration equals a reviewed file, and HAProxy accepts it."""
 
+import contextlib
 import socket
 import subprocess
 from pathlib import Path
@@ -27,7 +28,13 @@ CASES = {
 }
 
 
-def render(name: str, directory: str = "/run/ingress", descriptor: int = 3, calls: int = 4) -> str:
+def render(
+    name: str,
+    directory: str = "/run/ingress",
+    descriptor: int = 3,
+    calls: int = 4,
+    urls: int = 5,
+) -> str:
     """Return the configuration of one case."""
     told = {
         "control": f"{directory}/haproxy-1.sock",
@@ -36,6 +43,7 @@ def render(name: str, directory: str = "/run/ingress", descriptor: int = 3, call
         "inside": f"{directory}/inside.sock",
         "listeners": (descriptor,),
         "calls": calls,
+        "urls": urls,
         "per_source": 0,
         "own_hosts": ("localhost", "127.0.0.1", "[::1]"),
         "domain": "localhost",
@@ -59,14 +67,18 @@ def test_haproxy_takes_it_without_a_warning(name, tmp_path):
     (tmp_path / "activator").write_text(f"{tmp_path}/activator.sock\n")
     for each in config.MAPS:
         (tmp_path / f"{each}.map").write_text("")
-    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket(socket.AF_UNIX) as calls:
-        calls.bind(str(tmp_path / "calls.sock"))
-        calls.listen()
-        text = render(name, str(tmp_path), listener.fileno(), calls.fileno())
+    with contextlib.ExitStack() as opened:
+        listeners = [opened.enter_context(socket.create_server(("127.0.0.1", 0)))]
+        for each in ("calls", "urls"):
+            listeners.append(opened.enter_context(socket.socket(socket.AF_UNIX)))
+            listeners[-1].bind(str(tmp_path / f"{each}.sock"))
+            listeners[-1].listen()
+        numbers = [listener.fileno() for listener in listeners]
+        text = render(name, str(tmp_path), *numbers)
         (tmp_path / "haproxy.cfg").write_text(text)
         done = subprocess.run(
             [process.find("").path, "-c", "-f", tmp_path / "haproxy.cfg"],
-            pass_fds=(listener.fileno(), calls.fileno()),
+            pass_fds=numbers,
             capture_output=True,
             text=True,
             check=False,

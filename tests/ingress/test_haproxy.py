@@ -25,6 +25,7 @@ async def abandoned(ingress: HAProxy) -> None:
     await ingress._supervisor._tasks.close()
     ingress._ports.close()
     ingress._calls._listener.close()
+    ingress._urls._listener.close()
 
 
 async def test_a_request_goes_by_port_by_host_and_by_wildcard(ingress, upstream, visitor):

@@ -6,11 +6,13 @@ import os
 import signal
 import stat
 
+import httpx
 import pytest
 
 from homeport.contract.errors import IngressError
 from homeport.ingress.haproxy import HAProxy
 from homeport.ingress.sockets import Doorway
+from tests.ingress.conftest import POOL, routed
 
 
 async def ask(path) -> bytes:
@@ -65,6 +67,22 @@ async def test_the_next_server_has_a_socket_in_the_same_directory(make_settings)
             await second.close()
     finally:
         os.close(seen)
+
+
+async def test_a_container_reaches_urls_as_a_stranger(ingress, upstream, make_settings):
+    path = make_settings().urls_socket
+    one = await upstream("one")
+    await routed(ingress, hosts=("hello.localhost",))
+    await ingress.attach(POOL, "one", one.address, 1)
+    transport = httpx.AsyncHTTPTransport(uds=str(path))
+    async with httpx.AsyncClient(transport=transport) as container:
+        told = (await container.get("http://hello.localhost:4663/a")).json()
+        metrics = await container.get("http://localhost:4663/metrics")
+
+    assert ("one", "/a") == (told["name"], told["path"])
+    assert "127.0.0.1" == told["headers"]["x-forwarded-for"]
+    assert "4663" == told["headers"]["x-forwarded-port"]
+    assert 404 == metrics.status_code
 
 
 def test_a_server_that_does_not_come_up_leaves_the_socket_of_the_one_before(tmp_path):

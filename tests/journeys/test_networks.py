@@ -1,5 +1,7 @@
 """Containers with their own networks: several servers on one port, and no container reaches another one."""
 
+import os
+import signal
 import textwrap
 
 import pytest
@@ -10,12 +12,15 @@ APP = """
     import modal, json, socket
     app = modal.App("nets")
     PROGRAM = '''
-    import http.server, sys
+    import http.server, sys, urllib.request
     class Page(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(sys.argv[1].encode())
+            text = sys.argv[1]
+            if text.startswith("http"):
+                text = "it said " + urllib.request.urlopen(text).read().decode()
+            self.wfile.write(text.encode())
     http.server.HTTPServer(("127.0.0.1", 8000), Page).serve_forever()
     '''
 
@@ -46,6 +51,17 @@ APP = """
     @modal.web_server(8000)
     def two():
         serve("two")
+
+    @app.function()
+    @modal.web_server(8000)
+    def curious():
+        serve(two.get_web_url())
+
+    @app.function()
+    @modal.fastapi_endpoint()
+    def usual():
+        import urllib.request
+        return urllib.request.urlopen(two.get_web_url()).read().decode()
 
     @app.function(block_network=True)
     @modal.web_server(8000)
@@ -121,6 +137,16 @@ def test_every_server_has_port_8000_for_itself_and_versions_have_urls(isolated, 
     assert "one 2" == visitor.get(urls["one"]).text
     earlier = visitor.get(_main(isolated), headers={"Host": "ada--nets-one-v1.localhost"})
     assert "one 1" == earlier.text
+
+
+def test_a_container_reaches_the_urls_of_its_app_whatever_its_network(isolated, script, visitor):
+    urls = isolated.deploy(script())
+
+    assert "two" == visitor.get(urls["usual"]).json()
+    assert "it said two" == visitor.get(urls["curious"]).text
+    os.kill(isolated.status()["pid"], signal.SIGKILL)
+    isolated.run("up")
+    assert "it said two" == visitor.get(urls["curious"]).text  # by the new server's socket
 
 
 def test_a_function_without_network_reaches_nobody_and_answers(isolated, script, visitor):

@@ -34,6 +34,7 @@ DIRECTORIES = (
     "proc",
     "root",
     "run/homeport",
+    "run/homeport-urls",
     "srv",
     "sys",
     "tmp",

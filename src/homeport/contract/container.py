@@ -23,6 +23,8 @@ from homeport.contract.traffic import PoolKey
 
 #: Where a container in a cell finds the socket of `Launch.calls`.
 CALLS = "/run/homeport/calls.sock"
+#: And that of `Launch.ingress`.
+URLS = "/run/homeport-urls/urls.sock"
 
 
 class State(str, enum.Enum):
@@ -64,6 +66,9 @@ class Launch:
     order: StartOrder
     tmp_dir: str = ""  # the container's own directory, deleted with it
     calls: str = ""  # the socket by which it calls functions; empty: it may call none
+    ingress: str = (
+        ""  # the socket that leads to URLs, in a network of its own; empty: they are in reach
+    )
     runner_path: str = ""  # last on `sys.path`: the packages that the runner needs
     cgroup: str = ""  # a directory of cgroup v2 to join
     cores: tuple[int, ...] = ()  # the cores that it stays on if no cgroup limits it

@@ -23,7 +23,7 @@ HOME = "/root"  # the app's directory in Modal's containers; here it stands for 
 
 OUTSIDE = ".outside"
 #: No files can be added below these paths: they belong to the kernel and to the sandbox.
-RESERVED = ("/proc", "/sys", "/dev", "/.cell", "/run/homeport")
+RESERVED = ("/proc", "/sys", "/dev", "/.cell", "/run/homeport", "/run/homeport-urls")
 
 
 def place(path: str, tree: str) -> str:

@@ -86,7 +86,8 @@ class Config:
     api: str  # the control plane's socket, for `/metrics` alone
     inside: str  # the control plane's socket for containers
     listeners: tuple[int, ...]  # descriptors of listening sockets, the main port's first
-    calls: int  # the descriptor of the containers' socket
+    calls: int  # the descriptor of the socket by which containers call functions
+    urls: int  # and of the one by which those with a network of their own reach URLs
     requests_per_s: int  # 0: no limit
     per_source: int  # requests at once from one address; 0: no limit
     max_connections: int  # of visitors
@@ -200,6 +201,7 @@ def _frontend(config: Config) -> list[str]:
         "frontend web",
         # Find visitors that vanished: by keep-alive probes if idle, else by data that is not acknowledged.
         *(f"  bind fd@{descriptor} tcp-ut {VANISHED_S}s" for descriptor in config.listeners),
+        f"  bind fd@{config.urls} maxconn {config.max_connections // CALLS_SHARE}",
         f"  maxconn {config.max_connections}",
         "  option clitcpka",
         "  clitcpka-idle 60s",

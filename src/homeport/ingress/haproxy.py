@@ -52,6 +52,7 @@ class HAProxy(Containers):
         self._known_ports = list(ports)
         self._ports = Ports(settings.host)
         self._calls = Doorway(settings.calls_socket)
+        self._urls = Doorway(settings.urls_socket)
         self._tied = tied
         self.took_over = False  # True if it goes on with an earlier server's sockets and maps
         self._heard = asyncio.Event()  # set when a listener for each request is added
@@ -81,10 +82,12 @@ class HAProxy(Containers):
                 self._ports.keep(self._known_ports)
             self._ports.supply(max(0, FIRST_PORTS - self._ports.free))
             self._calls.open()
+            self._urls.open()
             (self._supervisor.directory / "port").write_text(f"{self.http_port}")
         except BaseException:
             self._ports.close()
             self._calls.close()
+            self._urls.close()
             raise
 
     async def start(self) -> None:
@@ -92,6 +95,7 @@ class HAProxy(Containers):
         self._picture.forget_stale()
         await self._supervisor.open()
         self._calls.show()
+        self._urls.show()
         self._tasks.start("haproxy requests", supervised("haproxy requests", self._listen))
 
     async def close(self) -> None:
@@ -100,6 +104,7 @@ class HAProxy(Containers):
         await self._supervisor.close()
         self._ports.close()
         self._calls.close()
+        self._urls.close()
 
     async def route(self, endpoint: Endpoint) -> None:
         """Send the endpoint's requests to its pool from now on."""
@@ -227,6 +232,7 @@ class HAProxy(Containers):
             inside=str(settings.inside_socket),
             listeners=self._ports.descriptors,
             calls=self._calls.descriptor,
+            urls=self._urls.descriptor,
             requests_per_s=settings.requests_per_s,
             per_source=of_one_source(settings),
             max_connections=process.max_connections(),

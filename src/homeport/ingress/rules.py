@@ -238,6 +238,10 @@ def _seen_by_the_app(trusted: bool) -> list[str]:
         "  http-request set-header X-Request-Id %[unique-id]",
         "  http-request set-header X-Forwarded-For %[src]",
         *(_of_a_proxy() if trusted else _of_a_visitor()),
+        # A container's request by the Unix socket has no address, and no port.
+        "  acl addressed src -m found",
+        "  http-request set-header X-Forwarded-For 127.0.0.1 if !addressed",
+        "  http-request set-header X-Forwarded-Port %[req.hdr(host),port_only] if !addressed",
         "  http-request del-header authorization if protected bearer",
         *method(),
         "",

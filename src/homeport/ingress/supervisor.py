@@ -156,7 +156,7 @@ class Supervisor:
                 self.binary,
                 path,
                 control,
-                (*config.listeners, config.calls),
+                (*config.listeners, config.calls, config.urls),
                 self.directory / "haproxy.log",
                 tied=self._tied,
             )

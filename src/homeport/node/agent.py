@@ -103,8 +103,9 @@ class Agent:
                 raise StorageError(f"{directory} belongs to another user")
             directory.chmod(0o700)
         removing.discard(str(self._settings.socket_dir / "c"))  # of older versions
-        # Cells mount it, whether or not an ingress listens in it yet.
-        self._settings.calls_socket.parent.mkdir(parents=True, exist_ok=True)
+        # Cells mount these, whether or not an ingress listens there yet.
+        for path in (self._settings.calls_socket, self._settings.urls_socket):
+            path.parent.mkdir(parents=True, exist_ok=True)
         await asyncio.to_thread(self._environments.sweep)
         self._shared.outputs.open()
         left = await asyncio.to_thread(records.sweep, self._root)
@@ -243,6 +244,7 @@ class Agent:
             self._environments.is_rooted = cells is not None
         if cells is not None:
             cells.volumes = self._settings.volumes_dir
+            cells.urls = self._settings.urls_socket
             self._limits.disk_mib = cells.disk_mib
 
     def _measured(self) -> Capacity:

@@ -101,12 +101,11 @@ def _leave_network(way: Sequence[int]) -> None:
 
 
 def _name(hosts: Sequence[str], resolvers: str) -> None:
-    """Let the app's own URLs have a name, whatever the resolver says; `resolvers` replaces /etc/resolv.conf."""
-    known = " ".join(host for host in hosts if host.endswith(".localhost"))
-    if known:
+    """Write the hosts that are on the own loopback to /etc/hosts; `resolvers` replaces /etc/resolv.conf."""
+    if hosts:
         with open("/etc/hosts", encoding="utf-8") as file:  # noqa: PTH123 - no pathlib here
             before = file.read()
-        _replace("/etc/hosts", f"{before}\n127.0.0.1 {known}\n")
+        _replace("/etc/hosts", f"{before}\n127.0.0.1 {' '.join(hosts)}\n")
     if resolvers:
         _replace("/etc/resolv.conf", resolvers)
 

@@ -148,7 +148,10 @@ def _load(service: Service, order: StartOrder, report: Report) -> None:
 
 
 async def _serve_port(number: int, order: StartOrder, links: Links, ready: Ready) -> int:
+    from homeport.runner import ways
+
     begun = _begin(order, links, ready)
+    await ways.serve()
     try:
         alive = await port.serve(number, begun)
     finally:

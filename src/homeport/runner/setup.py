@@ -112,11 +112,15 @@ def settle(order: StartOrder) -> None:
 
 
 def reach(launch: Launch) -> None:
-    """Tell the SDK how this container calls functions."""
+    """Tell the SDK how this container calls functions; open its way to URLs, if it needs one."""
     from homeport.sdk import context
 
     order = launch.order
     context.enter_calls(context.Reach(socket=launch.calls, app=order.pool.app, scope=order.scope))
+    if launch.ingress:
+        from homeport.runner import ways
+
+        ways.begin(launch)
 
 
 def ours_last(runner_path: str) -> None:

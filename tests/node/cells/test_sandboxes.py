@@ -17,6 +17,7 @@ from homeport.cell.report import Report
 from homeport.contract import codec
 from homeport.contract.errors import BadRequest
 from homeport.node.cells.sandboxes import Cells, Sandbox, end_left, imported_from
+from homeport.node.cells.trees import Trees
 from homeport.node.images.made import Made
 from homeport.node.limits.gpus import Files
 from tests.orders import launch
@@ -198,18 +199,64 @@ def test_a_container_with_a_gpu_opens_its_own_and_no_other(tmp_path):
     (tmp_path / "cells").mkdir()
     (tmp_path / "lib").mkdir()
     made = Made(key="default", python=sys.executable, directory=tmp_path / "none")
-    with contextlib.ExitStack() as opened:
-        mounts, trees = [], []
-        cells._add_devices(opened, launch(devices=("GPU-1",)), mounts, trees)
+    with contextlib.closing(Trees(cells._opener)) as trees:
+        trees.add_devices(cells._gpus.of(["GPU-1"]))
+        pairs = zip(trees.request(), trees.descriptors, strict=True)
         order = {
             "cell": codec.encode(cells.sandbox(made).cell),
             "argv": [sys.executable, "-c", LOOK, *paths.values()],
-            "trees": [[codec.encode(m), t] for m, t in zip(mounts, trees, strict=True)],
+            "trees": [*pairs],
         }
         words = [sys.executable, "-m", "homeport.cell", json.dumps(order)]
-        done = subprocess.run(words, capture_output=True, text=True, pass_fds=trees, check=False)
+        done = subprocess.run(
+            words, capture_output=True, text=True, pass_fds=trees.descriptors, check=False
+        )
     cells.close()
 
     assert "" == done.stderr
     no_device = [0, 0]  # an empty file, where others' devices are mounted
     assert {"nvidiactl": [1, 5], "nvidia0": no_device, "nvidia1": [1, 7]} == json.loads(done.stdout)
+
+
+@pytest.fixture
+def zygote():
+    """A process in a user namespace of its own, as a zygote is."""
+    words = ["unshare", "--user", "--map-root-user", "sh", "-c", "echo; cat"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(words, **pipes) as process:
+        assert b"\n" == process.stdout.readline()
+        yield process.pid
+        process.stdin.close()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="root has the ids of the made-up zygote")
+def test_a_container_joins_its_cgroup_by_a_descriptor(tmp_path, zygote):
+    if not (told := report.report()).possible:
+        pytest.skip(f"no cells here: {told.why}")
+    for name in ("cells", "lib", "source", "group"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "group/cgroup.procs").touch()  # stands for the kernel's file, which the cell does not show
+    cells = Cells(tmp_path / "cells", tmp_path / "lib", told)
+    made = Made(key="default", python=sys.executable, directory=tmp_path / "none")
+    order = launch(source=str(tmp_path / "source"), cgroup=str(tmp_path / "group"))
+    assert "" == cells.inside(order).cgroup
+    reader, writer = os.pipe()
+    with cells.for_container(order, writer, zygote) as handed:
+        assert handed.request["cgroup"]
+        assert len(handed.request["mounts"]) + 1 == len(handed.descriptors)
+        cell = {
+            "cell": codec.encode(cells.sandbox(made).cell),
+            "argv": ["/bin/sh", "-c", "ls /proc/self/fd"],
+            "cgroup": handed.descriptors[-1],
+        }
+        words = [sys.executable, "-m", "homeport.cell", json.dumps(cell)]
+        done = subprocess.run(
+            words, capture_output=True, text=True, pass_fds=handed.descriptors[-1:], check=False
+        )
+    for descriptor in (reader, writer):
+        os.close(descriptor)
+    cells.close()
+
+    assert "" == done.stderr
+    assert "0" == (tmp_path / "group/cgroup.procs").read_text()  # the process that writes
+    assert str(cell["cgroup"]) not in done.stdout.split()  # and the program has nothing of it

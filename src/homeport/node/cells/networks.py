@@ -35,10 +35,9 @@ log = logging.getLogger(__name__)
 class Networks:
     """What this machine has to connect cells with."""
 
-    def __init__(self, told: Report, ingress_port: int) -> None:
+    def __init__(self, told: Report) -> None:
         self.blocks = told.network  # a network of its own is possible, with or without a way out
         self.connects = told.network and (_has_cables() if os.getuid() == 0 else _has_pasta(told))
-        self._ingress_port = ingress_port
         self._lock = threading.Lock()
         self._gate_is_open = False
 
@@ -73,8 +72,6 @@ class Networks:
         pid.close()
         words = network.helper(f"{spaces}/net", f"{spaces}/user") or []
         words[1:2] = ["--pid", str(directory / PID)]  # it goes on by itself once it is ready
-        if self._ingress_port:  # so the URLs of this homeport answer inside
-            words[words.index("-T") + 1] = str(self._ingress_port)
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         if done.returncode:
             raise OSError(0, done.stderr.strip() or "it failed", "pasta")

@@ -29,10 +29,11 @@ from homeport.cell.description import Bind, Cell, Network
 from homeport.cell.keeper import Opener
 from homeport.cell.mounts import Access, Mount
 from homeport.contract import codec
-from homeport.contract.container import CALLS, Launch
+from homeport.contract.container import CALLS, URLS, Launch
 from homeport.contract.errors import BadRequest
 from homeport.contract.image import HOME, outside
 from homeport.node.cells.networks import Networks, resolvers
+from homeport.node.cells.trees import Trees
 from homeport.node.images.made import Made
 from homeport.node.limits import gpus as accelerators
 from homeport.settings import Settings
@@ -107,13 +108,13 @@ class Cells:
         root: Path,
         lib: Path,
         told: report.Report,
-        ingress_port: int = 0,
         gpus: accelerators.Files | None = None,
     ) -> None:
         self._gpus = accelerators.files() if gpus is None else gpus
         self.report = told
-        self.networks = Networks(told, ingress_port)
+        self.networks = Networks(told)
         self.volumes = Path()  # of the home: the agent says where
+        self.urls = Path()  # the socket of the ingress that leads to URLs: the agent says where
         self._root, self._lib = root, lib
         self._used: set[Path] = set()
         self._root_user = os.getuid() == 0
@@ -128,7 +129,6 @@ class Cells:
         root: Path,
         lib: Path,
         asked: "Callable[[Path], report.Report] | None" = None,
-        ingress_port: int = 0,
     ) -> "Cells | None":
         """None where they are off, or `auto` and not possible; `BadRequest` for `on`. Blocks.
 
@@ -143,7 +143,7 @@ class Cells:
                 raise BadRequest(f"`isolation` is on, and {told.why}", hint=told.hint)
             log.warning("containers are not isolated: %s. Hint: %s", told.why, told.hint)
             return None
-        return Cells(root, lib, told, ingress_port)
+        return Cells(root, lib, told)
 
     def close(self) -> None:
         """End the keeper; the cells go on."""
@@ -201,21 +201,22 @@ class Cells:
         """The launch as it is true in a cell."""
         order = dataclasses.replace(launch.order, source=HOME)
         calls = CALLS if launch.calls else ""
-        return dataclasses.replace(launch, order=order, tmp_dir="", cgroup="", calls=calls)
+        urls = URLS if self.network(launch) is Network.OWN else ""
+        return dataclasses.replace(
+            launch, order=order, tmp_dir="", cgroup="", calls=calls, ingress=urls
+        )
 
     @contextlib.contextmanager
     def for_container(self, launch: Launch, output: int, zygote: int) -> Iterator[Handed]:
         """What belongs to this container, which the process `zygote` is about to fork."""
         with contextlib.ExitStack() as opened:
-            mounts = [Mount(HOME, Access.PRIVATE)]
+            trees = opened.enter_context(self._trees(zygote))
             source = launch.order.source
-            trees = [self._open(opened, source, zygote)]
+            trees.add_owned(source, Mount(HOME, Access.PRIVATE))
             if Path(elsewhere := outside(source)).is_dir():
-                mounts.append(Mount("/", Access.MERGED))
-                trees.append(self._open(opened, elsewhere, zygote))
-            self._add_volumes(opened, launch, mounts, trees)
-            self._add_calls(opened, launch, mounts, trees)
-            self._add_devices(opened, launch, mounts, trees)
+                trees.add_owned(elsewhere, Mount("/", Access.MERGED))
+            self._add_shared(trees, launch)
+            trees.add_devices(self._gpus.of(launch.order.devices))
             cgroup = []
             if launch.cgroup:
                 # Who opened it is what counts, not who writes (man 7 cgroups, cgroup.procs).
@@ -225,83 +226,48 @@ class Cells:
             if self._root_user and self._ids is not None:
                 os.fchown(output, self._ids.users[0][1], -1)  # its init opens the pipe once more
             request: dict[str, Any] = {
-                "mounts": [codec.encode(m) for m in mounts],
+                "mounts": trees.request(),
                 "cgroup": bool(cgroup),
                 "network": self.network(launch).value,
-                "hosts": sorted(
-                    {urlsplit(url).hostname or "" for url in launch.order.urls.values()}
-                ),
+                "hosts": self._names(launch),
             }
             way = []
             if self.network(launch) is Network.OWN:
                 request["resolvers"] = resolvers()
                 way = [self.networks.connect(Path(launch.tmp_dir).parent)]
                 opened.callback(os.close, way[0])
-            yield Handed(request, (*trees, *cgroup, *way))
+            yield Handed(request, (*trees.descriptors, *cgroup, *way))
 
     @contextlib.contextmanager
     def for_zygote(self, launch: Launch, zygote: int, *, writes: bool) -> Iterator[Handed]:
         """What belongs to the cell of a function's zygote or, if it `writes`, of a snapshot."""
-        with contextlib.ExitStack() as opened:
+        with self._trees(zygote) as trees:
             access = Access.PRIVATE if writes else Access.READ
-            mounts, trees = [Mount(HOME, access)], [self._open(opened, launch.order.source, zygote)]
+            trees.add_owned(launch.order.source, Mount(HOME, access))
             if writes:  # its enter hooks are the user's code; a function's zygote runs none
-                self._add_volumes(opened, launch, mounts, trees)
-                self._add_calls(opened, launch, mounts, trees)
+                self._add_shared(trees, launch)
             request = {
-                "mounts": [codec.encode(mount) for mount in mounts],
+                "mounts": trees.request(),
                 "storage": f"{'s' if writes else 'f'}{os.urandom(6).hex()}",
                 "writes": writes,
                 "network": "none" if launch.function.block_network else "host",
             }
-            yield Handed(request, tuple(trees))
+            yield Handed(request, tuple(trees.descriptors))
 
-    def _add_volumes(
-        self,
-        opened: contextlib.ExitStack,
-        launch: Launch,
-        mounts: list[Mount],
-        trees: list[int],
-    ) -> None:
-        """A container's volumes: the files belong to the ids that every cell has, so none is id-mapped."""
+    def _add_shared(self, trees: Trees, launch: Launch) -> None:
+        """Add its volumes, and the sockets of the ingress that it may connect to."""
         for volume in launch.function.volumes:
-            path = f"{self.volumes / volume.key}/files"
-            try:
-                tree = self._opener.open(
-                    path, writable=not volume.read_only, inside=volume.sub_path
-                )
-            except OSError as error:
-                what = f"the volume `{volume.name}` cannot be mounted: {error.strerror}"
-                raise OSError(error.errno, what) from None
-            opened.callback(os.close, tree)
-            mounts.append(Mount(volume.path, Access.READ if volume.read_only else Access.WRITE))
-            trees.append(tree)
-
-    def _add_calls(
-        self,
-        opened: contextlib.ExitStack,
-        launch: Launch,
-        mounts: list[Mount],
-        trees: list[int],
-    ) -> None:
-        """The directory of the socket for calls: the socket itself is another one after a restart."""
+            trees.add_volume(str(self.volumes / volume.key), volume)
         if launch.calls:
-            mounts.append(Mount(os.path.dirname(CALLS)))  # noqa: PTH120 - of the cell, not of this machine
-            trees.append(self._opener.open(os.path.dirname(launch.calls)))  # noqa: PTH120
-            opened.callback(os.close, trees[-1])
+            trees.add_socket(launch.calls, CALLS)
+        if self.network(launch) is Network.OWN:
+            trees.add_socket(str(self.urls), URLS)
 
-    def _add_devices(
-        self,
-        opened: contextlib.ExitStack,
-        launch: Launch,
-        mounts: list[Mount],
-        trees: list[int],
-    ) -> None:
-        """The files of its own GPUs. Those of others stay what `Cell.points` makes: empty, and not writable."""
-        for path in self._gpus.of(launch.order.devices):
-            mounts.append(Mount(path, Access.WRITE))
-            trees.append(self._opener.open(path, writable=True, devices=True))
-            opened.callback(os.close, trees[-1])
+    def _names(self, launch: Launch) -> list[str]:
+        """The hosts that the container finds on its own loopback, whatever the resolver says."""
+        hosts = {urlsplit(url).hostname or "" for url in launch.order.urls.values()}
+        inside = self.network(launch) is Network.OWN  # there the whole machine is out of reach
+        return sorted(h for h in hosts if _is_name(h) and (inside or h.endswith(".localhost")))
 
     def network(self, launch: Launch) -> Network:
         """What a container can reach."""
@@ -333,18 +299,23 @@ class Cells:
         """Return how many bytes a container has written. Blocks."""
         return self._opener.measure(storage) / 1024**2
 
-    def _open(self, opened: contextlib.ExitStack, path: str, zygote: int) -> int:
-        """A read-only tree, whose files belong to the cell's root."""
+    @contextlib.contextmanager
+    def _trees(self, zygote: int) -> Iterator[Trees]:
+        """The trees for a child of a zygote, which has its ids."""
         users = 0
         if self._root_user and self._ids is not None:
             users = os.open(f"/proc/{zygote}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        trees = Trees(self._opener, users)
         try:
-            tree = self._opener.open(path, users=users)
+            yield trees
         finally:
+            trees.close()
             if users:
                 os.close(users)
-        opened.callback(os.close, tree)
-        return tree
+
+
+def _is_name(host: str) -> bool:
+    return any(letter.isalpha() for letter in host) and ":" not in host
 
 
 @functools.cache
@@ -362,7 +333,7 @@ def take_over(settings: Settings, lib: Path, kept: Mapping[int, str]) -> Cells |
     """
     root = settings.run_dir / "cells"
     end_left(root, kept)
-    cells = Cells.open(settings.isolation, root, lib, ingress_port=settings.http_port)
+    cells = Cells.open(settings.isolation, root, lib)
     if cells is not None:
         cells.sweep(kept.values())
     elif not kept:

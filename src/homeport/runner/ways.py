@@ -1,0 +1,66 @@
+"""Leads a container that has a network of its own to the URLs of its homeport.
+
+Such a container does not reach the machine's loopback, where these URLs lead. So the runner listens at the same
+port of the container's own loopback, and passes bytes on to a socket of the ingress that the cell shows. The ingress
+takes what comes there for a stranger's requests.
+"""
+
+import asyncio
+import contextlib
+import socket
+import sys
+from urllib.parse import urlsplit
+
+from homeport.contract.container import Launch
+
+HERE = "127.0.0.1"
+SIZE = 64 * 1024  # bytes that are read at once
+
+_listeners: list[socket.socket] = []
+_servers: list[asyncio.AbstractServer] = []
+_target = ""
+
+
+def begin(launch: Launch) -> None:
+    """Listen, before the user's code can; connections wait in the kernel until `serve`."""
+    global _target  # noqa: PLW0603 - one for the whole process, as its network is
+    _target = launch.ingress
+    urls = [urlsplit(url) for url in launch.order.urls.values()] if _target else []
+    for port in {url.port or 80 for url in urls if url.scheme == "http"}:
+        if port == launch.function.port:
+            print(  # noqa: T201 - the container's log
+                f"the URLs of this app do not answer inside: its server has port {port}",
+                file=sys.stderr,
+            )
+            continue
+        _listeners.append(socket.create_server((HERE, port)))
+
+
+async def serve() -> None:
+    """Pass on what comes, as long as the running loop runs."""
+    while _listeners:
+        _servers.append(await asyncio.start_server(_lead, sock=_listeners.pop()))
+
+
+async def _lead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writers, pumps = [writer], []
+    try:
+        back, there = await asyncio.open_unix_connection(_target)
+        writers.append(there)
+        pumps = [asyncio.ensure_future(_pump(*pair)) for pair in ((reader, there), (back, writer))]
+        await asyncio.gather(*pumps)
+    except OSError:  # one end has gone, so the other goes
+        pass
+    finally:
+        for pump in pumps:
+            pump.cancel()
+        for each in writers:
+            each.close()
+
+
+async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    while data := await source.read(SIZE):
+        sink.write(data)
+        await sink.drain()
+    with contextlib.suppress(OSError):
+        sink.write_eof()
