@@ -184,6 +184,36 @@ def chroot_and_back(v):
 
 
 @probe
+def other_directories(v):
+    """Another app's directory; in a deployed container also the server's own home and sockets."""
+
+    def attempt(path):
+        return f"sees {path}: {os.lstat(path).st_size} bytes"
+
+    return any_of([lambda p=p: attempt(p) for p in (v["directory"], *v.get("homes", ()))])
+
+
+@probe
+def forgotten_descriptors(v):
+    """Something of the machine's that is still open here: a directory, a namespace, a process, a cgroup."""
+    mine = {os.stat("/").st_dev, os.stat("/proc").st_dev, os.stat("/dev").st_dev}
+
+    def attempt(fd):
+        name = os.readlink(f"/proc/self/fd/{fd}")
+        if name == "anon_inode:[pidfd]":
+            return f"{name} of {_told_of_pidfd(fd)}"
+        if ":[" in name and name.partition(":")[0] in ("mnt", "user", "pid", "net", "uts", "ipc"):
+            return f"{fd} is {name}"
+        if os.path.isdir(f"/proc/self/fd/{fd}") and os.fstat(fd).st_dev not in mine:
+            return f"{fd} is the directory {name}"
+        if name.endswith(("cgroup.procs", "mem", "core_pattern")):
+            return f"{fd} is {name}"
+        raise Closed("nothing but pipes, sockets and memory")
+
+    return any_of([lambda f=f: attempt(f) for f in range(3, 256) if _is_open(f)])
+
+
+@probe
 def host_tmp(v):
     return read(v["temporary"], v)
 
@@ -203,6 +233,23 @@ def shared_memory_segment(v):
     if address in (None, ctypes.c_void_p(-1).value):
         raise OSError(ctypes.get_errno(), "shmat")
     return contains(ctypes.string_at(address, 64), v)
+
+
+@probe
+def message_queue(v):
+    queue = libc.msgget(v["shm_key"], 0)
+    if queue < 0:
+        raise OSError(ctypes.get_errno(), "msgget")
+    return f"queue {queue}"
+
+
+@probe
+def message_queue_by_name(v):
+    number = {"x86_64": 240, "aarch64": 180}[platform.machine()]  # mq_open
+    queue = libc.syscall(ctypes.c_long(number), v["queue"].encode(), os.O_RDONLY, 0, None)
+    if queue < 0:
+        raise OSError(ctypes.get_errno(), "mq_open")
+    return f"queue {queue}"
 
 
 @probe
@@ -302,6 +349,71 @@ def memory_of_pid_1(v):
     with open(f"/proc/{v['init']}/mem", "rb", buffering=0) as file:
         file.seek(first)
         return f"read {len(file.read(16))} bytes at {first:#x}"
+
+
+@probe
+def descriptors_of_pid_1(v):
+    """What the container's first process holds, above all its pipe to the node."""
+
+    def attempt(name):
+        path = f"/proc/{v['init']}/fd/{name}"
+        return f"opened {path}: {os.readlink(path)} as {os.open(path, os.O_RDONLY | os.O_NONBLOCK)}"
+
+    return any_of([lambda n=n: attempt(n) for n in os.listdir(f"/proc/{v['init']}/fd")])
+
+
+@probe
+def process_behind_a_socket(v):
+    """The server's process, by the socket that every container may connect to (SO_PEERPIDFD)."""
+
+    def attempt(path, use):
+        with socket.socket(socket.AF_UNIX) as one:
+            one.connect(path)
+            handle = struct.unpack("i", one.getsockopt(socket.SOL_SOCKET, 77, 4))[0]
+        return use(handle)
+
+    uses = (
+        lambda handle: f"signals it: {signal.pidfd_send_signal(handle, 0)}",
+        lambda handle: f"its descriptor {call('pidfd_getfd', handle, 1, 0)}",
+        lambda handle: f"in its namespaces: {call('setns', handle, NEWNS | NEWNET)}",
+        lambda handle: f"is process {_told_of_pidfd(handle)}",
+    )
+    paths = (v["by_path"], *v.get("ways", ()))
+    return any_of([lambda p=p, u=u: attempt(p, u) for p in paths for u in uses])
+
+
+@probe
+def outer_namespaces(v):
+    """NS_GET_USERNS and NS_GET_PARENT: the namespaces that this one is below."""
+    mine = os.readlink("/proc/self/ns/user"), os.readlink("/proc/self/ns/pid")
+
+    def attempt(kind, request):
+        handle = os.open(f"/proc/self/ns/{kind}", os.O_RDONLY)
+        outer = os.readlink(f"/proc/self/fd/{fcntl.ioctl(handle, request)}")
+        if outer in mine:
+            raise Closed("its own")
+        return f"has {outer}, which {kind} is below"
+
+    return any_of(
+        [
+            lambda k=k, r=r: attempt(k, r)
+            for k in ("user", "pid", "mnt", "net", "uts", "ipc", "cgroup")
+            for r in (0xB701, 0xB702)
+        ]
+    )
+
+
+@probe
+def other_ids(v):
+    """An id that the cell was not given: its files, and its processes, would be somebody else's."""
+    mapped = 0
+    with open("/proc/self/uid_map") as file:
+        for row in file:
+            mapped = max(mapped, int(row.split()[0]) + int(row.split()[2]))
+    if mapped > 1 << 31:
+        raise Closed("every id is mapped: there is no cell")
+    os.setuid(mapped + 1)
+    return f"is user {os.getuid()}"
 
 
 def _vm(name, v):
@@ -692,6 +804,23 @@ def packet_socket(v):
 
 
 @probe
+def rare_sockets(v):
+    """Parts of the kernel that a web function never needs: AF_ALG, KEY, X25, RDS, CAN, TIPC, BLUETOOTH, KCM, SMC, XDP."""
+
+    def attempt(family, kind):
+        with socket.socket(family, kind):
+            return f"family {family}"
+
+    return any_of(
+        [
+            lambda f=f, k=k: attempt(f, k)
+            for f in (38, 15, 9, 21, 29, 30, 31, 41, 43, 44)
+            for k in (socket.SOCK_SEQPACKET, socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW)
+        ]
+    )
+
+
+@probe
 def vsock_socket(v):
     with socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM):
         return "reaches the machine's own host"
@@ -780,6 +909,22 @@ def disk(v):
         return "256 MiB, and no limit of its own"
 
 
+def _is_open(fd):
+    with contextlib.suppress(OSError):
+        os.fstat(fd)
+        return True
+    return False
+
+
+def _told_of_pidfd(handle):
+    """The pid behind a pidfd, as far as this pid namespace can tell; a process of another one has none."""
+    with open(f"/proc/self/fdinfo/{handle}") as file:
+        pid = next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
+    if pid <= 0:
+        raise Closed("not in sight")
+    return pid
+
+
 def _is_dir(fd):
     with contextlib.suppress(OSError):
         return os.path.isdir(f"/proc/self/fd/{fd}")
@@ -803,6 +948,16 @@ def attempt(function, v):
         told = file.read()
     status = os.waitpid(child, 0)[1]
     return json.loads(told) if told else [None, f"ended by {status}"]
+
+
+def deployed(v):
+    """All but the two whose limits are thousands, in a container of homeport's."""
+    v = {**v, "init": 1, "shm_mib": 64, "ways": ["/run/homeport/calls.sock"]}
+    return {
+        name: attempt(function, v)
+        for name, function in PROBES.items()
+        if name not in {"fork_bomb", "descriptors"}
+    }
 
 
 def main():

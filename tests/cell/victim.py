@@ -29,6 +29,9 @@ def main() -> None:
     segment = libc.shmget(key, 4096, 0o1600)  # IPC_CREAT
     address = libc.shmat(segment, None, 0)
     ctypes.memmove(address, token.encode(), len(token))
+    queue = f"homeport-victim-{os.getpid()}"
+    named = libc.mq_open(f"/{queue}".encode(), os.O_CREAT | os.O_RDWR, 0o600, None)
+    messages = libc.msgget(key, 0o1600)
     by_path = _serve(socket.AF_UNIX, str(directory / "control.sock"), token)
     by_name = _serve(socket.AF_UNIX, f"\0homeport-victim-{os.getpid()}", token)
     loopback = _serve(socket.AF_INET, ("127.0.0.1", 0), token)
@@ -39,6 +42,7 @@ def main() -> None:
         "shared": str(shared),
         "temporary": str(temporary),
         "shm_key": key,
+        "queue": queue if named >= 0 else "",
         "by_path": by_path,
         "by_name": by_name,
         "loopback": loopback,
@@ -46,6 +50,8 @@ def main() -> None:
     print(json.dumps(told), flush=True)
     sys.stdin.read()
     libc.shmctl(segment, 0, None)  # IPC_RMID
+    libc.msgctl(messages, 0, None)
+    libc.mq_unlink(f"/{queue}".encode())
     for path in (shared, temporary):
         path.unlink(missing_ok=True)
 

@@ -18,11 +18,14 @@ import httpx
 import psutil
 import pytest
 
+from homeport.settings import Settings
 from tests import postgres, registries
 from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
+PROBES, VICTIM = ROOT / "tests/cell/probes.py", ROOT / "tests/cell/victim.py"
 ORDINARY = 23457  # a user that no system has
+SHOWN = {"run", "lib", "environments"}  # on the way to what a container sees
 
 
 class Command:
@@ -283,3 +286,26 @@ def write(tmp_path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def neighbour(tmp_path) -> Iterator[dict[str, object]]:
+    """A process with secrets that stands for another app; what a probe of tests/cell/probes.py needs to know of it."""
+    (directory := tmp_path / "victim").mkdir()
+    token = f"canary-{secrets.token_hex(8)}"
+    with subprocess.Popen(
+        [sys.executable, VICTIM, directory],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={"SECRET": token},
+    ) as victim:
+        assert victim.stdout is not None
+        yield {**json.loads(victim.stdout.readline()), "token": token}
+        victim.communicate()
+
+
+def homes(home: Path) -> list[str]:
+    """What a server has in its home that no container may see: its store, its keys, its sockets and so on."""
+    settings = Settings(home=home)
+    found = {p for d in (home, settings.run_dir, settings.socket_dir) for p in d.iterdir()}
+    return sorted(str(path) for path in found if path.name not in SHOWN)

@@ -1,22 +1,17 @@
 """Containers in cells: what an app sees and leaves behind, for each way to start its container and for each kind of user."""
 
-import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 import pytest
 
 from homeport.cell import report
+from tests.journeys.conftest import PROBES, homes
 from tests.waiting import wait_for
 
-ROOT = Path(__file__).parents[2]
-PROBES = ROOT / "tests/cell/probes.py"
-VICTIM = ROOT / "tests/cell/victim.py"
 #: See tests/cell/test_escapes.py: the first two are limits that are kept outside the cell.
 OPEN = {"memory", "disk", "host_loopback"}
 APP = """
@@ -55,12 +50,7 @@ APP = """
 
     async def probe(request: Request):
         import probes
-        v = {**await request.json(), "init": 1, "shm_mib": 64}
-        return {
-            name: probes.attempt(function, v)
-            for name, function in probes.PROBES.items()
-            if name not in {"fork_bomb", "descriptors"}  # limits of thousands: see tests/cell
-        }
+        return probes.deployed(await request.json())
 
     web.get("/")(look)
     web.post("/write")(write)
@@ -173,19 +163,10 @@ def test_what_it_writes_goes_with_it(isolated, script, visitor):
     assert [] == visitor.get(url).json()["new"]
 
 
-def test_no_probe_gets_out_of_a_container(isolated, script, visitor, tmp_path):
-    token = f"canary-{os.urandom(8).hex()}"
+def test_no_probe_gets_out_of_a_container(isolated, script, visitor, neighbour):
     url = isolated.deploy(script())["Whole.web"]
-    (directory := tmp_path / "victim").mkdir()
-    with subprocess.Popen(
-        [sys.executable, VICTIM, directory],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={"SECRET": token},
-    ) as victim:
-        told = {**json.loads(victim.stdout.readline()), "token": token}
-        tried = visitor.post(f"{url}/probe", json=told, timeout=60).json()
-        victim.communicate()
+    told = {**neighbour, "homes": homes(isolated.home)}
+    tried = visitor.post(f"{url}/probe", json=told, timeout=60).json()
 
     assert {name for name, (evidence, _) in tried.items() if evidence} <= OPEN
 

@@ -235,7 +235,9 @@ def test_a_container_joins_its_cgroup_by_a_descriptor(tmp_path, zygote):
         pytest.skip(f"no cells here: {told.why}")
     for name in ("cells", "lib", "source", "group"):
         (tmp_path / name).mkdir()
-    (tmp_path / "group/cgroup.procs").touch()  # stands for the kernel's file, which the cell does not show
+    (
+        tmp_path / "group/cgroup.procs"
+    ).touch()  # stands for the kernel's file, which the cell does not show
     cells = Cells(tmp_path / "cells", tmp_path / "lib", told)
     made = Made(key="default", python=sys.executable, directory=tmp_path / "none")
     order = launch(source=str(tmp_path / "source"), cgroup=str(tmp_path / "group"))
