@@ -39,11 +39,14 @@ class Functions:
         generator: bool = False,
         batch: Batch | None = None,
         inputs: int = 1,
+        timeout_s: float = 300.0,
     ) -> Named:
         """Serve a function; return the handle by which it is called."""
         target = Target(app=APP, tag=function.__name__, is_named=True)
         method = CallMethod(tag=target.tag, attribute=target.tag, generator=generator, batch=batch)
-        self.apps[target.endpoint] = Calls(function, method, self._threads, inputs=inputs)
+        self.apps[target.endpoint] = Calls(
+            function, method, self._threads, inputs=inputs, timeout_s=timeout_s
+        )
         return Named(target)
 
     async def __call__(self, scope, receive, send) -> None:

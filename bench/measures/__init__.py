@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from bench.measures import (
     burst,
+    calls,
     cold,
     deploy,
     endpoints,
@@ -26,6 +27,7 @@ ALL: dict[str, Callable[[Plan], None]] = {
     "isolation": isolation.measure,
     "extra": extra.measure,
     "burst": burst.measure,
+    "calls": calls.measure,
     "serve": serve.measure,
     "reload": reload.measure,
     "deploy": deploy.measure,

@@ -280,3 +280,14 @@ def test_the_request_says_who_calls(functions):
 
     contextvars.copy_context().run(call)
     assert b"fc-parent" == functions.fields[-1][b"x-homeport-parent"]
+
+
+def test_a_stream_that_is_too_slow_ends_with_the_timeout(functions):
+    async def slow():
+        yield 1
+        await asyncio.Event().wait()
+
+    items = functions.add(slow, generator=True, timeout_s=0.5).remote_gen()
+    assert 1 == next(items)
+    with pytest.raises(exception.FunctionTimeoutError, match=r"longer than 0\.5 s"):
+        next(items)

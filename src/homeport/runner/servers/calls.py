@@ -7,6 +7,7 @@ function runs on the loop, a sync one in a thread of its own.
 import asyncio
 import inspect
 import json
+import math
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -21,6 +22,7 @@ from homeport.sdk.exception import (
     GENERATOR,
     NO_GENERATOR,
     DeserializationError,
+    FunctionTimeoutError,
     InvalidError,
     SerializationError,
 )
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 PIECE_BYTES = 1024**2  # of a large value, sent with one wait for the reader
 AHEAD = 16  # values that a sync generator may be ahead of its reader
 NO_LENGTH = -1
+EARLY_S = 0.2
+DAY_S = 86400.0  # no longer timer: a loop may not take it
 
 Receive = Callable[[], Any]
 
@@ -40,7 +44,13 @@ def apps(function: FunctionSpec, found: Callable[[CallMethod], Any]) -> "dict[st
     """Return an app for each of a function's call methods; `found` returns the user's code of one."""
     threads = Threads()
     return {
-        call.attribute: Calls(found(call), call, threads, inputs=function.max_inputs)
+        call.attribute: Calls(
+            found(call),
+            call,
+            threads,
+            inputs=function.max_inputs,
+            timeout_s=function.timeout_s,
+        )
         for call in function.calls
     }
 
@@ -53,12 +63,19 @@ class Calls:
     """One function or method, as an ASGI app."""
 
     def __init__(
-        self, function: Any, method: CallMethod, threads: Threads, *, inputs: int = 1
+        self,
+        function: Any,
+        method: CallMethod,
+        threads: Threads,
+        *,
+        inputs: int = 1,
+        timeout_s: float = math.inf,
     ) -> None:
         self._function = function
         self._method = method
         self._threads = threads
         self._inputs = inputs
+        self._timeout_s = timeout_s
         self._batches: Batches | None = None  # made on the loop
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -127,16 +144,24 @@ class Calls:
     async def _stream(self, reply: "Reply", args: Any, kwargs: Any) -> None:
         await reply.begin()
         items = self._items(args, kwargs)
+        deadline = Deadline(self._timeout_s)
         try:
             async for item in items:
                 await reply.item(item)
-        except (asyncio.CancelledError, GeneratorExit):
+        except GeneratorExit:
             raise
+        except asyncio.CancelledError:
+            if not deadline.has_passed:
+                raise
+            text = f"`{self._method.tag}`: the function took longer than {self._timeout_s:g} s"
+            await reply.end(FunctionTimeoutError(text))
+            return
         except BaseException as error:
             self._say(error)
             await reply.end(error)
             return
         finally:
+            deadline.stop()
             await items.aclose()  # type: ignore[attr-defined]
         await reply.end(None)
 
@@ -150,6 +175,28 @@ class Calls:
         """Print the user's traceback into the container's log."""
         text = f"{self._method.tag} failed\n{users_traceback(error, libraries=False)}"
         print(text, file=sys.stderr)  # noqa: T201 - the container's log
+
+
+class Deadline:
+    """Cancels the running task a little before `Admission` does, while the stream can still say why it ends."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self.has_passed = False
+        self._task = asyncio.current_task()
+        self._timer: asyncio.TimerHandle | None = None
+        if timeout_s <= DAY_S:
+            early_s = min(EARLY_S, timeout_s / 10)
+            self._timer = asyncio.get_running_loop().call_later(timeout_s - early_s, self._pass)
+
+    def stop(self) -> None:
+        """Cancel nothing any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _pass(self) -> None:
+        self.has_passed = True
+        if self._task is not None:
+            self._task.cancel()
 
 
 async def _in_thread(threads: Threads, function: Any, args: Any, kwargs: Any) -> AsyncIterator[Any]:

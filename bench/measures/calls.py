@@ -1,0 +1,62 @@
+"""Calls of functions: what one costs, how many there are in a second, and the first one."""
+
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+from tests.waiting import wait_for
+
+from bench import processes
+from bench.contenders.base import APPS
+from bench.contenders.home import Server, home, label
+from bench.figures import spread
+from bench.plan import Plan
+from bench.results import Table
+
+MAPPED = 10_000
+OURS = ("HAProxy", "control plane")
+
+
+def measure(plan: Plan) -> None:
+    """From inside a container, as a function's own code sees it."""
+    calls = plan.times(3000, 300)
+    latency_ms, cpu_us, cold_ms = [], [], []
+    with home() as terminal, httpx.Client(timeout=600, trust_env=False) as client:
+        url = terminal.deploy(APPS / "homeport_calls.py")["caller"]
+        server = Server(terminal)
+
+        def ask(path: str) -> Any:
+            return client.get(f"{url}/{path}").raise_for_status().json()
+
+        ask(f"remote/{calls}")
+        for _ in range(plan.times(8, 3)):
+            cpu = processes.Cpu([server.pid], label)
+            local_ms = ask(f"local/{calls}") * 1000
+            latency_ms.append(statistics.median(ask(f"remote/{calls}")) * 1000 - local_ms)
+            spent = cpu.seconds()
+            cpu_us.append(sum(spent.get(name, 0.0) for name in OURS) / calls * 1e6)
+        ask("map/1000")
+        inputs = plan.times(MAPPED, 2000)
+        mapped = [ask(f"map/{inputs}") for _ in range(plan.times(5, 2))]
+        for _ in range(plan.times(12, 3)):
+            wait_for(_has_no_container(server), "no container of `cold`")
+            cold_ms.append(ask("cold") * 1000)
+    rows = [
+        ["a warm `.remote()`, more than a local call (ms)", str(spread(latency_ms))],
+        ["CPU of HAProxy and the control plane for it (µs)", str(spread(cpu_us))],
+        ["`.map()` of trivial inputs over 4 containers (calls a second)", str(spread(mapped))],
+        ["a cold `.remote()` (ms)", str(spread(cold_ms))],
+    ]
+    plan.findings.tables.append(
+        Table(
+            title="Calls of functions",
+            told="From a function in a container to another function, whose container is there but for the last line.",
+            columns=["", "homeport"],
+            rows=rows,
+        )
+    )
+
+
+def _has_no_container(server: Server) -> Callable[[], bool]:
+    return lambda: not any(each["function"] == "cold" for each in server.containers("calls"))
