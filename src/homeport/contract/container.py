@@ -87,7 +87,7 @@ class Launch:
 #: Fields of `FunctionSpec` and `WebMethod` that the runner never reads. A new field is sent by default.
 UNREAD = (
     *("parameters", "secrets", "build_secrets", "where", "retries"),
-    *("min_containers", "max_containers", "buffer_containers", "scaledown_window_s"),
+    *("min_containers", "buffer_containers", "scaledown_window_s"),
     *("target_inputs", "memory_mib", "ephemeral_disk_mib", "startup_timeout_s"),
 )
 UNREAD_OF_WEB = ("label", "requires_proxy_auth", "custom_domains", "where")

@@ -116,7 +116,17 @@ def reach(launch: Launch) -> None:
     from homeport.sdk import context
 
     order = launch.order
-    context.enter_calls(context.Reach(socket=launch.calls, app=order.pool.app, scope=order.scope))
+    context.enter_calls(
+        context.Reach(
+            socket=launch.calls,
+            app=order.pool.app,
+            scope=order.scope,
+            own=tuple(call.tag for call in order.function.calls)
+            if order.function.max_containers == 1
+            else (),
+            query=order.pool.parameters,
+        )
+    )
     if launch.ingress:
         from homeport.runner import ways
 

@@ -3,7 +3,7 @@
 import contextlib
 import contextvars
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,8 @@ _urls: dict[str, str] | None = None  # in a container: the app's tags -> their U
 _volumes: tuple[VolumeMount, ...] = ()  # in a container: what is mounted
 _image: Image | None = None  # in a container: the image of its function
 _reach: "Reach | None" = None  # in a container: how it calls functions
+#: In a container: whether all its slots are taken.
+is_full: Callable[[], bool] = lambda: False  # noqa: E731 - the runner replaces it
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Reach:
     app: str = ""  # the app that this process belongs to; empty: none
     scope: str = ""  # the session that the app belongs to; empty: it is deployed
     environment: str = "main"
+    own: tuple[str, ...] = ()  # the tags of this container's functions, if it is the only one
+    query: str = ""  # its class parameters
 
 
 def enter_container(

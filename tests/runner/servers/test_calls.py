@@ -291,3 +291,18 @@ def test_a_stream_that_is_too_slow_ends_with_the_timeout(functions):
     assert 1 == next(items)
     with pytest.raises(exception.FunctionTimeoutError, match=r"longer than 0\.5 s"):
         next(items)
+
+
+def test_a_function_that_waits_for_itself_says_so(functions, capfd, monkeypatch):
+    def mine():
+        return 1
+
+    handle = functions.add(mine)
+    reach = context.reach()
+    assert reach is not None
+    context.enter_calls(context.Reach(socket=reach.socket, app=reach.app, own=("mine",)))
+    handle.remote()
+    assert "waits for itself" not in capfd.readouterr().err
+    monkeypatch.setattr(context, "is_full", lambda: True)
+    handle.remote()
+    assert "`mine` waits for itself" in capfd.readouterr().err

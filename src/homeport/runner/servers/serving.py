@@ -15,6 +15,7 @@ from homeport.runner.servers.held import Held
 from homeport.runner.servers.loop import Loop
 from homeport.runner.servers.slots import Slots
 from homeport.runner.servers.turns import Turns
+from homeport.sdk import context
 from homeport.sdk.tracebacks import users_traceback
 
 
@@ -68,6 +69,7 @@ class Serving:
             ready()
 
         slots = Slots(order.function, pulse, give_up, report.cut)
+        context.is_full = lambda: slots.is_full
         return Serving(order, door, pulse, ending, held, slots, turns, begin)
 
 

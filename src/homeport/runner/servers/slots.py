@@ -58,6 +58,11 @@ class Slots:
         ] = []  # for each abandoned thread, a function that returns whether it still runs
         self._too_many_stuck = too_many_stuck
 
+    @property
+    def is_full(self) -> bool:
+        """True if every slot is taken."""
+        return self._taken >= self._most
+
     def enter(self, stay: Stay) -> None:
         """Add a request; unless it is seated, `await turn(stay)` before its work begins."""
         now = self._loop.time()

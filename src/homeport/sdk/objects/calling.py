@@ -23,11 +23,25 @@ NO_CONTAINER = "no container takes the request now"
 
 def request(target: Target, args: Any, kwargs: Any, form: str) -> wire.Request:
     """Return the request of a call."""
+    _say_if_endless(target)
     fields = {calls.PYTHON: values.PYTHON, calls.FORM: form}
     if (parent := context.current_function_call_id()) is not None:
         fields[calls.PARENT] = parent
     body = values.dumps((args, kwargs))
     return wire.Request(target.endpoint, body, query=target.query, fields=fields)
+
+
+def _say_if_endless(target: Target) -> None:
+    """Say in the log that a function waits for itself, if the one container that it may have is full."""
+    reach = context.reach()
+    if reach is None or target.tag not in reach.own or not context.is_full():
+        return
+    if (target.app, target.scope, target.query) == (reach.app, reach.scope, reach.query):
+        print(  # noqa: T201 - the container's log
+            f"`{target.tag}` waits for itself: it has max_containers=1, and this container takes no other call "
+            "now. Allow more containers, or more inputs with @modal.concurrent",
+            file=sys.stderr,
+        )
 
 
 class Attempts:
