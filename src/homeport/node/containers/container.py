@@ -14,13 +14,7 @@ from typing import Any
 
 from homeport import removing
 from homeport.contract import pulse
-from homeport.contract.container import (
-    Container,
-    Descriptors,
-    Event,
-    Launch,
-    State,
-)
+from homeport.contract.container import Container, Descriptors, Event, Launch, State
 from homeport.contract.errors import ImageError
 from homeport.node.cells import networks
 from homeport.node.containers import door as doors
@@ -170,12 +164,9 @@ class Life:
             self._become(State.READY, address=self._address, ready_after_s=took_s)
             records.write(self.directory, self.container, self.launch, self.process.leader)
             self._shared.changed(self.container)
-            if (
-                self._shared.cells is not None
-            ):  # else containers compile for themselves, and keep it
-                self._shared.environments.compile(
-                    self.launch.function.image, self.launch.order.source
-                )
+            if self._shared.cells is not None:  # else containers compile for themselves
+                order = self.launch.order
+                self._shared.environments.compile(order.function.image, order.source)
             await self._serve()
             return
         if event is not None:
