@@ -1,5 +1,6 @@
 """A user at a terminal: the real command line, the real server, real requests."""
 
+import contextlib
 import json
 import os
 import queue
@@ -24,6 +25,7 @@ from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 PROBES, VICTIM = ROOT / "tests/cell/probes.py", ROOT / "tests/cell/victim.py"
+TOLD = 6000  # characters of the server's log
 ORDINARY = 23457  # a user that no system has
 SHOWN = {"run", "lib", "environments"}  # on the way to what a container sees
 
@@ -183,6 +185,7 @@ class Terminal:
 
     def close(self) -> None:
         """End everything that this terminal has started."""
+        self._tell()
         for command in self._commands:
             if command.process.poll() is None:
                 command.process.send_signal(signal.SIGINT)
@@ -198,6 +201,16 @@ class Terminal:
         self.run("down", check=False)
         for process in self.processes():
             process.kill()
+
+    def _tell(self) -> None:
+        """Print what explains a failure; pytest shows it only then."""
+        for path in sorted(self.home.glob("revisions/*")):
+            print(path, [str(each.relative_to(path)) for each in path.rglob("*")][:20])
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                print(process.pid, process.ppid(), process.status(), *process.cmdline()[:6])
+        with contextlib.suppress(OSError):
+            print((self.home / "server.log").read_text()[-TOLD:])
 
     def _argv(self, args: tuple[str | Path, ...]) -> list[str]:
         return [sys.executable, "-m", "homeport", *map(str, args)]
