@@ -127,6 +127,35 @@ print(json.dumps({
     assert "10.201.0.2" == told["from the host"]
 
 
+def test_a_cell_with_the_hosts_network_does_not_get_the_clouds_credentials():
+    """They are at a link-local address; a resolver may be there, too."""
+    told = staged("""
+"a".encode("idna")  # a part of the interpreter that only root may read, perhaps
+netlink.add_address("lo", "169.254.169.254", 32)
+web, dns = serve(host, ("169.254.169.254", 80)), serve(host, ("169.254.169.254", 53))
+usual = serve(host, ("127.0.0.1", 0))
+def everything():
+    def reached(address):
+        try:
+            return bool(ask(address))
+        except OSError:
+            return False
+    return [reached(a) for a in (("169.254.169.254", 80), ("169.254.169.254", 53), ("127.0.0.1", usual))]
+def as_user(user):
+    def ask_all():
+        os.setgid(user)
+        os.setuid(user)
+        return everything()
+    return within(host, ask_all)
+before = as_user(network.FIRST_ID)
+network.guard()
+print(json.dumps([before, as_user(network.FIRST_ID), as_user(network.FIRST_ID + 65535), as_user(1000)]))
+""")
+
+    everything, without = [True, True, True], [False, True, True]
+    assert [everything, without, without, everything] == told
+
+
 def test_without_the_firewall_a_cell_reaches_the_host():
     """This proves that the test above can fail."""
     told = staged("""

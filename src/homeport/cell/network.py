@@ -13,12 +13,16 @@ import subprocess
 from dataclasses import dataclass
 
 from homeport.cell import netlink
+from homeport.cell.identity import FIRST_ID
 
 PREFIX = "hp"  # of the host's ends: `hp0`, `hp1` …
 INSIDE = "eth0"
 SUBNET = "10.201.0.0/16"  # room for 32768 cables
 TABLE = "homeport"
 FORWARDING = "/proc/sys/net/ipv4/ip_forward"
+#: Where clouds tell a machine its credentials: link-local addresses, Alibaba's, Azure's. Their resolvers may be there, too.
+METADATA = ("169.254.0.0/16", "100.100.100.200", "168.63.129.16")
+METADATA_6 = ("fd00:ec2::254", "fd20:ce::254")  # Amazon's, Google's
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +72,13 @@ def remove(cable: Cable) -> None:
     netlink.delete(cable.name)
 
 
-def rules(subnet: str = SUBNET) -> str:
-    """The firewall, in nft's language (man 8 nft): replaces what an earlier server had made."""
+def rules(subnet: str = SUBNET, first_id: int = FIRST_ID) -> str:
+    """The firewall, in nft's language (man 8 nft): replaces what an earlier server had made.
+
+    The chain `own` is for cells with the host's network: by their ids, they do not get the credentials of the
+    machine from its cloud.
+    """
+    cells = f"meta skuid {first_id}-{first_id + 65535}"
     return f"""table ip {TABLE}
 delete table ip {TABLE}
 table ip {TABLE} {{
@@ -90,17 +99,34 @@ table ip {TABLE} {{
     iifname "{PREFIX}*" ct state established,related accept
     iifname "{PREFIX}*" drop
   }}
+  chain own {{
+    type filter hook output priority filter
+    {cells} ip daddr {{ {", ".join(METADATA)} }} meta l4proto {{ tcp, udp }} th dport != 53 reject
+  }}
+}}
+table ip6 {TABLE}
+delete table ip6 {TABLE}
+table ip6 {TABLE} {{
+  chain own {{
+    type filter hook output priority filter
+    {cells} ip6 daddr {{ {", ".join(METADATA_6)} }} meta l4proto {{ tcp, udp }} th dport != 53 reject
+  }}
 }}
 """
 
 
-def open_gate(subnet: str = SUBNET) -> None:
-    """Set the firewall up and let the kernel forward. Root only; `OSError` without `nft`."""
+def guard(subnet: str = SUBNET) -> None:
+    """Set the firewall up. Root only; `OSError` without `nft`."""
     done = subprocess.run(
         ["nft", "-f", "-"], input=rules(subnet), capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise OSError(1, done.stderr.strip() or "it failed", "nft")
+
+
+def open_gate(subnet: str = SUBNET) -> None:
+    """Set the firewall up and let the kernel forward. Root only; `OSError` without `nft`."""
+    guard(subnet)
     with open(FORWARDING, "w", encoding="ascii") as file:
         file.write("1")
 

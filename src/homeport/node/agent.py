@@ -243,6 +243,7 @@ class Agent:
             self._zygotes.cells = cells
             self._environments.is_rooted = cells is not None
         if cells is not None:
+            cells.networks.guard()
             cells.volumes = self._settings.volumes_dir
             cells.urls = self._settings.urls_socket
             self._limits.disk_mib = cells.disk_mib

@@ -41,6 +41,14 @@ class Networks:
         self._lock = threading.Lock()
         self._gate_is_open = False
 
+    def guard(self) -> None:
+        """Keep containers with the machine's network from its cloud's credentials. Blocks."""
+        if os.getuid() == 0 and self.connects:
+            try:
+                network.guard()
+            except OSError as error:
+                log.warning("the firewall cannot be set up: %s", error)
+
     def connect(self, directory: Path) -> int:
         """A socket for a container, to close here once it was handed over; `directory` is the container's."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
