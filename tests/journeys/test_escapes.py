@@ -7,7 +7,6 @@ import pytest
 
 from homeport.cell import report
 from tests.journeys.conftest import PROBES, homes
-from tests.waiting import wait_for
 
 #: Limits that are kept outside the cell: see tests/cell/test_escapes.py.
 OPEN = {"memory", "disk"}
@@ -20,12 +19,6 @@ APP = """
         "import script, wsgiref.simple_server as simple;"
         "simple.make_server('127.0.0.1', 8000, script.wsgi).serve_forever()"
     )
-
-    @app.function()
-    @modal.wsgi_app()
-    def plain():
-        import httpx  # so that this function has a zygote of its own
-        return wsgi
 
     @app.function(block_network=True)
     @modal.wsgi_app()
@@ -101,22 +94,6 @@ def test_no_probe_gets_out_of_a_container_with_another_network(isolated, probe):
     assert probe(urls["blocked"]) == OPEN
     has_way_out = shutil.which("pasta" if hasattr(isolated, "words") else "nft")
     assert probe(urls["server"]) == (OPEN if has_way_out else {*OPEN, "host_loopback"})
-
-
-def test_no_probe_gets_out_of_a_container_that_a_functions_zygote_has_forked(isolated, probe):
-    urls = deploy(isolated, APP)
-
-    def below_a_functions_zygote() -> bool:
-        """Whether a new container writes below the directory of a function's zygote, which begins with `f`."""
-        opened = probe(urls["plain"])
-        (container,) = [c for c in isolated.json("container", "list") if c["function"] == "plain"]
-        record = (isolated.home / "run/containers" / container["id"] / "record").read_text()
-        isolated.run("container", "stop", "-y", container["id"])
-
-        assert opened <= {*OPEN, "host_loopback"}
-        return "/f" in record.partition("/run/cells/")[2].partition('"')[0]
-
-    wait_for(below_a_functions_zygote, "a container that the function's zygote has forked")
 
 
 @pytest.mark.timeout(200)
