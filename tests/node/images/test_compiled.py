@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from homeport.node.images import compiled, store
@@ -14,6 +15,7 @@ from homeport.node.images.compiled import Compiler
 from homeport.node.images.made import Made
 from homeport.node.images.store import Store
 from homeport.sdk.preload.kept import names, stamp
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -58,6 +60,25 @@ async def test_a_tree_is_compiled_once_and_its_code_names_the_place_in_the_conta
     (written,) = (tree / "__pycache__").iterdir()
     assert importlib.util.cache_from_source(str(tree / "app.py")) == str(written)
     assert "/root/app.py" == marshal.loads(written.read_bytes()[16:]).co_filename
+
+
+async def test_a_tree_that_is_deleted_meanwhile_is_not_made_again(compiler, made, tree, tmp_path):
+    text = "# much to read\n" * 2**19 + "x = 1\n" * 100_000  # and slow to compile
+    (tree / "app.py").write_text(text)
+    compiler.begin(made, str(tree))
+
+    def has_read() -> bool:
+        return any(
+            child.io_counters().read_chars > len(text)
+            for child in psutil.Process().children(recursive=True)
+            if str(tree) in child.cmdline()
+        )
+
+    await until(has_read, "the compiler to read the file")
+    tree.rename(tmp_path / "gone")
+    await _done(compiler)
+
+    assert not tree.exists()
 
 
 async def test_packages_are_compiled_where_they_are_and_none_of_them_runs(

@@ -55,6 +55,10 @@ if old == "image":
     found = site.getsitepackages([sys.prefix, above]) + [sysconfig.get_path("stdlib")]
     directories = [path for path in dict.fromkeys(found) if os.path.isdir(path)]
 for directory in directories:
+    if directory == old and not sys.pycache_prefix:
+        # From inside: a source tree that is renamed and deleted meanwhile would else be made again.
+        os.chdir(directory)
+        old = directory = "."
     places = dict(stripdir=old, prependdir=new) if old else dict()
     compileall.compile_dir(directory, maxlevels=50, quiet=2, workers=1, limit_sl_dest=directory, **places)
 """
