@@ -199,6 +199,14 @@ class Function(Generic[_P, _R_co, _Raw_co]):
         """Call the function for each item of the iterables, and return nothing."""
 
     def spawn(self, *args: _P.args, **kwargs: _P.kwargs) -> FunctionCall: ...
+    @property
+    def get_current_stats(self) -> Any:
+        """Return how many calls wait and run, and how many containers there are."""
+
+    @property
+    def update_autoscaler(self) -> Any:
+        """Change how many containers the function has, until the next deploy."""
+
     def get_raw_f(self) -> Callable[_P, _Raw_co]:
         """The user's own function."""
 

@@ -6,6 +6,8 @@ import sys
 import pytest
 
 from homeport.contract.calls import endpoint_id
+from tests.journeys.conftest import PATIENCE_S
+from tests.waiting import wait_for
 
 SCRIPT = """
     import asyncio
@@ -235,3 +237,115 @@ def test_apps_are_shown_with_their_functions_and_a_visitor_cannot_call_them(
         answer = visitor.post(urls[tag], content=b"{}", headers=fields)
         assert answer.status_code in (404, 405)
         assert "x-homeport-outcome" not in answer.headers
+
+
+SECOND = """
+    import asyncio
+    import os
+    import time
+    import modal
+
+    app = modal.App("second")
+
+    @app.function()
+    @modal.batched(max_batch_size=4, wait_ms=100)
+    def sizes(items):
+        return [len(items)] * len(items)
+
+    @app.function(timeout=1, retries=modal.Retries(max_retries=1, initial_delay=0.0))
+    def slow():
+        print("one try", flush=True)
+        time.sleep(30)
+
+    @app.function()
+    def dies():
+        os._exit(3)
+
+    @app.function()
+    async def waits():
+        try:
+            print("it waits", flush=True)
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            print("it is cancelled", flush=True)
+            raise
+
+    @app.function()
+    def loops():
+        try:
+            print("it loops", flush=True)
+            while True:
+                time.sleep(0.01)
+        except modal.exception.InputCancellation:
+            print("it stops", flush=True)
+            raise
+
+    @app.function()
+    def endless():
+        try:
+            while True:
+                yield b"x"
+        finally:
+            print("it ends", flush=True)
+
+    @app.function(max_containers=1)
+    def mine(more):
+        return more and mine.remote(more - 1)
+
+    @app.function()
+    async def asks(name):
+        await globals()[name].remote.aio()
+"""
+
+
+def test_what_ends_a_call(terminal, write, tmp_path):
+    """A timeout, a container that dies, a caller that goes; and what a function has to know of itself."""
+    terminal.run("deploy", write(SECOND))
+    caller = tmp_path / "caller.py"
+    caller.write_text(
+        "import sys, homeport as modal\n"
+        "f = modal.Function.from_name('second', sys.argv[1])\n"
+        "try:\n"
+        "    print(eval(sys.argv[2]))\n"
+        "except Exception as error:\n"
+        "    print(type(error).__name__)\n"
+    )
+
+    def call(name: str, text: str = "f.remote()") -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, caller, name, text],
+            env=terminal.environ,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def told(name: str, text: str = "f.remote()") -> str:
+        with call(name, text) as process:
+            return process.communicate(timeout=PATIENCE_S)[0].strip()
+
+    def log(*words: str) -> bool:
+        lines = terminal.run("app", "logs", "second").stdout
+        return all(word in lines for word in words)
+
+    assert "[4, 4, 4, 4]" == told("sizes", "list(f.map(range(4)))")
+    assert "FunctionTimeoutError" == told("slow")
+    assert 2 == terminal.run("app", "logs", "second").stdout.count("one try")
+    assert "InternalFailure" == told("dies")
+    assert "b'x'" == told("endless", "next(f.remote_gen())")
+    wait_for(lambda: log("it ends"), "the generator's end")
+    settings = "f.update_autoscaler(max_containers=3, scaledown_window=60).max_containers"
+    assert "3" == told("sizes", settings)
+    assert "0" == told("sizes", "f.get_current_stats().backlog")
+
+    # The caller of `asks` goes, so `asks` is cancelled, and with it what it waits for.
+    for name, begun, ended in (
+        ("waits", "it waits", "it is cancelled"),
+        ("loops", "it loops", "it stops"),
+    ):
+        with call("asks", f"f.remote({name!r})") as process:
+            wait_for(lambda begun=begun: log(begun), begun)
+            process.kill()
+        wait_for(lambda ended=ended: log(ended), ended)
+    with call("mine", "f.remote(1)") as process:
+        wait_for(lambda: log("`mine` waits for itself"), "the warning")
+        process.kill()

@@ -14,6 +14,7 @@ from homeport.contract.api.apps import AppState
 from homeport.contract.api.blobs import Hashes
 from homeport.contract.api.calls import Call
 from homeport.contract.api.deploys import Deploy, Rollback
+from homeport.contract.api.functions import Scaling
 from homeport.contract.api.secrets import NewSecret
 from homeport.contract.api.sessions import Serve
 from homeport.contract.api.shared import NewObject
@@ -205,6 +206,22 @@ async def test_every_route_answers_what_it_declares(tmp_path):
         assert (IMAGE,) == (await ask("GET /v1/images")).images
         assert (IMAGE,) == (await ask("POST /v1/images/prune")).images
         assert 'homeport_cold_starts_total{app="shop",function="f"} 1' in await ask("GET /metrics")
+
+        # a function
+        of_f = {"app": "shop", "tag": "f"}
+        found = await ask("GET /v1/functions/{app}/{tag}", **of_f)
+        assert ("f", 0, 0, None) == (
+            found.tag,
+            found.backlog,
+            found.running,
+            found.scaling.max_containers,
+        )
+        scaled = await ask(
+            "POST /v1/functions/{app}/{tag}/scaling",
+            body=Scaling(max_containers=3, scaledown_window=7.0),
+            **of_f,
+        )
+        assert (3, 7.0) == (scaled.scaling.max_containers, scaled.scaling.scaledown_window)
 
         # a call
         plane.settings.calls_socket.parent.mkdir(parents=True, exist_ok=True)

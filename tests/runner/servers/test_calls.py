@@ -5,7 +5,6 @@ import contextvars
 import json
 import sys
 import threading
-import time
 
 import pytest
 
@@ -15,6 +14,7 @@ from homeport.contract.manifest import Batch
 from homeport.sdk import context, exception
 from homeport.wire import blocking
 from tests.functions import served
+from tests.waiting import wait_for
 
 # A caller on this test's own loop would warn; the tests that mean it use `.aio`.
 
@@ -220,12 +220,20 @@ def test_a_sync_generator_is_only_a_little_ahead_of_its_reader(functions):
 
     items = functions.add(count, generator=True).remote_gen()
     next(items)
-    before = -1
-    while len(made) != before:  # until it stands still
-        before = len(made)
-        time.sleep(0.2)
+    # The generator stands still: its thread waits for room.
+    wait_for(lambda: any(_waits_for_room()), "the generator's thread to wait")
     assert len(made) < 1000
     items.close()
+
+
+def _waits_for_room():
+    """For each thread, whether it waits in `acquire` for its generator's reader."""
+    for frame in sys._current_frames().values():
+        names = []
+        while frame is not None:
+            names.append(frame.f_code.co_name)
+            frame = frame.f_back
+        yield "acquire" in names and "work" in names
 
 
 def test_a_batch_is_one_call(functions):

@@ -25,6 +25,7 @@ from homeport.control.api.blobs import Blobs
 from homeport.control.api.calls import Calls
 from homeport.control.api.containers import Containers
 from homeport.control.api.deploys import Deploys
+from homeport.control.api.functions import Functions
 from homeport.control.api.images import Images
 from homeport.control.api.logs import Logs
 from homeport.control.api.secrets import Secrets
@@ -41,7 +42,7 @@ from homeport.supervised import Tasks
 
 #: In the order of the reference.
 NOUNS = (
-    Server, Apps, Calls, Deploys, Sessions, Logs, Containers, Images, Blobs, Volumes, Dicts, Queues, Secrets,
+    Server, Apps, Functions, Calls, Deploys, Sessions, Logs, Containers, Images, Blobs, Volumes, Dicts, Queues, Secrets,
     Tokens,
 )  # fmt: skip
 
@@ -68,10 +69,13 @@ class Api:
         self._tasks = Tasks()
         view, deployer, tasks = backend.view, backend.deployer, self._tasks
         #: What containers may ask.
-        self._inside = (Dicts(backend.shared.dicts), Queues(backend.shared.queues))
+        functions = Functions(parts)
+        self._shared = (Dicts(backend.shared.dicts), Queues(backend.shared.queues))
+        self._inside = (*self._shared, functions)
         self._nouns = (
             Server(view, keep=backend.keep, shutdown=backend.shutdown),
             Apps(view, deployer, backend.cold_starts),
+            functions,
             Calls(parts.settings),
             Deploys(view, deployer, backend.logs, tasks),
             Sessions(view, deployer, backend.logs, tasks),
@@ -80,7 +84,7 @@ class Api:
             Images(view, deployer),
             Blobs(parts.blobs),
             Volumes(parts.volumes, deployer.mounts.users),
-            *self._inside,
+            *self._shared,
             Secrets(parts.secret_box),
             Tokens(backend.tokens),
         )

@@ -56,6 +56,10 @@ class Peak:
         self._add(demand, now)
         return self.at(now)
 
+    def resize(self, window_s: float) -> None:
+        """Look back so many seconds from now on; the samples stay."""
+        self._window_s = window_s
+
     def lower(self, most: int) -> None:
         """Reduce samples above `most` to `most`."""
         samples, self._samples = self._samples, deque()

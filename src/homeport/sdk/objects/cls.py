@@ -183,11 +183,17 @@ class Obj:
             )
         return self.declared.query(self._kwargs)
 
+    @property
+    def update_autoscaler(self) -> Any:
+        """Change how many containers there are for these parameters, until the next deploy."""
+        from homeport.sdk.objects.scaling import Scaled  # only where it is used
+
+        method = next(iter(self.declared.interfaces().values()))
+        return Scaled(_Method(self, f"{self.declared.__name__}.*", method).target()).update
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        if name == "update_autoscaler":
-            raise UnimplementedError("`update_autoscaler` is not there yet in homeport")
         partial = self.declared.partials.get(name)
         if partial is not None and partial.flags & (CALLABLE | WEB):
             return _Method(self, f"{self.declared.__name__}.{name}", partial)
@@ -204,6 +210,13 @@ class _Method(Function):
     def local(self, *args: Any, **kwargs: Any) -> Any:
         """Call the method here, after the class's enter hooks."""
         return self.raw(self._obj.instance(entered=True), *args, **kwargs)
+
+    @property
+    def update_autoscaler(self) -> Any:
+        """Not for one method: its class has the containers."""
+        raise InvalidError(
+            "Cannot call .update_autoscaler() on a method. Call it on the class instance instead."
+        )
 
     def target(self) -> Target:
         """Return where a call goes: the pool of the object's parameters."""
@@ -239,6 +252,13 @@ class NamedObj:
 
     def __init__(self, target: Target) -> None:
         self._target = target
+
+    @property
+    def update_autoscaler(self) -> Any:
+        """Change how many containers there are for these parameters, until the next deploy."""
+        from homeport.sdk.objects.scaling import Scaled  # only where it is used
+
+        return Scaled(dataclasses.replace(self._target, tag=f"{self._target.tag}.*")).update
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

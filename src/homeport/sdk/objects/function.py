@@ -20,10 +20,7 @@ if TYPE_CHECKING:
     from homeport.sdk.objects import forms
 
 PENDING_FORMS = ("spawn", "spawn_map", "experimental_spawn_map")
-PENDING = (
-    "update_autoscaler", "autoscaler", "get_current_stats", "with_options",
-    "with_concurrency", "with_batching", "keep_warm",
-)  # fmt: skip
+PENDING = ("autoscaler", "with_options", "with_concurrency", "with_batching", "keep_warm")
 
 
 class Function(metaclass=Old):
@@ -93,6 +90,16 @@ class Function(metaclass=Old):
 
         return forms.ForEach(self)
 
+    @property
+    def get_current_stats(self) -> Any:
+        """Return how many calls wait and run, and how many containers there are."""
+        return self._scaled().stats
+
+    @property
+    def update_autoscaler(self) -> Any:
+        """Change how many containers the function has, until the next deploy."""
+        return self._scaled().update
+
     def local(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function in this process."""
         return self.raw(*args, **kwargs)
@@ -108,6 +115,11 @@ class Function(metaclass=Old):
     def hydrate(self, *_args: Any, **_kwargs: Any) -> "Function":
         """Return the function itself: nothing has to be loaded before it is called."""
         return self
+
+    def _scaled(self) -> Any:
+        from homeport.sdk.objects.scaling import Scaled  # only where it is used
+
+        return Scaled(self.target())
 
     def target(self) -> Target:
         """Return where a call goes; `ExecutionError` if the app does not run."""
@@ -181,6 +193,11 @@ class Named(Function):
     def generates(self) -> bool | None:
         """Not known here; its container says so."""
         return None
+
+    @property
+    def get_web_url(self) -> Any:
+        """Return its URL; None if it has none."""
+        return self._scaled().url
 
     def local(self, *_args: Any, **_kwargs: Any) -> Any:
         """Not possible: its code is elsewhere."""

@@ -1,0 +1,34 @@
+"""A function of an app that serves: what it does, and how it is scaled."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionQuery:
+    """Which containers of a function are meant."""
+
+    session: str = ""  # the id of a `serve` session; empty: the deployed app
+    parameters: str = ""  # class parameters, as a query string
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionStatus:
+    """What a function does at this moment."""
+
+    tag: str  # the function, or `Class.method`
+    url: str  # empty: it has none, and is called
+    backlog: int  # requests that wait for a container
+    containers: int  # that run, or start
+    running: int  # requests inside containers
+    headroom: int  # requests that the containers could take in addition
+    scaling: "Scaling"  # in force
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaling:
+    """How many containers a function has; in a request, null leaves a value as it is."""
+
+    min_containers: int | None = None
+    max_containers: int | None = None  # in an answer, null is no limit
+    buffer_containers: int | None = None
+    scaledown_window: float | None = None  # seconds

@@ -1,0 +1,92 @@
+"""What a function does at this moment, and how it is scaled: `get_current_stats`, `update_autoscaler`, URLs by name."""
+
+import json
+import urllib.parse
+from dataclasses import dataclass
+from typing import Any
+
+from homeport.sdk.objects import exchange
+from homeport.sdk.objects.exchange import Ask
+from homeport.sdk.objects.target import Target
+
+
+@dataclass(frozen=True)
+class FunctionStats:
+    """The numbers of a function at one moment."""
+
+    backlog: int  # calls that wait for a container
+    num_total_runners: int  # containers
+    num_running_inputs: int
+    input_headroom: int  # calls that the containers could take in addition
+
+
+@dataclass(frozen=True)
+class AutoscalerSettings:
+    """The settings in force."""
+
+    min_containers: int
+    max_containers: int | None
+    buffer_containers: int
+    scaledown_window: float
+
+
+class Scaled:
+    """One function, or one class with its parameters (`Class.*`)."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    @exchange.operation
+    def stats(self) -> exchange.Steps[FunctionStats]:
+        """Return the numbers of this moment."""
+        told = json.loads((yield self._ask()))
+        return FunctionStats(
+            backlog=told["backlog"],
+            num_total_runners=told["containers"],
+            num_running_inputs=told["running"],
+            input_headroom=told["headroom"],
+        )
+
+    @exchange.operation
+    def url(self) -> exchange.Steps[str | None]:
+        """Return its URL; None if it has none."""
+        return json.loads((yield self._ask()))["url"] or None
+
+    @exchange.operation
+    def update(
+        self,
+        *,
+        min_containers: int | None = None,
+        max_containers: int | None = None,
+        buffer_containers: int | None = None,
+        scaledown_window: float | None = None,
+    ) -> exchange.Steps[AutoscalerSettings]:
+        """Change how many containers it has, until the next deploy; what is not given stays."""
+        given = {
+            "min_containers": min_containers,
+            "max_containers": max_containers,
+            "buffer_containers": buffer_containers,
+            "scaledown_window": scaledown_window,
+        }
+        body = {name: value for name, value in given.items() if value is not None}
+        if scaledown_window is not None:
+            body["scaledown_window"] = float(scaledown_window)
+        told = json.loads((yield self._ask("/scaling", body)))["scaling"]
+        return AutoscalerSettings(**told)
+
+    def _ask(self, rest: str = "", body: "dict[str, Any] | None" = None) -> Ask:
+        target = self._target
+        query = {
+            name: value
+            for name, value in (("session", target.scope), ("parameters", target.query))
+            if value
+        }
+        path = urllib.parse.quote(target.tag, safe="") + rest
+        return Ask(
+            "functions",
+            target.app,
+            f"{path}?{urllib.parse.urlencode(query)}" if query else path,
+            body=b"" if body is None else json.dumps(body).encode(),
+            method="GET" if body is None else "POST",
+            content_type="application/json",
+        )
