@@ -1,10 +1,13 @@
 """The promises of the ingress role, kept by the fake and by HAProxy alike."""
 
 import asyncio
+import json
 
 import httpx
 import pytest
 
+from homeport import wire
+from homeport.contract.calls import endpoint_id
 from homeport.contract.errors import Failure, NotFound
 from homeport.contract.traffic import Detached, Endpoint, PoolKey
 from tests.fakes import FakeIngress
@@ -90,6 +93,12 @@ class Real:
         return asyncio.create_task(self._visit(self._url))
 
     async def ask_at(self, endpoint: Endpoint) -> str:
+        if endpoint.is_called:
+            request = wire.Request(endpoint.id, b"x")
+            answer = await wire.ask_async(str(self.ingress._settings.calls_socket), request)
+            if answer.status == 404:
+                raise NotFound
+            return json.loads(bytes(answer.body))["name"]
         return await self._visit(f"http://127.0.0.1:{endpoint.local_port}")
 
     async def _visit(self, url: str) -> str:
@@ -345,5 +354,18 @@ async def test_an_endpoint_leads_to_its_pool_from_route_to_unroute(house):
 
     assert "one" == answer
     assert ports[0] != ports[1]
+    with pytest.raises(NotFound):
+        await house.ask_at(endpoint)
+
+
+async def test_an_endpoint_for_calls_has_no_host_and_leads_to_its_pool(house):
+    await house.attach("one", 1)
+    house.may_go.set()
+    endpoint = Endpoint(id=endpoint_id("app", "f"), hosts=(), pool=POOL, retries="1.0.1000.1000")
+    await house.ingress.route(endpoint)
+    answer = await house.ask_at(endpoint)
+    await house.ingress.unroute(endpoint.id)
+
+    assert "one" == answer
     with pytest.raises(NotFound):
         await house.ask_at(endpoint)

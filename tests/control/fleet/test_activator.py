@@ -142,6 +142,14 @@ async def test_while_starts_back_off_the_last_reason_is_given_at_once(house):
     assert await house.ask(f"park {KEY} 0a-1 here") == "no 503 port 8000 is in use\n"
 
 
+async def test_a_caller_is_told_why_a_start_failed_and_need_not_try_again(house):
+    pool = house.add()
+    for _ in range(5):
+        pool.failed(StartError("import failed: no module named x"), now())
+
+    assert await house.ask(f"park {KEY} 0a-1 call") == "no 500 import failed: no module named x\n"
+
+
 async def test_bad_class_parameters_are_400(house):
     house.add(Parameter(name="size", type="int", required=True))
 
