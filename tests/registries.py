@@ -27,8 +27,10 @@ HTPASSWD = f"{USER}:$2b$05$ogrVGIHJ5CHElNCA1ramHui9EqUm8UXqEM9JhtRVG2elAex96FIE2
 PROGRAMS = (
     "sh",
     "cat",
+    "chmod",
     "cp",
     "env",
+    "ln",
     "ls",
     "mkdir",
     "mv",

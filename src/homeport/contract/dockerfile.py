@@ -18,7 +18,12 @@ KNOWN = (
     | USERS
 )
 _FLAG = re.compile(r"--([a-z-]+)(?:=(\S*))?\s+")
-_HEREDOC = re.compile(r"<<-?\s*(['\"]?)(\w+)\1")
+#: A word of its own: `$((1<<2))` and `<<<` are the shell's.
+_HEREDOC = re.compile(r"(?<!\S)\d*<<(-?)\s*(['\"]?)([A-Za-z_]\w*)\2(?!\S)")
+#: Kinds of `RUN --mount`; those that need an agent of the builder's own machine are not there.
+MOUNTS = frozenset({"bind", "cache", "secret", "tmpfs"})
+_URL = re.compile(r"https?://", re.IGNORECASE)
+_CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
 _VARIABLE = re.compile(r"\\\$|\$(\w+)|\$\{(\w+)(?:(:[-+])([^}]*))?\}")
 _PAIR = re.compile(r"""([\w.-]+)=((?:"(?:\\.|[^"\\])*"|'[^']*'|\\.|[^\s"'\\])*)""")
 
@@ -35,12 +40,21 @@ class Instruction:
     value: str
     line: int  # where it begins, from 1
     flags: Mapping[str, str] = field(default_factory=dict)
-    script: str | None = None  # of `RUN <<EOF`
+    documents: tuple[tuple[str, str], ...] = ()  # of `<<NAME`: name and text
 
     @property
     def text(self) -> str:
         """As a person reads it."""
         return f"{self.name} {self.value}"
+
+    @property
+    def mounts(self) -> list[dict[str, str]]:
+        """The `--mount` flags of a RUN; `type` is always there."""
+        found = []
+        for text in self.flags.get("mount", "").split():
+            pairs = [part.partition("=") for part in text.split(",")]
+            found.append({"type": "bind", **{name: value or "true" for name, _, value in pairs}})
+        return found
 
     def words(self) -> list[str]:
         """The value as words: a JSON list, or what blanks divide."""
@@ -90,15 +104,16 @@ def parse(text: str) -> list[Instruction]:
             raise UnfitError(
                 f"line {begin + 1}: `{name}` is no instruction that is carried out here"
             )
-        script = None
         flagged = name in ("ADD", "COPY", "FROM", "RUN")
         flags, value = _flags(value) if flagged else ({}, value)
-        if name in ("RUN", "COPY", "ADD") and (mark := _HEREDOC.search(value)):
-            if name != "RUN" or value[: mark.start()].strip():
-                raise UnfitError(f"line {begin + 1}: `{name}` with `<<` is not there yet")
-            script, position = _body(lines, position, mark[2], begin + 1)
+        documents = []
+        for mark in _HEREDOC.finditer(value) if name in ("RUN", "COPY", "ADD") else ():
+            text, position = _document(lines, position, mark, begin + 1)
+            documents.append((mark[3], text))
         found.append(
-            Instruction(name=name, value=value, line=begin + 1, flags=flags, script=script)
+            Instruction(
+                name=name, value=value, line=begin + 1, flags=flags, documents=tuple(documents)
+            )
         )
     for instruction in found:
         _check(instruction)
@@ -131,13 +146,27 @@ def copied(instruction: Instruction) -> tuple[list[str], str]:
     return sources, target
 
 
-def _body(lines: list[str], position: int, end: str, line: int) -> tuple[str, int]:
+def script(instruction: Instruction) -> str:
+    """What a RUN gives to the shell: its value, or the here-document that is all of it."""
+    if len(instruction.documents) == 1 and _HEREDOC.fullmatch(instruction.value.strip()):
+        return instruction.documents[0][1]
+    texts = [f"{text}{name}" for name, text in instruction.documents]
+    return "\n".join([instruction.value, *texts])  # the shell reads them by itself
+
+
+def is_url(source: str) -> bool:
+    """Whether ADD downloads it."""
+    return bool(_URL.match(source))
+
+
+def _document(lines: list[str], position: int, mark: "re.Match[str]", line: int) -> tuple[str, int]:
     body: list[str] = []
     for number in range(position, len(lines)):
-        if lines[number].strip() == end:
-            return "\n".join(body), number + 1
-        body.append(lines[number])
-    raise UnfitError(f"line {line}: `{end}` does not come again")
+        text = lines[number].lstrip("\t") if mark[1] else lines[number]
+        if text == mark[3]:
+            return "".join(f"{each}\n" for each in body), number + 1
+        body.append(text)
+    raise UnfitError(f"line {line}: `{mark[3]}` does not come again")
 
 
 def _flags(value: str) -> tuple[dict[str, str], str]:
@@ -151,23 +180,34 @@ def _flags(value: str) -> tuple[dict[str, str], str]:
 
 def _check(instruction: Instruction) -> None:
     name, flags, line = instruction.name, instruction.flags, instruction.line
-    if not instruction.value and instruction.script is None:
+    if not instruction.value:
         raise UnfitError(f"line {line}: `{name}` says nothing")
     if name in ("COPY", "ADD"):
-        if "from" in flags:
-            raise UnfitError(f"line {line}: `{name} --from` is not there yet")
         sources, _ = copied(instruction)
         if not sources:
             raise UnfitError(f"line {line}: `{instruction.text}` has no destination")
-        if any("://" in source or source.startswith("git@") for source in sources):
-            raise UnfitError(
-                f"line {line}: `{name}` of a URL is not there yet: use `RUN curl` or `RUN git`"
-            )
-    mounts = flags.get("mount", "").split(" ") if name == "RUN" else []
-    for mount in mounts:
-        # A cache only saves time, so a build without one is right.
-        if mount and not re.search(r"(^|,)type=(cache|tmpfs)(,|$)", mount):
-            raise UnfitError(f"line {line}: `RUN --mount={mount}` is not there yet")
+        if any(source.startswith("git@") or source.endswith(".git") for source in sources):
+            raise UnfitError(f"line {line}: `{name}` of a repository is not there: use `RUN git`")
+        if name == "COPY" and any("://" in source for source in sources):
+            raise UnfitError(f"line {line}: `COPY` takes no URL: use `ADD`")
+        if (checksum := flags.get("checksum")) and not _CHECKSUM.fullmatch(checksum):
+            raise UnfitError(f"line {line}: `--checksum` is `sha256:` and 64 digits")
+    for mount in instruction.mounts if name == "RUN" else ():
+        if mount["type"] not in MOUNTS:
+            raise UnfitError(f"line {line}: `RUN --mount=type={mount['type']}` is not there")
+        if mount["type"] == "secret" and not (mount.get("id") or mount.get("target")):
+            raise UnfitError(f"line {line}: a mounted secret needs an `id`")
+        if mount["type"] != "secret" and not _target(mount):
+            raise UnfitError(f"line {line}: `RUN --mount` needs a `target`")
+
+
+def _target(mount: Mapping[str, str]) -> str:
+    return mount.get("target") or mount.get("dst") or mount.get("destination") or ""
+
+
+def mounted(mount: Mapping[str, str]) -> tuple[str, str]:
+    """Where a mount is in the image, and which file of the directory or stage it shows."""
+    return _target(mount), mount.get("source") or mount.get("src") or "."
 
 
 def _unquoted(text: str) -> str:

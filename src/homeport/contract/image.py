@@ -13,7 +13,8 @@ CONFIG_STEPS = frozenset(
 
 #: Steps that change a file system, so that the image has one of its own.
 ROOTED_STEPS = frozenset(
-    {"from_registry", "from_gcp_artifact_registry", "from_aws_ecr", "from_dockerfile", "micromamba"}
+    {"from_registry", "from_gcp_artifact_registry", "from_aws_ecr", "from_dockerfile"}
+    | {"from_scratch", "from_id", "from_name", "micromamba", "pip_install_private_repos"}
     | {"apt_install", "run_commands", "run_function", "dockerfile_commands", "micromamba_install"}
 )
 

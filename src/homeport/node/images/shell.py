@@ -15,7 +15,7 @@ from homeport.contract.errors import ImageError
 from homeport.contract.image import HOME
 from homeport.node.images.owned import hands
 from homeport.node.images.rooted import work
-from homeport.node.images.rooted.plan import Config
+from homeport.node.images.rooted.operations import Config
 from homeport.node.images.store import Record, Store
 
 BASH = "command -v bash >/dev/null && exec bash -i || exec sh -i"

@@ -64,10 +64,16 @@ def taken(options: dict[str, Any]) -> dict[str, Any]:
 def _sources(instructions: Iterable[dockerfile.Instruction], given: Mapping[str, str]) -> list[str]:
     found = []
     for one in instructions:
-        if one.name in ("COPY", "ADD"):
-            for name in dockerfile.copied(one)[0]:
-                text = dockerfile.expand(name, given) if not _unknown(name, given) else "."
-                found.append(text.removeprefix("/").removeprefix("./").rstrip("/") or ".")
+        names: list[str] = []
+        if one.name in ("COPY", "ADD") and "from" not in one.flags:
+            names = [n for n in dockerfile.copied(one)[0] if not dockerfile.is_url(n)]
+            names = [n for n in names if not n.startswith("<<")]
+        elif one.name == "RUN":
+            binds = [m for m in one.mounts if m["type"] == "bind" and "from" not in m]
+            names = [dockerfile.mounted(mount)[1] for mount in binds]
+        for name in names:
+            text = dockerfile.expand(name, given) if not _unknown(name, given) else "."
+            found.append(text.removeprefix("/").removeprefix("./").rstrip("/") or ".")
     return found
 
 

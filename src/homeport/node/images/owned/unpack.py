@@ -9,8 +9,11 @@ outside. This runs as root of a user namespace (`within.py`), where no device ca
 an owner of the host.
 """
 
+import bz2
+import codecs
 import errno
 import gzip
+import lzma
 import os
 import stat
 import sys
@@ -36,6 +39,7 @@ LOOK_EVERY_BYTES = 64 * 1024**2  # at how much room is left
 IDS = 65536
 NOBODY = 65534
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+BZIP2, XZ = b"BZh", b"\xfd7zX"  # of archives that ADD unpacks; no layer has them
 
 
 class UnfitError(Exception):
@@ -51,12 +55,21 @@ class Counted:
     devices: int = 0  # left out: a container has its own
 
 
-def unpack(archive: IO[bytes], root: int, *, ids: int = IDS, max_bytes: int = MAX_BYTES) -> Counted:
+def unpack(
+    archive: IO[bytes],
+    root: int,
+    *,
+    ids: int = IDS,
+    max_bytes: int = MAX_BYTES,
+    lays: bool = False,
+    owner: tuple[int, int] | None = None,
+) -> Counted:
     """Put the archive's files into the directory `root`, a descriptor.
 
-    With `ids` 1, all files belong to the one user there is. Raises `UnfitError`, or `OSError` (a full disk).
+    With `ids` 1, all files belong to the one user there is; otherwise to `owner`, if it is given. If it `lays`, the
+    archive is no layer: `.wh.` is a name like any other, and a link to a directory stays one. Raises `UnfitError`, or `OSError` (a full disk).
     """
-    unpacking = _Unpacking(root, ids)
+    unpacking = _Unpacking(root, ids, lays, owner)
     try:
         with _plain(archive) as plain:
             source: Any = _Forward(plain, max_bytes)
@@ -66,13 +79,28 @@ def unpack(archive: IO[bytes], root: int, *, ids: int = IDS, max_bytes: int = MA
                     seen.members = []  # it would remember each of them
                     unpacking.take(tar, member)
             unpacking.finish()
-    except (tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError) as error:
+    except (tarfile.TarError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, EOFError) as error:
         raise UnfitError(f"the archive is damaged: {error}") from None
     except (ValueError, OverflowError) as error:  # a name with a zero byte, an invalid date
         raise UnfitError(f"the archive is not well formed: {error}") from None
     finally:
         unpacking.close()
     return unpacking.counted
+
+
+def load() -> None:
+    """Import now what is imported late: in a cell, it would come from the image."""
+    _zstd()
+    for encoding in ("latin-1", "ascii", "utf-8"):
+        codecs.lookup(encoding)
+
+
+def _zstd() -> Any:
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    return zstd
 
 
 @contextmanager
@@ -84,16 +112,18 @@ def _plain(archive: IO[bytes]) -> Iterator[Any]:
         with gzip.GzipFile(fileobj=archive) as plain:
             yield plain
     elif beginning == ZSTD:
-        if sys.version_info >= (3, 14):
-            from compression import zstd
-        else:
-            from backports import zstd
-
+        zstd = _zstd()
         try:
             with zstd.ZstdFile(archive) as plain:
                 yield plain
         except zstd.ZstdError as error:
             raise UnfitError(f"the archive is damaged: {error}") from None
+    elif beginning.startswith(BZIP2):
+        with bz2.BZ2File(archive) as plain:
+            yield plain
+    elif beginning == XZ:
+        with lzma.LZMAFile(archive) as plain:
+            yield plain
     else:
         yield archive
 
@@ -132,8 +162,9 @@ class _Forward:
 class _Unpacking:
     """One layer, entry by entry."""
 
-    def __init__(self, root: int, ids: int) -> None:
+    def __init__(self, root: int, ids: int, lays: bool, owner: tuple[int, int] | None) -> None:
         self.counted = Counted()
+        self._lays, self._owner = lays, owner
         self._root = root
         self._ids = ids
         self._parent: tuple[tuple[str, ...], int] | None = None  # the last one, kept open
@@ -146,12 +177,14 @@ class _Unpacking:
             raise UnfitError(f"it has more than {MAX_ENTRIES} entries")
         parts = _parts(member.name)
         if not parts:
-            if member.isdir():
+            if member.isdir() and not self._lays:
                 os.fchmod(self._root, member.mode & 0o7777 | 0o700)
             return
         above, name = tuple(parts[:-1]), parts[-1]
         parent = self._opened(above)
-        if name == OPAQUE:
+        if self._lays:
+            self._put(tar, member, parent, name)
+        elif name == OPAQUE:
             os.setxattr(parent, OPAQUE_MARK, b"y")
         elif name.startswith(OF_AUFS):
             pass  # an attribute of an older kind of storage; no program reads it
@@ -176,6 +209,8 @@ class _Unpacking:
             self.counted.devices += 1
             return
         if member.isdir():
+            if self._lays and _leads_to_directory(parent, name):
+                return
             self._directory(parent, name)
             self._dates.append((member.name, member.mtime))
         else:
@@ -196,7 +231,8 @@ class _Unpacking:
     def _dress(self, member: tarfile.TarInfo, parent: int, name: str) -> None:
         """Owner, mode, attributes, date; in this order, as a change of the owner takes the mode's setuid."""
         if self._ids > 1:
-            user, group = (i if 0 <= i < self._ids else NOBODY for i in (member.uid, member.gid))
+            wanted = self._owner or (member.uid, member.gid)
+            user, group = (i if 0 <= i < self._ids else NOBODY for i in wanted)
             os.chown(name, user, group, dir_fd=parent, follow_symlinks=False)
         if member.issym():
             os.utime(name, (member.mtime, member.mtime), dir_fd=parent, follow_symlinks=False)
@@ -335,6 +371,14 @@ def _parts(path: str) -> list[str]:
     if len(parts) > MAX_DEPTH:
         raise UnfitError(f"directories lie more than {MAX_DEPTH} deep")
     return parts
+
+
+def _leads_to_directory(parent: int, name: str) -> bool:
+    """Whether it is a link, which a directory of the archive does not replace."""
+    try:
+        return stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def _is_hidden(status: os.stat_result) -> bool:

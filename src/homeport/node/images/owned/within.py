@@ -6,6 +6,8 @@ it was read, because a step's variables are in it:
 
     {"do": "unpack", "archive": "/…/blob", "into": "/…/files"}       prints {"entries", "bytes", "devices"}
     {"do": "copy", "files": [["/…/source", "usr/local/x", 493]], "into": "/…/files"}
+    {"do": "lay", "cell": {…}, "archives": [["/…/archive", "/opt"]], "owner": ""}      (owned/laying.py)
+    {"do": "pack", "cell": {…}, "sources": ["/bin/*"], "target": "/opt/", "is_directory": false, "mode": null, "into": "/…/archive"}
     {"do": "tree", "source": "/…/python", "place": "usr/local", "into": "/…/files"}
     {"do": "empty", "directory": "/…/files"}
     {"do": "measure", "directory": "/…/files"}                       prints {"bytes"}
@@ -17,6 +19,7 @@ it was read, because a step's variables are in it:
 import errno
 import json
 import os
+import resource
 import shutil
 import stat
 import subprocess
@@ -28,9 +31,10 @@ from typing import IO, Any
 from homeport.cell import base, identity, kernel, mounts, namespaces, private, seal
 from homeport.cell.description import Cell, Network
 from homeport.contract import codec
-from homeport.node.images.owned import unpack
+from homeport.node.images.owned import laying, unpack
 
 FAILED, FULL, NOT_FOUND = 125, 124, 127
+MEMORY_BYTES = 2 * 1024**3  # of addresses, for work with archives
 STORAGE = "1"  # in a step's storage: `1/root/files` is what it wrote
 
 
@@ -41,7 +45,10 @@ def main() -> int:
     os.unlink(sys.argv[1])  # noqa: PTH108
     try:
         if order["do"] == "run":
-            return _run(order)
+            cell: Cell = codec.decode(Cell, order["cell"])
+            return _in_cell(cell, lambda: _execute(cell, order), lambda: seal.seal_init(cell))
+        if order["do"] in ("lay", "pack"):
+            return _in_cell(codec.decode(Cell, order["cell"]), _files(order))
         return _as_root(_prepared(order))
     except unpack.UnfitError as error:
         return _failed(str(error))
@@ -75,13 +82,7 @@ def _as_root(work: Callable[[], dict[str, int]]) -> int:
     code = FAILED
     try:
         kernel.prctl(kernel.PR_SET_PDEATHSIG, 9)
-        os.umask(0o022)
-        print(json.dumps(work()), flush=True)  # noqa: T201 - the answer
-        code = 0
-    except unpack.UnfitError as error:
-        code = _failed(str(error))
-    except OSError as error:
-        code = _refused(error)
+        code = _answered(work)
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
@@ -163,22 +164,53 @@ def _directory(path: str) -> int:
 # a step
 
 
-def _run(order: dict[str, Any]) -> int:
-    cell: Cell = codec.decode(Cell, order["cell"])
-    return base.run(cell, lambda: _private(cell, order))
+def _in_cell(cell: Cell, main: Callable[[], int], before: Callable[[], None] = lambda: None) -> int:
+    return base.run(cell, lambda: _private(cell, main, before))
 
 
-def _private(cell: Cell, order: dict[str, Any]) -> int:
+def _private(cell: Cell, main: Callable[[], int], before: Callable[[], None]) -> int:
     try:
         child = private.fork(cell, STORAGE)
         if child:
             kernel.close_from(3)
             return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         mounts.place([])
-        code = base.reap(lambda: _execute(cell, order), lambda: seal.seal_init(cell))
+        code = base.reap(main, before)
     except OSError as error:
         code = _refused(error)
     os._exit(code)
+
+
+def _files(order: dict[str, Any]) -> Callable[[], int]:
+    """What lays files, or takes them; the archives are opened here, in the host's view."""
+    unpack.load()
+    if order["do"] == "lay":
+        ids = 1 if identity.own() is None else unpack.IDS
+        opened = [(open(path, "rb"), target) for path, target in order["archives"]]  # noqa: PTH123, SIM115
+        return lambda: _answered(lambda: laying.lay(opened, ids, order["owner"]))
+    out = open(order["into"], "xb")  # noqa: PTH123, SIM115
+    told = {"is_directory": order["is_directory"], "mode": order["mode"]}
+    return lambda: _answered(lambda: laying.pack(out, order["sources"], order["target"], **told))
+
+
+def _answered(work: Callable[[], dict[str, int]]) -> int:
+    """Do it and print its answer; the exit code."""
+    _bound_memory()
+    os.umask(0o022)
+    try:
+        print(json.dumps(work()), flush=True)  # noqa: T201 - the answer
+    except unpack.UnfitError as error:
+        return _failed(str(error))
+    except MemoryError:
+        return _failed("the archive needs too much memory")
+    except OSError as error:
+        return _refused(error)
+    return 0
+
+
+def _bound_memory() -> None:
+    """An archive may say that its decompression needs any amount."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
 
 
 def _execute(cell: Cell, order: dict[str, Any]) -> int:

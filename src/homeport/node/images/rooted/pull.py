@@ -9,8 +9,8 @@ from homeport.contract.errors import ImageError
 from homeport.contract.output import PASSING
 from homeport.node.images import command, store
 from homeport.node.images.owned import hands
-from homeport.node.images.rooted import plan, registry
-from homeport.node.images.rooted.plan import Config
+from homeport.node.images.rooted import registry
+from homeport.node.images.rooted.operations import PATH, SHELL, Config
 from homeport.node.images.rooted.registry import Fetched
 from homeport.node.images.store import Say
 
@@ -62,9 +62,9 @@ def config_of(told: Mapping[str, Any]) -> Config:
     pairs = [str(each).partition("=") for each in told.get("Env") or []]
     environ = {name: value for name, _, value in pairs if name}
     return Config(
-        environ={"PATH": plan.PATH, **environ},
+        environ={"PATH": PATH, **environ},
         workdir=str(told.get("WorkingDir") or "").rstrip("/"),
-        shell=tuple(told.get("Shell") or plan.SHELL),
+        shell=tuple(told.get("Shell") or SHELL),
         entrypoint=tuple(told.get("Entrypoint") or ()),
     )
 

@@ -12,13 +12,23 @@ from homeport.contract.image import Image
 from homeport.node.images import store
 from homeport.node.images.made import Made
 from homeport.node.images.owned import hands
-from homeport.node.images.rooted import plan, work
-from homeport.node.images.rooted.plan import Config, Op
+from homeport.node.images.rooted import instructions, plan, work
+from homeport.node.images.rooted.operations import Config, Op
 from homeport.node.images.rooted.python import Inside
 from homeport.node.images.rooted.work import Below, Work
 from homeport.node.images.store import Record, Say, Store
 
 NEEDS_PYTHON = ("packages", "function")
+
+
+@dataclasses.dataclass(slots=True)
+class _Line:
+    """An image, or a stage of a Dockerfile, as far as it is built."""
+
+    below: Below = dataclasses.field(default_factory=Below)
+    told: tuple[object, ...] = ()  # what the key of its last layer is made of
+    steps: tuple[str, ...] = ()
+    key: str = ""
 
 
 class Roots:
@@ -35,43 +45,67 @@ class Roots:
 
         `names` gets the directories that must not be pruned meanwhile. Raises `ImageError`.
         """
-        below = Below()
-        told: list[object] = []
-        steps: tuple[str, ...] = ()
-        key = ""
+        main = line = _Line()
+        stages: dict[str, _Line] = {}
         for op in plan.of(image, _ours()):
-            told.append(op.told(below.config))
-            if not op.builds:
-                below = _changed(below, op.apply(below.config))
+            if op.kind == "STAGE":
+                name, base = op.args["name"], op.args["base"]
+                if not name:
+                    line = main
+                else:
+                    line = stages[name] = dataclasses.replace(stages[base]) if base else _Line()
                 continue
-            if op.args.get("force_build"):
-                told.append(source.name)
-            parent, key = key, plan.key_of(told)
-            steps = (*steps, op.title)
-            await self._store.need(names, key)
-            try:
-                if op.kind in NEEDS_PYTHON and below.python is None and not self._store.has(key):
-                    below = await self._with_python(below, parent, op.step.where)
-                await self._layer(op, key, parent, below, steps, source, environ, say)
-            except ImageError as failure:
-                # The build may have been another deploy's: the place is this script's.
-                failure.where = op.step.where
-                raise
-            record = store.read(self._store.root / key)
-            for name in record["lowers"]:
-                await self._store.need(names, name)
-            below = _below(record)
+            line.told = (*line.told, instructions.told(op, line.below.config))
+            if not op.builds:
+                line.below = _changed(line.below, op.apply(line.below.config))
+                continue
+            await self._next(op, line, stages, source, environ, say, names)
         where = next((s.where for s in image.steps if s.name in plan.BASES), image.steps[0].where)
-        below = await self._with_python(below, key, where)
+        below = await self._with_python(line.below, line.key, where)
         assert below.python is not None
-        return self._store.root / key, below.python
+        return self._store.root / line.key, below.python
+
+    async def _next(
+        self,
+        op: Op,
+        line: "_Line",
+        stages: Mapping[str, "_Line"],
+        source: Path,
+        environ: Mapping[str, str],
+        say: Say,
+        names: list[str],
+    ) -> None:
+        """Build an operation's layer, if it is not there, and go on from it."""
+        line.told = (*line.told, *(stages[name].key for name in op.stages))
+        if op.args.get("force_build"):
+            line.told = (*line.told, source.name)
+        parent, line.key = line.key, plan.key_of(line.told)
+        line.steps = (*line.steps, op.title)
+        others = {name: stages[name].below.lowers for name in op.stages}
+        await self._store.need(names, line.key)
+        try:
+            if (
+                op.kind in NEEDS_PYTHON
+                and line.below.python is None
+                and not self._store.has(line.key)
+            ):
+                line.below = await self._with_python(line.below, parent, op.step.where)
+            await self._layer(op, line, parent, others, source, environ, say)
+        except ImageError as failure:
+            # The build may have been another deploy's: the place is this script's.
+            failure.where = op.step.where
+            raise
+        record = store.read(self._store.root / line.key)
+        for name in record["lowers"]:
+            await self._store.need(names, name)
+        line.below = _below(record)
 
     def made(self, directory: Path, image: Image) -> Made:
         """Return the built image from which containers start."""
         record = store.read(directory)
         below = _below(record)
         config = below.config
-        for op in _last_settings(plan.of(image, _ours())):
+        for op in plan.last_settings(plan.of(image, _ours())):
             config = op.apply(config)
         inside = _python(record, config)
         assert inside is not None
@@ -92,21 +126,23 @@ class Roots:
     async def _layer(
         self,
         op: Op,
-        key: str,
+        line: "_Line",
         parent: str,
-        below: Below,
-        steps: tuple[str, ...],
+        others: Mapping[str, tuple[str, ...]],
         source: Path,
         environ: Mapping[str, str],
         say: Say,
     ) -> None:
+        below, steps = line.below, line.steps
+
         async def build(tell: Say) -> None:
-            directory = self._store.root / key
+            directory = self._store.root / line.key
             made = await Work(
                 op,
                 below,
                 directory,
                 store=self._store,
+                others=others,
                 source=source,
                 secrets=environ,
                 say=tell,
@@ -124,7 +160,7 @@ class Roots:
                 size_bytes=await self._size(directory, made),
             )
 
-        await self._store.once(key, build, say)
+        await self._store.once(line.key, build, say)
 
     async def _size(self, directory: Path, made: Below) -> int:
         """Return the bytes of the layer; of a pulled image, of all its layers."""
@@ -168,12 +204,6 @@ def _python(record: Record, config: Config) -> Inside | None:
     """Return the interpreter that these layers have for a PATH; None if no build has searched for it."""
     found = record.get("pythons", {}).get(config.environ["PATH"])
     return codec.decode(Inside, found) if found else None
-
-
-def _last_settings(ops: list[Op]) -> list[Op]:
-    """Return the settings after the last layer, which are not in its record."""
-    last = max(position for position, op in enumerate(ops) if op.builds)
-    return ops[last + 1 :]
 
 
 def _ours() -> str:

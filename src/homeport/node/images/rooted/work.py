@@ -12,15 +12,17 @@ import asyncio
 import dataclasses
 import json
 import os
+import posixpath
 import shlex
 import shutil
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from homeport.cell import identity
 from homeport.cell.description import Bind, Cell
-from homeport.contract import codec
+from homeport.contract import codec, dockerfile
 from homeport.contract.errors import ImageError, StorageError
 from homeport.contract.image import HOME
 from homeport.contract.output import PASSING
@@ -29,8 +31,18 @@ from homeport.node.images.command import Done
 from homeport.node.images.hidden import Hider
 from homeport.node.images.installers import Installing, Syncing, each
 from homeport.node.images.owned import hands, within
-from homeport.node.images.rooted import debian, plan, pull, python, registry
-from homeport.node.images.rooted.plan import Config, Op
+from homeport.node.images.rooted import (
+    debian,
+    download,
+    given,
+    instructions,
+    plan,
+    pull,
+    python,
+    registry,
+)
+from homeport.node.images.rooted.given import Given
+from homeport.node.images.rooted.operations import Config, Op
 from homeport.node.images.rooted.python import Inside
 from homeport.node.images.store import Say, Store
 
@@ -66,6 +78,7 @@ class Work:
         directory: Path,
         *,
         store: Store,
+        others: Mapping[str, tuple[str, ...]] | None = None,
         source: Path,
         secrets: Mapping[str, str],
         say: Say,
@@ -78,8 +91,10 @@ class Work:
         self._store = store
         self._source = source
         self._secrets = secrets
+        self._given_files = Given(source)
         self._hider = Hider(secrets.values())
         self._say = say
+        self._others = others or {}  # the layers of the stages that it takes files from
         self._files, self._step, self._build = (
             directory / name for name in ("files", "step", "build")
         )
@@ -158,17 +173,58 @@ class Work:
 
     async def _run(self) -> None:
         config = self._config
-        binds = []
+        binds, environ = await self._mounts()
         if text := self._args.get("spec_file_text"):
-            given = self._build / "given"
-            given.mkdir()
-            (given / "spec.yaml").write_text(text)
-            binds.append(Bind(str(given), f"{GIVEN}/given", owned=os.geteuid() == 0))
+            spec = self._build / "given"
+            spec.mkdir()
+            (spec / "spec.yaml").write_text(text)
+            binds.append(Bind(str(spec), f"{GIVEN}/given", owned=os.geteuid() == 0))
         if argv := self._args.get("argv"):
             commands = [(f"$ {shlex.join(argv)}", argv)]
         else:
             commands = [(f"$ {text}", [*config.shell, text]) for text in self._args["commands"]]
-        await self._in_cell(commands, binds=binds)
+        await self._in_cell(commands, binds=binds, environ=environ)
+
+    async def _mounts(self) -> tuple[list[Bind], dict[str, str]]:
+        """What `RUN --mount` shows, and the variables that it sets; nothing of it is in the layer."""
+        binds: list[Bind] = []
+        environ: dict[str, str] = {}
+        for number, mount in enumerate(self._args.get("mounts", ())):
+            path = self._build / f"mount-{number}"
+            target = self._config.place(mount["target"] or f"/run/secrets/{mount.get('id', '')}")
+            if mount["type"] == "secret":
+                name = mount.get("id") or posixpath.basename(target)
+                value = self._secrets.get(name)
+                if value is None:
+                    if mount.get("required") == "true":
+                        raise ImageError(
+                            f"`{self._op.title}`: no secret of the step has `{name}`",
+                            where=self._op.step.where,
+                            hint=f'`secrets=[modal.Secret.from_dict({{"{name}": …}})]`',
+                        )
+                    continue
+                if variable := mount.get("env"):
+                    environ[variable] = value
+                if mount["target"] or not mount.get("env"):
+                    path.touch(mode=0o600)
+                    path.write_text(value)
+                    binds.append(Bind(str(path), target, owned=os.geteuid() == 0))
+            elif mount["type"] == "bind":
+                binds.append(await self._bound(mount, path, target))
+            else:  # a cache saves time alone, and one that apps share could be poisoned
+                hands.mkdir(path)
+                binds.append(Bind(str(path), target, writable=True))
+        return binds, environ
+
+    async def _bound(self, mount: Mapping[str, Any], path: Path, target: str) -> Bind:
+        if not mount["stage"]:
+            await asyncio.to_thread(self._given_files.lay_out, mount["files"], path)
+            return Bind(str(path), target, owned=os.geteuid() == 0)
+        archive = path.with_suffix(".tar")
+        await self._take(mount["stage"], [mount["source"]], archive, "/", is_directory=True)
+        hands.mkdir(path)
+        await hands.told({"do": "unpack", "archive": str(archive), "into": str(path)})
+        return Bind(str(path), target)
 
     async def _function(self) -> None:
         inside = self._python_there()
@@ -192,10 +248,10 @@ class Work:
 
     async def _packages(self) -> None:
         inside = self._python_there()
-        given = self._build / "given"
-        given.mkdir()
+        listed = self._build / "given"
+        listed.mkdir()
         environ = {**uv.told_in_cell(os.environ), "UV_CACHE_DIR": f"{GIVEN}/cache"}
-        binds = self._given({given: "given", Path(uv.program()): "uv"})
+        binds = self._given({listed: "given", Path(uv.program()): "uv"})
         if certificates := _certificates():
             # What this machine trusts: an index behind a company's own certificate, for example.
             binds += self._given({certificates: "certificates.pem"})
@@ -204,7 +260,7 @@ class Work:
         cache = self._store.root.parent / "cache" / "uv"
         await asyncio.to_thread(_own_directory, cache)
         binds.append(Bind(str(cache), f"{GIVEN}/cache", writable=True))
-        commands = [("", words) for words in self._installing(given, inside)]
+        commands = [("", words) for words in self._installing(listed, inside)]
         await self._in_cell(commands, binds=binds, environ=environ, failed=uv.in_one_line)
 
     def _installing(self, given: Path, inside: Inside) -> list[list[str]]:
@@ -239,39 +295,128 @@ class Work:
 
     # files
 
+    async def _empty(self) -> None:
+        hands.mkdir(self._files)
+
     async def _copy(self) -> None:
         files = {_absolute(name): digest for name, digest in self._args["files"].items()}
-        await self._lay({place: (digest, None) for place, digest in files.items()})
+        await self._lay([await self._archive({p: (d, None) for p, d in files.items()})])
 
     async def _COPY(self) -> None:  # noqa: N802 - the operation's name
-        config, args = self._config, self._args
-        target = config.place(args["target"])
-        directory = await asyncio.to_thread(self._is_directory, target)
-        chosen = plan.chosen(self._op, config, is_directory=directory)
-        mode = int(args["mode"], 8) & 0o777 if args["mode"] else None
-        executables = {*args["executables"]}
-        await self._lay(
-            {
-                place: (args["files"][name], mode or (0o755 if name in executables else 0o644))
-                for place, name in chosen.items()
-            }
-        )
+        is_directory = await asyncio.to_thread(self._is_directory, self._target())
+        taken = instructions.chosen(self._op, self._config, is_directory=is_directory)
+        executables, files = {*self._args["executables"]}, self._args["files"]
+        mode = self._mode()
+        wanted = {
+            place: (files[name], mode or (0o755 if name in executables else 0o644))
+            for place, name in taken.items()
+        }
+        await self._lay([await self._archive(wanted)])
 
-    async def _lay(self, wanted: Mapping[str, tuple[str, int | None]]) -> None:
-        hands.mkdir(self._files)
-        given = self._source.with_name(f"{self._source.name}.build")
-        files = []
-        for place, (digest, mode) in wanted.items():
-            local = given / digest
-            if not local.is_file():
-                raise ImageError(f"the content of `{place}` was not uploaded")
-            has = 0o755 if local.stat().st_mode & 0o100 else 0o644
-            files.append([str(local), place.strip("/"), mode or has])
-        await hands.told({"do": "copy", "files": files, "into": str(self._files)})
+    async def _COPY_FROM(self) -> None:  # noqa: N802
+        archive = self._build / "taken.tar"
+        is_directory = await asyncio.to_thread(self._is_directory, self._target())
+        sources = [dockerfile.expand(s, self._config.variables) for s in self._args["sources"]]
+        target = self._config.place(self._target())
+        target += "/" if self._target().endswith("/") else ""
+        await self._take(self._args["stage"], sources, archive, target, is_directory=is_directory)
+        await self._lay([(archive, "/")])
+
+    async def _ADD_ARCHIVE(self) -> None:  # noqa: N802
+        names = instructions.archives(self._op, self._config)
+        given = [self._given_files.local(self._args["files"][name], name) for name in names]
+        await self._lay([(path, self._config.place(self._target())) for path in given])
+
+    async def _ADD_URL(self) -> None:  # noqa: N802
+        url = dockerfile.expand(self._args["url"], self._config.variables)
+        fetched = self._build / "fetched"
+        self._told(f"{url}")
+        await download.fetch(url, fetched, self._args["checksum"])
+        place = self._config.place(self._target())
+        name = posixpath.basename(urllib.parse.urlsplit(url).path)
+        if self._target().endswith("/") or self._is_directory(place):
+            if not name:
+                raise ImageError(f"`{self._op.title}`: the URL has no name for the file")
+            place = posixpath.join(place, name)
+        await self._lay([await self._archive({place: (fetched, self._mode() or 0o600)})])
+
+    async def _WRITE(self) -> None:  # noqa: N802
+        target, wanted = self._config.place(self._target()), {}
+        into = self._args["several"] or self._target().endswith("/") or self._is_directory(target)
+        for number, (name, text) in enumerate(self._args["texts"].items()):
+            path = self._build / f"document-{number}"
+            path.write_text(dockerfile.expand(text, self._config.variables))
+            place = posixpath.join(target, name) if into else target
+            wanted[place] = (path, self._mode() or 0o644)
+        await self._lay([await self._archive(wanted)])
+
+    def _target(self) -> str:
+        return dockerfile.expand(self._args["target"], self._config.variables)
+
+    def _mode(self) -> int | None:
+        try:
+            return int(self._args["mode"], 8) & 0o7777 if self._args["mode"] else None
+        except ValueError:
+            raise ImageError(
+                f"`{self._op.title}`: `--chmod` takes digits such as 755", where=self._op.step.where
+            ) from None
+
+    async def _archive(
+        self, wanted: Mapping[str, tuple[str | Path, int | None]]
+    ) -> tuple[Path, str]:
+        """These files as an archive for the root: place -> the content's hash or file, and the mode."""
+        path = self._build / "files.tar"
+        found = {
+            place: (self._given_files.local(what, place) if isinstance(what, str) else what, mode)
+            for place, (what, mode) in wanted.items()
+        }
+        await asyncio.to_thread(given.write_archive, path, found)
+        return path, "/"
+
+    async def _lay(self, archives: Sequence[tuple[Path, str]]) -> None:
+        """Lay what is in archives into the image, in a cell: its links lead where they lead there."""
+        self._step.mkdir(mode=0o700)
+        order = {
+            "do": "lay",
+            "cell": codec.encode(cell_of(self._store, self._below.lowers, self._step)),
+            "archives": [[str(path), target] for path, target in archives],
+            "owner": self._args.get("owner", ""),
+        }
+        await hands.told(order)
+        await self._keep()
+
+    async def _take(
+        self, stage: str, sources: list[str], archive: Path, target: str, *, is_directory: bool
+    ) -> None:
+        """Pack files of another stage."""
+        step = self._build / "other"
+        step.mkdir(mode=0o700)
+        order = {
+            "do": "pack",
+            "cell": codec.encode(cell_of(self._store, self._others[stage], step)),
+            "sources": sources,
+            "target": target,
+            "is_directory": is_directory,
+            "mode": self._mode() if "mode" in self._args else None,
+            "into": str(archive),
+        }
+        await hands.told(order)
+        await asyncio.to_thread(hands.empty, step)
+        step.rmdir()
 
     def _is_directory(self, place: str) -> bool:
-        roots = [self._store.root / name / "files" for name in self._below.lowers]
-        return any((root / place.lstrip("/")).is_dir() for root in roots)
+        """Whether the layers have a directory there; a link is followed by no one here."""
+        for name in reversed(self._below.lowers):
+            path = self._store.root / name / "files" / place.lstrip("/")
+            if os.path.lexists(path):
+                return path.is_dir() and not path.is_symlink()
+        return False
+
+    async def _keep(self) -> None:
+        """What the step's cell has written is the layer."""
+        written = self._step / within.STORAGE / "root" / "files"
+        written.rename(self._files)
+        await asyncio.to_thread(store.remove_step, self._directory)
 
     async def _unpack(self, archive: Path) -> None:
         hands.mkdir(self._files)
@@ -318,9 +463,7 @@ class Work:
             if room.f_bavail * room.f_frsize < ALMOST_FULL_BYTES:
                 raise StorageError("the disk is full", hint="`df -h` shows which one")
             raise self._failed(_why(done, begun, self._op, failed), done)
-        written = self._step / within.STORAGE / "root" / "files"
-        written.rename(self._files)
-        await asyncio.to_thread(store.remove_step, self._directory)
+        await self._keep()
 
     def _environ(self) -> dict[str, str]:
         secrets = {k: v for k, v in self._secrets.items() if k not in KEPT_BACK}

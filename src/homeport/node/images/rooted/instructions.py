@@ -1,0 +1,303 @@
+"""PURE: a Dockerfile's instructions as operations (docs.docker.com/reference/dockerfile).
+
+A stage that the last one does not need, directly or through others, is left out, as BuildKit leaves it out.
+"""
+
+import fnmatch
+import platform
+import posixpath
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from homeport.contract import dockerfile
+from homeport.contract.dockerfile import Instruction, UnfitError
+from homeport.contract.errors import ImageError
+from homeport.contract.image import Step
+from homeport.node.images.rooted.operations import SHELL, Config, Op, op
+
+SCRATCH = "scratch"
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+_ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+#: Arguments that a Dockerfile has without ARG's default (the reference, "Automatic platform ARGs").
+AUTOMATIC = {
+    **{f"{side}PLATFORM": f"linux/{_ARCHITECTURE}" for side in ("TARGET", "BUILD")},
+    **{f"{side}ARCH": _ARCHITECTURE for side in ("TARGET", "BUILD")},
+    **{f"{side}OS": "linux" for side in ("TARGET", "BUILD")},
+}
+
+
+@dataclass(slots=True)
+class _Stage:
+    """One `FROM`, and what follows it."""
+
+    name: str  # `0`, or what comes after AS
+    base: str  # an image, or a stage before it
+    instructions: list[Instruction] = field(default_factory=list)
+
+
+def of_dockerfile(
+    step: Step, instructions: list[Instruction], given: Mapping[str, str], force: Mapping[str, bool]
+) -> Iterator[Op]:
+    """The operations of a whole Dockerfile; `given` are its build arguments."""
+    stages, outer = _stages(instructions, given)
+    if not stages:
+        raise UnfitError("there is no `FROM`")
+    numbers = {name: n for n, stage in enumerate(stages) for name in (str(n), stage.name)}
+    needed = _needed(stages, numbers)
+    for image in _images(stages, numbers, needed):
+        yield op(step, "STAGE", "", name=image, base="")
+        yield op(step, "pull", f"FROM {image}", tag=image, how="", **force)
+    for number in sorted(needed):
+        stage = stages[number]
+        base = numbers.get(stage.base, number)
+        yield op(step, "STAGE", "", name=str(number), base=str(base) if base < number else "")
+        if base >= number:
+            if stage.base == SCRATCH:
+                yield op(step, "empty", "FROM scratch")
+            else:
+                yield op(step, "pull", f"FROM {stage.base}", tag=stage.base, how="", **force)
+        yield from of_instructions(step, stage.instructions, given, force, outer, numbers)
+
+
+def of_lines(
+    step: Step, instructions: list[Instruction], given: Mapping[str, str], force: Mapping[str, bool]
+) -> Iterator[Op]:
+    """The operations of some lines, which go on with an image."""
+    if any(one.name == "FROM" for one in instructions):
+        raise UnfitError("`FROM` belongs into `from_dockerfile`")
+    for image in _images([_Stage("", "", instructions)], {}, {0}):
+        yield op(step, "STAGE", "", name=image, base="")
+        yield op(step, "pull", f"FROM {image}", tag=image, how="", **force)
+        yield op(step, "STAGE", "", name="", base="")  # go on with what was before
+    yield from of_instructions(step, instructions, given, force, {}, {})
+
+
+def of_instructions(
+    step: Step,
+    instructions: list[Instruction],
+    given: Mapping[str, str],
+    force: Mapping[str, bool],
+    outer: Mapping[str, str],
+    numbers: Mapping[str, int],
+) -> Iterator[Op]:
+    """The operations of one stage."""
+    for one in instructions:
+        if one.name == "ARG":
+            for name, value in _arguments(one, {**AUTOMATIC, **outer, **given}):
+                yield op(step, "ARG", "", name=name, value=given.get(name, value))
+        elif one.name == "RUN":
+            yield _run(step, one, force, numbers)
+        elif one.name in ("COPY", "ADD"):
+            yield from _copies(step, one, force, numbers)
+        elif one.name == "ENV":
+            yield op(step, "ENV", "", pairs=one.pairs())
+        elif one.name == "WORKDIR":
+            yield op(step, "workdir", "", path=one.value)
+        elif one.name in ("SHELL", "ENTRYPOINT"):
+            words = one.listed() if one.value.startswith("[") else [*SHELL, one.value]
+            if words is None:
+                raise UnfitError(f"line {one.line}: `{one.text}` is no list")
+            yield op(step, one.name.lower(), "", commands=words)
+
+
+def _stages(
+    instructions: list[Instruction], given: Mapping[str, str]
+) -> tuple[list[_Stage], dict[str, str]]:
+    stages: list[_Stage] = []
+    outer: dict[str, str] = {}  # ARG before the first FROM
+    for one in instructions:
+        if one.name == "FROM":
+            words = one.words()
+            has_name = len(words) == 3 and words[1].lower() == "as"
+            if len(words) != 1 and not has_name:
+                raise UnfitError(f"line {one.line}: `{one.text}` is not `FROM image AS name`")
+            base = dockerfile.expand(words[0], {**AUTOMATIC, **outer})
+            name = words[2].lower() if has_name else str(len(stages))
+            known = {stage.name for stage in stages}
+            stages.append(_Stage(name, base.lower() if base.lower() in known else base))
+        elif stages:
+            stages[-1].instructions.append(one)
+        elif one.name == "ARG":
+            for name, value in _arguments(one, given):
+                outer[name] = dockerfile.expand(given.get(name, value), outer)
+        else:
+            raise UnfitError(f"line {one.line}: `FROM` comes first")
+    return stages, outer
+
+
+def _sources(stage: _Stage) -> list[str]:
+    """The stages and images that a stage takes files from."""
+    found = []
+    for one in stage.instructions:
+        if one.name in ("COPY", "ADD") and "from" in one.flags:
+            found.append(one.flags["from"])
+        if one.name == "RUN":
+            found += [mount["from"] for mount in one.mounts if "from" in mount]
+    if any("$" in name for name in found):
+        raise UnfitError("`--from` takes no variable")
+    return found
+
+
+def _needed(stages: list[_Stage], numbers: Mapping[str, int]) -> set[int]:
+    needed: set[int] = set()
+    waiting = [len(stages) - 1]
+    while waiting:
+        number = waiting.pop()
+        if number in needed:
+            continue
+        needed.add(number)
+        for name in (stages[number].base, *_sources(stages[number])):
+            other = numbers.get(name.lower(), number)
+            if other < number:
+                waiting.append(other)
+            elif name.lower() in numbers and name != stages[number].base:
+                raise UnfitError(f"the stage `{name}` comes after the one that uses it")
+    return needed
+
+
+def _images(stages: list[_Stage], numbers: Mapping[str, int], needed: set[int]) -> list[str]:
+    """The images of registries that `--from` names."""
+    found = [name for number in sorted(needed) for name in _sources(stages[number])]
+    return [name for name in dict.fromkeys(found) if name.lower() not in numbers]
+
+
+def _stage_of(name: str, numbers: Mapping[str, int]) -> str:
+    return str(numbers[name.lower()]) if name.lower() in numbers else name
+
+
+def _arguments(one: Instruction, known: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for word in one.value.split():
+        name, _, value = word.partition("=")
+        if "=" in word or name in known:
+            yield name, value.strip("\"'") if "=" in word else known[name]
+
+
+def _run(step: Step, one: Instruction, force: Mapping[str, bool], numbers: Mapping[str, int]) -> Op:
+    told: dict[str, Any] = {k: step.args[k] for k in ("env",) if step.args.get(k)}
+    mounts = []
+    for mount in one.mounts:
+        target, source = dockerfile.mounted(mount)
+        kept: dict[str, Any] = {"type": mount["type"], "target": target, "source": source}
+        kept |= {k: mount[k] for k in ("id", "env", "required") if k in mount}
+        if mount["type"] == "bind":
+            stage = mount.get("from", "")
+            kept["stage"] = _stage_of(stage, numbers) if stage else ""
+            kept["files"] = {} if stage else _below(step.args.get("files") or {}, source)
+        mounts.append(kept)
+    if mounts:
+        told["mounts"] = mounts
+    listed = one.listed()
+    told |= {"argv": listed} if listed else {"commands": [dockerfile.script(one)]}
+    return op(step, "run", one.text, **told, **force)
+
+
+def _document(one: Instruction, name: str, text: str) -> str:
+    """A here-document for `expand`, which does not look into one whose name is quoted."""
+    quoted = re.search(rf"<<-?\s*['\"]{re.escape(name)}['\"]", one.value)
+    return text.replace("$", "\\$") if quoted else text
+
+
+def _below(files: Mapping[str, str], source: str) -> dict[str, str]:
+    """The files of the context below a directory, by their path from there; or the one file."""
+    top = posixpath.normpath(source.lstrip("/") or ".")
+    if top in files:
+        return {"": files[top]}
+    begin = "" if top == "." else f"{top}/"
+    return {name[len(begin) :]: sha for name, sha in files.items() if name.startswith(begin)}
+
+
+def _copies(
+    step: Step, one: Instruction, force: Mapping[str, bool], numbers: Mapping[str, int]
+) -> Iterator[Op]:
+    sources, target = dockerfile.copied(one)
+    told = {
+        "target": target,
+        "mode": one.flags.get("chmod", ""),
+        "owner": one.flags.get("chown", ""),
+    }
+    if stage := one.flags.get("from"):
+        told["stage"] = _stage_of(stage, numbers)
+        yield op(step, "COPY_FROM", one.text, sources=sources, **told, **force)
+        return
+    texts = {name: _document(one, name, text) for name, text in one.documents}
+    urls = [s for s in sources if dockerfile.is_url(s)]
+    packed = [s for s in sources if one.name == "ADD" and s.endswith(ARCHIVES) and s not in urls]
+    plain = [s for s in sources if s not in (*urls, *packed) and not s.startswith("<<")]
+    files, executables = step.args.get("files") or {}, step.args.get("executables") or []
+    if texts:
+        yield op(step, "WRITE", one.text, texts=texts, several=len(sources) > 1, **told)
+    for url in urls:
+        checksum = one.flags.get("checksum", "")
+        yield op(step, "ADD_URL", one.text, url=url, checksum=checksum, **told, **force)
+    if packed:
+        yield op(step, "ADD_ARCHIVE", one.text, sources=packed, files=files, **told)
+    if plain:
+        yield op(
+            step, "COPY", one.text, sources=plain, files=files, executables=executables, **told
+        )
+
+
+def chosen(op: Op, config: Config, *, is_directory: bool) -> dict[str, str]:
+    """What a COPY puts where: absolute place -> the context's file; `ImageError` if a source is not there.
+
+    `is_directory` says whether its destination is one in the image already.
+    """
+    target = dockerfile.expand(op.args["target"], config.variables)
+    place = config.place(target)
+    found: dict[str, str] = {}
+    sources = [dockerfile.expand(s, config.variables) for s in op.args["sources"]]
+    many = len(sources) > 1 or target.endswith("/") or target in (".", "..") or is_directory
+    for source in sources:
+        inside, matched = _named(op, source)
+        if matched:
+            into = many or len(matched) > 1
+            found |= {
+                (posixpath.join(place, posixpath.basename(f)) if into else place): f
+                for f in matched
+            }
+        found |= {posixpath.normpath(posixpath.join(place, name)): f for name, f in inside.items()}
+    return found
+
+
+def told(op: Op, config: Config) -> list[object]:
+    """What the layer of an operation depends on, besides those below, the variables, and the stages."""
+    if op.kind not in ("COPY", "ADD_ARCHIVE"):
+        return op.told()
+    kind, args = op.told()
+    assert isinstance(args, dict)
+    files = args.pop("files")  # of the directory only those that it takes
+    if op.kind == "ADD_ARCHIVE":
+        return [kind, {**args, "files": [files[name] for name in archives(op, config)]}]
+    executables = args.pop("executables")
+    taken = chosen(op, config, is_directory=False)
+    found = {place: [files[name], name in executables] for place, name in taken.items()}
+    return [kind, {**args, "files": found}]
+
+
+def archives(op: Op, config: Config) -> list[str]:
+    """The context's files that an ADD unpacks."""
+    sources = [dockerfile.expand(s, config.variables) for s in op.args["sources"]]
+    return [name for source in sources for name in _named(op, source)[1]]
+
+
+def _named(op: Op, source: str) -> tuple[dict[str, str], list[str]]:
+    """The files below a directory of the context, by their path from there; and the files that a source names."""
+    files: Mapping[str, str] = op.args["files"]
+    wanted = posixpath.normpath(source.lstrip("/") or ".")
+    below = "" if wanted == "." else f"{wanted}/"
+    matched = [f for f in files if f == wanted or _matches(f, wanted)]
+    inside = {f[len(below) :]: f for f in files if f.startswith(below)}
+    if not matched and not inside:
+        raise ImageError(
+            f"`{op.title}`: there is no `{source}` in the directory that it copies from",
+            where=op.step.where,
+            hint="`context_dir=` says which directory that is, and a `.dockerignore` leaves files out",
+        )
+    return ({} if matched else inside), matched
+
+
+def _matches(path: str, pattern: str) -> bool:
+    parts, wanted = path.split("/"), pattern.split("/")
+    return len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
