@@ -53,13 +53,19 @@ def separate() -> Descriptors:
     way = _taken("INIT") if "HOMEPORT_INIT_FD" in os.environ else -1
     if os.getsid(0) != os.getpid():
         os.setsid()
+    told, tells = os.pipe()
     runner, printed = _fork()
     if runner:
         if way >= 0:
             with contextlib.suppress(OSError), socket.socket(fileno=way) as node:
                 socket.send_fds(node, [b"."], [pidfd := os.pidfd_open(runner)])
                 os.close(pidfd)
+        os.close(told)
+        os.close(tells)
         _live(given, runner, printed)
+    os.close(tells)
+    os.read(told, 1)  # the user's code could stop init before the node knows the runner
+    os.close(told)
     for descriptor in (way, given.lifeline):
         if descriptor is not None and descriptor >= 0:
             os.close(descriptor)
