@@ -271,6 +271,11 @@ def _own_socket() -> str:
     import os
 
     settings = importlib.import_module("homeport.settings").load(os.environ)
+    if settings.server:
+        raise exception.UnimplementedError(
+            "HOMEPORT_SERVER names another machine's server, and `.remote()` reaches this machine's alone: "
+            "call it with JSON by the API, `POST /v1/apps/<app>/call/<function>`"
+        )
     return str(settings.calls_socket)
 
 
