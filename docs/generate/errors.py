@@ -21,7 +21,9 @@ messages one by one.
 | 0 | it worked |
 | 1 | a failure that you can mend: one of those below |
 | 2 | the command was not written as it should be |
-| 70 | a fault of homeport's own; please report it |"""
+| 70 | a fault of homeport's own; please report it |
+
+`homeport run` ends with the exit code of the script, which is 1 after an exception."""
 
 EXCEPTIONS = """## What the SDK raises
 

@@ -19,6 +19,7 @@ from homeport.contract.errors import Failure, StorageError
 OURS = 70  # EX_SOFTWARE of sysexits.h
 #: Command -> its module, and the function or the group of commands there.
 COMMANDS = {
+    "run": ("run", "run"),
     "serve": ("serve", "serve"),
     "deploy": ("deploy", "deploy"),
     "up": ("daemon", "up"),
@@ -40,7 +41,6 @@ COMMANDS = {
 HIDDEN = frozenset({"workspace"})
 #: Commands of Modal that are not there yet, and what to do instead.
 LATER = {
-    "run": "deploy the app; then call its URL, or `.remote()` from another of its functions",
     "shell": "`homeport image shell` opens a shell in an image",
     "token": "homeport needs no account: deploy without a token",
     "setup": "homeport needs no account: `homeport doctor` says what this machine has",
@@ -71,11 +71,12 @@ def command_line(words: Sequence[str]) -> typer.Typer:
     cli.callback()(_root)
     for name in [words[0]] if words and words[0] in COMMANDS else COMMANDS:
         module, attribute = COMMANDS[name]
-        found = getattr(importlib.import_module(f"homeport.cli.{module}"), attribute)
+        imported = importlib.import_module(f"homeport.cli.{module}")
+        found = getattr(imported, attribute)
         if isinstance(found, typer.Typer):
             cli.add_typer(found, name=name, hidden=name in HIDDEN)
         else:
-            cli.command()(found)
+            cli.command(context_settings=getattr(imported, "CONTEXT", None))(found)
     return cli
 
 

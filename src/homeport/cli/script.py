@@ -24,7 +24,7 @@ async def declare(ref: str, *, module: bool = False, name: str = "") -> Declared
     """
     async with _Loader(*_words(ref, module=module, name=name)) as loader:
         text, code = await loader.line(), await loader.code()
-        return _declared(ref, _read(text), code)
+        return _declared(ref, read(text), code)
 
 
 class Declarer:
@@ -47,7 +47,7 @@ class Declarer:
         if loader is None:
             words = _words(self._ref, module=self._module, name=self._name)
             async with _Loader(*words) as fresh:
-                answer, code = _read(await fresh.line()), await fresh.code()
+                answer, code = read(await fresh.line()), await fresh.code()
         else:
             load = Load(ref=self._ref, module=self._module, name=self._name)
             try:
@@ -239,7 +239,7 @@ def _words(ref: str, *, module: bool, name: str) -> list[str]:
     return [ref, *(["-m"] if module else []), *(["--name", name] if name else [])]
 
 
-def _read(line: bytes) -> Answer:
+def read(line: bytes) -> Answer:
     """Return a loader's answer; an empty one if it has ended without a line."""
     try:
         return codec.loads(Answer, line) if line else Answer()

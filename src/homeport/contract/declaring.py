@@ -1,7 +1,7 @@
-"""The lines between a command and the process that loads a script (sdk/declare/__main__.py).
+"""The lines between a command and the process that loads a script (sdk/declare/__main__.py and run.py).
 
-The loader writes `Answer`s. A warm loader first reads `Warm`, and then `Load` again and again. Both sides are the
-same homeport, unless it is replaced at this very moment.
+The loader writes `Answer`s. A warm loader first reads `Warm`, and then `Load` again and again. The loader of
+`homeport run` reads `Go` after its answer. Both sides are the same homeport, unless it is replaced at this very moment.
 """
 
 from dataclasses import dataclass, field
@@ -27,6 +27,15 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Go:
+    """Run the local entrypoint or the function now: the app's functions can be called."""
+
+    socket: str  # the path of the ingress's socket for calls
+    app: str
+    scope: str  # the session; empty: the app has no function that could be called
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
     """A script's manifest and files."""
 
@@ -44,14 +53,14 @@ class Declared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One line of a loader. It has one of the first five; with a script's outcome also `watch`."""
+    """One line of a loader. It has one of the first six; with a script's outcome also `watch`."""
 
     declared: Declared | None = None
     error: Fault | None = None  # why the script cannot be loaded
     ready: bool = False  # a warm loader has imported its modules
     unsafe: str = ""  # a module after whose import a warm loader cannot fork
     pid: int = 0  # the fork that loads the script from now on
-    code: int | None = None  # the exit code of that fork, which has ended
+    code: int | None = None  # the exit code of that fork, which has ended; of `run`, after its help
     watch: dict[str, tuple[int, ...]] = field(
         default_factory=dict
     )  # path -> state (sdk/watched.py)

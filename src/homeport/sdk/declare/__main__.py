@@ -18,7 +18,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from traceback import walk_tb
 from types import ModuleType
@@ -56,7 +56,7 @@ def main() -> int:
     descriptor = int(os.environ.pop("HOMEPORT_DECLARE_FD"))
     unlike = json.loads(os.environ.pop("HOMEPORT_DECLARE_UNLIKE", "[]"))
     os.set_inheritable(descriptor, False)
-    _end_with_parent()
+    end_with_parent()
     if arguments.stay:
         return _stay(descriptor)
     load = Load(ref=arguments.ref, module=arguments.module, name=arguments.name)
@@ -95,7 +95,7 @@ def _stay(descriptor: int) -> int:
         child = os.fork()
         if child == 0:
             os.write(descriptor, codec.line(Answer(pid=os.getpid())))
-            _end_with_parent()
+            end_with_parent()
             gc.enable()
             null = os.open(os.devnull, os.O_RDONLY)
             os.dup2(null, 0)  # the script must not read the next line
@@ -169,7 +169,7 @@ def _watch_failed(failure: BaseException) -> None:
         error = error.__cause__ or error.__context__
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this process when its parent ends, even if the script never finishes loading (man 2 prctl)."""
     if sys.platform == "linux":
         import ctypes
@@ -180,12 +180,29 @@ def _end_with_parent() -> None:
 def declare(ref: str, *, is_module: bool = False, name: str = "") -> Declared:
     """Return the manifest and files of the app that a reference names; `ScriptError` if it cannot load."""
     target, _, variable = ref.partition("::")
+    return declare_app(
+        target, lambda module: _app(module, variable, target), is_module=is_module, name=name
+    )
+
+
+def declare_app(
+    target: str,
+    find: Callable[[ModuleType], App],
+    *,
+    is_module: bool = False,
+    name: str = "",
+    unnamed: str = "",
+) -> Declared:
+    """Return the manifest and files of the app that `find` finds in a script or module.
+
+    Its name is `name`, else the app's own, else `unnamed`. `ScriptError` if it cannot load.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         module, root = script.load(target, is_module=is_module)
         try:
-            app = _app(module, variable, target)
-            deployment = _name(name or app.name, app, target)
+            app = find(module)
+            deployment = _name(name or app.name or unnamed, app, target)
             declared = _build(app, deployment, target, module, root, is_package=is_module)
         except Error as error:
             raise ScriptError(str(error), where=script.where(error)) from error

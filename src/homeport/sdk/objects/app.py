@@ -26,10 +26,10 @@ PENDING = ("run", "deploy", "stop", "logs", "info", "stats", "set_tags", "get_ta
 
 
 class LocalEntrypoint:
-    """A function for `modal run`; calling it calls the function."""
+    """A function that `homeport run` calls on the user's machine; calling it calls the function."""
 
-    def __init__(self, raw: Callable[..., Any], name: str) -> None:
-        self.raw, self.name = raw, name
+    def __init__(self, raw: Callable[..., Any], name: str, app: "App") -> None:
+        self.raw, self.name, self.app = raw, name, app
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.raw(*args, **kwargs)
@@ -158,7 +158,7 @@ class App:
         return wrap
 
     def local_entrypoint(self, *args: Any, name: str | None = None) -> Callable[[Any], Any]:
-        """Declare a function for `modal run`, which is not there yet."""
+        """Declare a function for `homeport run`, which runs it here and not in a container."""
         _no_positional("local_entrypoint", args)
 
         def wrap(raw: Callable[..., Any]) -> LocalEntrypoint:
@@ -168,7 +168,7 @@ class App:
                     f"Duplicate local entrypoint name: {tag}. "
                     "Local entrypoint names must be unique."
                 )
-            self.entrypoints[tag] = LocalEntrypoint(raw, tag)
+            self.entrypoints[tag] = LocalEntrypoint(raw, tag, self)
             return self.entrypoints[tag]
 
         return wrap
@@ -199,7 +199,8 @@ class App:
     def __getattr__(self, name: str) -> Any:
         if name in PENDING:
             raise UnimplementedError(
-                f"`App.{name}` is not there yet in homeport; use `homeport serve` or `homeport deploy`"
+                f"`App.{name}` is not there yet in homeport; "
+                "use `homeport run`, `homeport serve` or `homeport deploy`"
             )
         gone.on_instance(self, name)
         raise AttributeError(f"'App' object has no attribute '{name}'")
