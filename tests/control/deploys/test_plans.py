@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
+from homeport.contract.calls import endpoint_id
 from homeport.contract.errors import ScriptError
-from homeport.contract.manifest import FunctionSpec, WebKind, WebMethod
+from homeport.contract.manifest import CallMethod, FunctionSpec, WebKind, WebMethod
 from homeport.control.deploys.plans import Plans, pools
 from homeport.control.fleet.owner import Owner
 from homeport.settings import Settings
@@ -43,6 +44,42 @@ def test_a_session_has_urls_of_its_own_and_no_versions(plans):
     plan = plans.of(revision(function("f"), version=0))
 
     assert ["http://ada--shop-f-dev.localhost:4663"] == urls(plan.endpoints)
+    assert {} == plan.of_version
+
+
+CLASS = FunctionSpec(
+    name="Scale.*",
+    module="script",
+    qualname="Scale",
+    is_class=True,
+    web=(WebMethod(tag="Scale.shown", attribute="shown", kind=WebKind.FASTAPI),),
+    calls=(CallMethod(tag="Scale.times", attribute="times"),),
+    timeout_s=7.0,
+)
+
+
+def test_a_function_without_a_url_has_an_endpoint_that_no_visitor_can_name(plans):
+    plan = plans.of(revision(CLASS, version=3))
+    (shown, times) = plan.endpoints.values()
+    (_, old) = plan.of_version.values()
+
+    assert endpoint_id("shop", "Scale.times") == times.endpoint.id
+    assert endpoint_id("shop", "Scale.times", version=3) == old.endpoint.id
+    assert ((), None, "", True) == (
+        times.endpoint.hosts,
+        times.endpoint.local_port,
+        times.url,
+        times.endpoint.is_called,
+    )
+    assert ("shown", "times") == (shown.endpoint.method, times.endpoint.method)
+    assert {"Scale.shown"} == set(plan.urls)
+
+
+def test_the_functions_of_a_session_are_not_those_of_the_deployed_app(plans):
+    plan = plans.of(revision(CLASS, version=0), Owner.session("abc").scope)
+    ids = [live.endpoint.id for live in plan.endpoints.values() if live.endpoint.is_called]
+
+    assert [endpoint_id("shop", "Scale.times", scope="abc")] == ids
     assert {} == plan.of_version
 
 
