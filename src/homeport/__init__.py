@@ -8,6 +8,7 @@ from typing import Any
 
 _HOMES = {
     "objects.app": ("App",),
+    "objects.call": ("FunctionCall",),
     "objects.cls": ("Cls", "parameter"),
     "context": (
         "current_function_call_id", "current_input_id", "enable_output", "forward", "interact",
@@ -24,7 +25,7 @@ _HOMES = {
     "objects.queue": ("Queue",),
     "objects.secret": ("Secret",),
     "objects.pending": (
-        "Client", "CloudBucketMount", "Cluster", "Environment", "FunctionCall",
+        "Client", "CloudBucketMount", "Cluster", "Environment",
         "NetworkFileSystem", "Proxy", "Sandbox", "Server", "Tunnel", "Workspace",
     ),
     "objects.volume": ("Volume",),

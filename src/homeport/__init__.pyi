@@ -29,13 +29,13 @@ from homeport.sdk.context import interact as interact
 from homeport.sdk.context import is_local as is_local
 from homeport.sdk.exception import Error as Error
 from homeport.sdk.files.patterns import FilePatternMatcher as FilePatternMatcher
+from homeport.sdk.objects.call import FunctionCall as FunctionCall
 from homeport.sdk.objects.dict import Dict as Dict
 from homeport.sdk.objects.image import Image as Image
 from homeport.sdk.objects.pending import Client as Client
 from homeport.sdk.objects.pending import CloudBucketMount as CloudBucketMount
 from homeport.sdk.objects.pending import Cluster as Cluster
 from homeport.sdk.objects.pending import Environment as Environment
-from homeport.sdk.objects.pending import FunctionCall as FunctionCall
 from homeport.sdk.objects.pending import NetworkFileSystem as NetworkFileSystem
 from homeport.sdk.objects.pending import Proxy as Proxy
 from homeport.sdk.objects.pending import Sandbox as Sandbox
@@ -113,6 +113,18 @@ _Volumes: TypeAlias = Mapping[str | PurePosixPath, Volume | CloudBucketMount]
 class _Remote(Protocol[_P, _R_co]):
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
     async def aio(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
+
+class _Spawn(Protocol[_P]):
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> FunctionCall: ...
+    async def aio(self, *args: _P.args, **kwargs: _P.kwargs) -> FunctionCall: ...
+
+class _SpawnMap(Protocol):
+    def __call__(
+        self, *iterables: Iterable[Any], kwargs: Mapping[str, Any] | None = None
+    ) -> None: ...
+    async def aio(
+        self, *iterables: Iterable[Any], kwargs: Mapping[str, Any] | None = None
+    ) -> None: ...
 
 class _RemoteGen(Protocol[_P]):
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> Iterator[Any]: ...
@@ -198,7 +210,6 @@ class Function(Generic[_P, _R_co, _Raw_co]):
     def for_each(self) -> _ForEach:
         """Call the function for each item of the iterables, and return nothing."""
 
-    def spawn(self, *args: _P.args, **kwargs: _P.kwargs) -> FunctionCall: ...
     @property
     def get_current_stats(self) -> Any:
         """Return how many calls wait and run, and how many containers there are."""
@@ -206,6 +217,14 @@ class Function(Generic[_P, _R_co, _Raw_co]):
     @property
     def update_autoscaler(self) -> Any:
         """Change how many containers the function has, until the next deploy."""
+
+    @property
+    def spawn(self) -> _Spawn[_P]:
+        """Call the function without waiting for it."""
+
+    @property
+    def spawn_map(self) -> _SpawnMap:
+        """Call the function for each item of the iterables without waiting for it."""
 
     def get_raw_f(self) -> Callable[_P, _Raw_co]:
         """The user's own function."""
@@ -238,7 +257,10 @@ class _Method(Generic[_P, _R_co, _Raw_co]):
     def starmap(self) -> _StarMap[_R_co]: ...
     @property
     def for_each(self) -> _ForEach: ...
-    def spawn(self, *args: _P.args, **kwargs: _P.kwargs) -> FunctionCall: ...
+    @property
+    def spawn(self) -> _Spawn[_P]: ...
+    @property
+    def spawn_map(self) -> _SpawnMap: ...
 
 class _MethodOfClass(Generic[_P, _R_co, _Raw_co]):
     def __get__(

@@ -29,6 +29,7 @@ COMMANDS = {
     "container": ("container", "app"),
     "image": ("image", "app"),
     "volume": ("volume", "app"),
+    "call": ("call", "app"),
     "dict": ("shared", "dicts"),
     "queue": ("shared", "queues"),
     "secret": ("secret", "app"),

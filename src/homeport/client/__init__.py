@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from homeport.client.server import Server
     from homeport.client.sessions import Sessions
     from homeport.client.shared import Shared
+    from homeport.client.spawned import Spawned
     from homeport.client.tokens import Tokens
     from homeport.client.volumes import Volumes
 
@@ -117,6 +118,12 @@ class Client:
         from homeport.client.sessions import Sessions
 
         return Sessions(self._connection)
+
+    @cached_property
+    def spawned(self) -> "Spawned":
+        from homeport.client.spawned import Spawned
+
+        return Spawned(self._connection)
 
     @cached_property
     def tokens(self) -> "Tokens":

@@ -22,7 +22,8 @@ CALL = "X-Homeport-Call"
 PYTHON = "X-Homeport-Python"
 OUTCOME = "X-Homeport-Outcome"
 RETRIES = "X-Homeport-Retries"  # in every answer of the ingress for a function with `retries`
-CALL_ID, ATTEMPT = "X-Homeport-Call-Id", "X-Homeport-Attempt"  # of a spawned call
+# Of a spawned call: its id, which of its inputs, and which attempt.
+CALL_ID, PLACE, ATTEMPT = "X-Homeport-Call-Id", "X-Homeport-Place", "X-Homeport-Attempt"
 FORM = "X-Homeport-Form"  # what the caller expects, `value` or `stream`; without it, either
 PARENT = "X-Homeport-Parent"  # the call that made this one, `fc-…`
 VALUE, FAILED, STREAM = "value", "error", "stream"  # outcomes

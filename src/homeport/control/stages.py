@@ -22,6 +22,8 @@ from homeport.control.api.access import BearerOnly, Inside, OwnSocket
 from homeport.control.api.listener import listening, unix_socket
 from homeport.control.api.routes import Api, Backend
 from homeport.control.api.view import View
+from homeport.control.calls.dispatcher import Dispatcher
+from homeport.control.calls.spawned import Spawned
 from homeport.control.deploys.apps import Live
 from homeport.control.deploys.deployer import Deployer
 from homeport.control.deploys.endpoints import Endpoints
@@ -36,6 +38,7 @@ from homeport.control.lifeline import Lifeline
 from homeport.settings import Settings
 from homeport.state import schema, urls
 from homeport.state.blobs import Blobs
+from homeport.state.calls import Calls
 from homeport.state.coldstarts import ColdStarts
 from homeport.state.database import Database
 from homeport.state.logs import Logs
@@ -102,6 +105,8 @@ class Deploys:
     parts: Parts
     deployer: Deployer
     tokens: Tokens
+    spawned: Spawned
+    dispatcher: Dispatcher
 
 
 async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> State:
@@ -220,7 +225,18 @@ def open_deploys(
     opened.push_async_callback(deployer.close)
     lifeline.busy = lambda: deployer.busy
     fleet.reconciler.spares = lambda app: app in deployer.broken
-    return Deploys(parts=parts, deployer=deployer, tokens=Tokens(state.store, fleet.ingress))
+    spawned = Spawned(Calls(state.store.database, settings.home / "calls"), parts.live.retries_of)
+    return Deploys(
+        parts=parts,
+        deployer=deployer,
+        tokens=Tokens(state.store, fleet.ingress),
+        spawned=spawned,
+        dispatcher=Dispatcher(
+            spawned,
+            settings.calls_socket,
+            lambda: [container.id for container in fleet.nodes.containers()],
+        ),
+    )
 
 
 async def serve(fleet: Fleet, deploys: Deploys, opened: AsyncExitStack) -> None:
@@ -235,6 +251,8 @@ async def serve(fleet: Fleet, deploys: Deploys, opened: AsyncExitStack) -> None:
     await fleet.ingress.start()
     fleet.reconciler.open()
     opened.push_async_callback(fleet.reconciler.close)
+    deploys.dispatcher.open()
+    opened.push_async_callback(deploys.dispatcher.close)
 
 
 async def open_api(
@@ -266,6 +284,7 @@ async def open_api(
         logs=state.logs,
         cold_starts=state.cold_starts,
         shared=state.shared,
+        spawned=deploys.spawned,
         tokens=deploys.tokens,
         keep=lifeline.keep,
         shutdown=shutdown,

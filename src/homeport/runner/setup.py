@@ -125,6 +125,7 @@ def reach(launch: Launch) -> None:
             if order.function.max_containers == 1
             else (),
             query=order.pool.parameters,
+            container=order.id,
         )
     )
     if launch.ingress:

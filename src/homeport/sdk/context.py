@@ -32,6 +32,7 @@ class Reach:
     socket: str  # the path of the ingress's socket; empty: it may call nothing
     app: str = ""  # the app that this process belongs to; empty: none
     scope: str = ""  # the session that the app belongs to; empty: it is deployed
+    container: str = ""  # the id of this container; empty: it is none
     environment: str = "main"
     own: tuple[str, ...] = ()  # the tags of this container's functions, if it is the only one
     query: str = ""  # its class parameters

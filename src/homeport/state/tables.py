@@ -19,7 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0004"
+SCHEMA = "0005"
 
 metadata = MetaData(
     naming_convention={"pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
@@ -153,6 +153,37 @@ queue_items = Table(
     Column("place", BigInteger, nullable=False),  # in the order of the puts
     Column("value", LargeBinary, nullable=False),
     PrimaryKeyConstraint("queue", "partition", "place"),
+)
+
+#: Calls that `.spawn` made. Inputs and outcomes are pickles, which only containers and callers read.
+calls = Table(
+    "calls",
+    metadata,
+    Column("id", String(64), nullable=False),  # `fc-…`
+    Column("place", Integer, nullable=False),  # of the input, in a `spawn_map`
+    *_scope(),
+    Column("endpoint", String(63), nullable=False),  # contract/calls.py
+    Column("app", String(64), nullable=False),
+    Column("tag", String(255), nullable=False),
+    Column("parameters", Text, nullable=False),  # of the class, canonical
+    Column("parent", String(64), nullable=False),  # the call that made it; empty: none
+    Column("python", String(16), nullable=False),  # of its caller
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False),  # the first is 0
+    Column("container", String(32), nullable=False),  # that has claimed the attempt
+    Column("due_at", Float, nullable=False),  # of a waiting call: not earlier
+    Column("note", Text, nullable=False),  # why it waits again
+    Column("input", LargeBinary),  # null: it is in a file
+    Column("kind", String(16), nullable=False),  # of the outcome
+    Column("outcome_python", String(16), nullable=False),
+    Column("outcome", LargeBinary),  # null: none yet, or it is in a file
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("ended_at", Float),
+    PrimaryKeyConstraint("id", "place"),
+    Index("ix_calls_waiting", "state", "endpoint", "due_at"),
+    Index("ix_calls_parent", "parent"),
+    Index("ix_calls_created_at", "created_at"),
 )
 
 cold_starts = Table(

@@ -10,6 +10,8 @@ from homeport.control.api.access import OwnSocket
 from homeport.control.api.listener import listening, unix_socket
 from homeport.control.api.routes import Api, Backend
 from homeport.control.api.view import View
+from homeport.control.calls.spawned import Spawned
+from homeport.state.calls import Calls
 from homeport.state.coldstarts import ColdStarts
 from homeport.state.logs import Logs
 from homeport.state.shared import Shared
@@ -48,6 +50,7 @@ async def api_of(plane: Plane, home: Path):
         logs=logs,
         cold_starts=cold_starts,
         shared=shared,
+        spawned=Spawned(Calls(plane.database, home / "calls"), plane.parts.live.retries_of),
         tokens=Tokens(plane.store, plane.ingress),
         keep=lambda: asked.append("keep"),
         shutdown=lambda: asked.append("shutdown"),

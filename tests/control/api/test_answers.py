@@ -75,6 +75,12 @@ class Caller:
             return response.text
         return checked((ROUTES[route].answer,), response.json())
 
+    async def status(self, route: str, *, query: str = "", content=None, **path: str) -> int:
+        """The status of a refusal."""
+        response = await self._http.request(*self._request(route, query, path), content=content)
+        checked((Refusal,), response.json())
+        return response.status_code
+
     @contextlib.asynccontextmanager
     async def follow(self, route: str, *, query: str = "", body=None, **path: str):
         """Yield the decoded lines of a stream that does not end."""
@@ -133,6 +139,23 @@ async def test_every_route_answers_what_it_declares(tmp_path):
         assert (SHA256,) == (await ask("POST /v1/blobs/missing", body=hashes)).missing
         await ask("PUT /v1/blobs/{sha256}", sha256=SHA256, content=FILE)
         assert () == (await ask("POST /v1/blobs/missing", body=hashes)).missing
+
+        # spawned calls; the app has no function, so none can be made
+        call = "fc-" + "1" * 40
+        refused = await caller.status(
+            "POST /v1/spawned", query=f"?id={call}&app=shop&function=f", content=frames.pack([b""])
+        )
+        assert 404 == refused
+        assert () == (await ask("GET /v1/spawned", query="?tail=1")).calls
+        assert () == (await ask("GET /v1/spawned/{id}/children", id=call)).calls
+        for route in (
+            "GET /v1/spawned/{id}",
+            "GET /v1/spawned/{id}/outcome",
+            "POST /v1/spawned/{id}/cancel",
+        ):
+            assert 404 == await caller.status(route, id=call)
+        assert 409 == await caller.status("POST /v1/spawned/{id}/claim", id=call)
+        assert 400 == await caller.status("POST /v1/spawned/{id}/outcome", id=call)
 
         # dicts and queues
         pair = frames.pack([b"k", b"v"])

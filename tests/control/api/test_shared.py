@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from homeport.contract import frames
-from homeport.control.api import shared
+from homeport.control.api import bodies
 from homeport.control.api.access import Inside
 from tests.control.api.served import api_of, client
 from tests.control.plane import Plane
@@ -99,8 +99,8 @@ async def test_a_body_that_is_no_list_of_entries_is_refused(tmp_path, body):
 
 
 async def test_a_large_body_comes_whole_and_one_without_end_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(shared, "MAX_BODY_BYTES", 5 * shared.SMALL_BODY_BYTES)
-    value = bytes(range(256)) * (4 * shared.SMALL_BODY_BYTES // 256)
+    monkeypatch.setattr(bodies, "MAX_BODY_BYTES", 5 * bodies.SMALL_BODY_BYTES)
+    value = bytes(range(256)) * (4 * bodies.SMALL_BODY_BYTES // 256)
 
     async def without_end():
         while True:

@@ -279,7 +279,7 @@ def test_a_misspelt_keyword_of_an_image_step_is_an_error_that_names_the_nearest(
 def test_what_is_not_there_yet_says_so_at_use_and_not_at_import():
     function = app.function(name="remote")(plain)
     assert modal.Dict.from_name("d")
-    with pytest.raises(UnimplementedError, match="not there yet"):
+    with pytest.raises(ExecutionError, match="not been hydrated"):
         function.spawn()
     with pytest.raises(ExecutionError, match="not been hydrated"):
         function.remote()

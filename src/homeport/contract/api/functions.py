@@ -12,7 +12,7 @@ class FunctionQuery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FunctionStatus:
+class FunctionStats:
     """What a function does at this moment."""
 
     tag: str  # the function, or `Class.method`

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from homeport.contract import validate
-from homeport.contract.api.functions import FunctionQuery, FunctionStatus, Scaling
+from homeport.contract.api.functions import FunctionQuery, FunctionStats, Scaling
 from homeport.contract.errors import BadRequest, NotFound
 from homeport.contract.manifest import FunctionSpec
 from homeport.control.api.routing import route
@@ -21,15 +21,13 @@ class Functions:
         self._live, self._pools, self._reconciler = parts.live, parts.pools, parts.reconciler
 
     @route("GET", "/v1/functions/{app}/{tag}")
-    async def one(self, app: str, tag: str, query: FunctionQuery) -> FunctionStatus:
+    async def one(self, app: str, tag: str, query: FunctionQuery) -> FunctionStats:
         """Say what a function does."""
         live = self._endpoint(app, tag, query.session)
         return _status(live, self._pool(live, query.parameters))
 
     @route("POST", "/v1/functions/{app}/{tag}/scaling")
-    async def scale(
-        self, app: str, tag: str, query: FunctionQuery, body: Scaling
-    ) -> FunctionStatus:
+    async def scale(self, app: str, tag: str, query: FunctionQuery, body: Scaling) -> FunctionStats:
         """Change how a function is scaled, until the next deploy or the server's restart."""
         live = self._endpoint(app, tag, query.session)
         pool = self._pool(live, query.parameters)
@@ -80,10 +78,10 @@ def _scaled(spec: FunctionSpec, scaling: Scaling) -> FunctionSpec:
     return fresh
 
 
-def _status(live: LiveEndpoint, pool: Pool) -> FunctionStatus:
+def _status(live: LiveEndpoint, pool: Pool) -> FunctionStats:
     ready = pool.count(Stage.READY)
     spec = pool.function
-    return FunctionStatus(
+    return FunctionStats(
         tag=live.tag,
         url=live.url,
         backlog=pool.load.queued + len(pool.parked),

@@ -32,9 +32,11 @@ from homeport.control.api.secrets import Secrets
 from homeport.control.api.server import Server
 from homeport.control.api.sessions import Sessions
 from homeport.control.api.shared import Dicts, Queues
+from homeport.control.api.spawned import SpawnList, Spawns
 from homeport.control.api.tokens import Tokens
 from homeport.control.api.view import View
 from homeport.control.api.volumes import Volumes
+from homeport.control.calls.spawned import Spawned
 from homeport.control.deploys.deployer import Deployer
 from homeport.control.deploys.parts import Parts
 from homeport.state import coldstarts, logs, shared, tokens
@@ -42,7 +44,8 @@ from homeport.supervised import Tasks
 
 #: In the order of the reference.
 NOUNS = (
-    Server, Apps, Functions, Calls, Deploys, Sessions, Logs, Containers, Images, Blobs, Volumes, Dicts, Queues, Secrets,
+    Server, Apps, Functions, Calls, Deploys, Sessions, Logs, Containers, Images, Blobs, Volumes, SpawnList, Spawns,
+    Dicts, Queues, Secrets,
     Tokens,
 )  # fmt: skip
 
@@ -56,6 +59,7 @@ class Backend:
     logs: logs.Logs
     cold_starts: coldstarts.ColdStarts
     shared: shared.Shared
+    spawned: Spawned
     tokens: tokens.Tokens
     keep: Callable[[], None]  # let the server outlive its command
     shutdown: Callable[[], None]
@@ -70,7 +74,11 @@ class Api:
         view, deployer, tasks = backend.view, backend.deployer, self._tasks
         #: What containers may ask.
         functions = Functions(parts)
-        self._shared = (Dicts(backend.shared.dicts), Queues(backend.shared.queues))
+        self._shared = (
+            Spawns(backend.spawned, backend.stop_container),
+            Dicts(backend.shared.dicts),
+            Queues(backend.shared.queues),
+        )
         self._inside = (*self._shared, functions)
         self._nouns = (
             Server(view, keep=backend.keep, shutdown=backend.shutdown),
@@ -84,6 +92,7 @@ class Api:
             Images(view, deployer),
             Blobs(parts.blobs),
             Volumes(parts.volumes, deployer.mounts.users),
+            SpawnList(backend.spawned),
             *self._shared,
             Secrets(parts.secret_box),
             Tokens(backend.tokens),

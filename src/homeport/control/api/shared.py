@@ -1,6 +1,5 @@
 """The routes of dicts and queues, for containers, commands and scripts."""
 
-import asyncio
 from collections.abc import AsyncIterator
 
 from starlette.responses import Response
@@ -19,42 +18,14 @@ from homeport.contract.api.shared import (
     StoredObject,
 )
 from homeport.contract.errors import BadRequest
-from homeport.contract.sizes import MIB
+from homeport.control.api import bodies
 from homeport.control.api.routing import route
 from homeport.state import dicts, queues
 from homeport.state.rows import ObjectRow
 
-MAX_BODY_BYTES = 128 * MIB
-SMALL_BODY_BYTES = MIB
 MAX_WAIT_S = 30.0  # of one request; who waits longer asks again
 MAX_COUNT = 5000
 MAX_DIGITS = 19
-
-
-class _Bodies:
-    """Reads bodies into memory: large ones one after the other, because many at once could fill it."""
-
-    def __init__(self) -> None:
-        self._turn = asyncio.Lock()
-
-    async def read(self, body: AsyncIterator[bytes]) -> list[bytes]:
-        """Return the parts of a body."""
-        data = bytearray()
-        async for chunk in body:
-            data += chunk
-            if len(data) > SMALL_BODY_BYTES:
-                async with self._turn:
-                    await self._rest(data, body)
-        try:
-            return frames.values(bytes(data))
-        except ValueError as error:
-            raise BadRequest(f"the body is not a list of values: {error}") from None
-
-    async def _rest(self, data: bytearray, body: AsyncIterator[bytes]) -> None:
-        async for chunk in body:
-            data += chunk
-            if len(data) > MAX_BODY_BYTES:
-                raise BadRequest(f"the values have more than {MAX_BODY_BYTES} bytes")
 
 
 class Dicts:
@@ -62,7 +33,7 @@ class Dicts:
 
     def __init__(self, kept: dicts.Dicts) -> None:
         self._kept = kept
-        self._bodies = _Bodies()
+        self._bodies = bodies.Bodies()
 
     @route("GET", "/v1/dicts")
     async def every(self) -> ObjectList:
@@ -89,18 +60,18 @@ class Dicts:
     @route("POST", "/v1/dicts/{name}/get")
     async def get(self, name: str, body: AsyncIterator[bytes]) -> Response:
         """Answer with the values of the keys in the body, each of which may be missing."""
-        return _parts(await self._kept.get(name, await self._bodies.read(body)))
+        return _parts(await self._kept.get(name, await self._bodies.parts(body)))
 
     @route("POST", "/v1/dicts/{name}/contains")
     async def contains(self, name: str, body: AsyncIterator[bytes]) -> Count:
         """Say how many of the keys in the body are there."""
-        found = [await self._kept.contains(name, key) for key in await self._bodies.read(body)]
+        found = [await self._kept.contains(name, key) for key in await self._bodies.parts(body)]
         return Count(count=sum(found))
 
     @route("POST", "/v1/dicts/{name}/put")
     async def put(self, name: str, query: DictPut, body: AsyncIterator[bytes]) -> Count:
         """Set the entries in the body, key and value in turn, all or none; say how many were new."""
-        parts = await self._bodies.read(body)
+        parts = await self._bodies.parts(body)
         if len(parts) % 2:
             raise BadRequest("the last key has no value")
         items = list(zip(parts[::2], parts[1::2], strict=True))
@@ -109,7 +80,7 @@ class Dicts:
     @route("POST", "/v1/dicts/{name}/pop")
     async def pop(self, name: str, body: AsyncIterator[bytes]) -> Response:
         """Remove the entries of the keys in the body; answer with their values, each of which may be missing."""
-        return _parts([await self._kept.pop(name, key) for key in await self._bodies.read(body)])
+        return _parts([await self._kept.pop(name, key) for key in await self._bodies.parts(body)])
 
     @route("POST", "/v1/dicts/{name}/clear")
     async def clear(self, name: str) -> None:
@@ -132,7 +103,7 @@ class Queues:
 
     def __init__(self, kept: queues.Queues) -> None:
         self._kept = kept
-        self._bodies = _Bodies()
+        self._bodies = bodies.Bodies()
 
     @route("GET", "/v1/queues")
     async def every(self) -> ObjectList:
@@ -163,7 +134,7 @@ class Queues:
         """Add the values in the body, all or none: 429 while there is no room."""
         await self._kept.put(
             name,
-            await self._bodies.read(body),
+            await self._bodies.parts(body),
             partition=query.partition,
             ttl_s=query.ttl_s,
             wait_s=_wait_s(query.wait_s),

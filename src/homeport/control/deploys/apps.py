@@ -65,6 +65,11 @@ class Live:
         """Return the live app that has this endpoint; None if none has it."""
         return next((app for app in self._apps.values() if endpoint in app.endpoints), None)
 
+    def retries_of(self, endpoint: str) -> str | None:
+        """Return the retries of the function behind an endpoint, as text; None if no live app has it."""
+        app = self.owner_of(endpoint)
+        return app.endpoints[endpoint].endpoint.retries if app is not None else None
+
     def claim(
         self,
         revision: Revision,

@@ -92,6 +92,8 @@ class Calls:
             return
         if (call_id := fields.get(b"x-homeport-call-id")) is not None:
             context.call_id.set(call_id)
+            await self._spawned(call_id, fields, reply, body)
+            return
         try:
             self._check_form(fields.get(b"x-homeport-form"))
             args, kwargs = reply.arguments(body)
@@ -112,6 +114,35 @@ class Calls:
             await reply.fail(error)
             return
         await reply.value(data)
+
+    async def _spawned(
+        self, call_id: str, fields: "dict[bytes, str]", reply: "Reply", body: "bytes | bytearray"
+    ) -> None:
+        """Run a spawned call: its outcome goes to the server, and the answer only says that this is over."""
+        from homeport.runner.servers.spawned import Spawned
+
+        async def work() -> "tuple[str, bytes]":
+            try:
+                self._check_form(calls.VALUE)
+                args, kwargs = reply.arguments(body)
+            except Exception as error:
+                return calls.FAILED, reply.encode_error(_unreadable(error, self._method.tag))
+            try:
+                return calls.VALUE, reply.encode(await self._result(args, kwargs))
+            except (asyncio.CancelledError, GeneratorExit):
+                raise
+            except BaseException as error:
+                self._say(error)
+                return calls.FAILED, reply.encode_error(error)
+
+        attempt = Spawned(
+            call_id,
+            fields.get(b"x-homeport-place", "0"),
+            fields.get(b"x-homeport-attempt", "0"),
+            timeout_s=self._timeout_s,
+        )
+        mine = await attempt.run(work, values.PYTHON)
+        await reply.over(200 if mine else 409)
 
     async def call(self, args: Any, kwargs: Any) -> Any:
         """Call the function, and return what it returns."""
@@ -265,6 +296,11 @@ class Reply:
     async def fail(self, error: BaseException) -> None:
         """Answer with an exception."""
         await self._whole(calls.FAILED, self.encode_error(error))
+
+    async def over(self, status: int) -> None:
+        """Answer without a value."""
+        await self._send({"type": "http.response.start", "status": status, "headers": []})
+        await self._send({"type": "http.response.body", "body": b""})
 
     async def begin(self) -> None:
         """Begin a stream."""

@@ -8,9 +8,9 @@ from homeport.sdk.exception import (
     GENERATOR,
     NO_GENERATOR,
     InvalidError,
-    UnimplementedError,
 )
-from homeport.sdk.objects import bridge, calling, mapping
+from homeport.sdk.objects import bridge, call, calling, exchange, mapping
+from homeport.sdk.objects.call import FunctionCall
 from homeport.sdk.objects.target import Target
 
 
@@ -211,28 +211,59 @@ class ForEach(Map):
             pass
 
 
-class Pending(Form):
-    """A form that is not there yet."""
+class Spawn(Form):
+    """`.spawn(…)`: one call that goes on without its caller."""
 
-    def __init__(self, callee: Callee, name: str) -> None:
-        super().__init__(callee)
-        self.name = name
+    name = "spawn"
 
-    def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
-        self._target()
-        raise UnimplementedError(
-            f"`.{self.name}` is not there yet in homeport; `.remote` calls the function and waits"
-        )
+    def __call__(self, *args: Any, **kwargs: Any) -> FunctionCall:
+        return self._operation()([(args, kwargs)])
 
-    @property
-    def aio(self) -> "Pending":
+    async def aio(self, *args: Any, **kwargs: Any) -> FunctionCall:
         """The same for `await`."""
-        return self
+        return await self._operation().aio([(args, kwargs)])
 
-    def _target(self) -> Target:
-        if self._callee.is_web:
-            raise of_web(self._callee.tag, self.name)
-        return Target(app="", tag="")
+    def _operation(self) -> "exchange.Operation[[list[tuple[Any, Any]]], FunctionCall]":
+        target = self._target()
+        if self._callee.generates:
+            raise InvalidError("Cannot `spawn` a generator function.")
+        return exchange.Operation(lambda inputs: call.spawn(target, inputs))
+
+
+class SpawnMap(Spawn):
+    """`.spawn_map(a, b, …)`: one call with an input for each item of the iterables."""
+
+    name = "spawn_map"
+    tells = False  # whether it returns the call
+
+    def __call__(  # type: ignore[override]
+        self, *iterables: Any, kwargs: "dict[str, Any] | None" = None
+    ) -> FunctionCall | None:
+        made = self._operation()(_inputs(iterables, kwargs))
+        return made if self.tells else None
+
+    async def aio(  # type: ignore[override]
+        self, *iterables: Any, kwargs: "dict[str, Any] | None" = None
+    ) -> FunctionCall | None:
+        """The same for `await`."""
+        made = await self._operation().aio(_inputs(iterables, kwargs))
+        return made if self.tells else None
+
+
+class SpawnMapTold(SpawnMap):
+    """`.experimental_spawn_map(a, b, …)`: the same, and returns the call."""
+
+    name = "experimental_spawn_map"
+    tells = True
+
+
+def _inputs(
+    iterables: "tuple[Any, ...]", kwargs: "dict[str, Any] | None"
+) -> "list[tuple[Any, Any]]":
+    inputs = [(args, kwargs or {}) for args in zip(*iterables)]  # noqa: B905 - as `map`
+    if not inputs:
+        raise InvalidError("a call needs at least one input")
+    return inputs
 
 
 def of_web(tag: str, name: str) -> InvalidError:

@@ -11,15 +11,11 @@ from homeport.sdk.exception import (
 )
 from homeport.sdk.gone import Old
 from homeport.sdk.objects.partial import PartialFunction
-from homeport.sdk.objects.pending import (
-    FunctionCall as FunctionCall,  # noqa: PLC0414 - `modal.functions` has it
-)
 from homeport.sdk.objects.target import Target
 
 if TYPE_CHECKING:
     from homeport.sdk.objects import forms
 
-PENDING_FORMS = ("spawn", "spawn_map", "experimental_spawn_map")
 PENDING = ("autoscaler", "with_options", "with_concurrency", "with_batching", "keep_warm")
 
 
@@ -100,6 +96,27 @@ class Function(metaclass=Old):
         """Change how many containers the function has, until the next deploy."""
         return self._scaled().update
 
+    @property
+    def spawn(self) -> "forms.Spawn":
+        """Call the function without waiting for it; return a `FunctionCall`."""
+        from homeport.sdk.objects import forms
+
+        return forms.Spawn(self)
+
+    @property
+    def spawn_map(self) -> "forms.SpawnMap":
+        """Call the function for each item of the iterables without waiting for it."""
+        from homeport.sdk.objects import forms
+
+        return forms.SpawnMap(self)
+
+    @property
+    def experimental_spawn_map(self) -> "forms.SpawnMapTold":
+        """The same as `spawn_map`, and return a `FunctionCall`."""
+        from homeport.sdk.objects import forms
+
+        return forms.SpawnMapTold(self)
+
     def local(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function in this process."""
         return self.raw(*args, **kwargs)
@@ -153,10 +170,6 @@ class Function(metaclass=Old):
         raise TypeError("'Function' object is not callable. Use `.local()` to call it here")
 
     def __getattr__(self, name: str) -> Any:
-        if name in PENDING_FORMS:
-            from homeport.sdk.objects import forms
-
-            return forms.Pending(self, name)
         if name in PENDING:
             raise UnimplementedError(f"`Function.{name}` is not there yet in homeport")
         gone.on_instance(self, name)

@@ -73,10 +73,6 @@ class Sandbox(Pending):
         raise UnimplementedError("`modal.Sandbox` is not there yet in homeport")
 
 
-class FunctionCall(Pending):
-    """A call that runs in the background."""
-
-
 class Environment(Pending):
     """A namespace for apps; homeport has one."""
 

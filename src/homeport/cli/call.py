@@ -1,0 +1,87 @@
+"""`homeport call …`: the calls that `.spawn` made."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from homeport.cli import options, output, server
+from homeport.contract.api.spawned import CallsQuery, CancelQuery, StoredCall
+from homeport.settings import Settings
+
+app = typer.Typer(help="Spawned calls: list, show, cancel.", no_args_is_help=True)
+
+CallId = Annotated[str, typer.Argument(metavar="CALL", help="The call's id, `fc-…`.")]
+
+
+@app.command("list")
+def list_(
+    name: Annotated[str, typer.Argument(metavar="[APP]", help="Of one app.")] = "",
+    state: Annotated[
+        str, typer.Option(help="waiting, running, done, failed or cancelled.", show_default=False)
+    ] = "",
+    n: Annotated[int, typer.Option("-n", "--tail", min=1, help="How many.")] = 20,
+    json: options.Json = False,
+) -> None:
+    """List calls, the newest first."""
+    asyncio.run(_list(options.load(), CallsQuery(app=name, state=state, tail=n), json=json))
+
+
+@app.command()
+def show(call: CallId, json: options.Json = False) -> None:
+    """Show a call, and the calls that it has made."""
+    asyncio.run(_show(options.load(), call, json=json))
+
+
+@app.command()
+def cancel(
+    call: CallId,
+    terminate: Annotated[bool, typer.Option(help="End the containers that run it, too.")] = False,
+) -> None:
+    """Cancel a call; what has ended stays as it is."""
+    asyncio.run(_cancel(options.load(), call, terminate=terminate))
+
+
+async def _list(settings: Settings, wanted: CallsQuery, *, json: bool) -> None:
+    async with server.running(settings) as client:
+        found = await client.spawned.every(wanted)
+    if json:
+        output.show_json(found)
+        return
+    _table(found)
+
+
+async def _show(settings: Settings, call: str, *, json: bool) -> None:
+    async with server.running(settings) as client:
+        told = await client.spawned.one(call)
+        children = await client.spawned.children(call)
+    if json:
+        output.show_json(told)
+        return
+    _table(told.inputs)
+    if children:
+        output.say("It has made:")
+        _table(children)
+
+
+async def _cancel(settings: Settings, call: str, *, terminate: bool) -> None:
+    async with server.running(settings) as client:
+        await client.spawned.cancel(call, CancelQuery(terminate=terminate))
+    output.say(f"✓ Cancelled `{call}`.")
+
+
+def _table(calls: tuple[StoredCall, ...]) -> None:
+    rows = [
+        (
+            each.id,
+            f"{each.app}.{each.function}",
+            each.state,
+            each.attempt + 1,
+            each.container,
+            output.local_time(each.created_at),
+            each.note or (each.outcome if each.outcome not in ("value", each.state) else ""),
+        )
+        for each in calls
+    ]
+    columns = ("Call", "Function", "State", "Attempt", "Container", "Created at", "Note")
+    output.show_table(columns, rows, empty="no call")

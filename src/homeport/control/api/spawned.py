@@ -1,0 +1,135 @@
+"""The routes of spawned calls, for containers, commands and scripts."""
+
+from collections.abc import AsyncIterator, Callable
+
+from starlette.responses import Response
+
+from homeport.contract import frames
+from homeport.contract.api.spawned import (
+    AttemptQuery,
+    CallInfo,
+    CallList,
+    CallsQuery,
+    CancelQuery,
+    NewCall,
+    OutcomeQuery,
+    StoredCall,
+)
+from homeport.contract.errors import AlreadyExists, BadRequest
+from homeport.control.api import bodies
+from homeport.control.api.routing import route
+from homeport.control.calls.spawned import Spawned
+from homeport.state.calls import CANCELLED, DONE, FAILED, RUNNING, WAITING, CallRow, Outcome
+
+MAX_WAIT_S = 30.0
+#: A call of several inputs is in the first of these states that one of them is in.
+_ORDER = (RUNNING, WAITING, CANCELLED, FAILED, DONE)
+_TOLD_KINDS = ("value", "error", "timeout")  # that a container may tell of
+
+
+class Spawns:
+    """Keeps calls that nobody waits for, their inputs and their outcomes."""
+
+    def __init__(self, spawned: Spawned, stop_container: Callable[[str], object]) -> None:
+        self._spawned = spawned
+        self._stop_container = stop_container
+        self._bodies = bodies.Bodies()
+
+    @route("POST", "/v1/spawned")
+    async def spawn(self, query: NewCall, body: AsyncIterator[bytes]) -> None:
+        """Make a call; it is on the disk when this answers."""
+        row = CallRow(
+            id=query.id,
+            endpoint="",
+            app=query.app,
+            tag=query.function,
+            parameters=query.parameters,
+            parent=query.parent,
+            python=query.python,
+        )
+        await self._spawned.spawn(row, query.scope, await self._bodies.parts(body))
+
+    @route("GET", "/v1/spawned/{id}")
+    async def one(self, id: str) -> CallInfo:  # noqa: A002 - the path's
+        """Tell of a call."""
+        rows = await self._spawned.rows.find(id)
+        state = next(state for state in _ORDER if any(row.state == state for row in rows))
+        return CallInfo(state=state, inputs=tuple(map(_told, rows)))
+
+    @route("GET", "/v1/spawned/{id}/children")
+    async def children(self, id: str) -> CallList:  # noqa: A002
+        """List the calls that a call has made."""
+        rows = await self._spawned.rows.children(id)
+        return CallList(calls=tuple(map(_told, rows)))
+
+    @route("GET", "/v1/spawned/{id}/outcome")
+    async def outcome(self, id: str, query: OutcomeQuery) -> Response:  # noqa: A002
+        """Answer with how a call ended: its kind, the Python that wrote it, and its body; empty while it has not."""
+        wait_s = max(0.0, min(query.wait_s, MAX_WAIT_S))
+        found = await self._spawned.outcome(id, _number("place", query.place), wait_s)
+        parts = [] if found is None else [found.kind.encode(), found.python.encode(), found.body]
+        return Response(frames.pack(parts), media_type="application/octet-stream")
+
+    @route("POST", "/v1/spawned/{id}/cancel")
+    async def cancel(self, id: str, query: CancelQuery) -> None:  # noqa: A002
+        """Cancel a call; what has ended stays as it is."""
+        for row in await self._spawned.cancel(id):
+            if query.terminate and row.container:
+                self._stop_container(row.container)
+
+    @route("POST", "/v1/spawned/{id}/claim")
+    async def claim(self, id: str, query: AttemptQuery) -> None:  # noqa: A002
+        """Give an attempt to the container that asks first: 409 for the others."""
+        place, attempt = _number("place", query.place), _number("attempt", query.attempt)
+        if not await self._spawned.rows.claim(id, place, attempt, query.container):
+            raise AlreadyExists("this attempt is another container's, or is over")
+
+    @route("POST", "/v1/spawned/{id}/outcome")
+    async def end(self, id: str, query: AttemptQuery, body: AsyncIterator[bytes]) -> None:  # noqa: A002
+        """Save how an attempt ended; ignored if it is over."""
+        if query.kind not in _TOLD_KINDS:
+            raise BadRequest(f"`kind` must be one of {', '.join(_TOLD_KINDS)}")
+        place, attempt = _number("place", query.place), _number("attempt", query.attempt)
+        rows = await self._spawned.rows.find(id)
+        row = next((r for r in rows if (r.place, r.attempt) == (place, attempt)), None)
+        content = await self._bodies.whole(body)
+        if row is not None and row.state in (RUNNING, WAITING):
+            outcome = Outcome(kind=query.kind, python=query.python, body=content)
+            await self._spawned.end(row, outcome)
+
+
+class SpawnList:
+    """Lists every call: for the user alone, because a call's id is all that one needs to read its outcome."""
+
+    def __init__(self, spawned: Spawned) -> None:
+        self._spawned = spawned
+
+    @route("GET", "/v1/spawned")
+    async def every(self, query: CallsQuery) -> CallList:
+        """List calls, the newest first."""
+        rows = await self._spawned.rows.latest(query.app, query.state, query.tail)
+        return CallList(calls=tuple(map(_told, rows)))
+
+
+def _told(row: CallRow) -> StoredCall:
+    return StoredCall(
+        id=row.id,
+        place=row.place,
+        app=row.app,
+        function=row.tag,
+        state=row.state,
+        attempt=row.attempt,
+        container=row.container,
+        parent=row.parent,
+        note=row.note,
+        outcome=row.kind,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+    )
+
+
+def _number(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise BadRequest(f"`{name}` must be a number")
+    return int(text)

@@ -1,0 +1,194 @@
+"""`FunctionCall`: a call that `.spawn` made, and that goes on without its caller."""
+
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from homeport.contract import calls, frames
+from homeport.sdk import context, exception, values
+from homeport.sdk.gone import Old
+from homeport.sdk.objects import exchange
+from homeport.sdk.objects.exchange import Ask, Steps
+from homeport.sdk.objects.shared import query
+from homeport.sdk.objects.target import Target
+
+NOUN = "spawned"
+WAIT_S = 20.0  # of one request; who waits longer asks again
+KEPT_S = 7 * 24 * 3600  # of an outcome
+_TIME_DIGITS = 16  # of an id: when the call was made, in nanoseconds
+
+
+@dataclass(frozen=True)
+class InputInfo:
+    """One input of a call, in its graph."""
+
+    function_call_id: str
+    function_name: str
+    task_id: str  # the container
+    status: str  # waiting, running, done, failed or cancelled
+    children: "list[InputInfo]" = field(default_factory=list)
+
+
+class FunctionCall(metaclass=Old):
+    """A call that was spawned. Its outcome is kept for seven days. Each method has an `.aio`."""
+
+    def __init__(self, call: str, inputs: int | None = None) -> None:
+        self._id = call
+        self._inputs = inputs
+
+    @staticmethod
+    def from_id(function_call_id: str, client: Any = None) -> "FunctionCall":  # noqa: ARG004
+        """Return the call of that id; whether there is one shows its use."""
+        if not isinstance(function_call_id, str) or not function_call_id.startswith("fc-"):
+            raise exception.InvalidError(f"Invalid FunctionCall ID: '{function_call_id}'.")
+        return FunctionCall(function_call_id)
+
+    @property
+    def object_id(self) -> str:
+        """The call's id, for `from_id`."""
+        return self._id
+
+    @exchange.operation
+    def get(self, timeout: float | None = None, *, index: int = 0) -> Steps[Any]:
+        """Return the result, or raise what the function has raised.
+
+        `timeout`: how many seconds to wait, then `TimeoutError`; None: for ever; 0: not at all. `index` is of the input, in a `spawn_map`.
+        """
+        return (yield from self._outcome(timeout, index))
+
+    @exchange.operation
+    def cancel(self, terminate_containers: bool = False) -> Steps[None]:
+        """Cancel the call; with `terminate_containers` end the containers that run it, too."""
+        rest = query("cancel", terminate="1" if terminate_containers else "")
+        yield from self._ask(rest, method="POST")
+
+    @exchange.operation
+    def num_inputs(self) -> Steps[int]:
+        """Return how many inputs the call has."""
+        return (yield from self._count())
+
+    @exchange.operation
+    def get_call_graph(self) -> Steps[list[InputInfo]]:
+        """Return the call's inputs, each with the calls that it has spawned."""
+        return (yield from _graph(self._id))
+
+    @property
+    def iter(self) -> "Outcomes":
+        """Iterate over the results of a `spawn_map`: `iter(start=0, end=None)`, in the order of the inputs."""
+        return Outcomes(self)
+
+    @staticmethod
+    def gather(*function_calls: "FunctionCall") -> list[Any]:
+        """Return the results of several calls; raise the first failure, in their order."""
+        return [call.get() for call in function_calls]
+
+    def __repr__(self) -> str:
+        return f"FunctionCall('{self._id}')"
+
+    def _count(self) -> Steps[int]:
+        if self._inputs is None:
+            told = json.loads((yield from self._ask("", method="GET")))
+            self._inputs = len(told["inputs"])
+        return self._inputs
+
+    def _outcome(self, timeout: float | None, index: int) -> Steps[Any]:
+        deadline = float("inf") if timeout is None else time.monotonic() + timeout
+        while True:
+            wait_s = max(0.0, min(WAIT_S, deadline - time.monotonic()))
+            rest = query("outcome", place=str(index), wait_s=wait_s)
+            parts = frames.values((yield from self._ask(rest, method="GET")))
+            if parts:
+                return _value(*parts)
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"the call {self._id} has not ended yet")
+
+    def _ask(self, rest: str, *, method: str) -> Steps[bytes]:
+        try:
+            return (yield Ask(NOUN, self._id, rest, method=method))
+        except exception.NotFoundError as error:
+            if _is_old(self._id):
+                raise exception.OutputExpiredError(
+                    f"the result of {self._id} was kept for 7 days"
+                ) from None
+            raise exception.NotFoundError(str(error)) from None
+
+
+class Outcomes:
+    """`call.iter()` iterates; `call.iter.aio()` does for `async for`."""
+
+    def __init__(self, call: FunctionCall) -> None:
+        self._call = call
+
+    def __call__(self, *, start: int = 0, end: int | None = None) -> Iterator[Any]:
+        last = end if end is not None else self._call.num_inputs()
+        for index in range(start, last):
+            yield self._call.get(index=index)
+
+    async def aio(self, *, start: int = 0, end: int | None = None) -> AsyncIterator[Any]:
+        """The same for `async for`."""
+        last = end if end is not None else await self._call.num_inputs.aio()
+        for index in range(start, last):
+            yield await self._call.get.aio(index=index)
+
+
+def spawn(target: Target, inputs: "list[tuple[Any, Any]]") -> Steps[FunctionCall]:
+    """Make a call of these inputs, each of positional and named arguments; it is on the disk when this returns."""
+    call = f"fc-{time.time_ns():0{_TIME_DIGITS}x}{secrets.token_hex(12)}"
+    where = query(
+        NOUN,
+        id=call,
+        app=target.app,
+        function=target.tag,
+        scope=target.scope,
+        parameters=target.query,
+        parent=context.current_function_call_id() or "",
+        python=values.PYTHON,
+    )
+    body = frames.pack([values.dumps(each) for each in inputs])
+    yield Ask(where, "", body=body)
+    return FunctionCall(call, len(inputs))
+
+
+def _value(kind: bytes, python: bytes, body: bytes) -> Any:
+    if kind == b"value":
+        return values.loads(body, python.decode())
+    if kind == b"error":
+        raise values.exception(calls.Failed.decode(body))
+    text = body.decode("utf-8", "replace")
+    kinds: dict[bytes, type[Exception]] = {
+        b"timeout": exception.FunctionTimeoutError,
+        b"ended": exception.InternalFailure,
+        b"refused": exception.ExecutionError,
+    }
+    if kind == b"cancelled":
+        raise exception.RemoteError("the call was cancelled")
+    raise kinds.get(kind, exception.ExecutionError)(text)
+
+
+def _graph(call: str) -> Steps[list[InputInfo]]:
+    told = json.loads((yield Ask(NOUN, call, "", method="GET")))["inputs"]
+    below = json.loads((yield Ask(NOUN, call, "children", method="GET")))["calls"]
+    children: list[InputInfo] = []
+    for child in dict.fromkeys(each["id"] for each in below):
+        children += yield from _graph(child)
+    return [
+        InputInfo(
+            function_call_id=each["id"],
+            function_name=each["function"],
+            task_id=each["container"],
+            status=each["state"],
+            children=children,
+        )
+        for each in told
+    ]
+
+
+def _is_old(call: str) -> bool:
+    try:
+        made_at = int(call[3 : 3 + _TIME_DIGITS], 16) / 1e9
+    except ValueError:
+        return False
+    return 0 < made_at < time.time() - KEPT_S

@@ -1,0 +1,161 @@
+"""Spawned calls in a real database: each attempt runs once, and what comes late changes nothing."""
+
+import asyncio
+import dataclasses
+
+import pytest
+
+from homeport.contract.errors import NotFound, TooMany
+from homeport.state import calls as module
+from homeport.state import schema, urls
+from homeport.state.calls import CallRow, Calls, Outcome
+from homeport.state.database import Database
+
+VALUE = Outcome(kind="value", python="3.11", body=b"v")
+ERROR = Outcome(kind="error", python="3.11", body=b"e")
+CALL = "fc-" + "1" * 40
+
+
+@pytest.fixture
+async def database(database_setting, tmp_path):
+    database = Database(urls.of(database_setting, tmp_path))
+    await asyncio.to_thread(schema.prepare, database)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def calls(database, tmp_path):
+    return Calls(database, tmp_path / "calls")
+
+
+def row(call: str = CALL, place: int = 0, **changes) -> CallRow:
+    told = {"endpoint": "call-1", "app": "shop", "tag": "f", "due_at": 1.0, "created_at": 1.0}
+    return CallRow(id=call, place=place, **{**told, **changes})
+
+
+async def state(calls: Calls, call: str = CALL) -> str:
+    return (await calls.find(call))[0].state
+
+
+async def test_a_call_waits_runs_and_is_done(calls):
+    assert await calls.add([row()], [b"input"])
+    assert None is await calls.outcome(CALL, 0)
+    (due,) = await calls.due("call-1", 2.0, (), 10)
+    assert b"input" == await calls.input(due)
+    assert await calls.claim(CALL, 0, 0, "ta-1")
+    assert ["ta-1"] == [each.container for each in await calls.running()]
+    assert await calls.finish(CALL, 0, 0, VALUE)
+
+    assert VALUE == await calls.outcome(CALL, 0)
+    assert "done" == await state(calls)
+    assert [] == await calls.endpoints(2.0) == await calls.running()
+
+
+async def test_the_same_id_again_is_the_same_call(calls):
+    assert await calls.add([row()], [b"first"])
+    assert not await calls.add([row()], [b"second"])
+
+    assert b"first" == await calls.input(row())
+
+
+async def test_of_ten_containers_one_gets_an_attempt(calls):
+    await calls.add([row()], [b""])
+    claims = await asyncio.gather(*(calls.claim(CALL, 0, 0, f"ta-{n}") for n in range(10)))
+
+    assert 1 == sum(claims)
+
+
+async def test_an_attempt_that_is_over_changes_nothing(calls):
+    await calls.add([row()], [b""])
+    await calls.claim(CALL, 0, 0, "ta-1")
+    assert await calls.again(CALL, 0, 0, 5.0, "ended")
+
+    assert not await calls.finish(CALL, 0, 0, VALUE)
+    assert not await calls.claim(CALL, 0, 0, "ta-1")
+    assert not await calls.again(CALL, 0, 0, 5.0, "ended")
+    (waiting,) = await calls.find(CALL)
+    assert ("waiting", 1, 5.0, "") == (
+        waiting.state,
+        waiting.attempt,
+        waiting.due_at,
+        waiting.container,
+    )
+    assert await calls.claim(CALL, 0, 1, "ta-2")
+    assert await calls.finish(CALL, 0, 1, ERROR)
+    assert "failed" == await state(calls)
+
+
+async def test_a_claimed_call_cannot_be_postponed(calls):
+    await calls.add([row()], [b""])
+    (waiting,) = await calls.find(CALL)
+    assert await calls.postpone(waiting, 9.0, "nobody is there")
+    assert "nobody is there" == (await calls.find(CALL))[0].note
+    await calls.claim(CALL, 0, 0, "ta-1")
+
+    assert not await calls.postpone(waiting, 99.0, "late")
+
+
+async def test_what_was_cancelled_stays_so(calls):
+    await calls.add([row(), row(place=1), row(place=2)], [b"", b"", b""])
+    await calls.claim(CALL, 1, 0, "ta-1")
+    await calls.claim(CALL, 2, 0, "ta-2")
+    await calls.finish(CALL, 2, 0, VALUE)
+    cancelled = await calls.cancel(CALL)
+
+    assert [(0, "waiting"), (1, "running")] == [(each.place, each.state) for each in cancelled]
+    assert not await calls.finish(CALL, 1, 0, VALUE)
+    assert not await calls.claim(CALL, 0, 0, "ta-3")
+    assert ["cancelled", "cancelled", "done"] == [each.state for each in await calls.find(CALL)]
+    assert "cancelled" == (await calls.outcome(CALL, 0)).kind
+    assert [] == await calls.cancel(CALL)
+
+
+async def test_large_values_are_files_that_go_with_their_call(calls, tmp_path, monkeypatch):
+    big = bytes(module.INLINE_BYTES + 1)
+    await calls.add([row()], [big])
+    await calls.claim(CALL, 0, 0, "ta-1")
+    await calls.finish(CALL, 0, 0, dataclasses.replace(VALUE, body=big))
+
+    assert big == await calls.input(row())
+    assert big == (await calls.outcome(CALL, 0)).body
+    assert 2 == len([*(tmp_path / "calls").iterdir()])
+    now = module.time.time()
+    monkeypatch.setattr(module.time, "time", lambda: now + module.KEPT_S + 10)
+    await calls.sweep()
+    assert [] == [*(tmp_path / "calls").iterdir()]
+    with pytest.raises(NotFound, match="there is no call"):
+        await calls.outcome(CALL, 0)
+
+
+async def test_those_that_are_due_come_in_order(calls):
+    for number in range(5):
+        call = f"fc-{number:040x}"
+        due = row(call, due_at=10.0 - number, endpoint=f"call-{number % 2}")
+        await calls.add([due], [b""])
+
+    assert {"call-0", "call-1"} == set(await calls.endpoints(10.0))
+    assert [6.0, 8.0, 10.0] == [each.due_at for each in await calls.due("call-0", 10.0, (), 10)]
+    flying = {(f"fc-{4:040x}", 0)}
+    assert [8.0] == [each.due_at for each in await calls.due("call-0", 10.0, flying, 1)]
+    assert 7.0 == await calls.next_due(6.0)
+    assert None is await calls.next_due(10.0)
+
+
+async def test_calls_know_what_they_have_made(calls):
+    await calls.add([row()], [b""])
+    child = "fc-" + "2" * 40
+    await calls.add([row(child, parent=CALL, created_at=2.0)], [b""])
+
+    assert [child] == [each.id for each in await calls.children(CALL)]
+    assert [child, CALL] == [each.id for each in await calls.latest("shop", "", 10)]
+    assert [] == await calls.latest("other", "", 10)
+    assert 1 == len(await calls.latest("", "waiting", 1))
+
+
+async def test_there_is_a_bound(calls, monkeypatch):
+    monkeypatch.setattr(module, "MAX_WAITING", 2)
+    with pytest.raises(TooMany, match="2 calls are waiting"):
+        await calls.add([row(place=n) for n in range(3)], [b""] * 3)
+    with pytest.raises(NotFound):
+        await calls.find(CALL)
