@@ -135,6 +135,10 @@ for name in ("dies", "slow"):
     except Exception as error:
         print(type(error).__name__)
 print(len(app("large").spawn(3_000_000).get()))
+try:
+    app("large").spawn(130 * 2**20).get()
+except modal.exception.SerializationError as error:
+    print(error)
 calls = app("flaky").experimental_spawn_map(["p", "q"])
 print(list(calls.iter()), calls.num_inputs())
 print(modal.FunctionCall.gather(app("work").spawn("g"), app("work").spawn("h")))
@@ -160,6 +164,7 @@ except modal.exception.NotFoundError as error:
         "InternalFailure",
         "FunctionTimeoutError",
         "3000000",
+        "the server does not keep the result of `large`: it is too large",
         "[3, 3] 2",
         "[{'done': 'g'}, {'done': 'h'}]",
         "[True]",

@@ -141,7 +141,12 @@ class Calls:
             fields.get(b"x-homeport-attempt", "0"),
             timeout_s=self._timeout_s,
         )
-        mine = await attempt.run(work, values.PYTHON)
+
+        def refused() -> bytes:
+            text = f"the server does not keep the result of `{self._method.tag}`: it is too large"
+            return reply.encode_error(SerializationError(text))
+
+        mine = await attempt.run(work, values.PYTHON, refused)
         await reply.over(200 if mine else 409)
 
     async def call(self, args: Any, kwargs: Any) -> Any:

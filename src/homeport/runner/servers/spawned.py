@@ -28,8 +28,11 @@ class Spawned:
         self._which = f"place={place}&attempt={attempt}"
         self._timeout_s = timeout_s
 
-    async def run(self, work: Run, python: str) -> bool:
-        """Run the attempt and deliver its outcome; False if it is not this container's to run."""
+    async def run(self, work: Run, python: str, refused: Callable[[], bytes]) -> bool:
+        """Run the attempt and deliver its outcome; False if it is not this container's to run.
+
+        `refused` returns the outcome, an error, for a result that the server does not take, because it is too large.
+        """
         began = asyncio.get_running_loop().time()
         if not await self._claim():
             return False
@@ -41,7 +44,9 @@ class Spawned:
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await running
             return True
-        await self._ask(f"outcome?{self._which}&kind={kind}&python={python}", body)
+        status = await self._ask(f"outcome?{self._which}&kind={kind}&python={python}", body)
+        if status == 400:
+            await self._ask(f"outcome?{self._which}&kind=error&python={python}", refused())
         return True
 
     async def _ended(self, running: "asyncio.Future[Outcome]", began: float) -> Outcome:
