@@ -31,6 +31,8 @@ _HOMES = {
     "objects.volume": ("Volume",),
     "objects.web": ("asgi_app", "fastapi_endpoint", "web_endpoint", "web_server", "wsgi_app"),
 }  # fmt: skip
+#: Modules that containers import by `from homeport import wire`, which asks here first: what follows costs 12 ms.
+_OWN = frozenset({"beneath", "removing", "wire"})
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604 - all of them are strings
@@ -45,6 +47,8 @@ def __getattr__(name: str) -> Any:
         except ImportError:
             return "0+unknown"  # a source tree without a build
         return __version__
+    if name in _OWN:
+        return importlib.import_module(f"homeport.{name}")
     if name in _HOME_OF:
         value = getattr(importlib.import_module(f"homeport.sdk.{_HOME_OF[name]}"), name)
         globals()[name] = value

@@ -10,7 +10,6 @@ up, until everything lies flat. Links are not followed.
 import contextlib
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterator
 
@@ -105,7 +104,7 @@ def _gone(name: str, top: int, failed: Failed) -> bool:
 
 
 def _moved(name: str, folder: int, top: int) -> None:
-    new = secrets.token_hex(8)
+    new = os.urandom(8).hex()  # `secrets` imports much, and each container imports this module
     try:
         os.rename(name, new, src_dir_fd=folder, dst_dir_fd=top)
     except PermissionError:  # its `..` changes, so one must be allowed to write in it

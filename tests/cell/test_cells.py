@@ -237,7 +237,8 @@ def test_nothing_of_the_hosts_temporary_files_or_home_is_there(account):
         for place in ("/home", "/opt", "/srv", "/tmp", "/var/tmp", "/run", "/mnt")
         if not any(str(path).startswith(f"{place}/") for path in needed)
     ]
-    code = f"print(json.dumps([p for p in {places} if os.listdir(p)]))"
+    # Sockets are shown in these two.
+    code = f"print(json.dumps([p for p in {places} if {{*os.listdir(p)}} - {{'homeport', 'homeport-urls'}}]))"
 
     assert places
     assert [] == python(account, account.cell(), code)

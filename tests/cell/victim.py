@@ -4,6 +4,7 @@
 environment (SECRET), its memory, its files, its sockets and its shared memory.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -65,7 +66,7 @@ def _serve(family: int, address: object, token: str) -> object:
     def answer() -> None:
         while True:
             visitor, _ = listener.accept()
-            with visitor:
+            with visitor, contextlib.suppress(OSError):  # one who has left already
                 visitor.sendall(token.encode())
 
     threading.Thread(target=answer, daemon=True).start()

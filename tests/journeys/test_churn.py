@@ -42,7 +42,7 @@ CHURN = """
     def whole():
         return web
 """
-ROUNDS = 20
+ROUNDS = 6
 PAUSE_S = 0.03  # between two questions of one stranger
 
 
@@ -98,7 +98,7 @@ class Probes:
 
 
 @pytest.mark.timeout(600)  # hundreds of starts, or dozens of commands
-def test_twenty_deploys_and_twenty_rollbacks_fail_nobody_and_tear_no_stream(terminal, write):
+def test_deploys_and_rollbacks_one_after_the_other_fail_nobody_and_tear_no_stream(terminal, write):
     url = terminal.deploy(write(CHURN))["whole"]
     with Probes(url) as probes:
         for number in range(ROUNDS):
@@ -110,7 +110,7 @@ def test_twenty_deploys_and_twenty_rollbacks_fail_nobody_and_tear_no_stream(term
     assert [] == probes.failures
     assert {"_plain", "_kept", "_events", "_chat"} == set(probes.counts)
     assert 2 * ROUNDS + 1 == terminal.json("app", "list")[0]["version"]
-    assert 10 == len(terminal.json("app", "history", "churn"))
+    assert 10 == len(terminal.json("app", "history", "churn"))  # no more are kept
 
 
 ONCE = """

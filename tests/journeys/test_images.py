@@ -257,7 +257,7 @@ def test_a_server_killed_in_a_build_leaves_no_half_image(terminal, write, visito
     gate.open()
 
     assert 0 == again.end(), again.output
-    assert [] == half(terminal)
+    wait_for(lambda: not half(terminal), "what compiles the packages to end")
     assert "hello" == visitor.get(terminal.urls()["hello"]).text
 
 

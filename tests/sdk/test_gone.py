@@ -4,7 +4,7 @@ import pytest
 
 import homeport as modal
 from homeport.sdk import alias, gone
-from homeport.sdk.exception import DeprecationError, UnimplementedError
+from homeport.sdk.exception import DeprecationError
 
 
 @pytest.mark.parametrize("name", sorted(gone.MODULE))
@@ -31,14 +31,6 @@ def test_a_chain_of_steps_says_so_too_and_hasattr_answers():
     assert not hasattr(modal.Image, "never_there")
     with pytest.raises(AttributeError, match="has no attribute 'never_there'"):
         _ = image.never_there
-
-
-def test_what_has_items_says_that_it_is_not_there_yet():
-    found = modal.Dict.from_name("d", create_if_missing=True)
-    for use in (lambda: found["a"], lambda: len(found), lambda: "a" in found, lambda: list(found)):
-        with pytest.raises(UnimplementedError, match=r"modal\.Dict"):
-            use()
-    assert found
 
 
 def test_the_module_of_functions_has_calls():

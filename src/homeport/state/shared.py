@@ -1,13 +1,16 @@
 """Opens what containers share, and removes what is too old."""
 
 import asyncio
+import logging
 
+from homeport.contract.errors import StorageError
 from homeport.state.database import Database
 from homeport.state.dicts import Dicts
 from homeport.state.queues import Queues
 from homeport.supervised import Tasks, supervised
 
 SWEEP_EACH_S = 3600.0
+log = logging.getLogger(__name__)
 
 
 class Shared:
@@ -29,6 +32,9 @@ class Shared:
 
     async def _sweep(self) -> None:
         while True:
-            await self.dicts.sweep()
-            await self.queues.sweep()
+            try:
+                await self.dicts.sweep()
+                await self.queues.sweep()
+            except StorageError as error:
+                log.warning("what is too old in dicts and queues stays: %s", error.message)
             await asyncio.sleep(SWEEP_EACH_S)

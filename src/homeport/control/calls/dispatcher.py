@@ -14,7 +14,7 @@ from pathlib import Path
 
 from homeport import wire
 from homeport.contract import calls
-from homeport.contract.errors import Failure
+from homeport.contract.errors import Failure, StorageError
 from homeport.control.calls.spawned import Spawned
 from homeport.state.calls import CallRow, Outcome
 from homeport.supervised import Tasks, supervised
@@ -24,6 +24,7 @@ LOOK_EACH_S = 1.0  # how often to look for containers that ended with a call
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 GIVE_UP_S = 24 * 3600.0  # after which a call that no container can take has failed
 SWEEP_EACH_S = 3600.0
+AGAIN_S = 5.0  # before the next try without a database
 REFUSED = {400: "BadRequest", 404: "NotFound", 413: "TooLarge"}
 
 Key = tuple[str, int]
@@ -63,12 +64,16 @@ class Dispatcher:
         while True:
             self._soon.clear()
             now = time.time()
-            for endpoint in await rows.endpoints(now):
-                room = MOST - self._endpoints[endpoint]
-                if room > 0:
-                    for row in await rows.due(endpoint, now, self._flying, room):
-                        self._begin(row)
-            next_due = await rows.next_due(now)
+            try:
+                for endpoint in await rows.endpoints(now):
+                    room = MOST - self._endpoints[endpoint]
+                    if room > 0:
+                        for row in await rows.due(endpoint, now, self._flying, room):
+                            self._begin(row)
+                next_due = await rows.next_due(now)
+            except StorageError as error:
+                log.warning("no call is sent: %s", error.message)
+                next_due = now + AGAIN_S
             wait_s = 60.0 if next_due is None else max(next_due - time.time(), 0.01)
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._soon.wait(), wait_s)
@@ -76,7 +81,7 @@ class Dispatcher:
     def _begin(self, row: CallRow) -> None:
         key = (row.id, row.place)
         self._endpoints[row.endpoint] += 1
-        task = self._tasks.start(f"the call {row.id}", self._send(row))
+        task = self._tasks.start(f"the call {row.id}", self._sent(row))
         self._flying[key] = task
 
         def landed(_task: "asyncio.Future[None]") -> None:
@@ -85,6 +90,12 @@ class Dispatcher:
             self._soon.set()
 
         task.add_done_callback(landed)
+
+    async def _sent(self, row: CallRow) -> None:
+        try:
+            await self._send(row)
+        except StorageError as error:
+            log.warning("the call %s is sent again later: %s", row.id, error.message)
 
     async def _send(self, row: CallRow) -> None:
         fields = {
@@ -133,17 +144,25 @@ class Dispatcher:
         """End the attempts whose containers have ended without an outcome."""
         while True:
             await asyncio.sleep(LOOK_EACH_S)
-            running = await self._spawned.rows.running()
-            there = set(self._containers())
-            for row in running:
-                if row.container not in there:
-                    log.warning("the container %s ended with the call %s", row.container, row.id)
-                    text = f"the container {row.container} ended while it ran the call"
-                    await self._spawned.end(
-                        row, Outcome(kind="ended", python="", body=text.encode())
-                    )
+            try:
+                await self._end_lost()
+            except StorageError as error:
+                log.warning("calls of ended containers are not looked for: %s", error.message)
+                await asyncio.sleep(AGAIN_S)
+
+    async def _end_lost(self) -> None:
+        running = await self._spawned.rows.running()
+        there = set(self._containers())
+        for row in running:
+            if row.container not in there:
+                log.warning("the container %s ended with the call %s", row.container, row.id)
+                text = f"the container {row.container} ended while it ran the call"
+                await self._spawned.end(row, Outcome(kind="ended", python="", body=text.encode()))
 
     async def _sweep(self) -> None:
         while True:
-            await self._spawned.rows.sweep()
+            try:
+                await self._spawned.rows.sweep()
+            except StorageError as error:
+                log.warning("no old call is removed: %s", error.message)
             await asyncio.sleep(SWEEP_EACH_S)

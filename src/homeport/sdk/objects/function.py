@@ -246,3 +246,12 @@ def web_url(tag: str, *, is_web: bool) -> str | None:
             )
         raise NotFoundError(f"`{tag}` has no URL in this app")
     return url
+
+
+def __getattr__(name: str) -> Any:
+    """`modal.functions` has `FunctionCall`, which a script that is only declared does not need."""
+    if name == "FunctionCall":
+        from homeport.sdk.objects.call import FunctionCall
+
+        return FunctionCall
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
