@@ -42,6 +42,18 @@ def pytest_addoption(parser):
         action="store_true",
         help="keep the state of every server that a test starts in PostgreSQL, not in a file",
     )
+    parser.addoption(
+        "--soak",
+        action="store_true",
+        help="also run what takes minutes and differs little from what runs anyway",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--soak"):
+        left_out = [item for item in items if item.get_closest_marker("soak")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(autouse=True)

@@ -93,20 +93,28 @@ ADDS = """
 DECORATORS = "@app.cls(scaledown_window=SECONDS, enable_memory_snapshot=SNAPSHOT)\n@modal.concurrent(max_inputs=10)"
 
 
-@pytest.fixture(params=["root", "ordinary"])
-def user(request):
-    """A terminal."""
-    return request.getfixturevalue("terminal" if request.param == "root" else "ordinary")
+#: An ordinary user's cells differ from root's, and not by how the container starts: the last two need `--soak`.
+KINDS = [
+    ("terminal", "forked"),
+    ("terminal", "fresh"),
+    ("terminal", "snapshot"),
+    ("ordinary", "forked"),
+    pytest.param(("ordinary", "fresh"), marks=pytest.mark.soak),
+    pytest.param(("ordinary", "snapshot"), marks=pytest.mark.soak),
+]
 
 
-@pytest.fixture(params=["forked", "fresh", "snapshot"])
-def isolated(user, request):
+@pytest.fixture(params=KINDS, ids="-".join)
+def isolated(request):
+    """The terminal of a user, whose containers start in one way."""
     if not (told := report.report()).possible:
         pytest.skip(f"no cells here: {told.why}")
+    account, origin = request.param
+    user = request.getfixturevalue(account)
     user.environ["HOMEPORT_ISOLATION"] = "on"
-    if request.param == "fresh":
+    if origin == "fresh":
         user.environ["HOMEPORT_ZYGOTE_MIB"] = "0"
-    user.origin = request.param
+    user.origin = origin
     return user
 
 
