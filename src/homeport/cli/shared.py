@@ -1,9 +1,8 @@
 """`homeport dict …` and `homeport queue …`: what containers share."""
 
 import asyncio
-import urllib.parse
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,6 +11,7 @@ from homeport.contract import codec, frames
 from homeport.contract.api.shared import Count, NewObject
 from homeport.contract.errors import NotFound
 from homeport.sdk import keys
+from homeport.sdk.objects.shared import query
 from homeport.settings import Settings
 
 if TYPE_CHECKING:
@@ -117,8 +117,8 @@ def clear_queue(
 ) -> None:
     """Remove values."""
     options.confirm(f"Remove values from the queue `{name}`?", yes=yes)
-    where = _query(partition=partition, every="1" if every else "")
-    asyncio.run(_clear(options.load(), "queue", name, f"clear{where}"))
+    rest = query("clear", partition=partition, every="1" if every else "")
+    asyncio.run(_clear(options.load(), "queue", name, rest))
 
 
 @queues.command("delete")
@@ -176,9 +176,7 @@ async def _items(settings: Settings, name: str, most: int | None, *, json: bool)
 async def _entries(client: "Client", name: str) -> AsyncIterator[tuple[bytes, bytes]]:
     after = ""
     while True:
-        page = frames.unpack(
-            await client.dicts.exchange("GET", name, f"items{_query(after=after)}")
-        )
+        page = frames.unpack(await client.dicts.exchange("GET", name, query("items", after=after)))
         after, parts = (page[0] or b"").decode(), [part or b"" for part in page[1:]]
         for entry in zip(parts[::2], parts[1::2], strict=True):
             yield entry
@@ -187,9 +185,9 @@ async def _entries(client: "Client", name: str) -> AsyncIterator[tuple[bytes, by
 
 
 async def _length(settings: Settings, name: str, partition: str, *, total: bool) -> None:
-    where = _query(partition=partition, every="1" if total else "")
+    rest = query("length", partition=partition, every="1" if total else "")
     async with server.running(settings) as client:
-        found = await client.queues.exchange("GET", name, f"length{where}")
+        found = await client.queues.exchange("GET", name, rest)
     output.out().print(codec.loads(Count, found.decode()).count)
 
 
@@ -197,8 +195,8 @@ async def _peek(settings: Settings, name: str, most: int, partition: str) -> Non
     after, shown = "", 0
     async with server.running(settings) as client:
         while True:
-            where = _query(partition=partition, after=after)
-            page = frames.unpack(await client.queues.exchange("GET", name, f"items{where}"))
+            rest = query("items", partition=partition, after=after)
+            page = frames.unpack(await client.queues.exchange("GET", name, rest))
             after = (page[0] or b"").decode()
             for value in page[1:]:
                 if shown >= most:
@@ -229,8 +227,3 @@ async def _delete(settings: Settings, kind: Kind, name: str, *, allow_missing: b
 
 def _of(client: "Client", kind: Kind) -> "Shared":
     return client.dicts if kind == "dict" else client.queues
-
-
-def _query(**given: Any) -> str:
-    told = urllib.parse.urlencode({key: value for key, value in given.items() if value})
-    return f"?{told}" if told else ""

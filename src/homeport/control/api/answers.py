@@ -2,14 +2,14 @@
 
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from homeport.contract import codec
+from homeport.contract import codec, frames
 from homeport.contract.api import events
 from homeport.contract.api.answers import Fault, Refusal
 from homeport.contract.errors import Failure, NotFound
@@ -40,6 +40,11 @@ def lines_of(stream: AsyncIterator[Any]) -> Response:
             yield _line(events.Error(error=Fault.of(error)))
 
     return StreamingResponse(encoded(), media_type=LINES)
+
+
+def parts_of(values: Iterable[bytes | None]) -> Response:
+    """Answer with byte strings (`contract/frames.py`)."""
+    return Response(frames.pack(values), media_type="application/octet-stream")
 
 
 def refusal(failure: Failure) -> Response:

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 
 from starlette.responses import Response
 
-from homeport.contract import frames
 from homeport.contract.api.shared import (
     Count,
     DictPage,
@@ -18,7 +17,7 @@ from homeport.contract.api.shared import (
     StoredObject,
 )
 from homeport.contract.errors import BadRequest
-from homeport.control.api import bodies
+from homeport.control.api import answers, bodies
 from homeport.control.api.routing import route
 from homeport.state import dicts, queues
 from homeport.state.rows import ObjectRow
@@ -60,7 +59,7 @@ class Dicts:
     @route("POST", "/v1/dicts/{name}/get")
     async def get(self, name: str, body: AsyncIterator[bytes]) -> Response:
         """Answer with the values of the keys in the body, each of which may be missing."""
-        return _parts(await self._kept.get(name, await self._bodies.parts(body)))
+        return answers.parts_of(await self._kept.get(name, await self._bodies.parts(body)))
 
     @route("POST", "/v1/dicts/{name}/contains")
     async def contains(self, name: str, body: AsyncIterator[bytes]) -> Count:
@@ -80,7 +79,9 @@ class Dicts:
     @route("POST", "/v1/dicts/{name}/pop")
     async def pop(self, name: str, body: AsyncIterator[bytes]) -> Response:
         """Remove the entries of the keys in the body; answer with their values, each of which may be missing."""
-        return _parts([await self._kept.pop(name, key) for key in await self._bodies.parts(body)])
+        return answers.parts_of(
+            [await self._kept.pop(name, key) for key in await self._bodies.parts(body)]
+        )
 
     @route("POST", "/v1/dicts/{name}/clear")
     async def clear(self, name: str) -> None:
@@ -95,7 +96,7 @@ class Dicts:
         """
         found, after = await self._kept.page(name, after=_place(query.after), values=not query.keys)
         where = b"" if after is None else b"%d" % after
-        return _parts([where, *(part for item in found for part in item)])
+        return answers.parts_of([where, *(part for item in found for part in item)])
 
 
 class Queues:
@@ -149,7 +150,7 @@ class Queues:
             count=max(1, min(query.count, MAX_COUNT)),
             wait_s=_wait_s(query.wait_s),
         )
-        return _parts(taken)
+        return answers.parts_of(taken)
 
     @route("GET", "/v1/queues/{name}/length")
     async def length(self, name: str, query: QueuePart) -> Count:
@@ -168,15 +169,11 @@ class Queues:
         found, after = await self._kept.page(
             name, partition=query.partition, after=_place(query.after), wait_s=_wait_s(query.wait_s)
         )
-        return _parts([b"%d" % after, *found])
+        return answers.parts_of([b"%d" % after, *found])
 
 
 def _told(row: ObjectRow, length: int | None = None) -> StoredObject:
     return StoredObject(id=row.id, name=row.name or "", created_at=row.created_at, length=length)
-
-
-def _parts(values: "list[bytes | None] | list[bytes]") -> Response:
-    return Response(frames.pack(values), media_type="application/octet-stream")
 
 
 def _place(text: str) -> int:

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Callable
 
 from starlette.responses import Response
 
-from homeport.contract import frames
 from homeport.contract.api.spawned import (
     AttemptQuery,
     CallInfo,
@@ -16,7 +15,7 @@ from homeport.contract.api.spawned import (
     StoredCall,
 )
 from homeport.contract.errors import AlreadyExists, BadRequest
-from homeport.control.api import bodies
+from homeport.control.api import answers, bodies
 from homeport.control.api.routing import route
 from homeport.control.calls.spawned import Spawned
 from homeport.state.calls import CANCELLED, DONE, FAILED, RUNNING, WAITING, CallRow, Outcome
@@ -68,7 +67,7 @@ class Spawns:
         wait_s = max(0.0, min(query.wait_s, MAX_WAIT_S))
         found = await self._spawned.outcome(id, _number("place", query.place), wait_s)
         parts = [] if found is None else [found.kind.encode(), found.python.encode(), found.body]
-        return Response(frames.pack(parts), media_type="application/octet-stream")
+        return answers.parts_of(parts)
 
     @route("POST", "/v1/spawned/{id}/cancel")
     async def cancel(self, id: str, query: CancelQuery) -> None:  # noqa: A002

@@ -1,6 +1,7 @@
 """Spawned calls, as the API asks for them: saves them, waits for outcomes, cancels."""
 
 import asyncio
+import dataclasses
 import re
 import time
 from collections import defaultdict
@@ -38,18 +39,7 @@ class Spawned:
             raise NotFound(f"the app `{row.app}` has no function `{row.tag}`")
         now = time.time()
         rows = [
-            CallRow(
-                id=row.id,
-                place=place,
-                endpoint=endpoint,
-                app=row.app,
-                tag=row.tag,
-                parameters=row.parameters,
-                parent=row.parent,
-                python=row.python,
-                due_at=now,
-                created_at=now,
-            )
+            dataclasses.replace(row, place=place, endpoint=endpoint, due_at=now, created_at=now)
             for place in range(len(inputs))
         ]
         await self.rows.add(rows, inputs)

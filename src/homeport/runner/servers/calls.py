@@ -104,16 +104,7 @@ class Calls:
         if self._method.generator:
             await self._stream(reply, args, kwargs)
             return
-        try:
-            value = await self._result(args, kwargs)
-            data = reply.encode(value)
-        except (asyncio.CancelledError, GeneratorExit):
-            raise
-        except BaseException as error:
-            self._say(error)
-            await reply.fail(error)
-            return
-        await reply.value(data)
+        await reply.whole(*await self._outcome(reply, args, kwargs))
 
     async def _spawned(
         self, call_id: str, fields: "dict[bytes, str]", reply: "Reply", body: "bytes | bytearray"
@@ -127,13 +118,7 @@ class Calls:
                 args, kwargs = reply.arguments(body)
             except Exception as error:
                 return calls.FAILED, reply.encode_error(_unreadable(error, self._method.tag))
-            try:
-                return calls.VALUE, reply.encode(await self._result(args, kwargs))
-            except (asyncio.CancelledError, GeneratorExit):
-                raise
-            except BaseException as error:
-                self._say(error)
-                return calls.FAILED, reply.encode_error(error)
+            return await self._outcome(reply, args, kwargs)
 
         attempt = Spawned(
             call_id,
@@ -148,6 +133,16 @@ class Calls:
 
         mine = await attempt.run(work, values.PYTHON, refused)
         await reply.over(200 if mine else 409)
+
+    async def _outcome(self, reply: "Reply", args: Any, kwargs: Any) -> "tuple[str, bytes]":
+        """Return what one input came to, and the body that tells it."""
+        try:
+            return calls.VALUE, reply.encode(await self._result(args, kwargs))
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:
+            self._say(error)
+            return calls.FAILED, reply.encode_error(error)
 
     async def call(self, args: Any, kwargs: Any) -> Any:
         """Call the function, and return what it returns."""
@@ -294,13 +289,9 @@ class Reply:
         """Return an exception as the body of an answer."""
         return values.failed(error).encode()
 
-    async def value(self, data: bytes) -> None:
-        """Answer with a value."""
-        await self._whole(calls.VALUE, data)
-
     async def fail(self, error: BaseException) -> None:
         """Answer with an exception."""
-        await self._whole(calls.FAILED, self.encode_error(error))
+        await self.whole(calls.FAILED, self.encode_error(error))
 
     async def over(self, status: int) -> None:
         """Answer without a value."""
@@ -323,7 +314,8 @@ class Reply:
             last = calls.frame(calls.ERROR, self.encode_error(error))
         await self._part(last, more=False)
 
-    async def _whole(self, outcome: str, data: bytes) -> None:
+    async def whole(self, outcome: str, data: bytes) -> None:
+        """Answer with a body that is complete."""
         await self._start(outcome, self.content_type, len(data))
         if len(data) <= PIECE_BYTES:
             await self._part(data, more=False)
