@@ -6,7 +6,6 @@ import textwrap
 import pytest
 
 from homeport.cell import report
-from tests.journeys.test_isolation import user as user  # noqa: PLC0414 - a fixture
 
 APP = """
     import os
@@ -53,10 +52,11 @@ APP = """
 """
 
 
-@pytest.fixture
-def isolated(user):
+@pytest.fixture(params=["terminal", "ordinary"])
+def isolated(request):
     if not (told := report.report()).possible:
         pytest.skip(f"no cells here: {told.why}")
+    user = request.getfixturevalue(request.param)
     user.environ["HOMEPORT_ISOLATION"] = "on"
     return user
 

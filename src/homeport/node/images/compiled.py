@@ -96,7 +96,7 @@ class Compiler:
                 async with asyncio.timeout(PATIENCE_S):
                     if not await asyncio.to_thread(_is_compiled, tree):
                         await (self._tree_in_cell if made.lowers else _tree)(made, tree)
-                    if _has_room(self._store.root):
+                    if made.directory.exists() and _has_room(made.directory):
                         await (self._layer if made.lowers else _packages)(made)
             except TimeoutError:
                 log.warning("%s is not compiled: it takes too long", tree)
