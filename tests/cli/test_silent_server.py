@@ -6,6 +6,7 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from homeport import settings
@@ -68,5 +69,6 @@ async def test_a_server_that_does_not_end_is_named_by_its_pid(tmp_path, monkeypa
         with pytest.raises(ServerUnreachable, match=rf"pid {waits.pid}.* has not within 0.1 s"):
             await server.down(told)
         waits.stdin.close()
-        waits.wait()
+        monkeypatch.setattr(server, "END_S", 60)
         assert await server.down(told)
+        assert "zombie" == psutil.Process(waits.pid).status(), "its parent takes note only now"
