@@ -167,7 +167,8 @@ def test_a_directory_inside_of_a_volume_is_found_without_leaving_it(tmp_path):
             mounts.opened(str(volume), writable=True, inside=path)
 
 
-def test_a_tree_over_the_interpreter_does_not_hide_it(account):
+@pytest.mark.parametrize("access", ["private", "read"])
+def test_a_tree_over_the_interpreter_does_not_hide_it(account, access):
     """As with /root, where pyenv and uv keep theirs."""
     package = account.mkdir("package")
     (package / "inside").mkdir()
@@ -175,7 +176,7 @@ def test_a_tree_over_the_interpreter_does_not_hide_it(account):
     over = account.mkdir("over")
     cell = account.cell(binds=[Bind(str(package / "inside"), "/root/python/inside")])
     code = 'print(json.dumps([open("/root/python/inside/there.txt").read(), os.listdir("/root")]))'
-    told = python(account, cell, code, mounts={"/root": [str(over), "private"]})
+    told = python(account, cell, code, mounts={"/root": [str(over), access]})
 
     assert "there" == told[0]
     assert "python" in told[1]

@@ -2,6 +2,7 @@
 
 import json
 
+from homeport.cell import nested
 from homeport.contract import codec
 
 #: In a base cell: another function's container has written; then a nested cell looks around and tries to get out.
@@ -40,6 +41,7 @@ def main():
             found[path] = "written"
         except OSError as error:
             found[path] = type(error).__name__
+    found["pid"] = os.getpid()
     child = private.fork(cell, "1")
     if child == 0:
         found["container"] = [os.getpid(), os.path.exists("/opt/mine"), os.listdir("/.cell")[:0]]
@@ -65,6 +67,7 @@ def test_a_nested_cell_sees_nothing_of_its_neighbours_and_cannot_change_the_base
 
     assert [] == found["up"]
     assert 2 == len(found["processes"])
+    assert found["pid"] > nested.HIGH, "modules keep small numbers for other reasons than a pid"
     assert found["umount"] in ("OSError", "PermissionError")
     assert "OSError" == found["/.cell/root/etc/hosts"] == found["/.cell/places.json"]
     assert "OSError" == found["/opt/mine"]

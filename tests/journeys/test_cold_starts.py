@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 from tests.waiting import wait_for
 
 APP = """
@@ -113,3 +115,27 @@ def test_a_start_that_failed_has_its_reason_and_the_parts_that_it_reached(termin
         assert "listening" not in start["timings_ms"]
         assert "failed(1)" in terminal.run("app", "cold-starts", "broken").stdout
         serving.interrupt()
+
+
+@pytest.mark.parametrize("user", ["terminal", "ordinary"])
+def test_what_the_script_imports_is_there_before_a_later_container_starts(user, request, visitor):
+    """Whatever the place of the user's Python, which may be below the home: /root is the script's directory, too."""
+    terminal = request.getfixturevalue(user)
+    script = terminal.home.parent / "app.py"
+    script.write_text(
+        "import modal, sqlalchemy\n"
+        "app = modal.App('early')\n"
+        "@app.function(scaledown_window=2)\n"
+        "@modal.fastapi_endpoint()\n"
+        "def f(): return 1\n"
+    )
+    url = terminal.deploy(script)["f"]
+
+    def imported():
+        wait_for(lambda: not terminal.containers(), "no container")
+        assert 1 == visitor.get(url).json()
+        starts = terminal.json("app", "cold-starts", "early")
+        return [sorted(start["imports_ms"]) for start in starts]
+
+    assert "sqlalchemy" in imported()[0]
+    wait_for(lambda: "sqlalchemy" not in imported()[-1], "a zygote that has imported it")

@@ -108,8 +108,12 @@ def place(pairs: Sequence[tuple[Mount, int]], *, stays: bool = False) -> None:
             continue
         with still_shown(mount.target, shown):
             _point(position, mount.target, storage, directory=is_directory(tree))
-            if mount.access is Access.PRIVATE and is_directory(tree):
+            if not is_directory(tree):
+                kernel.move_mount(tree, mount.target)
+            elif mount.access is Access.PRIVATE:
                 _private(str(position), mount.target, tree, storage, _has_more(mount.target, shown))
+            elif mount.access is Access.READ and (inner := _shown_below(mount.target, shown)):
+                _pointed(str(position), mount.target, tree, storage, inner)
             else:
                 kernel.move_mount(tree, mount.target)
         os.close(tree)
@@ -124,11 +128,14 @@ def _has_more(target: str, shown: Sequence[str]) -> bool:
     return bool({*os.listdir(target)} - hosts)
 
 
+def _shown_below(target: str, shown: Sequence[str]) -> list[str]:
+    return [path for path in shown if path.startswith(target.rstrip("/") + "/")]
+
+
 @contextlib.contextmanager
 def still_shown(target: str, shown: Sequence[str]) -> Iterator[None]:
     """What the cell shows below a target is there again, above what is mounted on it meanwhile."""
-    hidden = [path for path in shown if path.startswith(target.rstrip("/") + "/")]
-    above = [(path, kernel.open_tree(path)) for path in hidden]
+    above = [(path, kernel.open_tree(path)) for path in _shown_below(target, shown)]
     yield
     for path, kept in above:
         point(path, directory=is_directory(kept))
@@ -235,6 +242,19 @@ def _private(name: str, target: str, tree: int, storage: str, over: bool) -> Non
     kernel.move_mount(tree, lower)
     _overlay(target, [lower, target] if over else [lower], name, storage)
     kernel.umount(lower)  # the overlay has a mount of its own
+
+
+def _pointed(name: str, target: str, tree: int, storage: str, inner: Sequence[str]) -> None:
+    """Show a tree that nobody may write, with places for what the cell shows below the target."""
+    lower, points = f"{storage}/lower{name}", f"{storage}/points{name}"
+    os.mkdir(points)
+    for path in inner:
+        point(points + path[len(target.rstrip("/")) :], directory=os.path.isdir(path))
+    os.mkdir(lower)
+    kernel.move_mount(tree, lower)
+    data = f"lowerdir={points}:{lower},userxattr"
+    kernel.mount("overlay", target, "overlay", kernel.NOSUID | kernel.NODEV | kernel.RDONLY, data)
+    kernel.umount(lower)
 
 
 def _overlay(target: str, lower: Sequence[str], name: str, storage: str) -> None:

@@ -5,6 +5,7 @@ imports of its packages) is in a nested cell: it sees neither the processes nor 
 others, and cannot change what their private cells are built from.
 """
 
+import contextlib
 import os
 import signal
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from homeport.cell import base, identity, kernel, mounts, namespaces, private
 from homeport.cell.description import Cell, Network
 
 TMPS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - places to mount on
+#: A zygote finds an import that keeps the process id by the number; a small number means something else too often.
+HIGH = 30_000
 
 
 def fork(
@@ -40,6 +43,7 @@ def fork(
     else:
         _narrow(cell, name)
     mounts.place(pairs, stays=True)
+    _count_from(HIGH)
     namespaces.lock()
     worker = os.fork()
     if worker:
@@ -47,6 +51,12 @@ def fork(
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         base.linger()
     return worker
+
+
+def _count_from(pid: int) -> None:
+    """Give the next processes of this cell ids above `pid`, where the kernel allows it (man 7 pid_namespaces)."""
+    with contextlib.suppress(OSError), open("/proc/sys/kernel/ns_last_pid", "w") as file:
+        file.write(str(pid))
 
 
 def _narrow(cell: Cell, name: str) -> None:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from importlib import _bootstrap
 from typing import Any
 
+from homeport.sdk.preload.users import is_users
+
 WATCHED = "_find_and_load"
 LEAST_MS = 1.0
 KEPT = 10
@@ -34,7 +36,7 @@ class ImportTimes:
         code = getattr(original, "__code__", None)
         if code is None or self._original is not None:
             return
-        self._original, self._source = original, source.rstrip("/") + "/"
+        self._original, self._source = original, source
         thread = threading.get_ident()
         under_way, ended = self._under_way, self._ended
         asked, is_users = self.asked, self._is_users
@@ -86,5 +88,4 @@ class ImportTimes:
             self._ms[name] = max(ms, self._ms.get(name, 0.0))
 
     def _is_users(self, name: str) -> bool:
-        file = getattr(sys.modules.get(name), "__file__", None) or ""
-        return file.startswith(self._source)
+        return is_users(getattr(sys.modules.get(name), "__file__", None) or "", self._source)

@@ -24,6 +24,7 @@ from homeport.sdk.preload.kept import Kept, stamp
 from homeport.sdk.preload.registries import Registries
 from homeport.sdk.preload.repeats import repeat
 from homeport.sdk.preload.shelf import Shelf
+from homeport.sdk.preload.users import is_users
 
 #: Modules that draw random numbers at import, in a way that no script can notice.
 HARMLESS = (
@@ -76,7 +77,7 @@ class Recorder:
         self._avoid = frozenset(avoid)
         self._own = frozenset(own)
         self.shelf = shelf
-        self._source = f"{source.rstrip('/')}/" if source else ""
+        self._source = source.rstrip("/")
         kept = shelf.kept.values()
         self._base = set(sys.modules) - set(shelf.kept)
         self._count = max((each.order for each in kept), default=0)
@@ -118,7 +119,7 @@ class Recorder:
         self._before = Snapshot(self._all(), self._find)
         watch = loaded.Forkable()
         self.shelf.changed, self.shelf.repeat, self.shelf.looks = _raise, self._repeat, self.looks
-        self.shelf.settle(self._source.rstrip("/"))
+        self.shelf.settle(self._source)
         self._hooks = hooks = Hooks(self)
         try:
             for before in self.shelf.roots:  # the script imports them first too
@@ -226,7 +227,7 @@ class Recorder:
         self._sweep()
         kept = Kept(spec.name)
         kept.path = (spec.origin or "") if spec.has_location else ""
-        if self._source and kept.path.startswith(self._source):
+        if is_users(kept.path, self._source):
             raise _Unlike(f"`{spec.name}` is the user's own")
         kept.native = kept.path.endswith(NATIVE) and kept.top not in QUIET
         kept.cwd = _where()
