@@ -146,3 +146,88 @@ def test_the_next_child_copies_what_the_container_before_has_written_to():
         pytest.skip(told)
 
     assert "copied" == told
+
+
+#: A zygote that forks a burst of containers, and how many children wait in it afterwards.
+BURST = """
+import json, os, socket, sys, time
+from homeport.runner.zygotes import forking
+from homeport.runner.zygotes.forking import Zygote
+
+forking.BURST_S = float(sys.argv[1])
+first, second = map(int, sys.argv[2:])
+node, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+lives, life = os.pipe()
+
+
+class Shelf:
+    def stale(self):
+        return ""
+
+    def unlike(self, environ):
+        return ""
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return {int(child) for child in file.read().split()}
+
+
+def wait_for(count):
+    deadline = time.monotonic() + 60
+    while len(found := children(zygote) - forked) != count and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return len(found)
+
+
+def fork(count):
+    for _ in range(count):
+        request = os.memfd_create("request")
+        os.write(request, json.dumps({"environ": {}}).encode())
+        given = [request, os.dup(null), *(os.memfd_create("given") for _ in range(3))]
+        socket.send_fds(node, [b"fork"], given)
+        for descriptor in given:
+            os.close(descriptor)
+        forked.add(json.loads(node.recv(10_000))["forked"])
+
+
+zygote = os.fork()
+if not zygote:
+    node.close()
+    birth = Zygote(control, Shelf()).serve()
+    birth.wait()
+    time.sleep(120)
+    os._exit(0)
+control.close()
+null = os.open(os.devnull, os.O_RDWR)
+forked = set()
+os.close(life)  # the zygote and its children hold it
+fork(4)
+told = [wait_for(first)]
+fork(4)
+told.append(wait_for(second))
+node.send(b"rest")
+told.append(wait_for(0))
+for init in forked:
+    os.kill(init, 9)
+node.close()
+os.waitpid(zygote, 0)
+told.append(os.read(lives, 1).decode())  # returns when the last process has ended
+print(json.dumps(told))
+"""
+
+
+def burst(lasts_s: float, first: int, second: int) -> list[object]:
+    """Return how many children wait after four forks, after four more, and after `rest`.
+
+    It waits until they are as many as expected.
+    """
+    words = [sys.executable, "-c", BURST, str(lasts_s), str(first), str(second)]
+    run = subprocess.run(words, capture_output=True, timeout=200, check=True)
+    return list(json.loads(run.stdout))
+
+
+def test_as_many_children_wait_as_the_last_burst_needed_and_all_end_with_the_zygote():
+    # However slow the machine is, the eight forks are one burst, or eight.
+    assert [4, 8, 0, ""] == burst(1000, 4, 8)
+    assert [1, 1, 0, ""] == burst(-1, 1, 1)

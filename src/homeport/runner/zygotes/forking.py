@@ -7,6 +7,7 @@ import selectors
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,9 @@ TRIES = 3  # how often to fork a child if the ones before ended too early
 SPARE_S = 0.05  # after this idle time the zygote forks the next child ahead
 FIRST_LOOK_S = 0.05  # soon, as the first container may not live long; most starts are over by then
 LOOK_S = 0.25  # after this idle time it reads which pages its latest container has written to
+MORE_S = 0.25  # after this idle time it forks one more child for a burst
+BURST_S = 1.0  # containers that are forked with less time in between may belong to one burst
+MAX_SPARES = 8
 LOOKS = 3  # how many containers it reads; it uses the one that has written to most pages
 
 
@@ -60,10 +64,14 @@ class Spare:
     to_init: socket.socket
     to_runner: socket.socket
     storage: str  # of its cell
+    leads: bool  # it is the next container, so it copies pages ahead
 
 
 class Zygote:
-    """Forks on command, and reports how its children ended."""
+    """Forks on command, and reports how its children ended.
+
+    It keeps as many spares as its last burst of commands needed; after each smaller burst it keeps one less.
+    """
 
     def __init__(self, control: socket.socket, shelf: Shelf, written: Pages | None = None) -> None:
         self._control = control
@@ -74,7 +82,10 @@ class Zygote:
         self._rests = False
         self._children: set[int] = set()
         self._retired = False
-        self._spare: Spare | None = None
+        self._spares: list[Spare] = []
+        self._wanted = 1  # how many it keeps
+        self._burst: set[int] = set()  # the living containers of the latest burst
+        self._forked_at = 0.0
         self._selector = selectors.DefaultSelector()
         self._pipe = (-1, -1)  # written to when a child has ended
 
@@ -122,16 +133,25 @@ class Zygote:
         """Return how long to wait before the work for the next container; None without such work."""
         if self._retired or self._rests:
             return None
-        if self._spare is None:
+        if not self._is_led:
             return SPARE_S
-        if self._latest < 0:
-            return None
-        return FIRST_LOOK_S if self._written is None else LOOK_S
+        if self._latest >= 0:
+            return FIRST_LOOK_S if self._written is None else LOOK_S
+        return None if len(self._spares) == self._wanted else MORE_S
+
+    @property
+    def _is_led(self) -> bool:
+        return bool(self._spares) and self._spares[0].leads
 
     def _prepare(self) -> Birth | None:
-        """Fork the next child; later, read whether more pages could be copied ahead of time."""
-        if self._spare is None:
+        """Fork the next child; later, read whether more pages could be copied, and fork children for a burst."""
+        if not self._is_led:
             return self._have_spare()
+        if self._latest < 0:
+            if len(self._spares) < self._wanted:
+                return self._have_spare()
+            self._drop(self._spares.pop())
+            return None
         pages = Pages.of(self._latest)
         self._forget_latest()
         if pages is None:
@@ -139,7 +159,7 @@ class Zygote:
         first, self._looks = self._looks == LOOKS, self._looks - 1
         if first or self._written is None or pages.count > self._written.count:
             self._written = pages
-            self._drop_spare()  # the next spare copies them
+            self._drop(self._spares.pop(0))  # the next one that leads copies them
         return None
 
     def _forget_latest(self) -> None:
@@ -150,22 +170,22 @@ class Zygote:
     def _obey(self) -> Birth | None:
         message, descriptors, _, _ = socket.recv_fds(self._control, MAX_MESSAGE, MAX_DESCRIPTORS)
         if not message:
-            self._drop_spare()
+            self._drop_spares()
             os._exit(0)
         kind, _, more = message.decode().partition(" ")
         if kind == "retire":
             self._retired = True
-            self._drop_spare()
+            self._drop_spares()
             return None
         if kind == "rest":
             self._rests = True
-            self._drop_spare()
+            self._drop_spares()
             return None
         if kind != "fork":
             return self._have_zygote(kind, descriptors)
         self._rests = False
         for _ in range(TRIES):
-            birth = None if self._spare else self._have_spare(descriptors)
+            birth = None if self._spares else self._have_spare(descriptors)
             if birth is not None or self._use_spare(descriptors, int(more or 0)):
                 break
         else:
@@ -173,6 +193,16 @@ class Zygote:
         if birth is None:
             _close(descriptors)
         return birth
+
+    def _count(self, init: int) -> None:
+        """Learn how many spares a burst needs: containers that live at the same time."""
+        now = time.monotonic()
+        if now - self._forked_at > BURST_S:
+            self._burst.clear()
+            self._wanted = max(self._wanted - 1, 1)
+        self._forked_at = now
+        self._burst.add(init)
+        self._wanted = min(max(self._wanted, len(self._burst)), MAX_SPARES)
 
     def _have_zygote(self, kind: str, descriptors: list[int]) -> Birth | None:
         request, output, control, *cell = descriptors
@@ -197,6 +227,7 @@ class Zygote:
         kind = socket.AF_UNIX, socket.SOCK_SEQPACKET
         (to_init, inits), (to_runner, runners) = socket.socketpair(*kind), socket.socketpair(*kind)
         zygote = os.getpid()
+        leads = not self._is_led
         try:
             child = celled.fork()
         except OSError as error:
@@ -207,15 +238,18 @@ class Zygote:
         if child:
             inits.close()
             runners.close()
-            self._spare = Spare(child, to_init, to_runner, celled.storage())
+            spare = Spare(child, to_init, to_runner, celled.storage(), leads)
+            self._spares.insert(0 if leads else len(self._spares), spare)
             return None
         to_init.close()
         to_runner.close()
-        self._control.close()  # in init too: else the node would not see the zygote's end
+        # In init too: else the node would not see the zygote's end, and the other spares not theirs.
+        self._control.close()
+        self._close_spares()
         _close(not_its)
         init.ahead(inits, runners, celled.seal_init)
         self._leave()
-        if self._written is not None:
+        if leads and self._written is not None:
             self._written.fetch(runners.fileno())
         message, descriptors, _, _ = socket.recv_fds(runners, 16, MAX_DESCRIPTORS)
         if not message:
@@ -234,8 +268,7 @@ class Zygote:
         The check of all files takes milliseconds, so the runner gets its request before the check. Until
         `Birth.wait` it changes only itself, and it ends there if the check has found a change.
         """
-        spare, self._spare = self._spare, None
-        assert spare is not None
+        spare = self._spares.pop(0)
         runner: list[int] = []
         stale = ""
         try:
@@ -258,8 +291,11 @@ class Zygote:
             _close(runner)
             if stale:
                 self.tell({"stale": stale})
+            else:
+                self._drop_spares()  # what has ended this one may have ended all
             return bool(stale)
         self._children.add(spare.init)
+        self._count(spare.init)
         handles = os.pidfd_open(spare.init), *runner
         self.tell({"forked": spare.init, "storage": spare.storage}, handles)
         self._forget_latest()
@@ -275,13 +311,22 @@ class Zygote:
             return ""
         return self._shelf.stale() or self._shelf.unlike(_environ(asked))
 
-    def _drop_spare(self) -> None:
-        if self._spare is not None:
-            spare, self._spare = self._spare, None
+    def _drop_spares(self) -> None:
+        while self._spares:
+            self._drop(self._spares.pop())
+
+    def _drop(self, spare: Spare) -> None:
+        spare.to_init.close()
+        spare.to_runner.close()
+        _wait(spare.init)
+        celled.forget(spare.storage)
+
+    def _close_spares(self) -> None:
+        """In a child: let the zygote alone hold the spares' sockets."""
+        for spare in self._spares:
             spare.to_init.close()
             spare.to_runner.close()
-            _wait(spare.init)
-            celled.forget(spare.storage)
+        self._spares.clear()
 
     def _leave(self) -> None:
         """In a child: close the zygote's own descriptors."""
@@ -292,9 +337,7 @@ class Zygote:
             os.close(end)
         self._forget_latest()
         self._control.close()
-        if self._spare is not None:
-            self._spare.to_init.close()
-            self._spare.to_runner.close()
+        self._close_spares()
 
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):
@@ -304,6 +347,7 @@ class Zygote:
                     break
                 if pid in self._children:
                     self._children.discard(pid)
+                    self._burst.discard(pid)
                     code = celled.code(os.waitstatus_to_exitcode(status))
                     self.tell({"ended": [pid, code]})
 
