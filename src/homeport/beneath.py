@@ -1,6 +1,6 @@
-"""Opens a path below a directory, and nothing outside of it, whatever somebody else has put there.
+"""Opens a path below a directory, and nothing outside of it, whatever links a container has put there.
 
-The kernel resolves the path and refuses whatever leads out of the directory (man 2 openat2, RESOLVE_BENEATH).
+The kernel resolves the path and refuses each path that leads out of the directory (man 2 openat2, RESOLVE_BENEATH).
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 
 MAX_PATH = 4096  # characters
-TRIES = 100  # for a path on which something is renamed while it is resolved
+TRIES = 100  # for a path of which a part is renamed while the kernel resolves it
 
 RESOLVE_NO_MAGICLINKS, RESOLVE_BENEATH = 0x02, 0x08
 OPENAT2 = 437  # the same number on every machine

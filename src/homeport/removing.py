@@ -1,10 +1,10 @@
-"""Deletes a directory that somebody else filled, such as a volume, or what a container has written.
+"""Deletes a directory that others have filled, such as a volume, or the files that a container has written.
 
 Directories in it may be nested deeper than Python recurses and than a path may be long (PATH_MAX), and may have
 lost their owner's rights. So the work goes by descriptors and nothing recurses: what is inside a directory moves
 up, until everything lies flat. Links are not followed.
 
-`remove` is for files that may still be written to. `discard` is for what nobody needs and nobody writes any more.
+`remove` is for files that may still be written to. `discard` is for files that are no longer needed nor written to.
 """
 
 import contextlib
@@ -13,8 +13,8 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 
-TRIES = 100  # for a directory into which somebody still writes
-#: Errors by which one sees that somebody writes: a new file, or a file or a link in place of a directory.
+TRIES = 100  # for a directory into which a process still writes
+#: Errors that show that a process still writes: a new file, or a file or a link in place of a directory.
 _WRITTEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.ELOOP)
 
 Failed = Callable[[OSError], None]
@@ -29,7 +29,7 @@ def remove(name: str, parent: int | None = None) -> None:
 
     def failed(error: OSError) -> None:
         nonlocal tries
-        if error.errno == errno.ENOENT:  # somebody else has deleted it
+        if error.errno == errno.ENOENT:  # another process has deleted it
             return
         tries += 1
         if error.errno not in _WRITTEN or tries > TRIES:
@@ -123,7 +123,7 @@ def _unlinked(name: str, folder: int) -> bool:
 
 @contextlib.contextmanager
 def _opened(name: str, parent: int | None) -> Iterator[int]:
-    """A directory that is to go: its owner may do in it what he likes."""
+    """Open a directory that is to be deleted, after its owner got all rights in it."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         folder = os.open(name, flags, dir_fd=parent)

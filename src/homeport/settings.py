@@ -25,14 +25,14 @@ MAX_SOCKET_DIR = 70  # bytes; leaves 37 for names such as `/c/ta-….sock`
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How this homeport runs."""
+    """The settings of one homeport."""
 
     home: Path  # the directory where everything is kept; `~/.homeport` by default
     host: str = "127.0.0.1"  # address to listen on; 0.0.0.0: every interface of this machine
     http_port: int = DEFAULT_HTTP_PORT  # port of the main URLs; 0: any free one
     domain: str = "localhost"  # URLs are `<workspace>--<label>.<domain>`
     workspace: str = "me"  # first part of each URL; your login name by default
-    dev_suffix: str = "dev"  # last part of a `serve` session's URLs, 1 to 8 letters or digits
+    dev_suffix: str = "dev"  # last part of a session's URLs, 1 to 8 letters or digits
     server: str = ""  # URL of a remote server's API; empty: the server of this home
     token: str = ""  # password of the API over TCP: the server asks for it, commands send it
     api_port: int | None = None  # port of the API for other machines; it needs `token`
@@ -63,7 +63,7 @@ class Settings:
         )
 
     def told(self) -> dict[str, str | int | None]:
-        """What a running server tells of its settings: all that a command may ask another for."""
+        """Return the settings that a running server shows: those for which a command may ask differently."""
         own = {"home", "server", "token", "database", "given"}
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
 
@@ -136,7 +136,7 @@ class Settings:
 
 
 def load(environ: Mapping[str, str], **flags: Any) -> Settings:
-    """The settings in force; `flags` that are None were not given.
+    """Return the settings in force; `flags` that are None were not given.
 
     Raises `BadRequest` for a wrong value; the message says where the value came from.
     """
@@ -187,7 +187,7 @@ def _home(raw: Any) -> Path:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The settings in a `config.toml`; none if there is no such file."""
+    """Return the settings in a `config.toml`; none if the file does not exist."""
     try:
         config = tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):

@@ -63,7 +63,7 @@ class Tasks:
         self._is_closed = False
 
     def start(self, name: str, work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
-        """Begin a piece of work; after `close` return a cancelled future, since nobody would end the work."""
+        """Begin a piece of work; after `close` return a cancelled future, because nothing would end the work."""
         loop = asyncio.get_running_loop()
         if self._is_closed:
             work.close()
@@ -98,7 +98,7 @@ def log_failure(task: asyncio.Task[Any]) -> None:
 
 
 class _Wait:
-    """How long to wait before the next try, and what to log."""
+    """Logs failures of a loop, and waits before its next start."""
 
     def __init__(self, name: str) -> None:
         self._name = name

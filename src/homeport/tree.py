@@ -1,4 +1,4 @@
-"""Reads and changes the files below one directory, by paths that somebody else wrote.
+"""Reads and changes the files below one directory, by paths that others wrote.
 
 A volume's files: a container may have put anything there, such as a link to /etc/shadow, a FIFO, a name that is not
 text, or a link in place of a directory at this very moment. So no path is ever put together and opened:
@@ -34,7 +34,7 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file, or what else a directory may have."""
+    """An entry of a directory."""
 
     path: str  # from the root, without a `/` at its beginning
     kind: str  # `file`, `directory`, `symlink`, `fifo`, `socket` or `other`
@@ -57,7 +57,7 @@ class Tree:
         self._root, self._staging, self._owner = root, staging or root, owner
 
     def entries(self, path: str = "", *, recursive: bool = False) -> Generator[Entry, None, None]:
-        """Yield what a directory has, or the one file of that path; links are not followed."""
+        """Yield the entries of a directory, or the one file with this path; links are not followed."""
         names = parts(path)
         with self._at(names[:-1]) as parent:
             if names:
@@ -83,7 +83,7 @@ class Tree:
         return descriptor
 
     def begin(self, path: str, *, mode: int = 0o644, force: bool = False) -> "Writing":
-        """Begin to write a file; `FileExistsError` if there is one and not `force`."""
+        """Begin to write a file; `FileExistsError` if it exists, without `force`."""
         if not (names := parts(path)):
             raise IsADirectoryError(errno.EISDIR, "it is a directory", path)
         with contextlib.suppress(FileNotFoundError), self._at(names[:-1]) as parent:
@@ -153,7 +153,7 @@ class Tree:
         return size, files
 
     def sync(self) -> None:
-        """Have everything on the disk for good (man 2 syncfs)."""
+        """Write everything through to the disk (man 2 syncfs)."""
         import ctypes
 
         with self._opened_root() as root:
@@ -168,7 +168,7 @@ class Tree:
             yield descriptor
 
     def own(self, descriptor: int) -> None:
-        """Give something new to the owner."""
+        """Make `owner` the owner of a new file or directory."""
         if self._owner is not None:
             os.fchown(descriptor, *self._owner)
 
@@ -241,7 +241,7 @@ class Tree:
 
 
 class Writing:
-    """A file that is written: at its place once it is whole, and nowhere if it is not."""
+    """A file that is being written; it appears at its path when it is complete."""
 
     def __init__(self, tree: Tree, names: Sequence[str], *, mode: int, force: bool) -> None:
         self._tree, self._names, self._force = tree, names, force
@@ -253,19 +253,19 @@ class Writing:
         os.fchmod(self._descriptor, mode)
 
     def write(self, data: bytes) -> None:
-        """Add to it."""
+        """Append data."""
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(self._descriptor, rest) :]
 
     def finish(self) -> None:
-        """Put it in its place."""
+        """Move the complete file to its path."""
         with self._tree.opened_staging() as staging:
             self._tree.put(staging, self._part, self._names, force=self._force)
         self._part = ""
 
     def abort(self) -> None:
-        """Remove what is there, unless it is in its place; always called at the end."""
+        """Remove an incomplete file; always called at the end, also after `finish`."""
         if self._part:
             with contextlib.suppress(FileNotFoundError), self._tree.opened_staging() as staging:
                 os.unlink(self._part, dir_fd=staging)
@@ -276,7 +276,7 @@ class Writing:
 
 
 def fresh_name() -> str:
-    """Return a name for something that is not in its place."""
+    """Return a new name for a file that is not complete."""
     return f".homeport-{os.urandom(8).hex()}"
 
 

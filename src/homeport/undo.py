@@ -69,7 +69,7 @@ class Undo:
 
 
 async def unbroken(work: Coroutine[Any, Any, T]) -> T:
-    """Run `work` to its end, also if the caller is cancelled; return its value.
+    """Run `work` until it ends, also if the caller is cancelled; return its value.
 
     The cancellation is raised after the work has ended. An error of the work is raised instead of it.
     """

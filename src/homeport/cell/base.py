@@ -53,7 +53,7 @@ TIGHT = kernel.NOSUID | kernel.NODEV
 
 
 def fork(cell: Cell, owned: Sequence[int] = ()) -> int:
-    """As os.fork(): in the child, pid 1, there is only what the cell shows.
+    """Fork like os.fork(): the child is pid 1, and sees only the files that the cell shows.
 
     `owned` are trees, opened read-only for `mounts.place`, whose files the cell's root shall own. In the
     child an `OSError` says what failed; the caller may go on. The process must have one thread.
@@ -164,7 +164,7 @@ def lower(cell: Cell, top: str = HIDDEN) -> str:
 
 
 def loopback_up() -> None:
-    """127.0.0.1 answers in a new network namespace (man 7 netdevice)."""
+    """Switch the loopback of a new network namespace on (man 7 netdevice)."""
     import fcntl  # only where there is such a namespace
     import struct
 
@@ -193,7 +193,7 @@ def run(
 def reap(
     main: Callable[[], int], before: Callable[[], None] = lambda: None, *, linger: bool = False
 ) -> int:
-    """As pid 1: run `main` in a child, and wait for all child processes until it has ended; return its exit code.
+    """As pid 1: run `main` in a child, reap all processes until that child has ended, and return its exit code.
 
     `before` runs in pid 1, once the child has been forked. With `linger`: until all have ended.
     """
@@ -219,7 +219,7 @@ def reap(
 
 
 def linger() -> NoReturn:
-    """As pid 1: reap until the last process of the cell has ended."""
+    """As pid 1: reap processes until the last process of the cell has ended."""
     _stand_by(linger=True)
     with contextlib.suppress(ChildProcessError):  # nobody is left
         while True:
@@ -241,7 +241,7 @@ def _put(target: str, tree: int) -> None:
 
 
 def _read_etc(cell: Cell) -> dict[str, bytes]:
-    """The files of /etc to be copied: copies, so that a cell may change its own."""
+    """Read the files of /etc that a cell gets as copies, so that it may change them."""
     names = ("resolv.conf", "hosts") if cell.layers else cell.etc
     found: dict[str, bytes] = {}
     for name in names:
@@ -289,5 +289,5 @@ def _write(path: str, content: bytes | str) -> None:
 
 
 def copy_skeleton(target: str) -> None:
-    """The skeleton once more, for a root in memory."""
+    """Copy the skeleton for a root in memory."""
     shutil.copytree(f"{HIDDEN}/{SKELETON}", target, symlinks=True, dirs_exist_ok=True)

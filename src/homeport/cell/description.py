@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 
 class Network(str, enum.Enum):
-    """What a cell can reach."""
+    """The networks that a cell can reach."""
 
     HOST = "host"  # everything that the host can, its loopback and services included
     NONE = "none"  # only a loopback of its own

@@ -60,7 +60,7 @@ class Opener:
         devices: bool = False,
         inside: str = "",
     ) -> int:
-        """As `mounts.opened`; `users` is for root only."""
+        """Open a mount as `mounts.opened` does; `users` is for root only."""
         if self._socket is None:
             return mounts.opened(
                 path, writable=writable, users=users, devices=devices, inside=inside
@@ -99,7 +99,7 @@ class Opener:
         return found
 
     def close(self) -> None:
-        """End the keeper. What it has opened stays."""
+        """End the keeper; mounts that it has opened stay."""
         if self._socket is not None:
             self._socket.close()
             self._process.wait()

@@ -23,7 +23,7 @@ BELOW = "below"  # in a cell's storage: the storage of the nested cell that it i
 
 
 class Access(str, enum.Enum):
-    """What a cell may do with a mount."""
+    """The kinds of access to a mount."""
 
     READ = "read"
     WRITE = "write"  # what it writes is the host's: a volume
@@ -134,7 +134,7 @@ def _shown_below(target: str, shown: Sequence[str]) -> list[str]:
 
 @contextlib.contextmanager
 def still_shown(target: str, shown: Sequence[str]) -> Iterator[None]:
-    """What the cell shows below a target is there again, above what is mounted on it meanwhile."""
+    """After the block, show again the files that the cell shows below a target, above the new mount."""
     above = [(path, kernel.open_tree(path)) for path in _shown_below(target, shown)]
     yield
     for path, kept in above:
@@ -161,7 +161,7 @@ def _merge(position: int, tree: int, storage: str, shown: Sequence[str]) -> None
 
 
 def targets(tree: str) -> list[str]:
-    """Where the files of a tree belong, as relative paths: as few and as deep as can be.
+    """Return the directories for the files of a tree, as relative paths: as few and as deep as possible.
 
     A directory that holds only another one is passed over: `/srv/www/a.css` goes to /srv/www. A path that
     cannot be made where it belongs, because a directory above it is read-only, is the business of `_merge`.
@@ -198,14 +198,14 @@ def read_places() -> list[str]:
 
 
 def point(path: str, *, directory: bool) -> None:
-    """Have something to mount on."""
+    """Make the file or directory to mount on."""
     os.makedirs(path if directory else os.path.dirname(path), exist_ok=True)
     if not directory and not os.path.exists(path):
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
 
 
 def _point(position: int, path: str, storage: str, *, directory: bool) -> None:
-    """The same below a directory of the image that nobody may write, such as /usr: it becomes writable here."""
+    """Make it below a read-only directory of the image, such as /usr, which becomes writable here."""
     try:
         point(path, directory=directory)
     except OSError as error:
@@ -245,7 +245,7 @@ def _private(name: str, target: str, tree: int, storage: str, over: bool) -> Non
 
 
 def _pointed(name: str, target: str, tree: int, storage: str, inner: Sequence[str]) -> None:
-    """Show a tree that nobody may write, with places for what the cell shows below the target."""
+    """Show a read-only tree, with mount points for the files that the cell shows below the target."""
     lower, points = f"{storage}/lower{name}", f"{storage}/points{name}"
     os.mkdir(points)
     for path in inner:

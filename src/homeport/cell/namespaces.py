@@ -25,7 +25,7 @@ ALWAYS = kernel.NEWNS | kernel.NEWPID | kernel.NEWIPC | kernel.NEWUTS
 
 
 def fork(network: Network, ids: Ids | None, prepare: Callable[[int], None] | None = None) -> int:
-    """As os.fork(): 0 in the child, its pid in the caller, which has to wait for it.
+    """Fork like os.fork(): return 0 in the child, and its pid in the caller, which has to wait for it.
 
     `prepare` is called with a descriptor of the new user namespace before anything runs in it.
     `OSError` if the kernel refuses a part. The process must have one thread.
@@ -143,7 +143,7 @@ def _go_between(theirs: socket.socket, network: Network, ids: Ids | None) -> int
         what = {"errno": error.errno, "text": error.strerror, "what": str(error.filename or "")}
         theirs.send(json.dumps(what).encode())
         os._exit(1)
-    except BaseException as error:  # whatever it is, the caller must hear of it
+    except BaseException as error:  # every error must reach the caller
         theirs.send(json.dumps({"errno": 0, "text": repr(error), "what": "fork"}).encode())
         os._exit(1)
 

@@ -26,7 +26,7 @@ def fork(
     writes: bool = False,
     network: Network = Network.HOST,
 ) -> int:
-    """As os.fork(), but nobody waits for the child: it is below a process that only reaps.
+    """Fork like os.fork(), but the caller does not wait for the child, whose parent is a process that only reaps.
 
     That process is pid 1, and lasts until the last process of the cell has ended. `name` is the cell's
     directory in the storage. `pairs` are put in place as `mounts.place` does. With `writes` the child may write
@@ -60,7 +60,7 @@ def _count_from(pid: int) -> None:
 
 
 def _narrow(cell: Cell, name: str) -> None:
-    """The base cell's own view, without what is the others'."""
+    """Narrow the view to that of the base cell, without the files and processes of others."""
     hidden, up = base.HIDDEN, f"{base.HIDDEN}/{base.UP}"
     shown = mounts.read_places()
     kernel.mount("none", "/", None, kernel.RECURSIVE | kernel.PRIVATE)

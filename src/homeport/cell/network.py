@@ -61,14 +61,14 @@ def plug(cable: Cable, namespace: int) -> None:
 
 
 def connect(cable: Cable) -> None:
-    """Inside the cell, when its end of the cable is there: set the address and the default route."""
+    """Set the address and the default route; called inside the cell once its end of the cable is there."""
     netlink.add_address(INSIDE, cable.address, 31)
     netlink.up(INSIDE)
     netlink.add_default_route(INSIDE, cable.gateway)
 
 
 def remove(cable: Cable) -> None:
-    """Take a cable away; it goes by itself when its cell ends."""
+    """Remove a cable; the kernel removes it by itself when its cell ends."""
     netlink.delete(cable.name)
 
 

@@ -1,4 +1,4 @@
-"""A private cell: what one container has for itself, built ahead of time inside a base cell.
+"""A private cell: the sandbox of one container, built ahead of time inside a base cell.
 
 `fork` gives the container's first process (pid 1) in namespaces of its own, on a root whose writable
 layer is its own. Then, when it is known whose container it is: `mounts.place` once, and `seal` in each of
@@ -13,7 +13,7 @@ from homeport.cell import base, identity, kernel, mounts, namespaces
 from homeport.cell.description import Cell
 
 NEW = f"{base.HIDDEN}/{base.NEW}"
-# As Docker: nobody writes there, or reads what tells of other workloads.
+# As Docker: these are read-only or hidden, because they change the machine or show other workloads.
 READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
 MASKED = ("acpi", "scsi")
 NULLED = ("kcore", "keys", "kmsg", "latency_stats", "sched_debug", "timer_list", "timer_stats")
@@ -21,7 +21,7 @@ TIGHT = kernel.NOSUID | kernel.NODEV
 
 
 def fork(cell: Cell, name: str) -> int:
-    """As os.fork(); the child is pid 1 of the new cell. `name` is its directory in the storage.
+    """Fork like os.fork(); the child is pid 1 of the new cell. `name` is its directory in the storage.
 
     In the child an `OSError` says what failed; the caller may go on. One thread only.
     """
@@ -32,7 +32,7 @@ def fork(cell: Cell, name: str) -> int:
 
 
 def build(cell: Cell, name: str, *, nests: bool = False) -> None:
-    """In new namespaces: the root, /proc, /dev, and nothing of the base cell any more.
+    """Build the cell in new namespaces: its root, /proc and /dev, and nothing else of the base cell.
 
     With `nests` it keeps what it takes to build private cells below it.
     """
@@ -47,7 +47,7 @@ def build(cell: Cell, name: str, *, nests: bool = False) -> None:
         kernel.bind(path, NEW + path)
     _devices(cell)
     kernel.mount("proc", f"{NEW}/proc", "proc", TIGHT | kernel.NOEXEC)
-    if not nests:  # the kernel mounts no new /proc where the one that is seen is masked
+    if not nests:  # the kernel refuses a new /proc if the present one is masked
         _mask(f"{NEW}/proc")
     kernel.pivot_root(NEW)
     base.settle(cell)

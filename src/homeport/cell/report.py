@@ -23,7 +23,7 @@ HELPERS = ("pasta", "slirp4netns")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What is in force here."""
+    """The parts of a cell that this machine allows."""
 
     possible: bool
     why: str = ""  # of what is not possible
@@ -53,7 +53,7 @@ def report(directory: str = "/var/tmp") -> Report:  # noqa: S108 - a directory o
 
 
 def obstacle(error: OSError, read: Callable[[str], str]) -> tuple[str, str]:
-    """Why a cell cannot be made, and what to do: from what failed, and a function that reads a file."""
+    """Say why a cell cannot be made and what to do, from the step that failed; `read` reads a file."""
     if read("/proc/sys/kernel/unprivileged_userns_clone") == "0":
         name = "kernel.unprivileged_userns_clone"
         return f"{name} is 0: only root may make user namespaces", f"`sysctl -w {name}=1`, as root"

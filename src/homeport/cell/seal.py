@@ -1,4 +1,4 @@
-"""The last step of a container's start: what it may not do any more, for ever.
+"""The last step of a container's start: it drops rights that it can never get again.
 
 The order matters: limits while there are capabilities to set them, no_new_privs before the filters,
 which need it, and the filter of system calls at the end, because it refuses the calls before it.
@@ -29,19 +29,19 @@ SCOPES_ABI = 6  # of Landlock: from here on it can refuse abstract sockets and s
 
 
 def seal(cell: Cell) -> None:
-    """For the runner: with root's usual capabilities over the cell's own files and processes."""
+    """Seal the runner: it keeps root's usual capabilities over the cell's own files and processes."""
     limit(cell.limits)
     _close(cell, sum(1 << number for number in KEPT.values()))
 
 
 def seal_init(cell: Cell) -> None:
-    """For pid 1, which only reaps and forwards signals: KILL, and nobody may look into it."""
+    """Seal pid 1, which only reaps and forwards signals: it keeps KILL, and no process may trace it."""
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     _close(cell, 1 << KEPT["KILL"])
 
 
 def limit(limits: Limits) -> None:
-    """Set what man 2 getrlimit calls hard limits; never above those that hold already."""
+    """Set the hard limits of resources (man 2 getrlimit), never above the present ones."""
     for what, wanted in (
         (resource.RLIMIT_NPROC, limits.processes),
         (resource.RLIMIT_NOFILE, limits.files),

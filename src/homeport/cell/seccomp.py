@@ -12,7 +12,7 @@ years of images run under it. It differs in these points:
   AF_NETLINK (getaddrinfo and getifaddrs need it) are allowed, and no other family.
 - ioctl(): TIOCSTI and TIOCLINUX, which type into a terminal, are refused.
 
-What is refused answers EPERM; calls newer than the table answer ENOSYS, as runc does, because
+Refused calls answer EPERM; calls newer than the table answer ENOSYS, as runc does, because
 programs then fall back to older calls. A program for another architecture (32 bits by `int 0x80`, x32)
 gets ENOSYS for each call.
 """

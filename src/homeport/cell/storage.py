@@ -15,7 +15,7 @@ TOO_DEEP = 1 << 60  # bytes: more than any limit
 def measured(path: str) -> int:
     """Return how many bytes the files below a directory take on the disk.
 
-    What ends meanwhile does not count. A tree deeper than `MAX_DEPTH` is taken to be larger than any limit.
+    Files that are deleted meanwhile do not count. A tree deeper than `MAX_DEPTH` is taken to be larger than any limit.
     """
     total = 0
     levels: list[tuple[int, list[str]]] = []  # a directory, and what is still to be counted in it

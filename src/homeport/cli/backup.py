@@ -55,7 +55,7 @@ def restore(file: File, force: Force = False, json: options.Json = False) -> Non
 
 
 def ask(settings: Settings, what: str, *, file: Path | None = None, force: bool = False) -> Any:
-    """What `python -m homeport.state` answers: a command never imports that room."""
+    """Return the answer of `python -m homeport.state`, because a command never imports that room."""
     told = {**dataclasses.asdict(settings), "home": str(settings.home)}
     asked = {
         "do": what,

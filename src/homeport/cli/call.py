@@ -38,7 +38,7 @@ def cancel(
     call: CallId,
     terminate: Annotated[bool, typer.Option(help="End the containers that run it, too.")] = False,
 ) -> None:
-    """Cancel a call; what has ended stays as it is."""
+    """Cancel a call; inputs that have ended keep their outcome."""
     asyncio.run(_cancel(options.load(), call, terminate=terminate))
 
 

@@ -22,7 +22,7 @@ def down() -> None:
 
 
 def status(json: options.Json = False) -> None:
-    """Say what runs."""
+    """Show the server, its apps and its containers."""
     asyncio.run(_status(options.load(), json=json))
 
 

@@ -33,26 +33,26 @@ COLOURS = ("cyan", "magenta", "green", "yellow", "blue")
 
 
 def out() -> "Console":
-    """Where data goes."""
+    """Return the console for data: stdout."""
     from rich.console import Console
 
     return Console(file=sys.stdout, highlight=False, soft_wrap=True, emoji=False, markup=False)
 
 
 def err() -> "Console":
-    """Where talk goes."""
+    """Return the console for messages: stderr."""
     from rich.console import Console
 
     return Console(file=sys.stderr, highlight=False, soft_wrap=True, emoji=False, markup=False)
 
 
 def say(text: str) -> None:
-    """Talk."""
+    """Print a message."""
     err().print(terminal.text(text))
 
 
 class Progress:
-    """Shows how a build goes on: lines, and on a terminal one line at the end that is written over again.
+    """Shows the progress of a build: lines, and on a terminal a last line that the next text replaces.
 
     A text that begins with PASSING is such a line. Elsewhere than on a terminal it is left out.
     """
@@ -74,7 +74,7 @@ class Progress:
             self._passing = True
 
     def end(self) -> None:
-        """Take the passing line away."""
+        """Erase the passing line."""
         if self._passing:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
@@ -89,12 +89,12 @@ def warn(text: str) -> None:
 
 
 def show_json(value: object) -> None:
-    """Data for programs: a value of the contract, as the API encodes it."""
+    """Print data for programs: a value of the contract, as the API encodes it."""
     print(terminal.encoded(codec.encode(value)), flush=True)  # noqa: T201 - never wrapped or coloured
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
-    """Data for people."""
+    """Print data for people."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -143,14 +143,14 @@ class Shown:
             self._lines += [event.text.strip(), event.text.partition(": ")[2].strip()]
 
     def shorten(self, failure: Failure) -> None:
-        """Take what has been shown already out of a failure: nobody reads it twice."""
+        """Remove from a failure the text that was shown already."""
         lines = {line.strip() for line in failure.traceback.splitlines()} - {""}
         if lines <= {*self._lines}:
             failure.traceback = ""
 
 
 def show_endpoints(endpoints: "Sequence[EndpointStatus]") -> None:
-    """One line for each URL, and for each function that is called."""
+    """Print one line for each URL, and for each function that is called."""
     from rich.text import Text
 
     width = max((len(endpoint.tag) for endpoint in endpoints), default=0)
@@ -177,7 +177,7 @@ def show_endpoints(endpoints: "Sequence[EndpointStatus]") -> None:
 
 
 def show_line(line: "LogLine", *, timestamps: bool = False, talk: bool = False) -> None:
-    """One line of a container's log, after its function and container; each piece of a progress bar too."""
+    """Print a line of a log, after its function and container; each state of a progress bar is a line."""
     from rich.text import Text
 
     colour = _colour(line.function)
@@ -234,7 +234,7 @@ def local_time(at: float | None) -> str:
 
 
 def ago(at: float | None) -> str:
-    """How long ago that was."""
+    """Return how long ago that was, as text for people."""
     if at is None:
         return ""
     seconds = max(0, int(time.time() - at))

@@ -1,4 +1,4 @@
-"""Shows what is in a pickle, without running anything that somebody put into it.
+"""Shows the values in a pickle, without running any code that is in it.
 
 A pickle may call any function while it is loaded, and containers write what these commands show. So plain
 values alone are loaded; of everything else the type's name is shown.
@@ -27,7 +27,7 @@ class _Plain(pickle.Unpickler):
 
 
 def value(data: bytes) -> Any:
-    """Return the value; a `Shown` for one that is not plain."""
+    """Return the value; a `Shown` if it is not plain."""
     try:
         return _Plain(io.BytesIO(data)).load()
     except Exception:

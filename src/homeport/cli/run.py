@@ -60,7 +60,7 @@ def run(
     host: options.Host = None,
     http_port: options.HttpPort = None,
 ) -> None:
-    """Run a local entrypoint or a function of a script; its functions can be called meanwhile."""
+    """Run a local entrypoint or a function of a script; meanwhile the server serves the script's functions."""
     if detach:
         raise Failure(
             "`homeport run --detach` is not there yet",

@@ -179,7 +179,7 @@ class _Loader:
                 return Answer(), 1
             answer = await self.next()
         except asyncio.CancelledError:
-            self.ended = not pid  # else there is no way to end the fork alone
+            self.ended = not pid  # without its pid, the fork cannot be ended alone
             if pid:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)

@@ -64,7 +64,7 @@ async def down(settings: Settings) -> bool:
         try:
             pid = (await client.server.status()).pid
         except OtherVersion:
-            pass  # it is to end all the same
+            pass  # end it all the same
         except ServerSilent:
             raise
         except ServerUnreachable:
@@ -76,9 +76,9 @@ async def down(settings: Settings) -> bool:
 
 
 def _gone(settings: Settings, pid: int) -> None:
-    """Wait for the end of a server that was asked to end.
+    """Wait until a server that was asked to end has ended.
 
-    The descriptor tells its end at once, also while its parent has not taken note of that (man 2 pidfd_open).
+    Its pidfd shows its end at once, also while it is a zombie (man 2 pidfd_open).
     """
     try:
         handle = os.pidfd_open(pid)

@@ -1,4 +1,4 @@
-"""`homeport dict …` and `homeport queue …`: what containers share."""
+"""`homeport dict …` and `homeport queue …`: the dicts and queues that functions share."""
 
 import asyncio
 from collections.abc import AsyncIterator

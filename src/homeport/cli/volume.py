@@ -46,7 +46,7 @@ def create(name: VolumeName, json: options.Json = False) -> None:
 
 @app.command("list")
 def list_(json: options.Json = False) -> None:
-    """Names and sizes."""
+    """List the volumes, with their sizes."""
     asyncio.run(_list(options.load(), json=json))
 
 

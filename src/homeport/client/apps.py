@@ -7,7 +7,7 @@ from homeport.contract.api.coldstarts import ColdStart, ColdStartList, ColdStart
 
 
 class Apps:
-    """Tells of apps, and stops them."""
+    """Lists, describes and stops apps."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

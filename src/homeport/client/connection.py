@@ -86,7 +86,7 @@ class Connection:
         *,
         answer_s: float | None = None,
     ) -> httpx.Response:
-        """Make a request; return its answer, whatever it holds."""
+        """Make a request; return its answer."""
         timeout = httpx.Timeout(answer_s, connect=CONNECT_S)
         try:
             response = await self._http.request(method, path, content=content, timeout=timeout)
@@ -124,7 +124,7 @@ class Connection:
     async def _lines(
         self, decode: Callable[[Any], T | None], response: httpx.Response
     ) -> AsyncIterator[T]:
-        """Yield the lines of a stream; raise the error that its last line tells of."""
+        """Yield the lines of a stream; raise the error that its last line describes."""
         try:
             async for text in _split(response.aiter_bytes()):
                 try:
@@ -149,7 +149,7 @@ class Connection:
             ) from None
 
     def _failure(self, status: int, text: str) -> Exception:
-        """Return the error that an answer tells of, or that it is no answer of homeport's."""
+        """Return the error that an answer describes, or an error if the answer is not homeport's."""
         try:
             return _told(codec.loads(Refusal, text).error)
         except (ValueError, KeyError, TypeError):

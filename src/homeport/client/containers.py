@@ -6,7 +6,7 @@ from homeport.contract.api.containers import ContainerList, ContainerStatus
 
 
 class Containers:
-    """Tells of containers, and stops them."""
+    """Lists and stops containers."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -6,7 +6,7 @@ from homeport.contract.image import Environment
 
 
 class Images:
-    """Tells of images, and deletes those that nothing needs."""
+    """Lists images, and deletes those that are not needed."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -15,5 +15,5 @@ class Images:
         return (await self._connection.ask(ImageList, "GET", "/v1/images")).images
 
     async def prune(self) -> tuple[Environment, ...]:
-        """Return what has gone."""
+        """Delete the images that no version needs; return them."""
         return (await self._connection.ask(ImageList, "POST", "/v1/images/prune")).images

@@ -9,7 +9,7 @@ from homeport.contract.container import LogLine
 
 
 class Logs:
-    """What containers have printed."""
+    """Reads the logs of apps."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -8,7 +8,7 @@ ANSWER_S = 15.0  # how long the server may take to answer
 
 
 class Server:
-    """Says how the server is, and ends it."""
+    """Asks for the server's status, and ends it."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

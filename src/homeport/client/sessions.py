@@ -1,4 +1,4 @@
-"""Sessions of `homeport serve`."""
+"""Sessions of `homeport serve` and `homeport run`."""
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
@@ -17,7 +17,7 @@ class Sessions:
         self._connection = connection
 
     def serve(self, manifest: Manifest) -> AbstractAsyncContextManager[AsyncIterator[events.Event]]:
-        """The events of a session, which lives as long as the block."""
+        """Yield the events of a session, which ends with the block."""
         return self._connection.stream(events.read, "POST", "/v1/serve", Serve(manifest=manifest))
 
     async def reload(self, session: str, manifest: Manifest) -> tuple[EndpointStatus, ...]:

@@ -27,7 +27,7 @@ class Shared:
         await self._connection.call("DELETE", self._of(name))
 
     async def exchange(self, method: str, name: str, rest: str, content: bytes = b"") -> bytes:
-        """Do something with one of them: `rest` is the path after its name, with its query."""
+        """Send a request about one object: `rest` is the path after its name, with the query."""
         answer = await self._connection.call(method, f"{self._of(name)}/{rest}", content)
         return answer.content
 

@@ -8,7 +8,7 @@ from homeport.contract.api.spawned import CallInfo, CallList, CallsQuery, Cancel
 
 
 class Spawned:
-    """Keeps calls that nobody waits for."""
+    """Spawned calls, and their outcomes."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

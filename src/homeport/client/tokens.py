@@ -5,7 +5,7 @@ from homeport.contract.api.tokens import NewProxyToken, ProxyToken, ProxyTokenLi
 
 
 class Tokens:
-    """Keeps what callers of a protected endpoint show."""
+    """Creates, lists and deletes proxy tokens."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

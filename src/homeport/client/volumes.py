@@ -65,7 +65,7 @@ class Volumes:
         await self._connection.call("POST", f"{_path(name)}/copy", content_of(wanted))
 
     async def commit(self, name: str) -> None:
-        """Return when everything that was written so far is on the server's disk for good."""
+        """Write everything that was written so far through to the server's disk."""
         await self._connection.call("POST", f"{_path(name)}/commit")
 
 

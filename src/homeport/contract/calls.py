@@ -46,7 +46,7 @@ def endpoint_id(
     environment: str = "main",
     version: "int | None" = None,
 ) -> str:
-    """Return the id of a function's endpoint for calls; everybody computes it, and nobody looks it up.
+    """Return the id of a function's endpoint for calls; callers and server compute it alike, without a look-up.
 
     `scope` is the id of a `serve` or `run` session; empty: the deployed app. `version` is a number of
     `app history`; None: whichever version serves.
@@ -69,7 +69,7 @@ def frame(kind: bytes, body: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retries:
-    """How often a failed call is tried again, and after how many seconds."""
+    """The number of retries of a failed call, and the delays before them in seconds."""
 
     max_retries: int
     initial_delay_s: float = 1.0

@@ -22,9 +22,7 @@ class Capacity:
     accelerators: tuple[Accelerator, ...] = ()
     isolated: bool = False  # each container has a file system and namespaces of its own
     networks: bool = (
-        False  # it may have a network of its own, so nobody can be reached, if that is wanted
+        False  # containers can have a network of their own, so `block_network=True` is possible
     )
-    own_ports: bool = (
-        False  # each `web_server` has a network of its own with a way out: no port is taken
-    )
+    own_ports: bool = False  # each `web_server` has a network of its own, with access to the internet: it takes no port
     has_mounts: bool = False  # a container can have volumes

@@ -35,7 +35,7 @@ class State(str, enum.Enum):
     DRAINING = "draining"
     GONE = "gone"
     FAILED = "failed"
-    LOST = "lost"  # its node does not answer: nobody knows whether it runs. Said of a node, and never by one
+    LOST = "lost"  # its node does not answer, so it may still run; only the control plane uses this state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -147,15 +147,15 @@ def copied(instruction: Instruction) -> tuple[list[str], str]:
 
 
 def script(instruction: Instruction) -> str:
-    """What a RUN gives to the shell: its value, or the here-document that is all of it."""
+    """Return the script that a RUN gives to the shell: its value, or its here-document if that is all of it."""
     if len(instruction.documents) == 1 and _HEREDOC.fullmatch(instruction.value.strip()):
         return instruction.documents[0][1]
     texts = [f"{text}{name}" for name, text in instruction.documents]
-    return "\n".join([instruction.value, *texts])  # the shell reads them by itself
+    return "\n".join([instruction.value, *texts])  # the shell itself reads the here-documents
 
 
 def is_url(source: str) -> bool:
-    """Whether ADD downloads it."""
+    """Return whether ADD downloads this source."""
     return bool(_URL.match(source))
 
 
@@ -206,7 +206,7 @@ def _target(mount: Mapping[str, str]) -> str:
 
 
 def mounted(mount: Mapping[str, str]) -> tuple[str, str]:
-    """Where a mount is in the image, and which file of the directory or stage it shows."""
+    """Return a mount's path in the image, and the file of the directory or stage that it shows."""
     return _target(mount), mount.get("source") or mount.get("src") or "."
 
 

@@ -146,7 +146,7 @@ class IngressError(Failure):
 
 
 class NodeLost(Failure):
-    """The node does not answer, and nobody knows whether it did what it was asked for"""
+    """The node does not answer; it may have done what it was asked for, or not"""
 
     status = 503
 

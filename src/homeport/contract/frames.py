@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-MISSING = 0xFFFFFFFF  # in place of a length: there is no value
+MISSING = 0xFFFFFFFF  # in place of a length, for a missing value
 
 
 def pack(parts: "Iterable[bytes | None]") -> bytes:

@@ -69,7 +69,7 @@ class Image:
 
     @property
     def is_rooted(self) -> bool:
-        """Whether it has a root file system of its own; without one nothing is downloaded."""
+        """True if the image has a root file system of its own, so that one is downloaded."""
         return any(step.name in ROOTED_STEPS for step in self.steps)
 
     @property

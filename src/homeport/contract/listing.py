@@ -20,7 +20,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A container as it is now; FAILED and GONE are the last that is told of it."""
+    """The present state of a container; FAILED and GONE are the last states that are reported."""
 
     mark: Mark  # that of this change
     container: Container
@@ -28,7 +28,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """All that a node has."""
+    """All containers of a node."""
 
     mark: Mark  # that of the last change in it
     capacity: Capacity

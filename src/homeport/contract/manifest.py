@@ -10,7 +10,7 @@ Value = str | int | bool | bytes  # of a class parameter
 
 
 class WebKind(str, enum.Enum):
-    """How a web function answers."""
+    """The kinds of web functions."""
 
     FASTAPI = "fastapi_endpoint"
     ASGI = "asgi_app"
@@ -37,7 +37,7 @@ class WebMethod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """How inputs of calls are gathered for one call of a `@modal.batched` function."""
+    """The limits of a batch: the inputs for one call of a `@modal.batched` function."""
 
     size: int  # at most so many inputs
     wait_ms: int  # from the first input on, at most so long
@@ -85,7 +85,7 @@ class VolumeMount:
     name: str  # of the volume
     read_only: bool = False
     sub_path: str = ""  # the directory of the volume that is shown; empty: all of it
-    create: bool = False  # a deploy makes the volume if there is none of that name
+    create: bool = False  # a deploy makes the volume if no volume has the name
     # The volume that the name meant at the deploy, as `<workspace>/<environment>/vo-…`; the server writes it.
     key: str = ""
     where: str = ""
@@ -121,7 +121,7 @@ class FunctionSpec:
     gpu: tuple[str, ...] = ()  # in order of preference
     retries: Retries | None = None  # of calls
     enable_memory_snapshot: bool = False
-    block_network: bool = False  # it reaches nobody, and only its own URL reaches it
+    block_network: bool = False  # no network at all; requests to its URL still reach it
     restrict_modal_access: bool = False  # it may not call other functions
     where: str = ""  # `hello.py:10`
 
@@ -148,7 +148,7 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """Everything that a deploy needs; files are named by hash, and uploaded separately."""
+    """The complete input of a deploy; files are named by hash, and uploaded separately."""
 
     app_name: str
     functions: tuple[FunctionSpec, ...] = ()

@@ -1,4 +1,4 @@
-"""What a manifest may say about how a function is reached: by URLs, by calls, or by both."""
+"""The rules for how a function can be reached: by URLs, by calls, or by both."""
 
 import re
 
@@ -104,7 +104,7 @@ def _web(web: WebMethod) -> None:
 
 
 def domain(text: str) -> str:
-    """A custom domain as HAProxy will see it: lower case, IDNA; `ValueError` if it is none.
+    """A custom domain as HAProxy will see it: lower case, IDNA; `ValueError` if it is not a domain.
 
     RFC 1035 2.3.4, RFC 4592: a wildcard is the whole first label.
 

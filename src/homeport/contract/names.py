@@ -26,12 +26,12 @@ def is_object_name(name: str) -> bool:
 
 
 def is_volume_name(name: str) -> bool:
-    """Whether a volume may be called that: it is part of URLs of the API, and no volume's id."""
+    """Return whether it can be a volume's name: it can be part of an API URL, and is not a volume's id."""
     return is_object_name(name) and name not in (".", "..") and not is_volume_id(name)
 
 
 def is_volume_id(text: str) -> bool:
-    """Whether it is a volume's id, which stays when its name changes."""
+    """Return whether it is a volume's id, which stays when the name changes."""
     return bool(_VOLUME_ID.match(text))
 
 

@@ -65,7 +65,7 @@ class Pulse:
         self._numbers[_DEADLINE] = int(deadline * 1e9) if deadline is not None else 0
 
     def began(self) -> None:
-        """One more request."""
+        """Count a request."""
         self._numbers[_REQUESTS] = (
             self._numbers[_REQUESTS] + 1
         ) & MASK  # code of the user's may write here
@@ -103,7 +103,7 @@ class Reader:
         self._numbers = memoryview(self._memory).cast("Q")
 
     def read(self) -> Reading:
-        """What stands there now."""
+        """Return the page's contents."""
         beat, turn, deadline, inside, refused, requests, held = self._numbers[:7]
         return Reading(
             beat=beat / 1e9,

@@ -23,7 +23,7 @@ class Node(Protocol):
 
     @property
     def name(self) -> str:
-        """What the node is called; no two nodes have one name."""
+        """The node's name; no two nodes have the same."""
 
     def watch(self, changed: Callable[[Change], None], said: Callable[[LogLine], None]) -> None:
         """Call `changed` on every change of a container's state and `said` for every log line.
@@ -36,7 +36,7 @@ class Node(Protocol):
         """Return the mark of the last change: cheap enough to ask every second."""
 
     async def list(self) -> Listing:
-        """Return every container that is not gone, and what the machine has."""
+        """Return every container that is not gone, and the machine's resources."""
 
     async def start(self, order: StartOrder, environ: Mapping[str, str]) -> None:
         """Begin to start a container; its states are reported to `changed`, from STARTING on.
@@ -46,7 +46,7 @@ class Node(Protocol):
         """
 
     async def stop(self, container: str, *, grace_s: float | None = None) -> None:
-        """SIGTERM, and SIGKILL after `grace_s` (default: the order's); unknown ids are ignored."""
+        """Send SIGTERM, and SIGKILL after `grace_s` (default: the order's); unknown ids are ignored."""
 
     async def fence(self, generation: int) -> None:
         """Stop every container that was ordered in an earlier generation, and accept no such order any more.
@@ -138,22 +138,22 @@ class Ingress(Protocol):
         """
 
     async def drain(self, pool: PoolKey, container: str) -> None:
-        """Send it no new request; those inside go on."""
+        """Send a container no new request; the requests inside go on."""
 
     async def lose(self, pool: PoolKey, container: str) -> None:
-        """A container has ended: nobody is let in any more, and who is queued for it looks again."""
+        """Forget a container that has ended: it gets no request, and requests queued for it are routed again."""
 
     async def detach(self, pool: PoolKey, container: str) -> Detached | None:
-        """Forget a container, and say what it did; None while a connection to it is open: ask again."""
+        """Forget a container, and return what it did; None while a connection to it is open: ask again."""
 
     async def drop(self, pool: PoolKey) -> None:
         """Forget a pool that has no container and no endpoint."""
 
     async def load(self, pools: Collection[PoolKey]) -> dict[PoolKey, Load]:
-        """What these pools are doing now; unknown ones are left out."""
+        """Return the present load of these pools; unknown pools are left out."""
 
     def quantiles_ms(self, endpoint_id: str) -> tuple[int, int] | None:
-        """The median and the 99th percentile of its requests in the last minutes; None without any."""
+        """Return the median and the 99th percentile of an endpoint's requests in the last minutes; None without requests."""
 
     async def alias(self, key: str, pool: PoolKey) -> None:
         """Send requests whose pool reads `key` (parameters as the visitor wrote them) to `pool`."""
@@ -162,4 +162,4 @@ class Ingress(Protocol):
         """The proxy tokens that are valid from now on: id -> hex SHA-256 of the secret."""
 
     async def free_port(self) -> int:
-        """A local port that no endpoint has; it is not offered again unless its endpoint goes."""
+        """Return a local port that no endpoint has; it is not returned again unless its endpoint is removed."""

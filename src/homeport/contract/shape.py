@@ -1,4 +1,4 @@
-"""Whether a value is what JSON and the contract's annotations allow; the rules are in `validate.py`."""
+"""Checks that a value has the types that the contract's annotations say; `validate.py` has the further rules."""
 
 import dataclasses
 import enum
@@ -34,7 +34,7 @@ def read(cls: type[T], data: object, name: str) -> T:
 
 
 def plain(data: object, depth: int = 0, name: str = "a text") -> None:
-    """Refuse what no part of homeport can do anything with, anywhere in a JSON value.
+    """Refuse text and numbers that no part of homeport can use, anywhere in a JSON value.
 
     The error names the key and never quotes the value, which may be a secret.
     """
@@ -59,7 +59,7 @@ def plain(data: object, depth: int = 0, name: str = "a text") -> None:
 
 
 def is_text(text: str) -> bool:
-    """Whether it can be written as UTF-8, and has no NUL."""
+    """Return whether the text can be written as UTF-8, and has no NUL."""
     try:
         text.encode()
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON may hold
@@ -68,7 +68,7 @@ def is_text(text: str) -> bool:
 
 
 def typed(annotation: Any, value: Any, path: str, *, quoted: bool = True) -> None:
-    """Refuse a decoded value that is not what its annotation says: JSON may hold anything.
+    """Refuse a decoded value whose type is not that of its annotation: JSON may hold anything.
 
     The error quotes the value, but for a field with `repr=False`, which is a secret.
     """

@@ -12,7 +12,7 @@ from homeport.contract.api.answers import Fault
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """What the server reads from its standard input, and then watches for its end."""
+    """The line that the server reads from its standard input; if that closes later, the command has ended."""
 
     settings: dict[str, Any] = field(repr=False)  # `Settings.sent`; among them are passwords
     kept: bool  # False: the server ends when its standard input closes
@@ -28,7 +28,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """What the server writes to its standard output; a server that ends before it could say so writes nothing."""
+    """The line that the server writes to its standard output; a server that is killed before writes nothing."""
 
     ready: Ready | None = None
     error: Fault | None = None  # why it does not serve

@@ -8,7 +8,7 @@ from homeport.contract.calls import PREFIX
 
 @dataclass(frozen=True, slots=True, order=True)
 class PoolKey:
-    """The containers that can answer the same request."""
+    """The name of a pool: the containers that can answer the same request."""
 
     app: str
     function: str
@@ -23,7 +23,7 @@ class PoolKey:
 
     @staticmethod
     def parse(text: str) -> "PoolKey":
-        """The key that `str` wrote."""
+        """Return the key that `str` wrote."""
         path, _, parameters = text.partition("?")
         app, function, revision = (urllib.parse.unquote(part) for part in path.split("/"))
         return PoolKey(app, function, revision, parameters)
@@ -61,7 +61,7 @@ class RequestRecord:
 
     endpoint: str  # Endpoint.id
     method: str
-    path: str  # without its query, and without its end if it is very long
+    path: str  # without its query; cut if it is very long
     status: int  # of the response; 0 if the visitor left before there was one
     duration_ms: int  # until the last byte; of a WebSocket, until it was closed
     container: str = ""  # empty: the ingress has answered
@@ -70,7 +70,7 @@ class RequestRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What the ingress sees of one pool."""
+    """The load of one pool, as the ingress measures it."""
 
     running: int = 0  # requests inside containers
     queued: int = 0  # requests that wait for a slot
@@ -82,6 +82,6 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detached:
-    """What the ingress tells of a container that it has forgotten."""
+    """The last numbers of a container that the ingress has forgotten."""
 
     served: int = 0  # requests that it answered in all; there can be no more

@@ -1,4 +1,4 @@
-"""What a manifest may say. The SDK and the server use the same code, for anybody can talk to the API.
+"""Checks a manifest. The SDK and the server use the same code, because other clients may call the API too.
 
     read(data)         a manifest from JSON: its shape and types, then its rules
     check(manifest)    the rules alone, of a manifest that was made here
@@ -57,7 +57,7 @@ _ARGUMENTS: dict[str, str] = {
     "files": _HASHES,
     "timeout": _SECONDS,
 }
-#: What a step cannot do without.
+#: The arguments that a step must have.
 _NEEDED = {
     "pip_install": ("packages",),
     "run_commands": ("commands",),
@@ -73,14 +73,14 @@ _NEEDED = {
 
 
 def read(data: object) -> Manifest:
-    """The manifest in a decoded JSON value."""
+    """Return the manifest in a decoded JSON value."""
     manifest = shape.read(Manifest, data, "manifest")
     check(manifest)
     return manifest
 
 
 def check(manifest: Manifest) -> None:
-    """Raise for the first thing in a manifest that cannot be meant."""
+    """Raise an error for the first wrong value in a manifest."""
     if not names.is_object_name(manifest.app_name):
         raise BadRequest(
             f"Invalid App name: '{manifest.app_name[:80]}'.",
@@ -106,14 +106,14 @@ def check(manifest: Manifest) -> None:
 
 
 def is_gpu(text: str) -> bool:
-    """Whether `gpu=` may be that: a model, perhaps `!`, perhaps `:` and a count."""
+    """Return whether it is a value for `gpu=`: a model, perhaps `!`, perhaps `:` and a count."""
     return bool(_GPU.match(text))
 
 
 def is_path(path: str, *, absolute: bool = False) -> bool:
-    """Whether it is a file's place in a tree: normal, and inside of it.
+    """Return whether it is a path of a file in a tree: normalized, and not leading out of the tree.
 
-    With `absolute`, a place anywhere in a container will do, too.
+    With `absolute`, an absolute path in a container is allowed too.
     """
     if not path or len(path) > MAX_PATH or not shape.is_text(path):
         return False
@@ -124,7 +124,7 @@ def is_path(path: str, *, absolute: bool = False) -> bool:
 
 
 def may_mount(path: str) -> bool:
-    """Whether a volume may be there: not over what a program needs to start."""
+    """Return whether a volume may be mounted there: it must not hide files that a program needs to start."""
     reserved = f"{path}/".startswith(tuple(f"{kernels}/" for kernels in RESERVED))
     return path not in NO_VOLUME and not reserved
 

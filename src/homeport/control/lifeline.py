@@ -28,7 +28,7 @@ class Lifeline:
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Wait for standard input to close."""
-        with contextlib.suppress(OSError, ValueError):  # it is closed already
+        with contextlib.suppress(OSError, ValueError):  # standard input is closed already
             loop.add_reader(sys.stdin.fileno(), self._closed, loop)
             return
         self._closed(loop)

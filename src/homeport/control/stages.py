@@ -67,7 +67,7 @@ class Entrance(Ingress, Protocol):
 
     @property
     def pid(self) -> int:
-        """The id of its process; 0 while there is none."""
+        """The id of its process; 0 while no process runs."""
 
 
 #: Arguments: the settings, whether it ends with this process, the local ports of endpoints.
@@ -151,7 +151,7 @@ def watch_database(
                 await asyncio.to_thread(database.keep)
             except StorageError as error:
                 if not database.taken:
-                    continue  # it does not answer; who wants to write hears of it
+                    continue  # it does not answer: each write fails with that reason
                 log.error("this server ends: %s", error.message)  # noqa: TRY400 - nothing of ours failed
                 shutdown()
                 await asyncio.Event().wait()

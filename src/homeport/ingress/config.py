@@ -107,7 +107,7 @@ def server_words(server: Server) -> tuple[str, ...]:
     """Return the server's line without its name, for the configuration and for the Runtime API.
 
     One refused connection marks the server as down, before the node reports that the container has ended.
-    HAProxy does not check a server that is up. It checks one that is down every 0.1 s, so a `web_server`
+    HAProxy makes no checks of a server that is up. It checks one that is down every 0.1 s, so a `web_server`
     program that listens again gets requests soon.
     """
     # `maxconn 0` would mean no limit; a server whose slots are all held is in maintenance instead.

@@ -60,7 +60,7 @@ class HAProxy(Containers):
 
     @property
     def pid(self) -> int:
-        """The id of the process that accepts requests; 0 while there is none."""
+        """The id of the process that accepts requests; 0 while no process does."""
         return self._supervisor.pid
 
     def watch(self, answered: Callable[[str, float], None]) -> None:

@@ -3,7 +3,7 @@
 A request with X-Homeport-Call is a call of a function. Another one for a path below `/v1/` is for the control plane, which has a
 listener with few routes for it.
 
-A container of any app may be connected, so nothing in a request is believed but the endpoint that it asks for. A process that
+A container of any app may be connected, so a request decides nothing but the endpoint that it asks for. A process that
 reaches the socket may call every function. There are no credentials, no pages and no limits per address.
 """
 
@@ -11,7 +11,7 @@ from homeport.ingress import rules as web
 from homeport.ingress.rules import answer
 
 SERVER = "inside"
-#: What a caller may not say of itself; the first three are the ingress's own words to a container.
+#: Fields that a caller must not set; the first three are the ingress's own for the container.
 REMOVED = (
     *("X-Homeport-Method", "X-Homeport-Hops", "X-Homeport-Host"),
     *("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Host"),
@@ -38,10 +38,10 @@ def rules() -> list[str]:
 
 
 def backend(socket: str) -> list[str]:
-    """Return the backend that leads to the control plane."""
+    """Return the backend for the control plane."""
     return [
         f"backend {SERVER}",
-        "  retries 0",  # without a server the caller hears it at once, and asks again itself
+        "  retries 0",  # without a server the caller gets 503 at once, and tries again itself
         f"  server control unix@{socket}",
     ]
 

@@ -69,7 +69,7 @@ class Maps:
         return self._maps[name].get(key)
 
     def items(self, name: str) -> list[tuple[str, str]]:
-        """Everything in a map."""
+        """Return all entries of a map."""
         return list(self._maps[name].items())
 
     def put(self, name: str, key: str, value: str | None) -> None:

@@ -27,7 +27,7 @@ V = TypeVar("V")
 
 
 class Picture:
-    """Everything that a new process starts with, except its sockets."""
+    """The state with which a new process starts, except its sockets."""
 
     def __init__(self, maps: Maps) -> None:
         self.maps = maps

@@ -31,12 +31,12 @@ class Ports:
 
     @property
     def count(self) -> int:
-        """How many ports are open, the main port included."""
+        """The number of open ports, with the main port."""
         return len(self._sockets)
 
     @property
     def free(self) -> int:
-        """How many local ports no endpoint has."""
+        """The number of local ports that no endpoint has."""
         return len(self._free)
 
     def adopt(self, listeners: Iterable[socket.socket], port: int) -> int:

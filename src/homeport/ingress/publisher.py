@@ -28,7 +28,7 @@ class Publisher:
         self._requests = Requests()
 
     async def _whole(self, name: str, change: Callable[[Undo], Awaitable[T]]) -> T:
-        """Carry out one change to its end, after all earlier ones; undo it if it fails."""
+        """Carry out one change completely, after all earlier ones; undo it if it fails."""
 
         async def work() -> T:
             async with self._supervisor.turn, Undo(name) as undo:

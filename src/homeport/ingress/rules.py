@@ -285,7 +285,7 @@ def _of_a_proxy() -> list[str]:
 
 
 def to_pool() -> list[str]:
-    """Return the rules that lead to the endpoint's pool, or park the request."""
+    """Return the rules that send a request to its endpoint's pool, or park it."""
     return [
         "  # which pool, and is a container there",
         *_set("parameters", "var(txn.endpoint),map_str(parameters.map)"),

@@ -63,12 +63,12 @@ class Supervisor:
 
     @property
     def pid(self) -> int:
-        """The id of the process that accepts requests; 0 while there is none."""
+        """The id of the process that accepts requests; 0 while no process does."""
         return self._process.pid if self._process else 0
 
     @property
     def runtime(self) -> Runtime | None:
-        """The Runtime API of the process that accepts requests; None while there is none."""
+        """The Runtime API of the process that accepts requests; None while no process does."""
         current = self._process
         return Runtime(str(current.control)) if current and current.running else None
 

@@ -92,7 +92,7 @@ class Agent:
         self._capacity = Capacity(cores=os.cpu_count() or 1, memory_mib=0)
 
     def watch(self, changed: Callable[[Change], None], said: Callable[[LogLine], None]) -> None:
-        """Take note of whom to tell."""
+        """Set the functions that are called with changes and log lines."""
         self._changes.hear, self._shared.said = changed, said
 
     async def open(self) -> None:
@@ -214,7 +214,7 @@ class Agent:
             life.stop(grace_s)
 
     async def fence(self, generation: int) -> None:
-        """Stop what earlier generations have ordered, and take no such order any more."""
+        """Stop the containers of earlier generations, and refuse their orders from now on."""
         self._changes.generation = max(self._changes.generation, generation)
         for life in list(self._lives.values()):
             if life.container.order.generation < self._changes.generation:
@@ -230,11 +230,11 @@ class Agent:
         return self._changes.mark
 
     async def list(self) -> Listing:
-        """Return every container that is not gone, as the last change told of it."""
+        """Return every container that is not gone, in its last reported state."""
         return self._changes.listing(self._capacity)
 
     def _open_cells(self, left: Collection[records.Left]) -> None:
-        """Isolate containers, where that is wanted and possible; those that are `left` go on as they are."""
+        """Isolate containers if that is wanted and possible; the containers that are `left` go on as they are."""
         if not self._is_usual:
             return
         kept = {one.leader: one.launch.tmp_dir for one in left}

@@ -40,7 +40,7 @@ class Held:
                 signal.pidfd_send_signal(self.pidfd, number)
 
     def close(self) -> None:
-        """Hold it no longer."""
+        """Close the descriptor."""
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1

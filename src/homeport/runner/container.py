@@ -254,7 +254,7 @@ def _fail(report: Report, order: StartOrder, error: BaseException) -> None:
 
 
 def _missing(error: BaseException, has_image: bool) -> str:
-    """What to do about a module that the container does not have."""
+    """Return a hint for a module that the container does not have."""
     name = (getattr(error, "name", None) or "").partition(".")[0]
     if not isinstance(error, ModuleNotFoundError) or name in ("", "modal", "homeport"):
         return ""

@@ -23,7 +23,7 @@ class NotAnApp(Exception):
 
 
 class Service:
-    """What a container runs."""
+    """The user's function or class, loaded in a container."""
 
     def __init__(self, order: StartOrder) -> None:
         self._order = order

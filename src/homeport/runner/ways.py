@@ -2,7 +2,7 @@
 
 Such a container does not reach the machine's loopback, where these URLs lead. So the runner listens at the same
 port of the container's own loopback, and passes bytes on to a socket of the ingress that the cell shows. The ingress
-takes what comes there for a stranger's requests.
+treats these requests as a stranger's.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ def begin(launch: Launch) -> None:
 
 
 async def serve() -> None:
-    """Pass on what comes, as long as the running loop runs."""
+    """Pass on connections as long as the running loop runs."""
     while _listeners:
         _servers.append(await asyncio.start_server(_lead, sock=_listeners.pop()))
 

@@ -67,7 +67,7 @@ def version() -> str:
 def write(
     target: Path, made_at: float, files: Mapping[str, Path], blobs: Mapping[str, Path]
 ) -> None:
-    """Write a backup with mode 0600; after an error there is no file, or the earlier one."""
+    """Write a backup with mode 0600; after an error, the file does not exist or is the earlier one."""
     hashes = {name: _sha256(path) for name, path in files.items()}
     contents = Contents(made_at=made_at, homeport=version(), files=hashes, blobs=len(blobs))
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")

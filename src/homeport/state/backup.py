@@ -31,7 +31,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What is in a backup."""
+    """The contents of a backup."""
 
     made_at: float
     homeport: str
@@ -70,7 +70,7 @@ def make(settings: Settings, target: Path, *, force: bool) -> Summary:
 
 
 def check(source: Path, parent: Path) -> Summary:
-    """Read a backup to its end; an error says why it cannot be restored here."""
+    """Read all of a backup; an error says why it cannot be restored here."""
     with archive.workplace(parent) as folder, _unpacked(source, folder) as contents:
         return _summary(folder / archive.ROWS, contents.made_at, contents.homeport, 0)
 

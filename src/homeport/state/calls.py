@@ -4,8 +4,8 @@
        ▲                  │
        └─────again────────┘          every state but the last ones ──cancel──▶ cancelled
 
-A container claims an attempt before it runs it, and each change names the attempt: so one attempt runs once, and what
-comes late changes nothing. Inputs and outcomes above 16 KiB are files in the home's `calls`.
+A container claims an attempt before it runs it, and each change names the attempt: so one attempt runs once, and a late
+report changes nothing. Inputs and outcomes above 16 KiB are files in the home's `calls`.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ class CallRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a call ended."""
+    """The outcome of a call."""
 
     kind: str  # value, error, timeout, ended, refused, cancelled
     python: str
@@ -98,7 +98,7 @@ class Calls:
         return await self._database.together(work)
 
     async def find(self, call: str) -> list[CallRow]:
-        """Return a call's rows, one for each input; `NotFound` if there is none."""
+        """Return a call's rows, one for each input; `NotFound` for an unknown call."""
         query = self._this(call, select(*_TOLD)).order_by(_T.c.place)
         rows = await self._rows(query)
         if not rows:
@@ -114,7 +114,7 @@ class Calls:
         return bytes(body)
 
     async def outcome(self, call: str, place: int) -> Outcome | None:
-        """Return how a call ended; None while it has not."""
+        """Return a call's outcome; None before the call has ended."""
         columns = (_T.c.state, _T.c.kind, _T.c.outcome_python, _T.c.outcome)
         query = self._this(call, select(*columns), place)
         found = await self._database.read(lambda c: c.execute(query).one_or_none())
@@ -196,12 +196,12 @@ class Calls:
         )
 
     async def postpone(self, row: CallRow, due_at: float, note: str) -> bool:
-        """Let a call that nobody has claimed wait longer."""
+        """Let a call that no container has claimed wait longer."""
         key = (row.id, row.place, row.attempt)
         return await self._change(key, (WAITING,), due_at=due_at, note=note)
 
     async def cancel(self, call: str) -> list[CallRow]:
-        """Cancel what has not ended; return these rows, as they were."""
+        """Cancel the inputs that have not ended; return these rows, as they were."""
         query = self._this(call, select(*_TOLD)).where(_T.c.state.in_((WAITING, RUNNING)))
         change = update(_T).where(self._here(), _T.c.id == call, _T.c.state.in_((WAITING, RUNNING)))
         values = {"state": CANCELLED, "kind": CANCELLED, "outcome": b"", "ended_at": time.time()}

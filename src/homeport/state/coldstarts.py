@@ -53,7 +53,7 @@ class ColdStart:
     imports_ms: dict[str, float] = field(default_factory=dict)  # the slowest, by module
 
     def told(self) -> dict[str, Any]:
-        """As the API tells it."""
+        """Return it in the type of the API."""
         return {**codec.encode(self), "total_ms": round(sum(self.timings_ms.values()), 1)}
 
 

@@ -3,12 +3,12 @@
 Transactions run in threads, so that the event loop never waits for a disk or for another machine:
 
     await database.read(work)       work(connection) in a transaction that only reads
-    await database.write(work)      work(connection) in a transaction that nobody else writes beside
+    await database.write(work)      work(connection) in the only transaction that writes
     await database.in_turn(work)    work(), between two writes: several transactions of its own
     await database.together(work)   as `write`; small works that wait at once share one transaction, and one fsync
 
 Writes happen one after the other, in the order of the calls, also when a caller is cancelled: the undo of a
-step comes after the step. Whatever the database has against it is a `StorageError`, and nothing is half-done.
+step comes after the step. Each error of the database becomes a `StorageError`, and no change is half-done.
 """
 
 import asyncio
@@ -28,8 +28,8 @@ from sqlalchemy.exc import DataError, SQLAlchemyError
 from homeport.contract.errors import BadRequest, StorageError
 from homeport.state import urls
 
-BUSY_S = 5.0  # what a transaction waits for another process's
-ANSWER_S = 10.0  # what PostgreSQL gets for one statement
+BUSY_S = 5.0  # how long a transaction waits for another process's transaction
+ANSWER_S = 10.0  # how long PostgreSQL may take for one statement
 CONNECT_S = 5
 READERS = 4  # reads at once; more wait for one to end
 WRITERS = 0x686F6D65  # the advisory lock that each writer holds in PostgreSQL
@@ -60,7 +60,7 @@ class Database:
         return self.file is None
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        """Read something."""
+        """Run `work` in a reading transaction."""
         return await self._run(self._readers, self._read, work)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
@@ -204,7 +204,7 @@ class Database:
             return work(connection)
 
     def _write_all(self) -> None:
-        """Run the works that wait, and tell their callers once everything is on the disk."""
+        """Run the works that wait, and answer their callers once everything is on the disk."""
         works, self._waiting = self._waiting, []
         ends: list[tuple[_Work, Any, BaseException | None]]
         try:
@@ -279,7 +279,7 @@ class _Work:
             return self, None, error
 
     def end(self, value: Any, failure: BaseException | None) -> None:
-        """Tell the caller, in its loop; called in the writer's thread."""
+        """Give the result to the caller, in its loop; called in the writer's thread."""
 
         def tell() -> None:
             if self._done.done():  # the caller was cancelled

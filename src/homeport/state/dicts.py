@@ -1,6 +1,6 @@
 """Dicts: keys and values that containers share, in the database.
 
-Keys and values are bytes, which only containers read. An entry goes when nobody has used it for seven days.
+Keys and values are bytes, which only containers read. An entry is removed after seven days without a use.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ USED_EACH_S = 3600.0  # how exactly the last use is known: a read must not alway
 MAX_KEY_BYTES = 64 * 1024
 MAX_VALUE_BYTES = 100 * MIB
 MAX_ITEMS = 10_000  # of one update
-MAX_COUNT = 100_000  # `len` counts no further
+MAX_COUNT = 100_000  # the highest number that `len` returns
 PAGE, PAGE_BYTES = 500, 4 * MIB  # what is read at once: entries, and bytes of their values
 _T = tables.dict_items
 
@@ -100,7 +100,7 @@ class Dicts:
     async def page(
         self, name: str, *, after: int = 0, values: bool = True
     ) -> tuple[list[Item], int | None]:
-        """Return some entries in the order of their insertion, and where the next page begins; None: nowhere.
+        """Return some entries in the order of their insertion, and where the next page begins; None after the last page.
 
         Begin with `after` 0. Without `values`, each value is empty.
         """
@@ -127,7 +127,7 @@ class Dicts:
         return await self._database.read(work)
 
     async def sweep(self) -> None:
-        """Delete the entries that nobody has used for seven days."""
+        """Delete the entries that were not used for seven days."""
         query = delete(_T).where(_T.c.used_at < time.time() - KEPT_S)
         await self._database.write(lambda c: c.execute(query))
 

@@ -33,7 +33,7 @@ class Objects:
         *,
         scope: Scope = MAIN,
     ) -> None:
-        """`empty` deletes all that an object has, in a transaction."""
+        """`empty` deletes the entries of an object, in a transaction."""
         self._database = database
         self._kind = kind
         self._empty = empty
@@ -55,7 +55,7 @@ class Objects:
         return sorted(named, key=lambda row: row.name or "")
 
     def find(self, name: str) -> ObjectRow:
-        """Return the object of a name or an id; `NotFound` if there is none."""
+        """Return the object with a name or an id; `NotFound` for an unknown one."""
         row = self._rows.get(name) or self._named(name)
         if row is None:
             raise NotFound(
@@ -92,13 +92,13 @@ class Objects:
         return known or row
 
     async def delete(self, name: str) -> None:
-        """Delete an object and all that it has."""
+        """Delete an object and its entries."""
         row = self.find(name)
 
         def work(connection: Connection) -> None:
             connection.execute(delete(_T).where(self._here(), _T.c.id == row.id))
             self._empty(connection, row.id)
-            self._rows.pop(row.id, None)  # before the next write looks
+            self._rows.pop(row.id, None)  # before the next write asks for it
 
         try:
             await self._database.write(work)

@@ -1,8 +1,8 @@
 """Queues: values that containers hand to each other, in the database.
 
-A queue has partitions, each of them first in, first out. A partition goes, with what is in it, when nobody has put anything into
-it for its time to live. A `get` takes each value for one caller. Callers wait in memory: `put` wakes
-those who wait for its partition.
+A queue has partitions, each of them first in, first out. A partition and its values are deleted if nothing was put into it
+for its time to live. A `get` takes each value for one caller. Callers wait in memory: `put` wakes
+the callers that wait for its partition.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ MAX_VALUE_BYTES = MIB
 MAX_PARTITION_BYTES = 64
 MAX_TTL_S = 24 * 3600.0 * 7
 PAGE = 8  # values that are read at once
-LOOK_EACH_S = 0.2  # how often somebody who waits without taking looks for new values
+LOOK_EACH_S = 0.2  # how often a caller of `page` that waits looks for new values
 _P, _T = tables.queue_partitions, tables.queue_items
 
 Key = tuple[str, str]  # a queue's id, a partition
@@ -41,7 +41,10 @@ class Queues:
         self.objects = Objects(database, "queue", _empty, scope=scope)
         self._database = database
         self._last_place = 0
-        self._values, self._room = _Lines(), _Lines()  # who waits for a value, and for room
+        self._values, self._room = (
+            _Lines(),
+            _Lines(),
+        )  # the callers that wait for a value, and for room
 
     async def load(self) -> None:
         """Read the queues' names, and where the numbering of the values continues."""
@@ -122,13 +125,13 @@ class Queues:
         """
         key = (self.objects.find(name).id, partition)
         deadline = time.monotonic() + wait_s
-        # One who only looks must not stand in the line of those who take: a value wakes as many as can take it.
+        # A caller that takes no value must not wait in the line: a value wakes only as many callers as can take one.
         while not (page := await self._page(key, after)) and time.monotonic() < deadline:
             await asyncio.sleep(LOOK_EACH_S)
         return [row[1] for row in page], page[-1][0] if page else after
 
     async def sweep(self) -> None:
-        """Delete the partitions whose time is over."""
+        """Delete the partitions whose time to live has passed."""
         query = select(_P.c.queue, _P.c.partition).where(_P.c.expires_at <= time.time())
 
         def work(connection: Connection) -> None:
@@ -187,7 +190,7 @@ class Queues:
 
 
 def _alive(connection: Connection, key: Key) -> int:
-    """Return how many values a partition has; empty it if its time is over."""
+    """Return how many values a partition has; empty it if its time to live has passed."""
     query = select(_P.c.length, _P.c.expires_at).where(
         _P.c.queue == key[0], _P.c.partition == key[1]
     )

@@ -16,7 +16,7 @@ class Revision:
 
     id: str
     app: str
-    version: int  # 1, 2, …; 0: a `serve` session's
+    version: int  # 1, 2, …; 0: a session's
     manifest: Manifest
     fingerprint: str = ""
     tag: str = ""
@@ -25,7 +25,7 @@ class Revision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppRow:
-    """A deployed app, or one that was."""
+    """An app that is or was deployed."""
 
     name: str
     app_id: str

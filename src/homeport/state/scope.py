@@ -1,4 +1,4 @@
-"""Where a name is unique: an environment of a workspace, as in Modal.
+"""The scope of names: an environment of a workspace, as in Modal. A name is unique in its scope.
 
 Today everything is in MAIN. The setting `workspace` is not this: it is the first part of each URL. A user may
 change it at any time, and rows must not become invisible by that.

@@ -58,11 +58,11 @@ class SecretBox:
         return list(values)
 
     async def list(self) -> list[SecretRow]:
-        """Every named secret, without values."""
+        """Return the named secrets, without values."""
         return await self._store.secrets()
 
     async def delete(self, name: str) -> None:
-        """Delete a secret; `NotFound` if there is none."""
+        """Delete a secret; `NotFound` for an unknown one."""
         if not await self._store.delete_secret(name):
             raise NotFound(
                 f"there is no secret `{name}`", hint="`homeport secret list` shows those there are"
@@ -103,7 +103,7 @@ class SecretBox:
             self._values(ref)
 
     def environ(self, spec: FunctionSpec) -> dict[str, str]:
-        """The function's secrets as variables; a later secret wins."""
+        """Return the function's secrets as variables; a later secret wins."""
         return self._merged(spec.secrets)
 
     def build_environ(self, spec: FunctionSpec) -> dict[str, str]:
@@ -126,7 +126,7 @@ class SecretBox:
         return dataclasses.replace(manifest, functions=tuple(functions))
 
     async def _seal_all(self, refs: Iterable[SecretRef], name: str) -> tuple[SecretRef, ...]:
-        """The references, with their values moved into the store as `name`/0, `name`/1, …."""
+        """Return the references, with their values moved into the store as `name`/0, `name`/1, …."""
         found = []
         for position, ref in enumerate(refs):
             if ref.values is not None:

@@ -1,4 +1,4 @@
-"""Opens what containers share, and removes what is too old."""
+"""Opens the dicts and queues, and removes entries that are too old."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ class Shared:
         self._tasks = Tasks()
 
     async def open(self) -> None:
-        """Read the names; begin to remove what is too old."""
+        """Read the names; begin to remove entries that are too old."""
         await self.dicts.objects.load()
         await self.queues.load()
         self._tasks.start("sweeping dicts and queues", supervised("the sweep", self._sweep))

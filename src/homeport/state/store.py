@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 class Store:
-    """What one environment has; `within` gives another one's, in the same database.
+    """The rows of one environment; `within` returns another environment's, in the same database.
 
     One class, because each method is one short transaction on the same database.
     """
@@ -49,7 +49,7 @@ class Store:
         self._key = {"workspace": scope.workspace, "environment": scope.environment}
 
     def within(self, scope: Scope) -> "Store":
-        """The store of another environment."""
+        """Return the store of another environment."""
         return type(self)(self.database, scope)
 
     # apps and revisions
@@ -215,7 +215,7 @@ class Store:
         return [rows.secret(row) for row in await self._rows(query.order_by(t.c.name))]
 
     async def delete_secret(self, name: str) -> bool:
-        """Delete a named secret; False if there is none."""
+        """Delete a named secret; False for an unknown one."""
         t = tables.secrets
         query = delete(t).where(self._here(t), t.c.name == name, t.c.inline == 0)
         return bool(await self.database.write(lambda c: c.execute(query).rowcount))
@@ -257,15 +257,15 @@ class Store:
         return [TokenRow(**row) for row in await self._rows(query)]
 
     async def delete_token(self, token: str) -> bool:
-        """Delete a token; False if there is none."""
+        """Delete a token; False for an unknown one."""
         t = tables.proxy_tokens
         query = delete(t).where(self._here(t), t.c.id == token)
         return bool(await self.database.write(lambda c: c.execute(query).rowcount))
 
-    # what several of these need
+    # helpers
 
     def _here(self, table: Table) -> ColumnElement[bool]:
-        """The condition that a row is of this environment."""
+        """Return the condition that a row is of this environment."""
         return and_(*(table.c[name] == value for name, value in self._key.items()))
 
     def _from(self, table: Table, *columns: ColumnElement[Any]) -> Select[Any]:

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class Sweeper:
-    """Knows what the store and the live apps refer to."""
+    """Removes files and secrets that neither the store nor a live app refers to."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Sweeper:
         self._tasks = Tasks()
 
     def soon(self) -> None:
-        """Sweep in a moment."""
+        """Sweep after a short delay."""
         if not len(self._tasks):
             self._tasks.start("sweeping", self._later())
 

@@ -39,7 +39,7 @@ class Tokens:
         await self._ingress.tokens(hashes)
 
     async def create(self, name: str) -> tuple[TokenRow, str]:
-        """A new token and its secret, which nobody can show again."""
+        """Create a token; return it with its secret, which is not stored and cannot be shown again."""
         if len(name) > MAX_NAME or not name.isprintable():
             raise BadRequest(f"a token's name has at most {MAX_NAME} printable characters")
         secret = f"ws-{_random()}"
@@ -55,11 +55,11 @@ class Tokens:
         return row, secret
 
     async def list(self) -> list[TokenRow]:
-        """Every token, without its secret."""
+        """Return every token, without its secret."""
         return await self._store.tokens()
 
     async def delete(self, token: str) -> None:
-        """From now on it opens nothing; `NotFound` where there is none."""
+        """Delete a token: it opens nothing from now on; `NotFound` for an unknown one."""
         if not await self._store.delete_token(token):
             raise NotFound(f"there is no proxy token `{token}`")
         await self.publish()

@@ -9,12 +9,12 @@ from sqlalchemy.exc import ArgumentError
 
 from homeport.contract.errors import BadRequest
 
-FILE = "homeport.db"  # in the home, where nobody names another database
+FILE = "homeport.db"  # in the home, unless `HOMEPORT_DATABASE` names another database
 HIDDEN = "***"
 
 
 def of(setting: str, home: Path) -> URL:
-    """The URL of the setting; empty: a file in the home. `BadRequest` never quotes it."""
+    """Return the setting's URL; for an empty setting, that of a file in the home. `BadRequest` never quotes it."""
     if not setting:
         return URL.create("sqlite", database=str(home / FILE))
     try:
@@ -33,12 +33,12 @@ def of(setting: str, home: Path) -> URL:
 
 
 def is_sqlite(url: URL) -> bool:
-    """Whether it is a file."""
+    """Return whether the URL is that of a file."""
     return url.drivername == "sqlite"
 
 
 def shown(url: URL) -> str:
-    """The database as a person may see it: without a password and without options."""
+    """Return the database as text for users: without a password and without options."""
     if is_sqlite(url):
         return str(url.database)
     host = url.host or url.query.get("host") or "this machine"

@@ -56,7 +56,7 @@ class Vault:
         return nonce + sealed
 
     def open(self, name: str, sealed: bytes) -> dict[str, str]:
-        """What `seal` was given; `StorageError` where the key is another one."""
+        """Return the text that `seal` was given; `StorageError` if the key is another one."""
         nonce, text = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
         cipher = AESGCM(self._key)
         try:
@@ -70,7 +70,7 @@ class Vault:
 
 
 def _key(path: Path) -> bytes:
-    """The key in a file, made if there is none; empty if the file holds something else."""
+    """Return the key in a file, which is made if it does not exist; empty if the file holds something else."""
     if not path.exists():
         _make(path)
     try:
@@ -81,7 +81,7 @@ def _key(path: Path) -> bytes:
 
 
 def _make(path: Path) -> None:
-    """Write a new key, whole and for good, unless somebody else has just done so."""
+    """Write a new key through to the disk, unless another process has just written one."""
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

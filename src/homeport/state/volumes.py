@@ -5,7 +5,7 @@
 
 The directory is called by the volume's id, so a volume can get another name while containers use it. The rows are in
 memory too: a deploy that is rolled back must not wait for the database. A directory without a row is never
-deleted; it may be somebody's data.
+deleted; it may hold a user's data.
 """
 
 import asyncio
@@ -74,7 +74,7 @@ class Volumes:
         return sorted(named, key=lambda row: row.name or "")
 
     def find(self, name: str) -> VolumeRow:
-        """Return the volume of a name or an id; `NotFound` if there is none."""
+        """Return the volume with a name or an id; `NotFound` for an unknown one."""
         if (row := self._find(name)) is None:
             raise NotFound(
                 f"there is no volume `{name}`", hint=f"`homeport volume create {name}` makes one"
@@ -205,7 +205,7 @@ class Volumes:
                         self._remove_directory(part)
 
     def _remove_directory(self, path: Path) -> None:
-        """Remove what nobody needs; what cannot be removed now is tried again at the next start."""
+        """Remove a directory; if that is impossible now, the next start of the server tries again."""
         with contextlib.suppress(FileNotFoundError):
             try:
                 folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -225,7 +225,7 @@ class Volumes:
 
 @contextlib.contextmanager
 def failing(what: str) -> Iterator[None]:
-    """Tell of errors of the file system as failures; `what` names the file or the volume."""
+    """Raise errors of the file system as failures; `what` names the file or the volume."""
     try:
         yield
     except FileNotFoundError:

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from homeport.contract import calls
 from homeport.wire.messages import IDLE_S, LARGE_BYTES, Answer, CutOff, Frames, Request, Unreachable
 
-LOOK_S = 0.25  # a thread that waits looks that often whether an exception was raised in it (InputCancellation)
+LOOK_S = 0.25  # a waiting thread wakes this often, so that `InputCancellation` can be raised in it
 
 
 class _Kept(threading.local):
-    """The connection that a thread keeps, where it leads, and since when it is idle."""
+    """A thread's connection, the path of its socket, and since when it is idle."""
 
     def __init__(self) -> None:
         self.connection: socket.socket | None = None
@@ -113,14 +113,14 @@ def _keep(path: str, connection: socket.socket, answer: Answer) -> None:
 
 
 def _readable(connection: socket.socket) -> bool:
-    """Return whether an idle connection has something to read, which is its end."""
+    """Return whether an idle connection can be read, which means that the other side has closed it."""
     poll = select.poll()
     poll.register(connection, select.POLLIN | select.POLLHUP)
     return bool(poll.poll(0))
 
 
 def _exchange(connection: socket.socket, request: Request) -> Answer:
-    """Send the request; return the answer as far as it came with it."""
+    """Send the request; return the part of the answer that has arrived with it."""
     answer = Answer()
     head = request.head()
     try:
@@ -130,7 +130,7 @@ def _exchange(connection: socket.socket, request: Request) -> Answer:
             _send(connection, head)
             _send(connection, request.body)
     except (BrokenPipeError, ConnectionResetError):
-        pass  # it was refused before it was whole, and the answer says why
+        pass  # refused before all of it was sent; the answer says why
     return answer
 
 

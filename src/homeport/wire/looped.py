@@ -30,7 +30,7 @@ class _Wire(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         answer = self.answer
         if answer is None:
-            self.close()  # nobody asked
+            self.close()  # bytes without a request
             return
         try:
             answer.feed(data)
@@ -77,7 +77,7 @@ class _Wire(asyncio.Protocol):
         return answer
 
     async def parts(self) -> "list[bytes]":
-        """Return the parts of a stream that have come; none: it is whole."""
+        """Return the parts of a stream that have arrived; none at its end."""
         answer = self.answer
         assert answer is not None
         assert self.transport is not None
@@ -96,7 +96,7 @@ class _Wire(asyncio.Protocol):
         view = memoryview(body)
         for at in range(0, len(view), LARGE_BYTES):
             if self.is_closed:
-                return  # it was refused before it was whole
+                return  # refused before all of it was sent
             self.transport.write(view[at : at + LARGE_BYTES])
             if self._is_full:
                 self._writable = asyncio.get_running_loop().create_future()

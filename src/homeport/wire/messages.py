@@ -14,7 +14,7 @@ IDLE_S = 20.0  # HAProxy closes a connection that is idle for 30 s
 
 
 class Unreachable(ConnectionError):
-    """Nobody listens on the socket: the request was not sent."""
+    """No process listens on the socket, so the request was not sent."""
 
 
 class CutOff(ConnectionError):
@@ -68,7 +68,7 @@ class Answer:
 
     @property
     def outcome(self) -> str:
-        """What the container says that the body is; empty: the container did not answer the call."""
+        """The kind of the body, as the container says; empty if the container did not answer the call."""
         return self.fields.get("x-homeport-outcome", "") if self.status == 200 else ""
 
     @property
@@ -78,11 +78,11 @@ class Answer:
 
     @property
     def wants_bytes(self) -> int:
-        """How many bytes are worth reading at once."""
+        """How many bytes to read at once."""
         return min(max(self._left, READ_BYTES), 16 * LARGE_BYTES)
 
     def feed(self, data: bytes) -> None:
-        """Parse what has come; `ValueError` if it is not HTTP."""
+        """Parse the bytes that have arrived; `ValueError` if they are not HTTP."""
         if not self.status:
             data = self._rest + data
             head, found, rest = data.partition(b"\r\n\r\n")

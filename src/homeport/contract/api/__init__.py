@@ -1,4 +1,4 @@
-"""What the control plane's API takes and answers: the border between a client and the server.
+"""The requests and answers of the control plane's API: the border between a client and the server.
 
 A module for each noun, as in `control/api` and in `client`; a command imports the modules of its own nouns
 alone, because each type takes a third of a millisecond to make. The handlers of `control/api` return these

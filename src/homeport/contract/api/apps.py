@@ -60,7 +60,7 @@ class AppState(str, enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppStatus:
-    """One deployed app, or one `homeport serve` session."""
+    """One deployed app, or one session of `homeport serve` or `homeport run`."""
 
     name: str
     app_id: str  # `ap-…`

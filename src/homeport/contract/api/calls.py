@@ -17,7 +17,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Called:
-    """What a function has returned."""
+    """The value that a function has returned."""
 
     value: Any
     request: str  # the call's `X-Request-Id`, as it is in the app's log

@@ -1,11 +1,11 @@
-"""How containers started."""
+"""The starts of containers."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColdStart:
-    """How one container started, ready or failed.
+    """The start of one container, ready or failed.
 
     The parts of `timings_ms` follow each other without a gap: parked, scheduled, forked, imported, entered,
     listening, attached, first_byte. A part that was not reached, or is not known, is not there.
@@ -26,7 +26,7 @@ class ColdStart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColdStartList:
-    """How an app's containers started, the newest last."""
+    """The starts of an app's containers, the newest last."""
 
     cold_starts: tuple[ColdStart, ...]
 

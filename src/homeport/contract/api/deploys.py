@@ -1,4 +1,4 @@
-"""A deploy and a rollback: what is wanted, and how it ended."""
+"""A deploy and a rollback: the request and the result."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ class Rollback:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployed:
-    """How a deploy or a rollback ended."""
+    """The result of a deploy or a rollback."""
 
     app: str
     version: int

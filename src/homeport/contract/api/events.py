@@ -22,7 +22,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """What is done at this moment: a step of a build, a container that is ready."""
+    """The progress of a deploy: a step of a build, a container that is ready."""
 
     text: str
     event: Literal["progress"] = "progress"
@@ -30,7 +30,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
-    """What a container prints."""
+    """A line that a container has printed."""
 
     line: LogLine
     event: Literal["log"] = "log"

@@ -1,4 +1,4 @@
-"""A function of an app that serves: what it does, and how it is scaled."""
+"""A function of an app that serves: its numbers and its scaling."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 class FunctionQuery:
     """Which containers of a function are meant."""
 
-    session: str = ""  # the id of a `serve` session; empty: the deployed app
+    session: str = ""  # the id of a session; empty: the deployed app
     parameters: str = ""  # class parameters, as a query string
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionStats:
-    """What a function does at this moment."""
+    """The numbers of a function at one moment."""
 
     tag: str  # the function, or `Class.method`
     url: str  # empty: it has none, and is called
@@ -26,7 +26,7 @@ class FunctionStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scaling:
-    """How many containers a function has; in a request, null leaves a value as it is."""
+    """The settings for the number of containers; in a request, null leaves a value as it is."""
 
     min_containers: int | None = None
     max_containers: int | None = None  # in an answer, null is no limit

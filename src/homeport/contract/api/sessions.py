@@ -1,4 +1,4 @@
-"""What a `homeport serve` session takes and answers, beside its events."""
+"""The requests and answers of a session (`homeport serve`, `homeport run`), beside its events."""
 
 from dataclasses import dataclass
 

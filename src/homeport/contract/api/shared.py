@@ -36,14 +36,14 @@ class NewObject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Count:
-    """How many."""
+    """A number of entries or values."""
 
     count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DictPut:
-    """How to set entries."""
+    """Options for setting entries."""
 
     only_new: bool = False  # `1` leaves entries that exist as they are
 
@@ -58,7 +58,7 @@ class DictPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuePut:
-    """Where to put values."""
+    """Options for adding values."""
 
     partition: str = ""  # empty: the default one
     ttl_s: float = 24 * 3600.0  # the partition's time to live after its last put

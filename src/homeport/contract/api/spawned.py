@@ -69,7 +69,7 @@ class OutcomeQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelQuery:
-    """How to cancel."""
+    """Options for cancelling a call."""
 
     terminate: bool = False  # `1` ends the containers that run it
 

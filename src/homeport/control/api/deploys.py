@@ -61,7 +61,7 @@ class Deploys:
     async def _progress(
         self, name: str, work: Callable[[Say], Awaitable[Deployed]]
     ) -> AsyncIterator[events.DeployEvent]:
-        """Yield the events of a deploy, and its end."""
+        """Yield the events of a deploy, the last of which says how it ended."""
         queue: asyncio.Queue[events.DeployEvent] = asyncio.Queue()
 
         async def deploy() -> None:

@@ -22,7 +22,7 @@ class Functions:
 
     @route("GET", "/v1/functions/{app}/{tag}")
     async def one(self, app: str, tag: str, query: FunctionQuery) -> FunctionStats:
-        """Say what a function does."""
+        """Return a function's numbers and scaling."""
         live = self._endpoint(app, tag, query.session)
         return _status(live, self._pool(live, query.parameters))
 

@@ -71,7 +71,7 @@ async def listening(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None
     serving.add_done_callback(log_failure)
     begun = asyncio.ensure_future(server.listening.wait())
     await asyncio.wait([serving, begun], return_when=asyncio.FIRST_COMPLETED)
-    if not begun.done():  # it ended instead
+    if not begun.done():  # the server ended before it listened
         begun.cancel()
         await serving
     try:

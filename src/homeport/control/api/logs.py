@@ -13,7 +13,7 @@ MAX_TAIL = 100_000  # lines in one answer
 
 
 class Logs:
-    """Reads what containers have printed."""
+    """Reads the logs of apps."""
 
     def __init__(self, view: View, kept: logs.Logs) -> None:
         self._view = view
@@ -21,7 +21,7 @@ class Logs:
 
     @route("GET", "/v1/apps/{name}/logs")
     async def read(self, name: str, query: LogQuery) -> AsyncIterator[LogLine | bytes]:
-        """Read what an app's containers have printed, the oldest line first."""
+        """Read the lines that an app's containers have printed, the oldest first."""
         await self._view.app(name)  # an unknown app is an error, not an empty log
         only = {
             key: value

@@ -52,7 +52,7 @@ NOUNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
-    """What the API asks, beside the parts of a deploy."""
+    """The objects that the API uses, beside those of a deploy."""
 
     view: View
     deployer: Deployer
@@ -67,12 +67,12 @@ class Backend:
 
 
 class Api:
-    """The control plane as its callers see it."""
+    """The routes of the control plane, for commands and for containers."""
 
     def __init__(self, parts: Parts, backend: Backend) -> None:
         self._tasks = Tasks()
         view, deployer, tasks = backend.view, backend.deployer, self._tasks
-        #: What containers may ask.
+        #: The nouns that containers may use.
         functions = Functions(parts)
         self._shared = (
             Spawns(backend.spawned, backend.stop_container),
@@ -107,7 +107,7 @@ class Api:
         return _app(self._inside)
 
     async def close(self) -> None:
-        """Stop telling of what goes on."""
+        """End the streams of events."""
         await self._tasks.close()
 
 

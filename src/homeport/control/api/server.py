@@ -33,7 +33,7 @@ class Server:
 
     @route("GET", "/v1/status")
     async def status(self) -> Status:
-        """Say what runs."""
+        """Return the server's status, with everything that runs."""
         return await self._view.status()
 
     @route("POST", "/v1/keep")

@@ -1,4 +1,4 @@
-"""The routes of `homeport serve`: an app that lives as long as its command's connection."""
+"""The routes of `homeport serve` and `homeport run`: an app is served as long as its command's connection is open."""
 
 import asyncio
 import secrets
@@ -21,7 +21,7 @@ from homeport.supervised import Tasks, retried
 
 
 class Sessions:
-    """Serves, and tells what happens there."""
+    """Serves apps, and streams their events."""
 
     def __init__(self, view: View, deployer: Deployer, logs: Logs, tasks: Tasks) -> None:
         self._view = view
@@ -34,7 +34,7 @@ class Sessions:
         """Serve an app as long as the connection is open.
 
         The first line is `Session`. `Progress` follows while the images are built, then `Serving`, and
-        from then on whatever happens.
+        then every event of the session.
         """
         validate.check(body.manifest)
         return self._session(body.manifest)
@@ -50,7 +50,7 @@ class Sessions:
         return Endpoints(endpoints=self._view.endpoints(app))
 
     async def _session(self, manifest: Manifest) -> AsyncIterator[events.SessionEvent]:
-        """Yield what happens to a session, which ends with this generator."""
+        """Yield the events of a session; the session ends with this generator."""
         session = secrets.token_hex(6)
         owner = Owner.session(session)
         queue: asyncio.Queue[events.SessionEvent] = asyncio.Queue()
@@ -84,8 +84,8 @@ class Sessions:
                 finally:
                     copying.cancel()
         finally:
-            beginning.cancel()  # nobody waits for it any more
-            # Until it succeeds: nobody else would ever stop it.
+            beginning.cancel()  # no reader of the stream is left
+            # Until it succeeds, because nothing else stops the session later.
             name = f"ending {owner}"
             ending = retried(name, partial(self._deployer.stop, owner))
             await asyncio.shield(self._tasks.start(name, ending))

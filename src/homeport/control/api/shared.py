@@ -22,7 +22,7 @@ from homeport.control.api.routing import route
 from homeport.state import dicts, queues
 from homeport.state.rows import ObjectRow
 
-MAX_WAIT_S = 30.0  # of one request; who waits longer asks again
+MAX_WAIT_S = 30.0  # of one request; a longer wait takes several requests
 MAX_COUNT = 5000
 MAX_DIGITS = 19
 
@@ -48,7 +48,7 @@ class Dicts:
 
     @route("GET", "/v1/dicts/{name}")
     async def one(self, name: str) -> StoredObject:
-        """Say which dict has a name, and how many entries it has."""
+        """Describe a dict, with the number of its entries."""
         return _told(self._kept.objects.find(name), await self._kept.count(name))
 
     @route("DELETE", "/v1/dicts/{name}")
@@ -121,7 +121,7 @@ class Queues:
 
     @route("GET", "/v1/queues/{name}")
     async def one(self, name: str) -> StoredObject:
-        """Say which queue has a name, and how many values it has."""
+        """Describe a queue, with the number of its values."""
         found = self._kept.objects.find(name)
         return _told(found, await self._kept.count(name, total=True))
 
@@ -132,7 +132,7 @@ class Queues:
 
     @route("POST", "/v1/queues/{name}/put")
     async def put(self, name: str, query: QueuePut, body: AsyncIterator[bytes]) -> None:
-        """Add the values in the body, all or none: 429 while there is no room."""
+        """Add all values in the body, or none: 429 if there is no room in time."""
         await self._kept.put(
             name,
             await self._bodies.parts(body),
@@ -143,7 +143,7 @@ class Queues:
 
     @route("POST", "/v1/queues/{name}/get")
     async def get(self, name: str, query: QueueGet) -> Response:
-        """Take the oldest values; none if there is none in time."""
+        """Take the oldest values; an empty answer if none arrives in time."""
         taken = await self._kept.get(
             name,
             partition=query.partition,

@@ -23,11 +23,11 @@ from homeport.state.calls import CANCELLED, DONE, FAILED, RUNNING, WAITING, Call
 MAX_WAIT_S = 30.0
 #: A call of several inputs is in the first of these states that one of them is in.
 _ORDER = (RUNNING, WAITING, CANCELLED, FAILED, DONE)
-_TOLD_KINDS = ("value", "error", "timeout")  # that a container may tell of
+_TOLD_KINDS = ("value", "error", "timeout")  # that a container may report
 
 
 class Spawns:
-    """Keeps calls that nobody waits for, their inputs and their outcomes."""
+    """Keeps spawned calls, with their inputs and outcomes."""
 
     def __init__(self, spawned: Spawned, stop_container: Callable[[str], object]) -> None:
         self._spawned = spawned
@@ -50,7 +50,7 @@ class Spawns:
 
     @route("GET", "/v1/spawned/{id}")
     async def one(self, id: str) -> CallInfo:  # noqa: A002 - the path's
-        """Tell of a call."""
+        """Describe a call."""
         rows = await self._spawned.rows.find(id)
         state = next(state for state in _ORDER if any(row.state == state for row in rows))
         return CallInfo(state=state, inputs=tuple(map(_told, rows)))
@@ -63,7 +63,7 @@ class Spawns:
 
     @route("GET", "/v1/spawned/{id}/outcome")
     async def outcome(self, id: str, query: OutcomeQuery) -> Response:  # noqa: A002
-        """Answer with how a call ended: its kind, the Python that wrote it, and its body; empty while it has not."""
+        """Return a call's outcome: its kind, the Python that wrote it, and its body; empty before the call has ended."""
         wait_s = max(0.0, min(query.wait_s, MAX_WAIT_S))
         found = await self._spawned.outcome(id, _number("place", query.place), wait_s)
         parts = [] if found is None else [found.kind.encode(), found.python.encode(), found.body]
@@ -71,7 +71,7 @@ class Spawns:
 
     @route("POST", "/v1/spawned/{id}/cancel")
     async def cancel(self, id: str, query: CancelQuery) -> None:  # noqa: A002
-        """Cancel a call; what has ended stays as it is."""
+        """Cancel a call; inputs that have ended keep their outcome."""
         for row in await self._spawned.cancel(id):
             if query.terminate and row.container:
                 self._stop_container(row.container)

@@ -1,4 +1,4 @@
-"""What the streams of the API have in common: the log lines that they carry."""
+"""Copies log lines into the API's streams."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,8 +12,10 @@ PAUSE_S = 0.05
 
 
 async def copy_lines(lines: AsyncIterator[LogLine], queue: "asyncio.Queue[Any]") -> None:
-    """Put each line into a stream's queue, as fast as somebody reads it."""
+    """Put each line into a stream's queue, no faster than the stream is read."""
     async for line in lines:
-        while queue.qsize() > AT_ONCE:  # nobody reads: `lines` counts what is lost meanwhile
+        while (
+            queue.qsize() > AT_ONCE
+        ):  # the reader is slow: `lines` counts the lines that are lost meanwhile
             await asyncio.sleep(PAUSE_S)
         queue.put_nowait(events.Log(line=line))

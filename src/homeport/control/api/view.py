@@ -37,7 +37,7 @@ ORDER = (AppState.DEPLOYED, AppState.BROKEN, AppState.SERVING, AppState.STOPPED)
 
 
 class View:
-    """What is going on, as the API tells it."""
+    """The present state of everything, in the types of the API."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class View:
     async def apps(self) -> AppList:
         """Return the live apps, then those that were stopped or cannot be restored.
 
-        A database that cannot be read does not hide what serves; the others are as they were last.
+        If the database cannot be read, live apps are listed all the same, and the others as they were last read.
         """
         try:
             self._rows, self._trouble = await self._store.apps(), ""
@@ -171,7 +171,7 @@ class View:
         return tuple(await self._nodes.environments())
 
     def is_owners(self, owner: Owner, line: LogLine) -> bool:
-        """Whether a log line is of one of the owner's containers, or of a pool that has none yet."""
+        """Return whether a log line comes from one of the owner's containers, or from a pool without containers."""
         if line.container:
             return self._pools.owner_of(line.container) == owner
         named = (line.app, line.function)

@@ -26,7 +26,7 @@ from homeport.state.rows import VolumeRow
 from homeport.state.volumes import failing
 from homeport.tree import CHUNK_BYTES, Entry
 
-AT_ONCE = 500  # entries of a listing that are read from the disk in one go
+AT_ONCE = 500  # entries of a listing that are read from the disk at a time
 
 #: Takes a volume's key; returns the apps that have it mounted.
 Users = Callable[[str], Awaitable[list[str]]]
@@ -54,7 +54,7 @@ class Volumes:
 
     @route("GET", "/v1/volumes/{name}")
     async def one(self, name: str) -> StoredVolume:
-        """Say which volume has a name."""
+        """Describe a volume."""
         return _told(self._kept.find(name))
 
     @route("DELETE", "/v1/volumes/{name}")
@@ -71,12 +71,12 @@ class Volumes:
 
     @route("POST", "/v1/volumes/{name}/rename")
     async def rename(self, name: str, body: VolumeName) -> StoredVolume:
-        """Give a volume another name; what has it mounted keeps it."""
+        """Rename a volume; containers and apps that have it mounted keep it."""
         return _told(await self._kept.rename(name, body.name))
 
     @route("GET", "/v1/volumes/{name}/files")
     async def files(self, name: str, query: FilesQuery) -> AsyncIterator[FileEntry]:
-        """List a directory, or tell of one file."""
+        """List a directory, or describe one file."""
         entries = self._kept.tree(self._kept.find(name)).entries(
             query.path, recursive=query.recursive
         )
@@ -124,7 +124,7 @@ class Volumes:
 
     @route("PUT", "/v1/volumes/{name}/file")
     async def write(self, name: str, query: FileQuery, body: AsyncIterator[bytes]) -> None:
-        """Upload a file; it is there once it is whole. 409 if it exists and `force` is not `1`."""
+        """Upload a file; it appears when it is complete. 409 if it exists and `force` is not `1`."""
         tree = self._kept.tree(self._kept.find(name))
         begin = partial(tree.begin, query.path, mode=_mode(query.mode), force=query.force)
         with failing(_shown(query.path)):
@@ -157,7 +157,7 @@ class Volumes:
 
     @route("POST", "/v1/volumes/{name}/commit")
     async def commit(self, name: str) -> None:
-        """Answer when everything that was written so far is on the disk for good."""
+        """Write everything that was written so far through to the disk, then answer."""
         tree = self._kept.tree(self._kept.find(name))
         with failing(f"the volume `{name}`"):
             await asyncio.to_thread(tree.sync)

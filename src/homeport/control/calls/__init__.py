@@ -1,1 +1,1 @@
-"""Calls of functions without a URL: nothing yet."""
+"""Spawned calls: saves them, sends them to containers, and keeps their outcomes."""

@@ -24,7 +24,7 @@ LOOK_EACH_S = 1.0  # how often to look for containers that ended with a call
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 GIVE_UP_S = 24 * 3600.0  # after which a call that no container can take has failed
 SWEEP_EACH_S = 3600.0
-AGAIN_S = 5.0  # before the next try without a database
+AGAIN_S = 5.0  # before the next try, while the database does not answer
 REFUSED = {400: "BadRequest", 404: "NotFound", 413: "TooLarge"}
 
 Key = tuple[str, int]
@@ -56,7 +56,7 @@ class Dispatcher:
         self._tasks.start("old calls", supervised("removing old calls", self._sweep))
 
     async def close(self) -> None:
-        """Stop sending; what containers have claimed goes on."""
+        """Stop sending; calls that containers have claimed go on."""
         await self._tasks.close()
 
     async def _send_all(self) -> None:
@@ -113,7 +113,7 @@ class Dispatcher:
             return
         if answer.status in (200, 409):  # delivered, or another container's
             self._pauses.pop((row.id, row.place), None)
-            # If nobody claimed it after all, it must not come again at once.
+            # If no container has claimed it, wait before it is sent again.
             await self._spawned.rows.postpone(row, time.time() + FIRST_PAUSE_S, "")
             return
         text = bytes(answer.body).decode("utf-8", "replace").strip().removeprefix("homeport: ")
@@ -135,7 +135,7 @@ class Dispatcher:
         await self._spawned.rows.postpone(row, time.time() + pause_s, note[:500])
 
     def _stop(self, rows: Sequence[CallRow]) -> None:
-        """Cut the requests of cancelled calls; their containers ask why."""
+        """Cut the requests of cancelled calls; their containers then ask whether the call was cancelled."""
         for row in rows:
             if (task := self._flying.get((row.id, row.place))) is not None:
                 task.cancel()

@@ -17,7 +17,7 @@ RETRIED = ("error", "timeout", "ended")
 
 
 class Spawned:
-    """What is known of spawned calls beside their rows: who waits for one, and which function's it is."""
+    """Saves and cancels spawned calls, and wakes the callers that wait for an outcome."""
 
     def __init__(self, rows: Calls, retries: Callable[[str], str | None]) -> None:
         """`retries` returns an endpoint's policy as text, perhaps empty; None if no app has the endpoint."""
@@ -62,7 +62,7 @@ class Spawned:
                 del self._waiting[key]
 
     async def end(self, row: CallRow, outcome: Outcome) -> None:
-        """An attempt has ended: save its outcome, or let the call wait for another attempt."""
+        """Save the outcome of an attempt that has ended, or let the call wait for another attempt."""
         policy = self.policy(row.endpoint)
         if outcome.kind in RETRIED and policy is not None and row.attempt < policy.max_retries:
             due_at = time.time() + policy.delay_s(row.attempt)

@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Deployed:
-    """How a deploy ended."""
+    """The result of a deploy."""
 
     app: LiveApp
     skipped: bool = False

@@ -1,4 +1,4 @@
-"""Which volumes apps have mounted: resolved when they are deployed, checked when they come back."""
+"""Resolves the volumes that a manifest mounts when it is deployed, and checks them when it is restored."""
 
 import contextlib
 

@@ -1,4 +1,4 @@
-"""What a deploy acts on: main makes one of these, and everything that deploys or tells of deploys picks from it."""
+"""The objects that a deploy acts on. `main` makes one `Parts`; the modules that deploy or describe deploys take from it."""
 
 from dataclasses import dataclass
 
@@ -31,4 +31,4 @@ class Parts:
     reconciler: Reconciler
     live: Live  # the apps that serve
     plans: Plans  # which endpoints a revision declares
-    endpoints: Endpoints  # who holds which endpoint
+    endpoints: Endpoints  # which owner has which endpoint

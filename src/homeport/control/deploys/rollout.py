@@ -212,7 +212,7 @@ class Rollout:
             await asyncio.to_thread(removing.discard, str(given))
 
     def _returned(self) -> None:
-        """A node answers again: build there what was built while it was away."""
+        """Build the images that were built while a node was away, because the node answers again."""
         for revision in {each.id: each for each in self.in_use()}.values():
             if self._lacks(revision):
                 name = f"building images of `{revision.app}` on a node that was away"

@@ -32,7 +32,7 @@ _REQUEST = re.compile(r"[0-9a-f-]{1,64}")
 
 
 class Activator:
-    """Answers the ingress when a parked request may go on, or that it cannot."""
+    """Answers the ingress once a parked request may go on, or cannot be answered."""
 
     def __init__(
         self,

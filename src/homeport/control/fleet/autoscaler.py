@@ -22,7 +22,7 @@ class Bounds:
 
 
 def wanted(bounds: Bounds, demand: int, peak: int) -> int:
-    """How many containers the pool should have now.
+    """Return how many containers the pool should have now.
 
     `demand` is the requests of this moment, `peak` the highest demand of the last window.
     Always within [min_containers, max_containers].

@@ -1,4 +1,4 @@
-"""How much there is to do: what the ingress sees of each pool, once in a pass of the control loop."""
+"""Reads the load of each pool from the ingress, once in each pass of the control loop."""
 
 import dataclasses
 import logging
@@ -19,7 +19,7 @@ class Meter:
         self._blind = False  # True if the ingress failed to report its load the last time
 
     async def read(self, pools: Collection[Pool]) -> None:
-        """Note in each pool what goes on there now; a pool without containers has nothing running."""
+        """Note in each pool its present load and its highest demand; a pool without containers has nothing running."""
         attached = [p for p in pools if p.count(Stage.READY, Stage.DRAINING) or p.unsettled]
         loads = await self._loads(attached)
         for pool in pools:

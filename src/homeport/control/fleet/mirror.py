@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class Health(enum.StrEnum):
-    """Whether a node answers."""
+    """Says whether a node answers."""
 
     READY = "ready"
     SUSPECT = "suspect"
@@ -225,7 +225,7 @@ class Mirror:
             raise
 
     async def stop(self, container: str, grace_s: float | None) -> None:
-        """Stop a container; a node that does not answer is told when it answers again."""
+        """Stop a container; if the node does not answer, ask it again as soon as it does."""
         if container in self.containers:
             self._stops[container] = grace_s
         try:

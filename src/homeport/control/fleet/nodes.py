@@ -76,7 +76,7 @@ class Nodes:
         await self.mirrors[node].start(order, environ)
 
     def stop(self, container: str, *, grace_s: float | None = None) -> None:
-        """Stop a container; if its node does not answer now, it is told later."""
+        """Stop a container; if its node does not answer, ask it again as soon as it does."""
         if (mirror := self._of(container)) is not None:
             self._tasks.start(f"stop {container}", mirror.stop(container, grace_s))
 
@@ -111,7 +111,7 @@ class Nodes:
             raise lost[0] if lost else NodeLost("no node answers")
 
     def lack(self, image: Image) -> bool:
-        """Return whether a node that answers has not built the image, as it was away when it was built."""
+        """Return whether a node that answers lacks the image, because it did not answer while the image was built."""
         return any(not mirror.has_image(image) for mirror in self.ready())
 
     async def environments(self) -> Collection[Environment]:

@@ -1,14 +1,14 @@
-"""Who has pools and endpoints."""
+"""The owners of pools and endpoints."""
 
 import enum
 from dataclasses import dataclass
 
 
 class Kind(enum.StrEnum):
-    """What an owner is."""
+    """The kinds of owners."""
 
     APP = "app"  # a deployed one
-    SESSION = "session"  # of `homeport serve`
+    SESSION = "session"  # of `homeport serve` or `homeport run`
     VERSION = "version"  # an earlier revision, which has endpoints of its own
 
 
@@ -39,12 +39,12 @@ class Owner:
 
     @property
     def is_app(self) -> bool:
-        """Whether it is a deployed app."""
+        """True for a deployed app."""
         return self.kind is Kind.APP
 
     @property
     def is_session(self) -> bool:
-        """Whether it is a session."""
+        """True for a session."""
         return self.kind is Kind.SESSION
 
     @property

@@ -1,4 +1,4 @@
-"""A pool: the containers that can answer the same request, and who waits for them. Nothing here does I/O."""
+"""A pool: the containers that can answer the same request, and the requests that wait for them. It does no I/O."""
 
 import asyncio
 import dataclasses
@@ -44,14 +44,14 @@ class Member:
 
 @dataclass(slots=True, kw_only=True)
 class GivenUp:
-    """What a container that the user stopped has answered."""
+    """The numbers of requests that a container, which the user stopped, has answered."""
 
-    before: int  # when the pool's demand was last looked at before
+    before: int  # by the last pass before the user stopped it
     served: int  # by now
 
     @property
     def after(self) -> int:
-        """Requests that are no demand."""
+        """The requests that do not count as demand."""
         return self.served - self.before
 
 
@@ -64,11 +64,11 @@ class Pool:
 
     key: PoolKey
     function: FunctionSpec
-    source: str  # the revision's source tree
-    owner: Owner  # what keeps it: a deployed app, or a `serve` session
+    source: str  # the hash of the revision's source tree
+    owner: Owner  # a deployed app, a session, or an earlier version
     parameters: dict[str, Value] = field(default_factory=dict)
     urls: dict[str, str] = field(default_factory=dict)  # tag -> URL, of the whole app
-    ephemeral: bool = False  # for a `serve` session: visitors see reasons, drains are short
+    ephemeral: bool = False  # of a session: visitors see why a start failed, drains are short
     own_ports: bool = False  # its containers take no port of this machine
     floor: int = 0  # containers to have without any demand, for a deploy's trial
     demoted: bool = (
@@ -133,7 +133,7 @@ class Pool:
 
     @property
     def least(self) -> int:
-        """How many containers to have without any demand.
+        """The number of containers to have without any demand.
 
         0 for parameters that visitors choose, because such containers would stay forever. 0 also for a class
         with a required parameter.
@@ -171,7 +171,7 @@ class Pool:
 
     @property
     def demand(self) -> int:
-        """How many requests this pool has, including work after a response."""
+        """The number of requests that this pool has, including work after a response."""
         held = sum(self._held(member) for member in self.members.values())
         return self.load.running + held + self.load.queued + len(self.parked)
 
@@ -188,7 +188,7 @@ class Pool:
 
     @property
     def slots(self) -> int:
-        """How many concurrent requests one container takes."""
+        """The number of concurrent requests that one container takes."""
         return 1 if self.function.single_use else self.function.max_inputs
 
     @property
@@ -217,7 +217,7 @@ class Pool:
         )
 
     def count(self, *stages: Stage) -> int:
-        """How many containers are in one of these stages."""
+        """Return how many containers are in one of these stages."""
         return sum(member.stage in stages for member in self.members.values())
 
     def idle(self) -> list[Member]:
@@ -243,7 +243,7 @@ class Pool:
     def give_up(self, container: str) -> None:
         """Lower the peak by one container, which the user has stopped: replace it only if demand needs it.
 
-        Requests that it answers from now on, or has answered since the last look, are no demand.
+        Requests that it answers from now on, or has answered since the last pass, do not count as demand.
         """
         served = self.load.served_by.get(container, 0)
         self.given_up[container] = GivenUp(before=served, served=served)
@@ -251,7 +251,7 @@ class Pool:
         self.peak.lower(staying * self.bounds.target_inputs)
 
     def look(self) -> bool:
-        """Whether a request has ended since the last look that counts as demand."""
+        """Return whether a request that counts as demand has ended since the last call."""
         for container, gone in self.given_up.items():
             gone.served = max(gone.served, self.load.served_by.get(container, 0))
         excused = self.excused + sum(gone.after for gone in self.given_up.values())

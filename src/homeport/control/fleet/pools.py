@@ -25,7 +25,9 @@ class Pools:
         self._most_values = most_values
         self._pools: dict[PoolKey, Pool] = {}
         self._by_container: dict[str, Pool] = {}
-        self._owners: dict[str, Owner] = {}  # by container: what one says last comes after its end
+        self._owners: dict[
+            str, Owner
+        ] = {}  # by container, also after its end: its last lines arrive later
         self.removed: Callable[[Pool], None] = lambda _pool: None  # called with each removed pool
 
     def __iter__(self) -> Iterator[Pool]:
@@ -36,7 +38,7 @@ class Pools:
         return self._pools.get(key)
 
     def add(self, pool: Pool) -> None:
-        """Make it known."""
+        """Add a pool, in place of one with the same key."""
         pool.own_ports = self.own_ports
         self._pools[pool.key] = pool
 
@@ -68,7 +70,7 @@ class Pools:
             del self._owners[next(iter(self._owners))]
 
     def discharge(self, container: str) -> None:
-        """A container has ended."""
+        """Remove a container that has ended."""
         if pool := self._by_container.pop(container, None):
             pool.members.pop(container, None)
 
@@ -81,7 +83,7 @@ class Pools:
         return self._by_container.get(container)
 
     def owner_of(self, container: str) -> Owner | None:
-        """The owner of a container's pool, also a while after its end; None if that is not known."""
+        """Return the owner of a container's pool, also for a while after the container's end; None if unknown."""
         pool = self._by_container.get(container)
         return pool.owner if pool else self._owners.get(container)
 

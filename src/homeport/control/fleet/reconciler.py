@@ -30,7 +30,7 @@ from homeport.state.secrets import SecretBox
 from homeport.supervised import Tasks, retried, supervised
 
 PASS_S = 0.05
-IDLE_PASS_S = 5.0  # between passes while there is no container, so nothing to measure
+IDLE_PASS_S = 5.0  # between passes while there is no container and thus no load to measure
 EARLY_S = 1.0  # the ingress counts a request's age in whole seconds
 SERVE_GRACE_S = 1.0  # how long a `serve` session's containers may take to end
 LONGEST_PAUSE_S = 5.0  # for a pool whose passes fail
@@ -88,7 +88,7 @@ class Reconciler:
         await self._tasks.close()
 
     def wake(self) -> None:
-        """Look again at once."""
+        """Make the next pass at once."""
         self._woken.set()
 
     def end(self, container: str) -> None:
@@ -162,7 +162,7 @@ class Reconciler:
         self._pauses = {key: pause for key, pause in self._pauses.items() if self._pools.get(key)}
 
     def fits(self, pools: Collection[Pool]) -> bool:
-        """Whether there is room for one more container of each of them, beside all that run."""
+        """Return whether there is room for one more container of each of these pools."""
         return self._rooms.fits(pools)
 
     async def _decide(self, pool: Pool) -> None:
@@ -172,7 +172,7 @@ class Reconciler:
             await self._scale(pool)
 
     def _compare(self) -> None:
-        """Compare with the node's list, in case that events were lost."""
+        """Compare with the nodes' lists, in case an event was lost."""
         listed = {container.id: container for container in self._nodes.containers()}
         for name, container in listed.items():
             if self._pools.of_container(name) is not None:
@@ -250,7 +250,9 @@ class Reconciler:
 
     async def _wind_down(self, pool: Pool) -> None:
         if not pool.winding_down:
-            pool.winding_down = True  # this pass may have measured before the endpoints changed
+            pool.winding_down = (
+                True  # the load of this pass may be from before the endpoints changed
+            )
             pool.drain_until = now() + pool.drain_s
             self.wake()
             return

@@ -20,7 +20,7 @@ class Needs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """What a node has left."""
+    """The free resources of a node."""
 
     node: str
     capacity: Capacity  # the whole of it
@@ -42,7 +42,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """How many containers the function and the app have that want one more."""
+    """How many containers a function and its app have, when the function wants one more."""
 
     function: int = 0  # containers of the function's version, whatever its class parameters
     app: int = 0  # containers of the app
@@ -79,9 +79,9 @@ def reserve(limit: int) -> int:
 
 
 def reserved_mib(functions: Iterable[FunctionSpec], capacity: Capacity | None) -> int:
-    """How much memory of a node to keep for these functions, which have no container.
+    """Return how much of a node's memory to keep for these functions, which have no container.
 
-    At most an eighth of the node; a function that needs more waits.
+    At most an eighth of the node's memory; a function that needs more waits.
     """
     if capacity is None:
         return 0
@@ -118,10 +118,10 @@ def may_evict(mine: int, theirs: int, share: int) -> bool:
 
 
 def offers(function: FunctionSpec, rooms: Iterable[Room]) -> list[tuple[Room, Needs]]:
-    """The nodes that could run a container of the function, and what it needs there.
+    """Return the nodes that could run a container of the function, and the container's needs there.
 
-    Nodes that have its image, if any has. Where no node has all that the function asks for, each one
-    offers what it has: that is for `serve`, as a deploy has been refused by then.
+    Only nodes that have its image, if there is one. If no node has all that the function asks for, each node
+    offers the part that it has. This happens for `serve` only: a deploy was refused before.
     """
     there = list(rooms)
     there = [room for room in there if not impossible(function, [room.capacity])] or there
@@ -130,7 +130,7 @@ def offers(function: FunctionSpec, rooms: Iterable[Room]) -> list[tuple[Room, Ne
 
 
 def place(offers: Sequence[tuple[Room, Needs]]) -> Place | None:
-    """The best node that has room, or None where none has enough.
+    """Return the best node that has room; None if no node has enough.
 
     First the nodes where the function is warm, then the one with the most room.
 
@@ -155,7 +155,7 @@ def _rank(room: Room) -> tuple[bool, int, int]:
 
 
 def lack_of_all(offers: Sequence[tuple[Room, Needs]]) -> str:
-    """What the best node has too little of now, in words; empty when there is room somewhere."""
+    """Return the resource that the best node lacks now, in words; empty if a node has room."""
     if not offers:
         return "a node: none answers"
     if any(not lack(room, needs) for room, needs in offers):
@@ -198,7 +198,7 @@ def less(room: Room, needs: Needs, place: Place) -> Room:
 def helps(order: StartOrder, room: Room, needs: Needs) -> bool:
     """Return whether the end of this container frees a resource that is lacking.
 
-    It may not be enough: a wish for two devices may need the ends of two containers.
+    The end of this one may not be enough: if two devices are wanted, two containers may have to end.
     """
     if full(room):
         return True
@@ -234,9 +234,9 @@ def needs(function: FunctionSpec, capacity: Capacity) -> Needs:
 
 
 def impossible(function: FunctionSpec, nodes: Sequence[Capacity]) -> str:
-    """What the function asks for and no node ever has, in words; empty when one has it all.
+    """Return the resource that the function asks for and no node has, in words; empty if one node has all.
 
-    Of several nodes, the one that has the most memory says what is missing.
+    For several nodes, the text describes the node with the most memory.
     """
     missing = [_missing(function, capacity) for capacity in nodes]
     if not missing or not all(missing):

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class Networks:
-    """What this machine has to connect cells with."""
+    """The networks of this machine's cells, with the programs that this machine has for them."""
 
     def __init__(self, told: Report) -> None:
         self.blocks = told.network  # a network of its own is possible, with or without a way out
@@ -50,7 +50,7 @@ class Networks:
                 log.warning("the firewall cannot be set up: %s", error)
 
     def connect(self, directory: Path) -> int:
-        """A socket for a container, to close here once it was handed over; `directory` is the container's."""
+        """Return a socket for a container, to be closed here once it was handed over; `directory` is the container's."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.settimeout(PATIENCE_S)
         threading.Thread(target=self._serve, args=(ours, directory), daemon=True).start()
@@ -102,7 +102,7 @@ class Networks:
 
 
 def end(directory: Path) -> None:
-    """A container has ended: so does what was started for its network."""
+    """End the program that was started for a container's network, because the container has ended."""
     with contextlib.suppress(OSError, ValueError):
         pid = int((directory / PID).read_text())
         if Path(f"/proc/{pid}/comm").read_text().startswith("pasta"):
@@ -110,7 +110,7 @@ def end(directory: Path) -> None:
 
 
 def resolvers() -> str:
-    """What /etc/resolv.conf has to say where this machine's loopback is out of reach; empty: as it is."""
+    """Return the text of /etc/resolv.conf for a cell without this machine's loopback; empty if it needs no change."""
     with contextlib.suppress(OSError):
         text = Path("/etc/resolv.conf").read_text()
         if any(line.startswith("nameserver 127.") for line in text.splitlines()):

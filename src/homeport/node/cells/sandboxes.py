@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Handed:
-    """What a container or a zygote gets for its cell: the request's part, and the descriptors."""
+    """The data for the cell of a container or a zygote: a part of the request, and the descriptors."""
 
     request: dict[str, Any]
     descriptors: tuple[
@@ -74,7 +74,7 @@ class Sandbox:
         self.used.add(self.storage)
 
     def command(self, argv: Sequence[str], cwd: Path) -> list[str]:
-        """The command line that runs another one in this base cell."""
+        """Return the command line that runs another command in this base cell."""
         order = {
             "cell": codec.encode(self.cell),
             "argv": list(argv),
@@ -84,15 +84,15 @@ class Sandbox:
         return [sys.executable, "-E", "-m", "homeport.cell", json.dumps(order)]
 
     def environ(self) -> dict[str, str]:
-        """How a zygote learns what its children's cells consist of."""
+        """Return the variable that describes the cells of a zygote's children."""
         return {"HOMEPORT_CELL": codec.dumps(self.cell)}
 
     def below(self, name: str) -> "Sandbox":
-        """A nested cell's."""
+        """Return the sandbox of a nested cell."""
         return Sandbox(self.cell, self.storage / name, nests=True, used=self.used)
 
     def done(self) -> None:
-        """Its zygote has ended. Whatever containers still write in goes with the last of them."""
+        """Forget the sandbox, because its zygote has ended; its storage is deleted with the last container."""
         self.used.discard(self.storage)
         for directory in (self.storage, self.storage.parent) if self.nests else (self.storage,):
             if directory not in self.used:
@@ -130,7 +130,7 @@ class Cells:
         lib: Path,
         asked: "Callable[[Path], report.Report] | None" = None,
     ) -> "Cells | None":
-        """None where they are off, or `auto` and not possible; `BadRequest` for `on`. Blocks.
+        """Return the cells; None if they are off, or `auto` and impossible. If `on` is impossible, `BadRequest`. Blocks.
 
         `asked` says what this machine allows for cells whose files are in a directory.
         """
@@ -150,7 +150,7 @@ class Cells:
         self._opener.close()
 
     def sandbox(self, made: Made) -> Sandbox:
-        """A new base cell for an image: its storage is made."""
+        """Return a new base cell for an image, and make its storage."""
         storage = self._root / os.urandom(6).hex()
         storage.mkdir(mode=0o700)
         if made.lowers:
@@ -178,7 +178,7 @@ class Cells:
         return Sandbox(cell, storage, used=self._used)
 
     def _rooted(self, made: Made, storage: Path) -> Cell:
-        """An image's own root file system, and of this machine what runs the functions."""
+        """Describe a cell with an image's own root file system, and the parts of this machine that run functions."""
         ours = (self._lib, PACKAGE, made.runner_path)
         return Cell(
             binds=tuple(Bind(str(path), owned=self._root_user) for path in ours),
@@ -190,7 +190,7 @@ class Cells:
         )
 
     def environ(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """The variables as they are true in a cell."""
+        """Return the variables with the paths of a cell."""
         users = {name: "root" for name in ("USER", "LOGNAME") if name in environ}
         found = {**environ, **users, "HOME": HOME, "TMPDIR": TMP}
         if site.ENABLE_USER_SITE and "VIRTUAL_ENV" not in environ:
@@ -198,7 +198,7 @@ class Cells:
         return found
 
     def inside(self, launch: Launch) -> Launch:
-        """The launch as it is true in a cell."""
+        """Return the launch with the paths of a cell."""
         order = dataclasses.replace(launch.order, source=HOME)
         calls = CALLS if launch.calls else ""
         urls = URLS if self.network(launch) is Network.OWN else ""
@@ -208,7 +208,7 @@ class Cells:
 
     @contextlib.contextmanager
     def for_container(self, launch: Launch, output: int, zygote: int) -> Iterator[Handed]:
-        """What belongs to this container, which the process `zygote` is about to fork."""
+        """Return the data for the cell of this container, which the process `zygote` is about to fork."""
         with contextlib.ExitStack() as opened:
             trees = opened.enter_context(self._trees(zygote))
             source = launch.order.source
@@ -240,7 +240,7 @@ class Cells:
 
     @contextlib.contextmanager
     def for_zygote(self, launch: Launch, zygote: int, *, writes: bool) -> Iterator[Handed]:
-        """What belongs to the cell of a function's zygote or, if it `writes`, of a snapshot."""
+        """Return the data for the cell of a function's zygote or, if it `writes`, of a snapshot."""
         with self._trees(zygote) as trees:
             access = Access.PRIVATE if writes else Access.READ
             trees.add_owned(launch.order.source, Mount(HOME, access))
@@ -264,13 +264,13 @@ class Cells:
             trees.add_socket(str(self.urls), URLS)
 
     def _names(self, launch: Launch) -> list[str]:
-        """The hosts that the container finds on its own loopback, whatever the resolver says."""
+        """Return the host names that lead to the container's own loopback."""
         hosts = {urlsplit(url).hostname or "" for url in launch.order.urls.values()}
         inside = self.network(launch) is Network.OWN  # there the whole machine is out of reach
         return sorted(h for h in hosts if _is_name(h) and (inside or h.endswith(".localhost")))
 
     def network(self, launch: Launch) -> Network:
-        """What a container can reach."""
+        """Return the network that a container can reach."""
         if launch.function.block_network:
             return Network.NONE
         if launch.function.port is not None and self.networks.connects:
@@ -278,7 +278,7 @@ class Cells:
         return Network.HOST
 
     def remove(self, storage: str) -> None:
-        """Delete what a container has written, and what is empty above it and has no zygote. Blocks."""
+        """Delete a container's files, and empty directories above them that no zygote needs. Blocks."""
         path = Path(storage)
         self._opener.remove(str(path))
         while (path := path.parent) != self._root and path.is_relative_to(self._root):
@@ -301,7 +301,7 @@ class Cells:
 
     @contextlib.contextmanager
     def _trees(self, zygote: int) -> Iterator[Trees]:
-        """The trees for a child of a zygote, which has its ids."""
+        """Return the trees for a child of a zygote, with the zygote's ids."""
         users = 0
         if self._root_user and self._ids is not None:
             users = os.open(f"/proc/{zygote}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
@@ -320,14 +320,14 @@ def _is_name(host: str) -> bool:
 
 @functools.cache
 def imported_from(python: str) -> tuple[str, ...]:
-    """The directories that an interpreter imports from without being told: those that `.pth` files name, too."""
+    """Return the directories that an interpreter imports from by default, with those that `.pth` files name."""
     words = [python, "-E", "-c", "import sys; print(*sys.path[1:], sep='\\n')"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     return tuple(path for path in done.stdout.splitlines() if Path(path).is_dir())
 
 
 def take_over(settings: Settings, lib: Path, kept: Mapping[int, str]) -> Cells | None:
-    """Isolate containers if the settings ask for it; clear away what an earlier server has left. Blocks.
+    """Isolate containers if the settings ask for it; delete the leftovers of an earlier server. Blocks.
 
     `kept` are the containers that go on: the pid of each one's init, and where it writes.
     """
@@ -342,9 +342,9 @@ def take_over(settings: Settings, lib: Path, kept: Mapping[int, str]) -> Cells |
 
 
 def end_left(root: Path, keep: Collection[int]) -> None:
-    """End what an earlier server has left in its cells, but for the containers with these inits.
+    """End the processes of an earlier server's cells, except the containers with these inits.
 
-    A container that nobody had written down yet would go on for ever. Whatever is in a cell below `root` is this
+    A container without a record would run for ever. Each process in a cell below `root` is this
     home's, and the cells' own processes cannot change how they were begun.
     """
     mark = '"storage": ' + json.dumps(f"{root}/")[:-1]
@@ -367,7 +367,7 @@ def end_left(root: Path, keep: Collection[int]) -> None:
 
 
 def _reported(root: Path) -> report.Report:
-    """Asked in a process of its own: this one has threads."""
+    """Make the report in another process, because this one has threads."""
     words = [sys.executable, "-m", "homeport.cell.report", str(root)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     try:

@@ -1,4 +1,4 @@
-"""What the node tells of its containers, each change with its number (contract/listing.py)."""
+"""Reports the changes of a node's containers, each with its number (contract/listing.py)."""
 
 import secrets
 from collections.abc import Callable
@@ -11,16 +11,16 @@ ENDED = (State.FAILED, State.GONE)
 
 
 class Changes:
-    """Numbers the changes, and keeps what the last one said of each container."""
+    """Numbers the changes, and keeps the last state of each container."""
 
     def __init__(self) -> None:
         self.mark = Mark(run=secrets.token_hex(8))
-        self.generation = 0  # the agent takes no order of an earlier one
+        self.generation = 0  # the agent refuses orders of an earlier generation
         self.hear: Callable[[Change], None] = lambda _change: None
         self._told: dict[str, Container] = {}
 
     def tell(self, container: Container) -> None:
-        """Say how a container is now."""
+        """Report the present state of a container."""
         if container.state in ENDED:
             self._told.pop(container.id, None)
         else:
@@ -29,7 +29,7 @@ class Changes:
         self.hear(Change(mark=self.mark, container=container))
 
     def listing(self, capacity: Capacity) -> Listing:
-        """Return what all changes so far come to."""
+        """Return the list that results from all changes so far."""
         return Listing(
             mark=self.mark,
             capacity=capacity,

@@ -70,7 +70,7 @@ class Life:
         self._pulse: pulse.Reader | None = None
         self._patient: Patient | None = None
         self._address = (
-            ""  # of its door, where the ingress finds it: we say so, and never the container
+            ""  # of its door, for the ingress; it comes from the node, never from the container
         )
 
     async def live(self, secrets: Mapping[str, str]) -> None:
@@ -115,7 +115,7 @@ class Life:
         await self._remove_files()
 
     def stop(self, grace_s: float | None) -> None:
-        """Ask it to end; kill it after its grace time."""
+        """Ask the container to end; kill it after its grace time."""
         self._grace_s = self.container.order.exit_grace_s if grace_s is None else grace_s
         self._stopping.set()
 
@@ -125,13 +125,13 @@ class Life:
             self.process.tell({"held": held})
 
     def kill(self, why: str) -> None:
-        """Kill it, because it is over a limit or hangs."""
+        """Kill the container, because it is over a limit or hangs."""
         if self.process is not None and not self._killed:
             self._killed = why
             self.process.signal(signal.SIGKILL)
 
     def replace(self, why: str) -> None:
-        """Let it finish its requests and end; report at once that it needs a replacement."""
+        """Let the container finish its requests and end; report at once that it needs a replacement."""
         if self._stopping.is_set():
             return
         reason = f"was ended: {why}"
@@ -269,7 +269,7 @@ class Life:
             self._shared.zygotes.learn(self.launch.order, made, tuple(modules))
 
     def _preloaded_in_vain(self, event: Event) -> None:
-        """Record modules for which it has begun again, or would have if it had not served already."""
+        """Record the preloaded modules that made it begin again, or that differed too late for that."""
         if event.kind == "again":
             self.container = dataclasses.replace(
                 self.container, origin="fresh", why_fresh=event.reason
@@ -373,7 +373,7 @@ class Life:
         self._gone(self)
 
     async def _remove_files(self) -> None:
-        """Delete what it has written in a cell, in the background."""
+        """Delete the files that it has written in a cell, in the background."""
         written = self.launch.tmp_dir
         if self._shared.cells is not None and not Path(written).is_relative_to(self.directory):
             await asyncio.to_thread(self._shared.cells.remove, written)

@@ -46,13 +46,13 @@ class Output:
 
     @property
     def wait_s(self) -> float | None:
-        """How many seconds until a line is complete: 0 if there are lines already; None if there is nothing."""
+        """Return the seconds until a line is complete: 0 if there are lines already; None if there is nothing."""
         if b"\n" in self._rest or len(self._rest) > MAX_LINE:
             return 0.0
         return PATIENCE_S if self._rest else None
 
     def read(self) -> bool:
-        """Read what is there, unless there are lines already; return False after the pipe's end."""
+        """Read the pipe, unless there are lines already; return False after the pipe's end."""
         if self.wait_s == 0.0:
             return True
         try:
@@ -109,7 +109,7 @@ class Outputs:
     def __init__(self) -> None:
         self._news: collections.deque[Output] = collections.deque()
         self._all: dict[int, Output] = {}  # the thread's own, by descriptor
-        self._hurry = threading.Event()  # somebody waits for the end of an output
+        self._hurry = threading.Event()  # set if a caller waits for the end of an output
         self._over = False
         self._thread: threading.Thread | None = None
 

@@ -21,7 +21,7 @@ from homeport.node.containers.pulses import usage
 from homeport.node.held import Held
 
 READ_BYTES = 64 * 1024
-MAX_LAST = 4 * 1024 * 1024  # bytes that are read after its end
+MAX_LAST = 4 * 1024 * 1024  # bytes that are read after the process has ended
 WORDS_PER_S = 20_000
 KILL_S = 10.0  # init gives up after half of that
 LOOK_S = 0.1  # between two checks meanwhile

@@ -1,4 +1,4 @@
-"""What the containers of a node share: where they come from, who limits them, and their turns to start."""
+"""The services that all containers of a node share, and their turns to start."""
 
 import asyncio
 import dataclasses

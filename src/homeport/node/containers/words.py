@@ -6,7 +6,7 @@ from typing import Any
 from homeport.contract import codec
 from homeport.contract.container import KINDS, Event
 
-MAX_BYTES = 1024 * 1024  # of one word
+MAX_BYTES = 1024 * 1024  # of one event
 MAX_TEXT = 64 * 1024
 MAX_PARTS = 100
 MAX_MODULES = 20_000
@@ -15,7 +15,7 @@ MAX_HELD = 1_000_000
 
 
 def read(line: bytes) -> Event:
-    """One event; `ValueError` where it is none."""
+    """Return the event in a line; `ValueError` if it is not one."""
     try:
         event: Event = codec.loads(Event, line)
     except (ValueError, TypeError, AttributeError, RecursionError):

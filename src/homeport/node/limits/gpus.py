@@ -46,13 +46,13 @@ class Files:
 
     @property
     def all(self) -> tuple[str, ...]:
-        """Every file that some container may get."""
+        """Every device file that a container may get."""
         return tuple(
             sorted({*self.shared, *(path for paths in self.own.values() for path in paths)})
         )
 
     def of(self, devices: Iterable[str]) -> tuple[str, ...]:
-        """The files of a container with these accelerators; none if it has none."""
+        """Return the device files of a container with these accelerators; none without accelerators."""
         theirs = {path for device in devices for path in self.own.get(device, ())}
         return tuple(sorted({*self.shared, *theirs})) if theirs else ()
 
@@ -102,7 +102,7 @@ def _nodes(nvml: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def _asked(question: Callable[[Any], Iterator[T]], nvml: ModuleType | Any | None) -> list[T]:
-    """The driver's answers; none without a driver that works."""
+    """Return the driver's answers to a question; none without a driver that works."""
     if nvml is None:
         try:
             ctypes.CDLL(DRIVER)  # try this first, because importing the module takes 30 ms
@@ -123,7 +123,7 @@ def _asked(question: Callable[[Any], Iterator[T]], nvml: ModuleType | Any | None
 
 
 def _devices(nvml: Any) -> Iterator[tuple[str, Accelerator]]:
-    """Each with its number."""
+    """Yield each device with its number."""
     for index in range(nvml.nvmlDeviceGetCount()):
         device = nvml.nvmlDeviceGetHandleByIndex(index)
         instances = list(_instances(nvml, device))
@@ -147,7 +147,7 @@ def _instances(nvml: Any, device: Any) -> Iterator[Any]:
     if not current:
         return
     for index in range(nvml.nvmlDeviceGetMaxMigDeviceCount(device)):
-        with contextlib.suppress(nvml.NVMLError):  # an empty place
+        with contextlib.suppress(nvml.NVMLError):  # no device at this index
             yield nvml.nvmlDeviceGetMigDeviceHandleByIndex(device, index)
 
 

@@ -66,7 +66,7 @@ class Bases:
         return self._alike[key]
 
     async def ready(self, made: Made, environ: dict[str, str]) -> Zygote:
-        """Return a base zygote for containers with these variables; `Unforkable` if none can be had."""
+        """Return a base zygote for containers with these variables; `Unforkable` if none can be made."""
         while True:
             base = self._of(made, environ)
             zygote = await self._started(base)
@@ -74,7 +74,7 @@ class Bases:
                 return zygote
 
     async def bare(self, made: Made, environ: dict[str, str]) -> Zygote:
-        """Return a zygote for containers with a fresh interpreter; `Unforkable` if none can be had."""
+        """Return a zygote for containers with a fresh interpreter; `Unforkable` if none can be made."""
         for base in self._alike.values():
             if base.made.key == made.key and base.current is not None and not base.current.gone:
                 return base.current
@@ -83,7 +83,7 @@ class Bases:
         return await self._started(base)
 
     async def _started(self, base: Base) -> Zygote:
-        """Return its zygote, once there is one; `Unforkable` if none can be had."""
+        """Return its zygote once it runs; `Unforkable` if none can be made."""
         if base.current is not None and base.current.gone:
             base.current = None
         self._begin(base)

@@ -66,7 +66,9 @@ class Zygotes:
         self._functions: dict[tuple[str, ...], _Function] = {}
         self._snapshots = Snapshots(root.parent / "run" / "snapshots")
         self._retired: set[Zygote] = set()
-        self._told: dict[tuple[str, ...], None] = {}  # what was said of which function
+        self._told: dict[
+            tuple[str, ...], None
+        ] = {}  # log lines that were written already, by function
         tidy(root)
 
     async def fork(
@@ -157,7 +159,7 @@ class Zygotes:
         return True
 
     def forget(self, pool: PoolKey) -> None:
-        """No container of the pool will be started again."""
+        """Release what was kept for the pool, because none of its containers will be started again."""
         self._snapshots.forget(pool)
         for key, function in list(self._functions.items()):
             if pool in function.pools:

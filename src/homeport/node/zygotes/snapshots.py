@@ -29,7 +29,7 @@ class Unstartable(Exception):
 
 
 class Snapshots:
-    """Those of this node."""
+    """The snapshots of this node."""
 
     def __init__(self, root: Path) -> None:
         self._root = root  # the directory of the snapshots' /tmp directories
@@ -109,12 +109,12 @@ class Snapshots:
         }
 
     def all(self) -> list[Zygote]:
-        """Those that live."""
+        """Return the snapshots that run."""
         found = [outcome(task) for task in self._tasks.values()]
         return [zygote for zygote in found if zygote is not None]
 
     def close(self) -> None:
-        """End them."""
+        """End all snapshots."""
         for task in self._tasks.values():
             _drop(task)
 

@@ -68,8 +68,8 @@ class Zygote:
         directory: Path | None = None,
         sandbox: Sandbox | None = None,
     ) -> None:
-        self.sandbox = sandbox  # where the cells of what it forks are
-        self.has_spare = True  # it keeps one, or would
+        self.sandbox = sandbox  # for the cells of the processes that it forks
+        self.has_spare = True  # it keeps a child ahead, or is about to fork one
         self.holds: frozenset[str] = frozenset()  # modules, of a base zygote
         self.made_for = ""  # a snapshot's: the container that waited for it
         self.start: Event | None = None  # a snapshot's: how long it took to make
@@ -98,8 +98,8 @@ class Zygote:
         told: Mapping[str, Any],
         sandbox: Sandbox | None = None,
     ) -> "Zygote":
-        """Start one in a fresh interpreter, in a new base cell if there is one for it."""
-        # Of the last word, only the length matters: there a container writes who it is.
+        """Start a zygote in a fresh interpreter, in a new base cell if it has a sandbox."""
+        # Only the length of the last word matters: a container writes its title over it.
         argv = [python, "-m", "homeport.runner", str(cwd).ljust(TITLE)]
         if sandbox is not None:
             argv, environ = sandbox.command(argv, cwd), {**environ, **sandbox.environ()}
@@ -128,13 +128,13 @@ class Zygote:
         directory: Path,
         cell: Sequence[int] = (),
     ) -> "Zygote":
-        """A zygote that holds the state of the user's code; `directory` ends with it."""
+        """Fork a zygote that will hold the state of the user's code; `directory` is deleted with it."""
         return self._child(
             "snapshot", request, output, cell, origin="snapshot", directory=directory
         )
 
     def function(self, request: Mapping[str, Any], cell: Sequence[int] = ()) -> "Zygote":
-        """A zygote that holds what one function imports."""
+        """Fork a zygote that will hold the modules of one function."""
         output = os.memfd_create("zygote")
         try:
             return self._child("function", request, output, cell, printed=output)
@@ -161,13 +161,13 @@ class Zygote:
         return Zygote(ours, None, sandbox=sandbox, **changes)
 
     async def first_word(self) -> dict[str, Any]:
-        """`ready`, `unsafe` or `failed`, and what belongs to it; raises `Gone`."""
+        """Wait for its first message: `ready`, `unsafe` or `failed`; raises `Gone`."""
         return await asyncio.shield(self._first)
 
     async def fork(
         self, request: Mapping[str, Any], given: Descriptors, cell: Sequence[int] = ()
     ) -> Forked:
-        """A container that gets these descriptors, and its cell these. Raises `Gone` or `Stale`."""
+        """Fork a container with these descriptors, and those for its cell. Raises `Gone` or `Stale`."""
         self.has_spare = True
         born: asyncio.Future[Forked] = self._loop.create_future()
         self._ask(f"fork {len(cell)}", request, (*given.in_order(), *cell))
@@ -179,22 +179,22 @@ class Zygote:
             raise
 
     def touch(self) -> None:
-        """It was used just now."""
+        """Note that it was used just now."""
         self.used_at = time.monotonic()
 
     def rest(self) -> None:
-        """It keeps no child ahead until it forks again."""
+        """Tell it to keep no child ahead until it forks again."""
         self.has_spare = False
         with contextlib.suppress(OSError):
             self._control.send(b"rest")
 
     def retire(self) -> None:
-        """It ends by itself once its containers have ended."""
+        """Let it end by itself once its containers have ended."""
         with contextlib.suppress(OSError):
             self._control.send(b"retire")
 
     def end(self) -> None:
-        """It ends now; its containers go on."""
+        """End it now; its containers go on."""
         self._hear()  # its pid may be on its way
         self._kill()
 
@@ -210,7 +210,7 @@ class Zygote:
             self._lost()
 
     def last_words(self) -> str:
-        """What it printed before it ended."""
+        """Return the text that it printed before it ended."""
         lines = self._printed.strip().splitlines()
         return lines[-1] if lines else "it said nothing"
 
@@ -243,7 +243,7 @@ class Zygote:
             try:
                 self._told(json.loads(data), left)
             except (ValueError, TypeError, KeyError, IndexError, OSError) as error:
-                # One that holds the user's state may say anything.
+                # The user's code in a snapshot may write anything here.
                 log.warning("the zygote %d is ended, for what it said: %r", self.pid, error)
                 self._kill()
             finally:
@@ -251,7 +251,7 @@ class Zygote:
                     os.close(descriptor)
 
     def _told(self, message: dict[str, Any], descriptors: list[int]) -> None:
-        """What it has said; the descriptors that are used are taken from the list."""
+        """Handle a message; remove the descriptors that are used from the list."""
         if "forked" in message:
             code: asyncio.Future[int | None] = self._loop.create_future()
             self._codes[message["forked"]] = code
@@ -303,7 +303,7 @@ class Zygote:
         for waiting in waits:
             if not waiting.done():
                 waiting.set_exception(Gone())
-                waiting.exception()  # nobody may be waiting
+                waiting.exception()  # so that asyncio does not complain if no caller waits
         for code in self._codes.values():
             if not code.done():
                 code.set_result(None)
@@ -336,14 +336,14 @@ async def begun(zygote: Zygote) -> dict[str, Any]:
 
 
 def _storage(name: str) -> str:
-    """A directory's name; `ValueError` for what is none, or another's."""
+    """Return a directory's name; `ValueError` for any other text."""
     if name and not name.isdecimal():
         raise ValueError(f"{name!r} is not the name of a cell")
     return name
 
 
 def _unwanted(born: "asyncio.Future[Forked]") -> None:
-    """Nobody waits any more for this child."""
+    """End a child whose requester has given up."""
     if not born.exception():
         _end(born.result())
 
@@ -355,7 +355,7 @@ def _end(forked: Forked) -> None:
 
 
 def _pair() -> tuple[socket.socket, socket.socket]:
-    """Whole messages, in order, with descriptors (man 7 unix)."""
+    """Return a pair of sockets that keep messages whole and carry descriptors (man 7 unix)."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in (ours, theirs):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)

@@ -1,4 +1,4 @@
-"""For type checkers and editors; at run time it is sdk/alias.py that finds it."""
+"""For type checkers and editors. At run time sdk/alias.py imports the name."""
 
 from homeport import Cls as Cls
 from homeport import parameter as parameter

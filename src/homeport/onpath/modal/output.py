@@ -1,3 +1,3 @@
-"""For type checkers and editors; at run time it is sdk/alias.py that finds it."""
+"""For type checkers and editors. At run time sdk/alias.py imports the name."""
 
 from homeport import enable_output as enable_output

@@ -44,7 +44,7 @@ class Method:
 
 
 class Connection(Protocol):
-    """The part of the app server's connection that admission uses."""
+    """The part of the app server's connection that `Admission` uses."""
 
     transport: asyncio.Transport
     visit: "Visit | None"
@@ -71,7 +71,7 @@ class Admission:
         self._taken = False
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Admit one request."""
         connection = scope.pop(CONNECTION, None)
         found = head.read(scope)
         context.input_id.set(found.request_id)
@@ -176,7 +176,7 @@ class Visit(Stay):
             asyncio.get_running_loop().call_at(self.deadline, self._cut_if_same)
 
     def hang_up(self) -> None:
-        """The visitor has gone."""
+        """Note that the visitor has gone."""
         connection = self._connection
         if connection is None or connection.is_answered or self._is_over or self.is_late:
             return
@@ -256,11 +256,11 @@ class Visit(Stay):
             self._task.cancel()
 
     def expire(self) -> None:
-        """Its time is up."""
+        """End the request, because its deadline has passed."""
         self._expiring = asyncio.get_running_loop().create_task(self._end())
 
     async def _end(self) -> None:
-        """The deadline has passed: answer 504, and end the app."""
+        """Answer 504, and end the app."""
         seconds = f"{self._slots.timeout_s:g} s"
         _say(f"a request took longer than its timeout of {seconds}")
         # Answer first: a handler in a thread cannot be stopped.
@@ -292,7 +292,7 @@ class Visit(Stay):
             self._slots.stick(lambda: not self._is_over)
 
     async def _failed(self, error: BaseException) -> None:
-        """The app has raised."""
+        """Log the app's exception, and answer 500 if nothing was answered."""
         if self.is_late or self._is_gone:
             return
         if isinstance(error, BodyTooLarge):

@@ -1,4 +1,4 @@
-"""Sends one response, and keeps its end back until the app's work has ended."""
+"""Sends one response, and keeps its last message back until the app's work has ended."""
 
 import asyncio
 import sys

@@ -1,4 +1,4 @@
-"""How long a visitor may stop sending the body of a request.
+"""Limits how long a visitor may stop sending the body of a request.
 
 Every server of a container ends such a request with 408 (RFC 9110, 15.5.9): it holds a slot, and `timeout` may
 be hours. Each byte that arrives starts the time again, so a slow upload goes on. The time counts only while a
@@ -26,7 +26,7 @@ def asks(first: bytes) -> bool:
 
 
 class Rest:
-    """What is left of one request on a relayed connection.
+    """The part of a relayed request that has not arrived yet.
 
     The relay passes bytes on without reading them, so this reads beside it where a body was announced.
     """

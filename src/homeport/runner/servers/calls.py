@@ -56,7 +56,7 @@ def apps(function: FunctionSpec, found: Callable[[CallMethod], Any]) -> "dict[st
 
 
 class CallerLeft(Exception):
-    """The caller has gone before its arguments had arrived."""
+    """Raised when the caller has gone before all of its arguments arrived."""
 
 
 class Calls:
@@ -135,7 +135,7 @@ class Calls:
         await reply.over(200 if mine else 409)
 
     async def _outcome(self, reply: "Reply", args: Any, kwargs: Any) -> "tuple[str, bytes]":
-        """Return what one input came to, and the body that tells it."""
+        """Return the outcome of one input: its kind, and the body of the answer."""
         try:
             return calls.VALUE, reply.encode(await self._result(args, kwargs))
         except (asyncio.CancelledError, GeneratorExit):
@@ -220,7 +220,7 @@ class Deadline:
             self._timer = asyncio.get_running_loop().call_later(timeout_s - early_s, self._pass)
 
     def stop(self) -> None:
-        """Cancel nothing any more."""
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -339,7 +339,7 @@ class Reply:
 
 
 class JsonReply(Reply):
-    """The same in JSON; a stream is one JSON object a line: `{"value": …}`, at last perhaps `{"error": …}`."""
+    """The answer in JSON. A stream is one JSON object a line: `{"value": …}`, and `{"error": …}` if it fails."""
 
     content_type = calls.JSON
     stream_type = "application/x-ndjson"

@@ -4,11 +4,11 @@ import asyncio
 
 
 class Ending:
-    """Set by SIGTERM, and by a container that is of no more use."""
+    """Set by SIGTERM, and by a container that cannot serve any more."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
-        self.cut = asyncio.Event()  # set: do not wait for requests in flight
+        self.cut = asyncio.Event()  # if set, requests in flight are cut
         self._signals = 0
         self.failed = False  # True if it ends by itself, because it cannot go on
 
@@ -24,6 +24,6 @@ class Ending:
         self.asked.set()
 
     def fail(self) -> None:
-        """Do the same for a container that cannot go on."""
+        """End in the same way, and exit with a failure: the container cannot go on."""
         self.failed = True
         self.asked.set()

@@ -1,4 +1,4 @@
-"""Held slots: their work goes on after the response, as a background task or an abandoned thread.
+"""Held slots: slots whose work goes on after the response, as a background task or an abandoned thread.
 
 The ingress counts a slot as free when it has the response's last byte. So the runner keeps the last bytes
 back, tells the node how many slots are held, and waits until the ingress keeps as many slots back:
@@ -11,7 +11,7 @@ Then it sends the last bytes. After CONFIRM_S it sends them in any case: the con
 import asyncio
 from collections.abc import Callable
 
-GRACE_S = 0.005  # work that ends within that is not reported: its response waits for it
+GRACE_S = 0.005  # work that ends within this time is not reported: the response waits for it
 CONFIRM_S = 0.05
 
 

@@ -14,7 +14,7 @@ class _Shown(logging.Handler):
     """Shows a record as uvicorn does, if no other handler shows it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print it."""
+        """Print the record."""
         if logging.getLogger().handlers:
             return  # the script has set up logging since, and sees the record too
         try:
@@ -35,7 +35,7 @@ class _Quiet(logging.Filter):
         )
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether it is shown."""
+        """Return whether the record is shown."""
         return record.levelno >= logging.WARNING or not record.pathname.startswith(self._libraries)
 
 

@@ -54,11 +54,11 @@ class Loop(asyncio.AbstractEventLoop):
 
 
 def new() -> asyncio.AbstractEventLoop:
-    """A loop of the user's environment: uvloop's where it is there and nothing needs asyncio's."""
+    """Return a loop: uvloop's if the image has uvloop and no package needs asyncio's own."""
     if not any(importlib.util.find_spec(name) for name in NESTERS):
         try:
             import uvloop
-        except ImportError:  # the user's environment has not got it
+        except ImportError:  # the image does not have uvloop
             pass
         else:
             return type("Loop", (Loop, uvloop.Loop), {})()  # type: ignore[no-any-return]
@@ -100,7 +100,7 @@ class Entrance:
             self._door.close()
 
     async def wait_closed(self) -> None:
-        """It is, at once."""
+        """Return at once: `close` has closed it."""
 
     def _let_in(self) -> None:
         while True:
@@ -131,7 +131,7 @@ class Entrance:
         return protocol
 
     def _wait(self, number: int) -> None:
-        """No connection can be accepted now: tell the node, and try again after PAUSE_S."""
+        """Report to the node that no connection can be accepted now, and try again after PAUSE_S."""
         self._is_full = True
         self._tell(number)
         self._read(again=False)

@@ -59,7 +59,7 @@ def start(function: Callable[[], Any], port: int, startup_timeout_s: float) -> N
 
 
 async def serve(port: int, begun: Serving) -> bool:
-    """Relay requests until asked to end, then finish those inside; False when nobody listens any more."""
+    """Relay requests until asked to end, then finish those inside; False if the program listens no more."""
     ending = begun.ending
     relay = Relay(port, begun, lambda: bool(listeners(port)))
     begun.ready()
@@ -73,7 +73,9 @@ async def serve(port: int, begun: Serving) -> bool:
     if ending.asked.is_set():
         await relay.close()
         return True
-    with contextlib.suppress(asyncio.TimeoutError):  # they are being told
+    with contextlib.suppress(
+        asyncio.TimeoutError
+    ):  # the program is gone: do not wait longer for its visitors
         await asyncio.wait_for(relay.close(), WATCH_S)
     return False
 
@@ -123,7 +125,7 @@ def _ours(port: int) -> bool:
 
 
 def _others() -> Iterator[int]:
-    """Yield the other processes of the container: all descendants of its init except this one."""
+    """Yield the container's other processes: all descendants of its init except this one."""
     mine = os.getpid()
     parents: dict[int, int] = {}
     for entry in os.scandir("/proc"):

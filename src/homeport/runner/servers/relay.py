@@ -61,29 +61,29 @@ class Relay:
             visit.end_if_stalled(now)
 
     def give_up(self) -> None:
-        """The program has ended, so the container must end."""
+        """End the container, because the program has ended."""
         self._begun.door.shut()
         self.gone.set()
 
     def came(self, visit: "Visit") -> None:
-        """Somebody has come in."""
+        """Note that a request has begun."""
         self._inside.add(visit)
         self._quiet.clear()
 
     def takes(self) -> bool:
-        """Whether the program may see the request that begins now."""
+        """Return whether the program may get the request that begins now."""
         if not self._begun.order.function.single_use:
             return True
         if self._is_used_up:
             return False
         self._is_used_up = True
         self._begun.door.shut()
-        self._begun.held.begin()  # to the end: nobody may be sent here meanwhile
+        self._begun.held.begin()  # until the end, so that no other request is sent here
         self._begun.ending.finish()
         return True
 
     def left(self, visit: "Visit") -> None:
-        """And has left."""
+        """Note that a request has ended."""
         self._inside.discard(visit)
         if not self._inside:
             self._quiet.set()
@@ -96,11 +96,11 @@ class Side(asyncio.Protocol):
     transport: Any = None  # asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """It is open."""
+        """Note the connection."""
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Pass it on."""
+        """Send the bytes at the other end."""
         assert self.other is not None
         self.other.transport.write(data)
 
@@ -117,7 +117,7 @@ class Side(asyncio.Protocol):
             self.other.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """It takes again."""
+        """Let the other end read again."""
         if self.other is not None:
             with contextlib.suppress(RuntimeError):
                 self.other.transport.resume_reading()
@@ -183,18 +183,18 @@ class Visit(Side, Stay):
         self._relay.left(self)
 
     def expire(self) -> None:
-        """Its time is up."""
+        """End the request, because its deadline has passed."""
         seconds = f"{self._slots.timeout_s:g} s"
         _say(f"a request took longer than its timeout of {seconds}")
         self._refuse("504 Gateway Timeout", f"the function took longer than {seconds}")
 
     def reads_again(self) -> None:
-        """The program takes the request's bytes again, so this end reads again."""
+        """Read again, because the program takes the request's bytes again."""
         if self._rest is not None:
             self._rest.reads_again(asyncio.get_running_loop().time())
 
     def asked(self) -> None:
-        """The program asks for the body."""
+        """Note that the program has asked for the body."""
         if self._rest is not None:
             self._rest.asked(asyncio.get_running_loop().time())
 
@@ -210,11 +210,11 @@ class Visit(Side, Stay):
             self._refuse("408 Request Timeout", bodies.why())
 
     def cut(self) -> None:
-        """End it at once."""
+        """End the request at once."""
         self.transport.abort()
 
     def program_left(self) -> None:
-        """The program has closed its end; bytes that it has sent still go to the visitor."""
+        """Close this end when the program has closed its own: answer 502, or send the rest of the program's answer."""
         if not self.other or not self.other.has_answered:
             _say(
                 f"the program on port {self._relay.port} has closed a connection without an answer"
@@ -308,12 +308,12 @@ class Program(Side):
 
 
 def _is_closed(transport: Any) -> bool:
-    """Whether the other side has closed, and not only ended what it sends (man 2 poll, POLLHUP)."""
+    """Return whether the other side has closed, and not only stopped sending (man 2 poll, POLLHUP)."""
     connection = transport.get_extra_info("socket")
     if connection is None or connection.fileno() < 0:
         return True
     poll = select.poll()
-    poll.register(connection.fileno(), 0)  # POLLHUP is told unasked
+    poll.register(connection.fileno(), 0)  # poll reports POLLHUP without being asked for it
     return any(events & select.POLLHUP for _, events in poll.poll(0))
 
 

@@ -21,7 +21,7 @@ from homeport.sdk.tracebacks import users_traceback
 
 @dataclass(frozen=True)
 class Serving:
-    """A container that is about to let requests in."""
+    """The objects of one container's server."""
 
     order: StartOrder
     door: Door
@@ -56,7 +56,7 @@ class Serving:
         report.listen(held.confirmed)
 
         def give_up() -> None:
-            """It has too many threads that hang: a fresh container is better."""
+            """End the container, because too many of its threads hang: a new container replaces it."""
             if not ending.asked.is_set():
                 _say(
                     "too many requests of this container hang: it ends, and another takes its place"
@@ -74,7 +74,7 @@ class Serving:
 
 
 def run(loop: asyncio.AbstractEventLoop, serving: Coroutine[Any, Any, int]) -> int:
-    """Run `serving` to its end, also if tasks of the script raise SystemExit or KeyboardInterrupt.
+    """Run `serving` until it returns, also if tasks of the script raise SystemExit or KeyboardInterrupt.
 
     asyncio re-raises those two, which ends the loop's run. Other requests are inside, so print the
     traceback and run the loop again.

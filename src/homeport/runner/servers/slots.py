@@ -18,7 +18,7 @@ from homeport.contract.manifest import FunctionSpec
 from homeport.contract.pulse import Pulse
 from homeport.sdk import context
 
-EARLY_S = 0.002  # a loop's timer may be that early
+EARLY_S = 0.002  # a loop's timer may call this early
 LOOK_S = 0.25  # between two checks of an abandoned thread
 
 
@@ -97,7 +97,7 @@ class Slots:
                 await waiting
             finally:
                 if waiting.cancelled():
-                    self._let_in()  # it may have been this one's turn
+                    self._let_in()  # the slot may have been given to this one already
 
     def leave(self, stay: Stay) -> None:
         """Remove a request: its work has ended, or was abandoned."""

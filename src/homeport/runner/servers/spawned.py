@@ -1,7 +1,7 @@
 """A spawned call in its container: claims the attempt, runs it, and delivers the outcome until the server has it.
 
-Nobody waits on the connection for the outcome, so its end does not end the call: the control plane or the ingress may
-have been killed. The container then asks whether the call was cancelled, and goes on if not.
+No caller waits on the connection for the outcome, so the call goes on if the connection ends: perhaps the control plane
+or the ingress was killed. The container then asks the server whether the call was cancelled.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ class Spawned:
         return True
 
     async def _ended(self, running: "asyncio.Future[Outcome]", began: float) -> Outcome:
-        """Wait for the end of the work, also when nobody is connected any more."""
+        """Wait until the work has ended, also after the connection has ended."""
         loop = asyncio.get_running_loop()
         cut = False
         while True:
@@ -79,7 +79,7 @@ class Spawned:
         return await self._ask(f"claim?{self._which}&container={container}") < 300
 
     async def _is_cancelled(self) -> bool:
-        """Ask the server; while it is away nobody knows, and the call goes on."""
+        """Ask the server whether the call was cancelled; False while the server does not answer."""
         with contextlib.suppress(OSError, ValueError, asyncio.CancelledError):
             request = wire.Request("", b"", method="GET", target=self._path)
             answer = await wire.ask_async(_socket(), request)
@@ -95,7 +95,7 @@ class Spawned:
             "", body, target=f"{self._path}/{rest}", content_type="application/octet-stream"
         )
         while True:
-            # A cancellation must not lose what is to be delivered.
+            # A cancellation must not lose the outcome that is to be delivered.
             with contextlib.suppress(OSError, ValueError, asyncio.CancelledError):
                 answer = await wire.ask_async(_socket(), request)
                 if answer.status < 500:
@@ -105,7 +105,7 @@ class Spawned:
 
 
 class _Cancelled(Exception):
-    """The call was cancelled."""
+    """Raised when the call was cancelled."""
 
 
 def _socket() -> str:

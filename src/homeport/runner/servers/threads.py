@@ -31,7 +31,7 @@ class Job:
 
     def run(self) -> None:
         """Do the work; called in the thread."""
-        context = self._context  # looked for in this frame
+        context = self._context  # `slots.busy` looks for it in this frame
         with self._lock:
             if self._is_cancelled:
                 return
@@ -48,7 +48,7 @@ class Job:
         except InputCancellation as late:
             error = late
         if self._is_cancelled:
-            _raise_in(threading.get_ident(), None)  # it must not hit the next job
+            _raise_in(threading.get_ident(), None)  # so that it is not raised in the next job
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._finish, outcome, error)
 
@@ -69,13 +69,13 @@ class Job:
 
 
 def _raise_in(thread: int, kind: "type[BaseException] | None") -> None:
-    """Raise an exception in a thread at its next bytecode; None: take back one that was not raised yet."""
+    """Raise an exception in a thread at its next bytecode; None removes one that was not raised yet."""
     raised = ctypes.py_object(kind) if kind is not None else None
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised)
 
 
 class _Stop(RuntimeError):
-    """A StopIteration, which no future takes."""
+    """Carries a StopIteration, which asyncio does not allow in a future."""
 
 
 class Threads:
@@ -109,7 +109,7 @@ class Threads:
     def _work(self) -> None:
         while True:
             job = self._jobs.get()
-            with contextlib.suppress(InputCancellation):  # it came late
+            with contextlib.suppress(InputCancellation):  # the job had ended when it was raised
                 job.run()
             with self._lock:
                 self._idle += 1

@@ -48,7 +48,7 @@ class Turns:
             work()
 
     def _beat(self) -> None:
-        said = 0.0  # the last turn before a stop that was printed
+        said = 0.0  # the turn after which a hanging loop was last reported
         while True:
             if self.pulse is not None:
                 self.pulse.beat()

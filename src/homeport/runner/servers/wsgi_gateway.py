@@ -3,9 +3,6 @@
 Flask-Sock and similar packages run WebSockets on the connection's socket. They look for it in `environ`
 under the names that Werkzeug's and gunicorn's servers use.
 
-Flask-Sock and similar packages run WebSockets on the connection's socket. They look for it in `environ`
-under the names that Werkzeug's and gunicorn's servers use.
-
 Imports cheroot, so it is imported only where the user's packages have it (wsgi.py).
 """
 
@@ -35,7 +32,7 @@ TOO_LARGE = b"homeport: the body is larger than 4 GiB"
 
 
 class Aborted(Exception):
-    """The response has begun and cannot be finished: the server cuts the connection."""
+    """Raised when a response that has begun cannot be finished: the server cuts the connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,7 +72,7 @@ class Inside:
         return one
 
     def leave(self, one: One) -> None:
-        """It has ended."""
+        """Remove the request of the calling thread."""
         self._inside.pop(one, None)
         if one.is_held and not one.is_last:
             self._on_loop(self._begun.held.end)
@@ -234,7 +234,7 @@ def _say(one: One, text: str) -> None:
 
 
 def _has_left(connection: socket.socket) -> bool:
-    """Return whether the other side has closed its end (man 2 poll, POLLRDHUP)."""
+    """Return whether the other side has closed the connection (man 2 poll, POLLRDHUP)."""
     if connection.fileno() < 0:
         return False
     poll = select.poll()

@@ -59,7 +59,7 @@ class Request(wsgi_request.Request):
 
     def send_headers(self) -> None:
         if self.server.door.is_short:
-            self.close_connection = True  # there is no descriptor for another visitor
+            self.close_connection = True  # no descriptor is left for another connection
         if not any(name.lower() == b"date" for name, _ in self.outheaders):
             self.outheaders.append((b"Date", _date.now()))
         super().send_headers()  # reads what the app has left of the body first

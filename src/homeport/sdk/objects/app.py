@@ -45,11 +45,11 @@ class App:
         self,
         name: str | None = None,  # letters, digits, `-`, `_`, `.`; at most 64
         *,
-        tags: dict[str, str] | None = None,  # words of yours; homeport keeps them
+        tags: dict[str, str] | None = None,  # any words; homeport only keeps them
         image: Image | None = None,  # for every function that has no image of its own
         secrets: Sequence[Secret] = (),  # for every function, before its own
         volumes: dict[Any, Any]
-        | None = None,  # mount path -> `Volume`, for every function; its own come first
+        | None = None,  # mount path -> `Volume`, for every function; a function's own mounts win
         include_source: bool = True,  # upload the script and the local modules that it imports
     ) -> None:
         if name is not None and not isinstance(name, str):
@@ -71,7 +71,7 @@ class App:
         self.classes: dict[str, Cls] = {}
         self.entrypoints: dict[str, LocalEntrypoint] = {}
 
-    # what there is
+    # look-ups
 
     @property
     def app_id(self) -> None:
@@ -189,11 +189,11 @@ class App:
 
     @staticmethod
     def lookup(name: str, **_options: Any) -> "App":
-        """Not there yet."""
+        """Raise an error: homeport does not have this yet."""
         raise UnimplementedError(f"`App.lookup({name!r})` is not there yet in homeport")
 
     def get_dashboard_url(self) -> str:
-        """There is no dashboard."""
+        """Raise an error: homeport has no dashboard."""
         raise UnimplementedError("there is no dashboard; see `homeport status`")
 
     def __getattr__(self, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""A bridge from blocking code to an event loop in a thread: the inputs go over it, and the results come back.
+"""A bridge from blocking code to an event loop in a thread: it carries inputs there and results back.
 
 Used by the blocking `.map()`. The user's iterator is read in a thread of its own, so it may block, and may wait for
 results. Neither side runs ahead of the other by more than AHEAD items.
@@ -17,7 +17,7 @@ from typing import Any
 from homeport import wire
 
 AHEAD = 256
-LOOK_S = 0.25  # a thread that waits looks that often whether an exception was raised in it
+LOOK_S = 0.25  # a waiting thread wakes this often, so that an exception can be raised in it
 END_S = 10.0  # how long cancelled calls may take to end
 READY = (list, tuple, range, dict, set, frozenset, str, bytes)  # reading them never blocks
 
@@ -25,7 +25,7 @@ READY = (list, tuple, range, dict, set, frozenset, str, bytes)  # reading them n
 def run(
     items: "Iterable[Any]", work: "Callable[[AsyncIterator[Any]], AsyncIterator[Any]]"
 ) -> Iterator[Any]:
-    """Yield what `work` makes of the items, on a loop in another thread."""
+    """Run `work` with the items on a loop in another thread, and yield its results."""
     loop = _new_loop()
     results = _Results(loop)
     inputs = _Inputs(loop, items)
@@ -105,7 +105,7 @@ class _Results:
             yield item
 
     def stop(self) -> None:
-        """End the work: nobody takes more results."""
+        """End the work, because no more results are wanted."""
         self._is_stopped = True
         self._wake(self._cancel)
 
@@ -177,7 +177,7 @@ class _Inputs:
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
-    """Return a loop: uvloop's where it is, which takes a third of the time for each call."""
+    """Return a loop: uvloop's if it is installed, because it needs a third of the time for each call."""
     with contextlib.suppress(ImportError):
         loop: asyncio.AbstractEventLoop = importlib.import_module("uvloop").new_event_loop()
         return loop

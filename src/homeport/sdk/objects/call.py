@@ -16,8 +16,8 @@ from homeport.sdk.objects.shared import query
 from homeport.sdk.objects.target import Target
 
 NOUN = "spawned"
-WAIT_S = 20.0  # of one request; who waits longer asks again
-KEPT_S = 7 * 24 * 3600  # of an outcome
+WAIT_S = 20.0  # of one request; a longer wait takes several requests
+KEPT_S = 7 * 24 * 3600  # how long the server keeps an outcome
 _TIME_DIGITS = 16  # of an id: when the call was made, in nanoseconds
 
 
@@ -41,7 +41,7 @@ class FunctionCall(metaclass=Old):
 
     @staticmethod
     def from_id(function_call_id: str, client: Any = None) -> "FunctionCall":  # noqa: ARG004
-        """Return the call of that id; whether there is one shows its use."""
+        """Return the call with this id; the first use of the call checks that it exists."""
         if not isinstance(function_call_id, str) or not function_call_id.startswith("fc-"):
             raise exception.InvalidError(f"Invalid FunctionCall ID: '{function_call_id}'.")
         return FunctionCall(function_call_id)
@@ -61,7 +61,7 @@ class FunctionCall(metaclass=Old):
 
     @exchange.operation
     def cancel(self, terminate_containers: bool = False) -> Steps[None]:
-        """Cancel the call; with `terminate_containers` end the containers that run it, too."""
+        """Cancel the call; with `terminate_containers` also end the containers that run it."""
         rest = query("cancel", terminate="1" if terminate_containers else "")
         yield from self._ask(rest, method="POST")
 
@@ -117,7 +117,7 @@ class FunctionCall(metaclass=Old):
 
 
 class Outcomes:
-    """`call.iter()` iterates; `call.iter.aio()` does for `async for`."""
+    """`call.iter()`, and `call.iter.aio()` for `async for`."""
 
     def __init__(self, call: FunctionCall) -> None:
         self._call = call

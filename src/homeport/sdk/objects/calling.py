@@ -15,9 +15,9 @@ from homeport.contract import calls
 from homeport.sdk import context, exception, values
 from homeport.sdk.objects.target import Target
 
-PATIENCE_S = 30.0  # how long nobody may be there to answer: a server restarts within that time
+PATIENCE_S = 30.0  # how long to try while no server answers: a restart takes less
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
-SLICE_S = 0.25  # a thread that waits looks that often whether its call was cancelled
+SLICE_S = 0.25  # a waiting thread checks this often whether its call was cancelled
 NO_CONTAINER = "no container takes the request now"
 
 
@@ -32,7 +32,7 @@ def request(target: Target, args: Any, kwargs: Any, form: str) -> wire.Request:
 
 
 def _say_if_endless(target: Target) -> None:
-    """Say in the log that a function waits for itself, if the one container that it may have is full."""
+    """Log that a function waits for itself, if it calls itself and its one container is full."""
     reach = context.reach()
     if reach is None or target.tag not in reach.own or not context.is_full():
         return
@@ -135,7 +135,7 @@ class Attempts:
 
 
 class _Failed(Exception):
-    """The function has raised: a policy may try it again."""
+    """Raised when the function has raised: `retries=` may try it again."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(error)
@@ -143,7 +143,7 @@ class _Failed(Exception):
 
 
 class _Nobody(Exception):
-    """Nobody took the request: it did not run."""
+    """Raised when no container took the request, so the function did not run."""
 
     def __init__(self, text: str, *, may_come: bool) -> None:
         super().__init__(text)
@@ -203,7 +203,7 @@ def stream(target: Target, args: Any, kwargs: Any) -> Iterator[Any]:
         for kind, body in frames:
             if kind == calls.END:
                 ended = True
-                continue  # to the end of the answer, so that the connection is used again
+                continue  # read the answer to its end, so that the connection can be used again
             yield _item(kind, body, python)
     except wire.CutOff as error:
         raise attempts.broken(error) from None
@@ -236,7 +236,7 @@ async def stream_async(target: Target, args: Any, kwargs: Any) -> AsyncIterator[
         async for kind, body in frames:
             if kind == calls.END:
                 ended = True
-                continue  # to the end of the answer, so that the connection is used again
+                continue  # read the answer to its end, so that the connection can be used again
             yield _item(kind, body, python)
     except wire.CutOff as error:
         raise attempts.broken(error) from None
@@ -254,7 +254,7 @@ def _item(kind: bytes, body: bytes, python: str) -> Any:
 
 
 def socket() -> str:
-    """Return the path of the socket for calls; raise if this process may call nothing."""
+    """Return the path of the socket for calls; raise an error if this process may call no function."""
     reach = context.reach()
     if reach is None:
         return _own_socket()

@@ -100,11 +100,11 @@ class Cls(metaclass=Old):
         return {name: p for name, p in self.partials.items() if p.flags & CALLABLE}
 
     def interfaces(self) -> dict[str, PartialFunction]:
-        """Return attribute -> decorated function, for each method that answers."""
+        """Return attribute -> decorated function, for each web method and each method for `.remote()`."""
         return {**self.web_methods(), **self.methods()}
 
     def check(self, parameters: dict[str, Any]) -> None:
-        """Raise for parameters that the class does not take, as a call of one of its methods needs them."""
+        """Raise an error if these are not the parameters that the class needs for a call of a method."""
         for name, (kind, field) in self.parameters.items():
             if name in parameters:
                 value = parameters[name]
@@ -137,7 +137,7 @@ class Cls(metaclass=Old):
         client: Any = None,  # noqa: ARG004 - homeport makes its own
         **_options: Any,
     ) -> "NamedCls":
-        """Return a class of a deployed app; whether there is one shows the first call."""
+        """Return a class of a deployed app; the first call checks that it exists."""
         return NamedCls(named(app_name, name, version, environment_name))
 
     def __getattr__(self, name: str) -> Any:
@@ -213,7 +213,7 @@ class _Method(Function):
 
     @property
     def update_autoscaler(self) -> Any:
-        """Not for one method: its class has the containers."""
+        """Raise an error: the containers belong to the class, not to one method."""
         raise InvalidError(
             "Cannot call .update_autoscaler() on a method. Call it on the class instance instead."
         )
@@ -224,7 +224,7 @@ class _Method(Function):
 
 
 class NamedCls:
-    """A class that was looked up by its name: its code is elsewhere."""
+    """A class that was looked up by name; its code is not here."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -281,7 +281,7 @@ def _bytes(value: Any) -> bytes:
 
 
 class _Placeholder:
-    """A method of a class without an instance; any use of it is an error."""
+    """A method of a class, without an instance; each use of it is an error."""
 
     def __init__(self, name: str) -> None:
         self._name = name

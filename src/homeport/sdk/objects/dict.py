@@ -17,7 +17,7 @@ _NOTHING: Any = object()
 class Dict(Shared):
     """A dictionary on the server, for every function that knows its name.
 
-    Keys and values are pickled. Each operation is atomic, and on the disk when it returns. An entry that nobody has used for
+    Keys and values are pickled. Each operation is atomic, and on the disk when it returns. An entry that was not used for
     seven days is removed. Each method has an `.aio`.
     """
 
@@ -31,7 +31,7 @@ class Dict(Shared):
 
     @exchange.operation
     def put(self, key: Any, value: Any, *, skip_if_exists: bool = False) -> Steps[bool]:
-        """Set a key; return whether it was set: False if it exists, with `skip_if_exists`."""
+        """Set a key; return False if `skip_if_exists` is true and the key exists."""
         new = yield from self._put({key: value}, only_new=skip_if_exists)
         return new == 1 if skip_if_exists else True
 
@@ -59,7 +59,7 @@ class Dict(Shared):
 
     @exchange.operation
     def len(self) -> Steps[int]:
-        """Return how many keys there are; it counts no further than 100,000."""
+        """Return the number of keys; at most 100,000 are counted."""
         told = yield from self._ask("", method="GET")
         return int(json.loads(told)["length"])
 
@@ -102,7 +102,7 @@ class Dict(Shared):
         return self.len()
 
     def __bool__(self) -> bool:
-        return True  # as Modal's, also without a key: it must not ask the server
+        return True  # as in Modal, also for an empty dict: a truth test must not ask the server
 
     def __iter__(self) -> Iterator[Any]:
         raise InvalidError(
@@ -136,7 +136,7 @@ class Dict(Shared):
 
 
 class Pages:
-    """`d.items()` iterates; `d.items.aio()` does for `async for`."""
+    """`d.items()`, and `d.items.aio()` for `async for`."""
 
     def __init__(
         self,

@@ -20,7 +20,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 from homeport.contract import errors
 from homeport.sdk import context, exception, outside
 
-PATIENCE_S = 30.0  # how long the server may be away, as during a restart
+PATIENCE_S = 30.0  # how long to try while the server does not answer, as during a restart
 PAUSE_S = 0.2
 BYTES = "application/octet-stream"
 
@@ -38,7 +38,7 @@ class Ask:
     body: bytes = b""
     method: str = "POST"
     content_type: str = BYTES
-    repeats: bool = True  # False: if it is not known whether it was done, it may not be done again
+    repeats: bool = True  # False: do not repeat it if the server may have done it
 
     @property
     def target(self) -> str:
@@ -155,14 +155,14 @@ def _request(asked: Ask) -> Any:
 
 
 def _is_away(answer: Any) -> bool:
-    """Return whether the ingress answered, because the server does not run: nothing was done."""
+    """Return whether the ingress answered because the server does not run, so nothing was done."""
     return answer.status == 503 and not answer.fields.get("content-type", "").startswith(
         "application/json"
     )
 
 
 def _body(answer: Any) -> bytes:
-    """Return the answer's body; raise the failure that it tells of."""
+    """Return the answer's body; raise the error that it describes."""
     body = bytes(answer.body)
     if answer.status < 300:
         return body

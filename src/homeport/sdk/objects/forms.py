@@ -15,7 +15,7 @@ from homeport.sdk.objects.target import Target
 
 
 class Callee(Protocol):
-    """What a form needs of a function."""
+    """The parts of a function that a form of call uses."""
 
     tag: str
 
@@ -35,7 +35,7 @@ class Form:
         self._callee = callee
 
     def _target(self) -> Target:
-        """Return where the call goes; `InvalidError` for a web function."""
+        """Return the call's target; `InvalidError` for a web function."""
         if self._callee.is_web:
             raise of_web(self._callee.tag, self.name)
         return self._callee.target()
@@ -123,7 +123,7 @@ class Map(Form):
         )
 
     def _mapped(self, *, blocks: bool = True) -> Target:
-        """Return where the calls go; `InvalidError` where `.map` cannot be used."""
+        """Return the calls' target; `InvalidError` if the function cannot be mapped."""
         target = self._target()
         if self._callee.generates:
             raise InvalidError(f"A generator function cannot be called with `.{self.name}(...)`.")
@@ -234,7 +234,7 @@ class SpawnMap(Spawn):
     """`.spawn_map(a, b, …)`: one call with an input for each item of the iterables."""
 
     name = "spawn_map"
-    tells = False  # whether it returns the call
+    tells = False  # True: return the call
 
     def __call__(  # type: ignore[override]
         self, *iterables: Any, kwargs: "dict[str, Any] | None" = None

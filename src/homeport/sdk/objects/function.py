@@ -139,7 +139,7 @@ class Function(metaclass=Old):
         return Scaled(self.target())
 
     def target(self) -> Target:
-        """Return where a call goes; `ExecutionError` if the app does not run."""
+        """Return a call's target; `ExecutionError` if the app does not run."""
         reach = context.reach()
         if reach is None or not reach.app:
             raise ExecutionError(
@@ -158,7 +158,7 @@ class Function(metaclass=Old):
         client: Any = None,  # noqa: ARG004 - homeport makes its own
         **_options: Any,
     ) -> "Function":
-        """Return a function of a deployed app; whether there is one shows the first call."""
+        """Return a function of a deployed app; the first call checks that it exists."""
         if "." in name:
             raise InvalidError(
                 f"Invalid Function name: '{name}'. If you are trying to look up a class method, "
@@ -180,7 +180,7 @@ class Function(metaclass=Old):
 
 
 class Named(Function):
-    """A function that was looked up by its name: its code is elsewhere."""
+    """A function that was looked up by name; its code is not here."""
 
     def __init__(self, target: Target) -> None:
         self.tag = target.tag
@@ -191,7 +191,7 @@ class Named(Function):
 
     @property
     def raw(self) -> Any:
-        """Not here."""
+        """Raise an error: the code is not here."""
         raise ExecutionError(
             f"the code of `{self.tag}` of the app `{self._target.app}` is not here: "
             "call it with `.remote()`"
@@ -199,12 +199,12 @@ class Named(Function):
 
     @property
     def is_web(self) -> bool:
-        """False as far as is known here: a call of a web function finds no endpoint."""
+        """False, because it is not known here; a call of a web function fails, because it has no endpoint for calls."""
         return False
 
     @property
     def generates(self) -> bool | None:
-        """Not known here; its container says so."""
+        """None, because it is not known here; the container refuses the wrong form of call."""
         return None
 
     @property
@@ -213,11 +213,11 @@ class Named(Function):
         return self._scaled().url
 
     def local(self, *_args: Any, **_kwargs: Any) -> Any:
-        """Not possible: its code is elsewhere."""
+        """Raise an error: the code is not here."""
         return self.raw
 
     def target(self) -> Target:
-        """Return where a call goes."""
+        """Return a call's target."""
         return self._target
 
 

@@ -53,6 +53,6 @@ class H100(_Named):
 
 
 class Any(_Named):
-    """Whatever there is."""
+    """Any model of GPU."""
 
     model = "any"

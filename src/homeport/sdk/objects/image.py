@@ -1,4 +1,4 @@
-"""`Image`: every builder call on record; the node decides what it can do with them.
+"""`Image`: a record of all builder calls; the node carries them out.
 
 What a step reads on the user's machine travels in its arguments: the text of a requirements file, the
 hashes of copied files, the hash of a function's source. So an image's key changes with them.
@@ -29,7 +29,7 @@ MOUNTS = frozenset({"add_local_file", "add_local_dir", "add_local_python_source"
 CONFIG = frozenset({"env", "workdir", "entrypoint", "shell", "cmd"}) | MOUNTS
 #: Each of these variables, as 1, builds every step anew.
 FORCE = ("MODAL_FORCE_BUILD", "HOMEPORT_FORCE_BUILD")
-#: Options that say where the original builds, which here is always this machine.
+#: Options of Modal that say where an image is built; here it is always built on this machine.
 IGNORED = frozenset(
     {"gpu", "volumes", "network_file_systems", "cpu", "memory", "cloud", "region", "include_source"}
     | {"uv_version", "old_installer"}
@@ -51,12 +51,12 @@ class Image(metaclass=Old):
 
     @property
     def spec(self) -> ImageSpec:
-        """As the manifest holds it."""
+        """The manifest's description of the image."""
         return ImageSpec(steps=self._steps)
 
     @property
     def build_secrets(self) -> tuple[Secret, ...]:
-        """What its steps see while they run; kept apart from their arguments."""
+        """The secrets that its steps see while they run; they are no part of the steps' arguments."""
         return self._secrets
 
     # where it begins
@@ -83,19 +83,19 @@ class Image(metaclass=Old):
     def from_gcp_artifact_registry(
         tag: str, secret: Secret | None = None, **options: "Unpack[options_of.Registry]"
     ) -> "Image":
-        """A container image of Google's registry."""
+        """Begin with a container image of Google's registry."""
         return Image().with_step("from_gcp_artifact_registry", options, tag=tag, secret=secret)
 
     @staticmethod
     def from_aws_ecr(
         tag: str, secret: Secret | None = None, **options: "Unpack[options_of.Registry]"
     ) -> "Image":
-        """A container image of Amazon's registry."""
+        """Begin with a container image of Amazon's registry."""
         return Image().with_step("from_aws_ecr", options, tag=tag, secret=secret)
 
     @staticmethod
     def from_dockerfile(path: Any, **options: "Unpack[options_of.Dockerfile]") -> "Image":
-        """What a Dockerfile describes."""
+        """Begin with the image that a Dockerfile describes."""
         text, told = local.text(path), {**options}
         read = dockerfiles.read("from_dockerfile", text, Path(path), **dockerfiles.taken(told))
         return Image().with_step("from_dockerfile", told, text=text, **read)
@@ -202,7 +202,7 @@ class Image(metaclass=Old):
         """Install what `pyproject.toml` and `uv.lock` say; also takes `groups` and `extras`."""
         project = Path(uv_project_dir).expanduser()
         lock = project / "uv.lock"
-        watched.add(lock)  # which may come later
+        watched.add(lock)  # it may be written later
         return self.with_step(
             "uv_sync",
             options,
@@ -363,7 +363,7 @@ class Image(metaclass=Old):
 
     @contextlib.contextmanager
     def imports(self) -> Iterator[None]:
-        """Import what only the container has: elsewhere, an ImportError inside the block is ignored."""
+        """Import packages that only the container has: outside of it, an ImportError in the block is ignored."""
         from homeport.sdk import context
 
         try:
@@ -373,11 +373,11 @@ class Image(metaclass=Old):
                 raise
 
     def build(self, app: Any = None) -> "Image":  # noqa: ARG002
-        """Not there: a deploy builds the image."""
+        """Raise an error: a deploy builds the image."""
         raise UnimplementedError("`Image.build` is not there yet in homeport: a deploy builds it")
 
     def publish(self, name: str) -> None:  # noqa: ARG002
-        """Not there yet."""
+        """Raise an error: homeport does not have this yet."""
         raise UnimplementedError("`Image.publish` is not there yet in homeport")
 
     def __repr__(self) -> str:
@@ -386,7 +386,7 @@ class Image(metaclass=Old):
     def with_step(
         self, step: str, options: Mapping[str, Any] | None = None, /, **args: Any
     ) -> "Image":
-        """The image with one more builder call; `InvalidError` after files that are only mounted."""
+        """Return the image with one more builder call; `InvalidError` after files that are only mounted."""
         if not isinstance(self, Image):
             raise MisuseError(
                 f"`{step}` must be called on an instance: `modal.Image.debian_slim().{step}(…)`"

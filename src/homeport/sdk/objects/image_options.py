@@ -22,7 +22,7 @@ class Build(TypedDict, total=False):
 
 
 class Fetch(Build, total=False):
-    """Steps that fetch packages from an index."""
+    """The keywords of steps that fetch packages from an index."""
 
     index_url: str | None
     extra_index_url: str | Sequence[str] | None
@@ -32,7 +32,7 @@ class Fetch(Build, total=False):
 
 
 class Install(Fetch, total=False):
-    """Steps that install packages by name."""
+    """The keywords of steps that install packages by name."""
 
     find_links: str | Sequence[str] | None
 
@@ -98,7 +98,7 @@ class RunFunction(Commands, total=False):
 
 
 class Registry(TypedDict, total=False):
-    """Steps that begin with a container image."""
+    """The keywords of steps that begin with a container image."""
 
     setup_dockerfile_commands: Sequence[str]
     force_build: bool

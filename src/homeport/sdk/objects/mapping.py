@@ -1,8 +1,8 @@
 """`.map()`, `.starmap()` and `.for_each()`: many calls at once, on an event loop.
 
-At most MOST calls are inside at any time, and about as many results wait to be taken; so an endless iterator is
-read no further ahead than that. WINDOW calls at once are the beginning. Twice as many are tried, each GROWS_S, while
-calls take longer than SLOW_S: quick ones are no quicker when more of them wait.
+At most MOST calls run at any time, and at most about as many results wait for the caller, so an endless iterator is
+not read further ahead. It begins with WINDOW calls at once. Every GROWS_S seconds it doubles that number while calls
+take longer than SLOW_S: more calls at once do not make quick calls quicker.
 """
 
 import asyncio
@@ -60,21 +60,21 @@ class _Raised:
 
 
 class _Flight:
-    """The calls that are under way, and the outcomes that nobody has taken yet."""
+    """The calls that are under way, and the outcomes that the caller has not taken yet."""
 
     def __init__(self, target: Target, kwargs: "dict[str, Any]", *, ordered: bool) -> None:
         self._target, self._kwargs, self._ordered = target, kwargs, ordered
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._waiting: deque[asyncio.Task[Any]] = deque()  # in order; else those that are done
+        self._waiting: deque[asyncio.Task[Any]] = deque()  # in order, or those that are done
         self._news = asyncio.Event()  # an outcome, or the end of the inputs
         self._room = asyncio.Event()
         self._size = WINDOW
         self._grown_at = 0.0
-        self._has_ended = False  # the inputs have
-        self._failure: Exception | None = None  # of the user's iterator
+        self._has_ended = False  # True after the last input
+        self._failure: Exception | None = None  # an exception of the user's iterator
 
     async def feed(self, inputs: Inputs) -> None:
-        """Begin a call for each input, as long as there is room."""
+        """Begin a call for each input; wait while too many are under way."""
         try:
             async for args in inputs:
                 task = asyncio.ensure_future(self._call(args))
@@ -135,7 +135,7 @@ class _Flight:
 
 
 def zipped(iterables: "tuple[Any, ...]") -> Inputs:
-    """Return the inputs of `.map(a, b)`: an item of each at a time, until the shortest ends."""
+    """Yield the inputs of `.map(a, b)`: one item of each iterable, until the shortest ends."""
     if any(isinstance(each, AsyncIterable) for each in iterables):
         return _zipped(iterables)
     return plain(zip(*iterables))  # noqa: B905 - as the built-in `map` does

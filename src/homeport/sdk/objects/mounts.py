@@ -14,7 +14,7 @@ def mounts(volumes: dict[str, Volume]) -> tuple[VolumeMount, ...]:
 
 
 def check_volumes(volumes: Any) -> dict[str, Volume]:
-    """Return mount path -> volume; `InvalidError` for a path where none can be mounted."""
+    """Return mount path -> volume; `InvalidError` for a path where no volume can be mounted."""
     if not isinstance(volumes, dict):
         raise InvalidError("`volumes=` must be a dict keyed by mount path")
     seen: dict[int, str] = {}

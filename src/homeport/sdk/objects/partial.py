@@ -68,7 +68,7 @@ class PartialFunction:
         return inspect.isgeneratorfunction(self.raw) or inspect.isasyncgenfunction(self.raw)
 
     def consume(self) -> None:
-        """Mark it as taken by `app.function` or `app.cls`."""
+        """Note that `app.function` or `app.cls` has taken it."""
         self.consumed = True
         _unconsumed.pop(id(self), None)
 

@@ -33,7 +33,7 @@ class Pending(metaclass=Old):
 
 
 class CloudBucketMount:
-    """A bucket as a file system; there is none in homeport."""
+    """A bucket as a file system; homeport does not have it."""
 
     def __init__(self, bucket_name: str = "", *_args: Any, **_options: Any) -> None:
         raise UnimplementedError(
@@ -43,14 +43,14 @@ class CloudBucketMount:
 
 
 class NetworkFileSystem(metaclass=Old):
-    """Modal's older shared file system; there is none in homeport."""
+    """Modal's older shared file system; homeport does not have it."""
 
     def __init__(self, *_args: Any, **_options: Any) -> None:
         raise UnimplementedError(_INSTEAD)
 
     @staticmethod
     def from_name(name: str, *_args: Any, **_options: Any) -> Any:
-        """Say what to use instead."""
+        """Raise an error that says what to use instead."""
         raise UnimplementedError(f"`NetworkFileSystem.from_name({name!r})`: {_INSTEAD}")
 
     lookup = ephemeral = from_name
@@ -69,7 +69,7 @@ class Sandbox(Pending):
 
     @classmethod
     def create(cls, *_args: Any, **_kwargs: Any) -> Any:
-        """Not there yet."""
+        """Raise an error: homeport does not have this yet."""
         raise UnimplementedError("`modal.Sandbox` is not there yet in homeport")
 
 

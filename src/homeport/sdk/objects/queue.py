@@ -13,7 +13,7 @@ from homeport.sdk.objects import exchange
 from homeport.sdk.objects.exchange import Steps
 from homeport.sdk.objects.shared import Manager, Shared, query
 
-WAIT_S = 20.0  # of one request; who waits longer asks again
+WAIT_S = 20.0  # of one request; a longer wait takes several requests
 DAY_S = 24 * 3600
 
 
@@ -37,7 +37,7 @@ class Queue(Shared):
         partition: str | None = None,
         partition_ttl: int = DAY_S,
     ) -> Steps[None]:
-        """Add a value; without room wait, at most `timeout` seconds, then `queue.Full`."""
+        """Add a value. If the queue is full, wait at most `timeout` seconds for room, then raise `queue.Full`."""
         yield from self._put([v], block, timeout, partition, partition_ttl)
 
     @exchange.operation
@@ -50,16 +50,16 @@ class Queue(Shared):
         partition: str | None = None,
         partition_ttl: int = DAY_S,
     ) -> Steps[None]:
-        """Add values, all of them or none; as `put`."""
+        """Add all of these values, or none; wait as `put` does."""
         yield from self._put(list(vs), block, timeout, partition, partition_ttl)
 
     @exchange.operation
     def get(
         self, block: bool = True, timeout: float | None = None, *, partition: str | None = None
     ) -> Steps[Any]:
-        """Take the oldest value; without one wait, at most `timeout` seconds, then `queue.Empty`.
+        """Take the oldest value. If there is none, wait at most `timeout` seconds, then raise `queue.Empty`.
 
-        Without `block` return None if there is none.
+        Without `block`, return None if there is no value.
         """
         found = yield from self._get(1, block, timeout, partition)
         return found[0] if found else None
@@ -159,7 +159,7 @@ class Queue(Shared):
 
 
 class Values:
-    """`q.iterate()` iterates; `q.iterate.aio()` does for `async for`."""
+    """`q.iterate()`, and `q.iterate.aio()` for `async for`."""
 
     def __init__(
         self, page: "exchange.Operation[[str, str | None, float], tuple[str, list[bytes]]]"
@@ -194,7 +194,7 @@ def _partition(name: str | None) -> str:
 
 
 def _deadline(block: bool, timeout: float | None) -> float:
-    """Return the moment, of `time.monotonic`, until which to wait."""
+    """Return the end of the wait, as a time of `time.monotonic`."""
     if not block:
         return 0.0
     return float("inf") if timeout is None else time.monotonic() + timeout

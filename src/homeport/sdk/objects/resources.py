@@ -6,7 +6,7 @@ from homeport.sdk.exception import InvalidError
 
 
 class Retries:
-    """How often a call is tried again. Not for web functions."""
+    """A policy for trying a failed call again. Not for web functions."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What a function does at this moment, and how it is scaled: `get_current_stats`, `update_autoscaler`, URLs by name."""
+"""Asks the server for a function's numbers and URL, and changes its scaling: `get_current_stats`, `update_autoscaler`."""
 
 import json
 import urllib.parse
@@ -61,7 +61,7 @@ class Scaled:
         buffer_containers: int | None = None,
         scaledown_window: float | None = None,
     ) -> exchange.Steps[AutoscalerSettings]:
-        """Change how many containers it has, until the next deploy; what is not given stays."""
+        """Change how many containers it has, until the next deploy; settings that are not given stay."""
         given = {
             "min_containers": min_containers,
             "max_containers": max_containers,

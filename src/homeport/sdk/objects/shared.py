@@ -1,4 +1,4 @@
-"""What `Dict` and `Queue` have in common: names, ids, and their life."""
+"""The common base of `Dict` and `Queue`: look-up by name or id, creation and deletion."""
 
 import json
 import urllib.parse
@@ -25,7 +25,7 @@ class SharedInfo:
 
 
 class Manager(Generic[T]):
-    """`Dict.objects` and `Queue.objects`: those of the server."""
+    """`Dict.objects` and `Queue.objects`: creates, lists and deletes the server's dicts or queues."""
 
     def __init__(self, cls: type[T]) -> None:
         self._cls = cls
@@ -39,7 +39,7 @@ class Manager(Generic[T]):
         environment_name: str | None = None,  # noqa: ARG002
         client: Any = None,  # noqa: ARG002
     ) -> Steps[None]:
-        """Create one of that name."""
+        """Create an object with this name."""
         made = self._cls.from_name(name)  # it checks the name
         yield made.creation(allow_existing=allow_existing)
 
@@ -52,7 +52,7 @@ class Manager(Generic[T]):
         environment_name: str = "",  # noqa: ARG002
         client: Any = None,  # noqa: ARG002
     ) -> Steps[Any]:
-        """Return those that have a name, the newest first."""
+        """Return the objects that have a name, the newest first."""
         found = json.loads((yield Ask(self._cls.noun, "", method="GET")))["objects"]
         before = float("inf")
         if created_before is not None:
@@ -72,7 +72,7 @@ class Manager(Generic[T]):
         environment_name: str | None = None,  # noqa: ARG002
         client: Any = None,  # noqa: ARG002
     ) -> Steps[None]:
-        """Delete it, and all that it has."""
+        """Delete an object and all of its entries."""
         try:
             yield Ask(self._cls.noun, name, method="DELETE", repeats=False)
         except exception.NotFoundError:
@@ -99,7 +99,7 @@ class Shared(metaclass=Old):
         create_if_missing: bool = False,
         client: Any = None,  # noqa: ARG003
     ) -> T:
-        """Use the one of that name; nothing is looked up before it is used."""
+        """Return the object with this name; the first use of the object looks it up."""
         if not isinstance(name, str) or not names.is_volume_name(name):
             raise exception.InvalidError(f"Invalid {cls.__name__} name: '{name}'.")
         made = cls()
@@ -108,7 +108,7 @@ class Shared(metaclass=Old):
 
     @classmethod
     def from_id(cls: type[T], object_id: str, client: Any = None) -> T:  # noqa: ARG003, PYI019
-        """Use the one of that id."""
+        """Return the object with this id."""
         made = cls()
         made._id = object_id
         return made
@@ -119,7 +119,7 @@ class Shared(metaclass=Old):
         client: Any = None,  # noqa: ARG003
         environment_name: str | None = None,  # noqa: ARG003
     ) -> "Ephemeral[T]":
-        """Make one that is deleted at the end of the `with` block."""
+        """Make an object that is deleted at the end of the `with` block."""
 
         return Ephemeral(cls)
 
@@ -138,7 +138,7 @@ class Shared(metaclass=Old):
 
     @exchange.operation
     def hydrate(self: T, client: Any = None) -> Steps[T]:  # noqa: ARG002, PYI019
-        """Look it up now; with `create_if_missing` it is made if there is none."""
+        """Look it up now; make it if it does not exist and `create_if_missing` is true."""
         yield from self._known()
         return self
 
@@ -152,7 +152,7 @@ class Shared(metaclass=Old):
 
     @classmethod
     def delete(cls, name: str, *, client: Any = None, environment_name: str | None = None) -> None:
-        """Delete the one of that name."""
+        """Delete the object with this name."""
         Manager(cls).delete(name, client=client, environment_name=environment_name)
 
     def creation(self, *, allow_existing: bool) -> Ask:

@@ -1,4 +1,4 @@
-"""Where a call goes."""
+"""The target of a call."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from homeport.contract import calls
 
 @dataclass(frozen=True)
 class Target:
-    """The function that is called."""
+    """The function that a call is for."""
 
     app: str
     tag: str

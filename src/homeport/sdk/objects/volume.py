@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class FileEntryType(enum.IntEnum):
-    """What an entry of a volume's directory is."""
+    """The kind of an entry in a volume's directory."""
 
     UNSPECIFIED = 0
     FILE = 1
@@ -162,7 +162,7 @@ class Volume(metaclass=Old):
         version: int | None = None,  # noqa: ARG004 - Modal's file system; here it is the machine's
         client: Any = None,  # noqa: ARG004
     ) -> "Volume":
-        """Use the volume of that name; nothing is looked up before it is used."""
+        """Return the volume with this name; the first use of the volume looks it up."""
         if not isinstance(name, str) or not names.is_volume_name(name):
             raise InvalidError(f"Invalid Volume name: '{name}'.")
         volume = Volume()
@@ -173,7 +173,7 @@ class Volume(metaclass=Old):
 
     @staticmethod
     def from_id(volume_id: str, client: Any = None) -> "Volume":  # noqa: ARG004
-        """Use the volume of that id, on the user's machine."""
+        """Return the volume with this id; only on the user's machine."""
         if not isinstance(volume_id, str) or not names.is_volume_id(volume_id):
             raise InvalidError(f"Invalid Volume ID: '{volume_id}'.")
         volume = Volume()
@@ -205,7 +205,7 @@ class Volume(metaclass=Old):
 
     @blocking.method
     def hydrate(self, client: Any = None) -> "Volume":  # noqa: ARG002
-        """Look the volume up now; with `create_if_missing` it is made if there is none."""
+        """Look the volume up now; make it if it does not exist and `create_if_missing` is true."""
         if context.is_local():
             self._id = self._looked_up().id
         else:
@@ -223,7 +223,7 @@ class Volume(metaclass=Old):
     def with_mount_options(
         self, *, read_only: bool | None = None, sub_path: str | PurePosixPath | None = None
     ) -> "Volume":
-        """Return the volume to be mounted so; what is not given stays as it is."""
+        """Return the volume with these options for mounts; options that are not given stay."""
         volume = Volume()
         volume.__dict__.update(self.__dict__)
         if read_only is not None:
@@ -236,7 +236,7 @@ class Volume(metaclass=Old):
         return volume
 
     def read_only(self) -> "Volume":
-        """Return the volume, to be mounted so that containers cannot write in it."""
+        """Return the volume with read-only mounts: containers cannot write to it."""
         return self.with_mount_options(read_only=True)
 
     @blocking.method
@@ -264,7 +264,7 @@ class Volume(metaclass=Old):
 
     @blocking.streaming
     def read_file(self, path: str) -> Iterator[bytes]:
-        """Yield a file in pieces; `FileNotFoundError` if there is none."""
+        """Yield a file in pieces; `FileNotFoundError` if it does not exist."""
         yield from self._files.read(path)
 
     @blocking.method
@@ -373,7 +373,7 @@ def _ephemeral() -> Iterator[Volume]:
 
 
 def _server() -> "ModuleType":
-    """The way to the server; a container's start must not pay for its imports."""
+    """Return the client of the server; imported late, so that a container's start does not pay for it."""
     from homeport.sdk.objects import volume_remote
 
     return volume_remote

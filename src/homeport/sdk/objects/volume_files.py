@@ -1,4 +1,4 @@
-"""A volume's files: what can be done with them, and how a container does it where they are mounted."""
+"""The operations on a volume's files, and their implementation for a container with the volume mounted."""
 
 import contextlib
 import io
@@ -43,7 +43,7 @@ class Mounted:
         self._tree = Tree(directory)
 
     def entries(self, path: str, *, recursive: bool) -> Iterator[Entry]:
-        """Yield what a directory has."""
+        """Yield the entries of a directory."""
         with _translated(path):
             yield from self._tree.entries(path, recursive=recursive)
 
@@ -80,7 +80,7 @@ class Mounted:
                     writing.abort()
 
     def commit(self) -> None:
-        """Have everything on the disk for good."""
+        """Write everything through to the disk."""
         self._tree.sync()
 
 
@@ -131,7 +131,7 @@ class VolumeUpload:
 
 @contextlib.contextmanager
 def _translated(path: str) -> Iterator[None]:
-    """The exceptions that the API's errors become, too; a full disk stays an `OSError`."""
+    """Raise the same exceptions as the API's errors become; a full disk stays an `OSError`."""
     try:
         yield
     except FileNotFoundError:

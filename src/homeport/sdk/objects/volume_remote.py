@@ -25,13 +25,13 @@ def create(name: str, *, allow_existing: bool = False) -> StoredVolume:
 
 
 def find(name: str) -> StoredVolume:
-    """Return the volume of a name or an id."""
+    """Return the volume with this name or id."""
     found: StoredVolume = outside.ask(lambda client: client.volumes.one(name))
     return found
 
 
 def every() -> Sequence[StoredVolume]:
-    """Return the volumes that have a name."""
+    """Return all volumes that have a name."""
     found: Sequence[StoredVolume] = outside.ask(lambda client: client.volumes.every(VolumesQuery()))
     return found
 
@@ -47,13 +47,13 @@ def delete(name: str) -> None:
 
 
 class Remote:
-    """Through the API, by a volume's name or id."""
+    """A volume's files through the API, by the volume's name or id."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def entries(self, path: str, *, recursive: bool) -> Iterator[Entry]:
-        """Yield what a directory has."""
+        """Yield the entries of a directory."""
         wanted = FilesQuery(path=path, recursive=recursive)
         for found in outside.stream(lambda client: client.volumes.files(self._name, wanted)):
             yield Entry(found.path, found.type, found.size, found.mtime, 0)
@@ -73,7 +73,7 @@ class Remote:
         outside.ask(lambda client: client.volumes.copy(self._name, wanted))
 
     def upload(self, uploads: Sequence[Upload], *, force: bool) -> None:
-        """Write files, and have them on the server's disk for good."""
+        """Write files through to the server's disk."""
 
         async def work(client: Any) -> None:
             for upload in uploads:
