@@ -48,6 +48,24 @@ def test_a_loop_that_fails_goes_on_and_waits_twice_as_long_each_time(caplog):
     assert [bool(record.exc_info) for record in records] == [True] + [False] * 8
 
 
+def test_an_error_that_says_everything_is_a_warning_without_a_traceback(caplog):
+    errors = iter([OSError("the disk is full"), KeyError("a bug")])
+
+    async def loop():
+        raise next(errors, asyncio.CancelledError())
+
+    async def story():
+        task = asyncio.create_task(supervised("watcher", loop, told=OSError))
+        await asyncio.sleep(0.2)
+        return await ended(task)
+
+    assert virtually(story()) is None
+    told, bug = [record for record in caplog.records if record.name == NAME]
+    assert "watcher: the disk is full; again in 0.1 s" == told.getMessage()
+    assert (logging.WARNING, None) == (told.levelno, told.exc_info)
+    assert (logging.ERROR, True) == (bug.levelno, bool(bug.exc_info))
+
+
 def test_after_a_good_while_the_next_wait_is_short_again():
     turns = []
 

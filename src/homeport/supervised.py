@@ -1,6 +1,7 @@
 """Background tasks whose errors are always logged.
 
     await supervised("reconciler", loop)     an endless loop: after an error it starts again
+    await supervised("sweep", loop, told=StorageError)   the same; such an error is logged without traceback
     await retried("forget ta-1", attempt)    work that must succeed: tried until it returns
     tasks = Tasks(); tasks.start("warm", …)  everything else: an error is logged, `close` cancels all
 
@@ -19,15 +20,19 @@ LONGEST_WAIT_S = 5.0
 GOOD_WHILE_S = 30.0  # a loop that ran this long has recovered: the next wait is the shortest again
 
 T = TypeVar("T")
+Errors = type[Exception] | tuple[type[Exception], ...]
 log = logging.getLogger(__name__)
 
 
-async def supervised(name: str, loop: Callable[[], Awaitable[object]]) -> NoReturn:
+async def supervised(
+    name: str, loop: Callable[[], Awaitable[object]], *, told: Errors = ()
+) -> NoReturn:
     """Run an endless loop; start it again if it raises or returns.
 
-    Keep the loop's state outside the function, because each start begins with new local variables.
+    Keep the loop's state outside the function, because each start begins with new local variables. `told` are
+    errors whose text says everything: they are warnings in the log, without a traceback.
     """
-    wait = _Wait(name)
+    wait = _Wait(name, told)
     while True:
         wait.begin()
         try:
@@ -100,8 +105,9 @@ def log_failure(task: asyncio.Task[Any]) -> None:
 class _Wait:
     """Logs failures of a loop, and waits before its next start."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, told: Errors = ()) -> None:
         self._name = name
+        self._told = told
         self._next_s = FIRST_WAIT_S
         self._began = 0.0
         self._last = ""  # the last error; the same error again is logged without a traceback
@@ -117,10 +123,14 @@ class _Wait:
         await asyncio.sleep(wait_s)
 
     def _log(self, error: BaseException | None, wait_s: float) -> None:
+        if isinstance(error, self._told):
+            with contextlib.suppress(Exception):  # a full disk must not end the loop
+                log.warning("%s: %s; again in %.1f s", self._name, error, wait_s)
+            return
         text = "it returned" if error is None else f"{type(error).__name__}: {error}"
         trace = error if text != self._last else None
         self._last = text
-        with contextlib.suppress(Exception):  # a full disk must not end the loop
+        with contextlib.suppress(Exception):
             log.error("%s failed: %s; again in %.1f s", self._name, text, wait_s, exc_info=trace)
 
 

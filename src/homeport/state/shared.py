@@ -1,7 +1,6 @@
 """Opens the dicts and queues, and removes entries that are too old."""
 
 import asyncio
-import logging
 
 from homeport.contract.errors import StorageError
 from homeport.state.database import Database
@@ -10,7 +9,6 @@ from homeport.state.queues import Queues
 from homeport.supervised import Tasks, supervised
 
 SWEEP_EACH_S = 3600.0
-log = logging.getLogger(__name__)
 
 
 class Shared:
@@ -24,7 +22,10 @@ class Shared:
         """Read the names; begin to remove entries that are too old."""
         await self.dicts.objects.load()
         await self.queues.load()
-        self._tasks.start("sweeping dicts and queues", supervised("the sweep", self._sweep))
+        self._tasks.start(
+            "sweeping dicts and queues",
+            supervised("sweeping dicts and queues", self._sweep, told=StorageError),
+        )
 
     async def close(self) -> None:
         """Stop sweeping."""
@@ -32,9 +33,6 @@ class Shared:
 
     async def _sweep(self) -> None:
         while True:
-            try:
-                await self.dicts.sweep()
-                await self.queues.sweep()
-            except StorageError as error:
-                log.warning("what is too old in dicts and queues stays: %s", error.message)
+            await self.dicts.sweep()
+            await self.queues.sweep()
             await asyncio.sleep(SWEEP_EACH_S)

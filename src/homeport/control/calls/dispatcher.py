@@ -24,7 +24,6 @@ LOOK_EACH_S = 1.0  # how often to look for containers that ended with a call
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 GIVE_UP_S = 24 * 3600.0  # after which a call that no container can take has failed
 SWEEP_EACH_S = 3600.0
-AGAIN_S = 5.0  # before the next try, while the database does not answer
 REFUSED = {400: "BadRequest", 404: "NotFound", 413: "TooLarge"}
 
 Key = tuple[str, int]
@@ -51,9 +50,12 @@ class Dispatcher:
         """Begin to send."""
         self._spawned.wake = self._soon.set
         self._spawned.stopped = self._stop
-        self._tasks.start("sending calls", supervised("sending calls", self._send_all))
-        self._tasks.start("lost calls", supervised("looking for lost calls", self._look))
-        self._tasks.start("old calls", supervised("removing old calls", self._sweep))
+        for name, loop in (
+            ("sending calls", self._send_all),
+            ("looking for lost calls", self._look),
+            ("removing old calls", self._sweep),
+        ):
+            self._tasks.start(name, supervised(name, loop, told=StorageError))
 
     async def close(self) -> None:
         """Stop sending; calls that containers have claimed go on."""
@@ -64,16 +66,12 @@ class Dispatcher:
         while True:
             self._soon.clear()
             now = time.time()
-            try:
-                for endpoint in await rows.endpoints(now):
-                    room = MOST - self._endpoints[endpoint]
-                    if room > 0:
-                        for row in await rows.due(endpoint, now, self._flying, room):
-                            self._begin(row)
-                next_due = await rows.next_due(now)
-            except StorageError as error:
-                log.warning("no call is sent: %s", error.message)
-                next_due = now + AGAIN_S
+            for endpoint in await rows.endpoints(now):
+                room = MOST - self._endpoints[endpoint]
+                if room > 0:
+                    for row in await rows.due(endpoint, now, self._flying, room):
+                        self._begin(row)
+            next_due = await rows.next_due(now)
             wait_s = 60.0 if next_due is None else max(next_due - time.time(), 0.01)
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._soon.wait(), wait_s)
@@ -144,11 +142,7 @@ class Dispatcher:
         """End the attempts whose containers have ended without an outcome."""
         while True:
             await asyncio.sleep(LOOK_EACH_S)
-            try:
-                await self._end_lost()
-            except StorageError as error:
-                log.warning("calls of ended containers are not looked for: %s", error.message)
-                await asyncio.sleep(AGAIN_S)
+            await self._end_lost()
 
     async def _end_lost(self) -> None:
         running = await self._spawned.rows.running()
@@ -161,8 +155,5 @@ class Dispatcher:
 
     async def _sweep(self) -> None:
         while True:
-            try:
-                await self._spawned.rows.sweep()
-            except StorageError as error:
-                log.warning("no old call is removed: %s", error.message)
+            await self._spawned.rows.sweep()
             await asyncio.sleep(SWEEP_EACH_S)
