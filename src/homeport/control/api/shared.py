@@ -17,12 +17,11 @@ from homeport.contract.api.shared import (
     StoredObject,
 )
 from homeport.contract.errors import BadRequest
-from homeport.control.api import answers, bodies
+from homeport.control.api import answers, bodies, bounds
 from homeport.control.api.routing import route
 from homeport.state import dicts, queues
 from homeport.state.rows import ObjectRow
 
-MAX_WAIT_S = 30.0  # of one request; a longer wait takes several requests
 MAX_COUNT = 5000
 MAX_DIGITS = 19
 
@@ -138,7 +137,7 @@ class Queues:
             await self._bodies.parts(body),
             partition=query.partition,
             ttl_s=query.ttl_s,
-            wait_s=_wait_s(query.wait_s),
+            wait_s=bounds.wait_s(query.wait_s),
         )
 
     @route("POST", "/v1/queues/{name}/get")
@@ -148,7 +147,7 @@ class Queues:
             name,
             partition=query.partition,
             count=max(1, min(query.count, MAX_COUNT)),
-            wait_s=_wait_s(query.wait_s),
+            wait_s=bounds.wait_s(query.wait_s),
         )
         return answers.parts_of(taken)
 
@@ -167,7 +166,10 @@ class Queues:
     async def items(self, name: str, query: QueuePage) -> Response:
         """Answer with a page of values, which stay in the queue: where the next page begins, then the values."""
         found, after = await self._kept.page(
-            name, partition=query.partition, after=_place(query.after), wait_s=_wait_s(query.wait_s)
+            name,
+            partition=query.partition,
+            after=_place(query.after),
+            wait_s=bounds.wait_s(query.wait_s),
         )
         return answers.parts_of([b"%d" % after, *found])
 
@@ -176,13 +178,5 @@ def _told(row: ObjectRow, length: int | None = None) -> StoredObject:
     return StoredObject(id=row.id, name=row.name or "", created_at=row.created_at, length=length)
 
 
-def _place(text: str) -> int:
-    if not text:
-        return 0
-    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
-        raise BadRequest("`after` must be what the page before has told")
-    return int(text)
-
-
-def _wait_s(asked: float) -> float:
-    return max(0.0, min(asked, MAX_WAIT_S))
+def _place(after: str) -> int:
+    return bounds.number("after", after or "0", digits=MAX_DIGITS)

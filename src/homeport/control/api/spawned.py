@@ -15,12 +15,11 @@ from homeport.contract.api.spawned import (
     StoredCall,
 )
 from homeport.contract.errors import AlreadyExists, BadRequest
-from homeport.control.api import answers, bodies
+from homeport.control.api import answers, bodies, bounds
 from homeport.control.api.routing import route
 from homeport.control.calls.spawned import Spawned
 from homeport.state.calls import CANCELLED, DONE, FAILED, RUNNING, WAITING, CallRow, Outcome
 
-MAX_WAIT_S = 30.0
 #: A call of several inputs is in the first of these states that one of them is in.
 _ORDER = (RUNNING, WAITING, CANCELLED, FAILED, DONE)
 _TOLD_KINDS = ("value", "error", "timeout")  # that a container may report
@@ -64,8 +63,8 @@ class Spawns:
     @route("GET", "/v1/spawned/{id}/outcome")
     async def outcome(self, id: str, query: OutcomeQuery) -> Response:  # noqa: A002
         """Return a call's outcome: its kind, the Python that wrote it, and its body; empty before the call has ended."""
-        wait_s = max(0.0, min(query.wait_s, MAX_WAIT_S))
-        found = await self._spawned.outcome(id, _number("place", query.place), wait_s)
+        place, wait_s = bounds.number("place", query.place), bounds.wait_s(query.wait_s)
+        found = await self._spawned.outcome(id, place, wait_s)
         parts = [] if found is None else [found.kind.encode(), found.python.encode(), found.body]
         return answers.parts_of(parts)
 
@@ -79,7 +78,10 @@ class Spawns:
     @route("POST", "/v1/spawned/{id}/claim")
     async def claim(self, id: str, query: AttemptQuery) -> None:  # noqa: A002
         """Give an attempt to the container that asks first: 409 for the others."""
-        place, attempt = _number("place", query.place), _number("attempt", query.attempt)
+        place, attempt = (
+            bounds.number("place", query.place),
+            bounds.number("attempt", query.attempt),
+        )
         if not await self._spawned.rows.claim(id, place, attempt, query.container):
             raise AlreadyExists("this attempt is another container's, or is over")
 
@@ -88,7 +90,10 @@ class Spawns:
         """Save how an attempt ended; ignored if it is over."""
         if query.kind not in _TOLD_KINDS:
             raise BadRequest(f"`kind` must be one of {', '.join(_TOLD_KINDS)}")
-        place, attempt = _number("place", query.place), _number("attempt", query.attempt)
+        place, attempt = (
+            bounds.number("place", query.place),
+            bounds.number("attempt", query.attempt),
+        )
         rows = await self._spawned.rows.find(id)
         row = next((r for r in rows if (r.place, r.attempt) == (place, attempt)), None)
         content = await self._bodies.whole(body)
@@ -126,9 +131,3 @@ def _told(row: CallRow) -> StoredCall:
         started_at=row.started_at,
         ended_at=row.ended_at,
     )
-
-
-def _number(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 9):
-        raise BadRequest(f"`{name}` must be a number")
-    return int(text)
