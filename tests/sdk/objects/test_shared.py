@@ -163,7 +163,7 @@ async def test_a_queue_blocks_or_does_not(server):
 
 
 async def test_who_waits_without_an_end_asks_again(server, monkeypatch):
-    monkeypatch.setattr("homeport.sdk.objects.queue.WAIT_S", 0.05)
+    monkeypatch.setattr("homeport.sdk.objects.exchange.WAIT_S", 0.05)
     q = Queue.from_name("q", create_if_missing=True)
     waiting = asyncio.create_task(q.get.aio())
     done, _ = await asyncio.wait([waiting], timeout=0.3)

@@ -11,12 +11,11 @@ from homeport.contract import calls, frames
 from homeport.sdk import context, exception, values
 from homeport.sdk.gone import Old
 from homeport.sdk.objects import exchange
-from homeport.sdk.objects.exchange import Ask, Steps
+from homeport.sdk.objects.exchange import Ask, Steps, Wait
 from homeport.sdk.objects.shared import query
 from homeport.sdk.objects.target import Target
 
 NOUN = "spawned"
-WAIT_S = 20.0  # of one request; a longer wait takes several requests
 KEPT_S = 7 * 24 * 3600  # how long the server keeps an outcome
 _TIME_DIGITS = 16  # of an id: when the call was made, in nanoseconds
 
@@ -95,14 +94,13 @@ class FunctionCall(metaclass=Old):
         return self._inputs
 
     def _outcome(self, timeout: float | None, index: int) -> Steps[Any]:
-        deadline = float("inf") if timeout is None else time.monotonic() + timeout
+        wait = Wait(timeout)
         while True:
-            wait_s = max(0.0, min(WAIT_S, deadline - time.monotonic()))
-            rest = query("outcome", place=str(index), wait_s=wait_s)
+            rest = query("outcome", place=str(index), wait_s=wait.next_s)
             parts = frames.values((yield from self._ask(rest, method="GET")))
             if parts:
                 return _value(*parts)
-            if time.monotonic() >= deadline:
+            if wait.is_over:
                 raise TimeoutError(f"the call {self._id} has not ended yet")
 
     def _ask(self, rest: str, *, method: str) -> Steps[bytes]:

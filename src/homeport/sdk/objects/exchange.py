@@ -22,6 +22,7 @@ from homeport.sdk import context, exception, outside
 
 PATIENCE_S = 30.0  # how long to try while the server does not answer, as during a restart
 PAUSE_S = 0.2
+WAIT_S = 20.0  # how long one request waits at most; a longer wait takes several requests
 BYTES = "application/octet-stream"
 
 P = ParamSpec("P")
@@ -96,6 +97,48 @@ class operation(Generic[P, T]):  # noqa: N801 - used as a decorator
         return Operation(self._steps.__get__(instance, owner))
 
 
+class Wait:
+    """A wait for the server that may take several requests: each waits a while, and the next one goes on."""
+
+    def __init__(self, timeout_s: float | None) -> None:
+        """`timeout_s` is for all requests together; 0: do not wait, None: no limit."""
+        self._until = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+
+    @property
+    def next_s(self) -> float:
+        """How long the next request shall wait."""
+        return max(0.0, min(WAIT_S, self._until - time.monotonic()))
+
+    @property
+    def is_over(self) -> bool:
+        """True if there is no time left for another request."""
+        return time.monotonic() >= self._until
+
+
+class _Tries:
+    """The tries of one request over the socket: says after each whether there is another."""
+
+    def __init__(self, asked: Ask) -> None:
+        self._repeats = asked.repeats
+        self._until = time.monotonic() + PATIENCE_S
+
+    def answered(self, answer: Any) -> bytes | None:
+        """Return the body of an answer; None: try again, because the server does not run."""
+        if _is_away(answer) and not self._is_over():
+            return None
+        return _body(answer)
+
+    def failed(self, *, may_have_run: bool) -> None:
+        """Raise the user's error after a try without an answer, unless there is another try."""
+        if may_have_run and (not self._repeats or self._is_over()):
+            raise _unknown() from None
+        if not may_have_run and self._is_over():
+            raise _away() from None
+
+    def _is_over(self) -> bool:
+        return time.monotonic() > self._until
+
+
 def _ask(asked: Ask) -> bytes:
     reach = context.reach()
     if reach is None:
@@ -104,18 +147,15 @@ def _ask(asked: Ask) -> bytes:
         return found
     from homeport import wire
 
-    deadline = time.monotonic() + PATIENCE_S
+    tries = _Tries(asked)
     while True:
         try:
-            answer = wire.ask(_socket(reach), _request(asked))
-            if not _is_away(answer) or time.monotonic() > deadline:
-                return _body(answer)
-        except wire.Unreachable:
-            if time.monotonic() > deadline:
-                raise _away() from None
-        except wire.CutOff:
-            if not asked.repeats or time.monotonic() > deadline:
-                raise _unknown() from None
+            body = tries.answered(wire.ask(_socket(reach), _request(asked)))
+        except (wire.Unreachable, wire.CutOff) as error:
+            tries.failed(may_have_run=isinstance(error, wire.CutOff))
+        else:
+            if body is not None:
+                return body
         time.sleep(PAUSE_S)
 
 
@@ -127,18 +167,15 @@ async def _ask_async(asked: Ask) -> bytes:
         return await asyncio.to_thread(_ask, asked)
     from homeport import wire
 
-    deadline = time.monotonic() + PATIENCE_S
+    tries = _Tries(asked)
     while True:
         try:
-            answer = await wire.ask_async(_socket(reach), _request(asked))
-            if not _is_away(answer) or time.monotonic() > deadline:
-                return _body(answer)
-        except wire.Unreachable:
-            if time.monotonic() > deadline:
-                raise _away() from None
-        except wire.CutOff:
-            if not asked.repeats or time.monotonic() > deadline:
-                raise _unknown() from None
+            body = tries.answered(await wire.ask_async(_socket(reach), _request(asked)))
+        except (wire.Unreachable, wire.CutOff) as error:
+            tries.failed(may_have_run=isinstance(error, wire.CutOff))
+        else:
+            if body is not None:
+                return body
         await asyncio.sleep(PAUSE_S)
 
 

@@ -2,7 +2,6 @@
 
 import json
 import queue
-import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -10,10 +9,9 @@ from homeport.contract import frames
 from homeport.sdk import values
 from homeport.sdk.exception import InvalidError, ResourceExhaustedError
 from homeport.sdk.objects import exchange
-from homeport.sdk.objects.exchange import Steps
+from homeport.sdk.objects.exchange import Steps, Wait
 from homeport.sdk.objects.shared import Manager, Shared, query
 
-WAIT_S = 20.0  # of one request; a longer wait takes several requests
 DAY_S = 24 * 3600
 
 
@@ -118,14 +116,13 @@ class Queue(Shared):
         where = _partition(partition)
         if not 0 < ttl <= 7 * DAY_S:
             raise InvalidError("`partition_ttl` must be from 1 second to 7 days")
-        deadline = _deadline(block, timeout)
+        wait = _wait(block, timeout)
         while True:
-            wait_s = _wait_s(deadline)
-            rest = query("put", partition=where, ttl_s=float(ttl), wait_s=wait_s)
+            rest = query("put", partition=where, ttl_s=float(ttl), wait_s=wait.next_s)
             try:
                 yield from self._ask(rest, body, repeats=False)
             except ResourceExhaustedError as error:
-                if _is_over(deadline):
+                if wait.is_over:
                     raise queue.Full(str(error)) from None
             else:
                 return
@@ -133,13 +130,13 @@ class Queue(Shared):
     def _get(
         self, count: int, block: bool, timeout: float | None, partition: str | None
     ) -> Steps[list[Any]]:
-        where, deadline = _partition(partition), _deadline(block, timeout)
+        where, wait = _partition(partition), _wait(block, timeout)
         while True:
-            rest = query("get", partition=where, count=count, wait_s=_wait_s(deadline))
+            rest = query("get", partition=where, count=count, wait_s=wait.next_s)
             found = frames.values((yield from self._ask(rest, repeats=False)))
             if found:
                 return [values.loads(value) for value in found]
-            if _is_over(deadline):
+            if wait.is_over:
                 if block:
                     raise queue.Empty
                 return []
@@ -148,13 +145,11 @@ class Queue(Shared):
     def _page(
         self, after: str, partition: str | None, wait_s: float
     ) -> Steps[tuple[str, list[bytes]]]:
-        deadline = _deadline(True, wait_s)
+        wait = Wait(wait_s)
         while True:
-            rest = query(
-                "items", partition=_partition(partition), after=after, wait_s=_wait_s(deadline)
-            )
+            rest = query("items", partition=_partition(partition), after=after, wait_s=wait.next_s)
             first, *found = frames.values((yield from self._ask(rest, method="GET")))
-            if found or _is_over(deadline):
+            if found or wait.is_over:
                 return first.decode(), found
 
 
@@ -193,19 +188,8 @@ def _partition(name: str | None) -> str:
     return name
 
 
-def _deadline(block: bool, timeout: float | None) -> float:
-    """Return the end of the wait, as a time of `time.monotonic`."""
-    if not block:
-        return 0.0
-    return float("inf") if timeout is None else time.monotonic() + timeout
-
-
-def _wait_s(deadline: float) -> float:
-    return max(0.0, min(WAIT_S, deadline - time.monotonic()))
-
-
-def _is_over(deadline: float) -> bool:
-    return time.monotonic() >= deadline
+def _wait(block: bool, timeout: float | None) -> Wait:
+    return Wait(timeout if block else 0.0)
 
 
 Queue.objects = Manager(Queue)
