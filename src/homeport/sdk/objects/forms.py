@@ -1,6 +1,7 @@
 """The forms of a call, each with its `.aio`: `f.remote(…)` blocks, `await f.remote.aio(…)` does not."""
 
-from collections.abc import AsyncIterator, Iterator
+import functools
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Protocol
 
 from homeport.sdk import context
@@ -78,7 +79,36 @@ class RemoteGen(Form):
         return target
 
 
-class Map(Form):
+class _Many(Form):
+    """A form that makes many calls."""
+
+    def _calls(
+        self,
+        kwargs: "dict[str, Any] | None",
+        *,
+        ordered: bool,
+        return_exceptions: bool,
+        blocks: bool,
+    ) -> "Callable[[mapping.Inputs], AsyncIterator[Any]]":
+        """Return the function that makes the calls of some inputs; `InvalidError` if there can be none."""
+        target = self._target()
+        if self._callee.generates:
+            raise InvalidError(f"A generator function cannot be called with `.{self.name}(...)`.")
+        if blocks and calling.in_loop():
+            raise InvalidError(
+                f"`.{self.name}()` blocks, and an event loop runs here: "
+                f"use `async for … in f.{self.name}.aio(…)`"
+            )
+        return functools.partial(
+            mapping.calls,
+            target,
+            kwargs=kwargs or {},
+            ordered=ordered,
+            return_exceptions=return_exceptions,
+        )
+
+
+class Map(_Many):
     """`.map(a, b, …)`: a call for each item of the iterables."""
 
     name = "map"
@@ -91,19 +121,12 @@ class Map(Form):
         return_exceptions: bool = False,  # True: yield exceptions, and go on
         wrap_returned_exceptions: bool = False,  # noqa: ARG002 - the original's, without effect
     ) -> Iterator[Any]:
-        target = self._mapped()
-        items = iterables[0] if len(iterables) == 1 else zip(*iterables)  # noqa: B905
-        single = len(iterables) == 1
-        return bridge.run(
-            items,
-            lambda inputs: mapping.calls(
-                target,
-                mapping.single(inputs) if single else inputs,
-                kwargs or {},
-                ordered=order_outputs,
-                return_exceptions=return_exceptions,
-            ),
+        calls = self._calls(
+            kwargs, ordered=order_outputs, return_exceptions=return_exceptions, blocks=True
         )
+        if len(iterables) == 1:
+            return bridge.run(iterables[0], lambda items: calls(mapping.single(items)))
+        return bridge.run(zip(*iterables), calls)  # noqa: B905 - the shortest ends it
 
     def aio(
         self,
@@ -114,33 +137,18 @@ class Map(Form):
         wrap_returned_exceptions: bool = False,  # noqa: ARG002
     ) -> AsyncIterator[Any]:
         """The same for `async for`; the iterables may be async ones."""
-        return mapping.calls(
-            self._mapped(blocks=False),
-            mapping.zipped(iterables),
-            kwargs or {},
-            ordered=order_outputs,
-            return_exceptions=return_exceptions,
+        calls = self._calls(
+            kwargs, ordered=order_outputs, return_exceptions=return_exceptions, blocks=False
         )
-
-    def _mapped(self, *, blocks: bool = True) -> Target:
-        """Return the calls' target; `InvalidError` if the function cannot be mapped."""
-        target = self._target()
-        if self._callee.generates:
-            raise InvalidError(f"A generator function cannot be called with `.{self.name}(...)`.")
-        if blocks and calling.in_loop():
-            raise InvalidError(
-                f"`.{self.name}()` blocks, and an event loop runs here: "
-                f"use `async for … in f.{self.name}.aio(…)`"
-            )
-        return target
+        return calls(mapping.zipped(iterables))
 
 
-class StarMap(Map):
+class StarMap(_Many):
     """`.starmap(items)`: a call for each item, which is the call's arguments."""
 
     name = "starmap"
 
-    def __call__(  # type: ignore[override]
+    def __call__(
         self,
         items: Any,
         *,
@@ -149,19 +157,12 @@ class StarMap(Map):
         return_exceptions: bool = False,
         wrap_returned_exceptions: bool = False,  # noqa: ARG002
     ) -> Iterator[Any]:
-        target = self._mapped()
-        return bridge.run(
-            items,
-            lambda inputs: mapping.calls(
-                target,
-                mapping.starred(inputs),
-                kwargs or {},
-                ordered=order_outputs,
-                return_exceptions=return_exceptions,
-            ),
+        calls = self._calls(
+            kwargs, ordered=order_outputs, return_exceptions=return_exceptions, blocks=True
         )
+        return bridge.run(items, lambda inputs: calls(mapping.starred(inputs)))
 
-    def aio(  # type: ignore[override]
+    def aio(
         self,
         items: Any,
         *,
@@ -171,13 +172,10 @@ class StarMap(Map):
         wrap_returned_exceptions: bool = False,  # noqa: ARG002
     ) -> AsyncIterator[Any]:
         """The same for `async for`; the items may come from an async iterator."""
-        return mapping.calls(
-            self._mapped(blocks=False),
-            mapping.starred(items),
-            kwargs or {},
-            ordered=order_outputs,
-            return_exceptions=return_exceptions,
+        calls = self._calls(
+            kwargs, ordered=order_outputs, return_exceptions=return_exceptions, blocks=False
         )
+        return calls(mapping.starred(items))
 
 
 class ForEach(Map):
