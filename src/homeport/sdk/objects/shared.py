@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Generic, TypeVar
 
-from homeport.contract import names
 from homeport.sdk import exception
 from homeport.sdk.gone import Old
-from homeport.sdk.objects import exchange
+from homeport.sdk.objects import exchange, named
 from homeport.sdk.objects.exchange import Ask, Steps
 
 T = TypeVar("T", bound="Shared")
@@ -54,14 +53,12 @@ class Manager(Generic[T]):
     ) -> Steps[Any]:
         """Return the objects that have a name, the newest first."""
         found = json.loads((yield Ask(self._cls.noun, "", method="GET")))["objects"]
-        before = float("inf")
-        if created_before is not None:
-            if isinstance(created_before, str):
-                created_before = datetime.fromisoformat(created_before)
-            before = created_before.timestamp()
-        newest = sorted(found, key=lambda each: -float(each["created_at"]))
-        kept = [each["name"] for each in newest if each["created_at"] < before]
-        return [self._cls.from_name(name) for name in kept[:max_objects]]
+        kept = named.newest(
+            ((each["name"], float(each["created_at"])) for each in found),
+            created_before=created_before,
+            max_objects=max_objects,
+        )
+        return [self._cls.from_name(name) for name in kept]
 
     @exchange.operation
     def delete(
@@ -100,8 +97,7 @@ class Shared(metaclass=Old):
         client: Any = None,  # noqa: ARG003
     ) -> T:
         """Return the object with this name; the first use of the object looks it up."""
-        if not isinstance(name, str) or not names.is_volume_name(name):
-            raise exception.InvalidError(f"Invalid {cls.__name__} name: '{name}'.")
+        named.check(cls.__name__, name)
         made = cls()
         made._name, made._create_if_missing = name, create_if_missing
         return made

@@ -14,7 +14,7 @@ from homeport.contract.manifest import VolumeMount
 from homeport.sdk import context, location
 from homeport.sdk.exception import ExecutionError, InvalidError, MissingError
 from homeport.sdk.gone import Old, on_instance
-from homeport.sdk.objects import blocking
+from homeport.sdk.objects import blocking, named
 from homeport.sdk.objects.volume_files import Files, Mounted, VolumeUpload
 
 if TYPE_CHECKING:
@@ -84,14 +84,12 @@ class VolumeManager:
         """Return the volumes, the newest first."""
         _refuse_inside("objects.list")
         found = _server().every()
-        before = float("inf")
-        if created_before is not None:
-            if isinstance(created_before, str):
-                created_before = datetime.fromisoformat(created_before)
-            before = created_before.timestamp()
-        newest = sorted(found, key=lambda volume: volume.created_at, reverse=True)
-        kept = [Volume.from_name(v.name) for v in newest if v.created_at < before]
-        return kept[:max_objects]
+        kept = named.newest(
+            ((volume.name, volume.created_at) for volume in found),
+            created_before=created_before,
+            max_objects=max_objects,
+        )
+        return [Volume.from_name(name) for name in kept]
 
     @blocking.method
     def delete(
@@ -163,8 +161,7 @@ class Volume(metaclass=Old):
         client: Any = None,  # noqa: ARG004
     ) -> "Volume":
         """Return the volume with this name; the first use of the volume looks it up."""
-        if not isinstance(name, str) or not names.is_volume_name(name):
-            raise InvalidError(f"Invalid Volume name: '{name}'.")
+        named.check("Volume", name)
         volume = Volume()
         volume._name, volume._create = name, create_if_missing
         return volume

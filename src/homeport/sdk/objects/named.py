@@ -1,0 +1,34 @@
+"""The names of volumes, dicts and queues: checked in one way, and listed in one order."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from homeport.contract import names
+from homeport.sdk.exception import InvalidError
+
+
+def check(kind: str, name: Any) -> None:
+    """Raise `InvalidError` for a name that no such object can have; `kind` is `Volume`, `Dict` or `Queue`."""
+    if not isinstance(name, str) or not names.is_volume_name(name):
+        raise InvalidError(f"Invalid {kind} name: '{name}'.")
+
+
+def newest(
+    found: "Iterable[tuple[str, float]]",
+    *,
+    created_before: "datetime | str | None",
+    max_objects: "int | None",
+) -> "list[str]":
+    """Return the names of objects, each given with its time of creation in seconds; the newest first.
+
+    >>> newest([("a", 1.0), ("b", 2.0)], created_before=None, max_objects=1)
+    ['b']
+    """
+    before = float("inf")
+    if created_before is not None:
+        if isinstance(created_before, str):
+            created_before = datetime.fromisoformat(created_before)
+        before = created_before.timestamp()
+    kept = sorted((pair for pair in found if pair[1] < before), key=lambda pair: -pair[1])
+    return [name for name, _ in kept[:max_objects]]
