@@ -128,7 +128,7 @@ class Plane:
             endpoints=Endpoints(self.ingress),
         )
         self.rollout = Rollout(self.parts)
-        self.sweeper = Sweeper(self.store, secret_box, self.blobs, self.rollout.in_use)
+        self.sweeper = Sweeper(self.store, secret_box, self.blobs, self.rollout.trees.in_use)
         self.deployer = Deployer(self.parts, self.rollout, self.sweeper)
         self.mounts = self.deployer.mounts
 
@@ -187,8 +187,8 @@ class Plane:
             "pools": {
                 pool.key: (pool.demoted, pool.floor) for pool in self.pools if not pool.retired
             },
-            "trees": {path.name for path in rollout.trees.glob("*")},
-            "underway": list(rollout.underway),
+            "trees": {path.name for path in rollout.trees.directory.glob("*")},
+            "underway": list(rollout.trees.underway),
             "claims": dict(self.parts.live.claims),
             "broken": dict(self.deployer.broken),
         }

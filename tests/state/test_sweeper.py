@@ -145,7 +145,7 @@ def test_a_file_that_a_power_cut_has_damaged_is_asked_for_again(tmp_path):
             assert [file.sha256] == plane.blobs.missing([file.sha256])
             await upload(plane, "print()")
             await plane.deploy(of(file, 1))
-            tree = plane.rollout.trees / (await plane.store.revisions("shop"))[0].id
+            tree = plane.rollout.trees.directory / (await plane.store.revisions("shop"))[0].id
 
             assert "print()" == (tree / "script.py").read_text()
 

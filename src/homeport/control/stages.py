@@ -219,7 +219,7 @@ def open_deploys(
     )
     rollout = Rollout(parts)
     opened.push_async_callback(rollout.close)
-    sweeper = Sweeper(state.store, state.secret_box, state.blobs, rollout.in_use)
+    sweeper = Sweeper(state.store, state.secret_box, state.blobs, rollout.trees.in_use)
     opened.push_async_callback(sweeper.close)
     deployer = Deployer(parts, rollout, sweeper)
     opened.push_async_callback(deployer.close)

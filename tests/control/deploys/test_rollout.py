@@ -167,9 +167,8 @@ def test_wherever_a_change_is_ended_what_served_before_serves_on(tmp_path, name)
             async def end(name, told, moment):
                 if (name, moment) == (call, when) and what in (told, "") and not ended:
                     ended.append(told)
-                    for changes in plane.deployer._changes.values():
-                        for one in changes:
-                            one.end(BadRequest("ended"))
+                    for one in plane.deployer._changes:
+                        one.end(BadRequest("ended"))
                 await asyncio.sleep(0)
 
             plane.ingress.fault = plane.node.fault = end
@@ -317,7 +316,7 @@ def test_files_that_are_being_written_when_a_deploy_is_stopped_go_too(tmp_path):
             await asyncio.to_thread(writing.wait, 60)
             stopping = asyncio.create_task(plane.deployer.stop_app("shop"))
             changes = plane.deployer._changes
-            while not any(each.ended_by for of_one in changes.values() for each in of_one):
+            while not any(each.ended_by for each in changes):
                 await asyncio.sleep(0.01)
             may_write.set()
             with pytest.raises(Failure, match="stopped"):
@@ -326,7 +325,7 @@ def test_files_that_are_being_written_when_a_deploy_is_stopped_go_too(tmp_path):
             assert await asyncio.to_thread(written.wait, 60)
             await settled(plane)
 
-            assert [] == [*plane.rollout.trees.iterdir()]
+            assert [] == [*plane.rollout.trees.directory.iterdir()]
 
     virtually(story())
 
@@ -350,6 +349,6 @@ def test_a_node_that_was_away_during_a_build_builds_when_it_returns(tmp_path):
             away.is_cut = False
             await asyncio.sleep(5)
             assert [image.key] == away.prepared  # it has it now
-            assert [] == plane.rollout.underway
+            assert [] == plane.rollout.trees.underway
 
     virtually(story())

@@ -1,8 +1,8 @@
 """Deploys, rolls back, serves, reloads and stops apps, for the API.
 
 Each change checks its input, makes a revision and brings it up (`rollout`). A `serve` session is the same
-deploy under a `-dev` name, kept only in memory. An owner's changes happen one after the other. A stop cancels
-the changes before it; a reload cancels earlier reloads of the session.
+deploy under a `-dev` name, kept only in memory. An owner's changes take turns (`changes`). A stop cancels the changes before it; a reload
+cancels earlier reloads of the session.
 """
 
 import asyncio
@@ -11,9 +11,8 @@ import dataclasses
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Collection, Coroutine
+from collections.abc import AsyncIterator, Collection
 from functools import partial
-from typing import Any, Generic, TypeVar
 
 from homeport.contract.api import events
 from homeport.contract.errors import BadRequest, Failure, NotFound
@@ -22,6 +21,7 @@ from homeport.contract.manifest import Manifest
 from homeport.contract.traffic import RequestRecord
 from homeport.control.deploys import trial
 from homeport.control.deploys.apps import LiveApp
+from homeport.control.deploys.changes import Changes
 from homeport.control.deploys.mounts import Mounts
 from homeport.control.deploys.parts import Parts
 from homeport.control.deploys.rollout import Rollout, tell
@@ -39,7 +39,6 @@ FIRST_RETRY_S = (
 )
 LONGEST_RETRY_S = 300.0
 
-T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -49,19 +48,6 @@ class Deployed:
 
     app: LiveApp
     skipped: bool = False
-
-
-@dataclasses.dataclass(slots=True, kw_only=True, eq=False)
-class _Change(Generic[T]):
-    """One change of an owner, waiting or running."""
-
-    kind: str
-    task: asyncio.Task[T]
-    ended_by: Failure | None = None  # why it was cancelled
-
-    def end(self, why: Failure) -> None:
-        self.ended_by = why
-        self.task.cancel()
 
 
 class Deployer:
@@ -82,8 +68,7 @@ class Deployer:
         self._rollout = rollout
         self._sweeper = sweeper
         self.mounts = Mounts(parts, rollout)
-        self._turns: dict[Owner, asyncio.Lock] = {}  # by owner
-        self._changes: dict[Owner, list[_Change[Any]]] = {}  # by owner, in the order of their turns
+        self._changes = Changes(ended=sweeper.soon)
         self._warned: dict[Owner, set[str]] = {}  # by the session's owner
         self._tasks = Tasks()
 
@@ -95,9 +80,7 @@ class Deployer:
     async def close(self) -> None:
         """Cancel all running changes; each is undone."""
         await self._tasks.close()
-        for change in [change for changes in self._changes.values() for change in changes]:
-            change.end(BadRequest("the server is ending"))
-            await asyncio.wait([change.task])
+        await self._changes.close(BadRequest("the server is ending"))
 
     async def deploy(
         self,
@@ -118,7 +101,7 @@ class Deployer:
         """
         trial.check(name, manifest, tag, strategy)
         work = self._deploy(name, manifest, tag, strategy, say, drain_s)
-        return await self._change("deploy", Owner.app(name), work)
+        return await self._changes.run("deploy", Owner.app(name), work)
 
     async def rollback(
         self, name: str, version: int | None, *, strategy: str, say: Say
@@ -128,34 +111,34 @@ class Deployer:
         By default the version before the current one; for a stopped app, the version that served last.
         """
         work = self._roll_back(name, version, strategy, say)
-        return await self._change("rollback", Owner.app(name), work)
+        return await self._changes.run("rollback", Owner.app(name), work)
 
     async def serve(self, session: str, manifest: Manifest, say: Say) -> LiveApp:
         """Start a session; its containers start while the caller prints the URLs."""
         trial.check(manifest.app_name, manifest, "", "rolling")
         owner = Owner.session(session)
-        app = await self._change("serve", owner, self._serve(owner, manifest, None, say))
+        app = await self._changes.run("serve", owner, self._serve(owner, manifest, None, say))
         self._ingress.hear(self._show)
         return app
 
     async def reload(self, session: str, manifest: Manifest) -> LiveApp:
         """Replace a session's version; after a failure the old version serves on."""
         owner = Owner.session(session)
-        for change in self._changes.get(owner, []):
+        for change in self._changes.of(owner):
             if change.kind == "reload":  # what was saved last counts
                 change.end(BadRequest("a later version has taken this one's place"))
-        return await self._change("reload", owner, self._reload(owner, manifest))
+        return await self._changes.run("reload", owner, self._reload(owner, manifest))
 
     def knows(self, name: str) -> bool:
         """Return whether an app or session with this name serves, or is about to."""
         owner = Owner.app(name)
-        return owner in self._changes or any(app.name == name for app in self.live.all())
+        return bool(self._changes.of(owner)) or any(app.name == name for app in self.live.all())
 
     async def stop_app(self, name: str) -> int:
         """Stop an app and all sessions with this name; return how many containers end."""
         deployed, row = Owner.app(name), await self._store.app(name)
         owners = [app.owner for app in self.live.all() if app.name == name]
-        coming = any(change.kind != "stop" for change in self._changes.get(deployed, []))
+        coming = any(change.kind != "stop" for change in self._changes.of(deployed))
         if deployed not in owners and (coming or (row and row.stopped_at is None)):
             owners.append(deployed)
         if not owners:
@@ -164,12 +147,12 @@ class Deployer:
 
     async def stop(self, owner: Owner) -> int:
         """Remove the owner's URLs and end its containers; return how many containers end."""
-        before = list(self._changes.get(owner, []))
-        stopping = self._begin("stop", owner, self._stop(owner))
+        before = self._changes.of(owner)
+        stopping = self._changes.begin("stop", owner, self._stop(owner))
         for change in before:
             if change.kind != "stop":
                 change.end(BadRequest("the app was stopped meanwhile"))
-        return await _result(stopping)
+        return await stopping.result()
 
     async def prune(self) -> Collection[Environment]:
         """Delete image layers that no live app needs, and no version that a rollback could serve."""
@@ -178,7 +161,7 @@ class Deployer:
             if row.stopped_at is None:
                 manifests += [each.manifest for each in await self._store.revisions(row.name)]
         # Listed last, because changes that began meanwhile need their layers too.
-        manifests += [revision.manifest for revision in self._rollout.in_use()]
+        manifests += [revision.manifest for revision in self._rollout.trees.in_use()]
         images = {spec.image.key: spec.image for m in manifests for spec in m.functions}
         return await self._nodes.prune(list(images.values()))
 
@@ -188,7 +171,7 @@ class Deployer:
         `running` are the revisions that still have containers: their source trees stay unchanged. An app
         that cannot be restored is in `broken`, and is tried again; the others are served.
         """
-        await asyncio.to_thread(self._rollout.sweep, running)
+        await asyncio.to_thread(self._rollout.trees.sweep, running)
         with contextlib.suppress(Failure):  # a full disk
             await self._store.forget_unserved()
         rows = [row for row in await self._store.apps() if row.stopped_at is None and row.version]
@@ -214,7 +197,7 @@ class Deployer:
     async def _restored(self, name: str) -> bool:
         """Try to serve an app again; return False to try later."""
         try:
-            await self._change("restore", Owner.app(name), self._restore_one(name))
+            await self._changes.run("restore", Owner.app(name), self._restore_one(name))
         except Exception as error:
             told = (
                 error.message if isinstance(error, Failure) else f"{type(error).__name__}: {error}"
@@ -287,7 +270,7 @@ class Deployer:
         """Set the app live; if it was stopped before, restore its earlier versions in the background."""
         self.broken.pop(app.name, None)
         if before is None:
-            self._begin("earlier versions", app.owner, self._restore_versions(app.owner))
+            self._changes.begin("earlier versions", app.owner, self._restore_versions(app.owner))
 
     async def _restore_versions(self, owner: Owner) -> None:
         if (app := self.live.get(owner)) is not None:
@@ -365,47 +348,8 @@ class Deployer:
         self._rollout.retire(pools, drain_s=0.0)
         return count
 
-    async def _change(self, kind: str, owner: Owner, work: Coroutine[Any, Any, T]) -> T:
-        """Carry out one change of an owner, after its earlier changes."""
-        return await _result(self._begin(kind, owner, work))
-
-    def _begin(self, kind: str, owner: Owner, work: Coroutine[Any, Any, T]) -> _Change[T]:
-        task = asyncio.create_task(self._in_turn(owner, work), name=f"{kind} of {owner}")
-        change = _Change(kind=kind, task=task)
-        self._changes.setdefault(owner, []).append(change)
-        task.add_done_callback(lambda _task: self._ended(owner, change, work))
-        return change
-
-    async def _in_turn(self, owner: Owner, work: Coroutine[Any, Any, T]) -> T:
-        async with self._turns.setdefault(owner, asyncio.Lock()):
-            return await work
-
-    def _ended(self, owner: Owner, change: _Change[Any], work: Coroutine[Any, Any, Any]) -> None:
-        work.close()  # it may have been cancelled before it started
-        self._changes[owner].remove(change)
-        if not self._changes[owner]:
-            del self._changes[owner]
-            del self._turns[owner]
-        self._sweeper.soon()
-        task = change.task
-        if not task.cancelled() and (error := task.exception()) is not None:
-            if isinstance(error, Failure):  # its caller may not read it
-                log.info("%s: %s", task.get_name(), error.message)
-            else:
-                log.error("%s failed", task.get_name(), exc_info=error)
-
     def _warn(self, owner: Owner, say: Say, text: str) -> None:
         """Show a warning once in a session, also if the session is reloaded."""
         if text not in (said := self._warned.setdefault(owner, set())):
             said.add(text)
             say(text)
-
-
-async def _result(change: _Change[T]) -> T:
-    """Wait for a change's result; the change continues if the caller is cancelled, and `end` cancels it."""
-    try:
-        return await asyncio.shield(change.task)
-    except asyncio.CancelledError:
-        if change.ended_by is not None and change.task.cancelled():
-            raise change.ended_by from None
-        raise

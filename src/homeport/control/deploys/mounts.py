@@ -33,7 +33,7 @@ class Mounts:
 
     async def users(self, key: str) -> list[str]:
         """Return the apps and sessions that have a volume mounted, or will when they are restored."""
-        manifests = [revision.manifest for revision in self._rollout.in_use()]
+        manifests = [revision.manifest for revision in self._rollout.trees.in_use()]
         for row in await self._store.apps():
             if row.stopped_at is None and row.version:
                 with contextlib.suppress(Failure):  # a revision that cannot be read

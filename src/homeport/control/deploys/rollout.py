@@ -6,24 +6,21 @@ containers are drained only after the last step that can fail.
 """
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 import secrets
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from weakref import WeakValueDictionary
 
-from homeport import removing
 from homeport.contract.api import events
 from homeport.contract.api.answers import Fault
 from homeport.contract.errors import Failure, StorageError
-from homeport.contract.image import OUTSIDE, outside
 from homeport.control.deploys import plans, trial
 from homeport.control.deploys.apps import LiveApp
 from homeport.control.deploys.parts import Parts
 from homeport.control.deploys.plans import LiveEndpoint
+from homeport.control.deploys.trees import Trees
 from homeport.control.deploys.trial import Say
 from homeport.control.deploys.versions import Versions
 from homeport.control.fleet.owner import Owner
@@ -45,27 +42,18 @@ class Rollout:
     """
 
     def __init__(self, parts: Parts) -> None:
-        self.trees = parts.settings.home / "revisions"
-        self.underway: list[
-            Revision
-        ] = []  # revisions that are brought up, or may be restored by an undo
-        self.versions = Versions(parts, lay_out=self._lay_out_again, tidy=self.tidy)
+        self.trees = Trees(parts)
+        self.versions = Versions(parts, lay_out=self.trees.lay_out_again, tidy=self.trees.tidy)
         self._live = parts.live
         self._plans = parts.plans
         self._endpoints = parts.endpoints
         self._store = parts.store
-        self._blobs = parts.blobs
         self._pools = parts.pools
         self._reconciler = parts.reconciler
         self._ingress = parts.ingress
-        self._nodes = parts.nodes
-        self._secrets = parts.secret_box
         self._tasks = Tasks()
         self._unrouted: dict[str, int] = {}  # endpoint -> the port taken for it, until it is routed
         self._spare_ports: list[int] = []  # ports of endpoints that were never routed
-        self._building: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        parts.nodes.returned = self._returned
-        parts.pools.removed = lambda pool: self.tidy(pool.key.revision)
 
     async def bring(
         self,
@@ -78,9 +66,9 @@ class Rollout:
         drain_s: float | None = None,
     ) -> LiveApp:
         """Bring a revision up instead of `current`; after a failure everything is as before."""
-        with self._keeping(current.revision if current else None):
+        with self.trees.keeping(current.revision if current else None):
             async with Undo(f"{owner}: bringing {revision.id} up") as undo:
-                with self._keeping(revision):
+                with self.trees.keeping(revision):
                     return await self._bring_up(
                         undo, owner, revision, current, strategy, say, drain_s
                     )
@@ -88,6 +76,7 @@ class Rollout:
     async def close(self) -> None:
         """Cancel the background tasks."""
         await self._tasks.close()
+        await self.trees.close()
         await self._endpoints.close()
 
     def retire(self, pools: list[Pool], *, drain_s: float) -> None:
@@ -95,48 +84,6 @@ class Rollout:
         for pool in pools:
             pool.retire(drain_s)
         self._reconciler.wake()
-
-    def in_use(self) -> list[Revision]:
-        """Return the revisions that serve or are brought up."""
-        return [app.revision for app in self._live.all()] + self.underway
-
-    def sweep(self, running: Collection[str]) -> None:
-        """Delete all source trees that no container of an earlier server uses; blocks.
-
-        They are written again from the blobs, because a tree may be half-written or half-deleted.
-        """
-        with contextlib.suppress(OSError):
-            for tree in self.trees.iterdir():
-                if tree.name.removesuffix(OUTSIDE) not in running:
-                    removing.discard(str(tree))
-
-    def tidy(self, revision: str) -> None:
-        """Delete a revision's files when no live app, change or pool needs them."""
-        needed = {each.id for each in self.in_use()}
-        if revision in needed or any(pool.key.revision == revision for pool in self._pools):
-            return
-        self._plans.forget(revision)
-        tree = self.trees / revision
-        for part in (tree, Path(outside(str(tree)))):
-            gone = self.trees / f"{revision}.{secrets.token_hex(4)}.gone"
-            with contextlib.suppress(OSError):  # nothing was laid out
-                part.rename(gone)
-                work = asyncio.to_thread(_delete, str(gone))
-                self._tasks.start(f"removing the files of {revision}", work)
-
-    @contextlib.contextmanager
-    def _keeping(self, revision: Revision | None) -> Iterator[None]:
-        """Keep a revision's files, image layers and secrets during the block."""
-        if revision is None:
-            yield
-            return
-        self.underway.append(revision)
-        try:
-            yield
-        finally:
-            self._live.claims.pop(revision.id, None)
-            self.underway.remove(revision)
-            self.tidy(revision.id)
 
     async def _bring_up(
         self,
@@ -154,9 +101,9 @@ class Rollout:
         if strategy != "restore":
             self._plans.check_domains(revision)
         self._live.claim(revision, owner, planned, own_ports=self._pools.own_ports)
-        tree = await self._lay_out(revision, say)
+        tree = await self.trees.lay_out(revision, say)
         if not serving:
-            await self._blobs.sync((*revision.manifest.files, *revision.manifest.build_files))
+            await self.trees.sync(revision)
         endpoints = await self._with_ports(undo, planned, current)
         app = await self._app(owner, revision, endpoints, current)
         pools = self._open_pools(undo, app, tree)
@@ -190,52 +137,6 @@ class Rollout:
         # Memory and devices may not be enough for both.
         asks = any(spec.memory_mib or spec.gpu for spec in revision.manifest.functions)
         return asks and not self._reconciler.fits(pools)
-
-    async def _lay_out(self, revision: Revision, say: Say) -> Path:
-        """Write the revision's source tree and build its images; return the tree."""
-        tree = self.trees / revision.id
-        async with self._building.setdefault(revision.id, asyncio.Lock()):
-            # `unbroken`: a cancelled thread would go on, and write a tree that was deleted meanwhile.
-            await unbroken(self._blobs.lay_out(revision.manifest.files, tree))
-            await self._build(revision, tree, say)
-        return tree
-
-    async def _build(self, revision: Revision, tree: Path, say: Say) -> None:
-        """Build the revision's images on every node that answers."""
-        given = tree.with_name(f"{tree.name}.build")  # what the images' steps read
-        try:
-            await unbroken(self._blobs.lay_out(revision.manifest.build_files, given))
-            for spec in revision.manifest.functions:
-                environ = self._secrets.build_environ(spec)
-                await self._nodes.prepare(spec.image, str(tree), environ, say)
-        finally:
-            await asyncio.to_thread(removing.discard, str(given))
-
-    def _returned(self) -> None:
-        """Build the images that were built while a node was away, because the node answers again."""
-        for revision in {each.id: each for each in self.in_use()}.values():
-            if self._lacks(revision):
-                name = f"building images of `{revision.app}` on a node that was away"
-                self._tasks.start(name, self._build_again(revision))
-
-    async def _build_again(self, revision: Revision) -> None:
-        async with self._building.setdefault(revision.id, asyncio.Lock()):
-            if not self._lacks(revision) or revision.id not in {each.id for each in self.in_use()}:
-                return  # a deploy has built them meanwhile, or has failed
-            with self._keeping(revision):
-                await self._build(revision, self.trees / revision.id, lambda _text: None)
-        self._reconciler.wake()
-
-    def _lacks(self, revision: Revision) -> bool:
-        return any(self._nodes.lack(spec.image) for spec in revision.manifest.functions)
-
-    async def _lay_out_again(self, revision: Revision) -> Path:
-        """Do the same for a revision that has served before."""
-        try:
-            return await self._lay_out(revision, lambda _text: None)
-        except BaseException:
-            self.tidy(revision.id)
-            raise
 
     async def _app(
         self,
@@ -382,14 +283,6 @@ class Rollout:
             pool.promote()
             self._pools.add(pool)
         self._reconciler.wake()
-
-
-def _delete(tree: str) -> None:
-    """Delete a tree in which the compilation of its files may still write; what cannot be deleted stays."""
-    try:
-        removing.remove(tree)
-    except OSError:
-        removing.discard(tree)
 
 
 def _ports(app: LiveApp) -> dict[str, int]:

@@ -1,0 +1,144 @@
+"""The files of revisions: their source trees and images, written for a rollout and deleted once nothing needs them.
+
+Called by `rollout` and `versions`. A revision that is brought up, serves, or may come back by an undo keeps its files.
+"""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+from homeport import removing
+from homeport.contract.image import OUTSIDE, outside
+from homeport.control.deploys.parts import Parts
+from homeport.control.deploys.trial import Say
+from homeport.state.rows import Revision
+from homeport.supervised import Tasks
+from homeport.undo import unbroken
+
+
+class Trees:
+    """All source trees, in the home's directory `revisions`."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.directory = parts.settings.home / "revisions"
+        self.underway: list[
+            Revision
+        ] = []  # revisions that are brought up, or may be restored by an undo
+        self._live = parts.live
+        self._plans = parts.plans
+        self._blobs = parts.blobs
+        self._pools = parts.pools
+        self._reconciler = parts.reconciler
+        self._nodes = parts.nodes
+        self._secrets = parts.secret_box
+        self._tasks = Tasks()
+        self._building: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        parts.nodes.returned = self._returned
+        parts.pools.removed = lambda pool: self.tidy(pool.key.revision)
+
+    async def close(self) -> None:
+        """Cancel the background tasks."""
+        await self._tasks.close()
+
+    def in_use(self) -> list[Revision]:
+        """Return the revisions that serve or are brought up."""
+        return [app.revision for app in self._live.all()] + self.underway
+
+    def sweep(self, running: Collection[str]) -> None:
+        """Delete all source trees that no container of an earlier server uses; blocks.
+
+        They are written again from the blobs, because a tree may be half-written or half-deleted.
+        """
+        with contextlib.suppress(OSError):
+            for tree in self.directory.iterdir():
+                if tree.name.removesuffix(OUTSIDE) not in running:
+                    removing.discard(str(tree))
+
+    def tidy(self, revision: str) -> None:
+        """Delete a revision's files when no live app, change or pool needs them."""
+        needed = {each.id for each in self.in_use()}
+        if revision in needed or any(pool.key.revision == revision for pool in self._pools):
+            return
+        self._plans.forget(revision)
+        tree = self.directory / revision
+        for part in (tree, Path(outside(str(tree)))):
+            gone = self.directory / f"{revision}.{secrets.token_hex(4)}.gone"
+            with contextlib.suppress(OSError):  # nothing was laid out
+                part.rename(gone)
+                work = asyncio.to_thread(_delete, str(gone))
+                self._tasks.start(f"removing the files of {revision}", work)
+
+    @contextlib.contextmanager
+    def keeping(self, revision: Revision | None) -> Iterator[None]:
+        """Keep a revision's files, image layers and secrets during the block."""
+        if revision is None:
+            yield
+            return
+        self.underway.append(revision)
+        try:
+            yield
+        finally:
+            self._live.claims.pop(revision.id, None)
+            self.underway.remove(revision)
+            self.tidy(revision.id)
+
+    async def lay_out(self, revision: Revision, say: Say) -> Path:
+        """Write the revision's source tree and build its images; return the tree."""
+        tree = self.directory / revision.id
+        async with self._building.setdefault(revision.id, asyncio.Lock()):
+            # `unbroken`: a cancelled thread would go on, and write a tree that was deleted meanwhile.
+            await unbroken(self._blobs.lay_out(revision.manifest.files, tree))
+            await self._build(revision, tree, say)
+        return tree
+
+    async def lay_out_again(self, revision: Revision) -> Path:
+        """Write the files of a revision that has served before; after a failure, delete them."""
+        try:
+            return await self.lay_out(revision, lambda _text: None)
+        except BaseException:
+            self.tidy(revision.id)
+            raise
+
+    async def sync(self, revision: Revision) -> None:
+        """Write the uploaded files of a revision through to the disk."""
+        await self._blobs.sync((*revision.manifest.files, *revision.manifest.build_files))
+
+    async def _build(self, revision: Revision, tree: Path, say: Say) -> None:
+        """Build the revision's images on every node that answers."""
+        given = tree.with_name(f"{tree.name}.build")  # what the images' steps read
+        try:
+            await unbroken(self._blobs.lay_out(revision.manifest.build_files, given))
+            for spec in revision.manifest.functions:
+                environ = self._secrets.build_environ(spec)
+                await self._nodes.prepare(spec.image, str(tree), environ, say)
+        finally:
+            await asyncio.to_thread(removing.discard, str(given))
+
+    def _returned(self) -> None:
+        """Build the images that were built while a node was away, because the node answers again."""
+        for revision in {each.id: each for each in self.in_use()}.values():
+            if self._lacks(revision):
+                name = f"building images of `{revision.app}` on a node that was away"
+                self._tasks.start(name, self._build_again(revision))
+
+    async def _build_again(self, revision: Revision) -> None:
+        async with self._building.setdefault(revision.id, asyncio.Lock()):
+            if not self._lacks(revision) or revision.id not in {each.id for each in self.in_use()}:
+                return  # a deploy has built them meanwhile, or has failed
+            with self.keeping(revision):
+                await self._build(revision, self.directory / revision.id, lambda _text: None)
+        self._reconciler.wake()
+
+    def _lacks(self, revision: Revision) -> bool:
+        return any(self._nodes.lack(spec.image) for spec in revision.manifest.functions)
+
+
+def _delete(tree: str) -> None:
+    """Delete a tree in which the compilation of its files may still write; what cannot be deleted stays."""
+    try:
+        removing.remove(tree)
+    except OSError:
+        removing.discard(tree)
