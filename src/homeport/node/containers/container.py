@@ -17,17 +17,16 @@ from homeport.contract import pulse
 from homeport.contract.container import Container, Descriptors, Event, Launch, State
 from homeport.contract.errors import ImageError
 from homeport.node.cells import networks
+from homeport.node.containers import beginning, leftovers, pulses, records
 from homeport.node.containers import door as doors
-from homeport.node.containers import leftovers, pulses, records
 from homeport.node.containers import output as outputs
 from homeport.node.containers.output import Output
 from homeport.node.containers.process import Process
 from homeport.node.containers.pulses import Patient
 from homeport.node.containers.shared import Shared, Turn, log_line
 from homeport.node.containers.starts import Start
-from homeport.node.images.made import Made
 from homeport.node.launch import environ_for
-from homeport.node.zygotes.snapshots import Unforkable, Unstartable
+from homeport.node.zygotes.snapshots import Unstartable
 
 log = logging.getLogger(__name__)
 
@@ -205,39 +204,19 @@ class Life:
                 pulse=beats,
                 lifeline=shared.lifeline,
             )
-            await self._begin(self.process, made, environ, given)
-        records.write(self.directory, self.container, self.launch, self.process.leader)
-
-    async def _begin(
-        self, process: Process, made: Made, environ: dict[str, str], given: Descriptors
-    ) -> None:
-        """Start the processes: forked if that is possible, else in a fresh interpreter."""
-        shared, launch = self._shared, self.launch
-        origin, why_fresh, born = "fresh", "forking is off, or not safe on this system", None
-        try:
-            if (zygotes := shared.zygotes) is not None:
-                born = await process.fork(
-                    lambda passed: zygotes.fork(launch, made, environ, passed), given
-                )
-                origin, why_fresh = born.origin, ""
-        except Unforkable as why:
-            why_fresh = str(why)
-            self._say_once(f"started in a fresh interpreter: {why}")
-        if born is None and shared.cells is not None and (makes := shared.zygotes):
-            try:
-                born = await process.fork(
-                    lambda passed: makes.fresh(launch, made, environ, passed), given
-                )
-            except Unforkable as why:
-                raise ImageError("the container's sandbox cannot be made", hint=str(why)) from None
-        if born is None:
-            process.start([made.python, *shared.runner], environ, shared.lib, given)
-        elif born.storage:  # what it writes, so that it is measured and removed
+            born, why_fresh = await beginning.begin(
+                shared, launch, self.process, made, environ, given, say=self._say_once
+            )
+        if born is not None and born.storage:  # what it writes, so that it is measured and removed
             self.launch = dataclasses.replace(launch, tmp_dir=born.storage)
         self._start.exists(born.snapshot if born else None)
         self.container = dataclasses.replace(
-            self.container, pid=process.pid, origin=origin, why_fresh=why_fresh
+            self.container,
+            pid=self.process.pid,
+            origin=born.origin if born else "fresh",
+            why_fresh=why_fresh,
         )
+        records.write(self.directory, self.container, self.launch, self.process.leader)
 
     def _told(self, event: Event) -> None:
         if event.kind == "imported":
