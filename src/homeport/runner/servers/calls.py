@@ -6,7 +6,6 @@ function runs on the loop, a sync one in a thread of its own.
 
 import asyncio
 import inspect
-import json
 import math
 import sys
 import threading
@@ -15,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from homeport.contract import calls
 from homeport.contract.manifest import CallMethod, FunctionSpec
+from homeport.runner.servers import replies
 from homeport.runner.servers.answer import Message, Send
+from homeport.runner.servers.replies import Receive, Reply
 from homeport.runner.servers.threads import Job, Threads
 from homeport.sdk import context, values
 from homeport.sdk.exception import (
@@ -31,13 +32,9 @@ from homeport.sdk.tracebacks import users_traceback
 if TYPE_CHECKING:
     from homeport.runner.servers.batches import Batches
 
-PIECE_BYTES = 1024**2  # of a large value, sent with one wait for the reader
 AHEAD = 16  # values that a sync generator may be ahead of its reader
-NO_LENGTH = -1
 EARLY_S = 0.2
 DAY_S = 86400.0  # no longer timer: a loop may not take it
-
-Receive = Callable[[], Any]
 
 
 def apps(function: FunctionSpec, found: Callable[[CallMethod], Any]) -> "dict[str, Calls]":
@@ -53,10 +50,6 @@ def apps(function: FunctionSpec, found: Callable[[CallMethod], Any]) -> "dict[st
         )
         for call in function.calls
     }
-
-
-class CallerLeft(Exception):
-    """Raised when the caller has gone before all of its arguments arrived."""
 
 
 class Calls:
@@ -85,10 +78,10 @@ class Calls:
         if scope["type"] != "http" or scope["method"] != "POST":  # the ingress lets none of them in
             raise InvalidError("a call is a POST")
         fields = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        reply = _reply_for(fields, send)
+        reply = replies.of(fields, send)
         try:
-            body = await _body(receive)
-        except CallerLeft:
+            body = await replies.body(receive)
+        except replies.CallerLeft:
             return
         if (call_id := fields.get(b"x-homeport-call-id")) is not None:
             context.call_id.set(call_id)
@@ -107,7 +100,7 @@ class Calls:
         await reply.whole(*await self._outcome(reply, args, kwargs))
 
     async def _spawned(
-        self, call_id: str, fields: "dict[bytes, str]", reply: "Reply", body: "bytes | bytearray"
+        self, call_id: str, fields: "dict[bytes, str]", reply: Reply, body: "bytes | bytearray"
     ) -> None:
         """Run a spawned call: its outcome goes to the server, and the answer only says that this is over."""
         from homeport.runner.servers.spawned import Spawned
@@ -134,7 +127,7 @@ class Calls:
         mine = await attempt.run(work, values.PYTHON, refused)
         await reply.over(200 if mine else 409)
 
-    async def _outcome(self, reply: "Reply", args: Any, kwargs: Any) -> "tuple[str, bytes]":
+    async def _outcome(self, reply: Reply, args: Any, kwargs: Any) -> "tuple[str, bytes]":
         """Return the outcome of one input: its kind, and the body of the answer."""
         try:
             return calls.VALUE, reply.encode(await self._result(args, kwargs))
@@ -172,7 +165,7 @@ class Calls:
             )
         return await self._batches.result(args, kwargs)
 
-    async def _stream(self, reply: "Reply", args: Any, kwargs: Any) -> None:
+    async def _stream(self, reply: Reply, args: Any, kwargs: Any) -> None:
         await reply.begin()
         items = self._items(args, kwargs)
         deadline = Deadline(self._timeout_s)
@@ -264,138 +257,6 @@ async def _in_thread(threads: Threads, function: Any, args: Any, kwargs: Any) ->
         room.release()
         job.cancel()
         raise
-
-
-class Reply:
-    """The answer to one call, in pickles."""
-
-    content_type = calls.PICKLE
-    stream_type = calls.PICKLE
-
-    def __init__(self, send: Send, python: str) -> None:
-        self._send = send
-        self._python = python
-
-    def arguments(self, body: "bytes | bytearray") -> "tuple[Any, Any]":
-        """Return the positional and the named arguments."""
-        args, kwargs = values.loads(body, self._python)
-        return args, kwargs
-
-    def encode(self, value: Any) -> bytes:
-        """Return the value as the body of an answer."""
-        return values.dumps(value)
-
-    def encode_error(self, error: BaseException) -> bytes:
-        """Return an exception as the body of an answer."""
-        return values.failed(error).encode()
-
-    async def fail(self, error: BaseException) -> None:
-        """Answer with an exception."""
-        await self.whole(calls.FAILED, self.encode_error(error))
-
-    async def over(self, status: int) -> None:
-        """Answer without a value."""
-        await self._send({"type": "http.response.start", "status": status, "headers": []})
-        await self._send({"type": "http.response.body", "body": b""})
-
-    async def begin(self) -> None:
-        """Begin a stream."""
-        await self._start(calls.STREAM, self.stream_type, NO_LENGTH)
-
-    async def item(self, value: Any) -> None:
-        """Send one value of the stream."""
-        await self._part(calls.frame(calls.ITEM, self.encode(value)))
-
-    async def end(self, error: "BaseException | None") -> None:
-        """End the stream, perhaps with an exception."""
-        if error is None:
-            last = calls.frame(calls.END, b"")
-        else:
-            last = calls.frame(calls.ERROR, self.encode_error(error))
-        await self._part(last, more=False)
-
-    async def whole(self, outcome: str, data: bytes) -> None:
-        """Answer with a body that is complete."""
-        await self._start(outcome, self.content_type, len(data))
-        if len(data) <= PIECE_BYTES:
-            await self._part(data, more=False)
-            return
-        view = memoryview(data)
-        for at in range(0, len(data), PIECE_BYTES):
-            await self._part(bytes(view[at : at + PIECE_BYTES]), more=at + PIECE_BYTES < len(data))
-
-    async def _start(self, outcome: str, content_type: str, length: int) -> None:
-        headers = [
-            (b"content-type", content_type.encode()),
-            (b"x-homeport-outcome", outcome.encode()),
-            (b"x-homeport-python", values.PYTHON.encode()),
-        ]
-        if length != NO_LENGTH:
-            headers.append((b"content-length", str(length).encode()))
-        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-
-    async def _part(self, body: bytes, *, more: bool = True) -> None:
-        await self._send({"type": "http.response.body", "body": body, "more_body": more})
-
-
-class JsonReply(Reply):
-    """The answer in JSON. A stream is one JSON object a line: `{"value": …}`, and `{"error": …}` if it fails."""
-
-    content_type = calls.JSON
-    stream_type = "application/x-ndjson"
-
-    def arguments(self, body: "bytes | bytearray") -> "tuple[Any, Any]":
-        """Return the positional and the named arguments."""
-        try:
-            told = json.loads(body or b"{}")
-        except ValueError as error:
-            raise InvalidError(f"the body is not JSON: {error}") from None
-        unknown = set(told) - {"args", "kwargs"} if isinstance(told, dict) else {"…"}
-        args, kwargs = ([], {}) if unknown else (told.get("args", []), told.get("kwargs", {}))
-        if unknown or not isinstance(args, list) or not isinstance(kwargs, dict):
-            raise InvalidError('a call in JSON is {"args": [], "kwargs": {}}')
-        return args, kwargs
-
-    def encode(self, value: Any) -> bytes:
-        """Return the value as JSON."""
-        try:
-            return json.dumps(value).encode()
-        except (TypeError, ValueError, RecursionError) as error:
-            raise SerializationError(f"the result cannot be sent as JSON: {error}") from None
-
-    def encode_error(self, error: BaseException) -> bytes:
-        """Return an exception as JSON."""
-        return json.dumps({"error": values.failed(error).told()}).encode()
-
-    async def item(self, value: Any) -> None:
-        """Send one value of the stream."""
-        await self._part(b'{"value": ' + self.encode(value) + b"}\n")
-
-    async def end(self, error: "BaseException | None") -> None:
-        """End the stream, perhaps with an exception."""
-        await self._part(b"" if error is None else self.encode_error(error) + b"\n", more=False)
-
-
-def _reply_for(fields: "dict[bytes, str]", send: Send) -> Reply:
-    kind = fields.get(b"content-type", "").partition(";")[0].strip().lower()
-    python = fields.get(b"x-homeport-python", "")
-    return (JsonReply if kind == calls.JSON else Reply)(send, python)
-
-
-async def _body(receive: Receive) -> "bytes | bytearray":
-    """Return the whole body of the request."""
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise CallerLeft
-    if not message.get("more_body"):
-        return message.get("body", b"")  # type: ignore[no-any-return]
-    body = bytearray(message.get("body", b""))
-    while message.get("more_body"):
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise CallerLeft
-        body += message.get("body", b"")
-    return body
 
 
 def _unreadable(error: Exception, tag: str) -> Exception:
