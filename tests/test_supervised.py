@@ -3,19 +3,12 @@
 import asyncio
 import logging
 
-import looptime
 import pytest
 
 from homeport.supervised import Tasks, retried, supervised
-from tests.waiting import turns
+from tests.waiting import turns, virtually
 
 NAME = "homeport.supervised"
-
-
-def virtually(story):
-    """Run a story on a virtual clock."""
-    with asyncio.Runner(loop_factory=looptime.new_event_loop) as runner:
-        return runner.run(story)
 
 
 def clock() -> float:

@@ -1,4 +1,4 @@
-"""The one place where a test waits for what sends no event: what another process or thread does.
+"""The one place where a test waits: for another process or thread that sends no event, or on a virtual clock.
 
 A test never sleeps. `tests/house/test_sleeps.py` checks that.
 """
@@ -6,8 +6,10 @@ A test never sleeps. `tests/house/test_sleeps.py` checks that.
 import asyncio
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
+
+import looptime
 
 PATIENCE_S = 60.0  # long, because the machine may be busy; a test that passes does not wait so long
 PAUSE_S = 0.01
@@ -45,3 +47,9 @@ async def turns(count: int) -> None:
 async def _value(condition: Callable[[], Any]) -> Any:
     value = condition()
     return await value if inspect.isawaitable(value) else value
+
+
+def virtually(story: Coroutine[Any, Any, Any]) -> Any:
+    """Run a story on a virtual clock, on which a sleep takes no time; return its value."""
+    with asyncio.Runner(loop_factory=looptime.new_event_loop) as runner:
+        return runner.run(story)

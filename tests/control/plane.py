@@ -5,8 +5,6 @@ import contextlib
 import dataclasses
 from pathlib import Path
 
-import looptime
-
 from homeport.contract.container import StartOrder
 from homeport.contract.errors import StorageError
 from homeport.contract.manifest import FunctionSpec, Manifest, SecretRef, WebKind, WebMethod
@@ -16,11 +14,7 @@ from homeport.control.deploys.endpoints import Endpoints
 from homeport.control.deploys.parts import Parts
 from homeport.control.deploys.plans import Plans
 from homeport.control.deploys.rollout import Rollout
-from homeport.control.fleet.activator import Activator
-from homeport.control.fleet.nodes import Nodes
 from homeport.control.fleet.owner import Kind
-from homeport.control.fleet.pools import Pools
-from homeport.control.fleet.reconciler import Reconciler
 from homeport.settings import Settings
 from homeport.state import schema, urls
 from homeport.state.blobs import Blobs
@@ -31,7 +25,8 @@ from homeport.state.sweeper import Sweeper
 from homeport.state.vault import Vault
 from homeport.state.volumes import Volumes
 from tests import postgres
-from tests.fakes import FakeIngress, FakeNode, InPlace
+from tests.control.fleet.house import Fleet
+from tests.fakes import FakeNode, InPlace
 
 #: What changes the store.
 WRITES = (
@@ -79,39 +74,18 @@ def manifest(*functions: FunctionSpec, app: str = "shop", script: str = "") -> M
     return Manifest(app_name=app, functions=functions, script=script)
 
 
-class Plane:
+class Plane(Fleet):
     """The parts that `control/main.py` puts together, with fakes for the two roles."""
 
     def __init__(self, home: Path, node: FakeNode | None = None, *others: FakeNode) -> None:
         self.settings = Settings(home=home)
-        self.node = node or FakeNode(0.2)
-        self.nodes = Nodes([self.node, *others], said=lambda _line: None)
-        self.ingress = FakeIngress()
         # A virtual clock would run ahead of threads.
         self.database = Database(urls.of(postgres.setting(home), home), InPlace())
         schema.prepare(self.database)
         self.store = RecordedStore(self.database)
         self.blobs = Blobs(home / "blobs")
-        self.pools = Pools()
-        self.said = []
         self.secret_box = secret_box = SecretBox(self.store, Vault(home / "vault.key"))
-        self.reconciler = Reconciler(
-            self.pools,
-            self.nodes,
-            self.ingress,
-            secret_box,
-            say=self.said.append,
-            started=lambda _start: None,
-        )
-        self.activator = Activator(
-            None,
-            self.pools,
-            wake=self.reconciler.wake,
-            alias=self.ingress.alias,
-            say=self.said.append,
-        )
-        self.ingress.park = self.activator.park
-        self.nodes.watch(self.reconciler.changed)
+        super().__init__([node or FakeNode(0.2), *others], secret_box)
         self.volumes = Volumes(self.database, home / "volumes")
         self.parts = Parts(
             settings=self.settings,
@@ -134,16 +108,13 @@ class Plane:
 
     async def __aenter__(self):
         await self.secret_box.load()
-        await self.nodes.open()
-        self.reconciler.open()
-        return self
+        return await super().__aenter__()
 
     async def __aexit__(self, *_args):
         await self.deployer.close()
         await self.sweeper.close()
         await self.rollout.close()
-        await self.reconciler.close()
-        await self.nodes.close()
+        await super().__aexit__()
         self.database.dispose()
 
     async def deploy(self, wanted: Manifest, strategy: str = "rolling"):
@@ -244,9 +215,3 @@ class Plane:
 
 
 DISK_FULL = StorageError("the disk is full")
-
-
-def virtually(story):
-    """Run a story on a virtual clock."""
-    with asyncio.Runner(loop_factory=looptime.new_event_loop) as runner:
-        return runner.run(story)

@@ -12,8 +12,9 @@ from homeport.contract.manifest import SourceFile
 from homeport.control.fleet.owner import Owner
 from homeport.state import sweeper
 from tests.control.deploys.test_rollout import settled
-from tests.control.plane import Plane, function, manifest, virtually
+from tests.control.plane import Plane, function, manifest
 from tests.fakes import FakeNode
+from tests.waiting import virtually
 
 
 async def upload(plane: Plane, text: str) -> SourceFile:

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from homeport.contract import codec
 from tests.contract.test_validate import mutated
 from tests.control.api.served import client
-from tests.control.plane import Plane, function, manifest, virtually
+from tests.control.plane import Plane, function, manifest
 from tests.fakes import FakeNode
+from tests.waiting import virtually
 
 GOOD = json.loads(codec.dumps(manifest(function("f"))))
 

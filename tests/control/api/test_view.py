@@ -11,7 +11,8 @@ from homeport.contract.errors import NotFound, StorageError
 from homeport.contract.manifest import WebKind, WebMethod
 from homeport.control.api.view import View
 from homeport.control.fleet.owner import Owner
-from tests.control.plane import Plane, function, manifest, virtually
+from tests.control.plane import Plane, function, manifest
+from tests.waiting import virtually
 
 
 def view_of(plane: Plane) -> View:

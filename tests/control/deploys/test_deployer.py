@@ -17,8 +17,9 @@ from homeport.state import urls
 from homeport.state.database import Database
 from tests import postgres
 from tests.control.deploys.test_rollout import F, settled
-from tests.control.plane import Plane, function, manifest, virtually
+from tests.control.plane import Plane, function, manifest
 from tests.fakes import FakeNode
+from tests.waiting import virtually
 
 
 def version(number: int):

@@ -11,7 +11,8 @@ from homeport.control.deploys.plans import Plans, pools
 from homeport.control.fleet.owner import Owner
 from homeport.settings import Settings
 from homeport.state.rows import Revision
-from tests.control.plane import Plane, function, manifest, virtually
+from tests.control.plane import Plane, function, manifest
+from tests.waiting import virtually
 
 
 def revision(*functions: FunctionSpec, version: int = 1) -> Revision:

@@ -9,8 +9,9 @@ import pytest
 from homeport.contract.errors import BadRequest, Failure, IngressError, LabelTaken, StartError
 from homeport.contract.image import Image, Step
 from homeport.control.fleet.owner import Owner
-from tests.control.plane import Plane, function, manifest, virtually
+from tests.control.plane import Plane, function, manifest
 from tests.fakes import FakeNode
+from tests.waiting import virtually
 
 F, G, GONE = "me--shop-f", "me--shop-g", "me--shop-gone"
 FIRST = manifest(function("f"), function("gone", secret="a"))

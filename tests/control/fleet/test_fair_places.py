@@ -5,8 +5,9 @@ import asyncio
 from homeport.contract.capacity import Capacity
 from homeport.contract.traffic import PoolKey
 from homeport.control.fleet.owner import Owner
-from tests.control.fleet.test_reconciler import House, elapsed, virtually
+from tests.control.fleet.house import House, elapsed
 from tests.fakes import FakeNode
+from tests.waiting import virtually
 
 OTHER = PoolKey("other", "f", "rv-1")
 

@@ -7,24 +7,12 @@ import pytest
 
 from homeport.contract.capacity import Capacity
 from homeport.contract.container import State
-from homeport.contract.errors import Failure, IngressError
+from homeport.contract.errors import Failure
 from homeport.contract.traffic import PoolKey
-from tests.control.fleet.test_reconciler import KEY, House, elapsed, virtually
+from tests.control.fleet.house import KEY, House, elapsed, faulty
 from tests.fakes import FakeNode, no_fault
 from tests.orders import order
-
-
-def faulty(house: House, *calls: str, times: int = 10**9) -> list[str]:
-    """Make the first `times` of these calls fail; return the list of calls that have failed."""
-    failed = []
-
-    async def fault(call, what, when):
-        if call in calls and when == "before" and len(failed) < times:
-            failed.append(call)
-            raise IngressError("the disk is full")
-
-    house.ingress.fault = fault
-    return failed
+from tests.waiting import virtually
 
 
 def test_a_container_whose_end_nobody_told_of_is_replaced():

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from tests.control.fleet.test_lost_and_failing import faulty
-from tests.control.fleet.test_reconciler import House, virtually
+from tests.control.fleet.house import House, faulty
 from tests.fakes import no_fault
+from tests.waiting import virtually
 
 
 def test_a_container_that_the_user_ends_right_after_a_request_has_no_successor():

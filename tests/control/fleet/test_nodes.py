@@ -14,9 +14,10 @@ from homeport.contract.image import Image, Step
 from homeport.contract.listing import Change, Mark
 from homeport.control.fleet.mirror import Health
 from homeport.control.fleet.nodes import Nodes
-from tests.control.fleet.test_reconciler import KEY, House, elapsed, virtually
+from tests.control.fleet.house import KEY, House, elapsed
 from tests.fakes import FakeNode
 from tests.orders import order
+from tests.waiting import virtually
 
 GIVEN_UP_S = 14  # one beat, `gone_s`, and the beat that notices it
 SMALL = Capacity(cores=4, memory_mib=4096)

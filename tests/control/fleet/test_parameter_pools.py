@@ -11,8 +11,9 @@ from homeport.contract.traffic import PoolKey
 from homeport.control.fleet.owner import Owner
 from homeport.control.fleet.pool import Pool
 from homeport.control.fleet.pools import Pools
-from tests.control.fleet.test_reconciler import KEY, House, virtually
+from tests.control.fleet.house import KEY, House
 from tests.fakes import FakeNode
+from tests.waiting import virtually
 
 USER = Parameter(name="user", type="str", required=False, default="a")
 NEEDED = Parameter(name="user", type="str", required=True)

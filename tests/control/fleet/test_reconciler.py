@@ -2,87 +2,19 @@
 
 import asyncio
 import contextlib
-import dataclasses
 from collections import Counter
-from typing import Self
 
-import looptime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homeport.contract.capacity import Accelerator, Capacity
 from homeport.contract.errors import Failure
-from homeport.contract.manifest import FunctionSpec
 from homeport.contract.traffic import PoolKey
 from homeport.control.deploys import trial
-from homeport.control.fleet.activator import Activator
-from homeport.control.fleet.nodes import Nodes
-from homeport.control.fleet.owner import Owner
-from homeport.control.fleet.pool import Pool
-from homeport.control.fleet.pools import Pools
-from homeport.control.fleet.reconciler import Reconciler
-from tests.fakes import FakeIngress, FakeNode, NoSecrets
-
-KEY = PoolKey("app", "f", "rv-1")
-
-
-class House:
-    """A control plane without an API and without a socket."""
-
-    def __init__(self, *fakes: FakeNode | None, max_containers_here: int = 100, **function) -> None:
-        nodes = [fake or FakeNode() for fake in fakes] or [FakeNode()]
-        for node in nodes:
-            node.capacity = dataclasses.replace(node.capacity, places=max_containers_here)
-        self.node, self.nodes = nodes[0], Nodes(nodes, said=lambda _line: None)
-        self.ingress, self.pools = FakeIngress(), Pools()
-        self.said, self.starts = [], []
-        self.reconciler = Reconciler(
-            self.pools,
-            self.nodes,
-            self.ingress,
-            NoSecrets(),
-            say=self.said.append,
-            started=self.starts.append,
-        )
-        self.activator = Activator(
-            None,
-            self.pools,
-            wake=self.reconciler.wake,
-            alias=self.ingress.alias,
-            say=self.said.append,
-        )
-        self.ingress.park = self.activator.park
-        self.nodes.watch(self.reconciler.changed)
-        self.pool = self.add(KEY, **function)
-
-    def add(self, key: PoolKey, **function) -> Pool:
-        spec = FunctionSpec(name=key.function, module="m", qualname="f", **function)
-        pool = Pool(key=key, function=spec, source="", owner=Owner.app("app"))
-        self.pools.add(pool)
-        return pool
-
-    async def __aenter__(self) -> Self:
-        await self.nodes.open()
-        self.reconciler.open()
-        return self
-
-    async def __aexit__(self, *_args) -> None:
-        await self.reconciler.close()
-        await self.nodes.close()
-
-    def visits(self, count: int, duration_s: float = 1.0) -> list[asyncio.Task]:
-        return [asyncio.create_task(self.ingress.visit(KEY, duration_s)) for _ in range(count)]
-
-
-def virtually(story):
-    """Run a story on a virtual clock."""
-    with asyncio.Runner(loop_factory=looptime.new_event_loop) as runner:
-        return runner.run(story)
-
-
-def elapsed() -> float:
-    return asyncio.get_running_loop().time()
+from tests.control.fleet.house import KEY, House, elapsed
+from tests.fakes import FakeNode
+from tests.waiting import virtually
 
 
 def test_to_zero_and_back():

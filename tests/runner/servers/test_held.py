@@ -4,20 +4,15 @@ import asyncio
 import gc
 import weakref
 
-import looptime
 import pytest
 
 from homeport.runner.servers.held import CONFIRM_S, Held
+from tests.waiting import virtually
 
 
 @pytest.fixture
 def said():
     return []
-
-
-def virtually(story):
-    with asyncio.Runner(loop_factory=looptime.new_event_loop) as runner:
-        return runner.run(story)
 
 
 def test_a_slot_is_confirmed_when_the_ingress_keeps_as_many_back(said):
