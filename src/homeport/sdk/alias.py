@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-#: Submodule of the original -> ours.
+#: Submodule of Modal -> homeport's module.
 SUBMODULES = {
     "app": "objects.app",
     "client": "objects.pending",

@@ -35,7 +35,7 @@ class Config(Mapping[str, Any]):
         return default
 
     def get(self, key: str, default: Any = None, use_env: bool = True) -> Any:  # noqa: ARG002
-        """Return a setting; the default for one that there is not."""
+        """Return a setting; the default for an unknown one."""
         return self[key] if key in DEFAULTS else default
 
     def __iter__(self) -> Iterator[str]:

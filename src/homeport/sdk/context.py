@@ -27,12 +27,12 @@ is_full: Callable[[], bool] = lambda: False  # noqa: E731 - the runner replaces 
 
 @dataclass(frozen=True)
 class Reach:
-    """How this process calls functions."""
+    """The way in which this process calls functions."""
 
     socket: str  # the path of the ingress's socket; empty: it may call nothing
     app: str = ""  # the app that this process belongs to; empty: none
     scope: str = ""  # the session that the app belongs to; empty: it is deployed
-    container: str = ""  # the id of this container; empty: it is none
+    container: str = ""  # the id of this container; empty: this process is not one
     environment: str = "main"
     own: tuple[str, ...] = ()  # the tags of this container's functions, if it is the only one
     query: str = ""  # its class parameters
@@ -109,14 +109,14 @@ def enable_output(*_args: Any, **_kwargs: Any) -> Iterator[None]:
 
 
 def interact() -> None:
-    """Not there yet."""
+    """Raise an error: homeport does not have this yet."""
     if is_local():
         raise InvalidError("Interactivity only works inside a Modal Function's container.")
     raise UnimplementedError("`modal.interact` is not there yet in homeport")
 
 
 def forward(*_args: Any, **_kwargs: Any) -> Any:
-    """Not there yet."""
+    """Raise an error: homeport does not have this yet."""
     if is_local():
         raise InvalidError("`modal.forward` cannot be used outside a container.")
     raise UnimplementedError("`modal.forward` is not there yet in homeport")

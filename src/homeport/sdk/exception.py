@@ -104,7 +104,7 @@ class ServiceError(Error):
 
 
 class ResourceExhaustedError(Error):
-    """There is no room."""
+    """No room is left."""
 
 
 class RequestSizeError(Error):

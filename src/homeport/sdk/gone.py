@@ -62,7 +62,7 @@ ATTRIBUTES = {
 
 
 class Old(type):
-    """Of a class with old names: each raises `GoneError`, with what to write instead."""
+    """The metaclass of a class with old names: each raises `GoneError`, which says what to write instead."""
 
     def __getattr__(cls, name: str) -> Any:
         for each in cls.__mro__:

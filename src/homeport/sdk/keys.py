@@ -14,7 +14,7 @@ PROTOCOL = 4  # of every Python that homeport supports
 
 
 def pack(key: Any) -> bytes:
-    """Return a key's bytes; `SerializationError` for one that has none, `TypeError` for one without a hash.
+    """Return a key's bytes; `SerializationError` if it cannot be pickled, `TypeError` if it has no hash.
 
     >>> pack(("a", "a")) == pack(("a", "".join(["", "a"])))
     True

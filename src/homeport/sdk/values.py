@@ -57,9 +57,7 @@ def failed(error: BaseException) -> Failed:
         causes.append(cause)
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     pickled = b""
-    if isinstance(
-        error, Exception
-    ):  # `SystemExit` in a container is no reason for the caller to end
+    if isinstance(error, Exception):  # a `SystemExit` of the container must not end the caller
         while causes and not pickled:
             pickled = _pickled(causes)
             causes.pop()
@@ -100,7 +98,7 @@ class RemoteTraceback(Exception):
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether plain pickle does the same as cloudpickle: no functions and no classes are in it."""
+    """Return whether plain pickle does the same as cloudpickle, because the value has no functions and no classes."""
     kind = type(value)
     if kind in _PLAIN:
         return True

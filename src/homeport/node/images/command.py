@@ -21,21 +21,21 @@ _LEASH = 'exec 3<&0 </dev/null; { read _ <&3; kill -9 -$$; } >/dev/null 2>&1 & e
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """How a program ended."""
+    """The exit code and the last output of a program."""
 
     code: int
     lines: list[str]  # the last ones that it printed
 
     @property
     def text(self) -> str:
-        """The lines as one text."""
+        """The last lines of its output, as one text."""
         return "\n".join(self.lines).strip("\n")
 
 
 async def run(
     argv: Sequence[str], *, environ: Mapping[str, str], cwd: Path, say: Callable[[str], None]
 ) -> Done:
-    """Run a program to its end; if the caller is cancelled, all of its processes are killed."""
+    """Run a program until it ends; if the caller is cancelled, kill all of its processes."""
     process = await asyncio.create_subprocess_exec(
         "/bin/sh",
         "-c",

@@ -92,7 +92,7 @@ class Syncing:
         return words + shlex.split(args.get("extra_options") or "")
 
     def poetry(self) -> Words:
-        """What follows `uv`."""
+        """Return the words after `uv` for a project of Poetry."""
         version = self.step.args.get("poetry_version") or "latest"
         poetry = "poetry" if version == "latest" else f"poetry=={version}"
         words = ["--no-root", "--no-interaction", "--no-ansi", "--directory", str(self.seen)]
@@ -101,7 +101,7 @@ class Syncing:
         return ["tool", "run", "--from", poetry, "poetry", "install", *words]
 
 
-#: Variables of poetry.
+#: Variables that Poetry reads.
 POETRY: Mapping[str, str] = {
     "POETRY_VIRTUALENVS_CREATE": "false",
     "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",

@@ -25,7 +25,7 @@ PACKAGES = frozenset(
         "poetry_install_from_file",
     }
 )
-#: What later steps or containers see; they build nothing. Local files are in the source tree.
+#: Steps that build nothing and only change what later steps or containers see. Local files are in the source tree.
 SETTINGS = frozenset(
     {"env", "workdir", "shell", "cmd", "entrypoint"}
     | {"add_local_file", "add_local_dir", "add_local_python_source"}
@@ -44,7 +44,7 @@ class Layer:
 
 
 def check(image: Image) -> None:
-    """Raise `ImageError` for the first step that no environment can have."""
+    """Raise `ImageError` for the first step that needs a root file system or is not valid."""
     for step in image.steps:
         if step.name == "entrypoint" and step.args.get("commands"):
             raise ImageError(
@@ -57,7 +57,7 @@ def check(image: Image) -> None:
 
 
 def of(image: Image, python_version: str, source: str) -> list[Layer]:
-    """The image's layers from the lowest up.
+    """Return the image's layers, the lowest first.
 
     `source` tells one deploy from another: a step with `force_build` is built once in each.
     """

@@ -16,12 +16,14 @@ class Made:
     key: str
     python: str  # the interpreter
     directory: Path  # the environment's records are kept here
-    runner_path: str = ""  # comes last on `sys.path`, where ours are not the user's packages
+    runner_path: str = (
+        ""  # the runner's packages, last on `sys.path`; empty: they are among the user's
+    )
     lowers: tuple[str, ...] = ()  # layers from the lowest up, as `Cell.layers`
     environ: Mapping[str, str] = field(default_factory=dict)
     workdir: str | None = None
     entrypoint: tuple[str, ...] = ()  # what begins the command line of a container's first process
 
     def has_layer(self, name: str) -> bool:
-        """Whether a directory of the store is one of its layers."""
+        """Return whether a directory of the store is one of its layers."""
         return any(Path(lower).parent.name == name for lower in self.lowers)

@@ -23,7 +23,7 @@ KEPT = ("TERM", "COLORTERM", "LANG", "NO_COLOR")
 
 
 def chosen(kept: Store, key: str) -> Record:
-    """The record of an image with a root file system, by the beginning of its key; `ImageError` if there is none."""
+    """Return the record of an image with a root file system, by the beginning of its key; `ImageError` if none fits."""
     found = [
         (record["created_at"], record)
         for directory, record in kept.records()
@@ -38,7 +38,7 @@ def chosen(kept: Store, key: str) -> Record:
 
 
 def run(root: Path, key: str, words: list[str]) -> int:
-    """The exit code of the shell."""
+    """Run the shell; return its exit code."""
     kept = Store(root)
     record = chosen(kept, key)
     config = codec.decode(Config, record["config"])

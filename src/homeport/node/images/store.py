@@ -55,7 +55,7 @@ class Store:
         return (self.root / name / RECORD).exists()
 
     def sweep(self) -> None:
-        """Remove what an interrupted build has left."""
+        """Remove the directories of interrupted builds."""
         for directory in self.root.iterdir() if self.root.is_dir() else ():
             if not (directory / RECORD).exists():
                 remove(directory)
@@ -72,7 +72,7 @@ class Store:
                 self._needed.remove(name)
 
     async def need(self, names: list[str], name: str) -> None:
-        """One more of them."""
+        """Protect one more directory."""
         async with self._records_lock:
             names.append(name)
             self._needed.append(name)
@@ -135,7 +135,7 @@ class Store:
         return counted
 
     async def used(self, directory: Path, image: str) -> None:
-        """Note that the image stands on it: an image has one, its newest. Its date is its last use."""
+        """Note that an image uses the directory; an image has one, its newest. The date is that of its last use."""
         async with self._records_lock:
             await asyncio.to_thread(self._used, directory, image)
 
@@ -146,7 +146,7 @@ class Store:
                 write(directory, {**record, **fields}, keep_date=True)
 
     def of(self, image: str) -> tuple[Path, Record] | None:
-        """Return the directory that an image uses, with its record; None if there is none."""
+        """Return the directory that an image uses, with its record; None for an image that was not built."""
         for directory, record in self.records():
             if image in record["images"]:
                 return directory, record
@@ -196,18 +196,18 @@ def remove(directory: Path) -> None:
 
 
 def remove_step(directory: Path) -> None:
-    """Delete what a step's cell has left. Blocks."""
+    """Delete the files that a step's cell has left. Blocks."""
     hands.empty(directory / "step")
     removing.discard(str(directory / "step"))
 
 
 def used_at(directory: Path) -> float:
-    """When it was used last, in seconds since the epoch."""
+    """Return when the directory was last used, in seconds since the epoch."""
     return (directory / RECORD).stat().st_mtime
 
 
 def read(directory: Path) -> Record:
-    """Return a record; empty if there is none."""
+    """Return a directory's record; empty if it has none."""
     with contextlib.suppress(OSError, ValueError):
         record = json.loads((directory / RECORD).read_text())
         if isinstance(record, dict):
@@ -216,7 +216,7 @@ def read(directory: Path) -> Record:
 
 
 def write(directory: Path, record: Mapping[str, Any], *, keep_date: bool = False) -> None:
-    """All of it or nothing: a reader never sees half a record."""
+    """Write a record as a whole: a reader never sees half of one."""
     path, fresh = directory / RECORD, directory / "record.new"
     before = path.stat() if keep_date else None
     fresh.write_text(json.dumps(record))
@@ -226,5 +226,5 @@ def write(directory: Path, record: Mapping[str, Any], *, keep_date: bool = False
 
 
 def finish(directory: Path, **record: Any) -> None:
-    """The record of a step's directory, which makes it a whole one."""
+    """Write the record of a step's directory, which marks the directory as complete."""
     write(directory, {**record, "created_at": time.time(), "images": []})

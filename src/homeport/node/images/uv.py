@@ -24,7 +24,7 @@ from homeport.node.images import command
 from homeport.node.images.command import Done
 
 OLDEST = (3, 10)
-#: What would lead uv to another interpreter or environment than the one that is meant.
+#: Variables that would make uv use another interpreter or environment.
 _MISLEADING = ("HOMEPORT_", "MODAL_", "PYTHON", "VIRTUAL_ENV", "CONDA", "UV_PYTHON", "UV_PROJECT")
 
 
@@ -55,7 +55,7 @@ def found() -> list[str]:
 
 
 def program() -> str:
-    """The program itself, for another root file system."""
+    """Return the path of uv's program, to show it in another root file system."""
     path = found()[0]
     if path != sys.executable:
         return str(Path(path).resolve())
@@ -87,7 +87,7 @@ def told_in_cell(outer: Mapping[str, str]) -> dict[str, str]:
 
 
 def local_indexes(outer: Mapping[str, str]) -> list[str]:
-    """The directories of this machine in which uv looks for packages."""
+    """Return the directories of this machine in which uv looks for packages."""
     told = told_in_cell(outer)
     names = [
         word
@@ -111,13 +111,13 @@ def _config(outer: Mapping[str, str]) -> dict[str, Any]:
 async def run(
     *words: str, say: Callable[[str], None], extra: Mapping[str, str] | None = None
 ) -> Done:
-    """`uv …`, away from any project that this process may stand in."""
+    """Run `uv …` in a directory that belongs to no project."""
     told = {**environ(os.environ), **(extra or {})}
     return await command.run([*found(), *words], environ=told, cwd=Path("/"), say=say)
 
 
 async def python(wanted: str | None, where: str) -> Python:
-    """The interpreter of that version; homeport's own for None."""
+    """Return the interpreter of this version; homeport's own for None."""
     ours = platform.python_version()
     check_age(wanted, where)
     if not wanted or _is(ours, wanted):
@@ -139,7 +139,7 @@ async def python(wanted: str | None, where: str) -> Python:
 
 
 def _of_pyenv(wanted: str) -> str:
-    """An interpreter that pyenv has, though it is not the one of this directory; empty for none."""
+    """Return pyenv's interpreter of this version, also if pyenv's setting for this directory is another; empty for none."""
     root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
     found = [path for path in root.glob("*/bin/python") if _is(path.parts[-3], wanted)]
     numbers = {path: [int(n) for n in re.findall(r"\d+", path.parts[-3])] for path in found}

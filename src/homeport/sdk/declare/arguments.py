@@ -147,7 +147,7 @@ def _choices(hint: Any) -> tuple[Any, ...] | None:
 def _hints(function: Any) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function)
-    except Exception:  # an annotation that cannot be resolved is told of when its option is made
+    except Exception:  # an annotation that cannot be resolved is an error when its option is made
         return {}
 
 

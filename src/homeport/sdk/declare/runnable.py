@@ -18,7 +18,7 @@ MODULE_ENTRYPOINT, MODULE_FUNCTION, APP_ENTRYPOINT, APP_FUNCTION = range(4)
 
 @dataclass(frozen=True)
 class Runnable:
-    """What is run."""
+    """The function or local entrypoint to run."""
 
     name: str  # after `::`
     app: App

@@ -78,7 +78,7 @@ def _sources(instructions: Iterable[dockerfile.Instruction], given: Mapping[str,
 
 
 def _unknown(name: str, given: Mapping[str, str]) -> bool:
-    """Whether a variable in it is only known when the image is built."""
+    """Return whether a variable in it is known only when the image is built."""
     return "$" in name and not any(f"${key}" in name or f"${{{key}}}" in name for key in given)
 
 

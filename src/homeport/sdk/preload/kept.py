@@ -80,7 +80,7 @@ def _when(event: Sequence[Any]) -> int:
 
 
 def stamp(path: str) -> Stamp | None:
-    """Return a value that changes when a file is written or replaced; None if there is no file."""
+    """Return a value that changes when a file is written or replaced; None if the file does not exist."""
     try:
         status = os.stat(path)  # noqa: PTH116 - of very many
     except OSError:

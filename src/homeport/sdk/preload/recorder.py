@@ -42,7 +42,7 @@ ADDS = {
 NUMPY_BITS = 128  # the size of the seed of numpy's generators (SeedSequence)
 NATIVE = (".so", ".pyd")
 _where = os.getcwd  # hooks.py replaces it
-#: Names in `sys.modules` that are no modules, but state that all Cython modules share.
+#: Names in `sys.modules` of state that all Cython modules share; they are not modules.
 SHARED = ("_cython_", "cython_runtime")
 #: Besides Python's own modules, these have machine code that reads no variables during the import.
 QUIET = {

@@ -53,7 +53,7 @@ def words(order: Mapping[str, Any]) -> list[str]:
 
 
 def empty(directory: Path) -> None:
-    """Remove all that is in a directory. Blocks."""
+    """Remove everything in a directory. Blocks."""
     subprocess.run(
         words({"do": "empty", "directory": str(directory)}),
         env=_environ(),

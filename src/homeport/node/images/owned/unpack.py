@@ -1,4 +1,4 @@
-"""A layer's archive, unpacked into a directory. The archive may be hostile; the directory is all it gets.
+"""A layer's archive, unpacked into a directory. The archive may be hostile; it can write nothing outside the directory.
 
 A layer is a tar file with two special names (OCI image spec, layer.md): `.wh.name` hides `name` of the layers
 below, and `.wh..wh..opq` hides everything that they have in its directory. Overlayfs wants a character device
@@ -35,7 +35,7 @@ MAX_DEPTH = 256  # directories, one in the other
 MAX_HEADER_BYTES = 2 * 1024**2  # tarfile reads a header's long names into memory at once
 CHUNK_BYTES = 1024**2
 LEFT_FREE_BYTES = 256 * 1024**2
-LOOK_EVERY_BYTES = 64 * 1024**2  # at how much room is left
+LOOK_EVERY_BYTES = 64 * 1024**2  # checks of the free space
 IDS = 65536
 NOBODY = 65534
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -89,7 +89,7 @@ def unpack(
 
 
 def load() -> None:
-    """Import now what is imported late: in a cell, it would come from the image."""
+    """Import modules that are otherwise imported later: in a cell, they would come from the image."""
     _zstd()
     for encoding in ("latin-1", "ascii", "utf-8"):
         codecs.lookup(encoding)
@@ -105,7 +105,7 @@ def _zstd() -> Any:
 
 @contextmanager
 def _plain(archive: IO[bytes]) -> Iterator[Any]:
-    """The archive without its compression."""
+    """Return the archive without its compression."""
     beginning = archive.read(4)
     archive.seek(0)
     if beginning.startswith(GZIP):
@@ -229,7 +229,7 @@ class _Unpacking:
         self._dress(member, parent, name)
 
     def _dress(self, member: tarfile.TarInfo, parent: int, name: str) -> None:
-        """Owner, mode, attributes, date; in this order, as a change of the owner takes the mode's setuid."""
+        """Set owner, mode, attributes and date; in this order, because a change of the owner removes setuid from the mode."""
         if self._ids > 1:
             wanted = self._owner or (member.uid, member.gid)
             user, group = (i if 0 <= i < self._ids else NOBODY for i in wanted)
@@ -374,7 +374,7 @@ def _parts(path: str) -> list[str]:
 
 
 def _leads_to_directory(parent: int, name: str) -> bool:
-    """Whether it is a link, which a directory of the archive does not replace."""
+    """Return whether it is a link to a directory, which a directory of the archive does not replace."""
     try:
         return stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The Debian that `debian_slim` begins with, made once by mmdebstrap, or pulled where that is not there."""
+"""The Debian that `debian_slim` begins with: made once by mmdebstrap, or pulled if mmdebstrap is not installed."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from homeport.node.images.rooted import tools
 PYTHONS = {"bookworm": "3.11", "trixie": "3.13"}
 PYTHON_PACKAGES = ("python3", "python3-pip", "python3-venv", "python-is-python3")
 INCLUDED = "ca-certificates"
-#: What Debian's `slim` images leave out; and no fsync for each file of a package.
+#: Leave out the files that Debian's `slim` images leave out; call no fsync for each file of a package.
 OPTIONS = (
     "force-unsafe-io",
     "path-exclude=/usr/share/doc/*",
@@ -64,7 +64,7 @@ async def make(suite: str, archive: Path, say: Callable[[str], None]) -> None:
 
 
 def installing(packages: "tuple[str, ...] | list[str]", *, only: bool = False) -> list[str]:
-    """The command that installs packages, and leaves no lists behind; `only` those, and what they need."""
+    """Return the command that installs packages and leaves no lists behind; with `only`, no recommended packages."""
     script = (
         'apt-get update -qq $OPTIONS && apt-get install -y -qq $OPTIONS -- "$@" '
         "&& rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb"

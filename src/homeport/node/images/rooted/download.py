@@ -1,4 +1,4 @@
-"""What ADD downloads: by HTTP(S) alone, of bounded size, and checked if the Dockerfile says its hash."""
+"""Downloads a file for ADD: only by HTTP(S), of bounded size, and checked if the Dockerfile gives its hash."""
 
 import asyncio
 import hashlib
@@ -18,7 +18,7 @@ SCHEMES = ("http", "https")
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows to HTTP(S) alone."""
+    """Follows redirects to HTTP(S) URLs only."""
 
     def redirect_request(
         self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str

@@ -9,13 +9,13 @@ from homeport.contract.errors import ImageError
 
 
 class Given:
-    """Those of one deploy, beside its source tree."""
+    """The files of one deploy, in a directory beside its source tree."""
 
     def __init__(self, source: Path) -> None:
         self._directory = source.with_name(f"{source.name}.build")
 
     def local(self, digest: str, name: str) -> Path:
-        """The file with this content; `name` is for the message."""
+        """Return the path of the file with this hash; `name` is for the error."""
         path = self._directory / digest
         if "/" in digest or not path.is_file():
             raise ImageError(f"the content of `{name}` was not uploaded")
@@ -36,7 +36,7 @@ class Given:
 
 
 def write_archive(path: Path, files: Mapping[str, tuple[Path, int | None]]) -> None:
-    """Files as an archive: place -> the file, and its mode if that is not the file's own. Blocks."""
+    """Write files into an archive: place -> the file, and its mode if that is not the file's own. Blocks."""
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
         for place, (local, mode) in sorted(files.items()):
             status = local.stat()

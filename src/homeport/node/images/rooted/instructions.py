@@ -40,7 +40,7 @@ class _Stage:
 def of_dockerfile(
     step: Step, instructions: list[Instruction], given: Mapping[str, str], force: Mapping[str, bool]
 ) -> Iterator[Op]:
-    """The operations of a whole Dockerfile; `given` are its build arguments."""
+    """Return the operations of a whole Dockerfile; `given` are its build arguments."""
     stages, outer = _stages(instructions, given)
     if not stages:
         raise UnfitError("there is no `FROM`")
@@ -64,7 +64,7 @@ def of_dockerfile(
 def of_lines(
     step: Step, instructions: list[Instruction], given: Mapping[str, str], force: Mapping[str, bool]
 ) -> Iterator[Op]:
-    """The operations of some lines, which go on with an image."""
+    """Return the operations of lines that continue an image."""
     if any(one.name == "FROM" for one in instructions):
         raise UnfitError("`FROM` belongs into `from_dockerfile`")
     for image in _images([_Stage("", "", instructions)], {}, {0}):
@@ -82,7 +82,7 @@ def of_instructions(
     outer: Mapping[str, str],
     numbers: Mapping[str, int],
 ) -> Iterator[Op]:
-    """The operations of one stage."""
+    """Yield the operations of one stage."""
     for one in instructions:
         if one.name == "ARG":
             for name, value in _arguments(one, {**AUTOMATIC, **outer, **given}):
@@ -128,7 +128,7 @@ def _stages(
 
 
 def _sources(stage: _Stage) -> list[str]:
-    """The stages and images that a stage takes files from."""
+    """Return the stages and images that a stage takes files from."""
     found = []
     for one in stage.instructions:
         if one.name in ("COPY", "ADD") and "from" in one.flags:
@@ -158,7 +158,7 @@ def _needed(stages: list[_Stage], numbers: Mapping[str, int]) -> set[int]:
 
 
 def _images(stages: list[_Stage], numbers: Mapping[str, int], needed: set[int]) -> list[str]:
-    """The images of registries that `--from` names."""
+    """Return the images of registries that `--from` names."""
     found = [name for number in sorted(needed) for name in _sources(stages[number])]
     return [name for name in dict.fromkeys(found) if name.lower() not in numbers]
 
@@ -194,13 +194,13 @@ def _run(step: Step, one: Instruction, force: Mapping[str, bool], numbers: Mappi
 
 
 def _document(one: Instruction, name: str, text: str) -> str:
-    """A here-document for `expand`, which does not look into one whose name is quoted."""
+    """Return a here-document's text, with variables replaced unless its name is quoted."""
     quoted = re.search(rf"<<-?\s*['\"]{re.escape(name)}['\"]", one.value)
     return text.replace("$", "\\$") if quoted else text
 
 
 def _below(files: Mapping[str, str], source: str) -> dict[str, str]:
-    """The files of the context below a directory, by their path from there; or the one file."""
+    """Return the files of the context below a directory, by their path from there; or the one file."""
     top = posixpath.normpath(source.lstrip("/") or ".")
     if top in files:
         return {"": files[top]}
@@ -240,7 +240,7 @@ def _copies(
 
 
 def chosen(op: Op, config: Config, *, is_directory: bool) -> dict[str, str]:
-    """What a COPY puts where: absolute place -> the context's file; `ImageError` if a source is not there.
+    """Return the files of a COPY: absolute place -> the context's file; `ImageError` if a source does not exist.
 
     `is_directory` says whether its destination is one in the image already.
     """
@@ -262,7 +262,7 @@ def chosen(op: Op, config: Config, *, is_directory: bool) -> dict[str, str]:
 
 
 def told(op: Op, config: Config) -> list[object]:
-    """What the layer of an operation depends on, besides those below, the variables, and the stages."""
+    """Return the values that an operation's layer depends on, besides the layers below, the variables and the stages."""
     if op.kind not in ("COPY", "ADD_ARCHIVE"):
         return op.told()
     kind, args = op.told()
@@ -277,13 +277,13 @@ def told(op: Op, config: Config) -> list[object]:
 
 
 def archives(op: Op, config: Config) -> list[str]:
-    """The context's files that an ADD unpacks."""
+    """Return the context's files that an ADD unpacks."""
     sources = [dockerfile.expand(s, config.variables) for s in op.args["sources"]]
     return [name for source in sources for name in _named(op, source)[1]]
 
 
 def _named(op: Op, source: str) -> tuple[dict[str, str], list[str]]:
-    """The files below a directory of the context, by their path from there; and the files that a source names."""
+    """Return the files below a directory of the context, by their path from there; and the files that a source names."""
     files: Mapping[str, str] = op.args["files"]
     wanted = posixpath.normpath(source.lstrip("/") or ".")
     below = "" if wanted == "." else f"{wanted}/"

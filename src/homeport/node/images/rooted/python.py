@@ -1,4 +1,4 @@
-"""The Python of a root file system: which one it has, whether the runner can run on it, and how one is laid in."""
+"""Finds the Python of a root file system, checks that the runner can run on it, and fetches one for images without."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from homeport.node.images import uv
 from homeport.node.images.uv import OLDEST
 
 OLDEST_GLIBC = (2, 17)
-#: What the runner's packages are built for: any glibc that is not older.
+#: The oldest glibc that the runner's packages run on.
 WHEELS = f"{platform.machine()}-manylinux2014"
 PLACE = "usr/local"  # as in the images that the original's `debian_slim` is made from
 LOOK = (
@@ -36,7 +36,9 @@ class Inside:
 
     path: str  # there
     version: str  # in full
-    held: bool = False  # by the system's packages, so that installers want to be told
+    held: bool = (
+        False  # its packages belong to the system, so installers need an option to change them
+    )
 
     @property
     def minor(self) -> str:
@@ -45,12 +47,12 @@ class Inside:
 
 
 def judged(code: int, lines: Sequence[str], where: str) -> Inside:
-    """Return the interpreter that the search found; `ImageError` if no container can start with it."""
+    """Return the interpreter that the search has found; `ImageError` if no container can start with it."""
     hint = 'let homeport lay one into it: `add_python="3.12"`'
     if code == NONE:
         raise ImageError("the image has no Python", where=where, hint=hint)
     try:
-        # A loader or a shell may have said something, too.
+        # A loader or a shell may have printed lines too.
         told = json.loads(next(line for line in reversed(lines) if line.startswith("{")))
         path, version, libc = str(told["path"]), str(told["version"]), str(told["libc"])
     except (StopIteration, ValueError, KeyError, TypeError):
@@ -72,7 +74,7 @@ def judged(code: int, lines: Sequence[str], where: str) -> Inside:
 
 
 def check_libc(libc: str, where: str) -> None:
-    """Raise for what the runner's packages are not built for; `libc` is such as `glibc 2.36`."""
+    """Raise an error for a libc on which the runner's packages do not run; `libc` is such as `glibc 2.36`."""
     name, _, version = libc.partition(" ")
     if name != "glibc":
         raise ImageError(
@@ -91,7 +93,7 @@ def check_libc(libc: str, where: str) -> None:
 
 
 async def standalone(version: str, keep: Path, where: str) -> tuple[Path | None, str]:
-    """The directory of a Python that runs anywhere, fetched by uv once; or None, and what uv said.
+    """Return the directory of a Python that runs anywhere, fetched by uv once; or None, and uv's message.
 
     uv takes them from python-build-standalone, or from where `UV_PYTHON_INSTALL_MIRROR` says.
     """
