@@ -22,7 +22,8 @@ PORTS = manifest(function("f", port=8000)), manifest(function("f", port=8000), f
 async def settled(plane: Plane) -> None:
     """Wait on the virtual clock until all draining containers have ended."""
     async with asyncio.timeout(300):
-        while any(pool.retired for pool in plane.pools) or len(plane.rollout._tasks):
+        rollout = plane.rollout
+        while any(pool.retired for pool in plane.pools) or rollout._tasks or rollout.trees._tasks:
             await asyncio.sleep(0.1)
 
 

@@ -71,6 +71,7 @@ class Zygote:
     """Forks on command, and reports how its children ended.
 
     It keeps as many spares as its last burst of commands needed; after each smaller burst it keeps one less.
+    One class, because its loop reads commands, spares and ended children of the same process.
     """
 
     def __init__(self, control: socket.socket, shelf: Shelf, written: Pages | None = None) -> None:
