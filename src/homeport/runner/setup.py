@@ -116,18 +116,19 @@ def reach(launch: Launch) -> None:
     from homeport.sdk import context
 
     order = launch.order
-    context.enter_calls(
-        context.Reach(
-            socket=launch.calls,
-            app=order.pool.app,
-            scope=order.scope,
-            own=tuple(call.tag for call in order.function.calls)
-            if order.function.max_containers == 1
-            else (),
-            query=order.pool.parameters,
-            container=order.id,
-        )
+    reach = context.Reach(
+        socket=launch.calls,
+        app=order.pool.app,
+        scope=order.scope,
+        own=tuple(call.tag for call in order.function.calls)
+        if order.function.max_containers == 1
+        else (),
+        query=order.pool.parameters,
+        container=order.id,
     )
+    context.enter_calls(reach)
+    # A program such as `streamlit run`, which a `web_server` starts, imports the SDK in a process of its own.
+    os.environ.update(context.for_programs(reach, order.function.volumes))
     if launch.ingress:
         from homeport.runner import ways
 

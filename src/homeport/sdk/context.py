@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -52,9 +53,23 @@ def enter_calls(reach: Reach) -> None:
     _reach = reach
 
 
+def for_programs(reach: Reach, volumes: tuple[VolumeMount, ...]) -> dict[str, str]:
+    """Return the variables from which a program that this container starts knows what the container knows."""
+    told = {
+        "HOMEPORT_CALLS_SOCKET": reach.socket,
+        "HOMEPORT_CALLS_APP": reach.app,
+        "HOMEPORT_CALLS_SCOPE": reach.scope,
+    }
+    if volumes:
+        from homeport.contract import codec
+
+        told["HOMEPORT_VOLUMES"] = codec.dumps(volumes)
+    return told
+
+
 def reach() -> Reach | None:
     """Return how this process calls functions; None outside containers and `homeport run`."""
-    if _reach is None and (path := os.environ.get("HOMEPORT_CALLS_SOCKET")):
+    if _reach is None and (path := os.environ.get("HOMEPORT_CALLS_SOCKET")) is not None:
         enter_calls(
             Reach(
                 socket=path,
@@ -80,6 +95,11 @@ def runs_in(image: Image) -> bool:
 
 def mounts_of(volume: str | None) -> list[VolumeMount]:
     """Return where this container has the volume of that name, or parts of it."""
+    global _volumes  # noqa: PLW0603
+    if _urls is None and not _volumes and (told := os.environ.get("HOMEPORT_VOLUMES")):
+        from homeport.contract import codec
+
+        _volumes = codec.decode(tuple[VolumeMount, ...], json.loads(told))
     return [mount for mount in _volumes if mount.name == volume]
 
 
