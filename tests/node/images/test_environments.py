@@ -13,6 +13,7 @@ from homeport.contract.errors import ImageError
 from homeport.contract.image import Image, Step
 from homeport.node.images import uv
 from homeport.node.images.environments import Environments
+from homeport.node.images.rooted import python as rooted_python
 
 SLIM = Step(name="debian_slim")
 SIX = Step(name="pip_install", args={"packages": ["six==1.17.0"]}, where="app.py:3")
@@ -141,14 +142,47 @@ async def test_a_python_of_pyenv_is_found_though_its_shim_says_no(monkeypatch, t
     assert str(tmp_path / "versions" / "3.99.10" / "bin" / "python") == found.path
 
 
-async def test_a_python_that_is_not_there_is_told_with_the_command_that_brings_it(house):
+async def test_a_python_that_uv_cannot_download_is_an_error_with_the_line(house):
     args = {"python_version": "3.99"}
     failure = await house.fails(
         Image(steps=(Step(name="debian_slim", args=args, where="app.py:2"),))
     )
 
-    assert "there is no Python 3.99 here" == failure.message
-    assert ("app.py:2", "`uv python install 3.99`") == (failure.where, failure.hint)
+    assert failure.message.startswith("there is no Python 3.99 here, and uv cannot download it: ")
+    assert "app.py:2" == failure.where
+    assert "`uv python install 3.99`" in failure.hint
+
+
+async def test_a_python_that_this_machine_lacks_is_downloaded_into_the_home(
+    house, other_python, monkeypatch
+):
+    downloads = []
+
+    async def nowhere(_wanted, _where):
+        return None
+
+    async def standalone(version, keep, _where):
+        downloads.append((version, keep))
+        (keep / "bin").mkdir(parents=True)
+        minor = ".".join(other_python.split(".")[:2])
+        (keep / "bin" / "python3").symlink_to(f"/usr/bin/python{minor}")
+        return keep, ""
+
+    monkeypatch.setattr(uv, "python", nowhere)
+    monkeypatch.setattr(rooted_python, "standalone", standalone)
+    wanted = Image(steps=(Step(name="debian_slim", args={"python_version": other_python}), SIX))
+    version = ask(await house.make(wanted), "import platform; print(platform.python_version())")
+
+    assert other_python == version
+    assert [(other_python, house.root.parent / "pythons")] == downloads
+    assert any(f"no Python {other_python}, so uv downloads it" in line for line in house.said)
+
+
+def test_uv_is_told_where_to_download_interpreters_from():
+    mirror = {"UV_PYTHON_INSTALL_MIRROR": "https://mirror.example/python"}
+
+    assert mirror.items() <= uv.environ({**mirror, "UV_PYTHON": "3.9"}).items()
+    assert "UV_PYTHON" not in uv.environ({**mirror, "UV_PYTHON": "3.9"})
 
 
 @pytest.mark.parametrize("name", ["apt_install", "run_commands", "from_registry"])

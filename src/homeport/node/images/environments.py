@@ -30,6 +30,7 @@ from homeport.node.images.store import Say, Store
 from homeport.node.images.uv import Python
 
 OURS_FROM = (3, 11)
+PYTHONS = "pythons"  # in the home: the interpreters that uv has downloaded, also those of root file systems
 #: The runner's packages. Version bounds come from homeport's own metadata if the interpreter is new enough for homeport.
 RUNNERS = ("uvicorn", "httptools", "uvloop", "websockets", "cheroot", "a2wsgi", "cloudpickle")
 
@@ -111,7 +112,7 @@ class Environments:
         self, image: Image, source: Path, environ: Mapping[str, str], say: Say
     ) -> Made:
         base = next((step for step in image.steps if step.name == layers.BASE.name), layers.BASE)
-        python = await self._python(base.args.get("python_version"), base.where)
+        python = await self._python(base.args.get("python_version"), base.where, say)
         wanted = layers.of(image, python.version, source.name)
         runner = _runner_name(python.minor)
         async with self._store.needed([*(layer.key for layer in wanted), runner]):
@@ -134,13 +135,30 @@ class Environments:
             await self._store.used(last, image.key)
         return self._roots.made(last, image)
 
-    async def _python(self, wanted: str | None, where: str) -> Python:
-        """Find the interpreter; search again only if the last one has changed."""
+    async def _python(self, wanted: str | None, where: str, say: Say) -> Python:
+        """Find the interpreter; search again only if the last one has changed.
+
+        If this machine does not have that version, uv downloads it into the home.
+        """
         date, python = self._pythons.get(wanted or "", (0, None))
         if python is None or _date(python.path) != date:
             python = await uv.python(wanted, where)
+            if python is None:
+                python = await self._downloaded(str(wanted), where, say)
             self._pythons[wanted or ""] = _date(python.path), python
         return python
+
+    async def _downloaded(self, version: str, where: str, say: Say) -> Python:
+        say(f"debian_slim: this machine has no Python {version}, so uv downloads it")
+        home, why = await rooted_python.standalone(version, self._root.parent / PYTHONS, where)
+        if home is None:
+            raise ImageError(
+                f"there is no Python {version} here, and uv cannot download it: {why}",
+                where=where,
+                hint=f"`uv python install {version}`; "
+                "`UV_PYTHON_INSTALL_MIRROR` says where uv downloads it from",
+            )
+        return await uv.looked_at(str(home / "bin" / "python3"))
 
     async def _layer(
         self, layer: Layer, python: Python, environ: Mapping[str, str], say: Say

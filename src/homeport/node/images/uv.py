@@ -26,6 +26,8 @@ from homeport.node.images.command import Done
 OLDEST = (3, 10)
 #: Variables that would make uv use another interpreter or environment.
 _MISLEADING = ("HOMEPORT_", "MODAL_", "PYTHON", "VIRTUAL_ENV", "CONDA", "UV_PYTHON", "UV_PROJECT")
+#: From where uv downloads interpreters.
+_SOURCES = ("UV_PYTHON_INSTALL_MIRROR", "UV_PYTHON_DOWNLOADS_JSON_URL")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,7 @@ def program() -> str:
 
 def environ(outer: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that uv sees: the caller's, without those that would mislead it."""
-    kept = {k: v for k, v in outer.items() if not k.startswith(_MISLEADING)}
+    kept = {k: v for k, v in outer.items() if k in _SOURCES or not k.startswith(_MISLEADING)}
     return {**kept, "NO_COLOR": "1"}
 
 
@@ -116,21 +118,21 @@ async def run(
     return await command.run([*found(), *words], environ=told, cwd=Path("/"), say=say)
 
 
-async def python(wanted: str | None, where: str) -> Python:
-    """Return the interpreter of this version; homeport's own for None."""
+async def python(wanted: str | None, where: str) -> Python | None:
+    """Return this machine's interpreter of that version, or None; homeport's own for no version."""
     ours = platform.python_version()
     check_age(wanted, where)
     if not wanted or _is(ours, wanted):
         return Python(path=sys.executable, version=ours)
-    done = await run("python", "find", "--no-project", wanted, say=lambda _line: None)
+    done = await run(
+        *("python", "find", "--no-project", "--no-python-downloads", wanted), say=lambda _line: None
+    )
     path = _of_pyenv(wanted) if done.code else done.lines[-1]
-    if not path:
-        raise ImageError(
-            f"there is no Python {wanted} here",
-            where=where,
-            hint=f"`uv python install {wanted}`",
-            traceback=done.text,
-        )
+    return await looked_at(path) if path else None
+
+
+async def looked_at(path: str) -> Python:
+    """Return an interpreter with its version in full."""
     code = "import platform; print(platform.python_version())"
     told = await asyncio.to_thread(
         subprocess.run, [path, "-I", "-c", code], capture_output=True, text=True, check=True
