@@ -185,6 +185,13 @@ def test_uv_is_told_where_to_download_interpreters_from():
     assert "UV_PYTHON" not in uv.environ({**mirror, "UV_PYTHON": "3.9"})
 
 
+async def test_a_container_finds_aiohttp_which_modal_has_in_each_image(house):
+    made = await house.make(image(SIX))
+    code = f"import sys; sys.path.append({made.runner_path!r}); import aiohttp; print(aiohttp.__name__)"
+
+    assert "aiohttp" == ask(made, code)
+
+
 @pytest.mark.parametrize("name", ["apt_install", "run_commands", "from_registry"])
 async def test_a_root_file_system_without_isolation_is_an_error_that_says_what_to_do(house, name):
     step = Step(name=name, args={"packages": ["a"], "commands": ["true"]}, where="app.py:4")

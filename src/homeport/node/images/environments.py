@@ -32,7 +32,10 @@ from homeport.node.images.uv import Python
 OURS_FROM = (3, 11)
 PYTHONS = "pythons"  # in the home: the interpreters that uv has downloaded, also those of root file systems
 #: The runner's packages. Version bounds come from homeport's own metadata if the interpreter is new enough for homeport.
-RUNNERS = ("uvicorn", "httptools", "uvloop", "websockets", "cheroot", "a2wsgi", "cloudpickle")
+RUNNERS = (
+    *("uvicorn", "httptools", "uvloop", "websockets", "cheroot", "a2wsgi", "cloudpickle"),
+    "aiohttp",  # Modal's containers have it, so scripts import it at their top without naming it in the image
+)
 
 
 class Environments:
