@@ -20,6 +20,7 @@ from homeport.contract.manifest import WebKind, WebMethod
 from homeport.node.agent import Agent
 from homeport.node.containers import door as doors
 from homeport.node.images.made import Made
+from homeport.node.zygotes import nursery
 from homeport.runner import tmp
 from homeport.settings import Settings
 from tests.node.test_agent import Watched
@@ -354,6 +355,23 @@ async def test_a_variable_that_an_import_has_looked_at_is_the_container_s_own(ho
     ]
 
     assert ["['a', 'a']", "['b', 'b']", "['none', None]"] == told
+
+
+async def test_the_log_says_once_that_a_function_has_no_zygote(house, monkeypatch):
+    async def begun(zygote):
+        zygote.end()
+        return {"failure": "the zygote did not start: no room"}
+
+    monkeypatch.setattr(nursery, "begun", begun)
+    house.install("heavy", "x = 1")
+    house.write("import heavy\ndef say(): return heavy.x")
+    for _ in range(2):
+        assert "1" == await house.get(await house.start())
+        await house.learned("heavy")
+    line = "each container imports its modules anew: the zygote did not start: no room"
+    await house.watched.line(line)
+
+    assert 1 == sum(line in each.text for each in house.watched.lines)
 
 
 async def test_a_local_module_wins_over_a_preloaded_one_of_its_name(house):

@@ -158,6 +158,11 @@ class Zygotes:
             del self._told[next(iter(self._told))]
         return True
 
+    def _say_once(self, order: StartOrder, text: str) -> None:
+        """Write a line to the app's log, unless it was written before."""
+        if self.once(order, text):
+            self._said(order, text)
+
     def forget(self, pool: PoolKey) -> None:
         """Release what was kept for the pool, because none of its containers will be started again."""
         self._snapshots.forget(pool)
@@ -195,8 +200,7 @@ class Zygotes:
                 )
             except Unforkable as why:
                 text = f"no memory snapshot: {why}; each container starts on its own"
-                if self.once(launch.order, text):
-                    self._said(launch.order, text)
+                self._say_once(launch.order, text)
         return await self._plain_parent(launch, made, environ)
 
     async def _plain_parent(self, launch: Launch, made: Made, environ: dict[str, str]) -> Zygote:
@@ -264,6 +268,8 @@ class Zygotes:
             word = await begun(zygote)
             if "stale" in word:
                 self._end_stale(base, word["stale"])
+            if failure := word.get("failure"):
+                self._say_once(order, f"each container imports its modules anew: {failure}")
             if "ready" not in word:
                 return
             for name, reason in word["ready"]["unsafe"].items():
