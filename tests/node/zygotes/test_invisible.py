@@ -1,8 +1,8 @@
 """Modules that are loaded ahead change nothing: a forked container behaves like a container with a fresh interpreter."""
 
 import os
+import shutil
 
-from homeport.contract.container import State
 from tests.node.zygotes.test_nursery import House, house  # noqa: F401 - the fixture
 
 AT = "import time\nAT = time.monotonic_ns()\n"
@@ -102,19 +102,42 @@ async def test_one_app_s_imports_are_not_another_s(house):  # noqa: F811
     assert [] == [name for name in function.learned.modules if name == "kit"]
 
 
-async def test_a_new_revision_begins_with_what_the_one_before_has_learned(house):  # noqa: F811
+async def test_a_new_revision_is_forked_from_the_zygote_of_the_one_before(house):  # noqa: F811
+    """And has its own files, whatever the zygote's imports have seen of the other revision's."""
     house.install("kit", AT)
-    house.write("import kit\ndef say(): return kit.AT")
+    house.install("reader", "import os\nFOUND = os.path.exists('x') and open('x').read()")
+    (house.source / "x").write_text("one")
+    house.write("import kit, reader\ndef say(): return [kit.AT, reader.FOUND]")
     await house.start()
     await house.learned("kit")
-    later = await house.start(revision="rv-2")
-    zygotes = house.agent._zygotes
-    function = next(
-        f for f in zygotes._functions.values() if f.launch.order.pool.revision == "rv-2"
+    await house.learned("reader")
+    first = eval(await house.get(await house.start()))
+    old, house.source = house.source, house.source.with_name("source-2")
+    house.source.mkdir()
+    (house.source / "kit_local.py").write_text("")
+    house.write(
+        "import kit\ndef say(): return [kit.AT, os.getcwd(), os.path.exists('kit_local.py')]"
     )
+    second = eval(await house.get(await house.start(revision="rv-2")))
+    (house.source / "x").write_text("two")
+    house.write("import reader\ndef say(): return reader.FOUND")
+    third = await house.start(revision="rv-3")
+    shutil.rmtree(old)
 
-    assert "kit" in function.learned.modules
-    assert State.READY is later.state
+    assert first[1] == "one"
+    assert [first[0], str(house.source), True] == second
+    assert "two" == await house.get(third)
+    assert "fresh" == third.origin
+
+
+async def test_a_revision_with_other_variables_has_a_zygote_of_its_own(house):  # noqa: F811
+    house.install("kit", AT)
+    house.write("import kit\ndef say(): return kit.AT")
+    await house.start({"KEY": "a"})
+    await house.learned("kit")
+    first, second = await say(house, {"KEY": "a"}, {"KEY": "b"})
+
+    assert first != second
 
 
 async def test_what_was_learned_outlives_the_server(house):  # noqa: F811

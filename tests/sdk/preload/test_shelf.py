@@ -427,6 +427,16 @@ def test_the_working_directory_counts_where_an_import_asks_for_it(box):
     assert "imported" == box.run(["b"], "os.chdir('/')\nimport b; say('imported')")
 
 
+def test_a_file_of_the_users_counts_where_an_import_has_opened_it(box):
+    """A later version of the user's files has another one there."""
+    box.install(a="open('notes.txt', 'a').close()", b="open('/dev/null').close()")
+
+    for name, told in (("a", "an import has read a file of another version"), ("b", "imported")):
+        script = f"shelf.moves('/nowhere')\nimport {name}; say('imported')"
+        found = box.run([name], script)
+        assert told == (found["changed"] if isinstance(found, dict) else found)
+
+
 def test_a_file_that_was_written_anew_or_a_package_that_came_makes_the_shelf_stale(box):
     box.install(a="V = 1")
     touch = f"open({str(box.site / 'a.py')!r}, 'a').write('#')"

@@ -244,8 +244,7 @@ class Life:
 
     def _learn(self, modules: Sequence[str]) -> None:
         if self._shared.zygotes is not None:
-            made = self._shared.environments.of(self.launch.function.image)
-            self._shared.zygotes.learn(self.launch.order, made, tuple(modules))
+            self._shared.zygotes.learn(self.launch.order.pool, tuple(modules))
 
     def _preloaded_in_vain(self, event: Event) -> None:
         """Record the preloaded modules that made it begin again, or that differed too late for that."""
@@ -257,8 +256,7 @@ class Life:
         else:
             self._say_once(f"preloaded modules differ from a fresh import: {event.reason}")
         if self._shared.zygotes is not None:
-            made = self._shared.environments.of(self.launch.function.image)
-            self._shared.zygotes.spoil(self.launch.order, made, event)
+            self._shared.zygotes.spoil(self.launch.order.pool, event)
 
     def _say_once(self, text: str) -> None:
         """Log a line, once for each revision of the function."""

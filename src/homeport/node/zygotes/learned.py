@@ -39,10 +39,14 @@ class Learned:
     again: dict[str, int] = field(default_factory=dict)  # revision -> starts that began again
 
     @staticmethod
-    def of(root: Path, environment: str, app: str, function: str) -> "Learned":
-        """Read what an earlier server has stored; empty if there is nothing."""
+    def place(root: Path, environment: str, app: str, function: str) -> Path:
+        """Return the file of a function with one image."""
         name = hashlib.sha256(json.dumps([environment, app, function]).encode()).hexdigest()[:32]
-        path = root / f"{name}.json"
+        return root / f"{name}.json"
+
+    @staticmethod
+    def of(path: Path) -> "Learned":
+        """Read what an earlier server has stored; empty if there is nothing."""
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
             told = json.loads(path.read_text())
             unlike = {str(revision): dict(found) for revision, found in told["unlike"].items()}

@@ -11,15 +11,27 @@ from homeport.node.images.made import Made
 from homeport.node.launch import INHERITED
 
 #: Variables that differ in each container; those of GPUs too, if a function uses GPUs.
-OWN = ("MODAL_TASK_ID", "HOMEPORT_TASK_ID", "TMPDIR")
+OWN = ("MODAL_TASK_ID", "HOMEPORT_TASK_ID", "HOMEPORT_REVISION", "TMPDIR")
 GPUS = {"CUDA_VISIBLE_DEVICES": "", "NVIDIA_VISIBLE_DEVICES": "void"}
 #: Variables that a base zygote always has; of all others, only those that its imports read.
 PLAIN = (*INHERITED, "PATH", "VIRTUAL_ENV", "PYTHONUNBUFFERED")
 
 
-def identity(order: StartOrder, made: Made) -> tuple[str, ...]:
-    """Return a key that is the same for all containers of one function zygote, if their variables fit too."""
-    return (made.key, order.pool.app, order.pool.function, order.pool.revision)
+def identity(
+    order: StartOrder, made: Made, environ: Mapping[str, str], avoid: Iterable[str]
+) -> str:
+    """Return a key that is the same for all containers of one function zygote.
+
+    Revisions that differ only in the user's files have the same: a zygote imports packages alone. `avoid` are the
+    modules that must not be preloaded for the container's revision.
+    """
+    function = order.function
+    parts = [
+        *(made.key, order.pool.app, order.pool.function),
+        sorted(shared(function, environ).items()),
+        *(sorted(avoid), own(function), function.image.workdir, function.block_network),
+    ]
+    return json.dumps(parts)
 
 
 def shared(function: FunctionSpec, environ: Mapping[str, str]) -> dict[str, str]:

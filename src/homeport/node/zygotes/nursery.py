@@ -1,8 +1,8 @@
 """Zygotes: processes that have imported the modules of containers, and fork a container in a millisecond.
 
-There is a *base zygote* for each image, with the modules that all containers need. Below it, each function of a
-revision has a *function zygote*, with the function's variables and the modules that its script imported in an
-earlier container, if these are more. A pool with a memory snapshot has a zygote with the user's state. A
+There is a *base zygote* for each image, with the modules that all containers need. Below it, each function has a
+*function zygote*, with the function's variables and the modules that its script imported in an earlier container,
+if these are more; revisions with the same image and variables share it. A pool with a memory snapshot has a zygote with the user's state. A
 container is forked from the lowest of these. runner/zygotes/zygote.py is the other side; there, imported
 modules are invisible until the script imports them (sdk/preload/shelf.py).
 """
@@ -37,15 +37,15 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(slots=True)
 class _Function:
-    """The zygote of one function of a revision."""
+    """The zygote of one function, for all revisions that are alike (likeness.identity)."""
 
-    launch: Launch  # of no container
+    launch: Launch  # of no container, and the latest revision's, whose files are there
     made: Made
     environ: dict[str, str]
     learned: Learned
     current: Zygote | None = None
     starting: "asyncio.Task[None] | None" = None
-    pools: set[PoolKey] = dataclasses.field(default_factory=set)
+    pools: dict[PoolKey, Launch] = dataclasses.field(default_factory=dict)  # of no container
     tried: frozenset[str] = frozenset()  # the modules that the last one was asked to import
 
 
@@ -63,7 +63,8 @@ class Zygotes:
         self._limit_mib = limit_mib
         self._said = said
         self._bases = Bases(lib, sandbox=self._sandbox, used=self._used)
-        self._functions: dict[tuple[str, ...], _Function] = {}
+        self._functions: dict[str, _Function] = {}
+        self._of_pool: dict[PoolKey, _Function] = {}
         self._snapshots = Snapshots(root.parent / "run" / "snapshots")
         self._retired: set[Zygote] = set()
         self._told: dict[
@@ -134,19 +135,17 @@ class Zygotes:
         if self._limit_mib:
             self._bases.warm(made, environ)
 
-    def learn(self, order: StartOrder, made: Made, modules: tuple[str, ...]) -> None:
+    def learn(self, pool: PoolKey, modules: tuple[str, ...]) -> None:
         """Record the modules that a ready container has imported."""
-        function = self._functions.get(likeness.identity(order, made))
-        if function is not None:
+        if (function := self._of_pool.get(pool)) is not None:
             function.learned.add(modules)
             self._begin_function(function)
 
-    def spoil(self, order: StartOrder, made: Made, event: Event) -> None:
+    def spoil(self, pool: PoolKey, event: Event) -> None:
         """Record preloaded modules that differ from the script's own imports."""
-        function = self._functions.get(likeness.identity(order, made))
-        if function is not None:
-            function.learned.spoil(order.pool.revision, event.modules, event.reason)
-            self._end_function(function)
+        if (function := self._of_pool.get(pool)) is not None:
+            function.learned.spoil(pool.revision, event.modules, event.reason)
+            self._function(function.pools[pool], function.made, function.environ)
 
     def once(self, order: StartOrder, text: str) -> bool:
         """Return True if this text was not logged for the function before."""
@@ -166,12 +165,7 @@ class Zygotes:
     def forget(self, pool: PoolKey) -> None:
         """Release what was kept for the pool, because none of its containers will be started again."""
         self._snapshots.forget(pool)
-        for key, function in list(self._functions.items()):
-            if pool in function.pools:
-                function.pools.discard(pool)
-                if not function.pools:
-                    self._end_function(function)
-                    del self._functions[key]
+        self._forget_function(pool)
 
     def close(self) -> None:
         """End all zygotes; their containers continue."""
@@ -215,20 +209,23 @@ class Zygotes:
 
     def _function(self, launch: Launch, made: Made, environ: dict[str, str]) -> _Function:
         order = launch.order
-        key = likeness.identity(order, made)
-        shared = likeness.shared(order.function, environ)
-        function = self._functions.get(key)
+        learned = self._learned(order, made)
+        key = likeness.identity(order, made, environ, learned.avoid(order.pool.revision))
+        function, nobody = self._functions.get(key), likeness.nobody(launch)
         if function is None:
-            learned = Learned.of(self._root, made.key, order.pool.app, order.pool.function)
-            function = self._functions[key] = _Function(
-                likeness.nobody(launch), made, shared, learned
-            )
-        if function.environ != shared:
-            # A variable has changed, for example a secret; the imports may have read it.
-            self._end_function(function)
-            function.environ = shared
-        function.pools.add(order.pool)
+            shared = likeness.shared(order.function, environ)
+            function = self._functions[key] = _Function(nobody, made, shared, learned)
+        function.launch, function.made = nobody, made
+        if self._of_pool.get(order.pool) is not function:
+            # A variable may have changed, for example a secret, which the imports may have read.
+            self._forget_function(order.pool)
+        self._of_pool[order.pool], function.pools[order.pool] = function, nobody
         return function
+
+    def _learned(self, order: StartOrder, made: Made) -> Learned:
+        path = Learned.place(self._root, made.key, order.pool.app, order.pool.function)
+        known = (f.learned for f in self._functions.values() if f.learned.path == path)
+        return next(known, None) or Learned.of(path)
 
     # function zygotes
 
@@ -297,6 +294,14 @@ class Zygotes:
             return contextlib.nullcontext(NOTHING)
         return self.cells.for_zygote(launch, parent.pid, writes=writes)
 
+    def _forget_function(self, pool: PoolKey) -> None:
+        """End the pool's function zygote, unless other pools have it too."""
+        if (function := self._of_pool.pop(pool, None)) is not None:
+            del function.pools[pool]
+            if not function.pools:
+                self._end_function(function)
+                self._functions = {k: f for k, f in self._functions.items() if f is not function}
+
     def _end_function(self, function: _Function) -> None:
         if function.starting is not None:
             function.starting.cancel()
@@ -321,7 +326,7 @@ class Zygotes:
                     self._end_stale(parent, word["stale"])
                 elif "again" in word:
                     told = Event(kind="again", **_of_again(word["again"]))
-                    self.spoil(launch.order, made, told)
+                    self.spoil(launch.order.pool, told)
         finally:
             os.close(output)
         raise Unforkable("a preloaded module has changed")

@@ -107,6 +107,7 @@ class House:
     shelf: Shelf
     lib: str  # the folder that homeport is imported from
     source: str = ""  # for a function: the directory of its files, first on `sys.path`
+    revision: str = ""  # for a function: whose files were there when the modules were imported
     cwd: str = ""  # for a function: its working directory
     service: Any = None  # for a snapshot: the user's state
     changed: dict[str, str | None] = field(
@@ -171,7 +172,12 @@ def _be_container(birth: Birth, launch: Launch, house: House, *, fresh: bool) ->
 
 def _settle(order: StartOrder, house: House) -> None:
     """Set `sys.path` and the working directory to the function's files."""
+    if house.revision not in ("", order.pool.revision):
+        house.shelf.moves(house.source)
+    house.revision = order.pool.revision
     if house.source != order.source:
+        if house.source:
+            sys.path.remove(house.source)
         setup.settle(order)
         house.source = order.source
     else:  # the same directory, but in this container's /tmp, if it is below that

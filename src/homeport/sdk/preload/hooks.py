@@ -9,6 +9,7 @@ import builtins
 import codecs
 import contextlib
 import functools
+import io
 import logging
 import os
 import random
@@ -29,6 +30,7 @@ class Listener(Protocol):
     def spoil(self, reason: str) -> None: ...
     def drew(self, data: bytes) -> None: ...
     def asked_cwd(self) -> None: ...
+    def opened(self, path: str) -> None: ...
     def asked_pid(self) -> None: ...
     def seeded(self, numbers: random.Random) -> None: ...
     def asked(self, name: str) -> None: ...
@@ -96,6 +98,8 @@ class Hooks:
             self._before(os, name, tell.asked_pid)
         for name in ("getcwd", "getcwdb"):
             self._before(os, name, tell.asked_cwd)
+        for holder in (builtins, io):
+            self._opens(holder)
         for holder, name in ((os, "urandom"), (random, "_urandom")):
             self._result(holder, name, tell.drew)
         self._after(codecs, "register", lambda search: tell.did("codec", search))
@@ -137,6 +141,20 @@ class Hooks:
             return original(*args, **kwargs)
 
         self._replace(holder, name, wrapped)
+
+    def _opens(self, holder: Any) -> None:
+        """Report the path of each file that is opened."""
+        original, tell = holder.open, self._listener
+        hooks = self
+
+        @functools.wraps(original)
+        def wrapped(file: Any, *args: Any, **kwargs: Any) -> Any:
+            if hooks._originals and not isinstance(file, int):
+                with contextlib.suppress(TypeError, ValueError):
+                    tell.opened(os.fsdecode(file))
+            return original(file, *args, **kwargs)
+
+        self._replace(holder, "open", wrapped)
 
     def _result(self, holder: Any, name: str, tell: Callable[[Any], None]) -> None:
         """Report a function's results."""

@@ -15,7 +15,7 @@ class Kept:
 
     __slots__ = (
         "asks_cwd", "bound", "cwd", "events", "looked", "module", "name", "native",
-        "needs", "order", "path", "stamp", "warned",
+        "needs", "order", "path", "reads_users", "stamp", "warned",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -32,6 +32,7 @@ class Kept:
         self.native = False  # True for machine code: it may read variables unseen
         self.warned = False  # True if a warning filter suppressed a warning during the import
         self.asks_cwd = False
+        self.reads_users = False  # True if it opened a file of the user's
         self.cwd = ""  # the working directory of the import
         self.bound: tuple[Any, str] | None = None  # the parent package, and the attribute in it
 
@@ -42,6 +43,7 @@ class Kept:
         self.looked |= failed.looked
         self.warned = self.warned or failed.warned
         self.asks_cwd = self.asks_cwd or failed.asks_cwd
+        self.reads_users = self.reads_users or failed.reads_users
 
     @property
     def top(self) -> str:
@@ -55,7 +57,9 @@ class Group:
     Has its own lists, because after a fork, reading a `Kept` would copy its page.
     """
 
-    __slots__ = ("bound", "cwds", "does", "modules", "names", "native", "reads", "tops", "warned")
+    __slots__ = (
+        "bound", "cwds", "does", "modules", "names", "native", "reads", "reads_users", "tops", "warned",
+    )  # fmt: skip
 
     def __init__(self, members: "list[Kept]") -> None:
         self.names = [kept.name for kept in members]
@@ -69,6 +73,7 @@ class Group:
         self.native = any(kept.native for kept in members)
         self.warned = any(kept.warned for kept in members)
         self.cwds = {kept.cwd for kept in members if kept.asks_cwd}
+        self.reads_users = any(kept.reads_users for kept in members)
 
 
 def by_order(kept: Kept) -> int:

@@ -192,6 +192,11 @@ class Recorder:
         if self._stack[-1].name != "multiprocessing.process":  # see `reseed`
             self._stack[-1].asks_cwd = True
 
+    def opened(self, path: str) -> None:
+        """Record that a module opened a file; the user's own files differ between revisions."""
+        if not path.startswith("/") or is_users(path, self._source):
+            self._stack[-1].reads_users = True
+
     def seeded(self, numbers: random.Random) -> None:
         """Record that a generator of random numbers has seeded itself."""
         if not self._is_harmless(sys._getframe(2)):  # noqa: SLF001

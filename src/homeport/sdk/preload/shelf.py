@@ -46,6 +46,7 @@ class Shelf:
         self._silent: dict[str, str] = {}
         self._filters: list[Any] = []
         self._shadowing: set[str] = set()  # module names in new directories of `sys.path`
+        self._moved = False  # whether the user's directory has other files
         self._dirs: dict[str, int] = {}
         self._handing: tuple[Any, Any] | None = None
         # For `stale` and `unlike`:
@@ -150,6 +151,11 @@ class Shelf:
 
     # after the fork
 
+    def moves(self, source: str) -> None:
+        """Leave the user's directory: what an import found there is not there any more."""
+        self._moved = True
+        self._path = [entry for entry in self._path if entry != source]
+
     def at_home(self, source: str) -> None:
         """Set the user's directory, first on `sys.path`: its files win over modules on the shelf."""
         if self._path and source not in self._path:
@@ -238,6 +244,8 @@ class Shelf:
                 return f"`{top}` would be found elsewhere: `sys.path` has changed"
         if group.cwds and group.cwds != {os.getcwd()}:  # noqa: PTH109
             return "the working directory has changed"
+        if group.reads_users and self._moved:
+            return "an import has read a file of another version"
         if group.warned and warnings.filters != self._filters:
             return "the warning filters have changed"
         if group.native and (told := _difference(self._silent, _silent(environ()))):
