@@ -19,6 +19,7 @@ ROOTED_STEPS = frozenset(
 )
 
 
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # where no step has set it
 HOME = "/root"  # the app's directory in Modal's containers; here it stands for the source tree
 
 

@@ -242,6 +242,7 @@ class Agent:
         if self._zygotes is not None:
             self._zygotes.cells = cells
             self._environments.is_rooted = cells is not None
+            self._environments.has_overlay = cells is not None and cells.report.overlay
         if cells is not None:
             cells.networks.guard()
             cells.volumes = self._settings.volumes_dir

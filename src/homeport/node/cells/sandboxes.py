@@ -35,6 +35,7 @@ from homeport.contract.image import HOME, outside
 from homeport.node.cells.networks import Networks, resolvers
 from homeport.node.cells.trees import Trees
 from homeport.node.images.made import Made
+from homeport.node.images.sealed import library
 from homeport.node.limits import gpus as accelerators
 from homeport.settings import Settings
 
@@ -165,7 +166,7 @@ class Cells:
         paths = [
             str(PACKAGE),
             *host.interpreter(made.python),
-            *imported_from(made.python),
+            *(library(made.python) if made.runner_path else imported_from(made.python)),
             *trusted,
         ]
         cell = dataclasses.replace(
@@ -320,7 +321,10 @@ def _is_name(host: str) -> bool:
 
 @functools.cache
 def imported_from(python: str) -> tuple[str, ...]:
-    """Return the directories that an interpreter imports from by default, with those that `.pth` files name."""
+    """The directories that homeport's own interpreter imports from by default, with those that `.pth` files name.
+
+    Python runs lines of `.pth` files, so this is never asked of an environment with a user's packages.
+    """
     words = [python, "-E", "-c", "import sys; print(*sys.path[1:], sep='\\n')"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     return tuple(path for path in done.stdout.splitlines() if Path(path).is_dir())

@@ -2,8 +2,10 @@
 
 venv/   the virtual environment with the packages
 build/  files for the step itself, deleted after it
+step/   what its cell writes
 
-No step here runs the user's code: such a step needs a root file system (`rooted/`).
+What runs code of the user needs a root file system (`rooted/`). A package may run code too, so uv works in a cell,
+where this machine has them (`sealed.py`).
 """
 
 import asyncio
@@ -20,6 +22,7 @@ from homeport.node.images.command import Done
 from homeport.node.images.hidden import Hider
 from homeport.node.images.installers import POETRY, Installing, Syncing
 from homeport.node.images.layers import Layer
+from homeport.node.images.sealed import Sealed
 from homeport.node.images.uv import Python
 
 NOISE = "Using Python "  # uv prints the layer's path, which does not help users
@@ -39,7 +42,9 @@ class Builder:
         *,
         secrets: Mapping[str, str],
         say: Say,
+        sealed: Sealed | None,
     ) -> None:
+        """`sealed` is None where there are no cells."""
         self._layer = layer
         self._step = layer.step
         self._args = layer.step.args
@@ -47,6 +52,8 @@ class Builder:
         self._secrets = secrets
         self._hider = Hider(secrets.values())
         self._say = say
+        self._sealed = sealed
+        self._directory = directory
         self._venv, self._build = directory / "venv", directory / "build"
 
     async def run(self) -> None:
@@ -58,11 +65,18 @@ class Builder:
     async def _debian_slim(self) -> None:
         self._told(f"Python {self._python.version}")
         words = ("venv", "--quiet", "--relocatable", "--no-project", "--python", self._python.path)
-        await self._uv(*words, str(self._venv))
+        done = await uv.run(*words, str(self._venv), say=self._told)
+        if done.code:
+            raise self._failed(uv.in_one_line(done.lines), done)
 
     # packages
 
     async def _packages(self) -> None:
+        if self._sealed is not None:
+            trial = self._directory / "trial"
+            await self._sealed.wheels.fetch(
+                self._step, self._seen(), self._python.version, trial, self._told
+            )
         installing = Installing(self._step, self._build, self._build, self._interpreter)
         for words in installing.commands():
             await self._uv(*words)
@@ -80,15 +94,19 @@ class Builder:
         await self._uv(*syncing.poetry(), extra={**POETRY, "VIRTUAL_ENV": str(self._venv)})
 
     async def _uv(self, *words: str, extra: Mapping[str, str] | None = None) -> None:
-        seen = {
-            **self._layer.environ,
-            **self._secrets,
-            **self._args.get("env", {}),
-            **(extra or {}),
-        }
-        done = await uv.run(*words, say=self._told, extra=seen)
+        seen = {**self._seen(), **(extra or {})}
+        if self._sealed is None:
+            done = await uv.run(*words, say=self._told, extra=seen)
+        else:
+            done = await self._sealed.run(
+                words, self._directory, self._python, seen=seen, say=self._told
+            )
         if done.code:
             raise self._failed(uv.in_one_line(done.lines), done)
+
+    def _seen(self) -> dict[str, str]:
+        """Return the step's variables."""
+        return {**self._layer.environ, **self._secrets, **self._args.get("env", {})}
 
     # talk
 

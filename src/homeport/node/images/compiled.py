@@ -115,7 +115,7 @@ class Compiler:
             directory = self._store.root / name
             step = await _run_in_cell(made, directory, ["-c", CODE, "image", ""])
             (step / within.STORAGE / "root" / "files").rename(directory / "files")
-            await asyncio.to_thread(store.remove_step, directory)
+            await asyncio.to_thread(store.discard, directory / "step")
             store.write(directory, {"compiled_for": made.directory.name})
 
         async with self._store.needed([made.directory.name, name]):

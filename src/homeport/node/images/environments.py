@@ -26,8 +26,10 @@ from homeport.node.images.made import Made
 from homeport.node.images.rooted import plan
 from homeport.node.images.rooted import python as rooted_python
 from homeport.node.images.rooted.roots import Roots
+from homeport.node.images.sealed import Sealed
 from homeport.node.images.store import Say, Store
 from homeport.node.images.uv import Python
+from homeport.node.images.wheels import Wheels
 
 OURS_FROM = (3, 11)
 PYTHONS = "pythons"  # in the home: the interpreters that uv has downloaded, also those of root file systems
@@ -43,11 +45,12 @@ class Environments:
 
     def __init__(self, root: Path, *, rooted: bool = False) -> None:
         self._root = root
-        self.is_rooted = (
-            rooted  # containers can start in a root file system, because they have cells
-        )
+        # There are cells: steps run in them, and containers can start in a root file system.
+        self.is_rooted = rooted
+        self.has_overlay = True  # cells may have overlayfs
         self._store = Store(root)
-        self._roots = Roots(self._store)
+        self._wheels = Wheels(root.parent)
+        self._roots = Roots(self._store, self._wheels)
         self._compiler = Compiler(self._store)
         self._made: dict[str, Made] = {}  # by the image's key
         self._pythons: dict[
@@ -55,8 +58,10 @@ class Environments:
         ] = {}  # wanted version -> the interpreter's date, itself
 
     def sweep(self) -> None:
-        """Delete incomplete layers of interrupted builds."""
+        """Delete incomplete layers of interrupted builds, and the cache of older versions, which steps could write."""
         self._store.sweep()
+        if (old := self._root.parent / "cache" / "uv").is_dir():
+            store.discard(old)
 
     async def make(self, image: Image, source: str, environ: Mapping[str, str], say: Say) -> None:
         """Build the image's missing layers; raises `ImageError`."""
@@ -170,7 +175,15 @@ class Environments:
             directory = self._root / layer.key
             if layer.parent:
                 await asyncio.to_thread(builder.clone, self._root / layer.parent, directory)
-            await Builder(layer, directory, python, secrets=environ, say=tell).run()
+            sealed = Sealed(wheels=self._wheels, overlay=self.has_overlay)
+            await Builder(
+                layer,
+                directory,
+                python,
+                secrets=environ,
+                say=tell,
+                sealed=sealed if self.is_rooted else None,
+            ).run()
             parent_root = self._root / layer.parent if layer.parent else None
             store.finish(
                 directory,

@@ -195,10 +195,10 @@ def remove(directory: Path) -> None:
     removing.discard(str(directory))
 
 
-def remove_step(directory: Path) -> None:
-    """Delete the files that a step's cell has left. Blocks."""
-    hands.empty(directory / "step")
-    removing.discard(str(directory / "step"))
+def discard(directory: Path) -> None:
+    """Delete a directory with files of the ids that cells have. Blocks."""
+    hands.empty(directory)
+    removing.discard(str(directory))
 
 
 def used_at(directory: Path) -> float:

@@ -24,6 +24,7 @@ from homeport.node.images import command
 from homeport.node.images.command import Done
 
 OLDEST = (3, 10)
+_VERSION = re.compile(r"\d+(\.\d+){0,2}t?")
 #: Variables that would make uv use another interpreter or environment.
 _MISLEADING = ("HOMEPORT_", "MODAL_", "PYTHON", "VIRTUAL_ENV", "CONDA", "UV_PYTHON", "UV_PROJECT")
 #: From where uv downloads interpreters.
@@ -121,7 +122,7 @@ async def run(
 async def python(wanted: str | None, where: str) -> Python | None:
     """Return this machine's interpreter of that version, or None; homeport's own for no version."""
     ours = platform.python_version()
-    check_age(wanted, where)
+    check_version(wanted, where)
     if not wanted or _is(ours, wanted):
         return Python(path=sys.executable, version=ours)
     done = await run(
@@ -152,8 +153,13 @@ def _is(version: str, wanted: str) -> bool:
     return f"{version}.".startswith(f"{wanted}.")
 
 
-def check_age(wanted: str | None, where: str) -> None:
-    """Raise `ImageError` for a version that the runner does not run on."""
+def check_version(wanted: str | None, where: str) -> None:
+    """Raise `ImageError` for what is no version, or one that the runner does not run on."""
+    if wanted and not _VERSION.fullmatch(wanted):
+        # uv would take a path, and start the program that lies there: a file of an app, for example.
+        raise ImageError(
+            f"`{wanted[:100]}` is not a version of Python", where=where, hint='write `"3.12"`'
+        )
     numbers = re.match(r"(\d+)\.(\d+)", wanted or "")
     if numbers and (int(numbers[1]), int(numbers[2])) < OLDEST:
         oldest = ".".join(map(str, OLDEST))

@@ -11,7 +11,10 @@ it was read, because a step's variables are in it:
     {"do": "tree", "source": "/…/python", "place": "usr/local", "into": "/…/files"}
     {"do": "empty", "directory": "/…/files"}
     {"do": "measure", "directory": "/…/files"}                       prints {"bytes"}
-    {"do": "run", "cell": {…}, "commands": [["$ true", ["true"]]], "cwd": "/", "environ": {…}}
+    {"do": "run", "cell": {…}, "commands": [["$ true", ["true"]]], "cwd": "/", "environ": {…}, "over": ["/opt/x"]}
+
+`over` are directories which the cell shows and nobody may write. The commands may: what they write there is in
+`1/over0/files` of the cell's storage, and the directory itself stays as it is.
 
 `run` prints each command's title, if it has one, and ends with the first that fails; its exit code is that one's. Otherwise 0; FAILED, with the reason as the last line; or FULL.
 """
@@ -36,6 +39,7 @@ from homeport.node.images.owned import laying, unpack
 FAILED, FULL, NOT_FOUND = 125, 124, 127
 MEMORY_BYTES = 2 * 1024**3  # of addresses, for work with archives
 STORAGE = "1"  # in a step's storage: `1/root/files` is what it wrote
+OVER = "over"
 
 
 def main() -> int:
@@ -46,7 +50,8 @@ def main() -> int:
     try:
         if order["do"] == "run":
             cell: Cell = codec.decode(Cell, order["cell"])
-            return _in_cell(cell, lambda: _execute(cell, order), lambda: seal.seal_init(cell))
+            over = order.get("over", ())
+            return _in_cell(cell, lambda: _execute(cell, order), lambda: seal.seal_init(cell), over)
         if order["do"] in ("lay", "pack"):
             return _in_cell(codec.decode(Cell, order["cell"]), _files(order))
         return _as_root(_prepared(order))
@@ -164,21 +169,39 @@ def _directory(path: str) -> int:
 # a step
 
 
-def _in_cell(cell: Cell, main: Callable[[], int], before: Callable[[], None] = lambda: None) -> int:
-    return base.run(cell, lambda: _private(cell, main, before))
+def _in_cell(
+    cell: Cell,
+    main: Callable[[], int],
+    before: Callable[[], None] = lambda: None,
+    over: Sequence[str] = (),
+) -> int:
+    return base.run(cell, lambda: _private(cell, main, before, over))
 
 
-def _private(cell: Cell, main: Callable[[], int], before: Callable[[], None]) -> int:
+def _private(
+    cell: Cell, main: Callable[[], int], before: Callable[[], None], over: Sequence[str]
+) -> int:
     try:
         child = private.fork(cell, STORAGE)
         if child:
             kernel.close_from(3)
             return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        for number, path in enumerate(over):
+            _write_over(path, f"{OVER}{number}")
         mounts.place([])
         code = base.reap(main, before)
     except OSError as error:
         code = _refused(error)
     os._exit(code)
+
+
+def _write_over(path: str, name: str) -> None:
+    """Make a directory that the cell shows writable; what is written is in the cell's storage."""
+    lower = f"{mounts.STAGE}/lower-{name}"  # the path itself may have characters that mean something there
+    os.mkdir(lower)  # noqa: PTH102
+    kernel.bind(path, lower)
+    mounts.overlay(path, [lower], f"{mounts.STAGE}/{name}")
+    kernel.umount(lower)
 
 
 def _files(order: dict[str, Any]) -> Callable[[], int]:

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from homeport.contract import dockerfile
-from homeport.contract.image import Step
+from homeport.contract.image import PATH, Step
 
 SHELL = ("/bin/sh", "-c")
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SET = frozenset({"env", "workdir", "shell", "entrypoint", "cmd"})
 #: They make no layer.
 SETTINGS = SET | {"ARG", "ENV", "STAGE"}

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from homeport.contract import dockerfile
 from homeport.contract.errors import ImageError
-from homeport.contract.image import HOME, ROOTED_STEPS, Image, Step
+from homeport.contract.image import HOME, PATH, ROOTED_STEPS, Image, Step
 from homeport.node.images.rooted import instructions
-from homeport.node.images.rooted.operations import PATH, SET, Config, Op, op
+from homeport.node.images.rooted.operations import SET, Config, Op, op
 
 LAYOUT = 2  # of a layer's directory; another number builds everything anew
 DEBIAN = "bookworm"

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from homeport.contract.errors import ImageError
+from homeport.contract.image import PATH
 from homeport.contract.output import PASSING
 from homeport.node.images import command, store
 from homeport.node.images.owned import hands
 from homeport.node.images.rooted import registry
-from homeport.node.images.rooted.operations import PATH, SHELL, Config
+from homeport.node.images.rooted.operations import SHELL, Config
 from homeport.node.images.rooted.registry import Fetched
 from homeport.node.images.store import Say
 

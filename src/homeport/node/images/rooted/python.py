@@ -97,7 +97,7 @@ async def standalone(version: str, keep: Path, where: str) -> tuple[Path | None,
 
     uv takes them from python-build-standalone, or from where `UV_PYTHON_INSTALL_MIRROR` says.
     """
-    uv.check_age(version, where)
+    uv.check_version(version, where)
     extra = {"UV_PYTHON_INSTALL_DIR": str(keep), "UV_PYTHON_PREFERENCE": "only-managed"}
     done = await uv.run(
         "python", "install", "--no-bin", version, say=lambda _line: None, extra=extra

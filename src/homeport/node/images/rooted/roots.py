@@ -17,6 +17,7 @@ from homeport.node.images.rooted.operations import Config, Op
 from homeport.node.images.rooted.python import Inside
 from homeport.node.images.rooted.work import Below, Work
 from homeport.node.images.store import Record, Say, Store
+from homeport.node.images.wheels import Wheels
 
 NEEDS_PYTHON = ("packages", "function")
 
@@ -34,8 +35,9 @@ class _Line:
 class Roots:
     """Builds them, and finds what was built."""
 
-    def __init__(self, kept: Store) -> None:
+    def __init__(self, kept: Store, wheels: Wheels) -> None:
         self._store = kept
+        self._wheels = wheels
         self._looking = asyncio.Lock()  # for a Python: one at a time, each takes 0.1 s
 
     async def make(
@@ -142,6 +144,7 @@ class Roots:
                 below,
                 directory,
                 store=self._store,
+                wheels=self._wheels,
                 others=others,
                 source=source,
                 secrets=environ,

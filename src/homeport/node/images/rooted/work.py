@@ -26,8 +26,10 @@ from homeport.contract import codec, dockerfile
 from homeport.contract.errors import ImageError, StorageError
 from homeport.contract.image import HOME
 from homeport.contract.output import PASSING
-from homeport.node.images import store, uv
+from homeport.node.images import store, uv, wheels
 from homeport.node.images.command import Done
+from homeport.node.images.equipment import GIVEN, equipment, proxies
+from homeport.node.images.equipment import given as given_to
 from homeport.node.images.hidden import Hider
 from homeport.node.images.installers import Installing, Syncing, each
 from homeport.node.images.owned import hands, within
@@ -45,12 +47,10 @@ from homeport.node.images.rooted.given import Given
 from homeport.node.images.rooted.operations import Config, Op
 from homeport.node.images.rooted.python import Inside
 from homeport.node.images.store import Say, Store
+from homeport.node.images.wheels import Wheels
 
 TOLD_LINES = 30  # of a failed command's output
-GIVEN = "/run/homeport"  # where an operation finds what it was given; no layer keeps it
 ALMOST_FULL_BYTES = 16 * 1024**2
-CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
-PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 #: Credentials for the registry, which no command of the image needs.
 KEPT_BACK = (registry.USER, registry.PASSWORD, registry.SERVICE_ACCOUNT)
 PACKAGE = Path(__file__).parents[3]
@@ -78,6 +78,7 @@ class Work:
         directory: Path,
         *,
         store: Store,
+        wheels: Wheels,
         others: Mapping[str, tuple[str, ...]] | None = None,
         source: Path,
         secrets: Mapping[str, str],
@@ -89,6 +90,7 @@ class Work:
         self._config = below.config
         self._directory = directory
         self._store = store
+        self._wheels = wheels
         self._source = source
         self._secrets = secrets
         self._given_files = Given(source)
@@ -178,7 +180,7 @@ class Work:
             spec = self._build / "given"
             spec.mkdir()
             (spec / "spec.yaml").write_text(text)
-            binds.append(Bind(str(spec), f"{GIVEN}/given", owned=os.geteuid() == 0))
+            binds.append(given_to(spec, "given"))
         if argv := self._args.get("argv"):
             commands = [(f"$ {shlex.join(argv)}", argv)]
         else:
@@ -236,7 +238,8 @@ class Work:
                 {**where, **{k: args.get(k) for k in ("module", "qualname", "args", "kwargs")}}
             )
         )
-        binds = self._given({call: "call.json", PACKAGE: "lib/homeport", self._source: "source"})
+        shown = {call: "call.json", PACKAGE: "lib/homeport", self._source: "source"}
+        binds = [given_to(path, name) for path, name in shown.items()]
         words = [inside.path, "-u", "-m", "homeport.runner.build", f"{GIVEN}/call.json"]
         timeout_s = float(args.get("timeout") or 3600)
         try:
@@ -250,18 +253,18 @@ class Work:
         inside = self._python_there()
         listed = self._build / "given"
         listed.mkdir()
-        environ = {**uv.told_in_cell(os.environ), "UV_CACHE_DIR": f"{GIVEN}/cache"}
-        binds = self._given({listed: "given", Path(uv.program()): "uv"})
-        if certificates := _certificates():
-            # What this machine trusts: an index behind a company's own certificate, for example.
-            binds += self._given({certificates: "certificates.pem"})
-            environ["SSL_CERT_FILE"] = f"{GIVEN}/certificates.pem"
-        binds += [Bind(path) for path in uv.local_indexes(os.environ)]
-        cache = self._store.root.parent / "cache" / "uv"
-        await asyncio.to_thread(_own_directory, cache)
-        binds.append(Bind(str(cache), f"{GIVEN}/cache", writable=True))
+        uv_there = equipment()
+        trial = self._directory / "trial"
+        await self._wheels.fetch(self._op.step, self._environ(), inside.version, trial, self._told)
+        binds = [*uv_there.binds, given_to(listed, "given"), await self._wheels.bind()]
         commands = [("", words) for words in self._installing(listed, inside)]
-        await self._in_cell(commands, binds=binds, environ=environ, failed=uv.in_one_line)
+        await self._in_cell(
+            commands,
+            binds=binds,
+            environ={**uv_there.environ, "UV_CACHE_DIR": wheels.PLACE},
+            failed=uv.in_one_line,
+            over=[wheels.PLACE],
+        )
 
     def _installing(self, given: Path, inside: Inside) -> list[list[str]]:
         program, there, step = f"{GIVEN}/uv", Path(GIVEN) / "given", self._op.step
@@ -416,7 +419,7 @@ class Work:
         """What the step's cell has written is the layer."""
         written = self._step / within.STORAGE / "root" / "files"
         written.rename(self._files)
-        await asyncio.to_thread(store.remove_step, self._directory)
+        await asyncio.to_thread(store.discard, self._step)
 
     async def _unpack(self, archive: Path) -> None:
         hands.mkdir(self._files)
@@ -432,6 +435,7 @@ class Work:
         environ: Mapping[str, str] | None = None,
         cwd: str = "",
         failed: Any = None,
+        over: Sequence[str] = (),
     ) -> None:
         self._step.mkdir(mode=0o700)
         titles = [title for title, _ in commands]
@@ -452,6 +456,7 @@ class Work:
             or self._config.workdir
             or (HOME if self._op.step.name != "from_dockerfile" else "/"),
             "environ": {**self._environ(), **(environ or {})},
+            "over": list(over),
         }
         done = await hands.ask(order, said)
         if done.code == within.FAILED:
@@ -469,7 +474,7 @@ class Work:
         secrets = {k: v for k, v in self._secrets.items() if k not in KEPT_BACK}
         return {
             "HOME": HOME,
-            **{name: os.environ[name] for name in PROXIES if name in os.environ},
+            **proxies(),
             "DEBIAN_FRONTEND": "noninteractive",
             "PYTHONUNBUFFERED": "1",
             **self._config.arguments,
@@ -479,12 +484,6 @@ class Work:
             "MODAL_IS_REMOTE": "1",
             "HOMEPORT_IS_REMOTE": "1",
         }
-
-    def _given(self, paths: Mapping[Path, str]) -> list[Bind]:
-        return [
-            Bind(str(path), f"{GIVEN}/{name}", owned=os.geteuid() == 0)
-            for path, name in paths.items()
-        ]
 
     def _python_there(self) -> Inside:
         assert self._below.python is not None
@@ -555,17 +554,3 @@ def _why(done: Done, begun: list[str], op: Op, failed: Any) -> str:
 def _absolute(name: str) -> str:
     """Return the path that a file of the source tree has in a container."""
     return name if name.startswith("/") else f"{HOME}/{name}"
-
-
-def _certificates() -> Path | None:
-    """Return the file with the certificates that this machine trusts; None if there is none."""
-    for path in (os.environ.get("SSL_CERT_FILE"), *CERTIFICATES):
-        if path and Path(path).is_file():
-            return Path(path).resolve()
-    return None
-
-
-def _own_directory(path: Path) -> None:
-    if not path.is_dir():
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        hands.mkdir(path)

@@ -1,0 +1,111 @@
+"""A step of an environment of this machine's Python, carried out by uv in a cell.
+
+A package may run code while it is installed: the build of a source distribution, or a `.pth` file when uv asks the
+environment's Python. In the cell that code sees this machine's /usr, the environment, and nothing else of this
+machine; what it has changed in the environment is taken afterwards, as data (`taken.py`).
+
+    step/1/over0/files    what the step has written over the environment
+    step/copy             without overlayfs: a copy of the environment, which the step changes
+"""
+
+import asyncio
+import dataclasses
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from homeport.cell import host, identity
+from homeport.cell.description import Bind, Cell
+from homeport.contract import codec
+from homeport.contract.errors import ImageError
+from homeport.contract.image import HOME, PATH
+from homeport.node.images import store, taken
+from homeport.node.images.command import Done
+from homeport.node.images.equipment import equipment
+from homeport.node.images.owned import hands, within
+from homeport.node.images.store import Say
+from homeport.node.images.uv import Python
+from homeport.node.images.wheels import PLACE, Wheels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """How the steps of environments are sealed off."""
+
+    wheels: Wheels
+    overlay: bool  # False: this machine does not allow overlayfs in a cell
+
+    async def run(
+        self,
+        words: Sequence[str],
+        directory: Path,
+        python: Python,
+        *,
+        seen: Mapping[str, str],
+        say: Say,
+    ) -> Done:
+        """Run `uv …` for the layer in `directory`; `seen` are the step's variables."""
+        step, venv = directory / "step", directory / "venv"
+        await asyncio.to_thread(hands.mkdir, step)
+        try:
+            done = await hands.ask(await self._order(words, directory, python, seen), say)
+            if done.code == within.FAILED:
+                last = done.lines[-1] if done.lines else ""
+                raise ImageError(f"the step's cell cannot be made: {last}")
+            if not done.code and self.overlay:
+                written = step / within.STORAGE / f"{within.OVER}0" / "files"
+                await asyncio.to_thread(taken.take, written, venv)
+            elif not done.code:
+                await asyncio.to_thread(taken.take, step / "copy", venv, whole=True)
+        finally:
+            await asyncio.to_thread(store.discard, step)
+        return done
+
+    async def _order(
+        self, words: Sequence[str], directory: Path, python: Python, seen: Mapping[str, str]
+    ) -> dict[str, Any]:
+        step, venv, build = (directory / name for name in ("step", "venv", "build"))
+        uv, over = equipment(), [str(venv), PLACE]
+        owned = os.geteuid() == 0
+        binds = [*uv.binds, Bind(str(build), owned=owned)]
+        if self.overlay:
+            binds += [Bind(str(venv), owned=owned), await self.wheels.bind()]
+        else:
+            await hands.told(
+                {"do": "tree", "source": str(venv), "place": "copy", "into": str(step)}
+            )
+            await asyncio.to_thread(hands.mkdir, step / "cache")
+            binds += [
+                Bind(str(step / "copy"), str(venv), writable=True),
+                Bind(str(step / "cache"), PLACE, writable=True),
+            ]
+        return {
+            "do": "run",
+            "cell": codec.encode(await asyncio.to_thread(self._cell, python, venv, step, binds)),
+            "commands": [["", [uv.program, *words]]],
+            "cwd": "/",
+            "environ": {"HOME": HOME, "PATH": PATH, **uv.environ, **seen, "UV_CACHE_DIR": PLACE},
+            "over": over if self.overlay else [],
+        }
+
+    def _cell(self, python: Python, venv: Path, step: Path, binds: Sequence[Bind]) -> Cell:
+        started = [python.path, str(venv / "bin" / "python")]
+        paths = [path for each in started for path in host.interpreter(each)]
+        below = [path for path in paths if not path.startswith(str(venv))]
+        described = host.cell([*below, *library(python.path)], binds=binds)
+        return dataclasses.replace(
+            described, storage=str(step), ids=identity.own(), overlay=self.overlay
+        )
+
+
+@cache
+def library(python: str) -> tuple[str, ...]:
+    """Return the directories of a Python's standard library. No package's code runs: `-S`. Blocks."""
+    code = "import sys; print(*sys.path, sep='\\n')"
+    words = [os.path.realpath(python), "-I", "-S", "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return tuple(path for path in done.stdout.splitlines() if Path(path).is_dir())
