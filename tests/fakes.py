@@ -16,6 +16,7 @@ from homeport.contract.container import Container, LogLine, StartOrder, State
 from homeport.contract.errors import Failure, NodeLost, NotFound
 from homeport.contract.image import Environment, Image
 from homeport.contract.listing import Change, Listing, Mark
+from homeport.contract.supplies import Supplies
 from homeport.contract.traffic import Detached, Endpoint, Load, PoolKey, RequestRecord
 
 
@@ -87,7 +88,7 @@ class FakeNode(Recorded):
         )
 
     async def prepare(
-        self, image: Image, source: str, environ: Mapping[str, str], say: Callable[[str], None]
+        self, image: Image, source: str, supplies: Supplies, say: Callable[[str], None]
     ) -> None:
         self._reach()
         async with self._call("prepare", image.key):

@@ -19,6 +19,7 @@ from homeport.contract.container import LogLine, StartOrder
 from homeport.contract.errors import Failure, NodeLost
 from homeport.contract.image import Environment, Image
 from homeport.contract.listing import Change, Listing, Mark
+from homeport.contract.supplies import Supplies
 from homeport.contract.traffic import PoolKey
 from homeport.node.agent import RUNNER, Agent
 from homeport.settings import Settings
@@ -34,7 +35,7 @@ SHAPES: dict[str, tuple[dict[str, Any], Any]] = {
     "fence": ({"generation": int}, None),
     "confirm_held": ({"container": str, "held": int}, None),
     "forget": ({"pool": PoolKey}, None),
-    "prepare": ({"image": Image, "source": str, "environ": dict[str, str]}, None),
+    "prepare": ({"image": Image, "source": str, "supplies": Supplies}, None),
     "environments": ({}, tuple[Environment, ...]),
     "prune": ({"keep": tuple[Image, ...]}, tuple[Environment, ...]),
 }
@@ -91,9 +92,9 @@ class RemoteNode:
         self._send("forget", {"pool": pool})
 
     async def prepare(
-        self, image: Image, source: str, environ: Mapping[str, str], say: Callable[[str], None]
+        self, image: Image, source: str, supplies: Supplies, say: Callable[[str], None]
     ) -> None:
-        given = {"image": image, "source": source, "environ": dict(environ)}
+        given = {"image": image, "source": source, "supplies": supplies}
         await self._ask("prepare", given, say)
 
     async def environments(self) -> Collection[Environment]:

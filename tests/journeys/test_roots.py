@@ -24,7 +24,15 @@ def told():
         "written": open("/srv/written").read(),
         "host": [path for path in ("/home", "/opt") if os.path.exists(path) and os.listdir(path)],
         "executable": sys.executable,
+        "entered": os.environ.get("ENTERED"),
     }
+"""
+#: What an entrypoint does: it prepares, and starts the command that it is given.
+ENTER = """#!/bin/sh
+first=$1; shift
+export ENTERED="with $first in $PWD"
+cd /
+exec "$@"
 """
 APP = """
     import modal
@@ -76,6 +84,8 @@ def test_an_image_of_a_registry_with_another_python_and_a_dockerfile(
     (tmp_path / "context" / "Dockerfile").write_text(
         f"FROM {tag}\nENV GREETING=hello\nWORKDIR /srv\nCOPY *.txt ./\n"
         "RUN cat hello.txt > written && echo by a step >> written\n"
+        f"COPY --chmod=755 <<'EOF' /enter\n{ENTER}EOF\n"
+        'ENTRYPOINT ["/enter", "first"]\nCMD ["python3"]\n'
     )
     context = tmp_path / "context"
     image = f"modal.Image.from_dockerfile({str(context / 'Dockerfile')!r}, context_dir={str(context)!r})"
@@ -88,6 +98,11 @@ def test_an_image_of_a_registry_with_another_python_and_a_dockerfile(
     )
     assert version.decode().strip() == told["python"]
     assert "hello" == told["greeting"]
+    assert "with first in /srv" == told["entered"]
+    assert "/srv" == told["cwd"]
+    starts = isolated.json("app", "cold-starts", "rooted")
+    assert {"fresh"} == {start["origin"] for start in starts}
+    assert "/enter first" in starts[0]["why_fresh"]
     assert "from the context\nby a step\n" == told["written"]
     assert [] == told["host"]
     steps = [each["steps"] for each in isolated.json("image", "list")]

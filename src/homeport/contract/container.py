@@ -72,6 +72,8 @@ class Launch:
     runner_path: str = ""  # last on `sys.path`: the packages that the runner needs
     cgroup: str = ""  # a directory of cgroup v2 to join
     cores: tuple[int, ...] = ()  # the cores that it stays on if no cgroup limits it
+    entrypoint: tuple[str, ...] = ()  # of the image: it ends by starting the runner (`exec "$@"`)
+    workdir: str = ""  # of an image with a root file system
 
     @property
     def id(self) -> str:
@@ -86,7 +88,7 @@ class Launch:
 
 #: Fields of `FunctionSpec` and `WebMethod` that the runner never reads. A new field is sent by default.
 UNREAD = (
-    *("parameters", "secrets", "build_secrets", "where", "retries"),
+    *("parameters", "secrets", "build_secrets", "build_volumes", "where", "retries"),
     *("min_containers", "buffer_containers", "scaledown_window_s"),
     *("target_inputs", "memory_mib", "ephemeral_disk_mib", "startup_timeout_s"),
 )

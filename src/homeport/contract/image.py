@@ -89,6 +89,12 @@ class Image:
         return merged
 
     @property
+    def entrypoint(self) -> tuple[str, ...]:
+        """The last `.entrypoint(…)`; empty without one."""
+        found = (s.args.get("commands", ()) for s in reversed(self.steps) if s.name == "entrypoint")
+        return tuple(next(found, ()))
+
+    @property
     def workdir(self) -> str | None:
         """The last `.workdir(…)`, or None."""
         return next((s.args["path"] for s in reversed(self.steps) if s.name == "workdir"), None)

@@ -106,6 +106,7 @@ class FunctionSpec:
     secrets: tuple[SecretRef, ...] = ()  # in order: a later one wins
     build_secrets: tuple[SecretRef, ...] = ()  # secrets for the image's steps
     volumes: tuple[VolumeMount, ...] = ()
+    build_volumes: tuple[VolumeMount, ...] = ()  # volumes for the image's steps
     min_containers: int = 0
     max_containers: int | None = None
     buffer_containers: int = 0

@@ -10,6 +10,7 @@ from typing import Protocol
 from homeport.contract.container import LogLine, StartOrder
 from homeport.contract.image import Environment, Image
 from homeport.contract.listing import Change, Listing, Mark
+from homeport.contract.supplies import Supplies
 from homeport.contract.traffic import Detached, Endpoint, Load, PoolKey, RequestRecord
 
 
@@ -65,12 +66,12 @@ class Node(Protocol):
         """Release what was kept for the pool's next container, because none will be started."""
 
     async def prepare(
-        self, image: Image, source: str, environ: Mapping[str, str], say: Callable[[str], None]
+        self, image: Image, source: str, supplies: Supplies, say: Callable[[str], None]
     ) -> None:
         """Build the image's layers; `ImageError` names the step that failed.
 
-        `source` is the revision's source tree, for steps that copy files or run a function. `environ` has the
-        build's secrets. `say` is called with each line of progress.
+        `source` is the revision's source tree, for steps that copy files or run a function. `supplies` never
+        appear in a log or on disk. `say` is called with each line of progress.
         """
 
     async def environments(self) -> Collection[Environment]:

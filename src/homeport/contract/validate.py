@@ -43,9 +43,11 @@ _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _PYTHON = re.compile(r"[0-9A-Za-z.+-]{0,40}\Z", re.ASCII)
 _TEXT, _TEXTS, _FLAG = "text", "texts", "true or false"
 _VARIABLES, _SECONDS, _HASHES = "variables", "a number of seconds", "paths with hashes"
+_POSITIONS = "a list of positions"
 #: What the arguments of image steps are, whichever step has them; others are not looked at.
 _ARGUMENTS: dict[str, str] = {
     **dict.fromkeys(("packages", "commands", "modules", "optional_dependencies"), _TEXTS),
+    **dict.fromkeys(("repositories", "git_user"), _TEXTS),
     **dict.fromkeys(("groups", "extras", "ignore", "with_", "without", "only"), _TEXTS),
     **dict.fromkeys(("path", "local_path", "remote_path", "module", "qualname"), _TEXT),
     **dict.fromkeys(("pyproject", "lockfile", "requirements", "constraints"), _TEXT),
@@ -56,6 +58,7 @@ _ARGUMENTS: dict[str, str] = {
     **dict.fromkeys(("vars", "env"), _VARIABLES),
     "files": _HASHES,
     "timeout": _SECONDS,
+    **dict.fromkeys(("secrets", "volumes"), _POSITIONS),
 }
 #: The arguments that a step must have.
 _NEEDED = {
@@ -159,7 +162,8 @@ def _function(spec: FunctionSpec) -> None:
         _secret(ref)
     checks.count(spec.volumes, MAX_METHODS, "volumes")
     checks.unique("path of a volume", [mount.path for mount in spec.volumes])
-    for mount in spec.volumes:
+    checks.count(spec.build_volumes, MAX_METHODS, "volumes of image steps")
+    for mount in (*spec.volumes, *spec.build_volumes):
         _volume(mount)
     whole("min_containers", spec.min_containers, 0, MAX_CONTAINERS)
     whole("max_containers", spec.max_containers, 1, MAX_CONTAINERS)
@@ -291,6 +295,12 @@ def _texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
+def _positions(value: object) -> bool:
+    return isinstance(value, list) and all(
+        type(item) is int and 0 <= item < MAX_LIST for item in value
+    )
+
+
 def _variables(value: object) -> bool:
     return isinstance(value, dict) and all(
         key and "=" not in key and isinstance(text, str) for key, text in value.items()
@@ -315,4 +325,5 @@ _KINDS: dict[str, Callable[[object], bool]] = {
     _VARIABLES: _variables,
     _HASHES: _hashes,
     _SECONDS: _seconds,
+    _POSITIONS: _positions,
 }

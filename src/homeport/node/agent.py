@@ -23,6 +23,7 @@ from homeport.contract.errors import StorageError
 from homeport.contract.image import Environment, Image
 from homeport.contract.listing import Change, Listing, Mark
 from homeport.contract.sizes import MIB
+from homeport.contract.supplies import Supplies
 from homeport.contract.traffic import PoolKey
 from homeport.node.cells import sandboxes
 from homeport.node.containers import door, pulses, records
@@ -165,15 +166,17 @@ class Agent:
             removing.discard(str(directory))
 
     async def prepare(
-        self, image: Image, source: str, environ: Mapping[str, str], say: Callable[[str], None]
+        self, image: Image, source: str, supplies: Supplies, say: Callable[[str], None]
     ) -> None:
         """Build the image's layers."""
-        await self._environments.make(image, source, environ, say)
+        await self._environments.make(image, source, supplies, say)
         self._warm(image)
 
     def _warm(self, image: Image) -> None:
         if self._zygotes is not None and self._is_open:
             made = self._environments.of(image)
+            if made.entrypoint:  # its containers start in a fresh interpreter
+                return
             environ = with_modal(
                 environ_of(image, os.environ, made.python, made.environ), self._lib
             )

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from homeport.contract import codec, names
 from homeport.contract.errors import AlreadyExists, BadRequest, NotFound, SecretMissing
 from homeport.contract.manifest import FunctionSpec, Manifest, SecretRef
+from homeport.contract.supplies import BuildSecret
 from homeport.state.rows import SecretRow
 from homeport.state.store import Store
 from homeport.state.vault import Vault
@@ -106,9 +107,16 @@ class SecretBox:
         """Return the function's secrets as variables; a later secret wins."""
         return self._merged(spec.secrets)
 
-    def build_environ(self, spec: FunctionSpec) -> dict[str, str]:
-        """Return the secrets for the steps of its image."""
-        return self._merged(spec.build_secrets)
+    def for_build(self, spec: FunctionSpec) -> tuple[BuildSecret, ...]:
+        """Return the secrets for the steps of its image, in order."""
+        return tuple(
+            BuildSecret(
+                # One that came with the script has a name of this deploy.
+                name="" if "/" in (ref.name or "") else ref.name or "",
+                values=self._values(ref),
+            )
+            for ref in spec.build_secrets
+        )
 
     def _merged(self, refs: Iterable[SecretRef]) -> dict[str, str]:
         merged: dict[str, str] = {}

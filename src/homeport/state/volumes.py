@@ -133,7 +133,10 @@ class Volumes:
         functions = []
         for spec in manifest.functions:
             mounts = [await self._resolved(mount) for mount in spec.volumes]
-            functions.append(dataclasses.replace(spec, volumes=tuple(mounts)))
+            for_build = [await self._resolved(mount) for mount in spec.build_volumes]
+            functions.append(
+                dataclasses.replace(spec, volumes=tuple(mounts), build_volumes=tuple(for_build))
+            )
         return dataclasses.replace(manifest, functions=tuple(functions))
 
     def check(self, spec: FunctionSpec) -> None:

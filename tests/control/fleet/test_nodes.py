@@ -12,6 +12,7 @@ from homeport.contract.container import Container, State
 from homeport.contract.errors import ImageError, NodeLost
 from homeport.contract.image import Image, Step
 from homeport.contract.listing import Change, Mark
+from homeport.contract.supplies import Supplies
 from homeport.control.fleet.mirror import Health
 from homeport.control.fleet.nodes import Nodes
 from tests.control.fleet.house import KEY, House, elapsed
@@ -271,13 +272,13 @@ def test_an_image_is_built_on_each_node_and_containers_go_where_it_is():
         a.capacity = dataclasses.replace(a.capacity, memory_mib=1024)
         async with House(a, b, image=IMAGE) as house:
             b.is_cut = True
-            await house.nodes.prepare(IMAGE, "/", {}, lambda _text: None)
+            await house.nodes.prepare(IMAGE, "/", Supplies(), lambda _text: None)
             b.is_cut = False
             await asyncio.sleep(1.5)
             await house.ingress.visit(KEY, 0.1)
             assert ["a"] == [container.node for container in house.nodes.containers()]
             told: list[str] = []
-            await house.nodes.prepare(IMAGE, "/", {}, told.append)
+            await house.nodes.prepare(IMAGE, "/", Supplies(), told.append)
 
             assert ([IMAGE.key] * 2, [IMAGE.key]) == (a.prepared, b.prepared)
             assert all(mirror.has_image(IMAGE) for mirror in house.nodes.ready())
@@ -298,16 +299,18 @@ def test_a_build_that_fails_on_one_node_fails_and_one_that_loses_its_node_does_n
         async with opened(a, b) as (nodes, _):
             a.prepare = fails
             with pytest.raises(ImageError, match="no such package"):
-                await nodes.prepare(IMAGE, "/", {}, lambda _text: None)
+                await nodes.prepare(IMAGE, "/", Supplies(), lambda _text: None)
             a.prepare = hangs
-            building = asyncio.create_task(nodes.prepare(IMAGE, "/", {}, lambda _text: None))
+            building = asyncio.create_task(
+                nodes.prepare(IMAGE, "/", Supplies(), lambda _text: None)
+            )
             await asyncio.sleep(1)
             a.is_cut = True
             await asyncio.sleep(GIVEN_UP_S)
             assert building.done()
             b.is_cut = True
             with pytest.raises(NodeLost):
-                await nodes.prepare(IMAGE, "/", {}, lambda _text: None)
+                await nodes.prepare(IMAGE, "/", Supplies(), lambda _text: None)
             await building
 
             assert not nodes.mirrors["a"].has_image(IMAGE)

@@ -11,6 +11,7 @@ import pytest
 
 from homeport.contract.errors import ImageError
 from homeport.contract.image import Image, Step
+from homeport.contract.supplies import Supplies
 from homeport.node.images import uv
 from homeport.node.images.environments import Environments
 from homeport.node.images.rooted import python as rooted_python
@@ -42,10 +43,10 @@ class House:
         self.source = path / "revisions" / "rv-1"
         self.source.mkdir(parents=True)
         self.said: list[str] = []
-        self.secrets: dict[str, str] = {}
+        self.supplies = Supplies()
 
     async def make(self, made: Image):
-        await self.environments.make(made, str(self.source), self.secrets, self.said.append)
+        await self.environments.make(made, str(self.source), self.supplies, self.said.append)
         return self.environments.of(made)
 
     async def fails(self, made: Image) -> ImageError:

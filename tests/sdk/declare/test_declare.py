@@ -426,7 +426,8 @@ def test_what_a_step_reads_travels_in_its_arguments_and_its_secrets_do_not(decla
     function = told["manifest"]["functions"][0]
     listed, copied, run = (step["args"] for step in function["image"]["steps"][1:])
 
-    assert {"requirements": "idna  # more\n# mine\nsix\n", "constraints": "six<2\n"} == listed
+    texts = {"requirements": "idna  # more\n# mine\nsix\n", "constraints": "six<2\n"}
+    assert {**texts, "secrets": [0]} == listed
     assert ["folder/a.txt"] == list(copied["files"])
     assert ("script", "train", [3]) == (run["module"], run["qualname"], run["args"])
     assert {"gpu", "secrets"}.isdisjoint(run)

@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 
 from homeport import removing
 from homeport.contract.image import OUTSIDE, outside
+from homeport.contract.supplies import Supplies
 from homeport.control.deploys.parts import Parts
 from homeport.control.deploys.trial import Say
 from homeport.state.rows import Revision
@@ -112,8 +113,10 @@ class Trees:
         try:
             await unbroken(self._blobs.lay_out(revision.manifest.build_files, given))
             for spec in revision.manifest.functions:
-                environ = self._secrets.build_environ(spec)
-                await self._nodes.prepare(spec.image, str(tree), environ, say)
+                supplies = Supplies(
+                    secrets=self._secrets.for_build(spec), volumes=spec.build_volumes
+                )
+                await self._nodes.prepare(spec.image, str(tree), supplies, say)
         finally:
             await asyncio.to_thread(removing.discard, str(given))
 

@@ -24,6 +24,7 @@ from homeport.contract.errors import NodeLost
 from homeport.contract.image import Environment, Image
 from homeport.contract.listing import Change, Listing, Mark
 from homeport.contract.roles import Node
+from homeport.contract.supplies import Supplies
 from homeport.contract.traffic import PoolKey
 
 BEAT_S = 1.0  # between two checks that the node answers
@@ -249,10 +250,10 @@ class Mirror:
             self._silent()
 
     async def prepare(
-        self, image: Image, source: str, environ: Mapping[str, str], say: Callable[[str], None]
+        self, image: Image, source: str, supplies: Supplies, say: Callable[[str], None]
     ) -> None:
         """Build the image's layers there."""
-        await self._long(self._node.prepare(image, source, environ, say))
+        await self._long(self._node.prepare(image, source, supplies, say))
         self._images.add(image.key)
 
     async def environments(self) -> Collection[Environment]:

@@ -13,6 +13,7 @@ from homeport.contract.container import Container, LogLine, StartOrder
 from homeport.contract.errors import Failure, NodeLost
 from homeport.contract.image import Environment, Image
 from homeport.contract.roles import Node
+from homeport.contract.supplies import Supplies
 from homeport.contract.traffic import PoolKey
 from homeport.control.fleet.mirror import GONE_S, Health, Mirror
 from homeport.supervised import Tasks, supervised
@@ -91,7 +92,7 @@ class Nodes:
             await mirror.forget(pool)
 
     async def prepare(
-        self, image: Image, source: str, environ: Mapping[str, str], say: Callable[[str], None]
+        self, image: Image, source: str, supplies: Supplies, say: Callable[[str], None]
     ) -> None:
         """Build the image's layers on every node that answers; `NodeLost` if none does."""
         ready = self.ready()
@@ -102,7 +103,7 @@ class Nodes:
                 say(line if len(ready) == 1 else f"{mirror.name}: {line}")
 
             try:
-                await mirror.prepare(image, source, environ, told)
+                await mirror.prepare(image, source, supplies, told)
             except NodeLost as failure:
                 lost.append(failure)
 

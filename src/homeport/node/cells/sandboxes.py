@@ -31,7 +31,7 @@ from homeport.cell.mounts import Access, Mount
 from homeport.contract import codec
 from homeport.contract.container import CALLS, URLS, Launch
 from homeport.contract.errors import BadRequest
-from homeport.contract.image import HOME, outside
+from homeport.contract.image import HOME, Step, outside
 from homeport.node.cells.networks import Networks, resolvers
 from homeport.node.cells.trees import Trees
 from homeport.node.images.made import Made
@@ -201,6 +201,10 @@ class Cells:
     def inside(self, launch: Launch) -> Launch:
         """Return the launch with the paths of a cell."""
         order = dataclasses.replace(launch.order, source=HOME)
+        if launch.workdir:  # such as a Dockerfile's, which is no step of its own
+            function, step = order.function, Step(name="workdir", args={"path": launch.workdir})
+            image = dataclasses.replace(function.image, steps=(*function.image.steps, step))
+            order = dataclasses.replace(order, function=dataclasses.replace(function, image=image))
         calls = CALLS if launch.calls else ""
         urls = URLS if self.network(launch) is Network.OWN else ""
         return dataclasses.replace(

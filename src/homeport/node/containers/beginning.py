@@ -1,5 +1,6 @@
 """Starts the processes of one container: forked from a zygote if that is possible, else in a fresh interpreter."""
 
+import shlex
 from collections.abc import Callable
 
 from homeport.contract.container import Descriptors, Launch
@@ -30,6 +31,8 @@ async def begin(
     why_fresh = NO_FORKS
     if (zygotes := shared.zygotes) is not None:
         try:
+            if launch.entrypoint:
+                raise Unforkable(f"its image has an entrypoint: `{shlex.join(launch.entrypoint)}`")
             return await process.fork(
                 lambda passed: zygotes.fork(launch, made, environ, passed), given
             ), ""

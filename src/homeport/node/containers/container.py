@@ -176,7 +176,12 @@ class Life:
         shared = self._shared
         made = shared.environments.of(self.launch.function.image)
         launch = shared.limits.confined(self.launch, self._others())
-        launch = self.launch = dataclasses.replace(launch, runner_path=made.runner_path)
+        launch = self.launch = dataclasses.replace(
+            launch,
+            runner_path=made.runner_path,
+            entrypoint=made.entrypoint,
+            workdir=made.workdir or "",
+        )
         environ = environ_for(launch, secrets, os.environ, made.python, shared.lib, made.environ)
         if shared.cells is not None:
             environ = shared.cells.environ(environ)

@@ -23,6 +23,7 @@ from homeport.node.images.hidden import Hider
 from homeport.node.images.installers import POETRY, Installing, Syncing
 from homeport.node.images.layers import Layer
 from homeport.node.images.sealed import Sealed
+from homeport.node.images.supplied import Supplied
 from homeport.node.images.uv import Python
 
 NOISE = "Using Python "  # uv prints the layer's path, which does not help users
@@ -40,7 +41,7 @@ class Builder:
         directory: Path,
         python: Python,
         *,
-        secrets: Mapping[str, str],
+        supplied: Supplied,
         say: Say,
         sealed: Sealed | None,
     ) -> None:
@@ -49,8 +50,8 @@ class Builder:
         self._step = layer.step
         self._args = layer.step.args
         self._python = python
-        self._secrets = secrets
-        self._hider = Hider(secrets.values())
+        self._secrets = supplied.environ(layer.step)
+        self._hider = Hider(supplied.hidden)
         self._say = say
         self._sealed = sealed
         self._directory = directory
@@ -101,6 +102,8 @@ class Builder:
             done = await self._sealed.run(
                 words, self._directory, self._python, seen=seen, say=self._told
             )
+            if done.stopped:
+                raise self._failed(done.stopped, done)
         if done.code:
             raise self._failed(uv.in_one_line(done.lines), done)
 

@@ -9,9 +9,10 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 KEPT_LINES = 500  # of the output: a failed compiler prints a lot after the line with the reason
 LONGEST = 1024 * 1024  # bytes of one line; longer lines are dropped
@@ -25,6 +26,7 @@ class Done:
 
     code: int
     lines: list[str]  # the last ones that it printed
+    stopped: str = ""  # why it was killed, if it was
 
     @property
     def text(self) -> str:
@@ -33,9 +35,17 @@ class Done:
 
 
 async def run(
-    argv: Sequence[str], *, environ: Mapping[str, str], cwd: Path, say: Callable[[str], None]
+    argv: Sequence[str],
+    *,
+    environ: Mapping[str, str],
+    cwd: Path,
+    say: Callable[[str], None],
+    exceeded: Callable[[int], Coroutine[Any, Any, str]] | None = None,
 ) -> Done:
-    """Run a program until it ends; if the caller is cancelled, kill all of its processes."""
+    """Run a program until it ends; if the caller is cancelled, kill all of its processes.
+
+    `exceeded` gets the leader of its session, and returns when the program has to be killed, with the reason.
+    """
     process = await asyncio.create_subprocess_exec(
         "/bin/sh",
         "-c",
@@ -52,15 +62,24 @@ async def run(
     lines: list[str] = []
     assert process.stdout is not None
     reading = asyncio.create_task(_read(process.stdout, lines, say))
+    ending = asyncio.create_task(process.wait())
+    watching = asyncio.create_task(exceeded(process.pid)) if exceeded is not None else None
     try:
-        code = await process.wait()
+        tasks = {ending} if watching is None else {ending, watching}
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        ending.cancel()
+        if watching is not None:
+            watching.cancel()
         # Kill processes that it left running: they hold its output open, and must not outlive the step.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+        code = await process.wait()
         await reading
-    return Done(code=code, lines=lines)
+    stopped = ""
+    if watching is not None and watching.done() and not watching.cancelled():
+        stopped = watching.result()
+    return Done(code=code, lines=lines, stopped=stopped)
 
 
 async def _read(stream: asyncio.StreamReader, lines: list[str], say: Callable[[str], None]) -> None:

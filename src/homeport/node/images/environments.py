@@ -18,7 +18,10 @@ from typing import Any
 
 from homeport.contract.errors import ImageError
 from homeport.contract.image import ROOTED_STEPS, Environment, Image
+from homeport.contract.supplies import Supplies
+from homeport.node.images import bounds as bounds_of
 from homeport.node.images import builder, layers, store, uv
+from homeport.node.images.bounds import Bounds
 from homeport.node.images.builder import Builder
 from homeport.node.images.compiled import Compiler
 from homeport.node.images.layers import Layer
@@ -28,6 +31,7 @@ from homeport.node.images.rooted import python as rooted_python
 from homeport.node.images.rooted.roots import Roots
 from homeport.node.images.sealed import Sealed
 from homeport.node.images.store import Say, Store
+from homeport.node.images.supplied import Supplied, salt
 from homeport.node.images.uv import Python
 from homeport.node.images.wheels import Wheels
 
@@ -43,14 +47,16 @@ RUNNERS = (
 class Environments:
     """All built images of this machine."""
 
-    def __init__(self, root: Path, *, rooted: bool = False) -> None:
+    def __init__(self, root: Path, *, rooted: bool = False, bounds: Bounds | None = None) -> None:
+        """`bounds` are the limits of a step, if they are not the usual ones."""
         self._root = root
+        self._bounds = bounds or bounds_of.usual()
         # There are cells: steps run in them, and containers can start in a root file system.
         self.is_rooted = rooted
         self.has_overlay = True  # cells may have overlayfs
         self._store = Store(root)
         self._wheels = Wheels(root.parent)
-        self._roots = Roots(self._store, self._wheels)
+        self._roots = Roots(self._store, self._wheels, self._bounds)
         self._compiler = Compiler(self._store)
         self._made: dict[str, Made] = {}  # by the image's key
         self._pythons: dict[
@@ -63,16 +69,24 @@ class Environments:
         if (old := self._root.parent / "cache" / "uv").is_dir():
             store.discard(old)
 
-    async def make(self, image: Image, source: str, environ: Mapping[str, str], say: Say) -> None:
+    async def make(self, image: Image, source: str, supplies: Supplies, say: Say) -> None:
         """Build the image's missing layers; raises `ImageError`."""
+        home = self._root.parent
+        supplied = Supplied(
+            supplies=supplies,
+            volumes=home / "volumes",
+            salt=await asyncio.to_thread(salt, home / "cache" / "salt"),
+        )
         if image.is_rooted:
             plan.check(image)
             self._check_isolated(image)
-            self._made[image.key] = await self._rooted(image, Path(source), environ, say)
+            self._made[image.key] = await self._rooted(image, Path(source), supplied, say)
             return
         layers.check(image)
+        if image.entrypoint:
+            self._check_isolated(image)
         if image.has_environment:
-            self._made[image.key] = await self._environment(image, Path(source), environ, say)
+            self._made[image.key] = await self._environment(image, Path(source), supplied, say)
 
     def all(self) -> Collection[Environment]:
         """Return the built layers, the newest first."""
@@ -116,27 +130,23 @@ class Environments:
 
     # building
 
-    async def _environment(
-        self, image: Image, source: Path, environ: Mapping[str, str], say: Say
-    ) -> Made:
+    async def _environment(self, image: Image, source: Path, supplied: Supplied, say: Say) -> Made:
         base = next((step for step in image.steps if step.name == layers.BASE.name), layers.BASE)
         python = await self._python(base.args.get("python_version"), base.where, say)
-        wanted = layers.of(image, python.version, source.name)
+        wanted = layers.of(image, python.version, source.name, supplied.told)
         runner = _runner_name(python.minor)
         async with self._store.needed([*(layer.key for layer in wanted), runner]):
             for layer in wanted:
-                await self._layer(layer, python, environ, say)
+                await self._layer(layer, python, supplied, say)
             await self._runner(python.minor, python.path, (), say)
             last = self._root / wanted[-1].key
             await self._store.used(last, image.key)
-        return _made(last, self._root / runner)
+        return _made(last, self._root / runner, image)
 
-    async def _rooted(
-        self, image: Image, source: Path, environ: Mapping[str, str], say: Say
-    ) -> Made:
+    async def _rooted(self, image: Image, source: Path, supplied: Supplied, say: Say) -> Made:
         names: list[str] = []
         async with self._store.needed(names):
-            last, python = await self._roots.make(image, source, environ, say, names)
+            last, python = await self._roots.make(image, source, supplied, say, names)
             platform = ("--python-platform", rooted_python.WHEELS, "--python-version", python.minor)
             runner = await self._runner(python.minor, sys.executable, platform, say, names)
             await asyncio.to_thread(_note_runner, last, runner)
@@ -168,19 +178,17 @@ class Environments:
             )
         return await uv.looked_at(str(home / "bin" / "python3"))
 
-    async def _layer(
-        self, layer: Layer, python: Python, environ: Mapping[str, str], say: Say
-    ) -> None:
+    async def _layer(self, layer: Layer, python: Python, supplied: Supplied, say: Say) -> None:
         async def build(tell: Say) -> None:
             directory = self._root / layer.key
             if layer.parent:
                 await asyncio.to_thread(builder.clone, self._root / layer.parent, directory)
-            sealed = Sealed(wheels=self._wheels, overlay=self.has_overlay)
+            sealed = Sealed(wheels=self._wheels, overlay=self.has_overlay, bounds=self._bounds)
             await Builder(
                 layer,
                 directory,
                 python,
-                secrets=environ,
+                supplied=supplied,
                 say=tell,
                 sealed=sealed if self.is_rooted else None,
             ).run()
@@ -242,9 +250,11 @@ class Environments:
         """Raise for a root file system where no container can start in one."""
         if self.is_rooted:
             return
-        step = next(step for step in image.steps if step.name in ROOTED_STEPS)
+        names = ROOTED_STEPS if image.is_rooted else {"entrypoint"}
+        step = next(step for step in image.steps if step.name in names)
+        of_own = "" if step.name == "entrypoint" else "a root file system of the image's own, and "
         raise ImageError(
-            f"`{step.name}` needs a root file system of the image's own, and containers are not isolated here",
+            f"`{step.name}` needs {of_own or 'isolation, and '}containers are not isolated here",
             where=step.where,
             hint="start the server with HOMEPORT_ISOLATION=auto; `homeport doctor` says what it needs",
         )
@@ -257,18 +267,19 @@ class Environments:
             if "lowers" in record:
                 self._check_isolated(image)
                 return self._roots.made(directory, image)
-            return _made(directory, self._root / record["runner"])
+            return _made(directory, self._root / record["runner"], image)
         raise ImageError(
             "the environment of this image is not there any more", hint="deploy the app again"
         )
 
 
-def _made(directory: Path, runner: Path) -> Made:
+def _made(directory: Path, runner: Path, image: Image) -> Made:
     return Made(
         key=directory.name,
         python=str(directory / "venv" / "bin" / "python"),
         directory=directory,
         runner_path=str(runner),
+        entrypoint=image.entrypoint,
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from homeport.contract.image import Step
+from homeport.node.images import private
 
 #: The best version of all indexes; uv by itself takes the first index that knows the package.
 AS_PIP_DOES = ("--index-strategy", "unsafe-best-match")
@@ -43,6 +44,8 @@ class Installing:
             project = self._written("pyproject.toml", args["pyproject"])
             extras = each("--extra", args.get("optional_dependencies"))
             return [[*pip, "-r", project, *extras, *AS_PIP_DOES]]
+        if name == private.NAME:
+            return [[*pip, *private.requirements(self.step), *AS_PIP_DOES]]
         raise KeyError(name)
 
     def _options(self) -> Words:

@@ -7,7 +7,7 @@ depends on: the interpreter's version, and every step up to it with the variable
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from homeport.contract.errors import ImageError
@@ -30,6 +30,8 @@ SETTINGS = frozenset(
     {"env", "workdir", "shell", "cmd", "entrypoint"}
     | {"add_local_file", "add_local_dir", "add_local_python_source"}
 )
+#: Arguments that change nothing of what is built; secrets count by what they are.
+_UNTOLD = frozenset({"local_path", "python_version", "secrets", "volumes"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,19 +48,19 @@ class Layer:
 def check(image: Image) -> None:
     """Raise `ImageError` for the first step that needs a root file system or is not valid."""
     for step in image.steps:
-        if step.name == "entrypoint" and step.args.get("commands"):
-            raise ImageError(
-                "`entrypoint` with a command is not there yet",
-                where=step.where,
-                hint="do what it does in the script, or under `@modal.enter()`",
-            )
         if step.name not in PACKAGES | SETTINGS | {BASE.name}:
             raise ImageError(f"`{step.name}` is no step that this server knows", where=step.where)
 
 
-def of(image: Image, python_version: str, source: str) -> list[Layer]:
+def of(
+    image: Image,
+    python_version: str,
+    source: str,
+    given: Callable[[Step], list[object]] = lambda _step: [],
+) -> list[Layer]:
     """Return the image's layers, the lowest first.
 
+    `given` says what the secrets of a step add to its key.
     `source` tells one deploy from another: a step with `force_build` is built once in each.
     """
     told: list[object] = [LAYOUT, platform.machine(), python_version]
@@ -71,8 +73,8 @@ def of(image: Image, python_version: str, source: str) -> list[Layer]:
             environ = {**environ, **step.args.get("vars", {})}
         if not _builds(step):
             continue
-        args = {k: v for k, v in step.args.items() if k not in {"local_path", "python_version"}}
-        told.append([step.name, args, environ])
+        args = {k: v for k, v in step.args.items() if k not in _UNTOLD}
+        told += [[step.name, args, environ], *given(step)]
         if step.args.get("force_build"):
             told.append(source)
         text = json.dumps(told, sort_keys=True)

@@ -24,6 +24,7 @@ from homeport.contract import codec
 from homeport.contract.errors import ImageError
 from homeport.contract.image import HOME, PATH
 from homeport.node.images import store, taken
+from homeport.node.images.bounds import Bounds
 from homeport.node.images.command import Done
 from homeport.node.images.equipment import equipment
 from homeport.node.images.owned import hands, within
@@ -37,6 +38,7 @@ class Sealed:
     """How the steps of environments are sealed off."""
 
     wheels: Wheels
+    bounds: Bounds
     overlay: bool  # False: this machine does not allow overlayfs in a cell
 
     async def run(
@@ -52,7 +54,10 @@ class Sealed:
         step, venv = directory / "step", directory / "venv"
         await asyncio.to_thread(hands.mkdir, step)
         try:
-            done = await hands.ask(await self._order(words, directory, python, seen), say)
+            order = await self._order(words, directory, python, seen)
+            done = await hands.ask(order, say, bounds=self.bounds)
+            if done.stopped:
+                return done
             if done.code == within.FAILED:
                 last = done.lines[-1] if done.lines else ""
                 raise ImageError(f"the step's cell cannot be made: {last}")

@@ -47,10 +47,10 @@ def look(
     found: dict[str, str] = {}
     for pid, launch in told:
         limit_mib = _memory_limit_mib(launch)
-        memory_mib = _memory_mib(members[pid], limit_mib) if limit_mib is not None else 0.0
+        used_mib = memory_mib(members[pid], limit_mib) if limit_mib is not None else 0.0
         has_disk_limit = launch.function.ephemeral_disk_mib is not None
         written_mib = measured(launch.tmp_dir) if has_disk_limit else 0.0
-        if what := over(launch, memory_mib, written_mib):
+        if what := over(launch, used_mib, written_mib):
             found[launch.id] = what
     return found
 
@@ -79,7 +79,8 @@ def _memory_limit_mib(launch: Launch) -> int | None:
     return None if launch.cgroup or memory_mib is None else memory_mib[1]
 
 
-def _memory_mib(pids: list[int], limit_mib: int) -> float:
+def memory_mib(pids: Sequence[int], limit_mib: int) -> float:
+    """Return the memory of some processes, exactly only if it may be over the limit."""
     # RSS >= PSS and is 100x cheaper to read, so read PSS only if RSS is over the limit.
     resident = sum(_resident_mib(pid) for pid in pids)
     return resident if resident <= limit_mib else sum(_share_mib(pid) for pid in pids)

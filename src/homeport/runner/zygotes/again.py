@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from homeport.contract.container import Descriptors, Launch, sent
+from homeport.contract.image import HOME
 from homeport.runner import lines
 from homeport.runner.report import Report
 
@@ -57,7 +58,6 @@ class Beginning:
                 os.set_inheritable(int(name), int(name) <= 2 or int(name) in given)
         os.umask(self._umask)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._masked)
-        os.chdir(self._lib)
         environ = {
             **self._environ,
             "HOMEPORT_REPORT_FD": str(given[0]),
@@ -65,7 +65,25 @@ class Beginning:
             "HOMEPORT_PULSE_FD": str(given[2]),
             AGAIN: str(handle),
         }
-        os.execve(sys.executable, [sys.executable, "-m", "homeport.runner"], environ)  # noqa: S606
+        words = [sys.executable, "-m", "homeport.runner"]
+        if self._launch.entrypoint:
+            _enter(self._launch, self._lib, words, environ)
+        os.chdir(self._lib)
+        os.execve(sys.executable, words, environ)  # noqa: S606
+
+
+def _enter(launch: Launch, lib: str, words: list[str], environ: dict[str, str]) -> NoReturn:
+    """Become the image's entrypoint, which starts the runner at its end: `exec "$@"`."""
+    workdir = launch.function.image.workdir or HOME
+    os.chdir(workdir if os.path.isdir(workdir) else "/")  # noqa: PTH112
+    # The entrypoint may go to another directory, and the runner is imported from its own.
+    words = [*launch.entrypoint, "/bin/sh", "-c", 'cd "$0" && exec "$@"', lib, *words]
+    try:
+        os.execvpe(words[0], words, environ)  # noqa: S606
+    except OSError as error:
+        what = f"the image's entrypoint `{words[0]}` cannot be started: {error.strerror}"
+        os.write(2, f"{what}. `.entrypoint([])` starts containers without it.\n".encode())
+        os._exit(127)
 
 
 def told() -> "dict[str, Any] | None":

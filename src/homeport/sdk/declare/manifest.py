@@ -145,6 +145,7 @@ def _common(
         "image": image_of(app, options),
         "secrets": tuple(secret.ref for secret in secrets),
         "build_secrets": tuple(secret.ref for secret in image.build_secrets) if image else (),
+        "build_volumes": image.build_volumes if image else (),
         "volumes": mounts({**app.volumes, **options["volumes"]}),
         "min_containers": options["min_containers"] or 0,
         "max_containers": options["max_containers"],

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from homeport.contract.image import Image as ImageSpec
 from homeport.contract.image import Step
+from homeport.contract.manifest import VolumeMount
 from homeport.sdk import gone, location, watched
 from homeport.sdk.exception import InvalidError, MisuseError, UnimplementedError
 from homeport.sdk.files import dockerfiles, local
 from homeport.sdk.gone import Old
 from homeport.sdk.objects import image_options as options_of
+from homeport.sdk.objects.mounts import mounts
 from homeport.sdk.objects.secret import Secret
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ CONFIG = frozenset({"env", "workdir", "entrypoint", "shell", "cmd"}) | MOUNTS
 FORCE = ("MODAL_FORCE_BUILD", "HOMEPORT_FORCE_BUILD")
 #: Options of Modal that say where an image is built; here it is always built on this machine.
 IGNORED = frozenset(
-    {"gpu", "volumes", "network_file_systems", "cpu", "memory", "cloud", "region", "include_source"}
+    {"gpu", "network_file_systems", "cpu", "memory", "cloud", "region", "include_source"}
     | {"uv_version", "old_installer"}
 )
 
@@ -45,9 +47,15 @@ class Image(metaclass=Old):
     One class, because each of Modal's builder calls is one method.
     """
 
-    def __init__(self, steps: tuple[Step, ...] = (), secrets: tuple[Secret, ...] = ()) -> None:
+    def __init__(
+        self,
+        steps: tuple[Step, ...] = (),
+        secrets: tuple[Secret, ...] = (),
+        volumes: tuple[VolumeMount, ...] = (),
+    ) -> None:
         self._steps = steps
         self._secrets = secrets
+        self._volumes = volumes
 
     @property
     def spec(self) -> ImageSpec:
@@ -56,8 +64,13 @@ class Image(metaclass=Old):
 
     @property
     def build_secrets(self) -> tuple[Secret, ...]:
-        """The secrets that its steps see while they run; they are no part of the steps' arguments."""
+        """The secrets of its steps, in order; the argument `secrets` of a step has their positions."""
         return self._secrets
+
+    @property
+    def build_volumes(self) -> tuple[VolumeMount, ...]:
+        """The volumes of its steps, in order; the argument `volumes` of a step has their positions."""
+        return self._volumes
 
     # where it begins
 
@@ -169,10 +182,24 @@ class Image(metaclass=Old):
         )
 
     def pip_install_private_repos(
-        self, *repositories: str, **options: "Unpack[options_of.Private]"
+        self, *repositories: str, git_user: str, **options: "Unpack[options_of.Install]"
     ) -> "Image":
-        """Install packages of private repositories."""
-        return self.with_step("pip_install_private_repos", options, repositories=list(repositories))
+        """Install packages of private repositories, such as `github.com/me/tool@v1`.
+
+        A secret of the step has the token: `GITHUB_TOKEN` or `GITLAB_TOKEN`.
+        """
+        if not options.get("secrets"):
+            raise InvalidError(
+                "No secrets provided to function. "
+                "Installing private packages requires tokens to be passed via modal.Secret objects."
+            )
+        options_of.check_repositories(repositories)
+        return self.with_step(
+            "pip_install_private_repos",
+            options,
+            repositories=list(repositories),
+            git_user=git_user,
+        )
 
     def poetry_install_from_file(
         self,
@@ -405,6 +432,11 @@ class Image(metaclass=Old):
         secrets = tuple(secret for secret in given if secret is not None)
         if not all(isinstance(secret, Secret) for secret in secrets):
             raise InvalidError(f"`{step}`: `secrets` takes a list of `modal.Secret` objects")
+        volumes = mounts(args.pop("volumes", None) or {})
+        if sub := next((mount for mount in volumes if mount.sub_path), None):
+            raise InvalidError(
+                f"`{step}`: the volume at {sub.path} is mounted whole, or not at all"
+            )
         if step not in CONFIG and any(os.environ.get(name) == "1" for name in FORCE):
             args["force_build"] = True
         told = {
@@ -412,5 +444,11 @@ class Image(metaclass=Old):
             for k, v in args.items()
             if k not in IGNORED and v not in (None, (), [], {}, False)
         }
+        for name, known, new in (
+            ("secrets", self._secrets, secrets),
+            ("volumes", self._volumes, volumes),
+        ):
+            if new:  # only this step sees them
+                told[name] = list(range(len(known), len(known) + len(new)))
         made = Step(name=step, args=told, where=location.here())
-        return Image((*self._steps, made), (*self._secrets, *secrets))
+        return Image((*self._steps, made), (*self._secrets, *secrets), (*self._volumes, *volumes))

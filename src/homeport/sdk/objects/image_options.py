@@ -37,12 +37,6 @@ class Install(Fetch, total=False):
     find_links: str | Sequence[str] | None
 
 
-class Private(Install, total=False):
-    """`pip_install_private_repos`."""
-
-    git_user: str
-
-
 class Poetry(Build, total=False):
     """`poetry_install_from_file`."""
 
@@ -117,7 +111,7 @@ OF_STEP: dict[str, type] = {
     "uv_pip_install": Install,
     "pip_install_from_requirements": Fetch,
     "pip_install_from_pyproject": Install,
-    "pip_install_private_repos": Private,
+    "pip_install_private_repos": Install,
     "poetry_install_from_file": Poetry,
     "uv_sync": UvSync,
     "micromamba_install": Micromamba,
@@ -152,6 +146,20 @@ def strings(name: str, packages: Sequence[Any]) -> list[str]:
             raise InvalidError(f"`{name}` takes strings or lists of strings, not {package!r}")
         found += items
     return found
+
+
+def check_repositories(repositories: Sequence[Any]) -> None:
+    """Raise `InvalidError` for what is not a repository of GitHub or GitLab."""
+    wrong = [
+        each
+        for each in repositories
+        if not isinstance(each, str) or not each.startswith(("github.com/", "gitlab.com/"))
+    ]
+    if wrong:
+        raise InvalidError(
+            f"{len(wrong)} out of {len(repositories)} given repository refs are invalid. "
+            f"Invalid refs: {wrong}. "
+        )
 
 
 def words(name: str, value: Any) -> list[str]:

@@ -1,5 +1,6 @@
 """Images with root file systems, from a registry of the tests."""
 
+import dataclasses
 import subprocess
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from homeport.cell import report
 from homeport.contract.errors import ImageError
 from homeport.contract.image import Image, Step
+from homeport.contract.supplies import BuildSecret, Supplies
 from homeport.node.images.environments import Environments
 from tests import registries
 
@@ -28,9 +30,18 @@ class House:
         self.said: list[str] = []
         self.secrets: dict[str, str] = {}
 
+    @property
+    def supplies(self) -> Supplies:
+        return Supplies(secrets=(BuildSecret(name="secret", values=self.secrets),))
+
     async def make(self, *steps: Step):
+        """Build the image; each step sees the secrets, unless it names others."""
+        if self.secrets:
+            steps = tuple(
+                dataclasses.replace(each, args={"secrets": [0], **each.args}) for each in steps
+            )
         image = Image(steps=steps)
-        await self.images.make(image, str(self.source), self.secrets, self.said.append)
+        await self.images.make(image, str(self.source), self.supplies, self.said.append)
         return self.images.of(image)
 
     async def fails(self, *steps: Step) -> ImageError:

@@ -11,6 +11,8 @@ import pytest
 
 from homeport.contract.errors import ImageError
 from homeport.node.images.rooted import registry
+from tests import registries
+from tests.node.images.rooted.conftest import step
 
 ECR = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/tool:1"
 KEYS = {"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "very-secret"}
@@ -89,3 +91,36 @@ def test_credentials_are_in_a_file_of_ones_own_and_on_no_command_line(tmp_path):
 def test_what_is_no_reference_is_refused(name):
     with pytest.raises(ImageError, match="is not the name of an image"):
         registry.whole(name)
+
+
+@pytest.mark.parametrize("what", ["layer", "config", "manifest"])
+async def test_a_registry_that_gives_other_content_than_it_says_is_refused(
+    house, tmp_path, system, what
+):
+    """Debian's registry does not look into the files that it serves, so it lies when they are changed."""
+    with registries.running(tmp_path / "lying") as lying:
+        layer = registries.layer({"srv/file": "true"})
+        tag = lying.push("honest:1", [system, layer], Env=["PATH=/usr/bin:/bin"])
+        digest = lying.pushed[-1]
+        blobs = tmp_path / "lying" / "storage" / "docker" / "registry" / "v2" / "blobs" / "sha256"
+        manifest = blobs / digest[7:9] / digest[7:] / "data"
+        named = json.loads(manifest.read_text())
+        changed = {
+            "layer": named["layers"][1]["digest"],
+            "config": named["config"]["digest"],
+            "manifest": digest,
+        }[what]
+        file = blobs / changed[7:9] / changed[7:] / "data"
+        if what == "layer":
+            file.write_bytes(registries.layer({"srv/file": "a lie"}))
+        else:
+            text = file.read_text().replace("amd64", "amd46").replace("arm64", "arm46")
+            file.write_text(
+                text.replace(named["layers"][1]["digest"], named["layers"][0]["digest"])
+            )
+        reference = f"{tag.rpartition(':')[0]}@{digest}" if what == "manifest" else tag
+        failure = await house.fails(step("from_registry", tag=reference))
+
+    assert "cannot be fetched" in failure.message
+    assert [] == house.half()
+    assert [] == list(house.root.glob("*/files/srv/file"))

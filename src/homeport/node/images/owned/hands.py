@@ -3,6 +3,7 @@
 The variables of that process are ours; what a step sees goes by the order, which only this user can read.
 """
 
+import functools
 import json
 import os
 import subprocess
@@ -14,11 +15,15 @@ from typing import Any
 
 from homeport.cell import identity
 from homeport.contract.errors import ImageError, StorageError
+from homeport.node.images import bounds as bounds_of
 from homeport.node.images import command
+from homeport.node.images.bounds import Bounds
 from homeport.node.images.command import Done
 from homeport.node.images.owned import within
 
 WORDS = ("-E", "-m", within.__name__)
+#: If the machine's memory runs out, the kernel kills the step first (man 5 proc_pid_oom_score_adj).
+OOM_FIRST = ("/bin/sh", "-c", 'echo 1000 >/proc/self/oom_score_adj; exec "$@"', "homeport")
 
 
 async def ask(
@@ -26,16 +31,27 @@ async def ask(
     say: Callable[[str], None] = lambda _line: None,
     *,
     before: Sequence[str] = (),
+    bounds: Bounds | None = None,
 ) -> Done:
     """Run an order; `StorageError` for a full disk. `done.code` is the exit code of the step.
 
-    `before` begins the command line, such as `nice`.
+    `before` begins the command line, such as `nice`. A step that takes more than its `bounds` is killed, and
+    `done.stopped` says why.
     """
+    exceeded = None
+    if bounds is not None:
+        before = (*OOM_FIRST, *before)
+        storage = Path(order["cell"]["storage"])
+        exceeded = functools.partial(_exceeded, storage, bounds)
     argv = [*before, *words(order)]
-    done = await command.run(argv, environ=_environ(), cwd=Path("/"), say=say)
+    done = await command.run(argv, environ=_environ(), cwd=Path("/"), say=say, exceeded=exceeded)
     if done.code == within.FULL:
         raise _full()
     return done
+
+
+async def _exceeded(storage: Path, bounds: Bounds, leader: int) -> str:
+    return await bounds_of.exceeded(leader, storage, bounds)
 
 
 async def told(order: Mapping[str, Any]) -> dict[str, int]:

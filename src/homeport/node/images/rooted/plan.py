@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from homeport.contract import dockerfile
 from homeport.contract.errors import ImageError
 from homeport.contract.image import HOME, PATH, ROOTED_STEPS, Image, Step
+from homeport.node.images import private
 from homeport.node.images.rooted import instructions
 from homeport.node.images.rooted.operations import SET, Config, Op, op
 
@@ -48,10 +49,6 @@ ELSEWHERE = {
         "`from_name` needs a store of images, which is not there yet",
         "write the image's steps in the script: each is built once",
     ),
-    "pip_install_private_repos": (
-        "`pip_install_private_repos` is not there yet",
-        '`run_commands("pip install git+https://$TOKEN@…", secrets=[…])`',
-    ),
 }
 
 
@@ -61,12 +58,6 @@ def check(image: Image) -> None:
         if step.name in ELSEWHERE:
             why, instead = ELSEWHERE[step.name]
             raise ImageError(why, where=step.where, hint=instead)
-        if step.name == "entrypoint" and step.args.get("commands"):
-            raise ImageError(
-                "`entrypoint` with a command is not there yet",
-                where=step.where,
-                hint="do what it does in the script, or under `@modal.enter()`",
-            )
         if step.name not in KNOWN:
             raise ImageError(f"`{step.name}` is no step that this server knows", where=step.where)
 
@@ -121,6 +112,9 @@ def _of_step(step: Step, ours: str) -> Iterator[Op]:
         line = _micromamba(words, args.get("channels") or [], spec=bool(files))
         title = " ".join([step.name, *words])
         yield op(step, "run", title, commands=[line], **files, **force)
+    elif step.name == private.NAME:
+        yield op(step, "git", "git", **force)
+        yield op(step, "packages", " ".join([step.name, *args.get("repositories", [])]), **args)
     elif step.name in ("from_dockerfile", "dockerfile_commands"):
         text = str(args.get("text") or "\n".join(args.get("commands", [])))
         given = dict(args.get("build_args") or {})

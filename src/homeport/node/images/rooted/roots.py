@@ -10,6 +10,7 @@ from homeport.contract import codec
 from homeport.contract.errors import ImageError
 from homeport.contract.image import Image
 from homeport.node.images import store
+from homeport.node.images.bounds import Bounds
 from homeport.node.images.made import Made
 from homeport.node.images.owned import hands
 from homeport.node.images.rooted import instructions, plan, work
@@ -17,6 +18,7 @@ from homeport.node.images.rooted.operations import Config, Op
 from homeport.node.images.rooted.python import Inside
 from homeport.node.images.rooted.work import Below, Work
 from homeport.node.images.store import Record, Say, Store
+from homeport.node.images.supplied import Supplied
 from homeport.node.images.wheels import Wheels
 
 NEEDS_PYTHON = ("packages", "function")
@@ -35,13 +37,14 @@ class _Line:
 class Roots:
     """Builds them, and finds what was built."""
 
-    def __init__(self, kept: Store, wheels: Wheels) -> None:
+    def __init__(self, kept: Store, wheels: Wheels, bounds: Bounds) -> None:
         self._store = kept
         self._wheels = wheels
+        self._bounds = bounds
         self._looking = asyncio.Lock()  # for a Python: one at a time, each takes 0.1 s
 
     async def make(
-        self, image: Image, source: Path, environ: Mapping[str, str], say: Say, names: list[str]
+        self, image: Image, source: Path, supplied: Supplied, say: Say, names: list[str]
     ) -> tuple[Path, Inside]:
         """The directory of the last layer, and the image's Python.
 
@@ -57,11 +60,15 @@ class Roots:
                 else:
                     line = stages[name] = dataclasses.replace(stages[base]) if base else _Line()
                 continue
-            line.told = (*line.told, instructions.told(op, line.below.config))
+            line.told = (
+                *line.told,
+                instructions.told(op, line.below.config),
+                *supplied.told(op.step),
+            )
             if not op.builds:
                 line.below = _changed(line.below, op.apply(line.below.config))
                 continue
-            await self._next(op, line, stages, source, environ, say, names)
+            await self._next(op, line, stages, source, supplied, say, names)
         where = next((s.where for s in image.steps if s.name in plan.BASES), image.steps[0].where)
         below = await self._with_python(line.below, line.key, where)
         assert below.python is not None
@@ -73,7 +80,7 @@ class Roots:
         line: "_Line",
         stages: Mapping[str, "_Line"],
         source: Path,
-        environ: Mapping[str, str],
+        supplied: Supplied,
         say: Say,
         names: list[str],
     ) -> None:
@@ -92,7 +99,7 @@ class Roots:
                 and not self._store.has(line.key)
             ):
                 line.below = await self._with_python(line.below, parent, op.step.where)
-            await self._layer(op, line, parent, others, source, environ, say)
+            await self._layer(op, line, parent, others, source, supplied, say)
         except ImageError as failure:
             # The build may have been another deploy's: the place is this script's.
             failure.where = op.step.where
@@ -132,7 +139,7 @@ class Roots:
         parent: str,
         others: Mapping[str, tuple[str, ...]],
         source: Path,
-        environ: Mapping[str, str],
+        supplied: Supplied,
         say: Say,
     ) -> None:
         below, steps = line.below, line.steps
@@ -145,9 +152,10 @@ class Roots:
                 directory,
                 store=self._store,
                 wheels=self._wheels,
+                bounds=self._bounds,
                 others=others,
                 source=source,
-                secrets=environ,
+                supplied=supplied,
                 say=tell,
             ).run()
             store.finish(

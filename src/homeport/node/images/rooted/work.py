@@ -26,7 +26,8 @@ from homeport.contract import codec, dockerfile
 from homeport.contract.errors import ImageError, StorageError
 from homeport.contract.image import HOME
 from homeport.contract.output import PASSING
-from homeport.node.images import store, uv, wheels
+from homeport.node.images import private, store, uv, wheels
+from homeport.node.images.bounds import Bounds
 from homeport.node.images.command import Done
 from homeport.node.images.equipment import GIVEN, equipment, proxies
 from homeport.node.images.equipment import given as given_to
@@ -47,6 +48,7 @@ from homeport.node.images.rooted.given import Given
 from homeport.node.images.rooted.operations import Config, Op
 from homeport.node.images.rooted.python import Inside
 from homeport.node.images.store import Say, Store
+from homeport.node.images.supplied import Supplied
 from homeport.node.images.wheels import Wheels
 
 TOLD_LINES = 30  # of a failed command's output
@@ -79,9 +81,10 @@ class Work:
         *,
         store: Store,
         wheels: Wheels,
+        bounds: Bounds,
         others: Mapping[str, tuple[str, ...]] | None = None,
         source: Path,
-        secrets: Mapping[str, str],
+        supplied: Supplied,
         say: Say,
     ) -> None:
         self._op = op
@@ -91,10 +94,12 @@ class Work:
         self._directory = directory
         self._store = store
         self._wheels = wheels
+        self._bounds = bounds
         self._source = source
-        self._secrets = secrets
+        self._supplied = supplied
+        self._secrets = supplied.environ(op.step)
         self._given_files = Given(source)
-        self._hider = Hider(secrets.values())
+        self._hider = Hider(supplied.hidden)
         self._say = say
         self._others = others or {}  # the layers of the stages that it takes files from
         self._files, self._step, self._build = (
@@ -173,9 +178,16 @@ class Work:
             raise ImageError("`apt_install` takes names of packages", where=self._op.step.where)
         await self._in_cell([("", debian.installing(packages))])
 
+    async def _git(self) -> None:
+        private.credentials(self._op.step, self._secrets)  # it says early what is missing
+        words = debian.installing(["git"])
+        words[2] = f"command -v git >/dev/null && exit; {words[2]}"
+        await self._in_cell([("", words)])
+
     async def _run(self) -> None:
         config = self._config
         binds, environ = await self._mounts()
+        binds += self._supplied.binds(self._op.step)
         if text := self._args.get("spec_file_text"):
             spec = self._build / "given"
             spec.mkdir()
@@ -240,6 +252,7 @@ class Work:
         )
         shown = {call: "call.json", PACKAGE: "lib/homeport", self._source: "source"}
         binds = [given_to(path, name) for path, name in shown.items()]
+        binds += self._supplied.binds(self._op.step)
         words = [inside.path, "-u", "-m", "homeport.runner.build", f"{GIVEN}/call.json"]
         timeout_s = float(args.get("timeout") or 3600)
         try:
@@ -261,7 +274,11 @@ class Work:
         await self._in_cell(
             commands,
             binds=binds,
-            environ={**uv_there.environ, "UV_CACHE_DIR": wheels.PLACE},
+            environ={
+                **uv_there.environ,
+                **private.credentials(self._op.step, self._secrets),
+                "UV_CACHE_DIR": wheels.PLACE,
+            },
             failed=uv.in_one_line,
             over=[wheels.PLACE],
         )
@@ -458,7 +475,9 @@ class Work:
             "environ": {**self._environ(), **(environ or {})},
             "over": list(over),
         }
-        done = await hands.ask(order, said)
+        done = await hands.ask(order, said, bounds=self._bounds)
+        if done.stopped:
+            raise self._failed(done.stopped, done)
         if done.code == within.FAILED:
             raise ImageError(
                 f"the step's cell cannot be made: {done.lines[-1] if done.lines else ''}"
@@ -542,7 +561,9 @@ def _why(done: Done, begun: list[str], op: Op, failed: Any) -> str:
     if op.kind == "function":
         last = next((line for line in reversed(done.lines) if line.strip()), "")
         return f"`{op.args['qualname']}`: {last or f'it ended with exit code {done.code}'}"
-    if op.kind == "apt":
+    if op.kind == "git" and done.code == within.NOT_FOUND:
+        return "the image has no `git`, and no `apt-get` to install it"
+    if op.kind in ("apt", "git"):
         said = [line[3:] for line in done.lines if line.startswith("E: ")]
         if done.code == within.NOT_FOUND:
             return "the image has no `apt-get`: it is not made from Debian or Ubuntu"
