@@ -19,7 +19,7 @@ import psutil
 from homeport import removing
 from homeport.contract.capacity import Accelerator, Capacity
 from homeport.contract.container import Container, Launch, LogLine, StartOrder, State
-from homeport.contract.errors import StorageError
+from homeport.contract.errors import ImageError, StorageError
 from homeport.contract.image import Environment, Image
 from homeport.contract.listing import Change, Listing, Mark
 from homeport.contract.sizes import MIB
@@ -33,6 +33,7 @@ from homeport.node.containers.output import Outputs
 from homeport.node.containers.pulses import Patient
 from homeport.node.containers.shared import Shared, log_line
 from homeport.node.images.environments import Environments
+from homeport.node.images.latest import Latest
 from homeport.node.launch import environ_of, with_modal
 from homeport.node.limits import gpus
 from homeport.node.limits.keeper import Limits
@@ -64,6 +65,7 @@ class Agent:
         self._root = settings.run_dir / "containers"
         self._lib = settings.run_dir / "lib"
         self._environments = Environments(settings.home / "environments")
+        self._latest = Latest(settings.home / "latest-image")
         self._zygotes: Zygotes | None = None
         self._is_usual = tuple(runner) == RUNNER and sys.platform == "linux"
         wanted = settings.zygote_mib or settings.isolation != sandboxes.OFF
@@ -139,7 +141,7 @@ class Agent:
             name="pulses",
         )
         self._is_open = True
-        self._warm(Image())
+        await self._warm_first()
         await asyncio.sleep(0)  # so that the zygote starts now, before this process's next work
 
     async def close(self) -> None:
@@ -171,6 +173,14 @@ class Agent:
         """Build the image's layers."""
         await self._environments.make(image, source, supplies, say)
         self._warm(image)
+        await asyncio.to_thread(self._latest.note, image)
+
+    async def _warm_first(self) -> None:
+        """Start the zygote that is needed first, most likely: the one of the image that was asked for last."""
+        try:
+            self._warm(await asyncio.to_thread(self._latest.read))
+        except ImageError:  # it was pruned since
+            self._warm(Image())
 
     def _warm(self, image: Image) -> None:
         if self._zygotes is not None and self._is_open:
