@@ -381,3 +381,20 @@ def test_wsgi_threads_begin_as_they_are_needed_and_all_run_at_once(start):
 
     assert [200] * 5 == [answer.status_code for answer in answers]
     assert 4 == after - before
+
+
+def test_a_package_that_lacks_a_part_is_not_called_missing(start):
+    event = start(
+        """
+        import modal
+        import json.nothing
+        app = modal.App("a")
+
+        @app.function()
+        @modal.fastapi_endpoint()
+        def hello():
+            return 1
+        """
+    ).event()
+
+    assert event.reason.endswith("ModuleNotFoundError: No module named 'json.nothing'")

@@ -258,6 +258,8 @@ def _missing(error: BaseException, has_image: bool) -> str:
     name = (getattr(error, "name", None) or "").partition(".")[0]
     if not isinstance(error, ModuleNotFoundError) or name in ("", "modal", "homeport"):
         return ""
+    if name in sys.modules:  # it is there, in a version without this part
+        return ""
     if not has_image:
         return (
             f". The function has no image, so it uses the packages beside homeport: install `{name}` there, or give "
