@@ -62,6 +62,15 @@ async def test_a_tree_is_compiled_once_and_its_code_names_the_place_in_the_conta
     assert "/root/app.py" == marshal.loads(written.read_bytes()[16:]).co_filename
 
 
+async def test_it_is_known_whether_the_packages_of_an_image_are_compiled(compiler, made, tree):
+    assert not compiler.has(made)
+
+    compiler.begin(made, str(tree))
+    await _done(compiler)
+
+    assert compiler.has(made)
+
+
 async def test_a_tree_that_is_deleted_meanwhile_is_not_made_again(compiler, made, tree, tmp_path):
     text = "# much to read\n" * 2**19 + "x = 1\n" * 100_000  # and slow to compile
     (tree / "app.py").write_text(text)

@@ -17,7 +17,7 @@ from homeport.contract import pulse
 from homeport.contract.container import Container, Descriptors, Event, Launch, State
 from homeport.contract.errors import ImageError
 from homeport.node.cells import networks
-from homeport.node.containers import beginning, leftovers, pulses, records
+from homeport.node.containers import beginning, leftovers, pulses, records, slowness
 from homeport.node.containers import door as doors
 from homeport.node.containers import output as outputs
 from homeport.node.containers.output import Output
@@ -182,6 +182,9 @@ class Life:
             entrypoint=made.entrypoint,
             workdir=made.workdir or "",
         )
+        if shared.cells is not None and not shared.environments.is_compiled(made):
+            order = slowness.with_time_to_compile(launch.order)
+            launch = self.launch = dataclasses.replace(launch, order=order)
         environ = environ_for(launch, secrets, os.environ, made.python, shared.lib, made.environ)
         if shared.cells is not None:
             environ = shared.cells.environ(environ)

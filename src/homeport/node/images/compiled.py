@@ -84,6 +84,10 @@ class Compiler:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    def has(self, made: Made) -> bool:
+        """Return whether the image's packages are compiled."""
+        return (made.directory / DONE).exists() or bool(store.read(made.directory).get("compiled"))
+
     async def close(self) -> None:
         """Compile no more."""
         for task in list(self._tasks):

@@ -110,6 +110,12 @@ class Environments:
         with contextlib.suppress(ImageError):  # it was pruned in this moment
             self._compiler.begin(self.of(image), source)
 
+    def is_compiled(self, made: Made) -> bool:
+        """Return whether the packages that its containers import are compiled."""
+        return not made.runner_path or self._compiler.has(
+            made
+        )  # those beside homeport are not of an image
+
     async def close(self) -> None:
         """Compile no more."""
         await self._compiler.close()
