@@ -30,6 +30,7 @@ class Functions:
         self.retries = ""  # the policy that the ingress tells of
         self.fields: list[dict[bytes, bytes]] = []  # of each request
         self.queries: list[bytes] = []  # of each request
+        self.number = False  # True: requests are `r1`, `r2` and so on; else all are `r1`
         self._threads = Threads()
 
     def add(
@@ -73,6 +74,8 @@ class Functions:
             )
             await send({"type": "http.response.body", "body": text.encode()})
             return
+        # As `Admission` does with X-Request-Id.
+        context.input_id.set(f"r{len(self.fields) if self.number else 1}")
         await app(scope, receive, tell)
 
 

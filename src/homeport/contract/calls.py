@@ -26,6 +26,7 @@ RETRIES = "X-Homeport-Retries"  # in every answer of the ingress for a function 
 CALL_ID, PLACE, ATTEMPT = "X-Homeport-Call-Id", "X-Homeport-Place", "X-Homeport-Attempt"
 FORM = "X-Homeport-Form"  # what the caller expects, `value` or `stream`; without it, either
 PARENT = "X-Homeport-Parent"  # the call that made this one, `fc-…`
+MAP = "X-Homeport-Map"  # the call, `fc-…`, whose inputs a `.map()` sends one by one
 VALUE, FAILED, STREAM = "value", "error", "stream"  # outcomes
 
 ITEM, ERROR, END = (

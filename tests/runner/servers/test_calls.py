@@ -291,6 +291,67 @@ def test_the_request_says_who_calls(functions):
     assert b"fc-parent" == functions.fields[-1][b"x-homeport-parent"]
 
 
+def ids():
+    return context.current_input_id(), context.current_function_call_id()
+
+
+def test_ids_are_right_in_every_kind_of_call(functions):
+    def plain(_n=0):
+        return ids()
+
+    async def later():
+        return await asyncio.to_thread(ids)
+
+    def count():
+        for _ in range(2):
+            yield ids()
+
+    async def count_async():
+        for _ in range(2):
+            yield ids()
+
+    for function in (plain, later):
+        assert ("in-r1", "fc-r1") == functions.add(function).remote()
+    for function in (count, count_async):
+        handle = functions.add(function, generator=True)
+        assert [("in-r1", "fc-r1")] * 2 == list(handle.remote_gen())
+    assert (None, None) == ids()
+
+
+def test_the_inputs_of_a_map_belong_to_one_call(functions):
+    def plain(_n):
+        return ids()
+
+    first = list(functions.add(plain).map(range(3)))
+    second = list(functions.add(plain).map(range(3)))
+
+    assert 2 == len({call for _, call in first + second})
+    assert 1 == len({call for _, call in first})
+    forged = wire.Request(
+        functions.add(plain).target().endpoint,
+        b'{"args": [1]}',
+        content_type=calls.JSON,
+        fields={calls.MAP: "fc-1 or something else"},
+    )
+    answer = wire.ask(context.reach().socket, forged)
+    assert ["in-r1", "fc-r1"] == json.loads(bytes(answer.body))
+
+
+def test_a_batch_has_the_ids_of_its_first_input(functions):
+    seen = []
+
+    def batched(values):
+        seen.append(ids())
+        return values
+
+    functions.number = True
+    handle = functions.add(batched, batch=Batch(size=3, wait_ms=60_000), inputs=3)
+    list(handle.map(range(3)))
+
+    (found,) = seen
+    assert "in-r1" == found[0]
+
+
 def test_a_stream_that_is_too_slow_ends_with_the_timeout(functions):
     async def slow():
         yield 1

@@ -5,6 +5,7 @@ other, or as many at once as `@modal.concurrent` says.
 """
 
 import asyncio
+import contextvars
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -30,7 +31,7 @@ class Batches:
         """Return the function's result for one input."""
         arguments = self._signature.bind(*args, **kwargs).arguments
         loop = asyncio.get_running_loop()
-        given = _Input(arguments, loop.create_future())
+        given = _Input(arguments, loop.create_future(), contextvars.copy_context())
         self._waiting.append(given)
         if len(self._waiting) >= self._batch.size:
             self._begin()
@@ -48,7 +49,8 @@ class Batches:
             self._timer = None
         inputs, self._waiting = self._waiting, []
         if inputs:
-            task = asyncio.ensure_future(self._run(inputs))
+            # The ids of the first input are those of the batch, as in Modal.
+            task = inputs[0].context.run(asyncio.ensure_future, self._run(inputs))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -94,8 +96,13 @@ class Batches:
 class _Input:
     """One input, and the future of its result."""
 
-    def __init__(self, arguments: "dict[str, Any]", result: "asyncio.Future[Any]") -> None:
-        self.arguments, self.result = arguments, result
+    def __init__(
+        self,
+        arguments: "dict[str, Any]",
+        result: "asyncio.Future[Any]",
+        context: contextvars.Context,
+    ) -> None:
+        self.arguments, self.result, self.context = arguments, result, context
 
 
 def _as_exception(error: BaseException) -> Exception:

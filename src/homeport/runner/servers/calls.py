@@ -7,6 +7,7 @@ function runs on the loop, a sync one in a thread of its own.
 import asyncio
 import inspect
 import math
+import re
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 AHEAD = 16  # values that a sync generator may be ahead of its reader
 EARLY_S = 0.2
+WHOLE = re.compile(r"fc-[0-9a-f-]{1,64}")  # the id of a `.map()`, as its caller says it
 DAY_S = 86400.0  # no longer timer: a loop may not take it
 
 
@@ -87,6 +89,8 @@ class Calls:
             context.call_id.set(call_id)
             await self._spawned(call_id, fields, reply, body)
             return
+        if WHOLE.fullmatch(whole := fields.get(b"x-homeport-map", "")):
+            context.call_id.set(whole)
         try:
             self._check_form(fields.get(b"x-homeport-form"))
             args, kwargs = reply.arguments(body)

@@ -21,10 +21,12 @@ SLICE_S = 0.25  # a waiting thread checks this often whether its call was cancel
 NO_CONTAINER = "no container takes the request now"
 
 
-def request(target: Target, args: Any, kwargs: Any, form: str) -> wire.Request:
-    """Return the request of a call."""
+def request(target: Target, args: Any, kwargs: Any, form: str, whole: str = "") -> wire.Request:
+    """Return the request of a call; `whole` is the id of the call of which this is one input."""
     _say_if_endless(target)
     fields = {calls.PYTHON: values.PYTHON, calls.FORM: form}
+    if whole:
+        fields[calls.MAP] = whole
     if (parent := context.current_function_call_id()) is not None:
         fields[calls.PARENT] = parent
     body = values.dumps((args, kwargs))
@@ -165,12 +167,12 @@ def call(target: Target, args: Any, kwargs: Any) -> Any:
         sleep(attempts.pause_s(failure))
 
 
-async def call_async(target: Target, args: Any, kwargs: Any) -> Any:
-    """Call the function, and return what it returns."""
+async def call_async(target: Target, args: Any, kwargs: Any, whole: str = "") -> Any:
+    """Call the function, and return what it returns; `whole` is as in `request`."""
     import asyncio
 
     attempts, path = Attempts(target), socket()
-    asked = request(target, args, kwargs, calls.VALUE)
+    asked = request(target, args, kwargs, calls.VALUE, whole)
     while True:
         try:
             return attempts.value(await wire.ask_async(path, asked))

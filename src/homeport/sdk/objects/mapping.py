@@ -7,6 +7,7 @@ take longer than SLOW_S: more calls at once do not make quick calls quicker.
 
 import asyncio
 import contextlib
+import uuid
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import Any
@@ -72,6 +73,7 @@ class _Flight:
         self._grown_at = 0.0
         self._has_ended = False  # True after the last input
         self._failure: Exception | None = None  # an exception of the user's iterator
+        self._id = f"fc-{uuid.uuid4()}"  # all inputs belong to one call
 
     async def feed(self, inputs: Inputs) -> None:
         """Begin a call for each input; wait while too many are under way."""
@@ -118,7 +120,7 @@ class _Flight:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            return await calling.call_async(self._target, args, self._kwargs)
+            return await calling.call_async(self._target, args, self._kwargs, self._id)
         except Exception as error:
             return _Raised(error)
         finally:
