@@ -10,7 +10,7 @@ from docs.generate.markdown import page as markdown
 
 import homeport
 from homeport.node.images.rooted import plan
-from homeport.sdk.objects import image_options, options
+from homeport.sdk.objects import image_options, options, server
 from homeport.sdk.objects.pending import Pending
 
 INTRO = """The names that a script can use, as `homeport.NAME` or `modal.NAME`: in a script that homeport loads,
@@ -28,7 +28,9 @@ These names exist so that a script that mentions them loads. To use one raises `
 so."""
 REST = "## Other names"
 #: Made by a decorator or a static method, never by a call of the class.
-NOT_CALLED = frozenset({"Cls", "Error", "Function", "Image", "Secret", "Volume"})
+NOT_CALLED = frozenset(
+    {"Cls", "Error", "Function", "Image", "Secret", "Server", "Tunnel", "Volume"}
+)
 #: Public for other rooms of homeport, not for scripts.
 INTERNAL = frozenset(
     {
@@ -41,6 +43,7 @@ INTERNAL = frozenset(
         "ref",
         "says",
         "spec",
+        "target",
         "web_methods",
         "with_step",
     }
@@ -83,6 +86,8 @@ def _name(name: str, level: int = 2) -> Iterator[str]:
             yield _options()
         elif name == "App" and method == "cls":
             yield "Declare a class. The keywords are those of [`App.function`](#appfunction)."
+        elif name == "App" and method == "server":
+            yield _server()
         else:
             yield from _function(function, method)
         if name == "Image":
@@ -121,6 +126,25 @@ def _options() -> str:
             "Declare a function.",
             OPTIONS.format(not_for),
             table(("keyword", "default", "meaning"), rows),
+        ]
+    )
+
+
+def _server() -> str:
+    rows = [
+        (
+            f"`{each.name}`",
+            code(each.default or ""),
+            sentence(each.comment) + (" *Ignored.*" if each.name in server.IGNORED else ""),
+        )
+        for each in source.keys(server, "DEFAULTS")
+    ]
+    shared = ", ".join(f"`{name}`" for name in server.SHARED)
+    return "\n\n".join(
+        [
+            "Declare a class whose enter hooks start an HTTP server: see [Servers](../guides/servers.md).",
+            table(("keyword", "default", "meaning"), rows),
+            f"It takes these keywords of [`App.function`](#appfunction) too: {shared}.",
         ]
     )
 

@@ -11,7 +11,7 @@ _HOMES = {
     "objects.call": ("FunctionCall",),
     "objects.cls": ("Cls", "parameter"),
     "context": (
-        "current_function_call_id", "current_input_id", "enable_output", "forward", "interact",
+        "current_function_call_id", "current_input_id", "enable_output", "interact",
         "is_local",
     ),
     "objects.dict": ("Dict",),
@@ -26,8 +26,10 @@ _HOMES = {
     "objects.secret": ("Secret",),
     "objects.pending": (
         "Client", "CloudBucketMount", "Cluster", "Environment",
-        "NetworkFileSystem", "Proxy", "Sandbox", "Server", "Tunnel", "Workspace",
+        "NetworkFileSystem", "Proxy", "Sandbox", "Workspace",
     ),
+    "objects.server": ("Server",),
+    "objects.tunnel": ("Tunnel", "forward"),
     "objects.volume": ("Volume",),
     "objects.web": ("asgi_app", "fastapi_endpoint", "web_endpoint", "web_server", "wsgi_app"),
 }  # fmt: skip
@@ -56,7 +58,10 @@ def __getattr__(name: str) -> Any:
     from homeport.sdk import alias, gone
 
     gone.of_module(name)
+    from homeport.sdk import pending
 
+    if name in pending.NAMES:
+        return pending.NotThereYet(name)
     if name in alias.SUBMODULES and not name.startswith("_"):
         return alias.submodule(name)
     import difflib

@@ -24,7 +24,6 @@ from typing_extensions import dataclass_transform
 from homeport.sdk import exception as exception
 from homeport.sdk.context import current_function_call_id as current_function_call_id
 from homeport.sdk.context import current_input_id as current_input_id
-from homeport.sdk.context import forward as forward
 from homeport.sdk.context import interact as interact
 from homeport.sdk.context import is_local as is_local
 from homeport.sdk.exception import Error as Error
@@ -39,14 +38,15 @@ from homeport.sdk.objects.pending import Environment as Environment
 from homeport.sdk.objects.pending import NetworkFileSystem as NetworkFileSystem
 from homeport.sdk.objects.pending import Proxy as Proxy
 from homeport.sdk.objects.pending import Sandbox as Sandbox
-from homeport.sdk.objects.pending import Server as Server
-from homeport.sdk.objects.pending import Tunnel as Tunnel
 from homeport.sdk.objects.pending import Workspace as Workspace
 from homeport.sdk.objects.queue import Queue as Queue
 from homeport.sdk.objects.resources import Cron as Cron
 from homeport.sdk.objects.resources import Period as Period
 from homeport.sdk.objects.resources import Retries as Retries
 from homeport.sdk.objects.secret import Secret as Secret
+from homeport.sdk.objects.server import Server as Server
+from homeport.sdk.objects.tunnel import Tunnel as Tunnel
+from homeport.sdk.objects.tunnel import forward as forward
 from homeport.sdk.objects.volume import Volume as Volume
 
 __version__: str
@@ -424,8 +424,45 @@ class App:
     ) -> Callable[[_Class], _Class]:
         """Declare a class."""
 
+    def server(
+        self,
+        *,
+        image: Image | None = None,
+        env: Mapping[str, str | None] | None = None,
+        secrets: Collection[Secret] | None = None,
+        gpu: str | Sequence[str] | None = None,
+        serialized: bool = False,
+        volumes: _Volumes = ...,
+        cpu: float | tuple[float, float] | None = None,
+        memory: int | tuple[int, int] | None = None,
+        ephemeral_disk: int | None = None,
+        min_containers: int | None = None,
+        max_containers: int | None = None,
+        buffer_containers: int | None = None,
+        scaledown_window: int | None = None,
+        routing_region: str | None = None,
+        cloud: str | None = None,
+        nonpreemptible: bool = False,
+        proxy: Proxy | None = None,
+        i6pn: bool | None = None,
+        enable_memory_snapshot: bool = False,
+        include_source: bool | None = None,
+        experimental_options: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        port: int = 8000,
+        unauthenticated: bool = False,
+        target_concurrency: float | None = None,
+        max_concurrency: int | None = None,
+        startup_timeout: float = 30.0,
+        exit_grace_period: float | None = None,
+        h2_enabled: bool = False,
+        scaleup_window: float | None = None,
+        compute_region: str | Sequence[str] | None = None,
+    ) -> Callable[[type], Server]:
+        """Declare a class whose enter hooks start an HTTP server."""
+
     def local_entrypoint(self, *, name: str | None = None) -> _LocalEntrypointDecorator:
-        """Declare a function for `modal run`, which is not there yet."""
+        """Declare a function for `homeport run`, which runs it here and not in a container."""
 
     def include(self, other_app: App, inherit_tags: bool = True) -> App:
         """Add another app's functions and classes to this app; returns this app."""

@@ -248,3 +248,49 @@ async def test_a_request_that_finds_many_containers_dead_waits_for_another(
 
     assert 200 == (await visit).status_code
     assert 1 == len(live.paths)
+
+
+async def test_the_requests_of_a_session_go_to_one_container_while_it_takes_any(
+    ingress, upstream, activator, visitor
+):
+    one, two = await upstream("one"), await upstream("two")
+    url = await routed(ingress)
+    for each in (one, two):
+        await ingress.attach(POOL, each.name, each.address, 50, shared=False)
+
+    async def home(session: str) -> str:
+        return (await visitor.get(url, headers={"Modal-Session-ID": session})).json()["name"]
+
+    homes = {f"s{number}": await home(f"s{number}") for number in range(6)}
+    assert {"one", "two"} == {*homes.values()}
+    assert homes == {session: await home(session) for session in homes}
+    # Without the field, requests go where there are the fewest.
+    assert 2 == len({(await visitor.get(url)).json()["name"] for _ in range(4)})
+
+    await ingress.drain(POOL, "one")
+    assert {"two"} == {await home(session) for session in homes}
+    three = await upstream("three")
+    await ingress.attach(POOL, three.name, three.address, 50, shared=False)
+    assert {"two"} == {await home(session) for session in homes}
+    await ingress.lose(POOL, "two")
+    assert {"three"} == {await home(session) for session in homes}
+
+
+async def test_a_session_that_came_before_its_container_does_not_stay_outside(
+    ingress, upstream, activator, visitor
+):
+    one = await upstream("one")
+    url = await routed(ingress)
+
+    async def start(_pool: str) -> str:
+        await ingress.attach(POOL, one.name, one.address, 50, shared=False)
+        return "go"
+
+    async def ask() -> str:
+        return (await visitor.get(url, headers={"Modal-Session-ID": "mine"})).json()["name"]
+
+    activator.answer = start
+    assert ["one", "one"] == [await ask(), await ask()]
+    await ingress.lose(POOL, "one")
+    assert await until(lambda: ingress.detach(POOL, "one"), "the container to be forgotten")
+    assert "one" == await ask()

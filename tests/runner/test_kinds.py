@@ -398,3 +398,92 @@ def test_a_package_that_lacks_a_part_is_not_called_missing(start):
     ).event()
 
     assert event.reason.endswith("ModuleNotFoundError: No module named 'json.nothing'")
+
+
+SERVER = """
+    import subprocess, sys
+    import modal
+    app = modal.App("a")
+
+    @app.server(port={port}, unauthenticated=True)
+    class Site:
+        @modal.enter()
+        def begin(self):
+            self.program = subprocess.Popen(
+                [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "{port}"]
+            )
+
+        @modal.exit()
+        def end(self):
+            print("running" if self.program.poll() is None else "ended", file=sys.stderr)
+"""
+OF_CLASS = {"function": "Site.*", "qualname": "Site", "is_class": True}
+
+
+def test_a_server_is_ready_when_its_port_accepts_and_its_exit_hook_finds_its_program(start):
+    import httpx
+
+    port = free_port()
+    runner = start(SERVER.format(port=port), web={"Site": f"server:{port}"}, **OF_CLASS).ready()
+
+    assert "Directory listing" in runner.client.get("/").text
+    assert 0 == runner.terminate()
+    assert "running" in runner.output
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{port}/", trust_env=False)
+
+
+def test_a_server_may_be_a_task_of_its_async_enter_hook(start):
+    port = free_port()
+    runner = start(
+        f"""
+        import asyncio, modal
+        app = modal.App("a")
+
+        @app.server(port={port})
+        class Site:
+            @modal.enter()
+            async def begin(self):
+                self.task = asyncio.ensure_future(self.listen())
+
+            async def listen(self):
+                self.server = await asyncio.start_server(self.answer, "127.0.0.1", {port})
+
+            async def answer(self, reader, writer):
+                await reader.readuntil(b"\\r\\n\\r\\n")
+                writer.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: 4\\r\\nConnection: close\\r\\n\\r\\ntask")
+                writer.close()
+        """,
+        web={"Site": f"server:{port}"},
+        **OF_CLASS,
+    ).ready()
+
+    assert "task" == runner.client.get("/").text
+    assert 0 == runner.terminate()
+
+
+def test_a_server_that_never_listens_says_so(start):
+    port = free_port()
+    script = SERVER.format(port=port).replace('"-m", "http.server"', '"-c", "input()"')
+    script = script.replace("subprocess.Popen(", "subprocess.Popen(stdin=subprocess.PIPE, args=")
+    runner = start(script, web={"Site": f"server:{port}"}, port_timeout_s=0.3, **OF_CLASS)
+    event = runner.event()
+
+    assert ("failed", "port") == (event.kind, event.phase)
+    assert f"Waited too long for port {port} to start accepting connections" in event.reason
+
+
+def test_a_server_whose_program_ends_at_once_says_so(start):
+    port = free_port()
+    script = SERVER.format(port=port).replace('"http.server"', '"no_such_module"')
+    event = start(script, web={"Site": f"server:{port}"}, **OF_CLASS).event()
+
+    assert f"the program has ended before it listened on port {port}" in event.reason
+
+
+def test_a_port_of_somebody_else_is_never_a_servers(start):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        event = start(SERVER.format(port=port), web={"Site": f"server:{port}"}, **OF_CLASS).event()
+
+    assert "busy" == event.kind

@@ -25,6 +25,7 @@ from homeport.contract.traffic import PoolKey
 CALLS = "/run/homeport/calls.sock"
 #: And that of `Launch.ingress`.
 URLS = "/run/homeport-urls/urls.sock"
+EXIT_GRACE_S = 30.0  # for a container's drain and exit hooks, if its function does not ask for more
 
 
 class State(str, enum.Enum):
@@ -50,7 +51,7 @@ class StartOrder:
     urls: dict[str, str] = field(default_factory=dict)  # tag -> URL, of the whole app
     scope: str = ""  # the id of the session that the app belongs to; empty: it is deployed
     devices: tuple[str, ...] = ()  # the ids of this container's accelerators
-    exit_grace_s: float = 30.0  # from SIGTERM to SIGKILL, for drain and exit hooks together
+    exit_grace_s: float = EXIT_GRACE_S  # from SIGTERM to SIGKILL, for drain and exit hooks together
     generation: int = 0  # of the node: it refuses, and ends, what an earlier one has ordered
 
 
@@ -89,6 +90,7 @@ class Launch:
 #: Fields of `FunctionSpec` and `WebMethod` that the runner never reads. A new field is sent by default.
 UNREAD = (
     *("parameters", "secrets", "build_secrets", "build_volumes", "where", "retries"),
+    "exit_grace_s",
     *("min_containers", "buffer_containers", "scaledown_window_s"),
     *("target_inputs", "memory_mib", "ephemeral_disk_mib", "startup_timeout_s"),
 )
@@ -150,7 +152,12 @@ class Descriptors:
 
 # `busy`: another program has a web_server's port. `again`: the start begins again in a fresh interpreter;
 # `unlike`: it should, but serves already. An event of another kind ends the container.
-KINDS = ("reached", "ready", "failed", "busy", "imported", "held", "cut", "again", "unlike")
+# `tunnel` comes with a socket (SCM_RIGHTS), at which the node listens for it; `closed` ends a tunnel.
+KINDS = (
+    *("reached", "ready", "failed", "busy", "imported", "held", "cut", "again", "unlike"),
+    *("tunnel", "closed"),
+)
+MAX_TUNNELS = 8  # of a container at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +174,17 @@ class Event:
         str, ...
     ] = ()  # imported: in order, what a zygote may preload; again, unlike: not these
     held: int = 0  # held: slots with work that goes on after its response (a background task)
+    tunnel: str = ""  # tunnel, closed: its name, 20 hex digits that nobody can guess
+    port: int = 0  # tunnel: of the container, where its requests go
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenTunnel:
+    """A port of a container that has a URL: `modal.forward`."""
+
+    name: str  # 20 hex digits
+    port: int
+    address: str  # where the ingress finds it: made by the node, as a door's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +200,7 @@ class Container:
         0  # slots with work that goes on after its response; the ingress sends no request to them
     )
     cuts: int = 0  # responses that it cut at their deadline because they were not read
+    tunnels: tuple[OpenTunnel, ...] = ()
     leaving: bool = False  # True if it takes no more requests and ends; it needs a replacement
     reason: str = ""  # why it failed or ended
     traceback: str = ""

@@ -16,6 +16,7 @@ class WebKind(str, enum.Enum):
     ASGI = "asgi_app"
     WSGI = "wsgi_app"
     WEB_SERVER = "web_server"
+    SERVER = "server"  # a class whose enter hooks start a program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +29,10 @@ class WebMethod:
     label: str | None = None
     http_method: str = "GET"  # fastapi_endpoint only
     docs: bool = False  # fastapi_endpoint only
-    port: int | None = None  # web_server only
-    startup_timeout_s: float = 5.0  # web_server only: from the call's return to an open port
+    port: int | None = None  # web_server and server only
+    startup_timeout_s: float = (
+        5.0  # and how long the port may take to open, once the code has returned
+    )
     requires_proxy_auth: bool = False
     custom_domains: tuple[str, ...] = ()
     where: str = ""  # `hello.py:12`
@@ -122,14 +125,21 @@ class FunctionSpec:
     gpu: tuple[str, ...] = ()  # in order of preference
     retries: Retries | None = None  # of calls
     enable_memory_snapshot: bool = False
+    # of running requests when a container is to end; None: `timeout_s`
+    exit_grace_s: float | None = None
     block_network: bool = False  # no network at all; requests to its URL still reach it
     restrict_modal_access: bool = False  # it may not call other functions
     where: str = ""  # `hello.py:10`
 
     @property
     def port(self) -> int | None:
-        """The port of a `web_server`, which only one container at a time can use; None for others."""
+        """The port of a program, which only one container at a time can use; None for other functions."""
         return next((web.port for web in self.web if web.port is not None), None)
+
+    @property
+    def drain_s(self) -> float:
+        """How long running requests may go on when other containers take over."""
+        return self.timeout_s if self.exit_grace_s is None else self.exit_grace_s
 
     @property
     def has_several(self) -> bool:

@@ -29,6 +29,12 @@ def check(spec: FunctionSpec) -> None:
             "straight to the port",
             where=spec.where,
         )
+    if any(web.kind is WebKind.SERVER for web in spec.web) and (
+        not spec.is_class or spec.parameters
+    ):
+        raise ScriptError(
+            f"`{spec.name}`: a server is a class without parameters", where=spec.where
+        )
     for web in spec.web:
         _web(web)
     for call in spec.calls:
@@ -84,8 +90,8 @@ def _web(web: WebMethod) -> None:
         raise ScriptError(
             f"`method={web.http_method[:40]!r}` is not an HTTP method", where=web.where
         )
-    if (web.port is not None) != (web.kind is WebKind.WEB_SERVER):
-        raise ScriptError(f"`{web.tag}`: a `web_server`, and nothing else, has a port")
+    if (web.port is not None) != (web.kind in (WebKind.WEB_SERVER, WebKind.SERVER)):
+        raise ScriptError(f"`{web.tag}`: a `web_server` or a server, and nothing else, has a port")
     if web.port is not None and not 1 <= web.port <= 65535:
         raise ScriptError(f"`{web.port}` is not a port", where=web.where)
     if not 0 < web.startup_timeout_s <= TIMEOUT_S[1]:

@@ -36,6 +36,7 @@ MAX_SECRET = 32768  # characters of a value, as Modal's
 #: The original's rule; what a program needs to start would be hidden by a volume at the others.
 NO_VOLUME = ("/root", "/tmp", "/bin", "/etc", "/lib", "/lib64", "/run", "/sbin", "/usr")  # noqa: S108
 SCALEDOWN_S = (2.0, 3600.0)
+MAX_GRACE_S = 3600.0
 
 _MODULE = re.compile(r"[^/\\.\x00-\x1f\x7f]+(\.[^/\\.\x00-\x1f\x7f]+)*\Z")
 _GPU = re.compile(r"[A-Za-z0-9][A-Za-z0-9+ ._-]{0,63}!?(:[1-9][0-9]{0,2})?\Z", re.ASCII)
@@ -175,6 +176,8 @@ def _function(spec: FunctionSpec) -> None:
     number("scaledown_window", spec.scaledown_window_s, *SCALEDOWN_S)
     number("timeout", spec.timeout_s, *TIMEOUT_S)
     number("startup_timeout", spec.startup_timeout_s, *TIMEOUT_S)
+    if spec.exit_grace_s is not None:
+        number("exit_grace_period", spec.exit_grace_s, 0, MAX_GRACE_S)
     if spec.cpu is not None:
         number("cpu", spec.cpu[0], 0, MAX_CORES)
         number("cpu", spec.cpu[0] if spec.cpu[1] is None else spec.cpu[1], spec.cpu[0], MAX_CORES)

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from starlette.types import ASGIApp
 
+from homeport.contract.container import Container
 from homeport.contract.errors import StorageError
 from homeport.contract.roles import Ingress
 from homeport.control.api.access import BearerOnly, Inside, OwnSocket
@@ -34,6 +35,7 @@ from homeport.control.fleet.activator import Activator
 from homeport.control.fleet.nodes import Nodes
 from homeport.control.fleet.pools import Pools
 from homeport.control.fleet.reconciler import Reconciler
+from homeport.control.fleet.tunnels import Tunnels
 from homeport.control.lifeline import Lifeline
 from homeport.settings import Settings
 from homeport.state import schema, urls
@@ -96,6 +98,7 @@ class Fleet:
     ingress: Entrance
     reconciler: Reconciler
     activator: Activator
+    tunnels: Tunnels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +186,13 @@ async def open_fleet(
         say=state.logs.write,
         started=state.cold_starts.add,
     )
-    nodes.watch(reconciler.changed)
+    tunnels = Tunnels(ingress, settings.domain, lambda: ingress.http_port)
+
+    def changed(container: Container) -> None:
+        tunnels.changed(container)
+        reconciler.changed(container)
+
+    nodes.watch(changed)
     activator = Activator(
         settings.activator_socket,
         pools,
@@ -194,8 +203,14 @@ async def open_fleet(
     ingress.watch(state.cold_starts.answered)
     await ingress.open()
     opened.push_async_callback(ingress.close)
+    opened.push_async_callback(tunnels.end)
     return Fleet(
-        pools=pools, nodes=nodes, ingress=ingress, reconciler=reconciler, activator=activator
+        pools=pools,
+        nodes=nodes,
+        ingress=ingress,
+        reconciler=reconciler,
+        activator=activator,
+        tunnels=tunnels,
     )
 
 
@@ -285,6 +300,7 @@ async def open_api(
         cold_starts=state.cold_starts,
         shared=state.shared,
         spawned=deploys.spawned,
+        tunnels=fleet.tunnels,
         tokens=deploys.tokens,
         keep=lifeline.keep,
         shutdown=shutdown,

@@ -28,7 +28,10 @@ MAPS = (
 # request. So each connection to it carries one request.
 # The relay answers 425 if no program has seen the request (runner/servers/relay.py), so retry it. Only three times,
 # because a program may mean its own 425.
+# Requests of one session go to one container while it takes requests (guides/servers.md).
 UNSHARED_RULES = (
+    "  stick-table type binary len 20 size 10k expire 30m",
+    "  stick on req.hdr(modal-session-id),sha1",
     "  http-reuse never",
     "  option http-server-close",
     "  retries 3",
@@ -259,12 +262,17 @@ def _backends(config: Config) -> list[str]:
     for prefix, count in config.backends.items():
         for number in range(count):
             name = backend_name(prefix, number)
+            unshared = prefix == UNSHARED
+            again = (
+                f"  server {AGAIN} unix@{config.again} send-proxy-v2 backup maxconn {AGAIN_SLOTS}"
+            )
             lines += [
                 f"backend {name}",
                 "  balance leastconn",
                 *TIMEOUT_RULES,
-                *(UNSHARED_RULES if prefix == UNSHARED else ()),
-                f"  server {AGAIN} unix@{config.again} send-proxy-v2 backup maxconn {AGAIN_SLOTS}",
+                *(UNSHARED_RULES if unshared else ()),
+                # No session belongs there, or it would never leave: each re-entry would lead back.
+                f"{again} non-stick" if unshared else again,
             ]
             lines += [
                 " ".join(("  server", server.name, *server_words(server)))

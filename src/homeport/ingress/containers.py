@@ -13,7 +13,7 @@ from homeport.contract.traffic import Detached, Load, PoolKey
 from homeport.ingress import backends, config, rules
 from homeport.ingress.backends import Backend, Supply
 from homeport.ingress.config import SHARED, UNSHARED, Server
-from homeport.ingress.picture import state
+from homeport.ingress.picture import leave, state
 from homeport.ingress.publisher import Publisher
 from homeport.ingress.runtime import Command, Row, sessions
 from homeport.undo import Undo
@@ -46,7 +46,7 @@ class Containers(Publisher):
                     ("enable", "server", where),
                     ("enable", "health", where),
                     # The last server had to stay usable while it drained (see `drain`); now it need not.
-                    *(state(known, s.name, "drain") for s in leaving),
+                    *(leave(known, s.name) for s in leaving),
                     *self._maps.commands(),
                 ]
             )
@@ -100,7 +100,7 @@ class Containers(Publisher):
             if server.full:
                 return  # all its slots are held, so it gets no new request already
             if known.open:
-                await self._supervisor.tell([state(known, container, "drain")])
+                await self._supervisor.tell([leave(known, container)])
                 return
             # HAProxy fails a backend's queue at once when its last server drains. So do not drain the
             # server: let new requests park instead, and the server works off its queue.

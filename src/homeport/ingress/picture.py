@@ -183,7 +183,7 @@ class Picture:
                 if server.full:
                     commands.append(state(pool, server.name, "maint"))
                 elif server.draining and pool.open:
-                    commands.append(state(pool, server.name, "drain"))
+                    commands.append(leave(pool, server.name))
         return commands
 
     def _add(self, pool: PoolKey, made: Backend, undo: Undo) -> Backend:
@@ -209,6 +209,15 @@ def restore(known: MutableMapping[K, V], key: K, value: V | None) -> None:
 def state(pool: Backend, server: str, wanted: str) -> Command:
     """Return the command `set server … state …`."""
     return ("set", "server", f"{pool.backend}/{server}", "state", wanted)
+
+
+def leave(pool: Backend, server: str) -> Command:
+    """Return the command by which a server gets no new request, while the pool has another one.
+
+    HAProxy goes on to send a session's requests to a server that drains, so the servers of a backend with
+    sessions are in maintenance instead.
+    """
+    return state(pool, server, "maint" if pool.backend.startswith(UNSHARED) else "drain")
 
 
 def _quoted(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from homeport.contract import codec
 from homeport.contract.container import Descriptors, Event, StartOrder
-from homeport.contract.manifest import FunctionSpec, WebKind
+from homeport.contract.manifest import FunctionSpec, WebKind, WebMethod
 from homeport.contract.pulse import Pulse
 from homeport.runner import setup
 from homeport.runner.door import Door
@@ -81,7 +81,10 @@ def run(order: StartOrder, links: Links, service: Service | None = None) -> int:
     report = links.report
     loop = loops.new()
     asyncio.set_event_loop(loop)
+    setup.offer_tunnels(report)
+    wait: port.Wait | None = None
     try:
+        wait = port.Wait.of(order.function)
         if service is None:
             service = Service(order)
             _load(service, order, report)
@@ -110,12 +113,9 @@ def run(order: StartOrder, links: Links, service: Service | None = None) -> int:
             from homeport.runner.servers import calls
 
             apps.update(calls.apps(order.function, service.function))
-        server = next((web for web in order.function.web if web.port is not None), None)
-        if server is not None and server.port is not None:
-            report.begin("port")
-            function = service.function(server)
-            port.start(function, server.port, server.startup_timeout_s)
-            work = _serve_port(server.port, order, links, ready)
+        if wait is not None:
+            _await_program(loop, wait, service, report)
+            work = _serve_port(wait.web, order, links, ready)
         else:
             work = _serve_apps(order, apps, links, ready)
         code = serving.run(loop, work)
@@ -127,9 +127,21 @@ def run(order: StartOrder, links: Links, service: Service | None = None) -> int:
         # From here on SIGTERM does nothing: exit hooks may run until the node's SIGKILL.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         code = max(code, _leave(service, loop))
+        if wait is not None and wait.web.kind is WebKind.SERVER:  # its exit hooks come first
+            loop.run_until_complete(port.end(order.exit_grace_s))
         with contextlib.suppress(Exception):
             loop.run_until_complete(loop.shutdown_asyncgens())
     return code
+
+
+def _await_program(
+    loop: asyncio.AbstractEventLoop, wait: port.Wait, service: Service, report: Report
+) -> None:
+    """Wait until the program listens; an enter hook has started it, or the `web_server`'s function does."""
+    report.begin("port")
+    if wait.web.kind is WebKind.WEB_SERVER:
+        service.build(wait.web)
+    loop.run_until_complete(wait.listening())
 
 
 def _imported(report: Report) -> tuple[str, ...]:
@@ -147,17 +159,19 @@ def _load(service: Service, order: StartOrder, report: Report) -> None:
     report.imports.time(order.function.module, service.load)
 
 
-async def _serve_port(number: int, order: StartOrder, links: Links, ready: Ready) -> int:
+async def _serve_port(web: WebMethod, order: StartOrder, links: Links, ready: Ready) -> int:
     from homeport.runner import ways
 
+    assert web.port is not None
     begun = _begin(order, links, ready)
     await ways.serve()
     try:
-        alive = await port.serve(number, begun)
+        alive = await port.serve(web.port, begun)
     finally:
-        await port.end(order.exit_grace_s, begun.ending)
+        if web.kind is WebKind.WEB_SERVER:
+            await port.end(order.exit_grace_s, begun.ending)
     if not alive:
-        print(f"no program listens on port {number} any more", file=sys.stderr)  # noqa: T201 - the container's log
+        print(f"no program listens on port {web.port} any more", file=sys.stderr)  # noqa: T201 - the container's log
     return 0 if alive else 1
 
 

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import socket
 import time
 from collections.abc import Callable
 
@@ -90,6 +91,18 @@ class Report:
     def cut(self) -> None:
         """Report that a response was cut because its visitor did not read it, which the ingress cannot see."""
         self._say(Event(kind="cut"), last=False)
+
+    def tunnel(self, name: str, port: int, listener: socket.socket) -> None:
+        """Ask the node to listen at a socket for a tunnel; `OSError` if the node does not read the report."""
+        event = Event(kind="tunnel", tunnel=name, port=port)
+        if not isinstance(self._hears, int):
+            raise OSError("there is no connection to the node")
+        with socket.socket(fileno=os.dup(self._hears)) as node:
+            socket.send_fds(node, [codec.dumps(event).encode() + b"\n"], [listener.fileno()])
+
+    def closed(self, name: str) -> None:
+        """Report that a tunnel is closed."""
+        self._say(Event(kind="closed", tunnel=name), last=False)
 
     def listen(self, held: Callable[[int], None]) -> None:
         """Call `held` on the running loop when the node says how many slots the ingress keeps back."""

@@ -3,6 +3,7 @@
 import asyncio
 import atexit
 import contextlib
+import functools
 import os
 import select
 import signal
@@ -10,12 +11,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from homeport.contract.container import Launch, StartOrder
 from homeport.contract.image import HOME, place
 from homeport.contract.pulse import BEAT_S, Pulse
 from homeport.runner import tmp
 from homeport.sdk import alias
+
+if TYPE_CHECKING:
+    from homeport.runner.report import Report
 
 LET_GO_S = 0.5  # how long a forked child may take to close the container's descriptors: usually microseconds
 LINGER_S = 2.0  # how long threads may take to end by themselves
@@ -133,6 +138,19 @@ def reach(launch: Launch) -> None:
         from homeport.runner import ways
 
         ways.begin(launch)
+
+
+def offer_tunnels(report: "Report") -> None:
+    """Let `modal.forward` open tunnels of this container."""
+    from homeport.sdk import context
+
+    @functools.cache
+    def tunnels() -> Any:
+        from homeport.runner.tunnels import Tunnels  # few containers have one
+
+        return Tunnels(report)
+
+    context.tunnels = tunnels
 
 
 def ours_last(runner_path: str) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import socket
 import sys
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from homeport.contract.container import Launch
@@ -39,13 +40,22 @@ def begin(launch: Launch) -> None:
 async def serve() -> None:
     """Pass on connections as long as the running loop runs."""
     while _listeners:
-        _servers.append(await asyncio.start_server(_lead, sock=_listeners.pop()))
+        _servers.append(await asyncio.start_server(_visit, sock=_listeners.pop()))
 
 
-async def _lead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await lead(reader, writer, lambda: asyncio.open_unix_connection(_target))
+
+
+async def lead(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    connect: Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]],
+) -> None:
+    """Pass the bytes of a connection on to another one and back, until one of them ends."""
     writers, pumps = [writer], []
     try:
-        back, there = await asyncio.open_unix_connection(_target)
+        back, there = await connect()
         writers.append(there)
         pumps = [asyncio.ensure_future(_pump(*pair)) for pair in ((reader, there), (back, writer))]
         await asyncio.gather(*pumps)

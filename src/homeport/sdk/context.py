@@ -10,7 +10,7 @@ from typing import Any
 
 from homeport.contract.image import Image
 from homeport.contract.manifest import VolumeMount
-from homeport.sdk.exception import InvalidError, UnimplementedError
+from homeport.sdk.exception import InvalidError
 
 #: X-Request-Id of the request that is being answered.
 input_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("input_id", default=None)
@@ -22,6 +22,8 @@ _urls: dict[str, str] | None = None  # in a container: the app's tags -> their U
 _volumes: tuple[VolumeMount, ...] = ()  # in a container: what is mounted
 _image: Image | None = None  # in a container: the image of its function
 _reach: "Reach | None" = None  # in a container: how it calls functions
+#: In a container: returns the object that opens its tunnels. None elsewhere; the runner sets it.
+tunnels: "Callable[[], Any] | None" = None
 #: In a container: whether all its slots are taken.
 is_full: Callable[[], bool] = lambda: False  # noqa: E731 - the runner replaces it
 
@@ -132,14 +134,9 @@ def interact() -> None:
     """Raise an error: homeport does not have this yet."""
     if is_local():
         raise InvalidError("Interactivity only works inside a Modal Function's container.")
-    raise UnimplementedError("`modal.interact` is not there yet in homeport")
+    from homeport.sdk import pending
 
-
-def forward(*_args: Any, **_kwargs: Any) -> Any:
-    """Raise an error: homeport does not have this yet."""
-    if is_local():
-        raise InvalidError("`modal.forward` cannot be used outside a container.")
-    raise UnimplementedError("`modal.forward` is not there yet in homeport")
+    raise pending.error("interact")
 
 
 def _declared(image: Image) -> list[tuple[str, str]]:

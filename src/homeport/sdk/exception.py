@@ -7,6 +7,7 @@ Error
 ├── RemoteError ── ImageBuildError
 ├── ConnectionError, ServiceError, ResourceExhaustedError, RequestSizeError, VersionError
 ├── SerializationError, DeserializationError, UnimplementedError
+├── SandboxTerminatedError, FilesystemExecutionError
 └── TimeoutError ── FunctionTimeoutError, OutputExpiredError, InteractiveTimeoutError,
                     SandboxTimeoutError, ExecTimeoutError, MountUploadTimeoutError,
                     VolumeUploadTimeoutError
@@ -147,6 +148,18 @@ class SandboxTimeoutError(TimeoutError):
     """A sandbox took too long."""
 
 
+class SandboxTerminatedError(Error):
+    """A sandbox was ended."""
+
+
+class FilesystemExecutionError(Error):
+    """A file operation in a sandbox failed."""
+
+
+class ModuleNotMountable(Exception):
+    """A module cannot be sent to a container."""
+
+
 class ExecTimeoutError(TimeoutError):
     """A command took too long."""
 
@@ -165,6 +178,10 @@ class InputCancellation(BaseException):
 
 class DeprecationError(UserWarning):
     """A deprecated name was used; after its removal, using it is an error."""
+
+
+class PendingDeprecationError(UserWarning):
+    """A name will be deprecated."""
 
 
 class ServerWarning(UserWarning):

@@ -11,6 +11,7 @@ from homeport.control.api.listener import listening, unix_socket
 from homeport.control.api.routes import Api, Backend
 from homeport.control.api.view import View
 from homeport.control.calls.spawned import Spawned
+from homeport.control.fleet.tunnels import Tunnels
 from homeport.state.calls import Calls
 from homeport.state.coldstarts import ColdStarts
 from homeport.state.logs import Logs
@@ -26,6 +27,7 @@ class Server:
     api: Api
     logs: Logs
     cold_starts: ColdStarts
+    tunnels: Tunnels
     asked: list[str] = field(default_factory=list)
 
 
@@ -44,6 +46,7 @@ async def api_of(plane: Plane, home: Path):
         plane.nodes.stop(container)
         return known
 
+    tunnels = Tunnels(plane.ingress, "localhost", lambda: 80)
     backend = Backend(
         view=view,
         deployer=plane.deployer,
@@ -51,13 +54,15 @@ async def api_of(plane: Plane, home: Path):
         cold_starts=cold_starts,
         shared=shared,
         spawned=Spawned(Calls(plane.database, home / "calls"), plane.parts.live.retries_of),
+        tunnels=tunnels,
         tokens=Tokens(plane.store, plane.ingress),
         keep=lambda: asked.append("keep"),
         shutdown=lambda: asked.append("shutdown"),
         stop_container=stop_container,
     )
     api = Api(plane.parts, backend)
-    yield Server(api, logs, cold_starts, asked)
+    yield Server(api, logs, cold_starts, tunnels, asked)
+    await tunnels.end()
     await api.close()
     await cold_starts.close()
     await shared.close()

@@ -20,7 +20,7 @@ from homeport.contract.api.sessions import Serve
 from homeport.contract.api.shared import NewObject
 from homeport.contract.api.tokens import NewProxyToken
 from homeport.contract.api.volumes import Copy, NewVolume, VolumeName
-from homeport.contract.container import LogLine
+from homeport.contract.container import Container, LogLine, OpenTunnel, State
 from homeport.contract.image import Environment
 from homeport.control.api import routes, routing
 from homeport.state.coldstarts import ColdStart
@@ -28,6 +28,7 @@ from tests import functions
 from tests.control.api.served import api_of, on_a_socket
 from tests.control.plane import Plane, function, manifest
 from tests.fakes import FakeNode
+from tests.orders import order
 
 ROUTES = {
     f"{each.method} {each.path}": each for noun in routes.NOUNS for each in routing.described(noun)
@@ -297,6 +298,14 @@ async def test_every_route_answers_what_it_declares(tmp_path):
         ]
         await ask("DELETE /v1/proxy-tokens/{id}", id=token.token_id)
         assert () == (await ask("GET /v1/proxy-tokens")).tokens
+
+        # a tunnel
+        tunnel = OpenTunnel(name="0" * 20, port=8000, address="unix:/tunnel")
+        running = Container(order=order(), state=State.READY, tunnels=(tunnel,))
+        server.tunnels.changed(running)
+        told = await ask("GET /v1/tunnels/{name}", name=tunnel.name)
+        assert ("http", 80) == (told.scheme, told.port)
+        await ask("DELETE /v1/tunnels/{name}", name=tunnel.name)
 
         # a session
         serve = Serve(manifest=manifest(function("f"), app="draft"))

@@ -20,6 +20,8 @@ def test_a_word_is_read_as_it_was_written(kind):
         imports_ms={"json": 2},
         modules=("a.b", "c"),
         held=3,
+        tunnel="0123456789" * 2 if kind in ("tunnel", "closed") else "",
+        port=8000 if kind == "tunnel" else 0,
     )
 
     assert event == words.read(codec.dumps(event).encode())
@@ -43,6 +45,12 @@ def test_a_word_is_read_as_it_was_written(kind):
         b'{"kind": "ready", "timings_ms": {"imported": -1}}',
         b'{"kind": "ready", "timings_ms": [1]}',
         b'{"kind": "failed", "reason": 5}',
+        b'{"kind": "ready", "tunnel": "01234567890123456789"}',
+        b'{"kind": "tunnel", "tunnel": "01234567890123456789", "port": 0}',
+        b'{"kind": "tunnel", "tunnel": "01234567890123456789", "port": 65536}',
+        b'{"kind": "tunnel", "tunnel": "0123456789012345678/", "port": 80}',
+        b'{"kind": "tunnel", "tunnel": 5, "port": 80}',
+        b'{"kind": "closed", "tunnel": ""}',
         b'{"kind": "imported", "modules": ["os; import sys"]}',
         b'{"kind": "imported", "modules": [["os"]]}',
         b'{"kind": "held", "held": -1}',

@@ -32,3 +32,4 @@ class Scaling:
     max_containers: int | None = None  # in an answer, null is no limit
     buffer_containers: int | None = None
     scaledown_window: float | None = None  # seconds
+    target_inputs: int | None = None  # requests at once for which there is one container

@@ -58,6 +58,7 @@ def _scaled(spec: FunctionSpec, scaling: Scaling) -> FunctionSpec:
             ("max_containers", scaling.max_containers),
             ("buffer_containers", scaling.buffer_containers),
             ("scaledown_window_s", scaling.scaledown_window),
+            ("target_inputs", scaling.target_inputs),
         )
         if value is not None
     }
@@ -72,6 +73,11 @@ def _scaled(spec: FunctionSpec, scaling: Scaling) -> FunctionSpec:
         raise BadRequest(f"`min_containers` must be from 0 to {most}, not {low}")
     if not 0 <= fresh.buffer_containers <= validate.MAX_CONTAINERS:
         raise BadRequest(f"`buffer_containers` cannot be {fresh.buffer_containers}")
+    if not 1 <= (fresh.target_inputs or 1) <= fresh.max_inputs:
+        raise BadRequest(
+            f"the requests at once for a container must be from 1 to {fresh.max_inputs}, "
+            f"not {fresh.target_inputs}"
+        )
     least, longest = validate.SCALEDOWN_S
     if not least <= fresh.scaledown_window_s <= longest:
         raise BadRequest("`scaledown_window` must be between 2 and 3600 (inclusive)")
@@ -93,5 +99,6 @@ def _status(live: LiveEndpoint, pool: Pool) -> FunctionStats:
             max_containers=spec.max_containers,
             buffer_containers=spec.buffer_containers,
             scaledown_window=spec.scaledown_window_s,
+            target_inputs=spec.target_inputs or spec.max_inputs,
         ),
     )

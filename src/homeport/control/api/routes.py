@@ -34,18 +34,20 @@ from homeport.control.api.sessions import Sessions
 from homeport.control.api.shared import Dicts, Queues
 from homeport.control.api.spawned import SpawnList, Spawns
 from homeport.control.api.tokens import Tokens
+from homeport.control.api.tunnels import Tunnels
 from homeport.control.api.view import View
 from homeport.control.api.volumes import Volumes
 from homeport.control.calls.spawned import Spawned
 from homeport.control.deploys.deployer import Deployer
 from homeport.control.deploys.parts import Parts
+from homeport.control.fleet import tunnels as fleet
 from homeport.state import coldstarts, logs, shared, tokens
 from homeport.supervised import Tasks
 
 #: In the order of the reference.
 NOUNS = (
     Server, Apps, Functions, Calls, Deploys, Sessions, Logs, Containers, Images, Blobs, Volumes, SpawnList, Spawns,
-    Dicts, Queues, Secrets,
+    Dicts, Queues, Tunnels, Secrets,
     Tokens,
 )  # fmt: skip
 
@@ -60,6 +62,7 @@ class Backend:
     cold_starts: coldstarts.ColdStarts
     shared: shared.Shared
     spawned: Spawned
+    tunnels: fleet.Tunnels
     tokens: tokens.Tokens
     keep: Callable[[], None]  # let the server outlive its command
     shutdown: Callable[[], None]
@@ -79,7 +82,8 @@ class Api:
             Dicts(backend.shared.dicts),
             Queues(backend.shared.queues),
         )
-        self._inside = (*self._shared, functions)
+        tunnels = Tunnels(backend.tunnels)
+        self._inside = (*self._shared, functions, tunnels)
         self._nouns = (
             Server(view, keep=backend.keep, shutdown=backend.shutdown),
             Apps(view, deployer, backend.cold_starts),
@@ -94,6 +98,7 @@ class Api:
             Volumes(parts.volumes, deployer.mounts.users),
             SpawnList(backend.spawned),
             *self._shared,
+            tunnels,
             Secrets(parts.secret_box),
             Tokens(backend.tokens),
         )

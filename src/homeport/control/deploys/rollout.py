@@ -296,8 +296,7 @@ def _ports(app: LiveApp) -> dict[str, int]:
 def _drain_s(app: LiveApp) -> float:
     if app.ephemeral:
         return SERVE_DRAIN_S
-    # A running request may take as long as its function's timeout.
-    return max(spec.timeout_s for spec in app.revision.manifest.functions)
+    return max(spec.drain_s for spec in app.revision.manifest.functions)
 
 
 def tell(app: LiveApp, event: events.SessionEvent) -> None:

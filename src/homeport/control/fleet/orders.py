@@ -1,6 +1,6 @@
 """Makes the order by which a node starts a container."""
 
-from homeport.contract.container import StartOrder, without_secrets
+from homeport.contract.container import EXIT_GRACE_S, StartOrder, without_secrets
 from homeport.control.fleet.pool import Pool
 
 
@@ -15,4 +15,5 @@ def start(pool: Pool, container: str, devices: tuple[str, ...] = ()) -> StartOrd
         urls=pool.urls,
         scope=pool.owner.scope,
         devices=devices,
+        exit_grace_s=EXIT_GRACE_S + (pool.function.exit_grace_s or 0.0),
     )

@@ -25,6 +25,7 @@ from homeport.node.containers.process import Process
 from homeport.node.containers.pulses import Patient
 from homeport.node.containers.shared import Shared, Turn, log_line
 from homeport.node.containers.starts import Start
+from homeport.node.containers.tunnels import Tunnels
 from homeport.node.launch import environ_for
 from homeport.node.zygotes.snapshots import Unstartable
 
@@ -66,11 +67,10 @@ class Life:
         self._grace_s = 0.0
         self._killed = ""  # why the node has killed it
         self._shortages = records.memory_shortages()
+        self._tunnels = Tunnels(container.id, shared.doors if shared.cells else None)
         self._pulse: pulse.Reader | None = None
         self._patient: Patient | None = None
-        self._address = (
-            ""  # of its door, for the ingress; it comes from the node, never from the container
-        )
+        self._address = ""  # of its door, for the ingress: the node says it, never the container
 
     async def live(self, secrets: Mapping[str, str]) -> None:
         """Run the container from its turn to its end."""
@@ -235,6 +235,11 @@ class Life:
             self._start.reached(event)
         elif event.kind == "held":
             self._holds(event.held)
+        elif event.kind in ("tunnel", "closed"):
+            assert self.process is not None
+            if self._tunnels.hear(event, self.process.passed):
+                self.container = dataclasses.replace(self.container, tunnels=self._tunnels.all)
+                self._shared.changed(self.container)
         elif event.kind == "cut":
             self.container = dataclasses.replace(self.container, cuts=self.container.cuts + 1)
             if self.container.state is State.READY:
@@ -355,6 +360,7 @@ class Life:
         removing.discard(str(self.directory))
         if self._address:
             doors.remove(self._address)
+        self._tunnels.close_all()
         self._gone(self)
 
     async def _remove_files(self) -> None:

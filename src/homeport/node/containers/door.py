@@ -39,9 +39,7 @@ def make_in(directory: Path, container: str) -> tuple[socket.socket, str]:
 
 def make(container: str) -> tuple[socket.socket, str]:
     """Return a listening socket, and its address for the ingress."""
-    # A random name, so that no other process can bind it before.
-    name = f"homeport-{container}-{secrets.token_hex(8)}"
-    address = f"{SCHEME}{name}"
+    address = name(container)
     listener = socket.socket(socket.AF_UNIX)
     try:
         listener.bind(path(address))
@@ -50,6 +48,11 @@ def make(container: str) -> tuple[socket.socket, str]:
         listener.close()
         raise
     return listener, address
+
+
+def name(container: str) -> str:
+    """Return a new abstract address: random, so that no other process can bind it before."""
+    return f"{SCHEME}homeport-{container}-{secrets.token_hex(8)}"
 
 
 def path(address: str) -> str:

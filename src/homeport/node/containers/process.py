@@ -1,6 +1,7 @@
 """One container's processes: starts them, reads their events, sends signals, waits for their end."""
 
 import asyncio
+import collections
 import contextlib
 import dataclasses
 import json
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from homeport.contract import codec
-from homeport.contract.container import Descriptors, Event, Launch, sent
+from homeport.contract.container import MAX_TUNNELS, Descriptors, Event, Launch, sent
 from homeport.node.containers import words
 from homeport.node.containers.pulses import usage
 from homeport.node.held import Held
@@ -71,6 +72,7 @@ class Process:
         self._report: socket.socket | None = None
         self._way: socket.socket | None = None  # init sends the runner's pidfd here
         self._rest = b""
+        self._passed: collections.deque[int] = collections.deque()  # descriptors, with its report
         self._known = asyncio.Event()  # set when the runner is known, or known to be missing
         self._ended = asyncio.Event()
 
@@ -186,6 +188,10 @@ class Process:
             with contextlib.suppress(OSError):
                 self._report.send(json.dumps(message).encode() + b"\n")
 
+    def passed(self) -> int | None:
+        """Return the oldest descriptor that came with the report and was not returned yet."""
+        return self._passed.popleft() if self._passed else None
+
     def close(self) -> None:
         """Close the descriptors."""
         left = MAX_LAST
@@ -211,6 +217,8 @@ class Process:
             asyncio.get_running_loop().remove_reader(self._report.fileno())
             self._report.close()
             self._report = None
+        while (left := self.passed()) is not None:
+            os.close(left)
 
     def _meet(self) -> None:
         """Receive the runner's pidfd from init."""
@@ -242,16 +250,19 @@ class Process:
         if self._report is None:
             return
         try:
-            data = self._report.recv(READ_BYTES)
+            data, descriptors, _, _ = socket.recv_fds(self._report, READ_BYTES, MAX_TUNNELS)
         except BlockingIOError:
             return
         except OSError:  # it was closed with unread data
-            data = b""
+            data, descriptors = b"", []
+        self._passed.extend(descriptors)
         if not data:
             self._deafen()
             return
         *lines, self._rest = (self._rest + data).split(b"\n")
         try:
+            if len(self._passed) > MAX_TUNNELS:
+                raise ValueError("it sends more descriptors than it may")
             if len(self._rest) > words.MAX_BYTES:
                 raise ValueError("it has no end")
             self._count(len(lines))

@@ -1,6 +1,7 @@
 """Reads a container's events from its report, and checks them, because user code can write there."""
 
 import math
+import re
 from typing import Any
 
 from homeport.contract import codec
@@ -12,6 +13,7 @@ MAX_PARTS = 100
 MAX_MODULES = 20_000
 MAX_MS = 1e9
 MAX_HELD = 1_000_000
+TUNNEL = re.compile(r"[0-9a-f]{20}")
 
 
 def read(line: bytes) -> Event:
@@ -31,10 +33,24 @@ def read(line: bytes) -> Event:
         and all(isinstance(name, str) and _is_module(name) for name in event.modules)
         and type(event.held) is int
         and 0 <= event.held <= MAX_HELD
+        and _is_tunnel(event)
     )
     if not right:
         raise ValueError(f"a part of its `{event.kind}` is not what it should be")
     return event
+
+
+def _is_tunnel(event: Event) -> bool:
+    """Return whether the name and the port of a tunnel can be right; other events have none."""
+    if event.kind not in ("tunnel", "closed"):
+        return (event.tunnel, event.port) == ("", 0)
+    lowest = 1 if event.kind == "tunnel" else 0
+    return (
+        isinstance(event.tunnel, str)
+        and bool(TUNNEL.fullmatch(event.tunnel))
+        and type(event.port) is int
+        and lowest <= event.port <= 65535
+    )
 
 
 def _are_times(times: Any) -> bool:

@@ -1,3 +1,4 @@
-"""Stands for a module of the original that homeport has no counterpart of yet."""
+"""For type checkers and editors; at run time it is sdk/alias.py that finds it."""
 
-from homeport.sdk.pending import __getattr__ as __getattr__
+from homeport.sdk.experimental import __getattr__ as __getattr__
+from homeport.sdk.experimental import http_server as http_server

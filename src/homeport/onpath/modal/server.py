@@ -1,3 +1,3 @@
 """For type checkers and editors. At run time sdk/alias.py imports the name."""
 
-from homeport.sdk.objects.pending import *
+from homeport import Server as Server

@@ -1,7 +1,7 @@
-"""`web_server`: the user's program listens on a port, and relay.py sends requests to it.
+"""`web_server` and servers: the user's program listens on a port, and relay.py sends requests to it.
 
-This module starts the program, waits for the port, checks that the port belongs to this container, notices
-the program's end, and ends it.
+The script's code starts the program. This module waits for the port, checks that the port belongs to this
+container, notices the program's end, and ends it.
 """
 
 import asyncio
@@ -11,10 +11,10 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from homeport.contract.manifest import FunctionSpec, WebMethod
 from homeport.runner.servers.ending import Ending
 from homeport.runner.servers.relay import Relay
 from homeport.runner.servers.serving import Serving
@@ -34,28 +34,55 @@ class NobodyListens(Exception):
     """The port did not accept a connection in time."""
 
 
-def start(function: Callable[[], Any], port: int, startup_timeout_s: float) -> None:
-    """Call the user's function and wait until the port accepts; raises `PortBusy` or `NobodyListens`."""
-    if accepts(port):
-        raise PortBusy(f"port {port} is in use by a program outside this container")
-    threads = threading.active_count()
-    function()
-    began = looked = time.monotonic()
-    while not accepts(port):
-        now = time.monotonic()
-        if now - looked > LOOK_S:
-            looked = now
-            if threading.active_count() <= threads and not list(_others()):
-                raise NobodyListens(f"the program has ended before it listened on port {port}")
-        if now - began > startup_timeout_s:
-            raise NobodyListens(
-                f"Waited too long for port {port} to start accepting connections. "
-                "Make sure the web server is bound to 0.0.0.0 or 127.0.0.1, "
-                f"or adjust `startup_timeout` ({startup_timeout_s:g} s now)."
-            )
-        time.sleep(PAUSE_S)
-    if not _ours(port):
-        raise PortBusy(f"port {port} is in use by a program outside this container")
+class Wait:
+    """Waits for the port, from before the script's code runs until a program accepts connections."""
+
+    def __init__(self, web: WebMethod) -> None:
+        """Raise `PortBusy` if a program outside the container has the port already."""
+        assert web.port is not None
+        self.web, self._port = web, web.port
+        self._threads = threading.active_count()
+        if accepts(self._port):
+            raise _busy(self._port)
+
+    @staticmethod
+    def of(function: FunctionSpec) -> "Wait | None":
+        """Return the wait for a function's port; None if it has none."""
+        web = next((web for web in function.web if web.port is not None), None)
+        return None if web is None else Wait(web)
+
+    async def listening(self) -> None:
+        """Return when the port accepts connections; raise `PortBusy` or `NobodyListens`.
+
+        The loop runs meanwhile, because the program may be a task of the script.
+        """
+        began = looked = time.monotonic()
+        while not accepts(self._port):
+            now = time.monotonic()
+            if now - looked > LOOK_S:
+                looked = now
+                if not self._may_come():
+                    raise NobodyListens(
+                        f"the program has ended before it listened on port {self._port}"
+                    )
+            if now - began > self.web.startup_timeout_s:
+                raise NobodyListens(
+                    f"Waited too long for port {self._port} to start accepting connections. "
+                    "Make sure the web server is bound to 0.0.0.0 or 127.0.0.1, "
+                    f"or adjust `startup_timeout` ({self.web.startup_timeout_s:g} s now)."
+                )
+            await asyncio.sleep(PAUSE_S)
+        if not ours(self._port):
+            raise _busy(self._port)
+
+    def _may_come(self) -> bool:
+        """Return whether there is a thread, a task or a process that may still listen."""
+        tasks = len(asyncio.all_tasks()) - 1  # without the one that waits
+        return tasks > 0 or threading.active_count() > self._threads or bool(list(_others()))
+
+
+def _busy(port: int) -> PortBusy:
+    return PortBusy(f"port {port} is in use by a program outside this container")
 
 
 async def serve(port: int, begun: Serving) -> bool:
@@ -80,11 +107,11 @@ async def serve(port: int, begun: Serving) -> bool:
     return False
 
 
-async def end(grace_s: float, ending: Ending) -> None:
+async def end(grace_s: float, ending: Ending | None = None) -> None:
     """Send SIGTERM to all other processes of the container, and SIGKILL to those that do not end."""
     _signal(signal.SIGTERM)
     deadline = time.monotonic() + min(TERM_S, grace_s)
-    while list(_others()) and time.monotonic() < deadline and not ending.cut.is_set():
+    while list(_others()) and time.monotonic() < deadline and not (ending and ending.cut.is_set()):
         await asyncio.sleep(PAUSE_S)
         _reap()
     _signal(signal.SIGKILL)
@@ -112,12 +139,12 @@ def listeners(port: int) -> set[str]:
     return found
 
 
-def _ours(port: int) -> bool:
+def ours(port: int) -> bool:
     """Return whether a process of this container has the port's socket."""
     wanted = {f"socket:[{inode}]" for inode in listeners(port)}
     for pid in (os.getpid(), *_others()):
-        with contextlib.suppress(OSError):
-            for descriptor in os.scandir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as descriptors:
+            for descriptor in descriptors:
                 with contextlib.suppress(OSError):
                     if os.readlink(descriptor.path) in wanted:  # noqa: PTH115 - thousands of them
                         return True

@@ -8,13 +8,14 @@ from homeport.contract import manifest as contract
 from homeport.contract import names, validate
 from homeport.contract.errors import ScriptError
 from homeport.contract.image import Image as ImageSpec
+from homeport.sdk import notices
 from homeport.sdk.objects import options as keywords
 from homeport.sdk.objects.app import App
 from homeport.sdk.objects.cls import PARAMETER_TYPES, Cls, has_default
 from homeport.sdk.objects.function import Function
 from homeport.sdk.objects.image import Image
 from homeport.sdk.objects.mounts import mounts
-from homeport.sdk.objects.partial import PartialFunction
+from homeport.sdk.objects.partial import PartialFunction, ServerConfig
 from homeport.sdk.objects.secret import Secret, checked
 
 
@@ -28,7 +29,11 @@ def build(
     """Return the manifest of an app."""
     # What an included function takes from its app is what the app has that declared it.
     functions = [_function(each.app, each) for each in app.functions.values()]
-    functions += [_class(each.app, each) for each in app.classes.values() if each.interfaces()]
+    functions += [
+        _class(each.app, each)
+        for each in app.classes.values()
+        if each.interfaces() or each.server_config
+    ]
     manifest = contract.Manifest(
         app_name=name,
         functions=tuple(functions),
@@ -66,13 +71,15 @@ def _function(app: App, function: Function) -> contract.FunctionSpec:
 
 
 def _class(app: App, cls: Cls) -> contract.FunctionSpec:
-    name = cls.__name__
+    name, config = cls.__name__, cls.server_config
     return contract.FunctionSpec(
         name=f"{name}.*",
         module=cls.__module__,
         qualname=cls.__qualname__,
         is_class=True,
-        web=tuple(
+        web=(_server(cls, config),)
+        if config
+        else tuple(
             _web(partial, f"{name}.{attribute}", attribute)
             for attribute, partial in cls.web_methods().items()
         ),
@@ -89,8 +96,43 @@ def _class(app: App, cls: Cls) -> contract.FunctionSpec:
             )
             for key, (kind, field) in cls.parameters.items()
         ),
-        **_common(app, cls.options, cls.concurrent, cls.where, _batch_size(cls.methods().values())),
+        **{
+            **_common(
+                app, cls.options, cls.concurrent, cls.where, _batch_size(cls.methods().values())
+            ),
+            **(_of_server(cls, config) if config else {}),
+        },
     )
+
+
+def _server(cls: Cls, config: ServerConfig) -> contract.WebMethod:
+    return contract.WebMethod(
+        tag=cls.__name__,
+        attribute=cls.raw.__name__,
+        kind=contract.WebKind.SERVER,
+        port=config.port,
+        startup_timeout_s=config.startup_timeout,
+        requires_proxy_auth=config.requires_proxy_auth,
+        where=cls.where,
+    )
+
+
+def _of_server(cls: Cls, config: ServerConfig) -> dict[str, Any]:
+    """Return what differs from another class: requests have no limits unless the script has set one."""
+    if cls.options["enable_memory_snapshot"]:
+        notices.say(
+            f"`{cls.__name__}` is a server, and a memory snapshot cannot hold its program: "
+            "`enter(snap=True)` runs in each container"
+        )
+    start = cls.options["startup_timeout"]
+    start = max(float(cls.options["timeout"] if start is None else start), 1.0)
+    return {
+        "max_inputs": (cls.concurrent.max_inputs if cls.concurrent else None) or names.MAX_INPUTS,
+        "timeout_s": validate.TIMEOUT_S[1],
+        "startup_timeout_s": min(start + config.startup_timeout, validate.TIMEOUT_S[1]),
+        "exit_grace_s": config.exit_grace_period,
+        "enable_memory_snapshot": False,
+    }
 
 
 def _web(partial: PartialFunction, tag: str, attribute: str) -> contract.WebMethod:

@@ -13,7 +13,7 @@ from homeport.sdk.exception import (
     MisuseError,
     UnimplementedError,
 )
-from homeport.sdk.objects import cls as classes
+from homeport.sdk.objects import checks
 from homeport.sdk.objects import options as keywords
 from homeport.sdk.objects.cls import Cls
 from homeport.sdk.objects.function import Function
@@ -22,7 +22,7 @@ from homeport.sdk.objects.mounts import check_volumes
 from homeport.sdk.objects.partial import PartialFunction
 from homeport.sdk.objects.secret import Secret
 
-PENDING = ("run", "deploy", "stop", "logs", "info", "stats", "set_tags", "get_tags", "server")
+PENDING = ("run", "deploy", "stop", "logs", "info", "stats", "set_tags", "get_tags")
 
 
 class LocalEntrypoint:
@@ -143,9 +143,10 @@ class App:
             if not inspect.isclass(raw):
                 raise TypeError("The @app.cls decorator must be used on a class.")
             _check_scope(raw, "cls", options)
-            classes.check(raw, options)
+            checks.check(raw, options)
             if concurrent:
-                _check_concurrent(concurrent)
+                if concurrent.server is None:
+                    _check_concurrent(concurrent)
                 concurrent.consume()
             cls = Cls(raw, options, self, concurrent)
             for partial in cls.partials.values():
@@ -156,6 +157,23 @@ class App:
             return cls
 
         return wrap
+
+    def server(self, *args: Any, **given: Any) -> Callable[[Any], Cls]:
+        """Declare a class whose enter hooks start an HTTP server."""
+        _no_positional("server", args)
+        from homeport.sdk.objects import server as servers  # few scripts have one
+
+        declared = servers.declare(self, given)
+
+        def wrap(target: Any) -> Cls:
+            server: Cls = declared(target)
+            _check_scope(server.raw, "server", server.options)
+            self.classes[server.__name__] = server
+            return server
+
+        return wrap
+
+    _experimental_server = server  # an earlier name of Modal's
 
     def local_entrypoint(self, *args: Any, name: str | None = None) -> Callable[[Any], Any]:
         """Declare a function for `homeport run`, which runs it here and not in a container."""
@@ -244,10 +262,10 @@ def _check_function(partial: PartialFunction, options: dict[str, Any]) -> None:
             "Please use `@app.cls` on the class and `@modal.method()` on the method."
         )
     _check_scope(raw, "function", options, web=partial.web is not None)
-    generator = classes.is_generator(raw)
+    generator = checks.is_generator(raw)
     if partial.web is not None:
         if generator:
-            raise InvalidError(classes.generator_text(partial))
+            raise InvalidError(checks.generator_text(partial))
         if options["retries"] is not None:
             raise InvalidError("Web Functions do not support retries.")
     elif generator and options["retries"] is not None:

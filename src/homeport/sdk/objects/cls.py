@@ -13,8 +13,8 @@ from homeport.sdk.exception import (
     UnimplementedError,
 )
 from homeport.sdk.gone import Old
-from homeport.sdk.objects.function import Function, Named, named
-from homeport.sdk.objects.partial import CALLABLE, WEB, PartialFunction
+from homeport.sdk.objects.function import Function, Named, named, own_target
+from homeport.sdk.objects.partial import CALLABLE, WEB, PartialFunction, ServerConfig
 from homeport.sdk.objects.target import Target
 
 PARAMETER_TYPES = {str: "str", int: "int", bytes: "bytes", bool: "bool"}
@@ -62,9 +62,9 @@ class Cls(metaclass=Old):
         self.options = options
         self.app = app
         self.where = location.here()
-        self.concurrent = concurrent  # the PartialFunction of `@concurrent`, or None
-        self.partials = _partials(raw)
-        self.parameters = _parameters(raw)
+        self.concurrent = concurrent  # the PartialFunction of the class's own decorators, or None
+        self.partials = partials_of(raw)
+        self.parameters = parameters_of(raw)
         self.__name__ = raw.__name__
         self.__qualname__ = raw.__qualname__
         self.__module__ = raw.__module__
@@ -86,6 +86,19 @@ class Cls(metaclass=Old):
                 setattr(instance, name, value)
             return instance
         return self.raw(**parameters)
+
+    @property
+    def server_config(self) -> "ServerConfig | None":
+        """The settings of a class that is an HTTP server; None for others."""
+        config: ServerConfig | None = self.concurrent and self.concurrent.server
+        return config
+
+    @property
+    def _experimental_get_flash_urls(self) -> Any:
+        """Return the URL of a class under `@modal.experimental.http_server()`, in a list."""
+        from homeport.sdk.objects.urls import flash_urls  # only where it is used
+
+        return flash_urls(own_target(f"{self.__name__}.*"))
 
     def hooks(self, flag: str) -> list[Any]:
         """Return the raw functions of one kind of hook, base classes first, in order of definition."""
@@ -188,8 +201,8 @@ class Obj:
         """Change how many containers there are for these parameters, until the next deploy."""
         from homeport.sdk.objects.scaling import Scaled  # only where it is used
 
-        method = next(iter(self.declared.interfaces().values()))
-        return Scaled(_Method(self, f"{self.declared.__name__}.*", method).target()).update
+        target = own_target(f"{self.declared.__name__}.*")
+        return Scaled(dataclasses.replace(target, query=self.query())).update
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -238,6 +251,13 @@ class NamedCls:
                     f"a class parameter is a str, an int, a bool or bytes, not {type(value).__name__}"
                 )
         return NamedObj(dataclasses.replace(self._target, query=spelled(parameters)))
+
+    @property
+    def _experimental_get_flash_urls(self) -> Any:
+        """Return the URL of a class under `@modal.experimental.http_server()`, in a list."""
+        from homeport.sdk.objects.urls import flash_urls  # only where it is used
+
+        return flash_urls(dataclasses.replace(self._target, tag=f"{self._target.tag}.*"))
 
     def hydrate(self, *_args: Any, **_kwargs: Any) -> "NamedCls":
         """Return the class itself: nothing has to be loaded before a call."""
@@ -293,69 +313,8 @@ class _Placeholder:
         )
 
 
-def check(raw: type, options: dict[str, Any]) -> None:
-    """Raise `InvalidError` for a class that `@app.cls` does not take."""
-    partials = _partials(raw)
-    parameters = _parameters(raw)
-    custom = next((c for c in raw.__mro__ if "__init__" in vars(c) and c is not object), None)
-    if custom is not None:
-        if parameters:
-            raise InvalidError(
-                "A class can't have both a custom __init__ constructor and dataclass-style "
-                "modal.parameter() annotations"
-            )
-        required = [
-            p
-            for p in list(inspect.signature(vars(custom)["__init__"]).parameters.values())[1:]
-            if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-        ]
-        if required:
-            raise InvalidError(
-                f"Modal class {raw.__name__} cannot have a custom constructor (__init__) method "
-                "with parameters. Use `modal.parameter()` annotations and `@modal.enter()` instead."
-            )
-    for partial in partials.values():
-        if partial.concurrent:
-            raise InvalidError(
-                "The `@modal.concurrent` decorator cannot be used on methods; "
-                "decorate the class instead."
-            )
-        if partial.web is not None and is_generator(partial.raw):
-            raise InvalidError(generator_text(partial))
-        if "enter_pre_snapshot" in partial.flags and not options["enable_memory_snapshot"]:
-            raise InvalidError(
-                "A class must have `enable_memory_snapshot=True` to use `snap=True` on its methods."
-            )
-    interfaces = [p for p in partials.values() if p.flags & (CALLABLE | WEB)]
-    batched = [p for p in interfaces if "batched" in p.flags]
-    if len(batched) > 1:
-        raise InvalidError(f"Modal class {raw.__name__} can only have one batched function.")
-    if batched and len(interfaces) > 1:
-        raise InvalidError(
-            f"Modal class {raw.__name__} with a modal batched function cannot have other modal methods."
-        )
-    servers = [p for p in interfaces if p.web is not None and p.web.kind == "web_server"]
-    if servers and len(interfaces) > 1:
-        raise InvalidError(
-            f"Modal class {raw.__name__}: a `web_server` must be its only method, "
-            "because requests go straight to the port. Put the others into a class of their own"
-        )
-
-
-def generator_text(partial: PartialFunction) -> str:
-    """Return the error for a generator as a web function."""
-    text = "Webhooks cannot be generators"
-    if partial.web is not None and partial.web.kind == "fastapi_endpoint":
-        text += ". To stream, return a `fastapi.responses.StreamingResponse` of a generator"
-    return text
-
-
-def is_generator(function: Any) -> bool:
-    """Return whether a call of the function returns a generator, sync or async."""
-    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
-
-
-def _partials(raw: type) -> dict[str, PartialFunction]:
+def partials_of(raw: type) -> dict[str, PartialFunction]:
+    """Return attribute -> decorated function, those of base classes included."""
     found: dict[str, PartialFunction] = {}
     for owner in reversed(raw.__mro__):
         for name, value in vars(owner).items():
@@ -366,7 +325,8 @@ def _partials(raw: type) -> dict[str, PartialFunction]:
     return found
 
 
-def _parameters(raw: type) -> dict[str, tuple[type, Parameter]]:
+def parameters_of(raw: type) -> dict[str, tuple[type, Parameter]]:
+    """Return name -> type and declaration of each class parameter."""
     found: dict[str, tuple[type, Parameter]] = {}
     for owner in reversed(raw.__mro__):
         fields = {k: v for k, v in vars(owner).items() if isinstance(v, Parameter)}

@@ -140,13 +140,7 @@ class Function(metaclass=Old):
 
     def target(self) -> Target:
         """Return a call's target; `ExecutionError` if the app does not run."""
-        reach = context.reach()
-        if reach is None or not reach.app:
-            raise ExecutionError(
-                "Function has not been hydrated with the metadata it needs to run on Modal, "
-                "because the App it is defined on is not running."
-            )
-        return Target(app=reach.app, tag=self.tag, scope=reach.scope, environment=reach.environment)
+        return own_target(self.tag)
 
     @staticmethod
     def from_name(
@@ -219,6 +213,17 @@ class Named(Function):
     def target(self) -> Target:
         """Return a call's target."""
         return self._target
+
+
+def own_target(tag: str) -> Target:
+    """Return the target of a function of this script; `ExecutionError` if its app does not run."""
+    reach = context.reach()
+    if reach is None or not reach.app:
+        raise ExecutionError(
+            "Function has not been hydrated with the metadata it needs to run on Modal, "
+            "because the App it is defined on is not running."
+        )
+    return Target(app=reach.app, tag=tag, scope=reach.scope, environment=reach.environment)
 
 
 def named(app_name: str, tag: str, version: int | None, environment_name: str | None) -> Target:

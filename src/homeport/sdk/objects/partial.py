@@ -14,6 +14,7 @@ from homeport.sdk.exception import InvalidError, MisuseError
 
 LIFECYCLE = frozenset({"enter_pre_snapshot", "enter_post_snapshot", "exit"})
 CALLABLE = frozenset({"method", "batched"})
+OF_CLASSES = frozenset({"concurrent", "clustered", "experimental.http_server"})
 WEB = frozenset({"fastapi_endpoint", "asgi_app", "wsgi_app", "web_server"})
 
 
@@ -31,6 +32,16 @@ class WebConfig:
     custom_domains: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class ServerConfig:
+    """The settings of a class whose enter hooks start a server."""
+
+    port: int
+    startup_timeout: float  # seconds from the end of the enter hooks until the port must accept
+    exit_grace_period: float  # seconds that running requests may go on when a container is to end
+    requires_proxy_auth: bool = False
+
+
 @dataclass
 class PartialFunction:
     """A decorated function or class; a call of it calls the function itself."""
@@ -38,6 +49,7 @@ class PartialFunction:
     raw: Any
     flags: frozenset[str] = frozenset()
     web: WebConfig | None = None
+    server: ServerConfig | None = None  # of a class
     max_inputs: int | None = None
     target_inputs: int | None = None
     concurrent: bool = False
@@ -95,7 +107,7 @@ def decorate(
             f"Cannot stack `@modal.{decorator}` on top of `{under}`. "
             "Hint: swap the order of the decorators."
         )
-    if inspect.isclass(target) and decorator not in {"concurrent", "clustered"}:
+    if inspect.isclass(target) and decorator not in OF_CLASSES:
         raise InvalidError(
             f"Cannot apply `@modal.{decorator}` to a class. "
             "Hint: consider applying to a method instead."

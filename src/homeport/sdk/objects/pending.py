@@ -7,6 +7,7 @@ from typing import Any
 
 from homeport.sdk.exception import UnimplementedError
 from homeport.sdk.gone import Old
+from homeport.sdk.pending import error
 
 _INSTEAD = "homeport has no `NetworkFileSystem`: use `modal.Volume`, which functions share at once"
 
@@ -29,7 +30,8 @@ class Pending(metaclass=Old):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise UnimplementedError(f"`{type(self).__name__}.{name}` is not there yet in homeport")
+        kind = type(self).__name__
+        raise error(f"{kind}.{name}", kind)
 
 
 class CloudBucketMount:
@@ -60,17 +62,18 @@ class Proxy(Pending):
     """A fixed address for outgoing traffic."""
 
 
-class Tunnel(Pending):
-    """A port of a container that is open to the internet."""
-
-
 class Sandbox(Pending):
     """A container made at run time."""
 
     @classmethod
     def create(cls, *_args: Any, **_kwargs: Any) -> Any:
         """Raise an error: homeport does not have this yet."""
-        raise UnimplementedError("`modal.Sandbox` is not there yet in homeport")
+        raise error("Sandbox.create", "Sandbox")
+
+    @classmethod
+    def list(cls, *_args: Any, **_kwargs: Any) -> Any:
+        """Raise an error: homeport does not have this yet."""
+        raise error("Sandbox.list", "Sandbox")
 
 
 class Environment(Pending):
@@ -83,10 +86,6 @@ class Workspace(Pending):
 
 class Client(Pending):
     """A connection to Modal; homeport's commands make their own."""
-
-
-class Server(Pending):
-    """Modal's class that is an HTTP server."""
 
 
 class Cluster(Pending):

@@ -28,6 +28,7 @@ class AutoscalerSettings:
     max_containers: int | None
     buffer_containers: int
     scaledown_window: float
+    target_inputs: int  # requests at once for which there is one container
 
 
 class Scaled:
@@ -39,7 +40,7 @@ class Scaled:
     @exchange.operation
     def stats(self) -> exchange.Steps[FunctionStats]:
         """Return the numbers of this moment."""
-        told = json.loads((yield self._ask()))
+        told = json.loads((yield self.asked()))
         return FunctionStats(
             backlog=told["backlog"],
             num_total_runners=told["containers"],
@@ -50,7 +51,7 @@ class Scaled:
     @exchange.operation
     def url(self) -> exchange.Steps[str | None]:
         """Return its URL; None if it has none."""
-        return json.loads((yield self._ask()))["url"] or None
+        return json.loads((yield self.asked()))["url"] or None
 
     @exchange.operation
     def update(
@@ -62,19 +63,25 @@ class Scaled:
         scaledown_window: float | None = None,
     ) -> exchange.Steps[AutoscalerSettings]:
         """Change how many containers it has, until the next deploy; settings that are not given stay."""
-        given = {
-            "min_containers": min_containers,
-            "max_containers": max_containers,
-            "buffer_containers": buffer_containers,
-            "scaledown_window": scaledown_window,
-        }
+        return (
+            yield from self.changed(
+                min_containers=min_containers,
+                max_containers=max_containers,
+                buffer_containers=buffer_containers,
+                scaledown_window=scaledown_window,
+            )
+        )
+
+    def changed(self, **given: "float | None") -> exchange.Steps[AutoscalerSettings]:
+        """Make the steps of `update`; None leaves a value as it is."""
         body = {name: value for name, value in given.items() if value is not None}
-        if scaledown_window is not None:
-            body["scaledown_window"] = float(scaledown_window)
-        told = json.loads((yield self._ask("/scaling", body)))["scaling"]
+        if "scaledown_window" in body:
+            body["scaledown_window"] = float(body["scaledown_window"])
+        told = json.loads((yield self.asked("/scaling", body)))["scaling"]
         return AutoscalerSettings(**told)
 
-    def _ask(self, rest: str = "", body: "dict[str, Any] | None" = None) -> Ask:
+    def asked(self, rest: str = "", body: "dict[str, Any] | None" = None) -> Ask:
+        """Return the request for the function's numbers, or to a path below it."""
         target = self._target
         query = {
             name: value

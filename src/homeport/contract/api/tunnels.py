@@ -1,0 +1,12 @@
+"""A tunnel: the URL of a port of a container."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelInfo:
+    """Where a tunnel answers."""
+
+    scheme: str
+    host: str
+    port: int

@@ -1,0 +1,149 @@
+"""Gives the ports that containers forward (`modal.forward`) a URL, and takes it away.
+
+A node reports a container's tunnels as a part of its state. Each is an endpoint of the ingress with a pool of
+its own, in which the socket of the tunnel is the only server. Nothing of it is kept: a later server knows no
+tunnel of an earlier one, and its ingress forgets their URLs.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from homeport.contract.api.tunnels import TunnelInfo
+from homeport.contract.container import Container, OpenTunnel, State
+from homeport.contract.errors import Failure, NotFound, StartError, TooMany
+from homeport.contract.roles import Ingress
+from homeport.contract.traffic import Endpoint, PoolKey
+from homeport.supervised import Tasks, retried
+
+MAX_TUNNELS = 100  # of all containers
+SLOTS = 100  # connections at once to one tunnel
+TIMEOUT_S = 86400.0  # of a request
+WAIT_S = 10.0  # how long a container waits for its URL
+PAUSE_S = 0.05
+ENDED = (State.GONE, State.FAILED, State.LOST)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Route:
+    """A tunnel on its way into the ingress, or in it."""
+
+    container: str
+    tunnel: OpenTunnel
+    key: PoolKey
+    opened: asyncio.Event = field(default_factory=asyncio.Event)  # set after a failure, too
+    failure: Failure | None = None  # why it has no URL
+
+    @property
+    def server(self) -> str:
+        """The name of its server in the ingress."""
+        return f"tunnel-{self.tunnel.name}"
+
+
+class Tunnels:
+    """The tunnels of all containers."""
+
+    def __init__(self, ingress: Ingress, domain: str, http_port: Callable[[], int]) -> None:
+        """`http_port` returns the port of all URLs, which is known once the ingress listens."""
+        self._ingress, self._domain, self._http_port = ingress, domain, http_port
+        self._routes: dict[str, _Route] = {}
+        self._closed: dict[str, str] = {}  # tunnel -> its container, until its node has heard of it
+        self._news = asyncio.Event()  # set, and replaced, at each new tunnel
+        self._tasks = Tasks()
+
+    def changed(self, container: Container) -> None:
+        """Open and close tunnels as the container's node reports them; ends with the container."""
+        wanted = () if container.state in ENDED else container.tunnels
+        names = {tunnel.name for tunnel in wanted}
+        for name, route in [*self._routes.items()]:
+            if route.container == container.id and name not in names:
+                self._begin_closing(name)
+        for name, owner in [*self._closed.items()]:
+            if owner == container.id and name not in names:
+                del self._closed[name]
+        for tunnel in wanted:
+            if tunnel.name not in self._routes and tunnel.name not in self._closed:
+                self._begin(container, tunnel)
+
+    async def opened(self, name: str) -> TunnelInfo:
+        """Return a tunnel's URL once it answers."""
+        try:
+            async with asyncio.timeout(WAIT_S):
+                while (route := self._routes.get(name)) is None:
+                    await self._news.wait()
+                await route.opened.wait()
+        except TimeoutError:
+            raise NotFound("the container's node does not know this tunnel") from None
+        if route.failure is not None:
+            raise route.failure
+        return TunnelInfo(scheme="http", host=self._host(name), port=self._http_port())
+
+    async def close(self, name: str) -> None:
+        """Take a tunnel's URL away; return when it is gone."""
+        route = self._routes.get(name)
+        if route is None:
+            raise NotFound("there is no such tunnel")
+        self._closed[name] = route.container
+        await asyncio.shield(self._begin_closing(name))
+
+    async def end(self) -> None:
+        """Stop opening and closing: the ingress ends."""
+        await self._tasks.close()
+
+    def _begin(self, container: Container, tunnel: OpenTunnel) -> None:
+        pool = container.order.pool
+        key = PoolKey(pool.app, pool.function, f"tunnel-{tunnel.name}")
+        route = self._routes[tunnel.name] = _Route(container.id, tunnel, key)
+        if len(self._routes) > MAX_TUNNELS:
+            route.failure = TooMany(f"{MAX_TUNNELS} tunnels are open, and there can be no more")
+            route.opened.set()
+        else:
+            self._tasks.start(f"opening {route.server}", self._open(route))
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    async def _open(self, route: _Route) -> None:
+        try:
+            await self._ingress.attach(
+                route.key, route.server, route.tunnel.address, SLOTS, shared=False
+            )
+            await self._ingress.route(
+                Endpoint(
+                    id=f"tunnel-{route.tunnel.name}",
+                    hosts=(self._host(route.tunnel.name),),
+                    pool=route.key,
+                    timeout_s=TIMEOUT_S,
+                )
+            )
+        except Exception as error:
+            log.exception("cannot open %s", route.server)
+            route.failure = StartError(f"the ingress did not take the tunnel: {error}")
+        finally:
+            route.opened.set()
+
+    def _begin_closing(self, name: str) -> asyncio.Future[None]:
+        """Start to close a tunnel; return a future that is done when its URL is gone."""
+        route = self._routes.pop(name)
+        gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def close() -> None:
+            await route.opened.wait()
+            await retried(f"closing {route.server}", unrouted)
+
+        async def unrouted() -> None:
+            await self._ingress.unroute(f"tunnel-{name}")
+            if not gone.done():
+                gone.set_result(None)
+            await self._ingress.lose(route.key, route.server)
+            while await self._ingress.detach(route.key, route.server) is None:
+                await asyncio.sleep(PAUSE_S)
+            await self._ingress.drop(route.key)
+
+        self._tasks.start(f"closing {route.server}", close())
+        return gone
+
+    def _host(self, name: str) -> str:
+        return f"tunnel-{name}.{self._domain}"

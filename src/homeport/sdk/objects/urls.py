@@ -1,0 +1,25 @@
+"""The URL of a server class: known in a container of its app, asked for elsewhere."""
+
+import json
+
+from homeport.sdk import context
+from homeport.sdk.objects import exchange
+from homeport.sdk.objects.scaling import Scaled
+from homeport.sdk.objects.target import Target
+
+
+def url_of(target: Target) -> "exchange.Steps[str | None]":
+    """Return a server's URL: a container knows those of its own app, others ask."""
+    if not target.is_named and (url := context.url_of(target.tag.removesuffix(".*"))):
+        return url
+    return json.loads((yield Scaled(target).asked()))["url"] or None
+
+
+def flash_urls(target: Target) -> "exchange.Operation[[], list[str]]":
+    """Return the operation that gives a server's URL in a list: `Cls._experimental_get_flash_urls`."""
+
+    def steps() -> "exchange.Steps[list[str]]":
+        url = yield from url_of(target)
+        return [url] if url else []
+
+    return exchange.Operation(steps)

@@ -1,0 +1,112 @@
+"""Tunnels get an endpoint in the ingress, and lose it when the container closes them or ends."""
+
+import asyncio
+import dataclasses
+
+import pytest
+
+from homeport.contract.container import Container, OpenTunnel, State
+from homeport.contract.errors import NotFound, StartError, TooMany
+from homeport.control.fleet import tunnels
+from homeport.control.fleet.tunnels import Tunnels
+from tests.fakes import FakeIngress
+from tests.orders import order
+from tests.waiting import until
+
+
+def opened(number: int, port: int = 8000) -> OpenTunnel:
+    return OpenTunnel(name=f"{number:020x}", port=port, address=f"unix:/doors/{number}")
+
+
+def container(*open_: OpenTunnel, state: State = State.READY, id: str = "ta-1") -> Container:
+    return Container(order=order(id), state=state, tunnels=open_)
+
+
+@pytest.fixture
+def ingress():
+    return FakeIngress()
+
+
+@pytest.fixture
+async def known(ingress):
+    known = Tunnels(ingress, "example.com", lambda: 4663)
+    yield known
+    await known.end()
+
+
+async def test_a_tunnel_has_a_url_as_long_as_the_node_reports_it(known, ingress):
+    one = opened(1)
+    known.changed(container(one))
+    told = await known.opened(one.name)
+
+    assert ("http", f"tunnel-{one.name}.example.com", 4663) == (told.scheme, told.host, told.port)
+    (endpoint,) = ingress.endpoints.values()
+    assert (told.host,) == endpoint.hosts
+    known.changed(container())
+    await until(lambda: not ingress.endpoints, "the endpoint to go")
+
+
+@pytest.mark.parametrize("state", [State.GONE, State.FAILED, State.LOST])
+async def test_a_container_that_ends_loses_its_tunnels(known, ingress, state):
+    one, other = opened(1), opened(2)
+    known.changed(container(one))
+    known.changed(container(other, id="ta-2"))
+    await known.opened(one.name)
+    await known.opened(other.name)
+    known.changed(container(one, state=state))
+
+    await until(lambda: 1 == len(ingress.endpoints), "the endpoint to go")
+    assert [f"tunnel-{other.name}"] == list(ingress.endpoints)
+
+
+async def test_a_closed_tunnel_stays_closed_while_its_node_has_not_heard_of_it(known, ingress):
+    one = opened(1)
+    known.changed(container(one))
+    await known.opened(one.name)
+    await known.close(one.name)
+    assert not ingress.endpoints
+    known.changed(dataclasses.replace(container(one), held=1))
+
+    with pytest.raises(NotFound):
+        await known.close(one.name)
+    assert not ingress.endpoints
+
+
+async def test_a_container_that_asks_first_waits_for_its_node(known):
+    one = opened(1)
+    asking = asyncio.ensure_future(known.opened(one.name))
+    await asyncio.sleep(0)
+    known.changed(container(one))
+
+    assert one.name in (await asking).host
+
+
+async def test_an_unknown_tunnel_is_not_found(known, monkeypatch):
+    monkeypatch.setattr(tunnels, "WAIT_S", 0.0)
+    with pytest.raises(NotFound, match="does not know"):
+        await known.opened("f" * 20)
+    with pytest.raises(NotFound, match="no such tunnel"):
+        await known.close("f" * 20)
+
+
+async def test_there_can_only_be_so_many(known, ingress, monkeypatch):
+    monkeypatch.setattr(tunnels, "MAX_TUNNELS", 2)
+    three = [opened(number) for number in range(3)]
+    known.changed(container(*three))
+    await known.opened(three[1].name)
+    with pytest.raises(TooMany, match="2 tunnels"):
+        await known.opened(three[2].name)
+
+    known.changed(container())
+    await until(lambda: not ingress.endpoints, "all endpoints to go")
+
+
+async def test_an_ingress_that_fails_is_told_to_the_container(known, ingress, monkeypatch):
+    async def refuse(*_args, **_kwargs):
+        raise OSError("no room")
+
+    monkeypatch.setattr(ingress, "attach", refuse)
+    one = opened(1)
+    known.changed(container(one))
+    with pytest.raises(StartError, match="no room"):
+        await known.opened(one.name)
