@@ -1,21 +1,28 @@
 """Calls of functions: what one costs, how many there are in a second, and the first one."""
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import httpx
 from tests.waiting import wait_for
 
 from bench import processes
+from bench.contenders import callers
 from bench.contenders.base import APPS
 from bench.contenders.home import Server, home, label
 from bench.figures import spread
 from bench.plan import Plan
-from bench.results import Table
+from bench.results import DASH, Table
 
 MAPPED = 10_000
 OURS = ("HAProxy", "control plane")
+TITLES = {
+    "remote_ms": "a warm `.remote()`, more than a local call (ms)",
+    "cpu_us": "CPU of HAProxy and the control plane for it (µs)",
+    "mapped": "`.map()` of trivial inputs over 4 containers (calls a second)",
+    "cold_ms": "a cold `.remote()` (ms)",
+}
 
 
 def measure(plan: Plan) -> None:
@@ -42,20 +49,37 @@ def measure(plan: Plan) -> None:
         for _ in range(plan.times(12, 3)):
             wait_for(_has_no_container(server), "no container of `cold`")
             cold_ms.append(ask("cold") * 1000)
-    rows = [
-        ["a warm `.remote()`, more than a local call (ms)", str(spread(latency_ms))],
-        ["CPU of HAProxy and the control plane for it (µs)", str(spread(cpu_us))],
-        ["`.map()` of trivial inputs over 4 containers (calls a second)", str(spread(mapped))],
-        ["a cold `.remote()` (ms)", str(spread(cold_ms))],
-    ]
+    ours = {"remote_ms": latency_ms, "cpu_us": cpu_us, "mapped": mapped, "cold_ms": cold_ms}
+    found = {"homeport": ours, **_peers(plan)}
     plan.findings.tables.append(
         Table(
             title="Calls of functions",
-            told="From a function in a container to another function, whose container is there but for the last line.",
-            columns=["", "homeport"],
-            rows=rows,
+            told="From a function in a container to another function, whose container is there but for the last line. "
+            + " ".join(f"{each.name}: {each.told}." for each in callers.everyone()),
+            columns=["", *found],
+            rows=[
+                [title, *(_cell(of.get(what, ())) for of in found.values())]
+                for what, title in TITLES.items()
+            ],
         )
     )
+
+
+def _peers(plan: Plan) -> dict[str, callers.Told]:
+    found: dict[str, callers.Told] = {}
+    for peer in callers.everyone():
+        try:
+            with plan.folder() as folder:
+                found[peer.name] = peer.measure(
+                    folder, plan.times(1000, 100), plan.times(MAPPED, 1000), plan.times(6, 2)
+                )
+        except Exception as error:
+            plan.failed(f"calls, {peer.name}", error)
+    return found
+
+
+def _cell(values: Sequence[float]) -> str:
+    return str(spread(values)) if values else DASH
 
 
 def _has_no_container(server: Server) -> Callable[[], bool]:
