@@ -71,6 +71,15 @@ def test_a_server_has_one_url_and_takes_many_requests_without_a_time_limit():
     assert web.requires_proxy_auth
 
 
+def test_a_server_under_its_earlier_name_takes_the_earlier_keywords():
+    servers = app()
+    servers._experimental_server(
+        port=8001, region="us", routing_regions=["us-east"], target_concurrency=4
+    )(Plain)
+
+    assert 8001 == declared(servers).web[0].port
+
+
 def test_the_settings_of_a_server_reach_the_manifest():
     apps = app()
     decorate = apps.server(

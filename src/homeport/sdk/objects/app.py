@@ -22,6 +22,12 @@ from homeport.sdk.objects.mounts import check_volumes
 from homeport.sdk.objects.partial import PartialFunction
 from homeport.sdk.objects.secret import Secret
 
+#: Keywords of `_experimental_server` -> their names of `server`.
+EARLIER_KEYWORDS = {
+    "region": "compute_region",
+    "routing_regions": "routing_region",
+    "proxy_regions": "routing_region",
+}
 PENDING = ("run", "deploy", "stop", "logs", "info", "stats", "set_tags", "get_tags")
 
 
@@ -173,7 +179,10 @@ class App:
 
         return wrap
 
-    _experimental_server = server  # an earlier name of Modal's
+    def _experimental_server(self, *args: Any, **given: Any) -> Callable[[Any], Cls]:
+        """Declare a server as scripts of early 2026 do: the decorator and some of its keywords had other names."""
+        renamed = {EARLIER_KEYWORDS.get(name, name): value for name, value in given.items()}
+        return self.server(*args, **renamed)
 
     def local_entrypoint(self, *args: Any, name: str | None = None) -> Callable[[Any], Any]:
         """Declare a function for `homeport run`, which runs it here and not in a container."""
