@@ -57,6 +57,37 @@ async def test_the_failure_of_a_container_comes_out_as_itself_and_not_in_a_group
     assert [0, 0] == [first.floor, second.floor]
 
 
+async def tried(*, replaced: tuple[Pool, ...] = ()) -> list[str]:
+    """Prove a function with a URL and one without, which does not start; return what is said."""
+    said: list[str] = []
+    visited, called = pool("visited", web=function("visited").web), pool("called")
+    proving = asyncio.create_task(
+        trial.prove([visited, called], lambda: None, said.append, replaced)
+    )
+    await watched(visited, called)
+    called.failed(StartError("no module named pandas"), 0.0)
+    visited.release()
+    await proving
+    assert [0, 0] == [visited.floor, called.floor]
+    return said
+
+
+async def test_a_function_that_perhaps_nothing_calls_may_fail_beside_one_with_a_url():
+    said = await tried()
+
+    assert "`called` does not start, so calls of it will fail: no module named pandas" in said
+    assert "`visited` is ready" in said
+
+
+async def test_a_function_that_worked_before_may_not_fail():
+    broken, working = pool("called"), pool("called")
+    broken.failed(StartError("no module named pandas"), 0.0)
+
+    assert await tried(replaced=(broken,))
+    with pytest.raises(StartError, match="no module named pandas"):
+        await tried(replaced=(working,))
+
+
 async def test_a_mistake_of_ours_stays_a_mistake_of_ours():
     def say(_text: str) -> None:
         raise RuntimeError("ours")

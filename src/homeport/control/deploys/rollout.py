@@ -118,7 +118,7 @@ class Rollout:
         elif current is not None and (strategy == "recreate" or self._goes_first(revision, pools)):
             await self._swap(undo, app, pools, replaced, current, say)
         else:
-            await trial.prove(pools, self._reconciler.wake, say)
+            await trial.prove(pools, self._reconciler.wake, say, replaced)
             await self._move(undo, app, current)
             undo.keep()
             self._replace(replaced, drain_s=_drain_s(app) if drain_s is None else drain_s)
@@ -205,7 +205,7 @@ class Rollout:
         # Undone before the move is undone, so that an endpoint finds its old pool.
         undo.push(self._bring_back, replaced)
         self._replace(replaced, drain_s=SERVE_DRAIN_S if app.ephemeral else PORT_DRAIN_S)
-        await trial.prove(pools, self._reconciler.wake, say)
+        await trial.prove(pools, self._reconciler.wake, say, replaced)
         if not app.ephemeral:
             await self._save(undo, app)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from homeport.contract import names, validate
 from homeport.contract.errors import BadRequest, Failure, ImageError, ScriptError, StartError
@@ -77,16 +77,25 @@ def check_node(
             )
 
 
-async def prove(pools: list[Pool], wake: Callable[[], None], say: Say) -> None:
-    """One container of each, so that a broken import fails the deploy and not a visitor."""
+async def prove(
+    pools: list[Pool], wake: Callable[[], None], say: Say, replaced: Iterable[Pool] = ()
+) -> None:
+    """Start one container of each function, so that a broken import fails the deploy and not a visitor.
+
+    A function without a URL beside one with a URL may fail: perhaps nothing calls it, or its model is not in the
+    volume yet. It is said, and the deploy goes on, unless the function started in the pool that is replaced.
+    """
     tried = [pool for pool in pools if not _needs_parameters(pool)]
+    has_url = any(pool.function.web for pool in tried)
+    worked = {pool.function.name for pool in replaced if pool.failure is None}
     for pool in tried:
         pool.floor = 1
     wake()
     try:
         async with asyncio.TaskGroup() as group:
             for pool in tried:
-                group.create_task(_first_ready(pool, say))
+                may_fail = has_url and not pool.function.web and pool.function.name not in worked
+                group.create_task(_first_ready(pool, say, may_fail=may_fail))
     except ExceptionGroup as group:
         # Not `except*`: Python 3.11.2 and 3.11.3 wrap what is raised in there in another group.
         failures = group.subgroup(Failure)
@@ -98,20 +107,30 @@ async def prove(pools: list[Pool], wake: Callable[[], None], say: Say) -> None:
             pool.floor = 0
 
 
-async def _first_ready(pool: Pool, say: Say) -> None:
+async def _first_ready(pool: Pool, say: Say, *, may_fail: bool) -> None:
+    name = pool.function.name
+    try:
+        await _ready(pool)
+    except Failure as failure:
+        if may_fail:
+            pool.floor = 0
+            say(f"`{name}` does not start, so calls of it will fail: {failure.message}")
+            return
+        failure.where = failure.where or pool.function.where
+        raise
+    say(f"`{name}` is ready")
+
+
+async def _ready(pool: Pool) -> None:
     try:
         async with asyncio.timeout(pool.function.startup_timeout_s + QUEUE_S):
             await pool.first_ready()
-    except Failure as failure:
-        failure.where = failure.where or pool.function.where
-        raise
     except TimeoutError:
         raise StartError(
             f"`{pool.function.name}` had no container that was ready in time",
             where=pool.function.where,
             hint="`homeport status` shows what the machine is busy with",
         ) from None
-    say(f"`{pool.function.name}` is ready")
 
 
 def _needs_parameters(pool: Pool) -> bool:
