@@ -138,7 +138,7 @@ MADE = """
         SMALL
         .add_local_file("words.txt", "/root/words.txt", copy=True)
         .run_commands("set -- $(cat words.txt); echo $# > count.txt; echo counted with $TOKEN", secrets=[token])
-        .run_function(learn, args=(4,))
+        .run_function(learn, args=(4,), secrets=[token])
     )
     app = modal.App("made", image=image)
 

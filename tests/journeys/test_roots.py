@@ -6,10 +6,12 @@ import platform
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 
+from homeport.cell import report
 from tests import registries
 
 TOLD = """
@@ -139,3 +141,52 @@ def test_debians_sox_converts_a_file(isolated, write, visitor):
     urls = isolated.deploy(write(DEBIAN), timeout=240)
 
     assert b".snd" == visitor.get(urls["web"]).content[:4]
+
+
+BUILT = """
+    import modal
+    from pathlib import Path
+
+    def learn():
+        Path("/srv/learnt").write_text(Path("/models/weights").read_text() + "learnt ")
+
+    volume = modal.Volume.from_name("models", create_if_missing=True)
+    image = (
+        IMAGE
+        .run_commands("echo weights > /models/weights", volumes={"/models": volume})
+        .uv_pip_install("six==1.17.0")
+        .run_function(learn, volumes={"/models": volume})
+        .add_local_file(__file__, "/opt/copied", copy=True)
+        .entrypoint(["/usr/bin/env", "ENTERED=yes"])
+    )
+    app = modal.App("built", image=image)
+
+    @app.function()
+    @modal.wsgi_app()
+    def web():
+        import os
+
+        import six
+
+        def answer(environ, start):
+            start("200 OK", [])
+            seen = [six.__version__, os.environ["ENTERED"], str(os.path.exists("/opt/copied"))]
+            return [(Path("/srv/learnt").read_text() + " ".join(seen)).encode()]
+
+        return answer
+"""
+
+
+def test_an_ordinary_user_builds_an_image_in_steps(ordinary, visitor, small):
+    if not (told := report.report()).possible:
+        pytest.skip(f"no cells here: {told.why}")
+    ordinary.environ["HOMEPORT_ISOLATION"] = "on"
+    directory = ordinary.home.parent / "app"
+    directory.mkdir()
+    script = directory / "script.py"
+    script.write_text(
+        textwrap.dedent(BUILT).replace("IMAGE", f"{small}.run_commands('mkdir -p /srv')")
+    )
+    url = ordinary.deploy(script)["web"]
+
+    assert "weights\nlearnt 1.17.0 yes True" == visitor.get(url).text

@@ -121,6 +121,17 @@ async def test_a_pth_file_of_a_package_never_runs_on_this_machine(house, tmp_pat
     assert not escaped.exists()
 
 
+async def test_uv_may_write_its_lock_while_it_reads_a_project(house):
+    packages.wheel(house.index, "homeport_prey", {"homeport_prey.py": ""})
+    project = (
+        '[project]\nname = "p"\nversion = "1"\nrequires-python = ">=3.10"\n'
+        'dependencies = ["homeport_prey"]\n'
+    )
+    made = await house.make(Step(name="uv_sync", args={"pyproject": project}, where="app.py:3"))
+
+    assert (made / "homeport_prey.py").exists()
+
+
 async def test_an_interpreter_that_a_package_replaces_is_an_error(house):
     code = """
 import os

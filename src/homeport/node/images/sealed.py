@@ -74,20 +74,19 @@ class Sealed:
         self, words: Sequence[str], directory: Path, python: Python, seen: Mapping[str, str]
     ) -> dict[str, Any]:
         step, venv, build = (directory / name for name in ("step", "venv", "build"))
-        uv, over = equipment(), [str(venv), PLACE]
+        uv, over = equipment(), [str(venv), str(build), PLACE]  # `uv sync` writes into the project
         owned = os.geteuid() == 0
-        binds = [*uv.binds, Bind(str(build), owned=owned)]
         if self.overlay:
-            binds += [Bind(str(venv), owned=owned), await self.wheels.bind()]
+            shown = [Bind(str(path), owned=owned) for path in (venv, build)]
+            binds = [*uv.binds, *shown, await self.wheels.bind()]
         else:
-            await hands.told(
-                {"do": "tree", "source": str(venv), "place": "copy", "into": str(step)}
-            )
+            binds = [*uv.binds]
+            for path, name in ((venv, "copy"), (build, "build")):
+                order = {"do": "tree", "source": str(path), "place": name, "into": str(step)}
+                await hands.told(order)
+                binds.append(Bind(str(step / name), str(path), writable=True))
             await asyncio.to_thread(hands.mkdir, step / "cache")
-            binds += [
-                Bind(str(step / "copy"), str(venv), writable=True),
-                Bind(str(step / "cache"), PLACE, writable=True),
-            ]
+            binds.append(Bind(str(step / "cache"), PLACE, writable=True))
         return {
             "do": "run",
             "cell": codec.encode(await asyncio.to_thread(self._cell, python, venv, step, binds)),

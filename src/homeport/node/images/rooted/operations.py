@@ -14,7 +14,7 @@ SET = frozenset({"env", "workdir", "shell", "entrypoint", "cmd"})
 #: They make no layer.
 SETTINGS = SET | {"ARG", "ENV", "STAGE"}
 #: Arguments that change nothing of what is built.
-_UNTOLD = frozenset({"local_path", "force_build", "given", "secrets", "volumes"})
+_UNTOLD = frozenset({"local_path", "force_build", "given", "secrets", "volumes", "hint"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

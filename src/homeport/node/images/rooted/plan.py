@@ -20,6 +20,10 @@ from homeport.node.images.rooted.operations import SET, Config, Op, op
 LAYOUT = 2  # of a layer's directory; another number builds everything anew
 DEBIAN = "bookworm"
 MICROMAMBA = "docker.io/mambaorg/micromamba:2.3.0-debian12-slim"
+MICROMAMBA_HINT = (
+    f"`micromamba` begins with the image {MICROMAMBA}, to which this machine needs a way; "
+    "without one, `debian_slim().uv_pip_install(…)` installs the packages that PyPI has"
+)
 CONDA_ROOT = "/opt/conda"
 #: The image begins with one of these, or with Debian.
 BASES = frozenset(
@@ -100,7 +104,7 @@ def _of_step(step: Step, ours: str) -> Iterator[Op]:
         yield op(step, "empty", "from_scratch", **force)
     elif step.name == "micromamba":
         version = str(args.get("python_version") or ours)
-        yield op(step, "pull", "micromamba", tag=MICROMAMBA, how="", **force)
+        yield op(step, "pull", "micromamba", tag=MICROMAMBA, how="", hint=MICROMAMBA_HINT, **force)
         told = {"MAMBA_ROOT_PREFIX": CONDA_ROOT, "PATH": f"{CONDA_ROOT}/bin:{PATH}"}
         yield op(step, "env", "", vars=told)
         line = _micromamba([f"python={version}", "pip"], ["conda-forge"])

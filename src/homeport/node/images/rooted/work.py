@@ -125,9 +125,13 @@ class Work:
         await self._unpack(archive)
 
     async def _pull(self) -> Below:
-        fetched = await pull.fetch(
-            self._args["tag"], self._args["how"], self._build, self._secrets, self._told
-        )
+        try:
+            fetched = await pull.fetch(
+                self._args["tag"], self._args["how"], self._build, self._secrets, self._told
+            )
+        except ImageError as failure:
+            failure.hint = failure.hint or self._args.get("hint", "")
+            raise
         names = []
         for digest, archive in fetched.blobs:
             names.append(name := pull.name_of(digest))
@@ -280,7 +284,7 @@ class Work:
                 "UV_CACHE_DIR": wheels.PLACE,
             },
             failed=uv.in_one_line,
-            over=[wheels.PLACE],
+            over=[wheels.PLACE, f"{GIVEN}/given"],  # uv writes a lock into a project
         )
 
     def _installing(self, given: Path, inside: Inside) -> list[list[str]]:
