@@ -118,6 +118,8 @@ async def test_a_failure_comes_back_as_what_was_raised(tmp_path):
     async with connected(tmp_path) as (client, _plane, _server):
         with pytest.raises(NotFound, match="No App with name 'none' found"):
             await client.apps.one("none")
+        with pytest.raises(NotFound, match="No App with name 'none' found"):
+            [line async for line in client.logs.read("none", LogQuery())]
         with pytest.raises(BadRequest, match="strategy"):
             wanted = Deploy(manifest=manifest(function("f")), strategy="odd")
             [event async for event in client.deploys.deploy("shop", wanted)]

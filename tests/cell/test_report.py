@@ -72,6 +72,19 @@ def test_a_machine_that_allows_cells_says_what_they_have(account):
     assert told["network"]
 
 
+@pytest.mark.parametrize(("abi", "are_apart"), [(0, False), (5, False), (6, True), (7, True)])
+def test_abstract_sockets_are_kept_apart_from_the_landlock_on_that_can(account, abi, are_apart):
+    code = f"""
+from homeport.cell import kernel, report
+import dataclasses, json
+kernel.landlock_abi = lambda: {abi}
+print(json.dumps(dataclasses.asdict(report.report())))
+"""
+    finished = account.run(["-c", code])
+
+    assert are_apart is json.loads(finished.stdout)["abstract_sockets"]
+
+
 def test_a_machine_that_forbids_user_namespaces_says_so(account):
     """In a user namespace whose own limit of them is 0: the sysctl counts for each."""
     code = """

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from homeport.cli import output
+from homeport.contract.container import LogLine
 from homeport.contract.output import PASSING
 
 
@@ -37,3 +38,14 @@ def test_a_passing_line_is_written_over_on_a_terminal_and_left_out_elsewhere(
         assert told.startswith("\r\x1b[K1 MiB fetched\r\x1b[K2 MiB \\x1b[31mfetched\r\x1b[K")
     else:
         assert "fetched" not in told
+
+
+@pytest.mark.parametrize(("source", "is_dim"), [("output", False), ("system", True)])
+def test_homeports_own_lines_are_dim(monkeypatch, capsys, source, is_dim):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    line = LogLine(at=0.0, app="a", function="f", container="ta-1", text="hello", source=source)
+    output.show_line(line)
+
+    assert is_dim is ("\x1b[2mhello" in capsys.readouterr().out)

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 
 from homeport.contract import codec
+from homeport.control.api.access import OwnSocket
 from tests.contract.test_validate import mutated
-from tests.control.api.served import client
+from tests.control.api.served import api_of, client
 from tests.control.plane import Plane, function, manifest
 from tests.fakes import FakeNode
 from tests.waiting import virtually
@@ -139,5 +140,31 @@ def test_a_deploy_goes_on_when_its_caller_has_gone(tmp_path):
 
             assert 1 == (await plane.store.app("shop")).version
             await plane.check_whole()
+
+    virtually(story())
+
+
+def test_closing_the_api_ends_its_streams_and_not_the_deploy(tmp_path):
+    async def story():
+        async with Plane(tmp_path, FakeNode(5.0)) as plane:
+            async with api_of(plane, tmp_path) as server:
+                transport = httpx.ASGITransport(OwnSocket(server.api.app()))
+                async with httpx.AsyncClient(transport=transport, base_url="http://h") as http:
+                    body = json.dumps({"manifest": GOOD})
+                    asking = asyncio.create_task(http.post("/v1/apps/shop/deploy", content=body))
+                    while not streams():
+                        await asyncio.sleep(0.1)
+                    await server.api.close()
+                    left = streams()
+                    asking.cancel()
+            while plane.deployer._changes:
+                await asyncio.sleep(0.1)
+
+            assert set() == left
+            assert 1 == (await plane.store.app("shop")).version
+
+    def streams():
+        names = (task.get_name() for task in asyncio.all_tasks())
+        return {name for name in names if name in ("deploy of `shop`", "log lines of a deploy")}
 
     virtually(story())

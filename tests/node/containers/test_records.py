@@ -186,9 +186,11 @@ def test_a_number_of_another_boot_or_process_is_nobody(left, tmp_path, change):
 
 def test_one_that_was_not_ready_is_ended_with_its_daemons(left, tmp_path):
     left(State.STARTING)
+    before = os.listdir("/proc/self/fd")
 
     assert [] == list(records.sweep(tmp_path))
     assert [] == family(tmp_path)
+    assert before == os.listdir("/proc/self/fd"), "a descriptor is left open"
 
 
 def test_daemons_are_ended_even_if_init_was_killed_with_the_server(left, tmp_path):

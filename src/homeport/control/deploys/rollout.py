@@ -43,7 +43,7 @@ class Rollout:
 
     def __init__(self, parts: Parts) -> None:
         self.trees = Trees(parts)
-        self.versions = Versions(parts, lay_out=self.trees.lay_out_again, tidy=self.trees.tidy)
+        self.versions = Versions(parts, lay_out=self.trees.lay_out_again)
         self._live = parts.live
         self._plans = parts.plans
         self._endpoints = parts.endpoints

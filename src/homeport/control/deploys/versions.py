@@ -19,14 +19,13 @@ KEPT = 10  # versions of an app, the current one included
 
 
 class Versions:
-    """What `app history` lists and `app rollback` can go back to."""
+    """The versions that `app history` lists and `app rollback` can go back to."""
 
     def __init__(
         self,
         parts: Parts,
         *,
         lay_out: Callable[[Revision], Awaitable[Path]],
-        tidy: Callable[[str], None],
     ) -> None:
         self._plans = parts.plans
         self._store = parts.store
@@ -34,7 +33,6 @@ class Versions:
         self._endpoints = parts.endpoints
         self._reconciler = parts.reconciler
         self._lay_out = lay_out
-        self._tidy = tidy
 
     async def route(self, undo: Undo, revision: Revision) -> None:
         """Make a version answer at its own URLs, but for those that others have.
@@ -49,7 +47,7 @@ class Versions:
                 await self._endpoints.route(undo, holder, each.endpoint)
 
     async def restore(self, current: Revision, owner: Owner) -> None:
-        """After a restart: the versions before the current one answer at their URLs again.
+        """Route the URLs of the versions before the current one again, after a restart.
 
         One that cannot is logged, and the others answer all the same.
         """
@@ -64,7 +62,7 @@ class Versions:
                 log.error("cannot restore `%s` v%d: %s", revision.app, revision.version, error)  # noqa: TRY400
 
     async def unroute(self, undo: Undo, app: str) -> None:
-        """None of the app's versions answers any more."""
+        """Remove the URLs of all of the app's versions."""
         for revision in await self._store.revisions(app):
             await self._unroute(undo, revision)
 
@@ -78,7 +76,6 @@ class Versions:
             for pool in pools:
                 pool.retire(0.0)
             self._reconciler.wake()
-            self._tidy(revision.id)
 
     def _open_pools(self, undo: Undo, revision: Revision, owner: Owner, tree: Path) -> None:
         plan = self._plans.of(revision)
