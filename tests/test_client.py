@@ -73,9 +73,11 @@ async def test_every_method_returns_what_its_type_says(tmp_path):
         assert SecretKeys(name="db", keys=("KEY",)) == keys
         assert ["db"] == [secret.name for secret in await client.secrets.every()]
         await client.secrets.delete("db")
+        assert () == await client.secrets.every()
         token = await client.tokens.create("ci")
         assert [token.token_id] == [each.token_id for each in await client.tokens.every()]
         await client.tokens.delete(token.token_id)
+        assert () == await client.tokens.every()
 
         await client.containers.stop(container.id)
         assert isinstance(await client.apps.stop("shop"), int)

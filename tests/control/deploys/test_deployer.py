@@ -306,6 +306,26 @@ class TestRestoring:
 
         virtually(story())
 
+    @pytest.mark.parametrize("is_lost", [True, False])
+    def test_a_local_port_is_saved_at_a_restart_if_it_is_another_one(self, tmp_path, is_lost):
+        async def story():
+            await self.deployed(tmp_path, "shop")
+            if is_lost:
+                self.spoil(tmp_path, "update endpoints set local_port=0")
+            async with Plane(tmp_path) as plane:
+                before = plane.calls()
+                await plane.deployer.restore([])
+                writes = [call for call, _ in plane.calls()[len(before) :] if call == "serve_revision"]
+                live = plane.parts.live.get(Owner.app("shop")).endpoints
+
+                assert writes == (["serve_revision"] if is_lost else [])
+                assert await plane.store.local_ports() == {
+                    name: each.endpoint.local_port for name, each in live.items()
+                }
+                assert 0 not in (await plane.store.local_ports()).values()
+
+        virtually(story())
+
     def test_an_app_whose_row_is_damaged_can_be_deployed_or_stopped(self, tmp_path):
         async def story():
             await self.deployed(tmp_path, "shop", "blog")

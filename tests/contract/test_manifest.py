@@ -1,0 +1,28 @@
+"""What a function's web methods say of the whole function."""
+
+import pytest
+
+from homeport.contract.manifest import FunctionSpec, WebKind, WebMethod
+
+
+def web(name: str, port: int | None = None) -> WebMethod:
+    kind = WebKind.ASGI if port is None else WebKind.WEB_SERVER
+    return WebMethod(tag=name, attribute=name, kind=kind, port=port)
+
+
+@pytest.mark.parametrize(
+    ("methods", "port", "has_several"),
+    [
+        ((), None, False),
+        ((web("a"),), None, False),
+        ((web("a", 8000),), 8000, False),
+        ((web("a"), web("b", 8000)), 8000, True),
+        ((web("a"), web("b")), None, True),
+    ],
+)
+def test_a_function_has_the_port_of_its_web_server_and_knows_if_a_request_names_a_method(
+    methods, port, has_several
+):
+    spec = FunctionSpec(name="f", module="m", qualname="f", web=methods)
+
+    assert (port, has_several) == (spec.port, spec.has_several)
