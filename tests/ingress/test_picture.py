@@ -97,3 +97,11 @@ async def test_another_spelling_leads_to_its_pool_until_too_many_others_came(tmp
     assert 2 == len(picture._aliases)
     picture.lead_away(KEPT, picture.pools[KEPT])
     assert [] == picture.maps.items("backends")
+
+
+def test_tokens_are_replaced_as_a_whole(tmp_path):
+    picture = Picture(Maps(tmp_path))
+    for hashes in ({"wk-a": "AA" * 32, "wk-b": "bb" * 32}, {"wk-b": "cc" * 32, "wk-c": "dd" * 32}):
+        picture.put_tokens(hashes)
+
+    assert {"wk-b": "cc" * 32, "wk-c": "dd" * 32} == dict(picture.maps.items("tokens"))

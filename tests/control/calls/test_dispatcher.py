@@ -15,9 +15,10 @@ from homeport.control.calls.spawned import Spawned
 from homeport.state import schema, urls
 from homeport.state.calls import CallRow, Calls, Outcome
 from homeport.state.database import Database
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 F = endpoint_id("shop", "f")
+WAIT_S = 10 * PATIENCE_S  # so that a wait which nothing wakes is a failure
 VALUE = Outcome(kind="value", python="3.11", body=b"v")
 
 
@@ -104,14 +105,14 @@ async def plane(tmp_path, monkeypatch):
 
 async def test_a_call_is_sent_and_its_outcome_wakes_who_waits(plane):
     call = await plane.spawn(1)
-    waiting = asyncio.create_task(plane.spawned.outcome(call, 0, 60.0))
+    waiting = asyncio.create_task(plane.spawned.outcome(call, 0, WAIT_S))
     await until(lambda: plane.ingress.asked, "the request")
     (row,) = await plane.rows.find(call)
     await plane.rows.claim(call, 0, 0, "ta-1")
     await plane.spawned.end(row, VALUE)
 
     assert (call, "0") == plane.ingress.asked[0]
-    assert VALUE == await waiting
+    assert VALUE == await asyncio.wait_for(waiting, PATIENCE_S)
     assert "done" == await plane.state(call)
 
 
@@ -180,12 +181,12 @@ async def test_a_cancelled_call_is_cut(plane):
     plane.ingress.release.clear()
     call = await plane.spawn(1)
     await until(lambda: plane.ingress.inside == 1, "the request")
-    waiting = asyncio.create_task(plane.spawned.outcome(call, 0, 60.0))
+    waiting = asyncio.create_task(plane.spawned.outcome(call, 0, WAIT_S))
     await asyncio.sleep(0)
     await plane.spawned.cancel(call)
     await until(lambda: plane.ingress.cut == 1, "the request's end")
 
-    assert "cancelled" == (await waiting).kind
+    assert "cancelled" == (await asyncio.wait_for(waiting, PATIENCE_S)).kind
 
 
 async def test_what_cannot_be_a_call_is_refused(plane):

@@ -315,7 +315,9 @@ class TestRestoring:
             async with Plane(tmp_path) as plane:
                 before = plane.calls()
                 await plane.deployer.restore([])
-                writes = [call for call, _ in plane.calls()[len(before) :] if call == "serve_revision"]
+                writes = [
+                    call for call, _ in plane.calls()[len(before) :] if call == "serve_revision"
+                ]
                 live = plane.parts.live.get(Owner.app("shop")).endpoints
 
                 assert writes == (["serve_revision"] if is_lost else [])

@@ -16,6 +16,7 @@ from homeport.cell import report
 from homeport.cell.report import Report
 from homeport.contract import codec
 from homeport.contract.errors import BadRequest
+from homeport.node.cells import sandboxes
 from homeport.node.cells.sandboxes import Cells, Sandbox, end_left, imported_from
 from homeport.node.cells.trees import Trees
 from homeport.node.images.made import Made
@@ -262,3 +263,18 @@ def test_a_container_joins_its_cgroup_by_a_descriptor(tmp_path, zygote):
     assert "" == done.stderr
     assert "0" == (tmp_path / "group/cgroup.procs").read_text()  # the process that writes
     assert str(cell["cgroup"]) not in done.stdout.split()  # and the program has nothing of it
+
+
+@pytest.mark.parametrize(
+    ("host", "is_name"),
+    [
+        ("me--shop-f.localhost", True),
+        ("api.example.com", True),
+        ("127.0.0.1", False),
+        ("::1", False),
+        ("fe80::a", False),
+        ("", False),
+    ],
+)
+def test_only_names_of_hosts_are_written_into_a_cells_list_of_hosts(host, is_name):
+    assert is_name is sandboxes._is_name(host)

@@ -68,7 +68,7 @@ def test_force_build_is_once_for_each_deploy():
 
 
 def test_a_step_that_nobody_knows_is_named_with_its_place():
-    with pytest.raises(ImageError, match="`fly` is no step that this server knows") as caught:
+    with pytest.raises(ImageError, match="`fly` is not a step that this server knows") as caught:
         layers.check(Image(steps=(Step(name="fly", where="a.py:3"),)))
 
     assert "a.py:3" == caught.value.where

@@ -36,8 +36,8 @@ def opened(tree: Path) -> Cgroups:
     [
         ("off", "they are switched off"),
         ("{}", "{} does not have the controller cpu and memory"),
-        ("{}/nothing", "{}/nothing is no cgroup v2"),
-        ("{}/cgroup.controllers", "{}/cgroup.controllers is no cgroup v2"),
+        ("{}/nothing", "{}/nothing is not a cgroup v2"),
+        ("{}/cgroup.controllers", "{}/cgroup.controllers is not a cgroup v2"),
     ],
 )
 def test_what_cannot_be_used_is_said(tmp_path, chosen, why):
@@ -121,7 +121,7 @@ async def test_a_cgroup_that_was_asked_for_and_cannot_be_is_a_warning(tmp_path, 
 
         assert "" == its.cgroup
     assert ["WARNING", "INFO"] == [record.levelname for record in caplog.records]
-    assert f"{tmp_path} is no cgroup v2" in caplog.text
+    assert f"{tmp_path} is not a cgroup v2" in caplog.text
 
 
 async def test_a_container_without_its_cgroup_is_watched(tree, caplog):
@@ -144,3 +144,15 @@ async def test_cgroups_that_an_earlier_server_left_go_and_those_of_its_container
     await kept.close()
 
     assert (True, False) == (stays.exists(), goes.exists())
+
+
+def test_the_processes_of_a_delegated_cgroup_move_into_its_leaf(tree):
+    (tree / "cgroup.procs").write_text("11\n12\n")
+    cgroups._make_empty(tree)
+    leaf = tree / "server" / "cgroup.procs"
+    made = leaf.parent.is_dir()
+    leaf.write_text("")
+    cgroups._make_empty(tree)
+
+    assert made
+    assert leaf.read_text().endswith("12")

@@ -86,7 +86,7 @@ async def test_lines_of_a_dockerfile_go_on_with_an_image(house, base):
         ("FROM x\nRUN --mount=type=ssh true", "type=ssh` is not there"),
         ("FROM x\nRUN --mount=type=secret true", "needs an `id`"),
         ("FROM x\nRUN <<EOF\ntrue", "`EOF` does not come again"),
-        ("FROM x\nFLY away", "line 2: `FLY` is no instruction"),
+        ("FROM x\nFLY away", "line 2: `FLY` is not an instruction"),
         ("FROM scratch", "no shell to look for its Python"),
     ],
 )
