@@ -139,7 +139,7 @@ class Failed:
         end = 4 + int.from_bytes(body[:4], "big")
         words = json.loads(body[4:end])
         if not isinstance(words, dict):
-            raise ValueError("the words of an error are no object")  # noqa: TRY004 - as JSON raises
+            raise ValueError("the words of an error are not an object")  # noqa: TRY004 - as JSON raises
         return Failed(
             type=str(words.get("type", "")),
             text=str(words.get("message", "")),

@@ -102,7 +102,7 @@ def parse(text: str) -> list[Instruction]:
         name, value = name.upper(), value.strip()
         if name not in KNOWN:
             raise UnfitError(
-                f"line {begin + 1}: `{name}` is no instruction that is carried out here"
+                f"line {begin + 1}: `{name}` is not an instruction that homeport carries out"
             )
         flagged = name in ("ADD", "COPY", "FROM", "RUN")
         flags, value = _flags(value) if flagged else ({}, value)

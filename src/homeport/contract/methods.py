@@ -57,7 +57,7 @@ def _call(spec: FunctionSpec, call: CallMethod) -> None:
             )
         if call.generator or len(spec.calls) > 1:
             raise ScriptError(
-                f"`{call.tag}`: a batched function is no generator, and the only method of its class",
+                f"`{call.tag}`: a batched function cannot be a generator, and must be the only method of its class",
                 where=call.where,
             )
 

@@ -53,7 +53,7 @@ def plain(data: object, depth: int = 0, name: str = "a text") -> None:
         for value in data:
             plain(value, depth + 1, name)
     elif isinstance(data, float) and not math.isfinite(data):
-        raise BadRequest(f"{data} is no number")
+        raise BadRequest(f"{data} is not a number")
     elif isinstance(data, int) and not -(2**63) <= data < 2**63:
         raise BadRequest("a number has more than 64 bits")
 

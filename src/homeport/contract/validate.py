@@ -195,7 +195,9 @@ def _parameters(spec: FunctionSpec) -> None:
     checks.count(spec.parameters, MAX_METHODS, "class parameters")
     checks.unique("class parameter", [parameter.name for parameter in spec.parameters])
     if spec.parameters and not spec.is_class:
-        raise ScriptError(f"`{spec.name}` is no class, and has class parameters", where=spec.where)
+        raise ScriptError(
+            f"`{spec.name}` has class parameters and is not a class", where=spec.where
+        )
     for parameter in spec.parameters:
         if not parameter.name.isidentifier() or len(parameter.name) > MAX_NAME:
             raise ScriptError(f"{parameter.name[:80]!r} cannot be a parameter", where=spec.where)

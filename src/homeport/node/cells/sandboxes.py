@@ -301,7 +301,7 @@ class Cells:
                 self._opener.remove(str(base))
 
     def disk_mib(self, storage: str) -> float:
-        """Return how many bytes a container has written. Blocks."""
+        """Return how many MiB a container has written. Blocks."""
         return self._opener.measure(storage) / 1024**2
 
     @contextlib.contextmanager

@@ -21,7 +21,7 @@ def read(line: bytes) -> Event:
     try:
         event: Event = codec.loads(Event, line)
     except (ValueError, TypeError, AttributeError, RecursionError):
-        raise ValueError("it is no event") from None
+        raise ValueError("it is not an event") from None
     if event.kind not in KINDS:
         raise ValueError("it is of no known kind")
     texts = (event.reason, event.traceback, event.phase)

@@ -49,7 +49,9 @@ def check(image: Image) -> None:
     """Raise `ImageError` for the first step that needs a root file system or is not valid."""
     for step in image.steps:
         if step.name not in PACKAGES | SETTINGS | {BASE.name}:
-            raise ImageError(f"`{step.name}` is no step that this server knows", where=step.where)
+            raise ImageError(
+                f"`{step.name}` is not a step that this server knows", where=step.where
+            )
 
 
 def of(

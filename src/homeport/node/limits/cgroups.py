@@ -197,7 +197,7 @@ def _base(chosen: str) -> Path:
 def _prepared(base: Path, name: str) -> Path:
     file = base / "cgroup.controllers"
     if not file.exists():
-        raise Unusable(f"{base} is no cgroup v2")
+        raise Unusable(f"{base} is not a cgroup v2")
     if missing := sorted({*CONTROLLERS} - {*file.read_text().split()}):
         raise Unusable(f"{base} does not have the controller {' and '.join(missing)}")
     _open_up(base)

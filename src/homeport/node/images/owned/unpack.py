@@ -279,7 +279,9 @@ class _Unpacking:
             with self._open("/".join(above)) as directory:
                 kind = os.stat(target, dir_fd=directory, follow_symlinks=False).st_mode
                 if not (stat.S_ISREG(kind) or stat.S_ISLNK(kind)):
-                    raise UnfitError(f"`{member.name}` is a hard link to what is no file")
+                    raise UnfitError(
+                        f"`{member.name}` is a hard link to something that is not a file"
+                    )
                 os.link(
                     target, name, src_dir_fd=directory, dst_dir_fd=parent, follow_symlinks=False
                 )

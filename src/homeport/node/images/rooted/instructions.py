@@ -98,7 +98,7 @@ def of_instructions(
         elif one.name in ("SHELL", "ENTRYPOINT"):
             words = one.listed() if one.value.startswith("[") else [*SHELL, one.value]
             if words is None:
-                raise UnfitError(f"line {one.line}: `{one.text}` is no list")
+                raise UnfitError(f"line {one.line}: `{one.text}` is not a list")
             yield op(step, one.name.lower(), "", commands=words)
 
 

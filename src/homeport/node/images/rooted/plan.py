@@ -63,7 +63,9 @@ def check(image: Image) -> None:
             why, instead = ELSEWHERE[step.name]
             raise ImageError(why, where=step.where, hint=instead)
         if step.name not in KNOWN:
-            raise ImageError(f"`{step.name}` is no step that this server knows", where=step.where)
+            raise ImageError(
+                f"`{step.name}` is not a step that this server knows", where=step.where
+            )
 
 
 def key_of(told: Iterable[object]) -> str:
