@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import functools
 from pathlib import Path
 
 from homeport.contract.container import StartOrder
@@ -27,6 +28,7 @@ from homeport.state.volumes import Volumes
 from tests import postgres
 from tests.control.fleet.house import Fleet
 from tests.fakes import FakeNode, InPlace
+from tests.waiting import virtually
 
 #: What changes the store.
 WRITES = (
@@ -215,3 +217,13 @@ class Plane(Fleet):
 
 
 DISK_FULL = StorageError("the disk is full")
+
+
+def virtual(story):
+    """Make a test of a coroutine function, which runs on a virtual clock."""
+
+    @functools.wraps(story)
+    def test(*args, **kwargs):
+        virtually(story(*args, **kwargs))
+
+    return test

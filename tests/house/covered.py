@@ -52,6 +52,8 @@ COVERED = {
     "runner/servers/spawned": "journeys/test_spawned.py",
     "sdk/objects/call": "journeys/test_spawned.py",
     "state/migrations/versions/0005_calls": "state/test_schema.py",
+    "state/migrations/versions/0006_schedules": "state/test_schema.py",
+    "sdk/objects/varied": "sdk/objects/test_variants.py",
     "contract/api/calls": "control/api/test_calls.py",
     "contract/api/coldstarts": "control/api/test_answers.py",
     "contract/api/containers": "control/api/test_answers.py",

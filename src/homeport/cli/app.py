@@ -11,7 +11,7 @@ import typer
 
 from homeport.cli import coldstarts, options, output, server
 from homeport.cli.deploy import follow
-from homeport.contract.api.apps import AppState
+from homeport.contract.api.apps import AppState, FunctionStatus
 from homeport.contract.api.coldstarts import ColdStartQuery
 from homeport.contract.api.deploys import Rollback
 from homeport.contract.api.logs import LogQuery
@@ -133,6 +133,7 @@ async def _list(settings: Settings, *, json: bool) -> None:
             sum(function.errors for function in app.functions),
             _slowest(endpoint.p50_ms for endpoint in app.endpoints),
             _slowest(endpoint.p99_ms for endpoint in app.endpoints),
+            output.local_time(_next_run(app.functions)),
             output.local_time(app.created_at),
             output.local_time(app.stopped_at),
         )
@@ -140,13 +141,17 @@ async def _list(settings: Settings, *, json: bool) -> None:
     ]
     columns = (
         "Name", "State", "Version", "Containers", "Running", "Queued", "Cold starts", "Errors",
-        "p50 ms", "p99 ms", "Created at", "Stopped at",
+        "p50 ms", "p99 ms", "Next run", "Created at", "Stopped at",
     )  # fmt: skip
     output.show_table(columns, rows, empty="no app is deployed: `homeport deploy script.py`")
 
 
 def _slowest(times_ms: Iterable[int | None]) -> int | None:
     return max((ms for ms in times_ms if ms is not None), default=None)
+
+
+def _next_run(functions: Iterable[FunctionStatus]) -> float | None:
+    return min((f.next_run for f in functions if f.next_run is not None), default=None)
 
 
 async def _logs(settings: Settings, name: str, query: LogQuery, *, timestamps: bool) -> None:

@@ -69,14 +69,16 @@ async def _status(settings: Settings, *, json: bool) -> None:
             endpoint.cold_starts,
             endpoint.p50_ms,
             endpoint.p99_ms,
+            output.local_time(next_runs.get(endpoint.function)),
             endpoint.url or "by .remote()",
         )
         for app in status.apps
+        for next_runs in [{function.name: function.next_run for function in app.functions}]
         for endpoint in app.endpoints
     ]
     columns = (
         "App", "State", "Function", "Containers", "Running", "Queued", "Served", "Errors",
-        "Cold starts", "p50 ms", "p99 ms", "URL",
+        "Cold starts", "p50 ms", "p99 ms", "Next run", "URL",
     )  # fmt: skip
     none = "no app serves" if status.apps else "no app is deployed: `homeport deploy script.py`"
     output.show_table(columns, rows, empty=none)

@@ -46,16 +46,19 @@ def endpoint_id(
     scope: str = "",
     environment: str = "main",
     version: "int | None" = None,
+    variant: str = "",
 ) -> str:
     """Return the id of a function's endpoint for calls; callers and server compute it alike, without a look-up.
 
     `scope` is the id of a `serve` or `run` session; empty: the deployed app. `version` is a number of
-    `app history`; None: whichever version serves.
+    `app history`; None: whichever version serves. `variant` is `variants.Options.digest`; empty: none.
 
     >>> endpoint_id("shop", "Cart.add")
     'call-d2fefa864d1847c5b7d1f3d266e51aab'
     """
     parts = [environment, scope, app, tag, "" if version is None else str(version)]
+    if variant:
+        parts.append(variant)
     return PREFIX + hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 

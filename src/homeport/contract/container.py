@@ -90,7 +90,7 @@ class Launch:
 #: Fields of `FunctionSpec` and `WebMethod` that the runner never reads. A new field is sent by default.
 UNREAD = (
     *("parameters", "secrets", "build_secrets", "build_volumes", "where", "retries"),
-    "exit_grace_s",
+    *("exit_grace_s", "schedule"),
     *("min_containers", "buffer_containers", "scaledown_window_s"),
     *("target_inputs", "memory_mib", "ephemeral_disk_mib", "startup_timeout_s"),
 )

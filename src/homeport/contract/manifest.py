@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from homeport.contract.calls import Retries
 from homeport.contract.image import Image
+from homeport.contract.schedules import Schedule
 
 Value = str | int | bool | bytes  # of a class parameter
 
@@ -124,6 +125,7 @@ class FunctionSpec:
     ephemeral_disk_mib: int | None = None
     gpu: tuple[str, ...] = ()  # in order of preference
     retries: Retries | None = None  # of calls
+    schedule: Schedule | None = None  # when it runs by itself, once it is deployed
     enable_memory_snapshot: bool = False
     # of running requests when a container is to end; None: `timeout_s`
     exit_grace_s: float | None = None

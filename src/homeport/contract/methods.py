@@ -6,6 +6,7 @@ from homeport.contract import checks, names
 from homeport.contract.calls import Retries
 from homeport.contract.errors import ScriptError
 from homeport.contract.manifest import CallMethod, FunctionSpec, WebKind, WebMethod
+from homeport.contract.schedules import Schedule
 
 MAX_METHODS = 100
 MAX_WAIT_MS = 600_000
@@ -41,6 +42,8 @@ def check(spec: FunctionSpec) -> None:
         _call(spec, call)
     if spec.retries is not None:
         _retries(spec, spec.retries)
+    if spec.schedule is not None:
+        _schedule(spec, spec.schedule)
 
 
 def _call(spec: FunctionSpec, call: CallMethod) -> None:
@@ -77,6 +80,23 @@ def _retries(spec: FunctionSpec, retries: Retries) -> None:
                 f"`{name}` of the retries of `{spec.name}` must be from {low} to {high}, not {value:g}",
                 where=spec.where,
             )
+
+
+def _schedule(spec: FunctionSpec, schedule: Schedule) -> None:
+    if spec.is_class or spec.web:
+        raise ScriptError(
+            f"`{spec.name}` cannot have a schedule",
+            where=spec.where,
+            hint="give it to a function without a URL, which may call this one",
+        )
+    if any(call.generator or call.batch is not None for call in spec.calls):
+        raise ScriptError(
+            f"`{spec.name}` has a schedule, and is a generator or a batched function",
+            where=spec.where,
+            hint="a scheduled function is called without arguments, and nobody reads its values",
+        )
+    if (problem := schedule.problem()) is not None:
+        raise ScriptError(f"the schedule {schedule.text} {problem}", where=spec.where)
 
 
 def _web(web: WebMethod) -> None:

@@ -24,13 +24,17 @@ from homeport.control.api.listener import listening, unix_socket
 from homeport.control.api.routes import Api, Backend
 from homeport.control.api.view import View
 from homeport.control.calls.dispatcher import Dispatcher
+from homeport.control.calls.scheduler import Scheduler
 from homeport.control.calls.spawned import Spawned
+from homeport.control.calls.varied import Varied
 from homeport.control.deploys.apps import Live
 from homeport.control.deploys.deployer import Deployer
 from homeport.control.deploys.endpoints import Endpoints
 from homeport.control.deploys.parts import Parts
 from homeport.control.deploys.plans import Plans
 from homeport.control.deploys.rollout import Rollout
+from homeport.control.deploys.scaling import Scaler
+from homeport.control.deploys.variants import Variants
 from homeport.control.fleet.activator import Activator
 from homeport.control.fleet.nodes import Nodes
 from homeport.control.fleet.pools import Pools
@@ -44,6 +48,8 @@ from homeport.state.calls import Calls
 from homeport.state.coldstarts import ColdStarts
 from homeport.state.database import Database
 from homeport.state.logs import Logs
+from homeport.state.scaling import Scalings
+from homeport.state.schedules import Schedules
 from homeport.state.secrets import SecretBox
 from homeport.state.shared import Shared
 from homeport.state.store import Store
@@ -82,6 +88,7 @@ class State:
 
     logs: Logs
     store: Store
+    vault: Vault
     secret_box: SecretBox
     volumes: Volumes
     blobs: Blobs
@@ -110,6 +117,9 @@ class Deploys:
     tokens: Tokens
     spawned: Spawned
     dispatcher: Dispatcher
+    scheduler: Scheduler
+    scaler: Scaler
+    variants: Variants
 
 
 async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> State:
@@ -122,7 +132,8 @@ async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> 
     opened.push_async_callback(cold_starts.close)
     cold_starts.move_in(settings.home / "cold-starts")
     store = Store(database)
-    secret_box = SecretBox(store, Vault(settings.home / "vault.key"))
+    vault = Vault(settings.home / "vault.key")
+    secret_box = SecretBox(store, vault)
     await secret_box.load()
     volumes = Volumes(database, settings.volumes_dir)
     await volumes.load()
@@ -132,6 +143,7 @@ async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> 
     return State(
         logs=logs,
         store=store,
+        vault=vault,
         secret_box=secret_box,
         volumes=volumes,
         blobs=Blobs(settings.home / "blobs"),
@@ -240,7 +252,42 @@ def open_deploys(
     opened.push_async_callback(deployer.close)
     lifeline.busy = lambda: deployer.busy
     fleet.reconciler.spares = lambda app: app in deployer.broken
-    spawned = Spawned(Calls(state.store.database, settings.home / "calls"), parts.live.retries_of)
+    return _calls(settings, state, fleet, parts, deployer, opened)
+
+
+def _calls(
+    settings: Settings,
+    state: State,
+    fleet: Fleet,
+    parts: Parts,
+    deployer: Deployer,
+    opened: AsyncExitStack,
+) -> Deploys:
+    """Make the objects that call what is deployed."""
+    scaler = Scaler(parts, Scalings(state.store.database))
+    variants = Variants(parts, deployer.mounts)
+    opened.push_async_callback(variants.close)
+
+    def retries_of(endpoint: str) -> str | None:
+        told = parts.live.retries_of(endpoint)
+        return variants.retries_of(endpoint) if told is None else told
+
+    calls = Calls(state.store.database, settings.home / "calls")
+    spawned = Spawned(calls, retries_of, Varied(variants, state.vault))
+    scheduler = Scheduler(
+        Schedules(state.store.database, calls),
+        spawned,
+        parts.live,
+        settled=deployer.is_settled,
+        say=state.logs.write,
+    )
+
+    def settled() -> None:
+        scheduler.wake()
+        variants.tidy()
+        scaler.forget()
+
+    deployer.settled, deployer.restored = settled, scaler.restore
     return Deploys(
         parts=parts,
         deployer=deployer,
@@ -250,7 +297,11 @@ def open_deploys(
             spawned,
             settings.calls_socket,
             lambda: [container.id for container in fleet.nodes.containers()],
+            is_away=lambda app: app in deployer.broken,
         ),
+        scheduler=scheduler,
+        scaler=scaler,
+        variants=variants,
     )
 
 
@@ -268,6 +319,8 @@ async def serve(fleet: Fleet, deploys: Deploys, opened: AsyncExitStack) -> None:
     opened.push_async_callback(fleet.reconciler.close)
     deploys.dispatcher.open()
     opened.push_async_callback(deploys.dispatcher.close)
+    deploys.scheduler.open()
+    opened.push_async_callback(deploys.scheduler.close)
 
 
 async def open_api(
@@ -294,6 +347,7 @@ async def open_api(
             deploys.deployer,
             ingress_pid=lambda: fleet.ingress.pid,
             kept=lambda: lifeline.kept,
+            next_runs=deploys.scheduler.next_runs,
         ),
         deployer=deploys.deployer,
         logs=state.logs,
@@ -301,6 +355,8 @@ async def open_api(
         shared=state.shared,
         spawned=deploys.spawned,
         tunnels=fleet.tunnels,
+        scaler=deploys.scaler,
+        variants=deploys.variants,
         tokens=deploys.tokens,
         keep=lifeline.keep,
         shutdown=shutdown,

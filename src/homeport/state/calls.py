@@ -57,6 +57,7 @@ class CallRow:
     created_at: float = 0.0
     started_at: float | None = None
     ended_at: float | None = None
+    options: bytes | None = None  # of a variant, sealed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +97,19 @@ class Calls:
             return True
 
         return await self._database.together(work)
+
+    def insert_small(self, connection: Connection, row: CallRow, body: bytes) -> bool:
+        """Save a call with a small input in the caller's transaction; False if it is known already."""
+        if connection.execute(self._this(row.id, select(_T.c.id))).first() is not None:
+            return False
+        told = {column.name: getattr(row, column.name) for column in _TOLD}
+        connection.execute(insert(_T), [{**self._scope, **told, "input": body}])
+        return True
+
+    def is_waiting(self, connection: Connection, call: str) -> bool:
+        """Return whether a call waits for a container, in the caller's transaction."""
+        query = self._this(call, select(_T.c.id)).where(_T.c.state == WAITING)
+        return connection.execute(query).first() is not None
 
     async def find(self, call: str) -> list[CallRow]:
         """Return a call's rows, one for each input; `NotFound` for an unknown call."""

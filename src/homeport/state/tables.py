@@ -19,7 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0005"
+SCHEMA = "0006"
 
 metadata = MetaData(
     naming_convention={"pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
@@ -180,10 +180,40 @@ calls = Table(
     Column("created_at", Float, nullable=False),
     Column("started_at", Float),
     Column("ended_at", Float),
+    Column("options", LargeBinary),  # of `with_options`, sealed; null: there are none
     PrimaryKeyConstraint("id", "place"),
     Index("ix_calls_waiting", "state", "endpoint", "due_at"),
     Index("ix_calls_parent", "parent"),
     Index("ix_calls_created_at", "created_at"),
+)
+
+#: When the functions of deployed apps run by themselves.
+schedules = Table(
+    "schedules",
+    metadata,
+    *_scope(),
+    Column("app", String(64), nullable=False),
+    Column("function", String(128), nullable=False),
+    Column("revision", String(32), nullable=False),  # that has the schedule
+    Column("schedule", Text, nullable=False),  # as JSON (contract/schedules.py)
+    Column("anchored_at", Float, nullable=False),  # from where a period counts
+    Column("next_at", Float, nullable=False),
+    Column("last_call", String(64), nullable=False),  # of the newest run; empty: none yet
+    PrimaryKeyConstraint("workspace", "environment", "app", "function"),
+)
+
+#: What `update_autoscaler` has set, until the next deploy.
+scaling = Table(
+    "scaling",
+    metadata,
+    *_scope(),
+    Column("app", String(64), nullable=False),
+    Column("function", String(255), nullable=False),  # or `Class.*`
+    Column("digest", String(64), nullable=False),  # of the parameters, which have any length
+    Column("parameters", Text, nullable=False),  # of the class, canonical
+    Column("revision", String(32), nullable=False),
+    Column("scaling", Text, nullable=False),  # as JSON (contract/api/functions.py)
+    PrimaryKeyConstraint("workspace", "environment", "app", "function", "digest"),
 )
 
 cold_starts = Table(

@@ -11,10 +11,13 @@ from homeport.control.api.listener import listening, unix_socket
 from homeport.control.api.routes import Api, Backend
 from homeport.control.api.view import View
 from homeport.control.calls.spawned import Spawned
+from homeport.control.deploys.scaling import Scaler
+from homeport.control.deploys.variants import Variants
 from homeport.control.fleet.tunnels import Tunnels
 from homeport.state.calls import Calls
 from homeport.state.coldstarts import ColdStarts
 from homeport.state.logs import Logs
+from homeport.state.scaling import Scalings
 from homeport.state.shared import Shared
 from homeport.state.tokens import Tokens
 from tests.control.plane import Plane
@@ -39,7 +42,13 @@ async def api_of(plane: Plane, home: Path):
     cold_starts = ColdStarts(plane.database)
     shared = Shared(plane.database)
     await shared.open()
-    view = View(plane.parts, plane.deployer, ingress_pid=lambda: 1, kept=lambda: True)
+    view = View(
+        plane.parts,
+        plane.deployer,
+        ingress_pid=lambda: 1,
+        kept=lambda: True,
+        next_runs=lambda _app: {},
+    )
 
     def stop_container(container: str) -> bool:
         known = any(container == each.id for each in plane.nodes.containers())
@@ -55,6 +64,8 @@ async def api_of(plane: Plane, home: Path):
         shared=shared,
         spawned=Spawned(Calls(plane.database, home / "calls"), plane.parts.live.retries_of),
         tunnels=tunnels,
+        scaler=Scaler(plane.parts, Scalings(plane.database)),
+        variants=Variants(plane.parts, plane.mounts),
         tokens=Tokens(plane.store, plane.ingress),
         keep=lambda: asked.append("keep"),
         shutdown=lambda: asked.append("shutdown"),

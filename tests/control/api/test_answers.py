@@ -22,6 +22,8 @@ from homeport.contract.api.tokens import NewProxyToken
 from homeport.contract.api.volumes import Copy, NewVolume, VolumeName
 from homeport.contract.container import Container, LogLine, OpenTunnel, State
 from homeport.contract.image import Environment
+from homeport.contract.manifest import CallMethod, FunctionSpec
+from homeport.contract.variants import Options
 from homeport.control.api import routes, routing
 from homeport.state.coldstarts import ColdStart
 from tests import functions
@@ -246,6 +248,20 @@ async def test_every_route_answers_what_it_declares(tmp_path):
             **of_f,
         )
         assert (3, 7.0) == (scaled.scaling.max_containers, scaled.scaling.scaledown_window)
+        called = FunctionSpec(
+            name="g", module="m", qualname="g", calls=(CallMethod(tag="g", attribute="g"),)
+        )
+        await ask(
+            "POST /v1/apps/{name}/deploy",
+            name="calls",
+            body=Deploy(manifest=manifest(called, app="calls")),
+        )
+        varied = Options(cpu=(1.0, None))
+        made = await ask(
+            "POST /v1/functions/{app}/{tag}/variants", body=varied, app="calls", tag="g"
+        )
+        assert f"g+{varied.digest[:8]}" == made.function
+        await ask("POST /v1/apps/{name}/stop", name="calls")
 
         # a call
         plane.settings.calls_socket.parent.mkdir(parents=True, exist_ok=True)

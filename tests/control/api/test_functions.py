@@ -5,7 +5,11 @@ import pytest
 from homeport.contract.api.functions import FunctionQuery, Scaling
 from homeport.contract.errors import BadRequest, NotFound
 from homeport.contract.manifest import CallMethod, FunctionSpec, Parameter
+from homeport.contract.variants import Options
 from homeport.control.api.functions import Functions
+from homeport.control.deploys.scaling import Scaler
+from homeport.control.deploys.variants import Variants
+from homeport.state.scaling import Scalings
 from tests.control.plane import Plane, function, manifest
 
 CLASS = FunctionSpec(
@@ -23,7 +27,10 @@ async def functions(tmp_path):
     plane = Plane(tmp_path)
     async with plane:
         await plane.deploy(manifest(function("f"), CLASS))
-        yield Functions(plane.parts)
+        scaler = Scaler(plane.parts, Scalings(plane.database))
+        variants = Variants(plane.parts, plane.mounts)
+        yield Functions(plane.parts, scaler, variants)
+        await variants.close()
 
 
 async def test_a_function_and_a_class_are_found_by_their_tags(functions):
@@ -61,3 +68,26 @@ async def test_a_scaling_replaces_what_it_names_and_has_bounds(functions):
         with pytest.raises(BadRequest):
             await functions.scale("shop", "f", query, wrong)
     assert told.scaling == (await functions.one("shop", "f", query)).scaling
+
+
+async def test_a_variant_is_made_and_found_by_its_digest(functions):
+    options = Options(max_containers=3)
+    made = await functions.vary("shop", "Scale.times", FunctionQuery(), options)
+    again = await functions.vary("shop", "Scale.*", FunctionQuery(), options)
+    query = FunctionQuery(variant=options.digest)
+    told = await functions.one("shop", "Scale.times", query)
+    changed = await functions.scale("shop", "Scale.*", query, Scaling(min_containers=1))
+
+    assert made == again
+    assert f"Scale.*+{options.digest[:8]}" == made.function
+    assert (3, 0, 1) == (
+        told.scaling.max_containers,
+        told.scaling.min_containers,
+        changed.scaling.min_containers,
+    )
+    plain = await functions.one("shop", "Scale.times", FunctionQuery())
+    assert (None, 0) == (plain.scaling.max_containers, plain.scaling.min_containers)
+    with pytest.raises(NotFound):
+        await functions.one("shop", "Scale.times", FunctionQuery(variant="0" * 32))
+    with pytest.raises(NotFound):
+        await functions.vary("shop", "f", FunctionQuery(), options)  # it has a URL

@@ -11,7 +11,9 @@ from homeport.contract.api.containers import ContainerStatus
 from homeport.contract.container import State
 from homeport.control.api import metrics
 
-NUMBERS = [field for field in dataclasses.fields(FunctionStatus) if field.name != "name"]
+NUMBERS = [
+    field for field in dataclasses.fields(FunctionStatus) if field.name not in ("name", "next_run")
+]
 
 
 def endpoint(tag: str, **numbers) -> EndpointStatus:

@@ -16,7 +16,13 @@ from tests.waiting import virtually
 
 
 def view_of(plane: Plane) -> View:
-    return View(plane.parts, plane.deployer, ingress_pid=lambda: 7, kept=lambda: False)
+    return View(
+        plane.parts,
+        plane.deployer,
+        ingress_pid=lambda: 7,
+        kept=lambda: False,
+        next_runs=lambda _app: {},
+    )
 
 
 def test_a_deployed_app_comes_before_a_session_of_its_name_and_before_stopped_ones(tmp_path):

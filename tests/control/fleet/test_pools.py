@@ -194,7 +194,7 @@ def test_the_end_of_a_pool_is_told_after_it_is_forgotten():
     pools, told = Pools(), []
     known = pool(SIZE)
     pools.add(known)
-    pools.removed = lambda gone: told.append((gone, pools.get(gone.key)))
+    pools.on_removed.append(lambda gone: told.append((gone, pools.get(gone.key))))
     pools.remove(known)
 
     assert [(known, None)] == told

@@ -21,6 +21,7 @@ class FunctionStatus:
     errors: int  # those of them that were answered with 5xx
     cold_starts: int  # containers that became ready
     failed_starts: int  # containers that did not
+    next_run: float | None = None  # when its schedule is due next; null: it has none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

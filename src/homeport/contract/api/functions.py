@@ -9,6 +9,16 @@ class FunctionQuery:
 
     session: str = ""  # the id of a session; empty: the deployed app
     parameters: str = ""  # class parameters, as a query string
+    version: int = 0  # of the app; 0: the current one
+    variant: str = ""  # the digest of its options; empty: the function as it was declared
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """A function with other options, ready to be called."""
+
+    endpoint: str  # the id by which it is called
+    function: str  # its name in the app's `functions`, and in logs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,6 +57,9 @@ class NewCall:
     parameters: str = ""  # of the class, canonical
     parent: str = ""  # the call that makes it
     python: str = ""  # the caller's, `3.12`
+    variant: str = (
+        ""  # the digest of its options (contract/variants.py), which are the body's first part then
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

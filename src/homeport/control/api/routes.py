@@ -40,6 +40,8 @@ from homeport.control.api.volumes import Volumes
 from homeport.control.calls.spawned import Spawned
 from homeport.control.deploys.deployer import Deployer
 from homeport.control.deploys.parts import Parts
+from homeport.control.deploys.scaling import Scaler
+from homeport.control.deploys.variants import Variants
 from homeport.control.fleet import tunnels as fleet
 from homeport.state import coldstarts, logs, shared, tokens
 from homeport.supervised import Tasks
@@ -63,6 +65,8 @@ class Backend:
     shared: shared.Shared
     spawned: Spawned
     tunnels: fleet.Tunnels
+    scaler: Scaler
+    variants: Variants
     tokens: tokens.Tokens
     keep: Callable[[], None]  # let the server outlive its command
     shutdown: Callable[[], None]
@@ -76,7 +80,7 @@ class Api:
         self._tasks = Tasks()
         view, deployer, tasks = backend.view, backend.deployer, self._tasks
         #: The nouns that containers may use.
-        functions = Functions(parts)
+        functions = Functions(parts, backend.scaler, backend.variants)
         self._shared = (
             Spawns(backend.spawned, backend.stop_container),
             Dicts(backend.shared.dicts),

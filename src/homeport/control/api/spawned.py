@@ -17,6 +17,7 @@ from homeport.contract.api.spawned import (
 from homeport.contract.errors import AlreadyExists, BadRequest
 from homeport.control.api import answers, bodies, bounds
 from homeport.control.api.routing import route
+from homeport.control.calls import varied
 from homeport.control.calls.spawned import Spawned
 from homeport.state.calls import CANCELLED, DONE, FAILED, RUNNING, WAITING, CallRow, Outcome
 
@@ -45,7 +46,9 @@ class Spawns:
             parent=query.parent,
             python=query.python,
         )
-        await self._spawned.spawn(row, query.scope, await self._bodies.parts(body))
+        inputs = await self._bodies.parts(body)
+        options = varied.read(inputs.pop(0), query.variant) if query.variant and inputs else None
+        await self._spawned.spawn(row, query.scope, inputs, options)
 
     @route("GET", "/v1/spawned/{id}")
     async def one(self, id: str) -> CallInfo:  # noqa: A002 - the path's

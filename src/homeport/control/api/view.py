@@ -46,7 +46,9 @@ class View:
         *,
         ingress_pid: Callable[[], int | None],
         kept: Callable[[], bool],
+        next_runs: Callable[[str], dict[str, float]],
     ) -> None:
+        """`next_runs` returns, for a deployed app, function -> when its schedule is due next."""
         self._settings = parts.settings
         self._store = parts.store
         self._live = parts.live
@@ -57,6 +59,7 @@ class View:
         self._deployer = deployer
         self._ingress_pid = ingress_pid
         self._kept = kept
+        self._next_runs = next_runs
         self._started_at = time.time()
         self._rows: list[AppRow] = []  # as they were when the database was read last
         self._trouble = ""
@@ -195,9 +198,20 @@ class View:
         """Return every function of an app's current revision."""
         containers = Counter(container.function for container in self.containers(app.owner))
         names = [spec.name for spec in app.revision.manifest.functions]
+        names += sorted(
+            pool.key.function
+            for pool in self._pools.of_revision(app.revision.app, app.revision.id)
+            if pool.variant and not pool.key.parameters and pool.owner == app.owner
+        )
         pools = [PoolKey(app.revision.app, name, app.revision.id) for name in names]
+        next_runs = {} if app.ephemeral else self._next_runs(app.name)
         return tuple(
-            FunctionStatus(name=pool.function, containers=containers[pool.function], **numbers)
+            FunctionStatus(
+                name=pool.function,
+                containers=containers[pool.function],
+                next_run=next_runs.get(pool.function),
+                **numbers,
+            )
             for pool in pools
             for numbers in [_numbers(self._pools.totals(pool))]
         )

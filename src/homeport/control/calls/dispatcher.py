@@ -14,7 +14,7 @@ from pathlib import Path
 
 from homeport import wire
 from homeport.contract import calls
-from homeport.contract.errors import Failure, StorageError
+from homeport.contract.errors import BadRequest, Failure, NotFound, StorageError
 from homeport.control.calls.spawned import Spawned
 from homeport.state.calls import CallRow, Outcome
 from homeport.supervised import Tasks, supervised
@@ -34,12 +34,18 @@ class Dispatcher:
     """Brings waiting calls to containers."""
 
     def __init__(
-        self, spawned: Spawned, socket: Path, containers: Callable[[], Collection[str]]
+        self,
+        spawned: Spawned,
+        socket: Path,
+        containers: Callable[[], Collection[str]],
+        *,
+        is_away: Callable[[str], bool] = lambda _app: False,
     ) -> None:
-        """`containers` returns the ids of those that have not ended."""
+        """`containers` returns the ids of those that have not ended; `is_away`, whether an app waits to be restored."""
         self._spawned = spawned
         self._socket = str(socket)
         self._containers = containers
+        self._is_away = is_away
         self._flying: dict[Key, asyncio.Future[None]] = {}
         self._endpoints: Counter[str] = Counter()
         self._pauses: dict[Key, float] = {}
@@ -73,8 +79,11 @@ class Dispatcher:
                         self._begin(row)
             next_due = await rows.next_due(now)
             wait_s = 60.0 if next_due is None else max(next_due - time.time(), 0.01)
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._soon.wait(), wait_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(
+                    wait_s
+                ):  # `wait_for` of Python 3.11 may swallow a cancellation
+                    await self._soon.wait()
 
     def _begin(self, row: CallRow) -> None:
         key = (row.id, row.place)
@@ -103,6 +112,14 @@ class Dispatcher:
             calls.PYTHON: row.python,
         }
         try:
+            await self._spawned.prepare(row)
+        except (BadRequest, NotFound) as error:
+            await self._refuse(row, f"{type(error).__name__}: {error.message}")
+            return
+        except Failure as error:
+            await self._later(row, error.message)
+            return
+        try:
             body = await self._spawned.rows.input(row)
             request = wire.Request(row.endpoint, body, query=row.parameters, fields=fields)
             answer = await wire.ask_async(self._socket, request)
@@ -115,11 +132,17 @@ class Dispatcher:
             await self._spawned.rows.postpone(row, time.time() + FIRST_PAUSE_S, "")
             return
         text = bytes(answer.body).decode("utf-8", "replace").strip().removeprefix("homeport: ")
-        if answer.status in REFUSED:
-            body = f"{REFUSED[answer.status]}: {text}".encode()
-            await self._spawned.end(row, Outcome(kind="refused", python="", body=body))
+        if answer.status in REFUSED and not (answer.status == 404 and row.options is not None):
+            await self._refuse(row, f"{REFUSED[answer.status]}: {text}")
             return
         await self._later(row, f"{answer.status}: {text}")
+
+    async def _refuse(self, row: CallRow, why: str) -> None:
+        """End a call that nobody can run; one of an app that is being restored waits for it."""
+        if self._is_away(row.app):
+            await self._later(row, why)
+            return
+        await self._spawned.end(row, Outcome(kind="refused", python="", body=why.encode()))
 
     async def _later(self, row: CallRow, note: str) -> None:
         """Try again after a pause that grows."""

@@ -1,6 +1,7 @@
 """Spawned calls, as the API asks for them: saves them, waits for outcomes, cancels."""
 
 import asyncio
+import contextlib
 import dataclasses
 import re
 import time
@@ -9,7 +10,9 @@ from collections.abc import Callable, Sequence
 
 from homeport.contract import calls as wire
 from homeport.contract.calls import Retries
-from homeport.contract.errors import BadRequest, NotFound
+from homeport.contract.errors import BadRequest, Failure, NotFound
+from homeport.contract.variants import Options
+from homeport.control.calls.varied import Varied
 from homeport.state.calls import CallRow, Calls, Outcome
 
 _ID = re.compile(r"fc-[0-9a-f]{32,48}")
@@ -19,22 +22,30 @@ RETRIED = ("error", "timeout", "ended")
 class Spawned:
     """Saves and cancels spawned calls, and wakes the callers that wait for an outcome."""
 
-    def __init__(self, rows: Calls, retries: Callable[[str], str | None]) -> None:
+    def __init__(
+        self, rows: Calls, retries: Callable[[str], str | None], varied: Varied | None = None
+    ) -> None:
         """`retries` returns an endpoint's policy as text, perhaps empty; None if no app has the endpoint."""
         self.rows = rows
         self._retries = retries
+        self._varied = varied
         self._waiting: defaultdict[tuple[str, int], set[asyncio.Future[None]]] = defaultdict(set)
         #: Called when there may be something to send, or to stop sending.
         self.wake: Callable[[], None] = lambda: None
         self.stopped: Callable[[Sequence[CallRow]], None] = lambda _rows: None
 
-    async def spawn(self, row: CallRow, scope: str, inputs: Sequence[bytes]) -> None:
+    async def spawn(
+        self, row: CallRow, scope: str, inputs: Sequence[bytes], options: Options | None = None
+    ) -> None:
         """Save a call, of one input or several; it is on the disk when this returns."""
         if not _ID.fullmatch(row.id):
             raise BadRequest("the id of a call is `fc-` and 32 to 48 hexadecimal digits")
         if not inputs:
             raise BadRequest("a call has at least one input")
         endpoint = wire.endpoint_id(row.app, row.tag, scope=scope)
+        if options is not None and self._varied is not None:
+            row = await self._varied.take(row, scope, options)
+            endpoint = row.endpoint
         if self._retries(endpoint) is None:
             raise NotFound(f"the app `{row.app}` has no function `{row.tag}`")
         now = time.time()
@@ -63,6 +74,8 @@ class Spawned:
 
     async def end(self, row: CallRow, outcome: Outcome) -> None:
         """Save the outcome of an attempt that has ended, or let the call wait for another attempt."""
+        with contextlib.suppress(Failure):  # then there is no other attempt
+            await self.prepare(row)
         policy = self.policy(row.endpoint)
         if outcome.kind in RETRIED and policy is not None and row.attempt < policy.max_retries:
             due_at = time.time() + policy.delay_s(row.attempt)
@@ -71,6 +84,11 @@ class Spawned:
             return
         await self.rows.finish(row.id, row.place, row.attempt, outcome)
         self._tell([row])
+
+    async def prepare(self, row: CallRow) -> None:
+        """Make the variant that a call is for, if it is gone; raise if it cannot be made."""
+        if self._varied is not None:
+            await self._varied.make(row)
 
     async def cancel(self, call: str) -> list[CallRow]:
         """Cancel a call; return what was cancelled."""

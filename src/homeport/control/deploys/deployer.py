@@ -11,7 +11,7 @@ import dataclasses
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from functools import partial
 
 from homeport.contract.api import events
@@ -58,6 +58,8 @@ class Deployer:
 
     def __init__(self, parts: Parts, rollout: Rollout, sweeper: Sweeper) -> None:
         self.live = parts.live
+        self.settled: Callable[[], None] = lambda: None  # called after each change
+        self.restored: Callable[[Revision], Awaitable[None]] | None = None  # after each restore
         self.broken: dict[str, str] = {}  # deployed apps that cannot be restored, and why
         self._store = parts.store
         self._pools = parts.pools
@@ -68,7 +70,7 @@ class Deployer:
         self._rollout = rollout
         self._sweeper = sweeper
         self.mounts = Mounts(parts, rollout)
-        self._changes = Changes(ended=sweeper.soon)
+        self._changes = Changes(ended=self._ended)
         self._warned: dict[Owner, set[str]] = {}  # by the session's owner
         self._tasks = Tasks()
 
@@ -128,6 +130,10 @@ class Deployer:
             if change.kind == "reload":  # what was saved last counts
                 change.end(BadRequest("a later version has taken this one's place"))
         return await self._changes.run("reload", owner, self._reload(owner, manifest))
+
+    def is_settled(self, name: str) -> bool:
+        """Return whether a deployed app is neither being changed nor waiting to be restored."""
+        return not self._changes.of(Owner.app(name)) and name not in self.broken
 
     def knows(self, name: str) -> bool:
         """Return whether an app or session with this name serves, or is about to."""
@@ -217,6 +223,8 @@ class Deployer:
         self.mounts.check(revision.manifest)
         await self._rollout.bring(owner, revision, None, strategy="restore")
         await self._rollout.versions.restore(revision, owner)
+        if self.restored is not None:
+            await self.restored(revision)
 
     async def _deploy(
         self,
@@ -347,6 +355,10 @@ class Deployer:
         count = sum(len(pool.members) for pool in pools)
         self._rollout.retire(pools, drain_s=0.0)
         return count
+
+    def _ended(self) -> None:
+        self._sweeper.soon()
+        self.settled()
 
     def _warn(self, owner: Owner, say: Say, text: str) -> None:
         """Show a warning once in a session, also if the session is reloaded."""

@@ -40,6 +40,11 @@ class Endpoints:
         routed = self._routed.get(endpoint_id)
         return routed.holder if routed else None
 
+    def endpoint(self, endpoint_id: str) -> Endpoint | None:
+        """Return the endpoint of that id; None where nobody has it."""
+        routed = self._routed.get(endpoint_id)
+        return routed.endpoint if routed else None
+
     async def route(self, undo: Undo, holder: Owner, endpoint: Endpoint) -> None:
         """Route the endpoint for this holder."""
         before = self._routed.get(endpoint.id)

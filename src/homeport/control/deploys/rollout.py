@@ -270,7 +270,7 @@ class Rollout:
 
     def _replace(self, pools: list[Pool], *, drain_s: float) -> None:
         """Demote the pools of a deployed app, which keep their version's URL, or retire them."""
-        gone = [pool for pool in pools if pool.ephemeral or pool.port is not None]
+        gone = [p for p in pools if p.ephemeral or p.port is not None or p.variant]
         self.retire(gone, drain_s=drain_s)
         for pool in pools:
             if pool not in gone:

@@ -38,7 +38,7 @@ class Trees:
         self._tasks = Tasks()
         self._building: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         parts.nodes.returned = self._returned
-        parts.pools.removed = lambda pool: self.tidy(pool.key.revision)
+        parts.pools.on_removed.append(lambda pool: self.tidy(pool.key.revision))
 
     async def close(self) -> None:
         """Cancel the background tasks."""

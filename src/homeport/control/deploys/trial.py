@@ -2,12 +2,14 @@
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import Callable, Iterable
 
 from homeport.contract import names, validate
 from homeport.contract.errors import BadRequest, Failure, ImageError, ScriptError, StartError
 from homeport.contract.image import RESERVED
 from homeport.contract.manifest import Manifest
+from homeport.control.deploys import timing
 from homeport.control.fleet import scheduler
 from homeport.control.fleet.nodes import Nodes
 from homeport.control.fleet.pool import Pool
@@ -21,6 +23,7 @@ Say = Callable[[str], None]
 def check(name: str, manifest: Manifest, tag: str, strategy: str) -> None:
     """Raise for a deploy with a wrong name, tag or strategy, or without a function."""
     validate.check(dataclasses.replace(manifest, app_name=name))
+    timing.check(manifest, time.time())
     if tag and not names.is_deployment_tag(tag):
         raise BadRequest(f"Invalid deployment tag: '{tag}'.")
     if strategy not in {"rolling", "recreate"}:

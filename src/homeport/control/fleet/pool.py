@@ -70,6 +70,12 @@ class Pool:
     urls: dict[str, str] = field(default_factory=dict)  # tag -> URL, of the whole app
     ephemeral: bool = False  # of a session: visitors see why a start failed, drains are short
     own_ports: bool = False  # its containers take no port of this machine
+    variant: bool = False  # made by `with_options`; it is removed when it is idle
+    orphan: bool = (
+        False  # of an earlier server: its containers finish their requests, and no more start
+    )
+    declared: FunctionSpec | None = None  # as the script has it; null: `function` is so
+    minimum: int | None = None  # of containers, set by `update_autoscaler`
     floor: int = 0  # containers to have without any demand, for a deploy's trial
     demoted: bool = (
         False  # a newer version serves the app's URLs; this pool has only its version's own URL
@@ -110,6 +116,8 @@ class Pool:
     def bounds(self) -> Bounds:
         """The limits for the autoscaler."""
         spec = self.function
+        if self.orphan:
+            return Bounds(max_containers=0)
         if self.demoted:
             return Bounds(
                 max_containers=spec.max_containers,
@@ -128,18 +136,21 @@ class Pool:
 
     @property
     def chosen(self) -> bool:
-        """True if a visitor has chosen its class parameters; such a pool is removed when it is idle."""
-        return bool(self.key.parameters)
+        """True if a caller has chosen its class parameters or options; such a pool is removed when it is idle."""
+        return bool(self.key.parameters) or self.variant
 
     @property
     def least(self) -> int:
         """The number of containers to have without any demand.
 
-        0 for parameters that visitors choose, because such containers would stay forever. 0 also for a class
-        with a required parameter.
+        0 for parameters that visitors choose, because such containers would stay forever, unless `update_autoscaler` has
+        set another number. 0 also for a class with a required parameter.
         """
-        lacks_value = not self.chosen and any(p.required for p in self.function.parameters)
-        return 0 if self.chosen or lacks_value else self.function.min_containers
+        if not self.key.parameters and any(p.required for p in self.function.parameters):
+            return 0
+        if self.minimum is not None:
+            return self.minimum
+        return 0 if self.chosen else self.function.min_containers
 
     @property
     def idles(self) -> bool:
@@ -155,13 +166,30 @@ class Pool:
         """Return a new pool of the same function, for these class parameters."""
         return Pool(
             key=dataclasses.replace(self.key, parameters=spelling),
-            function=self.function,
+            function=self.declared or self.function,
             source=self.source,
             owner=self.owner,
             parameters=values,
             urls=self.urls,
             ephemeral=self.ephemeral,
             own_ports=self.own_ports,
+            variant=self.variant,
+            orphan=self.orphan,
+        )
+
+    def of_options(self, name: str, function: FunctionSpec, *, orphan: bool = False) -> "Pool":
+        """Return a new pool of a variant of the same function."""
+        return Pool(
+            key=dataclasses.replace(self.key, function=name, parameters=""),
+            function=function,
+            source=self.source,
+            owner=self.owner,
+            parameters={p.name: p.default for p in function.parameters if p.default is not None},
+            urls=self.urls,
+            ephemeral=self.ephemeral,
+            own_ports=self.own_ports,
+            variant=True,
+            orphan=orphan,
         )
 
     @property

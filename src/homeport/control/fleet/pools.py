@@ -6,7 +6,8 @@ The reconciler and the activator change them, the API reads them. Nothing here d
 import dataclasses
 from collections.abc import Callable, Iterator
 
-from homeport.contract import parameters
+from homeport.contract import parameters, variants
+from homeport.contract.container import StartOrder
 from homeport.contract.errors import NotFound, TooMany
 from homeport.contract.manifest import Value
 from homeport.contract.traffic import PoolKey
@@ -28,7 +29,8 @@ class Pools:
         self._owners: dict[
             str, Owner
         ] = {}  # by container, also after its end: its last lines arrive later
-        self.removed: Callable[[Pool], None] = lambda _pool: None  # called with each removed pool
+        self.on_added: list[Callable[[Pool], None]] = []  # called with each new pool
+        self.on_removed: list[Callable[[Pool], None]] = []  # called with each removed pool
 
     def __iter__(self) -> Iterator[Pool]:
         return iter(list(self._pools.values()))
@@ -41,11 +43,16 @@ class Pools:
         """Add a pool, in place of one with the same key."""
         pool.own_ports = self.own_ports
         self._pools[pool.key] = pool
+        for tell in self.on_added:
+            tell(pool)
 
     def open(self, pool: Pool) -> Pool:
         """Add the pool, or revive the one with its key whose last containers still drain."""
         pool.own_ports = self.own_ports
-        known = self._pools.setdefault(pool.key, pool)
+        known = self._pools.get(pool.key)
+        if known is None:
+            self.add(pool)
+            known = pool
         known.revive()
         return known
 
@@ -59,7 +66,8 @@ class Pools:
                 base.errors_before += pool.load.errors + pool.errors_before
                 base.cold_starts += pool.cold_starts
                 base.failed_starts += pool.failed_starts
-        self.removed(pool)
+        for tell in self.on_removed:
+            tell(pool)
 
     def enlist(self, pool: Pool, member: Member) -> None:
         """Add a starting container to a pool."""
@@ -113,12 +121,15 @@ class Pools:
 
         A retired pool is returned too: its endpoint uses another pool by now, or none.
 
-        Raises `NotFound` if no endpoint uses such a pool; `BadRequest`, with the accepted parameters, if one
+        Raises `NotFound` if no endpoint uses such a pool, or a variant is about to be removed; `BadRequest`, with the accepted parameters, if one
         is missing or has the wrong type; `TooMany` if all allowed sets of values have requests.
         """
         base = self._pools.get(PoolKey(key.app, key.function, key.revision))
         if base is None:
             raise NotFound("app for invoked web endpoint is stopped")
+        if base.variant and base.retired:
+            raise NotFound("these options are not in use any more")  # the caller asks for them anew
+        base.used_at = now()
         if base.retired or not base.function.parameters:
             return base
         values = parameters.read(base.function.parameters, key.parameters)
@@ -129,6 +140,18 @@ class Pools:
         pool.revive()
         pool.used_at = now()
         return pool
+
+    def take_in(self, order: StartOrder) -> None:
+        """Add the pool of a variant's container that an earlier server has started, for the requests inside.
+
+        Its options came with a call, and nobody has called yet: so no container of it starts, and idle ones end.
+        """
+        key = dataclasses.replace(order.pool, parameters="")
+        base = dataclasses.replace(key, function=variants.origin(key.function))
+        origin = self._pools.get(base)
+        if key == base or key in self._pools or origin is None or origin.retired:
+            return
+        self.add(origin.of_options(key.function, order.function, orphan=True))
 
     def _with_parameters(self, base: Pool, spelling: str, values: dict[str, Value]) -> Pool:
         self._make_way(base)
@@ -143,14 +166,14 @@ class Pools:
         others = [
             pool
             for pool in self._pools.values()
-            if pool.chosen
+            if pool.key.parameters
             and (pool.key.app, pool.key.function, pool.key.revision)
             == (base.key.app, base.key.function, base.key.revision)
         ]
         staying = [pool for pool in others if not pool.retired]
         if len(staying) < self._most_values:
             return
-        idle = [pool for pool in staying if pool.idles]
+        idle = [pool for pool in staying if pool.idles and not pool.least]
         # Pools that are being removed still have a backend in the ingress.
         if not idle or len(others) >= 2 * self._most_values:
             raise TooMany(

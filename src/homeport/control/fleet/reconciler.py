@@ -201,6 +201,7 @@ class Reconciler:
         if container.state is not State.READY:
             return None
         try:
+            self._pools.take_in(container.order)
             pool = self._pools.called_for(container.order.pool)
         except (Failure, ValueError):
             return None

@@ -66,6 +66,7 @@ def _function(app: App, function: Function) -> contract.FunctionSpec:
         qualname=_attribute(partial, function),
         web=(_web(partial, function.tag, partial.name),) if partial.web else (),
         calls=() if partial.web else (_call(partial, function.tag, partial.name),),
+        schedule=None if partial.web else keywords.schedule(function.options["schedule"]),
         **_common(app, function.options, partial, partial.where, _batch_size([partial])),
     )
 

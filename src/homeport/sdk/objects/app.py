@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from homeport.contract import names
-from homeport.sdk import gone, location
+from homeport.sdk import gone, location, notices
 from homeport.sdk.exception import (
     InvalidError,
     LocalFunctionError,
@@ -288,7 +288,12 @@ def _check_function(partial: PartialFunction, options: dict[str, Any]) -> None:
             )
     if partial.concurrent:
         _check_concurrent(partial)
-    if options["schedule"] is not None and partial.web is None:
+    if options["schedule"] is not None and partial.web is not None:
+        notices.say(
+            f"the schedule of the web function `{partial.name}` has no effect: "
+            "give it to a function without a URL"
+        )
+    elif options["schedule"] is not None:
         required = [
             p for p in inspect.signature(raw).parameters.values()
             if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)

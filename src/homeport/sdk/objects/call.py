@@ -144,8 +144,10 @@ def spawn(target: Target, inputs: "list[tuple[Any, Any]]") -> Steps[FunctionCall
         parameters=target.query,
         parent=context.current_function_call_id() or "",
         python=values.PYTHON,
+        variant=target.variant,
     )
-    body = frames.pack([values.dumps(each) for each in inputs])
+    parts = [] if target.options is None else [target.options.body]
+    body = frames.pack([*parts, *(values.dumps(each) for each in inputs)])
     yield Ask(where, "", body=body)
     return FunctionCall(call, len(inputs))
 

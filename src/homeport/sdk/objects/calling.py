@@ -18,6 +18,7 @@ from homeport.sdk.objects.target import Target
 PATIENCE_S = 30.0  # how long to try while no server answers: a restart takes less
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 SLICE_S = 0.25  # a waiting thread checks this often whether its call was cancelled
+MOST_FORGOTTEN = 5  # tries of one call to make its variant anew
 NO_CONTAINER = "no container takes the request now"
 
 
@@ -36,7 +37,7 @@ def request(target: Target, args: Any, kwargs: Any, form: str, whole: str = "") 
 def _say_if_endless(target: Target) -> None:
     """Log that a function waits for itself, if it calls itself and its one container is full."""
     reach = context.reach()
-    if reach is None or target.tag not in reach.own or not context.is_full():
+    if reach is None or target.tag not in reach.own or target.variant or not context.is_full():
         return
     if (target.app, target.scope, target.query) == (reach.app, reach.scope, reach.query):
         print(  # noqa: T201 - the container's log
@@ -56,6 +57,7 @@ class Attempts:
         self._policy: calls.Retries | None = None
         self._waits_since = 0.0
         self._pause_s = FIRST_PAUSE_S
+        self._forgotten = 0  # how often the server did not know the variant
 
     def value(self, answer: wire.Answer) -> Any:
         """Return the value in an answer, or raise what it says."""
@@ -105,6 +107,12 @@ class Attempts:
         """Return the failure for an answer that no container's function gave."""
         text = bytes(answer.body).decode("utf-8", "replace").strip().removeprefix("homeport: ")
         tag, status = self._target.tag, answer.status
+        if status == 404 and self._target.variant and self._forgotten < MOST_FORGOTTEN:
+            self._forgotten += 1
+            from homeport.sdk.objects import variants
+
+            variants.gone(self._target)
+            return _Nobody(text, may_come=True)
         if status == 404:
             return self._missing()
         if status == 503:
@@ -159,6 +167,8 @@ def call(target: Target, args: Any, kwargs: Any) -> Any:
     asked = request(target, args, kwargs, calls.VALUE)
     while True:
         try:
+            if target.variant:
+                _make(target)
             return attempts.value(wire.ask(path, asked))
         except (wire.Unreachable, wire.CutOff) as error:
             failure = attempts.broken(error)
@@ -175,6 +185,8 @@ async def call_async(target: Target, args: Any, kwargs: Any, whole: str = "") ->
     asked = request(target, args, kwargs, calls.VALUE, whole)
     while True:
         try:
+            if target.variant:
+                await _make_async(target)
             return attempts.value(await wire.ask_async(path, asked))
         except (wire.Unreachable, wire.CutOff) as error:
             failure = attempts.broken(error)
@@ -190,6 +202,8 @@ def stream(target: Target, args: Any, kwargs: Any) -> Iterator[Any]:
     asked = request(target, args, kwargs, calls.STREAM)
     while True:
         try:
+            if target.variant:
+                _make(target)
             answer, frames = wire.frames(path, asked)
             if answer.outcome != calls.STREAM:
                 attempts.value(answer)
@@ -223,6 +237,8 @@ async def stream_async(target: Target, args: Any, kwargs: Any) -> AsyncIterator[
     asked = request(target, args, kwargs, calls.STREAM)
     while True:
         try:
+            if target.variant:
+                await _make_async(target)
             answer, frames = await wire.frames_async(path, asked)
             if answer.outcome != calls.STREAM:
                 attempts.value(answer)
@@ -246,6 +262,22 @@ async def stream_async(target: Target, args: Any, kwargs: Any) -> AsyncIterator[
         await frames.aclose()  # type: ignore[attr-defined]
     if not ended:
         raise attempts.broken(wire.CutOff("the stream has no end"))
+
+
+def _make(target: Target) -> None:
+    """Ask the server for a variant, if this process has not done so."""
+    from homeport.sdk.objects import exchange, variants  # only where it is used
+
+    if not variants.is_made(target):
+        exchange.Operation(variants.make)(target)
+
+
+async def _make_async(target: Target) -> None:
+    """The same on an event loop."""
+    from homeport.sdk.objects import exchange, variants
+
+    if not variants.is_made(target):
+        await exchange.Operation(variants.make).aio(target)
 
 
 def _item(kind: bytes, body: bytes, python: str) -> Any:

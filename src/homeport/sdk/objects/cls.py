@@ -3,19 +3,19 @@
 import dataclasses
 import inspect
 import typing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from homeport.sdk import location
-from homeport.sdk.exception import (
-    ExecutionError,
-    InvalidError,
-    UnimplementedError,
-)
+from homeport.sdk.exception import ExecutionError, InvalidError
 from homeport.sdk.gone import Old
 from homeport.sdk.objects.function import Function, Named, named, own_target
 from homeport.sdk.objects.partial import CALLABLE, WEB, PartialFunction, ServerConfig
 from homeport.sdk.objects.target import Target
+from homeport.sdk.objects.varied import Varied
+
+if TYPE_CHECKING:
+    from homeport.contract.variants import Options
 
 PARAMETER_TYPES = {str: "str", int: "int", bytes: "bytes", bool: "bool"}
 POSITIONAL = (
@@ -52,7 +52,7 @@ def parameter(*, default: Any = _MISSING, init: bool = True) -> Any:
     return Parameter(default, init)
 
 
-class Cls(metaclass=Old):
+class Cls(Varied, metaclass=Old):
     """The object that `@app.cls()` makes of a class. A call returns an object with one set of parameters."""
 
     declared_by = "@app.cls()"
@@ -78,10 +78,9 @@ class Cls(metaclass=Old):
 
     def construct(self, parameters: dict[str, Any]) -> Any:
         """Return an instance with its parameters as attributes; run no hook."""
-        instance: Any
         if self.parameters:
             self.check(parameters)
-            instance = object.__new__(self.raw)
+            instance: Any = object.__new__(self.raw)
             for name, value in parameters.items():
                 setattr(instance, name, value)
             return instance
@@ -156,8 +155,6 @@ class Cls(metaclass=Old):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        if name in {"with_options", "with_concurrency", "with_batching"}:
-            raise UnimplementedError(f"`Cls.{name}` is not there yet in homeport")
         if name in self.partials:
             return _Placeholder(name)
         return getattr(self.raw, name)
@@ -219,6 +216,7 @@ class _Method(Function):
     def __init__(self, obj: Obj, tag: str, partial: PartialFunction) -> None:
         super().__init__(tag, partial, {}, obj.declared.app)
         self._obj = obj
+        self._options = obj.declared._options  # noqa: SLF001 - of the class that it is a method of
 
     def local(self, *args: Any, **kwargs: Any) -> Any:
         """Call the method here, after the class's enter hooks."""
@@ -236,7 +234,7 @@ class _Method(Function):
         return dataclasses.replace(super().target(), query=self._obj.query())
 
 
-class NamedCls:
+class NamedCls(Varied):
     """A class that was looked up by name; its code is not here."""
 
     def __init__(self, target: Target) -> None:
@@ -258,6 +256,12 @@ class NamedCls:
         from homeport.sdk.objects.urls import flash_urls  # only where it is used
 
         return flash_urls(dataclasses.replace(self._target, tag=f"{self._target.tag}.*"))
+
+    def _given(self) -> "Options | None":
+        return self._target.options
+
+    def _varied(self, options: "Options") -> "NamedCls":
+        return NamedCls(self._target.varied(options))
 
     def hydrate(self, *_args: Any, **_kwargs: Any) -> "NamedCls":
         """Return the class itself: nothing has to be loaded before a call."""

@@ -12,14 +12,16 @@ from homeport.sdk.exception import (
 from homeport.sdk.gone import Old
 from homeport.sdk.objects.partial import PartialFunction
 from homeport.sdk.objects.target import Target
+from homeport.sdk.objects.varied import Varied
 
 if TYPE_CHECKING:
+    from homeport.contract.variants import Options
     from homeport.sdk.objects import forms
 
-PENDING = ("autoscaler", "with_options", "with_concurrency", "with_batching", "keep_warm")
+PENDING = ("autoscaler", "keep_warm")
 
 
-class Function(metaclass=Old):
+class Function(Varied, metaclass=Old):
     """A function of an app: call it with `.remote()` in a container of its own, with `.local()` here, or by its URL."""
 
     declared_by = "@app.function"
@@ -140,7 +142,7 @@ class Function(metaclass=Old):
 
     def target(self) -> Target:
         """Return a call's target; `ExecutionError` if the app does not run."""
-        return own_target(self.tag)
+        return own_target(self.tag).varied(self._options)
 
     @staticmethod
     def from_name(
@@ -212,7 +214,10 @@ class Named(Function):
 
     def target(self) -> Target:
         """Return a call's target."""
-        return self._target
+        return self._target.varied(self._options)
+
+    def _given(self) -> "Options | None":
+        return self._options or self._target.options
 
 
 def own_target(tag: str) -> Target:

@@ -39,14 +39,7 @@ def batched(*args: Any, max_batch_size: int, wait_ms: int) -> Decorator:
     with a result for each.
     """
     no_positional("batched", args)
-    if max_batch_size < 1:
-        raise InvalidError("max_batch_size must be a positive integer.")
-    if max_batch_size > 1000:
-        raise InvalidError("max_batch_size cannot be greater than 1000.")
-    if wait_ms < 0:
-        raise InvalidError("wait_ms must be a non-negative integer.")
-    if wait_ms > 600_000:
-        raise InvalidError("wait_ms cannot be greater than 600000.")
+    check_batching(max_batch_size, wait_ms)
     return lambda target: decorate(
         target, "batched", flags=frozenset({"batched"}), batch=(max_batch_size, wait_ms)
     )
@@ -61,6 +54,30 @@ def concurrent(
     if that is not given. For a function or a class, never for a method.
     """
     no_positional("concurrent", args)
+    check_concurrency(max_inputs, target_inputs)
+    return lambda target: decorate(
+        target,
+        "concurrent",
+        concurrent=True,
+        max_inputs=max_inputs,
+        target_inputs=target_inputs,
+    )
+
+
+def check_batching(max_batch_size: int, wait_ms: int) -> None:
+    """Raise `InvalidError` for batches that cannot be."""
+    if max_batch_size < 1:
+        raise InvalidError("max_batch_size must be a positive integer.")
+    if max_batch_size > 1000:
+        raise InvalidError("max_batch_size cannot be greater than 1000.")
+    if wait_ms < 0:
+        raise InvalidError("wait_ms must be a non-negative integer.")
+    if wait_ms > 600_000:
+        raise InvalidError("wait_ms cannot be greater than 600000.")
+
+
+def check_concurrency(max_inputs: int | None, target_inputs: int | None) -> None:
+    """Raise `InvalidError` for numbers of concurrent inputs that cannot be."""
     for name, value in (("max_inputs", max_inputs), ("target_inputs", target_inputs)):
         whole = isinstance(value, int) and not isinstance(value, bool)
         if value is not None and not (whole and 1 <= value <= names.MAX_INPUTS):
@@ -69,10 +86,3 @@ def concurrent(
             )
     if target_inputs and max_inputs and target_inputs > max_inputs:
         raise InvalidError("`target_inputs` parameter cannot be greater than `max_inputs`.")
-    return lambda target: decorate(
-        target,
-        "concurrent",
-        concurrent=True,
-        max_inputs=max_inputs,
-        target_inputs=target_inputs,
-    )

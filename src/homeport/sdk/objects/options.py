@@ -5,17 +5,18 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from homeport.contract import calls, validate
+from homeport.contract.schedules import Schedule
 from homeport.sdk import notices
 from homeport.sdk.exception import DeprecationError, InvalidError, MisuseError
 from homeport.sdk.objects.image import Image
 from homeport.sdk.objects.mounts import check_volumes
-from homeport.sdk.objects.resources import Retries
+from homeport.sdk.objects.resources import Cron, Period, Retries
 from homeport.sdk.objects.secret import Secret, checked
 
 #: keyword -> its default; the comments are the text of docs/reference/sdk.md
 DEFAULTS: dict[str, Any] = {
     "image": None,  # the packages of its containers; None: the app's image, else the packages beside homeport
-    "schedule": None,  # a `Cron` or a `Period`
+    "schedule": None,  # a `Cron` or a `Period`: when a deployed function runs by itself; not for web functions
     "env": None,  # environment variables; they win over all secrets
     "secrets": None,  # a list of `Secret`; a later one wins over an earlier one
     "gpu": None,  # `"L40S"`, `"H100:2"`, or a list of them in order of preference
@@ -58,7 +59,7 @@ RENAMED = {
 }
 #: Accepted without effect; a notice says so once.
 IGNORED = (
-    "schedule", "network_file_systems", "proxy", "cloud", "region", "routing_region",
+    "network_file_systems", "proxy", "cloud", "region", "routing_region",
     "nonpreemptible", "i6pn", "experimental_options", "_experimental_restrict_output",
 )  # fmt: skip
 
@@ -96,6 +97,7 @@ def read(decorator: str, given: Mapping[str, Any]) -> dict[str, Any]:
             f"Found: {type(policy)}."
         )
     retries(policy)
+    schedule(options["schedule"])
     gpus(options["gpu"])
     pair(options["cpu"], float, "cpu")
     pair(options["memory"], int, "memory")
@@ -144,6 +146,18 @@ def retries(value: Any) -> calls.Retries | None:
         backoff=float(value.backoff_coefficient),
         max_delay_s=float(value.max_delay),
     )
+
+
+def schedule(value: Any) -> Schedule | None:
+    """Return a `Cron` or a `Period` as the manifest has it; `InvalidError` for anything else."""
+    if value is None:
+        return None
+    if not isinstance(value, (Cron, Period)):
+        raise InvalidError(f"`schedule` must be a `modal.Cron` or a `modal.Period`, not {value!r}")
+    problem = value.spec.problem()
+    if problem is not None:
+        raise InvalidError(f"the schedule {value.spec.text} {problem}")
+    return value.spec
 
 
 def gpus(value: Any) -> tuple[str, ...]:

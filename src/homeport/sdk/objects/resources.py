@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from homeport.contract.schedules import Schedule
 from homeport.sdk.exception import InvalidError
 
 
@@ -30,14 +31,29 @@ class Retries:
 
 
 class Cron:
-    """A schedule, written for cron. Schedules are not there yet."""
+    """A schedule as cron has it: `Cron("0 9 * * 1-5", timezone="Europe/Paris")`.
+
+    The five fields are minute, hour, day of the month, month and day of the week. The function runs on the
+    server's machine at these times of that time zone, whatever daylight saving does.
+    """
 
     def __init__(self, cron_string: str, timezone: str = "UTC") -> None:
+        for name, value in (("cron_string", cron_string), ("timezone", timezone)):
+            if not isinstance(value, str) or not value:
+                raise InvalidError(f"`{name}` of a Cron must be text, not {value!r}")
         self.cron_string, self.timezone = cron_string, timezone
+
+    @property
+    def spec(self) -> Schedule:
+        """The manifest's description of it."""
+        return Schedule(cron=" ".join(self.cron_string.split()), timezone=self.timezone)
+
+    def __repr__(self) -> str:
+        return self.spec.text
 
 
 class Period:
-    """A schedule: the time between two runs. Schedules are not there yet."""
+    """A schedule: the time between two runs, `Period(hours=6)`. The first run is that long after the deploy."""
 
     def __init__(
         self,
@@ -58,6 +74,19 @@ class Period:
             if not isinstance(value, int):
                 raise TypeError(f"`{name}` must be an int, not {type(value).__name__}")
         self.parts = {**whole, "seconds": float(seconds)}
+
+    @property
+    def spec(self) -> Schedule:
+        """The manifest's description of it."""
+        parts = self.parts
+        return Schedule(
+            months=int(12 * parts["years"] + parts["months"]),
+            days=int(7 * parts["weeks"] + parts["days"]),
+            seconds=3600.0 * parts["hours"] + 60.0 * parts["minutes"] + parts["seconds"],
+        )
+
+    def __repr__(self) -> str:
+        return self.spec.text
 
 
 def _between(name: str, value: float, low: float, high: float) -> None:

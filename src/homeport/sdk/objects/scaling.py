@@ -40,6 +40,7 @@ class Scaled:
     @exchange.operation
     def stats(self) -> exchange.Steps[FunctionStats]:
         """Return the numbers of this moment."""
+        yield from self._made()
         told = json.loads((yield self.asked()))
         return FunctionStats(
             backlog=told["backlog"],
@@ -77,15 +78,27 @@ class Scaled:
         body = {name: value for name, value in given.items() if value is not None}
         if "scaledown_window" in body:
             body["scaledown_window"] = float(body["scaledown_window"])
+        yield from self._made()
         told = json.loads((yield self.asked("/scaling", body)))["scaling"]
         return AutoscalerSettings(**told)
+
+    def _made(self) -> exchange.Steps[None]:
+        """Ask for the variant, if it is one: it is forgotten while it is idle."""
+        if self._target.variant:
+            from homeport.sdk.objects import variants
+
+            yield from variants.make(self._target)
 
     def asked(self, rest: str = "", body: "dict[str, Any] | None" = None) -> Ask:
         """Return the request for the function's numbers, or to a path below it."""
         target = self._target
         query = {
             name: value
-            for name, value in (("session", target.scope), ("parameters", target.query))
+            for name, value in (
+                ("session", target.scope),
+                ("parameters", target.query),
+                ("variant", target.variant),
+            )
             if value
         }
         path = urllib.parse.quote(target.tag, safe="") + rest

@@ -1,8 +1,13 @@
 """The target of a call."""
 
+import dataclasses
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from homeport.contract import calls
+
+if TYPE_CHECKING:
+    from homeport.contract.variants import Options
 
 
 @dataclass(frozen=True)
@@ -16,6 +21,8 @@ class Target:
     version: "int | None" = None
     query: str = ""  # class parameters, canonical
     is_named: bool = False  # it was looked up by `from_name`
+    options: "Options | None" = None  # of `with_options`
+    variant: str = ""  # their digest
 
     @property
     def endpoint(self) -> str:
@@ -26,4 +33,11 @@ class Target:
             scope=self.scope,
             environment=self.environment,
             version=self.version,
+            variant=self.variant,
         )
+
+    def varied(self, options: "Options | None") -> "Target":
+        """Return the target with other options; None: these."""
+        if options is None:
+            return self
+        return dataclasses.replace(self, options=options, variant=options.digest)

@@ -1,0 +1,231 @@
+"""Runs scheduled functions: when one is due, a call of it is written, and the dispatcher brings it to a container.
+
+Only deployed apps have schedules, not `serve` and `run` sessions. The next time of each is in the database
+(state/schedules.py), so a restart neither loses nor doubles a run. A run that could not begin for longer than `LATE_S`,
+because the server or the machine did not run or its clock was wrong, is written into the app's log and left out.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import pickle
+import platform
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from homeport.contract import calls, codec
+from homeport.contract.container import LogLine
+from homeport.contract.errors import StorageError
+from homeport.contract.schedules import Schedule
+from homeport.control.calls.spawned import Spawned
+from homeport.control.deploys import timing
+from homeport.control.deploys.apps import Live, LiveApp
+from homeport.state.calls import CallRow
+from homeport.state.schedules import ScheduleRow, Schedules, call_id
+from homeport.supervised import Tasks, supervised
+
+LATE_S = 60.0  # a run may begin that late: a restart takes less
+LOOK_EACH_S = 20.0  # at least so often, because the machine's clock may jump or stand still
+AGAIN_S = 5.0  # before the next try without a database
+BACK_S = 1.0  # a clock that goes back by more is looked at as a jump
+NO_ARGUMENTS = pickle.dumps(((), {}), protocol=4)  # as every Python reads it
+
+log = logging.getLogger(__name__)
+
+
+class Scheduler:
+    """The schedules of the deployed apps."""
+
+    def __init__(
+        self,
+        rows: Schedules,
+        spawned: Spawned,
+        live: Live,
+        *,
+        settled: Callable[[str], bool],
+        say: Callable[[LogLine], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`settled` returns False while a deployed app is changed, or waits to be restored."""
+        self._rows = rows
+        self._spawned = spawned
+        self._live = live
+        self._settled = settled
+        self._say = say
+        self._clock = clock
+        self._apps: defaultdict[str, dict[str, ScheduleRow]] = defaultdict(dict)  # by app, function
+        self._is_stale = True  # the database has other rows
+        self._revisions: dict[str, str] = {}  # app -> the revision whose schedules are saved
+        self._waiting: set[tuple[str, str]] = set()  # functions whose last run has not begun
+        self._looked_at = float("inf")  # before the first look: as if the clock had gone back
+        self._soon = asyncio.Event()
+        self._tasks = Tasks()
+
+    def open(self) -> None:
+        """Begin to look."""
+        self._tasks.start("schedules", supervised("running scheduled functions", self._look_on))
+
+    async def close(self) -> None:
+        """Look no more."""
+        await self._tasks.close()
+
+    def wake(self) -> None:
+        """Look at once: an app has changed."""
+        self._soon.set()
+
+    def next_runs(self, app: str) -> dict[str, float]:
+        """Return function -> when it runs next, in seconds since the epoch."""
+        return {name: row.next_at for name, row in self._apps.get(app, {}).items()}
+
+    async def look(self) -> float:
+        """Write the calls that are due; return the time of the next look."""
+        if self._is_stale:
+            await self._read()
+        now = self._clock()
+        went_back = now < self._looked_at - BACK_S
+        self._looked_at = now
+        apps = {app.name: app for app in self._live.all() if app.owner.is_app}
+        for name in {*apps, *self._apps}:
+            if not self._settled(name):
+                continue
+            if (app := apps.get(name)) is None:
+                await self._forget(name)
+            elif self._revisions.get(name) != app.revision.id:
+                await self._take(app, now)
+        rows = [row for name in apps for row in self._apps.get(name, {}).values()]
+        for row in rows:
+            if row.next_at <= now:
+                await self._due(row, now)
+            elif went_back:
+                await self._went_back(row, now)
+        coming = [row.next_at for name in apps for row in self._apps.get(name, {}).values()]
+        return min([now + LOOK_EACH_S, *coming])
+
+    async def _read(self) -> None:
+        rows = await self._rows.all()
+        self._apps.clear()
+        self._revisions.clear()
+        for row in rows:
+            self._apps[row.app][row.function] = row
+        self._is_stale = False
+
+    async def _look_on(self) -> None:
+        while True:
+            self._soon.clear()
+            try:
+                wait_s = await self.look() - self._clock()
+            except StorageError as error:
+                log.warning("no scheduled function runs: %s", error.message)
+                wait_s = AGAIN_S
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(wait_s, 0.01)):
+                    await self._soon.wait()
+
+    async def _take(self, app: LiveApp, now: float) -> None:
+        """Save the schedules of an app's new revision.
+
+        A Cron goes on as it was. A Period begins anew with each deploy, and goes on after a restart.
+        """
+        before = self._apps.get(app.name, {})
+        rows: dict[str, ScheduleRow] = {}
+        for spec in app.revision.manifest.functions:
+            if (schedule := spec.schedule) is None:
+                continue
+            text = codec.dumps(schedule)
+            known = before.get(spec.name)
+            goes_on = known is not None and (schedule.cron or known.revision == app.revision.id)
+            next_at = timing.after(schedule, now, now)
+            if known is not None and known.schedule == text and goes_on:
+                rows[spec.name] = dataclasses.replace(known, revision=app.revision.id)
+            elif next_at is not None:
+                rows[spec.name] = ScheduleRow(
+                    app=app.name,
+                    function=spec.name,
+                    revision=app.revision.id,
+                    schedule=text,
+                    anchored_at=now,
+                    next_at=next_at,
+                )
+        if rows != before:
+            await self._rows.replace(app.name, list(rows.values()))
+            self._apps[app.name] = rows
+        self._revisions[app.name] = app.revision.id
+
+    async def _forget(self, app: str) -> None:
+        """An app has been stopped: its schedules go."""
+        if self._apps.get(app):
+            await self._rows.replace(app, [])
+        self._apps.pop(app, None)
+        self._revisions.pop(app, None)
+
+    async def _due(self, row: ScheduleRow, now: float) -> None:
+        """Run a function for the last time that is not too late; the times before that are left out."""
+        schedule = codec.loads(Schedule, row.schedule)
+        next_at = timing.after(schedule, row.anchored_at, now)
+        if next_at is None:  # it was the last time in 50 years
+            next_at = now + timing.DAY_S
+        since = max(now - LATE_S, row.next_at - 0.001)
+        due_at = timing.last(schedule, row.anchored_at, since, now)
+        if due_at is None or due_at > row.next_at:
+            self._tell(row, f"was not run at {_utc(row.next_at)}: the server did not run then")
+        if due_at is None:
+            self._keep(row, await self._rows.move(row, next_at))
+            return
+        call = CallRow(
+            id=call_id(row.app, row.function, due_at),
+            endpoint=calls.endpoint_id(row.app, row.function),
+            app=row.app,
+            tag=row.function,
+            python=".".join(platform.python_version_tuple()[:2]),
+            due_at=now,
+            created_at=now,
+        )
+        saved, made = await self._rows.run(row, next_at, call, NO_ARGUMENTS)
+        self._keep(row, saved)
+        if saved is None:
+            return
+        key = (row.app, row.function)
+        if made:
+            self._waiting.discard(key)
+            self._spawned.wake()
+        elif saved.last_call != call.id and key not in self._waiting:
+            self._waiting.add(key)  # said once, and not at each time
+            self._tell(row, f"was not run at {_utc(due_at)}: the run before has not begun yet")
+
+    async def _went_back(self, row: ScheduleRow, now: float) -> None:
+        """The machine's clock was ahead: a time that it has seen is in the future again.
+
+        A time that has had its call gets no second one, because both calls would have the same id.
+        """
+        schedule = codec.loads(Schedule, row.schedule)
+        next_at = timing.after(schedule, row.anchored_at, now)
+        if next_at is not None and next_at < row.next_at:
+            self._keep(row, await self._rows.move(row, next_at))
+
+    def _keep(self, before: ScheduleRow, row: ScheduleRow | None) -> None:
+        """Keep what the database has; None: it has another row by now, so read it again."""
+        if row is not None:
+            self._apps[before.app][before.function] = row
+            return
+        self._is_stale = True
+        self._soon.set()
+
+    def _tell(self, row: ScheduleRow, what: str) -> None:
+        text = f"the scheduled function {what}"
+        line = LogLine(
+            at=self._clock(),
+            app=row.app,
+            function=row.function,
+            container="",
+            text=text,
+            source="system",
+        )
+        self._say(line)
+        log.warning("`%s` of `%s`: %s", row.function, row.app, text)
+
+
+def _utc(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

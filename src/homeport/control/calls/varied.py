@@ -1,0 +1,56 @@
+"""The options of spawned calls of variants: sealed in the call's row, because they may have secrets' values."""
+
+import dataclasses
+import json
+
+from homeport.contract import codec, shape
+from homeport.contract.errors import BadRequest
+from homeport.contract.variants import Options
+from homeport.control.deploys.variants import Variants, Wanted
+from homeport.state.calls import CallRow
+from homeport.state.vault import Vault
+
+
+class Varied:
+    """Makes the variants that spawned calls need, also after a restart or a deploy."""
+
+    def __init__(self, variants: Variants, vault: Vault) -> None:
+        self._variants = variants
+        self._vault = vault
+
+    async def take(self, row: CallRow, scope: str, options: Options) -> CallRow:
+        """Make the variant for a new call; return the call's row with its options and its endpoint."""
+        wanted = Wanted(app=row.app, tag=row.tag, options=options, scope=scope)
+        endpoint = await self._variants.make(wanted)
+        told = {"options": codec.dumps(options), "scope": scope}
+        return dataclasses.replace(
+            row, endpoint=endpoint.id, options=self._vault.seal(_name(row), told)
+        )
+
+    async def make(self, row: CallRow) -> None:
+        """Make the variant of a call that waits, if it has one and it is gone."""
+        if row.options is None:
+            return
+        told = self._vault.open(_name(row), row.options)
+        try:
+            options = codec.loads(Options, told["options"])
+        except (ValueError, TypeError, KeyError):
+            raise BadRequest("the call's options are of another version of homeport") from None
+        await self._variants.make(
+            Wanted(app=row.app, tag=row.tag, options=options, scope=told["scope"])
+        )
+
+
+def read(text: bytes, digest: str) -> Options:
+    """Return the options in a request; `BadRequest` if they are none, or not those of the digest."""
+    try:
+        options = shape.read(Options, json.loads(text), "options")
+    except ValueError:
+        raise BadRequest("the options are not JSON") from None
+    if digest and options.digest != digest:
+        raise BadRequest("the options do not have this digest: two versions of homeport meet")
+    return options
+
+
+def _name(row: CallRow) -> str:
+    return f"call/{row.id}"

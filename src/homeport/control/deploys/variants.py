@@ -1,0 +1,218 @@
+"""Makes variants of functions (contract/variants.py) when somebody calls one, and forgets them when they are idle.
+
+Called by the API, for `.remote()` and `.spawn()`, and by the dispatcher. A variant is in memory alone: each caller has
+the options, and asks again when its endpoint is gone. So a restart, a deploy or a stop of the app needs nothing here
+but that endpoints go with their pools.
+"""
+
+import asyncio
+import dataclasses
+from dataclasses import dataclass
+
+from homeport.contract import calls, variants
+from homeport.contract.errors import NotFound, ScriptError, TooMany
+from homeport.contract.manifest import FunctionSpec, Manifest
+from homeport.contract.traffic import Endpoint, PoolKey
+from homeport.contract.variants import Options
+from homeport.control.deploys import trial
+from homeport.control.deploys.mounts import Mounts
+from homeport.control.deploys.parts import Parts
+from homeport.control.fleet.owner import Owner
+from homeport.control.fleet.pool import RETIRED_DRAIN_S, Pool
+from homeport.supervised import Tasks
+from homeport.undo import Undo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """The function of which a variant is wanted, and how it differs."""
+
+    app: str
+    tag: str  # the function, or `Class.method`, or `Class.*`
+    options: Options
+    scope: str = ""  # the session of the app; empty: the deployed app
+    version: int | None = None  # of the app; None: the current one
+
+    def endpoint_id(self, tag: str, *, variant: str = "") -> str:
+        """Return the id of an endpoint of the function, or of the variant."""
+        return calls.endpoint_id(
+            self.app, tag, scope=self.scope, version=self.version, variant=variant
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    holder: Owner
+    endpoints: dict[str, Endpoint]  # by id
+
+
+class Variants:
+    """The variants that there are now."""
+
+    def __init__(self, parts: Parts, mounts: Mounts) -> None:
+        self._parts = parts
+        self._pools = parts.pools
+        self._endpoints = parts.endpoints
+        self._mounts = mounts
+        self._most = parts.settings.max_parameter_pools  # of one function
+        self._made: dict[PoolKey, list[_Made]] = {}
+        self._locks: dict[str, asyncio.Lock] = {}  # by app: makings of one app take turns
+        self._tasks = Tasks()
+        parts.pools.on_removed.append(self._removed)
+
+    async def close(self) -> None:
+        """Stop the removals that are under way."""
+        await self._tasks.close()
+
+    async def make(self, wanted: Wanted) -> Endpoint:
+        """Return the variant's endpoint; make the variant if there is none.
+
+        `NotFound` without such a function, `TooMany` if too many variants of it are in use, and the errors of a deploy
+        for options that nobody here can keep.
+        """
+        if (found := self._found(wanted)) is not None:
+            return found
+        async with self._locks.setdefault(wanted.app, asyncio.Lock()):
+            return self._found(wanted) or await self._make(wanted)
+
+    def retries_of(self, endpoint: str) -> str | None:
+        """Return the retries of a variant behind an endpoint, as text; None if no variant has it."""
+        routed = self._endpoints.endpoint(endpoint)
+        known = routed is not None and variants.MARK in routed.pool.function
+        return routed.retries if routed is not None and known else None
+
+    def tidy(self) -> None:
+        """Remove the endpoints of variants whose revision serves no more: the next call makes them anew."""
+        for key in list(self._made):
+            pool = self._pools.get(key)
+            if pool is None or pool.retired:
+                self._unroute(self._made.pop(key))
+
+    def _found(self, wanted: Wanted) -> Endpoint | None:
+        digest = wanted.options.digest
+        found = self._endpoints.endpoint(wanted.endpoint_id(wanted.tag, variant=digest))
+        pool = self._pools.get(found.pool) if found is not None else None
+        if pool is None or pool.retired or pool.orphan:
+            return None
+        return found
+
+    async def _make(self, wanted: Wanted) -> Endpoint:
+        base = self._base(wanted)
+        pool = await self._pool(base, wanted)
+        digest = wanted.options.digest
+        routes = {}
+        for call in pool.function.calls:
+            own = wanted.endpoint_id(call.tag, variant=digest)
+            origin = self._endpoints.endpoint(wanted.endpoint_id(call.tag))
+            if origin is not None:
+                routes[own] = _varied(origin, own, pool)
+        holder = self._endpoints.holder(wanted.endpoint_id(wanted.tag)) or base.owner
+        async with Undo(f"making a variant of `{wanted.tag}` of `{wanted.app}`") as undo:
+            for endpoint in routes.values():
+                await self._endpoints.route(undo, holder, endpoint)
+            undo.keep()
+        self._made.setdefault(pool.key, []).append(_Made(holder=holder, endpoints=routes))
+        return routes[wanted.endpoint_id(wanted.tag, variant=digest)]
+
+    def _base(self, wanted: Wanted) -> Pool:
+        """Return the function's own pool."""
+        endpoint = self._endpoints.endpoint(wanted.endpoint_id(wanted.tag))
+        pool = self._pools.get(endpoint.pool) if endpoint is not None else None
+        if pool is None or pool.retired:
+            raise NotFound(
+                f"no deployed app `{wanted.app[:80]}` has a function `{wanted.tag[:80]}` that is called"
+            )
+        return pool
+
+    async def _pool(self, base: Pool, wanted: Wanted) -> Pool:
+        spec = await self._checked(base.declared or base.function, wanted)
+        name = variants.name(base.key.function, wanted.options.digest)
+        fresh = base.of_options(name, spec)
+        known = self._pools.get(fresh.key)
+        if known is None:
+            self._make_way(base)
+        pool = self._pools.open(fresh)
+        # A pool of an earlier server's containers knows no secrets.
+        pool.function, pool.orphan = fresh.function, False
+        pool.peak.resize(pool.function.scaledown_window_s)
+        pool.used_at = asyncio.get_running_loop().time()
+        if base.demoted and not pool.demoted:
+            pool.demote(0.0)
+        return pool
+
+    async def _checked(self, function: FunctionSpec, wanted: Wanted) -> FunctionSpec:
+        """Return the variant with its volumes; raise what a deploy of it would."""
+        options = wanted.options
+        spec = variants.varied(function, options)
+        # The function's own secrets and volumes are the server's by now, and have other names than a script gives.
+        given = dataclasses.replace(
+            spec, secrets=options.secrets or (), build_secrets=(), volumes=options.volumes or ()
+        )
+        manifest = Manifest(app_name=wanted.app, functions=(given,))
+        try:
+            trial.check(wanted.app, manifest, "", "rolling")
+            manifest = await self._mounts.resolve(manifest)
+            if options.volumes is not None:
+                spec = dataclasses.replace(spec, volumes=manifest.functions[0].volumes)
+            whole = dataclasses.replace(manifest, functions=(spec,))
+            self._mounts.check(whole)
+            trial.check_node(whole, self._parts.nodes, self._parts.secret_box)
+        except ScriptError as error:
+            # `homeport serve`, which the hint may name, is no way out for a variant.
+            raise ScriptError(error.message, where=error.where) from None
+        return spec
+
+    def _make_way(self, base: Pool) -> None:
+        """Retire the least recently used variant of a function if the limit is reached."""
+        bases = [
+            pool
+            for pool in self._pools
+            if pool.variant
+            and not pool.key.parameters
+            and (pool.key.app, pool.key.revision) == (base.key.app, base.key.revision)
+            and variants.origin(pool.key.function) == base.key.function
+        ]
+        staying = [pool for pool in bases if not pool.retired]
+        if len(staying) < self._most:
+            return
+        idle = [pool for pool in staying if all(p.idles and not p.least for p in self._all(pool))]
+        if not idle or len(bases) >= 2 * self._most:
+            raise TooMany(
+                f"{self._most} variants of `{base.function.name}` are in use at once; try again",
+                hint="a variant is removed when it has been idle for its `scaledown_window`",
+            )
+        for pool in self._all(min(idle, key=lambda pool: pool.used_at)):
+            pool.retire(RETIRED_DRAIN_S)
+        self.tidy()
+        self._parts.reconciler.wake()
+
+    def _all(self, base: Pool) -> list[Pool]:
+        """Return a variant's pools for all class parameters."""
+        return [p for p in self._pools if dataclasses.replace(p.key, parameters="") == base.key]
+
+    def _removed(self, pool: Pool) -> None:
+        made = self._made.pop(pool.key, None)
+        if made is not None:
+            self._unroute(made)
+
+    def _unroute(self, made: list[_Made]) -> None:
+        async def unroute() -> None:
+            async with Undo("forgetting a variant") as undo:
+                for each in made:
+                    for endpoint_id, endpoint in each.endpoints.items():
+                        if self._endpoints.endpoint(endpoint_id) is endpoint:  # not made anew
+                            await self._endpoints.unroute(undo, each.holder, endpoint_id)
+                undo.keep()
+
+        self._tasks.start("forgetting a variant", unroute())
+
+
+def _varied(origin: Endpoint, endpoint_id: str, pool: Pool) -> Endpoint:
+    spec = pool.function
+    return dataclasses.replace(
+        origin,
+        id=endpoint_id,
+        pool=pool.key,
+        timeout_s=spec.timeout_s,
+        retries=spec.retries.text if spec.retries else "",
+    )

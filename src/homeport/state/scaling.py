@@ -1,0 +1,75 @@
+"""What `update_autoscaler` has set for deployed functions: it holds until the next deploy, also after a restart."""
+
+import hashlib
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select
+
+from homeport.contract import codec
+from homeport.contract.api.functions import Scaling
+from homeport.contract.errors import TooMany
+from homeport.contract.traffic import PoolKey
+from homeport.state import tables
+from homeport.state.database import Database
+from homeport.state.scope import MAIN, Scope
+
+MOST = 1000  # of an app: each set of class parameters may have one
+_T = tables.scaling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScalingRow:
+    """The settings of one function, or of one class with its parameters."""
+
+    pool: PoolKey
+    scaling: Scaling
+
+
+class Scalings:
+    """The settings of one environment."""
+
+    def __init__(self, database: Database, *, scope: Scope = MAIN) -> None:
+        self._database = database
+        self._scope = {"workspace": scope.workspace, "environment": scope.environment}
+
+    async def of(self, app: str, revision: str) -> list[ScalingRow]:
+        """Return what was set since that revision was deployed."""
+        columns = (_T.c.function, _T.c.parameters, _T.c.scaling)
+        query = select(*columns).where(self._here(), _T.c.app == app, _T.c.revision == revision)
+        found = await self._database.read(lambda c: list(c.execute(query)))
+        return [
+            ScalingRow(
+                pool=PoolKey(app, function, revision, parameters),
+                scaling=codec.loads(Scaling, text),
+            )
+            for function, parameters, text in found
+        ]
+
+    async def save(self, row: ScalingRow) -> None:
+        """Save settings; what was set for earlier revisions of the app goes."""
+        pool = row.pool
+        digest = hashlib.sha256(pool.parameters.encode()).hexdigest()
+        of_app = and_(self._here(), _T.c.app == pool.app)
+        same = and_(_T.c.function == pool.function, _T.c.digest == digest)
+        values = {
+            **self._scope,
+            "app": pool.app,
+            "function": pool.function,
+            "digest": digest,
+            "parameters": pool.parameters,
+            "revision": pool.revision,
+            "scaling": codec.dumps(row.scaling),
+        }
+
+        def work(connection: Connection) -> None:
+            connection.execute(delete(_T).where(of_app, _T.c.revision != pool.revision))
+            connection.execute(delete(_T).where(of_app, same))
+            count = select(func.count()).select_from(_T).where(of_app)
+            if (connection.scalar(count) or 0) >= MOST:
+                raise TooMany(f"{MOST} functions and class parameters of the app have settings")
+            connection.execute(insert(_T), [values])
+
+        await self._database.write(work)
+
+    def _here(self) -> ColumnElement[bool]:
+        return and_(*(_T.c[key] == value for key, value in self._scope.items()))

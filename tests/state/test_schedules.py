@@ -1,0 +1,90 @@
+"""Schedules in a real database: one time makes one call, together with the next time."""
+
+import asyncio
+import dataclasses
+
+import pytest
+
+from homeport.state import schema, urls
+from homeport.state.calls import CallRow, Calls
+from homeport.state.database import Database
+from homeport.state.schedules import ScheduleRow, Schedules, call_id
+
+ROW = ScheduleRow(
+    app="shop", function="f", revision="rv-1", schedule="{}", anchored_at=0.5, next_at=10.125
+)
+
+
+@pytest.fixture
+async def database(database_setting, tmp_path):
+    database = Database(urls.of(database_setting, tmp_path))
+    await asyncio.to_thread(schema.prepare, database)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def calls(database, tmp_path):
+    return Calls(database, tmp_path / "calls")
+
+
+@pytest.fixture
+def schedules(database, calls):
+    return Schedules(database, calls)
+
+
+def call(due_at: float) -> CallRow:
+    name = call_id("shop", "f", due_at)
+    return CallRow(id=name, endpoint="call-1", app="shop", tag="f", due_at=due_at)
+
+
+async def test_an_app_has_the_schedules_that_were_saved_last(schedules):
+    other = dataclasses.replace(ROW, app="other")
+    await schedules.replace("shop", [ROW, dataclasses.replace(ROW, function="g")])
+    await schedules.replace("other", [other])
+    await schedules.replace("shop", [ROW])
+
+    assert [other, ROW] == sorted(await schedules.all(), key=lambda row: row.app)
+    await schedules.replace("shop", [])
+    assert [other] == await schedules.all()
+
+
+async def test_a_run_is_a_call_and_moves_the_schedule_on(schedules, calls):
+    await schedules.replace("shop", [ROW])
+    saved, made = await schedules.run(ROW, 20.0, call(10.125), b"input")
+
+    assert made
+    assert (20.0, call(10.125).id) == (saved.next_at, saved.last_call)
+    assert [saved] == await schedules.all()
+    (row,) = await calls.find(saved.last_call)
+    assert ("waiting", b"input") == (row.state, await calls.input(row))
+
+
+async def test_what_has_changed_meanwhile_runs_nothing(schedules, calls):
+    await schedules.replace("shop", [dataclasses.replace(ROW, revision="rv-2")])
+
+    assert (None, False) == await schedules.run(ROW, 20.0, call(10.125), b"")
+    assert None is await schedules.move(ROW, 20.0)
+    assert [] == await calls.latest("", "", 10)
+
+
+async def test_one_time_makes_one_call_however_often_it_comes(schedules, calls):
+    await schedules.replace("shop", [ROW])
+    saved, _ = await schedules.run(ROW, 20.0, call(10.125), b"")
+    await calls.claim(saved.last_call, 0, 0, "ta-1")
+    back = await schedules.move(saved, 10.125)
+    again, made = await schedules.run(back, 20.0, call(10.125), b"")
+
+    assert (20.0, False) == (again.next_at, made)
+    assert 1 == len(await calls.latest("", "", 10))
+
+
+async def test_no_run_is_added_while_the_one_before_waits(schedules, calls):
+    await schedules.replace("shop", [ROW])
+    first, _ = await schedules.run(ROW, 20.0, call(10.125), b"")
+    second, made = await schedules.run(first, 30.0, call(20.0), b"")
+
+    assert (False, 30.0, first.last_call) == (made, second.next_at, second.last_call)
+    await calls.claim(first.last_call, 0, 0, "ta-1")
+    _, made = await schedules.run(second, 40.0, call(30.0), b"")
+    assert made
