@@ -8,7 +8,7 @@ it was read, because a step's variables are in it:
     {"do": "copy", "files": [["/…/source", "usr/local/x", 493]], "into": "/…/files"}
     {"do": "lay", "cell": {…}, "archives": [["/…/archive", "/opt"]], "owner": ""}      (owned/laying.py)
     {"do": "pack", "cell": {…}, "sources": ["/bin/*"], "target": "/opt/", "is_directory": false, "mode": null, "into": "/…/archive"}
-    {"do": "tree", "source": "/…/python", "place": "usr/local", "into": "/…/files"}
+    {"do": "tree", "source": "/…/python", "place": "usr/local", "without": "a-name", "into": "/…/files"}
     {"do": "empty", "directory": "/…/files"}
     {"do": "measure", "directory": "/…/files"}                       prints {"bytes"}
     {"do": "run", "cell": {…}, "commands": [["$ true", ["true"]]], "cwd": "/", "environ": {…}, "over": ["/opt/x"]}
@@ -74,7 +74,7 @@ def _prepared(order: dict[str, Any]) -> Callable[[], dict[str, int]]:
         return lambda: _copy(opened, root)
     if order["do"] == "tree":
         root, source = _directory(order["into"]), _directory(order["source"])
-        return lambda: _tree(source, root, order["place"])
+        return lambda: _tree(source, root, order["place"], order.get("without", ""))
     directory = _directory(order["directory"])
     return lambda: _programs(directory, order["do"])
 
@@ -114,8 +114,8 @@ def _copy(files: Sequence[tuple[IO[bytes], str, int]], root: int) -> dict[str, i
     return {"bytes": total}
 
 
-def _tree(source: int, root: int, place: str) -> dict[str, int]:
-    """Copy a directory with everything below it, links as links; root owns the copies."""
+def _tree(source: int, root: int, place: str, without: str) -> dict[str, int]:
+    """Copy a directory with everything below it but files of one name, links as links; root owns the copies."""
     into = _made(root, place)
     total = 0
     for folder, directories, files, directory in os.fwalk(".", dir_fd=source):
@@ -126,7 +126,7 @@ def _tree(source: int, root: int, place: str) -> dict[str, int]:
                 os.symlink(os.readlink(name, dir_fd=directory), name, dir_fd=target)
             elif stat.S_ISDIR(status.st_mode):
                 os.mkdir(name, stat.S_IMODE(status.st_mode) | 0o700, dir_fd=target)
-            elif stat.S_ISREG(status.st_mode):
+            elif stat.S_ISREG(status.st_mode) and name != without:
                 flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
                 mode = stat.S_IMODE(status.st_mode)
                 with (

@@ -15,11 +15,14 @@ OLDEST_GLIBC = (2, 17)
 #: The oldest glibc that the runner's packages run on.
 WHEELS = f"{platform.machine()}-manylinux2014"
 PLACE = "usr/local"  # as in the images that the original's `debian_slim` is made from
+#: A file beside the standard library, for which pip installs nothing there. uv and Debian write it. A Python that
+#: homeport lays into an image has none, as in the original's images: `run_commands("pip install …")` works.
+MARKER = "EXTERNALLY-MANAGED"
 LOOK = (
     "import json,os,platform,sys,sysconfig\n"
     "try: libc=os.confstr('CS_GNU_LIBC_VERSION')\n"
     "except Exception: libc=''\n"
-    "held=os.path.exists(os.path.join(sysconfig.get_path('stdlib') or '/','EXTERNALLY-MANAGED'))\n"
+    f"held=os.path.exists(os.path.join(sysconfig.get_path('stdlib') or '/','{MARKER}'))\n"
     "print(json.dumps({'path':sys.executable,'version':platform.python_version(),'libc':libc or '','held':held}))"
 )
 #: Run by the image's shell; the first of `python3` and `python` on its PATH answers.

@@ -148,14 +148,16 @@ class Work:
         if home is not None:
             self._told(f"Python {version} from {home.name}")
             order = {"do": "tree", "source": str(home), "place": python.PLACE}
-            await hands.told({**order, "into": str(self._files)})
+            await hands.told({**order, "without": python.MARKER, "into": str(self._files)})
             await self._link_python()
             return
         if self._op.step.name == "debian_slim" and debian.PYTHONS.get(plan.DEBIAN) == version:
             # The same version, built by Debian; without a way to python-build-standalone, better than none.
             self._told(f"Debian's Python {version}, because uv cannot fetch one: {why}")
             self._files.rmdir()
-            await self._in_cell([("", debian.installing(debian.PYTHON_PACKAGES, only=True))])
+            unmarked = ["/bin/sh", "-c", f"rm -f /usr/lib/python3*/{python.MARKER}"]
+            installed = debian.installing(debian.PYTHON_PACKAGES, only=True)
+            await self._in_cell([("", installed), ("", unmarked)])
             return
         raise ImageError(
             f"there is no Python {version} to lay into the image: {why}",
