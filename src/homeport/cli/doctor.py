@@ -15,6 +15,7 @@ import typer
 from homeport import __version__
 from homeport.cli import backup, options, output, server
 from homeport.contract.errors import Failure
+from homeport.contract.sizes import GIB
 from homeport.settings import Settings
 
 PATIENCE_S = 30.0
@@ -165,7 +166,7 @@ def _home(settings: Settings) -> Finding:
     except OSError as error:
         text = f"{settings.home} cannot be written: {error.strerror}"
         return Finding("home", False, text, "name another directory in HOMEPORT_HOME")
-    free_gib = shutil.disk_usage(settings.home).free / 1024**3
+    free_gib = shutil.disk_usage(settings.home).free / GIB
     return Finding("home", free_gib > 1, f"{free_gib:.0f} GiB free", "make room on the disk")
 
 

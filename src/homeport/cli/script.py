@@ -13,8 +13,9 @@ from typing import Self
 from homeport.contract import codec
 from homeport.contract.declaring import Answer, Declared, Load, Warm
 from homeport.contract.errors import Failure, ScriptError
+from homeport.contract.sizes import MIB
 
-MAX_LINE = 256 * 1024 * 1024  # a manifest with very many files
+MAX_LINE = 256 * MIB  # a manifest with very many files
 
 
 async def declare(ref: str, *, module: bool = False, name: str = "") -> Declared:

@@ -21,12 +21,13 @@ from homeport.contract.api.volumes import (
     VolumesQuery,
 )
 from homeport.contract.errors import AlreadyExists, BadRequest, NotFound
+from homeport.contract.sizes import MIB
 from homeport.settings import Settings
 
 if TYPE_CHECKING:
     from homeport.client import Client
 
-CHUNK_BYTES = 1024**2
+CHUNK_BYTES = MIB
 
 app = typer.Typer(
     help="Volumes: create, list, ls, put, get, rm, cp, rename, delete.", no_args_is_help=True

@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 
 from homeport.contract import codec
 from homeport.contract.errors import BadRequest
+from homeport.contract.sizes import MIB
 
 T = TypeVar("T")
 
 MAX_DEPTH = 32
-MAX_TEXT = 4 * 1024**2  # characters of one string: a lock file is one
+MAX_TEXT = 4 * MIB  # characters of one string: a lock file is one
 
 
 def read(cls: type[T], data: object, name: str) -> T:

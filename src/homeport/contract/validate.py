@@ -24,9 +24,10 @@ from homeport.contract.manifest import (
 )
 from homeport.contract.methods import MAX_METHODS
 from homeport.contract.methods import TIMEOUT_S as TIMEOUT_S  # noqa: PLC0414 - for others, too
+from homeport.contract.sizes import GIB
 
 MAX_FUNCTIONS, MAX_FILES, MAX_STEPS = 500, 100_000, 500
-MAX_FILE_BYTES = 1024**3
+MAX_FILE_BYTES = GIB
 MAX_LIST = 10_000  # of anything else
 MAX_PATH = 1024  # characters
 MAX_CONTAINERS = 10_000

@@ -26,6 +26,7 @@ from homeport.contract import codec
 from homeport.contract.api.answers import Fault
 from homeport.contract.container import LogLine
 from homeport.contract.errors import AlreadyExists, BadRequest, Failure, StorageError
+from homeport.contract.sizes import MIB
 from homeport.contract.starting import Ready, Start, Started
 from homeport.control.fleet.nodes import Nodes
 from homeport.control.lifeline import Lifeline
@@ -196,7 +197,7 @@ async def _open(
     tcp = await asyncio.to_thread(_api_listener, settings)
     if tcp is not None:
         opened.callback(tcp.close)
-    logs = Logs(settings.home / "logs" / MAIN.folder, settings.log_cap_mib * 1024 * 1024)
+    logs = Logs(settings.home / "logs" / MAIN.folder, settings.log_cap_mib * MIB)
     opened.callback(logs.close)
     # A command's server ends with it, even by SIGKILL; a kept server's containers survive this process.
     tied = not lifeline.kept

@@ -27,12 +27,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from homeport.contract.errors import AlreadyExists, BadRequest, NotFound, StorageError
+from homeport.contract.sizes import MIB
 
 FORMAT = 1
 CONTENTS = "backup.json"
 ROWS, KEY, CONFIG = "state.db", "vault.key", "config.toml"
-MAX_CONTENTS_BYTES = 1024**2
-CHUNK_BYTES = 1024**2
+MAX_CONTENTS_BYTES = MIB
+CHUNK_BYTES = MIB
 _MEMBER = re.compile(r"state\.db|vault\.key|config\.toml|blobs/([0-9a-f]{64})")
 _DAMAGED = (
     tarfile.TarError,

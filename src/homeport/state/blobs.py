@@ -15,8 +15,9 @@ from homeport.contract import validate
 from homeport.contract.errors import BadRequest, NotFound, StorageError
 from homeport.contract.image import outside
 from homeport.contract.manifest import SourceFile
+from homeport.contract.sizes import MIB
 
-CHUNK_BYTES = 1024**2
+CHUNK_BYTES = MIB
 
 
 class Blobs:

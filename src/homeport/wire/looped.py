@@ -5,9 +5,10 @@ import weakref
 from collections.abc import AsyncIterator
 
 from homeport.contract import calls
+from homeport.contract.sizes import MIB
 from homeport.wire.messages import IDLE_S, LARGE_BYTES, Answer, CutOff, Frames, Request, Unreachable
 
-MAX_WAITING_BYTES = 4 * 1024**2  # of a stream that is not read as fast as it arrives
+MAX_WAITING_BYTES = 4 * MIB  # of a stream that is not read as fast as it arrives
 
 
 class _Wire(asyncio.Protocol):

@@ -3,11 +3,10 @@
 from dataclasses import dataclass, field
 
 from homeport.contract import calls
+from homeport.contract.sizes import MIB
 
 READ_BYTES = 256 * 1024
-LARGE_BYTES = (
-    1024**2
-)  # bodies above this are sent apart from their head, and received into one buffer
+LARGE_BYTES = MIB  # bodies above this are sent apart from their head, and received into one buffer
 MAX_HEAD_BYTES = 64 * 1024
 BODILESS = (204, 304)
 IDLE_S = 20.0  # HAProxy closes a connection that is idle for 30 s

@@ -23,9 +23,10 @@ from starlette.routing import Route
 
 from homeport.contract import query, shape
 from homeport.contract.errors import BadRequest
+from homeport.contract.sizes import MIB
 from homeport.control.api import access, answers
 
-MAX_JSON_BYTES = 64 * 1024**2
+MAX_JSON_BYTES = 64 * MIB
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 

@@ -32,6 +32,7 @@ from homeport.contract import codec
 from homeport.contract.container import CALLS, URLS, Launch
 from homeport.contract.errors import BadRequest
 from homeport.contract.image import HOME, Step, outside
+from homeport.contract.sizes import MIB
 from homeport.node.cells.networks import Networks, resolvers
 from homeport.node.cells.trees import Trees
 from homeport.node.images.made import Made
@@ -302,7 +303,7 @@ class Cells:
 
     def disk_mib(self, storage: str) -> float:
         """Return how many MiB a container has written. Blocks."""
-        return self._opener.measure(storage) / 1024**2
+        return self._opener.measure(storage) / MIB
 
     @contextlib.contextmanager
     def _trees(self, zygote: int) -> Iterator[Trees]:

@@ -17,12 +17,13 @@ from typing import Protocol
 
 from homeport.contract import codec
 from homeport.contract.container import MAX_TUNNELS, Descriptors, Event, Launch, sent
+from homeport.contract.sizes import MIB
 from homeport.node.containers import words
 from homeport.node.containers.pulses import usage
 from homeport.node.held import Held
 
 READ_BYTES = 64 * 1024
-MAX_LAST = 4 * 1024 * 1024  # bytes that are read after the process has ended
+MAX_LAST = 4 * MIB  # bytes that are read after the process has ended
 WORDS_PER_S = 20_000
 KILL_S = 10.0  # init gives up after half of that
 LOOK_S = 0.1  # between two checks meanwhile

@@ -6,8 +6,9 @@ from typing import Any
 
 from homeport.contract import codec
 from homeport.contract.container import KINDS, Event
+from homeport.contract.sizes import MIB
 
-MAX_BYTES = 1024 * 1024  # of one event
+MAX_BYTES = MIB  # of one event
 MAX_TEXT = 64 * 1024
 MAX_PARTS = 100
 MAX_MODULES = 20_000

@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 
 from homeport.contract.container import Descriptors, Event, Launch, StartOrder, sent
+from homeport.contract.sizes import MIB
 from homeport.contract.traffic import PoolKey
 from homeport.node.cells.sandboxes import NOTHING, Cells, Handed, Sandbox
 from homeport.node.images.made import Made
@@ -393,5 +394,5 @@ def _of_again(told: dict[str, Any]) -> dict[str, Any]:
 
 def _private_mib(pid: int) -> float:
     with contextlib.suppress(psutil.Error):
-        return float(psutil.Process(pid).memory_full_info().uss) / 1024**2
+        return float(psutil.Process(pid).memory_full_info().uss) / MIB
     return 0.0

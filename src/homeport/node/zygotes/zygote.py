@@ -18,10 +18,11 @@ from typing import Any
 
 from homeport import removing
 from homeport.contract.container import Descriptors, Event
+from homeport.contract.sizes import MIB
 from homeport.node.cells.sandboxes import Sandbox
 from homeport.node.held import Held
 
-MAX_MESSAGE = 1024 * 1024
+MAX_MESSAGE = MIB
 TITLE = 240  # characters of a container's title in `ps`
 SEND_BUFFER = 256 * 1024
 READY_S = 120.0  # how long its imports may take

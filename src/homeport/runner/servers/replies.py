@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 from homeport.contract import calls
+from homeport.contract.sizes import MIB
 from homeport.runner.servers.answer import Send
 from homeport.sdk import values
 from homeport.sdk.exception import InvalidError, SerializationError
 
-PIECE_BYTES = 1024**2  # of a large value, sent with one wait for the reader
+PIECE_BYTES = MIB  # of a large value, sent with one wait for the reader
 NO_LENGTH = -1
 
 Receive = Callable[[], Any]

@@ -6,10 +6,11 @@ import importlib
 import sys
 from typing import Any
 
+from homeport.contract.sizes import MIB
 from homeport.runner.servers.admission import CONNECTION
 from homeport.sdk import context
 
-MAX_MESSAGE_BYTES = 2 * 1024 * 1024  # a longer message closes the WebSocket with 1009
+MAX_MESSAGE_BYTES = 2 * MIB  # a longer message closes the WebSocket with 1009
 #: Uvicorn's protocol classes, the best first; the installed versions decide which ones can be imported.
 IMPLEMENTATIONS = (
     ("websockets_sansio_impl", "WebSocketsSansIOProtocol"),  # since uvicorn 0.35

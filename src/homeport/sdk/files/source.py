@@ -16,12 +16,13 @@ from homeport.contract import validate
 from homeport.contract.errors import ScriptError
 from homeport.contract.image import HOME, Image, Step
 from homeport.contract.manifest import SourceFile
+from homeport.contract.sizes import MIB
 from homeport.sdk import watched
 from homeport.sdk.files import patterns
 from homeport.sdk.preload import loaded
 from homeport.sdk.tracebacks import is_users
 
-CHUNK_BYTES = 1024**2
+CHUNK_BYTES = MIB
 TOLD = 5  # how many of the left-out files a notice names
 
 

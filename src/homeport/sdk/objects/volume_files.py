@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
+from homeport.contract.sizes import MIB
 from homeport.sdk.exception import ExistsError, InvalidError, MissingError
 from homeport.tree import Entry, Tree
 
-CHUNK_BYTES = 1024**2
+CHUNK_BYTES = MIB
 
 #: Opens a local file to upload it.
 Source = Callable[[], "contextlib.AbstractContextManager[BinaryIO]"]
