@@ -74,11 +74,19 @@ def test_a_step_that_nobody_knows_is_named_with_its_place():
     assert "a.py:3" == caught.value.where
 
 
-def test_an_entrypoint_is_an_error_and_an_empty_one_is_nothing():
-    layers.check(Image(steps=(Step(name="entrypoint"), Step(name="cmd", args={"commands": ["x"]}))))
+def test_the_last_entrypoint_counts_and_an_empty_one_is_none():
+    tini, none = Step(name="entrypoint", args={"commands": ["tini"]}), Step(name="entrypoint")
 
-    with pytest.raises(ImageError, match="`entrypoint` with a command is not there yet"):
-        layers.check(Image(steps=(Step(name="entrypoint", args={"commands": ["tini"]}),)))
+    assert ("tini",) == Image(steps=(none, tini)).entrypoint
+    assert () == Image(steps=(tini, none)).entrypoint
+    layers.check(Image(steps=(tini,)))
+
+
+def test_a_layer_depends_on_whose_secrets_its_step_has_seen():
+    image = Image(steps=(Step(name="pip_install", args={"packages": ["a"], "secrets": [0]}),))
+    keys = [layers.of(image, "3.12.1", "rv", lambda _step, s=s: [s])[-1].key for s in "aab"]
+
+    assert keys[0] == keys[1] != keys[2]
 
 
 @pytest.mark.parametrize(

@@ -166,14 +166,3 @@ async def test_a_later_step_replaces_what_an_earlier_one_installed(house):
 async def test_what_is_no_version_of_python_is_never_started(version):
     with pytest.raises(ImageError, match="is not a version of Python"):
         await uv.python(version, "app.py:2")
-
-
-def test_only_packages_with_a_name_of_the_usual_indexes_are_fetched_for_all():
-    args = {
-        "requirements": "six==1 --hash=sha256:ab\n-r other\n./here\na[x] ; python_version>'3'\n"
-    }
-
-    assert ["six==1", "a[x] ; python_version>'3'"] == wheels.named(
-        Step(name="pip_install_from_requirements", args=args)
-    )
-    assert [] == wheels.named(Step(name="pip_install", args={**args, "index_url": "https://mine"}))

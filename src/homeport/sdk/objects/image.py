@@ -5,7 +5,6 @@ hashes of copied files, the hash of a function's source. So an image's key chang
 """
 
 import contextlib
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,8 +17,8 @@ from homeport.sdk import gone, location, watched
 from homeport.sdk.exception import InvalidError, MisuseError, UnimplementedError
 from homeport.sdk.files import dockerfiles, local
 from homeport.sdk.gone import Old
+from homeport.sdk.objects import image_given
 from homeport.sdk.objects import image_options as options_of
-from homeport.sdk.objects.mounts import mounts
 from homeport.sdk.objects.secret import Secret
 
 if TYPE_CHECKING:
@@ -188,12 +187,7 @@ class Image(metaclass=Old):
 
         A secret of the step has the token: `GITHUB_TOKEN` or `GITLAB_TOKEN`.
         """
-        if not options.get("secrets"):
-            raise InvalidError(
-                "No secrets provided to function. "
-                "Installing private packages requires tokens to be passed via modal.Secret objects."
-            )
-        options_of.check_repositories(repositories)
+        options_of.check_repositories(repositories, options.get("secrets"))
         return self.with_step(
             "pip_install_private_repos",
             options,
@@ -280,30 +274,8 @@ class Image(metaclass=Old):
         **options: "Unpack[options_of.RunFunction]",
     ) -> "Image":
         """Run a Python function once, when the image is built, such as to download a model."""
-        raw_f = getattr(raw_f, "raw", raw_f)  # decorated with `@app.function()`
-        if not callable(raw_f):
-            raise InvalidError("`run_function` takes a function")
-        if "<" in raw_f.__qualname__:
-            raise InvalidError(
-                f"`run_function` needs a function at the top of its module, "
-                f"and `{raw_f.__qualname__}` is not"
-            )
-        given = {"args": list(args), "kwargs": dict(kwargs or {})}
-        try:
-            json.dumps(given)
-        except (TypeError, ValueError) as error:
-            raise InvalidError(
-                f"the arguments of `run_function` travel as JSON, and these cannot: {error}"
-            ) from None
-        return self.with_step(
-            "run_function",
-            options,
-            module=raw_f.__module__,
-            qualname=raw_f.__qualname__,
-            source_sha256=local.source_sha256(raw_f),
-            timeout=timeout,
-            **given,
-        )
+        given = image_given.function(raw_f, args, kwargs)
+        return self.with_step("run_function", options, timeout=timeout, **given)
 
     # configuration
 
@@ -428,15 +400,8 @@ class Image(metaclass=Old):
                 f"`{step}` comes after `{mounted.name}`, whose files are only there when a container "
                 f"starts: move `{mounted.name}` to the end, or give it `copy=True`."
             )
-        given = [args.pop("secret", None), *(args.pop("secrets", None) or ())]
-        secrets = tuple(secret for secret in given if secret is not None)
-        if not all(isinstance(secret, Secret) for secret in secrets):
-            raise InvalidError(f"`{step}`: `secrets` takes a list of `modal.Secret` objects")
-        volumes = mounts(args.pop("volumes", None) or {})
-        if sub := next((mount for mount in volumes if mount.sub_path), None):
-            raise InvalidError(
-                f"`{step}`: the volume at {sub.path} is mounted whole, or not at all"
-            )
+        secrets = image_given.secrets(step, args)
+        volumes = image_given.volumes(step, args)
         if step not in CONFIG and any(os.environ.get(name) == "1" for name in FORCE):
             args["force_build"] = True
         told = {
@@ -444,11 +409,9 @@ class Image(metaclass=Old):
             for k, v in args.items()
             if k not in IGNORED and v not in (None, (), [], {}, False)
         }
-        for name, known, new in (
-            ("secrets", self._secrets, secrets),
-            ("volumes", self._volumes, volumes),
-        ):
-            if new:  # only this step sees them
-                told[name] = list(range(len(known), len(known) + len(new)))
+        if secrets:  # only this step sees them
+            told["secrets"] = image_given.positions(self._secrets, secrets)
+        if volumes:
+            told["volumes"] = image_given.positions(self._volumes, volumes)
         made = Step(name=step, args=told, where=location.here())
         return Image((*self._steps, made), (*self._secrets, *secrets), (*self._volumes, *volumes))

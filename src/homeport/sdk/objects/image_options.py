@@ -148,8 +148,13 @@ def strings(name: str, packages: Sequence[Any]) -> list[str]:
     return found
 
 
-def check_repositories(repositories: Sequence[Any]) -> None:
-    """Raise `InvalidError` for what is not a repository of GitHub or GitLab."""
+def check_repositories(repositories: Sequence[Any], secrets: Collection[Secret] | None) -> None:
+    """Raise `InvalidError` for what is not a repository of GitHub or GitLab, or without a secret."""
+    if not secrets:
+        raise InvalidError(
+            "No secrets provided to function. "
+            "Installing private packages requires tokens to be passed via modal.Secret objects."
+        )
     wrong = [
         each
         for each in repositories

@@ -151,14 +151,3 @@ async def test_a_private_repository_is_fetched_with_the_secrets_token(given, bas
     told = refused.value.message + refused.value.traceback + "".join(given.house.said)
     assert "with url.https://me:***@github.com/.insteadOf" in told
     assert "ghp-12345678" not in told
-
-
-def test_the_token_is_added_by_git_itself():
-    environ = private.credentials(PRIVATE, {"GITHUB_TOKEN": "a/b", "GITLAB_TOKEN": "c"})
-
-    assert "url.https://me:a%2Fb@github.com/.insteadOf" == environ["GIT_CONFIG_KEY_0"]
-    assert "https://gitlab.com/" == environ["GIT_CONFIG_VALUE_1"]
-    assert [
-        "git+https://github.com/me/tool@v1",
-        "git+https://gitlab.com/me/other#subdirectory=a",
-    ] == private.requirements(PRIVATE)
