@@ -487,3 +487,34 @@ def test_a_port_of_somebody_else_is_never_a_servers(start):
         event = start(SERVER.format(port=port), web={"Site": f"server:{port}"}, **OF_CLASS).event()
 
     assert "busy" == event.kind
+
+
+def test_an_enter_hook_may_start_the_program_of_a_web_server(start):
+    port = free_port()
+    runner = start(
+        f"""
+        import subprocess, sys
+        import modal
+        app = modal.App("a")
+
+        @app.cls()
+        class Files:
+            @modal.enter()
+            def begin(self):
+                words = ["-m", "http.server", "{port}", "--bind", "127.0.0.1"]
+                self.process = subprocess.Popen([sys.executable, *words])
+
+            @modal.web_server({port})
+            def serve(self):
+                pass
+
+            @modal.exit()
+            def stop(self):
+                self.process.terminate()
+        """,
+        web={"Files.serve": f"web_server:{port}"},
+        is_class=True,
+    ).ready()
+
+    assert "script.py" in runner.client.get("/", headers={"Connection": "close"}).text
+    assert 0 == runner.terminate()

@@ -117,6 +117,25 @@ def test_a_snapshot_hook_runs_in_each_container(capsys):
     assert not declared(apps).enable_memory_snapshot
 
 
+def test_a_snapshot_hook_may_start_the_program_of_a_web_server():
+    class Program(Snap):
+        @modal.web_server(8000)
+        def serve(self):
+            pass
+
+    class Page(Snap):
+        @modal.asgi_app()
+        def serve(self):
+            pass
+
+    for raw, snapshot in ((Program, False), (Page, True)):
+        raw.__qualname__ = raw.__name__  # as at the top of a script
+        apps = app()
+        apps.cls(enable_memory_snapshot=True)(raw)
+
+        assert snapshot == declared(apps).enable_memory_snapshot
+
+
 @pytest.mark.parametrize(
     ("cls", "text"),
     [

@@ -101,7 +101,7 @@ def _class(app: App, cls: Cls) -> contract.FunctionSpec:
             **_common(
                 app, cls.options, cls.concurrent, cls.where, _batch_size(cls.methods().values())
             ),
-            **(_of_server(cls, config) if config else {}),
+            **(_of_server(cls, config) if config else _of_program(cls)),
         },
     )
 
@@ -118,13 +118,27 @@ def _server(cls: Cls, config: ServerConfig) -> contract.WebMethod:
     )
 
 
+def _of_program(cls: Cls) -> dict[str, Any]:
+    """Return what differs from another class if the hooks may start the program of a `web_server`."""
+    methods = cls.web_methods().values()
+    has_port = any(partial.web is not None and partial.web.port for partial in methods)
+    if not has_port or not cls.hooks("enter_pre_snapshot"):
+        return {}
+    _say_no_snapshot(cls, "has a `web_server`")
+    return {"enable_memory_snapshot": False}
+
+
+def _say_no_snapshot(cls: Cls, what: str) -> None:
+    notices.say(
+        f"`{cls.__name__}` {what}, and a memory snapshot cannot hold its program: "
+        "`enter(snap=True)` runs in each container"
+    )
+
+
 def _of_server(cls: Cls, config: ServerConfig) -> dict[str, Any]:
     """Return what differs from another class: requests have no limits unless the script has set one."""
     if cls.options["enable_memory_snapshot"]:
-        notices.say(
-            f"`{cls.__name__}` is a server, and a memory snapshot cannot hold its program: "
-            "`enter(snap=True)` runs in each container"
-        )
+        _say_no_snapshot(cls, "is a server")
     start = cls.options["startup_timeout"]
     start = max(float(cls.options["timeout"] if start is None else start), 1.0)
     return {
