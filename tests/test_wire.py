@@ -2,14 +2,19 @@
 
 import asyncio
 import contextlib
+import datetime as dt
 import socket
+import ssl
 import threading
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from homeport import wire
 from homeport.contract import calls
-from homeport.wire import Answer, Frames, Request, blocking
+from homeport.wire import Answer, Frames, Request, address, blocking
 from tests.waiting import until
 
 OK = b"HTTP/1.1 200 OK\r\nx-homeport-outcome: value\r\ncontent-length: 5\r\n\r\nhello"
@@ -214,3 +219,95 @@ async def test_a_stream_on_a_loop(serve):
     assert (b"i", b"one") == await anext(frames)
     await frames.aclose()
     assert await asyncio.to_thread(server.ended.wait, 60)
+
+
+def test_a_servers_url_is_taken_apart_and_its_head_names_the_host_and_the_token():
+    remote = wire.address_of("https://apps.example.com/home/", "secret")
+    plain = wire.address_of("http://[::1]:4670", "secret")
+
+    assert ("apps.example.com", 443, True, "/home") == (
+        remote.host,
+        remote.port,
+        remote.tls,
+        remote.base,
+    )
+    assert "http://[::1]:4670" == str(plain)
+    assert "secret" not in repr(remote)
+    assert "/run/calls.sock" == wire.address_of("/run/calls.sock")
+    with pytest.raises(ValueError, match="no host"):
+        wire.address_of("http:///x")
+    call, other = REQUEST.head(remote), Request("", b"", target="/v1/dicts").head(plain)
+    assert call.startswith(
+        b"POST /home/v1/calls?a=1 HTTP/1.1\r\nHost: apps.example.com:443\r\n"
+        b"Authorization: Bearer secret\r\nX-Homeport-Call: call-0"
+    )
+    assert other.startswith(b"POST /v1/dicts HTTP/1.1\r\nHost: [::1]:4670\r\n")
+    with pytest.raises(ValueError, match="end of a line"):
+        REQUEST.head(wire.address_of("http://x", "a\r\nX-B: c"))
+
+
+@pytest.fixture
+def certified(tmp_path, monkeypatch):
+    """A TLS server of `localhost` that answers OK to each connection; this process trusts its certificate."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = tmp_path / "server.pem"
+    pem.write_bytes(
+        certificate.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    address.tls.cache_clear()
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                plain, _ = listener.accept()
+                with (
+                    contextlib.suppress(OSError),
+                    context.wrap_socket(plain, server_side=True) as one,
+                ):
+                    while b"body" not in one.recv(65536):
+                        pass
+                    one.sendall(OK)
+
+    with socket.create_server(("localhost", 0)) as listener:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(60)
+    blocking._kept.connection and blocking._kept.connection.close()
+    blocking._kept.connection = None
+    address.tls.cache_clear()
+
+
+def test_a_certificate_is_checked(certified):
+    right = wire.address_of(f"https://localhost:{certified}", "x")
+    wrong = wire.address_of(f"https://127.0.0.1:{certified}", "x")
+
+    assert b"hello" == wire.ask(right, REQUEST).body
+    assert b"hello" == asyncio.run(wire.ask_async(right, REQUEST)).body
+    with pytest.raises(wire.Unreachable, match="CERTIFICATE_VERIFY_FAILED"):
+        wire.ask(wrong, REQUEST)
+    with pytest.raises(wire.Unreachable, match="CERTIFICATE_VERIFY_FAILED"):
+        asyncio.run(wire.ask_async(wrong, REQUEST))

@@ -332,7 +332,7 @@ def _token(raw: str) -> str:
 _OURS = frozenset(
     f"HOMEPORT_{name}"
     for name in (
-        "APP", "DECLARE_FD", "FUNCTION", "IS_REMOTE", "LIFELINE_FD", "REPORT_FD", "REVISION",
+        "APP", "CALLS_APP", "CALLS_SCOPE", "CALLS_SOCKET", "CALLS_TOKEN", "DECLARE_FD", "FUNCTION", "IS_REMOTE", "LIFELINE_FD", "REPORT_FD", "REVISION",
         "ZYGOTE_FD",
     )
 )  # fmt: skip

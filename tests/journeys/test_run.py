@@ -1,6 +1,15 @@
 """`homeport run`: a script's local entrypoint, or one of its functions, as a user runs it."""
 
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import psutil
 import pytest
+
+from tests.waiting import PATIENCE_S, wait_for
 
 SCRIPT = """
     import pathlib, time
@@ -43,6 +52,19 @@ SCRIPT = """
                 time.sleep(0.05)
         finally:
             print("cleaned up")
+"""
+ONE = """
+    import modal
+
+    app = modal.App()
+
+    @app.function()
+    def square(x):
+        return x * x
+
+    @app.local_entrypoint()
+    def main(count: int):
+        print(list(square.map(range(count))))
 """
 ALONE = """
     import modal
@@ -117,3 +139,48 @@ def test_help_and_wrong_options_start_no_server(terminal, path):
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "invalid int value: 'x'" in wrong.stderr
     assert not (terminal.home / "server.log").exists()
+
+
+def test_a_script_may_come_from_standard_input_and_other_environments_are_refused(terminal, path):
+    text = textwrap.dedent(ONE)
+    done = subprocess.run(
+        [sys.executable, "-m", "homeport", "run", "-", "--count", "2"],
+        env=terminal.environ,
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    refused = terminal.run("run", "-e", "prod", path, check=False)
+
+    assert "[0, 1]\n" == done.stdout, done.stderr
+    assert 1 == refused.returncode
+    assert "there is no environment `prod`: homeport has one, `main`" in refused.stderr
+
+
+def test_ctrl_c_at_any_moment_of_the_start_prints_no_traceback(terminal, path):
+    """Each time a little later: while the command imports, while the script does, while it runs."""
+    for number in range(8):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "homeport", "run", f"{path}::main"],
+            env=terminal.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        # In its own time, so that a busy machine changes little. Before that, Python itself starts.
+        began = 0.12 + 0.05 * number
+        wait_for(lambda: _cpu_s(process.pid) > began, "the command to have come that far")
+        os.killpg(process.pid, signal.SIGINT)
+        told = process.communicate(timeout=PATIENCE_S)[0]
+
+        assert "Traceback" not in told, f"after {began} s: {told}"
+        assert process.returncode in (-signal.SIGINT, 130, 1)
+
+
+def _cpu_s(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system

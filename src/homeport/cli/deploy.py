@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from homeport.cli import options, output, script, server
+from homeport.contract.declaring import Declared
 from homeport.contract.errors import Failure, ServerUnreachable
 from homeport.settings import Settings
 
@@ -73,24 +74,9 @@ async def _deploy(
     declared = await script.declare(ref, module=module, name=name)
     for text in declared.warnings:
         output.warn(text)
-    async with server.kept(settings) as client:
-        from homeport.contract.api.deploys import Deploy  # not earlier: the server starts meanwhile
-
-        await client.blobs.upload(declared.sources)
-        wanted = Deploy(manifest=declared.manifest, tag=tag, strategy=strategy, drain_s=drain_s)
-        try:
-            deployed = await follow(
-                client.deploys.deploy(declared.name, wanted), timestamps=timestamps
-            )
-        except Failure as failure:
-            script.quote(failure, declared.sources.values())
-            raise
-        except asyncio.CancelledError:  # Ctrl-C
-            output.say(
-                f"interrupted: the server goes on with the deploy of `{declared.name}`; "
-                f"`homeport app history {declared.name}` shows whether it serves"
-            )
-            raise
+    deployed = await _upload(
+        settings, declared, tag=tag, strategy=strategy, drain_s=drain_s, timestamps=timestamps
+    )
     if json:
         output.show_json(deployed)
         return
@@ -104,8 +90,54 @@ async def _deploy(
     output.show_endpoints(deployed.endpoints)
 
 
-async def follow(events: "AsyncIterator[Event]", *, timestamps: bool = False) -> "Deployed":
-    """Show a deploy as it goes; return how it ended."""
+async def _upload(
+    settings: Settings,
+    declared: Declared,
+    *,
+    tag: str,
+    strategy: str,
+    drain_s: float | None = None,
+    timestamps: bool = False,
+    shows: bool = True,
+) -> "Deployed":
+    """Deploy what a script has declared."""
+    async with server.kept(settings) as client:
+        from homeport.contract.api.deploys import Deploy  # not earlier: the server starts meanwhile
+
+        await client.blobs.upload(declared.sources)
+        wanted = Deploy(manifest=declared.manifest, tag=tag, strategy=strategy, drain_s=drain_s)
+        try:
+            return await follow(
+                client.deploys.deploy(declared.name, wanted), timestamps=timestamps, shows=shows
+            )
+        except Failure as failure:
+            script.quote(failure, declared.sources.values())
+            raise
+        except asyncio.CancelledError:  # Ctrl-C
+            output.say(
+                f"interrupted: the server goes on with the deploy of `{declared.name}`; "
+                f"`homeport app history {declared.name}` shows whether it serves"
+            )
+            raise
+
+
+async def deploy_declared(
+    settings: Settings, declared: Declared, *, tag: str, strategy: str, shows: bool
+) -> None:
+    """Do the same for `app.deploy()` in a script, which shows nothing without `modal.enable_output()`."""
+    began = time.monotonic()
+    deployed = await _upload(settings, declared, tag=tag, strategy=strategy, shows=shows)
+    if shows:
+        output.say(f"✓ App deployed in {time.monotonic() - began:.3f}s! 🎉")
+        for endpoint in deployed.endpoints:
+            if endpoint.url:
+                output.say(f"  {endpoint.tag}  {endpoint.url}  (or {endpoint.local_url})")
+
+
+async def follow(
+    events: "AsyncIterator[Event]", *, timestamps: bool = False, shows: bool = True
+) -> "Deployed":
+    """Show a deploy as it goes, if `shows`; return how it ended."""
     shown, progress = output.Shown(), output.Progress()
     deployed: Deployed | None = None
     try:
@@ -113,12 +145,14 @@ async def follow(events: "AsyncIterator[Event]", *, timestamps: bool = False) ->
             shown.add(event)
             if event.event != "progress":
                 progress.end()
-            if event.event == "log":
+            if event.event == "done":
+                deployed = event.deployed
+            elif not shows:
+                continue
+            elif event.event == "log":
                 output.show_line(event.line, timestamps=timestamps, talk=True)
             elif event.event == "progress":
                 progress.show(event.text)
-            elif event.event == "done":
-                deployed = event.deployed
     except Failure as failure:
         progress.end()
         shown.shorten(failure)

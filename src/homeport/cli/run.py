@@ -5,24 +5,23 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
 from homeport.cli import options, output, script, server
+from homeport.cli import session as sessions
 from homeport.contract import codec
 from homeport.contract.declaring import Answer, Declared, Go
-from homeport.contract.errors import BadRequest, Failure, ScriptError, ServerUnreachable
+from homeport.contract.errors import Failure, ScriptError
 from homeport.settings import Settings
 
 if TYPE_CHECKING:
     from homeport.client import Client
-    from homeport.contract.api.events import Event
 
-QUIET_S = 0.2  # the last lines of containers may come later than the answers of their calls
-LONGEST_S = 3.0
-STEP_S = 0.02
 FORCED = 3  # that many times Ctrl-C, and the script is killed
 #: Words after the script are for the function, also those that begin with a dash.
 CONTEXT = {"allow_interspersed_args": False}
@@ -54,50 +53,72 @@ def run(
     quiet: Annotated[
         bool, typer.Option("-q", "--quiet", help="Show what is printed and what fails, no more.")
     ] = False,
-    detach: Annotated[bool, typer.Option("-d", "--detach", hidden=True)] = False,
+    detach: Annotated[
+        bool,
+        typer.Option(
+            "-d",
+            "--detach",
+            help="Calls that it spawns go on after the command, on the background server.",
+        ),
+    ] = False,
+    interactive: Annotated[bool, typer.Option("-i", "--interactive", hidden=True)] = False,
+    environment: options.Environment = None,
     module: options.Module = False,
     timestamps: options.Timestamps = False,
     host: options.Host = None,
     http_port: options.HttpPort = None,
 ) -> None:
     """Run a local entrypoint or a function of a script; meanwhile the server serves the script's functions."""
-    if detach:
+    if interactive:
         raise Failure(
-            "`homeport run --detach` is not there yet",
-            hint="`homeport deploy` leaves the app running; a script then calls it by "
-            "`modal.Function.from_name(…).remote()`",
+            "`homeport run --interactive` is not there yet",
+            hint="`homeport shell SCRIPT::FUNCTION` opens a shell in a container of the function",
         )
+    options.check_environment(environment)
     settings = options.load(host=host, http_port=http_port)
-    if settings.server:
-        raise BadRequest(
-            "`homeport run` needs a server on this machine, and HOMEPORT_SERVER names another one",
-            hint="`homeport deploy` deploys the app there",
-        )
-    told = [ref, *(["-m"] if module else []), f"--name={name}", f"--write={write}"]
-    told += ["--", *(words or [])]
-    running = Run(settings, ref, told, quiet=quiet, timestamps=timestamps)
-    code = asyncio.run(running.run())
+    with _on_disk(ref) as found:
+        told = [found, *(["-m"] if module else []), f"--name={name}", f"--write={write}"]
+        told += ["--", *(words or [])]
+        running = Run(settings, found, told, quiet=quiet, timestamps=timestamps, detach=detach)
+        code = asyncio.run(running.run())
     raise typer.Exit(code)
+
+
+@contextlib.contextmanager
+def _on_disk(ref: str) -> Iterator[str]:
+    """Return the reference; `-` is a script that standard input has: it is in a file meanwhile."""
+    if ref != "-":
+        yield ref
+        return
+    text = sys.stdin.buffer.read()
+    with tempfile.TemporaryDirectory(prefix="homeport-run-") as directory:
+        path = Path(directory) / "stdin.py"
+        path.write_bytes(text)
+        yield str(path)
 
 
 class Run:
     """One `homeport run`."""
 
     def __init__(
-        self, settings: Settings, ref: str, words: list[str], *, quiet: bool, timestamps: bool
+        self,
+        settings: Settings,
+        ref: str,
+        words: list[str],
+        *,
+        quiet: bool,
+        timestamps: bool,
+        detach: bool,
     ) -> None:
         self._settings = settings
         self._ref = ref
         self._child = _Child(words)
-        self._quiet = quiet
-        self._timestamps = timestamps
+        self._detach = detach
+        self._app = ""  # the app's name, once it is known
         self._interrupts = 0
         self._runs = False  # True once the script was told to go on
         self._work: asyncio.Task[int] | None = None
-        self._sources: dict[str, str] = {}
-        self._last = 0.0  # when the last event came
-        self._shown = output.Shown()
-        self._progress = output.Progress()
+        self._show = sessions.Show(quiet=quiet, timestamps=timestamps)
 
     async def run(self) -> int:
         """Run it; return the exit code."""
@@ -111,17 +132,19 @@ class Run:
         except asyncio.CancelledError:
             code = 1
         except Failure as failure:
-            self._progress.end()
+            self._show.progress.end()
             if self._interrupts:  # what was interrupted says that it did not end well
-                self._say("✓ App aborted.")
+                self._aborted()
                 return 1
-            self._shown.shorten(failure)
-            script.quote(failure, self._sources.values())
+            self._show.shown.shorten(failure)
+            script.quote(failure, self._show.sources.values())
             raise
-        self._progress.end()
+        self._show.progress.end()
         if self._interrupts:
-            self._say("✓ App aborted.")
+            self._aborted()
             return 1
+        if self._detach and self._runs:
+            self._show.say(sessions.left_running(self._app))
         return code
 
     def _interrupt(self) -> None:
@@ -149,84 +172,52 @@ class Run:
                 code = await child.wait()
                 raise ScriptError(f"loading `{self._ref}` ended with exit code {code}")
             declared = answer.declared
-            self._sources = declared.sources
+            self._app, self._show.sources = declared.name, declared.sources
             for text in declared.warnings:
                 output.warn(text)
-            async with server.borrowed(self._settings) as client:
+            reached = server.kept if self._detach else server.borrowed
+            async with reached(self._settings) as client:
                 return await self._with(client, declared)
 
     async def _with(self, client: "Client", declared: Declared) -> int:
         """Run the script while the server serves its functions; if it has none, without a session."""
         if not declared.manifest.functions:
             return await self._go(declared, "")
-        await client.blobs.upload(declared.sources)
-        async with client.sessions.serve(declared.manifest) as events:
-            first = await anext(events, None)
-            if first is None or first.event != "session":
-                raise ServerUnreachable("the server ended before it served anything")
-            async for event in events:
-                self._tell(event)
-                if event.event == "serving":
-                    break
-            showing = asyncio.create_task(self._show(events))
-            going = asyncio.create_task(self._go(declared, first.id))
+        async with sessions.served(client, declared, self._show, detach=self._detach) as session:
+            going = asyncio.create_task(self._go(declared, session.id))
+            over = asyncio.Event()
+            going.add_done_callback(lambda _task: over.set())
             try:
-                await asyncio.wait({showing, going}, return_when=asyncio.FIRST_COMPLETED)
-                if not going.done():
-                    showing.result()
-                    raise ServerUnreachable("the server has ended, and so has this session")
-                await self._settle(showing)
+                await session.lasts(over)
+                await session.settle()
                 return going.result()
             finally:
-                for task in (showing, going):
-                    task.cancel()
-                await asyncio.wait({showing, going})
+                going.cancel()
+                await asyncio.wait({going})
 
     async def _go(self, declared: Declared, session: str) -> int:
         """Let the script go on; return how it ended."""
-        self._progress.end()
+        self._show.progress.end()
         self._runs = True
-        path = str(self._settings.calls_socket)
-        code = await self._child.go(Go(socket=path, app=declared.name, scope=session))
+        settings = self._settings
+        go = Go(
+            socket=settings.server or str(settings.calls_socket),
+            app=declared.name,
+            scope=session,
+            token=settings.token if settings.server else "",
+            detach=self._detach,
+        )
+        code = await self._child.go(go)
         if code < 0 and not self._interrupts:
             raise ScriptError(f"the script was ended by {signal.Signals(-code).name}")
         if code == 0 and not self._interrupts:
-            self._say("✓ App completed.")
+            self._show.say("✓ App completed.")
         return max(code, 0)
 
-    async def _show(self, events: "AsyncIterator[Event]") -> None:
-        async for event in events:
-            self._tell(event)
-
-    async def _settle(self, showing: "asyncio.Task[None]") -> None:
-        """Wait until no more lines come from the containers."""
-        loop = asyncio.get_running_loop()
-        ended = self._last = loop.time()
-        while not showing.done() and loop.time() < min(self._last + QUIET_S, ended + LONGEST_S):
-            await asyncio.sleep(STEP_S)
-
-    def _tell(self, event: "Event") -> None:
-        self._last = asyncio.get_running_loop().time()
-        self._shown.add(event)
-        if event.event != "progress":
-            self._progress.end()
-        if event.event == "serving":
-            for endpoint in event.endpoints:
-                if endpoint.url:
-                    self._say(f"  {endpoint.tag}  {endpoint.url}  (or {endpoint.local_url})")
-        elif event.event == "log":
-            output.show_line(event.line, timestamps=self._timestamps, talk=True)
-        elif event.event == "progress" and not self._quiet:
-            self._progress.show(event.text)
-        elif event.event == "failed":
-            failure = event.error.failure()
-            failure.traceback = ""  # the container has printed it
-            script.quote(failure, self._sources.values())
-            output.show_failure(failure)
-
-    def _say(self, text: str) -> None:
-        if not self._quiet:
-            output.say(text)
+    def _aborted(self) -> None:
+        self._show.say("✓ App aborted.")
+        if self._detach and self._runs:
+            self._show.say(sessions.left_running(self._app))
 
 
 class _Child:
@@ -244,14 +235,15 @@ class _Child:
         into, self._go = os.pipe()
         try:
             # In the terminal's foreground, as the script may ask its user something.
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "homeport.sdk.declare.run",
-                *self._words,
-                pass_fds=(theirs, into),
-                env={**os.environ, "HOMEPORT_RUN_FDS": f"{theirs},{into}"},
-            )
+            with _blocked(signal.SIGINT):  # until it can handle it
+                self._process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    "homeport.sdk.declare.run",
+                    *self._words,
+                    pass_fds=(theirs, into),
+                    env={**os.environ, "HOMEPORT_RUN_FDS": f"{theirs},{into}"},
+                )
         except BaseException:
             os.close(answers)
             raise
@@ -299,3 +291,13 @@ class _Child:
         if self._go >= 0:
             os.close(self._go)
             self._go = -1
+
+
+@contextlib.contextmanager
+def _blocked(number: signal.Signals) -> Iterator[None]:
+    """Block a signal; a process that is started meanwhile begins with it blocked (man 7 signal)."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -16,9 +16,12 @@ class Sessions:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def serve(self, manifest: Manifest) -> AbstractAsyncContextManager[AsyncIterator[events.Event]]:
-        """Yield the events of a session, which ends with the block."""
-        return self._connection.stream(events.read, "POST", "/v1/serve", Serve(manifest=manifest))
+    def serve(
+        self, manifest: Manifest, *, detach: bool = False
+    ) -> AbstractAsyncContextManager[AsyncIterator[events.Event]]:
+        """Yield the events of a session, which ends with the block; with `detach`, until its spawned calls have ended."""
+        body = Serve(manifest=manifest, detach=detach)
+        return self._connection.stream(events.read, "POST", "/v1/serve", body)
 
     async def reload(self, session: str, manifest: Manifest) -> tuple[EndpointStatus, ...]:
         """Return the session's endpoints, once the new version answers there."""

@@ -30,9 +30,13 @@ class Load:
 class Go:
     """Run the local entrypoint or the function now: the app's functions can be called."""
 
-    socket: str  # the path of the ingress's socket for calls
+    socket: (
+        str  # the path of the ingress's socket for calls, or the URL of another machine's server
+    )
     app: str
     scope: str  # the session; empty: the app has no function that could be called
+    token: str = field(default="", repr=False)  # of that other server
+    detach: bool = False  # a function that is run goes on if this process ends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

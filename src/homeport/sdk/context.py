@@ -5,7 +5,7 @@ import contextvars
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from homeport.contract.image import Image
@@ -32,13 +32,14 @@ is_full: Callable[[], bool] = lambda: False  # noqa: E731 - the runner replaces 
 class Reach:
     """The way in which this process calls functions."""
 
-    socket: str  # the path of the ingress's socket; empty: it may call nothing
+    socket: str  # the path of the ingress's socket, or a server's URL; empty: it may call nothing
     app: str = ""  # the app that this process belongs to; empty: none
     scope: str = ""  # the session that the app belongs to; empty: it is deployed
     container: str = ""  # the id of this container; empty: this process is not one
     environment: str = "main"
     own: tuple[str, ...] = ()  # the tags of this container's functions, if it is the only one
     query: str = ""  # its class parameters
+    token: str = field(default="", repr=False)  # of the server, if `socket` is its URL
 
 
 def enter_container(
@@ -77,6 +78,7 @@ def reach() -> Reach | None:
                 socket=path,
                 app=os.environ.get("HOMEPORT_CALLS_APP", ""),
                 scope=os.environ.get("HOMEPORT_CALLS_SCOPE", ""),
+                token=os.environ.get("HOMEPORT_CALLS_TOKEN", ""),
             )
         )
     return _reach
@@ -124,10 +126,23 @@ def current_function_call_id() -> str | None:
     return f"fc-{request}" if request else None
 
 
+_outputs = 0  # how many `enable_output` blocks are open
+
+
 @contextlib.contextmanager
-def enable_output(*_args: Any, **_kwargs: Any) -> Iterator[None]:
-    """Do nothing: the command line shows the output already."""
-    yield
+def enable_output(show_progress: bool = True) -> Iterator[None]:  # noqa: ARG001 - as in Modal
+    """Inside the block, `app.run()` and `app.deploy()` show builds, URLs and what containers print, on standard error."""
+    global _outputs  # noqa: PLW0603 - of this process, as its standard error is
+    _outputs += 1
+    try:
+        yield
+    finally:
+        _outputs -= 1
+
+
+def shows_output() -> bool:
+    """Return whether an `enable_output` block is open."""
+    return _outputs > 0
 
 
 def interact() -> None:

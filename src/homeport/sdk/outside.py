@@ -31,6 +31,14 @@ KINDS: dict[type[errors.Failure], type[Exception]] = {
 }
 
 
+def settings() -> Any:
+    """Return the settings in force (homeport.settings.Settings)."""
+    try:
+        return importlib.import_module("homeport.settings").load(os.environ)
+    except errors.Failure as failure:
+        translate(failure)
+
+
 def ask(work: Callable[[Any], Awaitable[T]]) -> T:
     """Return what `work` does with a `homeport.client.Client`; failures are exceptions of the SDK."""
 
@@ -64,27 +72,28 @@ def stream(work: Callable[[Any], AsyncIterator[T]]) -> Iterator[T]:
 
 
 def _client() -> Any:
-    settings = importlib.import_module("homeport.settings")
-    return importlib.import_module("homeport.client").Client(settings.load(os.environ))
+    return importlib.import_module("homeport.client").Client(settings())
 
 
 def _run(work: Any) -> Any:
     try:
-        return asyncio.run_coroutine_threadsafe(work, _loop()).result()
+        return asyncio.run_coroutine_threadsafe(work, loop()).result()
     except errors.Failure as failure:
         translate(failure)
 
 
 def translate(failure: errors.Failure) -> NoReturn:
+    """Raise a failure of the server as the exception of the SDK that a script expects."""
     known = (KINDS[kind] for kind in type(failure).__mro__ if kind in KINDS)
     hint = f". Hint: {failure.hint}" if failure.hint else ""
     raise next(known, exception.InvalidError)(f"{failure.message}{hint}") from None
 
 
-def _loop() -> asyncio.AbstractEventLoop:
+def loop() -> asyncio.AbstractEventLoop:
+    """Return this process's loop for the server's API, which runs in a thread of its own."""
     with _lock:
-        loop = _loops.get(os.getpid())
-        if loop is None:
-            loop = _loops[os.getpid()] = asyncio.new_event_loop()
-            threading.Thread(target=loop.run_forever, name="homeport", daemon=True).start()
-        return loop
+        found = _loops.get(os.getpid())
+        if found is None:
+            found = _loops[os.getpid()] = asyncio.new_event_loop()
+            threading.Thread(target=found.run_forever, name="homeport", daemon=True).start()
+        return found

@@ -5,10 +5,14 @@ runner brings it into each container; the user's own wins. Plain values are pick
 hundredth of the time.
 """
 
+import contextlib
+import functools
 import importlib
 import io
+import operator
 import pickle
 import sys
+import types
 from typing import Any
 
 from homeport.contract.calls import Failed
@@ -20,6 +24,9 @@ PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 MAX_CAUSES = 20
 _PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray})
 _FEW = 64  # items of an argument that are looked at
+_main = (
+    ""  # the name that the module `__main__` of this process has in containers; empty: it has none
+)
 
 
 def dumps(value: Any) -> bytes:
@@ -27,11 +34,26 @@ def dumps(value: Any) -> bytes:
     try:
         if _is_plain(value):
             return pickle.dumps(value, PROTOCOL)
+        if _main and (pickler := _by_name()) is not None:
+            file = io.BytesIO()
+            pickler(file, protocol=PROTOCOL).dump(value)
+            return file.getvalue()
         return _cloudpickle().dumps(value, protocol=PROTOCOL)  # type: ignore[no-any-return]
     except Exception as error:
         raise SerializationError(
             f"a value of type {_name(type(value))} cannot be sent: {type(error).__name__}: {error}"
         ) from None
+
+
+def name_main(name: str) -> None:
+    """Say what the module `__main__` of this process is called in containers: its classes are sent by name from now on."""
+    global _main  # noqa: PLW0603 - of the whole process, as `__main__` is
+    _main = name
+
+
+def named(module: str, qualname: str) -> Any:
+    """Return a class or a function of a module, as `_by_name` has written it."""
+    return operator.attrgetter(qualname)(importlib.import_module(module))
 
 
 def loads(data: "bytes | bytearray", python: str = "") -> Any:
@@ -118,6 +140,24 @@ def _cloudpickle() -> Any:
         return importlib.import_module("cloudpickle")
     except ImportError:
         return pickle
+
+
+@functools.cache
+def _by_name() -> Any:
+    """Return cloudpickle's pickler, but one that sends what `__main__` has by its name there; None without cloudpickle."""
+    base: Any = getattr(_cloudpickle(), "Pickler", None)
+    if not hasattr(base, "reducer_override"):
+        return None
+
+    class Pickler(base):  # type: ignore[misc]
+        def reducer_override(self, value: Any) -> Any:
+            if isinstance(value, (type, types.FunctionType)) and value.__module__ == "__main__":
+                with contextlib.suppress(AttributeError):
+                    if named("__main__", value.__qualname__) is value:
+                        return named, (_main, value.__qualname__)
+            return super().reducer_override(value)
+
+    return Pickler
 
 
 def _pickled(causes: "list[BaseException]") -> bytes:

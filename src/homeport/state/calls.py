@@ -167,6 +167,15 @@ class Calls:
         )
         return await self._database.read(lambda c: c.scalar(query))
 
+    async def are_open(self, endpoints: Collection[str]) -> bool:
+        """Return whether a call of one of these endpoints waits or runs."""
+        query = (
+            select(_T.c.id)
+            .where(self._here(), _T.c.state.in_((WAITING, RUNNING)), _T.c.endpoint.in_(endpoints))
+            .limit(1)
+        )
+        return await self._database.read(lambda c: c.execute(query).first() is not None)
+
     async def running(self) -> list[CallRow]:
         """Return the calls that containers have claimed."""
         return await self._rows(select(*_TOLD).where(self._here(), _T.c.state == RUNNING))

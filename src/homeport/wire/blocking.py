@@ -8,7 +8,9 @@ import time
 from collections.abc import Iterator
 
 from homeport.contract import calls
-from homeport.wire.messages import IDLE_S, LARGE_BYTES, Answer, CutOff, Frames, Request, Unreachable
+from homeport.wire import address as addresses
+from homeport.wire.address import Address, Remote
+from homeport.wire.messages import LARGE_BYTES, Answer, CutOff, Frames, Request, Unreachable
 
 LOOK_S = 0.25  # a waiting thread wakes this often, so that `InputCancellation` can be raised in it
 
@@ -18,7 +20,7 @@ class _Kept(threading.local):
 
     def __init__(self) -> None:
         self.connection: socket.socket | None = None
-        self.path = ""
+        self.address: Address = ""
         self.pid = 0
         self.since = 0.0
 
@@ -33,41 +35,41 @@ class _Socket(socket.socket):
 _kept = _Kept()
 
 
-def ask(path: str, request: Request) -> Answer:
-    """Send a request to the socket and return the whole answer."""
-    connection = _take(path)
+def ask(address: Address, request: Request) -> Answer:
+    """Send a request and return the whole answer."""
+    connection = _take(address)
     try:
-        answer = _exchange(connection, request)
+        answer = _exchange(connection, request.head(address), request.body)
         while not answer.is_whole:
             _read(connection, answer)
     except BaseException:
         connection.close()
         raise
-    _keep(path, connection, answer)
+    _keep(address, connection, answer)
     return answer
 
 
-def frames(path: str, request: Request) -> "tuple[Answer, Iterator[tuple[bytes, bytes]]]":
+def frames(address: Address, request: Request) -> "tuple[Answer, Iterator[tuple[bytes, bytes]]]":
     """Send a request; return the answer's head, and the frames of its body if it is a stream.
 
     An answer of another kind is whole, and has no frames. Close the iterator to end the call.
     """
-    connection = _take(path)
+    connection = _take(address)
     try:
-        answer = _exchange(connection, request)
+        answer = _exchange(connection, request.head(address), request.body)
         while not answer.status or (answer.outcome != calls.STREAM and not answer.is_whole):
             _read(connection, answer)
     except BaseException:
         connection.close()
         raise
     if answer.outcome != calls.STREAM:
-        _keep(path, connection, answer)
+        _keep(address, connection, answer)
         return answer, iter(())
-    return answer, _frames(path, connection, answer)
+    return answer, _frames(address, connection, answer)
 
 
 def _frames(
-    path: str, connection: socket.socket, answer: Answer
+    address: Address, connection: socket.socket, answer: Answer
 ) -> "Iterator[tuple[bytes, bytes]]":
     reader = Frames()
     try:
@@ -81,32 +83,54 @@ def _frames(
     except BaseException:  # GeneratorExit, too
         connection.close()
         raise
-    _keep(path, connection, answer)
+    _keep(address, connection, answer)
 
 
-def _take(path: str) -> socket.socket:
+def _take(address: Address) -> socket.socket:
     """Return the thread's connection, or a new one."""
     connection, _kept.connection = _kept.connection, None
     if connection is not None:
-        mine = _kept.path == path and _kept.pid == os.getpid()
-        if mine and time.monotonic() - _kept.since < IDLE_S and not _readable(connection):
+        mine = _kept.address == address and _kept.pid == os.getpid()
+        idle_s = time.monotonic() - _kept.since
+        if mine and idle_s < addresses.idle_s(address) and not _readable(connection):
             return connection
         connection.close()  # after a fork that is a copy, and the parent's stays open
-    fresh = _Socket(socket.AF_UNIX)
     try:
-        fresh.connect(path)
-    except BaseException as error:
-        fresh.close()
-        if isinstance(error, OSError):
-            raise Unreachable(error.errno, error.strerror, path) from None
-        raise
+        fresh = _connected(address)
+    except OSError as error:
+        raise Unreachable(error.errno, error.strerror or str(error), str(address)) from None
     fresh.settimeout(LOOK_S)
     return fresh
 
 
-def _keep(path: str, connection: socket.socket, answer: Answer) -> None:
+def _connected(address: Address) -> socket.socket:
+    if isinstance(address, Remote):
+        return _connected_to(address)
+    fresh = _Socket(socket.AF_UNIX)
+    try:
+        fresh.connect(address)
+    except BaseException:
+        fresh.close()
+        raise
+    return fresh
+
+
+def _connected_to(remote: Remote) -> socket.socket:
+    plain = socket.create_connection((remote.host, remote.port), addresses.CONNECT_S)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if not remote.tls:
+        return _Socket(fileno=plain.detach())
+    try:
+        wrapped: socket.socket = addresses.tls().wrap_socket(plain, server_hostname=remote.host)
+    except BaseException:
+        plain.close()
+        raise
+    return wrapped
+
+
+def _keep(address: Address, connection: socket.socket, answer: Answer) -> None:
     if answer.keeps_alive and _kept.connection is None:
-        _kept.connection, _kept.path = connection, path
+        _kept.connection, _kept.address = connection, address
         _kept.pid, _kept.since = os.getpid(), time.monotonic()
     else:
         connection.close()
@@ -119,16 +143,15 @@ def _readable(connection: socket.socket) -> bool:
     return bool(poll.poll(0))
 
 
-def _exchange(connection: socket.socket, request: Request) -> Answer:
+def _exchange(connection: socket.socket, head: bytes, body: bytes) -> Answer:
     """Send the request; return the part of the answer that has arrived with it."""
     answer = Answer()
-    head = request.head()
     try:
-        if len(request.body) <= LARGE_BYTES:
-            _send(connection, head + request.body)
+        if len(body) <= LARGE_BYTES:
+            _send(connection, head + body)
         else:
             _send(connection, head)
-            _send(connection, request.body)
+            _send(connection, body)
     except (BrokenPipeError, ConnectionResetError):
         pass  # refused before all of it was sent; the answer says why
     return answer

@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 
 from homeport.contract import calls
 from homeport.contract.sizes import MIB
-from homeport.wire.messages import IDLE_S, LARGE_BYTES, Answer, CutOff, Frames, Request, Unreachable
+from homeport.wire import address as addresses
+from homeport.wire.address import Address
+from homeport.wire.messages import LARGE_BYTES, Answer, CutOff, Frames, Request, Unreachable
 
 MAX_WAITING_BYTES = 4 * MIB  # of a stream that is not read as fast as it arrives
 
@@ -62,15 +64,15 @@ class _Wire(asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort()
 
-    async def ask(self, request: Request) -> Answer:
+    async def ask(self, address: Address, request: Request) -> Answer:
         """Return the answer: whole, or the head of a stream."""
         assert self.transport is not None
         answer = self.answer = Answer()
         self._streams, self._error = False, None
         if len(request.body) <= LARGE_BYTES:
-            self.transport.write(request.head() + request.body)
+            self.transport.write(request.head(address) + request.body)
         else:
-            self.transport.write(request.head())
+            self.transport.write(request.head(address))
             await self._send(request.body)
         while not (answer.is_whole or answer.outcome == calls.STREAM):
             self._check()
@@ -121,45 +123,45 @@ class _Wire(asyncio.Protocol):
             self._waiting.set_result(None)
 
 
-#: loop -> path -> connections that are idle, the latest last
-_idle: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, list[_Wire]]]"
+#: loop -> address -> connections that are idle, the latest last
+_idle: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Address, list[_Wire]]]"
 _idle = weakref.WeakKeyDictionary()
 
 
-async def ask_async(path: str, request: Request) -> Answer:
-    """Send a request to the socket and return the whole answer."""
-    wire = await _connected(path)
+async def ask_async(address: Address, request: Request) -> Answer:
+    """Send a request and return the whole answer."""
+    wire = await _connected(address)
     try:
-        answer = await wire.ask(request)
+        answer = await wire.ask(address, request)
         if answer.outcome == calls.STREAM:
             raise ValueError("the answer is a stream")
     except BaseException:
         wire.close()
         raise
-    _release(path, wire, answer)
+    _release(address, wire, answer)
     return answer
 
 
 async def frames_async(
-    path: str, request: Request
+    address: Address, request: Request
 ) -> "tuple[Answer, AsyncIterator[tuple[bytes, bytes]]]":
     """Send a request; return the answer's head, and the frames of its body if it is a stream.
 
     An answer of another kind is whole, and has no frames. Close the iterator to end the call.
     """
-    wire = await _connected(path)
+    wire = await _connected(address)
     try:
-        answer = await wire.ask(request)
+        answer = await wire.ask(address, request)
     except BaseException:
         wire.close()
         raise
     if answer.outcome != calls.STREAM:
-        _release(path, wire, answer)
-    return answer, _frames_async(path, wire, answer)
+        _release(address, wire, answer)
+    return answer, _frames_async(address, wire, answer)
 
 
 async def _frames_async(
-    path: str, wire: _Wire, answer: Answer
+    address: Address, wire: _Wire, answer: Answer
 ) -> "AsyncIterator[tuple[bytes, bytes]]":
     if answer.outcome != calls.STREAM:
         return
@@ -172,23 +174,32 @@ async def _frames_async(
     except BaseException:  # GeneratorExit, too
         wire.close()
         raise
-    _release(path, wire, answer)
+    _release(address, wire, answer)
 
 
-async def _connected(path: str) -> _Wire:
+async def _connected(address: Address) -> _Wire:
     loop = asyncio.get_running_loop()
-    idle = _idle.setdefault(loop, {}).setdefault(path, [])
-    oldest = loop.time() - IDLE_S
+    idle = _idle.setdefault(loop, {}).setdefault(address, [])
+    oldest = loop.time() - addresses.idle_s(address)
     while idle:
         wire = idle.pop()
         if not wire.is_closed and wire.idle_since > oldest:
             return wire
         wire.close()
     try:
-        _, fresh = await loop.create_unix_connection(_Wire, path)
-    except OSError as error:
-        raise Unreachable(error.errno, error.strerror, path) from None
-    return fresh
+        return await _opened(loop, address)
+    except (OSError, asyncio.TimeoutError) as error:  # noqa: UP041 - two classes in Python 3.10
+        number, text = getattr(error, "errno", None), getattr(error, "strerror", None)
+        raise Unreachable(number, text or str(error) or "timed out", str(address)) from None
+
+
+async def _opened(loop: asyncio.AbstractEventLoop, address: Address) -> _Wire:
+    if isinstance(address, str):
+        return (await loop.create_unix_connection(_Wire, address))[1]
+    connecting = loop.create_connection(
+        _Wire, address.host, address.port, ssl=addresses.tls() if address.tls else None
+    )
+    return (await asyncio.wait_for(connecting, addresses.CONNECT_S))[1]
 
 
 def close_idle(loop: asyncio.AbstractEventLoop) -> None:
@@ -198,13 +209,13 @@ def close_idle(loop: asyncio.AbstractEventLoop) -> None:
             wire.close()
 
 
-def _release(path: str, wire: _Wire, answer: Answer) -> None:
+def _release(address: Address, wire: _Wire, answer: Answer) -> None:
     if not answer.keeps_alive or wire.is_closed:
         wire.close()
         return
     loop = asyncio.get_running_loop()
     wire.answer, wire.idle_since = None, loop.time()
-    _idle.setdefault(loop, {}).setdefault(path, []).append(wire)
+    _idle.setdefault(loop, {}).setdefault(address, []).append(wire)
 
 
 def _size(parts: "list[bytes]") -> int:

@@ -4,12 +4,12 @@ from dataclasses import dataclass, field
 
 from homeport.contract import calls
 from homeport.contract.sizes import MIB
+from homeport.wire.address import CALLS, Address
 
 READ_BYTES = 256 * 1024
 LARGE_BYTES = MIB  # bodies above this are sent apart from their head, and received into one buffer
 MAX_HEAD_BYTES = 64 * 1024
 BODILESS = (204, 304)
-IDLE_S = 20.0  # HAProxy closes a connection that is idle for 30 s
 
 
 class Unreachable(ConnectionError):
@@ -32,10 +32,16 @@ class Request:
     method: str = "POST"
     target: str = "/"
 
-    def head(self) -> bytes:
-        """Return the request's head; `ValueError` for a value that would end a line."""
-        target = f"{self.target}?{self.query}" if self.query else self.target
-        lines = [f"{self.method} {target} HTTP/1.1", "Host: calls"]
+    def head(self, address: "Address" = "") -> bytes:
+        """Return the request's head, for that address; `ValueError` for a value that would end a line."""
+        path, host = self.target, "calls"
+        if not isinstance(address, str):
+            host = str(address).partition("://")[2].partition("/")[0]
+            path = address.base + (CALLS if self.endpoint else self.target)
+        target = f"{path}?{self.query}" if self.query else path
+        lines = [f"{self.method} {target} HTTP/1.1", f"Host: {host}"]
+        if not isinstance(address, str):
+            lines.append(f"Authorization: Bearer {address.token}")
         if self.endpoint:
             lines.append(f"{calls.CALL}: {self.endpoint}")
         lines += [f"Content-Type: {self.content_type}", f"Content-Length: {len(self.body)}"]

@@ -11,6 +11,9 @@ class Serve:
     """An app to serve in a session, or the next state of a session's app."""
 
     manifest: Manifest
+    detach: bool = (
+        False  # when the connection ends, the app goes on until its spawned calls have ended
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

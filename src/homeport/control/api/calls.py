@@ -1,9 +1,12 @@
-"""The route by which programs in any language call a function; the values are JSON."""
+"""The routes by which programs on other machines call functions: in any language with JSON, in Python as `.remote()`."""
 
 import asyncio
 import json
 import urllib.parse
+from collections.abc import AsyncIterator
 from typing import Any
+
+from starlette.responses import Response
 
 from homeport import wire
 from homeport.contract import calls
@@ -16,6 +19,7 @@ from homeport.contract.errors import (
     StartError,
     TooMany,
 )
+from homeport.control.api.passing import Passed, Passing
 from homeport.control.api.routing import route
 from homeport.settings import Settings
 
@@ -31,6 +35,11 @@ class Calls:
 
     def __init__(self, settings: Settings) -> None:
         self._socket = str(settings.calls_socket)
+        self._passing = Passing(self._socket)
+
+    async def close(self) -> None:
+        """Close the connections to the ingress."""
+        await self._passing.close()
 
     @route("POST", "/v1/apps/{name}/call/{tag}")
     async def call(self, name: str, tag: str, body: Call) -> Called:
@@ -61,6 +70,15 @@ class Calls:
         if answer.status == 404:
             raise NotFound(f"no deployed app `{name}` has a function `{tag}` that can be called")
         raise KINDS.get(answer.status, StartError)(f"`{tag}`: {text}")
+
+    @route("POST", "/v1/calls")
+    async def pass_on(self, body: AsyncIterator[bytes]) -> Response:
+        """Call a function with pickled values, as `.remote()` does in a script on another machine.
+
+        The request's headers say which function, the query string has class parameters, and the answer is the
+        container's (contract/calls.py).
+        """
+        return Passed(self._passing, body)
 
 
 def _query(parameters: dict[str, Any]) -> str:

@@ -88,13 +88,16 @@ class Api:
         )
         tunnels = Tunnels(backend.tunnels)
         self._inside = (*self._shared, functions, tunnels)
+        self._calls = Calls(parts.settings)
         self._nouns = (
             Server(view, keep=backend.keep, shutdown=backend.shutdown),
             Apps(view, deployer, backend.cold_starts),
             functions,
-            Calls(parts.settings),
+            self._calls,
             Deploys(view, deployer, backend.logs, tasks),
-            Sessions(view, deployer, backend.logs, tasks),
+            Sessions(
+                view, deployer, backend.logs, tasks, spawned=backend.spawned, pools=parts.pools
+            ),
             Logs(view, backend.logs),
             Containers(view, backend.stop_container),
             Images(view, deployer),
@@ -118,6 +121,7 @@ class Api:
     async def close(self) -> None:
         """End the streams of events."""
         await self._tasks.close()
+        await self._calls.close()
 
 
 def _app(nouns: Iterable[object]) -> Starlette:

@@ -219,6 +219,19 @@ def declare_app(
     return dataclasses.replace(declared, warnings=tuple(told))
 
 
+def declare_loaded(
+    app: App, module: ModuleType, root: Path, *, name: str, unnamed: str, is_package: bool
+) -> Declared:
+    """Return the same for an app of this process, whose module is loaded already."""
+    target = str(module.__file__)
+    try:
+        deployment = _name(name or app.name or unnamed, app, target)
+        declared = _build(app, deployment, target, module, root, is_package=is_package)
+    except Error as error:
+        raise ScriptError(str(error), where=script.where(error)) from error
+    return dataclasses.replace(declared, warnings=(*declared.warnings, *notices.take()))
+
+
 def _build(
     app: App, name: str, target: str, module: ModuleType, root: Path, *, is_package: bool
 ) -> Declared:

@@ -49,6 +49,8 @@ def main() -> int:
     declaring.end_with_parent()
     signal.signal(signal.SIGINT, _Interrupts())
     try:
+        # The command has blocked it, so that a Ctrl-C during the imports above prints no traceback of ours.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         return _run(given, out, into)
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -96,9 +98,10 @@ def _run(given: argparse.Namespace, out: int, into: int) -> int:
         line = reader.readline()
     if not line:
         return 1  # the command has said why
-    _enter(codec.loads(Go, line))
+    go = codec.loads(Go, line)
+    _enter(go)
     found, arguments = chosen[0]
-    return _finish(found, arguments, given.write)
+    return _finish(found, arguments, given.write, detach=go.detach)
 
 
 def _stem(target: str) -> str:
@@ -108,16 +111,18 @@ def _stem(target: str) -> str:
 
 def _enter(go: Go) -> None:
     """Let calls go to the session, here and in processes that the script starts."""
-    context.enter_calls(context.Reach(socket=go.socket, app=go.app, scope=go.scope))
+    context.enter_calls(context.Reach(socket=go.socket, app=go.app, scope=go.scope, token=go.token))
     os.environ["HOMEPORT_CALLS_SOCKET"] = go.socket
     os.environ["HOMEPORT_CALLS_APP"] = go.app
     os.environ["HOMEPORT_CALLS_SCOPE"] = go.scope
+    if go.token:
+        os.environ["HOMEPORT_CALLS_TOKEN"] = go.token
 
 
-def _finish(found: runnable.Runnable, arguments: Any, write: str) -> int:
+def _finish(found: runnable.Runnable, arguments: Any, write: str, *, detach: bool) -> int:
     """Call it; write its result to a file if that was asked for."""
     try:
-        result = _call(found, *arguments)
+        result = _call(found, *arguments, detach=detach)
     except Exception as error:
         sys.stdout.flush()
         print(users_traceback(error, libraries=False), file=sys.stderr)  # noqa: T201 - as Python does it
@@ -132,14 +137,22 @@ def _finish(found: runnable.Runnable, arguments: Any, write: str) -> int:
 
 
 def _call(
-    found: runnable.Runnable, args: list[Any], kwargs: dict[str, Any], parameters: dict[str, Any]
+    found: runnable.Runnable,
+    args: list[Any],
+    kwargs: dict[str, Any],
+    parameters: dict[str, Any],
+    *,
+    detach: bool,
 ) -> Any:
     if isinstance(found.entry, LocalEntrypoint):
         outcome = found.raw(*args, **kwargs)
         return asyncio.run(_wait(outcome)) if inspect.isawaitable(outcome) else outcome
+    function: Any = found.entry
     if isinstance(found.entry, Cls):
-        return getattr(found.entry(**parameters), found.method).remote(*args, **kwargs)
-    return found.entry.remote(*args, **kwargs)
+        function = getattr(found.entry(**parameters), found.method)
+    if detach:  # a call that outlives its caller
+        return function.spawn(*args, **kwargs).get()
+    return function.remote(*args, **kwargs)
 
 
 async def _wait(awaitable: Any) -> Any:

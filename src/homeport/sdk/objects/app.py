@@ -3,7 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from homeport.contract import names
 from homeport.sdk import gone, location, notices
@@ -13,7 +13,7 @@ from homeport.sdk.exception import (
     MisuseError,
     UnimplementedError,
 )
-from homeport.sdk.objects import checks
+from homeport.sdk.objects import blocking, checks
 from homeport.sdk.objects import options as keywords
 from homeport.sdk.objects.cls import Cls
 from homeport.sdk.objects.function import Function
@@ -22,13 +22,16 @@ from homeport.sdk.objects.mounts import check_volumes
 from homeport.sdk.objects.partial import PartialFunction
 from homeport.sdk.objects.secret import Secret
 
+if TYPE_CHECKING:
+    from homeport.sdk.objects.running import Hydrated, Runs
+
 #: Keywords of `_experimental_server` -> their names of `server`.
 EARLIER_KEYWORDS = {
     "region": "compute_region",
     "routing_regions": "routing_region",
     "proxy_regions": "routing_region",
 }
-PENDING = ("run", "deploy", "stop", "logs", "info", "stats", "set_tags", "get_tags")
+PENDING = ("stop", "logs", "info", "stats", "set_tags", "get_tags")
 
 
 class LocalEntrypoint:
@@ -76,6 +79,43 @@ class App:
         self.functions: dict[str, Function] = {}
         self.classes: dict[str, Cls] = {}
         self.entrypoints: dict[str, LocalEntrypoint] = {}
+        self.session: Hydrated | None = None  # inside `with app.run():`
+
+    # running it
+
+    @property
+    def run(self) -> "Runs":
+        """`with app.run():` serves the app's functions as long as the block lasts, so that it can call them."""
+        from homeport.sdk.objects.running import Runs  # only where it is used
+
+        return Runs(self)
+
+    @blocking.method
+    def deploy(
+        self,
+        *,
+        name: str | None = None,  # instead of the app's own
+        environment_name: str | None = None,
+        tag: str = "",  # a name for this version, shown by `homeport app history`
+        client: Any = None,  # noqa: ARG002 - homeport makes its own
+        strategy: str = "rolling",  # `recreate` ends the old containers first
+    ) -> "App":
+        """Deploy the app to the background server, as `homeport deploy` does; returns this app."""
+        from homeport.sdk.objects import running
+
+        running.check_environment(environment_name)
+        running.deploy(self, name or "", tag=tag, strategy=strategy)
+        return self
+
+    def hydrate(self, session: "Hydrated | None") -> None:
+        """Say where this app's functions are; None: nowhere any more."""
+        self.session = session
+        for each in (*self.functions.values(), *self.classes.values()):
+            sessions = each.sessions
+            if session is None:
+                sessions.pop()
+            else:
+                sessions.append(session)
 
     # look-ups
 

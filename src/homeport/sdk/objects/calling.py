@@ -4,6 +4,7 @@ A call goes over the ingress's socket (`homeport.wire`). This file says to which
 answer means, and when to try again.
 """
 
+import json
 import sys
 import time
 import warnings
@@ -11,8 +12,8 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from homeport import wire
-from homeport.contract import calls
-from homeport.sdk import context, exception, values
+from homeport.contract import calls, errors
+from homeport.sdk import context, exception, outside, values
 from homeport.sdk.objects.target import Target
 
 PATIENCE_S = 30.0  # how long to try while no server answers: a restart takes less
@@ -94,10 +95,12 @@ class Attempts:
     def broken(self, error: Exception) -> Exception:
         """Return the failure for a connection that could not be made, or that ended early."""
         if isinstance(error, wire.Unreachable):
-            return _Nobody(
-                "the homeport server does not answer: start it with `homeport up`",
-                may_come=not context.is_local(),
-            )
+            where = str(error.filename or "")
+            if "://" in where:
+                text = f"the homeport server at {where} does not answer: {error.strerror}"
+            else:
+                text = "the homeport server does not answer: start it with `homeport up`"
+            return _Nobody(text, may_come=not context.is_local())
         return exception.InternalFailure(
             f"the connection to `{self._target.tag}` ended before its answer came ({error}); "
             "nobody knows whether it ran"
@@ -105,6 +108,8 @@ class Attempts:
 
     def _refused(self, answer: wire.Answer) -> Exception:
         """Return the failure for an answer that no container's function gave."""
+        if answer.fields.get("content-type", "").startswith("application/json"):
+            return _told(bytes(answer.body))
         text = bytes(answer.body).decode("utf-8", "replace").strip().removeprefix("homeport: ")
         tag, status = self._target.tag, answer.status
         if status == 404 and self._target.variant and self._forgotten < MOST_FORGOTTEN:
@@ -142,6 +147,18 @@ class Attempts:
             f"Lookup failed for {kind} '{target.tag.partition('.')[0]}' from the '{target.app}' app"
             f"{where}: no deployed app of this server has it"
         )
+
+
+def _told(body: bytes) -> Exception:
+    """Return what a remote server's API says instead of passing the call on: a wrong token, say."""
+    try:
+        outside.translate(errors.Failure.from_dict(json.loads(body)["error"]))
+    except (ValueError, KeyError, TypeError):
+        return exception.ExecutionError(
+            "what answers at HOMEPORT_SERVER is not a homeport server's API"
+        )
+    except Exception as error:
+        return error
 
 
 class _Failed(Exception):
@@ -287,8 +304,8 @@ def _item(kind: bytes, body: bytes, python: str) -> Any:
     return values.loads(body, python)
 
 
-def socket() -> str:
-    """Return the path of the socket for calls; raise an error if this process may call no function."""
+def socket() -> wire.Address:
+    """Return where calls go; raise if this process may call nothing."""
     reach = context.reach()
     if reach is None:
         return _own_socket()
@@ -296,21 +313,13 @@ def socket() -> str:
         raise exception.PermissionDeniedError(
             "this container may call no function: it has `restrict_modal_access=True`"
         )
-    return reach.socket
+    return wire.address_of(reach.socket, reach.token)
 
 
-def _own_socket() -> str:
-    """Return the socket of this machine's server, for a script of its user."""
-    import importlib
-    import os
-
-    settings = importlib.import_module("homeport.settings").load(os.environ)
-    if settings.server:
-        raise exception.UnimplementedError(
-            "HOMEPORT_SERVER names another machine's server, and `.remote()` reaches this machine's alone: "
-            "call it with JSON by the API, `POST /v1/apps/<app>/call/<function>`"
-        )
-    return str(settings.calls_socket)
+def _own_socket() -> wire.Address:
+    """Return the socket of this machine's server, or the server that HOMEPORT_SERVER names: for a script of its user."""
+    settings = outside.settings()
+    return wire.address_of(settings.server or str(settings.calls_socket), settings.token)
 
 
 def sleep(seconds: float) -> None:

@@ -63,6 +63,7 @@ class Cls(Varied, metaclass=Old):
         self.app = app
         self.where = location.here()
         self.concurrent = concurrent  # the PartialFunction of the class's own decorators, or None
+        self.sessions: list[Any] = []  # inside `with app.run():`; its variants share it
         self.partials = partials_of(raw)
         self.parameters = parameters_of(raw)
         self.__name__ = raw.__name__
@@ -75,6 +76,11 @@ class Cls(Varied, metaclass=Old):
         if args and self.parameters:
             raise InvalidError(POSITIONAL)
         return Obj(self, args, kwargs)
+
+    @property
+    def hydrated(self) -> Any:
+        """Where the class is served, inside `with app.run():`."""
+        return self.sessions[-1] if self.sessions else None
 
     def construct(self, parameters: dict[str, Any]) -> Any:
         """Return an instance with its parameters as attributes; run no hook."""
@@ -97,7 +103,7 @@ class Cls(Varied, metaclass=Old):
         """Return the URL of a class under `@modal.experimental.http_server()`, in a list."""
         from homeport.sdk.objects.urls import flash_urls  # only where it is used
 
-        return flash_urls(own_target(f"{self.__name__}.*"))
+        return flash_urls(own_target(f"{self.__name__}.*", self.hydrated))
 
     def hooks(self, flag: str) -> list[Any]:
         """Return the raw functions of one kind of hook, base classes first, in order of definition."""
@@ -198,7 +204,7 @@ class Obj:
         """Change how many containers there are for these parameters, until the next deploy."""
         from homeport.sdk.objects.scaling import Scaled  # only where it is used
 
-        target = own_target(f"{self.declared.__name__}.*")
+        target = own_target(f"{self.declared.__name__}.*", self.declared.hydrated)
         return Scaled(dataclasses.replace(target, query=self.query())).update
 
     def __getattr__(self, name: str) -> Any:
@@ -215,6 +221,7 @@ class _Method(Function):
 
     def __init__(self, obj: Obj, tag: str, partial: PartialFunction) -> None:
         super().__init__(tag, partial, {}, obj.declared.app)
+        self.sessions = obj.declared.sessions
         self._obj = obj
         self._options = obj.declared._options  # noqa: SLF001 - of the class that it is a method of
 

@@ -212,12 +212,14 @@ def _body(answer: Any) -> bytes:
         raise exception.ExecutionError(f"the server refused: {text or answer.status}") from None
 
 
-def _socket(reach: context.Reach) -> str:
+def _socket(reach: context.Reach) -> Any:
     if not reach.socket:
         raise exception.ExecutionError(
             "this container may not speak to the server: its function has `restrict_modal_access=True`"
         )
-    return reach.socket
+    from homeport import wire
+
+    return wire.address_of(reach.socket, reach.token)
 
 
 def _away() -> exception.ConnectionError:

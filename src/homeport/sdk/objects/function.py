@@ -17,8 +17,16 @@ from homeport.sdk.objects.varied import Varied
 if TYPE_CHECKING:
     from homeport.contract.variants import Options
     from homeport.sdk.objects import forms
+    from homeport.sdk.objects.running import Hydrated
 
 PENDING = ("autoscaler", "keep_warm")
+
+
+NOT_RUNNING = (
+    "Function has not been hydrated with the metadata it needs to run on Modal, because the App it is defined on is "
+    "not running. Call it inside `with app.run():` or by `homeport run`; or deploy the app, and call "
+    "`modal.Function.from_name(…)`"
+)
 
 
 class Function(Varied, metaclass=Old):
@@ -33,10 +41,16 @@ class Function(Varied, metaclass=Old):
         self.partial = partial
         self.options = options
         self.app = app
+        self.sessions: list[Hydrated] = []  # inside `with app.run():`; its variants share it
         self.__name__ = partial.name
         self.__doc__ = partial.raw.__doc__
         self.__module__ = partial.raw.__module__
         self.__wrapped__ = partial.raw
+
+    @property
+    def hydrated(self) -> "Hydrated | None":
+        """Where the function is served, inside `with app.run():`."""
+        return self.sessions[-1] if self.sessions else None
 
     @property
     def raw(self) -> Any:
@@ -129,6 +143,8 @@ class Function(Varied, metaclass=Old):
 
     def get_web_url(self) -> str | None:
         """Return the URL of a web function, in a container; None for other functions."""
+        if self.hydrated is not None:
+            return self.hydrated.urls.get(self.tag)
         return web_url(self.tag, is_web=self.is_web)
 
     def hydrate(self, *_args: Any, **_kwargs: Any) -> "Function":
@@ -142,7 +158,7 @@ class Function(Varied, metaclass=Old):
 
     def target(self) -> Target:
         """Return a call's target; `ExecutionError` if the app does not run."""
-        return own_target(self.tag).varied(self._options)
+        return own_target(self.tag, self.hydrated).varied(self._options)
 
     @staticmethod
     def from_name(
@@ -220,14 +236,16 @@ class Named(Function):
         return self._options or self._target.options
 
 
-def own_target(tag: str) -> Target:
-    """Return the target of a function of this script; `ExecutionError` if its app does not run."""
+def own_target(tag: str, hydrated: "Hydrated | None" = None) -> Target:
+    """Return the target of a function of this script; `ExecutionError` if its app does not run.
+
+    `hydrated` says where the function is, inside `with app.run():`.
+    """
+    if hydrated is not None:
+        return Target(app=hydrated.app, tag=tag, scope=hydrated.scope)
     reach = context.reach()
     if reach is None or not reach.app:
-        raise ExecutionError(
-            "Function has not been hydrated with the metadata it needs to run on Modal, "
-            "because the App it is defined on is not running."
-        )
+        raise ExecutionError(NOT_RUNNING)
     return Target(app=reach.app, tag=tag, scope=reach.scope, environment=reach.environment)
 
 
@@ -250,10 +268,7 @@ def web_url(tag: str, *, is_web: bool) -> str | None:
     url = context.url_of(tag)
     if url is None:
         if context.is_local():
-            raise ExecutionError(
-                "Function has not been hydrated with the metadata it needs to run on Modal, "
-                "because the App it is defined on is not running."
-            )
+            raise ExecutionError(NOT_RUNNING)
         raise NotFoundError(f"`{tag}` has no URL in this app")
     return url
 

@@ -125,7 +125,7 @@ class Server(Reached, Cls):
 
     def target(self) -> Target:
         """Return which server of which app this is; `ExecutionError` if the app does not run."""
-        return own_target(f"{self.__name__}.*")
+        return own_target(f"{self.__name__}.*", self.hydrated)
 
     def hydrate(self, *_args: Any, **_kwargs: Any) -> "Server":
         """Return the server itself: nothing has to be loaded before it is used."""

@@ -18,6 +18,9 @@ class Varied:
     """What functions and classes share that may have other options."""
 
     _options: "Options | None" = None  # None: as it was declared
+    sessions: (
+        "list[Any]"  # where it is served, inside `with app.run():`; a variant has the same list
+    )
 
     def with_options(
         self,

@@ -1,0 +1,271 @@
+"""`with app.run():` and `app.deploy()`: an app from a plain Python script, without a command.
+
+A session lives in the loop's thread (sdk/outside.py), in one task, from the beginning of the block to its end; the
+thread with the block waits for it. It is the same as that of `homeport run`, and so is what it prints (cli/session.py).
+"""
+
+import asyncio
+import concurrent.futures
+import importlib
+import sys
+import threading
+import warnings
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, NoReturn, Protocol
+
+from homeport.contract import errors
+from homeport.sdk import context, exception, outside
+
+MAIN_ENVIRONMENT = "main"
+AGAIN = (
+    "App is already running and can't be started again.\n"
+    "`homeport run` has started it: a local entrypoint needs no `app.run()`"
+)
+
+
+@dataclass(frozen=True)
+class Hydrated:
+    """Where the functions of a running app are."""
+
+    app: str
+    scope: str  # the session's id
+    urls: dict[str, str] = field(default_factory=dict)  # of its web functions, by tag
+
+
+class App(Protocol):
+    """What a run needs of a `modal.App`."""
+
+    name: str | None
+    session: "Hydrated | None"
+
+    def hydrate(self, session: "Hydrated | None") -> None: ...
+
+
+class Runs:
+    """`app.run(…)`: a block in which the app's functions can be called."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def __call__(
+        self,
+        *,
+        name: str | None = None,  # instead of the app's own
+        client: Any = None,  # noqa: ARG002 - homeport makes its own
+        detach: bool = False,  # calls that were spawned go on after the block, or after this process
+        interactive: bool = False,
+        environment_name: str | None = None,
+        **_options: Any,
+    ) -> "Running":
+        if interactive:
+            raise exception.UnimplementedError("`app.run(interactive=True)` is not there yet")
+        check_environment(environment_name)
+        return Running(self._app, name or "", detach=detach)
+
+    aio = __call__  # `async with app.run.aio():`, as `async with app.run():`
+
+
+class Running:
+    """One such block, for `with` and for `async with`."""
+
+    def __init__(self, app: App, name: str, *, detach: bool) -> None:
+        self._app, self._name, self._detach = app, name, detach
+        self._session: _Session | None = None
+
+    def __enter__(self) -> App:
+        session = self._begun()
+        try:
+            told = session.ready.result()
+        except BaseException:
+            session.abort()
+            session.done.wait()
+            raise
+        return self._entered(told)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> bool:
+        session = self._left(error)
+        session.done.wait()
+        return kind is KeyboardInterrupt  # as Modal: Ctrl-C ends the block, and the script goes on
+
+    async def __aenter__(self) -> App:
+        session = self._begun()
+        try:
+            told = await asyncio.wrap_future(session.ready)
+        except BaseException:
+            session.abort()
+            await asyncio.to_thread(session.done.wait)
+            raise
+        return self._entered(told)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> bool:
+        session = self._left(error)
+        await asyncio.to_thread(session.done.wait)
+        return kind is KeyboardInterrupt
+
+    def _begun(self) -> "_Session":
+        check_here()
+        reach = context.reach()
+        if self._app.session is not None or (reach is not None and reach.app):
+            raise exception.InvalidError(AGAIN)
+        declared = declare(self._app, self._name)
+        session = self._session = _Session(declared, detach=self._detach)
+        session.start()
+        return session
+
+    def _entered(self, told: Any) -> App:
+        self._app.hydrate(Hydrated(told.app, told.id, told.urls))
+        return self._app
+
+    def _left(self, error: BaseException | None) -> "_Session":
+        assert self._session is not None
+        self._app.hydrate(None)
+        is_cut = isinstance(error, (KeyboardInterrupt, asyncio.CancelledError))
+        self._session.end("interrupted" if is_cut else "failed" if error is not None else "")
+        return self._session
+
+
+class _Session:
+    """A session, as the thread with the block sees it."""
+
+    def __init__(self, declared: Any, *, detach: bool) -> None:
+        self.ready: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        self.done = threading.Event()
+        self._declared, self._detach = declared, detach
+        self._shows = context.shows_output()
+        self._loop = outside.loop()
+        self._task: asyncio.Task[None] | None = None
+        self._over: asyncio.Event | None = None
+        self._why = ""  # it ends: `interrupted`, `failed`, or empty
+
+    def start(self) -> None:
+        """Begin, in the loop's thread."""
+        self._loop.call_soon_threadsafe(self._start)
+
+    def abort(self) -> None:
+        """End it before it is ready."""
+        self._loop.call_soon_threadsafe(lambda: self._task and self._task.cancel())
+
+    def end(self, why: str) -> None:
+        """End it, and set `done`."""
+        self._why = why
+        assert self._over is not None
+        self._loop.call_soon_threadsafe(self._over.set)
+
+    def _start(self) -> None:
+        self._over = asyncio.Event()
+        self._task = self._loop.create_task(self._live())
+
+    async def _live(self) -> None:
+        try:
+            await self._work()
+        except BaseException as error:
+            if not self.ready.done():
+                self.ready.set_exception(_translated(error))
+            elif isinstance(error, Exception) and not self._why:
+                print(f"the app's session has ended: {error}", file=sys.stderr)  # noqa: T201
+        finally:
+            self.done.set()
+
+    async def _work(self) -> None:
+        assert self._over is not None
+        sessions = importlib.import_module("homeport.cli.session")
+        settings = outside.settings()
+        async with sessions.opened(
+            settings, self._declared, detach=self._detach, shows=self._shows
+        ) as session:
+            self.ready.set_result(session)
+            await session.lasts(self._over)
+            await session.close(self._why)
+
+
+def deploy(app: App, name: str, *, tag: str, strategy: str) -> None:
+    """Deploy the app; return when it serves."""
+    check_here()
+    if strategy not in ("rolling", "recreate"):
+        raise exception.InvalidError(
+            f"Deployment strategy must be 'rolling' or 'recreate', not '{strategy}'"
+        )
+    if not (name or app.name):
+        raise exception.InvalidError(
+            "You need to either supply a deployment name or have a name set on the app.\n\n"
+            "Examples:\n"
+            'app.deploy(name="some-name")\n\n'
+            "or\n"
+            'app = modal.App("some-name")'
+        )
+    declared = declare(app, name)
+    shows = context.shows_output()
+
+    async def work() -> None:
+        deploys = importlib.import_module("homeport.cli.deploy")
+        await deploys.deploy_declared(
+            outside.settings(), declared, tag=tag, strategy=strategy, shows=shows
+        )
+
+    future = asyncio.run_coroutine_threadsafe(work(), outside.loop())
+    try:
+        future.result()
+    except (errors.Failure, Exception) as error:
+        raise _translated(error) from None
+    except BaseException:
+        future.cancel()
+        raise
+
+
+def declare(app: App, name: str) -> Any:
+    """Return the app's manifest and files (contract/declaring.py); warn of what the app asks for in vain."""
+    inline = importlib.import_module("homeport.sdk.declare.inline")
+    try:
+        declared = inline.declare(app, name)
+    except errors.Failure as failure:
+        raise _translated(failure) from None
+    for text in declared.warnings:
+        warnings.warn(text, stacklevel=5)
+    return declared
+
+
+def check_here() -> None:
+    """Raise in a container: its code may not change what the server serves."""
+    if not context.is_local():
+        raise exception.InvalidError(
+            "Can not run or deploy an app within a container: put it under "
+            '`if __name__ == "__main__":`, so that only your own machine does it'
+        )
+
+
+def check_environment(name: str | None) -> None:
+    """Raise for another environment than the one that there is."""
+    if name not in (None, "", MAIN_ENVIRONMENT):
+        raise exception.NotFoundError(
+            f"there is no environment '{name}': homeport has one, 'main'. Another home is a world of its own: "
+            "set HOMEPORT_HOME"
+        )
+
+
+def _translated(error: BaseException) -> BaseException:
+    """Return a failure as the exception that a script expects."""
+    if not isinstance(error, errors.Failure):
+        return error
+    try:
+        _raise(error)
+    except exception.Error as known:
+        return known
+
+
+def _raise(failure: errors.Failure) -> NoReturn:
+    if failure.where:
+        failure = errors.Failure.from_dict(
+            {**failure.to_dict(), "message": f"{failure.message} ({failure.where})", "where": ""}
+        )
+    outside.translate(failure)
