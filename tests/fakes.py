@@ -13,11 +13,13 @@ from dataclasses import dataclass, field, replace
 
 from homeport.contract.capacity import Capacity
 from homeport.contract.container import Container, LogLine, StartOrder, State
-from homeport.contract.errors import Failure, NodeLost, NotFound
+from homeport.contract.errors import Failure, NodeLost, NotFound, StartError
 from homeport.contract.image import Environment, Image
 from homeport.contract.listing import Change, Listing, Mark
+from homeport.contract.programs import Order
 from homeport.contract.supplies import Supplies
 from homeport.contract.traffic import Detached, Endpoint, Load, PoolKey, RequestRecord
+from tests.program import FakeProgram
 
 
 async def no_fault(_call: str, _what: str, _when: str) -> None:
@@ -59,6 +61,7 @@ class FakeNode(Recorded):
         self.started: list[StartOrder] = []
         self.most = 0  # containers at once
         self.forgotten: list[PoolKey] = []
+        self.executed: list[tuple[str, Order, dict[str, str]]] = []
         self.prepared: list[str] = []
         self.generation = 0
         self._fails = fails or (lambda _order: False)
@@ -120,6 +123,17 @@ class FakeNode(Recorded):
     async def stop(self, container: str, *, grace_s: float | None = None) -> None:
         self._reach()
         asyncio.get_running_loop().call_soon(self._stop, container)
+
+    async def execute(
+        self, container: str, order: Order, environ: Mapping[str, str]
+    ) -> FakeProgram:
+        self._reach()
+        if (found := self._containers.get(container)) is None:
+            raise NotFound(f"there is no container `{container}`")
+        if found.state is not State.READY:
+            raise StartError("it is not ready")
+        self.executed.append((container, order, dict(environ)))
+        return FakeProgram(order)
 
     async def fence(self, generation: int) -> None:
         self._reach()

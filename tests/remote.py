@@ -19,6 +19,7 @@ from homeport.contract.container import LogLine, StartOrder
 from homeport.contract.errors import Failure, NodeLost
 from homeport.contract.image import Environment, Image
 from homeport.contract.listing import Change, Listing, Mark
+from homeport.contract.programs import Order, Program
 from homeport.contract.supplies import Supplies
 from homeport.contract.traffic import PoolKey
 from homeport.node.agent import RUNNER, Agent
@@ -81,6 +82,9 @@ class RemoteNode:
 
     async def stop(self, container: str, *, grace_s: float | None = None) -> None:
         self._send("stop", {"container": container, "grace_s": grace_s})
+
+    async def execute(self, container: str, order: Order, environ: Mapping[str, str]) -> Program:
+        raise NodeLost("this connection carries no programs")
 
     async def fence(self, generation: int) -> None:
         await self._ask("fence", {"generation": generation})

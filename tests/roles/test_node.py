@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from homeport.contract.container import State
+from homeport.contract.errors import NotFound
+from homeport.contract.programs import OUT, Order
 from homeport.node.agent import Agent
 from homeport.settings import Settings
 from tests.fakes import FakeNode
@@ -177,3 +179,25 @@ async def test_a_fenced_node_stops_what_was_ordered_before_and_takes_no_such_ord
     listing = await node.list()
     assert ["ta-new"] == [container.id for container in listing.containers]
     assert 1 == listing.generation
+
+
+async def test_a_program_runs_in_a_container_that_is_ready(node):
+    node, watched = node
+    if isinstance(node, RemoteNode):
+        pytest.skip("this connection carries no programs")
+    await node.start(order("ta-1"), {})
+    await watched.until(State.READY)
+    program = await node.execute("ta-1", Order(argv=("cat",)), {"WORD": "sesame"})
+    await program.write(b"typed")
+    read = b""
+    while len(read) < len(b"typed"):
+        where, data = await program.read()
+        read += data
+    await program.write(b"")
+    end = await program.read()
+    code = await program.ended()
+    await program.close()
+
+    assert (b"typed", OUT, (OUT, b""), 0) == (read, where, end, code)
+    with pytest.raises(NotFound):
+        await node.execute("ta-2", Order(argv=("cat",)), {})

@@ -1,4 +1,4 @@
-"""`homeport container …`: lists the running containers, shows their logs, stops them."""
+"""`homeport container …`: lists the running containers, shows their logs, runs programs in them, stops them."""
 
 import asyncio
 from collections.abc import Sequence
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from homeport.cli import options, output, server
+from homeport.cli import attached, options, output, server
+from homeport.cli.shell import Pty
 from homeport.contract.api.logs import LogQuery
 from homeport.contract.errors import NotFound
 from homeport.settings import Settings
@@ -14,7 +15,7 @@ from homeport.settings import Settings
 if TYPE_CHECKING:
     from homeport.contract.api.containers import ContainerStatus
 
-app = typer.Typer(help="Containers: list, logs, stop.", no_args_is_help=True)
+app = typer.Typer(help="Containers: list, logs, exec, stop.", no_args_is_help=True)
 
 Id = Annotated[str, typer.Argument(metavar="CONTAINER", help="ta-…")]
 
@@ -36,6 +37,21 @@ def logs(
 ) -> None:
     """Show the lines that a running container has printed."""
     asyncio.run(_logs(options.load(), container, follow, tail, timestamps=timestamps))
+
+
+@app.command("exec", context_settings={"allow_interspersed_args": False})
+def execute(
+    container: Id,
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="COMMAND...", help="The program and its arguments."),
+    ],
+    pty: Pty = None,
+) -> None:
+    """Run a program in a running container, with its files, variables, limits and rights."""
+    words = words[1:] if words[0] == "--" else words
+    terminal = attached.has_terminal(pty)
+    raise typer.Exit(asyncio.run(_execute(options.load(), container, words, terminal=terminal)))
 
 
 @app.command()
@@ -87,6 +103,15 @@ async def _logs(
         query = LogQuery(tail=tail, container=container, follow=follow)
         async for line in client.logs.read(app, query):
             output.show_line(line, timestamps=timestamps)
+
+
+async def _execute(settings: Settings, container: str, words: list[str], *, terminal: bool) -> int:
+    order = attached.order(words, terminal=terminal)
+    async with (
+        server.running(settings) as client,
+        client.programs.run(order, container=container) as running,
+    ):
+        return await attached.attach(running, terminal=terminal)
 
 
 async def _stop(settings: Settings, container: str, *, yes: bool) -> None:

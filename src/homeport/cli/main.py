@@ -26,6 +26,7 @@ COMMANDS = {
     "down": ("daemon", "down"),
     "status": ("daemon", "status"),
     "app": ("app", "app"),
+    "shell": ("shell", "shell"),
     "container": ("container", "app"),
     "image": ("image", "app"),
     "volume": ("volume", "app"),
@@ -42,7 +43,6 @@ COMMANDS = {
 HIDDEN = frozenset({"workspace"})
 #: Commands of Modal that are not there yet, and what to do instead.
 LATER = {
-    "shell": "`homeport image shell` opens a shell in an image",
     "token": "homeport needs no account: deploy without a token",
     "setup": "homeport needs no account: `homeport doctor` says what this machine has",
     "environment": "use another home, with `HOMEPORT_HOME`",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from homeport.client.deploys import Deploys
     from homeport.client.images import Images
     from homeport.client.logs import Logs
+    from homeport.client.programs import Programs
     from homeport.client.secrets import Secrets
     from homeport.client.server import Server
     from homeport.client.sessions import Sessions
@@ -94,6 +95,12 @@ class Client:
         from homeport.client.logs import Logs
 
         return Logs(self._connection)
+
+    @cached_property
+    def programs(self) -> "Programs":
+        from homeport.client.programs import Programs
+
+        return Programs(self._connection)
 
     @cached_property
     def queues(self) -> "Shared":

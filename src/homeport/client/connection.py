@@ -8,12 +8,15 @@ import json
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from homeport.contract import codec
 from homeport.contract.api.answers import BUG, Fault, Refusal
-from homeport.contract.errors import ServerUnreachable
+from homeport.contract.errors import ServerUnreachable, Unauthorized
 from homeport.settings import Settings
+
+if TYPE_CHECKING:
+    from websockets.asyncio.client import ClientConnection
 
 # httpx has its own command line, whose imports take longer than all the rest of httpx: skip it.
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
@@ -43,6 +46,7 @@ class Connection:
 
     def __init__(self, settings: Settings) -> None:
         self._where = settings.server or str(settings.control_socket)
+        self._token = settings.token
         self._remote = bool(settings.server)
         timeout = httpx.Timeout(None, connect=CONNECT_S)  # a deploy may take any time
         if settings.server:
@@ -120,6 +124,39 @@ class Connection:
                 yield response
         except httpx.TransportError as error:
             raise self._unreachable(error) from None
+
+    @asynccontextmanager
+    async def websocket(self, path: str) -> "AsyncIterator[ClientConnection]":
+        """Open a WebSocket; yields the connection (websockets.asyncio.client)."""
+        from websockets.asyncio import client  # one command in many needs it
+        from websockets.exceptions import InvalidHandshake, InvalidStatus
+
+        if self._remote:
+            opening = client.connect(
+                f"ws{self._where.removeprefix('http')}{path}",
+                additional_headers={"Authorization": f"Bearer {self._token}"},
+                max_size=None,
+                proxy=None,
+            )
+        else:
+            opening = client.unix_connect(self._where, f"ws://homeport{path}", max_size=None)
+        try:
+            socket = await opening
+        except InvalidStatus as error:
+            if error.response.status_code in (401, 403):
+                raise Unauthorized(hint="set HOMEPORT_TOKEN to the server's token") from None
+            raise OtherVersion(
+                f"the server at {self._where} is another version of homeport, which runs no programs",
+                hint="`homeport down` ends it, and `homeport up` starts this version",
+            ) from None
+        except (OSError, InvalidHandshake):
+            raise ServerUnreachable(
+                f"no server answers at {self._where}", hint="`homeport up` starts one"
+            ) from None
+        try:
+            yield socket
+        finally:
+            await socket.close()
 
     async def _lines(
         self, decode: Callable[[Any], T | None], response: httpx.Response

@@ -10,6 +10,7 @@ from typing import Protocol
 from homeport.contract.container import LogLine, StartOrder
 from homeport.contract.image import Environment, Image
 from homeport.contract.listing import Change, Listing, Mark
+from homeport.contract.programs import Order, Program
 from homeport.contract.supplies import Supplies
 from homeport.contract.traffic import Detached, Endpoint, Load, PoolKey, RequestRecord
 
@@ -48,6 +49,13 @@ class Node(Protocol):
 
     async def stop(self, container: str, *, grace_s: float | None = None) -> None:
         """Send SIGTERM, and SIGKILL after `grace_s` (default: the order's); unknown ids are ignored."""
+
+    async def execute(self, container: str, order: Order, environ: Mapping[str, str]) -> Program:
+        """Run a program of the user's in a container; `environ` holds the function's secrets, as for `start`.
+
+        It has no more rights than the container, and ends with it. `NotFound` for an unknown id, `StartError` for a
+        container that is not ready.
+        """
 
     async def fence(self, generation: int) -> None:
         """Stop every container that was ordered in an earlier generation, and accept no such order any more.

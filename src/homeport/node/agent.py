@@ -19,14 +19,15 @@ import psutil
 from homeport import removing
 from homeport.contract.capacity import Accelerator, Capacity
 from homeport.contract.container import Container, Launch, LogLine, StartOrder, State
-from homeport.contract.errors import ImageError, StorageError
+from homeport.contract.errors import ImageError, NotFound, StartError, StorageError
 from homeport.contract.image import Environment, Image
 from homeport.contract.listing import Change, Listing, Mark
+from homeport.contract.programs import Order
 from homeport.contract.sizes import MIB
 from homeport.contract.supplies import Supplies
 from homeport.contract.traffic import PoolKey
 from homeport.node.cells import sandboxes
-from homeport.node.containers import door, pulses, records
+from homeport.node.containers import door, programs, pulses, records
 from homeport.node.containers.changes import Changes
 from homeport.node.containers.container import CLOSE_GRACE_S, Life
 from homeport.node.containers.output import Outputs
@@ -225,6 +226,17 @@ class Agent:
         """Ask a container to end; kill it after its grace time."""
         if life := self._lives.get(container):
             life.stop(grace_s)
+
+    async def execute(
+        self, container: str, order: Order, environ: Mapping[str, str]
+    ) -> programs.Entered:
+        """Run a program in a container, in its cell and with no more rights than it has."""
+        if (life := self._lives.get(container)) is None:
+            raise NotFound(f"there is no container `{container}`")
+        runner = life.process.runner if life.process is not None else None
+        if life.container.state is not State.READY or runner is None:
+            raise StartError(f"the container `{container}` is not ready: it starts or ends")
+        return await programs.run(self._shared, life.launch, runner, order, environ)
 
     async def fence(self, generation: int) -> None:
         """Stop the containers of earlier generations, and refuse their orders from now on."""

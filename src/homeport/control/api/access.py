@@ -9,12 +9,13 @@ import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from homeport.contract.errors import Failure, Unauthorized
 from homeport.control.api import answers
 
+REFUSED = 1008  # policy violation (RFC 6455, 7.4.1)
 _CALLER = "homeport.caller"
 
 
@@ -33,11 +34,15 @@ class Guard:
         self._who = who
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
+        if scope["type"] in ("http", "websocket"):
             try:
                 scope[_CALLER] = self._who(scope)
             except Failure as failure:
-                await answers.refusal(failure)(scope, receive, send)
+                if scope["type"] == "websocket":  # a handshake that is not accepted gets a 403
+                    await receive()
+                    await send({"type": "websocket.close", "code": REFUSED})
+                else:
+                    await answers.refusal(failure)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -72,7 +77,7 @@ class BearerOnly(Guard):
         return Caller(by="token")
 
 
-def caller(request: Request) -> Caller:
+def caller(request: HTTPConnection) -> Caller:
     """Return the caller; `Unauthorized` if no guard has accepted the request."""
     known = request.scope.get(_CALLER)
     if not isinstance(known, Caller):

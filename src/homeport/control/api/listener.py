@@ -62,6 +62,7 @@ async def listening(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None
     config = uvicorn.Config(
         app,
         lifespan="off",
+        ws="websockets-sansio",
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=CLOSE_S,

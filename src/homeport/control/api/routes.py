@@ -8,6 +8,7 @@ the types in `contract/api`. The rules:
 - Times are in seconds since the epoch.
 - An error has the status of its kind (see [errors](errors.md)) and the body [`Refusal`](#refusal). The kind
   `Bug`, with status 500, is a fault of homeport's own.
+- `/v1/programs` is a WebSocket that runs programs in containers, and is not listed here: control/api/programs.py says it.
 - A stream is one JSON object a line (`application/x-ndjson`). If a stream fails, its last line is
   [`Error`](#error).
 """
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, WebSocketRoute
 
 from homeport.contract.errors import Failure
 from homeport.control.api import answers, routing
@@ -28,6 +30,7 @@ from homeport.control.api.deploys import Deploys
 from homeport.control.api.functions import Functions
 from homeport.control.api.images import Images
 from homeport.control.api.logs import Logs
+from homeport.control.api.programs import PATH, Programs
 from homeport.control.api.secrets import Secrets
 from homeport.control.api.server import Server
 from homeport.control.api.sessions import Sessions
@@ -89,6 +92,7 @@ class Api:
         tunnels = Tunnels(backend.tunnels)
         self._inside = (*self._shared, functions, tunnels)
         self._calls = Calls(parts.settings)
+        self._programs = Programs(parts)
         self._nouns = (
             Server(view, keep=backend.keep, shutdown=backend.shutdown),
             Apps(view, deployer, backend.cold_starts),
@@ -112,7 +116,7 @@ class Api:
 
     def app(self) -> Starlette:
         """Return the ASGI app; it answers requests that a guard of `access` lets through."""
-        return _app(self._nouns)
+        return _app(self._nouns, WebSocketRoute(PATH, self._programs.serve))
 
     def inside(self) -> Starlette:
         """Return the app for containers, which has few of the routes."""
@@ -124,9 +128,9 @@ class Api:
         await self._calls.close()
 
 
-def _app(nouns: Iterable[object]) -> Starlette:
+def _app(nouns: Iterable[object], *more: BaseRoute) -> Starlette:
     return Starlette(
-        routes=[route for noun in nouns for route in routing.routes(noun)],
+        routes=[*(route for noun in nouns for route in routing.routes(noun)), *more],
         exception_handlers={
             Failure: answers.failed,
             HTTPException: answers.no_route,

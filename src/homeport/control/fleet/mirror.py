@@ -23,6 +23,7 @@ from homeport.contract.container import Container, LogLine, StartOrder, State
 from homeport.contract.errors import NodeLost
 from homeport.contract.image import Environment, Image
 from homeport.contract.listing import Change, Listing, Mark
+from homeport.contract.programs import Order, Program
 from homeport.contract.roles import Node
 from homeport.contract.supplies import Supplies
 from homeport.contract.traffic import PoolKey
@@ -233,6 +234,10 @@ class Mirror:
             await self._node.stop(container, grace_s=grace_s)
         except NodeLost:
             self._silent()
+
+    async def execute(self, container: str, order: Order, environ: Mapping[str, str]) -> Program:
+        """Run a program in a container there."""
+        return await self._long(self._node.execute(container, order, environ))
 
     async def confirm_held(self, container: str, held: int) -> None:
         """Tell a container that the ingress keeps this many of its slots back."""

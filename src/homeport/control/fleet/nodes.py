@@ -10,8 +10,9 @@ from typing import Any
 
 from homeport.contract.capacity import Capacity
 from homeport.contract.container import Container, LogLine, StartOrder
-from homeport.contract.errors import Failure, NodeLost
+from homeport.contract.errors import Failure, NodeLost, NotFound
 from homeport.contract.image import Environment, Image
+from homeport.contract.programs import Order, Program
 from homeport.contract.roles import Node
 from homeport.contract.supplies import Supplies
 from homeport.contract.traffic import PoolKey
@@ -80,6 +81,15 @@ class Nodes:
         """Stop a container; if its node does not answer, ask it again as soon as it does."""
         if (mirror := self._of(container)) is not None:
             self._tasks.start(f"stop {container}", mirror.stop(container, grace_s))
+
+    async def execute(self, container: str, order: Order, environ: Mapping[str, str]) -> Program:
+        """Run a program in a container; `NotFound` if no node has it."""
+        if (mirror := self._of(container)) is None:
+            raise NotFound(
+                f"there is no container `{container}`",
+                hint="`homeport container list` has those that run",
+            )
+        return await mirror.execute(container, order, environ)
 
     async def confirm_held(self, container: str, held: int) -> None:
         """Tell a container that the ingress keeps `held` of its slots back."""

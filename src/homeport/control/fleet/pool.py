@@ -40,6 +40,9 @@ class Member:
     cuts: int = 0  # responses that it has cut because they were not read, by the node's last report
     deadline: float | None = None  # draining: requests that still run then are cut (monotonic)
     missed: bool = False  # True if the node's last list did not have it
+    programs: int = (
+        0  # that the user runs in it, a shell for instance: it stays as long as they run
+    )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -249,11 +252,11 @@ class Pool:
         return sum(member.stage in stages for member in self.members.values())
 
     def idle(self) -> list[Member]:
-        """Return the containers that take requests and have none."""
+        """Return the containers that take requests and have none, and no program of the user's."""
         return [
             member
             for member in self.members.values()
-            if member.stage is Stage.READY and not self.busy(member)
+            if member.stage is Stage.READY and not self.busy(member) and not member.programs
         ]
 
     def leaving(self) -> list[str]:

@@ -25,7 +25,7 @@ import psutil
 
 from homeport import removing
 from homeport.cell import host, identity, report
-from homeport.cell.description import Bind, Cell, Network
+from homeport.cell.description import Bind, Cell, Ids, Network
 from homeport.cell.keeper import Opener
 from homeport.cell.mounts import Access, Mount
 from homeport.contract import codec
@@ -124,6 +124,11 @@ class Cells:
         if told.ids == 1:
             self._ids = None
         self._opener = Opener()
+
+    @property
+    def ids(self) -> Ids | None:
+        """The users and groups that cells have here; None: one of each, which is this process's own outside."""
+        return self._ids
 
     @staticmethod
     def open(

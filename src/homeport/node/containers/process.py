@@ -83,6 +83,11 @@ class Process:
         return self._runner.pid if self._runner else 0
 
     @property
+    def runner(self) -> Held | None:
+        """The process that runs the user's code; None before it is known."""
+        return self._runner
+
+    @property
     def leader(self) -> int:
         """The process id of init, which leads the container's session; 0 before it runs."""
         return self._init.pid if self._init else 0

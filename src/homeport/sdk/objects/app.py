@@ -111,11 +111,10 @@ class App:
         """Say where this app's functions are; None: nowhere any more."""
         self.session = session
         for each in (*self.functions.values(), *self.classes.values()):
-            sessions = each.sessions
-            if session is None:
-                sessions.pop()
-            else:
-                sessions.append(session)
+            if session is not None:
+                each.sessions.append(session)
+            elif each.sessions:
+                each.sessions.pop()
 
     # look-ups
 

@@ -1,0 +1,207 @@
+"""Runs programs in containers for the user: `homeport container exec`, `homeport shell`. Never for a container.
+
+A WebSocket at `/v1/programs`, with `?container=ta-…`, or `?app=shop&function=price` and `&session=…` for one of `serve`
+or `run`: then a container of the function, which is started if none runs. Texts are JSON, and bytes are input and output.
+
+    -> {"argv": ["bash"], "terminal": [24, 80], "environ": {"TERM": "xterm"}}    first; `terminal` null: pipes
+    <- {"started": "ta-…"}                      or {"error": …}, and the end
+    -> bytes                                    input; no bytes at all: its end
+    -> {"resize": [24, 80]}, {"signal": 2}
+    <- 1 and bytes, 2 and bytes                 what it has written to standard output, to standard error
+    <- {"code": 0}                              and the end
+
+When the socket closes, the program ends. A container stays as long as a program runs in it, if nobody stops its app.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from homeport.contract import codec
+from homeport.contract.api.answers import Fault
+from homeport.contract.errors import BadRequest, Failure, NotFound, StartError, Unauthorized
+from homeport.contract.programs import Order, Program
+from homeport.control.api import access
+from homeport.control.deploys.parts import Parts
+from homeport.control.fleet.owner import Owner
+from homeport.control.fleet.pool import Member, Pool, Stage
+
+PATH = "/v1/programs"
+ALLOWED = ("socket", "token")  # the callers: the user, and never a container
+MAX_SIZE = 10_000  # rows or columns of a terminal
+SIGNALS = range(1, 32)
+
+
+class Programs:
+    """The programs that run."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def serve(self, socket: WebSocket) -> None:
+        """Run one program, from the beginning to the end of its socket."""
+        await socket.accept()
+        try:
+            if access.caller(socket).by not in ALLOWED:
+                raise Unauthorized
+            await self._run(socket)
+        except WebSocketDisconnect:
+            return
+        except Failure as failure:
+            with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+                await socket.send_text(json.dumps({"error": codec.encode(Fault.of(failure))}))
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+            await socket.close()
+
+    async def _run(self, socket: WebSocket) -> None:
+        order = _order(await socket.receive_text())
+        query = socket.query_params
+        async with self._held(query.get("container", ""), query) as (pool, member):
+            environ = self._parts.secret_box.environ(pool.function)
+            program = await self._parts.nodes.execute(member.id, order, environ)
+            try:
+                await socket.send_text(json.dumps({"started": member.id}))
+                code = await _both_ways(socket, program)
+                if code is not None:
+                    await socket.send_text(json.dumps({"code": code}))
+            finally:
+                await asyncio.shield(asyncio.ensure_future(program.close()))
+
+    @contextlib.asynccontextmanager
+    async def _held(self, container: str, query: Any) -> AsyncIterator[tuple[Pool, Member]]:
+        """Yield a container that stays, and its pool."""
+        if container:
+            found = self._parts.pools.of_container(container)
+            if found is None:
+                raise NotFound(
+                    f"there is no container `{container[:80]}`",
+                    hint="`homeport container list` has those that run",
+                )
+            pool, member = found, found.members[container]
+        else:
+            pool = self._pool(
+                query.get("app", ""), query.get("function", ""), query.get("session", "")
+            )
+            member = await self._ready(pool)
+        member.programs += 1
+        try:
+            yield pool, member
+        finally:
+            member.programs -= 1
+            self._parts.reconciler.wake()
+
+    def _pool(self, app: str, function: str, session: str) -> Pool:
+        owner = Owner.session(session) if session else Owner.app(app)
+        live = self._parts.live.get(owner)
+        for each in live.endpoints.values() if live is not None and live.name == app else ():
+            if function in (each.tag, each.endpoint.pool.function):
+                return self._parts.pools.called_for(each.endpoint.pool)
+        raise NotFound(
+            f"no app `{app[:80]}` that serves has a function `{function[:80]}`",
+            hint="`homeport app list` has the apps, `homeport status` their functions",
+        )
+
+    async def _ready(self, pool: Pool) -> Member:
+        """Return a container that is ready; start one if there is none."""
+        before, pool.floor = pool.floor, 1
+        try:
+            while True:
+                self._parts.reconciler.wake()
+                await pool.first_ready()
+                ready = [m for m in pool.members.values() if m.stage is Stage.READY]
+                if ready:
+                    return ready[0]
+                if pool.retired:
+                    raise StartError("the app was stopped meanwhile")
+        finally:
+            if not before:
+                pool.floor = 0
+
+
+async def _both_ways(socket: WebSocket, program: Program) -> int | None:
+    """Carry input and output until the program has ended; None if the socket has ended first."""
+    out = asyncio.create_task(_carry_out(socket, program))
+    into = asyncio.create_task(_carry_in(socket, program))
+    try:
+        await asyncio.wait({out, into}, return_when=asyncio.FIRST_COMPLETED)
+        if not out.done():
+            into.result()
+            return None
+        out.result()
+        return await program.ended()
+    finally:
+        for task in (out, into):
+            task.cancel()
+        await asyncio.wait({out, into})
+
+
+async def _carry_out(socket: WebSocket, program: Program) -> None:
+    while True:
+        where, data = await program.read()
+        if not data:
+            return
+        await socket.send_bytes(bytes([where]) + data)
+
+
+async def _carry_in(socket: WebSocket, program: Program) -> None:
+    with contextlib.suppress(WebSocketDisconnect):
+        while True:
+            message = await socket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            if (data := message.get("bytes")) is not None:
+                await program.write(data)
+            elif (text := message.get("text")) is not None:
+                await _obey(program, _object(text))
+
+
+async def _obey(program: Program, told: dict[str, Any]) -> None:
+    if "resize" in told:
+        rows, columns = _size(told["resize"])
+        await program.resize(rows, columns)
+    elif told.get("signal") in SIGNALS:
+        await program.signal(told["signal"])
+
+
+def _order(text: str) -> Order:
+    """Return what to run; `BadRequest` for anything that no program takes."""
+    told = _object(text)
+    argv, environ, terminal = told.get("argv"), told.get("environ", {}), told.get("terminal")
+    if not (isinstance(argv, list) and argv and all(map(_is_word, argv)) and argv[0]):
+        raise BadRequest("`argv` must be a list of words")
+    if not (
+        isinstance(environ, dict)
+        and all(map(_is_word, (*environ, *environ.values())))
+        and not any("=" in name for name in environ)
+    ):
+        raise BadRequest("`environ` must be an object of texts")
+    size = None if terminal is None else _size(terminal)
+    return Order(argv=tuple(argv), terminal=size, environ=environ)
+
+
+def _size(told: Any) -> tuple[int, int]:
+    if not (
+        isinstance(told, list)
+        and len(told) == 2
+        and all(type(each) is int and 0 < each <= MAX_SIZE for each in told)
+    ):
+        raise BadRequest(f"a terminal has from 1 to {MAX_SIZE} rows and columns")
+    return told[0], told[1]
+
+
+def _is_word(word: object) -> bool:
+    return isinstance(word, str) and "\0" not in word
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        told = json.loads(text)
+    except (ValueError, RecursionError):
+        told = None
+    if not isinstance(told, dict):
+        raise BadRequest("a text of this socket is a JSON object")
+    return told

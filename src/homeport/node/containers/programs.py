@@ -1,0 +1,269 @@
+"""Runs programs in containers that run already, for their user (homeport/cell/enter.py does the work)."""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from homeport.cell.description import Cell
+from homeport.contract import codec
+from homeport.contract.container import CALLS, Launch
+from homeport.contract.errors import StartError
+from homeport.contract.image import HOME
+from homeport.contract.programs import ERR, OUT, Order
+from homeport.node.containers.shared import Shared
+from homeport.node.held import Held
+from homeport.node.launch import environ_for
+
+READ_BYTES = 64 * 1024
+HANG_UP_S = 2.0  # a program whose terminal is gone may take that long to end
+
+
+class Entered:
+    """A program in a container, with its terminal or its three pipes."""
+
+    def __init__(self, control: socket.socket, process: "subprocess.Popen[bytes]") -> None:
+        self._loop = asyncio.get_running_loop()
+        self._control, self._process = control, process
+        control.setblocking(False)
+        self._rest = b""
+        self._master = -1
+        self._input = -1  # where its input goes: the terminal's, or a pipe's
+        self._output: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue(maxsize=4)
+        self._readers: set[asyncio.Task[None]] = set()
+        self._code: asyncio.Future[int] = self._loop.create_future()
+        self._listening: asyncio.Task[None] | None = None
+
+    async def start(self, pipes: Mapping[int, int]) -> None:
+        """Wait until it runs. `pipes` are our ends of its streams 0, 1 and 2, without a terminal."""
+        told, descriptors = await self._heard()
+        if "started" not in told:
+            for descriptor in (*pipes.values(), *descriptors):
+                os.close(descriptor)
+            raise StartError(f"no program can be started in the container: {told.get('error')}")
+        if descriptors:
+            self._input = self._master = descriptors[0]
+            outputs = {OUT: descriptors[0]}
+        else:
+            self._input = pipes[0]
+            outputs = {OUT: pipes[1], ERR: pipes[2]}
+        for descriptor in (self._input, *outputs.values()):
+            os.set_blocking(descriptor, False)
+        self._listening = asyncio.create_task(self._listen(outputs))
+
+    async def read(self) -> tuple[int, bytes]:
+        """Return what it has written, and where; no bytes after its end."""
+        return await self._output.get()
+
+    async def write(self, data: bytes) -> None:
+        """Give it input; without bytes its input ends."""
+        if self._input < 0:
+            return
+        if not data:
+            if self._master < 0:
+                os.close(self._input)
+                self._input = -1
+            return
+        view = memoryview(data)
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            while view and self._input >= 0:
+                try:
+                    view = view[os.write(self._input, view) :]
+                except BlockingIOError:
+                    await self._ready(self._input, self._loop.add_writer, self._loop.remove_writer)
+
+    async def resize(self, rows: int, columns: int) -> None:
+        """Change the size of its terminal."""
+        if self._master >= 0:
+            size = struct.pack("4H", rows, columns, 0, 0)
+            fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
+
+    async def signal(self, number: int) -> None:
+        """Send a signal to its process group."""
+        with contextlib.suppress(OSError):
+            self._control.send(json.dumps({"signal": number}).encode() + b"\n")
+
+    async def ended(self) -> int:
+        """Wait for its end; return its exit code."""
+        return await asyncio.shield(self._code)
+
+    async def close(self) -> None:
+        """End it: it loses its terminal, and is killed if that does not end it."""
+        if not self._code.done():
+            await self.signal(signal.SIGHUP)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HANG_UP_S):
+                    await asyncio.shield(self._code)
+        for task in (*self._readers, *([self._listening] if self._listening else [])):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        for descriptor in {self._input, self._master} - {-1}:
+            os.close(descriptor)
+        self._input = self._master = -1
+        self._control.close()
+        await asyncio.to_thread(self._process.wait)
+
+    async def _listen(self, outputs: Mapping[int, int]) -> None:
+        """Read its output until its end, then what is left of it."""
+        self._readers = {
+            asyncio.create_task(self._copy(where, descriptor))
+            for where, descriptor in outputs.items()
+        }
+        told, _ = await self._heard()
+        code = int(told.get("code", 255))
+        # A process that it has left behind may keep its streams open: what is in them now is all that counts.
+        for task in self._readers:
+            task.cancel()
+        await asyncio.wait(self._readers)
+        for where, descriptor in outputs.items():
+            while data := _left(descriptor):
+                await self._output.put((where, data))
+            if descriptor != self._master:
+                os.close(descriptor)
+        if not self._code.done():
+            self._code.set_result(code)
+        await self._output.put((OUT, b""))
+
+    async def _copy(self, where: int, descriptor: int) -> None:
+        while True:
+            try:
+                data = os.read(descriptor, READ_BYTES)
+            except BlockingIOError:
+                await self._ready(descriptor, self._loop.add_reader, self._loop.remove_reader)
+                continue
+            except OSError:  # EIO: the terminal's other end is closed
+                return
+            if not data:
+                return
+            await self._output.put((where, data))
+
+    async def _heard(self) -> "tuple[dict[str, Any], list[int]]":
+        """Return one line from the process that entered, and its descriptors."""
+        found: list[int] = []
+        while b"\n" not in self._rest:
+            try:
+                data, descriptors, _, _ = socket.recv_fds(self._control, READ_BYTES, 1)
+            except BlockingIOError:
+                control = self._control.fileno()
+                await self._ready(control, self._loop.add_reader, self._loop.remove_reader)
+                continue
+            except OSError:
+                data, descriptors = b"", []
+            found += descriptors
+            if not data:
+                return {"error": "the process that entered it has ended"}, found
+            self._rest += data
+        line, _, self._rest = self._rest.partition(b"\n")
+        return json.loads(line), found
+
+    async def _ready(
+        self, descriptor: int, add: Callable[..., object], remove: Callable[[int], object]
+    ) -> None:
+        """Wait until a descriptor can be read, or written."""
+        woken = asyncio.Event()
+        add(descriptor, woken.set)
+        try:
+            await woken.wait()
+        finally:
+            remove(descriptor)
+
+
+def _left(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, READ_BYTES)
+    except OSError:
+        return b""
+
+
+async def run(
+    shared: Shared, launch: Launch, runner: Held, order: Order, secrets: Mapping[str, str]
+) -> Entered:
+    """Run a program beside a container's runner; `StartError` if that cannot be.
+
+    It has the container's variables, limits and rights. `secrets` are the function's.
+    """
+    isolated = await asyncio.to_thread(_is_isolated, runner.pid)
+    made = shared.environments.of(launch.function.image)
+    environ = environ_for(launch, secrets, os.environ, made.python, shared.lib, made.environ)
+    calls, cwd, ids = launch.calls, launch.order.source, None
+    if isolated:
+        if shared.cells is not None:
+            environ, ids = shared.cells.environ(environ), shared.cells.ids
+        calls, cwd = CALLS if calls else "", HOME
+    if calls:  # what the runner knows without variables
+        environ["HOMEPORT_CALLS_SOCKET"] = calls
+        environ["HOMEPORT_CALLS_APP"] = launch.order.pool.app
+        environ["HOMEPORT_CALLS_SCOPE"] = launch.order.scope
+    told = {
+        "pid": runner.pid,
+        "argv": list(order.argv),
+        "environ": {**environ, **order.environ},
+        "cwd": cwd,
+        "terminal": order.terminal,
+        "cell": codec.encode(Cell(ids=ids)) if isolated else None,
+        "cgroup": launch.cgroup,
+        "cores": list(launch.cores),
+    }
+    ours, theirs = socket.socketpair()
+    with theirs:
+        try:
+            process, pipes = await asyncio.to_thread(_enter, told, runner.pidfd, theirs)
+        except BaseException as error:
+            ours.close()
+            if isinstance(error, OSError):
+                raise StartError(f"no program can be started: {error.strerror}") from None
+            raise
+    entered = Entered(ours, process)
+    await entered.start(pipes)
+    return entered
+
+
+def _is_isolated(pid: int) -> bool:
+    """Return whether a process is in a cell; `StartError` if it has ended."""
+    try:
+        theirs, own = Path(f"/proc/{pid}/ns/user").stat(), Path("/proc/self/ns/user").stat()
+    except OSError as error:
+        raise StartError(f"the container cannot be entered: {error.strerror}") from None
+    return theirs.st_ino != own.st_ino
+
+
+def _enter(
+    order: Mapping[str, object], runner: int, control: socket.socket
+) -> "tuple[subprocess.Popen[bytes], dict[int, int]]":
+    """Start the process that enters; return it, and without a terminal our ends of its streams."""
+    pipes: dict[int, int] = {}
+    streams = [subprocess.DEVNULL] * 3
+    with contextlib.ExitStack() as handed_over:
+        given = os.memfd_create("order")
+        handed_over.callback(os.close, given)
+        with os.fdopen(os.dup(given), "wb") as file:
+            file.write(json.dumps(order).encode())
+        if order["terminal"] is None:
+            for stream in (0, 1, 2):
+                reader, writer = os.pipe()
+                pipes[stream], streams[stream] = (
+                    (writer, reader) if stream == 0 else (reader, writer)
+                )
+                handed_over.callback(os.close, streams[stream])
+        passed = (control.fileno(), runner, given)
+        process = subprocess.Popen(
+            [sys.executable, "-E", "-m", "homeport.cell.enter", *map(str, passed)],
+            stdin=streams[0],
+            stdout=streams[1],
+            stderr=streams[2],
+            pass_fds=passed,
+            cwd="/",
+            start_new_session=True,
+        )
+    return process, pipes

@@ -1,0 +1,174 @@
+"""A program that is run in a cell from outside: it is in the cell, and may do no more than what runs there."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import subprocess
+
+import psutil
+import pytest
+
+from homeport.cell import kernel, seal
+from homeport.contract import codec
+from tests.cell.conftest import HERE
+from tests.cell.test_escapes import (
+    BY_DESIGN,
+    LIMITS,
+    PROBES,
+    WITH_THE_HOSTS_NETWORK,
+    probe,
+    victim,  # noqa: F401 - a fixture
+)
+
+WAITS = "import sys; open('/tmp/here', 'w').write('inside'); print('waits', flush=True); sys.stdin.read()"
+
+
+@dataclasses.dataclass
+class Running:
+    """A cell in which a program waits."""
+
+    account: object
+    cell: object
+    process: subprocess.Popen
+    pid: int  # of the program, as the host sees it
+
+    def enter(self, *argv, terminal="", **given):
+        """Run a program beside it; return the finished process."""
+        told = json.dumps(codec.encode(self.cell))
+        words = [str(HERE / "entering.py"), str(self.pid), told, terminal, *argv]
+        return self.account.run(words, **given)
+
+
+@contextlib.contextmanager
+def running(account, **changes):
+    cell = account.cell(limits=LIMITS, **changes)
+    order = {
+        "cell": codec.encode(cell),
+        "argv": [account.python, "-c", WAITS],
+        "private": True,
+        "mounts": {},
+    }
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(HERE.parents[1] / "src")}
+    with subprocess.Popen(
+        [*account.words, account.python, "-m", "homeport.cell", json.dumps(order)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**environ, "HOME": "/nonexistent"},
+    ) as process:
+        assert "waits\n" == process.stdout.readline()
+        tree = psutil.Process(process.pid).children(recursive=True)
+        last = next(each for each in tree if WAITS in each.cmdline() and not each.children())
+        try:
+            yield Running(account, cell, process, last.pid)
+        finally:
+            process.stdin.close()
+
+
+@pytest.mark.parametrize("root", ["overlay", "layers"])
+def test_no_probe_gets_out_of_a_program_that_has_entered(account, victim, root, request):  # noqa: F811
+    changes = {"layers": request.getfixturevalue("layers")} if root == "layers" else {}
+    with running(account, **changes) as cell:
+        told = json.dumps({**victim, "init": 1})
+        finished = cell.enter(account.python, PROBES, input=told)
+    open_ = probe(finished, f"{account.name}, {root}, entered")
+    expected = {*BY_DESIGN, *WITH_THE_HOSTS_NETWORK}
+    if kernel.landlock_abi() < seal.SCOPES_ABI:
+        expected.add("socket_by_name")
+
+    assert expected == set(open_)
+
+
+def test_it_is_in_the_cell_with_the_rights_of_what_runs_there(account):
+    status = (
+        "grep -E '^(Cap|NoNewPrivs|Seccomp:|Uid|Groups)' /proc/self/status; cat /proc/self/limits"
+    )
+    with running(account) as cell:
+        entered = cell.enter("sh", "-c", f"cat /tmp/here; pwd; {status}")
+        ended = cell.enter("sh", "-c", "exit 7")
+        missing = cell.enter("no-such-program")
+        seen = cell.enter("sh", "-c", "ls -l /proc/self/fd | wc -l; echo $$")
+    finished = account.inside(account.cell(limits=LIMITS), ["sh", "-c", status])
+
+    assert f"inside/root\n{finished.stdout}" == entered.stdout
+    assert 7 == ended.returncode
+    assert 127 == missing.returncode
+    assert "there is no program `no-such-program`" in missing.stderr
+    assert "5" == seen.stdout.split()[0], "its three streams, and the directory that ls reads"
+
+
+def test_it_has_a_terminal_of_the_cells_own(account):
+    with running(account) as cell:
+        shown = cell.enter("sh", "-c", "tty; stty size; exit 3", terminal="33x101")
+
+    assert "/dev/pts/0\n33 101\n" == shown.stdout
+    assert 3 == shown.returncode
+
+
+def test_the_cell_cannot_look_into_what_enters(account):
+    """The process that has entered and is not sealed yet refuses to be looked at, as its /proc/…/exe shows."""
+    spy = (
+        "import os\n"
+        "own = {name for name in os.listdir('/proc') if name.isdigit()}\n"
+        "print('spies', flush=True)\n"
+        "while True:\n"
+        "    for name in {n for n in os.listdir('/proc') if n.isdigit()} - own:\n"
+        "        try:\n"
+        "            print(os.readlink(f'/proc/{name}/exe'), flush=True)\n"
+        "        except OSError:\n"
+        "            pass\n"
+    )
+    with running(account) as cell:
+        told = json.dumps(codec.encode(cell.cell))
+        words = [str(HERE / "entering.py"), str(cell.pid), told, "", account.python, "-c", spy]
+        environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(HERE.parents[1] / "src")}
+        with subprocess.Popen(
+            [*account.words, account.python, *words], stdout=subprocess.PIPE, text=True, env=environ
+        ) as spying:
+            assert "spies\n" == spying.stdout.readline()
+            for _ in range(5):
+                assert 0 == cell.enter("sh", "-c", "cat /proc/self/status >/dev/null").returncode
+            cell.process.stdin.close()
+            cell.process.wait(60)
+            seen = set(spying.stdout.read().split())
+
+    assert [] == [path for path in seen if "python" in path or "memfd" in path]
+
+
+def test_a_link_to_the_interpreter_that_enters_leads_to_a_copy(account):
+    """As CVE-2019-5736: a program of the cell is a link to /proc/self/exe, which was this machine's interpreter."""
+    if account.user == 0:
+        pytest.skip("the cell's root is another user there, and may not write the interpreter")
+    look = "import os; found = os.stat('/proc/self/exe'); print(found.st_dev, found.st_ino)"
+    with running(account) as cell:
+        link = cell.enter("sh", "-c", "ln -s /proc/self/exe /tmp/trap && echo done")
+        trap = cell.enter("/tmp/trap", "-c", look)
+    own = os.stat(os.path.realpath(account.python))
+
+    assert "done\n" == link.stdout
+    assert "" != trap.stdout, trap.stderr
+    assert trap.stdout.split() != [str(own.st_dev), str(own.st_ino)]
+
+
+def test_it_ends_with_the_cell(account):
+    with running(account) as cell:
+        told = json.dumps(codec.encode(cell.cell))
+        words = [
+            str(HERE / "entering.py"),
+            str(cell.pid),
+            told,
+            "",
+            "sh",
+            "-c",
+            "echo on; sleep 600",
+        ]
+        environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(HERE.parents[1] / "src")}
+        with subprocess.Popen(
+            [*account.words, account.python, *words], stdout=subprocess.PIPE, text=True, env=environ
+        ) as entered:
+            assert "on\n" == entered.stdout.readline()
+            cell.process.stdin.close()
+            cell.process.wait(60)
+
+            assert 137 == entered.wait(60)
