@@ -134,3 +134,20 @@ def test_other_threads_are_let_be_and_nothing_stays(tmp_path):
     done = subprocess.run(words, capture_output=True, text=True, check=False)
 
     assert (0, "") == (done.returncode, done.stderr)
+
+
+def test_a_package_that_lacks_a_part_is_not_called_missing(start):
+    event = start(
+        """
+        import modal
+        import json.nothing
+        app = modal.App("a")
+
+        @app.function()
+        @modal.fastapi_endpoint()
+        def hello():
+            return 1
+        """
+    ).event()
+
+    assert event.reason.endswith("ModuleNotFoundError: No module named 'json.nothing'")

@@ -383,23 +383,6 @@ def test_wsgi_threads_begin_as_they_are_needed_and_all_run_at_once(start):
     assert 4 == after - before
 
 
-def test_a_package_that_lacks_a_part_is_not_called_missing(start):
-    event = start(
-        """
-        import modal
-        import json.nothing
-        app = modal.App("a")
-
-        @app.function()
-        @modal.fastapi_endpoint()
-        def hello():
-            return 1
-        """
-    ).event()
-
-    assert event.reason.endswith("ModuleNotFoundError: No module named 'json.nothing'")
-
-
 SERVER = """
     import subprocess, sys
     import modal
@@ -487,34 +470,3 @@ def test_a_port_of_somebody_else_is_never_a_servers(start):
         event = start(SERVER.format(port=port), web={"Site": f"server:{port}"}, **OF_CLASS).event()
 
     assert "busy" == event.kind
-
-
-def test_an_enter_hook_may_start_the_program_of_a_web_server(start):
-    port = free_port()
-    runner = start(
-        f"""
-        import subprocess, sys
-        import modal
-        app = modal.App("a")
-
-        @app.cls()
-        class Files:
-            @modal.enter()
-            def begin(self):
-                words = ["-m", "http.server", "{port}", "--bind", "127.0.0.1"]
-                self.process = subprocess.Popen([sys.executable, *words])
-
-            @modal.web_server({port})
-            def serve(self):
-                pass
-
-            @modal.exit()
-            def stop(self):
-                self.process.terminate()
-        """,
-        web={"Files.serve": f"web_server:{port}"},
-        is_class=True,
-    ).ready()
-
-    assert "script.py" in runner.client.get("/", headers={"Connection": "close"}).text
-    assert 0 == runner.terminate()

@@ -1,6 +1,7 @@
 """Programs that a container starts: they know what the container knows."""
 
 from homeport.contract.manifest import VolumeMount
+from tests.runner.test_kinds import free_port
 
 SCRIPT = """\
 import os, subprocess, sys
@@ -52,3 +53,34 @@ def test_a_program_of_a_container_without_access_may_not_speak_to_the_server(sta
     runner = start(SCRIPT.format(code=QUEUE), calls="").ready()
 
     assert "may not speak to the server" in runner.client.get("/").json()
+
+
+def test_an_enter_hook_may_start_the_program_of_a_web_server(start):
+    port = free_port()
+    runner = start(
+        f"""
+        import subprocess, sys
+        import modal
+        app = modal.App("a")
+
+        @app.cls()
+        class Files:
+            @modal.enter()
+            def begin(self):
+                words = ["-m", "http.server", "{port}", "--bind", "127.0.0.1"]
+                self.process = subprocess.Popen([sys.executable, *words])
+
+            @modal.web_server({port})
+            def serve(self):
+                pass
+
+            @modal.exit()
+            def stop(self):
+                self.process.terminate()
+        """,
+        web={"Files.serve": f"web_server:{port}"},
+        is_class=True,
+    ).ready()
+
+    assert "script.py" in runner.client.get("/", headers={"Connection": "close"}).text
+    assert 0 == runner.terminate()
