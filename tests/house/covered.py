@@ -131,7 +131,6 @@ COVERED = {
     "ingress/publisher": "ingress/test_whole.py",
     "ingress/rules": "ingress/test_http_rules.py",
     "ingress/supervisor": "ingress/test_whole.py",
-    "node/cells/networks": "journeys/test_networks.py",
     "node/cells/trees": "node/cells/test_sandboxes.py",
     "node/containers/beginning": "node/test_agent.py",
     "node/containers/changes": "roles/test_node.py",

@@ -90,15 +90,24 @@ class Networks:
             if not self._gate_is_open:
                 network.open_gate()
                 self._gate_is_open = True
-            taken = set(os.listdir(INTERFACES))  # noqa: PTH208 - names are all that is needed
-            number = next(n for n in range(MOST) if Cable(n).name not in taken)
-            network.lay(Cable(number))
+            number = self._lay_cable()
             try:
                 network.plug(Cable(number), namespace)
             except OSError:
                 network.remove(Cable(number))
                 raise
         return number
+
+    def _lay_cable(self) -> int:
+        """Make a cable with the first number that is free on this machine, and return the number."""
+        taken = set(os.listdir(INTERFACES))  # noqa: PTH208 - names are all that is needed
+        for number in range(MOST):
+            if Cable(number).name in taken:
+                continue
+            with contextlib.suppress(FileExistsError):  # another server has taken it meanwhile
+                network.lay(Cable(number))
+                return number
+        raise OSError(0, f"there are {MOST} cables already", "network")
 
 
 def end(directory: Path) -> None:
