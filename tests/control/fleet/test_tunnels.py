@@ -39,7 +39,8 @@ async def test_a_tunnel_has_a_url_as_long_as_the_node_reports_it(known, ingress)
     known.changed(container(one))
     told = await known.opened(one.name)
 
-    assert ("http", f"tunnel-{one.name}.example.com", 4663) == (told.scheme, told.host, told.port)
+    assert ("http", ".example.com", 4663) == (told.scheme, told.host[27:], told.port)
+    assert one.name not in told.host  # who knows the URL cannot close the tunnel
     (endpoint,) = ingress.endpoints.values()
     assert (told.host,) == endpoint.hosts
     known.changed(container())
@@ -52,11 +53,24 @@ async def test_a_container_that_ends_loses_its_tunnels(known, ingress, state):
     known.changed(container(one))
     known.changed(container(other, id="ta-2"))
     await known.opened(one.name)
-    await known.opened(other.name)
+    stays = await known.opened(other.name)
     known.changed(container(one, state=state))
 
     await until(lambda: 1 == len(ingress.endpoints), "the endpoint to go")
-    assert [f"tunnel-{other.name}"] == list(ingress.endpoints)
+    assert [(stays.host,)] == [endpoint.hosts for endpoint in ingress.endpoints.values()]
+
+
+async def test_no_container_can_have_the_url_of_another_ones_tunnel(known):
+    one = opened(1)
+    known.changed(container(one))
+    first = await known.opened(one.name)
+    known.changed(container(one, id="ta-2"))  # it knows the name
+    assert first == await known.opened(one.name)
+    await known.close(one.name)
+    known.changed(container())
+    known.changed(container(one, id="ta-2"))
+
+    assert first.host != (await known.opened(one.name)).host
 
 
 async def test_a_closed_tunnel_stays_closed_while_its_node_has_not_heard_of_it(known, ingress):
@@ -78,7 +92,7 @@ async def test_a_container_that_asks_first_waits_for_its_node(known):
     await asyncio.sleep(0)
     known.changed(container(one))
 
-    assert one.name in (await asking).host
+    assert (await asking).host.endswith(".example.com")
 
 
 async def test_an_unknown_tunnel_is_not_found(known, monkeypatch):

@@ -6,6 +6,7 @@ tunnel of an earlier one, and its ingress forgets their URLs.
 """
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -38,9 +39,14 @@ class _Route:
     failure: Failure | None = None  # why it has no URL
 
     @property
-    def server(self) -> str:
-        """The name of its server in the ingress."""
-        return f"tunnel-{self.tunnel.name}"
+    def label(self) -> str:
+        """The first label of its URL, which is the name of its endpoint and of its server too.
+
+        A hash, so that no container can have the URL of another one's tunnel, and nobody who knows the URL can
+        close the tunnel.
+        """
+        told = f"{self.container}/{self.tunnel.name}"
+        return f"tunnel-{hashlib.sha256(told.encode()).hexdigest()[:20]}"
 
 
 class Tunnels:
@@ -79,7 +85,7 @@ class Tunnels:
             raise NotFound("the container's node does not know this tunnel") from None
         if route.failure is not None:
             raise route.failure
-        return TunnelInfo(scheme="http", host=self._host(name), port=self._http_port())
+        return TunnelInfo(scheme="http", host=self._host(route), port=self._http_port())
 
     async def close(self, name: str) -> None:
         """Take a tunnel's URL away; return when it is gone."""
@@ -101,25 +107,25 @@ class Tunnels:
             route.failure = TooMany(f"{MAX_TUNNELS} tunnels are open, and there can be no more")
             route.opened.set()
         else:
-            self._tasks.start(f"opening {route.server}", self._open(route))
+            self._tasks.start(f"opening {route.label}", self._open(route))
         news, self._news = self._news, asyncio.Event()
         news.set()
 
     async def _open(self, route: _Route) -> None:
         try:
             await self._ingress.attach(
-                route.key, route.server, route.tunnel.address, SLOTS, shared=False
+                route.key, route.label, route.tunnel.address, SLOTS, shared=False
             )
             await self._ingress.route(
                 Endpoint(
-                    id=f"tunnel-{route.tunnel.name}",
-                    hosts=(self._host(route.tunnel.name),),
+                    id=route.label,
+                    hosts=(self._host(route),),
                     pool=route.key,
                     timeout_s=TIMEOUT_S,
                 )
             )
         except Exception as error:
-            log.exception("cannot open %s", route.server)
+            log.exception("cannot open %s", route.label)
             route.failure = StartError(f"the ingress did not take the tunnel: {error}")
         finally:
             route.opened.set()
@@ -131,19 +137,19 @@ class Tunnels:
 
         async def close() -> None:
             await route.opened.wait()
-            await retried(f"closing {route.server}", unrouted)
+            await retried(f"closing {route.label}", unrouted)
 
         async def unrouted() -> None:
-            await self._ingress.unroute(f"tunnel-{name}")
+            await self._ingress.unroute(route.label)
             if not gone.done():
                 gone.set_result(None)
-            await self._ingress.lose(route.key, route.server)
-            while await self._ingress.detach(route.key, route.server) is None:
+            await self._ingress.lose(route.key, route.label)
+            while await self._ingress.detach(route.key, route.label) is None:
                 await asyncio.sleep(PAUSE_S)
             await self._ingress.drop(route.key)
 
-        self._tasks.start(f"closing {route.server}", close())
+        self._tasks.start(f"closing {route.label}", close())
         return gone
 
-    def _host(self, name: str) -> str:
-        return f"tunnel-{name}.{self._domain}"
+    def _host(self, route: _Route) -> str:
+        return f"{route.label}.{self._domain}"
