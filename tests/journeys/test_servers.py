@@ -120,6 +120,7 @@ def test_servers_and_tunnels(isolated, write, visitor):
     _they_share_a_port(isolated, visitor, urls)
     _sessions_stay(visitor, urls["Files"])
     _a_tunnel_opens_and_closes(visitor, urls)
+    _a_tunnel_ends_with_its_container(isolated, visitor, urls)
     _a_new_version_takes_over(isolated, write, urls["Files"])
     _tunnels_end_with_the_server(isolated, visitor, urls)
 
@@ -155,6 +156,15 @@ def _a_tunnel_opens_and_closes(visitor, urls):
         port = mine.getsockname()[1]
         _, url, _ = visitor.get(urls["Tunnels.open"], params={"port": port}).json()
         assert 502 == by_host(visitor, url).status_code
+
+
+def _a_tunnel_ends_with_its_container(isolated, visitor, urls):
+    _, url, _ = visitor.get(urls["Tunnels.open"]).json()
+    assert "tunnel" == by_host(visitor, url).text
+    (pid,) = (c["pid"] for c in isolated.containers() if c["function"] == "Tunnels.*")
+    os.kill(pid, signal.SIGKILL)
+
+    wait_for(lambda: 404 == by_host(visitor, url).status_code, "the tunnel to go")
 
 
 def _a_new_version_takes_over(isolated, write, url):
