@@ -8,6 +8,8 @@ without builds. What the step asks of other indexes is not fetched for all, beca
 
 import asyncio
 import dataclasses
+import hashlib
+import json
 import re
 import sys
 import tomllib
@@ -31,7 +33,8 @@ PLACE = f"{GIVEN}/cache"
 _OTHERWISE = ("index_url", "extra_index_url", "find_links", "extra_options")
 #: A package by its name, with versions or a marker. No path, no URL, no option.
 _NAMED = re.compile(r"[A-Za-z0-9][\w.-]*\s*(\[[\w\s,.-]*\])?\s*([<>=!~;(][^@/\\#]*)?")
-_TARGET = "/opt/fetched"
+#: In memory, so that nothing has to be deleted: there are links to the cache, and few small files.
+_TARGET = "/dev/shm/fetched"  # noqa: S108 - the cell's own
 _TOLD = ("Downloading ", " Downloaded ")
 
 
@@ -40,6 +43,7 @@ class Wheels:
 
     def __init__(self, home: Path) -> None:
         self._directory = home / "cache" / "wheels"
+        self._known = home / "cache" / "fetched"  # an empty file for each list that is in the cache
 
     async def bind(self) -> Bind:
         """Show the cache to a step, which may write over it and not into it."""
@@ -55,11 +59,15 @@ class Wheels:
         left to the step, which says why.
         """
         wanted = named(step)
-        if not wanted or any(name.startswith("UV_") for name in seen):
+        told = json.dumps([step.name, bool(step.args.get("pre")), version, *wanted])
+        known = self._known / hashlib.sha256(told.encode()).hexdigest()
+        if not wanted or known.exists() or any(name.startswith("UV_") for name in seen):
             return
         try:
             await asyncio.to_thread(trial.mkdir, mode=0o700)
-            await hands.ask(await self._order(step, wanted, version, trial), _downloads(say))
+            order = await self._order(step, wanted, version, trial)
+            if (await hands.ask(order, _downloads(say))).code == 0:
+                await asyncio.to_thread(known.touch)
         except ImageError:
             return
         finally:
@@ -88,7 +96,7 @@ class Wheels:
 
     def _make(self) -> None:
         if not self._directory.is_dir():
-            self._directory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._known.mkdir(parents=True, exist_ok=True, mode=0o700)
             hands.mkdir(self._directory)
 
 
