@@ -16,6 +16,7 @@ REFUSED = (
     b"HTTP/1.1 503 x\r\ncontent-type: application/json\r\ncontent-length: 61\r\n\r\n"
     b'{"error": {"kind": "StorageError", "message": "it is full" }}'
 )
+ENDED = b"HTTP/1.1 502 x\r\ncontent-type: text/plain\r\ncontent-length: 4\r\n\r\ngone"
 CUT = None
 
 
@@ -57,6 +58,17 @@ async def test_a_request_waits_for_a_server_that_is_away(asking):
 
     assert b"done" == answer
     assert 3 == len(server.requests)
+
+
+async def test_what_may_be_done_twice_is_asked_again_if_the_server_ends_meanwhile(asking):
+    answer, server = await asking(ENDED, OK)
+
+    assert (b"done", 2) == (answer, len(server.requests))
+
+
+async def test_what_must_not_be_done_twice_is_not_asked_again_then(asking):
+    with pytest.raises(exception.ServiceError, match="nobody knows"):
+        await asking(ENDED, OK, repeats=False)
 
 
 async def test_what_may_be_done_twice_is_asked_again_after_a_cut_connection(asking):

@@ -123,10 +123,9 @@ class _Tries:
         self._until = time.monotonic() + PATIENCE_S
 
     def answered(self, answer: Any) -> bytes | None:
-        """Return the body of an answer; None: try again, because the server does not run."""
-        if _is_away(answer) and not self._is_over():
-            return None
-        return _body(answer)
+        """Return the body of an answer; None: try again, because the server does not run, or ended meanwhile."""
+        again = _is_away(answer) or (self._repeats and _was_cut(answer))
+        return None if again and not self._is_over() else _body(answer)
 
     def failed(self, *, may_have_run: bool) -> None:
         """Raise the user's error after a try without an answer, unless there is another try."""
@@ -194,6 +193,13 @@ def _request(asked: Ask) -> Any:
 def _is_away(answer: Any) -> bool:
     """Return whether the ingress answered because the server does not run, so nothing was done."""
     return answer.status == 503 and not answer.fields.get("content-type", "").startswith(
+        "application/json"
+    )
+
+
+def _was_cut(answer: Any) -> bool:
+    """Return whether the ingress answered, because the server ended before it had answered."""
+    return answer.status == 502 and not answer.fields.get("content-type", "").startswith(
         "application/json"
     )
 
