@@ -1,13 +1,16 @@
 """Small writes that wait at once share a transaction, and none of them pays for another one's error."""
 
 import asyncio
+import threading
 
 import pytest
 from sqlalchemy import func, insert, select
 
 from homeport.contract.errors import BadRequest, NotFound, StorageError
+from homeport.state import database as module
 from homeport.state import schema, tables, urls
 from homeport.state.database import Database
+from tests.waiting import turns
 
 TOKENS = tables.proxy_tokens
 
@@ -133,3 +136,24 @@ async def test_after_the_end_it_says_so(database_setting, tmp_path):
 
     with pytest.raises(StorageError, match="ending"):
         await database.together(keep("late"))
+
+
+async def test_a_write_that_joins_while_the_writer_takes_the_others_is_not_lost(
+    database, monkeypatch
+):
+    """The writer's thread may run at any point of the caller's code, also before the caller is in the list."""
+
+    class Slow(module._Work):
+        def __init__(self, work, done):
+            super().__init__(work, done)
+            release.set()
+            database._writer.submit(int).result(60)  # whatever waited is taken by now
+
+    release = threading.Event()
+    database._writer.submit(release.wait, 60)
+    first = asyncio.ensure_future(database.together(keep("a")))
+    await turns(1)
+    monkeypatch.setattr(module, "_Work", Slow)
+    second = asyncio.ensure_future(database.together(keep("b")))
+
+    assert ["a", "b"] == await asyncio.wait_for(asyncio.gather(first, second), 60)

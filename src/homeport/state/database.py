@@ -53,6 +53,9 @@ class Database:
         self._is_server = False
         self.taken = False  # another server has taken the database while PostgreSQL was away
         self._waiting: list[_Work] = []  # of `together`
+        self._joining = (
+            threading.Lock()
+        )  # the writer's thread takes the list, and callers add to it
 
     @property
     def postgres(self) -> bool:
@@ -73,8 +76,11 @@ class Database:
         A work that raises changes nothing, and the others are not touched by it.
         """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Work(work, done))
-        if len(self._waiting) == 1:
+        one = _Work(work, done)
+        with self._joining:
+            self._waiting.append(one)
+            is_first = len(self._waiting) == 1
+        if is_first:
             try:
                 self._writer.submit(self._write_all)
             except RuntimeError as error:  # after `close`
@@ -205,7 +211,8 @@ class Database:
 
     def _write_all(self) -> None:
         """Run the works that wait, and answer their callers once everything is on the disk."""
-        works, self._waiting = self._waiting, []
+        with self._joining:
+            works, self._waiting = self._waiting, []
         ends: list[tuple[_Work, Any, BaseException | None]]
         try:
             with self.writing() as connection:
