@@ -61,7 +61,7 @@ class House:
         return ast.literal_eval(text.removeprefix("found = "))
 
 
-@pytest.fixture(params=["overlay", "copy"])
+@pytest.fixture(params=["overlay", pytest.param("copy", marks=pytest.mark.soak)])
 def house(request, tmp_path, monkeypatch):
     if not report.report().possible:
         pytest.skip("there are no cells here")
@@ -119,6 +119,17 @@ async def test_a_pth_file_of_a_package_never_runs_on_this_machine(house, tmp_pat
     assert (made / "homeport_early.pth").exists()
     assert (made / "homeport_other.py").exists()
     assert not escaped.exists()
+
+
+async def test_without_overlayfs_a_step_changes_a_copy(house):
+    house.images.has_overlay = False
+    packages.wheel(house.index, "homeport_prey", {"homeport_prey.py": ""})
+    packages.wheel(house.index, "homeport_other", {"homeport_other.py": ""})
+    one = await house.make(install("homeport_prey"))
+    two = await house.make(install("homeport_prey"), install("homeport_other"))
+
+    assert (one / "homeport_prey.py").stat().st_ino == (two / "homeport_prey.py").stat().st_ino
+    assert (two / "homeport_other.py").exists()
 
 
 async def test_uv_may_write_its_lock_while_it_reads_a_project(house):
