@@ -23,6 +23,10 @@ MARK = "Not run by our tests:"
 NOT_RUN = {
     ("gpus", "import subprocess"): "it needs a GPU",
     ("images", "image = ("): "it needs registries and downloads",
+    (
+        "images",
+        'token = modal.Secret.from_name("git")  # homeport secret create git GITHUB_TOKEN=…',
+    ): "it needs a private repository",
     ("backup", "$ pip install 'homeport[postgres]'"): "it needs a PostgreSQL of yours",
     ("backup", "$ git pull"): "it needs a newer version of homeport",
     ("server", "*.apps.example.com {"): "it needs a domain",

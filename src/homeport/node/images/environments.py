@@ -258,9 +258,9 @@ class Environments:
             return
         names = ROOTED_STEPS if image.is_rooted else {"entrypoint"}
         step = next(step for step in image.steps if step.name in names)
-        of_own = "" if step.name == "entrypoint" else "a root file system of the image's own, and "
+        what = "isolation" if step.name == "entrypoint" else "a root file system of the image's own"
         raise ImageError(
-            f"`{step.name}` needs {of_own or 'isolation, and '}containers are not isolated here",
+            f"`{step.name}` needs {what}, and containers are not isolated here",
             where=step.where,
             hint="start the server with HOMEPORT_ISOLATION=auto; `homeport doctor` says what it needs",
         )
