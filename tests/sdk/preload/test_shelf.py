@@ -399,15 +399,13 @@ def test_a_logger_that_the_script_asked_for_first_is_the_module_s_own(box):
 
 def test_loggers_of_what_is_not_imported_are_not_there_to_be_disabled(box):
     box.install(a="import logging; log = logging.getLogger('a')")
-    told = box.run(
-        ["a"],
-        """
+    script = """
         import logging.config
         logging.config.dictConfig({"version": 1, "disable_existing_loggers": True})
         import a
         say(a.log.disabled)
-        """,
-    )
+    """
+    told = box.run(["a"], script)
 
     assert told is False
 
@@ -478,29 +476,25 @@ def test_functions_that_watch_an_import_do_not_stay_in_its_modules(box):
     box.install(
         a="from os import getpid, getcwd, urandom\nfrom warnings import warn\nfrom atexit import register"
     )
-    told = box.run(
-        ["a"],
-        """
+    script = """
         import a, atexit
         say([a.getpid is os.getpid, a.getcwd is os.getcwd, a.urandom is os.urandom,
              a.warn is warnings.warn, a.register is atexit.register])
-        """,
-    )
+    """
+    told = box.run(["a"], script)
 
     assert [True] * 5 == told
 
 
 def test_once_requests_are_inside_what_differs_is_imported_from_its_file(box):
     box.install(a="import os; V = os.environ.get('V')")
-    told = box.run(
-        ["a"],
-        """
+    script = """
         heard = []
         shelf.changed = lambda reason, modules: heard.append(reason)
         os.environ["V"] = "late"
         import a
         say([a.V, heard])
-        """,
-    )
+    """
+    told = box.run(["a"], script)
 
     assert ["late", ["V was changed"]] == told
