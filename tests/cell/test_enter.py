@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from homeport.cell import kernel, seal
+from homeport.cell.description import Network
 from homeport.contract import codec
 from tests.cell.conftest import HERE
 from tests.cell.test_escapes import (
@@ -96,6 +97,13 @@ def test_it_is_in_the_cell_with_the_rights_of_what_runs_there(account):
     assert 127 == missing.returncode
     assert "there is no program `no-such-program`" in missing.stderr
     assert "5" == seen.stdout.split()[0], "its three streams, and the directory that ls reads"
+
+
+def test_it_has_the_cells_network(account):
+    with running(account, network=Network.NONE) as cell:
+        seen = cell.enter("sh", "-c", "tail -n +3 /proc/net/dev | cut -d : -f 1")
+
+    assert ["lo"] == seen.stdout.split()
 
 
 def test_it_has_a_terminal_of_the_cells_own(account):
