@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import pickle
+import socket
 import threading
 
 import pytest
@@ -151,6 +152,13 @@ def test_refusals_are_the_ingresss_own_and_a_wrong_token_is_told(functions):
     context.enter_calls(context.Reach(socket="http://127.0.0.1:1", app=APP, token=TOKEN))
     with pytest.raises(exception.ConnectionError, match=r"at http://127.0.0.1:1 does not answer"):
         handle.remote()
+
+
+def test_an_answer_of_two_writes_does_not_wait_for_an_acknowledgement():
+    with tcp_socket("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_without_an_ingress_the_answer_says_so(tmp_path, monkeypatch):
