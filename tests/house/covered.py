@@ -153,6 +153,7 @@ COVERED = {
     "node/images/rooted/pull": "node/images",
     "node/images/rooted/python": "node/images",
     "node/images/rooted/tools": "node/images",
+    "node/images/rooted/site": "node/images",
     "node/images/rooted/work": "node/images",
     "node/images/store": "node/images/test_environments.py",
     "node/images/supplied": "node/images/rooted/test_supplied.py",

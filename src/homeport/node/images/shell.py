@@ -14,7 +14,7 @@ from homeport.contract import codec
 from homeport.contract.errors import ImageError
 from homeport.contract.image import HOME
 from homeport.node.images.owned import hands
-from homeport.node.images.rooted import work
+from homeport.node.images.rooted import site
 from homeport.node.images.rooted.operations import Config
 from homeport.node.images.store import Record, Store
 
@@ -44,7 +44,7 @@ def run(root: Path, key: str, words: list[str]) -> int:
     config = codec.decode(Config, record["config"])
     storage = Path(tempfile.mkdtemp(prefix="shell-", dir=root.parent))
     try:
-        cell = work.cell_of(kept, record["lowers"], storage)
+        cell = site.cell_of(kept, record["lowers"], storage)
         order = {
             "do": "run",
             "cell": codec.encode(cell),

@@ -202,10 +202,10 @@ async def test_kill_9_during_a_build_leaves_nothing_that_is_taken_for_whole(able
 
 
 async def test_a_full_disk_is_said_and_leaves_no_half_layer(house, base, monkeypatch):
-    from homeport.node.images.rooted import work
+    from homeport.node.images.rooted import site
 
     await house.make(base)
-    monkeypatch.setattr(work, "ALMOST_FULL_BYTES", 2**62)
+    monkeypatch.setattr(site, "ALMOST_FULL_BYTES", 2**62)
     failure = await _raises(house, base, commands("exit 1"))
 
     assert "StorageError" == type(failure).__name__

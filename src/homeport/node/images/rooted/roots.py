@@ -16,7 +16,8 @@ from homeport.node.images.owned import hands
 from homeport.node.images.rooted import instructions, plan, work
 from homeport.node.images.rooted.operations import Config, Op
 from homeport.node.images.rooted.python import Inside
-from homeport.node.images.rooted.work import Below, Work
+from homeport.node.images.rooted.site import Below
+from homeport.node.images.rooted.work import Work
 from homeport.node.images.store import Record, Say, Store
 from homeport.node.images.supplied import Supplied
 from homeport.node.images.wheels import Wheels

@@ -1,12 +1,4 @@
-"""One operation, carried out: its layer is what it wrote, in the directory `files`.
-
-    files/   the layer: an upper directory of overlayfs, its files belong to the ids that cells have
-    step/    where the operation's cell writes, until it has ended
-    build/   what the operation itself needs, gone when it is done
-
-Whatever runs, runs in a cell on the layers below. It never sees this machine's files, except those that are
-named here.
-"""
+"""The operations of an image with a root file system, each carried out in its own directory (`site`)."""
 
 import asyncio
 import dataclasses
@@ -16,95 +8,39 @@ import posixpath
 import shlex
 import shutil
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from homeport.cell import identity
-from homeport.cell.description import Bind, Cell
+from homeport.cell.description import Bind
 from homeport.contract import codec, dockerfile
-from homeport.contract.errors import ImageError, StorageError
+from homeport.contract.errors import ImageError
 from homeport.contract.image import HOME
-from homeport.contract.output import PASSING
-from homeport.node.images import private, store, uv, wheels
-from homeport.node.images.bounds import Bounds
-from homeport.node.images.command import Done
-from homeport.node.images.equipment import GIVEN, equipment, proxies
+from homeport.node.images import private, uv, wheels
+from homeport.node.images.equipment import GIVEN, equipment
 from homeport.node.images.equipment import given as given_to
-from homeport.node.images.hidden import Hider
 from homeport.node.images.installers import Installing, Syncing, each
 from homeport.node.images.owned import hands, within
 from homeport.node.images.rooted import (
     debian,
     download,
-    given,
     instructions,
     plan,
     pull,
     python,
-    registry,
 )
-from homeport.node.images.rooted.given import Given
-from homeport.node.images.rooted.operations import Config, Op
 from homeport.node.images.rooted.python import Inside
-from homeport.node.images.store import Say, Store
-from homeport.node.images.supplied import Supplied
-from homeport.node.images.wheels import Wheels
+from homeport.node.images.rooted.site import Below, Site, cell_of
+from homeport.node.images.store import Store
 
-TOLD_LINES = 30  # of a failed command's output
-ALMOST_FULL_BYTES = 16 * 1024**2
-#: Credentials for the registry, which no command of the image needs.
-KEPT_BACK = (registry.USER, registry.PASSWORD, registry.SERVICE_ACCOUNT)
 PACKAGE = Path(__file__).parents[3]
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Below:
-    """The layers below an operation."""
-
-    lowers: tuple[str, ...] = ()  # names of directories in the store
-    config: Config = dataclasses.field(default_factory=Config)
-    python: Inside | None = None  # None if it is not known yet
-
-
-class Work:
+class Work(Site):
     """Carries out one operation in its directory.
 
     One class, because each operation is one method on the same directory.
     """
-
-    def __init__(
-        self,
-        op: Op,
-        below: Below,
-        directory: Path,
-        *,
-        store: Store,
-        wheels: Wheels,
-        bounds: Bounds,
-        others: Mapping[str, tuple[str, ...]] | None = None,
-        source: Path,
-        supplied: Supplied,
-        say: Say,
-    ) -> None:
-        self._op = op
-        self._args = op.args
-        self._below = below
-        self._config = below.config
-        self._directory = directory
-        self._store = store
-        self._wheels = wheels
-        self._bounds = bounds
-        self._source = source
-        self._supplied = supplied
-        self._secrets = supplied.environ(op.step)
-        self._given_files = Given(source)
-        self._hider = Hider(supplied.hidden)
-        self._say = say
-        self._others = others or {}  # the layers of the stages that it takes files from
-        self._files, self._step, self._build = (
-            directory / name for name in ("files", "step", "build")
-        )
 
     async def run(self) -> Below:
         """Run the operation; return the layers below later ones. After an `ImageError` the directory is useless."""
@@ -376,173 +312,9 @@ class Work:
             wanted[place] = (path, self._mode() or 0o644)
         await self._lay([await self._archive(wanted)])
 
-    def _target(self) -> str:
-        return dockerfile.expand(self._args["target"], self._config.variables)
-
-    def _mode(self) -> int | None:
-        try:
-            return int(self._args["mode"], 8) & 0o7777 if self._args["mode"] else None
-        except ValueError:
-            raise ImageError(
-                f"`{self._op.title}`: `--chmod` takes digits such as 755", where=self._op.step.where
-            ) from None
-
-    async def _archive(
-        self, wanted: Mapping[str, tuple[str | Path, int | None]]
-    ) -> tuple[Path, str]:
-        """These files as an archive for the root: place -> the content's hash or file, and the mode."""
-        path = self._build / "files.tar"
-        found = {
-            place: (self._given_files.local(what, place) if isinstance(what, str) else what, mode)
-            for place, (what, mode) in wanted.items()
-        }
-        await asyncio.to_thread(given.write_archive, path, found)
-        return path, "/"
-
-    async def _lay(self, archives: Sequence[tuple[Path, str]]) -> None:
-        """Lay what is in archives into the image, in a cell: its links lead where they lead there."""
-        self._step.mkdir(mode=0o700)
-        order = {
-            "do": "lay",
-            "cell": codec.encode(cell_of(self._store, self._below.lowers, self._step)),
-            "archives": [[str(path), target] for path, target in archives],
-            "owner": self._args.get("owner", ""),
-        }
-        await hands.told(order)
-        await self._keep()
-
-    async def _take(
-        self, stage: str, sources: list[str], archive: Path, target: str, *, is_directory: bool
-    ) -> None:
-        """Pack files of another stage."""
-        step = self._build / "other"
-        step.mkdir(mode=0o700)
-        order = {
-            "do": "pack",
-            "cell": codec.encode(cell_of(self._store, self._others[stage], step)),
-            "sources": sources,
-            "target": target,
-            "is_directory": is_directory,
-            "mode": self._mode() if "mode" in self._args else None,
-            "into": str(archive),
-        }
-        await hands.told(order)
-        await asyncio.to_thread(hands.empty, step)
-        step.rmdir()
-
-    def _is_directory(self, place: str) -> bool:
-        """Whether the layers have a directory there; a link is followed by no one here."""
-        for name in reversed(self._below.lowers):
-            path = self._store.root / name / "files" / place.lstrip("/")
-            if os.path.lexists(path):
-                return path.is_dir() and not path.is_symlink()
-        return False
-
-    async def _keep(self) -> None:
-        """What the step's cell has written is the layer."""
-        written = self._step / within.STORAGE / "root" / "files"
-        written.rename(self._files)
-        await asyncio.to_thread(store.discard, self._step)
-
-    async def _unpack(self, archive: Path) -> None:
-        hands.mkdir(self._files)
-        await hands.told({"do": "unpack", "archive": str(archive), "into": str(self._files)})
-
-    # in a cell
-
-    async def _in_cell(
-        self,
-        commands: Sequence[tuple[str, list[str]]],
-        *,
-        binds: Sequence[Bind] = (),
-        environ: Mapping[str, str] | None = None,
-        cwd: str = "",
-        failed: Any = None,
-        over: Sequence[str] = (),
-    ) -> None:
-        self._step.mkdir(mode=0o700)
-        titles = [title for title, _ in commands]
-        begun: list[str] = []
-
-        def said(line: str) -> None:
-            if len(begun) < len(titles) and line.endswith(titles[len(begun)]):
-                begun.append(
-                    titles[len(begun)]
-                )  # what the last command printed may have no end of line
-            self._told(line)
-
-        order = {
-            "do": "run",
-            "cell": codec.encode(cell_of(self._store, self._below.lowers, self._step, binds)),
-            "commands": [list(each) for each in commands],
-            "cwd": cwd
-            or self._config.workdir
-            or (HOME if self._op.step.name != "from_dockerfile" else "/"),
-            "environ": {**self._environ(), **(environ or {})},
-            "over": list(over),
-        }
-        done = await hands.ask(order, said, bounds=self._bounds)
-        if done.stopped:
-            raise self._failed(done.stopped, done)
-        if done.code == within.FAILED:
-            raise ImageError(
-                f"the step's cell cannot be made: {done.lines[-1] if done.lines else ''}"
-            )
-        if done.code:
-            room = os.statvfs(self._directory)
-            if room.f_bavail * room.f_frsize < ALMOST_FULL_BYTES:
-                raise StorageError("the disk is full", hint="`df -h` shows which one")
-            raise self._failed(_why(done, begun, self._op, failed), done)
-        await self._keep()
-
-    def _environ(self) -> dict[str, str]:
-        secrets = {k: v for k, v in self._secrets.items() if k not in KEPT_BACK}
-        return {
-            "HOME": HOME,
-            **proxies(),
-            "DEBIAN_FRONTEND": "noninteractive",
-            "PYTHONUNBUFFERED": "1",
-            **self._config.arguments,
-            **self._config.environ,
-            **secrets,
-            **self._args.get("env", {}),
-            "MODAL_IS_REMOTE": "1",
-            "HOMEPORT_IS_REMOTE": "1",
-        }
-
-    def _python_there(self) -> Inside:
-        assert self._below.python is not None
-        return self._below.python
-
-    # talk
-
-    def _told(self, line: str) -> None:
-        mark = PASSING if line.startswith(PASSING) else ""
-        self._say(f"{mark}{self._op.step.name}: {self._hider.hide(line.removeprefix(mark))}")
-
-    def _failed(self, what: str, done: Done | None = None) -> ImageError:
-        # All of it: the first of the last lines may be the rest of a secret.
-        told = self._hider.hide_all(done.lines if done else [])[-TOLD_LINES:]
-        text = f"`{self._op.step.name}` failed: {what}"
-        return ImageError(
-            "\n".join(self._hider.hide_all(text.split("\n"))),
-            where=self._op.step.where,
-            traceback="\n".join(told).strip("\n"),
-        )
-
-
-def cell_of(store: Store, lowers: Sequence[str], storage: Path, binds: Sequence[Bind] = ()) -> Cell:
-    """A cell on these layers, which writes into `storage`."""
-    return Cell(
-        layers=tuple(str(store.root / name / "files") for name in lowers),
-        storage=str(storage),
-        binds=tuple(binds),
-        ids=identity.own(),
-    )
-
 
 async def search(store: Store, below: Below, trial: Path, where: str) -> Inside:
-    """The Python of these layers; `ImageError` where no container can start from it."""
+    """Return the Python of these layers; `ImageError` if no container can start with it."""
     await asyncio.to_thread(trial.mkdir, mode=0o700)
     try:
         order = {
@@ -559,23 +331,6 @@ async def search(store: Store, below: Below, trial: Path, where: str) -> Inside:
     finally:
         await asyncio.to_thread(hands.empty, trial)
         await asyncio.to_thread(shutil.rmtree, trial, ignore_errors=True)
-
-
-def _why(done: Done, begun: list[str], op: Op, failed: Any) -> str:
-    if failed is not None:
-        return str(failed(done.lines))
-    if op.kind == "function":
-        last = next((line for line in reversed(done.lines) if line.strip()), "")
-        return f"`{op.args['qualname']}`: {last or f'it ended with exit code {done.code}'}"
-    if op.kind == "git" and done.code == within.NOT_FOUND:
-        return "the image has no `git`, and no `apt-get` to install it"
-    if op.kind in ("apt", "git"):
-        said = [line[3:] for line in done.lines if line.startswith("E: ")]
-        if done.code == within.NOT_FOUND:
-            return "the image has no `apt-get`: it is not made from Debian or Ubuntu"
-        return said[0] if said else f"apt-get ended with exit code {done.code}"
-    what = begun[-1].removeprefix("$ ") if begun else op.title
-    return f"`{what}` ended with exit code {done.code}"
 
 
 def _absolute(name: str) -> str:
