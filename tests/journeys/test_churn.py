@@ -130,6 +130,7 @@ ONCE = """
 
 
 @pytest.mark.timeout(600)  # hundreds of starts, or dozens of commands
+@pytest.mark.soak
 def test_two_hundred_cold_starts_leave_nothing_behind(terminal, write):
     url = terminal.deploy(write(ONCE))["whole"]
     server = psutil.Process(terminal.status()["pid"])

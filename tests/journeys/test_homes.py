@@ -81,7 +81,7 @@ EVERYTHING = """
 """
 
 
-@pytest.mark.parametrize("isolation", ["auto", "off"])
+@pytest.mark.parametrize("isolation", ["auto", pytest.param("off", marks=pytest.mark.soak)])
 def test_a_home_may_have_any_name(home, write, visitor, isolation, small):
     terminal = Terminal(home / ODD)
     terminal.environ["HOMEPORT_ISOLATION"] = isolation

@@ -46,7 +46,7 @@ with socket.socket(socket.AF_UNIX) as calls:
 """
 
 
-@pytest.fixture(params=["root", "ordinary"])
+@pytest.fixture(params=["root", pytest.param("ordinary", marks=pytest.mark.soak)])
 def user(request):
     user = request.getfixturevalue("terminal" if request.param == "root" else "ordinary")
     if not (told := report.report()).possible:

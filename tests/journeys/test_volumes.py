@@ -70,7 +70,9 @@ def script(terminal, *, version: str = "1", snapshot: bool = False):
     return path
 
 
-@pytest.mark.parametrize("snapshot", [False, True], ids=["plain", "snapshot"])
+@pytest.mark.parametrize(
+    "snapshot", [False, pytest.param(True, marks=pytest.mark.soak)], ids=["plain", "snapshot"]
+)
 def test_functions_share_a_volume_that_outlives_them(isolated, visitor, snapshot):
     def ask(tag, **query):
         answer = visitor.get(isolated.urls()[tag], params=query)

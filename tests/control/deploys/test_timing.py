@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from homeport.contract.errors import ScriptError
 from homeport.contract.manifest import CallMethod, FunctionSpec, Manifest
@@ -144,3 +146,16 @@ def test_a_schedule_that_nobody_can_keep_is_an_error_of_the_script(schedule, why
 def test_a_schedule_that_can_be_kept_passes():
     for schedule in (Schedule(cron="*/5 8-18 * jan,mar mon-fri"), Schedule(seconds=1)):
         timing.check(manifest(schedule), 1e9)
+
+
+@given(
+    anchor=st.floats(0, 4e9),
+    elapsed=st.floats(0, 1e6),
+    period=st.sampled_from([Schedule(seconds=1), Schedule(seconds=0.5), Schedule(days=1), Schedule(months=1), Schedule(cron="*/5 * * * *")]),
+)  # fmt: skip
+def test_each_time_is_after_the_one_before(anchor, elapsed, period):
+    """Or the search for the last one would never end: times are rounded, and the clock is not."""
+    first = timing.after(period, anchor, anchor + elapsed)
+    second = timing.after(period, anchor, first)
+
+    assert anchor + elapsed < first < second

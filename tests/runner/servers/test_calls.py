@@ -12,7 +12,6 @@ from homeport import wire
 from homeport.contract import calls
 from homeport.contract.manifest import Batch
 from homeport.sdk import context, exception
-from homeport.sdk.objects.function import Function
 from homeport.wire import blocking
 from tests.functions import served
 from tests.waiting import wait_for
@@ -376,10 +375,3 @@ def test_a_function_that_waits_for_itself_says_so(functions, capfd, monkeypatch)
     monkeypatch.setattr(context, "is_full", lambda: True)
     handle.remote()
     assert "`mine` waits for itself" in capfd.readouterr().err
-
-
-def test_a_server_of_another_machine_is_not_mixed_up_with_this_ones(monkeypatch):
-    monkeypatch.setenv("HOMEPORT_SERVER", "http://10.0.0.2:4670")
-    monkeypatch.setenv("HOMEPORT_TOKEN", "secret")
-    with pytest.raises(exception.UnimplementedError, match="by the API"):
-        Function.from_name("shop", "price").remote("lamp")

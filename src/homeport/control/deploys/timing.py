@@ -95,11 +95,17 @@ def _period_after(schedule: Schedule, anchor: float, moment: float) -> float | N
     longest_s = step_s + schedule.months * LONGEST_MONTH_DAYS * DAY_S
     count = max(math.floor((moment - anchor) / longest_s), 1)
     try:
-        while (due_at := _with_months(anchor, count * schedule.months) + count * step_s) <= moment:
+        # The rounded time counts: it is asked for the time after it, which must be another one.
+        while (due_at := _period(anchor, count, schedule.months, step_s)) <= moment:
             count += 1
     except OverflowError:  # after the year 9999
         return None
-    return round(due_at, 3)
+    return due_at
+
+
+def _period(anchor: float, count: int, months: int, step_s: float) -> float:
+    """Return the anchor so many periods later, in whole milliseconds."""
+    return round(_with_months(anchor, count * months) + count * step_s, 3)
 
 
 def _with_months(anchor: float, months: int) -> float:
