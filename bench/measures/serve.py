@@ -29,21 +29,6 @@ WITH_PACKAGES = (
 def measure(plan: Plan) -> None:
     """`homeport serve` with no server running, and with one; `uvicorn` beside it."""
     took: dict[str, list[float]] = {}
-    with home() as cached, plan.folder() as built:
-        image = built / "cold_hello.py"
-        image.write_text((APPS / image.name).read_text().replace(*WITH_PACKAGES))
-        cached.deploy(image, timeout=BUILD_S)
-        for _ in range(plan.times(5, 1)):
-            cached.run("down")
-            with serving(cached, image) as (_, took_ms):
-                took.setdefault("`homeport serve`, its image cached, no server yet", []).append(
-                    took_ms
-                )
-            cached.run("up")
-            with serving(cached, image) as (_, took_ms):
-                took.setdefault("`homeport serve`, its image cached, beside a server", []).append(
-                    took_ms
-                )
     for _ in range(plan.times(5, 1)):
         with plan.folder() as folder, Uvicorn().start(folder) as running:
             took.setdefault("`uvicorn web:web`", []).append(running.first_answer_s * 1000)

@@ -7,21 +7,11 @@ import pytest
 
 from homeport.contract.errors import NotFound, TooMany
 from homeport.state import calls as module
-from homeport.state import schema, urls
 from homeport.state.calls import CallRow, Calls, Outcome
-from homeport.state.database import Database
 
 VALUE = Outcome(kind="value", python="3.11", body=b"v")
 ERROR = Outcome(kind="error", python="3.11", body=b"e")
 CALL = "fc-" + "1" * 40
-
-
-@pytest.fixture
-async def database(database_setting, tmp_path):
-    database = Database(urls.of(database_setting, tmp_path))
-    await asyncio.to_thread(schema.prepare, database)
-    yield database
-    await database.close()
 
 
 @pytest.fixture

@@ -5,18 +5,9 @@ from sqlalchemy import func, select
 
 from homeport.contract import codec
 from homeport.contract.errors import StorageError
-from homeport.state import coldstarts, schema, tables, urls
+from homeport.state import coldstarts, tables
 from homeport.state.coldstarts import KEPT, ColdStart, ColdStarts
-from homeport.state.database import Database
 from tests.waiting import until
-
-
-@pytest.fixture
-async def database(database_setting, tmp_path):
-    database = Database(urls.of(database_setting, tmp_path))
-    schema.prepare(database)
-    yield database
-    await database.close()
 
 
 @pytest.fixture

@@ -8,18 +8,8 @@ from hypothesis import strategies as st
 
 from homeport.contract.errors import AlreadyExists, BadRequest, NotFound
 from homeport.state import dicts as module
-from homeport.state import schema, urls
-from homeport.state.database import Database
 from homeport.state.dicts import Dicts
 from homeport.state.scope import Scope
-
-
-@pytest.fixture
-async def database(database_setting, tmp_path):
-    database = Database(urls.of(database_setting, tmp_path))
-    await asyncio.to_thread(schema.prepare, database)
-    yield database
-    await database.close()
 
 
 @pytest.fixture

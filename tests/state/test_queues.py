@@ -7,20 +7,10 @@ import pytest
 
 from homeport.contract.errors import BadRequest, NotFound, TooMany
 from homeport.state import queues as module
-from homeport.state import schema, urls
-from homeport.state.database import Database
 from homeport.state.queues import Queues
 from tests.waiting import until
 
 LONG_S = 60.0
-
-
-@pytest.fixture
-async def database(database_setting, tmp_path):
-    database = Database(urls.of(database_setting, tmp_path))
-    await asyncio.to_thread(schema.prepare, database)
-    yield database
-    await database.close()
 
 
 @pytest.fixture

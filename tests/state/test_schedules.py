@@ -1,26 +1,15 @@
 """Schedules in a real database: one time makes one call, together with the next time."""
 
-import asyncio
 import dataclasses
 
 import pytest
 
-from homeport.state import schema, urls
 from homeport.state.calls import CallRow, Calls
-from homeport.state.database import Database
 from homeport.state.schedules import ScheduleRow, Schedules, call_id
 
 ROW = ScheduleRow(
     app="shop", function="f", revision="rv-1", schedule="{}", anchored_at=0.5, next_at=10.125
 )
-
-
-@pytest.fixture
-async def database(database_setting, tmp_path):
-    database = Database(urls.of(database_setting, tmp_path))
-    await asyncio.to_thread(schema.prepare, database)
-    yield database
-    await database.close()
 
 
 @pytest.fixture

@@ -15,14 +15,6 @@ from tests.waiting import turns
 TOKENS = tables.proxy_tokens
 
 
-@pytest.fixture
-async def database(database_setting, tmp_path):
-    database = Database(urls.of(database_setting, tmp_path))
-    await asyncio.to_thread(schema.prepare, database)
-    yield database
-    await database.close()
-
-
 def keep(name: str):
     """A work that writes a row, and returns its name."""
 

@@ -1,24 +1,13 @@
 """Volumes in a real database and on a real disk: their names, their directories, and their removal."""
 
-import asyncio
 import os
 
 import pytest
 
 from homeport.contract.errors import AlreadyExists, BadRequest, NotFound, StorageError
 from homeport.contract.manifest import FunctionSpec, Manifest, VolumeMount
-from homeport.state import schema, urls
-from homeport.state.database import Database
 from homeport.state.scope import Scope
 from homeport.state.volumes import Volumes, _remove_as_containers, _root_in_containers, failing
-
-
-@pytest.fixture
-async def database(database_setting, tmp_path):
-    database = Database(urls.of(database_setting, tmp_path))
-    await asyncio.to_thread(schema.prepare, database)
-    yield database
-    await database.close()
 
 
 @pytest.fixture
