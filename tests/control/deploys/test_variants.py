@@ -12,7 +12,7 @@ from homeport.contract.errors import BadRequest, Failure, NotFound, ScriptError,
 from homeport.contract.manifest import CallMethod, FunctionSpec, Parameter, SecretRef
 from homeport.contract.variants import Options
 from homeport.control.deploys.variants import Variants, Wanted
-from homeport.control.fleet.pool import Stage
+from homeport.control.fleet.member import Stage
 from tests.control.plane import Plane, function, manifest, virtual
 from tests.fakes import FakeNode
 from tests.waiting import until

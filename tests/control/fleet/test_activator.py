@@ -10,8 +10,9 @@ from homeport.contract.errors import PortTaken, StartError
 from homeport.contract.manifest import FunctionSpec, Parameter
 from homeport.contract.traffic import PoolKey
 from homeport.control.fleet.activator import WITHHELD, Activator
+from homeport.control.fleet.member import Member, Stage
 from homeport.control.fleet.owner import Owner
-from homeport.control.fleet.pool import Member, Pool, Stage, now
+from homeport.control.fleet.pool import Pool, now
 from homeport.control.fleet.pools import Pools
 from tests.waiting import until
 

@@ -8,8 +8,9 @@ import pytest
 from homeport.contract.errors import NotFound, StartError
 from homeport.contract.manifest import FunctionSpec, Parameter
 from homeport.contract.traffic import Load, PoolKey
+from homeport.control.fleet.member import Member, Stage
 from homeport.control.fleet.owner import Owner
-from homeport.control.fleet.pool import Member, Pool, Stage
+from homeport.control.fleet.pool import Pool
 from homeport.control.fleet.pools import Pools
 from tests.waiting import turns
 

@@ -12,8 +12,9 @@ from homeport.control.deploys.parts import Parts
 from homeport.control.deploys.plans import LiveEndpoint
 from homeport.control.deploys.scaling import Scaler
 from homeport.control.deploys.variants import Variants, Wanted
+from homeport.control.fleet.member import Stage
 from homeport.control.fleet.owner import Owner
-from homeport.control.fleet.pool import Pool, Stage
+from homeport.control.fleet.pool import Pool
 
 
 class Functions:

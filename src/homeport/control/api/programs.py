@@ -27,8 +27,9 @@ from homeport.contract.errors import BadRequest, Failure, NotFound, StartError, 
 from homeport.contract.programs import Order, Program
 from homeport.control.api import access
 from homeport.control.deploys.parts import Parts
+from homeport.control.fleet.member import Member, Stage
 from homeport.control.fleet.owner import Owner
-from homeport.control.fleet.pool import Member, Pool, Stage
+from homeport.control.fleet.pool import Pool
 
 PATH = "/v1/programs"
 ALLOWED = ("socket", "token")  # the callers: the user, and never a container

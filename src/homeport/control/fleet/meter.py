@@ -6,7 +6,8 @@ from collections.abc import Collection
 
 from homeport.contract.roles import Ingress
 from homeport.contract.traffic import Load, PoolKey
-from homeport.control.fleet.pool import Pool, Stage, now
+from homeport.control.fleet.member import Stage
+from homeport.control.fleet.pool import Pool, now
 
 log = logging.getLogger(__name__)
 

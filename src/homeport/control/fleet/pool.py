@@ -2,60 +2,19 @@
 
 import asyncio
 import dataclasses
-import enum
 from dataclasses import dataclass, field
 
 from homeport.contract.errors import Failure, StartError
 from homeport.contract.manifest import FunctionSpec, Value
 from homeport.contract.traffic import Load, PoolKey
 from homeport.control.fleet.autoscaler import Bounds, Peak
+from homeport.control.fleet.member import GivenUp, Member, Stage
 from homeport.control.fleet.owner import Owner
 
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
 DEMOTED_WINDOW_S = 2.0
 RETIRED_DRAIN_S = 30.0
-
-
-class Stage(enum.StrEnum):
-    """A container's state in the ingress."""
-
-    STARTING = "starting"
-    ATTACHING = "attaching"
-    READY = "ready"
-    DRAINING = "draining"
-    STOPPING = "stopping"
-
-
-@dataclass(slots=True, kw_only=True)
-class Member:
-    """A container of a pool."""
-
-    id: str
-    stage: Stage = Stage.STARTING
-    begun_at: float = 0.0  # when the start was decided, in seconds since the epoch
-    parked_s: float = 0.0  # how long the oldest request that needs it had been parked then
-    before: bool = False  # True if it was already serving when its pool was demoted
-    held: int = 0  # slots with work that goes on after its response; they get no new request
-    cuts: int = 0  # responses that it has cut because they were not read, by the node's last report
-    deadline: float | None = None  # draining: requests that still run then are cut (monotonic)
-    missed: bool = False  # True if the node's last list did not have it
-    programs: int = (
-        0  # that the user runs in it, a shell for instance: it stays as long as they run
-    )
-
-
-@dataclass(slots=True, kw_only=True)
-class GivenUp:
-    """The numbers of requests that a container, which the user stopped, has answered."""
-
-    before: int  # by the last pass before the user stopped it
-    served: int  # by now
-
-    @property
-    def after(self) -> int:
-        """The requests that do not count as demand."""
-        return self.served - self.before
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,7 +47,7 @@ class Pool:
     )
     retired: bool = False  # no endpoint uses this pool any more
     winding_down: bool = False  # retired, and measured after that
-    given_up: dict[str, "GivenUp"] = field(default_factory=dict)  # containers that the user stopped
+    given_up: dict[str, GivenUp] = field(default_factory=dict)  # containers that the user stopped
     excused: int = 0  # requests that containers answered after the user had stopped them, and went
     counted: int = 0  # requests so far that count as demand
     drain_s: float = RETIRED_DRAIN_S  # how long requests may run after the pool is retired

@@ -11,8 +11,9 @@ from homeport.contract.container import StartOrder
 from homeport.contract.errors import NotFound, TooMany
 from homeport.contract.manifest import Value
 from homeport.contract.traffic import PoolKey
+from homeport.control.fleet.member import Member
 from homeport.control.fleet.owner import Owner
-from homeport.control.fleet.pool import RETIRED_DRAIN_S, Member, Pool, Totals, now
+from homeport.control.fleet.pool import RETIRED_DRAIN_S, Pool, Totals, now
 
 MOST_VALUES = 40  # sets of class parameters of one function that have pools at once
 OWNERS = 10_000  # how many containers' owners are kept, the newest

@@ -19,10 +19,11 @@ from homeport.contract.errors import Failure, NodeLost, StartError
 from homeport.contract.roles import Ingress
 from homeport.contract.traffic import PoolKey
 from homeport.control.fleet import autoscaler, lines, orders, starts
+from homeport.control.fleet.member import Member, Stage
 from homeport.control.fleet.meter import Meter
 from homeport.control.fleet.mirror import ENDED
 from homeport.control.fleet.nodes import Nodes
-from homeport.control.fleet.pool import Member, Pool, Stage, now
+from homeport.control.fleet.pool import Pool, now
 from homeport.control.fleet.pools import Pools
 from homeport.control.fleet.rooms import Rooms
 from homeport.state.coldstarts import ColdStart

@@ -11,9 +11,10 @@ from collections.abc import Callable, Collection
 from homeport.contract.errors import PortTaken, StartError
 from homeport.contract.roles import Ingress
 from homeport.control.fleet import scheduler
+from homeport.control.fleet.member import Stage
 from homeport.control.fleet.mirror import Mirror
 from homeport.control.fleet.nodes import Nodes
-from homeport.control.fleet.pool import Pool, Stage, now
+from homeport.control.fleet.pool import Pool, now
 from homeport.control.fleet.pools import Pools
 
 

@@ -1,7 +1,7 @@
 """Makes the record of a cold start from the reconciler's and the node's times."""
 
 from homeport.contract.container import Container
-from homeport.control.fleet.pool import Member
+from homeport.control.fleet.member import Member
 from homeport.state.coldstarts import ColdStart
 
 

@@ -1,16 +1,39 @@
 """Starts the processes of one container: forked from a zygote if that is possible, else in a fresh interpreter."""
 
+import dataclasses
+import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from homeport.contract.container import Descriptors, Launch
 from homeport.contract.errors import ImageError
+from homeport.node.containers import slowness
 from homeport.node.containers.process import Born, Process
 from homeport.node.containers.shared import Shared
 from homeport.node.images.made import Made
+from homeport.node.launch import environ_for
 from homeport.node.zygotes.snapshots import Unforkable
 
 NO_FORKS = "forking is off, or not safe on this system"
+
+
+def prepared(
+    shared: Shared, launch: Launch, secrets: Mapping[str, str]
+) -> tuple[Launch, Made, dict[str, str]]:
+    """Return the launch with what its image says, the image's environment, and the container's variables."""
+    made = shared.environments.of(launch.function.image)
+    launch = dataclasses.replace(
+        launch,
+        runner_path=made.runner_path,
+        entrypoint=made.entrypoint,
+        workdir=made.workdir or "",
+    )
+    if shared.cells is not None and not shared.environments.is_compiled(made):
+        launch = dataclasses.replace(launch, order=slowness.with_time_to_compile(launch.order))
+    environ = environ_for(launch, secrets, os.environ, made.python, shared.lib, made.environ)
+    if shared.cells is not None:
+        environ = shared.cells.environ(environ)
+    return launch, made, environ
 
 
 async def begin(

@@ -17,7 +17,7 @@ from homeport.contract import pulse
 from homeport.contract.container import Container, Descriptors, Event, Launch, State
 from homeport.contract.errors import ImageError
 from homeport.node.cells import networks
-from homeport.node.containers import beginning, leftovers, pulses, records, slowness
+from homeport.node.containers import beginning, leftovers, pulses, records
 from homeport.node.containers import door as doors
 from homeport.node.containers import output as outputs
 from homeport.node.containers.output import Output
@@ -26,7 +26,6 @@ from homeport.node.containers.pulses import Patient
 from homeport.node.containers.shared import Shared, Turn, log_line
 from homeport.node.containers.starts import Start
 from homeport.node.containers.tunnels import Tunnels
-from homeport.node.launch import environ_for
 from homeport.node.zygotes.snapshots import Unstartable
 
 log = logging.getLogger(__name__)
@@ -174,26 +173,14 @@ class Life:
 
     async def _spawn(self, secrets: Mapping[str, str]) -> None:
         shared = self._shared
-        made = shared.environments.of(self.launch.function.image)
-        launch = shared.limits.confined(self.launch, self._others())
-        launch = self.launch = dataclasses.replace(
-            launch,
-            runner_path=made.runner_path,
-            entrypoint=made.entrypoint,
-            workdir=made.workdir or "",
-        )
-        if shared.cells is not None and not shared.environments.is_compiled(made):
-            order = slowness.with_time_to_compile(launch.order)
-            launch = self.launch = dataclasses.replace(launch, order=order)
-        environ = environ_for(launch, secrets, os.environ, made.python, shared.lib, made.environ)
-        if shared.cells is not None:
-            environ = shared.cells.environ(environ)
+        self.launch = shared.limits.confined(self.launch, self._others())
+        launch, made, environ = beginning.prepared(shared, self.launch, secrets)
+        self.launch = launch
         self.directory.mkdir(mode=0o700)
         (self.directory / "tmp").mkdir(mode=0o700)
         self.process = Process(launch, self._told, self.kill)
-        with (
-            contextlib.ExitStack() as handed_over
-        ):  # closed here; only the container keeps its copies
+        # What it holds is closed here: only the container keeps its copies.
+        with contextlib.ExitStack() as handed_over:
             comes_out, goes_in = outputs.pipe()
             handed_over.callback(os.close, goes_in)
             self._follow(comes_out)

@@ -11,9 +11,10 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from homeport.runner.servers import library_log, websocket
-from homeport.runner.servers.admission import CONNECTION, Visit
+from homeport.runner.servers.admission import CONNECTION
 from homeport.runner.servers.loop import Entrance
 from homeport.runner.servers.serving import Serving
+from homeport.runner.servers.visit import Visit
 
 NOWHERE: "collections.deque[tuple[bytes, bytes]]" = collections.deque(maxlen=0)
 UNSUPPORTED = (b"upgrade", b"http2-settings")  # fields of upgrades that are ignored

@@ -5,7 +5,6 @@ hashes of copied files, the hash of a function's source. So an image's key chang
 """
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,18 +22,6 @@ from homeport.sdk.objects.secret import Secret
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-#: Steps that add files when a container starts, unless `copy=True`.
-MOUNTS = frozenset({"add_local_file", "add_local_dir", "add_local_python_source"})
-#: Steps that build nothing, so that they may follow a mount.
-CONFIG = frozenset({"env", "workdir", "entrypoint", "shell", "cmd"}) | MOUNTS
-#: Each of these variables, as 1, builds every step anew.
-FORCE = ("MODAL_FORCE_BUILD", "HOMEPORT_FORCE_BUILD")
-#: Options of Modal that say where an image is built; here it is always built on this machine.
-IGNORED = frozenset(
-    {"gpu", "network_file_systems", "cpu", "memory", "cloud", "region", "include_source"}
-    | {"uv_version", "old_installer"}
-)
 
 
 class Image(metaclass=Old):
@@ -391,27 +378,14 @@ class Image(metaclass=Old):
                 f"`{step}` must be called on an instance: `modal.Image.debian_slim().{step}(…)`"
             )
         options_of.check(step, options or {})
+        image_given.check_order(step, self._steps)
         args |= options or {}
-        mounted = next(
-            (s for s in self._steps if s.name in MOUNTS and not s.args.get("copy")), None
-        )
-        if mounted is not None and step not in CONFIG:
-            raise InvalidError(
-                f"`{step}` comes after `{mounted.name}`, whose files are only there when a container "
-                f"starts: move `{mounted.name}` to the end, or give it `copy=True`."
-            )
         secrets = image_given.secrets(step, args)
         volumes = image_given.volumes(step, args)
-        if step not in CONFIG and any(os.environ.get(name) == "1" for name in FORCE):
-            args["force_build"] = True
-        told = {
-            k: options_of.jsonable(v)
-            for k, v in args.items()
-            if k not in IGNORED and v not in (None, (), [], {}, False)
-        }
+        given = image_given.arguments(step, args)
         if secrets:  # only this step sees them
-            told["secrets"] = image_given.positions(self._secrets, secrets)
+            given["secrets"] = image_given.positions(self._secrets, secrets)
         if volumes:
-            told["volumes"] = image_given.positions(self._volumes, volumes)
-        made = Step(name=step, args=told, where=location.here())
+            given["volumes"] = image_given.positions(self._volumes, volumes)
+        made = Step(name=step, args=given, where=location.here())
         return Image((*self._steps, made), (*self._secrets, *secrets), (*self._volumes, *volumes))

@@ -1,14 +1,51 @@
-"""What a step of an image is given besides its arguments: secrets, volumes, a function with its arguments."""
+"""What a step of an image is given: its arguments, secrets and volumes, and a function with its own arguments."""
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from homeport.contract.image import Step
 from homeport.contract.manifest import VolumeMount
 from homeport.sdk.exception import InvalidError
 from homeport.sdk.files import local
+from homeport.sdk.objects import image_options
 from homeport.sdk.objects.mounts import mounts
 from homeport.sdk.objects.secret import Secret
+
+#: Steps that add files when a container starts, unless `copy=True`.
+MOUNTS = frozenset({"add_local_file", "add_local_dir", "add_local_python_source"})
+#: Steps that build nothing, so that they may follow a mount.
+CONFIG = frozenset({"env", "workdir", "entrypoint", "shell", "cmd"}) | MOUNTS
+#: Each of these variables, as 1, builds every step anew.
+FORCE = ("MODAL_FORCE_BUILD", "HOMEPORT_FORCE_BUILD")
+#: Options of Modal that say where an image is built; here it is always built on this machine.
+IGNORED = frozenset(
+    {"gpu", "network_file_systems", "cpu", "memory", "cloud", "region", "include_source"}
+    | {"uv_version", "old_installer"}
+)
+
+
+def check_order(step: str, before: Sequence[Step]) -> None:
+    """Raise `InvalidError` for a step that builds something after files that are only mounted."""
+    if step in CONFIG:
+        return
+    mounted = next((s for s in before if s.name in MOUNTS and not s.args.get("copy")), None)
+    if mounted is not None:
+        raise InvalidError(
+            f"`{step}` comes after `{mounted.name}`, whose files are only there when a container "
+            f"starts: move `{mounted.name}` to the end, or give it `copy=True`."
+        )
+
+
+def arguments(step: str, args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a step's arguments as the manifest has them, without those that say nothing."""
+    forced = step not in CONFIG and any(os.environ.get(name) == "1" for name in FORCE)
+    return {
+        name: image_options.jsonable(value)
+        for name, value in {**args, **({"force_build": True} if forced else {})}.items()
+        if name not in IGNORED and value not in (None, (), [], {}, False)
+    }
 
 
 def secrets(step: str, args: dict[str, Any]) -> tuple[Secret, ...]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
-from homeport.sdk.preload import loaded
+from homeport.sdk.preload import loaded, patches
 from homeport.sdk.preload.effects import MISSING, STANDARD, Snapshot
 from homeport.sdk.preload.hooks import Hooks
 from homeport.sdk.preload.kept import Kept, stamp
@@ -34,11 +34,6 @@ HARMLESS = (
     "rich.",  # numbers of links in a terminal
     "joblib._multiprocessing_helpers",  # the name of a semaphore that is removed at once
 )
-#: Attributes that a known module adds to standard modules -> that module.
-ADDS = {
-    "logging.statistics": "cheroot.server",
-    "urllib.parse.uses_netloc": "werkzeug.urls",
-}
 NUMPY_BITS = 128  # the size of the seed of numpy's generators (SeedSequence)
 NATIVE = (".so", ".pyd")
 _where = os.getcwd  # hooks.py replaces it
@@ -286,11 +281,11 @@ class Recorder:
         if what == "filter":
             self._registries.expect(*args[:1], append=args[1])
         if what == "append":
-            self._undo.append(functools.partial(_restore, what, args[0], args[1], MISSING))
+            self._undo.append(functools.partial(patches.restore, what, args[0], args[1], MISSING))
         if what in ("patch", "class", "item"):
             holder, key, _ = args
             was = (vars(holder) if what == "class" else holder).get(key, MISSING)
-            self._undo.append(functools.partial(_restore, what, holder, key, was))
+            self._undo.append(functools.partial(patches.restore, what, holder, key, was))
         if what == "codec":
             self._undo.append(functools.partial(codecs.unregister, *args))
         if what not in ("exit", "seed", "generator"):
@@ -308,35 +303,13 @@ class Recorder:
         return False
 
     def _find_patches(self) -> None:
-        """Find changes in standard modules whose author is known; undo them.
-
-        `typing_extensions` replaces private functions of `typing`, `loky` adds a context to
-        `multiprocessing`. The change is made again when the author is handed over.
-        """
-        fresh = {kept.name: kept for kept in self._fresh}
-        for state in self._before.modules.values():
-            for key, was, new in state.patched():
-                author = _author(new, fresh) or fresh.get(ADDS.get(f"{state.name}.{key}", ""))
-                self._patch(author, "patch", vars(state.module), key, was, new)
-            found = list(state.patched_classes())
-            authors = {cls: _author(new, fresh) for cls, _, _, new in found if _author(new, fresh)}
-            for cls, key, was, new in found:
-                # The original that it saved in a class has another author: `_orig___repr__`.
-                self._patch(authors.get(cls), "class", cls, key, was, new)
-            for mapping, key, value in state.added():
-                self._patch(_author(value, fresh), "item", mapping, key, MISSING, value)
-            for key, items, new in state.longer():
-                author = fresh.get(ADDS.get(f"{state.name}.{key}", ""))
-                for item in new if author is not None else ():
-                    self._patch(author, "append", items, item, MISSING, item)
-
-    def _patch(
-        self, author: "Kept | None", what: str, holder: Any, key: Any, was: Any, new: Any
-    ) -> None:
-        if author is not None:
+        """Undo the changes in standard modules whose author is known: they come again with the author."""
+        for patch in patches.found(self._before, {kept.name: kept for kept in self._fresh}):
             self._when += 1
-            author.events.append((self._when, what, (holder, key, new)))
-            self._undo.append(functools.partial(_restore, what, holder, key, was))
+            patch.author.events.append(
+                (self._when, patch.what, (patch.holder, patch.key, patch.new))
+            )
+            self._undo.append(patch.undo)
 
     def _find_generators(self) -> str:
         """Find numpy generators that have seeded themselves: each container seeds them again."""
@@ -383,28 +356,6 @@ class Recorder:
     def _all(self) -> "list[tuple[str, Any]]":
         kept = [(name, each.module) for name, each in self.shelf.kept.items()]
         return [*list(sys.modules.items()), *kept]
-
-
-def _author(value: Any, fresh: "dict[str, Kept]") -> "Kept | None":
-    """Return the module that has made a value, if it is in `fresh`; else None."""
-    for each in (value, type(value)):
-        name = getattr(each, "__module__", None)
-        if isinstance(name, str) and name in fresh:
-            return fresh[name]
-    return None
-
-
-def _restore(what: str, holder: Any, key: Any, was: Any) -> None:
-    if what == "append":
-        holder.remove(key)
-    elif what == "class" and was is MISSING:
-        delattr(holder, key)
-    elif what == "class":
-        setattr(holder, key, was)
-    elif was is MISSING:
-        holder.pop(key, None)
-    else:
-        holder[key] = was
 
 
 def _raise(reason: str, _names: Sequence[str]) -> NoReturn:
