@@ -84,7 +84,7 @@ def objects(every: list[Described]) -> list[Any]:
 
 
 def _route(each: Described) -> str:
-    parts = [f"## `{each.method} {each.path}`", each.text]
+    parts = [f"## `{each.method} {each.path}`", each.text, f"- **Needs:** `{each.needs.value}`"]
     if typing.get_origin(each.body) is AsyncIterator:
         parts.append("- **Body:** the bytes")
     elif each.body is not None:

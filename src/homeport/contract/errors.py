@@ -14,6 +14,7 @@
     ├── CallFailed          a function that was called has raised
     ├── CallTimeout         a function that was called took longer than its `timeout`
     ├── Unauthorized        the server wants a token
+    ├── Forbidden           the token does not allow that
     ├── ServerUnreachable   no server answers
     ├── IngressError        HAProxy is missing, too old, or will not start
     └── StorageError        the disk is full or the home cannot be written
@@ -133,6 +134,12 @@ class Unauthorized(Failure):
     status = 401
 
 
+class Forbidden(Failure):
+    """The token does not allow that"""
+
+    status = 403
+
+
 class ServerUnreachable(Failure):
     """No server answers"""
 
@@ -174,6 +181,7 @@ _KINDS: dict[str, type[Failure]] = {
         CallFailed,
         CallTimeout,
         Unauthorized,
+        Forbidden,
         ServerUnreachable,
         IngressError,
         NodeLost,

@@ -26,6 +26,7 @@ KINDS: dict[type[errors.Failure], type[Exception]] = {
     errors.AlreadyExists: exception.ExistsError,
     errors.ServerUnreachable: exception.ConnectionError,
     errors.Unauthorized: exception.AuthError,
+    errors.Forbidden: exception.PermissionDeniedError,
     errors.TooMany: exception.ResourceExhaustedError,
     errors.StorageError: exception.ResourceExhaustedError,
 }

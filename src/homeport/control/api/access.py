@@ -1,18 +1,18 @@
-"""Checks who calls the API.
+"""Checks who calls the API, and what the caller may do.
 
-Each listener has a guard, which finds the caller. Every route first calls `caller`, so a listener without a
-guard refuses every request. Users and their scopes belong here: a guard finds the user, and `caller` checks
-the scope that the route needs.
+Each listener has a guard, which finds the caller. Every route first calls `allowed` with the permission that it
+needs, so a listener without a guard refuses every request.
 """
 
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from homeport.contract.errors import Failure, Unauthorized
+from homeport.contract.errors import Failure, Forbidden, Unauthorized
+from homeport.contract.permissions import Permission
 from homeport.control.api import answers
 
 REFUSED = 1008  # policy violation (RFC 6455, 7.4.1)
@@ -21,9 +21,28 @@ _CALLER = "homeport.caller"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """The caller of a request. The user may do everything; a container's listener has few routes."""
+    """The caller of a request."""
 
     by: str  # `socket`, `token` or `container`
+    name: str = ""  # of the token's user; empty: the server's own user, or a container
+    token: str = ""  # the token's id; empty: no token, or the one of the settings
+    workspace: str = "main"
+    environments: frozenset[str] | None = None  # None: all of the workspace
+    permissions: frozenset[Permission] = field(default=frozenset(Permission))
+
+    def check(self, needs: Permission) -> None:
+        """Raise `Forbidden` if the caller does not have this permission."""
+        if needs in self.permissions:
+            return
+        has = ", ".join(f"`{each.value}`" for each in Permission if each in self.permissions)
+        raise Forbidden(
+            f"this needs a token with the scope `{needs.value}`, and this one has {has or 'none'}",
+            hint=f"an admin of the server can make one: `homeport token create --scope {needs.value}`",
+        )
+
+
+#: What the code in a container may ask for; its listener has few routes beside that.
+OF_CONTAINERS = frozenset({Permission.READ, Permission.DEPLOY})
 
 
 class Guard:
@@ -58,7 +77,7 @@ class Inside(Guard):
     """Accepts every request: the ingress alone reaches this socket, for containers."""
 
     def __init__(self, app: ASGIApp) -> None:
-        super().__init__(app, lambda _scope: Caller(by="container"))
+        super().__init__(app, lambda _scope: Caller(by="container", permissions=OF_CONTAINERS))
 
 
 class BearerOnly(Guard):
@@ -82,4 +101,11 @@ def caller(request: HTTPConnection) -> Caller:
     known = request.scope.get(_CALLER)
     if not isinstance(known, Caller):
         raise Unauthorized
+    return known
+
+
+def allowed(request: HTTPConnection, needs: Permission) -> Caller:
+    """Return the caller; `Forbidden` if it does not have the permission."""
+    known = caller(request)
+    known.check(needs)
     return known

@@ -1,6 +1,7 @@
 """The routes of images."""
 
 from homeport.contract.api.images import ImageList
+from homeport.contract.permissions import Permission
 from homeport.control.api.routing import route
 from homeport.control.api.view import View
 from homeport.control.deploys.deployer import Deployer
@@ -18,7 +19,7 @@ class Images:
         """List the images that are built on this machine."""
         return ImageList(images=await self._view.images())
 
-    @route("POST", "/v1/images/prune")
+    @route("POST", "/v1/images/prune", needs=Permission.ADMIN)
     async def prune(self) -> ImageList:
         """Remove the images that no live or kept version needs; the answer has the removed ones."""
         return ImageList(images=tuple(await self._deployer.prune()))

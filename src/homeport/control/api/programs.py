@@ -24,6 +24,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from homeport.contract import codec
 from homeport.contract.api.answers import Fault
 from homeport.contract.errors import BadRequest, Failure, NotFound, StartError, Unauthorized
+from homeport.contract.permissions import Permission
 from homeport.contract.programs import Order, Program
 from homeport.control.api import access
 from homeport.control.deploys.parts import Parts
@@ -32,6 +33,7 @@ from homeport.control.fleet.owner import Owner
 from homeport.control.fleet.pool import Pool
 
 PATH = "/v1/programs"
+NEEDS = Permission.DEPLOY
 ALLOWED = ("socket", "token")  # the callers: the user, and never a container
 MAX_SIZE = 10_000  # rows or columns of a terminal
 SIGNALS = range(1, 32)
@@ -47,7 +49,7 @@ class Programs:
         """Run one program, from the beginning to the end of its socket."""
         await socket.accept()
         try:
-            if access.caller(socket).by not in ALLOWED:
+            if access.allowed(socket, NEEDS).by not in ALLOWED:
                 raise Unauthorized
             await self._run(socket)
         except WebSocketDisconnect:

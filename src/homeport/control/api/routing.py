@@ -3,9 +3,11 @@
     @route("POST", "/v1/apps/{name}/rollback")
     async def rollback(self, name: str, body: api.Rollback) -> AsyncIterator[api.DeployEvent]:
 
-`body` is read from JSON, `query` from the query string, and every other parameter comes from the path. The
-answer is JSON of the value, 204 for None, and one JSON object a line for an AsyncIterator. The reference
-and the tests read the same signatures by `described`.
+`body` is read from JSON, `query` from the query string, `caller` is who asks, and every other parameter comes
+from the path. The answer is JSON of the value, 204 for None, and one JSON object a line for an AsyncIterator. The
+reference and the tests read the same signatures by `described`.
+
+A caller needs a permission for each route: `read` for GET, else `deploy`, unless the route says `needs=`.
 """
 
 import functools
@@ -23,6 +25,7 @@ from starlette.routing import Route
 
 from homeport.contract import query, shape
 from homeport.contract.errors import BadRequest
+from homeport.contract.permissions import Permission
 from homeport.contract.sizes import MIB
 from homeport.control.api import access, answers
 
@@ -37,19 +40,25 @@ class Described:
 
     method: str
     path: str  # `/v1/apps/{name}`
+    needs: Permission  # that the caller must have
     handler: str  # the method's name
     text: str  # its docstring
     body: Any  # a dataclass, `AsyncIterator[bytes]`, or None
     query: Any  # a dataclass, or None
+    takes_caller: bool  # whether the handler wants to know who asks
     answer: Any  # a dataclass, a Response for other text, or None
     lines: tuple[Any, ...]  # of a stream: the types that a line may have
 
 
-def route(method: str, path: str) -> Callable[[Handler], Handler]:
+def route(
+    method: str, path: str, *, needs: Permission | None = None
+) -> Callable[[Handler], Handler]:
     """Make a method the handler of a route."""
+    if needs is None:
+        needs = Permission.READ if method == "GET" else Permission.DEPLOY
 
     def marked(handler: Handler) -> Handler:
-        handler.__dict__["route"] = (method, path)
+        handler.__dict__["route"] = (method, path, needs)
         return handler
 
     return marked
@@ -69,10 +78,12 @@ def described(noun: type) -> Iterator[Described]:
         yield Described(
             method=marked[0],
             path=marked[1],
+            needs=marked[2],
             handler=name,
             text=inspect.cleandoc(handler.__doc__ or ""),
             body=hints.get("body"),
             query=hints.get("query"),
+            takes_caller="caller" in hints,
             answer=None if answer is type(None) else answer,
             lines=lines,
         )
@@ -91,8 +102,10 @@ def routes(noun: object) -> list[Route]:
 
 
 async def _answer(each: Described, handler: Callable[..., Any], request: Request) -> Response:
-    access.caller(request)
+    caller = access.allowed(request, each.needs)
     arguments: dict[str, Any] = dict(request.path_params)
+    if each.takes_caller:
+        arguments["caller"] = caller
     if each.query is not None:
         arguments["query"] = query.decode(each.query, request.query_params)
     if typing.get_origin(each.body) is AsyncIterator:

@@ -1,6 +1,7 @@
 """The routes of secrets; no answer holds a value."""
 
 from homeport.contract.api.secrets import NewSecret, SecretKeys, SecretList, StoredSecret
+from homeport.contract.permissions import Permission
 from homeport.control.api.routing import route
 from homeport.state.secrets import SecretBox
 
@@ -11,7 +12,7 @@ class Secrets:
     def __init__(self, box: SecretBox) -> None:
         self._box = box
 
-    @route("GET", "/v1/secrets")
+    @route("GET", "/v1/secrets", needs=Permission.SECRETS)
     async def every(self) -> SecretList:
         """List the secrets, without their values."""
         return SecretList(
@@ -26,13 +27,13 @@ class Secrets:
             )
         )
 
-    @route("POST", "/v1/secrets")
+    @route("POST", "/v1/secrets", needs=Permission.SECRETS)
     async def create(self, body: NewSecret) -> SecretKeys:
         """Create a secret, or replace its values."""
         keys = await self._box.create(body.name, body.values, force=body.force)
         return SecretKeys(name=body.name, keys=tuple(keys))
 
-    @route("DELETE", "/v1/secrets/{name}")
+    @route("DELETE", "/v1/secrets/{name}", needs=Permission.SECRETS)
     async def delete(self, name: str) -> None:
         """Delete a secret."""
         await self._box.delete(name)

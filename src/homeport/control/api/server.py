@@ -8,6 +8,7 @@ from starlette.responses import PlainTextResponse
 from homeport.contract.api.answers import Nothing
 from homeport.contract.api.apps import AppStatus
 from homeport.contract.api.server import Status
+from homeport.contract.permissions import Permission
 from homeport.control.api.routing import route
 from homeport.control.api.view import View
 
@@ -42,7 +43,7 @@ class Server:
         self._keep()
         return Nothing()
 
-    @route("POST", "/v1/shutdown")
+    @route("POST", "/v1/shutdown", needs=Permission.ADMIN)
     async def shutdown(self) -> Nothing:
         """End every container, the ingress and the server; the answer comes before that begins."""
         self._shutdown()

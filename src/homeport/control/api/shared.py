@@ -17,6 +17,7 @@ from homeport.contract.api.shared import (
     StoredObject,
 )
 from homeport.contract.errors import BadRequest
+from homeport.contract.permissions import Permission
 from homeport.control.api import answers, bodies, bounds
 from homeport.control.api.routing import route
 from homeport.state import dicts, queues
@@ -55,12 +56,12 @@ class Dicts:
         """Delete a dict and its entries."""
         await self._kept.objects.delete(name)
 
-    @route("POST", "/v1/dicts/{name}/get")
+    @route("POST", "/v1/dicts/{name}/get", needs=Permission.READ)
     async def get(self, name: str, body: AsyncIterator[bytes]) -> Response:
         """Answer with the values of the keys in the body, each of which may be missing."""
         return answers.parts_of(await self._kept.get(name, await self._bodies.parts(body)))
 
-    @route("POST", "/v1/dicts/{name}/contains")
+    @route("POST", "/v1/dicts/{name}/contains", needs=Permission.READ)
     async def contains(self, name: str, body: AsyncIterator[bytes]) -> Count:
         """Say how many of the keys in the body are there."""
         found = [await self._kept.contains(name, key) for key in await self._bodies.parts(body)]

@@ -1,6 +1,7 @@
 """The routes of proxy tokens, which open protected endpoints."""
 
 from homeport.contract.api.tokens import NewProxyToken, ProxyToken, ProxyTokenList, ProxyTokenSecret
+from homeport.contract.permissions import Permission
 from homeport.control.api.routing import route
 from homeport.state import tokens
 
@@ -11,7 +12,7 @@ class Tokens:
     def __init__(self, kept: tokens.Tokens) -> None:
         self._kept = kept
 
-    @route("GET", "/v1/proxy-tokens")
+    @route("GET", "/v1/proxy-tokens", needs=Permission.SECRETS)
     async def every(self) -> ProxyTokenList:
         """List the proxy tokens, without their secrets."""
         return ProxyTokenList(
@@ -21,7 +22,7 @@ class Tokens:
             )
         )
 
-    @route("POST", "/v1/proxy-tokens")
+    @route("POST", "/v1/proxy-tokens", needs=Permission.SECRETS)
     async def create(self, body: NewProxyToken) -> ProxyTokenSecret:
         """Create a proxy token; its secret is shown this once."""
         row, secret = await self._kept.create(body.name)
@@ -29,7 +30,7 @@ class Tokens:
             name=row.name, token_id=row.id, created_at=row.created_at, secret=secret
         )
 
-    @route("DELETE", "/v1/proxy-tokens/{id}")
+    @route("DELETE", "/v1/proxy-tokens/{id}", needs=Permission.SECRETS)
     async def delete(self, id: str) -> None:  # noqa: A002 - the path's
         """Delete a proxy token."""
         await self._kept.delete(id)

@@ -1,0 +1,27 @@
+"""What a caller of the API may do."""
+
+import enum
+from collections.abc import Iterable
+
+
+class Permission(str, enum.Enum):
+    """A permission; a token's scopes are permissions."""
+
+    READ = "read"  # lists, states, logs, numbers
+    DEPLOY = (
+        "deploy"  # change and call what runs: apps, volumes, dicts, queues, programs in containers
+    )
+    SECRETS = "secrets"  # secrets and proxy tokens
+    ADMIN = "admin"  # the server itself, its tokens, everything
+
+
+def granted(scopes: Iterable[Permission]) -> frozenset[Permission]:
+    """Return what the scopes allow: `admin` includes all, and each of the others includes `read`.
+
+    >>> sorted(granted([Permission.DEPLOY]))
+    [<Permission.DEPLOY: 'deploy'>, <Permission.READ: 'read'>]
+    """
+    given = frozenset(scopes)
+    if Permission.ADMIN in given:
+        return frozenset(Permission)
+    return given | {Permission.READ} if given else given
