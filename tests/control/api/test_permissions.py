@@ -6,7 +6,7 @@ import httpx
 import pytest
 from websockets.asyncio.client import unix_connect
 
-from homeport.contract.permissions import Permission, granted
+from homeport.contract.permissions import Permission
 from homeport.control.api import programs, routes, routing
 from homeport.control.api.access import Caller, Guard
 from homeport.control.api.listener import listening, unix_socket
@@ -81,17 +81,3 @@ async def test_no_program_runs_for_a_caller_without_the_permission(server):
 
     assert "Forbidden" == error["kind"]
     assert "needs a token with the scope `deploy`, and this one has `read`" in error["message"]
-
-
-@pytest.mark.parametrize(
-    ("scopes", "allowed"),
-    [
-        ([], ""),
-        (["read"], "read"),
-        (["deploy"], "read deploy"),
-        (["secrets"], "read secrets"),
-        (["admin"], "read deploy secrets admin"),
-    ],
-)
-def test_what_a_scope_includes(scopes, allowed):
-    assert set(map(Permission, allowed.split())) == granted(map(Permission, scopes))

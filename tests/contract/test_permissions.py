@@ -1,0 +1,19 @@
+"""What the scopes of a token allow."""
+
+import pytest
+
+from homeport.contract.permissions import Permission, granted
+
+
+@pytest.mark.parametrize(
+    ("scopes", "allowed"),
+    [
+        ([], ""),
+        (["read"], "read"),
+        (["deploy"], "read deploy"),
+        (["secrets"], "read secrets"),
+        (["admin"], "read deploy secrets admin"),
+    ],
+)
+def test_what_a_scope_includes(scopes, allowed):
+    assert set(map(Permission, allowed.split())) == granted(map(Permission, scopes))
