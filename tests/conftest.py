@@ -9,6 +9,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests import litter
 from tests import postgres as postgres_server
 
 APPS = Path(__file__).parent / "apps"
@@ -54,6 +55,11 @@ def pytest_collection_modifyitems(config, items):
         left_out = [item for item in items if item.get_closest_marker("soak")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_sessionfinish(session):
+    if not hasattr(session.config, "workerinput"):  # xdist's workers end before it does
+        litter.remove_dead()
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,21 @@
+"""Removes the socket directories of test servers that were killed.
+
+A home with a long path has its sockets in `/tmp/homeport-<uid>-<digest>` (settings.socket_dir). A server that ends removes
+the directory, and so does the next server of the same home; a server that a test kills has neither.
+"""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+SETTLED_S = 60  # a younger directory may be that of a server which starts now
+
+
+def remove_dead(directory: Path = Path("/tmp")) -> None:
+    """Remove each socket directory of this user in which nobody listens."""
+    bound = Path("/proc/net/unix").read_text()
+    for path in directory.glob(f"homeport-{os.getuid()}-*"):
+        if f" {path}/" in bound or time.time() - path.stat().st_mtime < SETTLED_S:
+            continue
+        shutil.rmtree(path, ignore_errors=True)
