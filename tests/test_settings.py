@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from homeport import settings
+from homeport.contract.errors import BadRequest
 
 
 def load(home: Path, **environ: str) -> settings.Settings:
@@ -70,3 +71,53 @@ def test_what_a_server_tells_of_its_settings_has_no_secret(home):
 
     assert 7 == told["rate_limit"]
     assert "s3cret" not in str(told)
+
+
+@pytest.mark.parametrize(
+    ("environ", "ports", "url"),
+    [
+        ({}, (4663, 4664), "http://a.localhost:4663"),
+        ({"HOMEPORT_TLS": "local"}, (4663, 4664), "https://a.localhost:4664"),
+        ({"HOMEPORT_TLS": "files"}, (80, 443), "https://a.localhost"),
+        ({"HOMEPORT_TLS": "acme", "HOMEPORT_DOMAIN": "x.org"}, (80, 443), "https://a.localhost"),
+        (
+            {"HOMEPORT_TLS": "files", "HOMEPORT_HTTP_PORT": "1", "HOMEPORT_HTTPS_PORT": "2"},
+            (1, 2),
+            "https://a.localhost:2",
+        ),
+    ],
+)
+def test_public_certificates_go_with_the_usual_ports(home, environ, ports, url):
+    told = load(home, **environ)
+
+    assert (ports, url) == ((told.http_port, told.https_port), told.url("a.localhost"))
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"HOMEPORT_TLS": "on"}, "`off`, `acme`, `files` or `local` is needed"),
+        ({"HOMEPORT_TLS": "acme"}, "no ACME server gives certificates for `localhost`"),
+        ({"HOMEPORT_TLS": "local", "HOMEPORT_HTTPS_PORT": "4663"}, "the same port, 4663"),
+        ({"HOMEPORT_DNS": "rfc2136"}, "there is no `dns_server`"),
+        ({"HOMEPORT_DNS": "hook"}, "there is no `dns_hook`"),
+        ({"HOMEPORT_DNS": "lexicon"}, "there is no `dns_provider`"),
+        ({"HOMEPORT_DNS_KEY": "homeport:s3cret!"}, "in Base64"),
+        ({"HOMEPORT_DNS_KEY": "md5:homeport:czNjcmV0"}, "HOMEPORT_DNS_KEY is wrong"),
+        ({"HOMEPORT_ACME_DIRECTORY": "http://ca.example.com"}, "a URL such as https://"),
+        ({"HOMEPORT_EMAIL": "ada"}, "an address such as ada@example.com"),
+    ],
+)
+def test_settings_of_tls_that_cannot_be_are_refused(home, environ, words):
+    with pytest.raises(BadRequest) as error:
+        load(home, **environ)
+
+    assert words in str(error.value)
+    assert "s3cret!" not in str(error.value)
+
+
+def test_a_tsig_key_has_an_algorithm_and_no_server_tells_it(home):
+    told = load(home, HOMEPORT_DNS_KEY="homeport:czNjcmV0")
+
+    assert "hmac-sha256:homeport:czNjcmV0" == told.dns_key
+    assert "czNjcmV0" not in f"{told} {told.told()}"

@@ -52,5 +52,9 @@ def _one(field: source.Named) -> str:
 def _default(name: str) -> str:
     if name == "workspace":
         return "your login name"
+    if name in ("http_port", "https_port"):
+        other = {"http_port": 80, "https_port": 443}[name]
+        value = getattr(settings, f"DEFAULT_{name.upper()}")
+        return f"`{value}`; `{other}` if `tls` is `acme` or `files`"
     value = inspect.signature(settings.Settings).parameters[name].default
     return "none" if value in (None, "") else f"`{value}`"

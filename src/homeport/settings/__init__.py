@@ -11,15 +11,19 @@ import ipaddress
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from homeport.contract import names
 from homeport.contract.errors import BadRequest
+from homeport.settings.keys import KEYS
 
 DEFAULT_HTTP_PORT = 4663  # HOME on a phone's keys; 8000 and its like belong to users' servers
+DEFAULT_HTTPS_PORT = 4664
+PUBLIC = ("acme", "files")  # values of `tls` whose certificates every browser trusts
+LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 MAX_SOCKET_DIR = 70  # bytes; leaves 37 for names such as `/c/ta-….sock`
 
 
@@ -49,6 +53,18 @@ class Settings:
         40  # values of a function's class parameters that have containers at once
     )
     database: str = field(default="", repr=False)  # URL of PostgreSQL; empty: a file in the home
+    tls: str = "off"  # HTTPS with certificates by `acme`, of `files`, or of a `local` CA; or `off`
+    https_port: int = DEFAULT_HTTPS_PORT  # port of HTTPS; 0: any free one
+    tls_files: str = ""  # directory of certificates in PEM; empty: `tls` in the home
+    email: str = ""  # your address for the ACME server, which may write about certificates
+    acme_directory: str = LETS_ENCRYPT  # URL of the ACME server
+    acme_ca: str = ""  # path of the CA certificates to trust for the ACME server; empty: as usual
+    dns: str = ""  # how to prove that the domain is yours: by `rfc2136`, a `hook` or `lexicon`
+    dns_server: str = ""  # the DNS server that takes updates (RFC 2136): `ns.example.com:53`
+    dns_key: str = field(default="", repr=False)  # its TSIG key: `hmac-sha256:NAME:SECRET`
+    dns_zone: str = ""  # the zone to update; empty: asked of DNS
+    dns_hook: str = ""  # path of a command that sets a TXT record: `HOOK set|remove NAME VALUE`
+    dns_provider: str = ""  # lexicon's name of your DNS provider; its variables are `LEXICON_…`
     given: tuple[str, ...] = ()  # the keys that were set; the others have their defaults
 
     def sent(self) -> dict[str, Any]:
@@ -64,13 +80,43 @@ class Settings:
 
     def told(self) -> dict[str, str | int | None]:
         """Return the settings that a running server shows: those for which a command may ask differently."""
-        own = {"home", "server", "token", "database", "given"}
+        own = {"home", "server", "token", "database", "dns_key", "given"}
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
 
     @property
     def volumes_dir(self) -> Path:
         """The files of volumes."""
         return self.home / "volumes"
+
+    @property
+    def certificates_dir(self) -> Path:
+        """The certificates that the ingress answers with, and their keys; mode 0700."""
+        return self.home / "certificates"
+
+    @property
+    def tls_dir(self) -> Path:
+        """The user's own certificates, for `tls = files`."""
+        return Path(self.tls_files) if self.tls_files else self.home / "tls"
+
+    @property
+    def scheme(self) -> str:
+        """The scheme of every URL."""
+        return "http" if self.tls == "off" else "https"
+
+    @property
+    def url_port(self) -> int:
+        """The port of every URL."""
+        return self.http_port if self.tls == "off" else self.https_port
+
+    def url(self, host: str) -> str:
+        """Return the URL of a host; it has no port if that is the scheme's own.
+
+        >>> Settings(home=Path("/h"), tls="acme", https_port=443).url("shop.example.com")
+        'https://shop.example.com'
+        """
+        usual = {"http": 80, "https": 443}[self.scheme]
+        port = "" if self.url_port == usual else f":{self.url_port}"
+        return f"{self.scheme}://{host}{port}"
 
     @property
     def run_dir(self) -> Path:
@@ -153,7 +199,40 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
             "HOMEPORT_SERVER is set, and there is no token for it",
             hint="set HOMEPORT_TOKEN to the token that the server was started with",
         )
-    return Settings(home=home, given=tuple(values), **{"workspace": _login_name(), **values})
+    _check_tls(values)
+    given = tuple(values)
+    return Settings(
+        home=home, given=given, **{"workspace": _login_name(), **_ports(values), **values}
+    )
+
+
+def _ports(values: Mapping[str, Any]) -> dict[str, int]:
+    """Return the default ports: an ACME server and browsers ask at those of HTTP and HTTPS."""
+    return {"http_port": 80, "https_port": 443} if values.get("tls") in PUBLIC else {}
+
+
+def _check_tls(values: Mapping[str, Any]) -> None:
+    """Raise `BadRequest` for settings of TLS that need another one."""
+    domain = values.get("domain", "localhost")
+    if values.get("tls") == "acme" and f".{domain}".endswith(".localhost"):
+        raise BadRequest(
+            f"`tls` is `acme`, and no ACME server gives certificates for `{domain}`",
+            hint="set HOMEPORT_DOMAIN to a domain of yours that leads here, or HOMEPORT_TLS to `local`",
+        )
+    needed = {"rfc2136": "dns_server", "hook": "dns_hook", "lexicon": "dns_provider"}
+    key = needed.get(values.get("dns", ""))
+    if key is not None and not values.get(key):
+        raise BadRequest(
+            f"`dns` is `{values['dns']}`, and there is no `{key}`",
+            hint=f"set HOMEPORT_{key.upper()}, or `{key}` in config.toml",
+        )
+    ports = {"http_port": DEFAULT_HTTP_PORT, "https_port": DEFAULT_HTTPS_PORT, **_ports(values)}
+    ports = {key: values.get(key, port) for key, port in ports.items()}
+    if values.get("tls", "off") != "off" and 0 != ports["http_port"] == ports["https_port"]:
+        raise BadRequest(
+            f"HTTP and HTTPS have the same port, {ports['https_port']}",
+            hint="set HOMEPORT_HTTP_PORT or HOMEPORT_HTTPS_PORT to another one",
+        )
 
 
 def unknown(environ: Mapping[str, str]) -> list[str]:
@@ -213,121 +292,6 @@ def _login_name() -> str:
         return "me"
 
 
-@dataclass(frozen=True, slots=True)
-class _Setting:
-    """Reads a setting's value, and knows its type in TOML."""
-
-    convert: Callable[[Any], Any]
-    kind: type = str
-    secret: bool = False  # no message shows it
-
-    def read(self, source: str, raw: Any) -> Any:
-        """Return the value of a flag or a variable."""
-        try:
-            return self.convert(raw)
-        except ValueError as error:
-            told = "wrong" if self.secret else repr(raw)
-            raise BadRequest(f"{source} is {told}: {error}") from None
-
-    def read_typed(self, source: str, raw: Any) -> Any:
-        """Return the value of a key in a TOML file; its type must be right."""
-        if type(raw) is not self.kind:  # a bool is an int in Python
-            told = "wrong" if self.secret else repr(raw)
-            raise BadRequest(f"{source} is {told}: {_WANTED[self.kind]}")
-        return self.read(source, raw)
-
-
-_WANTED = {int: "a whole number is needed, without quotes", str: "text in quotes is needed"}
-
-
-def _port(raw: Any) -> int:
-    number = _whole(raw)
-    if not 0 <= number <= 65535:
-        raise ValueError("a port is between 0 and 65535")
-    return number
-
-
-def _whole(raw: Any) -> int:
-    if not re.fullmatch(r"[+-]?[0-9]{1,18}", str(raw).strip()):
-        raise ValueError("a whole number is needed")
-    if (number := int(raw)) < 0:
-        raise ValueError("it cannot be negative")
-    return number
-
-
-def _host(raw: str) -> str:
-    """Return an address in its usual spelling, because it is compared with the addresses of sockets."""
-    text = raw.strip().removeprefix("[").removesuffix("]")
-    try:
-        return str(ipaddress.ip_address("127.0.0.1" if text == "localhost" else text))
-    except ValueError:
-        raise ValueError("an address is needed, such as 127.0.0.1, 0.0.0.0 or ::1") from None
-
-
-def _networks(raw: str) -> str:
-    """Return networks, or single addresses, in their usual spelling."""
-    found = []
-    for text in filter(None, (part.strip() for part in raw.split(","))):
-        try:
-            found.append(str(ipaddress.ip_network(text)))
-        except ValueError as error:
-            raise ValueError(f"`{text}` is not a network such as 10.0.0.0/8 ({error})") from None
-    return ",".join(found)
-
-
-def _label(raw: str) -> str:
-    text = names.slug(raw).strip("-")
-    if not text:
-        raise ValueError("letters, digits and dashes are needed")
-    return text
-
-
-def _domain(raw: str) -> str:
-    text = raw.lower().strip(".")
-    if not text or not all(names.is_label(part) for part in text.split(".")):
-        raise ValueError("a domain such as `localhost` or `apps.example.com` is needed")
-    return text
-
-
-def _dev_suffix(raw: str) -> str:
-    if not names.is_dev_suffix(raw):
-        raise ValueError("1 to 8 letters or digits are needed")
-    return raw.lower()
-
-
-def _server(raw: str) -> str:
-    text = raw.strip().rstrip("/")
-    if not re.fullmatch(r"https?://[^\s/?#@]+(/[!-~]*)?", text):
-        raise ValueError("a URL such as http://10.0.0.2:4670 is needed")
-    return text
-
-
-def _database(raw: str) -> str:
-    text = raw.strip()
-    if not re.fullmatch(r"(postgres|postgresql|postgresql\+psycopg|sqlite)://[!-~]+", text):
-        raise ValueError("a URL such as postgresql://user:password@host/homeport is needed")
-    return text
-
-
-def _path(raw: str) -> str:
-    try:
-        return str(Path(raw).expanduser())
-    except RuntimeError as error:
-        raise ValueError(str(error)) from None
-
-
-def _isolation(raw: str) -> str:
-    if raw not in {"auto", "on", "off"}:
-        raise ValueError("`auto`, `on` or `off` is needed")
-    return raw
-
-
-def _token(raw: str) -> str:
-    if not re.fullmatch(r"[!-~]+", raw.strip()):
-        raise ValueError("printable characters without blanks are needed")
-    return raw.strip()
-
-
 #: Variables that homeport sets for its own processes and containers, where a user may run commands too.
 _OURS = frozenset(
     f"HOMEPORT_{name}"
@@ -336,23 +300,3 @@ _OURS = frozenset(
         "ZYGOTE_FD",
     )
 )  # fmt: skip
-
-KEYS = {
-    "host": _Setting(_host),
-    "trusted_proxies": _Setting(_networks),
-    "http_port": _Setting(_port, int),
-    "domain": _Setting(_domain),
-    "workspace": _Setting(_label),
-    "dev_suffix": _Setting(_dev_suffix),
-    "server": _Setting(_server, secret=True),  # it may hold a password
-    "token": _Setting(_token, secret=True),
-    "api_port": _Setting(_port, int),
-    "rate_limit": _Setting(_whole, int),
-    "haproxy": _Setting(_path),
-    "log_cap_mib": _Setting(_whole, int),
-    "cgroup": _Setting(str),
-    "isolation": _Setting(_isolation),
-    "zygote_mib": _Setting(_whole, int),
-    "max_parameter_pools": _Setting(_whole, int),
-    "database": _Setting(_database, secret=True),  # it may hold a password
-}

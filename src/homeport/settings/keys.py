@@ -1,0 +1,68 @@
+"""The settings that a user can give, by their names in `config.toml`, and how each is read."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from homeport.contract.errors import BadRequest
+from homeport.settings import values
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Reads a setting's value, and knows its type in TOML."""
+
+    convert: Callable[[Any], Any]
+    kind: type = str
+    secret: bool = False  # no message shows it
+
+    def read(self, source: str, raw: Any) -> Any:
+        """Return the value of a flag or a variable."""
+        try:
+            return self.convert(raw)
+        except ValueError as error:
+            told = "wrong" if self.secret else repr(raw)
+            raise BadRequest(f"{source} is {told}: {error}") from None
+
+    def read_typed(self, source: str, raw: Any) -> Any:
+        """Return the value of a key in a TOML file; its type must be right."""
+        if type(raw) is not self.kind:  # a bool is an int in Python
+            told = "wrong" if self.secret else repr(raw)
+            raise BadRequest(f"{source} is {told}: {_WANTED[self.kind]}")
+        return self.read(source, raw)
+
+
+_WANTED = {int: "a whole number is needed, without quotes", str: "text in quotes is needed"}
+
+
+KEYS = {
+    "host": Setting(values.host),
+    "trusted_proxies": Setting(values.networks),
+    "http_port": Setting(values.port, int),
+    "domain": Setting(values.domain),
+    "workspace": Setting(values.label),
+    "dev_suffix": Setting(values.dev_suffix),
+    "server": Setting(values.server, secret=True),  # it may hold a password
+    "token": Setting(values.token, secret=True),
+    "api_port": Setting(values.port, int),
+    "rate_limit": Setting(values.whole, int),
+    "haproxy": Setting(values.path),
+    "log_cap_mib": Setting(values.whole, int),
+    "cgroup": Setting(str),
+    "isolation": Setting(values.one_of("auto", "on", "off")),
+    "zygote_mib": Setting(values.whole, int),
+    "max_parameter_pools": Setting(values.whole, int),
+    "database": Setting(values.database, secret=True),  # it may hold a password
+    "tls": Setting(values.one_of("off", "acme", "files", "local")),
+    "https_port": Setting(values.port, int),
+    "tls_files": Setting(values.path),
+    "email": Setting(values.email),
+    "acme_directory": Setting(values.directory_url),
+    "acme_ca": Setting(values.path),
+    "dns": Setting(values.one_of("rfc2136", "hook", "lexicon")),
+    "dns_server": Setting(values.name_server),
+    "dns_key": Setting(values.dns_key, secret=True),
+    "dns_zone": Setting(values.domain),
+    "dns_hook": Setting(values.path),
+    "dns_provider": Setting(values.label),
+}

@@ -1,0 +1,144 @@
+"""Read one value of a setting: each function returns it, or raises `ValueError` with what is wanted."""
+
+import ipaddress
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from homeport.contract import names
+
+
+def port(raw: Any) -> int:
+    number = whole(raw)
+    if not 0 <= number <= 65535:
+        raise ValueError("a port is between 0 and 65535")
+    return number
+
+
+def whole(raw: Any) -> int:
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", str(raw).strip()):
+        raise ValueError("a whole number is needed")
+    if (number := int(raw)) < 0:
+        raise ValueError("it cannot be negative")
+    return number
+
+
+def host(raw: str) -> str:
+    """Return an address in its usual spelling, because it is compared with the addresses of sockets."""
+    text = raw.strip().removeprefix("[").removesuffix("]")
+    try:
+        return str(ipaddress.ip_address("127.0.0.1" if text == "localhost" else text))
+    except ValueError:
+        raise ValueError("an address is needed, such as 127.0.0.1, 0.0.0.0 or ::1") from None
+
+
+def networks(raw: str) -> str:
+    """Return networks, or single addresses, in their usual spelling."""
+    found = []
+    for text in filter(None, (part.strip() for part in raw.split(","))):
+        try:
+            found.append(str(ipaddress.ip_network(text)))
+        except ValueError as error:
+            raise ValueError(f"`{text}` is not a network such as 10.0.0.0/8 ({error})") from None
+    return ",".join(found)
+
+
+def label(raw: str) -> str:
+    text = names.slug(raw).strip("-")
+    if not text:
+        raise ValueError("letters, digits and dashes are needed")
+    return text
+
+
+def domain(raw: str) -> str:
+    text = raw.lower().strip(".")
+    if not text or not all(names.is_label(part) for part in text.split(".")):
+        raise ValueError("a domain such as `localhost` or `apps.example.com` is needed")
+    return text
+
+
+def dev_suffix(raw: str) -> str:
+    if not names.is_dev_suffix(raw):
+        raise ValueError("1 to 8 letters or digits are needed")
+    return raw.lower()
+
+
+def server(raw: str) -> str:
+    text = raw.strip().rstrip("/")
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[!-~]*)?", text):
+        raise ValueError("a URL such as http://10.0.0.2:4670 is needed")
+    return text
+
+
+def database(raw: str) -> str:
+    text = raw.strip()
+    if not re.fullmatch(r"(postgres|postgresql|postgresql\+psycopg|sqlite)://[!-~]+", text):
+        raise ValueError("a URL such as postgresql://user:password@host/homeport is needed")
+    return text
+
+
+def path(raw: str) -> str:
+    try:
+        return str(Path(raw).expanduser())
+    except RuntimeError as error:
+        raise ValueError(str(error)) from None
+
+
+def one_of(*known: str) -> Callable[[str], str]:
+    """Return the reader of a setting with these values."""
+
+    def read(raw: str) -> str:
+        if raw not in known:
+            raise ValueError(
+                f"{', '.join(f'`{each}`' for each in known[:-1])} or `{known[-1]}` is needed"
+            )
+        return raw
+
+    return read
+
+
+def token(raw: str) -> str:
+    if not re.fullmatch(r"[!-~]+", raw.strip()):
+        raise ValueError("printable characters without blanks are needed")
+    return raw.strip()
+
+
+def email(raw: str) -> str:
+    text = raw.strip()
+    if not re.fullmatch(r"[^\s@,<>]+@[^\s@,<>]+", text):
+        raise ValueError("an address such as ada@example.com is needed")
+    return text
+
+
+def directory_url(raw: str) -> str:
+    """Return the URL of an ACME server's directory. What goes there is secret, so plain HTTP is not enough."""
+    text = raw.strip()
+    if not re.fullmatch(r"https://[^\s/?#@]+(/[!-~]*)?", text):
+        raise ValueError("a URL such as https://acme.example.com/directory is needed")
+    return text
+
+
+def name_server(raw: str) -> str:
+    """Return a DNS server: an address or a name, with or without a port."""
+    text = raw.strip()
+    if not re.fullmatch(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", text):
+        raise ValueError("a name server such as `ns.example.com` or `10.0.0.1:53` is needed")
+    return text
+
+
+def dns_key(raw: str) -> str:
+    """Return a TSIG key (RFC 8945): `[ALGORITHM:]NAME:SECRET`, as `dig -y` takes it."""
+    import base64  # 1 ms that most commands need not pay
+    import binascii
+
+    parts = raw.strip().split(":")
+    algorithm, name, secret = parts if len(parts) == 3 else ("hmac-sha256", *parts, "", "")[:3]
+    algorithms = ("hmac-sha1", "hmac-sha224", "hmac-sha256", "hmac-sha384", "hmac-sha512")
+    try:
+        base64.b64decode(secret, validate=True)
+    except binascii.Error:
+        secret = ""
+    if not (name and secret and algorithm in algorithms and len(parts) in (2, 3)):
+        raise ValueError("a key `hmac-sha256:NAME:SECRET` is needed, with the secret in Base64")
+    return f"{algorithm}:{name}:{secret}"
