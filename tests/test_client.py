@@ -168,3 +168,55 @@ async def test_no_server_is_said_to_be_none(tmp_path):
     async with Client(homeport.settings.load({"HOMEPORT_HOME": str(tmp_path)})) as client:
         with pytest.raises(ServerUnreachable, match="no server answers"):
             await client.server.status()
+
+
+@pytest.mark.parametrize(
+    ("server", "goes"),
+    [
+        ("https://apps.example.com", True),
+        ("http://127.0.0.1:4670", True),
+        ("http://127.9.9.9", True),
+        ("http://[::1]:4670", True),
+        ("http://localhost:4670/behind", True),
+        ("http://apps.example.com", False),
+        ("http://10.0.0.2:4670", False),
+        ("http://[::ffff:10.0.0.2]", False),
+        ("http://127.0.0.1.example.com", False),
+        ("http://localhost.example.com", False),
+        ("http://2130706433", False),
+    ],
+)
+def test_a_token_goes_to_another_machine_by_https_alone(tmp_path, server, goes):
+    told = homeport.settings.load(
+        {"HOMEPORT_HOME": str(tmp_path), "HOMEPORT_SERVER": server, "HOMEPORT_TOKEN": "t"}
+    )
+    if goes:
+        Client(told)
+        return
+    with pytest.raises(BadRequest, match="by plain HTTP, because others could read it"):
+        Client(told)
+
+
+async def test_a_proxy_of_the_environment_gets_no_token_for_loopback(tmp_path, monkeypatch):
+    asked = []
+
+    async def answer(reader, writer):
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.close()
+
+    proxy = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = proxy.sockets[0].getsockname()[1]
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("NO_PROXY", "")
+    told = homeport.settings.load(
+        {
+            "HOMEPORT_HOME": str(tmp_path),
+            "HOMEPORT_SERVER": "http://127.0.0.1:1",
+            "HOMEPORT_TOKEN": "t",
+        }
+    )
+    async with proxy, Client(told) as client:
+        with pytest.raises(ServerUnreachable):
+            await client.server.status()
+
+    assert [] == asked

@@ -131,6 +131,10 @@ async def test_what_is_wrong_with_the_settings_is_found_before_anything_is_touch
     with pytest.raises(BadRequest, match="the API over TCP needs a token"):
         async with started(Settings(home=tmp_path, api_port=0), start):
             pass
+    with pytest.raises(BadRequest, match="HOMEPORT_API_PORT is for plain HTTP on this machine"):
+        open_to_all = Settings(home=tmp_path, host="0.0.0.0", api_port=0, token="word")
+        async with started(open_to_all, start):
+            pass
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(PortTaken, match=f":{port}"):

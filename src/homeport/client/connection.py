@@ -4,15 +4,17 @@ Failures of the server come back as the exceptions that it raised; `ServerBug` i
 """
 
 import functools
+import ipaddress
 import json
 import sys
+import urllib.parse
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from homeport.contract import codec
 from homeport.contract.api.answers import BUG, Fault, Refusal
-from homeport.contract.errors import ServerUnreachable, Unauthorized
+from homeport.contract.errors import BadRequest, ServerUnreachable, Unauthorized
 from homeport.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,10 +52,13 @@ class Connection:
         self._remote = bool(settings.server)
         timeout = httpx.Timeout(None, connect=CONNECT_S)  # a deploy may take any time
         if settings.server:
+            check_private(settings.server)
             self._http = httpx.AsyncClient(
                 base_url=settings.server,
                 headers={"Authorization": f"Bearer {settings.token}"},
                 timeout=timeout,
+                # A proxy of the environment would read what goes to this machine's loopback in plain HTTP.
+                trust_env=settings.server.startswith("https://"),
             )
         else:
             self._http = httpx.AsyncClient(
@@ -210,6 +215,24 @@ class Connection:
         return ServerUnreachable(
             "the server went away in the middle of it", hint="`homeport status` says how it is"
         )
+
+
+def check_private(server: str) -> None:
+    """Raise `BadRequest` if others could read the token on its way: plain HTTP to another machine."""
+    url = urllib.parse.urlsplit(server)
+    if url.scheme == "https" or _is_loopback(url.hostname or ""):
+        return
+    raise BadRequest(
+        f"the token is not sent to {url.hostname} by plain HTTP, because others could read it on the way",
+        hint=f"use https://{url.hostname}, or an SSH tunnel to the server's loopback address",
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _told(fault: Fault) -> Exception:

@@ -222,9 +222,15 @@ async def _open(
 
 
 def _api_listener(settings: Settings) -> socket.socket | None:
-    """Return the API's TCP socket if the settings have a port; raise if they have no token."""
+    """Return the API's TCP socket if the settings have a port; raise if others could read what passes there."""
     if settings.api_port is None:
         return None
+    if not settings.on_loopback:
+        raise BadRequest(
+            f"HOMEPORT_API_PORT is for plain HTTP on this machine, and HOMEPORT_HOST is {settings.host}",
+            hint="with HOMEPORT_TLS the API answers by HTTPS at the domain; else keep HOMEPORT_HOST on loopback, "
+            "and use an SSH tunnel or a proxy with TLS",
+        )
     if not settings.token:
         raise BadRequest("the API over TCP needs a token", hint="set HOMEPORT_TOKEN too")
     from homeport.control.api.listener import tcp_socket
