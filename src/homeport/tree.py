@@ -68,11 +68,12 @@ class Tree:
         with self._at(names) as folder:
             yield from _walk(folder, "/".join(names), recursive=recursive, depth=len(names))
 
-    def open(self, path: str) -> int:
+    def open(self, path: str, *, follows: bool = True) -> int:
         """Return a descriptor to read a regular file; links are followed as long as they stay inside."""
         names = parts(path)
         with self._opened_root() as root:
             flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY  # a FIFO must not be waited for
+            flags |= 0 if follows else os.O_NOFOLLOW
             descriptor = beneath.opened(root, "/".join(names), flags)
         kind = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(kind):
@@ -81,6 +82,37 @@ class Tree:
                 raise IsADirectoryError(errno.EISDIR, "it is a directory", path)
             raise OSError(errno.EINVAL, "it is not a regular file", path)
         return descriptor
+
+    def status(self, path: str) -> os.stat_result:
+        """Return what `lstat` says of a path."""
+        names = parts(path)
+        with self._at(names[:-1]) as parent:
+            return os.stat(names[-1] if names else ".", dir_fd=parent, follow_symlinks=False)
+
+    def link(self, path: str) -> str:
+        """Return where a symbolic link leads."""
+        names = parts(path)
+        with self._at(names[:-1]) as parent:
+            return os.readlink(names[-1], dir_fd=parent)
+
+    def symlink(self, path: str, target: str) -> None:
+        """Make a symbolic link, which replaces a file of that name; it may lead anywhere, and is not followed."""
+        names = parts(path)
+        self._make(names[:-1])
+        with self._at(names[:-1]) as above, self.opened_staging() as staging:
+            part = fresh_name()
+            os.symlink(target, part, dir_fd=staging)
+            os.rename(part, names[-1], src_dir_fd=staging, dst_dir_fd=above)
+
+    def settle(
+        self, path: str, mode: int, owner: tuple[int, int] | None, modified_at: float
+    ) -> None:
+        """Give a directory its owner, its mode and its time."""
+        with self._at(parts(path)) as folder:
+            if owner is not None:
+                os.fchown(folder, *owner)
+            os.fchmod(folder, mode & 0o777)
+            os.utime(folder, (modified_at, modified_at))
 
     def begin(self, path: str, *, mode: int = 0o644, force: bool = False) -> "Writing":
         """Begin to write a file; `FileExistsError` if it exists, without `force`."""
@@ -219,16 +251,11 @@ class Tree:
         return stat.S_ISDIR(found.st_mode)
 
     def _copy(self, source: str, target: str) -> None:
-        names, to = parts(source), parts(target)
+        names = parts(source)
         with self._at(names[:-1]) as parent:
             found = os.stat(names[-1], dir_fd=parent, follow_symlinks=False)
             if stat.S_ISLNK(found.st_mode):
-                said = os.readlink(names[-1], dir_fd=parent)
-                self._make(to[:-1])
-                with self._at(to[:-1]) as above, self.opened_staging() as staging:
-                    part = fresh_name()
-                    os.symlink(said, part, dir_fd=staging)
-                    os.rename(part, to[-1], src_dir_fd=staging, dst_dir_fd=above)
+                self.symlink(target, os.readlink(names[-1], dir_fd=parent))
                 return
         with closing(self.open(source)) as descriptor:
             writing = self.begin(target, mode=stat.S_IMODE(found.st_mode), force=True)
@@ -257,6 +284,14 @@ class Writing:
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(self._descriptor, rest) :]
+
+    def settle(self, owner: tuple[int, int] | None, modified_at: float) -> None:
+        """Give the file its owner and its time."""
+        mode = os.fstat(self._descriptor).st_mode & 0o777
+        if owner is not None:
+            os.fchown(self._descriptor, *owner)
+        os.fchmod(self._descriptor, mode)
+        os.utime(self._descriptor, (modified_at, modified_at))
 
     def finish(self) -> None:
         """Move the complete file to its path."""

@@ -33,26 +33,31 @@ def test_a_backup_is_made_and_restored_while_the_server_runs(terminal, tmp_path)
     terminal.run("deploy", script)
     before = get(url_of(terminal))
     pid = terminal.json("status")["pid"]
-    made = terminal.run("backup", file)
-    again = terminal.run("backup", file, check=False)
+    secret = tmp_path / "passphrase"
+    secret.write_text("correct horse battery\n")
+    with_it = ("--passphrase-file", secret)
+    made = terminal.run("backup", file, *with_it)
+    again = terminal.run("backup", file, *with_it, check=False)
+    silent = terminal.run("restore", file, check=False)
     terminal.run("secret", "create", "auth", "TOKEN=second", "--force")
     terminal.run("deploy", script)
     changed = get(url_of(terminal))
-    refused = terminal.run("restore", file, check=False)
+    refused = terminal.run("restore", file, *with_it, check=False)
     same = terminal.json("status")["pid"]
-    terminal.run("restore", file, "--force")
+    terminal.run("restore", file, "--force", *with_it)
     restored = wait_for(lambda: get(url_of(terminal)), "the app")
     found = terminal.json("app", "history", "keep")
 
     assert ('"first"', '"second"', '"first"') == (before, changed, restored)
     assert f"1 app and 1 secret are in {file}" in made.stderr
+    assert (1, True) == (silent.returncode, "a passphrase is needed" in silent.stderr)
     assert (1, True) == (again.returncode, "exists" in again.stderr)
     assert (1, True) == (refused.returncode, "nothing has been changed" in refused.stderr)
     assert pid == same
     assert 1 == len(found)
 
     file.write_bytes(file.read_bytes()[:1000])
-    spoiled = terminal.run("restore", file, "--force", check=False)
+    spoiled = terminal.run("restore", file, "--force", *with_it, check=False)
 
     assert (1, True) == (spoiled.returncode, "is damaged" in spoiled.stderr)
     assert '"first"' == get(url_of(terminal))
@@ -61,11 +66,11 @@ def test_a_backup_is_made_and_restored_while_the_server_runs(terminal, tmp_path)
 def test_a_home_that_never_had_a_server_can_be_restored(terminal, tmp_path):
     script = tmp_path / "keep.py"
     script.write_text(SCRIPT)
-    nothing = terminal.run("backup", tmp_path / "x", check=False)
+    nothing = terminal.run("backup", tmp_path / "x", "--no-passphrase", check=False)
     terminal.run("secret", "create", "auth", "TOKEN=first")
     terminal.run("deploy", script)
     terminal.run("down")
-    terminal.run("backup", tmp_path / "home.backup")
+    terminal.run("backup", tmp_path / "home.backup", "--no-passphrase")
     terminal.environ["HOMEPORT_HOME"] = str(tmp_path / "other")
     terminal.environ.pop("HOMEPORT_DATABASE", None)
     terminal.run("restore", tmp_path / "home.backup")

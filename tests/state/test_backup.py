@@ -4,10 +4,12 @@ import dataclasses
 import errno
 import gzip
 import hashlib
-import io
 import json
 import os
+import signal
 import sqlite3
+import subprocess
+import sys
 import tarfile
 
 import pytest
@@ -21,7 +23,7 @@ from homeport.contract.errors import (
 )
 from homeport.contract.manifest import FunctionSpec, Manifest, SecretRef, SourceFile
 from homeport.settings import Settings
-from homeport.state import archive, backup, schema, urls
+from homeport.state import archive, backup, passphrase, schema, urls, volume_files
 from homeport.state.blobs import Blobs
 from homeport.state.database import Database
 from homeport.state.secrets import SecretBox
@@ -107,7 +109,7 @@ async def test_a_backup_brings_everything_back_on_another_machine(settings, file
     assert await look(settings) == await look(other)
     assert 'workspace = "ada"\n' == (other.home / "config.toml").read_text()
     assert 0o600 == file.stat().st_mode & 0o777
-    for path in (other.home / "vault.key", other.home / "homeport.db"):
+    for path in (other.home / "vault.key", other.home / "homeport.db", other.home / "config.toml"):
         assert 0 == path.stat().st_mode & 0o022
 
 
@@ -184,15 +186,17 @@ async def test_the_backup_of_a_damaged_database_is_refused(tmp_path):
     assert ["home"] == [each.name for each in tmp_path.iterdir()]
 
 
-def rewritten(source, target, change) -> None:
-    """Rewrite a backup: `change(name, content)` returns the new content of a member, or None to drop it."""
+def rewritten(source, target, change, *, resigned=False) -> None:
+    """Rewrite a backup: `change(name, content)` returns members; None drops it. `resigned`: with a new digest."""
     with tarfile.open(source) as old, tarfile.open(target, "w:gz") as new:
+        writer = archive._Writer(new)
         for member in old:
             name, content = member.name, old.extractfile(member).read()
+            if name == archive.END and resigned:
+                told = {**json.loads(content), "sha256": writer.digest.hexdigest()}
+                content = json.dumps(told).encode()
             for each, text in change(name, content) or ():
-                info = tarfile.TarInfo(each)
-                info.size = len(text)
-                new.addfile(info, io.BytesIO(text))
+                writer.text(each, text)
 
 
 def in_contents(**changes):
@@ -207,12 +211,23 @@ def in_contents(**changes):
 DAMAGE = {
     "a file that is no backup": lambda _n, _c: [],
     "another content": lambda n, c: [(n, c + b"x" if n.startswith("blobs/") else c)],
-    "another key": lambda n, c: [(n, b"0" * 64 if n == archive.KEY else c)],
+    "other rows": lambda n, c: [(n, c + b"x" if n == archive.ROWS else c)],
+    "other private files": lambda n, c: [(n, c[:-1] + b"x" if n == archive.PRIVATE else c)],
     "a missing blob": lambda n, c: None if n.startswith("blobs/") else [(n, c)],
-    "a missing key": lambda n, c: None if n == archive.KEY else [(n, c)],
-    "a path outside": lambda n, c: [(n, c), *([("../evil", b"x")] if n == archive.KEY else [])],
-    "a path of its own": lambda n, c: [(n, c), *([("/etc/x", b"x")] if n == archive.KEY else [])],
-    "contents of another shape": in_contents(files=[]),
+    "missing private files": lambda n, c: None if n == archive.PRIVATE else [(n, c)],
+    "no rows": lambda n, c: None if n == archive.ROWS else [(n, c)],
+    "no end": lambda n, c: None if n == archive.END else [(n, c)],
+    "more after the end": lambda n, c: [(n, c), *([("blobs/x", b"")] if n == archive.END else [])],
+    "a path outside": lambda n, c: [(n, c), *([("../evil", b"x")] if n == archive.ROWS else [])],
+    "a path of its own": lambda n, c: [(n, c), *([("/etc/x", b"x")] if n == archive.ROWS else [])],
+    "a volume outside": lambda n, c: [
+        (n, c),
+        *([(f"volumes/a/../vo-{'0' * 22}/files/x", b"x")] if n == archive.ROWS else []),
+    ],
+    "contents of another shape": in_contents(lock=[]),
+    "a passphrase that costs all memory": in_contents(
+        lock={"salt": "0" * 32, "n": 2**40, "r": 8, "p": 1}
+    ),
     "no contents": lambda n, c: None if n == archive.CONTENTS else [(n, c)],
     "its contents under another name": lambda n, c: [("x" if n == archive.CONTENTS else n, c)],
     "a later format": in_contents(format=99, homeport="9.9"),
@@ -255,13 +270,8 @@ async def test_a_backup_with_a_later_schema_is_refused(settings, file, tmp_path)
             content = path.read_bytes()
         return [(name, content)]
 
-    changed = tmp_path / "later"
-    rewritten(file, changed, later)
-    digest = hashlib.sha256((tmp_path / "rows.db").read_bytes()).hexdigest()
-    with tarfile.open(file) as tar:
-        files = json.load(tar.extractfile(archive.CONTENTS))["files"]
     final = tmp_path / "final"
-    rewritten(changed, final, in_contents(files={**files, archive.ROWS: digest}))
+    rewritten(file, final, later, resigned=True)
     content = await look(settings)
     with pytest.raises(BadRequest, match="by a later homeport"):
         backup.restore(settings, final, force=True)
@@ -308,7 +318,7 @@ async def test_a_full_disk_during_a_restore_changes_nothing(at, settings, file, 
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "it")
 
     if at == "unpacking":
-        monkeypatch.setattr(archive, "_unpack_one", full)
+        monkeypatch.setattr(archive._Reader, "_unpack_one", full)
     elif at == "the rows":
         monkeypatch.setattr(backup, "_copy", full)
     else:
@@ -377,3 +387,205 @@ async def test_a_home_that_has_only_volumes_is_not_replaced_by_accident(file, tm
 
     with pytest.raises(AlreadyExists, match="or volumes already"):
         backup.restore(Settings(home=home), file, force=False)
+
+
+PASSPHRASE = "a long passphrase, and ü"
+
+
+@pytest.fixture(scope="module")
+def cheap():
+    """Make scrypt cheap: what it costs is no matter of these tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passphrase.Lock, "new", lambda: passphrase.Lock(salt="ab" * 16, n=2**4))
+        yield
+
+
+@pytest.fixture
+async def locked(cheap, tmp_path):
+    """A home with certificates and a backup of it that has a passphrase."""
+    settings = Settings(home=tmp_path / "home")
+    await fill(settings)
+    (settings.home / "config.toml").write_text('token = "t0psecret"\n')
+    (settings.home / "certificates/account").mkdir(parents=True)
+    (settings.home / "certificates/account/key.pem").write_text("an account's key")
+    (settings.home / "certificates/a.example.pem").write_text("a private key")
+    file = tmp_path / "locked"
+    backup.make(settings, file, force=False, passphrase=PASSPHRASE)
+    return settings, file
+
+
+async def test_what_opens_everything_is_in_a_backup_and_readable_only_by_the_passphrase(
+    locked, tmp_path
+):
+    settings, file = locked
+    other = Settings(home=tmp_path / "other")
+    plain = gzip.decompress(file.read_bytes())
+    backup.restore(other, file, force=False, passphrase=PASSPHRASE)
+
+    for secret in (
+        (settings.home / "vault.key").read_bytes(),
+        b"a private key",
+        b"t0psecret",
+        b"account's",
+    ):
+        assert secret not in plain
+    assert (await look(settings)) == (await look(other))
+    for name in (
+        "vault.key",
+        "config.toml",
+        "certificates/a.example.pem",
+        "certificates/account/key.pem",
+    ):
+        assert (settings.home / name).read_bytes() == (other.home / name).read_bytes()
+        assert 0o600 == (other.home / name).stat().st_mode & 0o777
+    assert archive.has_passphrase(file)
+
+
+async def test_a_wrong_passphrase_says_so_and_changes_nothing(locked, tmp_path):
+    _, file = locked
+    other = Settings(home=tmp_path / "other")
+    await fill(other, "mine")
+    before = files_of(other.home)
+    with pytest.raises(BadRequest, match="the passphrase is wrong"):
+        backup.restore(other, file, force=True, passphrase=PASSPHRASE + "!")
+    with pytest.raises(BadRequest, match="the backup has a passphrase"):
+        backup.restore(other, file, force=True)
+    with pytest.raises(BadRequest, match="too short"):
+        backup.make(other, tmp_path / "x", force=False, passphrase="short")
+
+    assert before == files_of(other.home)
+
+
+async def test_nobody_changes_a_part_without_the_passphrase(locked, tmp_path):
+    settings, file = locked
+    content = await look(settings)
+    forged = tmp_path / "forged"
+    rewritten(
+        file, forged, lambda n, c: None if n.startswith("blobs/") else [(n, c)], resigned=True
+    )
+    with pytest.raises(BadRequest, match="somebody without the passphrase"):
+        backup.restore(settings, forged, force=True, passphrase=PASSPHRASE)
+
+    assert content == await look(settings)
+
+
+def test_the_costs_of_scrypt_are_those_that_owasp_names():
+    lock = passphrase.Lock.new()
+    keys = lock.keys("one")
+
+    assert (2**17, 8, 1) == (lock.n, lock.r, lock.p)
+    assert b"text" == passphrase.Lock.read(lock.told()).keys("one").open(keys.seal(b"text"))
+
+
+async def test_a_backup_that_is_killed_leaves_nothing_for_long(settings, tmp_path):
+    file = tmp_path / "big"
+    words = [sys.executable, "-c", KILLED, str(settings.home), settings.database, str(file)]
+    ended = subprocess.run(words, check=False).returncode
+    half = [path.name for path in tmp_path.iterdir() if path.name.startswith(".homeport-")]
+    backup.make(settings, file, force=False)
+
+    assert -signal.SIGKILL == ended
+    assert 1 == len(half)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".homeport-")]
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from homeport.settings import Settings
+from homeport.state import archive, backup
+def end(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+archive.sync = end
+archive._Writer.text = end
+backup.make(Settings(home=pathlib.Path(sys.argv[1]), database=sys.argv[2]), pathlib.Path(sys.argv[3]), force=False)
+"""
+
+
+async def test_volumes_that_were_asked_for_come_back_with_their_links_and_modes(tmp_path):
+    settings = Settings(home=tmp_path / "home")
+    await fill(settings)
+    database = Database(urls.of("", settings.home))
+    volumes = Volumes(database, settings.volumes_dir)
+    row, other_row = await volumes.create("models"), await volumes.create("cache")
+    files = volumes.directory(row) / "files"
+    (files / "deep/er").mkdir(parents=True)
+    (files / "deep/er/x").write_bytes(b"weights" * 100_000)
+    (files / "deep/er/x").chmod(0o750)
+    os.utime(files / "deep/er/x", (1_000_000, 1_000_000))
+    (files / "deep").chmod(0o555)
+    (files / "out").symlink_to("/etc/passwd")
+    (files / "line\nbreak").write_text("")
+    os.mkfifo(files / "fifo")
+    (volumes.directory(other_row) / "files/x").write_text("not asked for")
+    await database.close()
+    told = backup.make(settings, tmp_path / "file", force=False, volumes=["models"])
+    with pytest.raises(NotFound, match="no volume `none`"):
+        backup.make(settings, tmp_path / "none", force=False, volumes=["none"])
+    other = Settings(home=tmp_path / "other")
+    restored = backup.restore(other, tmp_path / "file", force=False)
+    back = other.volumes_dir / "main/main" / row.id / "files"
+    status = (back / "deep/er/x").stat()
+
+    assert (("cache", "models"), ("models",)) == (told.volumes, told.with_files)
+    assert told == restored
+    assert b"weights" * 100_000 == (back / "deep/er/x").read_bytes()
+    assert (0o750, 1_000_000) == (status.st_mode & 0o777, status.st_mtime)
+    assert (files.stat().st_uid, 0o555) == (
+        back.stat().st_uid,
+        (back / "deep").stat().st_mode & 0o777,
+    )
+    assert "/etc/passwd" == os.readlink(back / "out")
+    assert {"deep", "out", "line\nbreak"} == {path.name for path in back.iterdir()}
+    assert not (other.volumes_dir / "main/main" / other_row.id).exists()
+
+    (back / "later").write_text("stays beside it")
+    backup.restore(other, tmp_path / "file", force=True)
+
+    assert not (back / "later").exists()
+    [aside] = back.parents[1].glob(f"{row.id}.before-restore-*/files/later")
+    assert "stays beside it" == aside.read_text()
+
+
+async def test_a_restore_that_fails_puts_volumes_back(tmp_path, monkeypatch):
+    settings = Settings(home=tmp_path / "home")
+    await fill(settings)
+    database = Database(urls.of("", settings.home))
+    volumes = Volumes(database, settings.volumes_dir)
+    row = await volumes.create("models")
+    files = volumes.directory(row) / "files"
+    (files / "x").write_text("before")
+    await database.close()
+    backup.make(settings, tmp_path / "file", force=False, volumes=None)
+    (files / "x").write_text("after")
+
+    def full(*_args, **_kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "it")
+
+    monkeypatch.setattr(backup, "_copy", full)
+    with pytest.raises(Failure, match="No space left"):
+        backup.restore(settings, tmp_path / "file", force=True)
+
+    assert "after" == (files / "x").read_text()
+    assert [row.id] == [path.name for path in files.parents[1].iterdir()]
+
+
+@pytest.mark.parametrize("kind", ["a link outside", "a device"])
+def test_a_volume_of_a_backup_from_anywhere_cannot_write_elsewhere(kind, tmp_path):
+    restored = volume_files.Restored(tmp_path / "volumes")
+    name = f"volumes/main/main/vo-{'0' * 22}/files"
+    (tmp_path / "outside").mkdir()
+
+    def add(path, type_, text=b"", link=""):
+        member = tarfile.TarInfo(f"{name}/{path}")
+        member.type, member.size, member.linkname = type_, len(text), link
+        restored.add(member, iter([text]))
+
+    if kind == "a device":
+        with pytest.raises(ValueError, match="not a file"):
+            add("null", tarfile.CHRTYPE)
+        return
+    add("link", tarfile.SYMTYPE, link=str(tmp_path / "outside"))
+    with pytest.raises(OSError):
+        add("link/x", tarfile.REGTYPE, b"x")
+
+    assert not list((tmp_path / "outside").iterdir())

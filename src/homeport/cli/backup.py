@@ -15,6 +15,8 @@ from homeport.cli import options, output, server
 from homeport.contract.errors import AlreadyExists, BadRequest, Failure, ServerUnreachable
 from homeport.settings import Settings
 
+MAX_PASSPHRASE_BYTES = 4096
+
 File = Annotated[Path, typer.Argument(help="The backup, such as homeport.backup.")]
 Replace = Annotated[bool, typer.Option("--force", help="Replace a file of that name.")]
 Force = Annotated[
@@ -24,28 +26,68 @@ Force = Annotated[
         help="Replace what the home has; a server that runs is ended, and started again.",
     ),
 ]
+PassphraseFile = Annotated[
+    str,
+    typer.Option(
+        metavar="FILE",
+        help="Read the passphrase from the first line of a file; `-` is standard input.",
+        show_default=False,
+    ),
+]
 
 
-def backup(file: File, force: Replace = False, json: options.Json = False) -> None:
+def backup(
+    file: File,
+    volumes: Annotated[
+        bool, typer.Option("--volumes", help="Add the files of every volume.")
+    ] = False,
+    volume: Annotated[
+        list[str] | None,
+        typer.Option("--volume", metavar="NAME", help="Add the files of one volume; repeatable."),
+    ] = None,
+    passphrase_file: PassphraseFile = "",
+    no_passphrase: Annotated[
+        bool,
+        typer.Option(
+            "--no-passphrase", help="Whoever has the file can then read every secret in it."
+        ),
+    ] = False,
+    force: Replace = False,
+    json: options.Json = False,
+) -> None:
     """Write everything that the home keeps into one file, also while the server runs.
 
-    The file has the secrets and the key that opens them: keep it as safe as these.
+    The keys in it are encrypted under a passphrase, which is asked for.
     """
     settings = _here(options.load())
-    told = ask(settings, "backup", file=file, force=force)
+    if no_passphrase and passphrase_file:
+        raise BadRequest("`--no-passphrase` and `--passphrase-file` exclude each other")
+    passphrase = "" if no_passphrase else _passphrase(passphrase_file, new=True)
+    asked = {"passphrase": passphrase, "volumes": None if volumes else volume or []}
+    told = ask(settings, "backup", file=file, force=force, **asked)
     if json:
         output.show_json(told)
         return
     output.say(f"{_contents(told)} are in {file}")
-    _say_volumes(told, settings, "copy them beside it")
+    if not passphrase:
+        output.warn("it has no passphrase: whoever has the file has the secrets")
+    _say_volumes(told, settings, "`--volumes` adds them")
     if told["missing"]:
         output.warn(f"{told['missing']} files of versions are missing in the home itself")
 
 
-def restore(file: File, force: Force = False, json: options.Json = False) -> None:
+def restore(
+    file: File,
+    passphrase_file: PassphraseFile = "",
+    force: Force = False,
+    json: options.Json = False,
+) -> None:
     """Make the home what a backup has: all of it, or nothing is changed."""
     settings = _here(options.load())
-    told = asyncio.run(_restore(settings, file, force=force))
+    passphrase = ""
+    if ask(settings, "lock", file=file)["has_passphrase"]:
+        passphrase = _passphrase(passphrase_file, new=False)
+    told = asyncio.run(_restore(settings, file, passphrase, force=force))
     if json:
         output.show_json(told)
         return
@@ -54,7 +96,36 @@ def restore(file: File, force: Force = False, json: options.Json = False) -> Non
     _say_volumes(told, settings, "put your copy of them there")
 
 
-def ask(settings: Settings, what: str, *, file: Path | None = None, force: bool = False) -> Any:
+def _passphrase(file: str, *, new: bool) -> str:
+    """Return the passphrase: the first line of the file, or what is typed; it is not shown."""
+    if file == "-":
+        return _first_line(sys.stdin.buffer.read(MAX_PASSPHRASE_BYTES), "standard input")
+    if file:
+        try:
+            with Path(file).open("rb") as opened:
+                return _first_line(opened.read(MAX_PASSPHRASE_BYTES), file)
+        except OSError as error:
+            raise BadRequest(f"{file} cannot be read: {error.strerror}") from None
+    if not sys.stdin.isatty():
+        raise BadRequest(
+            "a passphrase is needed, and there is no terminal to ask for it",
+            hint="`--passphrase-file FILE` reads it from a file"
+            + (", `--no-passphrase` makes a backup without one" if new else ""),
+        )
+    typed: str = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=new, err=True)
+    return typed
+
+
+def _first_line(data: bytes, source: str) -> str:
+    line = data.partition(b"\n")[0].removesuffix(b"\r")
+    if not line:
+        raise BadRequest(f"there is no passphrase in the first line of {source}")
+    return line.decode("utf-8", "surrogateescape")
+
+
+def ask(
+    settings: Settings, what: str, *, file: Path | None = None, force: bool = False, **more: Any
+) -> Any:
     """Return the answer of `python -m homeport.state`, because a command never imports that room."""
     told = {**dataclasses.asdict(settings), "home": str(settings.home)}
     asked = {
@@ -62,6 +133,7 @@ def ask(settings: Settings, what: str, *, file: Path | None = None, force: bool 
         "settings": told,
         "file": str(file.absolute()) if file else "",
         "force": force,
+        **more,
     }
     done = subprocess.run(
         [sys.executable, "-m", "homeport.state"],
@@ -79,18 +151,18 @@ def ask(settings: Settings, what: str, *, file: Path | None = None, force: bool 
     return answer
 
 
-async def _restore(settings: Settings, file: Path, *, force: bool) -> Any:
+async def _restore(settings: Settings, file: Path, passphrase: str, *, force: bool) -> Any:
     if not await _runs(settings):
-        return ask(settings, "restore", file=file, force=force)
+        return ask(settings, "restore", file=file, force=force, passphrase=passphrase)
     if not force:
         raise AlreadyExists(
             f"a server uses {settings.home}: nothing has been changed",
             hint="`homeport down` ends it; `--force` ends it, restores, and starts it again",
         )
-    ask(settings, "check", file=file)  # before anything ends
+    ask(settings, "check", file=file, passphrase=passphrase)  # before anything ends
     await server.down(settings)
     try:
-        return ask(settings, "restore", file=file, force=True)
+        return ask(settings, "restore", file=file, force=True, passphrase=passphrase)
     finally:
         async with server.kept(settings):
             pass
@@ -119,9 +191,10 @@ def _here(settings: Settings) -> Settings:
 
 
 def _say_volumes(told: dict[str, Any], settings: Settings, what: str) -> None:
-    if names := ", ".join(f"`{name}`" for name in told["volumes"]):
+    left_out = [name for name in told["volumes"] if name not in told["with_files"]]
+    if names := ", ".join(f"`{name}`" for name in left_out):
         output.warn(
-            f"the files of the volumes {names} are not in a backup: they are in {settings.volumes_dir}; {what}"
+            f"the files of the volumes {names} are not in the backup: they are in {settings.volumes_dir}; {what}"
         )
 
 

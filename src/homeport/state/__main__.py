@@ -1,8 +1,8 @@
 """`python -m homeport.state`: backs the state up, restores it, or checks it, without the server.
 
-It reads one object of JSON from standard input, `{"do", "settings", "file", "force"}`, and writes one to
-standard output: the result, or `{"error": {…}}`. Arguments would be shown by `ps`, and a URL may have a
-password.
+It reads one object of JSON from standard input, `{"do", "settings", "file", "force", "passphrase", "volumes"}`, and
+writes one to standard output: the result, or `{"error": {…}}`. Arguments would be shown by `ps`, and a URL may
+have a password.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from typing import Any
 
 from homeport.contract.errors import Failure, StorageError
 from homeport.settings import Settings
-from homeport.state import backup, schema, urls
+from homeport.state import archive, backup, schema, urls
 from homeport.state.database import Database
 
 
@@ -22,7 +22,7 @@ def main() -> int:
     asked = json.loads(sys.stdin.read())
     settings = Settings(**{**asked["settings"], "home": Path(asked["settings"]["home"])})
     try:
-        answer = _do(asked["do"], settings, Path(asked.get("file") or ""), bool(asked.get("force")))
+        answer = _do(asked, settings)
     except Failure as failure:
         answer = {"error": failure.to_dict()}
     except OSError as error:
@@ -32,13 +32,20 @@ def main() -> int:
     return int("error" in answer)
 
 
-def _do(what: str, settings: Settings, file: Path, force: bool) -> dict[str, Any]:
+def _do(asked: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    what, file = asked["do"], Path(asked.get("file") or "")
+    passphrase, force = str(asked.get("passphrase") or ""), bool(asked.get("force"))
     if what == "backup":
-        return dataclasses.asdict(backup.make(settings, file, force=force))
+        volumes = asked.get("volumes", ())
+        made = backup.make(settings, file, force=force, passphrase=passphrase, volumes=volumes)
+        return dataclasses.asdict(made)
+    if what == "lock":
+        return {"has_passphrase": archive.has_passphrase(file)}
     if what == "check":
-        return dataclasses.asdict(backup.check(file, settings.home))
+        return dataclasses.asdict(backup.check(file, settings.home, passphrase=passphrase))
     if what == "restore":
-        return dataclasses.asdict(backup.restore(settings, file, force=force))
+        restored = backup.restore(settings, file, force=force, passphrase=passphrase)
+        return dataclasses.asdict(restored)
     return _look(settings)
 
 

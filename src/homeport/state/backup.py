@@ -1,19 +1,21 @@
 """`homeport backup` and `homeport restore`, in a process of their own: `python -m homeport.state`.
 
-A backup is enough to start again on another machine: it has the rows, the files of every kept version,
-`config.toml`, and the key that decrypts the secrets. Everyone who can read the file can read the secrets, so
-its mode is 0600. Logs and built images are not in it. It can be made while a server runs: all rows are of the
-same moment.
+A backup is enough to start again on another machine: it has the rows, the files of every kept version, the
+files of volumes that were asked for, and, under a passphrase, the files that open everything else: `vault.key`,
+`config.toml`, and the certificates with their keys. Logs and built images are not in it. It can be made while a
+server runs: all rows are of the same moment.
 
 A restore replaces the rows in one transaction. Until that, nothing that exists has changed.
 """
 
 import contextlib
 import fcntl
+import os
 import re
 import sqlite3
 import time
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +23,11 @@ from sqlalchemy import Connection, Table, delete, func, insert, select
 
 from homeport.contract.errors import AlreadyExists, BadRequest, NotFound, StorageError
 from homeport.settings import Settings, read_config
-from homeport.state import archive, schema, tables, urls
+from homeport.state import archive, schema, tables, urls, volume_files
 from homeport.state.database import Database
+from homeport.state.passphrase import check_new
+from homeport.state.volume_files import Restored
+from homeport.state.workplace import sync, workplace
 
 ROWS_AT_ONCE = 200
 TRIES = 3  # at a moment in which no file of a version is just being removed
@@ -38,19 +43,33 @@ class Summary:
     apps: int
     secrets: int
     missing: int = 0  # files of versions that the home itself does not have
-    volumes: tuple[str, ...] = ()  # their names and ids are in it, and their files are not
+    volumes: tuple[str, ...] = ()  # with their names and ids
+    with_files: tuple[str, ...] = ()  # of them, those whose files are in it
 
 
-def make(settings: Settings, target: Path, *, force: bool) -> Summary:
-    """Write a backup of the home; `AlreadyExists` for an existing file, without `force`."""
+def make(
+    settings: Settings,
+    target: Path,
+    *,
+    force: bool,
+    passphrase: str = "",
+    volumes: Collection[str] | None = (),
+) -> Summary:
+    """Write a backup of the home; `AlreadyExists` for an existing file, without `force`.
+
+    `volumes` are the names of those whose files go along; None: all. Without a passphrase whoever has the file
+    has the secrets.
+    """
     archive.refuse_existing(target, force=force)
+    if passphrase:
+        check_new(passphrase)
     home, url = settings.home, urls.of(settings.database, settings.home)
     key = home / archive.KEY
     if not key.is_file() or (urls.is_sqlite(url) and not Path(url.database or "").is_file()):
         raise NotFound(f"there is nothing in {home} yet", hint="HOMEPORT_HOME names another home")
     database = Database(url)
     try:
-        with archive.workplace(target.parent) as folder:
+        with workplace(target.parent) as folder:
             rows = folder / archive.ROWS
             for _ in range(TRIES):
                 rows.unlink(missing_ok=True)
@@ -59,41 +78,82 @@ def make(settings: Settings, target: Path, *, force: bool) -> Summary:
                 there = {name: path for name, path in blobs.items() if path.is_file()}
                 if len(there) == len(blobs):
                     break
-            files = {archive.ROWS: rows, archive.KEY: key}
-            if (config := home / archive.CONFIG).is_file():
-                files[archive.CONFIG] = config
+            keys = _chosen(rows, volumes)
             made_at = time.time()
-            archive.write(target, made_at, files, there)
-            return _summary(rows, made_at, archive.version(), len(blobs) - len(there))
+            archive.write(
+                target,
+                folder,
+                made_at,
+                passphrase=passphrase,
+                private=_private(home),
+                files={archive.ROWS: rows, **{f"blobs/{n}": path for n, path in there.items()}},
+                add_volumes=lambda into: volume_files.add(settings.volumes_dir, list(keys), into),
+            )
+            missing = len(blobs) - len(there)
+            return _summary(rows, made_at, archive.version(), missing, with_files=keys)
     finally:
         database.dispose()
 
 
-def check(source: Path, parent: Path) -> Summary:
+def check(source: Path, parent: Path, *, passphrase: str = "") -> Summary:
     """Read all of a backup; an error says why it cannot be restored here."""
-    with archive.workplace(parent) as folder, _unpacked(source, folder) as contents:
-        return _summary(folder / archive.ROWS, contents.made_at, contents.homeport, 0)
+    with workplace(parent) as folder, _unpacked(source, folder, passphrase) as (contents, volumes):
+        return _told(folder, contents, volumes)
 
 
-def restore(settings: Settings, source: Path, *, force: bool) -> Summary:
+def restore(settings: Settings, source: Path, *, force: bool, passphrase: str = "") -> Summary:
     """Replace the home's state by the backup's; without `force` only if the home is empty."""
     home = settings.home
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (
         _locked(home),
-        archive.workplace(home) as folder,
-        _unpacked(source, folder) as contents,
+        workplace(home) as folder,
+        _unpacked(source, folder, passphrase) as (contents, volumes),
     ):
-        database = Database(urls.of(_setting(settings, folder), home))
+        database = Database(urls.of(_setting(settings, contents), home))
         try:
             _refuse_full(database, home, force=force)
             database.claim()
             schema.prepare(database)
             _move_blobs(folder, home)
-            _replace(database, folder, home)
+            with _moved_volumes(folder / "volumes", volumes.keys, settings.volumes_dir):
+                _replace(database, folder, home, contents)
         finally:
             database.dispose()
-        return _summary(folder / archive.ROWS, contents.made_at, contents.homeport, 0)
+        return _told(folder, contents, volumes)
+
+
+def _private(home: Path) -> dict[str, bytes]:
+    """Return the files that open everything else, by their paths in the home."""
+    private = {archive.KEY: (home / archive.KEY).read_bytes()}
+    if (config := home / archive.CONFIG).is_file():
+        private[archive.CONFIG] = config.read_bytes()
+    for path in sorted((home / archive.CERTIFICATES).rglob("*")):
+        with contextlib.suppress(FileNotFoundError):  # it was renewed just now
+            if path.is_file() and not path.is_symlink():
+                private[str(path.relative_to(home))] = path.read_bytes()
+    return private
+
+
+def _chosen(rows: Path, names: Collection[str] | None) -> dict[str, str]:
+    """Return the volumes whose files go along: key -> name; `NotFound` for an unknown name."""
+    known = _volumes(rows)
+    if names is None:
+        return known
+    if unknown := sorted(set(names) - set(known.values())):
+        raise NotFound(f"there is no volume `{unknown[0]}`", hint="`homeport volume list`")
+    return {key: name for key, name in known.items() if name in names}
+
+
+def _volumes(rows: Path) -> dict[str, str]:
+    """Return the volumes that have names: key -> name."""
+    query = (
+        "SELECT workspace, environment, id, name FROM volumes WHERE name IS NOT NULL ORDER BY name"
+    )
+    with contextlib.closing(sqlite3.connect(rows)) as connection:
+        known = "SELECT 1 FROM sqlite_master WHERE name = 'volumes'"  # not before schema 0003
+        found = connection.execute(query).fetchall() if [*connection.execute(known)] else []
+    return {f"{workspace}/{environment}/{id_}": name for workspace, environment, id_, name in found}
 
 
 @contextlib.contextmanager
@@ -109,9 +169,13 @@ def _locked(home: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _unpacked(source: Path, folder: Path) -> Iterator[archive.Contents]:
+def _unpacked(
+    source: Path, folder: Path, passphrase: str
+) -> Iterator[tuple[archive.Contents, Restored]]:
     """Unpack a backup into the folder, and migrate its rows to the present schema."""
-    contents = archive.unpack(source, folder)
+    volumes = Restored(folder / "volumes")
+    contents = archive.unpack(source, folder, passphrase=passphrase, volumes=volumes)
+    volumes.finish()
     database = Database(urls.of("", folder).set(database=str(folder / archive.ROWS)))
     try:
         schema.prepare(database)
@@ -119,14 +183,23 @@ def _unpacked(source: Path, folder: Path) -> Iterator[archive.Contents]:
         raise BadRequest(f"{source} cannot be restored: {error.message}", hint=error.hint) from None
     finally:
         database.dispose()
-    yield contents
+    if not set(volumes.keys) <= set(_volumes(folder / archive.ROWS)):
+        raise BadRequest(
+            f"{source} is damaged: it has files of a volume without its row",
+            hint="nothing has been changed; use another backup",
+        )
+    if (config := contents.private.get(archive.CONFIG)) is not None:
+        (folder / archive.CONFIG).write_bytes(config)
+        read_config(folder / archive.CONFIG)
+    yield contents, volumes
 
 
-def _setting(settings: Settings, folder: Path) -> str:
+def _setting(settings: Settings, contents: archive.Contents) -> str:
     """Return the database that the home will use, which a restored `config.toml` may name."""
     if settings.database or (settings.home / archive.CONFIG).exists():
         return settings.database
-    return str(read_config(folder / archive.CONFIG).get("database", ""))
+    config = contents.private.get(archive.CONFIG, b"")
+    return str(tomllib.loads(config.decode()).get("database", ""))
 
 
 def _refuse_full(database: Database, home: Path, *, force: bool) -> None:
@@ -155,30 +228,78 @@ def _refuse_full(database: Database, home: Path, *, force: bool) -> None:
             )
 
 
-def _replace(database: Database, folder: Path, home: Path) -> None:
-    """Replace rows, key and settings; if the rows cannot be replaced, restore the old key."""
+def _replace(database: Database, folder: Path, home: Path, contents: archive.Contents) -> None:
+    """Replace rows, key, certificates and settings; if the rows cannot be replaced, restore the old key."""
     key, old = home / archive.KEY, home / f"{archive.KEY}.before-restore"
+    fresh = folder / archive.KEY
+    _write(fresh, contents.private[archive.KEY])
     source = Database(urls.of("", folder).set(database=str(folder / archive.ROWS)))
     try:
         with source.reading() as theirs, database.writing() as ours:
             for table in tables.metadata.sorted_tables:
                 ours.execute(delete(table))
                 _copy(theirs, ours, table)
+            _write_certificates(folder, home, contents.private)
             # Late, so that little can fail after it: the next line commits the rows.
             old.unlink(missing_ok=True)
             if key.exists():
                 key.replace(old)
-            (folder / archive.KEY).replace(key)
+            fresh.replace(key)
     except BaseException:
         if old.exists():
             old.replace(key)
         raise
     finally:
         source.dispose()
-    config = folder / archive.CONFIG
-    if config.exists() and not (home / archive.CONFIG).exists():
-        config.replace(home / archive.CONFIG)
-    archive.sync(home)
+    config = contents.private.get(archive.CONFIG)
+    if config is not None and not (home / archive.CONFIG).exists():
+        _write(folder / archive.CONFIG, config)
+        (folder / archive.CONFIG).replace(home / archive.CONFIG)
+    sync(home)
+
+
+def _write_certificates(folder: Path, home: Path, private: Mapping[str, bytes]) -> None:
+    """Write each file of a certificate; those that the home has beside them stay."""
+    for name, content in private.items():
+        if name.startswith(f"{archive.CERTIFICATES}/"):
+            target = home / name
+            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            part = folder / "certificate"
+            _write(part, content)
+            part.replace(target)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file with mode 0600 through to the disk."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _moved_volumes(folder: Path, keys: Collection[str], root: Path) -> Iterator[None]:
+    """Put volumes in their places; those that were there stay beside them. After an error all is as before."""
+    done: list[tuple[Path, Path | None, Path]] = []
+    try:
+        for key in keys:
+            target, aside = root / key, None
+            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if target.exists():
+                aside = target.with_name(f"{target.name}.before-restore-{time.time_ns()}")
+                target.rename(aside)
+            done.append((folder / key, aside, target))
+            (folder / key).rename(target)
+            sync(target.parent)
+        yield
+    except BaseException:
+        for came_from, aside, target in reversed(done):
+            with contextlib.suppress(OSError):
+                target.rename(came_from)
+            if aside is not None:
+                aside.rename(target)
+        raise
 
 
 def _move_blobs(folder: Path, home: Path) -> None:
@@ -187,7 +308,7 @@ def _move_blobs(folder: Path, home: Path) -> None:
         target = home / "blobs" / path.name[:2] / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         path.replace(target)
-        archive.sync(target.parent)
+        sync(target.parent)
 
 
 def _snapshot(database: Database, target: Path) -> None:
@@ -230,20 +351,26 @@ def _hashes(rows: Path) -> set[str]:
         return {found for (text,) in texts for found in _SHA256.findall(str(text))}
 
 
-def _summary(rows: Path, made_at: float, homeport: str, missing: int) -> Summary:
+def _told(folder: Path, contents: archive.Contents, volumes: Restored) -> Summary:
+    rows = folder / archive.ROWS
+    return _summary(rows, contents.made_at, contents.homeport, 0, with_files=volumes.keys)
+
+
+def _summary(
+    rows: Path, made_at: float, homeport: str, missing: int, *, with_files: Collection[str]
+) -> Summary:
+    volumes = _volumes(rows)
     with contextlib.closing(sqlite3.connect(rows)) as connection:
         [(apps,)] = connection.execute("SELECT count(*) FROM apps WHERE stopped_at IS NULL")
         [(secrets,)] = connection.execute("SELECT count(*) FROM secrets WHERE inline = 0")
-        known = "SELECT 1 FROM sqlite_master WHERE name = 'volumes'"  # not before schema 0003
-        named = "SELECT name FROM volumes WHERE name IS NOT NULL ORDER BY name"
-        volumes = connection.execute(named).fetchall() if [*connection.execute(known)] else []
     return Summary(
         made_at=made_at,
         homeport=homeport,
         apps=apps,
         secrets=secrets,
         missing=missing,
-        volumes=tuple(name for (name,) in volumes),
+        volumes=tuple(volumes.values()),
+        with_files=tuple(name for key, name in volumes.items() if key in with_files),
     )
 
 

@@ -1,7 +1,7 @@
 """Encrypts secrets at rest: AES-256-GCM with a key in a file beside the store, mode 0600.
 
 Encryption protects a copy of the database (in PostgreSQL, for example). It does not protect against a person
-who can read the home or a file of `homeport backup`, because both have the key.
+who can read the home, because it has the key. In a file of `homeport backup` the key is under a passphrase.
 """
 
 import contextlib
