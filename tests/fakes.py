@@ -19,6 +19,7 @@ from homeport.contract.listing import Change, Listing, Mark
 from homeport.contract.programs import Order
 from homeport.contract.supplies import Supplies
 from homeport.contract.traffic import Detached, Endpoint, Load, PoolKey, RequestRecord
+from homeport.ingress import certificates, pairs
 from tests.program import FakeProgram
 
 
@@ -245,6 +246,8 @@ class FakeIngress(Recorded):
         self.endpoints: dict[str, Endpoint] = {}
         self.ports: set[int] = set()  # ports that are in use
         self.hashes: dict[str, str] = {}
+        self.certificates: dict[str, tuple[bytes, tuple[str, ...]]] = {}
+        self.challenges: dict[str, str] = {}
         self.held: dict[str, int] = {}
         self.park: Callable[[PoolKey], Awaitable[None]] | None = None
         self.most: dict[str, int] = {}
@@ -288,6 +291,21 @@ class FakeIngress(Recorded):
     async def tokens(self, hashes: Mapping[str, str]) -> None:
         async with self._call("tokens"):
             self.hashes = dict(hashes)
+
+    async def certificate(self, name: str, pem: bytes, hosts: Collection[str]) -> None:
+        async with self._call("certificate", name):
+            pair = pairs.read(pem, hosts)
+            self.certificates[name] = pair.pem, certificates.held(name, pair, hosts).hosts
+
+    async def remove_certificate(self, name: str) -> None:
+        async with self._call("remove_certificate", name):
+            self.certificates.pop(name, None)
+
+    async def challenge(self, token: str, answer: str | None) -> None:
+        async with self._call("challenge", token):
+            self.challenges.pop(token, None)
+            if answer is not None:
+                self.challenges[token] = answer
 
     def quantiles_ms(self, endpoint_id: str) -> tuple[int, int] | None:
         return None

@@ -10,12 +10,20 @@ import pytest
 from homeport.ingress import config, process
 from homeport.ingress.config import Config, Server
 from homeport.ingress.supervisor import FILES
+from tests.certificates import Authority
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = {
     "loopback": {"requests_per_s": 0},
     "limited": {"requests_per_s": 200, "per_source": 1000, "domain": "apps.example.com"},
     "proxied": {"requests_per_s": 0, "trusted_proxies": ("10.0.0.0/8", "::1/128")},
+    "secure": {"requests_per_s": 0, "secure": 6, "https_port": 4664, "lasting": True},
+    "secure_proxied": {
+        "requests_per_s": 0,
+        "secure": 6,
+        "https_port": 443,
+        "trusted_proxies": ("10.0.0.0/8",),
+    },
     "busy": {
         "requests_per_s": 0,
         "servers": {
@@ -34,6 +42,7 @@ def render(
     descriptor: int = 3,
     calls: int = 4,
     urls: int = 5,
+    secure: int = 6,
 ) -> str:
     """Return the configuration of one case."""
     told = {
@@ -51,6 +60,8 @@ def render(
         "backends": {"b": 2, "u": 1},
         **CASES[name],
     }
+    if told.get("secure") is not None:
+        told["secure"] = secure
     return config.render(Config(**told))
 
 
@@ -67,9 +78,11 @@ def test_haproxy_takes_it_without_a_warning(name, tmp_path):
     (tmp_path / "activator").write_text(f"{tmp_path}/activator.sock\n")
     for each in config.MAPS:
         (tmp_path / f"{each}.map").write_text("")
+    (tmp_path / "a.pem").write_bytes(Authority().pem("a.localhost"))
+    (tmp_path / "crt-list").write_text("a.pem a.localhost\n")
     with contextlib.ExitStack() as opened:
         listeners = [opened.enter_context(socket.create_server(("127.0.0.1", 0)))]
-        for each in ("calls", "urls"):
+        for each in ("calls", "urls", "secure"):
             listeners.append(opened.enter_context(socket.socket(socket.AF_UNIX)))
             listeners[-1].bind(str(tmp_path / f"{each}.sock"))
             listeners[-1].listen()

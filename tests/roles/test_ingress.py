@@ -8,8 +8,9 @@ import pytest
 
 from homeport import wire
 from homeport.contract.calls import endpoint_id
-from homeport.contract.errors import Failure, NotFound
+from homeport.contract.errors import BadRequest, Failure, NotFound
 from homeport.contract.traffic import Detached, Endpoint, PoolKey
+from tests.certificates import Authority
 from tests.fakes import FakeIngress
 from tests.ingress.conftest import (  # noqa: F401 - fixtures
     POOL,
@@ -374,3 +375,18 @@ async def test_an_endpoint_for_calls_has_no_host_and_leads_to_its_pool(house):
     assert "one" == answer
     with pytest.raises(NotFound):
         await house.ask_at(endpoint)
+
+
+async def test_a_certificate_has_to_be_for_its_hosts_and_an_unknown_one_can_be_removed(house):
+    pem = Authority().pem("a.localhost", "*.apps.test")
+    await house.ingress.certificate("a", pem, ["a.localhost", "*.apps.test"])
+    await house.ingress.certificate("a", pem, ["x.apps.test"])
+    await house.ingress.remove_certificate("a")
+    await house.ingress.remove_certificate("a")
+    await house.ingress.challenge("token", "token.answer")
+    await house.ingress.challenge("token", None)
+    await house.ingress.challenge("token", None)
+
+    for bad, hosts in ((pem, ["b.localhost"]), (pem[:-50], ["a.localhost"]), (b"", [])):
+        with pytest.raises(BadRequest):
+            await house.ingress.certificate("b", bad, hosts)

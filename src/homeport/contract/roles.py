@@ -170,5 +170,22 @@ class Ingress(Protocol):
     async def tokens(self, hashes: Mapping[str, str]) -> None:
         """The proxy tokens that are valid from now on: id -> hex SHA-256 of the secret."""
 
+    async def certificate(self, name: str, pem: bytes, hosts: Collection[str]) -> None:
+        """Answer these hosts over TLS with a certificate from now on, and after each restart.
+
+        `pem` has the private key, the certificate and its chain. A known name is a renewal: open connections go on.
+        A name has letters, digits, `.`, `_` and `-`. `BadRequest` for a PEM that is damaged, or not for one of the hosts;
+        `StorageError` on a full disk; `IngressError` if the ingress refuses it. After an error nothing has changed.
+        """
+
+    async def remove_certificate(self, name: str) -> None:
+        """Forget a certificate and delete its key; an unknown name is ignored."""
+
+    async def challenge(self, token: str, answer: str | None) -> None:
+        """Answer `/.well-known/acme-challenge/<token>` on the HTTP port, for every host; None: forget the token.
+
+        `ValueError` for a token or an answer with other characters than RFC 8555 has.
+        """
+
     async def free_port(self) -> int:
         """Return a local port that no endpoint has; it is not returned again unless its endpoint is removed."""

@@ -7,7 +7,7 @@ File names are relative to HAProxy's working directory, because the path of a ho
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from homeport.ingress import inside, rules
+from homeport.ingress import inside, rules, secure
 from homeport.ingress.rules import AGAIN, AGAIN_SLOTS
 from homeport.ingress.unusual import MAX_HEAD_BYTES
 
@@ -23,6 +23,8 @@ MAPS = (
     "retries",
     "backends",
     "tokens",
+    "covered",
+    "challenges",
 )
 # A user's program may leave a request's body unread; the rest of it would be read as the connection's next
 # request. So each connection to it carries one request.
@@ -89,6 +91,9 @@ class Config:
     api: str  # the control plane's socket, for `/metrics` alone
     inside: str  # the control plane's socket for containers
     listeners: tuple[int, ...]  # descriptors of listening sockets, the main port's first
+    secure: int | None = None  # the descriptor of the listening socket of HTTPS; None: no TLS
+    https_port: int = 0
+    lasting: bool = False  # browsers may remember that a host has HTTPS (RFC 6797)
     calls: int  # the descriptor of the socket by which containers call functions
     urls: int  # and of the one by which those with a network of their own reach URLs
     requests_per_s: int  # 0: no limit
@@ -99,6 +104,12 @@ class Config:
     domain: str  # of all endpoints
     backends: Mapping[str, int]  # SHARED and UNSHARED -> how many of that kind
     servers: Mapping[str, Sequence[Server]] = field(default_factory=dict)  # backend -> containers
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """The descriptors that the process needs."""
+        secure = () if self.secure is None else (self.secure,)
+        return (*self.listeners, *secure, self.calls, self.urls)
 
 
 def backend_name(prefix: str, number: int) -> str:
@@ -152,6 +163,7 @@ def _global(config: Config) -> list[str]:
         f"  tune.memory.hot-size {16 * 4 * MAX_HEAD_BYTES}",
         "  tune.http.maxhdr 256",
         "  lua-load-per-thread ./park.lua",
+        *([] if config.secure is None else secure.options()),
         "",
         "ring requests",
         "  format raw",
@@ -203,7 +215,16 @@ def _frontend(config: Config) -> list[str]:
     return [
         "frontend web",
         # Find visitors that vanished: by keep-alive probes if idle, else by data that is not acknowledged.
-        *(f"  bind fd@{descriptor} tcp-ut {VANISHED_S}s" for descriptor in config.listeners),
+        # The first one has a number, by which rules know it: that of a port can be another one outside.
+        *(
+            f"  bind fd@{descriptor} tcp-ut {VANISHED_S}s{'' if index else f' id {secure.PLAIN}'}"
+            for index, descriptor in enumerate(config.listeners)
+        ),
+        *(
+            []
+            if config.secure is None
+            else [f"  bind fd@{config.secure} tcp-ut {VANISHED_S}s {secure.BIND}"]
+        ),
         f"  bind fd@{config.urls} maxconn {config.max_connections // CALLS_SHARE}",
         f"  maxconn {config.max_connections}",
         "  option clitcpka",
@@ -213,6 +234,7 @@ def _frontend(config: Config) -> list[str]:
         *rules.connections(per_source=config.per_source, trusted_proxies=config.trusted_proxies),
         *LOG,
         *rules.responses(),
+        *(secure.lasting() if config.lasting and config.secure is not None else []),
         "  http-after-response set-header X-Request-Id %[unique-id]",
         "  http-after-response set-header Modal-Function-Call-Id fc-%[unique-id]",
         *PAGES,
@@ -223,6 +245,7 @@ def _frontend(config: Config) -> list[str]:
             trusted_proxies=config.trusted_proxies,
             own_hosts=config.own_hosts,
             domain=config.domain,
+            tls=None if config.secure is None else config.https_port,
         ),
     ]
 

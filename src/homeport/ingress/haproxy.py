@@ -12,6 +12,7 @@ from pathlib import Path
 from homeport.contract.errors import IngressError, PortTaken
 from homeport.contract.traffic import Endpoint, PoolKey, RequestRecord
 from homeport.ingress import config, process
+from homeport.ingress.certificates import Certificates
 from homeport.ingress.containers import Containers
 from homeport.ingress.maps import Maps
 from homeport.ingress.picture import Picture
@@ -20,7 +21,8 @@ from homeport.ingress.requests import POLL_S, SOON_S
 from homeport.ingress.runtime import Runtime
 from homeport.ingress.sockets import Doorway
 from homeport.ingress.supervisor import Supervisor
-from homeport.settings import Settings
+from homeport.ingress.tls import Tls
+from homeport.settings import PUBLIC, Settings
 from homeport.supervised import Tasks, supervised
 from homeport.undo import Undo
 
@@ -28,7 +30,7 @@ FIRST_PORTS = 16
 LOW_PORTS = 4  # double the supply when no more free ports than this are left
 
 
-class HAProxy(Containers):
+class HAProxy(Containers, Tls):
     """Implements the Ingress role; nothing outside `ingress/` knows HAProxy.
 
     Over 250 lines with `Containers`, because it is the role: each method is one change that users can cause.
@@ -37,6 +39,8 @@ class HAProxy(Containers):
     def __init__(self, settings: Settings, *, tied: bool, ports: Iterable[int] = ()) -> None:
         maps = Maps(settings.run_dir / "ingress")
         picture = Picture(maps)
+        self._certificates = Certificates(settings.certificates_dir, maps)
+        self._secure = settings.tls != "off"
         supervisor = Supervisor(
             settings,
             maps,
@@ -44,10 +48,11 @@ class HAProxy(Containers):
             describe=self._describe,
             first=picture.first,
             begun=self._begun,
+            listed=self._listed,
             containers=picture.containers,
         )
         super().__init__(maps, picture, supervisor)
-        self.http_port = 0
+        self.http_port = self.https_port = 0  # the second one: 0 without TLS
         self._settings = settings
         self._known_ports = list(ports)
         self._ports = Ports(settings.host)
@@ -84,6 +89,7 @@ class HAProxy(Containers):
             self._calls.open()
             self._urls.open()
             (self._supervisor.directory / "port").write_text(f"{self.http_port}")
+            await asyncio.to_thread(self._open_secure)
         except BaseException:
             self._ports.close()
             self._calls.close()
@@ -222,6 +228,27 @@ class HAProxy(Containers):
         if not self.http_port:
             self.http_port = self._ports.open(wanted)
 
+    def _open_secure(self) -> None:
+        """Listen for HTTPS, at the earlier server's port if it may be any."""
+        file = self._supervisor.directory / "https-port"
+        if not self._secure:
+            self._ports.let_go([_number(file)])  # no endpoint may get it
+            file.unlink(missing_ok=True)
+            return
+        self._certificates.load()
+        before = _number(file) if self.took_over else 0
+        wanted = self._settings.https_port
+        if before and wanted not in (0, before):
+            self._ports.let_go([before])
+        self.https_port = self._ports.open_secure(wanted or before)
+        file.write_text(f"{self.https_port}")
+
+    def _listed(self, directory: Path) -> str:
+        """Return the list of certificates for a process with this working directory."""
+        if self._secure:
+            self._certificates.link(directory)
+        return self._certificates.listed()
+
     def _describe(self, control: str) -> config.Config:
         """Return the configuration for a new process whose Runtime API listens at `control`."""
         settings = self._settings
@@ -231,6 +258,9 @@ class HAProxy(Containers):
             api=str(settings.control_socket),
             inside=str(settings.inside_socket),
             listeners=self._ports.descriptors,
+            secure=self._ports.secure,
+            https_port=self.https_port,
+            lasting=settings.tls in PUBLIC,
             calls=self._calls.descriptor,
             urls=self._urls.descriptor,
             requests_per_s=settings.requests_per_s,

@@ -29,6 +29,8 @@ _SHAPES = {
     "retries": (r"call-[0-9a-f]{32}", r"[0-9]{1,9}(?:\.[0-9]{1,9}){3}"),
     "backends": (_POOL, r"[a-z][0-9]+"),
     "tokens": (r"[A-Za-z0-9_-]{1,128}", r"[0-9a-f]{64}"),
+    "covered": (_HOST, r"[A-Za-z0-9._-]{1,128}"),  # a host -> its certificate
+    "challenges": (r"[A-Za-z0-9_-]{1,128}", r"[A-Za-z0-9._-]{1,256}"),  # RFC 8555, 8.3
 }
 _SHAPE = {name: tuple(re.compile(part) for part in _SHAPES[name]) for name in MAPS}
 

@@ -21,13 +21,21 @@ class Ports:
     def __init__(self, host: str) -> None:
         self._host = host
         self._sockets: dict[int, socket.socket] = {}
+        self._secure = 0  # the port of HTTPS; 0: none
         self._free: list[int] = []
         self._next = 0
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """The descriptors of all listening sockets, the main port's first."""
-        return tuple(listener.fileno() for listener in self._sockets.values())
+        """The descriptors of all listening sockets of plain HTTP, the main port's first."""
+        return tuple(
+            listener.fileno() for port, listener in self._sockets.items() if port != self._secure
+        )
+
+    @property
+    def secure(self) -> int | None:
+        """The descriptor of the listening socket of HTTPS; None if there is none."""
+        return self._sockets[self._secure].fileno() if self._secure else None
 
     @property
     def count(self) -> int:
@@ -72,6 +80,21 @@ class Ports:
             ) from None
         self._next = number + 1 if port else 0
         return number
+
+    def open_secure(self, port: int) -> int:
+        """Listen on the port of HTTPS too, 0 for any, and return it. `PortTaken` if another program has it."""
+        if port in self._free:  # an earlier server's
+            self._free.remove(port)
+            self._secure = port
+            return port
+        try:
+            self._secure = self._listen(port)
+        except OSError as error:
+            raise PortTaken(
+                f"homeport cannot listen on port {port} of {self._host} for HTTPS: {error.strerror}",
+                hint="choose another with HOMEPORT_HTTPS_PORT",
+            ) from None
+        return self._secure
 
     def keep(self, ports: Iterable[int]) -> None:
         """Listen on ports that endpoints had before; skip a port that another program has now."""

@@ -7,7 +7,7 @@ costs 0.1 us, so `unusual` looks once whether a request needs the rules that few
 from collections.abc import Sequence
 
 from homeport.contract.sizes import MAX_BODY_BYTES
-from homeport.ingress import unusual
+from homeport.ingress import secure, unusual
 
 BURST_S = 5
 HOPS = 100  # re-entries without a wait for a container
@@ -48,10 +48,12 @@ def web(
     trusted_proxies: Sequence[str],
     own_hosts: Sequence[str],
     domain: str,
+    tls: int | None = None,
 ) -> list[str]:
-    """Return the rules for a visitor's request."""
+    """Return the rules for a visitor's request; `tls` is the port of HTTPS, None without TLS."""
     return [
         *unusual.rules(trusted_proxies=trusted_proxies, own_hosts=own_hosts, domain=domain),
+        *([] if tls is None else secure.rules(tls, trusted=bool(trusted_proxies))),
         *_protocol(),
         *_who(trusted_proxies),
         "  http-request allow if metrics",
@@ -59,7 +61,7 @@ def web(
         *_limits(requests_per_s, per_source),
         *body(),
         "",
-        *_seen_by_the_app(bool(trusted_proxies)),
+        *_seen_by_the_app(trusted=bool(trusted_proxies), tls=tls is not None),
         *to_pool(),
         "  use_backend metrics if metrics",
     ]
@@ -232,12 +234,13 @@ def tables(per_source: int) -> list[str]:
     return [*lines, ""]
 
 
-def _seen_by_the_app(trusted: bool) -> list[str]:
+def _seen_by_the_app(*, trusted: bool, tls: bool) -> list[str]:
+    scheme = "ssl_fc,iif(https,http)" if tls else "str(http)"
     return [
         "  # what the app sees; what a visitor says of it is replaced",
         "  http-request set-header X-Request-Id %[unique-id]",
         "  http-request set-header X-Forwarded-For %[src]",
-        *(_of_a_proxy() if trusted else _of_a_visitor()),
+        *(_of_a_proxy(scheme) if trusted else _of_a_visitor(scheme)),
         # A container's request by the Unix socket has no address, and no port.
         "  acl addressed src -m found",
         "  http-request set-header X-Forwarded-For 127.0.0.1 if !addressed",
@@ -257,19 +260,28 @@ def method() -> list[str]:
     ]
 
 
-def _of_a_visitor() -> list[str]:
+def _of_a_visitor(scheme: str) -> list[str]:
+    told = f"%[{scheme}]" if "ssl" in scheme else "http"
     return [
-        "  http-request set-header X-Forwarded-Proto http",
+        f"  http-request set-header X-Forwarded-Proto {told}",
         "  http-request set-header X-Forwarded-Port %[dst_port]",
         "  http-request del-header X-Forwarded-Host if unusual",
     ]
 
 
-def _of_a_proxy() -> list[str]:
+def _of_a_proxy(scheme: str) -> list[str]:
     """Take scheme, host and port from a trusted proxy's fields. Its Host has chosen the endpoint already."""
     return [
         "  acl by_tls req.hdr(x-forwarded-proto) -i https",
-        "  http-request set-var(txn.scheme) str(http)",
+        f"  http-request set-var(txn.scheme) {scheme}",
+        *(
+            [
+                "  acl by_plain req.hdr(x-forwarded-proto) -i http",
+                "  http-request set-var(txn.scheme) str(http) if trusted by_plain",
+            ]
+            if "ssl" in scheme
+            else []
+        ),
         "  http-request set-var(txn.scheme) str(https) if trusted by_tls",
         "  http-request set-header X-Forwarded-Proto %[var(txn.scheme)]",
         "  acl https var(txn.scheme) -m str https",

@@ -17,7 +17,18 @@ TIMEOUT_S = 10.0
 GOOD = ("", "New server registered.", "Server deleted.")
 _WORD = re.compile(r"[A-Za-z0-9._~%/:@*?=&,+-]+")
 
+_PAYLOAD = re.compile(r"([!-~][ -~]*\n)*[!-~][ -~]*")  # no empty line, which would end it
+
 Command = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One command of several about certificates, which HAProxy answers with a text."""
+
+    command: Command
+    payload: str = ""  # lines that follow the command
+    good: str = ""  # a part of the answer, if the command is carried out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +60,27 @@ class Runtime:
             if group and (answer := (await self.ask(*group)).strip()) not in GOOD:
                 raise IngressError(f"HAProxy refused `{' '.join(group[0][:2])}`: {answer}")
 
+    async def carry_out(self, steps: Sequence[Step]) -> None:
+        """Carry out the steps; `IngressError` at the first that is refused. Those before it stay done."""
+        for step in steps:
+            line = _line([step.command])
+            if step.payload:
+                if not _PAYLOAD.fullmatch(step.payload):
+                    raise ValueError("the Runtime API cannot take these lines")
+                line = line.rstrip() + b" <<\n" + step.payload.encode("ascii") + b"\n\n"
+            answer = (await self._send(line)).strip()
+            if step.good not in answer:
+                name = " ".join(step.command[:3])
+                raise IngressError(f"HAProxy refused `{name}`: {answer or 'without a reason'}")
+
     async def ask(self, *commands: Command) -> str:
         """Carry out these commands in one batch; return the answers.
 
         Raises `ValueError` for a word with a character that is not allowed: a bug of ours.
         """
-        line = _line(commands)
+        return await self._send(_line(commands))
+
+    async def _send(self, line: bytes) -> str:
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 reader, writer = await asyncio.open_unix_connection(self.socket)

@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from homeport.contract.errors import IngressError
-from homeport.ingress import process
+from homeport.ingress import process, secure
 from homeport.ingress.config import Config, render
 from homeport.ingress.maps import Maps
 from homeport.ingress.process import Binary, Process
-from homeport.ingress.runtime import Command, Runtime
+from homeport.ingress.runtime import Command, Runtime, Step
 from homeport.settings import Settings
 from homeport.supervised import Tasks, supervised
 
@@ -43,6 +43,7 @@ class Supervisor:
         first: Callable[[], Sequence[Command]],
         begun: Callable[[], None],
         containers: Callable[[], Sequence[str]],
+        listed: Callable[[Path], str],
     ) -> None:
         self.turn = asyncio.Lock()  # one change at a time
         self.binary: Binary | None = None
@@ -55,6 +56,7 @@ class Supervisor:
         self._first = first  # returns the commands that a new process gets after its start
         self._begun = begun  # called when a new process accepts requests
         self._containers = containers
+        self._listed = listed  # returns the list of certificates, given the working directory
         self._process: Process | None = None
         self._retired: list[Process] = []
         self._generation = 0
@@ -125,6 +127,22 @@ class Supervisor:
             self._astray.set()
             await self.reload()
 
+    async def carry_out(self, steps: Sequence[Step]) -> None:
+        """Carry out steps about a certificate. Change the picture after this call.
+
+        `IngressError` if the process refuses one: then another process starts soon, with the picture as it is.
+        """
+        if (runtime := self.runtime) is None:
+            return
+        try:
+            await runtime.carry_out(steps)
+        except IngressError as error:
+            if self.runtime is None:  # the process has ended: the next one starts with the picture
+                return
+            log.warning("%s; another process takes over", error)
+            self._astray.set()
+            raise
+
     async def mend(self) -> None:
         """Replace a process that has half of a change. `IngressError` if that fails: begin no other change."""
         if self._astray.is_set() and self.runtime is not None:
@@ -156,7 +174,7 @@ class Supervisor:
                 self.binary,
                 path,
                 control,
-                (*config.listeners, config.calls, config.urls),
+                config.descriptors,
                 self.directory / "haproxy.log",
                 tied=self._tied,
             )
@@ -194,6 +212,7 @@ class Supervisor:
             self._maps.write(directory)
         for name in FILES:
             _write(directory / name, Path(__file__).with_name(name).read_text())
+        _write(directory / secure.LIST, self._listed(directory))
         _write(directory / "activator", f"{self._settings.activator_socket}\n")
         path = directory / f"haproxy-{self._generation}.cfg"
         _write(path, render(config))

@@ -1,0 +1,25 @@
+"""Which hosts a certificate is for: names and wildcards, as browsers compare them (RFC 9525, 6.3)."""
+
+import re
+from collections.abc import Iterable
+
+_LABEL = r"(?!-)[a-z0-9_-]{1,63}(?<!-)"
+_NAME = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
+
+
+def is_name(text: str) -> bool:
+    """Return whether the text is a host in lower case, or a wildcard such as `*.example.com`."""
+    return len(text) <= 253 and _NAME.fullmatch(text) is not None
+
+
+def covers(names: Iterable[str], host: str) -> bool:
+    """Return whether one of a certificate's names is the host's.
+
+    A wildcard stands for one label, and only a wildcard covers a wildcard.
+
+    >>> covers(["*.example.com"], "a.example.com"), covers(["*.example.com"], "a.b.example.com")
+    (True, False)
+    """
+    _, _, parent = host.partition(".")
+    known = set(names)
+    return host in known or (parent != "" and f"*.{parent}" in known)

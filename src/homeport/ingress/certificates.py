@@ -1,0 +1,191 @@
+"""Certificates in files of the home, and the commands by which the running HAProxy gets them.
+
+Each is a file `home/certificates/NAME.pem` with its private key, mode 0600. A new process reads them all by the list
+`crt-list`, where HAProxy finds them through the link `certs` in its working directory. A running process gets a
+change by its Runtime API, without a reload.
+
+A change is staged in a file of its own, told to the process, and then put in place by a rename, which needs no room
+on the disk. So an error at any step leaves the certificate before.
+"""
+
+import contextlib
+import logging
+import os
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from homeport.contract.errors import BadRequest
+from homeport.ingress import pairs
+from homeport.ingress.maps import Maps
+from homeport.ingress.runtime import Step
+from homeport.ingress.secure import LIST
+from homeport.undo import Undo
+
+LINK = "certs"
+NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A certificate that HAProxy answers with."""
+
+    name: str
+    hosts: tuple[str, ...]
+
+
+class Certificates:
+    """Every certificate, by its name."""
+
+    def __init__(self, directory: Path, maps: Maps) -> None:
+        self._directory = directory
+        self._maps = maps
+        self._held: dict[str, Held] = {}
+
+    def load(self) -> None:
+        """Read the files of an earlier server; leave out those with which HAProxy would not start."""
+        self._make()
+        self._held.clear()
+        for path in sorted(self._directory.glob("*.pem")):
+            try:
+                text = path.read_bytes()
+                pair = pairs.read(text)
+                if pair.pem != text:  # somebody else wrote it: HAProxy must not read his text
+                    raise BadRequest("homeport has not written it")
+            except (OSError, BadRequest) as error:
+                log.error("the certificate %s is left out: %s", path, error)  # noqa: TRY400 - no fault of ours
+                continue
+            if NAME.fullmatch(path.stem):
+                self._held[path.stem] = Held(name=path.stem, hosts=pair.names)
+        self._cover()
+
+    def get(self, name: str) -> Held | None:
+        """Return a certificate; None if there is none of that name."""
+        return self._held.get(name)
+
+    def listed(self) -> str:
+        """Return the text of `crt-list`."""
+        return "".join(f"{_line(each)}\n" for each in self._held.values())
+
+    def link(self, directory: Path) -> None:
+        """Let a process with this working directory find the files."""
+        path = directory / LINK
+        if not path.is_symlink() or path.readlink() != self._directory:
+            path.unlink(missing_ok=True)
+            path.symlink_to(self._directory)
+
+    def stage(self, name: str, pair: pairs.Pair, undo: Undo) -> None:
+        """Write a certificate beside the one in use. Raises `OSError` on a full disk."""
+        self._make()
+        fresh = self._directory / f"{name}.new"
+        undo.push(fresh.unlink, missing_ok=True)
+        fresh.unlink(missing_ok=True)
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(pair.pem)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def put(self, held: Held, undo: Undo) -> None:
+        """Put a staged certificate in its place."""
+        path = self._directory / f"{held.name}.pem"
+        self._keep(path, undo)
+        path.with_suffix(".new").replace(path)
+        self._change(held.name, held, undo)
+
+    def remove(self, name: str, undo: Undo) -> None:
+        """Forget a certificate and delete its file."""
+        path = self._directory / f"{name}.pem"
+        self._keep(path, undo)
+        path.unlink(missing_ok=True)
+        self._change(name, None, undo)
+
+    def settle(self, name: str) -> None:
+        """Delete what was kept for an undo: the change is done."""
+        with contextlib.suppress(OSError):
+            (self._directory / f"{name}.old").unlink(missing_ok=True)
+
+    def _make(self) -> None:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._directory.chmod(0o700)
+
+    def _keep(self, path: Path, undo: Undo) -> None:
+        """Keep the file under a second name, by which it comes back: that needs no room on the disk."""
+        old = path.with_suffix(".old")
+        old.unlink(missing_ok=True)
+        try:
+            old.hardlink_to(path)
+        except FileNotFoundError:
+            undo.push(path.unlink, missing_ok=True)
+        else:
+            undo.push(old.replace, path)
+
+    def _change(self, name: str, held: Held | None, undo: Undo) -> None:
+        before = dict(self._held)
+        undo.push(self._restore, before)
+        if held is None:
+            self._held.pop(name, None)
+        else:
+            self._held[name] = held
+        self._cover()
+
+    def _restore(self, before: Mapping[str, Held]) -> None:
+        self._held = dict(before)  # the map `covered` is reverted with the other maps
+
+    def _cover(self) -> None:
+        """Set the map of hosts that have a certificate."""
+        wanted: dict[str, str] = {}
+        for held in self._held.values():
+            for host in held.hosts:
+                wanted.setdefault(host, held.name)
+        for host, _ in self._maps.items("covered"):
+            if host not in wanted:
+                self._maps.put("covered", host, None)
+        for host, name in wanted.items():
+            self._maps.put("covered", host, name)
+
+
+def held(name: str, pair: pairs.Pair, hosts: Collection[str]) -> Held:
+    """Return the certificate `name` for these hosts; raise `BadRequest` for a name that is no file's."""
+    if not NAME.fullmatch(name):
+        raise BadRequest(f"a certificate cannot have the name {name!r}")
+    return Held(name=name, hosts=tuple(sorted(set(hosts))) or pair.names)
+
+
+def added(held: Held, pair: pairs.Pair) -> list[Step]:
+    """Return the steps by which a running process gets a new certificate."""
+    return [
+        Step(("new", "ssl", "cert", _path(held.name)), good="New empty certificate store"),
+        *renewed(held, pair),
+        Step(("add", "ssl", "crt-list", LIST), payload=_line(held), good="Success!"),
+    ]
+
+
+def renewed(held: Held, pair: pairs.Pair) -> list[Step]:
+    """Return the steps by which a running process gets another certificate for the same hosts."""
+    return [
+        Step(
+            ("set", "ssl", "cert", _path(held.name)),
+            payload=pair.pem.decode("ascii").strip(),
+            good="Transaction",
+        ),
+        Step(("commit", "ssl", "cert", _path(held.name)), good="Success!"),
+    ]
+
+
+def removed(held: Held) -> list[Step]:
+    """Return the steps by which a running process forgets a certificate."""
+    return [
+        Step(("del", "ssl", "crt-list", LIST, _path(held.name)), good="deleted"),
+        Step(("del", "ssl", "cert", _path(held.name)), good="deleted"),
+    ]
+
+
+def _path(name: str) -> str:
+    return f"{LINK}/{name}.pem"
+
+
+def _line(held: Held) -> str:
+    return f"{_path(held.name)} {' '.join(held.hosts)}"
