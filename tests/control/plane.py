@@ -17,7 +17,6 @@ from homeport.control.deploys.plans import Plans
 from homeport.control.deploys.rollout import Rollout
 from homeport.control.fleet.owner import Kind
 from homeport.settings import Settings
-from homeport.state import schema, urls
 from homeport.state.blobs import Blobs
 from homeport.state.database import Database
 from homeport.state.secrets import SecretBox
@@ -25,7 +24,7 @@ from homeport.state.store import Store
 from homeport.state.sweeper import Sweeper
 from homeport.state.vault import Vault
 from homeport.state.volumes import Volumes
-from tests import postgres
+from tests import databases
 from tests.control.fleet.house import Fleet
 from tests.fakes import FakeNode, InPlace
 from tests.waiting import virtually
@@ -82,8 +81,7 @@ class Plane(Fleet):
     def __init__(self, home: Path, node: FakeNode | None = None, *others: FakeNode) -> None:
         self.settings = Settings(home=home)
         # A virtual clock would run ahead of threads.
-        self.database = Database(urls.of(postgres.setting(home), home), InPlace())
-        schema.prepare(self.database)
+        self.database = databases.opened(home, InPlace())
         self.store = RecordedStore(self.database)
         self.blobs = Blobs(home / "blobs")
         self.secret_box = secret_box = SecretBox(self.store, Vault(home / "vault.key"))

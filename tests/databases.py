@@ -1,0 +1,42 @@
+"""A database with the newest tables for a test, without the work of making them each time."""
+
+import functools
+import sqlite3
+import tempfile
+from concurrent.futures import Executor
+from pathlib import Path
+
+from sqlalchemy import event
+
+from homeport.state import schema, urls
+from homeport.state.database import Database
+from tests import postgres
+
+
+def opened(home: Path, executor: Executor | None = None) -> Database:
+    """Return the open database of a home: a file, or with `--postgres` a database of PostgreSQL.
+
+    The file is a copy, and is never flushed to the disk: no test of these cuts the power.
+    """
+    database = Database(urls.of(postgres.setting(home), home), executor)
+    if database.file is None:
+        schema.prepare(database)
+    else:
+        if not database.file.exists():
+            database.file.write_bytes(_empty())
+        event.listen(database._engine, "connect", _unflushed)
+    return database
+
+
+def _unflushed(raw: sqlite3.Connection, _record: object) -> None:
+    raw.execute("PRAGMA synchronous=OFF")
+
+
+@functools.cache
+def _empty() -> bytes:
+    with tempfile.TemporaryDirectory() as home:
+        database = Database(urls.of("", Path(home)))
+        schema.prepare(database)
+        database.dispose()
+        assert database.file is not None
+        return database.file.read_bytes()
