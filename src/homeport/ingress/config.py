@@ -23,8 +23,7 @@ MAPS = (
     "retries",
     "backends",
     "tokens",
-    "covered",
-    "challenges",
+    *("covered", "challenges"),  # these two with TLS alone
 )
 # A user's program may leave a request's body unread; the rest of it would be read as the connection's next
 # request. So each connection to it carries one request.

@@ -35,7 +35,7 @@ class Tls(Publisher):
                 raise StorageError(f"the certificate cannot be saved: {error.strerror}") from None
             if before is not None and before.hosts != fresh.hosts:
                 await self._supervisor.reload()  # rare, and no command changes a line of the list
-            await self._supervisor.tell(self._maps.commands())
+            await self._tell_maps()
 
         await self._whole(f"certificate {name}", change)
         self._certificates.settle(name)
@@ -51,7 +51,7 @@ class Tls(Publisher):
                 self._certificates.remove(name, undo)
             except OSError as error:
                 raise StorageError(f"the certificate cannot be removed: {error.strerror}") from None
-            await self._supervisor.tell(self._maps.commands())
+            await self._tell_maps()
             await self._tell_steps(certificates.removed(held))
 
         await self._whole(f"certificate {name}", change)
@@ -62,9 +62,13 @@ class Tls(Publisher):
 
         async def change(_undo: Undo) -> None:
             self._maps.put("challenges", token, answer)
-            await self._supervisor.tell(self._maps.commands())
+            await self._tell_maps()
 
         await self._whole("challenge", change)
+
+    async def _tell_maps(self) -> None:
+        if self._secure:  # else HAProxy has not loaded these maps
+            await self._supervisor.tell(self._maps.commands())
 
     async def _tell_steps(self, steps: list[Step]) -> None:
         if self._secure:
