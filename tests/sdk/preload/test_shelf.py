@@ -16,7 +16,7 @@ from homeport.sdk.preload.repeats import repeat
 from homeport.sdk.preload.shelf import Shelf
 
 shelf, unsafe = Shelf(), ""
-recorder = Recorder(shelf, source={source!r})
+recorder = Recorder(shelf, source={source!r}, forks={forks})
 for name in {preload!r}:
     unsafe = unsafe or recorder.load(name)
 shelf.settle({source!r})
@@ -60,9 +60,11 @@ class Box:
             path = folder / ("__init__.py" if package else f"{parts[-1]}.py")
             path.write_text(textwrap.dedent(text))
 
-    def run(self, preload, script, **environ):
+    def run(self, preload, script, *, forks=False, **environ):
         """Run a script after the modules were preloaded; return what it prints."""
-        before = HARNESS.format(site=str(self.site), source=str(self.source), preload=preload)
+        before = HARNESS.format(
+            site=str(self.site), source=str(self.source), preload=preload, forks=forks
+        )
         with open(self.site.parent / "output", "w+") as output:  # a file, as zygotes print to one
             subprocess.run(
                 [sys.executable, "-c", before + textwrap.dedent(script)],
@@ -221,8 +223,9 @@ UNSAFE = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("forks", [True, False])
 @pytest.mark.parametrize("text", UNSAFE)
-def test_an_import_that_changes_the_process_is_not_preloaded(box, text):
+def test_an_import_that_changes_the_process_is_not_preloaded(box, text, forks):
     box.install(
         a=f"import os\n{text}", other="import logging\nvalue = 1\nlogging.getLogger('there')"
     )
@@ -231,13 +234,30 @@ def test_an_import_that_changes_the_process_is_not_preloaded(box, text):
     if "'there'" in text:
         box.install(there="")
         text = "import logging; logging.getLogger('there')"
-        told = box.run([], f"{text}\nsay(Recorder(shelf).load('a'))")
+        told = box.run([], f"{text}\nsay(Recorder(shelf, forks={forks}).load('a'))")
     else:
-        told = box.run(preload, script)
+        told = box.run(preload, script, forks=forks)
         assert "unsafe" in told, told
         told = told["unsafe"]
 
     assert UNSAFE.get(text, "it changes logging") in told
+
+
+def test_a_change_that_an_earlier_import_was_allowed_does_not_hide_a_later_one(box):
+    box.install(
+        other="value = 1",
+        allowed="import other; other._cache = {}",
+        again="import other; other._cache = {'a': 1}",
+        bad="import other; other.value = 2",
+    )
+
+    assert box.run(["other", "allowed", "again"], "say(shelf.roots)") == [
+        "other",
+        "allowed",
+        "again",
+    ]
+    told = box.run(["other", "allowed", "again", "bad"], "say('preloaded')")
+    assert "it changes `other.value`" in told["unsafe"]
 
 
 REPEATED = {

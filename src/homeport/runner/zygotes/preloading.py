@@ -20,7 +20,7 @@ ENDED = "the process ended while it was imported"
 
 def load(shelf: Shelf, modules: Iterable[str]) -> tuple[str, str]:
     """Put the modules on the shelf. Return the first unsafe one and why; the process must end then."""
-    recorder = Recorder(shelf)
+    recorder = Recorder(shelf, forks=False)
     for name in modules:
         if reason := recorder.load(name):
             return name, reason

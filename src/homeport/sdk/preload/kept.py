@@ -22,9 +22,8 @@ class Kept:
         self.name = name
         self.module: Any = None
         self.order = 0  # how many imports ended before this one
-        self.needs: list[
-            str
-        ] = []  # modules that it imported, in its code or by a function it called
+        #: The modules that it imported, in its code or by a function it called; a set in their order.
+        self.needs: dict[str, None] = {}
         self.looked: set[str] = set()  # names of modules that it looked for; some do not exist
         self.events: list[Event] = []
         self.path = ""  # the path of its file
@@ -38,7 +37,7 @@ class Kept:
 
     def absorb(self, failed: "Kept") -> None:
         """Add the record of a failed import that this module made: its effects happened too."""
-        self.needs += failed.needs
+        self.needs |= failed.needs
         self.events += failed.events
         self.looked |= failed.looked
         self.warned = self.warned or failed.warned

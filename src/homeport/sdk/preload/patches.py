@@ -36,7 +36,7 @@ class Patch:
 
 def found(before: Snapshot, fresh: Mapping[str, Kept]) -> Iterator[Patch]:
     """Yield the changes since a snapshot whose authors are in `fresh`, by the modules' names."""
-    for state in before.modules.values():
+    for state in before.standard():
         for author, *change in _changes(state, fresh):
             if author is not None:
                 yield Patch(author, *change)

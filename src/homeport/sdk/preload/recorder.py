@@ -62,13 +62,21 @@ class Recorder:
     """
 
     def __init__(
-        self, shelf: Shelf, *, source: str = "", own: Iterable[str] = (), avoid: Iterable[str] = ()
+        self,
+        shelf: Shelf,
+        *,
+        source: str = "",
+        own: Iterable[str] = (),
+        avoid: Iterable[str] = (),
+        forks: bool = True,
     ) -> None:
         """`source` is the directory of the user's own modules, which are never run here.
 
         `own` are variables that differ between the processes that will be forked. `avoid` are modules that
-        must not be imported, also if another module needs them.
+        must not be imported, also if another module needs them. `forks` is whether the process forks between
+        two imports: what an earlier one has looked at would then be copied.
         """
+        self._forks = forks
         self._avoid = frozenset(avoid)
         self._own = frozenset(own)
         self.shelf = shelf
@@ -110,8 +118,10 @@ class Recorder:
         self._stack, self._fresh, self._unsafe = [Kept("")], [], ""
         self._seeded, self._drew, self._asked_pid = [], [], False
         self._registries, self._numbers = Registries(), random.getstate()
-        # Not kept from one to the next: between them there may be a fork.
-        self._before = Snapshot(self._all(), self._find)
+        if self._forks or not self._before.modules:
+            self._before = Snapshot(self._all(), self._find)
+        else:
+            self._before.renew(self._all())
         watch = loaded.Forkable()
         self.shelf.changed, self.shelf.repeat, self.shelf.looks = _raise, self._repeat, self.looks
         self.shelf.settle(self._source)
@@ -200,7 +210,7 @@ class Recorder:
 
     def asked(self, name: str) -> None:
         """Record that the module imported another one."""
-        self._stack[-1].needs.append(name)
+        self._stack[-1].needs[name] = None
 
     def warned(self) -> None:
         """Record a warning; whether it is shown depends on the filters."""

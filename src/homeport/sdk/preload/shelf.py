@@ -18,7 +18,7 @@ import os
 import sys
 import warnings
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any, NoReturn
@@ -71,7 +71,7 @@ class Shelf:
         for name in names:
             sys.modules.pop(name, None)
         self.out.difference_update(names)
-        self._groups.clear()
+        needed: dict[str, frozenset[str]] = {}  # package -> all that it needs
         for name in names:
             kept = self.kept[name]
             parent, _, child = name.rpartition(".")
@@ -79,8 +79,11 @@ class Shelf:
             attributes = getattr(holder, "__dict__", {})
             if not parent or attributes.get(child, self) is not kept.module:
                 continue
-            if parent in self.kept and name in self.group(parent).names:
-                continue  # both always leave together
+            if parent in self.kept:
+                if parent not in needed:
+                    needed[parent] = frozenset(each.name for each in self._needed(parent))
+                if name in needed[parent]:
+                    continue  # both always leave together
             kept.bound = (holder, child)
             del attributes[child]
         self._groups.clear()
@@ -222,18 +225,23 @@ class Shelf:
     def group(self, name: str) -> "Group":
         """Return a preloaded module with all modules that it needs."""
         if name not in self._groups:
-            found: dict[str, Kept] = {}
-            todo = [name]
-            while todo:
-                each = todo.pop()
-                kept = self.kept.get(each)
-                if kept is not None and each not in found:
-                    found[each] = kept
-                    todo += kept.needs
-                if (parent := each.rpartition(".")[0]) and parent not in found:
-                    todo.append(parent)
-            self._groups[name] = Group(sorted(found.values(), key=by_order))
+            self._groups[name] = Group(sorted(self._needed(name), key=by_order))
         return self._groups[name]
+
+    def _needed(self, name: str) -> Iterator[Kept]:
+        """Yield a preloaded module and all modules that it needs, each once."""
+        seen: set[str] = set()
+        todo = [name]
+        while todo:
+            each = todo.pop()
+            if each in seen:
+                continue
+            seen.add(each)
+            if parent := each.rpartition(".")[0]:
+                todo.append(parent)
+            if (kept := self.kept.get(each)) is not None:
+                todo += kept.needs
+                yield kept
 
     # whether they may be handed over
 
