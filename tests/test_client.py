@@ -10,6 +10,7 @@ import pytest
 import homeport.settings
 from homeport.client import Client, OtherVersion, ServerBug
 from homeport.contract.api.answers import Fault
+from homeport.contract.api.api_tokens import NewApiToken
 from homeport.contract.api.apps import AppState
 from homeport.contract.api.coldstarts import ColdStartQuery
 from homeport.contract.api.deploys import Deploy, Rollback
@@ -17,6 +18,7 @@ from homeport.contract.api.logs import LogQuery
 from homeport.contract.api.secrets import NewSecret, SecretKeys
 from homeport.contract.container import LogLine
 from homeport.contract.errors import BadRequest, NotFound, ScriptError, ServerUnreachable
+from homeport.contract.permissions import Permission
 from homeport.control.fleet.owner import Owner
 from tests.control.api.served import on_a_socket
 from tests.control.plane import Plane, function, manifest
@@ -78,6 +80,14 @@ async def test_every_method_returns_what_its_type_says(tmp_path):
         assert [token.token_id] == [each.token_id for each in await client.tokens.every()]
         await client.tokens.delete(token.token_id)
         assert () == await client.tokens.every()
+        made = await client.api_tokens.create(NewApiToken(user="ada", scopes=(Permission.READ,)))
+        assert (made.token,) == await client.api_tokens.every()
+        await client.api_tokens.delete(made.token.id)
+        with pytest.raises(NotFound):
+            await client.api_tokens.delete("ak/../x?y")
+        with pytest.raises(NotFound):
+            await client.api_tokens.delete_user("ada")
+        assert tuple(Permission) == (await client.api_tokens.identity()).permissions
 
         await client.containers.stop(container.id)
         assert isinstance(await client.apps.stop("shop"), int)

@@ -85,7 +85,10 @@ def test_a_mistake_is_told_and_its_exit_code_says_whose_it_is(homeport, args, co
         ),
         ({"HOMEPORT_SERVER": "http://127.0.0.1:1"}, "set HOMEPORT_TOKEN to the token"),
         ({"HOMEPORT_SERVER": "127.0.0.1:1", "HOMEPORT_TOKEN": "x"}, "a URL such as"),
-        ({"HOMEPORT_API_PORT": "4670"}, "the API over TCP needs a token"),
+        (
+            {"HOMEPORT_API_PORT": "4670", "HOMEPORT_HOST": "0.0.0.0"},
+            "HOMEPORT_API_PORT is for plain HTTP on this machine",
+        ),
         ({"HOMEPORT_HOME": "~nobody-here/x"}, "HOMEPORT_HOME is '~nobody-here/x'"),
         ({"HOMEPORT_HOME": "/tmp/a:b"}, "a home's path cannot have a ':'"),
     ],

@@ -56,7 +56,7 @@ def test_mistakes_that_no_start_gets_past(terminal, url):
     with socket.create_server(("127.0.0.1", 0)) as others:
         taken = str(others.getsockname()[1])
         mistakes = {
-            "needs a token": {"HOMEPORT_API_PORT": "1"},
+            "is for plain HTTP": {"HOMEPORT_API_PORT": "1", "HOMEPORT_HOST": "0.0.0.0"},
             "the API cannot listen": {"HOMEPORT_API_PORT": taken, "HOMEPORT_TOKEN": "t"},
             f"port {taken}": {"HOMEPORT_HTTP_PORT": taken},
             "an address is needed": {"HOMEPORT_HOST": "no.such.host.invalid"},

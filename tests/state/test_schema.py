@@ -140,8 +140,10 @@ def test_what_a_later_homeport_has_written_is_left_alone(database):
 
 
 def test_a_file_with_a_later_user_version_is_refused(tmp_path):
-    database = old_home(tmp_path, 7)
-    with pytest.raises(StorageError, match=r"by a later homeport \(schema 0007\)"):
+    database = old_home(tmp_path, int(tables.SCHEMA) + 1)
+    with pytest.raises(
+        StorageError, match=rf"by a later homeport \(schema {int(tables.SCHEMA) + 1:04}\)"
+    ):
         schema.prepare(database)
     database.dispose()
 

@@ -15,9 +15,19 @@ def up(host: options.Host = None, http_port: options.HttpPort = None) -> None:
     asyncio.run(_up(options.load(host=host, http_port=http_port)))
 
 
-def down() -> None:
-    """Stop the background server and all containers; `up` serves deployed apps again."""
-    ended = asyncio.run(server.down(options.load()))
+def down(yes: options.Yes = False) -> None:
+    """Stop the background server and all containers; `up` serves deployed apps again.
+
+    It asks before it stops a server on another machine.
+    """
+    settings = options.load()
+    if settings.server:
+        options.confirm(
+            f"Stop the server at {settings.server}, with every app of everybody there? "
+            "Only a command on its machine starts it again.",
+            yes=yes,
+        )
+    ended = asyncio.run(server.down(settings))
     output.say("homeport is down" if ended else "no server was running")
 
 

@@ -82,7 +82,7 @@ async def _list(settings: Settings, *, json: bool) -> None:
 async def _prune(settings: Settings, *, yes: bool) -> None:
     async with server.running(settings) as client:
         await client.server.status()  # fail before the question if no server runs
-        options.confirm("Remove every image that no app needs?", yes=yes)
+        options.confirm(f"Remove every image that no app needs{options.there(settings)}?", yes=yes)
         gone = await client.images.prune()
     freed = size(sum(image.size_bytes for image in gone))
     output.say(f"✓ {len(gone)} images are removed, {freed}")

@@ -35,6 +35,8 @@ COMMANDS = {
     "queue": ("shared", "queues"),
     "secret": ("secret", "app"),
     "proxy-token": ("token", "app"),
+    "token": ("api_token", "app"),
+    "user": ("api_token", "users"),
     "workspace": ("token", "workspace"),
     "backup": ("backup", "backup"),
     "restore": ("backup", "restore"),
@@ -43,7 +45,6 @@ COMMANDS = {
 HIDDEN = frozenset({"workspace"})
 #: Commands of Modal that are not there yet, and what to do instead.
 LATER = {
-    "token": "homeport needs no account: deploy without a token",
     "setup": "homeport needs no account: `homeport doctor` says what this machine has",
     "environment": "use another home, with `HOMEPORT_HOME`",
 }

@@ -50,6 +50,11 @@ def check_environment(name: str | None) -> None:
         )
 
 
+def there(settings: Settings) -> str:
+    """Return where a command acts, for a question about a server on another machine; else nothing."""
+    return f" at {settings.server}" if settings.server else ""
+
+
 def confirm(question: str, *, yes: bool) -> None:
     """Ask for confirmation unless `yes`; end the command if there is no terminal to ask on."""
     if yes:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from homeport.cli import output
 from homeport.contract import codec
-from homeport.contract.errors import AlreadyExists, BadRequest, ServerUnreachable, StorageError
+from homeport.contract.errors import AlreadyExists, ServerUnreachable, StorageError
 from homeport.contract.starting import Start, Started
 from homeport.settings import Settings
 
@@ -181,8 +181,6 @@ def _started(settings: Settings, *, kept: bool) -> "subprocess.Popen[str] | None
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
         probe.connect(str(settings.control_socket))
         return None
-    if settings.api_port is not None and not settings.token:
-        raise BadRequest("the API over TCP needs a token", hint="set HOMEPORT_TOKEN too")
     process = _spawn(settings)
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError):

@@ -115,6 +115,10 @@ class TooMany(Failure):
 
     status = 429
 
+    def __init__(self, message: str = "", *, retry_after_s: int = 0, **more: str) -> None:
+        super().__init__(message, **more)
+        self.retry_after_s = retry_after_s  # seconds; 0: not known
+
 
 class CallFailed(Failure):
     """The function has raised"""

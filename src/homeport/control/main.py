@@ -231,8 +231,6 @@ def _api_listener(settings: Settings) -> socket.socket | None:
             hint="with HOMEPORT_TLS the API answers by HTTPS at the domain; else keep HOMEPORT_HOST on loopback, "
             "and use an SSH tunnel or a proxy with TLS",
         )
-    if not settings.token:
-        raise BadRequest("the API over TCP needs a token", hint="set HOMEPORT_TOKEN too")
     from homeport.control.api.listener import tcp_socket
 
     return tcp_socket(settings.host, settings.api_port)

@@ -19,7 +19,8 @@ from starlette.types import ASGIApp
 from homeport.contract.container import Container
 from homeport.contract.errors import StorageError
 from homeport.contract.roles import Ingress
-from homeport.control.api.access import BearerOnly, Inside, OwnSocket
+from homeport.control.api.access import Inside, OwnSocket
+from homeport.control.api.bearer import Bearer
 from homeport.control.api.listener import listening, unix_socket
 from homeport.control.api.routes import Api, Backend
 from homeport.control.api.view import View
@@ -43,6 +44,7 @@ from homeport.control.fleet.tunnels import Tunnels
 from homeport.control.lifeline import Lifeline
 from homeport.settings import Settings
 from homeport.state import schema, urls
+from homeport.state.api_tokens import ApiTokens
 from homeport.state.blobs import Blobs
 from homeport.state.calls import Calls
 from homeport.state.coldstarts import ColdStarts
@@ -94,6 +96,7 @@ class State:
     blobs: Blobs
     cold_starts: ColdStarts
     shared: Shared
+    api_tokens: ApiTokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +143,10 @@ async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> 
     shared = Shared(database)
     await shared.open()
     opened.push_async_callback(shared.close)
+    api_tokens = ApiTokens(database)
+    await api_tokens.load()
+    api_tokens.open()
+    opened.push_async_callback(api_tokens.close)
     return State(
         logs=logs,
         store=store,
@@ -149,6 +156,7 @@ async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> 
         blobs=Blobs(settings.home / "blobs"),
         cold_starts=cold_starts,
         shared=shared,
+        api_tokens=api_tokens,
     )
 
 
@@ -358,6 +366,7 @@ async def open_api(
         scaler=deploys.scaler,
         variants=deploys.variants,
         tokens=deploys.tokens,
+        api_tokens=state.api_tokens,
         keep=lifeline.keep,
         shutdown=shutdown,
         stop_container=stop_container,
@@ -367,11 +376,15 @@ async def open_api(
     inside = unix_socket(parts.settings.inside_socket)
     opened.callback(parts.settings.inside_socket.unlink, missing_ok=True)
     await opened.enter_async_context(listening(Inside(api.inside()), inside))
-    await _listen(parts.settings, api.app(), tcp, opened)
+    await _listen(parts.settings, api.app(), state.api_tokens, tcp, opened)
 
 
 async def _listen(
-    settings: Settings, app: ASGIApp, tcp: socket.socket | None, opened: AsyncExitStack
+    settings: Settings,
+    app: ASGIApp,
+    tokens: ApiTokens,
+    tcp: socket.socket | None,
+    opened: AsyncExitStack,
 ) -> None:
     listener = unix_socket(settings.control_socket)
     opened.callback(settings.control_socket.unlink, missing_ok=True)
@@ -382,7 +395,7 @@ async def _listen(
         shown.symlink_to(settings.control_socket)
         opened.callback(shown.unlink, missing_ok=True)
     if tcp is not None:
-        await opened.enter_async_context(listening(BearerOnly(app, settings.token), tcp))
+        await opened.enter_async_context(listening(Bearer(app, tokens, first=settings.token), tcp))
 
 
 def with_port(settings: Settings, ingress: Entrance) -> Settings:

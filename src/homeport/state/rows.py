@@ -63,6 +63,22 @@ class TokenRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ApiTokenRow:
+    """A token of the API. Its secret is not kept."""
+
+    id: str
+    workspace: str
+    name: str
+    user: str
+    scopes: str  # separated by commas
+    environments: str  # separated by commas; empty: all of the workspace
+    secret_sha256: str
+    created_at: float
+    expires_at: float | None  # None: never
+    used_at: float | None  # None: not yet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeRow:
     """A volume; its files are in the home."""
 

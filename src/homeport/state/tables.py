@@ -19,7 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0006"
+SCHEMA = "0007"
 
 metadata = MetaData(
     naming_convention={"pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
@@ -91,6 +91,23 @@ proxy_tokens = Table(
     Column("name", String(64), nullable=False),
     Column("secret_sha256", String(64), nullable=False),
     Column("created_at", Float, nullable=False),
+    PrimaryKeyConstraint("id"),
+)
+
+#: Tokens of the API. A token may be for several environments of its workspace.
+api_tokens = Table(
+    "api_tokens",
+    metadata,
+    Column("id", String(40), nullable=False),  # `ak-…`
+    Column("workspace", String(64), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("user", String(64), nullable=False),  # empty: nobody in particular
+    Column("scopes", String(64), nullable=False),  # separated by commas
+    Column("environments", Text, nullable=False),  # separated by commas; empty: all
+    Column("secret_sha256", String(64), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),  # null: never
+    Column("used_at", Float),  # null: not yet
     PrimaryKeyConstraint("id"),
 )
 

@@ -42,9 +42,9 @@ class Tokens:
         """Create a token; return it with its secret, which is not stored and cannot be shown again."""
         if len(name) > MAX_NAME or not name.isprintable():
             raise BadRequest(f"a token's name has at most {MAX_NAME} printable characters")
-        secret = f"ws-{_random()}"
+        secret = f"ws-{random()}"
         row = TokenRow(
-            id=f"wk-{_random()}",
+            id=f"wk-{random()}",
             name=name,
             # A random secret of 128 bits needs no slow hash: there is nothing to guess.
             secret_sha256=hashlib.sha256(secret.encode()).hexdigest(),
@@ -65,5 +65,6 @@ class Tokens:
         await self.publish()
 
 
-def _random() -> str:
+def random() -> str:
+    """Return 128 random bits as letters and digits."""
     return "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))

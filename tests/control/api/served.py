@@ -14,6 +14,7 @@ from homeport.control.calls.spawned import Spawned
 from homeport.control.deploys.scaling import Scaler
 from homeport.control.deploys.variants import Variants
 from homeport.control.fleet.tunnels import Tunnels
+from homeport.state.api_tokens import ApiTokens
 from homeport.state.calls import Calls
 from homeport.state.coldstarts import ColdStarts
 from homeport.state.logs import Logs
@@ -31,6 +32,7 @@ class Server:
     logs: Logs
     cold_starts: ColdStarts
     tunnels: Tunnels
+    api_tokens: ApiTokens
     asked: list[str] = field(default_factory=list)
 
 
@@ -55,6 +57,7 @@ async def api_of(plane: Plane, home: Path):
         plane.nodes.stop(container)
         return known
 
+    tokens = ApiTokens(plane.database)
     tunnels = Tunnels(plane.ingress, "localhost", lambda: 80)
     backend = Backend(
         view=view,
@@ -67,12 +70,13 @@ async def api_of(plane: Plane, home: Path):
         scaler=Scaler(plane.parts, Scalings(plane.database)),
         variants=Variants(plane.parts, plane.mounts),
         tokens=Tokens(plane.store, plane.ingress),
+        api_tokens=tokens,
         keep=lambda: asked.append("keep"),
         shutdown=lambda: asked.append("shutdown"),
         stop_container=stop_container,
     )
     api = Api(plane.parts, backend)
-    yield Server(api, logs, cold_starts, tunnels, asked)
+    yield Server(api, logs, cold_starts, tunnels, tokens, asked)
     await tunnels.end()
     await api.close()
     await cold_starts.close()

@@ -1,7 +1,6 @@
 """A request reaches the API only if a guard has named its caller."""
 
 import httpx
-import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -9,7 +8,7 @@ from starlette.routing import Route
 
 from homeport.contract.errors import Failure
 from homeport.control.api import access, answers
-from homeport.control.api.access import BearerOnly, OwnSocket
+from homeport.control.api.access import OwnSocket
 
 
 def app():
@@ -39,28 +38,3 @@ async def test_an_app_without_a_guard_lets_nobody_in():
 async def test_the_servers_own_socket_lets_everybody_in():
     assert (200, "socket") == await asked(OwnSocket(app()))
     assert (200, "socket") == await asked(OwnSocket(app()), [("Authorization", "Bearer no")])
-
-
-async def test_the_token_opens():
-    given = [("Authorization", "Bearer word")]
-
-    assert (200, "token") == await asked(BearerOnly(app(), "word"), given)
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        [],
-        [("Authorization", "Bearer wor")],
-        [("Authorization", "Bearer words")],
-        [("Authorization", "bearer word")],
-        [("Authorization", "word")],
-        [("Authorization", "")],
-        [("Authorization", "Bearer no"), ("Authorization", "Bearer word")],
-    ],
-)
-async def test_whatever_is_not_the_token_does_not(headers):
-    status, text = await asked(BearerOnly(app(), "word"), headers)
-
-    assert 401 == status
-    assert "set HOMEPORT_TOKEN to the server's token" in text

@@ -10,6 +10,7 @@ import pytest
 
 from homeport.contract import codec, frames, shape
 from homeport.contract.api.answers import Nothing, Refusal
+from homeport.contract.api.api_tokens import NewApiToken
 from homeport.contract.api.apps import AppState
 from homeport.contract.api.blobs import Hashes
 from homeport.contract.api.calls import Call
@@ -23,6 +24,7 @@ from homeport.contract.api.volumes import Copy, NewVolume, VolumeName
 from homeport.contract.container import Container, LogLine, OpenTunnel, State
 from homeport.contract.image import Environment
 from homeport.contract.manifest import CallMethod, FunctionSpec
+from homeport.contract.permissions import Permission
 from homeport.contract.variants import Options
 from homeport.control.api import routes, routing
 from homeport.state.coldstarts import ColdStart
@@ -314,6 +316,16 @@ async def test_every_route_answers_what_it_declares(tmp_path):
         ]
         await ask("DELETE /v1/proxy-tokens/{id}", id=token.token_id)
         assert () == (await ask("GET /v1/proxy-tokens")).tokens
+
+        # tokens of the API
+        assert "socket" == (await ask("GET /v1/identity")).by
+        wanted = NewApiToken(name="ci", user="ada", scopes=(Permission.DEPLOY,), expires_s=60.0)
+        made = await ask("POST /v1/tokens", body=wanted)
+        assert made.secret.startswith(f"{made.token.id}.as-")
+        assert (made.token,) == (await ask("GET /v1/tokens")).tokens
+        await ask("DELETE /v1/tokens/{id}", id=made.token.id)
+        made = await ask("POST /v1/tokens", body=wanted)
+        assert (made.token.id,) == (await ask("DELETE /v1/users/{user}", user="ada")).ids
 
         # a tunnel
         tunnel = OpenTunnel(name="0" * 20, port=8000, address="unix:/tunnel")

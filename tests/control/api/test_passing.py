@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from homeport.contract import calls as wire
 from homeport.contract.errors import Failure
 from homeport.control.api import answers, routing
-from homeport.control.api.access import BearerOnly
+from homeport.control.api.bearer import Bearer
 from homeport.control.api.calls import Calls
 from homeport.control.api.listener import listening, tcp_socket
 from homeport.sdk import context, exception
@@ -20,6 +20,9 @@ from homeport.sdk.objects import calling
 from homeport.sdk.objects.function import Named
 from homeport.sdk.objects.target import Target
 from homeport.settings import Settings
+from homeport.state import urls
+from homeport.state.api_tokens import ApiTokens
+from homeport.state.database import Database
 from tests.functions import APP, served
 
 TOKEN = "correct-horse"
@@ -29,13 +32,15 @@ TOKEN = "correct-horse"
 def passed_on(settings: Settings):
     """Serve the API on a port, on a loop in a thread; yield its URL."""
     listener = tcp_socket("127.0.0.1", 0)
+    database = Database(urls.of("", settings.home))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     noun = Calls(settings)
+    tokens = ApiTokens(database)  # of the settings' token alone
     app = Starlette(routes=routing.routes(noun), exception_handlers={Failure: answers.failed})
     ready, loop, over = threading.Event(), asyncio.new_event_loop(), asyncio.Event()
 
     async def serve():
-        async with listening(BearerOnly(app, TOKEN), listener):
+        async with listening(Bearer(app, tokens, first=TOKEN), listener):
             ready.set()
             await over.wait()
         await noun.close()
@@ -48,6 +53,7 @@ def passed_on(settings: Settings):
     finally:
         loop.call_soon_threadsafe(over.set)
         thread.join(60)
+        database.dispose()
         loop.close()
 
 
@@ -147,7 +153,7 @@ def test_refusals_are_the_ingresss_own_and_a_wrong_token_is_told(functions):
     functions.refusals.append((503, "homeport: nobody yet"))
     assert 1 == handle.remote(), "it is tried again"
     context.enter_calls(context.Reach(socket=functions.url, app=APP, token="wrong"))
-    with pytest.raises(exception.AuthError, match="wants a token"):
+    with pytest.raises(exception.AuthError, match="the token is wrong"):
         handle.remote()
     context.enter_calls(context.Reach(socket="http://127.0.0.1:1", app=APP, token=TOKEN))
     with pytest.raises(exception.ConnectionError, match=r"at http://127.0.0.1:1 does not answer"):

@@ -24,6 +24,10 @@ OTHERS = {
     "GET /v1/proxy-tokens": Permission.SECRETS,
     "POST /v1/proxy-tokens": Permission.SECRETS,
     "DELETE /v1/proxy-tokens/{id}": Permission.SECRETS,
+    "GET /v1/tokens": Permission.ADMIN,
+    "POST /v1/tokens": Permission.ADMIN,
+    "DELETE /v1/tokens/{id}": Permission.ADMIN,
+    "DELETE /v1/users/{user}": Permission.ADMIN,
 }
 #: They change nothing, and are a POST because the keys are in the body.
 LOOKS = {"POST /v1/dicts/{name}/get", "POST /v1/dicts/{name}/contains"}

@@ -6,9 +6,11 @@ import pytest
 from websockets.asyncio.client import unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from homeport.control.api.access import BearerOnly, Inside
+from homeport.control.api.access import Inside
+from homeport.control.api.bearer import Bearer
 from homeport.control.api.listener import listening, unix_socket
 from homeport.control.api.programs import PATH
+from homeport.state.api_tokens import ApiTokens
 from tests.control.api import served
 from tests.control.plane import Plane, function, manifest
 from tests.fakes import FakeNode
@@ -106,7 +108,9 @@ async def test_no_container_and_nobody_without_the_token_may_run_programs(plane,
     async with (
         listening(Inside(connect.api.inside()), inside),
         listening(Inside(connect.api.app()), unix_socket(tmp_path / "wrong")),
-        listening(BearerOnly(connect.api.app(), "correct-horse"), outside),
+        listening(
+            Bearer(connect.api.app(), ApiTokens(plane.database), first="correct-horse"), outside
+        ),
     ):
         for name, headers in (
             ("inside", {}),

@@ -4,7 +4,6 @@ Each listener has a guard, which finds the caller. Every route first calls `allo
 needs, so a listener without a guard refuses every request.
 """
 
-import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -29,6 +28,8 @@ class Caller:
     workspace: str = "main"
     environments: frozenset[str] | None = None  # None: all of the workspace
     permissions: frozenset[Permission] = field(default=frozenset(Permission))
+    expires_at: float | None = None  # of the token, in seconds since the epoch; None: never
+    source: str = ""  # the address that the request comes from; empty: this machine
 
     def check(self, needs: Permission) -> None:
         """Raise `Forbidden` if the caller does not have this permission."""
@@ -55,7 +56,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
             try:
-                scope[_CALLER] = self._who(scope)
+                known = scope[_CALLER] = self._who(scope)
             except Failure as failure:
                 if scope["type"] == "websocket":  # a handshake that is not accepted gets a 403
                     await receive()
@@ -63,6 +64,10 @@ class Guard:
                 else:
                     await answers.refusal(failure)(scope, receive, send)
                 return
+            await self.serve(scope, receive, send, known)
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send, _caller: Caller) -> None:
+        """Answer a request that the guard lets through."""
         await self._app(scope, receive, send)
 
 
@@ -78,22 +83,6 @@ class Inside(Guard):
 
     def __init__(self, app: ASGIApp) -> None:
         super().__init__(app, lambda _scope: Caller(by="container", permissions=OF_CONTAINERS))
-
-
-class BearerOnly(Guard):
-    """Accepts requests with the token."""
-
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        super().__init__(app, self._bearer)
-        self._expected = f"Bearer {token}".encode()
-
-    def _bearer(self, scope: Scope) -> Caller:
-        given = [value for name, value in scope["headers"] if name == b"authorization"]
-        if len(given) != 1 or not hmac.compare_digest(given[0], self._expected):
-            raise Unauthorized(
-                "the server wants a token", hint="set HOMEPORT_TOKEN to the server's token"
-            )
-        return Caller(by="token")
 
 
 def caller(request: HTTPConnection) -> Caller:

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from homeport.contract import codec, frames
 from homeport.contract.api import events
 from homeport.contract.api.answers import Fault, Refusal
-from homeport.contract.errors import Failure, NotFound
+from homeport.contract.errors import Failure, NotFound, TooMany
 
 LINES = "application/x-ndjson"
 
@@ -49,7 +49,10 @@ def parts_of(values: Iterable[bytes | None]) -> Response:
 
 def refusal(failure: Failure) -> Response:
     """Answer with a failure, by its kind's status."""
-    return json_of(Refusal(error=Fault.of(failure)), failure.status)
+    answer = json_of(Refusal(error=Fault.of(failure)), failure.status)
+    if isinstance(failure, TooMany) and failure.retry_after_s:
+        answer.headers["Retry-After"] = str(failure.retry_after_s)
+    return answer
 
 
 async def failed(_request: Request, failure: Exception) -> Response:

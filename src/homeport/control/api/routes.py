@@ -22,6 +22,7 @@ from starlette.routing import BaseRoute, WebSocketRoute
 
 from homeport.contract.errors import Failure
 from homeport.control.api import answers, routing
+from homeport.control.api.api_tokens import ApiTokens
 from homeport.control.api.apps import Apps
 from homeport.control.api.blobs import Blobs
 from homeport.control.api.calls import Calls
@@ -46,14 +47,14 @@ from homeport.control.deploys.parts import Parts
 from homeport.control.deploys.scaling import Scaler
 from homeport.control.deploys.variants import Variants
 from homeport.control.fleet import tunnels as fleet
-from homeport.state import coldstarts, logs, shared, tokens
+from homeport.state import api_tokens, coldstarts, logs, shared, tokens
 from homeport.supervised import Tasks
 
 #: In the order of the reference.
 NOUNS = (
     Server, Apps, Functions, Calls, Deploys, Sessions, Logs, Containers, Images, Blobs, Volumes, SpawnList, Spawns,
     Dicts, Queues, Tunnels, Secrets,
-    Tokens,
+    Tokens, ApiTokens,
 )  # fmt: skip
 
 
@@ -71,6 +72,7 @@ class Backend:
     scaler: Scaler
     variants: Variants
     tokens: tokens.Tokens
+    api_tokens: api_tokens.ApiTokens
     keep: Callable[[], None]  # let the server outlive its command
     shutdown: Callable[[], None]
     stop_container: Callable[[str], bool]  # False for an unknown one
@@ -112,6 +114,7 @@ class Api:
             tunnels,
             Secrets(parts.secret_box),
             Tokens(backend.tokens),
+            ApiTokens(backend.api_tokens),
         )
 
     def app(self) -> Starlette:

@@ -1,0 +1,201 @@
+"""`homeport token …` and `homeport user …`: who may use the server's API."""
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from homeport.cli import options, output, server
+from homeport.contract import durations
+from homeport.contract.errors import BadRequest, NotFound
+from homeport.contract.permissions import Permission
+from homeport.settings import Settings
+
+if TYPE_CHECKING:
+    from homeport.contract.api.api_tokens import ApiToken
+
+app = typer.Typer(help="Tokens of the API: create, list, delete, info.", no_args_is_help=True)
+users = typer.Typer(help="Users of the API: list, delete.", no_args_is_help=True)
+TOKEN = Annotated[str, typer.Argument(metavar="TOKEN", help="ak-…, or the token's name.")]
+
+
+@app.command()
+def create(
+    scope: Annotated[
+        str, typer.Option(help="What it may do: read, deploy, secrets, admin; several by commas.")
+    ],
+    name: Annotated[str, typer.Option(help="A name for the token in lists.")] = "",
+    env: Annotated[
+        str, typer.Option(help="The environments that it may use, by commas; all by default.")
+    ] = "",
+    expires: Annotated[
+        str, typer.Option(help="When it expires, such as 90d or 12h; never by default.")
+    ] = "",
+    user: Annotated[str, typer.Option(help="Whose token it is; yours by default.")] = "",
+    json: options.Json = False,
+) -> None:
+    """Create a token; its secret is shown only this once."""
+    from homeport.contract.api.api_tokens import NewApiToken
+
+    wanted = NewApiToken(
+        name=name,
+        user=user,
+        scopes=tuple(map(_scope, _parts(scope))),
+        environments=tuple(_parts(env)),
+        expires_s=_seconds(expires) if expires else None,
+    )
+
+    async def work() -> None:
+        async with server.kept(options.load()) as client:
+            made = await client.api_tokens.create(wanted)
+        if json:
+            output.show_json(made)
+            return
+        output.say(f"✓ Token `{made.token.id}`; its secret is shown this once")
+        output.out().print(f"HOMEPORT_TOKEN={made.secret}")
+
+    asyncio.run(work())
+
+
+@app.command("list")
+def list_(json: options.Json = False) -> None:
+    """List all tokens, without their secrets."""
+    tokens = asyncio.run(_tokens(options.load()))
+    if json:
+        output.show_json(tokens)
+        return
+    columns = ("Name", "Token ID", "User", "Scopes", "Environments", "Expires at", "Last used at")
+    output.show_table(columns, list(map(_row, tokens)), empty="no token")
+
+
+@app.command()
+def delete(token: TOKEN, yes: options.Yes = False) -> None:
+    """Delete a token; requests with it get 401 from now on."""
+
+    async def work() -> None:
+        settings = options.load()
+        chosen = _chosen(await _tokens(settings), token)
+        options.confirm(f"Delete the token `{chosen.id}` {chosen.name}?", yes=yes)
+        async with server.running(settings) as client:
+            await client.api_tokens.delete(chosen.id)
+        output.say(f"✓ Token `{chosen.id}` is deleted")
+
+    asyncio.run(work())
+
+
+@app.command()
+def info(json: options.Json = False) -> None:
+    """Show who you are for the server, and what you may do."""
+
+    async def work() -> None:
+        settings = options.load()
+        async with server.running(settings) as client:
+            told = await client.api_tokens.identity()
+        if json:
+            output.show_json(told)
+            return
+        rows = [
+            ("Server", settings.server or str(settings.home)),
+            ("User", told.user or ("the server's own" if told.by == "socket" else "")),
+            ("Token", told.token.id if told.token else ""),
+            ("Permissions", ", ".join(each.value for each in told.permissions)),
+            ("Environments", ", ".join(told.environments) or "all"),
+            ("Expires at", _until(told.token.expires_at if told.token else None)),
+        ]
+        output.show_table(("", ""), rows, empty="")
+
+    asyncio.run(work())
+
+
+@users.command("list")
+def list_users(json: options.Json = False) -> None:
+    """List the users that have a token."""
+    tokens = asyncio.run(_tokens(options.load()))
+    found: dict[str, list[ApiToken]] = {}
+    for token in tokens:
+        if token.user:
+            found.setdefault(token.user, []).append(token)
+    told = [
+        {
+            "user": user,
+            "tokens": [token.id for token in each],
+            "used_at": max(token.used_at or 0.0 for token in each) or None,
+        }
+        for user, each in sorted(found.items())
+    ]
+    if json:
+        output.show_json(told)
+        return
+    rows = [
+        (user, len(each), output.local_time(max(token.used_at or 0.0 for token in each) or None))
+        for user, each in sorted(found.items())
+    ]
+    output.show_table(("User", "Tokens", "Last used at"), rows, empty="no user has a token")
+
+
+@users.command("delete")
+def delete_user(
+    user: Annotated[str, typer.Argument(metavar="USER", help="The name on the tokens.")],
+    yes: options.Yes = False,
+) -> None:
+    """Delete every token of a user; requests with them get 401 from now on."""
+
+    async def work() -> None:
+        options.confirm(f"Delete all tokens of `{user}`?", yes=yes)
+        async with server.running(options.load()) as client:
+            ids = await client.api_tokens.delete_user(user)
+        output.say(f"✓ {len(ids)} tokens of `{user}` are deleted")
+
+    asyncio.run(work())
+
+
+async def _tokens(settings: Settings) -> "tuple[ApiToken, ...]":
+    async with server.running(settings) as client:
+        return await client.api_tokens.every()
+
+
+def _chosen(tokens: "tuple[ApiToken, ...]", wanted: str) -> "ApiToken":
+    """Return the token with an id, or the only one with a name."""
+    found = [token for token in tokens if token.id == wanted]
+    found = found or [token for token in tokens if wanted and token.name == wanted]
+    if not found:
+        raise NotFound(f"there is no token `{wanted}`", hint="`homeport token list` has them")
+    if len(found) > 1:
+        ids = ", ".join(f"`{token.id}`" for token in found)
+        raise BadRequest(f"{len(found)} tokens have the name `{wanted}`", hint=f"name one: {ids}")
+    return found[0]
+
+
+def _row(token: "ApiToken") -> tuple[object, ...]:
+    return (
+        token.name,
+        token.id,
+        token.user,
+        ", ".join(each.value for each in token.scopes),
+        ", ".join(token.environments) or "all",
+        _until(token.expires_at),
+        output.local_time(token.used_at) if token.used_at else "never",
+    )
+
+
+def _until(at: float | None) -> str:
+    return output.local_time(at) if at else "never"
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _scope(text: str) -> Permission:
+    try:
+        return Permission(text)
+    except ValueError:
+        known = ", ".join(each.value for each in Permission)
+        raise BadRequest(f"there is no scope `{text}`", hint=f"there are {known}") from None
+
+
+def _seconds(text: str) -> float:
+    try:
+        return durations.seconds(text)
+    except ValueError as error:
+        raise BadRequest(f"--expires is {text!r}: {error}") from None

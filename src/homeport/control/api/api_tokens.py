@@ -1,0 +1,75 @@
+"""The routes of the API's own tokens."""
+
+from homeport.contract.api.api_tokens import (
+    ApiToken,
+    ApiTokenList,
+    ApiTokenSecret,
+    DeletedTokens,
+    Identity,
+    NewApiToken,
+)
+from homeport.contract.permissions import Permission
+from homeport.control.api.access import Caller
+from homeport.control.api.routing import route
+from homeport.state import api_tokens
+from homeport.state.rows import ApiTokenRow
+
+
+class ApiTokens:
+    """Keeps the tokens of the API. A user is a name on tokens."""
+
+    def __init__(self, kept: api_tokens.ApiTokens) -> None:
+        self._kept = kept
+
+    @route("GET", "/v1/identity")
+    async def identity(self, caller: Caller) -> Identity:
+        """Say who the caller is, and what the caller may do."""
+        token = _told(self._kept.find(caller.workspace, caller.token)) if caller.token else None
+        return Identity(
+            by=caller.by,
+            user=caller.name,
+            token=token,
+            permissions=tuple(each for each in Permission if each in caller.permissions),
+            environments=tuple(sorted(caller.environments or ())),
+        )
+
+    @route("GET", "/v1/tokens", needs=Permission.ADMIN)
+    async def every(self, caller: Caller) -> ApiTokenList:
+        """List the tokens of the API, without their secrets."""
+        return ApiTokenList(tokens=tuple(map(_told, self._kept.every(caller.workspace))))
+
+    @route("POST", "/v1/tokens", needs=Permission.ADMIN)
+    async def create(self, caller: Caller, body: NewApiToken) -> ApiTokenSecret:
+        """Create a token of the API; its secret is shown this once."""
+        row, secret = await self._kept.create(
+            workspace=caller.workspace,
+            name=body.name,
+            user=body.user or caller.name,
+            scopes=body.scopes,
+            environments=body.environments,
+            expires_s=body.expires_s,
+        )
+        return ApiTokenSecret(token=_told(row), secret=secret)
+
+    @route("DELETE", "/v1/tokens/{id}", needs=Permission.ADMIN)
+    async def delete(self, caller: Caller, id: str) -> None:  # noqa: A002 - the path's
+        """Delete a token of the API; requests that it has opened end."""
+        await self._kept.delete(caller.workspace, id)
+
+    @route("DELETE", "/v1/users/{user}", needs=Permission.ADMIN)
+    async def delete_user(self, caller: Caller, user: str) -> DeletedTokens:
+        """Delete every token of a user."""
+        return DeletedTokens(ids=tuple(await self._kept.delete_user(caller.workspace, user)))
+
+
+def _told(row: ApiTokenRow) -> ApiToken:
+    return ApiToken(
+        id=row.id,
+        name=row.name,
+        user=row.user,
+        scopes=api_tokens.scopes_of(row),
+        environments=api_tokens.environments_of(row),
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        used_at=row.used_at,
+    )

@@ -1,0 +1,116 @@
+"""The guard of the listeners for other machines: it lets requests through that have a token.
+
+A right token is never refused because of wrong ones, with one exception: the token of the settings, which a person may have
+chosen, is not tried while its address is blocked, unless it is too long to be guessed.
+A request ends when its token is deleted or expires, also in the middle of a stream.
+"""
+
+import asyncio
+import hmac
+import logging
+import math
+import time
+from collections.abc import Callable
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from homeport.contract.errors import TooMany, Unauthorized
+from homeport.contract.permissions import granted
+from homeport.control.api.access import Caller, Guard
+from homeport.control.api.attempts import WrongTokens
+from homeport.state import api_tokens
+from homeport.state.api_tokens import ApiTokens
+from homeport.state.rows import ApiTokenRow
+
+UNGUESSABLE = 20  # characters
+HINT = "log in with `homeport login`, or set HOMEPORT_TOKEN to a token of the server"
+
+log = logging.getLogger(__name__)
+
+
+def peer(scope: Scope) -> str:
+    """Return the address of the other end of a connection."""
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
+class Bearer(Guard):
+    """Accepts requests with a token of the store, or with that of the settings."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        tokens: ApiTokens,
+        *,
+        first: str = "",
+        wrong: WrongTokens | None = None,
+        source: Callable[[Scope], str] = peer,
+    ) -> None:
+        """`first` is the token of the settings, an admin's; empty: there is none."""
+        super().__init__(app, self._bearer)
+        self._tokens, self._first = tokens, first
+        self._wrong = wrong or WrongTokens()
+        self._source = source
+        self._open: dict[str, set[asyncio.Future[None]]] = {}  # requests, by their token
+        tokens.watch(self._end)
+
+    def _bearer(self, scope: Scope) -> Caller:
+        source = self._source(scope)
+        given = [value for name, value in scope["headers"] if name == b"authorization"]
+        kind, _, text = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
+        text = text if kind == b"Bearer" else b""
+        row = self._tokens.verified(text.decode("latin-1"))
+        if row is not None:
+            return _caller(row, source)
+        wait_s = self._wrong.blocked_s(source)
+        may_try = bool(self._first) and (not wait_s or len(self._first) >= UNGUESSABLE)
+        if may_try and hmac.compare_digest(text, self._first.encode()):
+            return Caller(by="token", source=source)
+        if wait_s:
+            raise TooMany(
+                "too many wrong tokens came from this address", retry_after_s=math.ceil(wait_s)
+            )
+        if not given:
+            raise Unauthorized("the server wants a token", hint=HINT)
+        if self._wrong.add(source):
+            log.warning("many wrong tokens came from %s", ascii(source))
+        raise Unauthorized("the token is wrong, has expired or was deleted", hint=HINT)
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send, caller: Caller) -> None:
+        if not caller.token:
+            await super().serve(scope, receive, send, caller)
+            return
+        task: asyncio.Future[None] = asyncio.ensure_future(
+            super().serve(scope, receive, send, caller)
+        )
+        requests = self._open.setdefault(caller.token, set())
+        requests.add(task)
+        left_s = None if caller.expires_at is None else caller.expires_at - time.time()
+        try:
+            await asyncio.wait({task}, timeout=left_s)
+        finally:
+            requests.discard(task)
+            if not requests:
+                self._open.pop(caller.token, None)
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+        if not task.cancelled():
+            task.result()
+
+    def _end(self, token: str) -> None:
+        for task in self._open.get(token, ()):
+            task.cancel()
+
+
+def _caller(row: ApiTokenRow, source: str) -> Caller:
+    return Caller(
+        by="token",
+        name=row.user,
+        token=row.id,
+        workspace=row.workspace,
+        environments=frozenset(api_tokens.environments_of(row)) or None,
+        permissions=granted(api_tokens.scopes_of(row)),
+        expires_at=row.expires_at,
+        source=source,
+    )

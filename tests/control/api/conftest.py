@@ -1,0 +1,3 @@
+from tests.state.conftest import database
+
+__all__ = ["database"]

@@ -1,0 +1,173 @@
+"""Tokens of the API: what opens, what does not any more, and what is on the disk."""
+
+import pytest
+from sqlalchemy import text
+
+from homeport.contract.errors import BadRequest, NotFound
+from homeport.contract.permissions import Permission
+from homeport.state import api_tokens
+from homeport.state.api_tokens import ApiTokens
+
+DEPLOY = (Permission.DEPLOY,)
+
+
+class Clock:
+    def __init__(self):
+        self.at = 1000.0
+
+    def __call__(self):
+        return self.at
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+async def tokens(database, clock):
+    return ApiTokens(database, clock)
+
+
+async def create(tokens, *, name="ci", user="ada", scopes=DEPLOY, environments=(), expires_s=None):
+    return await tokens.create(
+        workspace="main",
+        name=name,
+        user=user,
+        scopes=scopes,
+        environments=environments,
+        expires_s=expires_s,
+    )
+
+
+async def test_a_token_opens_with_its_secret_alone(tokens):
+    row, bearer = await create(tokens)
+    other, _ = await create(tokens)
+    secret = bearer.partition(".")[2]
+
+    assert row == tokens.verified(bearer)
+    for wrong in (
+        "",
+        ".",
+        row.id,
+        secret,
+        f"{row.id}.",
+        f"{row.id}.{secret}x",
+        f"{row.id}.{secret[:-1]}",
+        f"{other.id}.{secret}",
+        f" {bearer}",
+        f"{row.id}.{row.secret_sha256}",
+        f"{row.id}.caf\u00e9\udcff",
+    ):
+        assert tokens.verified(wrong) is None, wrong
+
+
+async def test_the_secret_is_nowhere_on_the_disk(tokens, database):
+    row, bearer = await create(tokens)
+    query = text("SELECT * FROM api_tokens")
+    (kept,) = await database.read(lambda c: list(c.execute(query).mappings()))
+
+    assert bearer.partition(".")[2] not in str(dict(kept))
+    assert row.secret_sha256 == kept["secret_sha256"]
+
+
+async def test_a_token_expires(tokens, clock):
+    _, bearer = await create(tokens, expires_s=60.0)
+    clock.at += 59.0
+    assert tokens.verified(bearer)
+    clock.at += 1.0
+    assert tokens.verified(bearer) is None
+
+
+async def test_a_deleted_token_opens_nothing_and_its_watchers_are_told(tokens):
+    told = []
+    tokens.watch(told.append)
+    row, bearer = await create(tokens)
+    await tokens.delete("main", row.id)
+
+    assert tokens.verified(bearer) is None
+    assert [row.id] == told
+    with pytest.raises(NotFound):
+        await tokens.delete("main", row.id)
+
+
+async def test_no_workspace_sees_or_deletes_another_ones_tokens(tokens):
+    row, bearer = await create(tokens)
+
+    assert [] == tokens.every("b")
+    with pytest.raises(NotFound):
+        await tokens.delete("b", row.id)
+    with pytest.raises(NotFound):
+        await tokens.delete_user("b", "ada")
+    assert tokens.verified(bearer)
+
+
+async def test_all_tokens_of_a_user_go_together(tokens):
+    first, one = await create(tokens)
+    second, two = await create(tokens)
+    _, others = await create(tokens, user="grace")
+
+    assert [first.id, second.id] == await tokens.delete_user("main", "ada")
+    assert (None, None) == (tokens.verified(one), tokens.verified(two))
+    assert tokens.verified(others)
+
+
+async def test_another_server_finds_the_tokens_and_when_they_were_used(tokens, database, clock):
+    _, bearer = await create(tokens, environments=("prod", "dev"), expires_s=3600.0)
+    clock.at += 1.0
+    await create(tokens, name="idle")
+    tokens.verified(bearer)
+    await tokens.close()
+    later = ApiTokens(database, clock)
+    await later.load()
+
+    used, idle = later.every("main")
+    assert (1001.0, None) == (used.used_at, idle.used_at)
+    assert ("dev", "prod") == api_tokens.environments_of(used)
+    assert DEPLOY == api_tokens.scopes_of(used)
+    assert used.id == later.verified(bearer).id
+
+
+async def test_a_damaged_row_opens_nothing_and_the_others_go_on(tokens, database):
+    row, bearer = await create(tokens)
+    _, good = await create(tokens)
+    for column, value in (("secret_sha256", "x"), ("scopes", "root")):
+        query = text(f"UPDATE api_tokens SET {column} = :value WHERE id = :id")
+        bound = {"value": value, "id": row.id}
+        await database.write(lambda c, query=query, bound=bound: c.execute(query, bound))
+        later = ApiTokens(database)
+        await later.load()
+
+        assert later.verified(bearer) is None
+        assert later.verified(good)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"name": "x" * 65}, "at most 64 printable"),
+        ({"name": "a\nb"}, "at most 64 printable"),
+        ({"user": "a b"}, "a user's name has letters"),
+        ({"scopes": ()}, "a token needs a scope"),
+        ({"environments": ("a,b",)}, "an environment's name"),
+        ({"scopes": (Permission.ADMIN,), "environments": ("prod",)}, "is for all environments"),
+        ({"expires_s": 0.0}, "expires after more than 0 seconds"),
+        ({"expires_s": 1e12}, "less than 100 years"),
+    ],
+)
+async def test_what_no_token_can_be(tokens, wrong, told):
+    with pytest.raises(BadRequest, match=told):
+        await create(tokens, **wrong)
+    assert [] == tokens.every("main")
+
+
+async def test_another_workspace_has_no_admins(tokens):
+    with pytest.raises(BadRequest, match="has admins"):
+        await tokens.create(
+            workspace="b",
+            name="",
+            user="",
+            scopes=(Permission.ADMIN,),
+            environments=(),
+            expires_s=None,
+        )
