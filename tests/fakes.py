@@ -63,6 +63,7 @@ class FakeNode(Recorded):
         self.most = 0  # containers at once
         self.forgotten: list[PoolKey] = []
         self.executed: list[tuple[str, Order, dict[str, str]]] = []
+        self.programs: list[FakeProgram] = []
         self.prepared: list[str] = []
         self.generation = 0
         self._fails = fails or (lambda _order: False)
@@ -134,7 +135,8 @@ class FakeNode(Recorded):
         if found.state is not State.READY:
             raise StartError("it is not ready")
         self.executed.append((container, order, dict(environ)))
-        return FakeProgram(order)
+        self.programs.append(FakeProgram(order))
+        return self.programs[-1]
 
     async def fence(self, generation: int) -> None:
         self._reach()

@@ -63,6 +63,9 @@ async def test_a_program_gets_input_sizes_and_signals_in_a_container_that_is_sta
     assert container == name
     assert ({"KEY": "sesame"}, {"TERM": "xterm"}) == (environ, order.environ)
     assert (b"\x01typed", {"code": 0}) == (echoed, code)
+    (program,) = plane.node.programs
+    assert [(24, 80), (41, 97)] == program.sizes
+    assert [2] == program.signals, "a signal that the terminal cannot send is ignored"
 
 
 async def test_a_container_stays_as_long_as_a_program_runs_in_it(plane, connect):

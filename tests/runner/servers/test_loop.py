@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import socket
+import sys
 
 import pytest
+import uvloop
 
 from homeport.node.containers import door as doors
 from homeport.runner.door import Door
@@ -88,3 +90,21 @@ def test_a_visitor_of_another_user_is_turned_away(door):
             door.accept()
 
         assert b"" == visitor.recv(1)
+
+
+@pytest.mark.parametrize("missing", ["uvloop", "nest_asyncio"])
+def test_the_loop_is_asyncios_own_without_uvloop_and_with_a_package_that_patches_it(
+    monkeypatch, missing
+):
+    if missing == "uvloop":
+        monkeypatch.setitem(sys.modules, "uvloop", None)
+    else:
+        monkeypatch.setattr(loop, "NESTERS", ("json",))  # a package that is there
+    with contextlib.closing(loop.new()) as made:
+        assert isinstance(made, asyncio.SelectorEventLoop)
+        assert isinstance(made, loop.Loop)
+
+
+def test_the_loop_is_uvloops_elsewhere():
+    with contextlib.closing(loop.new()) as made:
+        assert isinstance(made, uvloop.Loop)

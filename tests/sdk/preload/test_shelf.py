@@ -114,6 +114,22 @@ def test_a_module_comes_with_what_its_own_import_had_brought_and_with_nothing_el
     assert [True, True, False, False] == told
 
 
+def test_a_module_that_another_one_makes_comes_with_it_alone(box):
+    box.install(maker="import sys, types; sys.modules['made'] = types.ModuleType('made')", other="")
+    told = box.run(
+        ["maker", "other"],
+        """
+        before = ["made" in sys.modules]
+        import other
+        before += ["made" in sys.modules]
+        import maker, made
+        say([before, made is sys.modules["made"]])
+        """,
+    )
+
+    assert [[False, False], True] == told
+
+
 def test_a_submodule_is_no_attribute_of_its_package_before_it_is_imported(box):
     box.install(p="", p__sub="import p.other", p__other="", user="import p.sub")
     told = box.run(
@@ -415,6 +431,13 @@ def test_a_logger_that_the_script_asked_for_first_is_the_module_s_own(box):
     )
 
     assert [40, False, True] == told
+
+
+def test_a_logger_that_the_script_asked_for_first_and_an_import_has_configured_counts(box):
+    box.install(a="import logging; logging.getLogger('a.inner').setLevel(logging.ERROR)")
+    told = box.run(["a"], "import logging; logging.getLogger('a.inner')\nimport a")
+
+    assert "the logger a.inner is there already" == told["changed"]
 
 
 def test_loggers_of_what_is_not_imported_are_not_there_to_be_disabled(box):

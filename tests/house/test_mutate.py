@@ -1,0 +1,60 @@
+"""`python -m tests.mutate` breaks lines that do something, in each way, and nothing else."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.mutate.breaks import breaks_of
+
+WHERE = Path("some/module.py")
+
+
+def broken(source: str) -> set[tuple[int, str, str]]:
+    """Return each break of a file: its line, its kind, and that line afterwards."""
+    text = source.encode()
+    found = [each for breaks in breaks_of(WHERE, text) for each in breaks]
+    after = {each: each.applied(text).decode() for each in found}
+    assert all(ast.parse(whole) for whole in after.values())
+    return {(e.line, e.kind, after[e].splitlines()[e.line - 1].strip()) for e in found}
+
+
+@pytest.mark.parametrize(
+    ("source", "ways"),
+    [
+        ("x = f()", {("deleted", "pass")}),
+        ("x = True", {("deleted", "pass"), ("constant", "x = False")}),
+        ("x = [2]", {("deleted", "pass"), ("constant", "x = [3]")}),
+        ("x = 'ä', 'b'", {("deleted", "pass"), ("constant", "x = 'ä', 'bx'"), ("constant", "x = 'äx', 'b'")}),
+        ("x = a if b else c", {("deleted", "pass"), ("negated", "x = a if not (b) else c")}),
+        ("if a or b: f()", {("negated", "if not (a or b): f()"), ("deleted", "if a or b: pass")}),
+        ("for x in f(): g()", {("no rounds", "for x in (): g()"), ("deleted", "for x in f(): pass")}),
+        ("def f(): return g()", {("deleted", "def f(): pass"), ("returns None", "def f(): return None")}),
+        ("raise Error('a b', 'c')", {("deleted", "pass")}),
+        ("log.info('it says %s', x)", {("deleted", "pass")}),
+    ],
+)  # fmt: skip
+def test_each_way_of_breaking_a_line(source, ways):
+    assert {(1, *way) for way in ways} == broken(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""A docstring."""',
+        "import os",
+        "from os import path",
+        "x: int",
+        "__all__ = ['a']",
+        "if TYPE_CHECKING: import os",
+        "class A(Protocol):\n    def f(self) -> int: ...",
+    ],
+)
+def test_what_does_nothing_is_not_broken(source):
+    assert set() == broken(source)
+
+
+def test_what_is_only_told_is_known():
+    (one,), (other,) = breaks_of(WHERE, b"await say(a)\nf(a)\n")
+
+    assert (True, False) == (one.spoken, other.spoken)

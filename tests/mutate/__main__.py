@@ -1,0 +1,108 @@
+"""Break random lines of homeport, one at a time, and say which ones no test notices.
+
+    uv run python -m tests.mutate --seed 7 --lines 10 control/fleet node/zygotes
+
+Each line is broken in a copy of the repository, and the tests of its module run there: first
+`test_<module>.py` or what `tests/house/covered.py` names, then the other tests of that folder.
+A test that fails is run again without the break, and counts only if it passes then.
+The exit status is 1 if a broken line was not noticed.
+"""
+
+import argparse
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.house.covered import COVERED
+from tests.house.test_layout import twin
+from tests.mutate.breaks import Break, breaks_of
+from tests.mutate.copied import ROOT, Copied
+
+SRC = ROOT / "src/homeport"
+TESTS = ROOT / "tests"
+
+
+def main() -> int:
+    options = _options()
+    chosen = _chosen(options)
+    counts = dict.fromkeys(("caught", "NOT CAUGHT", "only a text", "no result"), 0)
+    with Copied() as copied:
+        for number, broken in enumerate(chosen, 1):
+            result, why = _tried(copied, broken, options.limit)
+            counts[result] += 1
+            source = (SRC / broken.path).read_text().splitlines()[broken.line - 1].strip()
+            print(f"{number:3} {result:11} {broken.path}:{broken.line} {broken.kind}: {source}")
+            print(f"    {why}", flush=True)
+    print(", ".join(f"{count} {result}" for result, count in counts.items()))
+    return 1 if counts["NOT CAUGHT"] else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutate", description=__doc__)
+    parser.add_argument(
+        "rooms", nargs="*", help="folders or files below src/homeport; default: all"
+    )
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--lines", type=int, default=10, help="how many lines to break")
+    parser.add_argument("--limit", type=float, default=240, help="seconds for one run of tests")
+    parser.add_argument("--line", help="break only the lines FILE:LINE, each in every way")
+    return parser.parse_args()
+
+
+def _chosen(options: argparse.Namespace) -> list[Break]:
+    print(f"seed {options.seed}")
+    wanted, _, line = (options.line or "").partition(":")
+    rooms = [wanted] if wanted else options.rooms
+    each = [
+        breaks for path in _files(rooms) for breaks in breaks_of(path, (SRC / path).read_bytes())
+    ]
+    if wanted:
+        return [broken for breaks in each for broken in breaks if broken.line == int(line)]
+    chance = random.Random(options.seed)
+    return [chance.choice(breaks) for breaks in chance.sample(each, min(options.lines, len(each)))]
+
+
+def _files(rooms: list[str]) -> Iterator[Path]:
+    for path in sorted(SRC.rglob("*.py")):
+        name = path.relative_to(SRC)
+        if name.parts[0] != "onpath" and (not rooms or any(name.is_relative_to(r) for r in rooms)):
+            yield name
+
+
+def _tried(copied: Copied, broken: Break, limit_s: float) -> tuple[str, str]:
+    """Return how one broken line ended: a name of a count, and the reason."""
+    target = Path("src/homeport") / broken.path
+    source = (copied.folder / target).read_bytes()
+    why = ""
+    for tests in _tests_of(broken.path):
+        copied.write(target, broken.applied(source))
+        with_break = copied.test(tests, limit_s)
+        copied.write(target, source)
+        if with_break.late:
+            return "no result", f"{tests[0]} took more than {limit_s:.0f} s"
+        if with_break.failed:
+            again = [with_break.failed] if "::" in with_break.failed else tests
+            without = copied.test(again, limit_s)
+            if without.failed or without.late:
+                return "no result", f"{with_break.failed} also fails without the break"
+            return "caught", f"{with_break.failed} ({with_break.seconds:.0f} s)"
+        why = f"{' '.join(tests)} passed ({with_break.seconds:.0f} s)"
+    return "only a text" if broken.spoken else "NOT CAUGHT", why
+
+
+def _tests_of(path: Path) -> Iterator[list[str]]:
+    """Yield the tests of a module: its own, then those beside them."""
+    module = path.with_suffix("").as_posix()
+    own, other = twin(module), COVERED.get(module)
+    nearest = [name for name in (own, other) if name and (TESTS / name).exists()]
+    if nearest:
+        yield [f"tests/{name}" for name in nearest]
+    folder = (TESTS / (nearest or [own])[0]).parent
+    beside = sorted({*folder.glob("test_*.py")} - {TESTS / name for name in nearest})
+    if beside and folder != TESTS:
+        yield [path.relative_to(ROOT).as_posix() for path in beside]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
