@@ -17,7 +17,7 @@ class Entrance(FakeIngress):
     def __init__(self, story: list[str], fails: str = "") -> None:
         super().__init__()
         self.took_over = False
-        self.http_port = 4663
+        self.http_port, self.https_port = 4663, 0
         self.pid = 1
         self._story = story
         self._fails = fails

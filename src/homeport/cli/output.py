@@ -221,9 +221,10 @@ def duration(ms: int) -> str:
 
 
 def address(status: "Status") -> str:
-    """Return where a server listens: `127.0.0.1:4663` or `[::1]:4663`."""
+    """Return where a server listens: `127.0.0.1:4663` or `[::1]:4663 and 4664 (HTTPS)`."""
     host = f"[{status.host}]" if ":" in status.host else status.host
-    return f"{host}:{status.http_port}"
+    secure = "" if status.https_port is None else f" and {status.https_port} (HTTPS)"
+    return f"{host}:{status.http_port}{secure}"
 
 
 def local_time(at: float | None) -> str:

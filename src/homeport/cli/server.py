@@ -163,7 +163,7 @@ def _compare(settings: Settings, status: "Status") -> None:
         return  # a remote server has its own settings
     for key in (key for key in settings.given if key in status.settings):
         asked, there = getattr(settings, key), status.settings[key]
-        if asked != there and (key, asked) != ("http_port", 0):  # 0 is any port
+        if asked != there and (asked != 0 or not key.endswith("_port")):  # 0 is any port
             name = key.replace("_", "-")
             output.warn(
                 f"the server that runs has another {name}, {there}, and keeps it: {asked} is for the "

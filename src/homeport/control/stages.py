@@ -76,6 +76,10 @@ class Entrance(Ingress, Protocol):
         """The port that it listens on, after `open`."""
 
     @property
+    def https_port(self) -> int:
+        """The port of HTTPS, after `open`; 0 without TLS."""
+
+    @property
     def pid(self) -> int:
         """The id of its process; 0 while no process runs."""
 
@@ -206,7 +210,12 @@ async def open_fleet(
         say=state.logs.write,
         started=state.cold_starts.add,
     )
-    tunnels = Tunnels(ingress, settings.domain, lambda: ingress.http_port)
+    secure = settings.tunnels_have_tls
+
+    def address() -> tuple[str, int]:
+        return ("https", ingress.https_port) if secure else ("http", ingress.http_port)
+
+    tunnels = Tunnels(ingress, settings.domain, address)
 
     def changed(container: Container) -> None:
         tunnels.changed(container)
@@ -399,5 +408,6 @@ async def _listen(
 
 
 def with_port(settings: Settings, ingress: Entrance) -> Settings:
-    """Return the settings with the ingress's real port instead of 0."""
-    return dataclasses.replace(settings, http_port=ingress.http_port)
+    """Return the settings with the ingress's real ports instead of 0."""
+    https_port = ingress.https_port or settings.https_port
+    return dataclasses.replace(settings, http_port=ingress.http_port, https_port=https_port)

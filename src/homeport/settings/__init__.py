@@ -119,6 +119,11 @@ class Settings:
         return f"{self.scheme}://{host}{port}"
 
     @property
+    def tunnels_have_tls(self) -> bool:
+        """Whether a name that nobody knows beforehand has a certificate at once: by a wildcard, or a CA of our own."""
+        return self.tls in ("files", "local") or (self.tls == "acme" and self.dns != "")
+
+    @property
     def run_dir(self) -> Path:
         """The directory for sockets, maps and pid files, which are useless after the server's end."""
         return self.home / "run"

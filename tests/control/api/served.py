@@ -58,7 +58,7 @@ async def api_of(plane: Plane, home: Path):
         return known
 
     tokens = ApiTokens(plane.database)
-    tunnels = Tunnels(plane.ingress, "localhost", lambda: 80)
+    tunnels = Tunnels(plane.ingress, "localhost", lambda: ("http", 80))
     backend = Backend(
         view=view,
         deployer=plane.deployer,

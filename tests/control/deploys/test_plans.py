@@ -101,6 +101,17 @@ def test_port_80_is_not_written_and_a_custom_domain_is_no_versions(tmp_path):
     assert ("ada--shop-f-v1.localhost",) == old.endpoint.hosts
 
 
+@pytest.mark.parametrize(("port", "shown"), [(443, ""), (4664, ":4664")])
+def test_with_tls_every_url_is_https(tmp_path, port, shown):
+    plans = Plans(Settings(home=tmp_path, workspace="ada", tls="files", https_port=port))
+    plan = plans.of(revision(web("f")))
+
+    assert f"https://ada--shop-f.localhost{shown}" == plan.urls["f"]
+    assert [f"https://ada--shop-f-v1.localhost{shown}"] == [
+        live.url for live in plan.of_version.values()
+    ]
+
+
 def test_two_functions_with_one_url_are_refused_each_time(plans):
     twins = revision(web("f", label="same"), web("g", label="same", where="shop.py:9"))
     for _ in range(2):

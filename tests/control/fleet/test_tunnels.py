@@ -29,7 +29,7 @@ def ingress():
 
 @pytest.fixture
 async def known(ingress):
-    known = Tunnels(ingress, "example.com", lambda: 4663)
+    known = Tunnels(ingress, "example.com", lambda: ("http", 4663))
     yield known
     await known.end()
 

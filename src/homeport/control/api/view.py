@@ -73,6 +73,7 @@ class View:
             home=str(self._settings.home),
             host=self._settings.host,
             http_port=self._settings.http_port,
+            https_port=None if self._settings.tls == "off" else self._settings.https_port,
             domain=self._settings.domain,
             workspace=self._settings.workspace,
             settings=self._settings.told(),

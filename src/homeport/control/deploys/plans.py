@@ -127,7 +127,6 @@ class Plans:
             label += f"-v{revision.version}"
         suffix = settings.dev_suffix if is_session(revision) else ""
         host = names.host_label(settings.workspace, label, suffix)
-        port = "" if settings.http_port == 80 else f":{settings.http_port}"
         return LiveEndpoint(
             tag=web.tag,
             endpoint=Endpoint(
@@ -139,7 +138,7 @@ class Plans:
                 parameters=tuple(p.name for p in spec.parameters),
                 timeout_s=spec.timeout_s,
             ),
-            url=f"http://{host}.{settings.domain}{port}",
+            url=settings.url(f"{host}.{settings.domain}"),
             truncated=not host.startswith(f"{names.slug(settings.workspace)}--{label}"),
         )
 

@@ -52,9 +52,11 @@ class _Route:
 class Tunnels:
     """The tunnels of all containers."""
 
-    def __init__(self, ingress: Ingress, domain: str, http_port: Callable[[], int]) -> None:
-        """`http_port` returns the port of all URLs, which is known once the ingress listens."""
-        self._ingress, self._domain, self._http_port = ingress, domain, http_port
+    def __init__(
+        self, ingress: Ingress, domain: str, address: Callable[[], tuple[str, int]]
+    ) -> None:
+        """`address` returns scheme and port of all URLs; the port is known once the ingress listens."""
+        self._ingress, self._domain, self._address = ingress, domain, address
         self._routes: dict[str, _Route] = {}
         self._closed: dict[str, str] = {}  # tunnel -> its container, until its node has heard of it
         self._news = asyncio.Event()  # set, and replaced, at each new tunnel
@@ -85,7 +87,8 @@ class Tunnels:
             raise NotFound("the container's node does not know this tunnel") from None
         if route.failure is not None:
             raise route.failure
-        return TunnelInfo(scheme="http", host=self._host(route), port=self._http_port())
+        scheme, port = self._address()
+        return TunnelInfo(scheme=scheme, host=self._host(route), port=port)
 
     async def close(self, name: str) -> None:
         """Take a tunnel's URL away; return when it is gone."""
