@@ -1,18 +1,53 @@
 """`homeport up`, `down`, `status`: the background server."""
 
 import asyncio
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from homeport.cli import options, output, server
+from homeport.contract.errors import BadRequest
 from homeport.settings import Settings
 
 if TYPE_CHECKING:
     from homeport.contract.api.server import Status
 
 
-def up(host: options.Host = None, http_port: options.HttpPort = None) -> None:
+def up(
+    host: options.Host = None,
+    http_port: options.HttpPort = None,
+    foreground: Annotated[
+        bool,
+        typer.Option(
+            "--foreground",
+            help="Stay, start the server again when it ends, and end it with Ctrl-C.",
+        ),
+    ] = False,
+    standby: Annotated[
+        bool,
+        typer.Option(
+            "--standby",
+            help="Stay, and take over when the server of this home has ended or lost its database.",
+        ),
+    ] = False,
+) -> None:
     """Start the background server, which serves every deployed app again."""
-    asyncio.run(_up(options.load(host=host, http_port=http_port)))
+    settings = options.load(host=host, http_port=http_port)
+    if foreground or standby:
+        raise typer.Exit(_stay(settings, host, http_port, standby=standby))
+    asyncio.run(_up(settings))
+
+
+def _stay(settings: Settings, host: str | None, http_port: int | None, *, standby: bool) -> int:
+    """Run a server in the foreground; it reads its settings itself, so flags become variables."""
+    from homeport.cli import foreground
+
+    if settings.server:
+        raise BadRequest("a server runs on the machine where it is started: unset HOMEPORT_SERVER")
+    flags = {"HOMEPORT_HOST": host, "HOMEPORT_HTTP_PORT": http_port}
+    given = {name: str(value) for name, value in flags.items() if value is not None}
+    return foreground.run(settings.home, {**os.environ, **given}, standby=standby)
 
 
 def down(yes: options.Yes = False) -> None:

@@ -7,8 +7,6 @@ standard input closes.
 
 import asyncio
 import contextlib
-import errno
-import fcntl
 import logging
 import os
 import resource
@@ -17,17 +15,19 @@ import signal
 import socket
 import sys
 import typing
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
+from homeport import settings as all_settings
 from homeport.contract import codec
 from homeport.contract.api.answers import Fault
 from homeport.contract.container import LogLine
 from homeport.contract.errors import AlreadyExists, BadRequest, Failure, StorageError
 from homeport.contract.sizes import MIB
 from homeport.contract.starting import Ready, Start, Started
+from homeport.control import standby
 from homeport.control.fleet.nodes import Nodes
 from homeport.control.lifeline import Lifeline
 from homeport.node.agent import Agent
@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 #: Arguments: the settings, whether containers end with the server, the function for their log lines.
 OpenNodes = Callable[[Settings, bool, Callable[[LogLine], None], AsyncExitStack], Awaitable[Nodes]]
 
+KEPT, STANDBY = "--kept", "--standby"
+HAND_OVER = signal.SIGUSR2  # the server ends, and leaves HAProxy and the containers to the next one
+QUIET_S = 30.0  # how long a change may go on before that
+
 log = logging.getLogger("homeport")
 
 
@@ -52,13 +56,26 @@ def main(roles: "Roles | None" = None) -> int:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     raise_open_files()
     try:
-        settings, kept = read(sys.stdin.readline())
+        settings, kept = told(sys.argv[1:])
+        if STANDBY in sys.argv[1:]:
+            standby.wait(settings)
         with locked(settings):
             asyncio.run(run(settings, kept=kept, roles=roles or Roles()))
     except (Failure, OSError) as error:
         _answer(Started(error=_told(error)))
         return 1
     return 0
+
+
+def told(words: Sequence[str]) -> tuple[Settings, bool]:
+    """Return the settings, and whether the server is to outlive its command.
+
+    With `--kept` they are this process's own: `homeport up --foreground` may be an earlier version, which does not
+    know all of them.
+    """
+    if KEPT in words:
+        return all_settings.load(os.environ), True
+    return read(sys.stdin.readline())
 
 
 def read(line: str) -> tuple[Settings, bool]:
@@ -103,13 +120,9 @@ def locked(settings: Settings) -> Iterator[None]:
                 hint="remove it, or name another directory in HOMEPORT_HOME",
             )
         directory.chmod(0o700)
-    with (settings.home / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                raise AlreadyExists(f"another server uses {settings.home}") from None
-            raise
+    with standby.led(settings.home / standby.LOCK) as is_mine:
+        if not is_mine:
+            raise AlreadyExists(f"another server uses {settings.home}")
         try:
             yield
         finally:
@@ -125,11 +138,13 @@ async def run(settings: Settings, *, kept: bool, roles: "Roles") -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    leaving = Leaving(stop)
+    loop.add_signal_handler(HAND_OVER, leaving.hand_over)
     lifeline = Lifeline(stop, kept=kept)
     left = Left()
     async with AsyncExitStack() as opened:
         try:
-            real = await _open(settings, lifeline, stop, left, opened, roles)
+            real = await _open(settings, lifeline, leaving, left, opened, roles)
             if stop.is_set():
                 raise Failure("the server was ended before it was ready")
         except Exception as error:
@@ -139,6 +154,28 @@ async def run(settings: Settings, *, kept: bool, roles: "Roles") -> None:
         lifeline.watch(loop)
         _answer(Started(ready=Ready(pid=os.getpid(), http_port=real.http_port)))
         await stop.wait()
+        if leaving.hands_over and lifeline.kept:
+            await leaving.finish()
+            _leave(0)
+
+
+class Leaving:
+    """How the server ends: with everything, or alone, so that the next one takes over what runs."""
+
+    def __init__(self, stop: asyncio.Event) -> None:
+        self.stop = stop
+        self.hands_over = False
+        self.finish: Callable[[], Awaitable[None]] = _nothing  # ends the changes, and all writes
+
+    def hand_over(self) -> None:
+        """End this process alone."""
+        if not self.stop.is_set():
+            self.hands_over = True
+            self.stop.set()
+
+
+async def _nothing() -> None:
+    pass
 
 
 @dataclass(slots=True)
@@ -152,8 +189,12 @@ def _give_up(error: Exception) -> NoReturn:
     """End only this process: HAProxy and containers of an earlier server continue, as after a kill of it."""
     log.error("the server cannot start; containers and HAProxy continue without it", exc_info=error)
     _answer(Started(error=_told(error)))
+    _leave(1)
+
+
+def _leave(code: int) -> NoReturn:
     logging.shutdown()
-    os._exit(1)
+    os._exit(code)
 
 
 async def own_node(
@@ -187,7 +228,7 @@ class Roles:
 async def _open(
     settings: Settings,
     lifeline: Lifeline,
-    stop: asyncio.Event,
+    leaving: "Leaving",
     left: Left,
     opened: AsyncExitStack,
     roles: Roles,
@@ -207,7 +248,14 @@ async def _open(
     from homeport.control import stages
 
     state = await stages.open_state(settings, logs, opened)
-    stages.watch_database(state.store.database, stop.set, opened)
+
+    def lost() -> None:
+        if standby.is_waiting(settings.home):
+            leaving.hand_over()
+        else:
+            leaving.stop.set()
+
+    stages.watch_database(state.store.database, lost, opened)
     fleet = await stages.open_fleet(
         settings, state, nodes, roles.new_ingress, tied=tied, opened=opened
     )
@@ -216,8 +264,16 @@ async def _open(
     deploys = stages.open_deploys(settings, state, fleet, lifeline, opened)
     await stages.serve(fleet, deploys, opened)
     await stages.open_api(
-        state, fleet, deploys, lifeline, shutdown=stop.set, tcp=tcp, opened=opened
+        state, fleet, deploys, lifeline, shutdown=leaving.stop.set, tcp=tcp, opened=opened
     )
+
+    async def finish() -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(QUIET_S):
+                await deploys.deployer.quiet()
+        await state.store.database.close()
+
+    leaving.finish = finish
     return settings
 
 

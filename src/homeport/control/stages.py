@@ -61,7 +61,7 @@ from homeport.state.vault import Vault
 from homeport.state.volumes import Volumes
 from homeport.supervised import supervised
 
-CLAIM_S = 5.0  # how often a server looks whether its database is still its own
+CLAIM_S = 3.0  # how often a server looks whether its database is still its own
 
 log = logging.getLogger(__name__)
 

@@ -79,6 +79,11 @@ class Deployer:
         """True if there is a session, or a change that has not ended."""
         return bool(self._changes) or any(app.ephemeral for app in self.live.all())
 
+    async def quiet(self) -> None:
+        """Wait until no change is running."""
+        while self._changes:
+            await asyncio.wait([change.task for change in self._changes])
+
     async def close(self) -> None:
         """Cancel all running changes; each is undone."""
         await self._tasks.close()

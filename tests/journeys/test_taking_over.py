@@ -1,0 +1,127 @@
+"""A server that is replaced, killed or followed by a standby: what is deployed goes on answering."""
+
+import os
+import signal
+import threading
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from tests.waiting import wait_for
+
+APP = """
+    import os
+    import modal
+
+    app = modal.App("steady")
+
+    @app.function(min_containers=1, max_containers=1)
+    @modal.concurrent(max_inputs=20)
+    @modal.fastapi_endpoint()
+    def container():
+        return os.environ["MODAL_TASK_ID"]
+"""
+
+
+def ask(url: str) -> str:
+    return httpx.get(url, timeout=60, trust_env=False).raise_for_status().json()
+
+
+@contextmanager
+def load(url: str):
+    """Ask all the time, from three visitors; yields the list of answers and the list of errors."""
+    answers, errors, ended = [], [], threading.Event()
+
+    def visit():
+        with httpx.Client(timeout=60, trust_env=False) as client:
+            while not ended.is_set():
+                try:
+                    answers.append(client.get(url).raise_for_status().json())
+                except httpx.HTTPError as error:
+                    errors.append(repr(error))
+
+    visitors = [threading.Thread(target=visit) for _ in range(3)]
+    for visitor in visitors:
+        visitor.start()
+    try:
+        wait_for(lambda: len(answers) > 10, "answers")
+        yield answers, errors
+    finally:
+        ended.set()
+        for visitor in visitors:
+            visitor.join()
+
+
+def serves(terminal, *, but: int) -> int:
+    """Wait for another control plane; return its pid."""
+
+    def look() -> int:
+        done = terminal.run("status", "--json", check=False)
+        if done.returncode:
+            return 0
+        pid = httpx.Response(200, text=done.stdout).json()["pid"]
+        return pid if pid != but else 0
+
+    return wait_for(look, "another control plane")
+
+
+def test_a_server_in_the_foreground_is_replaced_and_killed_and_no_request_fails(terminal, write):
+    keeper = terminal.start("up", "--foreground")
+    keeper.wait_for("homeport is up")
+    url = terminal.deploy(write(APP))["container"]
+    first, container = terminal.status()["pid"], ask(url)
+    with load(url) as (answers, errors):
+        keeper.process.send_signal(signal.SIGHUP)
+        second = serves(terminal, but=first)
+        seen = len(answers)
+        wait_for(lambda: len(answers) > seen + 10, "answers of the second")
+        os.kill(second, signal.SIGKILL)
+        third = serves(terminal, but=second)
+        seen = len(answers)
+        wait_for(lambda: len(answers) > seen + 10, "answers of the third")
+    refused = terminal.run("up", "--foreground", check=False)
+    keeper.process.send_signal(signal.SIGTERM)
+    code = keeper.end()
+
+    assert [] == errors
+    assert {container} == set(answers)
+    assert 3 == len({first, second, third})
+    assert (1, True) == (refused.returncode, "another server uses" in refused.stderr)
+    assert 0 == code
+    assert wait_for(lambda: not terminal.processes(), "the end of everything")
+
+
+@pytest.mark.parametrize("how", ["killed", "without its database"])
+def test_a_standby_takes_over_and_no_request_fails(how, terminal, write, postgres):
+    terminal.environ["HOMEPORT_DATABASE"] = postgres.url_of(terminal.home)
+    leader = terminal.start("up", "--foreground")
+    leader.wait_for("homeport is up")
+    url = terminal.deploy(write(APP))["container"]
+    first, container = terminal.status()["pid"], ask(url)
+    standby = terminal.start("up", "--standby")
+    standby.wait_for("waiting as a standby")
+    with load(url) as (answers, errors):
+        if how == "killed":
+            leader.process.kill()  # what would start the leader again
+            os.kill(first, signal.SIGKILL)
+        else:
+            leader.process.kill()
+            with postgres.connect() as connection:
+                ended = connection.execute(
+                    "select count(pg_terminate_backend(pid)) from pg_stat_activity "
+                    "where pid in (select pid from pg_locks where locktype = 'advisory')"
+                ).fetchone()[0]
+            assert ended
+        second = serves(terminal, but=first)
+        seen = len(answers)
+        wait_for(lambda: len(answers) > seen + 10, "answers of the standby")
+        other = terminal.deploy(write(APP.replace('"steady"', '"more"'), "more.py"))["container"]
+    more = ask(other)
+    standby.process.send_signal(signal.SIGTERM)
+
+    assert [] == errors
+    assert {container} == set(answers)
+    assert more != container
+    assert second != first
+    assert 0 == standby.end()
