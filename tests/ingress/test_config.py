@@ -50,6 +50,7 @@ def render(
         "again": f"{directory}/again.sock",
         "api": f"{directory}/control.sock",
         "inside": f"{directory}/inside.sock",
+        "remote": f"{directory}/remote.sock",
         "listeners": (descriptor,),
         "calls": calls,
         "urls": urls,

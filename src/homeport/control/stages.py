@@ -19,7 +19,9 @@ from starlette.types import ASGIApp
 from homeport.contract.container import Container
 from homeport.contract.errors import StorageError
 from homeport.contract.roles import Ingress
+from homeport.control.api import bearer
 from homeport.control.api.access import Inside, OwnSocket
+from homeport.control.api.attempts import WrongTokens
 from homeport.control.api.bearer import Bearer
 from homeport.control.api.listener import listening, unix_socket
 from homeport.control.api.routes import Api, Backend
@@ -403,8 +405,17 @@ async def _listen(
         shown.unlink(missing_ok=True)
         shown.symlink_to(settings.control_socket)
         opened.callback(shown.unlink, missing_ok=True)
+    wrong = WrongTokens()
     if tcp is not None:
-        await opened.enter_async_context(listening(Bearer(app, tokens, first=settings.token), tcp))
+        guarded = Bearer(app, tokens, first=settings.token, wrong=wrong)
+        await opened.enter_async_context(listening(guarded, tcp))
+    if settings.tls != "off":
+        guarded = Bearer(
+            app, tokens, first=settings.token, wrong=wrong, source=bearer.told_by_ingress
+        )
+        remote = unix_socket(settings.remote_socket)
+        opened.callback(settings.remote_socket.unlink, missing_ok=True)
+        await opened.enter_async_context(listening(guarded, remote))
 
 
 def with_port(settings: Settings, ingress: Entrance) -> Settings:

@@ -7,7 +7,7 @@ File names are relative to HAProxy's working directory, because the path of a ho
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from homeport.ingress import inside, rules, secure
+from homeport.ingress import inside, remote, rules, secure
 from homeport.ingress.rules import AGAIN, AGAIN_SLOTS
 from homeport.ingress.unusual import MAX_HEAD_BYTES
 
@@ -89,6 +89,7 @@ class Config:
     again: str  # the socket of the re-entry frontend
     api: str  # the control plane's socket, for `/metrics` alone
     inside: str  # the control plane's socket for containers
+    remote: str = ""  # the control plane's socket for commands on other machines
     listeners: tuple[int, ...]  # descriptors of listening sockets, the main port's first
     secure: int | None = None  # the descriptor of the listening socket of HTTPS; None: no TLS
     https_port: int = 0
@@ -280,6 +281,7 @@ def _backends(config: Config) -> list[str]:
         "backend metrics",
         f"  server control unix@{config.api}",
         *inside.backend(config.inside),
+        *(remote.backend(config.remote) if config.secure is not None else []),
     ]
     for prefix, count in config.backends.items():
         for number in range(count):

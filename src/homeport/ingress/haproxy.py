@@ -257,6 +257,7 @@ class HAProxy(Containers, Tls):
             again=str(settings.socket_dir / "again.sock"),
             api=str(settings.control_socket),
             inside=str(settings.inside_socket),
+            remote=str(settings.remote_socket),
             listeners=self._ports.descriptors,
             secure=self._ports.secure,
             https_port=self.https_port,

@@ -7,7 +7,7 @@ costs 0.1 us, so `unusual` looks once whether a request needs the rules that few
 from collections.abc import Sequence
 
 from homeport.contract.sizes import MAX_BODY_BYTES
-from homeport.ingress import secure, unusual
+from homeport.ingress import remote, secure, unusual
 
 BURST_S = 5
 HOPS = 100  # re-entries without a wait for a container
@@ -56,6 +56,7 @@ def web(
         *([] if tls is None else secure.rules(tls, trusted=bool(trusted_proxies))),
         *_protocol(),
         *_who(trusted_proxies),
+        *([] if tls is None else remote.rules(domain)),
         "  http-request allow if metrics",
         "  http-request lua.unknown unless known",
         *_limits(requests_per_s, per_source),
@@ -64,6 +65,7 @@ def web(
         *_seen_by_the_app(trusted=bool(trusted_proxies), tls=tls is not None),
         *to_pool(),
         "  use_backend metrics if metrics",
+        *([] if tls is None else [f"  use_backend {remote.BACKEND} if api"]),
     ]
 
 

@@ -7,6 +7,7 @@ HTTPS, and the certificate is not for Host        421 (RFC 9110, 15.5.20), so th
 """
 
 LIST = "crt-list"  # the file with the list of certificates
+OVER_TLS = "over_tls"  # the name of the condition
 PLAIN = 80  # the number of the main HTTP socket in HAProxy's configuration, whatever its port is
 CHALLENGES = "/.well-known/acme-challenge/"
 # Without a certificate for the name in the handshake there is no connection: no visitor gets another host's.
@@ -47,7 +48,7 @@ def rules(https_port: int, *, trusted: bool) -> list[str]:
     moves = f"!over_tls main_port !metrics {{ var(txn.by_host) -m found }}{strangers}"
     return [
         "  # TLS: challenges, a request for another host than the certificate's, HTTP",
-        "  acl over_tls ssl_fc",
+        f"  acl {OVER_TLS} ssl_fc",
         f"  acl main_port so_id {PLAIN}",
         "  acl refused var(txn.refused) -m found",
         f"  acl a_challenge path_beg {CHALLENGES}",

@@ -38,8 +38,8 @@ class Settings:
     workspace: str = "me"  # first part of each URL; your login name by default
     dev_suffix: str = "dev"  # last part of a session's URLs, 1 to 8 letters or digits
     server: str = ""  # URL of a remote server's API; empty: the server of this home
-    token: str = ""  # password of the API over TCP: the server asks for it, commands send it
-    api_port: int | None = None  # port of the API for other machines; it needs `token`
+    token: str = ""  # of the API: a server's first one, an admin's; commands send it
+    api_port: int | None = None  # port of the API by plain HTTP, on loopback alone
     rate_limit: int | None = None  # requests/s; 0 off; None: 200 beyond loopback, off on it
     trusted_proxies: str = (
         ""  # networks of proxies that tell scheme, host and client: `10.0.0.0/8,::1`
@@ -156,6 +156,11 @@ class Settings:
     def inside_socket(self) -> Path:
         """The socket on which the ingress passes on what containers ask of the control plane."""
         return self.socket_dir / "inside.sock"
+
+    @property
+    def remote_socket(self) -> Path:
+        """The socket on which the ingress passes on what commands on other machines ask of the control plane."""
+        return self.socket_dir / "remote.sock"
 
     @property
     def urls_socket(self) -> Path:

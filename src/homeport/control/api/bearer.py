@@ -34,6 +34,12 @@ def peer(scope: Scope) -> str:
     return client[0] if client else ""
 
 
+def told_by_ingress(scope: Scope) -> str:
+    """Return the address of a visitor, which the ingress has written into a field."""
+    given = [value for name, value in scope["headers"] if name == b"x-homeport-source"]
+    return given[0].decode("latin-1") if len(given) == 1 else ""
+
+
 class Bearer(Guard):
     """Accepts requests with a token of the store, or with that of the settings."""
 

@@ -14,6 +14,13 @@ from starlette.types import ASGIApp
 from homeport.contract.errors import PortTaken
 from homeport.supervised import log_failure
 
+#: Ask an idle connection after 30 s, three times; give one up whose data is not acknowledged for 60 s.
+VANISHED = {
+    socket.TCP_KEEPIDLE: 30,
+    socket.TCP_KEEPINTVL: 10,
+    socket.TCP_KEEPCNT: 3,
+    socket.TCP_USER_TIMEOUT: 60_000,
+}
 CLOSE_S = 1  # an open stream must not hold up the end
 
 
@@ -42,6 +49,10 @@ def tcp_socket(host: str, port: int) -> socket.socket:
     # Connections inherit it (man 7 tcp). asyncio sets it only where a socket names its protocol, and without it each
     # answer of two writes takes 40 ms.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # So that the session of a machine that is gone without a word ends.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in VANISHED.items():
+        listener.setsockopt(socket.IPPROTO_TCP, option, value)
     return listener
 
 
