@@ -28,7 +28,10 @@ class Plane:
             head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
             self.heads.append(head)
             if "upgrade: websocket" in head:
-                writer.write(b"HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+                writer.write(
+                    b"HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                    b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+                )
                 writer.write(await reader.readexactly(4))
                 await writer.drain()
             elif "/v1/stream" in head:

@@ -3,8 +3,8 @@
 docs/reference/api.md is generated from the rules below, the signatures and docstrings of the handlers, and
 the types in `contract/api`. The rules:
 
-- JSON over HTTP, on the Unix socket `control.sock` in the home's `run/`. With `HOMEPORT_API_PORT` and
-  `HOMEPORT_TOKEN` also over TCP, with the header `Authorization: Bearer <token>`.
+- JSON over HTTP, on the Unix socket `control.sock` in the home's `run/`. With a token, `Authorization: Bearer <token>`, also
+  by HTTPS at the domain itself (`https://apps.example.com/v1/…`), and with `HOMEPORT_API_PORT` by plain HTTP on loopback.
 - Times are in seconds since the epoch.
 - An error has the status of its kind (see [errors](errors.md)) and the body [`Refusal`](#refusal). The kind
   `Bug`, with status 500, is a fault of homeport's own.
