@@ -33,6 +33,7 @@ from homeport.contract.container import CALLS, URLS, Launch
 from homeport.contract.errors import BadRequest
 from homeport.contract.image import HOME, Step, outside
 from homeport.contract.sizes import MIB
+from homeport.node.cells import trials
 from homeport.node.cells.networks import Networks, resolvers
 from homeport.node.cells.trees import Trees
 from homeport.node.images.made import Made
@@ -119,6 +120,7 @@ class Cells:
         self.urls = Path()  # the socket of the ingress that leads to URLs: the agent says where
         self._root, self._lib = root, lib
         self._used: set[Path] = set()
+        self._has_worked = False
         self._root_user = os.getuid() == 0
         self._ids = identity.own()
         if told.ids == 1:
@@ -144,13 +146,19 @@ class Cells:
         if isolation == OFF:
             return None
         root.mkdir(parents=True, mode=0o700, exist_ok=True)
-        told = (asked or _reported)(root)
+        told = (asked or trials.told)(root)
         if not told.possible:
             if isolation == ON:
                 raise BadRequest(f"`isolation` is on, and {told.why}", hint=told.hint)
             log.warning("containers are not isolated: %s. Hint: %s", told.why, told.hint)
             return None
         return Cells(root, lib, told)
+
+    def worked(self) -> None:
+        """Keep the report for the next server, because a zygote has begun in a cell."""
+        if not self._has_worked:
+            self._has_worked = True
+            trials.keep(self._root, self.report)
 
     def close(self) -> None:
         """End the keeper; the cells go on."""
@@ -378,13 +386,3 @@ def end_left(root: Path, keep: Collection[int]) -> None:
         if pid not in kept:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-
-
-def _reported(root: Path) -> report.Report:
-    """Make the report in another process, because this one has threads."""
-    words = [sys.executable, "-m", "homeport.cell.report", str(root)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    try:
-        return codec.loads(report.Report, done.stdout)
-    except ValueError:
-        return report.Report(possible=False, why=done.stderr.strip() or "the trial said nothing")

@@ -355,6 +355,8 @@ class Zygotes:
 
     async def _used(self, zygote: Zygote) -> None:
         """Mark a zygote that has started as used now; end others if all together need too much memory."""
+        if self.cells is not None and zygote.sandbox is not None:
+            self.cells.worked()
         self._touch(zygote)
         await self._bound()
 
