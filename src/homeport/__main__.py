@@ -10,6 +10,9 @@ def main() -> None:
     before = signal.getsignal(signal.SIGINT)
     if before is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from homeport.cli import ahead
+
+    ahead.begin(sys.argv[1:])
     from homeport.cli.main import main as run
 
     if before is signal.default_int_handler:

@@ -71,7 +71,10 @@ async def _deploy(
     json: bool,
 ) -> None:
     began = time.monotonic()
-    declared = await script.declare(ref, module=module, name=name)
+    declaring = asyncio.create_task(script.declare(ref, module=module, name=name))
+    await asyncio.sleep(0)  # so that the script is loaded while this process imports
+    output.prepare()
+    declared = await declaring
     for text in declared.warnings:
         output.warn(text)
     deployed = await _upload(

@@ -4,6 +4,7 @@ Rich takes 100 ms to import, so it is imported when a command first prints with 
 the command may have started is starting too.
 """
 
+import importlib
 import shutil
 import sys
 import time
@@ -44,6 +45,13 @@ def err() -> "Console":
     from rich.console import Console
 
     return Console(file=sys.stderr, highlight=False, soft_wrap=True, emoji=False, markup=False)
+
+
+def prepare() -> None:
+    """Import what a command prints and asks the server with, while it waits for another process."""
+    importlib.import_module("homeport.client")
+    importlib.import_module("rich.console")
+    importlib.import_module("rich.text")
 
 
 def say(text: str) -> None:

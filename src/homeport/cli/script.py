@@ -5,11 +5,13 @@ import contextlib
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
+from homeport.cli import ahead
 from homeport.contract import codec
 from homeport.contract.declaring import Answer, Declared, Load, Warm
 from homeport.contract.errors import Failure, ScriptError
@@ -23,7 +25,7 @@ async def declare(ref: str, *, module: bool = False, name: str = "") -> Declared
 
     The script's output goes to stderr, so that the command's own output has no other text.
     """
-    async with _Loader(*_words(ref, module=module, name=name)) as loader:
+    async with _Loader(load=Load(ref=ref, module=module, name=name)) as loader:
         text, code = await loader.line(), await loader.code()
         return _declared(ref, read(text), code)
 
@@ -45,12 +47,11 @@ class Declarer:
     async def declare(self) -> Declared:
         """Load the script as `declare` does; update `watch` also if that fails."""
         loader, self._loader = self._loader, None
+        load = Load(ref=self._ref, module=self._module, name=self._name)
         if loader is None:
-            words = _words(self._ref, module=self._module, name=self._name)
-            async with _Loader(*words) as fresh:
+            async with _Loader(load=load) as fresh:
                 answer, code = read(await fresh.line()), await fresh.code()
         else:
-            load = Load(ref=self._ref, module=self._module, name=self._name)
             try:
                 answer, code = await loader.answer(load)
             except BaseException as error:
@@ -123,35 +124,30 @@ class Declarer:
 class _Loader:
     """A process of sdk/declare/__main__.py."""
 
-    def __init__(self, *words: str) -> None:
+    def __init__(self, *words: str, load: Load | None = None) -> None:
+        """With `load` it loads that script in its fresh interpreter; else `words` are its arguments."""
         self._words = words
-        self._process: asyncio.subprocess.Process | None = None
+        self._load = load
+        self._process: subprocess.Popen[bytes] | None = None
         self._reader = asyncio.StreamReader(limit=MAX_LINE)
         self._transport: asyncio.BaseTransport | None = None
         self._owes = False  # True if the exit code of the last fork was not read yet
         self.ended = False
 
     async def __aenter__(self) -> Self:
-        read, write = os.pipe()
-        try:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "homeport.sdk.declare",
-                *self._words,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=2,
-                pass_fds=(write,),
-                env={**os.environ, "HOMEPORT_DECLARE_FD": str(write)},
-                start_new_session=True,  # Ctrl-C is for this command to handle
-            )
-        finally:
-            os.close(write)
-        if "--stay" not in self._words:
-            assert self._process.stdin is not None
-            self._process.stdin.close()
+        begun = ahead.take() if self._load is not None else None
+        if begun is not None:
+            self._process, answers = begun.process, begun.answers
+        else:
+            words = self._words if self._load is None else ("--ahead",)
+            self._process, answers = ahead.start(*words)
         loop = asyncio.get_running_loop()
-        pipe = os.fdopen(read, "rb")
+        pipe = os.fdopen(answers, "rb")
+        if self._load is not None:
+            self._write(self._load)
+            assert self._process.stdin is not None
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()  # the script reads nothing there
         self._transport, _ = await loop.connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(self._reader), pipe
         )
@@ -160,13 +156,16 @@ class _Loader:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def ask(self, message: Warm | Load) -> None:
-        """Write a line to its standard input."""
+    def _write(self, message: Warm | Load) -> None:
         assert self._process is not None
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):  # it has ended: the next `line` is empty
             self._process.stdin.write(codec.line(message))
-            await self._process.stdin.drain()
+            self._process.stdin.flush()
+
+    async def ask(self, message: Warm | Load) -> None:
+        """Write a line to its standard input."""
+        await asyncio.to_thread(self._write, message)  # it may be longer than the pipe
 
     async def answer(self, load: Load) -> tuple[Answer, int]:
         """Return a fork's answer, and its exit code if it had none; end the fork if cancelled."""
@@ -213,16 +212,19 @@ class _Loader:
     async def code(self) -> int:
         """Its exit code."""
         assert self._process is not None
-        return await self._process.wait()
+        return await asyncio.to_thread(self._process.wait)
 
     async def close(self) -> None:
         """End it and its child processes."""
         if self._transport is not None:
             self._transport.close()
-        if self._process is not None and self._process.returncode is None:
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        if self._process is not None and self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            await self._process.wait()
+            await asyncio.to_thread(self._process.wait)
 
 
 def quote(failure: Failure, paths: Iterable[str]) -> None:
@@ -234,10 +236,6 @@ def quote(failure: Failure, paths: Iterable[str]) -> None:
     with contextlib.suppress(OSError, IndexError):
         lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
         failure.where += f"  {lines[int(place[2]) - 1].strip()}"
-
-
-def _words(ref: str, *, module: bool, name: str) -> list[str]:
-    return [ref, *(["-m"] if module else []), *(["--name", name] if name else [])]
 
 
 def read(line: bytes) -> Answer:

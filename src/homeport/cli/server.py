@@ -105,6 +105,7 @@ async def _reached(
     """
     process = await asyncio.to_thread(_started, settings, kept=kept)
     async with _client(settings) as client:
+        output.prepare()
         end, pause_s = time.monotonic() + PATIENCE_S, RETRY_S
         while not await _ready(settings, client, process, kept=kept):
             if time.monotonic() > end:

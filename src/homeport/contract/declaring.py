@@ -19,7 +19,7 @@ class Warm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """Load a script in a fork."""
+    """Load a script: a warm loader does so in a fork, any other one itself."""
 
     ref: str  # `script.py`, `script.py::app`, or a module
     module: bool = False  # `ref` is a module's dotted name

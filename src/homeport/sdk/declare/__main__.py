@@ -1,7 +1,8 @@
 """`python -m homeport.sdk.declare REF`: loads a script and writes its manifest.
 
 The command line starts it in a fresh interpreter. It writes a line of JSON to the descriptor named by
-HOMEPORT_DECLARE_FD (contract/declaring.py). The script's output is not redirected.
+HOMEPORT_DECLARE_FD (contract/declaring.py). The script's output is not redirected. With `--ahead` it first imports
+what it needs itself, and then reads from standard input, as a `Load`, which script it is.
 
 With `--stay`, it is a warm loader: it reads `Warm` from standard input and imports those modules. Then it forks
 for each `Load`, and the fork loads the script. So a script with heavy imports is loaded again as fast as a light
@@ -50,6 +51,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("ref", nargs="?", default="")
     parser.add_argument("--stay", action="store_true")
+    parser.add_argument("--ahead", action="store_true")
     parser.add_argument("-m", dest="module", action="store_true")
     parser.add_argument("--name", default="")
     arguments = parser.parse_args()
@@ -60,6 +62,11 @@ def main() -> int:
     if arguments.stay:
         return _stay(descriptor)
     load = Load(ref=arguments.ref, module=arguments.module, name=arguments.name)
+    if arguments.ahead:
+        if not (line := sys.stdin.readline()):
+            return 0  # the command wants no script
+        load = codec.loads(Load, line)
+        sys.argv[1:] = _words(load)
     return _tell(descriptor, load, unlike)
 
 
@@ -139,8 +146,7 @@ def _preload(shelf: Shelf, modules: Sequence[str]) -> str:
 
 def _begin_again(descriptor: int, load: Load, _reason: str, modules: Sequence[str]) -> NoReturn:
     """Load the script in a fresh interpreter, because a preloaded module differs from a fresh import."""
-    words = [load.ref, *(["-m"] if load.module else [])]
-    words += ["--name", load.name] if load.name else []
+    words = _words(load)
     os.set_inheritable(descriptor, True)
     environ = {
         **_environ,
@@ -151,6 +157,12 @@ def _begin_again(descriptor: int, load: Load, _reason: str, modules: Sequence[st
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(sys.executable, [sys.executable, "-m", "homeport.sdk.declare", *words], environ)  # noqa: S606
+
+
+def _words(load: Load) -> list[str]:
+    """Return the arguments of a process that loads this script alone."""
+    name = ["--name", load.name] if load.name else []
+    return [load.ref, *(["-m"] if load.module else []), *name]
 
 
 def _watch_failed(failure: BaseException) -> None:
