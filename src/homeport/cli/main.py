@@ -40,6 +40,7 @@ COMMANDS = {
     "workspace": ("token", "workspace"),
     "backup": ("backup", "backup"),
     "restore": ("backup", "restore"),
+    "service": ("service", "app"),
     "doctor": ("doctor", "doctor"),
 }
 HIDDEN = frozenset({"workspace"})

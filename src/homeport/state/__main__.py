@@ -3,33 +3,44 @@
 It reads one object of JSON from standard input, `{"do", "settings", "file", "force", "passphrase", "volumes"}`, and
 writes one to standard output: the result, or `{"error": {…}}`. Arguments would be shown by `ps`, and a URL may
 have a password.
+
+`--rehearse` and `--go-back` are for `homeport service upgrade` (state/upgrades.py).
 """
 
 import dataclasses
 import json
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from homeport import settings as all_settings
 from homeport.contract.errors import Failure, StorageError
 from homeport.settings import Settings
-from homeport.state import archive, backup, schema, urls
+from homeport.state import archive, backup, schema, upgrades, urls
 from homeport.state.database import Database
 
 
 def main() -> int:
     """Do what the input says; return 0 if that worked."""
-    asked = json.loads(sys.stdin.read())
-    settings = Settings(**{**asked["settings"], "home": Path(asked["settings"]["home"])})
     try:
-        answer = _do(asked, settings)
+        answer = _answer(sys.argv[1:])
     except Failure as failure:
         answer = {"error": failure.to_dict()}
     except OSError as error:
-        told = StorageError(f"{error.filename or settings.home}: {error.strerror}")
+        told = StorageError(f"{error.filename or 'the home'}: {error.strerror}")
         answer = {"error": told.to_dict()}
     json.dump(answer, sys.stdout)
     return int("error" in answer)
+
+
+def _answer(words: Sequence[str]) -> dict[str, Any]:
+    if words:  # of `homeport service upgrade`, which may be another version: the settings are ours
+        own = all_settings.load(os.environ)
+        return (upgrades.rehearse if words == ["--rehearse"] else upgrades.go_back)(own)
+    asked = json.loads(sys.stdin.read())
+    return _do(asked, Settings(**{**asked["settings"], "home": Path(asked["settings"]["home"])}))
 
 
 def _do(asked: dict[str, Any], settings: Settings) -> dict[str, Any]:

@@ -8,6 +8,7 @@ unchanged. alembic is imported only for that: its import takes longer than all t
 import contextlib
 import logging
 import sqlite3
+from importlib import metadata
 
 from sqlalchemy import Connection, inspect, text
 
@@ -62,8 +63,10 @@ def number(database: Database, connection: Connection) -> str | None:
             found = FIRST if told <= LAST_UNNUMBERED else f"{told:04}"
     if found is not None and found > tables.SCHEMA:
         raise StorageError(
-            f"{urls.shown(database.url)} was written by a later homeport (schema {found})",
-            hint="install that version again, or use another HOMEPORT_HOME",
+            f"{urls.shown(database.url)} was written by a later homeport (schema {found}); this one, "
+            f"{metadata.version('homeport')}, reads schemas up to {tables.SCHEMA}",
+            hint="install that version again; or, to go back, `homeport restore` a backup from before the upgrade"
+            + ("" if database.postgres else f" (or the copy {urls.shown(database.url)}.schema-…)"),
         )
     return found
 

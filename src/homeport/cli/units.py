@@ -1,0 +1,288 @@
+"""The files and commands that make homeport a service of systemd; pure: `service` carries them out.
+
+/opt/homeport/versions/<name>     a virtual environment for each installed version
+/opt/homeport/current             a link to the one that runs; an upgrade moves it
+/etc/systemd/system/NAME.service  starts `homeport up --foreground` as a user of its own
+<home>/config.toml                the settings
+"""
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from homeport.contract.errors import BadRequest
+
+ROOT = Path("/opt/homeport")
+UNITS = Path("/etc/systemd/system")
+FIRST_SUBORDINATE, SUBORDINATES = 100_000, 65_536  # as useradd(8) gives ordinary users
+SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What `homeport service install` was asked for."""
+
+    domain: str
+    email: str = ""
+    tls: str = "acme"
+    host: str = "0.0.0.0"  # noqa: S104 - a server for others
+    user: str = "homeport"
+    home: Path = Path("/var/lib/homeport")
+    root: Path = ROOT
+    units: Path = UNITS
+
+    def __post_init__(self) -> None:
+        """Raise `BadRequest` for what a unit, a shell or useradd would read as something else."""
+        if not self.user.isascii() or not self.user.replace("-", "").replace("_", "").isalnum():
+            raise BadRequest(f"`{self.user}` cannot be a user's name")
+        if self.user[0] in "-0123456789" or self.user == "root":
+            raise BadRequest(f"`{self.user}` cannot be the service's user")
+        for path in (self.home, self.root):
+            if not path.is_absolute() or not SAFE.issuperset(str(path)) or ".." in path.parts:
+                raise BadRequest(
+                    f"{path} cannot be a directory of the service: an absolute path of plain characters is needed"
+                )
+            if len(path.parts) < 3:
+                raise BadRequest(
+                    f"{path} cannot be a directory of the service: it is not one of its own"
+                )
+        if self.tls == "acme" and not self.email:
+            raise BadRequest(
+                "certificates by ACME need `--email`, to which the authority may write",
+                hint="`--tls off` installs a server without HTTPS",
+            )
+
+    @property
+    def unit(self) -> str:
+        """The unit's name."""
+        return "homeport.service"
+
+    @property
+    def python(self) -> Path:
+        """The interpreter of the version that runs."""
+        return self.root / "current/bin/python"
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Write a file, whole or not at all."""
+
+    path: Path
+    text: str
+    mode: int = 0o644
+    owner: str = "root"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Run a command as root."""
+
+    words: tuple[str, ...]
+    may_fail: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Move a link in one step."""
+
+    path: Path
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Delete a file or a directory, if it is there."""
+
+    path: Path
+
+
+Step = Write | Run | Link | Remove
+
+
+def unit(service: Service) -> str:
+    """Return the unit's text.
+
+    The server is started again by `homeport up --foreground` and not by systemd, so that containers outlive it
+    (see cli/foreground.py). If that process ends, `KillMode=mixed` ends everything, and systemd begins anew.
+
+    It does not wait for network-online.target, which takes two minutes where networkd manages no interface: what
+    cannot be reached at boot is tried again.
+
+    No directive that needs NoNewPrivileges= can be used: without root, systemd then sets it, and newuidmap, which
+    gives cells their users, loses its rights (man 5 systemd.exec).
+    """
+    return f"""\
+[Unit]
+Description=homeport: Python functions as web endpoints
+After=network.target postgresql.service
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+NotifyAccess=main
+User={service.user}
+Group={service.user}
+Environment=HOMEPORT_HOME={service.home}
+Environment=PATH={service.root}/current/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+WorkingDirectory=/
+ExecStart={service.python} -m homeport up --foreground
+# A new version: the server hands over, and no request is lost.
+ExecReload=/bin/kill -HUP $MAINPID
+KillMode=mixed
+TimeoutStartSec=300
+TimeoutStopSec=90
+Restart=always
+RestartSec=1
+# Limits of memory and CPU for each container; a container that runs out of memory must not end the others.
+Delegate=yes
+OOMPolicy=continue
+LimitNOFILE=262144
+TasksMax=infinity
+# Ports 80 and 443 without root.
+AmbientCapabilities=CAP_NET_BIND_SERVICE
+UMask=0077
+ProtectSystem=full
+ProtectHome=yes
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def config(service: Service) -> str:
+    """Return the text of `config.toml`."""
+    values = {
+        "host": service.host,
+        "domain": service.domain,
+        "tls": service.tls,
+        "workspace": "main",
+        **({"email": service.email} if service.email else {}),
+    }
+    if service.tls == "off":
+        values |= {"http_port": 80}  # type: ignore[dict-item] # the one number
+    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+    return (
+        "# Written by `homeport service install`; after a change: `systemctl reload homeport`.\n"
+        + "\n".join(lines)
+        + "\n"
+    )
+
+
+def install(
+    service: Service,
+    *,
+    version: str,
+    source: Sequence[str],
+    uv: str,
+    python: str,
+    has_user: bool,
+    has_config: bool,
+    subordinates: int | None,
+) -> list[Step]:
+    """Return the steps of an installation.
+
+    `source` is what `uv pip install` gets, `python` the interpreter that the environment is made of.
+    `subordinates` is the first of the free ids for cells; None: the user has some.
+    """
+    steps: list[Step] = []
+    if not has_user:
+        words = ("useradd", "--system", "--user-group", "--home-dir", str(service.home))
+        steps.append(
+            Run((*words, "--no-create-home", "--shell", "/usr/sbin/nologin", service.user))
+        )
+    if subordinates is not None:
+        ids = f"{subordinates}-{subordinates + SUBORDINATES - 1}"
+        steps.append(Run(("usermod", "--add-subuids", ids, "--add-subgids", ids, service.user)))
+    owner = ("-o", service.user, "-g", service.user)
+    steps.append(Run(("install", "-d", "-m", "0700", *owner, str(service.home))))
+    steps += environment(service, version=version, source=source, uv=uv, python=python)
+    steps.append(Link(service.root / "current", f"versions/{version}"))
+    if not has_config:
+        steps.append(Write(service.home / "config.toml", config(service), 0o600, service.user))
+    steps.append(Write(service.units / service.unit, unit(service)))
+    steps.append(Run(("systemctl", "daemon-reload")))
+    steps.append(Run(("systemctl", "enable", "--now", service.unit)))
+    return steps
+
+
+def environment(
+    service: Service, *, version: str, source: Sequence[str], uv: str, python: str
+) -> list[Step]:
+    """Return the steps that install one version beside the others."""
+    place = service.root / "versions" / version
+    return [
+        Run(("install", "-d", "-m", "0755", str(service.root), str(service.root / "versions"))),
+        Run((uv, "venv", "--quiet", "--clear", "--python", python, str(place))),
+        Run(
+            (
+                uv,
+                "pip",
+                "install",
+                "--quiet",
+                "--link-mode",
+                "copy",
+                "--python",
+                str(place / "bin/python"),
+                *source,
+            )
+        ),
+        Run(("chmod", "-R", "a+rX", str(place))),
+    ]
+
+
+def uninstall(service: Service, *, purge: bool) -> list[Step]:
+    """Return the steps that remove the service; `purge`: the home and the user too."""
+    steps: list[Step] = [
+        Run(("systemctl", "disable", "--now", service.unit), may_fail=True),
+        Remove(service.units / service.unit),
+        Run(("systemctl", "daemon-reload"), may_fail=True),
+        Remove(service.root),
+    ]
+    if purge:
+        steps += [Remove(service.home), Run(("userdel", service.user), may_fail=True)]
+    return steps
+
+
+def shown(step: Step) -> str:
+    """Return a step as a person would type it."""
+    if isinstance(step, Run):
+        return shlex.join(step.words)
+    if isinstance(step, Link):
+        return f"ln -sfn {shlex.quote(step.target)} {shlex.quote(str(step.path))}"
+    if isinstance(step, Remove):
+        return f"rm -rf {shlex.quote(str(step.path))}"
+    head = f"# {step.path} ({step.mode:04o}, {step.owner})"
+    return f"{head}\n{step.text.rstrip()}"
+
+
+def free_subordinates(*files: str) -> int:
+    """PURE: return the first id of a free range, from the texts of /etc/subuid and /etc/subgid."""
+    first = FIRST_SUBORDINATE
+    for line in "\n".join(files).splitlines():
+        _, _, rest = line.partition(":")
+        start, _, count = rest.partition(":")
+        if start.isdecimal() and count.isdecimal():
+            first = max(first, int(start) + int(count))
+    return first
+
+
+def installed(text: str, units: Path = UNITS) -> Service:
+    """PURE: return the service that a unit's text describes; `BadRequest` if it was written by somebody else."""
+    values: dict[str, str] = {}
+    for line in text.splitlines():
+        key, _, value = line.partition("=")
+        if key == "Environment" and value.startswith("HOMEPORT_HOME="):
+            values["home"] = value.removeprefix("HOMEPORT_HOME=")
+        elif key in ("User", "ExecStart"):
+            values.setdefault(key, value)
+    python = values.get("ExecStart", "").partition(" ")[0]
+    if not python.endswith("/current/bin/python") or not {"home", "User"} <= set(values):
+        raise BadRequest(
+            "the unit homeport.service was not written by `homeport service install`",
+            hint="remove it first",
+        )
+    root = Path(python).parents[2]
+    home = Path(values["home"])
+    return Service(domain="", tls="off", user=values["User"], home=home, root=root, units=units)
