@@ -9,9 +9,16 @@ from homeport.state.database import Database
 
 
 @pytest.fixture
-async def database(database_setting, tmp_path):
-    """Yield an open database with the newest tables."""
+def empty_database(database_setting, tmp_path):
+    """Yield a database without tables."""
     database = Database(urls.of(database_setting, tmp_path))
-    await asyncio.to_thread(schema.prepare, database)
     yield database
-    await database.close()
+    database.dispose()
+
+
+@pytest.fixture
+async def database(empty_database):
+    """Yield an open database with the newest tables."""
+    await asyncio.to_thread(schema.prepare, empty_database)
+    yield empty_database
+    await empty_database.close()

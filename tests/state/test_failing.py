@@ -259,11 +259,21 @@ async def test_a_second_server_is_refused_a_postgresql_that_has_one(own_postgres
     first.claim()
     with pytest.raises(StorageError, match="another server uses") as caught:
         second.claim()
+    held = []
+
+    @event.listens_for(first._engine, "invalidate")
+    def closing(*_args):
+        """Look for the lock before the session is closed: PostgreSQL notices its end a moment later."""
+        with own_postgres.connect(first.url.database) as other:
+            ask = "select count(*) from pg_locks where objid = %s"
+            held.append(other.execute(ask, [databases.SERVERS]).fetchone()[0])
+
     first.dispose()
     second.claim()
     second.dispose()
 
     assert PASSWORD not in caught.value.message
+    assert [0] == held
 
 
 async def test_a_server_takes_its_lock_again_when_postgresql_has_restarted(own_postgres, tmp_path):

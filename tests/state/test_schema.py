@@ -41,10 +41,8 @@ INSERT INTO proxy_tokens VALUES ('wk-1', 'ci', 'ab', 12.0);
 
 
 @pytest.fixture
-def database(database_setting, tmp_path):
-    database = Database(urls.of(database_setting, tmp_path))
-    yield database
-    database.dispose()
+def database(empty_database):
+    return empty_database
 
 
 def old_home(home, user_version: int = 1) -> Database:

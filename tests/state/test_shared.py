@@ -1,21 +1,8 @@
 """What containers share, from the server's start to its end."""
 
-import asyncio
-
-import pytest
-
-from homeport.state import dicts, schema, urls
-from homeport.state.database import Database
+from homeport.state import dicts
 from homeport.state.shared import Shared
 from tests.waiting import until
-
-
-@pytest.fixture
-async def database(tmp_path):
-    database = Database(urls.of("", tmp_path))
-    await asyncio.to_thread(schema.prepare, database)
-    yield database
-    await database.close()
 
 
 async def test_what_is_too_old_is_removed_at_the_start(database, monkeypatch):
