@@ -18,14 +18,23 @@ def opened(home: Path, executor: Executor | None = None) -> Database:
 
     The file is a copy, and is never flushed to the disk: no test of these cuts the power.
     """
-    database = Database(urls.of(postgres.setting(home), home), executor)
-    if database.file is None:
-        schema.prepare(database)
-    else:
-        if not database.file.exists():
-            database.file.write_bytes(_empty())
-        event.listen(database._engine, "connect", _unflushed)
+    if (server := postgres.everywhere) is not None:
+        url = server.url_of(home, template=_template(server))
+        return Database(urls.of(url, home), executor)
+    database = Database(urls.of("", home), executor)
+    assert database.file is not None
+    if not database.file.exists():
+        database.file.write_bytes(_empty())
+    event.listen(database._engine, "connect", _unflushed)
     return database
+
+
+@functools.cache
+def _template(server: postgres.Postgres) -> str:
+    database = Database(urls.of(server.url("template_of_tests"), Path()))
+    schema.prepare(database)
+    database.dispose()
+    return "template_of_tests"
 
 
 def _unflushed(raw: sqlite3.Connection, _record: object) -> None:

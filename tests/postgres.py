@@ -42,18 +42,21 @@ class Postgres:
             host=str(self.folder), user=USER, password=PASSWORD, dbname=database, autocommit=True
         )
 
-    def url(self, name: str, password: str = PASSWORD) -> str:
-        """Return the URL of the database of this name; create it if it does not exist."""
+    def url(self, name: str, password: str = PASSWORD, *, template: str = "template1") -> str:
+        """Return the URL of the database of this name; create it if it does not exist, as a copy of another."""
         with self.connect() as connection:
             known = connection.execute("select 1 from pg_database where datname = %s", [name])
             if known.fetchone() is None:
-                connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+                create = sql.SQL("create database {} template {}")
+                names = (sql.Identifier(name), sql.Identifier(template))
+                connection.execute(create.format(*names))
         secret = "".join(c if c.isalnum() else f"%{ord(c):02X}" for c in password)
         return f"postgresql://{USER}:{secret}@/{name}?host={self.folder}"
 
-    def url_of(self, home: Path) -> str:
+    def url_of(self, home: Path, *, template: str = "template1") -> str:
         """Return the URL of the database that replaces a home's file."""
-        return self.url("h" + hashlib.sha256(os.fsencode(home)).hexdigest()[:20])
+        name = "h" + hashlib.sha256(os.fsencode(home)).hexdigest()[:20]
+        return self.url(name, template=template)
 
     def start(self) -> None:
         options = [word for setting in SETTINGS for word in ("-c", setting)]
