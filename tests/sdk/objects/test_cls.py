@@ -179,3 +179,16 @@ def test_the_annotations_of_a_class_may_name_what_is_not_there():
         other: "Nowhere"  # noqa: F821 - what only a type checker imports
 
     assert 1 == declare(Model)().size
+
+
+def test_a_parameter_without_a_default_must_be_given():
+    Model = declared()
+
+    with pytest.raises((TypeError, InvalidError), match="name"):
+        Model(size=2).ask.local("q")
+    assert 1 == Model(name="a").size
+
+
+def test_a_decorator_above_the_class_of_an_app_is_refused_with_that_apps_decorator():
+    with pytest.raises(InvalidError, match=r"@app\.cls\(\)"):
+        modal.concurrent(max_inputs=2)(declared())
