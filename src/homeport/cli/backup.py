@@ -49,7 +49,7 @@ def backup(
     no_passphrase: Annotated[
         bool,
         typer.Option(
-            "--no-passphrase", help="Whoever has the file can then read every secret in it."
+            "--no-passphrase", help="Everybody who has the file can then read every secret in it."
         ),
     ] = False,
     force: Replace = False,
@@ -70,7 +70,7 @@ def backup(
         return
     output.say(f"{_contents(told)} are in {file}")
     if not passphrase:
-        output.warn("it has no passphrase: whoever has the file has the secrets")
+        output.warn("it has no passphrase: everybody who has the file has the secrets")
     _say_volumes(told, settings, "`--volumes` adds them")
     if told["missing"]:
         output.warn(f"{told['missing']} files of versions are missing in the home itself")

@@ -44,6 +44,6 @@ def test_what_an_included_app_replaces_is_told():
     assert other.classes["Same"] is again.classes["Same"]
 
 
-def test_a_name_of_an_app_is_checked():
-    with pytest.raises(InvalidError, match="Invalid App name"):
-        modal.App("no spaces, please")
+def test_a_name_is_a_string():
+    with pytest.raises(InvalidError, match="Must be string"):
+        modal.App(name=5)
