@@ -7,6 +7,7 @@ standard input closes.
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import resource
@@ -152,6 +153,7 @@ async def run(settings: Settings, *, kept: bool, roles: "Roles") -> None:
                 _give_up(error)
             raise
         lifeline.watch(loop)
+        _collect_garbage()
         _answer(Started(ready=Ready(pid=os.getpid(), http_port=real.http_port)))
         await stop.wait()
         if leaving.hands_over and lifeline.kept:
@@ -176,6 +178,13 @@ class Leaving:
 
 async def _nothing() -> None:
     pass
+
+
+def _collect_garbage() -> None:
+    """Begin to collect garbage, without a look at what the start has made (see `__main__`)."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 @dataclass(slots=True)

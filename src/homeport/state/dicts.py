@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from homeport.contract.errors import BadRequest
 from homeport.contract.sizes import MIB
 from homeport.state import tables
 from homeport.state.database import Database
+from homeport.state.inserting import insert_into
 from homeport.state.objects import Objects
 from homeport.state.scope import MAIN, Scope
 
@@ -144,8 +144,7 @@ class Dicts:
 
 
 def _upsert(connection: Connection, rows: list[dict[str, Any]], *, only_new: bool) -> None:
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    query = dialect.insert(_T)
+    query = insert_into(connection, _T)
     key = [_T.c.dict, _T.c.digest]
     if only_new:
         connection.execute(query.on_conflict_do_nothing(index_elements=key), rows)

@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, delete, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from homeport.contract.errors import BadRequest, TooMany
 from homeport.contract.sizes import MIB
 from homeport.state import tables
 from homeport.state.database import Database
+from homeport.state.inserting import insert_into
 from homeport.state.objects import Objects
 from homeport.state.scope import MAIN, Scope
 
@@ -211,8 +211,7 @@ def _is_alive(key: Key) -> Any:
 
 
 def _count(connection: Connection, key: Key, items: int, expires_at: float) -> None:
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    query = dialect.insert(_P).values(
+    query = insert_into(connection, _P).values(
         queue=key[0], partition=key[1], length=items, expires_at=expires_at
     )
     changed = {"length": query.excluded.length, "expires_at": query.excluded.expires_at}

@@ -1,0 +1,19 @@
+"""INSERTs that say what happens if the row is there already: SQLAlchemy has them for each kind of database."""
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, Table
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
+
+
+def insert_into(connection: Connection, table: Table) -> "postgresql.Insert | sqlite.Insert":
+    """Return an INSERT for the connection's database; PostgreSQL's kind is imported where it is used."""
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert(table)
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.insert(table)
