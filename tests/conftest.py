@@ -104,6 +104,27 @@ def database_setting(request, tmp_path) -> str:
 
 
 @pytest.fixture
+def empty_database(database_setting, tmp_path):
+    """A database without tables."""
+    from homeport.state import urls
+    from homeport.state.database import Database
+
+    database = Database(urls.of(database_setting, tmp_path))
+    yield database
+    database.dispose()
+
+
+@pytest.fixture
+async def database(empty_database):
+    """A database with the newest tables."""
+    from homeport.state import schema
+
+    await asyncio.to_thread(schema.prepare, empty_database)
+    yield empty_database
+    await empty_database.close()
+
+
+@pytest.fixture
 def apps() -> Path:
     """The folder of users' scripts."""
     return APPS

@@ -18,7 +18,7 @@ from homeport.contract import codec, starting
 from homeport.contract.container import Container, State
 from homeport.contract.errors import BadRequest, Failure, PortTaken
 from homeport.control.lifeline import Lifeline
-from homeport.control.main import _open, locked, own_node, read
+from homeport.control.main import Leaving, _open, locked, own_node, read
 from homeport.settings import Settings
 from tests.control.started import Start, blocked
 from tests.fakes import FakeNode
@@ -35,7 +35,7 @@ async def started(settings: Settings, start: Start, *, kept: bool = True):
     lifeline = Lifeline(stop, kept=kept)
     with locked(settings):
         async with AsyncExitStack() as opened:
-            real = await _open(settings, lifeline, stop, start.left, opened, start.roles)
+            real = await _open(settings, lifeline, Leaving(stop), start.left, opened, start.roles)
             yield real, lifeline, stop
 
 

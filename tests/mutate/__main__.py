@@ -3,7 +3,7 @@
     uv run python -m tests.mutate --seed 7 --lines 10 control/fleet node/zygotes
 
 Each line is broken in a copy of the repository, and the tests of its module run there: first
-`test_<module>.py` or what `tests/house/covered.py` names, then the other tests of that folder.
+`test_<module>.py` or what `tests/house/covered.py` names, then the other tests of that folder, and then of its whole room.
 A test that fails is run again without the break, and counts only if it passes then.
 The exit status is 1 if a broken line was not noticed.
 """
@@ -100,16 +100,16 @@ def _passes(copied: Copied, tests: list[str], limit_s: float) -> bool:
 
 
 def _tests_of(path: Path) -> Iterator[list[str]]:
-    """Yield the tests of a module: its own, then those beside them."""
+    """Yield the tests of a module: its own, those beside them, and the rest of its room's."""
     module = path.with_suffix("").as_posix()
     own, other = twin(module), COVERED.get(module)
-    nearest = [name for name in (own, other) if name and (TESTS / name).exists()]
-    if nearest:
-        yield [f"tests/{name}" for name in nearest]
-    folder = (TESTS / (nearest or [own])[0]).parent
-    beside = sorted({*folder.glob("test_*.py")} - {TESTS / name for name in nearest})
-    if beside and folder != TESTS:
-        yield [path.relative_to(ROOT).as_posix() for path in beside]
+    nearest = {TESTS / name for name in (own, other) if name and (TESTS / name).exists()}
+    folder = (TESTS / own).parent
+    beside = {*folder.glob("test_*.py")} - nearest
+    room = {*(TESTS / path.parts[0]).rglob("test_*.py")} - nearest - beside
+    for tests in (nearest, beside, room):
+        if (tests and folder != TESTS) or tests is nearest:
+            yield [test.relative_to(ROOT).as_posix() for test in sorted(tests)]
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from homeport.control.calls.scheduler import LATE_S, LOOK_EACH_S, Scheduler
 from homeport.control.calls.spawned import Spawned
 from homeport.control.deploys.apps import Live, LiveApp
 from homeport.control.fleet.owner import Owner
-from homeport.state import schema, urls
 from homeport.state.calls import Calls
 from homeport.state.database import Database
 from homeport.state.rows import Revision
@@ -91,11 +90,8 @@ class Plane:
 
 
 @pytest.fixture
-async def plane(database_setting, tmp_path):
-    database = Database(urls.of(database_setting, tmp_path))
-    await asyncio.to_thread(schema.prepare, database)
-    yield Plane(database, tmp_path / "calls")
-    await database.close()
+async def plane(database, tmp_path):
+    return Plane(database, tmp_path / "calls")
 
 
 async def test_nothing_runs_at_the_deploy_and_then_at_each_time(plane):

@@ -1,11 +1,16 @@
 """WSGI threads: when they end, when they hold a slot, and what happens if an app raises."""
 
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import httpx
 import pytest
+
+from homeport.runner.servers import wsgi_inside
+from tests.waiting import PATIENCE_S
 
 SCRIPT = """
     import sys, threading, time
@@ -143,3 +148,24 @@ def test_an_idle_container_ends_at_once(start, single_use):
         seconds.append(time.monotonic() - began)
 
     assert min(seconds) < 0.15, seconds
+
+
+def test_the_loop_never_waits_for_a_visitor_who_reads_nothing():
+    mine, visitor = socket.socketpair()
+    with mine, visitor:
+        mine.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                mine.send(bytes(65536))
+        mine.setblocking(True)
+        inside, later = object.__new__(wsgi_inside.Inside), []
+        inside._loop = SimpleNamespace(call_later=lambda *call: later.append(call))
+        request = SimpleNamespace(conn=SimpleNamespace(socket=mine), sent_headers=False)
+        one = SimpleNamespace(request=request, is_late=False)
+        ending = threading.Thread(target=inside._end, args=(one, None, b"late"), daemon=True)
+        ending.start()
+        ending.join(PATIENCE_S)
+
+        assert not ending.is_alive()
+        assert (True, True) == (one.is_late, request.sent_headers)
+        assert [(inside._abandon, one, None)] == [call[1:] for call in later]

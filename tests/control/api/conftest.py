@@ -1,3 +1,0 @@
-from tests.state.conftest import database
-
-__all__ = ["database"]
