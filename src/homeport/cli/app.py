@@ -135,13 +135,14 @@ async def _list(settings: Settings, *, json: bool) -> None:
             _slowest(endpoint.p99_ms for endpoint in app.endpoints),
             output.local_time(_next_run(app.functions)),
             output.local_time(app.created_at),
+            output.local_time(app.expires_at),
             output.local_time(app.stopped_at),
         )
         for app in apps
     ]
     columns = (
         "Name", "State", "Version", "Containers", "Running", "Queued", "Cold starts", "Errors",
-        "p50 ms", "p99 ms", "Next run", "Created at", "Stopped at",
+        "p50 ms", "p99 ms", "Next run", "Created at", "Expires at", "Stopped at",
     )  # fmt: skip
     output.show_table(columns, rows, empty="no app is deployed: `homeport deploy script.py`")
 

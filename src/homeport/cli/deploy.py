@@ -1,6 +1,7 @@
 """`homeport deploy`: deploys a script's endpoints to the background server."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,7 @@ import typer
 
 from homeport.cli import options, output, script, server
 from homeport.contract.declaring import Declared
-from homeport.contract.errors import Failure, ServerUnreachable
+from homeport.contract.errors import BadRequest, Failure, ServerUnreachable
 from homeport.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,6 +36,14 @@ def deploy(
             show_default=False,
         ),
     ] = None,
+    expires: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="Stop the app after 30m, 12h or 7d; each deploy begins that time anew. `never` takes it back.",
+            show_default=False,
+        ),
+    ] = "",
     module: options.Module = False,
     timestamps: options.Timestamps = False,
     json: options.Json = False,
@@ -51,11 +60,25 @@ def deploy(
             tag=tag,
             strategy=strategy,
             drain_s=drain,
+            expires_s=lifetime_s(expires) if expires else None,
             module=module,
             timestamps=timestamps,
             json=json,
         )
     )
+
+
+def lifetime_s(text: str) -> float:
+    """Return the seconds that `7d` means; 0 for `never`.
+
+    >>> lifetime_s("90m"), lifetime_s("7d"), lifetime_s("never")
+    (5400.0, 604800.0, 0.0)
+    """
+    if text == "never":
+        return 0.0
+    if match := re.fullmatch(r"([0-9]{1,9})([mhd])", text):
+        return float(match[1]) * {"m": 60, "h": 3600, "d": 86400}[match[2]]
+    raise BadRequest(f"`--expires {text}` is not a time", hint="write 30m, 12h, 7d or never")
 
 
 async def _deploy(
@@ -66,6 +89,7 @@ async def _deploy(
     tag: str,
     strategy: str,
     drain_s: float | None,
+    expires_s: float | None,
     module: bool,
     timestamps: bool,
     json: bool,
@@ -78,7 +102,13 @@ async def _deploy(
     for text in declared.warnings:
         output.warn(text)
     deployed = await _upload(
-        settings, declared, tag=tag, strategy=strategy, drain_s=drain_s, timestamps=timestamps
+        settings,
+        declared,
+        tag=tag,
+        strategy=strategy,
+        drain_s=drain_s,
+        expires_s=expires_s,
+        timestamps=timestamps,
     )
     if json:
         output.show_json(deployed)
@@ -100,6 +130,7 @@ async def _upload(
     tag: str,
     strategy: str,
     drain_s: float | None = None,
+    expires_s: float | None = None,
     timestamps: bool = False,
     shows: bool = True,
 ) -> "Deployed":
@@ -108,7 +139,13 @@ async def _upload(
         from homeport.contract.api.deploys import Deploy  # not earlier: the server starts meanwhile
 
         await client.blobs.upload(declared.sources)
-        wanted = Deploy(manifest=declared.manifest, tag=tag, strategy=strategy, drain_s=drain_s)
+        wanted = Deploy(
+            manifest=declared.manifest,
+            tag=tag,
+            strategy=strategy,
+            drain_s=drain_s,
+            expires_s=expires_s,
+        )
         try:
             return await follow(
                 client.deploys.deploy(declared.name, wanted), timestamps=timestamps, shows=shows

@@ -28,7 +28,7 @@ from homeport.contract.container import LogLine
 from homeport.contract.errors import AlreadyExists, BadRequest, Failure, StorageError
 from homeport.contract.sizes import MIB
 from homeport.contract.starting import Ready, Start, Started
-from homeport.control import standby
+from homeport.control import standby, watching
 from homeport.control.fleet.nodes import Nodes
 from homeport.control.lifeline import Lifeline
 from homeport.node.agent import Agent
@@ -264,7 +264,7 @@ async def _open(
         else:
             leaving.stop.set()
 
-    stages.watch_database(state.store.database, lost, opened)
+    watching.watch_database(state.store.database, lost, opened)
     fleet = await stages.open_fleet(
         settings, state, nodes, roles.new_ingress, tied=tied, opened=opened
     )

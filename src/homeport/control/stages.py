@@ -17,7 +17,6 @@ from typing import Protocol
 from starlette.types import ASGIApp
 
 from homeport.contract.container import Container
-from homeport.contract.errors import StorageError
 from homeport.contract.roles import Ingress
 from homeport.control.api import bearer
 from homeport.control.api.access import Inside, OwnSocket
@@ -33,6 +32,7 @@ from homeport.control.calls.varied import Varied
 from homeport.control.deploys.apps import Live
 from homeport.control.deploys.deployer import Deployer
 from homeport.control.deploys.endpoints import Endpoints
+from homeport.control.deploys.expiring import Expiring
 from homeport.control.deploys.parts import Parts
 from homeport.control.deploys.plans import Plans
 from homeport.control.deploys.rollout import Rollout
@@ -51,6 +51,7 @@ from homeport.state.blobs import Blobs
 from homeport.state.calls import Calls
 from homeport.state.coldstarts import ColdStarts
 from homeport.state.database import Database
+from homeport.state.expiries import Expiries
 from homeport.state.logs import Logs
 from homeport.state.scaling import Scalings
 from homeport.state.schedules import Schedules
@@ -61,9 +62,6 @@ from homeport.state.sweeper import Sweeper
 from homeport.state.tokens import Tokens
 from homeport.state.vault import Vault
 from homeport.state.volumes import Volumes
-from homeport.supervised import supervised
-
-CLAIM_S = 3.0  # how often a server looks whether its database is still its own
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +121,7 @@ class Deploys:
 
     parts: Parts
     deployer: Deployer
+    expiring: Expiring
     tokens: Tokens
     spawned: Spawned
     dispatcher: Dispatcher
@@ -164,29 +163,6 @@ async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> 
         shared=shared,
         api_tokens=api_tokens,
     )
-
-
-def watch_database(
-    database: Database, shutdown: Callable[[], None], opened: AsyncExitStack
-) -> None:
-    """End the server if another one has taken its database, which can happen while PostgreSQL restarts."""
-    if not database.postgres:
-        return
-
-    async def watch() -> None:
-        while True:
-            await asyncio.sleep(CLAIM_S)
-            try:
-                await asyncio.to_thread(database.keep)
-            except StorageError as error:
-                if not database.taken:
-                    continue  # it does not answer: each write fails with that reason
-                log.error("this server ends: %s", error.message)  # noqa: TRY400 - nothing of ours failed
-                shutdown()
-                await asyncio.Event().wait()
-
-    task = asyncio.create_task(supervised("watching the database", watch))
-    opened.callback(task.cancel)
 
 
 async def open_fleet(
@@ -310,6 +286,7 @@ def _calls(
     return Deploys(
         parts=parts,
         deployer=deployer,
+        expiring=Expiring(Expiries(state.store.database), deployer),
         tokens=Tokens(state.store, fleet.ingress),
         spawned=spawned,
         dispatcher=Dispatcher(
@@ -340,6 +317,9 @@ async def serve(fleet: Fleet, deploys: Deploys, opened: AsyncExitStack) -> None:
     opened.push_async_callback(deploys.dispatcher.close)
     deploys.scheduler.open()
     opened.push_async_callback(deploys.scheduler.close)
+    await deploys.expiring.expiries.load()
+    deploys.expiring.open()
+    opened.push_async_callback(deploys.expiring.close)
 
 
 async def open_api(
@@ -360,6 +340,10 @@ async def open_api(
         fleet.reconciler.end(container)
         return known
 
+    def expires_at(app: str) -> float | None:
+        expiry = deploys.expiring.expiries.of(app)
+        return None if expiry is None else expiry.expires_at
+
     backend = Backend(
         view=View(
             parts,
@@ -367,8 +351,10 @@ async def open_api(
             ingress_pid=lambda: fleet.ingress.pid,
             kept=lambda: lifeline.kept,
             next_runs=deploys.scheduler.next_runs,
+            expires_at=expires_at,
         ),
         deployer=deploys.deployer,
+        expiring=deploys.expiring,
         logs=state.logs,
         cold_starts=state.cold_starts,
         shared=state.shared,

@@ -19,7 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0007"
+SCHEMA = "0008"
 
 metadata = MetaData(
     naming_convention={"pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
@@ -217,6 +217,17 @@ schedules = Table(
     Column("next_at", Float, nullable=False),
     Column("last_call", String(64), nullable=False),  # of the newest run; empty: none yet
     PrimaryKeyConstraint("workspace", "environment", "app", "function"),
+)
+
+#: When deployed apps stop by themselves.
+expiries = Table(
+    "expiries",
+    metadata,
+    *_scope(),
+    Column("app", String(64), nullable=False),
+    Column("seconds", Float, nullable=False),  # that each deploy adds
+    Column("expires_at", Float, nullable=False),
+    PrimaryKeyConstraint("workspace", "environment", "app"),
 )
 
 #: What `update_autoscaler` has set, until the next deploy.

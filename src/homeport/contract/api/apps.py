@@ -73,6 +73,7 @@ class AppStatus:
     endpoints: tuple[EndpointStatus, ...]
     containers: tuple[ContainerStatus, ...]  # the newest first
     functions: tuple[FunctionStatus, ...] = ()  # every function, also one without a URL
+    expires_at: float | None = None  # when it stops by itself; null: it does not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

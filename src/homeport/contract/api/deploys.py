@@ -16,6 +16,9 @@ class Deploy:
     drain_s: float | None = (
         None  # how long requests inside the old version may go on; its `timeout` by default
     )
+    expires_s: float | None = (
+        None  # the app stops then; 0: never; null: as said at an earlier deploy
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

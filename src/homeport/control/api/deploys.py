@@ -12,19 +12,25 @@ from homeport.control.api.routing import route
 from homeport.control.api.streams import copy_lines
 from homeport.control.api.view import View
 from homeport.control.deploys.deployer import Deployed, Deployer
+from homeport.control.deploys.expiring import Expiring
 from homeport.control.deploys.trial import Say
 from homeport.state.logs import Logs
 from homeport.supervised import Tasks
+
+EXPIRES_S = (60.0, 10 * 365 * 86400.0)
 
 
 class Deploys:
     """Deploys apps, and streams the progress."""
 
-    def __init__(self, view: View, deployer: Deployer, logs: Logs, tasks: Tasks) -> None:
+    def __init__(
+        self, view: View, deployer: Deployer, logs: Logs, tasks: Tasks, expiring: Expiring
+    ) -> None:
         self._view = view
         self._deployer = deployer
         self._logs = logs
         self._tasks = tasks
+        self._expiring = expiring
 
     @route("POST", "/v1/apps/{name}/deploy")
     async def deploy(self, name: str, body: Deploy) -> AsyncIterator[events.DeployEvent]:
@@ -32,9 +38,12 @@ class Deploys:
         validate.check(body.manifest)
         if body.drain_s is not None and not 0 <= body.drain_s <= validate.TIMEOUT_S[1]:
             raise BadRequest(f"`drain_s` must be from 0 to {validate.TIMEOUT_S[1]:g} seconds")
+        expires_s = body.expires_s
+        if expires_s and not EXPIRES_S[0] <= expires_s <= EXPIRES_S[1]:
+            raise BadRequest("an app can live for a minute up to ten years")
 
         async def work(say: Say) -> Deployed:
-            return await self._deployer.deploy(
+            deployed = await self._deployer.deploy(
                 name,
                 body.manifest,
                 tag=body.tag,
@@ -42,6 +51,8 @@ class Deploys:
                 say=say,
                 drain_s=body.drain_s,
             )
+            await self._expiring.deployed(name, expires_s)
+            return deployed
 
         return self._progress(name, work)
 

@@ -43,6 +43,7 @@ from homeport.control.api.view import View
 from homeport.control.api.volumes import Volumes
 from homeport.control.calls.spawned import Spawned
 from homeport.control.deploys.deployer import Deployer
+from homeport.control.deploys.expiring import Expiring
 from homeport.control.deploys.parts import Parts
 from homeport.control.deploys.scaling import Scaler
 from homeport.control.deploys.variants import Variants
@@ -64,6 +65,7 @@ class Backend:
 
     view: View
     deployer: Deployer
+    expiring: Expiring
     logs: logs.Logs
     cold_starts: coldstarts.ColdStarts
     shared: shared.Shared
@@ -100,7 +102,7 @@ class Api:
             Apps(view, deployer, backend.cold_starts),
             functions,
             self._calls,
-            Deploys(view, deployer, backend.logs, tasks),
+            Deploys(view, deployer, backend.logs, tasks, backend.expiring),
             Sessions(
                 view, deployer, backend.logs, tasks, spawned=backend.spawned, pools=parts.pools
             ),

@@ -47,8 +47,9 @@ class View:
         ingress_pid: Callable[[], int | None],
         kept: Callable[[], bool],
         next_runs: Callable[[str], dict[str, float]],
+        expires_at: Callable[[str], float | None],
     ) -> None:
-        """`next_runs` returns, for a deployed app, function -> when its schedule is due next."""
+        """Of a deployed app, `next_runs` returns function -> when its schedule is due next, `expires_at` when it stops."""
         self._settings = parts.settings
         self._store = parts.store
         self._live = parts.live
@@ -60,6 +61,7 @@ class View:
         self._ingress_pid = ingress_pid
         self._kept = kept
         self._next_runs = next_runs
+        self._expires_at = expires_at
         self._started_at = time.time()
         self._rows: list[AppRow] = []  # as they were when the database was read last
         self._trouble = ""
@@ -193,6 +195,7 @@ class View:
             endpoints=self.endpoints(app),
             containers=self.containers(app.owner),
             functions=self._functions(app),
+            expires_at=None if app.ephemeral else self._expires_at(app.name),
         )
 
     def _functions(self, app: LiveApp) -> tuple[FunctionStatus, ...]:
@@ -229,6 +232,7 @@ class View:
             stopped_at=row.stopped_at,
             endpoints=(),
             containers=(),
+            expires_at=None if stopped else self._expires_at(row.name),
         )
 
     def _endpoint(self, live: LiveEndpoint, containers: int) -> EndpointStatus:

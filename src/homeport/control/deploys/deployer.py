@@ -140,6 +140,17 @@ class Deployer:
         """Return whether a deployed app is neither being changed nor waiting to be restored."""
         return not self._changes.of(Owner.app(name)) and name not in self.broken
 
+    def is_changing(self, name: str) -> bool:
+        """Return whether a deployed app is being changed at this moment."""
+        return bool(self._changes.of(Owner.app(name)))
+
+    async def stop_deployed(self, name: str) -> int:
+        """Stop a deployed app, and no session of its name; `BadRequest` if it is stopped."""
+        row = await self._store.app(name)
+        if row is None or row.stopped_at is not None:
+            raise BadRequest("App is already stopped.")
+        return await self.stop(Owner.app(name))
+
     def knows(self, name: str) -> bool:
         """Return whether an app or session with this name serves, or is about to."""
         owner = Owner.app(name)

@@ -1,0 +1,63 @@
+"""Stops apps whose time has come: preview deployments (`deploy --expires`)."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+
+from homeport.contract.errors import BadRequest
+from homeport.control.deploys.deployer import Deployer
+from homeport.state.expiries import Expiries
+from homeport.supervised import Tasks, supervised
+
+LOOK_S = 60.0  # how often at least: the machine's clock may be set
+BUSY_S = 1.0  # before another look at an app that is being changed
+
+log = logging.getLogger(__name__)
+
+
+class Expiring:
+    """Keeps the time of apps that stop by themselves."""
+
+    def __init__(
+        self, expiries: Expiries, deployer: Deployer, now: Callable[[], float] = time.time
+    ) -> None:
+        self.expiries = expiries
+        self._deployer = deployer
+        self._now = now
+        self._changed = asyncio.Event()
+        self._tasks = Tasks()
+
+    def open(self) -> None:
+        """Begin to look."""
+        self._tasks.start("expiring apps", supervised("expiring apps", self._look))
+
+    async def close(self) -> None:
+        """Look no more."""
+        await self._tasks.close()
+
+    async def deployed(self, app: str, seconds: float | None) -> None:
+        """Note that an app was deployed; see `Expiries.deployed`."""
+        await self.expiries.deployed(app, seconds, self._now())
+        self._changed.set()
+
+    async def _look(self) -> None:
+        while True:
+            self._changed.clear()
+            busy = [app for app in self.expiries.due(self._now()) if not await self._stopped(app)]
+            at = self.expiries.next_at()
+            wait_s = LOOK_S if at is None else min(max(at - self._now(), 0.0), LOOK_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(wait_s, BUSY_S) if busy else wait_s):
+                    await self._changed.wait()
+
+    async def _stopped(self, app: str) -> bool:
+        """Stop an app; return False to try later, because a stop would cancel the change that is running."""
+        if self._deployer.is_changing(app):
+            return False
+        log.info("`%s` has expired", app)
+        with contextlib.suppress(BadRequest):  # it was stopped already
+            await self._deployer.stop_deployed(app)
+        await self.expiries.forget(app)
+        return True

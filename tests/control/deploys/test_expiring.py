@@ -1,0 +1,110 @@
+"""Apps that stop by themselves."""
+
+import contextlib
+
+import pytest
+
+from homeport.contract.errors import BadRequest
+from homeport.control.deploys.expiring import Expiring
+from homeport.settings import Settings
+from homeport.state import schema, urls
+from homeport.state.database import Database
+from homeport.state.expiries import Expiries
+from tests.waiting import until
+
+DAY_S = 86400.0
+
+
+class Deployer:
+    """The part of a deployer that is used."""
+
+    def __init__(self) -> None:
+        self.stopped: list[str] = []
+        self.changing: set[str] = set()
+
+    def is_changing(self, app: str) -> bool:
+        return app in self.changing
+
+    async def stop_deployed(self, app: str) -> int:
+        if app in self.stopped:
+            raise BadRequest("App is already stopped.")
+        self.stopped.append(app)
+        return 0
+
+
+@pytest.fixture
+async def database(database_setting, tmp_path):
+    settings = Settings(home=tmp_path, database=database_setting)
+    database = Database(urls.of(settings.database, settings.home))
+    schema.prepare(database)
+    yield database
+    await database.close()
+
+
+@contextlib.asynccontextmanager
+async def looking(database, deployer, now):
+    expiring = Expiring(Expiries(database), deployer, now=lambda: now[0])
+    await expiring.expiries.load()
+    expiring.open()
+    try:
+        yield expiring
+    finally:
+        await expiring.close()
+
+
+async def test_an_app_stops_at_its_time_also_after_a_restart_of_the_server(database):
+    deployer, now = Deployer(), [1000.0]
+    async with looking(database, deployer, now) as expiring:
+        await expiring.deployed("pr-17", 7 * DAY_S)
+        await expiring.deployed("pr-18", 8 * DAY_S)
+        assert 1000.0 + 7 * DAY_S == expiring.expiries.of("pr-17").expires_at
+    now[0] += 7 * DAY_S
+    async with looking(database, deployer, now) as expiring:
+        await until(lambda: expiring.expiries.of("pr-17") is None, "the end of pr-17")
+
+        assert ["pr-17"] == deployer.stopped
+        assert expiring.expiries.of("pr-18") is not None
+
+
+async def test_a_deploy_renews_and_never_takes_it_back(database):
+    now = [0.0]
+    async with looking(database, Deployer(), now) as expiring:
+        await expiring.deployed("production", None)
+        await expiring.deployed("pr-17", 7 * DAY_S)
+        now[0] = DAY_S
+        await expiring.deployed("pr-17", None)
+        renewed = expiring.expiries.of("pr-17").expires_at
+        await expiring.deployed("pr-17", 0)
+
+        assert 8 * DAY_S == renewed
+        assert (None, None) == (expiring.expiries.of("pr-17"), expiring.expiries.of("production"))
+    again = Expiries(database)
+    await again.load()
+
+    assert again.next_at() is None
+
+
+async def test_an_app_that_is_being_deployed_is_not_stopped(database):
+    deployer, now = Deployer(), [0.0]
+    deployer.changing.add("pr-17")
+    async with looking(database, deployer, now) as expiring:
+        await expiring.deployed("pr-17", 60.0)
+        await expiring.deployed("pr-18", 60.0)
+        now[0] = 61.0
+        await expiring.deployed("pr-19", 60.0)  # so that it looks
+        await until(lambda: expiring.expiries.of("pr-18") is None, "the end of pr-18")
+
+        assert ["pr-18"] == deployer.stopped
+        assert expiring.expiries.of("pr-17") is not None
+
+
+async def test_an_app_that_was_stopped_before_is_forgotten(database):
+    deployer, now = Deployer(), [0.0]
+    deployer.stopped.append("pr-17")
+    async with looking(database, deployer, now) as expiring:
+        await expiring.deployed("pr-17", 60.0)
+        now[0] = 61.0
+        await expiring.deployed("other", 60.0)
+        await until(lambda: expiring.expiries.of("pr-17") is None, "the end")
+
+    assert ["pr-17"] == deployer.stopped

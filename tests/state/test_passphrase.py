@@ -1,0 +1,95 @@
+"""What opens everything is in a backup, under a passphrase."""
+
+import gzip
+
+import pytest
+
+from homeport.contract.errors import BadRequest
+from homeport.settings import Settings
+from homeport.state import archive, backup, passphrase
+from tests.state.test_backup import files_of, fill, look, rewritten
+
+PASSPHRASE = "a long passphrase, and ü"
+
+
+@pytest.fixture
+def cheap(monkeypatch):
+    """Make scrypt cheap: what it costs is no matter of these tests."""
+    monkeypatch.setattr(passphrase.Lock, "new", lambda: passphrase.Lock(salt="ab" * 16, n=2**4))
+
+
+@pytest.fixture
+async def locked(cheap, tmp_path):
+    """A home with certificates and a backup of it that has a passphrase."""
+    settings = Settings(home=tmp_path / "home")
+    await fill(settings)
+    (settings.home / "config.toml").write_text('token = "t0psecret"\n')
+    (settings.home / "certificates/account").mkdir(parents=True)
+    (settings.home / "certificates/account/key.pem").write_text("an account's key")
+    (settings.home / "certificates/a.example.pem").write_text("a private key")
+    file = tmp_path / "locked"
+    backup.make(settings, file, force=False, passphrase=PASSPHRASE)
+    return settings, file
+
+
+async def test_what_opens_everything_is_in_a_backup_and_readable_only_by_the_passphrase(
+    locked, tmp_path
+):
+    settings, file = locked
+    other = Settings(home=tmp_path / "other")
+    plain = gzip.decompress(file.read_bytes())
+    backup.restore(other, file, force=False, passphrase=PASSPHRASE)
+
+    for secret in (
+        (settings.home / "vault.key").read_bytes(),
+        b"a private key",
+        b"t0psecret",
+        b"account's",
+    ):
+        assert secret not in plain
+    assert (await look(settings)) == (await look(other))
+    for name in (
+        "vault.key",
+        "config.toml",
+        "certificates/a.example.pem",
+        "certificates/account/key.pem",
+    ):
+        assert (settings.home / name).read_bytes() == (other.home / name).read_bytes()
+        assert 0o600 == (other.home / name).stat().st_mode & 0o777
+    assert archive.has_passphrase(file)
+
+
+async def test_a_wrong_passphrase_says_so_and_changes_nothing(locked, tmp_path):
+    _, file = locked
+    other = Settings(home=tmp_path / "other")
+    await fill(other, "mine")
+    before = files_of(other.home)
+    with pytest.raises(BadRequest, match="the passphrase is wrong"):
+        backup.restore(other, file, force=True, passphrase=PASSPHRASE + "!")
+    with pytest.raises(BadRequest, match="the backup has a passphrase"):
+        backup.restore(other, file, force=True)
+    with pytest.raises(BadRequest, match="too short"):
+        backup.make(other, tmp_path / "x", force=False, passphrase="short")
+
+    assert before == files_of(other.home)
+
+
+async def test_nobody_changes_a_part_without_the_passphrase(locked, tmp_path):
+    settings, file = locked
+    content = await look(settings)
+    forged = tmp_path / "forged"
+    rewritten(
+        file, forged, lambda n, c: None if n.startswith("blobs/") else [(n, c)], resigned=True
+    )
+    with pytest.raises(BadRequest, match="somebody without the passphrase"):
+        backup.restore(settings, forged, force=True, passphrase=PASSPHRASE)
+
+    assert content == await look(settings)
+
+
+def test_the_costs_of_scrypt_are_those_that_owasp_names():
+    lock = passphrase.Lock.new()
+    keys = lock.keys("one")
+
+    assert (2**17, 8, 1) == (lock.n, lock.r, lock.p)
+    assert b"text" == passphrase.Lock.read(lock.told()).keys("one").open(keys.seal(b"text"))
