@@ -38,6 +38,7 @@ COMMANDS = {
     "token": ("api_token", "app"),
     "user": ("api_token", "users"),
     "workspace": ("token", "workspace"),
+    "trust": ("trust", "trust"),
     "backup": ("backup", "backup"),
     "restore": ("backup", "restore"),
     "service": ("service", "app"),

@@ -173,7 +173,7 @@ class Ingress(Protocol):
     async def certificate(self, name: str, pem: bytes, hosts: Collection[str]) -> None:
         """Answer these hosts over TLS with a certificate from now on, and after each restart.
 
-        `pem` has the private key, the certificate and its chain. A known name is a renewal: open connections go on.
+        `pem` has the private key, the certificate and its chain; without `hosts` all its names count. A known name is a renewal: open connections go on.
         A name has letters, digits, `.`, `_` and `-`. `BadRequest` for a PEM that is damaged, or not for one of the hosts;
         `StorageError` on a full disk; `IngressError` if the ingress refuses it. After an error nothing has changed.
         """

@@ -29,6 +29,7 @@ from homeport.control.calls.dispatcher import Dispatcher
 from homeport.control.calls.scheduler import Scheduler
 from homeport.control.calls.spawned import Spawned
 from homeport.control.calls.varied import Varied
+from homeport.control.certificates.given import Given
 from homeport.control.deploys.apps import Live
 from homeport.control.deploys.deployer import Deployer
 from homeport.control.deploys.endpoints import Endpoints
@@ -113,6 +114,7 @@ class Fleet:
     reconciler: Reconciler
     activator: Activator
     tunnels: Tunnels
+    certificates: Given
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +195,8 @@ async def open_fleet(
     def address() -> tuple[str, int]:
         return ("https", ingress.https_port) if secure else ("http", ingress.http_port)
 
-    tunnels = Tunnels(ingress, settings.domain, address)
+    certificates = Given(settings, ingress)
+    tunnels = Tunnels(ingress, settings.domain, address, certificates.cover)
 
     def changed(container: Container) -> None:
         tunnels.changed(container)
@@ -210,6 +213,8 @@ async def open_fleet(
     ingress.watch(state.cold_starts.answered)
     await ingress.open()
     opened.push_async_callback(ingress.close)
+    await certificates.start()
+    opened.push_async_callback(certificates.close)
     opened.push_async_callback(tunnels.end)
     return Fleet(
         pools=pools,
@@ -218,6 +223,7 @@ async def open_fleet(
         reconciler=reconciler,
         activator=activator,
         tunnels=tunnels,
+        certificates=certificates,
     )
 
 
@@ -237,7 +243,7 @@ def open_deploys(
         reconciler=fleet.reconciler,
         live=Live(),
         plans=Plans(settings, own_ports=fleet.pools.own_ports),
-        endpoints=Endpoints(fleet.ingress),
+        endpoints=Endpoints(fleet.ingress, fleet.certificates.cover),
     )
     rollout = Rollout(parts)
     opened.push_async_callback(rollout.close)
@@ -311,6 +317,7 @@ async def serve(fleet: Fleet, deploys: Deploys, opened: AsyncExitStack) -> None:
     await fleet.activator.open()
     opened.push_async_callback(fleet.activator.close)
     await fleet.ingress.start()
+    await fleet.certificates.open()
     fleet.reconciler.open()
     opened.push_async_callback(fleet.reconciler.close)
     deploys.dispatcher.open()

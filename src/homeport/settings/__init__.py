@@ -99,6 +99,11 @@ class Settings:
         return Path(self.tls_files) if self.tls_files else self.home / "tls"
 
     @property
+    def local_ca(self) -> Path:
+        """The certificate of the local CA, for `tls = local`; its key is beside it."""
+        return self.home / "local-ca" / "ca.pem"
+
+    @property
     def scheme(self) -> str:
         """The scheme of every URL."""
         return "http" if self.tls == "off" else "https"

@@ -16,6 +16,7 @@ from homeport.contract.container import Container, OpenTunnel, State
 from homeport.contract.errors import Failure, NotFound, StartError, TooMany
 from homeport.contract.roles import Ingress
 from homeport.contract.traffic import Endpoint, PoolKey
+from homeport.control.fleet.covering import Cover, no_cover
 from homeport.supervised import Tasks, retried
 
 MAX_TUNNELS = 100  # of all containers
@@ -53,9 +54,17 @@ class Tunnels:
     """The tunnels of all containers."""
 
     def __init__(
-        self, ingress: Ingress, domain: str, address: Callable[[], tuple[str, int]]
+        self,
+        ingress: Ingress,
+        domain: str,
+        address: Callable[[], tuple[str, int]],
+        cover: Cover = no_cover,
     ) -> None:
-        """`address` returns scheme and port of all URLs; the port is known once the ingress listens."""
+        """`address` returns scheme and port of all URLs; the port is known once the ingress listens.
+
+        `cover` is awaited with a tunnel's host before it answers, because it may need a certificate.
+        """
+        self._cover = cover
         self._ingress, self._domain, self._address = ingress, domain, address
         self._routes: dict[str, _Route] = {}
         self._closed: dict[str, str] = {}  # tunnel -> its container, until its node has heard of it
@@ -119,6 +128,7 @@ class Tunnels:
             await self._ingress.attach(
                 route.key, route.label, route.tunnel.address, SLOTS, shared=False
             )
+            await self._cover([self._host(route)])
             await self._ingress.route(
                 Endpoint(
                     id=route.label,

@@ -1,0 +1,1 @@
+"""Certificates: which hosts need one, orders at a certification authority, and their renewal."""

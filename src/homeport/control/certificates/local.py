@@ -1,0 +1,216 @@
+"""The local CA (`tls = local`): certificates for development, which browsers accept once its certificate is installed.
+
+Its key is a file of mode 0600 in the home. Whoever reads it could sign for the names that the CA's certificate permits,
+and for no other (RFC 5280, 4.2.1.10): homeport's own domain, and names that belong to nobody. So a stolen key opens no
+bank. A domain that the certificate does not permit needs another CA, which has to be installed anew.
+"""
+
+import asyncio
+import contextlib
+import datetime as dt
+import ipaddress
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from homeport.contract.errors import BadRequest, StorageError
+
+#: Names that nobody can own: RFC 6761, RFC 6762, RFC 8375, and ICANN's `internal`.
+RESERVED = ("localhost", "test", "home.arpa", "local", "internal")
+CA_DAYS = 3650
+DAYS = 90  # of a host's certificate; it is renewed after two thirds
+SKEW = dt.timedelta(hours=1)  # clocks differ
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ca:
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+
+class Local:
+    """The CA of one home."""
+
+    def __init__(self, certificate: Path, domain: str) -> None:
+        """`certificate`: the file with the CA's certificate. `domain`: homeport's own, which the CA may sign for."""
+        self.certificate = certificate
+        self._directory = certificate.parent
+        self._domain = domain
+        self._ca: _Ca | None = None
+
+    def open(self) -> None:
+        """Read the CA, or make one. Raises `StorageError`."""
+        try:
+            self._ca = self._read()
+            if self._ca is None:
+                self._ca = self._make()
+        except OSError as error:
+            raise StorageError(
+                f"the local CA cannot be kept in {self._directory}: {error.strerror}"
+            ) from None
+
+    async def issue(self, hosts: tuple[str, ...]) -> bytes:
+        """Return a new private key and the certificate's chain in PEM."""
+        refused = tuple(host for host in hosts if not permitted(host, self._domain))
+        if refused:
+            raise BadRequest(
+                f"the local CA may not sign for {', '.join(refused)}",
+                hint=f"use a name below {', '.join(f'`.{each}`' for each in RESERVED)}",
+            )
+        return await asyncio.to_thread(self._sign, hosts)
+
+    def _sign(self, hosts: tuple[str, ...]) -> bytes:
+        assert self._ca is not None
+        key = ec.generate_private_key(ec.SECP256R1())
+        # A client refuses a certificate that outlives its CA's.
+        until = min(_now() + dt.timedelta(days=DAYS), self._ca.certificate.not_valid_after_utc)
+        ca_key = self._ca.key.public_key()
+        certificate = (
+            _builder(_name("homeport"), self._ca.certificate.subject, key, until)
+            .add_extension(x509.SubjectAlternativeName(map(x509.DNSName, hosts)), critical=False)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(digital_signature=True), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+            )
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key), critical=False
+            )
+            .sign(self._ca.key, hashes.SHA256())
+        )
+        return _text(key) + certificate.public_bytes(Encoding.PEM)
+
+    def _read(self) -> _Ca | None:
+        """Return the CA in the home; None if there is none that can be used."""
+        try:
+            certificate = x509.load_pem_x509_certificate(self.certificate.read_bytes())
+            key = serialization.load_pem_private_key(
+                (self._directory / "ca.key").read_bytes(), None
+            )
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            log.warning("the local CA in %s cannot be read: %s", self._directory, error)
+            return None
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or not _belong(certificate, key):
+            log.warning("the local CA in %s has another key", self._directory)
+            return None
+        if certificate.not_valid_after_utc < _now() + dt.timedelta(days=DAYS):
+            log.warning("the local CA in %s ends soon", self._directory)
+            return None
+        if not _permits(certificate, self._domain):
+            log.warning("the local CA in %s is not for %s", self._directory, self._domain)
+            return None
+        return _Ca(certificate=certificate, key=key)
+
+    def _make(self) -> _Ca:
+        key = ec.generate_private_key(ec.SECP256R1())
+        # Two CAs with one name would confuse a client that has both.
+        name = _name(f"homeport local CA {os.urandom(4).hex()}")
+        trees = [x509.DNSName(each) for each in dict.fromkeys((self._domain, *RESERVED))]
+        # Nor for any address: without this, a certificate for an address is not held back.
+        nowhere = [x509.IPAddress(ipaddress.ip_network(each)) for each in ("0.0.0.0/0", "::/0")]
+        identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        certificate = (
+            _builder(name, name, key, _now() + dt.timedelta(days=CA_DAYS))
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
+            .add_extension(x509.NameConstraints(trees, nowhere), critical=True)
+            .add_extension(identifier, critical=False)
+            .sign(key, hashes.SHA256())
+        )
+        log.warning("there is a new local CA: `homeport trust` says how browsers accept it")
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._directory.chmod(0o700)
+        _write(self._directory / "ca.key", _text(key))
+        _write(self.certificate, certificate.public_bytes(Encoding.PEM))
+        return _Ca(certificate=certificate, key=key)
+
+
+def permitted(host: str, domain: str) -> bool:
+    """Return whether the CA of a homeport with this domain may sign for a host.
+
+    >>> permitted("shop.test", "a.example.com"), permitted("example.com", "a.example.com")
+    (True, False)
+    """
+    name = host.removeprefix("*.")
+    return any(f".{name}".endswith(f".{tree}") for tree in (domain, *RESERVED))
+
+
+def _permits(certificate: x509.Certificate, domain: str) -> bool:
+    with contextlib.suppress(x509.ExtensionNotFound, ValueError):
+        found = certificate.extensions.get_extension_for_class(x509.NameConstraints).value
+        trees = [str(each.value) for each in found.permitted_subtrees or ()]
+        return any(f".{domain}".endswith(f".{tree}") for tree in trees)
+    return False
+
+
+def _belong(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> bool:
+    with contextlib.suppress(InvalidSignature, ValueError, TypeError):
+        certificate.verify_directly_issued_by(certificate)
+        return bool(certificate.public_key() == key.public_key())
+    return False
+
+
+def _builder(
+    name: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, until: dt.datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(_now() - SKEW)
+        .not_valid_after(until)
+    )
+
+
+def _usage(
+    *, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False
+) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=digital_signature,
+        key_cert_sign=key_cert_sign,
+        crl_sign=crl_sign,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _text(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _write(path: Path, text: bytes) -> None:
+    """Replace a file, whole or not at all; nobody else can read it."""
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
