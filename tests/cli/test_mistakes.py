@@ -83,7 +83,7 @@ def test_a_mistake_is_told_and_its_exit_code_says_whose_it_is(homeport, args, co
             {"HOMEPORT_SERVER": "http://127.0.0.1:1", "HOMEPORT_TOKEN": "x"},
             "no server answers at http://127.0.0.1:1",
         ),
-        ({"HOMEPORT_SERVER": "http://127.0.0.1:1"}, "set HOMEPORT_TOKEN to the token"),
+        ({"HOMEPORT_SERVER": "http://127.0.0.1:1"}, "set HOMEPORT_TOKEN to a token"),
         ({"HOMEPORT_SERVER": "127.0.0.1:1", "HOMEPORT_TOKEN": "x"}, "a URL such as"),
         (
             {"HOMEPORT_API_PORT": "4670", "HOMEPORT_HOST": "0.0.0.0"},

@@ -35,6 +35,9 @@ COMMANDS = {
     "queue": ("shared", "queues"),
     "secret": ("secret", "app"),
     "proxy-token": ("token", "app"),
+    "login": ("profile", "login"),
+    "logout": ("profile", "logout"),
+    "profile": ("profile", "app"),
     "token": ("api_token", "app"),
     "user": ("api_token", "users"),
     "workspace": ("token", "workspace"),
@@ -58,7 +61,26 @@ def _version(on: bool) -> None:
         raise typer.Exit
 
 
+def _profile(name: str | None) -> str | None:
+    """Choose a profile for this command, and for the processes that it starts."""
+    if name is not None:
+        os.environ["HOMEPORT_PROFILE"] = name
+        for other in ("HOMEPORT_SERVER", "HOMEPORT_TOKEN", "HOMEPORT_SERVER_CA"):
+            os.environ.pop(other, None)
+    return name
+
+
 def _root(
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile",
+            metavar="NAME",
+            help="The server that the command goes to, of `homeport profile list`.",
+            callback=_profile,
+            show_default=False,
+        ),
+    ] = None,
     version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_version)] = False,
 ) -> None:
     pass
@@ -73,7 +95,8 @@ def command_line(words: Sequence[str]) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     cli.callback()(_root)
-    for name in [words[0]] if words and words[0] in COMMANDS else COMMANDS:
+    wanted = _command(words)
+    for name in [wanted] if wanted in COMMANDS else COMMANDS:
         module, attribute = COMMANDS[name]
         imported = importlib.import_module(f"homeport.cli.{module}")
         found = getattr(imported, attribute)
@@ -84,6 +107,19 @@ def command_line(words: Sequence[str]) -> typer.Typer:
     return cli
 
 
+def _command(words: Sequence[str]) -> str:
+    """Return the command in `words`; empty if they begin with something else.
+
+    >>> _command(["--profile", "prod", "app", "list"])
+    'app'
+    """
+    if words and words[0] == "--profile":
+        words = words[2:]
+    elif words and words[0].startswith("--profile="):
+        words = words[1:]
+    return words[0] if words else ""
+
+
 def main() -> None:
     """Run one command."""
     for stream in (sys.stdout, sys.stderr):
@@ -91,8 +127,9 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal that knows no such character
     try:
         words = sys.argv[1:]
-        if words and words[0] in LATER and words[0] not in COMMANDS:
-            raise Failure(f"`homeport {words[0]}` is not there yet", hint=LATER[words[0]])
+        command = _command(words)
+        if command in LATER and command not in COMMANDS:
+            raise Failure(f"`homeport {command}` is not there yet", hint=LATER[command])
         command_line(words)()
     except BrokenPipeError:
         sys.stderr.close()  # `| head` has had enough

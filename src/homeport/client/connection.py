@@ -6,6 +6,7 @@ Failures of the server come back as the exceptions that it raised; `ServerBug` i
 import functools
 import ipaddress
 import json
+import ssl
 import sys
 import urllib.parse
 from collections.abc import AsyncIterator, Callable
@@ -50,13 +51,16 @@ class Connection:
         self._where = settings.server or str(settings.control_socket)
         self._token = settings.token
         self._remote = bool(settings.server)
+        self._ssl: ssl.SSLContext | None = None
         timeout = httpx.Timeout(None, connect=CONNECT_S)  # a deploy may take any time
         if settings.server:
             check_private(settings.server)
+            self._ssl = _context(settings)
             self._http = httpx.AsyncClient(
                 base_url=settings.server,
                 headers={"Authorization": f"Bearer {settings.token}"},
                 timeout=timeout,
+                verify=self._ssl or True,
                 # A proxy of the environment would read what goes to this machine's loopback in plain HTTP.
                 trust_env=settings.server.startswith("https://"),
             )
@@ -142,6 +146,7 @@ class Connection:
                 additional_headers={"Authorization": f"Bearer {self._token}"},
                 max_size=None,
                 proxy=None,
+                ssl=self._ssl,
             )
         else:
             opening = client.unix_connect(self._where, f"ws://homeport{path}", max_size=None)
@@ -198,11 +203,16 @@ class Connection:
             if self._remote:
                 return ServerUnreachable(
                     f"what answers at {self._where} is not homeport's API: {status}",
-                    hint="HOMEPORT_SERVER is the server's host with its HOMEPORT_API_PORT",
+                    hint="is it the URL of a homeport server?",
                 )
             return ServerBug(f"the server answered {status}: {text[:200]}")
 
     def _unreachable(self, error: httpx.TransportError) -> ServerUnreachable:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return ServerUnreachable(
+                f"the certificate of {self._where} is not from a CA that is trusted here",
+                hint="`homeport login URL --ca FILE` names a CA of yours; HOMEPORT_SERVER_CA does, too",
+            )
         if isinstance(error, httpx.ConnectError):
             return ServerUnreachable(
                 f"no server answers at {self._where}", hint="`homeport up` starts one"
@@ -215,6 +225,21 @@ class Connection:
         return ServerUnreachable(
             "the server went away in the middle of it", hint="`homeport status` says how it is"
         )
+
+
+def _context(settings: Settings) -> "ssl.SSLContext | None":
+    """Return how to verify a server's certificate; None for plain HTTP."""
+    if not settings.server.startswith("https://"):
+        return None
+    try:
+        if settings.server_ca:
+            return ssl.create_default_context(cafile=settings.server_ca)
+    except (OSError, ssl.SSLError) as error:
+        raise BadRequest(
+            f"the CA's certificate {settings.server_ca} cannot be read: {error.strerror or error}",
+            hint="HOMEPORT_SERVER_CA is the path of a file in PEM",
+        ) from None
+    return httpx.create_ssl_context()
 
 
 def check_private(server: str) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from homeport.contract import names
 from homeport.contract.errors import BadRequest
+from homeport.settings import profiles
 from homeport.settings.keys import KEYS
 
 DEFAULT_HTTP_PORT = 4663  # HOME on a phone's keys; 8000 and its like belong to users' servers
@@ -39,6 +40,7 @@ class Settings:
     dev_suffix: str = "dev"  # last part of a session's URLs, 1 to 8 letters or digits
     server: str = ""  # URL of a remote server's API; empty: the server of this home
     token: str = ""  # of the API: a server's first one, an admin's; commands send it
+    server_ca: str = ""  # path of the CA's certificate of a remote server; empty: the usual CAs
     api_port: int | None = None  # port of the API by plain HTTP, on loopback alone
     rate_limit: int | None = None  # requests/s; 0 off; None: 200 beyond loopback, off on it
     trusted_proxies: str = (
@@ -80,7 +82,7 @@ class Settings:
 
     def told(self) -> dict[str, str | int | None]:
         """Return the settings that a running server shows: those for which a command may ask differently."""
-        own = {"home", "server", "token", "database", "dns_key", "given"}
+        own = {"home", "server", "token", "server_ca", "database", "dns_key", "given"}
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
 
     @property
@@ -209,10 +211,16 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
             values[key] = setting.read(f"--{key.replace('_', '-')}", flags[key])
         elif environ.get(variable):
             values[key] = setting.read(variable, environ[variable])
+    if (profile := profiles.read(home).chosen(environ)) is not None:
+        values |= {
+            "server": profile.server,
+            "token": profile.token,
+            "server_ca": profile.server_ca,
+        }
     if values.get("server") and not values.get("token"):
         raise BadRequest(
             "HOMEPORT_SERVER is set, and there is no token for it",
-            hint="set HOMEPORT_TOKEN to the token that the server was started with",
+            hint="set HOMEPORT_TOKEN to a token of that server, or log in with `homeport login URL`",
         )
     _check_tls(values)
     given = tuple(values)
@@ -252,7 +260,12 @@ def _check_tls(values: Mapping[str, Any]) -> None:
 
 def unknown(environ: Mapping[str, str]) -> list[str]:
     """Return a warning for each variable that looks like a setting and is not one."""
-    known = [*(f"HOMEPORT_{key.upper()}" for key in KEYS), "HOMEPORT_HOME", "HOMEPORT_FORCE_BUILD"]
+    known = [
+        *(f"HOMEPORT_{key.upper()}" for key in KEYS),
+        "HOMEPORT_HOME",
+        "HOMEPORT_FORCE_BUILD",
+        profiles.VARIABLE,
+    ]
     return [
         f"homeport does not know the variable {name}{_meant(name, known)}"
         for name in sorted(environ)

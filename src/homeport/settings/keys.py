@@ -44,6 +44,7 @@ KEYS = {
     "dev_suffix": Setting(values.dev_suffix),
     "server": Setting(values.server, secret=True),  # it may hold a password
     "token": Setting(values.token, secret=True),
+    "server_ca": Setting(values.path),
     "api_port": Setting(values.port, int),
     "rate_limit": Setting(values.whole, int),
     "haproxy": Setting(values.path),

@@ -1,0 +1,115 @@
+"""Profiles: the servers that `homeport login` knows, each with its token. They are in the home, in a file of mode 0600.
+
+    {"current": "apps.example.com", "profiles": {"apps.example.com": {"server": …, "token": …, "server_ca": …, "user": …}}}
+
+A profile's token goes to the profile's server and to no other one: so HOMEPORT_SERVER takes the place of a whole profile.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from homeport.contract.errors import BadRequest, NotFound, StorageError
+
+FILE = "profiles.json"
+LOCAL = "local"  # stands for the server of the home, which needs no profile
+VARIABLE = "HOMEPORT_PROFILE"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """A server, and the token for it."""
+
+    server: str
+    token: str = field(repr=False)
+    server_ca: str = ""  # path of a CA's certificate; empty: the usual ones
+    user: str = ""  # whose token it is, for lists
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profiles:
+    """Every profile of a home, by its name."""
+
+    current: str = ""  # empty: the server of the home
+    known: Mapping[str, Profile] = field(default_factory=dict)
+
+    def one(self, name: str) -> Profile:
+        """Return a profile; `NotFound` for an unknown one."""
+        if name not in self.known:
+            names = ", ".join(f"`{each}`" for each in self.known) or "none"
+            raise NotFound(
+                f"there is no profile `{name[:80]}`",
+                hint=f"there is {names}; `homeport login URL` makes one",
+            )
+        return self.known[name]
+
+    def chosen(self, environ: Mapping[str, str]) -> Profile | None:
+        """Return the profile in force; None: the server of the home, or HOMEPORT_SERVER."""
+        if environ.get("HOMEPORT_SERVER"):
+            return None
+        name = environ.get(VARIABLE) or self.current
+        return None if name in ("", LOCAL) else self.one(name)
+
+
+def check_name(name: str) -> None:
+    """Raise `BadRequest` for what cannot be a profile's name."""
+    if not _NAME.match(name) or name == LOCAL:
+        raise BadRequest(
+            f"a profile cannot be named {name[:80]!r}",
+            hint=f"letters, digits, `.`, `_` and `-`; `{LOCAL}` is this machine's own server",
+        )
+
+
+def read(home: Path) -> Profiles:
+    """Return the profiles of a home."""
+    path = home / FILE
+    try:
+        told = json.loads(path.read_bytes())
+        return Profiles(
+            current=str(told["current"]),
+            known={
+                str(name): Profile(**{k: str(v) for k, v in each.items()})
+                for name, each in told["profiles"].items()
+            },
+        )
+    except (FileNotFoundError, NotADirectoryError):
+        return Profiles()
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise BadRequest(
+            f"{path} is damaged", hint="remove it, and log in again with `homeport login`"
+        ) from None
+
+
+def write(home: Path, profiles: Profiles) -> None:
+    """Save the profiles of a home, whole or not at all."""
+    told = {
+        "current": profiles.current,
+        "profiles": {name: asdict(each) for name, each in profiles.known.items()},
+    }
+    save(home / FILE, json.dumps(told, indent=2).encode())
+
+
+def save(path: Path, content: bytes) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    import tempfile  # one command in many writes
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 0600
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(handle)
+            Path(part).replace(path)
+        except BaseException:
+            Path(part).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror}") from None

@@ -1,0 +1,81 @@
+"""Which server a command goes to, and with which token."""
+
+import json
+import stat
+
+import pytest
+
+from homeport import settings
+from homeport.contract.errors import BadRequest, NotFound
+from homeport.settings import profiles
+from homeport.settings.profiles import Profile, Profiles
+
+PROD = Profile(server="https://apps.example.com", token="of-prod", user="ada")
+TEST = Profile(server="https://test.example.com", token="of-test", server_ca="/ca.pem")
+
+
+def load(home, **environ):
+    given = {f"HOMEPORT_{key.upper()}": value for key, value in environ.items()}
+    told = settings.load({"HOMEPORT_HOME": str(home), **given})
+    return told.server, told.token, told.server_ca
+
+
+@pytest.fixture
+def home(tmp_path):
+    profiles.write(tmp_path, Profiles(current="prod", known={"prod": PROD, "test": TEST}))
+    return tmp_path
+
+
+def test_what_is_written_is_read_again_and_nobody_else_can_read_it(home):
+    told = profiles.read(home)
+
+    assert ("prod", {"prod": PROD, "test": TEST}) == (told.current, dict(told.known))
+    assert 0o600 == stat.S_IMODE((home / profiles.FILE).stat().st_mode)
+    assert [profiles.FILE] == [path.name for path in home.iterdir()]
+    assert "of-prod" not in repr(told)
+
+
+def test_without_profiles_a_command_goes_to_this_machine(tmp_path):
+    assert ("", "", "") == load(tmp_path)
+    assert ("", "", "") == load(tmp_path, profile="local")
+
+
+def test_the_profile_in_use_says_where_a_command_goes(home):
+    assert ("https://apps.example.com", "of-prod", "") == load(home)
+    assert ("https://test.example.com", "of-test", "/ca.pem") == load(home, profile="test")
+    assert ("", "", "") == load(home, profile="local")
+    with pytest.raises(NotFound, match="no profile `other`"):
+        load(home, profile="other")
+
+
+def test_a_profiles_token_goes_to_no_other_server(home):
+    server = "https://other.example.com"
+
+    assert (server, "mine", "") == load(home, server=server, token="mine")
+    assert (server, "mine", "") == load(home, server=server, token="mine", profile="test")
+    with pytest.raises(BadRequest, match="there is no token for it"):
+        load(home, server=server)
+    # and the token of this machine's own server goes to no profile's
+    assert ("https://apps.example.com", "of-prod", "") == load(home, token="of-this-machine")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"current": ""}', '{"current":"","profiles":[1]}']
+)
+def test_a_damaged_file_is_an_error_that_names_it(tmp_path, text):
+    (tmp_path / profiles.FILE).write_text(text)
+    with pytest.raises(BadRequest, match=profiles.FILE):
+        load(tmp_path)
+
+
+def test_a_field_of_a_later_homeport_is_no_profile(tmp_path):
+    told = {"current": "", "profiles": {"x": {"server": "s", "token": "t", "more": "m"}}}
+    (tmp_path / profiles.FILE).write_text(json.dumps(told))
+    with pytest.raises(BadRequest, match="is damaged"):
+        profiles.read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", "local", "a b", "../x", "-x", "x" * 65])
+def test_what_no_profile_is_named(name):
+    with pytest.raises(BadRequest, match="cannot be named"):
+        profiles.check_name(name)
