@@ -1,14 +1,19 @@
 """A server that is replaced, killed or followed by a standby: what is deployed goes on answering."""
 
 import os
+import shutil
 import signal
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
 
+from homeport.state import tables
 from tests.waiting import wait_for
+
+SOURCE = Path(tables.__file__).parents[1]
 
 APP = """
     import os
@@ -90,6 +95,73 @@ def test_a_server_in_the_foreground_is_replaced_and_killed_and_no_request_fails(
     assert (1, True) == (refused.returncode, "another server uses" in refused.stderr)
     assert 0 == code
     assert wait_for(lambda: not terminal.processes(), "the end of everything")
+
+
+MIGRATION = """
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision = "9999", "{before}"
+
+
+def upgrade() -> None:
+    op.create_table("later", sa.Column("id", sa.Integer))
+"""
+
+
+def later_version(folder: Path) -> None:
+    """Make a copy of the code with another version and a migration."""
+    shutil.copytree(SOURCE, folder / "homeport", ignore=shutil.ignore_patterns("__pycache__"))
+    state = folder / "homeport/state"
+    text = (state / "tables.py").read_text()
+    (state / "tables.py").write_text(text.replace(f'"{tables.SCHEMA}"', '"9999"'))
+    migration = MIGRATION.format(before=tables.SCHEMA)
+    (state / "migrations/versions/9999_later.py").write_text(migration)
+    about = folder / "homeport-99.9.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: homeport\nVersion: 99.9\n")
+
+
+def test_a_new_version_with_a_migration_takes_over_and_an_older_one_is_refused(
+    terminal, write, tmp_path
+):
+    old, new, current = tmp_path / "old", tmp_path / "new", tmp_path / "current"
+    old.mkdir()
+    (old / "homeport").symlink_to(SOURCE)
+    later_version(new)
+
+    def install(version: Path) -> None:
+        (tmp_path / "next").symlink_to(version)
+        (tmp_path / "next").replace(current)
+
+    install(old)
+    terminal.environ["PYTHONPATH"] = str(current)
+    keeper = terminal.start("up", "--foreground")
+    keeper.wait_for("homeport is up")
+    url = terminal.deploy(write(APP))["container"]
+    before, container = terminal.status(), ask(url)
+    with load(url) as (answers, errors):
+        install(new)
+        keeper.process.send_signal(signal.SIGHUP)
+        second = serves(terminal, but=before["pid"])
+        after = terminal.status()
+        other = terminal.deploy(write(APP.replace('"steady"', '"more"'), "more.py"))["container"]
+        seen = len(keeper.lines)
+        install(old)
+        keeper.process.send_signal(signal.SIGHUP)
+        keeper.wait_for("by a later homeport", after=seen)
+        install(new)
+        serves(terminal, but=second)
+        seen = len(answers)
+        wait_for(lambda: len(answers) > seen + 10, "answers of the new version again")
+    more = ask(other)
+    keeper.process.send_signal(signal.SIGTERM)
+
+    assert [] == errors
+    assert {container} == set(answers)
+    assert more not in ("", container)
+    assert "99.9" == after["version"] != before["version"]
+    assert 0 == keeper.end()
 
 
 @pytest.mark.parametrize("how", ["killed", "without its database"])
