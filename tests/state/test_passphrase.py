@@ -24,8 +24,9 @@ async def locked(cheap, tmp_path):
     settings = Settings(home=tmp_path / "home")
     await fill(settings)
     (settings.home / "config.toml").write_text('token = "t0psecret"\n')
-    (settings.home / "certificates/account").mkdir(parents=True)
-    (settings.home / "certificates/account/key.pem").write_text("an account's key")
+    (settings.home / "certificates").mkdir()
+    (settings.home / "acme/account").mkdir(parents=True)
+    (settings.home / "acme/account/key.pem").write_text("an account's key")
     (settings.home / "certificates/a.example.pem").write_text("a private key")
     file = tmp_path / "locked"
     backup.make(settings, file, force=False, passphrase=PASSPHRASE)
@@ -52,7 +53,7 @@ async def test_what_opens_everything_is_in_a_backup_and_readable_only_by_the_pas
         "vault.key",
         "config.toml",
         "certificates/a.example.pem",
-        "certificates/account/key.pem",
+        "acme/account/key.pem",
     ):
         assert (settings.home / name).read_bytes() == (other.home / name).read_bytes()
         assert 0o600 == (other.home / name).stat().st_mode & 0o777

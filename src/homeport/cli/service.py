@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
+from homeport import removing
 from homeport.cli import options, output, units
 from homeport.cli.units import Link, Remove, Run, Service, Step, Write
 from homeport.contract.errors import AlreadyExists, BadRequest, Failure, NotFound, StorageError
@@ -221,7 +222,7 @@ def _remove(step: Remove) -> None:
     if step.path.is_symlink() or step.path.is_file():
         step.path.unlink()
     elif step.path.exists():
-        shutil.rmtree(step.path)
+        removing.discard(str(step.path))
 
 
 def _healthy(service: Service, accept: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:

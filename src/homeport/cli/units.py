@@ -228,7 +228,7 @@ def environment(
                 *source,
             )
         ),
-        Run(("chmod", "-R", "a+rX", str(place))),
+        Run(("chmod", "-R", "a+rX", str(service.root))),
     ]
 
 

@@ -36,12 +36,14 @@ from homeport.state.workplace import sync
 
 FORMAT = 2
 CONTENTS, PRIVATE, ROWS, END = "backup.json", "private", "state.db", "end.json"
-KEY, CONFIG, CERTIFICATES = "vault.key", "config.toml", "certificates"
+KEY, CONFIG = "vault.key", "config.toml"
+#: Certificates that were obtained, those of the administrator, and the keys of accounts and of the local CA.
+CERTIFICATES = ("certificates", "tls", "acme", "ca")
 MAX_CONTENTS_BYTES = MIB
 MAX_PRIVATE_BYTES = 256 * MIB
 CHUNK_BYTES = MIB
 _BLOB = re.compile(r"blobs/([0-9a-f]{64})")
-_PRIVATE_FILE = re.compile(r"vault\.key|config\.toml|certificates/[^\0]+")
+_PRIVATE_FILE = re.compile(rf"vault\.key|config\.toml|(?:{'|'.join(CERTIFICATES)})/[^\0]+")
 _DAMAGED = (
     tarfile.TarError,
     EOFError,

@@ -128,10 +128,11 @@ def _private(home: Path) -> dict[str, bytes]:
     private = {archive.KEY: (home / archive.KEY).read_bytes()}
     if (config := home / archive.CONFIG).is_file():
         private[archive.CONFIG] = config.read_bytes()
-    for path in sorted((home / archive.CERTIFICATES).rglob("*")):
-        with contextlib.suppress(FileNotFoundError):  # it was renewed just now
-            if path.is_file() and not path.is_symlink():
-                private[str(path.relative_to(home))] = path.read_bytes()
+    for folder in archive.CERTIFICATES:
+        for path in sorted((home / folder).rglob("*")):
+            with contextlib.suppress(FileNotFoundError):  # it was renewed just now
+                if path.is_file() and not path.is_symlink():
+                    private[str(path.relative_to(home))] = path.read_bytes()
     return private
 
 
@@ -261,7 +262,7 @@ def _replace(database: Database, folder: Path, home: Path, contents: archive.Con
 def _write_certificates(folder: Path, home: Path, private: Mapping[str, bytes]) -> None:
     """Write each file of a certificate; those that the home has beside them stay."""
     for name, content in private.items():
-        if name.startswith(f"{archive.CERTIFICATES}/"):
+        if name.partition("/")[0] in archive.CERTIFICATES:
             target = home / name
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             part = folder / "certificate"
