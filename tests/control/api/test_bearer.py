@@ -61,7 +61,7 @@ class Http:
 
 
 async def test_a_token_says_who_the_caller_is(tokens):
-    row, bearer = await create(tokens, environments=("prod",))
+    row, bearer = await create(tokens, environments=("main", "prod"))
     answer = await Http(Bearer(app(), tokens)).ask(f"Bearer {bearer}")
 
     assert {
@@ -69,9 +69,17 @@ async def test_a_token_says_who_the_caller_is(tokens):
         "name": "ada",
         "token": row.id,
         "source": "192.0.2.1",
-        "environments": ["prod"],
+        "environments": ["main", "prod"],
         "permissions": ["deploy", "read"],
     } == answer.json()
+
+
+async def test_a_token_of_other_environments_opens_nothing_of_main(tokens):
+    _, bearer = await create(tokens, environments=("prod", "dev"))
+    answer = await Http(Bearer(app(), tokens)).ask(f"Bearer {bearer}")
+
+    assert 403 == answer.status_code
+    assert "this token is for `dev`, `prod`" in answer.json()["error"]["message"]
 
 
 async def test_the_token_of_the_settings_is_an_admins(tokens):
