@@ -34,7 +34,9 @@ async def ingress(tmp_path):
 
 @pytest.fixture
 async def relay(ingress, free):
-    ways.begin(launch(ingress=ingress, urls={"f": f"http://f.localhost:{free}", "g": "https://g"}))
+    ways.begin(
+        launch(ingress=ingress, urls={"f": f"http://f.localhost:{free}", "g": f"https://g:{free}"})
+    )
     await ways.serve()
     yield free
     while ways._servers:

@@ -225,8 +225,11 @@ def _frontend(config: Config) -> list[str]:
             if config.secure is None
             else [f"  bind fd@{config.secure} tcp-ut {VANISHED_S}s {secure.BIND}"]
         ),
-        f"  bind fd@{config.urls} maxconn {config.max_connections // CALLS_SHARE}",
+        # Containers ask here for URLs, which are HTTPS with TLS.
+        f"  bind fd@{config.urls} maxconn {config.max_connections // CALLS_SHARE}"
+        + ("" if config.secure is None else f" {secure.BIND}"),
         f"  maxconn {config.max_connections}",
+        *([] if config.secure is None else secure.patience()),
         "  option clitcpka",
         "  clitcpka-idle 60s",
         "  clitcpka-intvl 15s",

@@ -32,6 +32,15 @@ def options() -> list[str]:
     ]
 
 
+def patience() -> list[str]:
+    """Return how long a client may be silent.
+
+    HAProxy 2.8 has no other limit for a handshake. It also ends a stream of HTTP/2, or an upload, that is silent for so
+    long; the wait for an answer is no silence.
+    """
+    return ["  timeout client 1h"]
+
+
 def lasting() -> list[str]:
     """Return the rule by which browsers remember that a host has HTTPS; an app's own field stays."""
     return [

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from homeport.contract.container import Launch
 
 HERE = "127.0.0.1"
+USUAL = {"http": 80, "https": 443}
 SIZE = 64 * 1024  # bytes that are read at once
 
 _listeners: list[socket.socket] = []
@@ -27,7 +28,7 @@ def begin(launch: Launch) -> None:
     global _target  # noqa: PLW0603 - one for the whole process, as its network is
     _target = launch.ingress
     urls = [urlsplit(url) for url in launch.order.urls.values()] if _target else []
-    for port in {url.port or 80 for url in urls if url.scheme == "http"}:
+    for port in {url.port or USUAL[url.scheme] for url in urls if url.scheme in USUAL}:
         if port == launch.function.port:
             print(  # noqa: T201 - the container's log
                 f"the URLs of this app do not answer inside: its server has port {port}",
