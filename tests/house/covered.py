@@ -267,4 +267,8 @@ COVERED = {
     "settings/values": "test_settings.py",
     "state/passphrase": "state/test_backup.py",
     "state/volume_files": "state/test_backup.py",
+    "state/inserting": "state/test_dicts.py",
+    "control/certificates/given": "journeys/test_https.py",
+    "control/fleet/covering": "control/fleet/test_fair_places.py",
+    "cli/trust": "journeys/test_https.py",
 }

@@ -24,6 +24,7 @@ LONGER = {
     "tests/control/api/test_answers.py:test_every_route_answers_what_it_declares": "a table of requests",
     "tests/ingress/http_rules.py": "a table of cases, with the section of the RFC for each",
     "tests/ingress/test_haproxy.py": "every promise of the role by a real HAProxy",
+    "tests/journeys/test_access.py:test_a_laptop_does_what_its_token_allows": "one journey, with one server",
     "tests/node/zygotes/test_nursery.py": "a table of imports that cannot be forked",
 }
 #: Words that a reader who learned English at school may not know.
