@@ -30,8 +30,17 @@ NOT_RUN = {
     ("backup", "$ pip install 'homeport[postgres]'"): "it needs a PostgreSQL of yours",
     ("backup", "$ git pull"): "it needs a newer version of homeport",
     ("server", "*.apps.example.com {"): "it needs a domain",
-    ("server", "# /etc/systemd/system/homeport.service"): "it needs systemd and root",
-    ("server", "$ sudo useradd --system --create-home homeport"): "it needs systemd and root",
+    (
+        "backup",
+        "$ sudo homeport service upgrade",
+    ): "it needs systemd and a newer version of homeport",
+    (
+        "server",
+        "$ sudo homeport service install --domain apps.example.com --email ops@example.com --dry-run",
+    ): "it needs systemd and root",
+    ("server", "$ sudo homeport service status"): "it needs systemd and root",
+    ("server", "$ homeport up --foreground"): "it does not end",
+    ("server", "$ homeport up --standby"): "it does not end",
 }
 LANGUAGES = {"python", "console", "toml", "text", "ini", "json", "yaml"}
 
