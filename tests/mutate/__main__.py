@@ -31,7 +31,8 @@ def main() -> int:
         for number, broken in enumerate(chosen, 1):
             result, why = _tried(copied, broken, options.limit)
             counts[result] += 1
-            source = (SRC / broken.path).read_text().splitlines()[broken.line - 1].strip()
+            text = (copied.folder / "src/homeport" / broken.path).read_text()
+            source = text.splitlines()[broken.line - 1].strip()
             print(f"{number:3} {result:11} {broken.path}:{broken.line} {broken.kind}: {source}")
             print(f"    {why}", flush=True)
     print(", ".join(f"{count} {result}" for result, count in counts.items()))
@@ -108,7 +109,7 @@ def _tests_of(path: Path) -> Iterator[list[str]]:
     beside = {*folder.glob("test_*.py")} - nearest
     room = {*(TESTS / path.parts[0]).rglob("test_*.py")} - nearest - beside
     for tests in (nearest, beside, room):
-        if (tests and folder != TESTS) or tests is nearest:
+        if tests and (folder != TESTS or tests is nearest):
             yield [test.relative_to(ROOT).as_posix() for test in sorted(tests)]
 
 
