@@ -19,6 +19,7 @@ from homeport.control.fleet.owner import Kind
 from homeport.settings import Settings
 from homeport.state.blobs import Blobs
 from homeport.state.database import Database
+from homeport.state.domains import Domains
 from homeport.state.secrets import SecretBox
 from homeport.state.store import Store
 from homeport.state.sweeper import Sweeper
@@ -87,18 +88,20 @@ class Plane(Fleet):
         self.secret_box = secret_box = SecretBox(self.store, Vault(home / "vault.key"))
         super().__init__([node or FakeNode(0.2), *others], secret_box)
         self.volumes = Volumes(self.database, home / "volumes")
+        self.domains = Domains(self.database)
         self.parts = Parts(
             settings=self.settings,
             store=self.store,
             secret_box=secret_box,
             volumes=self.volumes,
+            domains=self.domains,
             blobs=self.blobs,
             pools=self.pools,
             nodes=self.nodes,
             ingress=self.ingress,
             reconciler=self.reconciler,
             live=Live(),
-            plans=Plans(self.settings),
+            plans=Plans(self.settings, attached=self.domains.of),
             endpoints=Endpoints(self.ingress),
         )
         self.rollout = Rollout(self.parts)
@@ -108,6 +111,7 @@ class Plane(Fleet):
 
     async def __aenter__(self):
         await self.secret_box.load()
+        await self.domains.load()
         return await super().__aenter__()
 
     async def __aexit__(self, *_args):

@@ -121,6 +121,16 @@ async def _deploy(
         output.say(f"✓ App deployed in {seconds:.3f}s! 🎉")
         output.out().print(f"{declared.name} v{deployed.version}")
     output.show_endpoints(deployed.endpoints)
+    if any(endpoint.custom_domains for endpoint in deployed.endpoints):
+        await _check_domains(settings, deployed.app)
+
+
+async def _check_domains(settings: Settings, app: str) -> None:
+    """Warn for each custom domain of the app that does not lead to the server."""
+    async with server.running(settings) as client:
+        for domain in await client.domains.every():
+            if domain.app == app and domain.problem:
+                output.warn(domain.problem)
 
 
 async def _upload(

@@ -42,6 +42,8 @@ COMMANDS = {
     "user": ("api_token", "users"),
     "workspace": ("token", "workspace"),
     "trust": ("trust", "trust"),
+    "domain": ("domain", "app"),
+    "certificate": ("certificate", "app"),
     "backup": ("backup", "backup"),
     "restore": ("backup", "restore"),
     "service": ("service", "app"),

@@ -182,6 +182,19 @@ def show_endpoints(endpoints: "Sequence[EndpointStatus]") -> None:
                 *(f" {mark}" for mark in marks),
             )
         )
+        for url in endpoint.custom_domains:
+            out().print(f"  {'':<{width}}  {terminal.text(url)}")
+        show_certificate(endpoint)
+
+
+def show_certificate(endpoint: "EndpointStatus") -> None:
+    """Say if HTTPS of an endpoint must wait for a certificate."""
+    if endpoint.certificate_error and endpoint.certificate != "valid":
+        warn(f"no certificate for {endpoint.tag} yet: {endpoint.certificate_error}")
+    elif endpoint.certificate in ("waiting", "ordering"):
+        say(
+            f"  the certificate of {endpoint.tag} is on its way; `homeport certificate list` shows it"
+        )
 
 
 def show_line(line: "LogLine", *, timestamps: bool = False, talk: bool = False) -> None:

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from homeport.client.api_tokens import ApiTokens
     from homeport.client.apps import Apps
     from homeport.client.blobs import Blobs
+    from homeport.client.certificates import Certificates
     from homeport.client.containers import Containers
     from homeport.client.deploys import Deploys
+    from homeport.client.domains import Domains
     from homeport.client.images import Images
     from homeport.client.logs import Logs
     from homeport.client.programs import Programs
@@ -74,6 +76,12 @@ class Client:
         return Blobs(self._connection)
 
     @cached_property
+    def certificates(self) -> "Certificates":
+        from homeport.client.certificates import Certificates
+
+        return Certificates(self._connection)
+
+    @cached_property
     def containers(self) -> "Containers":
         from homeport.client.containers import Containers
 
@@ -90,6 +98,12 @@ class Client:
         from homeport.client.shared import Shared
 
         return Shared(self._connection, "dicts")
+
+    @cached_property
+    def domains(self) -> "Domains":
+        from homeport.client.domains import Domains
+
+        return Domains(self._connection)
 
     @cached_property
     def images(self) -> "Images":

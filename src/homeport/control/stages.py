@@ -30,8 +30,11 @@ from homeport.control.calls.scheduler import Scheduler
 from homeport.control.calls.spawned import Spawned
 from homeport.control.calls.varied import Varied
 from homeport.control.certificates.given import Given
+from homeport.control.certificates.keeper import Keeper
+from homeport.control.deploys import certified
 from homeport.control.deploys.apps import Live
 from homeport.control.deploys.deployer import Deployer
+from homeport.control.deploys.domains import Domains
 from homeport.control.deploys.endpoints import Endpoints
 from homeport.control.deploys.expiring import Expiring
 from homeport.control.deploys.parts import Parts
@@ -46,7 +49,7 @@ from homeport.control.fleet.reconciler import Reconciler
 from homeport.control.fleet.tunnels import Tunnels
 from homeport.control.lifeline import Lifeline
 from homeport.settings import Settings
-from homeport.state import schema, urls
+from homeport.state import domains, schema, urls
 from homeport.state.api_tokens import ApiTokens
 from homeport.state.blobs import Blobs
 from homeport.state.calls import Calls
@@ -102,6 +105,7 @@ class State:
     cold_starts: ColdStarts
     shared: Shared
     api_tokens: ApiTokens
+    domains: domains.Domains
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +134,8 @@ class Deploys:
     scheduler: Scheduler
     scaler: Scaler
     variants: Variants
+    keeper: Keeper | None  # of certificates; None: none is ordered
+    domains: Domains
 
 
 async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> State:
@@ -154,6 +160,8 @@ async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> 
     await api_tokens.load()
     api_tokens.open()
     opened.push_async_callback(api_tokens.close)
+    attached = domains.Domains(database)
+    await attached.load()
     return State(
         logs=logs,
         store=store,
@@ -164,6 +172,7 @@ async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> 
         cold_starts=cold_starts,
         shared=shared,
         api_tokens=api_tokens,
+        domains=attached,
     )
 
 
@@ -236,13 +245,14 @@ def open_deploys(
         store=state.store,
         secret_box=state.secret_box,
         volumes=state.volumes,
+        domains=state.domains,
         blobs=state.blobs,
         pools=fleet.pools,
         nodes=fleet.nodes,
         ingress=fleet.ingress,
         reconciler=fleet.reconciler,
         live=Live(),
-        plans=Plans(settings, own_ports=fleet.pools.own_ports),
+        plans=Plans(settings, own_ports=fleet.pools.own_ports, attached=state.domains.of),
         endpoints=Endpoints(fleet.ingress, fleet.certificates.cover),
     )
     rollout = Rollout(parts)
@@ -283,8 +293,12 @@ def _calls(
         say=state.logs.write,
     )
 
+    keeper, attached = certified.opened(parts, deployer)
+
     def settled() -> None:
         scheduler.wake()
+        if keeper is not None:
+            keeper.wake()
         variants.tidy()
         scaler.forget()
 
@@ -304,6 +318,8 @@ def _calls(
         scheduler=scheduler,
         scaler=scaler,
         variants=variants,
+        keeper=keeper,
+        domains=attached,
     )
 
 
@@ -327,6 +343,10 @@ async def serve(fleet: Fleet, deploys: Deploys, opened: AsyncExitStack) -> None:
     await deploys.expiring.expiries.load()
     deploys.expiring.open()
     opened.push_async_callback(deploys.expiring.close)
+    if deploys.keeper is not None:
+        await deploys.keeper.load()
+        deploys.keeper.open()
+        opened.push_async_callback(deploys.keeper.close)
 
 
 async def open_api(
@@ -341,6 +361,12 @@ async def open_api(
 ) -> None:
     """Answer commands on the home's socket, and on the `tcp` one if there is one."""
     parts = deploys.parts
+
+    def certificate(host: str) -> tuple[str, str]:
+        if deploys.keeper is None:
+            return "", ""
+        told = deploys.keeper.state(host)
+        return told.state, told.error
 
     def stop_container(container: str) -> bool:
         known = any(each.id == container for each in fleet.nodes.containers())
@@ -359,6 +385,7 @@ async def open_api(
             kept=lambda: lifeline.kept,
             next_runs=deploys.scheduler.next_runs,
             expires_at=expires_at,
+            certificate=certificate,
         ),
         deployer=deploys.deployer,
         expiring=deploys.expiring,
@@ -371,6 +398,8 @@ async def open_api(
         variants=deploys.variants,
         tokens=deploys.tokens,
         api_tokens=state.api_tokens,
+        keeper=deploys.keeper,
+        domains=deploys.domains,
         keep=lifeline.keep,
         shutdown=shutdown,
         stop_container=stop_container,

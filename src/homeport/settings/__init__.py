@@ -67,6 +67,8 @@ class Settings:
     dns_zone: str = ""  # the zone to update; empty: asked of DNS
     dns_hook: str = ""  # path of a command that sets a TXT record: `HOOK set|remove NAME VALUE`
     dns_provider: str = ""  # lexicon's name of your DNS provider; its variables are `LEXICON_…`
+    dns_resolver: str = ""  # DNS server that is asked where domains lead; empty: the system's
+    public_addresses: str = ""  # of this server, with commas; empty: those of its interfaces
     given: tuple[str, ...] = ()  # the keys that were set; the others have their defaults
 
     def sent(self) -> dict[str, Any]:

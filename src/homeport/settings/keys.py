@@ -66,4 +66,6 @@ KEYS = {
     "dns_zone": Setting(values.domain),
     "dns_hook": Setting(values.path),
     "dns_provider": Setting(values.label),
+    "dns_resolver": Setting(values.name_server),
+    "public_addresses": Setting(values.addresses),
 }

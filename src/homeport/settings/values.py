@@ -44,6 +44,15 @@ def networks(raw: str) -> str:
     return ",".join(found)
 
 
+def addresses(raw: str) -> str:
+    """Return IP addresses in their usual spelling."""
+    parts = filter(None, (part.strip() for part in raw.split(",")))
+    try:
+        return ",".join(str(ipaddress.ip_address(part)) for part in parts)
+    except ValueError:
+        raise ValueError("addresses such as `203.0.113.5,2001:db8::1` are needed") from None
+
+
 def label(raw: str) -> str:
     text = names.slug(raw).strip("-")
     if not text:

@@ -19,7 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0008"
+SCHEMA = "0009"
 
 metadata = MetaData(
     naming_convention={"pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
@@ -242,6 +242,56 @@ scaling = Table(
     Column("revision", String(32), nullable=False),
     Column("scaling", Text, nullable=False),  # as JSON (contract/api/functions.py)
     PrimaryKeyConstraint("workspace", "environment", "app", "function", "digest"),
+)
+
+#: Certificates of hosts. A host is unique among all environments, so they have no scope.
+certificates = Table(
+    "certificates",
+    metadata,
+    Column("name", String(64), nullable=False),  # of its file, too
+    Column("hosts", Text, nullable=False),  # as JSON
+    Column("source", String(16), nullable=False),
+    Column("serial", String(64), nullable=False),
+    Column("not_before", Float, nullable=False),
+    Column("not_after", Float, nullable=False),
+    Column("unwanted_since", Float),  # null: it is wanted
+    PrimaryKeyConstraint("name"),
+)
+
+#: Hosts whose last order failed.
+certificate_tries = Table(
+    "certificate_tries",
+    metadata,
+    Column("host", String(255), nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("failed_at", Text, nullable=False),  # validations of the last hour, as JSON
+    Column("next_at", Float, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("hint", Text, nullable=False),
+    PrimaryKeyConstraint("host"),
+)
+
+#: What a CA has issued in the last week, for its limits.
+certificate_issues = Table(
+    "certificate_issues",
+    metadata,
+    Column("name", String(64), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("hosts", Text, nullable=False),  # as JSON
+    Column("renewal", Integer, nullable=False),
+    PrimaryKeyConstraint("name", "at"),
+)
+
+#: Domains that `homeport domain add` has attached to endpoints.
+domains = Table(
+    "domains",
+    metadata,
+    Column("domain", String(255), nullable=False),
+    *_scope(),
+    Column("app", String(64), nullable=False),
+    Column("tag", String(255), nullable=False),
+    Column("created_at", Float, nullable=False),
+    PrimaryKeyConstraint("domain"),
 )
 
 cold_starts = Table(

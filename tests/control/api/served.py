@@ -11,12 +11,20 @@ from homeport.control.api.listener import listening, unix_socket
 from homeport.control.api.routes import Api, Backend
 from homeport.control.api.view import View
 from homeport.control.calls.spawned import Spawned
+from homeport.control.certificates import source
+from homeport.control.certificates.keeper import Keeper
+from homeport.control.certificates.orders import Kind
+from homeport.control.certificates.resolving import Resolver
+from homeport.control.deploys.domains import Domains
+from homeport.control.deploys.expiring import Expiring
 from homeport.control.deploys.scaling import Scaler
 from homeport.control.deploys.variants import Variants
 from homeport.control.fleet.tunnels import Tunnels
 from homeport.state.api_tokens import ApiTokens
 from homeport.state.calls import Calls
+from homeport.state.certificates import Certificates
 from homeport.state.coldstarts import ColdStarts
+from homeport.state.expiries import Expiries
 from homeport.state.logs import Logs
 from homeport.state.scaling import Scalings
 from homeport.state.shared import Shared
@@ -36,6 +44,21 @@ class Server:
     asked: list[str] = field(default_factory=list)
 
 
+class NoDns(Resolver):
+    """A resolver that asks nobody."""
+
+    async def addresses(self, name: str) -> tuple[str, ...] | None:
+        return ()
+
+
+def keeper_of(plane: Plane) -> Keeper:
+    """Return a keeper whose loop does not run, so that it orders nothing."""
+    policy = source.policy(plane.settings)
+    acme = source.Acme(plane.settings, plane.ingress, policy, NoDns())
+    rows = Certificates(plane.database)
+    return Keeper(rows, plane.ingress, acme, policy, lambda: {"a.test": Kind.MAIN})
+
+
 @contextlib.asynccontextmanager
 async def api_of(plane: Plane, home: Path):
     """Return the plane's API as an app, without a socket."""
@@ -50,6 +73,7 @@ async def api_of(plane: Plane, home: Path):
         ingress_pid=lambda: 1,
         kept=lambda: True,
         next_runs=lambda _app: {},
+        expires_at=lambda _app: None,
     )
 
     def stop_container(container: str) -> bool:
@@ -71,6 +95,9 @@ async def api_of(plane: Plane, home: Path):
         variants=Variants(plane.parts, plane.mounts),
         tokens=Tokens(plane.store, plane.ingress),
         api_tokens=tokens,
+        expiring=Expiring(Expiries(plane.database), plane.deployer),
+        keeper=keeper_of(plane),
+        domains=Domains(plane.parts, plane.deployer, NoDns()),
         keep=lambda: asked.append("keep"),
         shutdown=lambda: asked.append("shutdown"),
         stop_container=stop_container,

@@ -15,6 +15,7 @@ from homeport.contract.api.apps import AppState
 from homeport.contract.api.blobs import Hashes
 from homeport.contract.api.calls import Call
 from homeport.contract.api.deploys import Deploy, Rollback
+from homeport.contract.api.domains import NewDomain
 from homeport.contract.api.functions import Scaling
 from homeport.contract.api.secrets import NewSecret
 from homeport.contract.api.sessions import Serve
@@ -326,6 +327,15 @@ async def test_every_route_answers_what_it_declares(tmp_path):
         await ask("DELETE /v1/tokens/{id}", id=made.token.id)
         made = await ask("POST /v1/tokens", body=wanted)
         assert (made.token.id,) == (await ask("DELETE /v1/users/{user}", user="ada")).ids
+
+        # certificates and domains
+        assert "a.test" == (await ask("POST /v1/certificates/{host}/renew", host="a.test")).host
+        assert ("a.test",) == tuple(
+            c.host for c in (await ask("GET /v1/certificates")).certificates
+        )
+        added = await ask("POST /v1/domains", body=NewDomain(domain="a.example.test", app="shop"))
+        assert (added,) == (await ask("GET /v1/domains")).domains
+        await ask("DELETE /v1/domains/{domain}", domain="a.example.test")
 
         # a tunnel
         tunnel = OpenTunnel(name="0" * 20, port=8000, address="unix:/tunnel")

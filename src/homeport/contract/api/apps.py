@@ -47,6 +47,11 @@ class EndpointStatus:
     failed_starts: int  # containers that did not
     p50_ms: int | None  # the median of the last minutes; null without requests
     p99_ms: int | None  # the 99th percentile of the last minutes; null without requests
+    custom_domains: tuple[str, ...] = ()  # more URLs of the same endpoint
+    certificate: str = (
+        ""  # the state of its hosts' certificates (`Certificate.state`); empty: there is no HTTPS
+    )
+    certificate_error: str = ""  # why one is missing
     function: str = ""  # the name of its function in the app's `functions`
 
 

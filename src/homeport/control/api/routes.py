@@ -26,8 +26,10 @@ from homeport.control.api.api_tokens import ApiTokens
 from homeport.control.api.apps import Apps
 from homeport.control.api.blobs import Blobs
 from homeport.control.api.calls import Calls
+from homeport.control.api.certificates import Certificates
 from homeport.control.api.containers import Containers
 from homeport.control.api.deploys import Deploys
+from homeport.control.api.domains import CustomDomains
 from homeport.control.api.functions import Functions
 from homeport.control.api.images import Images
 from homeport.control.api.logs import Logs
@@ -42,7 +44,9 @@ from homeport.control.api.tunnels import Tunnels
 from homeport.control.api.view import View
 from homeport.control.api.volumes import Volumes
 from homeport.control.calls.spawned import Spawned
+from homeport.control.certificates.keeper import Keeper
 from homeport.control.deploys.deployer import Deployer
+from homeport.control.deploys.domains import Domains
 from homeport.control.deploys.expiring import Expiring
 from homeport.control.deploys.parts import Parts
 from homeport.control.deploys.scaling import Scaler
@@ -55,7 +59,7 @@ from homeport.supervised import Tasks
 NOUNS = (
     Server, Apps, Functions, Calls, Deploys, Sessions, Logs, Containers, Images, Blobs, Volumes, SpawnList, Spawns,
     Dicts, Queues, Tunnels, Secrets,
-    Tokens, ApiTokens,
+    Tokens, ApiTokens, Certificates, CustomDomains,
 )  # fmt: skip
 
 
@@ -75,6 +79,8 @@ class Backend:
     variants: Variants
     tokens: tokens.Tokens
     api_tokens: api_tokens.ApiTokens
+    keeper: Keeper | None  # of certificates; None: there is no HTTPS, or no certificate is ordered
+    domains: Domains
     keep: Callable[[], None]  # let the server outlive its command
     shutdown: Callable[[], None]
     stop_container: Callable[[str], bool]  # False for an unknown one
@@ -117,6 +123,8 @@ class Api:
             Secrets(parts.secret_box),
             Tokens(backend.tokens),
             ApiTokens(backend.api_tokens),
+            Certificates(backend.keeper),
+            CustomDomains(backend.domains),
         )
 
     def app(self) -> Starlette:

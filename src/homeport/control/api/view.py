@@ -32,6 +32,8 @@ from homeport.state import urls
 from homeport.state.coldstarts import ColdStart
 from homeport.state.rows import AppRow
 
+#: States of certificates; of those of an endpoint the first is shown.
+_WORST = ("failed", "waiting", "ordering", "unwanted", "valid", "")
 #: Which of several apps of one name is meant.
 ORDER = (AppState.DEPLOYED, AppState.BROKEN, AppState.SERVING, AppState.STOPPED)
 
@@ -48,8 +50,12 @@ class View:
         kept: Callable[[], bool],
         next_runs: Callable[[str], dict[str, float]],
         expires_at: Callable[[str], float | None],
+        certificate: Callable[[str], tuple[str, str]] = lambda _host: ("", ""),
     ) -> None:
-        """Of a deployed app, `next_runs` returns function -> when its schedule is due next, `expires_at` when it stops."""
+        """Of a deployed app, `next_runs` returns function -> when its schedule is due next, `expires_at` when it stops.
+
+        `certificate` returns the state of a host's certificate, and what is wrong with it.
+        """
         self._settings = parts.settings
         self._store = parts.store
         self._live = parts.live
@@ -62,6 +68,7 @@ class View:
         self._kept = kept
         self._next_runs = next_runs
         self._expires_at = expires_at
+        self._certificate = certificate
         self._started_at = time.time()
         self._rows: list[AppRow] = []  # as they were when the database was read last
         self._trouble = ""
@@ -237,7 +244,11 @@ class View:
 
     def _endpoint(self, live: LiveEndpoint, containers: int) -> EndpointStatus:
         median, high = self._ingress.quantiles_ms(live.endpoint.id) or (None, None)
+        certificate, error = self._certificate_of(live)
         return EndpointStatus(
+            custom_domains=tuple(self._settings.url(host) for host in live.endpoint.hosts[1:]),
+            certificate=certificate,
+            certificate_error=error,
             tag=live.tag,
             url=live.url,
             local_url=live.local_url,
@@ -250,6 +261,11 @@ class View:
             function=live.endpoint.pool.function,
             **_numbers(self._pools.totals(live.endpoint.pool)),
         )
+
+    def _certificate_of(self, live: LiveEndpoint) -> tuple[str, str]:
+        """Return the state of the certificate that is furthest from valid, of the endpoint's hosts."""
+        states = [self._certificate(host) for host in live.endpoint.hosts]
+        return min(states, key=lambda each: _WORST.index(each[0]), default=("", ""))
 
 
 def _numbers(totals: Totals) -> dict[str, int]:

@@ -11,8 +11,9 @@ import dataclasses
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from functools import partial
+from typing import Any, TypeVar
 
 from homeport.contract.api import events
 from homeport.contract.errors import BadRequest, Failure, NotFound
@@ -39,6 +40,7 @@ FIRST_RETRY_S = (
 )
 LONGEST_RETRY_S = 300.0
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -135,6 +137,10 @@ class Deployer:
             if change.kind == "reload":  # what was saved last counts
                 change.end(BadRequest("a later version has taken this one's place"))
         return await self._changes.run("reload", owner, self._reload(owner, manifest))
+
+    async def in_turn(self, kind: str, owner: Owner, work: Coroutine[Any, Any, T]) -> T:
+        """Do another change of an owner when its changes before have ended."""
+        return await self._changes.run(kind, owner, work)
 
     def is_settled(self, name: str) -> bool:
         """Return whether a deployed app is neither being changed nor waiting to be restored."""

@@ -52,6 +52,14 @@ class Endpoints:
         routed = self._routed.get(endpoint_id)
         return routed.endpoint if routed else None
 
+    def hosts(self) -> dict[str, Owner]:
+        """Return every host that is answered, with the holder of its endpoint."""
+        return {
+            host: routed.holder
+            for routed in self._routed.values()
+            for host in routed.endpoint.hosts
+        }
+
     async def route(self, undo: Undo, holder: Owner, endpoint: Endpoint) -> None:
         """Route the endpoint for this holder."""
         await self._cover(endpoint.hosts)

@@ -11,6 +11,7 @@ from homeport.control.fleet.pools import Pools
 from homeport.control.fleet.reconciler import Reconciler
 from homeport.settings import Settings
 from homeport.state.blobs import Blobs
+from homeport.state.domains import Domains
 from homeport.state.secrets import SecretBox
 from homeport.state.store import Store
 from homeport.state.volumes import Volumes
@@ -24,6 +25,7 @@ class Parts:
     store: Store
     secret_box: SecretBox
     volumes: Volumes
+    domains: Domains  # those that were attached to endpoints
     blobs: Blobs
     pools: Pools
     nodes: Nodes

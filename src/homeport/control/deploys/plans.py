@@ -5,7 +5,7 @@ call and kept until the revision's files are deleted.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,8 +50,18 @@ class Plan:
 class Plans:
     """The plans that were made so far."""
 
-    def __init__(self, settings: Settings, *, own_ports: bool = False) -> None:
-        """With `own_ports`, versions of a `web_server` have URLs too, because each has its own port."""
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        own_ports: bool = False,
+        attached: Callable[[str, str], tuple[str, ...]] = lambda _app, _tag: (),
+    ) -> None:
+        """With `own_ports`, versions of a `web_server` have URLs too, because each has its own port.
+
+        `attached` returns the domains that were attached to an app's endpoint, by its tag. Call `forget` when they change.
+        """
+        self._attached = attached
         self._own_ports = own_ports
         self._settings = settings
         self._plans: dict[str, Plan] = {}  # by the revision's id
@@ -85,14 +95,18 @@ class Plans:
         for spec in revision.manifest.functions:
             for web in spec.web:
                 for domain in web.custom_domains:
-                    name = domain.lower().removeprefix("*.")
-                    for ours in (self._settings.domain, "localhost"):
-                        if name == ours or f".{name}".endswith(f".{ours}"):
-                            raise ScriptError(
-                                f"the domain `{domain}` is below `{ours}`, where every app has its URLs",
-                                where=web.where,
-                                hint='`label="…"` chooses the first part of the URL',
-                            )
+                    self.check_domain(domain, where=web.where)
+
+    def check_domain(self, domain: str, *, where: str = "") -> None:
+        """Raise for a custom domain below homeport's own domain."""
+        name = domain.lower().removeprefix("*.")
+        for ours in (self._settings.domain, "localhost"):
+            if name == ours or f".{name}".endswith(f".{ours}"):
+                raise ScriptError(
+                    f"the domain `{domain}` is below `{ours}`, where every app has its URLs",
+                    where=where,
+                    hint='`label="…"` chooses the first part of the URL',
+                )
 
     def with_port(self, live: LiveEndpoint, port: int) -> LiveEndpoint:
         """Return the endpoint with a local port of its own."""
@@ -122,7 +136,9 @@ class Plans:
     ) -> LiveEndpoint:
         settings = self._settings
         label = web.label or names.default_label(revision.app, web.tag)
-        domains = () if of_version else web.custom_domains
+        domains: tuple[str, ...] = () if of_version else web.custom_domains
+        if not of_version and not is_session(revision):
+            domains = (*domains, *self._attached(revision.app, web.tag))
         if of_version:
             label += f"-v{revision.version}"
         suffix = settings.dev_suffix if is_session(revision) else ""
@@ -131,7 +147,7 @@ class Plans:
             tag=web.tag,
             endpoint=Endpoint(
                 id=host,
-                hosts=(f"{host}.{settings.domain}", *(d.lower() for d in domains)),
+                hosts=(f"{host}.{settings.domain}", *dict.fromkeys(d.lower() for d in domains)),
                 pool=PoolKey(revision.app, spec.name, revision.id),
                 method=web.attribute if spec.has_several else "",
                 protected=web.requires_proxy_auth,

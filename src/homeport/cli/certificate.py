@@ -1,0 +1,64 @@
+"""`homeport certificate …`: lists the certificates of hosts, and renews one."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from homeport.cli import options, output, server
+from homeport.settings import Settings
+
+app = typer.Typer(help="Certificates: list, renew.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_(json: options.Json = False) -> None:
+    """List the hosts with their certificates: until when each is valid, and why one is missing."""
+    asyncio.run(_list(options.load(), json=json))
+
+
+@app.command()
+def renew(
+    host: Annotated[str, typer.Argument(metavar="HOST", help="A host that the list has.")],
+    json: options.Json = False,
+) -> None:
+    """Order a host's certificate now, also if its last order failed."""
+    asyncio.run(_renew(options.load(), host, json=json))
+
+
+async def _list(settings: Settings, *, json: bool) -> None:
+    async with server.running(settings) as client:
+        found = await client.certificates.every()
+    if json:
+        output.show_json(found)
+        return
+    table = [
+        (
+            each.host,
+            each.source,
+            each.state,
+            _time(each.valid_until),
+            _time(each.next_try or each.renew_at),
+            each.error,
+        )
+        for each in found
+    ]
+    columns = ("Host", "Source", "State", "Valid until", "Next order", "Error")
+    output.show_table(columns, table, empty="no certificate")
+    for hint in dict.fromkeys(each.hint for each in found if each.hint):
+        output.say(f"hint: {hint}")
+
+
+async def _renew(settings: Settings, host: str, *, json: bool) -> None:
+    async with server.running(settings) as client:
+        told = await client.certificates.renew(host)
+    if json:
+        output.show_json(told)
+        return
+    output.say(
+        f"✓ The certificate of {told.host} is being ordered; `homeport certificate list` shows it"
+    )
+
+
+def _time(at: float | None) -> str:
+    return "" if at is None else output.local_time(at)

@@ -1,0 +1,87 @@
+"""`homeport domain …`: domains of your own for the URLs of deployed apps."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from homeport.cli import options, output, server
+from homeport.settings import Settings
+
+app = typer.Typer(help="Custom domains: list, add, remove.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_(json: options.Json = False) -> None:
+    """List all custom domains, and whether each leads to this server."""
+    asyncio.run(_list(options.load(), json=json))
+
+
+@app.command()
+def add(
+    domain: Annotated[
+        str, typer.Argument(metavar="DOMAIN", help="Such as shop.example.com or *.example.com.")
+    ],
+    endpoint: Annotated[
+        str,
+        typer.Argument(
+            metavar="APP[.FUNCTION]",
+            help="A deployed app; name the function if the app has several URLs.",
+        ),
+    ],
+    json: options.Json = False,
+) -> None:
+    """Attach a domain to a deployed app's URL, without a change of its code; it stays over redeploys."""
+    asyncio.run(_add(options.load(), domain, endpoint, json=json))
+
+
+@app.command()
+def remove(
+    domain: Annotated[str, typer.Argument(metavar="DOMAIN", help="A domain that was added.")],
+    yes: options.Yes = False,
+) -> None:
+    """Detach a domain that was added; its visitors get 404 from now on."""
+    asyncio.run(_remove(options.load(), domain, yes=yes))
+
+
+async def _list(settings: Settings, *, json: bool) -> None:
+    async with server.running(settings) as client:
+        found = await client.domains.every()
+    if json:
+        output.show_json(found)
+        return
+    table = [
+        (
+            each.domain,
+            f"{each.app}.{each.tag}",
+            "command" if each.attached else "script",
+            each.dns,
+            each.certificate,
+        )
+        for each in found
+    ]
+    columns = ("Domain", "Endpoint", "By", "DNS", "Certificate")
+    output.show_table(columns, table, empty="no custom domain")
+    for each in found:
+        if each.problem:
+            output.warn(each.problem)
+
+
+async def _add(settings: Settings, domain: str, endpoint: str, *, json: bool) -> None:
+    name, _, tag = endpoint.partition(".")
+    async with server.running(settings) as client:
+        told = await client.domains.add(domain, name, tag)
+    if json:
+        output.show_json(told)
+        return
+    output.say(f"✓ The domain leads to `{told.tag}` of `{told.app}`")
+    output.out().print(told.url)
+    if told.problem:
+        output.warn(told.problem)
+
+
+async def _remove(settings: Settings, domain: str, *, yes: bool) -> None:
+    options.confirm(f"Remove the domain `{domain}`?", yes=yes)
+    async with server.running(settings) as client:
+        await client.domains.remove(domain)
+    output.say(f"✓ `{domain}` is removed")

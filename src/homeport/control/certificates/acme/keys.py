@@ -1,0 +1,58 @@
+"""Private keys, and the files of mode 0600 that hold them."""
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+
+def new() -> bytes:
+    """Return a new private key in PEM: P-256, which every client knows and which costs a handshake the least."""
+    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+def kept(path: Path) -> bytes:
+    """Return the key in a file; make both if there is none, or if it is damaged."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        key = path.read_bytes()
+        if isinstance(serialization.load_pem_private_key(key, None), ec.EllipticCurvePrivateKey):
+            return key
+    key = new()
+    write(path, key)
+    return key
+
+
+def write(path: Path, key: bytes) -> None:
+    """Write a key: whole or not at all, on the disk when this returns, and for nobody else to read."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent)  # mode 0600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(key)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def request(key: bytes, hosts: tuple[str, ...]) -> bytes:
+    """Return a request for a certificate (CSR) in PEM.
+
+    The common name is empty: it has room for 64 characters only, and nothing reads it any more.
+    """
+    private = serialization.load_pem_private_key(key, None)
+    if not isinstance(private, ec.EllipticCurvePrivateKey):
+        raise TypeError("a key of an elliptic curve is needed")
+    names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
+    builder = x509.CertificateSigningRequestBuilder(x509.Name([])).add_extension(names, False)
+    return builder.sign(private, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)

@@ -1,0 +1,353 @@
+"""Decides which certificates to order, to renew and to remove now; pure functions of hosts, rows and the clock.
+
+Called by `keeper`, which carries a decision out. The rules:
+
+- A host that is wanted and that no certificate covers gets an order. With DNS-01, all hosts below homeport's
+  domain share one wildcard. Otherwise each host has its own certificate, because one host that cannot be reached would
+  fail the order of all; only where the CA's weekly limit leaves too few, generated hosts share one.
+- A certificate is renewed after two thirds of its lifetime, a little earlier by chance, so that certificates that were
+  ordered together are not renewed together.
+- A host whose order failed waits: a minute, then twice as long each time, at most 12 hours.
+- The limits of the CA are counted here, so that it is never asked for more. Earlier versions and `serve` sessions
+  get only a part of them: a deploy of a new app must not wait because of their URLs.
+- A certificate that nobody wants is kept for a week, and not renewed.
+"""
+
+import enum
+import hashlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from homeport.control.certificates.hosts import covered, covers, is_wildcard, registered
+
+HOUR_S, DAY_S = 3600.0, 86400.0
+WEEK_S = 7 * DAY_S
+FIRST_WAIT_S = 60.0
+LONGEST_WAIT_S = 12 * HOUR_S
+KEPT_S = WEEK_S  # how long a certificate stays that nobody wants
+AT_ONCE = 4  # orders that run at the same time
+RENEWED_AFTER = 2 / 3  # of the lifetime
+JITTER = 0.05  # of the lifetime: so much earlier at most
+
+
+class Kind(enum.IntEnum):
+    """Why a host is wanted; the smaller ones are ordered first."""
+
+    MAIN = 0  # the URL of a deployed app, a custom domain, homeport's own domain
+    SESSION = 1  # of `homeport serve`
+    VERSION = 2  # of an earlier version
+
+
+class Method(enum.StrEnum):
+    """How the CA finds out that a host is this server's."""
+
+    HTTP = "http-01"
+    DNS = "dns-01"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a CA allows. The defaults are those of Let's Encrypt (https://letsencrypt.org/docs/rate-limits/)."""
+
+    per_domain: int = 50  # new certificates for a registered domain in 7 days
+    per_set: int = 5  # certificates for exactly the same hosts in 7 days
+    failures: int = 5  # failed validations of a host in an hour
+    names: int = 100  # hosts of one certificate
+
+
+#: A CA without limits of its own, such as a private one. Failures are counted all the same.
+UNLIMITED = Limits(per_domain=10**9, per_set=10**9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What the settings say."""
+
+    domain: str  # homeport's own
+    dns: bool  # DNS-01 is configured
+    limits: Limits = Limits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A certificate that the ingress has."""
+
+    name: str
+    hosts: tuple[str, ...]
+    not_before: float  # seconds since the epoch
+    not_after: float
+    serial: str = ""
+    unwanted_since: float | None = None  # when the last of its hosts went; None: it is wanted
+    renew_now: bool = False  # somebody has asked for it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """The failed orders of a host since its last success."""
+
+    failures: int
+    failed_at: tuple[float, ...]  # failed validations of the last hour, the oldest first
+    next_at: float  # no order before that
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """A certificate that the CA has issued in the last week."""
+
+    hosts: tuple[str, ...]
+    at: float
+    renewal: bool  # for exactly the hosts of an earlier one: it does not count for a domain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A certificate to order now."""
+
+    name: str
+    hosts: tuple[str, ...]
+    renewal: bool = False  # the CA has issued one for exactly these hosts before
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """Everything that a decision depends on."""
+
+    wanted: Mapping[str, Kind]
+    held: Sequence[Held]
+    tried: Mapping[str, Tried]
+    issued: Sequence[Issued]
+    running: Collection[str]  # names of certificates whose orders run
+    now: float
+    paused_until: float = 0.0  # the CA does not answer, or has said so
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What to do now, and when to look again."""
+
+    orders: tuple[Order, ...]
+    removed: tuple[str, ...]  # certificates to remove
+    unwanted: tuple[str, ...]  # certificates that nobody wants any more
+    wanted_again: tuple[str, ...]
+    waiting: Mapping[str, str]  # host -> why it is not ordered now
+    look_at: float  # when something can change by itself; `inf` for never
+
+
+def decide(situation: Situation, policy: Policy) -> Decision:
+    """Return what to do now."""
+    return _Deciding(situation, policy).decision()
+
+
+def needed(wanted: Mapping[str, Kind], policy: Policy) -> dict[str, Kind]:
+    """Return the names that certificates must have, so that every wanted host is covered.
+
+    >>> needed({"a.b.test": Kind.MAIN, "shop.test": Kind.MAIN}, Policy(domain="b.test", dns=True))
+    {'shop.test': <Kind.MAIN: 0>, '*.b.test': <Kind.MAIN: 0>, 'b.test': <Kind.MAIN: 0>}
+    """
+    names: dict[str, Kind] = {}
+    star = f"*.{policy.domain}"
+    stars = [host for host in wanted if is_wildcard(host)] if policy.dns else []
+    for host, kind in sorted(wanted.items()):
+        if policy.dns and (host == policy.domain or covers(star, host)):
+            continue
+        if not is_wildcard(host) and covered(stars, host):
+            continue
+        names[host] = kind
+    if policy.dns and any(host == policy.domain or covers(star, host) for host in wanted):
+        names[star] = names[policy.domain] = Kind.MAIN
+    return names
+
+
+def method(host: str, policy: Policy) -> Method:
+    """Return how a host is validated: by DNS where only DNS can, and below homeport's domain if it is configured."""
+    ours = host == policy.domain or host.endswith(f".{policy.domain}")
+    return Method.DNS if is_wildcard(host) or (policy.dns and ours) else Method.HTTP
+
+
+def renewed_at(held: Held) -> float:
+    """Return when a certificate is renewed: the same time whenever it is asked."""
+    lifetime = held.not_after - held.not_before
+    digest = hashlib.sha256(f"{held.name} {held.serial}".encode()).digest()
+    early = JITTER * int.from_bytes(digest[:4]) / 2**32
+    return held.not_before + lifetime * (RENEWED_AFTER - early)
+
+
+def after_failure(
+    before: Tried | None, host: str, now: float, *, validated: bool, not_before: float = 0.0
+) -> Tried:
+    """Return what to remember of a host whose order has failed.
+
+    `validated`: the CA has looked for the challenge, and counts the failure. `not_before`: the CA has said when to ask again.
+    """
+    failures = (before.failures if before else 0) + 1
+    wait_s = min(FIRST_WAIT_S * 2.0 ** min(failures - 1, 20), LONGEST_WAIT_S)
+    digest = hashlib.sha256(f"{host} {failures}".encode()).digest()
+    wait_s *= 1 + 0.2 * int.from_bytes(digest[:4]) / 2**32  # not all hosts at the same moment
+    recent = tuple(at for at in (before.failed_at if before else ()) if at > now - HOUR_S)
+    return Tried(
+        failures=failures,
+        failed_at=(*recent, now) if validated else recent,
+        next_at=max(now + wait_s, not_before),
+    )
+
+
+def name_of(hosts: Collection[str]) -> str:
+    """Return the name of a new certificate: a word for files and commands, the same for the same hosts.
+
+    >>> name_of(["a.test"])
+    'acme-52dcf5eeb77a59de'
+    """
+    return "acme-" + hashlib.sha256(" ".join(sorted(hosts)).encode()).hexdigest()[:16]
+
+
+class _Deciding:
+    """One decision. An object, because each rule adds to the same lists."""
+
+    def __init__(self, situation: Situation, policy: Policy) -> None:
+        self._s = situation
+        self._policy = policy
+        self._limits = policy.limits
+        self._needed = needed(situation.wanted, policy)
+        self._look_at: list[float] = []
+        self._waiting: dict[str, str] = {}
+        self._fresh = {  # registered domain -> times of new certificates
+            domain: [i.at for i in situation.issued if _counts(i, domain, situation.now)]
+            for domain in {registered(host) for host in self._needed}
+        }
+
+    def decision(self) -> Decision:
+        orders = self._within_limits([*self._renewals(), *self._missing()])
+        useful = {held.name for held in self._s.held if self._is_useful(held)}
+        removed, unwanted, again = [], [], []
+        for held in self._s.held:
+            if held.name in useful:
+                if held.unwanted_since is not None:
+                    again.append(held.name)
+            elif held.unwanted_since is None:
+                unwanted.append(held.name)
+                self._look_at.append(self._s.now + KEPT_S)
+            elif self._s.now >= held.unwanted_since + KEPT_S and held.name not in self._s.running:
+                removed.append(held.name)
+            else:
+                self._look_at.append(held.unwanted_since + KEPT_S)
+        return Decision(
+            orders=tuple(orders),
+            removed=tuple(removed),
+            unwanted=tuple(unwanted),
+            wanted_again=tuple(again),
+            waiting=self._waiting,
+            look_at=min(self._look_at, default=float("inf")),
+        )
+
+    def _is_useful(self, held: Held) -> bool:
+        """Return whether a wanted host would lose its certificate without this one."""
+        if any(host in self._needed for host in held.hosts):
+            return True
+        others = [h for other in self._s.held if other.name != held.name for h in other.hosts]
+        kept = [host for host in others if host in self._needed]
+        return any(covered(held.hosts, host) and not covered(kept, host) for host in self._s.wanted)
+
+    def _renewals(self) -> Iterator[tuple[Order, Kind]]:
+        for held in sorted(self._s.held, key=lambda held: held.not_after):
+            hosts = tuple(host for host in held.hosts if host in self._needed)
+            if not hosts:
+                continue
+            at = renewed_at(held)
+            if held.renew_now or self._s.now >= at:
+                kind = min(self._needed[host] for host in hosts)
+                yield Order(name=held.name, hosts=hosts, renewal=hosts == held.hosts), kind
+            else:
+                self._look_at.append(at)
+
+    def _missing(self) -> Iterator[tuple[Order, Kind]]:
+        have = [host for held in self._s.held for host in held.hosts]
+        lacking = {h: k for h, k in self._needed.items() if not covered(have, h)}
+        ours = (self._policy.domain, f"*.{self._policy.domain}")
+        if self._policy.dns and any(host in lacking for host in ours):
+            for host in ours:
+                lacking.pop(host, None)
+            yield Order(name=name_of(ours), hosts=ours), Kind.MAIN
+        for hosts in self._grouped(lacking):
+            if is_wildcard(hosts[0]) and not self._policy.dns:
+                self._waiting[hosts[0]] = (
+                    "a wildcard needs DNS-01: set `dns` (homeport domain --help)"
+                )
+                continue
+            yield Order(name=name_of(hosts), hosts=hosts), min(lacking[host] for host in hosts)
+
+    def _grouped(self, lacking: Mapping[str, Kind]) -> list[tuple[str, ...]]:
+        """Return the hosts of each new certificate, the most important ones first."""
+        alone = sorted(lacking, key=lambda host: (lacking[host], host))
+        ours = [h for h in alone if h.endswith(f".{self._policy.domain}") and self._is_good(h)]
+        domain = registered(self._policy.domain)
+        left = self._limits.per_domain - len(self._fresh.get(domain, ()))
+        if len(ours) <= max(1, left // 2):
+            return [(host,) for host in alone]
+        groups = []
+        for kind in Kind:  # a group of hosts of equal importance
+            same = [host for host in ours if lacking[host] is kind]
+            size = self._limits.names
+            groups += [tuple(same[at : at + size]) for at in range(0, len(same), size)]
+        return groups + [(host,) for host in alone if host not in ours]
+
+    def _is_good(self, host: str) -> bool:
+        """Return whether no order for this host has failed lately: it may share a certificate."""
+        return host not in self._s.tried
+
+    def _within_limits(self, candidates: list[tuple[Order, Kind]]) -> Iterator[Order]:
+        free = AT_ONCE - len(self._s.running)
+        # A certificate that runs out comes before a new URL of an old version.
+        for order, kind in sorted(candidates, key=lambda each: each[1]):
+            if order.name in self._s.running:
+                continue
+            wait_until, why = self._waits(order, kind)
+            if wait_until > self._s.now:
+                self._look_at.append(wait_until)
+                self._waiting.update(dict.fromkeys(order.hosts, why))
+            elif free <= 0:
+                self._waiting.update(dict.fromkeys(order.hosts, "other orders come first"))
+            else:
+                free -= 1
+                if not order.renewal:
+                    for domain in {registered(host) for host in order.hosts}:
+                        self._fresh[domain].append(self._s.now)
+                yield order
+
+    def _waits(self, order: Order, kind: Kind) -> tuple[float, str]:
+        """Return until when an order must wait, and why; a time in the past if it need not."""
+        reasons = [(self._s.paused_until, "the certification authority asked to wait")]
+        for host in order.hosts:
+            if (tried := self._s.tried.get(host)) is not None:
+                reasons.append((tried.next_at, "its last order failed"))
+                recent = [at for at in tried.failed_at if at > self._s.now - HOUR_S]
+                if len(recent) >= self._limits.failures:
+                    at = recent[-self._limits.failures] + HOUR_S
+                    reasons.append((at, f"{len(recent)} validations failed in an hour"))
+        same = sorted(
+            i.at
+            for i in self._s.issued
+            if set(i.hosts) == set(order.hosts) and i.at > self._s.now - WEEK_S
+        )
+        if len(same) >= self._limits.per_set:
+            at = same[-self._limits.per_set] + WEEK_S
+            reasons.append((at, f"{len(same)} certificates for it were issued in a week"))
+        if not order.renewal:
+            for domain in {registered(host) for host in order.hosts}:
+                fresh = sorted(self._fresh[domain])
+                allowed = max(1, self._share(kind))
+                if len(fresh) >= allowed:
+                    at = fresh[-allowed] + WEEK_S
+                    reasons.append(
+                        (at, f"`{domain}` has got {len(fresh)} new certificates in a week")
+                    )
+        return max(reasons)
+
+    def _share(self, kind: Kind) -> int:
+        """Return how many new certificates of a domain hosts of this kind may use up."""
+        parts = {Kind.MAIN: 1.0, Kind.SESSION: 0.7, Kind.VERSION: 0.4}
+        return int(self._limits.per_domain * parts[kind])
+
+
+def _counts(issued: Issued, domain: str, now: float) -> bool:
+    here = any(registered(host) == domain for host in issued.hosts)
+    return here and not issued.renewal and issued.at > now - WEEK_S

@@ -1,0 +1,209 @@
+"""Custom domains: those that scripts declare, and those that `homeport domain add` attaches to a deployed app.
+
+An attached domain is one more host of the endpoint. `Plans` adds it to every plan of the app's current revision, so it
+stays over redeploys, rollbacks and restarts.
+"""
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from homeport.contract import methods
+from homeport.contract.errors import BadRequest, LabelTaken, NotFound
+from homeport.control.certificates.resolving import Pointing, Resolver
+from homeport.control.deploys.apps import LiveApp
+from homeport.control.deploys.deployer import Deployer
+from homeport.control.deploys.parts import Parts
+from homeport.control.deploys.plans import LiveEndpoint
+from homeport.control.fleet.owner import Owner
+from homeport.state.domains import DomainRow
+from homeport.undo import Undo
+
+Step = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attached:
+    """A custom domain of an endpoint."""
+
+    domain: str
+    url: str
+    app: str
+    tag: str
+    by_command: bool
+    dns: str  # `here`, `missing`, `elsewhere`, `unknown`
+    problem: str
+    certificate: str
+
+
+class Domains:
+    """Changes and lists custom domains."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        deployer: Deployer,
+        resolver: Resolver,
+        *,
+        certificate: Callable[[str], str] = lambda _host: "",
+    ) -> None:
+        """`certificate` returns the state of a host's certificate; nothing without HTTPS."""
+        self._rows = parts.domains
+        self._live = parts.live
+        self._plans = parts.plans
+        self._endpoints = parts.endpoints
+        self._settings = parts.settings
+        self._deployer = deployer
+        self._resolver = resolver
+        self._certificate = certificate
+
+    async def all(self) -> list[Attached]:
+        """Return all custom domains of live apps, and the attached ones of others."""
+        found: dict[str, tuple[str, str]] = {}
+        for app in self._live.all():
+            for live in app.endpoints.values():
+                for host in live.endpoint.hosts[1:]:
+                    found[host] = (app.name, live.tag)
+        for row in self._rows.all():
+            found.setdefault(row.domain, (row.app, row.tag))
+        return await asyncio.gather(*(self._told(host, *found[host]) for host in sorted(found)))
+
+    async def add(self, domain: str, name: str, tag: str) -> Attached:
+        """Attach a domain to a deployed app; `LabelTaken` names the app that has it."""
+        try:
+            domain = methods.domain(domain)
+        except ValueError:
+            raise BadRequest(
+                f"`{domain[:300]}` is not a domain",
+                hint="a domain such as `shop.example.com` or `*.example.com` is needed",
+            ) from None
+        self._plans.check_domain(domain)
+        app = self._live.get(Owner.app(name))
+        if app is None:
+            raise NotFound(f"the app `{name}` is not deployed", hint="deploy it first")
+        live = _endpoint(app, tag)
+        for other in (*self._live.all(), *self._live.claims.values()):
+            for each in other.endpoints.values():
+                if domain in each.endpoint.hosts:
+                    if (other.owner, each.tag) == (app.owner, live.tag):
+                        return await self._told(domain, name, live.tag)
+                    raise LabelTaken(
+                        f"the domain `{domain}` belongs to `{each.tag}` of the app `{other.name}`",
+                        hint=f"`homeport domain remove {domain}`, or remove it from that app's `custom_domains`",
+                    )
+        if (row := self._rows.get(domain)) is not None:
+            raise LabelTaken(
+                f"the domain `{domain}` belongs to `{row.tag}` of the app `{row.app}`",
+                hint=f"remove it from there first: `homeport domain remove {domain}`",
+            )
+        new = DomainRow(domain=domain, app=name, tag=live.tag, created_at=time.time())
+        await self._change(
+            app.owner, save=lambda: self._rows.add(new), unsave=lambda: self._rows.remove(domain)
+        )
+        return await self._told(domain, name, live.tag)
+
+    async def remove(self, domain: str) -> None:
+        """Detach a domain; `BadRequest` for one that a script declares."""
+        row = self._rows.get(domain.lower())
+        if row is None:
+            if any(
+                domain in live.endpoint.hosts[1:]
+                for app in self._live.all()
+                for live in app.endpoints.values()
+            ):
+                raise BadRequest(
+                    f"the script declares the domain `{domain}`",
+                    hint="remove it from `custom_domains=` there, and deploy again",
+                )
+            raise NotFound(f"there is no domain `{domain[:300]}`")
+        await self._change(
+            Owner.app(row.app),
+            save=lambda: self._rows.remove(row.domain),
+            unsave=lambda: self._rows.add(row),
+        )
+
+    async def _change(self, owner: Owner, save: Step, unsave: Step) -> None:
+        """Save a change of an app's domains, and route its endpoints by it; both or none."""
+        await self._deployer.in_turn("domain", owner, self._changed(owner, save, unsave))
+
+    async def _changed(self, owner: Owner, save: Step, unsave: Step) -> None:
+        app = self._live.get(owner)
+        async with Undo(f"changing the domains of {owner}") as undo:
+            if app is not None:
+                undo.push(self._plans.forget, app.revision.id)
+            undo.push(unsave)
+            await save()
+            if app is None:
+                return
+            self._plans.forget(app.revision.id)
+            planned = self._plans.of(app.revision, owner.scope).endpoints
+            for endpoint, live in [*app.endpoints.items()]:
+                hosts = planned[endpoint].endpoint.hosts
+                if hosts == live.endpoint.hosts:
+                    continue
+                fresh = dataclasses.replace(live.endpoint, hosts=hosts)
+                undo.push(app.endpoints.__setitem__, endpoint, live)
+                app.endpoints[endpoint] = dataclasses.replace(live, endpoint=fresh)
+                await self._endpoints.route(undo, owner, fresh)
+
+    async def _told(self, domain: str, app: str, tag: str) -> Attached:
+        pointing = await self._resolver.pointing(domain)
+        state, problem = told(domain, pointing)
+        row = self._rows.get(domain)
+        return Attached(
+            domain=domain,
+            url=self._settings.url(domain),
+            app=app,
+            tag=tag,
+            by_command=row is not None and (row.app, row.tag) == (app, tag),
+            dns=state,
+            problem=problem,
+            certificate=self._certificate(domain),
+        )
+
+
+def told(domain: str, pointing: Pointing) -> tuple[str, str]:
+    """Return whether a domain leads here, and what is to be done about it.
+
+    >>> told("a.test", Pointing(found=("192.0.2.9",), expected=("192.0.2.1",)))[1]
+    '`a.test` leads to 192.0.2.9: this server is 192.0.2.1, so it must be behind a proxy, or the record needs a change'
+    """
+    if pointing.found is None:
+        return "unknown", f"DNS does not answer for `{domain}`"
+    if not pointing.found:
+        address = pointing.expected[0] if pointing.expected else "<this server's address>"
+        kind = "AAAA" if ":" in address else "A"
+        return "missing", f"`{domain}` has no DNS record yet: add `{domain}. {kind} {address}`"
+    if pointing.is_here:
+        return "here", ""
+    found = ", ".join(pointing.found)
+    if not pointing.expected:
+        return "unknown", (
+            f"`{domain}` leads to {found}, and this server knows no public address of its own (NAT): "
+            "set `public_addresses` to have it checked"
+        )
+    return "elsewhere", (
+        f"`{domain}` leads to {found}: this server is {', '.join(pointing.expected)}, so it must be behind a "
+        "proxy, or the record needs a change"
+    )
+
+
+def _endpoint(app: LiveApp, tag: str) -> LiveEndpoint:
+    """Return the app's endpoint of that tag, or its only one."""
+    found = [live for live in app.endpoints.values() if live.url]
+    if tag:
+        found = [live for live in found if live.tag == tag]
+    tags = ", ".join(f"`{live.tag}`" for live in app.endpoints.values() if live.url)
+    if not found:
+        raise NotFound(
+            f"the app `{app.name}` has no URL {f'`{tag}`' if tag else ''}".rstrip(),
+            hint=f"it has {tags}" if tags else "",
+        )
+    if len(found) > 1:
+        raise BadRequest(
+            f"the app `{app.name}` has several URLs",
+            hint=f"name one of {tags}: `{app.name}.{found[0].tag}`",
+        )
+    return found[0]

@@ -1,0 +1,135 @@
+"""Domains that are attached to deployed apps."""
+
+import dataclasses
+
+import pytest
+
+from homeport.contract.errors import BadRequest, LabelTaken, NotFound, ScriptError
+from homeport.control.certificates.resolving import Pointing
+from homeport.control.deploys.domains import Domains, told
+from homeport.control.fleet.owner import Owner
+from tests.control.plane import Plane, function, manifest
+from tests.waiting import virtually
+
+SHOP = manifest(function("f"))
+
+
+class Resolver:
+    async def pointing(self, _domain: str) -> Pointing:
+        return Pointing(found=("192.0.2.1",), expected=("192.0.2.1",))
+
+
+def declaring(domain: str, app: str, script: str = ""):
+    f = function("f")
+    web = dataclasses.replace(f.web[0], custom_domains=(domain,))
+    return manifest(dataclasses.replace(f, web=(web,)), app=app, script=script)
+
+
+def hosts(plane: Plane) -> list[tuple[str, ...]]:
+    return [each.hosts for each in plane.ingress.endpoints.values() if each.hosts[1:]]
+
+
+def tried(home, story):
+    async def run():
+        async with Plane(home) as plane:
+            await story(plane, Domains(plane.parts, plane.deployer, Resolver()))
+
+    virtually(run())
+
+
+def test_a_domain_is_attached_at_once_and_stays_over_deploys_and_rollbacks(tmp_path):
+    async def story(plane, domains):
+        await plane.deploy(SHOP)
+        added = await domains.add("Shop.Example.org", "shop", "")
+        assert ("shop.example.org", "f", "here", "") == (
+            added.domain,
+            added.tag,
+            added.dns,
+            added.problem,
+        )
+        assert ["shop.example.org"] == [each[1] for each in hosts(plane)]
+        await plane.deploy(manifest(function("f"), script="v2.py"))
+        assert ["shop.example.org"] == [each[1] for each in hosts(plane)]
+        await plane.roll_back()
+        assert ["shop.example.org"] == [each[1] for each in hosts(plane)]
+        await domains.remove("shop.example.org")
+        assert [] == hosts(plane)
+        assert [] == await domains.all()
+
+    tried(tmp_path, story)
+
+
+def test_a_domain_of_another_app_is_an_error_that_names_it(tmp_path):
+    async def story(plane, domains):
+        await plane.deploy(SHOP)
+        await plane.deploy(declaring("blog.example.org", "blog"))
+        with pytest.raises(LabelTaken, match="`f` of the app `blog`"):
+            await domains.add("blog.example.org", "shop", "")
+        await domains.add("shop.example.org", "shop", "")
+        with pytest.raises(LabelTaken, match="the app `shop`"):
+            await plane.deploy(declaring("shop.example.org", "other"))
+        with pytest.raises(BadRequest, match="the script declares"):
+            await domains.remove("blog.example.org")
+        assert [("blog.example.org", False), ("shop.example.org", True)] == [
+            (each.domain, each.by_command) for each in await domains.all()
+        ]
+
+    tried(tmp_path, story)
+
+
+def test_what_cannot_be_meant_is_refused_and_nothing_changes(tmp_path):
+    async def story(plane, domains):
+        await plane.deploy(manifest(function("f"), function("g")))
+        for error, args in (
+            (BadRequest, ("not a domain", "shop", "f")),
+            (BadRequest, ("a.example.org", "shop", "")),  # two URLs
+            (NotFound, ("a.example.org", "shop", "h")),
+            (NotFound, ("a.example.org", "none", "")),
+            (ScriptError, ("a.localhost", "shop", "f")),
+        ):
+            with pytest.raises(error):
+                await domains.add(*args)
+        with pytest.raises(NotFound):
+            await domains.remove("a.example.org")
+        assert [] == hosts(plane)
+        assert [] == plane.domains.all()
+
+    tried(tmp_path, story)
+
+
+def test_an_ingress_that_fails_leaves_nothing_of_a_domain(tmp_path):
+    async def story(plane, domains):
+        await plane.deploy(SHOP)
+        before = hosts(plane)
+        route = plane.parts.endpoints.route
+
+        async def failing(undo, holder, endpoint):
+            if endpoint.hosts[1:]:
+                raise RuntimeError("no")
+            await route(undo, holder, endpoint)
+
+        plane.parts.endpoints.route = failing
+        with pytest.raises(RuntimeError):
+            await domains.add("a.example.org", "shop", "")
+        assert before == hosts(plane)
+        assert [] == plane.domains.all()
+        live = plane.parts.live.get(Owner.app("shop"))
+        assert all(len(each.endpoint.hosts) <= 1 for each in live.endpoints.values())
+
+    tried(tmp_path, story)
+
+
+def test_where_a_domain_leads_is_told_with_the_record_to_add():
+    here = ("203.0.113.5",)
+    cases = {
+        "here": Pointing(found=("203.0.113.5", "203.0.113.6"), expected=here),
+        "missing": Pointing(found=(), expected=here),
+        "elsewhere": Pointing(found=("192.0.2.9",), expected=here),
+        "unknown": Pointing(found=None, expected=here),
+    }
+    for state, pointing in cases.items():
+        assert state == told("a.test", pointing)[0]
+
+    assert "add `a.test. A 203.0.113.5`" in told("a.test", cases["missing"])[1]
+    assert "192.0.2.9" in told("a.test", cases["elsewhere"])[1]
+    assert "public_addresses" in told("a.test", Pointing(found=here, expected=()))[1]
