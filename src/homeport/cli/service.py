@@ -131,8 +131,8 @@ def upgrade(source: From = "", dry_run: DryRun = False) -> None:
         shutil.rmtree(place, ignore_errors=True)
         raise
     broken = _broken(old)
-    _carry_out([forward, reload], service)
     try:
+        _carry_out([forward, reload], service)
         new = _healthy(service, lambda now: now["pid"] != old["pid"] and _broken(now) <= broken)
     except Failure as failure:
         _go_back(service, before, failure, old["pid"])

@@ -128,8 +128,8 @@ Environment=HOMEPORT_HOME={service.home}
 Environment=PATH={service.root}/current/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 WorkingDirectory=/
 ExecStart={service.python} -m homeport up --foreground
-# A new version: the server hands over, and no request is lost.
-ExecReload=/bin/kill -HUP $MAINPID
+# A new version: the server hands over, and no request is lost. A small Debian has no /bin/kill.
+ExecReload=/bin/sh -c 'kill -HUP $MAINPID'
 KillMode=mixed
 TimeoutStartSec=300
 TimeoutStopSec=90
