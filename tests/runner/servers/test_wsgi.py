@@ -169,3 +169,19 @@ def test_the_loop_never_waits_for_a_visitor_who_reads_nothing():
         assert not ending.is_alive()
         assert (True, True) == (one.is_late, request.sent_headers)
         assert [(inside._abandon, one, None)] == [call[1:] for call in later]
+
+
+def test_the_pulse_knows_how_many_requests_are_inside_and_the_first_deadline():
+    told = []
+    pulse = SimpleNamespace(
+        began=lambda: told.append("began"), inside=lambda *now: told.append(now)
+    )
+    inside = object.__new__(wsgi_inside.Inside)
+    inside._begun, inside._timeout_s, inside._inside = SimpleNamespace(pulse=pulse), 5.0, {}
+    one, other = inside.enter(object(), None), inside.enter(object(), None)
+    inside.leave(one)
+    inside.leave(other)
+
+    entered = ["began", (1, one.deadline), "began", (2, one.deadline)]
+    assert [*entered, (1, other.deadline), (0, None)] == told
+    assert one.deadline <= other.deadline
