@@ -362,12 +362,6 @@ async def open_api(
     """Answer commands on the home's socket, and on the `tcp` one if there is one."""
     parts = deploys.parts
 
-    def certificate(host: str) -> tuple[str, str]:
-        if deploys.keeper is None:
-            return "", ""
-        told = deploys.keeper.state(host)
-        return told.state, told.error
-
     def stop_container(container: str) -> bool:
         known = any(each.id == container for each in fleet.nodes.containers())
         fleet.reconciler.end(container)
@@ -385,7 +379,7 @@ async def open_api(
             kept=lambda: lifeline.kept,
             next_runs=deploys.scheduler.next_runs,
             expires_at=expires_at,
-            certificate=certificate,
+            certificate=certified.states(deploys.keeper),
         ),
         deployer=deploys.deployer,
         expiring=deploys.expiring,

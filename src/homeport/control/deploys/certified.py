@@ -3,6 +3,8 @@
 Called by `stages`.
 """
 
+from collections.abc import Callable
+
 from homeport.control.certificates import source
 from homeport.control.certificates.keeper import Keeper
 from homeport.control.certificates.orders import Kind
@@ -41,6 +43,18 @@ def opened(parts: Parts, deployer: Deployer) -> tuple[Keeper | None, Domains]:
         return keeper.state(host).state if keeper is not None else ""
 
     return keeper, Domains(parts, deployer, resolver, certificate=certificate)
+
+
+def states(keeper: Keeper | None) -> Callable[[str], tuple[str, str]]:
+    """Return what tells a host's certificate's state, and what is wrong with it; nothing without a keeper."""
+
+    def state(host: str) -> tuple[str, str]:
+        if keeper is None:
+            return "", ""
+        told = keeper.state(host)
+        return told.state, told.error
+
+    return state
 
 
 def wanted(endpoints: Endpoints) -> dict[str, Kind]:
