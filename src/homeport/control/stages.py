@@ -14,15 +14,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
-from starlette.types import ASGIApp
-
 from homeport.contract.container import Container
 from homeport.contract.roles import Ingress
-from homeport.control.api import bearer
-from homeport.control.api.access import Inside, OwnSocket
-from homeport.control.api.attempts import WrongTokens
-from homeport.control.api.bearer import Bearer
-from homeport.control.api.listener import listening, unix_socket
+from homeport.control.api import listeners
 from homeport.control.api.routes import Api, Backend
 from homeport.control.api.view import View
 from homeport.control.calls.dispatcher import Dispatcher
@@ -367,10 +361,6 @@ async def open_api(
         fleet.reconciler.end(container)
         return known
 
-    def expires_at(app: str) -> float | None:
-        expiry = deploys.expiring.expiries.of(app)
-        return None if expiry is None else expiry.expires_at
-
     backend = Backend(
         view=View(
             parts,
@@ -378,7 +368,7 @@ async def open_api(
             ingress_pid=lambda: fleet.ingress.pid,
             kept=lambda: lifeline.kept,
             next_runs=deploys.scheduler.next_runs,
-            expires_at=expires_at,
+            expires_at=deploys.expiring.expires_at,
             certificate=certified.states(deploys.keeper),
         ),
         deployer=deploys.deployer,
@@ -400,38 +390,8 @@ async def open_api(
     )
     api = Api(parts, backend)
     opened.push_async_callback(api.close)
-    inside = unix_socket(parts.settings.inside_socket)
-    opened.callback(parts.settings.inside_socket.unlink, missing_ok=True)
-    await opened.enter_async_context(listening(Inside(api.inside()), inside))
-    await _listen(parts.settings, api.app(), state.api_tokens, tcp, opened)
-
-
-async def _listen(
-    settings: Settings,
-    app: ASGIApp,
-    tokens: ApiTokens,
-    tcp: socket.socket | None,
-    opened: AsyncExitStack,
-) -> None:
-    listener = unix_socket(settings.control_socket)
-    opened.callback(settings.control_socket.unlink, missing_ok=True)
-    await opened.enter_async_context(listening(OwnSocket(app), listener))
-    if settings.socket_dir != settings.run_dir:  # a link where users look for it
-        shown = settings.run_dir / settings.control_socket.name
-        shown.unlink(missing_ok=True)
-        shown.symlink_to(settings.control_socket)
-        opened.callback(shown.unlink, missing_ok=True)
-    wrong = WrongTokens()
-    if tcp is not None:
-        guarded = Bearer(app, tokens, first=settings.token, wrong=wrong)
-        await opened.enter_async_context(listening(guarded, tcp))
-    if settings.tls != "off":
-        guarded = Bearer(
-            app, tokens, first=settings.token, wrong=wrong, source=bearer.told_by_ingress
-        )
-        remote = unix_socket(settings.remote_socket)
-        opened.callback(settings.remote_socket.unlink, missing_ok=True)
-        await opened.enter_async_context(listening(guarded, remote))
+    await listeners.inside(parts.settings, api.inside(), opened)
+    await listeners.outside(parts.settings, api.app(), state.api_tokens, tcp, opened)
 
 
 def with_port(settings: Settings, ingress: Entrance) -> Settings:

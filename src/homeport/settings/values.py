@@ -84,6 +84,8 @@ def database(raw: str) -> str:
     text = raw.strip()
     if not re.fullmatch(r"(postgres|postgresql|postgresql\+psycopg|sqlite)://[!-~]+", text):
         raise ValueError("a URL such as postgresql://user:password@host/homeport is needed")
+    if text.startswith("postgres") and text.count("@") > 1:
+        raise ValueError("percent-encode each part of postgresql://user:password@host/homeport")
     return text
 
 

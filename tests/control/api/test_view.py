@@ -22,6 +22,7 @@ def view_of(plane: Plane) -> View:
         ingress_pid=lambda: 7,
         kept=lambda: False,
         next_runs=lambda _app: {},
+        expires_at={"shop": 12.0}.get,
     )
 
 
@@ -44,6 +45,7 @@ def test_a_deployed_app_comes_before_a_session_of_its_name_and_before_stopped_on
             assert AppState.DEPLOYED is (await view.app("shop")).state
             assert (await view.app("old")).stopped_at is not None
             assert (0, 1) == (apps[0].version, apps[1].version)
+            assert (None, 12.0) == (apps[0].expires_at, apps[1].expires_at)
             with pytest.raises(NotFound) as caught:
                 await view.app("none")
             assert "there is `shop`, `shop`, `old`" == caught.value.hint

@@ -57,7 +57,7 @@ async def test_an_app_stops_at_its_time_also_after_a_restart_of_the_server(datab
     async with looking(database, deployer, now) as expiring:
         await expiring.deployed("pr-17", 7 * DAY_S)
         await expiring.deployed("pr-18", 8 * DAY_S)
-        assert 1000.0 + 7 * DAY_S == expiring.expiries.of("pr-17").expires_at
+        assert 1000.0 + 7 * DAY_S == expiring.expires_at("pr-17")
     now[0] += 7 * DAY_S
     async with looking(database, deployer, now) as expiring:
         await until(lambda: expiring.expiries.of("pr-17") is None, "the end of pr-17")
@@ -73,7 +73,7 @@ async def test_a_deploy_renews_and_never_takes_it_back(database):
         await expiring.deployed("pr-17", 7 * DAY_S)
         now[0] = DAY_S
         await expiring.deployed("pr-17", None)
-        renewed = expiring.expiries.of("pr-17").expires_at
+        renewed = expiring.expires_at("pr-17")
         await expiring.deployed("pr-17", 0)
 
         assert 8 * DAY_S == renewed

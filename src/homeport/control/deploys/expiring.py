@@ -37,6 +37,11 @@ class Expiring:
         """Look no more."""
         await self._tasks.close()
 
+    def expires_at(self, app: str) -> float | None:
+        """Return when an app stops, in seconds since the epoch; None if it lives until it is stopped."""
+        expiry = self.expiries.of(app)
+        return None if expiry is None else expiry.expires_at
+
     async def deployed(self, app: str, seconds: float | None) -> None:
         """Note that an app was deployed; see `Expiries.deployed`."""
         await self.expiries.deployed(app, seconds, self._now())

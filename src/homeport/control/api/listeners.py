@@ -1,0 +1,50 @@
+"""Opens the sockets on which the API answers, each with the guard that finds its callers."""
+
+import socket
+from contextlib import AsyncExitStack
+
+from starlette.types import ASGIApp
+
+from homeport.control.api import bearer
+from homeport.control.api.access import Inside, OwnSocket
+from homeport.control.api.attempts import WrongTokens
+from homeport.control.api.bearer import Bearer
+from homeport.control.api.listener import listening, unix_socket
+from homeport.settings import Settings
+from homeport.state.api_tokens import ApiTokens
+
+
+async def inside(settings: Settings, app: ASGIApp, opened: AsyncExitStack) -> None:
+    """Answer containers, whose requests the ingress passes on."""
+    listener = unix_socket(settings.inside_socket)
+    opened.callback(settings.inside_socket.unlink, missing_ok=True)
+    await opened.enter_async_context(listening(Inside(app), listener))
+
+
+async def outside(
+    settings: Settings,
+    app: ASGIApp,
+    tokens: ApiTokens,
+    tcp: socket.socket | None,
+    opened: AsyncExitStack,
+) -> None:
+    """Answer commands: on the home's socket, on the `tcp` one if there is one, and on that of the ingress with TLS."""
+    listener = unix_socket(settings.control_socket)
+    opened.callback(settings.control_socket.unlink, missing_ok=True)
+    await opened.enter_async_context(listening(OwnSocket(app), listener))
+    if settings.socket_dir != settings.run_dir:  # a link where users look for it
+        shown = settings.run_dir / settings.control_socket.name
+        shown.unlink(missing_ok=True)
+        shown.symlink_to(settings.control_socket)
+        opened.callback(shown.unlink, missing_ok=True)
+    wrong = WrongTokens()
+    if tcp is not None:
+        guarded = Bearer(app, tokens, first=settings.token, wrong=wrong)
+        await opened.enter_async_context(listening(guarded, tcp))
+    if settings.tls != "off":
+        guarded = Bearer(
+            app, tokens, first=settings.token, wrong=wrong, source=bearer.told_by_ingress
+        )
+        remote = unix_socket(settings.remote_socket)
+        opened.callback(settings.remote_socket.unlink, missing_ok=True)
+        await opened.enter_async_context(listening(guarded, remote))
