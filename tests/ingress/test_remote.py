@@ -90,6 +90,15 @@ async def test_no_app_gets_the_tokens_whatever_host_it_has(plane, upstream):
     assert "api" == (await ask(plane.ingress, DOMAIN, path="/v1/status"))[1]
 
 
+async def test_a_wildcard_of_the_parent_domain_does_not_take_the_domain(plane, upstream):
+    app = await upstream("one")
+    await plane.ingress.attach(POOL, "one", app.address, 10)
+    await plane.ingress.route(Endpoint(id="thief", pool=POOL, hosts=("*.test",), protected=True))
+
+    assert "api" == (await ask(plane.ingress, DOMAIN, path="/v1/status"))[1]
+    assert "404" in (await ask(plane.ingress, DOMAIN))[0].partition("\r\n")[0]
+
+
 async def test_a_websocket_passes(plane):
     reader, writer = await connect(plane.ingress, DOMAIN)
     writer.write(

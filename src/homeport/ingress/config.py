@@ -273,7 +273,7 @@ def _again(config: Config) -> list[str]:
         f"frontend {AGAIN}-in",
         f"  bind unix@{config.again} accept-proxy mode 600",
         *PAGES,
-        *rules.again(trusted=bool(config.trusted_proxies)),
+        *rules.again(trusted=bool(config.trusted_proxies), domain=config.domain),
     ]
 
 

@@ -95,7 +95,7 @@ def connections(*, per_source: int, trusted_proxies: Sequence[str]) -> list[str]
     ]
 
 
-def again(*, trusted: bool) -> list[str]:
+def again(*, trusted: bool, domain: str) -> list[str]:
     """Return the rules of the re-entry frontend: if a backend has no container, requests come here, and park."""
     return [
         "  http-request set-var(txn.came_back) bool(true)",
@@ -107,7 +107,7 @@ def again(*, trusted: bool) -> list[str]:
         "  http-request set-header X-Homeport-Hops %[req.hdr(x-homeport-hops),add(1)]",
         *answer(503, TEXTS[503], f"{{ req.hdr(x-homeport-hops) gt {HOPS} }}"),
         *called(),
-        *unusual.endpoint("http-request", came_back=trusted, unless_called=True),
+        *unusual.endpoint("http-request", domain, came_back=trusted, unless_called=True),
         "  http-request lua.unknown unless { var(txn.endpoint) -m found }",
         *to_pool(),
     ]

@@ -39,7 +39,7 @@ _SET = "  tcp-request content set-var(txn.{}) {}"
 def rules(*, trusted_proxies: Sequence[str], own_hosts: Sequence[str], domain: str) -> list[str]:
     """Return the rules for a visitor's request."""
     return [
-        *endpoint("tcp-request content"),
+        *endpoint("tcp-request content", domain),
         _SET.format("protected", "var(txn.endpoint),map_str(protected.map)"),
         *_trusted(trusted_proxies),
         "  # an ordinary request: nothing below matters to it",
@@ -73,8 +73,13 @@ def rules(*, trusted_proxies: Sequence[str], own_hosts: Sequence[str], domain: s
     ]
 
 
-def endpoint(stage: str, *, came_back: bool = False, unless_called: bool = False) -> list[str]:
-    """Return the rules that find the endpoint, unless it is known already and `unless_called`."""
+def endpoint(
+    stage: str, domain: str, *, came_back: bool = False, unless_called: bool = False
+) -> list[str]:
+    """Return the rules that find the endpoint, unless it is known already and `unless_called`.
+
+    No wildcard takes the domain itself, where the API answers.
+    """
     unknown = " unless { var(txn.endpoint) -m found }"
     return [
         "  # which endpoint: a port of its own, a host, or a wildcard's host",
@@ -86,7 +91,7 @@ def endpoint(stage: str, *, came_back: bool = False, unless_called: bool = False
         f"  {stage} set-var(txn.endpoint) var(txn.host),map_str(hosts.map){unknown}",
         (
             f"  {stage} set-var(txn.endpoint) "
-            f"var(txn.host),regsub(^[^.]*,*),map_str(hosts.map){unknown}"
+            f"var(txn.host),regsub(^[^.]*,*),map_str(hosts.map){unknown} || {{ var(txn.host) -m str {domain} }}"
         ),
     ]
 

@@ -129,6 +129,16 @@ def test_a_custom_domain_that_is_ours_is_refused(plans, domain):
     plans.check_domains(revision(web("f", custom_domains=("notlocalhost", "a.example.com"))))
 
 
+@pytest.mark.parametrize("wildcard", ["*.example.com", "*.Example.COM"])
+def test_a_wildcard_that_covers_our_own_domain_is_refused(tmp_path, wildcard):
+    plans = Plans(Settings(home=tmp_path, domain="apps.example.com"))
+    with pytest.raises(ScriptError, match="which is homeport's own"):
+        plans.check_domain(wildcard)
+
+    for other in ("*.com", "*.example.org", "shop.example.com", "*.shop.example.com"):
+        plans.check_domain(other)
+
+
 def test_a_plan_is_made_once_until_it_is_forgotten(plans):
     first = plans.of(revision(function("f")))
     again = plans.of(revision(function("f")))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from homeport.contract import calls, names
+from homeport.contract import calls, hosts, names
 from homeport.contract.errors import ScriptError
 from homeport.contract.manifest import CallMethod, FunctionSpec, WebMethod
 from homeport.contract.traffic import Endpoint, PoolKey
@@ -91,16 +91,23 @@ class Plans:
         self._plans.pop(revision, None)
 
     def check_domains(self, revision: Revision) -> None:
-        """Raise for a custom domain below homeport's own domain, where it would take other apps' URLs."""
+        """Raise for a custom domain that would take other apps' URLs, or homeport's own domain."""
         for spec in revision.manifest.functions:
             for web in spec.web:
                 for domain in web.custom_domains:
                     self.check_domain(domain, where=web.where)
 
     def check_domain(self, domain: str, *, where: str = "") -> None:
-        """Raise for a custom domain below homeport's own domain."""
-        name = domain.lower().removeprefix("*.")
+        """Raise for a custom domain below homeport's own domain, and for a wildcard that covers that domain."""
+        domain = domain.lower()
+        name = domain.removeprefix("*.")
         for ours in (self._settings.domain, "localhost"):
+            if domain != ours and hosts.covers([domain], ours):
+                raise ScriptError(
+                    f"the domain `{domain}` covers `{ours}`, which is homeport's own",
+                    where=where,
+                    hint="name each domain below it that the app needs",
+                )
             if name == ours or f".{name}".endswith(f".{ours}"):
                 raise ScriptError(
                     f"the domain `{domain}` is below `{ours}`, where every app has its URLs",
