@@ -1,12 +1,20 @@
-"""How a command asks `python -m homeport.state`."""
+"""How a command asks `python -m homeport.state`, and what it asks its user."""
 
+import os
+import pty
 import re
+import subprocess
+import sys
+
+import pytest
 
 from homeport.cli import backup
 from homeport.settings import Settings
+from homeport.state import backup as backups
 from homeport.state import schema, urls
 from homeport.state.database import Database
 from tests.postgres import PASSWORD
+from tests.state.test_backup import fill
 
 
 def test_doctor_is_told_which_database_it_is_and_that_it_answers(database_setting, home):
@@ -20,3 +28,58 @@ def test_doctor_is_told_which_database_it_is_and_that_it_answers(database_settin
     assert "once a server has run" in before or "schema none yet" in before
     assert re.fullmatch(r"(SQLite|PostgreSQL) [\d.]+, .+, schema \d{4}", after)
     assert PASSWORD not in before + after
+
+
+@pytest.fixture
+async def unprotected(tmp_path):
+    """A backup without a passphrase, of another home."""
+    other = Settings(home=tmp_path / "other")
+    await fill(other)
+    backups.make(other, tmp_path / "a.backup", force=False)
+    return tmp_path / "a.backup"
+
+
+def restore(home, *words, stdin=subprocess.DEVNULL) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "homeport", "restore", *map(str, words)],
+        env={**os.environ, "HOMEPORT_HOME": str(home)},
+        stdin=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize("words", [(), ("--force",)])
+def test_a_file_without_a_passphrase_is_not_restored_unasked(unprotected, home, words):
+    code, told = restore(home, unprotected, *words)
+
+    assert 1 == code
+    assert "has no passphrase" in told
+    assert "`--yes`" in told
+    assert not (home / "vault.key").exists()
+
+
+def test_a_passphrase_that_is_given_is_asked_of_the_file(unprotected, home, tmp_path):
+    (tmp_path / "passphrase").write_text("correct horse battery\n")
+    code, told = restore(
+        home, unprotected, "--yes", "--force", "--passphrase-file", tmp_path / "passphrase"
+    )
+
+    assert 1 == code
+    assert "the backup has no passphrase" in told
+    assert not (home / "vault.key").exists()
+
+
+@pytest.mark.parametrize(("answer", "restored"), [(b"\n", False), (b"y\n", True)])
+def test_its_user_decides_about_a_file_without_a_passphrase(unprotected, home, answer, restored):
+    ours, theirs = pty.openpty()
+    os.write(ours, answer)
+    code, told = restore(home, unprotected, stdin=theirs)
+    os.close(ours)
+    os.close(theirs)
+
+    assert (0 if restored else 1) == code
+    assert "anybody may have written it. Restore it? [y/N]" in told
+    assert restored == (home / "vault.key").exists()

@@ -73,7 +73,7 @@ def test_a_home_that_never_had_a_server_can_be_restored(terminal, tmp_path):
     terminal.run("backup", tmp_path / "home.backup", "--no-passphrase")
     terminal.environ["HOMEPORT_HOME"] = str(tmp_path / "other")
     terminal.environ.pop("HOMEPORT_DATABASE", None)
-    terminal.run("restore", tmp_path / "home.backup")
+    terminal.run("restore", "--yes", tmp_path / "home.backup")
     terminal.run("up")
     answer = get(url_of(terminal))
     terminal.run("down")

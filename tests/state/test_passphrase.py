@@ -88,6 +88,25 @@ async def test_nobody_changes_a_part_without_the_passphrase(locked, tmp_path):
     assert content == await look(settings)
 
 
+async def test_a_file_whose_passphrase_was_taken_away_is_refused_if_one_is_given(tmp_path):
+    settings = Settings(home=tmp_path / "home")
+    await fill(settings)
+    content, before = await look(settings), files_of(settings.home)
+    await fill(Settings(home=tmp_path / "mallory"), "evil")
+    forged = tmp_path / "forged"
+    backup.make(Settings(home=tmp_path / "mallory"), forged, force=False)
+    for use in (
+        lambda: backup.restore(settings, forged, force=True, passphrase=PASSPHRASE),
+        lambda: backup.check(forged, settings.home, passphrase=PASSPHRASE),
+    ):
+        with pytest.raises(BadRequest, match="the backup has no passphrase") as caught:
+            use()
+        assert "nothing has been changed" in caught.value.hint
+
+    assert before == files_of(settings.home)
+    assert content == await look(settings)
+
+
 def test_the_costs_of_scrypt_are_those_that_owasp_names():
     lock = passphrase.Lock.new()
     keys = lock.keys("one")

@@ -80,13 +80,21 @@ def restore(
     file: File,
     passphrase_file: PassphraseFile = "",
     force: Force = False,
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "-y", "--yes", help="Do not ask before a file without a passphrase is restored."
+        ),
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Make the home what a backup has: all of it, or nothing is changed."""
     settings = _here(options.load())
     passphrase = ""
-    if ask(settings, "lock", file=file)["has_passphrase"]:
+    if ask(settings, "lock", file=file)["has_passphrase"] or passphrase_file:
         passphrase = _passphrase(passphrase_file, new=False)
+    else:
+        _confirm_unprotected(file, yes=yes)
     told = asyncio.run(_restore(settings, file, passphrase, force=force))
     if json:
         output.show_json(told)
@@ -114,6 +122,17 @@ def _passphrase(file: str, *, new: bool) -> str:
         )
     typed: str = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=new, err=True)
     return typed
+
+
+def _confirm_unprotected(file: Path, *, yes: bool) -> None:
+    """Ask before anything is restored that may come from anybody: its settings can name commands, for example."""
+    if not yes and not sys.stdin.isatty():
+        raise BadRequest(
+            f"{file} has no passphrase, so anybody may have written it, and there is no terminal to ask on",
+            hint="nothing has been changed; `--yes` restores it, if you know where it comes from",
+        )
+    question = f"{file} has no passphrase, so anybody may have written it. Restore it?"
+    options.confirm(question, yes=yes)
 
 
 def _first_line(data: bytes, source: str) -> str:
