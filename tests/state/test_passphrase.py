@@ -28,6 +28,9 @@ async def locked(cheap, tmp_path):
     (settings.home / "acme/account").mkdir(parents=True)
     (settings.home / "acme/account/key.pem").write_text("an account's key")
     (settings.home / "certificates/a.example.pem").write_text("a private key")
+    settings.local_ca.parent.mkdir()
+    settings.local_ca.write_text("the certificate of a local CA")
+    (settings.local_ca.parent / "ca.key").write_text("the key of a local CA")
     file = tmp_path / "locked"
     backup.make(settings, file, force=False, passphrase=PASSPHRASE)
     return settings, file
@@ -46,6 +49,7 @@ async def test_what_opens_everything_is_in_a_backup_and_readable_only_by_the_pas
         b"a private key",
         b"t0psecret",
         b"account's",
+        b"of a local CA",
     ):
         assert secret not in plain
     assert (await look(settings)) == (await look(other))
@@ -54,6 +58,8 @@ async def test_what_opens_everything_is_in_a_backup_and_readable_only_by_the_pas
         "config.toml",
         "certificates/a.example.pem",
         "acme/account/key.pem",
+        settings.local_ca.relative_to(settings.home),
+        settings.local_ca.relative_to(settings.home).with_name("ca.key"),
     ):
         assert (settings.home / name).read_bytes() == (other.home / name).read_bytes()
         assert 0o600 == (other.home / name).stat().st_mode & 0o777

@@ -38,7 +38,7 @@ FORMAT = 2
 CONTENTS, PRIVATE, ROWS, END = "backup.json", "private", "state.db", "end.json"
 KEY, CONFIG = "vault.key", "config.toml"
 #: Certificates that were obtained, those of the administrator, and the keys of accounts and of the local CA.
-CERTIFICATES = ("certificates", "tls", "acme", "ca")
+CERTIFICATES = ("certificates", "tls", "acme", "local-ca")
 MAX_CONTENTS_BYTES = MIB
 MAX_PRIVATE_BYTES = 256 * MIB
 CHUNK_BYTES = MIB
