@@ -8,6 +8,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+UNUSUAL = ("a name by X.400", "an extension twice", "a version of the future")
+
 
 class Authority:
     """Signs certificates for any host."""
@@ -39,6 +41,29 @@ class Authority:
             serialization.NoEncryption(),
         )
         return text + certificate.public_bytes(serialization.Encoding.PEM)
+
+    def unusual(self, kind: str) -> bytes:
+        """Return a key and a certificate that the library refuses with an error of its own: one of UNUSUAL."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a host of tests")])
+        numbers = {x509.ObjectIdentifier(f"1.2.3.{last}"): b"\5\0" for last in (4, 5)}
+        names = b"\x30\x02\xa3\x00" if kind == "a name by X.400" else b"\x30\x03\x82\x01a"
+        numbers[x509.OID_SUBJECT_ALTERNATIVE_NAME] = names
+        builder = self._builder(name, key.public_key(), days=90)
+        for oid, value in numbers.items():
+            builder = builder.add_extension(x509.UnrecognizedExtension(oid, value), critical=False)
+        der = builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+        # The library makes neither; nobody looks at the signature.
+        if kind == "an extension twice":
+            der = der.replace(b"\6\3\x2a\3\5", b"\6\3\x2a\3\4", 1)
+        elif kind == "a version of the future":
+            der = der.replace(b"\xa0\3\2\1\2", b"\xa0\3\2\1\5", 1)
+        text = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        return text + ssl.DER_cert_to_PEM_cert(der).encode()
 
     def context(self, *protocols: str) -> ssl.SSLContext:
         """Return what a client needs that trusts this CA."""

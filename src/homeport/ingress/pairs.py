@@ -18,6 +18,8 @@ from homeport.contract.errors import BadRequest
 
 MAX_BYTES = 64 * 1024  # of a PEM; it has to fit one command to HAProxy
 MIN_RSA_BITS = 2048  # OpenSSL refuses a shorter key
+#: Faults of a certificate that are no `ValueError` of the library.
+UNUSUAL = (x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +39,7 @@ def read(pem: bytes, hosts: Collection[str] = ()) -> Pair:
         named = chain[0].extensions.get_extension_for_class(x509.SubjectAlternativeName)
         found = tuple(name.lower() for name in named.value.get_values_for_type(x509.DNSName))
         public = chain[0].public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, *UNUSUAL) as error:
         raise BadRequest(f"the certificate cannot be read: {error}") from None
     except x509.ExtensionNotFound:
         raise BadRequest("the certificate has no names (subjectAltName)") from None

@@ -1,9 +1,13 @@
 """The user's own certificates: files that come, change and go."""
 
+import errno
+import os
+from pathlib import Path
+
 import pytest
 
 from homeport.control.certificates.files import Files, listed
-from tests.certificates import Authority
+from tests.certificates import UNUSUAL, Authority
 from tests.fakes import FakeIngress
 
 AUTHORITY = Authority()
@@ -31,6 +35,7 @@ async def test_a_file_comes_is_renewed_and_goes(tmp_path, ingress):
     await files.look()
     (second,) = ingress.certificates.values()
     path.unlink()
+    await files.look()
     await files.look()
 
     assert ("shop.test", "*.shop.test") == first[1]
@@ -73,10 +78,91 @@ async def test_what_went_while_no_server_ran_is_removed_at_the_start(tmp_path, i
     ingress.certificates = dict.fromkeys((found.name, "file-gone", "old"), (b"", ("x.test",)))
     files = Files(tmp_path, ingress, known=tuple(ingress.certificates))
     await files.open()
+    await files.look()
     await files.close()
 
     assert [found.name] == list(ingress.certificates)
 
 
-def test_a_directory_that_is_not_there_has_no_certificates(tmp_path):
-    assert [] == list(listed(tmp_path / "missing"))
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES, errno.EMFILE, errno.EIO])
+async def test_what_cannot_be_read_for_a_while_removes_nothing(
+    tmp_path, ingress, monkeypatch, caplog, number
+):
+    (tmp_path / "a.pem").write_bytes(AUTHORITY.pem("a.test"))
+    files = Files(tmp_path, ingress)
+    await files.look()
+    with monkeypatch.context() as broken:
+
+        def fail(path: Path) -> None:
+            raise OSError(number, os.strerror(number), str(path))
+
+        broken.setattr(Path, "iterdir", fail)
+        for _ in range(3):
+            await files.look()
+        during = hosts(ingress)
+    (tmp_path / "a.pem").unlink()
+    await files.look()
+    await files.look()
+
+    assert [("a.test",)] == during
+    assert 1 == caplog.text.count(os.strerror(number))
+    assert {} == ingress.certificates
+
+
+async def test_no_descriptor_for_a_directory_in_it_removes_nothing(tmp_path, ingress, monkeypatch):
+    (tmp_path / "live").mkdir()
+    (tmp_path / "live/a.pem").write_bytes(AUTHORITY.pem("a.test"))
+    files = Files(tmp_path, ingress)
+    await files.look()
+    usual = Path.iterdir
+
+    def fail(path: Path):
+        if path.name == "live":
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return usual(path)
+
+    monkeypatch.setattr(Path, "iterdir", fail)
+    for _ in range(3):
+        await files.look()
+
+    assert [("a.test",)] == hosts(ingress)
+
+
+async def test_a_file_that_is_away_for_a_moment_stays_in_use(tmp_path, ingress):
+    link = tmp_path / "a.pem"
+    text = tmp_path / "archive"
+    text.write_bytes(AUTHORITY.pem("a.test"))
+    link.symlink_to(text)
+    files = Files(tmp_path, ingress)
+    for _ in range(2):
+        await files.look()
+        link.unlink()
+        await files.look()
+        link.symlink_to(text)
+    await files.look()
+
+    assert [("a.test",)] == hosts(ingress)
+    assert "remove_certificate" not in [call[0] for call in ingress.calls]
+
+
+@pytest.mark.parametrize("kind", UNUSUAL)
+async def test_a_certificate_that_the_library_refuses_stops_no_start(
+    tmp_path, ingress, caplog, kind
+):
+    (tmp_path / "a.pem").write_bytes(AUTHORITY.unusual(kind))
+    (tmp_path / "b.pem").write_bytes(AUTHORITY.pem("b.test"))
+    files = Files(tmp_path, ingress)
+    await files.open()
+    await files.close()
+
+    assert [("b.test",)] == hosts(ingress)
+    assert "a.pem is not used: the certificate cannot be read" in caplog.text
+
+
+async def test_a_directory_that_is_not_there_yet_stops_no_start(tmp_path, ingress, caplog):
+    files = Files(tmp_path / "missing", ingress)
+    await files.open()
+    await files.close()
+
+    assert {} == ingress.certificates
+    assert "No such file or directory" in caplog.text

@@ -4,7 +4,8 @@
     NAME.crt and NAME.key  or in two; `fullchain.pem` and `privkey.pem` of certbot in a directory of their own
 
 A loop looks every few seconds, because certbot, a mount and a copy from another machine change files in different ways.
-A file that is damaged is reported once, and the certificate before stays.
+A file that is damaged is reported once, and the certificate before stays. So do all of them while the directory cannot be
+read, and each one until it is missing at two looks: a mount may come later, and certbot removes a link before it makes the next.
 """
 
 import asyncio
@@ -45,6 +46,8 @@ class Files:
             str, tuple[tuple[int, int, int], ...]
         ] = {}  # name -> the stamp at the last try
         self._given = set(known)  # names that the ingress has
+        self._missing: set[str] = set()  # of these, those that the last look did not find
+        self._unreadable = ""  # why the last look found nothing out
         self._tasks = Tasks()
 
     async def open(self) -> None:
@@ -60,15 +63,24 @@ class Files:
 
     async def look(self) -> None:
         """Give the ingress what has changed since the last look."""
-        found = {each.name: each for each in await asyncio.to_thread(self._list)}
+        try:
+            found = {each.name: each for each in await asyncio.to_thread(self._list)}
+        except OSError as error:
+            if str(error) != self._unreadable:
+                self._unreadable = str(error)
+                log.warning("the certificates in %s stay as they are: %s", self._directory, error)
+            return
+        self._unreadable = ""
         for name, each in found.items():
             if self._read.get(name) != each.stamp:
                 self._read[name] = each.stamp
                 await self._give(each)
-        for name in self._given - set(found):
+        missing = self._given - set(found)
+        for name in missing & self._missing:
             log.info("a certificate was removed from %s", self._directory)
             await self._ingress.remove_certificate(name)
             self._given.discard(name)
+        self._missing = missing & self._given
         self._read = {name: self._read[name] for name in found}
 
     async def _loop(self) -> None:
@@ -93,10 +105,14 @@ class Files:
 
 
 def listed(directory: Path) -> Iterator[Found]:
-    """Return the certificates below a directory: in itself, and in its directories."""
-    folders = [directory, *sorted(path for path in _inside(directory) if path.is_dir())]
-    for folder in folders:
-        names = {path.name: path for path in _inside(folder) if path.is_file()}
+    """Return the certificates below a directory: in itself, and in its directories.
+
+    Raises `OSError` if it cannot be read. A directory in it that is not for us, such as `lost+found`, is passed over.
+    """
+    top = list(directory.iterdir())
+    folders = {path: _inside(path) for path in sorted(top) if path.is_dir()}
+    for inside in (top, *folders.values()):
+        names = {path.name: path for path in inside if path.is_file()}
         for paths in _pairs(names):
             key = "/".join(str(path.relative_to(directory)) for path in paths)
             stamps = [path.stat() for path in paths if path.exists()]
@@ -119,7 +135,7 @@ def _pairs(names: Mapping[str, Path]) -> Iterator[tuple[Path, ...]]:
 def _inside(directory: Path) -> list[Path]:
     try:
         return list(directory.iterdir())
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return []
 
 
