@@ -1,5 +1,6 @@
 """Domains that are attached to deployed apps."""
 
+import asyncio
 import dataclasses
 
 import pytest
@@ -73,6 +74,57 @@ def test_a_domain_of_another_app_is_an_error_that_names_it(tmp_path):
         assert [("blog.example.org", False), ("shop.example.org", True)] == [
             (each.domain, each.by_command) for each in await domains.all()
         ]
+
+    tried(tmp_path, story)
+
+
+def test_a_domain_of_a_stopped_app_is_not_given_to_another_one(tmp_path):
+    async def story(plane, domains):
+        await plane.deploy(SHOP)
+        await domains.add("shop.example.org", "shop", "")
+        await plane.deployer.stop(Owner.app("shop"))
+        with pytest.raises(LabelTaken, match="the app `shop`"):
+            await plane.deploy(declaring("shop.example.org", "other"))
+        await plane.deploy(manifest(function("f"), script="v2.py"))
+        assert ["shop.example.org"] == [each[1] for each in hosts(plane)]
+        await domains.remove("shop.example.org")
+        await plane.deploy(declaring("shop.example.org", "other"))
+
+    tried(tmp_path, story)
+
+
+def test_a_domain_that_another_app_got_meanwhile_is_not_attached(tmp_path):
+    async def story(plane, domains):
+        await plane.deploy(SHOP)
+        held, begun = asyncio.Event(), asyncio.Event()
+
+        async def change():
+            begun.set()
+            await held.wait()
+
+        owner = Owner.app("shop")
+        before = asyncio.ensure_future(plane.deployer.in_turn("deploy", owner, change()))
+        await begun.wait()
+        adding = asyncio.ensure_future(domains.add("blog.example.org", "shop", ""))
+        await asyncio.sleep(1)  # on a virtual clock
+        await plane.deploy(declaring("blog.example.org", "blog"))
+        held.set()
+        await before
+        with pytest.raises(LabelTaken, match="the app `blog`"):
+            await adding
+        assert [] == plane.domains.all()
+
+    tried(tmp_path, story)
+
+
+def test_a_domain_is_removed_by_the_name_by_which_it_was_added(tmp_path):
+    async def story(plane, domains):
+        await plane.deploy(SHOP)
+        await domains.add("Bücher.example", "shop", "")
+        await domains.remove("bücher.example")
+        assert [] == plane.domains.all()
+        with pytest.raises(BadRequest, match="is not a domain"):
+            await domains.remove("not a domain")
 
     tried(tmp_path, story)
 

@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from homeport.contract.api.events import SessionEvent
 from homeport.contract.errors import LabelTaken, PortTaken
 from homeport.control.deploys.plans import LiveEndpoint
 from homeport.control.fleet.owner import Owner
+from homeport.state.domains import DomainRow
 from homeport.state.rows import Revision
 
 
@@ -76,14 +77,22 @@ class Live:
         owner: Owner,
         plan: Mapping[str, LiveEndpoint],
         *,
+        attached: Callable[[str], DomainRow | None],
         own_ports: bool = False,
     ) -> None:
         """Reserve a revision's URLs and ports while it is brought up.
 
-        With `own_ports` each container has all ports for itself. Raises if a deployed app would lose a URL, or if
-        two apps want the same port.
+        `attached` returns the row of an attached domain, whose app may be stopped. With `own_ports` each container
+        has all ports for itself. Raises if a deployed app would lose a URL, or if two apps want the same port.
         """
         hosts = _hosts(plan)
+        for host in sorted(hosts):
+            if (row := attached(host)) is not None and row.app != revision.app:
+                raise LabelTaken(
+                    f"the domain `{host}` belongs to `{row.tag}` of the app `{row.app}`",
+                    where=_where(plan, host),
+                    hint=f"remove it from there first: `homeport domain remove {host}`",
+                )
         claims = [claim for claim in self.claims.values() if claim.owner != owner]
         for other in (*self._apps.values(), *claims):
             if other.owner == owner:

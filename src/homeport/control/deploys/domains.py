@@ -72,41 +72,21 @@ class Domains:
 
     async def add(self, domain: str, name: str, tag: str) -> Attached:
         """Attach a domain to a deployed app; `LabelTaken` names the app that has it."""
-        try:
-            domain = methods.domain(domain)
-        except ValueError:
-            raise BadRequest(
-                f"`{domain[:300]}` is not a domain",
-                hint="a domain such as `shop.example.com` or `*.example.com` is needed",
-            ) from None
+        domain = _canonical(domain)
         self._plans.check_domain(domain)
         app = self._live.get(Owner.app(name))
         if app is None:
             raise NotFound(f"the app `{name}` is not deployed", hint="deploy it first")
-        live = _endpoint(app, tag)
-        for other in (*self._live.all(), *self._live.claims.values()):
-            for each in other.endpoints.values():
-                if domain in each.endpoint.hosts:
-                    if (other.owner, each.tag) == (app.owner, live.tag):
-                        return await self._told(domain, name, live.tag)
-                    raise LabelTaken(
-                        f"the domain `{domain}` belongs to `{each.tag}` of the app `{other.name}`",
-                        hint=f"`homeport domain remove {domain}`, or remove it from that app's `custom_domains`",
-                    )
-        if (row := self._rows.get(domain)) is not None:
-            raise LabelTaken(
-                f"the domain `{domain}` belongs to `{row.tag}` of the app `{row.app}`",
-                hint=f"remove it from there first: `homeport domain remove {domain}`",
-            )
-        new = DomainRow(domain=domain, app=name, tag=live.tag, created_at=time.time())
-        await self._change(
-            app.owner, save=lambda: self._rows.add(new), unsave=lambda: self._rows.remove(domain)
-        )
-        return await self._told(domain, name, live.tag)
+        tag = _endpoint(app, tag).tag
+        if not self._has(app.owner, tag, domain):
+            new = DomainRow(domain=domain, app=name, tag=tag, created_at=time.time())
+            await self._deployer.in_turn("domain", app.owner, self._added(app.owner, new))
+        return await self._told(domain, name, tag)
 
     async def remove(self, domain: str) -> None:
         """Detach a domain; `BadRequest` for one that a script declares."""
-        row = self._rows.get(domain.lower())
+        domain = _canonical(domain)
+        row = self._rows.get(domain)
         if row is None:
             if any(
                 domain in live.endpoint.hosts[1:]
@@ -117,18 +97,44 @@ class Domains:
                     f"the script declares the domain `{domain}`",
                     hint="remove it from `custom_domains=` there, and deploy again",
                 )
-            raise NotFound(f"there is no domain `{domain[:300]}`")
-        await self._change(
-            Owner.app(row.app),
+            raise NotFound(f"there is no domain `{domain}`")
+        owner = Owner.app(row.app)
+        work = self._changed(
+            owner,
             save=lambda: self._rows.remove(row.domain),
             unsave=lambda: self._rows.add(row),
         )
+        await self._deployer.in_turn("domain", owner, work)
 
-    async def _change(self, owner: Owner, save: Step, unsave: Step) -> None:
-        """Save a change of an app's domains, and route its endpoints by it; both or none."""
-        await self._deployer.in_turn("domain", owner, self._changed(owner, save, unsave))
+    def _has(self, owner: Owner, tag: str, domain: str) -> bool:
+        """Return whether the endpoint has the domain; `LabelTaken` if another one has it."""
+        for other in (*self._live.all(), *self._live.claims.values()):
+            for each in other.endpoints.values():
+                if domain in each.endpoint.hosts:
+                    if (other.owner, each.tag) == (owner, tag):
+                        return True
+                    raise LabelTaken(
+                        f"the domain `{domain}` belongs to `{each.tag}` of the app `{other.name}`",
+                        hint=f"`homeport domain remove {domain}`, or remove it from that app's `custom_domains`",
+                    )
+        if (row := self._rows.get(domain)) is not None:
+            raise LabelTaken(
+                f"the domain `{domain}` belongs to `{row.tag}` of the app `{row.app}`",
+                hint=f"remove it from there first: `homeport domain remove {domain}`",
+            )
+        return False
+
+    async def _added(self, owner: Owner, new: DomainRow) -> None:
+        # Another app may have got the domain while this change waited for its turn.
+        if not self._has(owner, new.tag, new.domain):
+            await self._changed(
+                owner,
+                save=lambda: self._rows.add(new),
+                unsave=lambda: self._rows.remove(new.domain),
+            )
 
     async def _changed(self, owner: Owner, save: Step, unsave: Step) -> None:
+        """Save a change of an app's domains, and route its endpoints by it; both or none."""
         app = self._live.get(owner)
         async with Undo(f"changing the domains of {owner}") as undo:
             if app is not None:
@@ -188,6 +194,16 @@ def told(domain: str, pointing: Pointing) -> tuple[str, str]:
         f"`{domain}` leads to {found}: this server is {', '.join(pointing.expected)}, so it must be behind a "
         "proxy, or the record needs a change"
     )
+
+
+def _canonical(domain: str) -> str:
+    try:
+        return methods.domain(domain)
+    except ValueError:
+        raise BadRequest(
+            f"`{domain[:300]}` is not a domain",
+            hint="a domain such as `shop.example.com` or `*.example.com` is needed",
+        ) from None
 
 
 def _endpoint(app: LiveApp, tag: str) -> LiveEndpoint:

@@ -46,6 +46,7 @@ class Rollout:
         self.versions = Versions(parts, lay_out=self.trees.lay_out_again)
         self._live = parts.live
         self._plans = parts.plans
+        self._domains = parts.domains
         self._endpoints = parts.endpoints
         self._store = parts.store
         self._pools = parts.pools
@@ -100,7 +101,13 @@ class Rollout:
         planned = self._plans.of(revision, owner.scope).endpoints
         if strategy != "restore":
             self._plans.check_domains(revision)
-        self._live.claim(revision, owner, planned, own_ports=self._pools.own_ports)
+        self._live.claim(
+            revision,
+            owner,
+            planned,
+            attached=self._domains.get,
+            own_ports=self._pools.own_ports,
+        )
         tree = await self.trees.lay_out(revision, say)
         if not serving:
             await self.trees.sync(revision)
