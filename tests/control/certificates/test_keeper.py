@@ -4,8 +4,11 @@ import asyncio
 import time
 
 import pytest
+from acme import messages
 
 from homeport.contract.errors import BadRequest, NotFound
+from homeport.control.certificates import orders
+from homeport.control.certificates.acme.client import _told
 from homeport.control.certificates.keeper import Keeper
 from homeport.control.certificates.orders import DAY_S, Kind, Policy
 from homeport.control.certificates.problems import OrderFailed
@@ -15,6 +18,7 @@ from tests.certificates import Authority
 from tests.fakes import FakeIngress
 from tests.waiting import until
 
+AWAY = OrderFailed("the CA is away", everywhere=True)
 POLICY = Policy(domain="apps.test", dns=False)
 AUTHORITY = Authority()
 
@@ -27,18 +31,26 @@ class Source:
     def __init__(self) -> None:
         self.asked: list[tuple[str, ...]] = []
         self.failure: Exception | None = None
+        self.failures: dict[str, Exception] = {}  # of single hosts
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def issue(self, _name: str, hosts: tuple[str, ...]) -> bytes:
         self.asked.append(hosts)
         await self.gate.wait()
-        if self.failure is not None:
-            raise self.failure
+        if (failure := self.failures.get(hosts[0], self.failure)) is not None:
+            raise failure
         return AUTHORITY.pem(*hosts)
 
     def forget(self, name: str) -> None:
         pass
+
+
+def problem(code: str, *, retry_after_s: float = 0.0) -> OrderFailed:
+    """Return what the client makes of an answer of a CA."""
+    error = messages.Error(typ=f"urn:ietf:params:acme:error:{code}", detail="no")
+    error.__dict__["retry_at"] = time.time() + retry_after_s
+    return _told(error, "https://ca.test/dir")
 
 
 class House:
@@ -67,10 +79,13 @@ class House:
         await until(lambda: self.keeper.state(host).state == state, f"{host} is {state}")
         return self.keeper.state(host)
 
+    async def idle(self) -> None:
+        """Wait for the end of the orders: a row is saved after the certificate is in use."""
+        await until(lambda: not self.keeper._running, "the end of the orders")
+
     async def again(self) -> None:
         """Start another keeper, as a restart does."""
-        # a row is saved after the certificate is in use
-        await until(lambda: not self.keeper._running, "the end of the orders")
+        await self.idle()
         await self.keeper.close()
         self.keeper = self.new()
         await self.keeper.load()
@@ -129,6 +144,7 @@ async def test_a_failure_is_told_and_waits_and_renew_tries_at_once(house):
 
 async def test_a_ca_that_is_away_stops_all_orders_and_blames_no_host(house):
     await house.until("a.test", "valid")
+    await house.idle()
     house.source.failure = OrderFailed("the CA is away", everywhere=True)
     house.wanted["b.test"] = Kind.MAIN
     house.keeper.wake()
@@ -140,6 +156,33 @@ async def test_a_ca_that_is_away_stops_all_orders_and_blames_no_host(house):
     assert "the CA is away" == state.error
     assert [] == await house.rows.tries()
     assert ("c.test",) not in house.source.asked
+
+
+async def test_after_a_pause_the_others_come_before_those_whose_order_failed(house):
+    await house.until("a.test", "valid")
+    await house.idle()
+    house.source.failures = {f"b{n}.test": AWAY for n in range(orders.AT_ONCE)}
+    house.wanted = dict.fromkeys([*house.source.failures, "c.test", "d.test"], Kind.MAIN)
+    house.keeper.wake()
+    await house.until("b0.test", "failed")
+    await house.idle()
+    asked = len(house.source.asked)
+    house.now += 3600
+    house.keeper.wake()
+    await house.until("d.test", "valid")
+
+    assert [("c.test",), ("d.test",)] == house.source.asked[asked : asked + 2]
+
+
+async def test_a_limit_for_one_host_stops_no_other(house):
+    limited = problem("rateLimited", retry_after_s=7 * DAY_S)
+    house.source.failures = {f"b{n}.test": limited for n in range(orders.AT_ONCE)}
+    house.wanted = dict.fromkeys([*house.source.failures, "c.test"], Kind.MAIN)
+    house.keeper.wake()
+
+    await house.until("c.test", "valid")
+    await house.idle()
+    assert house.keeper.state("b0.test").next_try > house.now + 6 * DAY_S
 
 
 async def test_a_renewal_keeps_the_name_and_changes_the_serial(house):

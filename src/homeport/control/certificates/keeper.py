@@ -252,6 +252,17 @@ class Keeper:
             self._trouble = told
             self._paused_until = max(now + self._pause_s, told.retry_at)
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+            # Not a failure of the hosts, and not saved: after the pause, others come first.
+            for host in order.hosts:
+                row = self._tries.get(host)
+                self._tries[host] = TryRow(
+                    host=host,
+                    failures=row.failures if row else 0,
+                    failed_at=row.failed_at if row else (),
+                    next_at=max(row.next_at if row else 0.0, self._paused_until),
+                    error=told.message,
+                    hint=told.hint,
+                )
             return
         rows = []
         for host in [h for h in order.hosts if h in told.hosts] or order.hosts:

@@ -292,12 +292,19 @@ class _Deciding:
 
     def _is_good(self, host: str) -> bool:
         """Return whether no order for this host has failed lately: it may share a certificate."""
-        return host not in self._s.tried
+        tried = self._s.tried.get(host)
+        return tried is None or not tried.failures
+
+    def _last_wait(self, order: Order) -> float:
+        """Return how long the hosts of an order had to wait after a failure; 0 if none has failed."""
+        tried = self._s.tried
+        return max((tried[host].next_at for host in order.hosts if host in tried), default=0.0)
 
     def _within_limits(self, candidates: list[tuple[Order, Kind]]) -> Iterator[Order]:
         free = AT_ONCE - len(self._s.running)
-        # A certificate that runs out comes before a new URL of an old version.
-        for order, kind in sorted(candidates, key=lambda each: each[1]):
+        # A certificate that runs out comes before a new URL of an old version. What failed last comes last, so
+        # that the same few hosts are not the only ones that are tried after each pause.
+        for order, kind in sorted(candidates, key=lambda each: (each[1], self._last_wait(each[0]))):
             if order.name in self._s.running:
                 continue
             wait_until, why = self._waits(order, kind)

@@ -45,8 +45,8 @@ HINTS = {
 #: Problems of the account or of the CA: they have nothing to do with the host.
 EVERYWHERE = frozenset(
     (
-        "rateLimited", "serverInternal", "badNonce", "invalidContact", "unsupportedContact",
-        "userActionRequired", "externalAccountRequired", "accountDoesNotExist", "malformed",
+        "serverInternal", "badNonce", "invalidContact", "unsupportedContact",
+        "userActionRequired", "externalAccountRequired", "accountDoesNotExist",
     )
 )  # fmt: skip
 
