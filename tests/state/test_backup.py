@@ -119,7 +119,7 @@ async def test_a_restore_replaces_all_that_came_later_and_keeps_the_settings(set
     await fill(settings, "blog")
     assert await look(settings) != before
 
-    with pytest.raises(AlreadyExists, match="has apps, secrets, tokens or volumes already"):
+    with pytest.raises(AlreadyExists, match="has apps, secrets, tokens, volumes or other data"):
         backup.restore(settings, file, force=False)
     assert await look(settings) != before
     backup.restore(settings, file, force=True)
@@ -385,7 +385,7 @@ async def test_a_home_that_has_only_volumes_is_not_replaced_by_accident(file, tm
     await Volumes(database, home / "volumes").create("models")
     await database.close()
 
-    with pytest.raises(AlreadyExists, match="or volumes already"):
+    with pytest.raises(AlreadyExists, match="volumes or other data"):
         backup.restore(Settings(home=home), file, force=False)
 
 

@@ -10,6 +10,7 @@ have a password.
 import dataclasses
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ from homeport.state.database import Database
 
 def main() -> int:
     """Do what the input says; return 0 if that worked."""
+    for number in (signal.SIGTERM, signal.SIGHUP):  # so that what is half done is undone
+        signal.signal(number, lambda *_: sys.exit(1))
     try:
         answer = _answer(sys.argv[1:])
     except Failure as failure:

@@ -5,17 +5,17 @@ files of volumes that were asked for, and, under a passphrase, the files that op
 `config.toml`, and the certificates with their keys. Logs and built images are not in it. It can be made while a
 server runs: all rows are of the same moment.
 
-A restore replaces the rows in one transaction. Until that, nothing that exists has changed.
+A restore replaces the rows in one transaction. Until that, nothing that exists has changed, or it is undone; after
+that, nothing is undone, and what could not be put in its place is named.
 """
 
 import contextlib
 import fcntl
-import os
 import re
 import sqlite3
 import time
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,15 +23,29 @@ from sqlalchemy import Connection, Table, delete, func, insert, select
 
 from homeport.contract.errors import AlreadyExists, BadRequest, NotFound, StorageError
 from homeport.settings import Settings, read_config
-from homeport.state import archive, schema, tables, urls, volume_files
+from homeport.state import archive, restoring, schema, tables, urls, volume_files
 from homeport.state.database import Database
 from homeport.state.passphrase import check_new
 from homeport.state.volume_files import Restored
-from homeport.state.workplace import sync, workplace
+from homeport.state.workplace import workplace
 
 ROWS_AT_ONCE = 200
 TRIES = 3  # at a moment in which no file of a version is just being removed
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+#: A home with a row in one of them is not replaced by accident.
+_KEPT = (
+    tables.apps,
+    tables.revisions,
+    tables.secrets,
+    tables.proxy_tokens,
+    tables.api_tokens,
+    tables.volumes,
+    tables.objects,
+    tables.dict_items,
+    tables.queue_items,
+    tables.calls,
+    tables.domains,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,9 +129,14 @@ def restore(settings: Settings, source: Path, *, force: bool, passphrase: str = 
             _refuse_full(database, home, force=force)
             database.claim()
             schema.prepare(database)
-            _move_blobs(folder, home)
-            with _moved_volumes(folder / "volumes", volumes.keys, settings.volumes_dir):
-                _replace(database, folder, home, contents)
+            restoring.move_blobs(folder, home)
+            files = restoring.unwrapped(folder, home, contents.private)
+            with restoring.undisturbed():
+                with restoring.moved_volumes(
+                    folder / "volumes", volumes.keys, settings.volumes_dir
+                ):
+                    _replace(database, folder, home, contents)
+                restoring.put(files, home)
         finally:
             database.dispose()
         return _told(folder, contents, volumes)
@@ -219,97 +238,38 @@ def _refuse_full(database: Database, home: Path, *, force: bool) -> None:
                 path = database.file.with_name(database.file.name + name)
                 path.rename(path.with_name(f"{database.file.name}.damaged{name}"))
         return
-    counted = (tables.apps, tables.revisions, tables.secrets, tables.proxy_tokens, tables.volumes)
     with database.reading() as connection:
         made = schema.number(database, connection) is not None
-        if made and not force and any(_count(connection, table) for table in counted):
+        if made and not force and any(_count(connection, table) for table in _KEPT):
             raise AlreadyExists(
-                f"{home} has apps, secrets, tokens or volumes already",
+                f"{home} has apps, secrets, tokens, volumes or other data already",
                 hint="`--force` replaces all of them by those of the backup",
             )
 
 
 def _replace(database: Database, folder: Path, home: Path, contents: archive.Contents) -> None:
-    """Replace rows, key, certificates and settings; if the rows cannot be replaced, restore the old key."""
+    """Replace the rows and the key; after an error both are as before."""
     key, old = home / archive.KEY, home / f"{archive.KEY}.before-restore"
     fresh = folder / archive.KEY
-    _write(fresh, contents.private[archive.KEY])
+    restoring.write(fresh, contents.private[archive.KEY])
     source = Database(urls.of("", folder).set(database=str(folder / archive.ROWS)))
+    is_aside = False
     try:
         with source.reading() as theirs, database.writing() as ours:
             for table in tables.metadata.sorted_tables:
                 ours.execute(delete(table))
                 _copy(theirs, ours, table)
-            _write_certificates(folder, home, contents.private)
             # Late, so that little can fail after it: the next line commits the rows.
-            old.unlink(missing_ok=True)
             if key.exists():
                 key.replace(old)
+                is_aside = True
             fresh.replace(key)
     except BaseException:
-        if old.exists():
+        if is_aside:  # else `old` is the key that an earlier restore has put there
             old.replace(key)
         raise
     finally:
         source.dispose()
-    config = contents.private.get(archive.CONFIG)
-    if config is not None and not (home / archive.CONFIG).exists():
-        _write(folder / archive.CONFIG, config)
-        (folder / archive.CONFIG).replace(home / archive.CONFIG)
-    sync(home)
-
-
-def _write_certificates(folder: Path, home: Path, private: Mapping[str, bytes]) -> None:
-    """Write each file of a certificate; those that the home has beside them stay."""
-    for name, content in private.items():
-        if name.partition("/")[0] in archive.CERTIFICATES:
-            target = home / name
-            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            part = folder / "certificate"
-            _write(part, content)
-            part.replace(target)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file with mode 0600 through to the disk."""
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def _moved_volumes(folder: Path, keys: Collection[str], root: Path) -> Iterator[None]:
-    """Put volumes in their places; those that were there stay beside them. After an error all is as before."""
-    done: list[tuple[Path, Path | None, Path]] = []
-    try:
-        for key in keys:
-            target, aside = root / key, None
-            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if target.exists():
-                aside = target.with_name(f"{target.name}.before-restore-{time.time_ns()}")
-                target.rename(aside)
-            done.append((folder / key, aside, target))
-            (folder / key).rename(target)
-            sync(target.parent)
-        yield
-    except BaseException:
-        for came_from, aside, target in reversed(done):
-            with contextlib.suppress(OSError):
-                target.rename(came_from)
-            if aside is not None:
-                aside.rename(target)
-        raise
-
-
-def _move_blobs(folder: Path, home: Path) -> None:
-    """Move the blobs to the home; a blob has no effect until a row names it."""
-    for path in folder.glob("blobs/*"):
-        target = home / "blobs" / path.name[:2] / path.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        path.replace(target)
-        sync(target.parent)
 
 
 def _snapshot(database: Database, target: Path) -> None:
