@@ -100,6 +100,8 @@ async def test_a_host_is_validated_over_http_and_nothing_stays(client, port80, t
     assert ["a.example.test"] == names(pem)
     assert pem.startswith(b"-----BEGIN PRIVATE KEY-----")
     assert {} == port80.answers
+    assert pem == await client.issue("a", ("a.example.test",), port80)  # until it is forgotten
+    client.forget("a")
     assert [] == list((tmp_path / "acme" / "orders").iterdir())
 
 

@@ -6,11 +6,11 @@ import time
 import pytest
 from acme import messages
 
-from homeport.contract.errors import BadRequest, NotFound
+from homeport.contract.errors import BadRequest, IngressError, NotFound
 from homeport.control.certificates import orders
 from homeport.control.certificates.acme.client import _told
 from homeport.control.certificates.keeper import Keeper
-from homeport.control.certificates.orders import DAY_S, Kind, Policy
+from homeport.control.certificates.orders import DAY_S, Kind, Policy, name_of
 from homeport.control.certificates.problems import OrderFailed
 from homeport.state.certificates import Certificates
 from tests import databases
@@ -32,18 +32,19 @@ class Source:
         self.asked: list[tuple[str, ...]] = []
         self.failure: Exception | None = None
         self.failures: dict[str, Exception] = {}  # of single hosts
+        self.orders: dict[str, bytes] = {}  # until they are forgotten
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def issue(self, _name: str, hosts: tuple[str, ...]) -> bytes:
+    async def issue(self, name: str, hosts: tuple[str, ...]) -> bytes:
         self.asked.append(hosts)
         await self.gate.wait()
         if (failure := self.failures.get(hosts[0], self.failure)) is not None:
             raise failure
-        return AUTHORITY.pem(*hosts)
+        return self.orders.setdefault(name, AUTHORITY.pem(*hosts))
 
     def forget(self, name: str) -> None:
-        pass
+        self.orders.pop(name, None)
 
 
 def problem(code: str, *, retry_after_s: float = 0.0) -> OrderFailed:
@@ -231,3 +232,32 @@ async def test_a_certificate_for_other_hosts_is_never_given_to_the_ingress(house
 
     assert "not for all hosts" in state.error
     assert "b.test" not in {h for _, hosts in house.ingress.certificates.values() for h in hosts}
+
+
+async def test_a_certificate_that_the_ingress_does_not_take_is_not_ordered_again(house):
+    take = house.ingress.certificate
+
+    async def refuse(*_: object) -> None:
+        raise IngressError("no space left")
+
+    house.ingress.certificate = refuse
+    house.wanted = {"b.test": Kind.MAIN}
+    house.keeper.wake()
+    await house.until("b.test", "failed")
+    await house.idle()
+    (kept,) = (pem for name, pem in house.source.orders.items() if name == name_of(["b.test"]))
+    house.ingress.certificate = take
+    await house.keeper.renew("b.test")
+    await house.until("b.test", "valid")
+    await house.idle()
+
+    assert kept == house.ingress.certificates[name_of(["b.test"])][0]
+    assert name_of(["b.test"]) not in house.source.orders
+
+
+async def test_an_order_that_was_not_forgotten_gives_no_old_certificate_again(house):
+    before = await house.until("a.test", "valid")
+    await house.idle()
+    house.source.orders[before.name] = house.ingress.certificates[before.name][0]
+    await house.keeper.renew("a.test")
+    await until(lambda: house.keeper.state("a.test").serial != before.serial, "a renewal")

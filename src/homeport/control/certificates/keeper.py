@@ -214,13 +214,13 @@ class Keeper:
         """Order a certificate, give it to the ingress, and save that."""
         began = time.monotonic()
         try:
-            pem = await self._source.issue(order.name, order.hosts)
-            row = read(order.name, pem, order.hosts, self._source.name)
+            row, pem = await _issued(self._source, order, self._held.get(order.name))
             await self._ingress.certificate(order.name, pem, order.hosts)
             self._held[order.name] = row  # also if it cannot be saved: another order would not help
             now = self._clock()
             issue = IssueRow(name=order.name, at=now, hosts=order.hosts, renewal=order.renewal)
             await self._rows.issued(row, issue, forget=now - orders.WEEK_S)
+            self._source.forget(order.name)
             self._issues = [i for i in self._issues if i.at > now - orders.WEEK_S] + [issue]
             self._forced.discard(order.name)
             self._paused_until, self._pause_s, self._trouble = 0.0, FIRST_PAUSE_S, None
@@ -254,15 +254,7 @@ class Keeper:
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
             # Not a failure of the hosts, and not saved: after the pause, others come first.
             for host in order.hosts:
-                row = self._tries.get(host)
-                self._tries[host] = TryRow(
-                    host=host,
-                    failures=row.failures if row else 0,
-                    failed_at=row.failed_at if row else (),
-                    next_at=max(row.next_at if row else 0.0, self._paused_until),
-                    error=told.message,
-                    hint=told.hint,
-                )
+                self._tries[host] = _later(host, self._tries.get(host), self._paused_until, told)
             return
         rows = []
         for host in [h for h in order.hosts if h in told.hosts] or order.hosts:
@@ -295,6 +287,35 @@ class Keeper:
         """Return the certificate of a host that is valid for the longest time."""
         found = [row for row in self._held.values() if covered(row.hosts, host)]
         return max(found, key=lambda row: (row.unwanted_since is None, row.not_after), default=None)
+
+
+async def _issued(
+    source: Source, order: Order, held: CertificateRow | None
+) -> tuple[CertificateRow, bytes]:
+    """Return a certificate that is not in use yet: a new one, or one whose order was interrupted."""
+    while True:
+        pem = await source.issue(order.name, order.hosts)
+        try:
+            row = read(order.name, pem, order.hosts, source.name)
+        except OrderFailed:
+            source.forget(order.name)
+            raise
+        if held is None or held.serial != row.serial:
+            return row, pem
+        source.forget(order.name)  # that order was over, and only not forgotten
+        held = None
+
+
+def _later(host: str, row: TryRow | None, at: float, told: OrderFailed) -> TryRow:
+    """Return what to remember of a host that waits for the CA: it has not failed itself."""
+    return TryRow(
+        host=host,
+        failures=row.failures if row else 0,
+        failed_at=row.failed_at if row else (),
+        next_at=max(row.next_at if row else 0.0, at),
+        error=told.message,
+        hint=told.hint,
+    )
 
 
 def read(name: str, pem: bytes, hosts: tuple[str, ...], source: str) -> CertificateRow:

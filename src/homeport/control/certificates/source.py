@@ -29,7 +29,7 @@ class Source(Protocol):
     async def issue(self, name: str, hosts: tuple[str, ...]) -> bytes:
         """Return a new private key and the certificate's chain in PEM; `OrderFailed` says what to do.
 
-        `name` names the order: after a crash, the next call with it goes on.
+        `name` names the order: the next call with it goes on, and gives the same certificate until `forget`.
         """
 
     def forget(self, name: str) -> None:

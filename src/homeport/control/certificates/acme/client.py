@@ -33,6 +33,7 @@ from homeport.control.certificates.problems import EVERYWHERE, HINTS, OrderFaile
 
 FIRST_POLL_S, LONGEST_POLL_S = 0.05, 5.0
 ORDER_S = 300.0  # a whole order; a CA takes seconds
+ORDER_KEPT_S = 24 * 3600.0  # how long an order can be gone on with
 MAX_PEM_BYTES = 256 * 1024
 
 T = TypeVar("T")
@@ -77,7 +78,10 @@ class Client:
         self._jwk: JWKEC | None = None
 
     async def issue(self, name: str, hosts: tuple[str, ...], solver: Solver) -> bytes:
-        """Return a new certificate's key and chain in PEM; `OrderFailed` says what to do."""
+        """Return a new certificate's key and chain in PEM; `OrderFailed` says what to do.
+
+        Until `forget`, the same certificate is returned again for a day: the CA counts each.
+        """
         try:
             async with asyncio.timeout(ORDER_S):
                 return await self._issue(name, hosts, solver)
@@ -106,9 +110,7 @@ class Client:
         if order.body.status == messages.STATUS_PENDING:
             await self._validate(client, name, order, solver)
         order = await self._finalized(client, order)
-        pem = await _thread(_download, client, order.body.certificate)
-        self.forget(name)
-        return key + pem
+        return key + await _thread(_download, client, order.body.certificate)
 
     async def _opened(self) -> ClientV2:
         """Return the client with its account; after a failure the next caller tries again."""
@@ -138,7 +140,10 @@ class Client:
     ) -> messages.OrderResource | None:
         """Return the order that a server before this one has begun, if the CA still knows it."""
         try:
-            kept = json.loads(await asyncio.to_thread(self._order_file(name).read_bytes))
+            path = self._order_file(name)
+            if abs(time.time() - path.stat().st_mtime) > ORDER_KEPT_S:
+                return None  # what it would give is of no use any more
+            kept = json.loads(await asyncio.to_thread(path.read_bytes))
             if kept["directory"] != self._directory or tuple(kept["hosts"]) != hosts:
                 return None
             order = await _thread(_order, client, kept["url"])
