@@ -228,7 +228,7 @@ class _Reader:
 
     def _keys(self, lock: Lock | None) -> Keys | None:
         if lock is None:
-            if self._passphrase:  # whoever stores the file may have replaced it by one of their own
+            if self._passphrase:  # who stores the file may have replaced it by one of their own
                 raise BadRequest(
                     "the backup has no passphrase, and one was given: somebody may have replaced the file",
                     hint="nothing has been changed; if the file is yours, restore it without `--passphrase-file`",
