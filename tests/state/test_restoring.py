@@ -34,8 +34,8 @@ async def settings(tmp_path):
     await database.close()
     files = volumes.directory(row) / "files"
     (files / "x").write_text("of the backup")
-    (settings.home / "ca").mkdir()
-    (settings.home / "ca/key").write_text("of the backup")
+    (settings.home / "local-ca").mkdir()
+    (settings.home / "local-ca/key").write_text("of the backup")
     return settings
 
 
@@ -54,7 +54,7 @@ def texts(settings: Settings) -> list[Path]:
     """Return the file of the volume and the certificate."""
     found = settings.volumes_dir.glob("main/main/*/files/x")
     [volume] = [path for path in found if ".before-restore" not in str(path)]
-    return [volume, settings.home / "ca/key"]
+    return [volume, settings.home / "local-ca/key"]
 
 
 def read(settings: Settings) -> set[str]:
@@ -99,7 +99,7 @@ async def test_what_fails_after_the_rows_are_in_force_is_named_and_undoes_nothin
     replace = Path.replace
 
     def spoilt(path, target):
-        if Path(target) == settings.home / "ca/key":
+        if Path(target) == settings.home / "local-ca/key":
             full()
         return replace(path, target)
 
@@ -109,7 +109,7 @@ async def test_what_fails_after_the_rows_are_in_force_is_named_and_undoes_nothin
     monkeypatch.undo()
     found = await look(settings)
 
-    assert "ca/key: No space left" in caught.value.message
+    assert "local-ca/key: No space left" in caught.value.message
     assert [["of the backup"], ["of the home"]] == [[each.read_text()] for each in texts(settings)]
     assert (["shop"], {"TOKEN": "of shop"}) == ([row[0] for row in found["apps"]], found["secret"])
 
