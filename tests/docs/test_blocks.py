@@ -30,6 +30,10 @@ NOT_RUN = {
     ("backup", "$ pip install 'homeport[postgres]'"): "it needs a PostgreSQL of yours",
     ("backup", "$ git pull"): "it needs a newer version of homeport",
     ("server", "*.apps.example.com {"): "it needs a domain",
+    ("server", 'host = "0.0.0.0"'): "it needs a domain",
+    ("server", "$ homeport token create --name laptop --scope deploy"): "it needs a domain",
+    ("https", "$ HOMEPORT_TLS=local homeport up"): "it opens the port 4664",
+    ("https", 'domain = "apps.example.com"'): "it needs a domain",
     (
         "backup",
         "$ sudo homeport service upgrade",
@@ -94,9 +98,9 @@ class Reader:
         self.terminal.close()
 
     def _here(self, text: str) -> str:
-        for said, meant in self._meant.items():
-            text = text.replace(said, meant)
-        return text
+        # All at once: a free port may have the digits of another port of the page.
+        said = "|".join(map(re.escape, self._meant))
+        return re.sub(said, lambda found: self._meant[found[0]], text)
 
     def _serve(self, text: str) -> str:
         self._serving = self.terminal.start(*text.split()[1:], cwd=self.directory)

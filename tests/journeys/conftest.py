@@ -195,12 +195,14 @@ class Terminal:
             except subprocess.TimeoutExpired:
                 command.process.kill()
                 command.process.wait()
+        self.run("down", check=False)
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        for command in self._commands:  # now nobody has the other end of their pipes
             assert command.process.stdout is not None
             command.end()
             command.process.stdout.close()
-        self.run("down", check=False)
-        for process in self.processes():
-            process.kill()
 
     def _tell(self) -> None:
         """Print what explains a failure; pytest shows it only then."""

@@ -277,7 +277,7 @@ def test_functions_are_called_by_name_here_and_from_another_machine(terminal, wr
     assert 0 == runs.returncode, runs.stderr
     assert [4, 5, [1, 2], 5, 7, 6, "sold out: unicorn"] == json.loads(runs.stdout)["found"][:-1]
     assert 0 == command.returncode, command.stderr
-    assert "AuthError: the server wants a token" in refused.stderr
+    assert "AuthError: the token is wrong, has expired or was deleted" in refused.stderr
     assert "ConnectionError: no server answers at http://127.0.0.1:1" in nobody.stderr
     assert "correct-horse" not in refused.stderr + nobody.stderr
 

@@ -179,11 +179,16 @@ def test_a_standby_takes_over_and_no_request_fails(how, terminal, write, postgre
             os.kill(first, signal.SIGKILL)
         else:
             leader.process.kill()
+            os.kill(
+                first, signal.SIGSTOP
+            )  # or it could take the lock again before the standby looks
             with postgres.connect() as connection:
                 ended = connection.execute(
                     "select count(pg_terminate_backend(pid)) from pg_stat_activity "
                     "where pid in (select pid from pg_locks where locktype = 'advisory')"
                 ).fetchone()[0]
+            standby.wait_for("the leader has lost the database")
+            os.kill(first, signal.SIGCONT)
             assert ended
         second = serves(terminal, but=first)
         seen = len(answers)

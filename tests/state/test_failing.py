@@ -14,7 +14,7 @@ from sqlalchemy import event
 
 from homeport.contract.errors import BadRequest, StorageError
 from homeport.contract.manifest import FunctionSpec, Manifest, SecretRef
-from homeport.control import stages
+from homeport.control import watching
 from homeport.state import database as databases
 from homeport.state import schema, urls
 from homeport.state.database import Database
@@ -295,7 +295,7 @@ async def test_a_server_takes_its_lock_again_when_postgresql_has_restarted(own_p
 async def test_a_server_whose_database_was_taken_writes_nothing_more_and_ends(
     own_postgres, tmp_path, monkeypatch, caplog
 ):
-    monkeypatch.setattr(stages, "CLAIM_S", 0.01)
+    monkeypatch.setattr(watching, "CLAIM_S", 0.01)
     second = Database(urls.of(own_postgres.url_of(tmp_path), tmp_path))
     ended = asyncio.Event()
     async with contextlib.AsyncExitStack() as ending:
@@ -309,7 +309,7 @@ async def test_a_server_whose_database_was_taken_writes_nothing_more_and_ends(
         second.claim()
         with pytest.raises(StorageError, match="another server uses"):
             await store.database.write(lambda _: pytest.fail("it writes"))
-        stages.watch_database(store.database, ended.set, ending)
+        watching.watch_database(store.database, ended.set, ending)
         await asyncio.wait_for(ended.wait(), 60)
 
         assert before == await everything(store)

@@ -301,7 +301,7 @@ def test_a_package_that_is_missing_is_named_with_where_to_install_it(declare):
     error = declare("import flasque.views", ref="script.py")["error"]
 
     assert error["hint"].startswith("install `flasque` beside homeport; or,")
-    assert "" == declare("import modal.nowhere", ref="script.py")["error"]["hint"]
+    assert "" == declare("import modal.not_there", ref="script.py")["error"]["hint"]
 
 
 def test_a_name_that_python_cannot_import_is_refused(declare):
