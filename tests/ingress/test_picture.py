@@ -51,6 +51,16 @@ async def test_what_an_earlier_server_left_goes_unless_it_is_added_again(tmp_pat
     assert backends[str(KEPT)] not in after.supplies[SHARED].free
 
 
+async def test_a_host_that_has_moved_to_another_endpoint_stays_there(tmp_path):
+    picture = Picture(Maps(tmp_path))
+    async with Undo("move") as undo:
+        for name, hosts in (("g", ("d.x",)), ("f", ("d.x",)), ("g", ())):
+            picture.put_endpoint(Endpoint(id=name, hosts=hosts, pool=KEPT), undo)
+        undo.keep()
+
+    assert [("d.x", "f")] == picture.maps.items("hosts")
+
+
 class Failed(Exception):
     """A change that breaks in the middle."""
 

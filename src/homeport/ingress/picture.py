@@ -84,7 +84,8 @@ class Picture:
             put("ports", str(endpoint.local_port), key)
         if before is not None:
             for host in set(before.hosts) - set(endpoint.hosts):
-                put("hosts", host, None)
+                if self.maps.get("hosts", host) == key:  # else it is another endpoint's by now
+                    put("hosts", host, None)
             if before.local_port not in (None, endpoint.local_port):
                 put("ports", str(before.local_port), None)
         return before

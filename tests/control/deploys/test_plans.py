@@ -139,6 +139,18 @@ def test_a_wildcard_that_covers_our_own_domain_is_refused(tmp_path, wildcard):
         plans.check_domain(other)
 
 
+def test_a_domain_of_two_functions_is_refused(tmp_path):
+    attached = {"f": ("shop.example.com",)}
+    plans = Plans(Settings(home=tmp_path), attached=lambda _app, tag: attached.get(tag, ()))
+    g = web("g", custom_domains=("Shop.example.com",), where="shop.py:9")
+    for f in (web("f"), web("f", custom_domains=("shop.example.com",))):
+        with pytest.raises(ScriptError, match="`f` and `g` have the same domain") as caught:
+            plans.check_domains(revision(f, g))
+        assert "shop.py:9" == caught.value.where
+
+    plans.check_domains(revision(web("f", custom_domains=("shop.example.com",)), web("h")))
+
+
 def test_a_plan_is_made_once_until_it_is_forgotten(plans):
     first = plans.of(revision(function("f")))
     again = plans.of(revision(function("f")))

@@ -96,6 +96,22 @@ class Plans:
             for web in spec.web:
                 for domain in web.custom_domains:
                     self.check_domain(domain, where=web.where)
+        self._check_twice(revision)
+
+    def _check_twice(self, revision: Revision) -> None:
+        """Raise for a domain of two functions, declared or attached."""
+        known: dict[str, str] = {}  # domain -> its endpoint's tag
+        for _, web in _methods(revision):
+            of_command = () if is_session(revision) else self._attached(revision.app, web.tag)
+            for domain in dict.fromkeys(map(str.lower, (*web.custom_domains, *of_command))):
+                if domain in known:
+                    raise ScriptError(
+                        f"`{known[domain]}` and `{web.tag}` have the same domain, `{domain}`",
+                        where=web.where,
+                        hint=f"remove it from one of them; `homeport domain remove {domain}` detaches it if it was "
+                        "attached by a command",
+                    )
+                known[domain] = web.tag
 
     def check_domain(self, domain: str, *, where: str = "") -> None:
         """Raise for a custom domain below homeport's own domain, and for a wildcard that covers that domain."""
