@@ -7,6 +7,7 @@ import json
 import pytest
 
 from homeport.contract.traffic import Endpoint
+from homeport.control.api.access import BY_GUARD
 from homeport.ingress import remote
 from tests.ingress.conftest import POOL
 from tests.ingress.test_tls import AUTHORITY, ask, connect, plain
@@ -21,6 +22,7 @@ class Plane:
         self.heads: list[str] = []
         self.bodies = bytearray()
         self.status = 200
+        self.fields = ""
         self.left = asyncio.Event()
 
     async def answer(self, reader, writer):
@@ -43,7 +45,7 @@ class Plane:
                     length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
                     self.bodies += await reader.readexactly(length)
                 writer.write(
-                    f"HTTP/1.1 {self.status} X\r\nContent-Length: 3\r\nConnection: close\r\n\r\napi".encode()
+                    f"HTTP/1.1 {self.status} X\r\n{self.fields}Content-Length: 3\r\nConnection: close\r\n\r\napi".encode()
                 )
         writer.close()
 
@@ -138,22 +140,36 @@ async def test_a_body_passes_as_it_comes(plane):
     assert size == len(plane.bodies)
 
 
-async def test_a_flood_of_wrong_tokens_does_not_reach_the_control_plane(plane):
-    plane.status = 401
+async def statuses_of(plane, count):
+    """Send requests in one connection; return their statuses, and the last one's head and body."""
     reader, writer = await connect(plane.ingress, DOMAIN)
-    writer.write(
-        (f"GET /v1/status HTTP/1.1\r\nHost: {DOMAIN}\r\n\r\n" * (remote.MOST + 20)).encode()
-    )
+    writer.write((f"GET /v1/status HTTP/1.1\r\nHost: {DOMAIN}\r\n\r\n" * count).encode())
     statuses = []
-    while len(statuses) < remote.MOST + 20:
+    while len(statuses) < count:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        assert "x-homeport-refused" not in head
         body = await reader.readexactly(
             int(head.partition("content-length: ")[2].partition("\r\n")[0])
         )
         statuses.append(int(head.split()[1]))
     writer.close()
+    return statuses, head, body
+
+
+async def test_a_flood_of_wrong_tokens_does_not_reach_the_control_plane(plane):
+    plane.status, plane.fields = 401, f"{BY_GUARD}: 1\r\n"
+    statuses, head, body = await statuses_of(plane, remote.MOST + 20)
 
     assert [401] * (remote.MOST + 1) == statuses[: remote.MOST + 1]
     assert {429} == set(statuses[remote.MOST + 1 :])
     assert f"retry-after: {remote.COUNTED_S}" in head
     assert "TooMany" == json.loads(body)["error"]["kind"]
+
+
+async def test_a_429_for_a_right_token_does_not_lock_its_address_out(plane):
+    plane.status = 429
+    statuses, _, body = await statuses_of(plane, remote.MOST + 20)
+
+    assert [429] * (remote.MOST + 20) == statuses
+    assert b"api" == body
+    assert remote.MOST + 20 == len(plane.heads)

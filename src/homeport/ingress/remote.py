@@ -43,6 +43,8 @@ def backend(socket: str) -> list[str]:
         f"  stick-table type ipv6 size 100k expire 1m store gpc0,gpc0_rate({COUNTED_S}s)",
         f"backend {BACKEND}",
         "  retries 0",  # without a server the caller gets 503 at once
-        "  http-response sc-inc-gpc0(0) if { status 401 429 }",
+        # The guard's own refusals: other answers with 429 go to callers with a right token.
+        "  http-response sc-inc-gpc0(0) if { status 401 429 } { res.hdr(x-homeport-refused) -m found }",
+        "  http-response del-header x-homeport-refused",
         f"  server control unix@{socket}",
     ]

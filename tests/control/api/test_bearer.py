@@ -123,7 +123,10 @@ async def test_many_wrong_tokens_block_an_address_and_never_a_right_one(tokens, 
     assert [401] * MOST == statuses
     assert (429, "60") == (blocked.status_code, blocked.headers["Retry-After"])
     assert "TooMany" == blocked.json()["error"]["kind"]
-    assert 200 == (await http.ask(f"Bearer {bearer}")).status_code
+    assert "1" == blocked.headers[access.BY_GUARD]
+    right = await http.ask(f"Bearer {bearer}")
+    assert 200 == right.status_code
+    assert access.BY_GUARD not in right.headers
     assert 200 == (await http.ask(f"Bearer {LONG}")).status_code
     assert ["many wrong tokens came from '192.0.2.1'"] == [r.message for r in caplog.records]
     now[0] = 60.0

@@ -15,6 +15,8 @@ from homeport.contract.permissions import Permission
 from homeport.control.api import answers
 
 REFUSED = 1008  # policy violation (RFC 6455, 7.4.1)
+#: A field of a guard's own refusals, by which the ingress counts them: an answer with 429 may be about anything.
+BY_GUARD = "X-Homeport-Refused"
 _CALLER = "homeport.caller"
 
 
@@ -62,7 +64,9 @@ class Guard:
                     await receive()
                     await send({"type": "websocket.close", "code": REFUSED})
                 else:
-                    await answers.refusal(failure)(scope, receive, send)
+                    answer = answers.refusal(failure)
+                    answer.headers[BY_GUARD] = "1"
+                    await answer(scope, receive, send)
                 return
             await self.serve(scope, receive, send, known)
 
