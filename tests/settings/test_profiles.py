@@ -59,6 +59,18 @@ def test_a_profiles_token_goes_to_no_other_server(home):
     assert ("https://apps.example.com", "of-prod", "") == load(home, token="of-this-machine")
 
 
+def test_the_token_of_another_server_is_never_the_servers_own(home):
+    def own(**environ):
+        told = settings.of_server({"HOMEPORT_HOME": str(home), **environ})
+        return told.server, told.token, told.server_ca
+
+    assert ("", "", "") == own()
+    assert ("", "", "") == own(HOMEPORT_PROFILE="test")
+    assert ("", "mine", "") == own(HOMEPORT_TOKEN="mine")
+    (home / "config.toml").write_text('server = "https://other.example.com"\ntoken = "of-other"\n')
+    assert ("", "", "") == own()
+
+
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", '{"current": ""}', '{"current":"","profiles":[1]}']
 )

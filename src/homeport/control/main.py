@@ -75,7 +75,7 @@ def told(words: Sequence[str]) -> tuple[Settings, bool]:
     know all of them.
     """
     if KEPT in words:
-        return all_settings.load(os.environ), True
+        return all_settings.of_server(os.environ), True
     return read(sys.stdin.readline())
 
 

@@ -12,7 +12,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +229,17 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
     return Settings(
         home=home, given=given, **{"workspace": _login_name(), **_ports(values), **values}
     )
+
+
+def of_server(environ: Mapping[str, str]) -> Settings:
+    """Return the settings of a server process.
+
+    A profile, or another server's URL, is for commands: its token must not open this server.
+    """
+    own = load({**environ, "HOMEPORT_SERVER": "", profiles.VARIABLE: profiles.LOCAL})
+    if own.server:  # of config.toml, and so is the token
+        own = replace(own, server="", server_ca="", token="")
+    return own
 
 
 def _ports(values: Mapping[str, Any]) -> dict[str, int]:

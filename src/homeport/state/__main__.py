@@ -40,7 +40,7 @@ def main() -> int:
 
 def _answer(words: Sequence[str]) -> dict[str, Any]:
     if words:  # of `homeport service upgrade`, which may be another version: the settings are ours
-        own = all_settings.load(os.environ)
+        own = all_settings.of_server(os.environ)
         return (upgrades.rehearse if words == ["--rehearse"] else upgrades.go_back)(own)
     asked = json.loads(sys.stdin.read())
     return _do(asked, Settings(**{**asked["settings"], "home": Path(asked["settings"]["home"])}))
