@@ -80,6 +80,7 @@ async def listening(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None
         ws="websockets-sansio",
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # else a caller on this machine chooses the address whose wrong tokens are counted
         timeout_graceful_shutdown=CLOSE_S,
     )
     server = _Server(config)
