@@ -6,8 +6,9 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from homeport.contract.hosts import covers
 from homeport.control.certificates import orders
-from homeport.control.certificates.hosts import covered, registered
+from homeport.control.certificates.hosts import registered
 from homeport.control.certificates.orders import (
     DAY_S,
     HOUR_S,
@@ -273,12 +274,12 @@ def test_every_wanted_host_is_held_ordered_running_or_has_a_reason_to_wait(now, 
     have += [host for order in decision.orders for host in order.hosts]
     for host in orders.needed(now.wanted, policy):
         runs = any(orders.name_of([each]) in now.running for each in HOSTS)
-        assert covered([*have, *decision.waiting], host) or runs
+        assert covers([*have, *decision.waiting], host) or runs
     removed = {each.name: each for each in now.held if each.name in decision.removed}
     kept = [h for each in now.held if each.name not in removed for h in each.hosts]
     for host in now.wanted:
-        lost = covered([h for each in removed.values() for h in each.hosts], host)
-        assert not lost or covered(kept, host)
+        lost = covers([h for each in removed.values() for h in each.hosts], host)
+        assert not lost or covers(kept, host)
 
 
 @settings(max_examples=10, deadline=None)
@@ -306,4 +307,4 @@ def test_in_a_year_no_certificate_expires_and_each_is_renewed_six_times_at_most(
     needed = [h for h in orders.needed(wanted, policy) if dns or not h.startswith("*.")]
     assert 0 == expired
     assert len(issued) <= 7 * max(1, len(needed))
-    assert all(covered([h for c in certificates.values() for h in c.hosts], n) for n in needed)
+    assert all(covers([h for c in certificates.values() for h in c.hosts], n) for n in needed)

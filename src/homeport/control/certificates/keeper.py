@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from cryptography import x509
 
 from homeport.contract.errors import BadRequest, Failure, NotFound
+from homeport.contract.hosts import covers
 from homeport.contract.roles import Ingress
 from homeport.control.certificates import orders
-from homeport.control.certificates.hosts import covered
 from homeport.control.certificates.orders import Held, Issued, Kind, Order, Policy, Tried
 from homeport.control.certificates.problems import OrderFailed, shown
 from homeport.control.certificates.source import Source
@@ -107,7 +107,7 @@ class Keeper:
         """Return every host that is wanted or has a certificate, by name."""
         wanted = self._wanted()
         old = {host for row in self._held.values() for host in row.hosts}
-        hosts = set(wanted) | {host for host in old if not covered(list(wanted), host)}
+        hosts = set(wanted) | {host for host in old if not covers(list(wanted), host)}
         return [self.state(host) for host in sorted(hosts)]
 
     def state(self, host: str) -> HostState:
@@ -115,7 +115,7 @@ class Keeper:
         row = self._best(host)
         names = [n for n in orders.needed({host: Kind.MAIN}, self._policy) if n != host] or [host]
         tried = next((t for n in (host, *names) if (t := self._tries.get(n))), None)
-        running = any(covered(hosts, host) for hosts in self._running.values())
+        running = any(covers(hosts, host) for hosts in self._running.values())
         waiting = next((w for n in (host, *names) if (w := self._waiting.get(n))), "")
         error, hint = (tried.error, tried.hint) if tried else ("", "")
         next_try = tried.next_at if tried else None
@@ -285,7 +285,7 @@ class Keeper:
 
     def _best(self, host: str) -> CertificateRow | None:
         """Return the certificate of a host that is valid for the longest time."""
-        found = [row for row in self._held.values() if covered(row.hosts, host)]
+        found = [row for row in self._held.values() if covers(row.hosts, host)]
         return max(found, key=lambda row: (row.unwanted_since is None, row.not_after), default=None)
 
 

@@ -18,7 +18,8 @@ import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from homeport.control.certificates.hosts import covered, covers, is_wildcard, registered
+from homeport.contract.hosts import covers
+from homeport.control.certificates.hosts import is_wildcard, registered
 
 HOUR_S, DAY_S = 3600.0, 86400.0
 WEEK_S = 7 * DAY_S
@@ -148,12 +149,12 @@ def needed(wanted: Mapping[str, Kind], policy: Policy) -> dict[str, Kind]:
     star = f"*.{policy.domain}"
     stars = [host for host in wanted if is_wildcard(host)] if policy.dns else []
     for host, kind in sorted(wanted.items()):
-        if policy.dns and (host == policy.domain or covers(star, host)):
+        if policy.dns and (host == policy.domain or covers([star], host)):
             continue
-        if not is_wildcard(host) and covered(stars, host):
+        if not is_wildcard(host) and covers(stars, host):
             continue
         names[host] = kind
-    if policy.dns and any(host == policy.domain or covers(star, host) for host in wanted):
+    if policy.dns and any(host == policy.domain or covers([star], host) for host in wanted):
         names[star] = names[policy.domain] = Kind.MAIN
     return names
 
@@ -245,7 +246,7 @@ class _Deciding:
             return True
         others = [h for other in self._s.held if other.name != held.name for h in other.hosts]
         kept = [host for host in others if host in self._needed]
-        return any(covered(held.hosts, host) and not covered(kept, host) for host in self._s.wanted)
+        return any(covers(held.hosts, host) and not covers(kept, host) for host in self._s.wanted)
 
     def _renewals(self) -> Iterator[tuple[Order, Kind]]:
         for held in sorted(self._s.held, key=lambda held: held.not_after):
@@ -261,7 +262,7 @@ class _Deciding:
 
     def _missing(self) -> Iterator[tuple[Order, Kind]]:
         have = [host for held in self._s.held for host in held.hosts]
-        lacking = {h: k for h, k in self._needed.items() if not covered(have, h)}
+        lacking = {h: k for h, k in self._needed.items() if not covers(have, h)}
         ours = (self._policy.domain, f"*.{self._policy.domain}")
         if self._policy.dns and any(host in lacking for host in ours):
             for host in ours:
