@@ -64,16 +64,3 @@ def test_without_the_service_there_is_nothing_to_upgrade_or_remove(run, monkeypa
 )
 def test_what_is_installed_may_be_a_version_a_file_or_an_address(source, expected):
     assert re.fullmatch(expected, service._source(source)[0])
-
-
-def test_a_link_moves_in_one_step_and_a_file_is_whole(tmp_path):
-    service._link(units.Link(tmp_path / "current", "versions/v1"))
-    service._link(units.Link(tmp_path / "current", "versions/v2"))
-    service._write(units.Write(tmp_path / "file", "text", 0o600))
-
-    assert "versions/v2" == str((tmp_path / "current").readlink())
-    assert ("text", 0o600) == (
-        (tmp_path / "file").read_text(),
-        (tmp_path / "file").stat().st_mode & 0o777,
-    )
-    assert {"current", "file"} == {path.name for path in tmp_path.iterdir()}

@@ -17,10 +17,10 @@ from typing import Annotated, Any
 
 import typer
 
-from homeport import removing
 from homeport.cli import options, output, units
-from homeport.cli.units import Link, Remove, Run, Service, Step, Write
-from homeport.contract.errors import AlreadyExists, BadRequest, Failure, NotFound, StorageError
+from homeport.cli.steps import carry_out
+from homeport.cli.units import Link, Run, Service
+from homeport.contract.errors import AlreadyExists, BadRequest, Failure, NotFound
 
 HEALTHY_S = 120.0  # how long a new version may take until it serves
 LOOK_S = 0.25
@@ -76,7 +76,7 @@ def install(
         has_config=(home / "config.toml").exists(),
         subordinates=None if user in known else units.free_subordinates(*known.values()),
     )
-    _carry_out(steps, service, dry_run=dry_run)
+    carry_out(steps, service, dry_run=dry_run)
     if not dry_run:
         status = _healthy(service, lambda _: True)
         output.say(f"homeport {status['version']} runs as {user}, and starts with the machine")
@@ -117,7 +117,7 @@ def upgrade(source: From = "", dry_run: DryRun = False) -> None:
     forward = Link(service.root / "current", f"versions/{version}")
     reload = Run(("systemctl", "reload", service.unit))
     if dry_run:
-        _carry_out([*steps, forward, reload], service, dry_run=True)
+        carry_out([*steps, forward, reload], service, dry_run=True)
         return
     _check_machine()
     place = service.root / "versions" / version
@@ -125,14 +125,14 @@ def upgrade(source: From = "", dry_run: DryRun = False) -> None:
     if old is None:
         raise NotFound("the server does not answer", hint="`homeport service status`")
     try:
-        _carry_out(steps, service)
+        carry_out(steps, service)
         _rehearse(service, place / "bin/python")
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         raise
     broken = _broken(old)
     try:
-        _carry_out([forward, reload], service)
+        carry_out([forward, reload], service)
         new = _healthy(service, lambda now: now["pid"] != old["pid"] and _broken(now) <= broken)
     except Failure as failure:
         _go_back(service, before, failure, old["pid"])
@@ -155,74 +155,15 @@ def uninstall(
     service = _installed()
     steps = units.uninstall(service, purge=purge)
     if dry_run:
-        _carry_out(steps, service, dry_run=True)
+        carry_out(steps, service, dry_run=True)
         return
     _check_machine()
     lost = f"delete {service.home} with everything in it" if purge else f"keep {service.home}"
     options.confirm(f"Stop homeport, end its containers, and {lost}?", yes=yes)
-    _carry_out(steps, service)
+    carry_out(steps, service)
     output.say(
         "homeport is not installed any more" + ("" if purge else f"; {service.home} is kept")
     )
-
-
-def _carry_out(steps: Sequence[Step], service: Service, *, dry_run: bool = False) -> None:
-    for step in steps:
-        if dry_run:
-            output.out().print(units.shown(step), soft_wrap=True, markup=False, highlight=False)
-        elif isinstance(step, Run):
-            _run(step, service)
-        elif isinstance(step, Write):
-            _write(step)
-        elif isinstance(step, Link):
-            _link(step)
-        else:
-            _remove(step)
-
-
-def _run(step: Run, service: Service) -> None:
-    # A downloaded Python must be where the service's user can read it.
-    environ = {**os.environ, "UV_PYTHON_INSTALL_DIR": str(service.root / "python")}
-    try:
-        done = subprocess.run(step.words, capture_output=True, text=True, check=False, env=environ)
-    except FileNotFoundError:
-        raise NotFound(f"there is no program `{step.words[0]}` on this machine") from None
-    if done.returncode and not step.may_fail:
-        raise Failure(
-            f"`{units.shown(step)}` failed", traceback=(done.stderr or done.stdout).strip()
-        )
-
-
-def _write(step: Write) -> None:
-    part = step.path.with_name(f".{step.path.name}.{secrets.token_hex(4)}.part")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    try:
-        with os.fdopen(os.open(part, flags, 0o600), "w", encoding="utf-8") as file:
-            file.write(step.text)
-            if step.owner != "root":
-                owner = pwd.getpwnam(step.owner)
-                os.fchown(file.fileno(), owner.pw_uid, owner.pw_gid)
-            os.fchmod(file.fileno(), step.mode)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(step.path)
-    except OSError as error:
-        raise StorageError(f"{step.path}: {error.strerror}") from None
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _link(step: Link) -> None:
-    part = step.path.with_name(f".{step.path.name}.{secrets.token_hex(4)}.part")
-    part.symlink_to(step.target)
-    part.replace(step.path)
-
-
-def _remove(step: Remove) -> None:
-    if step.path.is_symlink() or step.path.is_file():
-        step.path.unlink()
-    elif step.path.exists():
-        removing.discard(str(step.path))
 
 
 def _healthy(service: Service, accept: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
@@ -294,10 +235,10 @@ def _rehearse(service: Service, python: Path) -> None:
 def _go_back(service: Service, version: str, failure: Failure, old_pid: int) -> None:
     """Start the version before; its database too, if the new one has migrated it."""
     output.warn(f"{failure.message}; going back")
-    _link(Link(service.root / "current", f"versions/{version}"))
+    carry_out([Link(service.root / "current", f"versions/{version}")], service)
     if _status(service) is None:
         _as_user(service, [str(service.python), "-m", "homeport.state", "--go-back"])
-    _run(Run(("systemctl", "reload-or-restart", service.unit), may_fail=True), service)
+    carry_out([Run(("systemctl", "reload-or-restart", service.unit), may_fail=True)], service)
     with contextlib.suppress(Failure):
         now = _healthy(service, lambda now: now["pid"] != old_pid)
         failure.hint = f"homeport {now['version']} serves again; {failure.hint}"
