@@ -155,7 +155,7 @@ class Environments:
             last, python = await self._roots.make(image, source, supplied, say, names)
             platform = ("--python-platform", rooted_python.WHEELS, "--python-version", python.minor)
             runner = await self._runner(python.minor, sys.executable, platform, say, names)
-            await asyncio.to_thread(_note_runner, last, runner)
+            await self._store.note(last, runner=runner)
             await self._store.used(last, image.key)
         return self._roots.made(last, image)
 
@@ -298,12 +298,6 @@ def _environment(directory: Path, record: Mapping[str, Any], used_at: float) -> 
         created_at=record["created_at"],
         used_at=used_at,
     )
-
-
-def _note_runner(directory: Path, runner: str) -> None:
-    record = store.read(directory)
-    if record["runner"] != runner:
-        store.write(directory, {**record, "runner": runner}, keep_date=True)
 
 
 def _date(path: str) -> int:

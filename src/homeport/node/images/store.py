@@ -140,11 +140,10 @@ class Store:
         async with self._records_lock:
             await asyncio.to_thread(self._used, directory, image)
 
-    async def note(self, directory: Path, **fields: str) -> None:
-        """Add to a record; its date stays."""
+    async def note(self, directory: Path, **fields: Any) -> None:
+        """Add to a finished directory's record; its date stays."""
         async with self._records_lock:
-            if record := read(directory):
-                write(directory, {**record, **fields}, keep_date=True)
+            await asyncio.to_thread(_note, directory, fields)
 
     def of(self, image: str) -> tuple[Path, Record] | None:
         """Return the directory that an image uses, with its record; None for an image that was not built."""
@@ -221,13 +220,22 @@ def read(directory: Path) -> Record:
 
 
 def write(directory: Path, record: Mapping[str, Any], *, keep_date: bool = False) -> None:
-    """Write a record as a whole: a reader never sees half of one."""
+    """Write a record as a whole: a reader never sees half of one.
+
+    One writer at a time: outside this module, only the build that makes the directory. Others call `Store.note`.
+    """
     path, fresh = directory / RECORD, directory / "record.new"
     before = path.stat() if keep_date else None
     fresh.write_text(json.dumps(record))
     if before is not None:
         os.utime(fresh, ns=(before.st_atime_ns, before.st_mtime_ns))
     fresh.replace(path)
+
+
+def _note(directory: Path, fields: Mapping[str, Any]) -> None:
+    record = read(directory)
+    if record and (changed := {**record, **fields}) != record:
+        write(directory, changed, keep_date=True)
 
 
 def finish(directory: Path, **record: Any) -> None:

@@ -188,17 +188,14 @@ class Roots:
             return below
         directory = self._store.root / key
         async with self._looking:
-            record = store.read(directory)
-            inside = _python(record, below.config)
+            inside = _python(store.read(directory), below.config)
             if inside is None:  # no other build has looked meanwhile
                 inside = await work.search(self._store, below, directory / "trial", where)
-                record = store.read(directory)
                 found = {
-                    **record.get("pythons", {}),
+                    **store.read(directory).get("pythons", {}),
                     below.config.environ["PATH"]: codec.encode(inside),
                 }
-                told = {"pythons": found, "python_version": inside.version}
-                store.write(directory, {**record, **told}, keep_date=True)
+                await self._store.note(directory, pythons=found, python_version=inside.version)
         return dataclasses.replace(below, python=inside)
 
 

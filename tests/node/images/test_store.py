@@ -1,0 +1,44 @@
+"""Records of a home's layers, when several builds end at once."""
+
+import asyncio
+import os
+
+from homeport.node.images import store
+from homeport.node.images.store import Store
+
+
+async def test_builds_that_end_at_once_lose_no_note(tmp_path):
+    layers = Store(tmp_path)
+    directory = tmp_path / "layer"
+    directory.mkdir()
+    store.finish(directory, steps=["debian_slim"], parent="")
+
+    images = [f"image-{number}" for number in range(20)]
+    fields = {f"field_{number}": str(number) for number in range(20)}
+    await asyncio.gather(
+        *(layers.used(directory, image) for image in images),
+        *(layers.note(directory, **{name: value}) for name, value in fields.items()),
+    )
+
+    record = store.read(directory)
+    assert record["images"] == sorted(images)
+    assert record.items() >= fields.items()
+    assert os.listdir(directory) == [store.RECORD]
+
+
+async def test_a_note_keeps_the_date_of_the_last_use(tmp_path):
+    directory = tmp_path / "layer"
+    directory.mkdir()
+    store.finish(directory, steps=["debian_slim"], parent="")
+    os.utime(directory / store.RECORD, (1_000_000, 1_000_000))
+
+    await Store(tmp_path).note(directory, runner="runner-3.11")
+
+    assert store.read(directory)["runner"] == "runner-3.11"
+    assert store.used_at(directory) == 1_000_000
+
+
+async def test_a_note_makes_no_directory_complete(tmp_path):
+    (tmp_path / "layer").mkdir()
+    await Store(tmp_path).note(tmp_path / "layer", runner="runner-3.11")
+    assert not Store(tmp_path).has("layer")
