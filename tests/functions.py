@@ -43,7 +43,7 @@ class Functions:
         timeout_s: float = 300.0,
     ) -> Named:
         """Serve a function; return the handle by which it is called."""
-        target = Target(app=APP, tag=function.__name__, is_named=True)
+        target = Target(app=APP, tag=function.__name__, is_named=True, key="k")
         method = CallMethod(tag=target.tag, attribute=target.tag, generator=generator, batch=batch)
         self.apps[target.endpoint] = Calls(
             function, method, self._threads, inputs=inputs, timeout_s=timeout_s
@@ -94,7 +94,7 @@ def served(path: Path) -> Iterator[Functions]:
         while not server.started:
             thread.join(0.01)
             assert thread.is_alive()
-        context.enter_calls(context.Reach(socket=str(path), app=APP))
+        context.enter_calls(context.Reach(socket=str(path), app=APP, key="k"))
         yield functions
     finally:
         context._reach = before

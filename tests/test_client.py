@@ -19,6 +19,7 @@ from homeport.contract.api.secrets import NewSecret, SecretKeys
 from homeport.contract.container import LogLine
 from homeport.contract.errors import BadRequest, NotFound, ScriptError, ServerUnreachable
 from homeport.contract.permissions import Permission
+from homeport.contract.scope import MAIN
 from homeport.control.fleet.owner import Owner
 from tests.control.api.served import on_a_socket
 from tests.control.plane import Plane, function, manifest
@@ -105,7 +106,7 @@ async def test_a_session_is_told_of_what_happens_and_ends_with_the_block(tmp_pat
             assert await client.sessions.reload(first.id, manifest(function("g"), app="draft"))
             with pytest.raises(NotFound, match="this session has ended"):
                 await client.sessions.reload("other", manifest(function("g"), app="draft"))
-            assert [Owner.session(first.id)] == [app.owner for app in plane.parts.live.all()]
+            assert [Owner.session(MAIN, first.id)] == [app.owner for app in plane.parts.live.all()]
 
         await until(lambda: not plane.parts.live.all(), "the session's end")
 

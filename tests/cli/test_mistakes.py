@@ -47,7 +47,7 @@ def homeport(home):
         (["run", "nothing.py::main", "--x"], 1, "there is no file `nothing.py`"),
         (["run", "--detach", "nothing.py"], 1, "there is no file `nothing.py`"),
         (["run", "-i", "nothing.py"], 1, "`homeport run --interactive` is not there yet"),
-        (["run", "-e", "prod", "nothing.py"], 1, "there is no environment `prod`"),
+        (["run", "-e", "a b", "nothing.py"], 1, "the environment is 'a b': a name of letters"),
         (["shell"], 1, "`homeport shell` needs to know where"),
         (["shell", "nothing.py::f"], 1, "there is no file `nothing.py`"),
         (["shell", "app::f"], 1, "no server answers at"),

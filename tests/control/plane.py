@@ -20,8 +20,10 @@ from homeport.settings import Settings
 from homeport.state.blobs import Blobs
 from homeport.state.database import Database
 from homeport.state.domains import Domains
+from homeport.state.environments import Environments
+from homeport.state.scope import MAIN, Scope, Scoped
 from homeport.state.secrets import SecretBox
-from homeport.state.store import Store
+from homeport.state.store import Store, Stores
 from homeport.state.sweeper import Sweeper
 from homeport.state.vault import Vault
 from homeport.state.volumes import Volumes
@@ -30,6 +32,8 @@ from tests.control.fleet.house import Fleet
 from tests.fakes import FakeNode, InPlace
 from tests.waiting import virtually
 
+#: The key of the environment MAIN.
+KEY = "environment-main-main"
 #: What changes the store.
 WRITES = (
     "add_revision",
@@ -42,13 +46,29 @@ WRITES = (
 )
 
 
-class RecordedStore(Store):
-    """A store whose writes are on record, and fail where a test says so."""
+class RecordedStores(Stores):
+    """Stores whose writes are on record, and fail where a test says so."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self.calls: list[tuple[str, str]] = []
         self.fault = lambda _call, _what, _when: None
+
+    def of(self, scope):
+        return RecordedStore(self, scope)
+
+
+class RecordedStore(Store):
+    """One of them."""
+
+    def __init__(self, every: RecordedStores, scope: Scope) -> None:
+        super().__init__(every.database, scope)
+        self.every = every
+
+    @property
+    def calls(self):
+        """Everybody's."""
+        return self.every.calls
 
     def __getattribute__(self, name):
         method = super().__getattribute__(name)
@@ -56,10 +76,10 @@ class RecordedStore(Store):
             return method
 
         async def recorded(*args, **kwargs):
-            self.calls.append((name, ""))
-            self.fault(name, "", "before")
+            self.every.calls.append((name, ""))
+            self.every.fault(name, "", "before")
             value = await method(*args, **kwargs)
-            self.fault(name, "", "after")
+            self.every.fault(name, "", "after")
             return value
 
         return recorded
@@ -83,17 +103,28 @@ class Plane(Fleet):
         self.settings = Settings(home=home)
         # A virtual clock would run ahead of threads.
         self.database = databases.opened(home, InPlace())
-        self.store = RecordedStore(self.database)
+        self.stores = RecordedStores(self.database)
+        self.store = self.stores.of(MAIN)
         self.blobs = Blobs(home / "blobs")
-        self.secret_box = secret_box = SecretBox(self.store, Vault(home / "vault.key"))
-        super().__init__([node or FakeNode(0.2), *others], secret_box)
-        self.volumes = Volumes(self.database, home / "volumes")
+        self.vault = Vault(home / "vault.key")
+        # Keys that a test can write down: KEY is that of MAIN.
+        self.environments = Environments(
+            self.database, lambda text: text.replace("\0", "-"), slug=self.settings.workspace
+        )
+        self.secrets = Scoped(lambda scope: SecretBox(self.stores.of(scope), self.vault))
+        self.secret_box = self.secrets.of(MAIN)
+        super().__init__([node or FakeNode(0.2), *others], self.secrets, key=self.environments.key)
+        self.every_volumes = Scoped(
+            lambda scope: Volumes(self.database, home / "volumes", scope=scope)
+        )
+        self.volumes = self.every_volumes.of(MAIN)
         self.domains = Domains(self.database)
         self.parts = Parts(
             settings=self.settings,
-            store=self.store,
-            secret_box=secret_box,
-            volumes=self.volumes,
+            store=self.stores,
+            environments=self.environments,
+            secrets=self.secrets,
+            volumes=self.every_volumes,
             domains=self.domains,
             blobs=self.blobs,
             pools=self.pools,
@@ -101,15 +132,16 @@ class Plane(Fleet):
             ingress=self.ingress,
             reconciler=self.reconciler,
             live=Live(),
-            plans=Plans(self.settings, attached=self.domains.of),
+            plans=Plans(self.settings, self.environments, attached=self.domains.of),
             endpoints=Endpoints(self.ingress),
         )
         self.rollout = Rollout(self.parts)
-        self.sweeper = Sweeper(self.store, secret_box, self.blobs, self.rollout.trees.in_use)
+        self.sweeper = Sweeper(self.stores, self.secrets, self.blobs, self.rollout.trees.in_use)
         self.deployer = Deployer(self.parts, self.rollout, self.sweeper)
         self.mounts = self.deployer.mounts
 
     async def __aenter__(self):
+        await self.environments.load()
         await self.secret_box.load()
         await self.domains.load()
         return await super().__aenter__()
@@ -123,6 +155,7 @@ class Plane(Fleet):
 
     async def deploy(self, wanted: Manifest, strategy: str = "rolling"):
         return await self.deployer.deploy(
+            MAIN,
             wanted.app_name,
             wanted,
             tag="",
@@ -133,7 +166,7 @@ class Plane(Fleet):
 
     async def roll_back(self, name: str = "shop", version: int | None = None):
         return await self.deployer.rollback(
-            name, version, strategy="rolling", say=lambda _text: None
+            MAIN, name, version, strategy="rolling", say=lambda _text: None
         )
 
     async def visit(self, endpoint: str) -> StartOrder:
@@ -144,7 +177,7 @@ class Plane(Fleet):
 
     def calls(self) -> list[tuple[str, str]]:
         """Return every call of a role and every write to the store so far."""
-        return [*self.ingress.calls, *self.node.calls, *self.store.calls]
+        return [*self.ingress.calls, *self.node.calls, *self.stores.calls]
 
     async def state(self) -> dict[str, object]:
         """Return everything that a failed change must leave as it was."""
@@ -154,7 +187,7 @@ class Plane(Fleet):
             "versions": {
                 row.name: [r.id for r in await self.store.revisions(row.name)] for row in rows
             },
-            "saved ports": await self.store.local_ports(),
+            "saved ports": await self.stores.local_ports(),
             "endpoints": dict(self.ingress.endpoints),
             "live": {
                 app.owner: (app.revision.id, set(app.endpoints)) for app in self.parts.live.all()
@@ -209,13 +242,13 @@ class Plane(Fleet):
         before = [role.fault for role in roles]
         for role in roles:
             role.fault = asynchronous
-        self.store.fault = fault
+        self.stores.fault = fault
         try:
             yield failed
         finally:
             for role, known in zip(roles, before, strict=True):
                 role.fault = known
-            self.store.fault = lambda _call, _what, _when: None
+            self.stores.fault = lambda _call, _what, _when: None
 
 
 DISK_FULL = StorageError("the disk is full")

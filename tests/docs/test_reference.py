@@ -14,7 +14,7 @@ from docs.generate import PAGES, source
 from typer.testing import CliRunner
 
 import homeport
-from homeport.cli.main import COMMANDS, HIDDEN, command_line
+from homeport.cli.main import COMMANDS, command_line
 from homeport.contract import api, errors
 from homeport.contract.api import events
 from homeport.contract.api.deploys import Deploy
@@ -81,7 +81,7 @@ def test_an_image_step_that_is_not_there_yet_says_so(pages, step):
     assert "Not there yet" in section(pages["sdk"], f"`Image.{step}`")
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in HIDDEN])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_and_option_has_its_entry(pages, command):
     commands = re.findall(
         r"^│ ([a-z-]+) +", help_of(command).partition("Commands")[2], re.MULTILINE

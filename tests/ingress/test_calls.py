@@ -13,7 +13,7 @@ from tests.ingress.conftest import POOL, routed
 from tests.ingress.http_rules import h2
 from tests.waiting import until
 
-CALLED = calls.endpoint_id("app", "f")
+CALLED = calls.endpoint_id("app", "f", key="k")
 OTHER = PoolKey("app", "web", "rv-1")
 
 
@@ -40,7 +40,7 @@ async def test_a_call_goes_to_its_pool_and_has_a_request_id(ingress, upstream, c
     assert "one" == seen["name"]
     assert seen["headers"]["x-request-id"] == answer.headers["x-request-id"]
     assert "x-homeport-retries" not in answer.headers
-    unknown = calls.endpoint_id("app", "g")
+    unknown = calls.endpoint_id("app", "g", key="k")
     assert 404 == (await call(unknown)).status_code
     assert 405 == (await call(method="GET")).status_code
     await ingress.unroute(CALLED)

@@ -331,6 +331,25 @@ async def test_a_protected_endpoint_wants_a_valid_token_before_anything_starts(
     )
 
 
+async def test_a_token_opens_the_endpoints_of_its_realm_alone(ingress, upstream, visitor):
+    one, realms = await upstream("one"), ("", "a" * 20, "b" * 20)
+    await ingress.attach(POOL, "one", one.address, 1)
+    urls = [await routed(ingress, protected=True, realm=realm) for realm in realms]
+    names = ["wk-0", f"{'a' * 20}/wk-1", f"{'b' * 20}/wk-1"]  # the last two have the same id
+    await ingress.tokens(
+        {name: hashlib.sha256(f"ws-{n}".encode()).hexdigest() for n, name in enumerate(names)}
+    )
+    for place, url in enumerate(urls):
+        bearers = [f"Bearer wk-{n}.ws-{n}" for n in (0, 1)] + ["Bearer wk-1.ws-2"]
+        bearers += [f"Bearer {'a' * 20}-wk-1.ws-1", "Bearer 1-wk-0.ws-0"]
+        codes = [
+            (await visitor.get(url, headers={"Authorization": each})).status_code
+            for each in bearers
+        ]
+
+        assert [200 if n == place else 401 for n in range(len(bearers))] == codes
+
+
 async def test_a_body_over_4_gib_is_413_before_it_is_sent(ingress, visitor):
     port = int((await routed(ingress)).rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)

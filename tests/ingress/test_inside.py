@@ -10,7 +10,7 @@ from homeport.contract.calls import CALL, endpoint_id
 from homeport.contract.traffic import Endpoint
 from tests.ingress.conftest import POOL, routed
 
-CALLED = endpoint_id("app", "f")
+CALLED = endpoint_id("app", "f", key="k")
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ GOOD = [
     ("pools", "me--hello", "my%20app/gr%C3%BC%C3%9Fe/rv-1"),
     ("methods", "me--hello", "gr%C3%BC%C3%9Fe"),
     ("protected", "me--hello", "1"),
+    ("protected", "me--hello", "0123456789abcdef0123"),
     ("timeouts", "me--hello", "301000"),
     ("parameters", "me--hello", "a,b"),
     ("backends", f"{POOL}?{HASH}", "b12"),

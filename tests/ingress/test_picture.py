@@ -111,7 +111,10 @@ async def test_another_spelling_leads_to_its_pool_until_too_many_others_came(tmp
 
 def test_tokens_are_replaced_as_a_whole(tmp_path):
     picture = Picture(Maps(tmp_path))
-    for hashes in ({"wk-a": "AA" * 32, "wk-b": "bb" * 32}, {"wk-b": "cc" * 32, "wk-c": "dd" * 32}):
+    for hashes in (
+        {"wk-a": "AA" * 32, "wk-b": "bb" * 32},
+        {"wk-b": "cc" * 32, "ab/wk-c": "dd" * 32},
+    ):
         picture.put_tokens(hashes)
 
-    assert {"wk-b": "cc" * 32, "wk-c": "dd" * 32} == dict(picture.maps.items("tokens"))
+    assert {"1-wk-b": "cc" * 32, "ab-wk-c": "dd" * 32} == dict(picture.maps.items("tokens"))

@@ -232,8 +232,9 @@ def test_apps_are_shown_with_their_functions_and_a_visitor_cannot_call_them(
     }
     assert "by .remote()" in terminal.run("status").stdout
 
+    key = terminal.ask("/v1/environment")["key"]
     for tag in ("web", "Scale.shown"):
-        fields = {"X-Homeport-Call": endpoint_id("calls", "add")}
+        fields = {"X-Homeport-Call": endpoint_id("calls", "add", key=key)}
         answer = visitor.post(urls[tag], content=b"{}", headers=fields)
         assert answer.status_code in (404, 405)
         assert "x-homeport-outcome" not in answer.headers

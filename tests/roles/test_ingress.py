@@ -367,7 +367,9 @@ async def test_an_endpoint_leads_to_its_pool_from_route_to_unroute(house):
 async def test_an_endpoint_for_calls_has_no_host_and_leads_to_its_pool(house):
     await house.attach("one", 1)
     house.may_go.set()
-    endpoint = Endpoint(id=endpoint_id("app", "f"), hosts=(), pool=POOL, retries="1.0.1000.1000")
+    endpoint = Endpoint(
+        id=endpoint_id("app", "f", key="k"), hosts=(), pool=POOL, retries="1.0.1000.1000"
+    )
     await house.ingress.route(endpoint)
     answer = await house.ask_at(endpoint)
     await house.ingress.unroute(endpoint.id)

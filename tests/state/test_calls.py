@@ -5,7 +5,9 @@ import dataclasses
 
 import pytest
 
+from homeport.contract.calls import endpoint_id
 from homeport.contract.errors import NotFound, TooMany
+from homeport.contract.scope import MAIN, Scope
 from homeport.state import calls as module
 from homeport.state.calls import CallRow, Calls, Outcome
 
@@ -149,3 +151,30 @@ async def test_there_is_a_bound(calls, monkeypatch):
         await calls.add([row(place=n) for n in range(3)], [b""] * 3)
     with pytest.raises(NotFound):
         await calls.find(CALL)
+
+
+async def test_calls_of_an_earlier_homeport_find_their_function(calls):
+    old = dataclasses.replace(row(), endpoint=endpoint_id("shop", "f", key="main"))
+    other = dataclasses.replace(row("fc-" + "2" * 40), endpoint="call-0")
+    await calls.add([old], [b"x"])
+    await calls.add([other], [b"x"])
+    await calls.readdress("secret")
+
+    found = [(await calls.find(each.id))[0].endpoint for each in (old, other)]
+    assert [endpoint_id("shop", "f", key="secret"), "call-0"] == found
+
+
+async def test_a_call_of_another_environment_is_not_there(calls):
+    call = dataclasses.replace(row(), environment="staging")
+    await calls.add([call], [b"x"])
+    main, staging = calls.of(MAIN), calls.of(Scope(environment="staging"))
+
+    with pytest.raises(NotFound):
+        await main.find(call.id)
+    with pytest.raises(NotFound):
+        await main.outcome(call.id, 0)
+    assert not await main.claim(call.id, 0, 0, "ta-1")
+    assert [] == await main.cancel(call.id)
+    assert [] == await main.latest("", "", 10)
+    assert await staging.claim(call.id, 0, 0, "ta-1")
+    assert [call.id] == [each.id for each in await calls.running()]

@@ -5,6 +5,7 @@ from sqlalchemy import func, select
 
 from homeport.contract import codec
 from homeport.contract.errors import StorageError
+from homeport.contract.scope import MAIN, Scope
 from homeport.state import coldstarts, tables
 from homeport.state.coldstarts import KEPT, ColdStart, ColdStarts
 from tests.waiting import until
@@ -49,19 +50,19 @@ async def test_the_last_ones_of_an_app_or_of_a_function_the_newest_last(keep):
         starts.add(start(number, function="fg"[number % 2]))
     starts.add(start(9, app="other"))
 
-    assert ["ta-2", "ta-3"] == ids(await starts.last("app", 2))
-    assert ["ta-1", "ta-3"] == ids(await starts.last("app", 9, "g"))
-    assert [] == await starts.last("unknown", 9)
+    assert ["ta-2", "ta-3"] == ids(await starts.last(MAIN, "app", 2))
+    assert ["ta-1", "ta-3"] == ids(await starts.last(MAIN, "app", 9, "g"))
+    assert [] == await starts.last(MAIN, "unknown", 9)
 
 
 async def test_the_first_byte_comes_later_and_counts_for_the_total(keep):
     starts = await keep()
     starts.add(start(1))
-    assert 21.5 == (await starts.last("app", 1))[0].told()["total_ms"]
+    assert 21.5 == (await starts.last(MAIN, "app", 1))[0].told()["total_ms"]
     starts.answered("ta-1", 3.0)
     starts.answered("ta-1", 900.0)
     starts.answered("ta-unknown", 1.0)
-    told = (await starts.last("app", 1))[0].told()
+    told = (await starts.last(MAIN, "app", 1))[0].told()
 
     assert 3.0 == told["timings_ms"]["first_byte"]
     assert 24.5 == told["total_ms"]
@@ -73,11 +74,11 @@ async def test_a_later_server_knows_them_and_takes_no_later_answer_for_a_first_o
     starts.answered("ta-1", 3.0)
     starts.add(start(2, failed="no module named torch"))
     starts.add(start(3))
-    before = await starts.last("app", 9)
+    before = await starts.last(MAIN, "app", 9)
     later = await keep()
     later.answered("ta-3", 1.0)
 
-    assert before == await later.last("app", 9)
+    assert before == await later.last(MAIN, "app", 9)
 
 
 async def test_they_are_written_soon_by_themselves(keep, database, monkeypatch):
@@ -97,7 +98,7 @@ async def test_only_so_many_of_an_app_are_kept(keep, database):
     starts.add(start(1000, app="other"))
     later = await keep()
 
-    assert [f"ta-{n}" for n in range(2 * KEPT, 3 * KEPT)] == ids(await later.last("app", 999))
+    assert [f"ta-{n}" for n in range(2 * KEPT, 3 * KEPT)] == ids(await later.last(MAIN, "app", 999))
     assert KEPT + 1 == count(database)
 
 
@@ -113,7 +114,7 @@ async def test_a_damaged_row_and_odd_characters_spoil_no_other(keep, database):
                 tables.cold_starts.insert().values(container=name, start=text, **row)
             )
 
-    assert ["ta-1", "ta-2"] == ids(await later.last("app", KEPT))
+    assert ["ta-1", "ta-2"] == ids(await later.last(MAIN, "app", KEPT))
 
 
 async def test_files_of_an_earlier_homeport_are_moved_into_the_database(keep, tmp_path):
@@ -125,7 +126,7 @@ async def test_files_of_an_earlier_homeport_are_moved_into_the_database(keep, tm
     starts = await keep()
     starts.move_in(folder)
     await until(lambda: not folder.exists(), "the files to be moved")
-    found = await starts.last("app", 9)
+    found = await starts.last(MAIN, "app", 9)
 
     assert [("ta-1", ""), ("ta-2", "late")] == [(each.container, each.failed) for each in found]
 
@@ -140,11 +141,11 @@ async def test_without_the_database_they_are_shown_and_written_when_it_is_back(k
     starts.add(start(1))
     await starts._write()
 
-    assert ["ta-1"] == ids(await starts.last("app", 9))
+    assert ["ta-1"] == ids(await starts.last(MAIN, "app", 9))
     with pytest.raises(StorageError):
         await database.read(lambda _connection: None)
     away.rename(file)
-    assert ["ta-1"] == ids(await (await keep()).last("app", 9))
+    assert ["ta-1"] == ids(await (await keep()).last(MAIN, "app", 9))
 
 
 async def test_each_loss_of_the_database_is_logged_once(keep, database, caplog):
@@ -163,3 +164,17 @@ async def test_each_loss_of_the_database_is_logged_once(keep, database, caplog):
 
     assert [1, 2] == warnings
     assert 4 == count(database)
+
+
+async def test_a_deleted_environment_leaves_no_start_in_memory_or_to_be_written(keep):
+    starts, staging = await keep(), Scope(environment="staging")
+    for number, within in ((1, MAIN), (2, staging)):
+        starts.add(start(number, within=within))
+    starts.drop(staging)
+    starts.answered("ta-2", 1.0)
+
+    assert ["ta-1"] == ids(await starts.last(MAIN, "app", 9))
+    assert [] == await starts.last(staging, "app", 9)
+    later = await keep()
+    assert ["ta-1"] == ids(await later.last(MAIN, "app", 9))
+    assert [] == await later.last(staging, "app", 9)

@@ -11,6 +11,7 @@ import pytest
 
 from homeport.contract import codec
 from homeport.contract.container import LogLine
+from homeport.contract.scope import MAIN
 from homeport.state import logfiles, logs
 from homeport.state.logs import Logs
 from tests.waiting import turns, until
@@ -26,7 +27,7 @@ def everything(_line):
 
 async def texts(logs: Logs, count: int = 1000, app: str = "app", **kwargs) -> list[str]:
     """Return the texts of the last lines."""
-    told = await logs.tail(app, count, kwargs.pop("wants", everything), **kwargs)
+    told = await logs.tail(MAIN, app, count, kwargs.pop("wants", everything), **kwargs)
     return [codec.loads(LogLine, item).text for item in told]
 
 
@@ -53,9 +54,9 @@ async def test_the_tail_is_the_last_lines_in_order(made):
 
 
 async def test_the_tail_has_what_was_written_before_it_and_a_follower_the_rest(made):
-    with made.following(everything) as lines:
+    with made.following(MAIN, everything) as lines:
         made.write(line("before"))
-        tail = asyncio.create_task(made.tail("app", 10, everything))
+        tail = asyncio.create_task(made.tail(MAIN, "app", 10, everything))
         await turns(1)
         made.write(line("after"))
 
@@ -138,7 +139,7 @@ async def test_the_last_lines_of_a_large_log_cost_little(tmp_path):
     (tmp_path / "app.jsonl").write_bytes(one * (30 * 1024 * 1024 // len(one)))
     made = Logs(tmp_path, 64 * 1024 * 1024)
     decoded, read_before = [], bytes_read()
-    told = await made.tail("app", 100, lambda each: decoded.append(each) or True)
+    told = await made.tail(MAIN, "app", 100, lambda each: decoded.append(each) or True)
     read = bytes_read() - read_before
     made.close()
 
@@ -152,7 +153,7 @@ async def test_reading_a_large_log_to_its_beginning_leaves_the_loop_free(tmp_pat
     blocks = 10
     (tmp_path / "app.jsonl").write_bytes(one * (blocks * logfiles.BLOCK_BYTES // len(one)))
     made = Logs(tmp_path, 64 * 1024 * 1024)
-    tail = asyncio.create_task(made.tail("app", 100, lambda _line: False))
+    tail = asyncio.create_task(made.tail(MAIN, "app", 100, lambda _line: False))
     count = 0
     while not tail.done():
         await turns(1)
@@ -217,7 +218,7 @@ async def test_a_disk_that_hangs_costs_lines_and_holds_nobody_up(made, monkeypat
 
 async def test_a_follower_sees_what_it_asked_for_and_nothing_from_before(made):
     made.write(line("before"))
-    with made.following(lambda item: item.app == "app") as lines:
+    with made.following(MAIN, lambda item: item.app == "app") as lines:
         made.write(line("not mine", app="other"))
         made.write(line("mine"))
         seen = await asyncio.wait_for(anext(lines), 10)
@@ -227,7 +228,7 @@ async def test_a_follower_sees_what_it_asked_for_and_nothing_from_before(made):
 
 async def test_a_follower_that_is_too_slow_is_told_what_it_has_missed(made, monkeypatch):
     monkeypatch.setattr(logs, "BACKLOG", 3)
-    with made.following(everything) as lines:
+    with made.following(MAIN, everything) as lines:
         for number in range(10):
             made.write(line(f"{number}"))
         seen = [(await anext(lines)).text for _ in range(3)]

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from homeport.contract.scope import MAIN
 from homeport.state.calls import CallRow, Calls
 from homeport.state.schedules import ScheduleRow, Schedules, call_id
 
@@ -29,17 +30,17 @@ def call(due_at: float) -> CallRow:
 
 async def test_an_app_has_the_schedules_that_were_saved_last(schedules):
     other = dataclasses.replace(ROW, app="other")
-    await schedules.replace("shop", [ROW, dataclasses.replace(ROW, function="g")])
-    await schedules.replace("other", [other])
-    await schedules.replace("shop", [ROW])
+    await schedules.replace(MAIN, "shop", [ROW, dataclasses.replace(ROW, function="g")])
+    await schedules.replace(MAIN, "other", [other])
+    await schedules.replace(MAIN, "shop", [ROW])
 
     assert [other, ROW] == sorted(await schedules.all(), key=lambda row: row.app)
-    await schedules.replace("shop", [])
+    await schedules.replace(MAIN, "shop", [])
     assert [other] == await schedules.all()
 
 
 async def test_a_run_is_a_call_and_moves_the_schedule_on(schedules, calls):
-    await schedules.replace("shop", [ROW])
+    await schedules.replace(MAIN, "shop", [ROW])
     saved, made = await schedules.run(ROW, 20.0, call(10.125), b"input")
 
     assert made
@@ -50,7 +51,7 @@ async def test_a_run_is_a_call_and_moves_the_schedule_on(schedules, calls):
 
 
 async def test_what_has_changed_meanwhile_runs_nothing(schedules, calls):
-    await schedules.replace("shop", [dataclasses.replace(ROW, revision="rv-2")])
+    await schedules.replace(MAIN, "shop", [dataclasses.replace(ROW, revision="rv-2")])
 
     assert (None, False) == await schedules.run(ROW, 20.0, call(10.125), b"")
     assert None is await schedules.move(ROW, 20.0)
@@ -58,7 +59,7 @@ async def test_what_has_changed_meanwhile_runs_nothing(schedules, calls):
 
 
 async def test_one_time_makes_one_call_however_often_it_comes(schedules, calls):
-    await schedules.replace("shop", [ROW])
+    await schedules.replace(MAIN, "shop", [ROW])
     saved, _ = await schedules.run(ROW, 20.0, call(10.125), b"")
     await calls.claim(saved.last_call, 0, 0, "ta-1")
     back = await schedules.move(saved, 10.125)
@@ -69,7 +70,7 @@ async def test_one_time_makes_one_call_however_often_it_comes(schedules, calls):
 
 
 async def test_no_run_is_added_while_the_one_before_waits(schedules, calls):
-    await schedules.replace("shop", [ROW])
+    await schedules.replace(MAIN, "shop", [ROW])
     first, _ = await schedules.run(ROW, 20.0, call(10.125), b"")
     second, made = await schedules.run(first, 30.0, call(20.0), b"")
 

@@ -6,54 +6,56 @@ import pytest
 
 from homeport.contract.errors import NotFound
 from homeport.contract.manifest import Manifest
+from homeport.contract.scope import MAIN, Scope
 from homeport.state import schema, urls
 from homeport.state.coldstarts import ColdStart, ColdStarts
 from homeport.state.database import Database
 from homeport.state.rows import TokenRow
-from homeport.state.scope import MAIN, Scope
-from homeport.state.store import Store
+from homeport.state.scope import folder
+from homeport.state.store import Stores
 
 MANIFEST = Manifest(app_name="shop", functions=())
 
 
 @pytest.mark.parametrize(
-    "scope",
-    [Scope(environment="dev"), Scope(workspace="ada"), Scope(workspace="a", environment="b")],
+    "scope", [Scope(environment="dev"), Scope(workspace="ada"), Scope("a", "b")], ids=str
 )
 async def test_an_environment_has_apps_secrets_and_tokens_of_its_own(
     scope, database_setting, tmp_path
 ):
     database = Database(urls.of(database_setting, tmp_path))
     schema.prepare(database)
-    main = Store(database)
-    other = main.within(scope)
+    stores = Stores(database)
+    main, other = stores.of(MAIN), stores.of(scope)
     for number, store in enumerate((main, other, main)):
         revision = await store.add_revision(f"rv-{number}", "shop", MANIFEST, f"f{number}", "")
-        await store.serve_revision(revision, {"me--shop-f": 4664 + number})
+        await store.serve_revision(revision, {f"{store.scope}--f": 4664 + number})
         await store.put_secret("auth", bytes([number]), ["A"], inline=False)
         await store.put_secret(f"f{number}/f/0", b"i", [], inline=True)
         token = TokenRow(id=f"wk-{number}", name="", secret_sha256="a" * 64, created_at=number)
         await store.add_token(token)
-    starts = ColdStarts(database), ColdStarts(database, scope)
+    starts = ColdStarts(database)
     start = {"at": 1.0, "app": "shop", "function": "f", "revision": "rv", "origin": "forked"}
-    for number, each in enumerate(starts):
-        each.add(ColdStart(container=f"ta-{number}", **start))
-        await each.close()
+    for number, each in enumerate((MAIN, scope)):
+        starts.add(ColdStart(container=f"ta-{number}", within=each, **start))
+    await starts.close()
     await other.stop_app("shop")
     await other.forget_inline([])
 
     assert [2, 1] == [revision.version for revision in await main.revisions("shop")]
-    assert [1] == [revision.version for revision in await other.revisions("shop")]
+    assert [(scope, 1)] == [(r.scope, r.version) for r in await other.revisions("shop")]
     assert (await main.app("shop")).stopped_at is None
     assert (await other.app("shop")).stopped_at is not None
-    assert ({"me--shop-f": 4666}, {"me--shop-f": 4665}) == (
-        await main.local_ports(),
-        await other.local_ports(),
-    )
+    assert {MAIN, scope} == {each for each, _ in await stores.apps()}
+    assert {"main/main--f": 4666} == await main.local_ports()
+    assert {"main/main--f": 4666, f"{scope}--f": 4665} == await stores.local_ports()
     assert {"auth", "f0/f/0", "f2/f/0"} == set(await main.sealed())
     assert b"\x02" == (await main.sealed())["auth"]
     assert {"auth": b"\x01", "f1/f/0": b"i"} == await other.sealed()
     assert ["wk-0", "wk-2"] == [token.id for token in await main.tokens()]
+    assert {(MAIN, "wk-0"), (scope, "wk-1"), (MAIN, "wk-2")} == {
+        (each, token.id) for each, token in await stores.tokens()
+    }
     assert not await other.delete_token("wk-0")
     await other.remove_revision("rv-0")
     await other.delete_secret("auth")
@@ -61,12 +63,28 @@ async def test_an_environment_has_apps_secrets_and_tokens_of_its_own(
         await other.revision("shop", 2)
     assert "auth" in await main.sealed()
     assert 2 == len(await main.revisions("shop"))
-    assert ["ta-1"] == [
-        each.container for each in await ColdStarts(database, scope).last("shop", 9)
-    ]
+    for known in (starts, ColdStarts(database)):
+        assert ["ta-1"] == [each.container for each in await known.last(scope, "shop", 9)]
+    await database.close()
+
+
+async def test_revisions_whose_deploy_did_not_end_are_forgotten_in_each_environment(
+    database_setting, tmp_path
+):
+    database = Database(urls.of(database_setting, tmp_path))
+    schema.prepare(database)
+    stores = Stores(database)
+    main, other = stores.of(MAIN), stores.of(Scope(environment="dev"))
+    served = await main.add_revision("rv-1", "shop", MANIFEST, "f", "")
+    await main.serve_revision(served, {})
+    await other.add_revision("rv-2", "shop", MANIFEST, "f", "")
+    await stores.forget_unserved()
+
+    assert ["rv-1"] == [each.id for each in await main.revisions("shop")]
+    assert [] == await other.revisions("shop")
     await database.close()
 
 
 def test_files_of_the_main_environment_are_where_they_always_were():
-    assert Path("logs/shop.jsonl") == Path("logs") / MAIN.folder / "shop.jsonl"
-    assert Path("ada/dev") == Scope(workspace="ada", environment="dev").folder
+    assert Path("logs/shop.jsonl") == Path("logs") / folder(MAIN) / "shop.jsonl"
+    assert Path("ada/dev") == folder(Scope("ada", "dev"))

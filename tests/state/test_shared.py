@@ -1,6 +1,7 @@
 """What containers share, from the server's start to its end."""
 
 from homeport.state import dicts
+from homeport.state.scope import MAIN
 from homeport.state.shared import Shared
 from tests.waiting import until
 
@@ -8,8 +9,8 @@ from tests.waiting import until
 async def test_what_is_too_old_is_removed_at_the_start(database, monkeypatch):
     shared = Shared(database)
     await shared.open()
-    await shared.dicts.objects.create("d")
-    await shared.dicts.put("d", [(b"a", b"1")])
+    await shared.dicts.of(MAIN).objects.create("d")
+    await shared.dicts.of(MAIN).put("d", [(b"a", b"1")])
     await shared.close()
     now = dicts.time.time()
     monkeypatch.setattr(dicts.time, "time", lambda: now + 2 * dicts.KEPT_S)
@@ -29,5 +30,5 @@ async def test_what_is_too_old_is_removed_at_the_start(database, monkeypatch):
         return not await rows()
 
     await until(removed, "the old rows to be removed")
-    assert ["d"] == [row.name for row in later.dicts.objects.list()]
+    assert ["d"] == [row.name for row in later.dicts.of(MAIN).objects.list()]
     await later.close()

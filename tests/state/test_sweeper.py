@@ -9,6 +9,7 @@ import pytest
 
 from homeport.contract.errors import NotFound
 from homeport.contract.manifest import SourceFile
+from homeport.contract.scope import MAIN
 from homeport.control.fleet.owner import Owner
 from homeport.state import sweeper
 from tests.control.deploys.test_rollout import settled
@@ -85,15 +86,15 @@ def test_a_session_and_a_deploy_under_way_keep_what_is_theirs(tmp_path):
     async def story():
         async with Plane(tmp_path, FakeNode(5.0)) as plane:
             served, coming = await upload(plane, "served"), await upload(plane, "coming")
-            await plane.deployer.serve("s", of(served, 1), lambda _text: None)
+            await plane.deployer.serve(MAIN, "s", of(served, 1), lambda _text: None)
             deploying = asyncio.create_task(plane.deploy(of(coming, 2)))
             await asyncio.sleep(1)
             age(plane)
             await plane.sweeper.sweep()
             during = there(plane), len(inline(plane))
             await deploying
-            await plane.deployer.stop(Owner.session("s"))
-            await plane.deployer.stop_app("shop")
+            await plane.deployer.stop(Owner.session(MAIN, "s"))
+            await plane.deployer.stop_app(MAIN, "shop")
             await asyncio.sleep(sweeper.DELAY_S + 1)
 
             assert ({served.sha256, coming.sha256}, 2) == during
@@ -128,7 +129,7 @@ def test_a_row_that_cannot_be_read_keeps_its_files(tmp_path):
             with plane.database.writing() as c:
                 c.exec_driver_sql("update revisions set manifest = manifest || '}'")
             age(plane)
-            await plane.deployer.stop_app("shop")
+            await plane.deployer.stop_app(MAIN, "shop")
             await plane.sweeper.sweep()
 
             assert {file.sha256} == there(plane)
@@ -154,7 +155,7 @@ def test_a_file_that_a_power_cut_has_damaged_is_asked_for_again(tmp_path):
 
 
 async def test_a_closed_sweeper_sweeps_nothing_any_more():
-    swept = sweeper.Sweeper(None, None, None, in_use=lambda: ())
+    swept = sweeper.Sweeper(None, (), None, in_use=lambda: ())
     swept.soon()
     before = {task.get_name() for task in asyncio.all_tasks()}
     await swept.close()

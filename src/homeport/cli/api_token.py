@@ -32,6 +32,9 @@ def create(
         str, typer.Option(help="When it expires, such as 90d or 12h; never by default.")
     ] = "",
     user: Annotated[str, typer.Option(help="Whose token it is; yours by default.")] = "",
+    workspace: Annotated[
+        str, typer.Option(help="The workspace that it opens; yours by default.")
+    ] = "",
     json: options.Json = False,
 ) -> None:
     """Create a token; its secret is shown only this once."""
@@ -42,6 +45,7 @@ def create(
         user=user,
         scopes=tuple(map(_scope, _parts(scope))),
         environments=tuple(_parts(env)),
+        workspace=workspace,
         expires_s=_seconds(expires) if expires else None,
     )
 

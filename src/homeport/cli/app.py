@@ -28,9 +28,9 @@ MAX_TAIL = 20_000
 
 
 @app.command("list")
-def list_(json: options.Json = False) -> None:
+def list_(json: options.Json = False, environment: options.Environment = None) -> None:
     """List all apps: deployed, served and stopped."""
-    asyncio.run(_list(options.load(), json=json))
+    asyncio.run(_list(options.load(environment=environment), json=json))
 
 
 @app.command()
@@ -45,6 +45,7 @@ def logs(
     container: Annotated[str, typer.Option(help="Lines of this container only.")] = "",
     request: Annotated[str, typer.Option(help="Lines for this X-Request-Id only.")] = "",
     timestamps: options.Timestamps = False,
+    environment: options.Environment = None,
 ) -> None:
     """Show the lines that an app's containers have printed."""
     request = request.removeprefix("in-").removeprefix("fc-")
@@ -56,7 +57,7 @@ def logs(
         request=request,
         since=moment(since, time.time()) if since else 0.0,
     )
-    asyncio.run(_logs(options.load(), name, query, timestamps=timestamps))
+    asyncio.run(_logs(options.load(environment=environment), name, query, timestamps=timestamps))
 
 
 @app.command("cold-starts")
@@ -65,22 +66,25 @@ def cold_starts(
     function: Annotated[str, typer.Option(help="Starts of this function only.")] = "",
     tail: Annotated[int, typer.Option("-n", "--tail", min=1, help="How many of the last.")] = 20,
     json: options.Json = False,
+    environment: options.Environment = None,
 ) -> None:
     """Show how long each part of a container's start took, the newest start last."""
     query = ColdStartQuery(tail=tail, function=function)
-    asyncio.run(_cold_starts(options.load(), name, query, json=json))
+    asyncio.run(_cold_starts(options.load(environment=environment), name, query, json=json))
 
 
 @app.command()
-def stop(name: AppName, yes: options.Yes = False) -> None:
+def stop(name: AppName, yes: options.Yes = False, environment: options.Environment = None) -> None:
     """Stop an app: its containers end, and its URLs get 404."""
-    asyncio.run(_stop(options.load(), name, yes=yes))
+    asyncio.run(_stop(options.load(environment=environment), name, yes=yes))
 
 
 @app.command()
-def history(name: AppName, json: options.Json = False) -> None:
+def history(
+    name: AppName, json: options.Json = False, environment: options.Environment = None
+) -> None:
     """List an app's versions, the newest first."""
-    asyncio.run(_history(options.load(), name, json=json))
+    asyncio.run(_history(options.load(environment=environment), name, json=json))
 
 
 @app.command()
@@ -91,12 +95,15 @@ def rollback(
     ] = "",
     strategy: Annotated[str, typer.Option(help="rolling or recreate")] = "rolling",
     json: options.Json = False,
+    environment: options.Environment = None,
 ) -> None:
     """Serve an earlier version again, as a new version."""
     if version and not re.fullmatch(r"v[1-9]\d*", version):
         raise typer.BadParameter(f"Invalid version specifier: {version} (write it as v3)")
     number = int(version[1:]) if version else None
-    asyncio.run(_rollback(options.load(), name, number, strategy=strategy, json=json))
+    asyncio.run(
+        _rollback(options.load(environment=environment), name, number, strategy=strategy, json=json)
+    )
 
 
 def moment(text: str, now: float) -> float:

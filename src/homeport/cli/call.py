@@ -22,24 +22,32 @@ def list_(
     ] = "",
     n: Annotated[int, typer.Option("-n", "--tail", min=1, help="How many.")] = 20,
     json: options.Json = False,
+    environment: options.Environment = None,
 ) -> None:
     """List calls, the newest first."""
-    asyncio.run(_list(options.load(), CallsQuery(app=name, state=state, tail=n), json=json))
+    asyncio.run(
+        _list(
+            options.load(environment=environment),
+            CallsQuery(app=name, state=state, tail=n),
+            json=json,
+        )
+    )
 
 
 @app.command()
-def show(call: CallId, json: options.Json = False) -> None:
+def show(call: CallId, json: options.Json = False, environment: options.Environment = None) -> None:
     """Show a call, and the calls that it has made."""
-    asyncio.run(_show(options.load(), call, json=json))
+    asyncio.run(_show(options.load(environment=environment), call, json=json))
 
 
 @app.command()
 def cancel(
     call: CallId,
     terminate: Annotated[bool, typer.Option(help="End the containers that run it, too.")] = False,
+    environment: options.Environment = None,
 ) -> None:
     """Cancel a call; inputs that have ended keep their outcome."""
-    asyncio.run(_cancel(options.load(), call, terminate=terminate))
+    asyncio.run(_cancel(options.load(environment=environment), call, terminate=terminate))
 
 
 async def _list(settings: Settings, wanted: CallsQuery, *, json: bool) -> None:

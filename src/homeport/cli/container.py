@@ -21,9 +21,9 @@ Id = Annotated[str, typer.Argument(metavar="CONTAINER", help="ta-…")]
 
 
 @app.command("list")
-def list_(json: options.Json = False) -> None:
+def list_(json: options.Json = False, environment: options.Environment = None) -> None:
     """List all containers, the newest first."""
-    asyncio.run(_list(options.load(), json=json))
+    asyncio.run(_list(options.load(environment=environment), json=json))
 
 
 @app.command()
@@ -34,9 +34,12 @@ def logs(
         int, typer.Option("-n", "--tail", min=1, help="How many of the last lines.")
     ] = 100,
     timestamps: options.Timestamps = False,
+    environment: options.Environment = None,
 ) -> None:
     """Show the lines that a running container has printed."""
-    asyncio.run(_logs(options.load(), container, follow, tail, timestamps=timestamps))
+    asyncio.run(
+        _logs(options.load(environment=environment), container, follow, tail, timestamps=timestamps)
+    )
 
 
 @app.command("exec", context_settings={"allow_interspersed_args": False})
@@ -47,17 +50,22 @@ def execute(
         typer.Argument(metavar="COMMAND...", help="The program and its arguments."),
     ],
     pty: Pty = None,
+    environment: options.Environment = None,
 ) -> None:
     """Run a program in a running container, with its files, variables, limits and rights."""
     words = words[1:] if words[0] == "--" else words
     terminal = attached.has_terminal(pty)
-    raise typer.Exit(asyncio.run(_execute(options.load(), container, words, terminal=terminal)))
+    raise typer.Exit(
+        asyncio.run(
+            _execute(options.load(environment=environment), container, words, terminal=terminal)
+        )
+    )
 
 
 @app.command()
-def stop(container: Id, yes: options.Yes = False) -> None:
+def stop(container: Id, yes: options.Yes = False, environment: options.Environment = None) -> None:
     """End a container; its requests finish first, and another one starts if it is needed."""
-    asyncio.run(_stop(options.load(), container, yes=yes))
+    asyncio.run(_stop(options.load(environment=environment), container, yes=yes))
 
 
 async def _list(settings: Settings, *, json: bool) -> None:

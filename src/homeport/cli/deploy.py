@@ -49,9 +49,10 @@ def deploy(
     json: options.Json = False,
     host: options.Host = None,
     http_port: options.HttpPort = None,
+    environment: options.Environment = None,
 ) -> None:
     """Deploy a script's endpoints; a new version replaces the old one, and no request fails."""
-    settings = options.load(host=host, http_port=http_port)
+    settings = options.load(environment=environment, host=host, http_port=http_port)
     asyncio.run(
         _deploy(
             settings,

@@ -12,9 +12,9 @@ app = typer.Typer(help="Custom domains: list, add, remove.", no_args_is_help=Tru
 
 
 @app.command("list")
-def list_(json: options.Json = False) -> None:
+def list_(json: options.Json = False, environment: options.Environment = None) -> None:
     """List all custom domains, and whether each leads to this server."""
-    asyncio.run(_list(options.load(), json=json))
+    asyncio.run(_list(options.load(environment=environment), json=json))
 
 
 @app.command()
@@ -30,18 +30,20 @@ def add(
         ),
     ],
     json: options.Json = False,
+    environment: options.Environment = None,
 ) -> None:
     """Attach a domain to a deployed app's URL, without a change of its code; it stays over redeploys."""
-    asyncio.run(_add(options.load(), domain, endpoint, json=json))
+    asyncio.run(_add(options.load(environment=environment), domain, endpoint, json=json))
 
 
 @app.command()
 def remove(
     domain: Annotated[str, typer.Argument(metavar="DOMAIN", help="A domain that was added.")],
     yes: options.Yes = False,
+    environment: options.Environment = None,
 ) -> None:
     """Detach a domain that was added; its visitors get 404 from now on."""
-    asyncio.run(_remove(options.load(), domain, yes=yes))
+    asyncio.run(_remove(options.load(environment=environment), domain, yes=yes))
 
 
 async def _list(settings: Settings, *, json: bool) -> None:

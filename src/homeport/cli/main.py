@@ -40,20 +40,19 @@ COMMANDS = {
     "profile": ("profile", "app"),
     "token": ("api_token", "app"),
     "user": ("api_token", "users"),
-    "workspace": ("token", "workspace"),
     "trust": ("trust", "trust"),
     "domain": ("domain", "app"),
     "certificate": ("certificate", "app"),
+    "environment": ("environment", "environments"),
+    "workspace": ("environment", "workspaces"),
     "backup": ("backup", "backup"),
     "restore": ("backup", "restore"),
     "service": ("service", "app"),
     "doctor": ("doctor", "doctor"),
 }
-HIDDEN = frozenset({"workspace"})
 #: Commands of Modal that are not there yet, and what to do instead.
 LATER = {
     "setup": "homeport needs no account: `homeport doctor` says what this machine has",
-    "environment": "use another home, with `HOMEPORT_HOME`",
 }
 
 
@@ -103,7 +102,7 @@ def command_line(words: Sequence[str]) -> typer.Typer:
         imported = importlib.import_module(f"homeport.cli.{module}")
         found = getattr(imported, attribute)
         if isinstance(found, typer.Typer):
-            cli.add_typer(found, name=name, hidden=name in HIDDEN)
+            cli.add_typer(found, name=name)
         else:
             cli.command(context_settings=getattr(imported, "CONTEXT", None))(found)
     return cli

@@ -8,7 +8,7 @@ import typer
 
 from homeport import settings as all_settings
 from homeport.cli import output
-from homeport.contract.errors import Failure, NotFound
+from homeport.contract.errors import Failure
 from homeport.settings import Settings
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -21,7 +21,11 @@ Name = Annotated[str, typer.Option("-n", "--name", help="A name instead of the A
 Environment = Annotated[
     str | None,
     typer.Option(
-        "-e", "--env", metavar="NAME", help="There is one, `main`; another home is another world."
+        "-e",
+        "--env",
+        metavar="NAME",
+        help="The environment, `main` by default.",
+        show_default=False,
     ),
 ]
 Timestamps = Annotated[bool, typer.Option("--timestamps", help="Show when each line was printed.")]
@@ -39,15 +43,6 @@ def load(**flags: object) -> Settings:
     for text in all_settings.unknown(os.environ):
         output.warn(text)
     return all_settings.load(os.environ, **flags)
-
-
-def check_environment(name: str | None) -> None:
-    """Raise for another environment than the one that there is."""
-    if name not in (None, "", "main"):
-        raise NotFound(
-            f"there is no environment `{name}`: homeport has one, `main`",
-            hint="another home is a world of its own: set HOMEPORT_HOME to another directory",
-        )
 
 
 def there(settings: Settings) -> str:

@@ -74,8 +74,7 @@ def run(
             "`homeport run --interactive` is not there yet",
             hint="`homeport shell SCRIPT::FUNCTION` opens a shell in a container of the function",
         )
-    options.check_environment(environment)
-    settings = options.load(host=host, http_port=http_port)
+    settings = options.load(environment=environment, host=host, http_port=http_port)
     with _on_disk(ref) as found:
         told = [found, *(["-m"] if module else []), f"--name={name}", f"--write={write}"]
         told += ["--", *(words or [])]
@@ -182,9 +181,9 @@ class Run:
     async def _with(self, client: "Client", declared: Declared) -> int:
         """Run the script while the server serves its functions; if it has none, without a session."""
         if not declared.manifest.functions:
-            return await self._go(declared, "")
+            return await self._go(declared, None)
         async with sessions.served(client, declared, self._show, detach=self._detach) as session:
-            going = asyncio.create_task(self._go(declared, session.id))
+            going = asyncio.create_task(self._go(declared, session))
             over = asyncio.Event()
             going.add_done_callback(lambda _task: over.set())
             try:
@@ -195,7 +194,7 @@ class Run:
                 going.cancel()
                 await asyncio.wait({going})
 
-    async def _go(self, declared: Declared, session: str) -> int:
+    async def _go(self, declared: Declared, session: sessions.Session | None) -> int:
         """Let the script go on; return how it ended."""
         self._show.progress.end()
         self._runs = True
@@ -203,7 +202,9 @@ class Run:
         go = Go(
             socket=settings.server or str(settings.calls_socket),
             app=declared.name,
-            scope=session,
+            scope=session.id if session is not None else "",
+            environment=settings.environment,
+            key=session.key if session is not None else "",
             token=settings.token if settings.server else "",
             detach=self._detach,
         )

@@ -28,6 +28,7 @@ def create(
     from_json: Annotated[Path | None, typer.Option(help="Read an object of strings.")] = None,
     force: Annotated[bool, typer.Option(help="Replace an existing secret.")] = False,
     json: options.Json = False,
+    environment: options.Environment = None,
 ) -> None:
     """Create a secret, encrypted at rest."""
     values = {
@@ -40,13 +41,15 @@ def create(
             "You need to specify at least one key for your secret: "
             f"`homeport secret create {name} KEY=value`"
         )
-    asyncio.run(_create(options.load(), name, values, force=force, json=json))
+    asyncio.run(
+        _create(options.load(environment=environment), name, values, force=force, json=json)
+    )
 
 
 @app.command("list")
-def list_(json: options.Json = False) -> None:
+def list_(json: options.Json = False, environment: options.Environment = None) -> None:
     """List the secrets' names and keys, without values."""
-    asyncio.run(_list(options.load(), json=json))
+    asyncio.run(_list(options.load(environment=environment), json=json))
 
 
 @app.command()
@@ -54,9 +57,12 @@ def delete(
     name: SecretName,
     yes: options.Yes = False,
     allow_missing: Annotated[bool, typer.Option(help="Succeed also if there is none.")] = False,
+    environment: options.Environment = None,
 ) -> None:
     """Delete a secret; containers that run keep its values until they end."""
-    asyncio.run(_delete(options.load(), name, yes=yes, allow_missing=allow_missing))
+    asyncio.run(
+        _delete(options.load(environment=environment), name, yes=yes, allow_missing=allow_missing)
+    )
 
 
 def _pair(text: str) -> tuple[str, str]:

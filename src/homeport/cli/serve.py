@@ -38,9 +38,10 @@ def serve(
     timestamps: options.Timestamps = False,
     host: options.Host = None,
     http_port: options.HttpPort = None,
+    environment: options.Environment = None,
 ) -> None:
     """Serve a script, live: reload when you save, end with Ctrl-C."""
-    settings = options.load(host=host, http_port=http_port)
+    settings = options.load(environment=environment, host=host, http_port=http_port)
     session = Session(settings, ref, name=name, module=module, timestamps=timestamps)
     asyncio.run(session.run(timeout))
 

@@ -69,8 +69,10 @@ class Silent(Show):
 class Session:
     """One session, from the moment when it serves."""
 
-    def __init__(self, app: str, session: str, show: Show, *, detached: bool) -> None:
-        self.app, self.id = app, session
+    def __init__(
+        self, app: str, session: str, show: Show, *, detached: bool, key: str = ""
+    ) -> None:
+        self.app, self.id, self.key = app, session, key
         self.urls: dict[str, str] = {}  # of its web functions, by tag
         self.showing: asyncio.Task[None] | None = None  # ends with the server
         self._show, self._detached = show, detached
@@ -133,7 +135,7 @@ async def served(
         first = await anext(events, None)
         if first is None or first.event != "session":
             raise ServerUnreachable("the server ended before it served anything")
-        session = Session(declared.name, first.id, show, detached=detach)
+        session = Session(declared.name, first.id, show, detached=detach, key=first.key)
         async for event in events:
             session.tell(event)
             if event.event == "serving":

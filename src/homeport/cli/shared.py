@@ -33,24 +33,27 @@ First = Annotated[int, typer.Argument(metavar="[N]", min=1, help="How many to sh
 
 
 @dicts.command("create")
-def create_dict(name: DictName, json: options.Json = False) -> None:
+def create_dict(
+    name: DictName, json: options.Json = False, environment: options.Environment = None
+) -> None:
     """Create a dict."""
-    asyncio.run(_create(options.load(), "dict", name, json=json))
+    asyncio.run(_create(options.load(environment=environment), "dict", name, json=json))
 
 
 @dicts.command("list")
-def list_dicts(json: options.Json = False) -> None:
+def list_dicts(json: options.Json = False, environment: options.Environment = None) -> None:
     """List the dicts, and how many entries they have."""
-    asyncio.run(_list(options.load(), "dict", json=json))
+    asyncio.run(_list(options.load(environment=environment), "dict", json=json))
 
 
 @dicts.command()
 def get(
     name: DictName,
     key: Annotated[str, typer.Argument(metavar="KEY", help="A key that is text.")],
+    environment: options.Environment = None,
 ) -> None:
     """Print the value of a key."""
-    asyncio.run(_get(options.load(), name, key))
+    asyncio.run(_get(options.load(environment=environment), name, key))
 
 
 @dicts.command()
@@ -59,37 +62,49 @@ def items(
     n: First = 20,
     every: Annotated[bool, typer.Option("-a", "--all", help="All of them.")] = False,
     json: options.Json = False,
+    environment: options.Environment = None,
 ) -> None:
     """Print entries, the oldest first."""
-    asyncio.run(_items(options.load(), name, None if every else n, json=json))
+    asyncio.run(
+        _items(options.load(environment=environment), name, None if every else n, json=json)
+    )
 
 
 @dicts.command("clear")
-def clear_dict(name: DictName, yes: options.Yes = False) -> None:
+def clear_dict(
+    name: DictName, yes: options.Yes = False, environment: options.Environment = None
+) -> None:
     """Remove all entries."""
     options.confirm(f"Remove everything from the dict `{name}`?", yes=yes)
-    asyncio.run(_clear(options.load(), "dict", name, "clear"))
+    asyncio.run(_clear(options.load(environment=environment), "dict", name, "clear"))
 
 
 @dicts.command("delete")
 def delete_dict(
-    name: DictName, yes: options.Yes = False, allow_missing: AllowMissing = False
+    name: DictName,
+    yes: options.Yes = False,
+    allow_missing: AllowMissing = False,
+    environment: options.Environment = None,
 ) -> None:
     """Delete a dict and its entries."""
     options.confirm(f"Delete the dict `{name}` and its entries?", yes=yes)
-    asyncio.run(_delete(options.load(), "dict", name, allow_missing=allow_missing))
+    asyncio.run(
+        _delete(options.load(environment=environment), "dict", name, allow_missing=allow_missing)
+    )
 
 
 @queues.command("create")
-def create_queue(name: QueueName, json: options.Json = False) -> None:
+def create_queue(
+    name: QueueName, json: options.Json = False, environment: options.Environment = None
+) -> None:
     """Create a queue."""
-    asyncio.run(_create(options.load(), "queue", name, json=json))
+    asyncio.run(_create(options.load(environment=environment), "queue", name, json=json))
 
 
 @queues.command("list")
-def list_queues(json: options.Json = False) -> None:
+def list_queues(json: options.Json = False, environment: options.Environment = None) -> None:
     """List the queues, and how many values they have."""
-    asyncio.run(_list(options.load(), "queue", json=json))
+    asyncio.run(_list(options.load(environment=environment), "queue", json=json))
 
 
 @queues.command("len")
@@ -97,15 +112,21 @@ def length(
     name: QueueName,
     partition: Partition = "",
     total: Annotated[bool, typer.Option("-t", "--total", help="Of all partitions.")] = False,
+    environment: options.Environment = None,
 ) -> None:
     """Print how many values there are."""
-    asyncio.run(_length(options.load(), name, partition, total=total))
+    asyncio.run(_length(options.load(environment=environment), name, partition, total=total))
 
 
 @queues.command()
-def peek(name: QueueName, n: First = 1, partition: Partition = "") -> None:
+def peek(
+    name: QueueName,
+    n: First = 1,
+    partition: Partition = "",
+    environment: options.Environment = None,
+) -> None:
     """Print the oldest values, and leave them in the queue."""
-    asyncio.run(_peek(options.load(), name, n, partition))
+    asyncio.run(_peek(options.load(environment=environment), name, n, partition))
 
 
 @queues.command("clear")
@@ -114,20 +135,26 @@ def clear_queue(
     partition: Partition = "",
     every: Annotated[bool, typer.Option("-a", "--all", help="All partitions.")] = False,
     yes: options.Yes = False,
+    environment: options.Environment = None,
 ) -> None:
     """Remove values."""
     options.confirm(f"Remove values from the queue `{name}`?", yes=yes)
     rest = query("clear", partition=partition, every="1" if every else "")
-    asyncio.run(_clear(options.load(), "queue", name, rest))
+    asyncio.run(_clear(options.load(environment=environment), "queue", name, rest))
 
 
 @queues.command("delete")
 def delete_queue(
-    name: QueueName, yes: options.Yes = False, allow_missing: AllowMissing = False
+    name: QueueName,
+    yes: options.Yes = False,
+    allow_missing: AllowMissing = False,
+    environment: options.Environment = None,
 ) -> None:
     """Delete a queue and its values."""
     options.confirm(f"Delete the queue `{name}` and its values?", yes=yes)
-    asyncio.run(_delete(options.load(), "queue", name, allow_missing=allow_missing))
+    asyncio.run(
+        _delete(options.load(environment=environment), "queue", name, allow_missing=allow_missing)
+    )
 
 
 async def _create(settings: Settings, kind: Kind, name: str, *, json: bool) -> None:

@@ -45,8 +45,7 @@ def shell(
     module: options.Module = False,
 ) -> None:
     """Open a shell in a container of a function, with its image, volumes, secrets and limits."""
-    options.check_environment(environment)
-    settings = options.load()
+    settings = options.load(environment=environment)
     argv = ["/bin/sh", "-c", cmd] if cmd else []
     if image or ref.startswith("im-"):
         if image and ref:

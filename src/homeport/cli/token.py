@@ -9,32 +9,32 @@ from homeport.cli import options, output, server
 from homeport.settings import Settings
 
 app = typer.Typer(help="Proxy tokens: create, list, delete.", no_args_is_help=True)
-workspace = typer.Typer(help="Modal's spelling of `proxy-token`.", no_args_is_help=True)
-workspace.add_typer(app, name="proxy-tokens")
 
 
 @app.command()
 def create(
     name: Annotated[str, typer.Option(help="A name for the token in lists.")] = "",
     json: options.Json = False,
+    environment: options.Environment = None,
 ) -> None:
     """Create a token; its secret is shown only this once."""
-    asyncio.run(_create(options.load(), name, json=json))
+    asyncio.run(_create(options.load(environment=environment), name, json=json))
 
 
 @app.command("list")
-def list_(json: options.Json = False) -> None:
+def list_(json: options.Json = False, environment: options.Environment = None) -> None:
     """List all tokens, without their secrets."""
-    asyncio.run(_list(options.load(), json=json))
+    asyncio.run(_list(options.load(environment=environment), json=json))
 
 
 @app.command()
 def delete(
     token: Annotated[str, typer.Argument(metavar="TOKEN_ID", help="wk-…")],
     yes: options.Yes = False,
+    environment: options.Environment = None,
 ) -> None:
     """Delete a token; requests with it get 401 from now on."""
-    asyncio.run(_delete(options.load(), token, yes=yes))
+    asyncio.run(_delete(options.load(environment=environment), token, yes=yes))
 
 
 async def _create(settings: Settings, name: str, *, json: bool) -> None:

@@ -40,23 +40,31 @@ Force = Annotated[bool, typer.Option("-f", "--force", help="Replace files that e
 
 
 @app.command()
-def create(name: VolumeName, json: options.Json = False) -> None:
+def create(
+    name: VolumeName, json: options.Json = False, environment: options.Environment = None
+) -> None:
     """Create a volume."""
-    asyncio.run(_create(options.load(), name, json=json))
+    asyncio.run(_create(options.load(environment=environment), name, json=json))
 
 
 @app.command("list")
-def list_(json: options.Json = False) -> None:
+def list_(json: options.Json = False, environment: options.Environment = None) -> None:
     """List the volumes, with their sizes."""
-    asyncio.run(_list(options.load(), json=json))
+    asyncio.run(_list(options.load(environment=environment), json=json))
 
 
 @app.command()
 def ls(
-    name: VolumeName, path: Path_ = "/", recursive: Recursive = False, json: options.Json = False
+    name: VolumeName,
+    path: Path_ = "/",
+    recursive: Recursive = False,
+    json: options.Json = False,
+    environment: options.Environment = None,
 ) -> None:
     """List files."""
-    asyncio.run(_ls(options.load(), name, path, recursive=recursive, json=json))
+    asyncio.run(
+        _ls(options.load(environment=environment), name, path, recursive=recursive, json=json)
+    )
 
 
 @app.command()
@@ -65,9 +73,10 @@ def put(
     local: Annotated[Path, typer.Argument(metavar="LOCAL", help="A file or a directory.")],
     path: Path_ = "/",
     force: Force = False,
+    environment: options.Environment = None,
 ) -> None:
     """Upload a file or a directory; into PATH if that ends with `/`."""
-    asyncio.run(_put(options.load(), name, local, path, force=force))
+    asyncio.run(_put(options.load(environment=environment), name, local, path, force=force))
 
 
 @app.command()
@@ -78,15 +87,21 @@ def get(
         Path, typer.Argument(metavar="LOCAL", help="Where to; `-` is standard output.")
     ] = Path(),
     force: Force = False,
+    environment: options.Environment = None,
 ) -> None:
     """Download a file or a directory."""
-    asyncio.run(_get(options.load(), name, path, local, force=force))
+    asyncio.run(_get(options.load(environment=environment), name, path, local, force=force))
 
 
 @app.command()
-def rm(name: VolumeName, path: Path_, recursive: Recursive = False) -> None:
+def rm(
+    name: VolumeName,
+    path: Path_,
+    recursive: Recursive = False,
+    environment: options.Environment = None,
+) -> None:
     """Remove a file, or with -r a directory."""
-    asyncio.run(_rm(options.load(), name, path, recursive=recursive))
+    asyncio.run(_rm(options.load(environment=environment), name, path, recursive=recursive))
 
 
 @app.command()
@@ -94,17 +109,22 @@ def cp(
     name: VolumeName,
     paths: Annotated[list[str], typer.Argument(metavar="PATH... TARGET", help="In the volume.")],
     recursive: Recursive = False,
+    environment: options.Environment = None,
 ) -> None:
     """Copy files within a volume."""
     if len(paths) < 2:
         raise typer.BadParameter("say what to copy, and where to")
-    asyncio.run(_cp(options.load(), name, paths, recursive=recursive))
+    asyncio.run(_cp(options.load(environment=environment), name, paths, recursive=recursive))
 
 
 @app.command()
-def rename(name: VolumeName, new: Annotated[str, typer.Argument(metavar="NEW")]) -> None:
+def rename(
+    name: VolumeName,
+    new: Annotated[str, typer.Argument(metavar="NEW")],
+    environment: options.Environment = None,
+) -> None:
     """Give a volume another name; containers that have it mounted keep it."""
-    asyncio.run(_rename(options.load(), name, new))
+    asyncio.run(_rename(options.load(environment=environment), name, new))
 
 
 @app.command()
@@ -112,9 +132,12 @@ def delete(
     name: VolumeName,
     yes: options.Yes = False,
     allow_missing: Annotated[bool, typer.Option(help="Fine if there is none.")] = False,
+    environment: options.Environment = None,
 ) -> None:
     """Delete a volume and its files; refused while an app uses it."""
-    asyncio.run(_delete(options.load(), name, yes=yes, allow_missing=allow_missing))
+    asyncio.run(
+        _delete(options.load(environment=environment), name, yes=yes, allow_missing=allow_missing)
+    )
 
 
 async def _create(settings: Settings, name: str, *, json: bool) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from homeport.client.containers import Containers
     from homeport.client.deploys import Deploys
     from homeport.client.domains import Domains
+    from homeport.client.environments import Environments
     from homeport.client.images import Images
     from homeport.client.logs import Logs
     from homeport.client.programs import Programs
@@ -104,6 +105,12 @@ class Client:
         from homeport.client.domains import Domains
 
         return Domains(self._connection)
+
+    @cached_property
+    def environments(self) -> "Environments":
+        from homeport.client.environments import Environments
+
+        return Environments(self._connection)
 
     @cached_property
     def images(self) -> "Images":

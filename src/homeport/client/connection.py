@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from homeport.contract import codec
 from homeport.contract.api.answers import BUG, Fault, Refusal
+from homeport.contract.calls import ENVIRONMENT
 from homeport.contract.errors import BadRequest, ServerUnreachable, Unauthorized
 from homeport.settings import Settings
 
@@ -53,12 +54,13 @@ class Connection:
         self._remote = bool(settings.server)
         self._ssl: ssl.SSLContext | None = None
         timeout = httpx.Timeout(None, connect=CONNECT_S)  # a deploy may take any time
+        self._environment = environment = {ENVIRONMENT: settings.environment}
         if settings.server:
             check_private(settings.server)
             self._ssl = _context(settings)
             self._http = httpx.AsyncClient(
                 base_url=settings.server,
-                headers={"Authorization": f"Bearer {settings.token}"},
+                headers={"Authorization": f"Bearer {settings.token}", **environment},
                 timeout=timeout,
                 verify=self._ssl or True,
                 # A proxy of the environment would read what goes to this machine's loopback in plain HTTP.
@@ -68,6 +70,7 @@ class Connection:
             self._http = httpx.AsyncClient(
                 transport=httpx.AsyncHTTPTransport(uds=str(settings.control_socket)),
                 base_url="http://homeport",
+                headers=environment,
                 timeout=timeout,
             )
 
@@ -143,13 +146,18 @@ class Connection:
         if self._remote:
             opening = client.connect(
                 f"ws{self._where.removeprefix('http')}{path}",
-                additional_headers={"Authorization": f"Bearer {self._token}"},
+                additional_headers={"Authorization": f"Bearer {self._token}", **self._environment},
                 max_size=None,
                 proxy=None,
                 ssl=self._ssl,
             )
         else:
-            opening = client.unix_connect(self._where, f"ws://homeport{path}", max_size=None)
+            opening = client.unix_connect(
+                self._where,
+                f"ws://homeport{path}",
+                additional_headers=self._environment,
+                max_size=None,
+            )
         try:
             socket = await opening
         except InvalidStatus as error:

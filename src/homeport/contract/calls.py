@@ -20,6 +20,10 @@ from dataclasses import dataclass
 PICKLE, JSON = "application/x-homeport-pickle", "application/json"
 CALL = "X-Homeport-Call"
 PYTHON = "X-Homeport-Python"
+# In a request for the control plane: the key of the caller's environment, which only its containers have.
+KEY = "X-Homeport-Key"
+# In a request over the API: the environment that it is for.
+ENVIRONMENT = "Homeport-Environment"
 OUTCOME = "X-Homeport-Outcome"
 RETRIES = "X-Homeport-Retries"  # in every answer of the ingress for a function with `retries`
 # Of a spawned call: its id, which of its inputs, and which attempt.
@@ -43,20 +47,21 @@ def endpoint_id(
     app: str,
     tag: str,
     *,
+    key: str,
     scope: str = "",
-    environment: str = "main",
     version: "int | None" = None,
     variant: str = "",
 ) -> str:
     """Return the id of a function's endpoint for calls; callers and server compute it alike, without a look-up.
 
-    `scope` is the id of a `serve` or `run` session; empty: the deployed app. `version` is a number of
-    `app history`; None: whichever version serves. `variant` is `variants.Options.digest`; empty: none.
+    `key` is the key of the app's environment. Who does not have it cannot find the id, so code of another environment
+    cannot call the function. `scope` is the id of a `serve` or `run` session; empty: the deployed app. `version` is a
+    number of `app history`; None: whichever version serves. `variant` is `variants.Options.digest`; empty: none.
 
-    >>> endpoint_id("shop", "Cart.add")
-    'call-d2fefa864d1847c5b7d1f3d266e51aab'
+    >>> endpoint_id("shop", "Cart.add", key="a secret")
+    'call-8db3d66c72ab9ef3365bb8d2a7149163'
     """
-    parts = [environment, scope, app, tag, "" if version is None else str(version)]
+    parts = [key, scope, app, tag, "" if version is None else str(version)]
     if variant:
         parts.append(variant)
     return PREFIX + hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]

@@ -19,6 +19,7 @@ from typing import Any
 from homeport.contract import codec
 from homeport.contract.image import CONFIG_STEPS
 from homeport.contract.manifest import FunctionSpec, Value
+from homeport.contract.scope import MAIN, Scope
 from homeport.contract.traffic import PoolKey
 
 #: Where a container in a cell finds the socket of `Launch.calls`.
@@ -50,6 +51,8 @@ class StartOrder:
     source: str = ""  # directory of the revision's source tree
     urls: dict[str, str] = field(default_factory=dict)  # tag -> URL, of the whole app
     scope: str = ""  # the id of the session that the app belongs to; empty: it is deployed
+    within: Scope = MAIN  # the workspace and the environment of the app
+    key: str = field(default="", repr=False)  # of that environment: see `calls.KEY`
     devices: tuple[str, ...] = ()  # the ids of this container's accelerators
     exit_grace_s: float = EXIT_GRACE_S  # from SIGTERM to SIGKILL, for drain and exit hooks together
     generation: int = 0  # of the node: it refuses, and ends, what an earlier one has ordered
@@ -228,3 +231,4 @@ class LogLine:
     text: str  # without its newline
     source: str = "output"  # `output` (the container's) or `system` (ours)
     request: str = ""  # the X-Request-Id that it was printed for, if known
+    within: Scope = MAIN  # of the app; not in the files of the log, which have a folder for each

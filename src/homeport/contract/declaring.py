@@ -35,6 +35,8 @@ class Go:
     )
     app: str
     scope: str  # the session; empty: the app has no function that could be called
+    environment: str = "main"
+    key: str = field(default="", repr=False)  # of the environment
     token: str = field(default="", repr=False)  # of that other server
     detach: bool = False  # a function that is run goes on if this process ends
 

@@ -79,6 +79,7 @@ class SecretRef:
     values: dict[str, str] | None = field(default=None, repr=False)
     required_keys: tuple[str, ...] = ()
     where: str = ""
+    environment: str = ""  # that the name is of, as the script says; empty: the app's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +94,7 @@ class VolumeMount:
     # The volume that the name meant at the deploy, as `<workspace>/<environment>/vo-…`; the server writes it.
     key: str = ""
     where: str = ""
+    environment: str = ""  # as of a secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

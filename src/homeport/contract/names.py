@@ -12,6 +12,8 @@ MAX_INPUTS = 1000
 _NAME = re.compile(r"[a-zA-Z0-9\-_.]+\Z")
 _APP_ID = re.compile(r"ap-[a-zA-Z0-9]{22}\Z")
 _VOLUME_ID = re.compile(r"vo-[0-9a-f]{22}\Z")
+_ENVIRONMENT = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9\-_]{0,63}\Z")
+_SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\Z")
 _LABEL = re.compile(r"(?![0-9]+\Z)(?!-)[a-z0-9-]{1,63}(?<!-)\Z")
 _TAG = re.compile(r"[a-zA-Z0-9._-]{1,63}\Z")
 _DEPLOYMENT_TAG = re.compile(r"[a-zA-Z0-9._-]{1,50}\Z")
@@ -33,6 +35,16 @@ def is_volume_name(name: str) -> bool:
 def is_volume_id(text: str) -> bool:
     """Return whether it is a volume's id, which stays when the name changes."""
     return bool(_VOLUME_ID.match(text))
+
+
+def is_environment_name(name: str) -> bool:
+    """Return whether it can be the name of a new environment."""
+    return bool(_ENVIRONMENT.match(name)) and not name.lower().startswith("en-")
+
+
+def is_slug(text: str) -> bool:
+    """Return whether it can be a part of what URLs begin with: it has no `--`, which ends that."""
+    return bool(_SLUG.match(text))
 
 
 def is_label(label: str) -> bool:
@@ -78,8 +90,10 @@ def default_label(app: str, tag: str) -> str:
     return slug(f"{app}-{tag}")
 
 
-def host_label(workspace: str, label: str, dev_suffix: str = "") -> str:
-    """Return the first label of an endpoint's host: `<workspace>--<label>[-<dev_suffix>]`.
+def host_label(source: str, label: str, dev_suffix: str = "") -> str:
+    """Return the first label of an endpoint's host: `<source>--<label>[-<dev_suffix>]`.
+
+    The source is `<workspace>[-<web suffix of the environment>]`.
 
     A label over 63 characters is cut; a hash of the whole label keeps it unique:
 
@@ -88,7 +102,7 @@ def host_label(workspace: str, label: str, dev_suffix: str = "") -> str:
     >>> len(host_label("ada", "x" * 80, "dev"))
     63
     """
-    full = f"{slug(workspace)}--{label}"
+    full = f"{slug(source)}--{label}"
     suffix = f"-{dev_suffix.lower()}" if dev_suffix else ""
     if len(full) + len(suffix) <= MAX_HOST:
         return full + suffix

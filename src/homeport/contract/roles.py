@@ -168,7 +168,10 @@ class Ingress(Protocol):
         """Send requests whose pool reads `key` (parameters as the visitor wrote them) to `pool`."""
 
     async def tokens(self, hashes: Mapping[str, str]) -> None:
-        """The proxy tokens that are valid from now on: id -> hex SHA-256 of the secret."""
+        """The proxy tokens that are valid from now on: id -> hex SHA-256 of the secret.
+
+        A token of a realm opens only endpoints of the realm; its id is `<realm>/<id>` here.
+        """
 
     async def certificate(self, name: str, pem: bytes, hosts: Collection[str]) -> None:
         """Answer these hosts over TLS with a certificate from now on, and after each restart.

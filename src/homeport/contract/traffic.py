@@ -42,6 +42,7 @@ class Endpoint:
     method: str = ""  # the web method's attribute, where its class has several; else empty
     local_port: int | None = None  # a port of its own, for resolvers that do not know *.localhost
     protected: bool = False  # requires_proxy_auth
+    realm: str = ""  # of the proxy tokens that open it, in hex (`Ingress.tokens`)
     parameters: tuple[str, ...] = ()  # names that in the query string choose another pool
     timeout_s: float = 300.0  # its function's: the ingress answers 504 a little later than that
     retries: str = ""  # of a call, as `calls.Retries.text` writes it: the ingress tells the caller

@@ -34,7 +34,6 @@ from homeport.control.lifeline import Lifeline
 from homeport.node.agent import Agent
 from homeport.settings import Settings
 from homeport.state.logs import Logs
-from homeport.state.scope import MAIN
 
 if TYPE_CHECKING:
     from homeport.control.stages import Entrance, NewIngress
@@ -247,16 +246,16 @@ async def _open(
     tcp = await asyncio.to_thread(_api_listener, settings)
     if tcp is not None:
         opened.callback(tcp.close)
-    logs = Logs(settings.home / "logs" / MAIN.folder, settings.log_cap_mib * MIB)
+    logs = Logs(settings.home / "logs", settings.log_cap_mib * MIB)
     opened.callback(logs.close)
     # A command's server ends with it, even by SIGKILL; a kept server's containers survive this process.
     tied = not lifeline.kept
     nodes = await roles.open_nodes(settings, tied, logs.write, opened)
     left.something = bool(nodes.containers())
 
-    from homeport.control import stages
+    from homeport.control import stages, stored
 
-    state = await stages.open_state(settings, logs, opened)
+    state = await stored.open_state(settings, logs, opened)
 
     def lost() -> None:
         if standby.is_waiting(settings.home):

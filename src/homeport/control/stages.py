@@ -5,7 +5,6 @@ of the server, everything is closed in reverse order. `main` imports this module
 these imports take half of the start, and the node's first zygote imports at the same time.
 """
 
-import asyncio
 import dataclasses
 import logging
 import socket
@@ -36,30 +35,22 @@ from homeport.control.deploys.plans import Plans
 from homeport.control.deploys.rollout import Rollout
 from homeport.control.deploys.scaling import Scaler
 from homeport.control.deploys.variants import Variants
+from homeport.control.deploys.worlds import Worlds
 from homeport.control.fleet.activator import Activator
 from homeport.control.fleet.nodes import Nodes
 from homeport.control.fleet.pools import Pools
 from homeport.control.fleet.reconciler import Reconciler
 from homeport.control.fleet.tunnels import Tunnels
 from homeport.control.lifeline import Lifeline
+from homeport.control.stored import State
 from homeport.settings import Settings
-from homeport.state import domains, schema, urls
-from homeport.state.api_tokens import ApiTokens
-from homeport.state.blobs import Blobs
 from homeport.state.calls import Calls
-from homeport.state.coldstarts import ColdStarts
-from homeport.state.database import Database
 from homeport.state.expiries import Expiries
-from homeport.state.logs import Logs
 from homeport.state.scaling import Scalings
 from homeport.state.schedules import Schedules
-from homeport.state.secrets import SecretBox
-from homeport.state.shared import Shared
-from homeport.state.store import Store
+from homeport.state.scope import MAIN, Scope
 from homeport.state.sweeper import Sweeper
 from homeport.state.tokens import Tokens
-from homeport.state.vault import Vault
-from homeport.state.volumes import Volumes
 
 log = logging.getLogger(__name__)
 
@@ -84,22 +75,6 @@ class Entrance(Ingress, Protocol):
 
 #: Arguments: the settings, whether it ends with this process, the local ports of endpoints.
 NewIngress = Callable[[Settings, bool, Collection[int]], Entrance]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
-    """The objects with the state on disk."""
-
-    logs: Logs
-    store: Store
-    vault: Vault
-    secret_box: SecretBox
-    volumes: Volumes
-    blobs: Blobs
-    cold_starts: ColdStarts
-    shared: Shared
-    api_tokens: ApiTokens
-    domains: domains.Domains
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,44 +107,6 @@ class Deploys:
     domains: Domains
 
 
-async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> State:
-    """Open the database; this process is its only server from now on."""
-    database = Database(urls.of(settings.database, settings.home))
-    opened.push_async_callback(database.close)
-    await asyncio.to_thread(schema.prepare, database)
-    await asyncio.to_thread(database.claim)
-    cold_starts = ColdStarts(database)
-    opened.push_async_callback(cold_starts.close)
-    cold_starts.move_in(settings.home / "cold-starts")
-    store = Store(database)
-    vault = Vault(settings.home / "vault.key")
-    secret_box = SecretBox(store, vault)
-    await secret_box.load()
-    volumes = Volumes(database, settings.volumes_dir)
-    await volumes.load()
-    shared = Shared(database)
-    await shared.open()
-    opened.push_async_callback(shared.close)
-    api_tokens = ApiTokens(database)
-    await api_tokens.load()
-    api_tokens.open()
-    opened.push_async_callback(api_tokens.close)
-    attached = domains.Domains(database)
-    await attached.load()
-    return State(
-        logs=logs,
-        store=store,
-        vault=vault,
-        secret_box=secret_box,
-        volumes=volumes,
-        blobs=Blobs(settings.home / "blobs"),
-        cold_starts=cold_starts,
-        shared=shared,
-        api_tokens=api_tokens,
-        domains=attached,
-    )
-
-
 async def open_fleet(
     settings: Settings,
     state: State,
@@ -189,7 +126,8 @@ async def open_fleet(
         pools,
         nodes,
         ingress,
-        state.secret_box,
+        state.secrets,
+        key=state.environments.key,
         say=state.logs.write,
         started=state.cold_starts.add,
     )
@@ -237,7 +175,8 @@ def open_deploys(
     parts = Parts(
         settings=settings,
         store=state.store,
-        secret_box=state.secret_box,
+        environments=state.environments,
+        secrets=state.secrets,
         volumes=state.volumes,
         domains=state.domains,
         blobs=state.blobs,
@@ -246,17 +185,22 @@ def open_deploys(
         ingress=fleet.ingress,
         reconciler=fleet.reconciler,
         live=Live(),
-        plans=Plans(settings, own_ports=fleet.pools.own_ports, attached=state.domains.of),
+        plans=Plans(
+            settings,
+            state.environments,
+            own_ports=fleet.pools.own_ports,
+            attached=state.domains.of,
+        ),
         endpoints=Endpoints(fleet.ingress, fleet.certificates.cover),
     )
     rollout = Rollout(parts)
     opened.push_async_callback(rollout.close)
-    sweeper = Sweeper(state.store, state.secret_box, state.blobs, rollout.trees.in_use)
+    sweeper = Sweeper(state.store, state.secrets, state.blobs, rollout.trees.in_use)
     opened.push_async_callback(sweeper.close)
     deployer = Deployer(parts, rollout, sweeper)
     opened.push_async_callback(deployer.close)
     lifeline.busy = lambda: deployer.busy
-    fleet.reconciler.spares = lambda app: app in deployer.broken
+    fleet.reconciler.spares = lambda owner: owner in deployer.broken
     return _calls(settings, state, fleet, parts, deployer, opened)
 
 
@@ -278,12 +222,14 @@ def _calls(
         return variants.retries_of(endpoint) if told is None else told
 
     calls = Calls(state.store.database, settings.home / "calls")
-    spawned = Spawned(calls, retries_of, Varied(variants, state.vault))
+    key = state.environments.key
+    spawned = Spawned(calls, retries_of, Varied(variants, state.vault, key), key=key)
     scheduler = Scheduler(
         Schedules(state.store.database, calls),
         spawned,
         parts.live,
         settled=deployer.is_settled,
+        key=key,
         say=state.logs.write,
     )
 
@@ -307,7 +253,7 @@ def _calls(
             spawned,
             settings.calls_socket,
             lambda: [container.id for container in fleet.nodes.containers()],
-            is_away=lambda app: app in deployer.broken,
+            is_away=lambda owner: owner in deployer.broken,
         ),
         scheduler=scheduler,
         scaler=scaler,
@@ -330,6 +276,7 @@ async def serve(fleet: Fleet, deploys: Deploys, opened: AsyncExitStack) -> None:
     await fleet.certificates.open()
     fleet.reconciler.open()
     opened.push_async_callback(fleet.reconciler.close)
+    await deploys.spawned.rows.readdress(deploys.parts.environments.key(MAIN))
     deploys.dispatcher.open()
     opened.push_async_callback(deploys.dispatcher.close)
     deploys.scheduler.open()
@@ -356,10 +303,11 @@ async def open_api(
     """Answer commands on the home's socket, and on the `tcp` one if there is one."""
     parts = deploys.parts
 
-    def stop_container(container: str) -> bool:
-        known = any(each.id == container for each in fleet.nodes.containers())
-        fleet.reconciler.end(container)
-        return known
+    def stop_container(scope: Scope, container: str) -> bool:
+        ids = {each.id for each in fleet.nodes.containers() if each.order.within == scope}
+        if container in ids:
+            fleet.reconciler.end(container)
+        return container in ids
 
     backend = Backend(
         view=View(
@@ -384,13 +332,23 @@ async def open_api(
         api_tokens=state.api_tokens,
         keeper=deploys.keeper,
         domains=deploys.domains,
+        worlds=Worlds(
+            parts,
+            deploys.deployer,
+            state.shared,
+            state.logs,
+            deploys.tokens,
+            state.api_tokens,
+            deploys.expiring.expiries,
+            state.cold_starts,
+        ),
         keep=lifeline.keep,
         shutdown=shutdown,
         stop_container=stop_container,
     )
     api = Api(parts, backend)
     opened.push_async_callback(api.close)
-    await listeners.inside(parts.settings, api.inside(), opened)
+    await listeners.inside(parts.settings, api.inside(), state.environments.by_key, opened)
     await listeners.outside(parts.settings, api.app(), state.api_tokens, tcp, opened)
 
 

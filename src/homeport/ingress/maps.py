@@ -23,7 +23,7 @@ _SHAPES = {
     "ports": (r"[1-9][0-9]{0,4}", _ID),
     "pools": (_ID, _POOL),
     "methods": (_ID, _WORD),
-    "protected": (_ID, "1"),
+    "protected": (_ID, "1|[0-9a-f]{20}"),
     "timeouts": (_ID, r"[1-9][0-9]{0,9}"),  # milliseconds
     "parameters": (_ID, rf"{_WORD}(?:,{_WORD})*"),
     "retries": (r"call-[0-9a-f]{32}", r"[0-9]{1,9}(?:\.[0-9]{1,9}){3}"),

@@ -19,6 +19,7 @@ FIRST_UNSHARED = 16
 MAX_ALIASES = 4096  # over all pools, because visitors choose how they spell class parameters
 TIMEOUT_AFTER_S = 1.0  # HAProxy ends a request this long after the container should have
 MAX_TIMEOUT_S = 24 * 24 * 3600.0  # the longest timeout that HAProxy accepts
+NO_REALM = "1"  # in the map `protected`: an endpoint of no realm
 #: The maps by endpoint id.
 OF_ENDPOINT = ("pools", "methods", "protected", "parameters", "timeouts", "retries")
 
@@ -73,7 +74,7 @@ class Picture:
         put, key = self.maps.put, endpoint.id
         timeout_s = min(endpoint.timeout_s + TIMEOUT_AFTER_S, MAX_TIMEOUT_S)
         put("methods", key, _quoted(endpoint.method) or None)
-        put("protected", key, "1" if endpoint.protected else None)
+        put("protected", key, (endpoint.realm or NO_REALM) if endpoint.protected else None)
         put("parameters", key, ",".join(sorted(map(_quoted, endpoint.parameters))) or None)
         put("timeouts", key, f"{max(timeout_s * 1000, 1):.0f}")
         put("retries", key, endpoint.retries or None)
@@ -166,6 +167,7 @@ class Picture:
 
     def put_tokens(self, hashes: Mapping[str, str]) -> None:
         """Replace the proxy tokens: token id -> SHA-256 of the secret, in hex."""
+        hashes = {_token(name): digest for name, digest in hashes.items()}
         for key, _ in self.maps.items("tokens"):
             if key not in hashes:
                 self.maps.put("tokens", key, None)
@@ -223,3 +225,9 @@ def leave(pool: Backend, server: str) -> Command:
 
 def _quoted(text: str) -> str:
     return urllib.parse.quote(text, safe="")
+
+
+def _token(name: str) -> str:
+    """Return a token's key in the map: its realm, as the map `protected` has it, and its id."""
+    realm, _, token = name.rpartition("/")
+    return f"{realm or NO_REALM}-{token}"

@@ -178,7 +178,7 @@ def _credentials() -> list[str]:
         _SET.format("bearer", "http_auth_bearer if !pair"),
         _SET.format("key", "var(txn.bearer),field(1,.) if bearer"),
         _SET.format("secret", "var(txn.bearer),field(2,.) if bearer"),
-        _SET.format("expected", "var(txn.key),map_str(tokens.map)"),
+        _SET.format("expected", "var(txn.protected),concat(-,txn.key),map_str(tokens.map)"),
         _SET.format("given", "var(txn.secret),sha2(256),hex,lower"),
         *_refused(401, "missing credentials for proxy authorization", "!pair"),
         *_refused(

@@ -91,7 +91,7 @@ def environ_for(
         "IMAGE_ID": f"im-{image.key}",
         "CLOUD_PROVIDER": "local",
         "REGION": "local",
-        "ENVIRONMENT": "main",
+        "ENVIRONMENT": order.within.environment,
     }
     users = {**environ_of(image, outer, python, root), "TMPDIR": launch.tmp_dir, **secrets}
     return {

@@ -125,6 +125,8 @@ def reach(launch: Launch) -> None:
         socket=launch.calls,
         app=order.pool.app,
         scope=order.scope,
+        environment=order.within.environment,
+        key=order.key,
         own=tuple(call.tag for call in order.function.calls)
         if order.function.max_containers == 1
         else (),

@@ -39,6 +39,7 @@ class Reach:
     environment: str = "main"
     own: tuple[str, ...] = ()  # the tags of this container's functions, if it is the only one
     query: str = ""  # its class parameters
+    key: str = field(default="", repr=False)  # of the environment: see `calls.KEY`
     token: str = field(default="", repr=False)  # of the server, if `socket` is its URL
 
 
@@ -62,6 +63,7 @@ def for_programs(reach: Reach, volumes: tuple[VolumeMount, ...]) -> dict[str, st
         "HOMEPORT_CALLS_SOCKET": reach.socket,
         "HOMEPORT_CALLS_APP": reach.app,
         "HOMEPORT_CALLS_SCOPE": reach.scope,
+        "HOMEPORT_CALLS_KEY": reach.key,
     }
     if volumes:
         from homeport.contract import codec
@@ -79,6 +81,8 @@ def reach() -> Reach | None:
                 app=os.environ.get("HOMEPORT_CALLS_APP", ""),
                 scope=os.environ.get("HOMEPORT_CALLS_SCOPE", ""),
                 token=os.environ.get("HOMEPORT_CALLS_TOKEN", ""),
+                key=os.environ.get("HOMEPORT_CALLS_KEY", ""),
+                environment=os.environ.get("HOMEPORT_ENVIRONMENT") or "main",
             )
         )
     return _reach

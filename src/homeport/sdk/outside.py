@@ -32,31 +32,32 @@ KINDS: dict[type[errors.Failure], type[Exception]] = {
 }
 
 
-def settings() -> Any:
-    """Return the settings in force (homeport.settings.Settings)."""
+def settings(environment: "str | None" = None) -> Any:
+    """Return the settings in force (homeport.settings.Settings), perhaps for another environment."""
     try:
-        return importlib.import_module("homeport.settings").load(os.environ)
+        load = importlib.import_module("homeport.settings").load
+        return load(os.environ, environment=environment or None)
     except errors.Failure as failure:
         translate(failure)
 
 
-def ask(work: Callable[[Any], Awaitable[T]]) -> T:
+def ask(work: Callable[[Any], Awaitable[T]], *, environment: str = "") -> T:
     """Return what `work` does with a `homeport.client.Client`; failures are exceptions of the SDK."""
 
     async def asked() -> T:
-        async with _client() as client:
+        async with _client(environment) as client:
             return await work(client)
 
     answer: T = _run(asked())
     return answer
 
 
-def stream(work: Callable[[Any], AsyncIterator[T]]) -> Iterator[T]:
+def stream(work: Callable[[Any], AsyncIterator[T]], *, environment: str = "") -> Iterator[T]:
     """Yield what `work` yields."""
     end = object()
 
     async def asked() -> AsyncIterator[T]:
-        async with _client() as client:
+        async with _client(environment) as client:
             async for item in work(client):
                 yield item
 
@@ -72,8 +73,8 @@ def stream(work: Callable[[Any], AsyncIterator[T]]) -> Iterator[T]:
         _run(items.aclose())  # type: ignore[attr-defined]
 
 
-def _client() -> Any:
-    return importlib.import_module("homeport.client").Client(settings())
+def _client(environment: str) -> Any:
+    return importlib.import_module("homeport.client").Client(settings(environment))
 
 
 def _run(work: Any) -> Any:

@@ -37,6 +37,7 @@ class Settings:
     http_port: int = DEFAULT_HTTP_PORT  # port of the main URLs; 0: any free one
     domain: str = "localhost"  # URLs are `<workspace>--<label>.<domain>`
     workspace: str = "me"  # first part of each URL; your login name by default
+    environment: str = "main"  # of commands and scripts; MODAL_ENVIRONMENT names it too
     dev_suffix: str = "dev"  # last part of a session's URLs, 1 to 8 letters or digits
     server: str = ""  # URL of a remote server's API; empty: the server of this home
     token: str = ""  # of the API: a server's first one, an admin's; commands send it
@@ -84,7 +85,16 @@ class Settings:
 
     def told(self) -> dict[str, str | int | None]:
         """Return the settings that a running server shows: those for which a command may ask differently."""
-        own = {"home", "server", "token", "server_ca", "database", "dns_key", "given"}
+        own = {
+            "home",
+            "server",
+            "token",
+            "server_ca",
+            "environment",
+            "database",
+            "dns_key",
+            "given",
+        }
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
 
     @property
@@ -210,9 +220,13 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
     for key, setting in KEYS.items():
         variable = f"HOMEPORT_{key.upper()}"
         if flags.get(key) is not None:
-            values[key] = setting.read(f"--{key.replace('_', '-')}", flags[key])
+            # Scripts name an environment too, by `environment_name=`.
+            flag = "the environment" if key == "environment" else f"--{key.replace('_', '-')}"
+            values[key] = setting.read(flag, flags[key])
         elif environ.get(variable):
             values[key] = setting.read(variable, environ[variable])
+        elif key == "environment" and environ.get("MODAL_ENVIRONMENT"):
+            values[key] = setting.read("MODAL_ENVIRONMENT", environ["MODAL_ENVIRONMENT"])
     if (profile := profiles.read(home).chosen(environ)) is not None:
         values |= {
             "server": profile.server,
@@ -337,7 +351,7 @@ def _login_name() -> str:
 _OURS = frozenset(
     f"HOMEPORT_{name}"
     for name in (
-        "APP", "CALLS_APP", "CALLS_SCOPE", "CALLS_SOCKET", "CALLS_TOKEN", "DECLARE_FD", "FUNCTION", "IS_REMOTE", "LIFELINE_FD", "REPORT_FD", "REVISION",
+        "APP", "CALLS_APP", "CALLS_KEY", "CALLS_SCOPE", "CALLS_SOCKET", "CALLS_TOKEN", "DECLARE_FD", "FUNCTION", "IS_REMOTE", "LIFELINE_FD", "REPORT_FD", "REVISION",
         "ZYGOTE_FD",
     )
 )  # fmt: skip

@@ -41,6 +41,7 @@ KEYS = {
     "http_port": Setting(values.port, int),
     "domain": Setting(values.domain),
     "workspace": Setting(values.label),
+    "environment": Setting(values.environment),
     "dev_suffix": Setting(values.dev_suffix),
     "server": Setting(values.server, secret=True),  # it may hold a password
     "token": Setting(values.token, secret=True),

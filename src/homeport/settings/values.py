@@ -73,6 +73,13 @@ def dev_suffix(raw: str) -> str:
     return raw.lower()
 
 
+def environment(raw: str) -> str:
+    """Read the name of an environment."""
+    if not names.is_environment_name(raw):
+        raise ValueError("a name of letters, digits, `-` and `_` is needed")
+    return raw
+
+
 def server(raw: str) -> str:
     text = raw.strip().rstrip("/")
     if not re.fullmatch(r"https?://[^\s/?#@]+(/[!-~]*)?", text):

@@ -152,6 +152,11 @@ class ApiTokens:
         await self._delete(ids)
         return ids
 
+    async def delete_workspace(self, workspace: str) -> None:
+        """Delete every token of a workspace."""
+        if ids := [row.id for row in self.every(workspace)]:
+            await self._delete(ids)
+
     async def _delete(self, ids: Collection[str]) -> None:
         query = delete(_T).where(_T.c.id.in_(ids))
         await self._database.write(lambda c: c.execute(query))

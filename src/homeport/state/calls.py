@@ -17,12 +17,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Update,
+    and_,
+    delete,
+    func,
+    insert,
+    select,
+    true,
+    update,
+)
 
+from homeport.contract.calls import endpoint_id
 from homeport.contract.errors import NotFound, StorageError, TooMany
 from homeport.state import tables
 from homeport.state.database import Database
-from homeport.state.scope import MAIN, Scope
+from homeport.state.scope import MAIN, Scope, columns
 
 WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
 ENDED = (DONE, FAILED, CANCELLED)
@@ -30,9 +42,7 @@ INLINE_BYTES = 16 * 1024
 KEPT_S = 7 * 24 * 3600.0
 MAX_WAITING = 1_000_000
 _T = tables.calls
-_TOLD = [
-    column for column in _T.c if column.name not in ("workspace", "environment", "input", "outcome")
-]
+_TOLD = [column for column in _T.c if column.name not in ("input", "outcome")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +68,13 @@ class CallRow:
     started_at: float | None = None
     ended_at: float | None = None
     options: bytes | None = None  # of a variant, sealed
+    workspace: str = MAIN.workspace
+    environment: str = MAIN.environment
+
+    @property
+    def scope(self) -> Scope:
+        """The environment of the app."""
+        return Scope(self.workspace, self.environment)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +87,19 @@ class Outcome:
 
 
 class Calls:
-    """The calls of one environment."""
+    """The calls of all environments, for the dispatcher; `of` returns those of one, for everybody else.
 
-    def __init__(self, database: Database, folder: Path, *, scope: Scope = MAIN) -> None:
+    One class, because each method is one short transaction on the same table.
+    """
+
+    def __init__(self, database: Database, folder: Path, *, scope: Scope | None = None) -> None:
         self._database = database
         self._folder = folder
-        self._scope = {"workspace": scope.workspace, "environment": scope.environment}
+        self._scope = scope
+
+    def of(self, scope: Scope) -> "Calls":
+        """Return the calls of one environment; those of others do not exist there."""
+        return Calls(self._database, self._folder, scope=scope)
 
     async def add(self, rows: Sequence[CallRow], inputs: Sequence[bytes]) -> bool:
         """Save calls, all or none; False if they are known already."""
@@ -85,10 +109,11 @@ class Calls:
             if not small:
                 await asyncio.to_thread(self._write, self._input(row.id, row.place), body)
             told = {column.name: getattr(row, column.name) for column in _TOLD}
-            values.append({**self._scope, **told, "input": body if small else None})
+            values.append({**told, "input": body if small else None})
 
         def work(connection: Connection) -> bool:
-            if connection.execute(self._this(rows[0].id, select(_T.c.id))).first() is not None:
+            known = select(_T.c.id).where(_T.c.id == rows[0].id)  # in any environment
+            if connection.execute(known).first() is not None:
                 return False
             waiting = select(func.count()).select_from(_T).where(_T.c.state == WAITING)
             if (connection.scalar(waiting) or 0) + len(values) > MAX_WAITING:
@@ -100,10 +125,10 @@ class Calls:
 
     def insert_small(self, connection: Connection, row: CallRow, body: bytes) -> bool:
         """Save a call with a small input in the caller's transaction; False if it is known already."""
-        if connection.execute(self._this(row.id, select(_T.c.id))).first() is not None:
+        if connection.execute(select(_T.c.id).where(_T.c.id == row.id)).first() is not None:
             return False
         told = {column.name: getattr(row, column.name) for column in _TOLD}
-        connection.execute(insert(_T), [{**self._scope, **told, "input": body}])
+        connection.execute(insert(_T), [{**told, "input": body}])
         return True
 
     def is_waiting(self, connection: Connection, call: str) -> bool:
@@ -250,6 +275,19 @@ class Calls:
         query = select(*_TOLD).where(self._here(), _T.c.parent == call)
         return await self._rows(query.order_by(_T.c.created_at, _T.c.place))
 
+    async def readdress(self, key: str) -> None:
+        """Give calls that an earlier homeport has saved the ids that endpoints of MAIN have now, by its key."""
+        columns = (_T.c.endpoint, _T.c.app, _T.c.tag)
+        query = select(*columns).where(_T.c.state.in_((WAITING, RUNNING))).distinct()
+        for endpoint, app, tag in await self._database.read(lambda c: c.execute(query).all()):
+            if endpoint == endpoint_id(app, tag, key="main"):
+                change = update(_T).where(_T.c.endpoint == endpoint)
+                change = change.values(endpoint=endpoint_id(app, tag, key=key))
+                await self._execute(change)
+
+    async def _execute(self, change: Update) -> None:
+        await self._database.write(lambda c: c.execute(change))
+
     async def sweep(self) -> None:
         """Delete calls that ended more than seven days ago, and files of no call."""
         old = _T.c.ended_at < time.time() - KEPT_S
@@ -279,7 +317,9 @@ class Calls:
         return query if place is None else query.where(_T.c.place == place)
 
     def _here(self) -> ColumnElement[bool]:
-        return and_(*(_T.c[key] == value for key, value in self._scope.items()))
+        if self._scope is None:
+            return true()
+        return and_(*(_T.c[key] == value for key, value in columns(self._scope).items()))
 
     def _input(self, call: str, place: int) -> Path:
         return self._folder / f"{call}-{place}.in"

@@ -20,7 +20,7 @@ from homeport.contract import codec
 from homeport.contract.errors import Failure, StorageError
 from homeport.state import tables
 from homeport.state.database import Database
-from homeport.state.scope import MAIN, Scope
+from homeport.state.scope import MAIN, Scope, columns
 from homeport.supervised import Tasks
 
 KEPT = 100  # how many starts of an app are kept
@@ -31,6 +31,9 @@ AGAIN_S = 30.0  # before the next try after a failed write
 FIRST_BYTE = "first_byte"
 
 log = logging.getLogger(__name__)
+
+
+AppKey = tuple[Scope, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +54,12 @@ class ColdStart:
     failed: str = ""  # why it did not become ready
     timings_ms: dict[str, float] = field(default_factory=dict)
     imports_ms: dict[str, float] = field(default_factory=dict)  # the slowest, by module
+    within: Scope = MAIN  # the environment of the app
+
+    @property
+    def key(self) -> "AppKey":
+        """The app, in its environment."""
+        return self.within, self.app
 
     def told(self) -> dict[str, Any]:
         """Return it in the type of the API."""
@@ -58,26 +67,25 @@ class ColdStart:
 
 
 class ColdStarts:
-    """The cold starts of one environment's apps."""
+    """The cold starts of all apps."""
 
-    def __init__(self, database: Database, scope: Scope = MAIN) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._key = {"workspace": scope.workspace, "environment": scope.environment}
         self._recent: dict[
-            str, dict[str, ColdStart]
+            AppKey, dict[str, ColdStart]
         ] = {}  # app -> container -> start, since the start
-        self._unanswered: dict[str, str] = {}  # container -> app
-        self._unwritten: dict[str, str] = {}
+        self._unanswered: dict[str, AppKey] = {}  # container -> app
+        self._unwritten: dict[str, AppKey] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._failing = False
         self._tasks = Tasks()
 
     def add(self, start: ColdStart) -> None:
         """Add a start that has ended."""
-        recent = self._recent.setdefault(start.app, {})
+        recent = self._recent.setdefault(start.key, {})
         recent[start.container] = start
         if not start.failed:
-            self._unanswered[start.container] = start.app
+            self._unanswered[start.container] = start.key
         while len(recent) > KEPT:
             oldest = next(iter(recent))
             del recent[oldest]
@@ -94,19 +102,26 @@ class ColdStarts:
         self._recent[app][container] = start
         self._write_later(start)
 
-    async def last(self, app: str, count: int, function: str = "") -> list[ColdStart]:
+    async def last(self, scope: Scope, app: str, count: int, function: str = "") -> list[ColdStart]:
         """Return the last starts of an app, or of one of its functions, the oldest first.
 
         Without the database, only the starts since the server started.
         """
         try:
-            texts = await self._database.read(lambda c: self._texts(c, app))
+            texts = await self._database.read(lambda c: self._texts(c, (scope, app)))
         except StorageError:
             texts = []
         starts = {start.container: start for start in _decoded(texts)}
-        starts.update(self._recent.get(app, {}))
+        starts.update(self._recent.get((scope, app), {}))
         found = sorted(starts.values(), key=lambda start: start.at)[-KEPT:]
         return [start for start in found if function in ("", start.function)][-count:]
+
+    def drop(self, scope: Scope) -> None:
+        """Drop what is in memory of an environment, before its rows are deleted."""
+        self._recent = {app: each for app, each in self._recent.items() if app[0] != scope}
+        for containers in (self._unanswered, self._unwritten):
+            for container in [c for c, app in containers.items() if app[0] == scope]:
+                del containers[container]
 
     def move_in(self, folder: Path) -> None:
         """Start moving the files of an earlier homeport (`<app>.jsonl`) into the database."""
@@ -121,7 +136,7 @@ class ColdStarts:
         await self._write()
 
     def _write_later(self, start: ColdStart) -> None:
-        self._unwritten[start.container] = start.app
+        self._unwritten[start.container] = start.key
         if self._timer is None:
             self._set_timer(LATER_S)
 
@@ -143,39 +158,40 @@ class ColdStarts:
             if not self._failing:
                 log.warning("cold starts are not kept: %s", failure.message)
             self._failing = True
-            still = {c: app for c, app in names.items() if c in self._recent[app]}
+            still = {c: app for c, app in names.items() if c in self._recent.get(app, {})}
             self._unwritten = {**still, **self._unwritten}
             if self._timer is None:
                 self._set_timer(AGAIN_S)
             return
         self._failing = False
 
-    def _texts(self, connection: Connection, app: str) -> list[str]:
+    def _texts(self, connection: Connection, app: AppKey) -> list[str]:
         t = tables.cold_starts
-        newest = select(t.c.start).where(self._of(app)).order_by(t.c.at.desc()).limit(KEPT)
+        newest = select(t.c.start).where(_of(app)).order_by(t.c.at.desc()).limit(KEPT)
         return list(connection.scalars(newest))
 
     def _save(self, connection: Connection, starts: Iterable[ColdStart]) -> None:
         t, apps = tables.cold_starts, set()
         for start in starts:
-            apps.add(start.app)
+            apps.add(start.key)
             text = codec.dumps(start).encode("utf-8", "replace").decode()  # no lone surrogates
             connection.execute(delete(t).where(t.c.container == start.container))
             row = {"container": start.container, "app": start.app, "at": start.at, "start": text}
-            connection.execute(insert(t).values(**self._key, **row))
+            connection.execute(insert(t).values(**columns(start.within), **row))
         for app in apps:
-            newest = select(t.c.container).where(self._of(app)).order_by(t.c.at.desc()).limit(KEPT)
+            newest = select(t.c.container).where(_of(app)).order_by(t.c.at.desc()).limit(KEPT)
             kept = list(connection.scalars(newest))
-            connection.execute(delete(t).where(self._of(app), t.c.container.not_in(kept)))
-
-    def _of(self, app: str) -> Any:
-        t = tables.cold_starts
-        return and_(t.c.app == app, *(t.c[name] == value for name, value in self._key.items()))
+            connection.execute(delete(t).where(_of(app), t.c.container.not_in(kept)))
 
     async def _move_in(self, folder: Path) -> None:
         starts = await asyncio.to_thread(_read_files, folder)
         await self._database.write(lambda c: self._save(c, starts))
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _of(key: AppKey) -> Any:
+    t, (scope, app) = tables.cold_starts, key
+    return and_(t.c.app == app, *(t.c[name] == value for name, value in columns(scope).items()))
 
 
 def _decoded(lines: Iterable[str]) -> list[ColdStart]:

@@ -7,7 +7,7 @@ from sqlalchemy import delete, insert, select
 from homeport.contract.errors import AlreadyExists
 from homeport.state import tables
 from homeport.state.database import Database
-from homeport.state.scope import MAIN, Scope
+from homeport.state.scope import Scope
 
 _T = tables.domains
 
@@ -20,13 +20,13 @@ class DomainRow:
     app: str
     tag: str  # of the endpoint: a function, or `Class.method`
     created_at: float
-    workspace: str = MAIN.workspace
-    environment: str = MAIN.environment
+    workspace: str
+    environment: str
 
     @property
     def scope(self) -> Scope:
         """Return where the app is."""
-        return Scope(workspace=self.workspace, environment=self.environment)
+        return Scope(self.workspace, self.environment)
 
 
 class Domains:
@@ -49,10 +49,11 @@ class Domains:
         """Return a domain's row; None if it is not attached."""
         return self._rows.get(domain)
 
-    def of(self, app: str, tag: str, scope: Scope = MAIN) -> tuple[str, ...]:
+    def of(self, scope: Scope, app: str, tag: str) -> tuple[str, ...]:
         """Return the domains of an endpoint."""
-        found = (row for row in self._rows.values() if (row.app, row.tag) == (app, tag))
-        return tuple(sorted(row.domain for row in found if row.scope == scope))
+        wanted = (scope, app, tag)
+        rows = self._rows.values()
+        return tuple(sorted(r.domain for r in rows if (r.scope, r.app, r.tag) == wanted))
 
     async def add(self, row: DomainRow) -> None:
         """Save a domain."""
@@ -69,3 +70,7 @@ class Domains:
         """Forget a domain."""
         await self._database.write(lambda c: c.execute(delete(_T).where(_T.c.domain == domain)))
         self._rows.pop(domain, None)
+
+    def drop(self, scope: Scope) -> None:
+        """Drop the domains of an environment whose rows were deleted."""
+        self._rows = {name: row for name, row in self._rows.items() if row.scope != scope}

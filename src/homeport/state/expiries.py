@@ -9,9 +9,10 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select
 
 from homeport.state import tables
 from homeport.state.database import Database
-from homeport.state.scope import MAIN, Scope
+from homeport.state.scope import Scope, columns
 
 _T = tables.expiries
+AppKey = tuple[Scope, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,24 +24,27 @@ class Expiry:
 
 
 class Expiries:
-    """The expiries of one environment's apps."""
+    """The expiries of all apps."""
 
-    def __init__(self, database: Database, *, scope: Scope = MAIN) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._scope = {"workspace": scope.workspace, "environment": scope.environment}
-        self._all: dict[str, Expiry] = {}
+        self._all: dict[AppKey, Expiry] = {}
 
     async def load(self) -> None:
         """Read the rows."""
-        query = select(_T.c.app, _T.c.seconds, _T.c.expires_at).where(self._here())
-        rows = await self._database.read(lambda c: list(c.execute(query)))
-        self._all = {app: Expiry(seconds=s, expires_at=at) for app, s, at in rows}
+        rows = await self._database.read(lambda c: list(c.execute(select(_T)).mappings()))
+        self._all = {
+            (Scope(row["workspace"], row["environment"]), row["app"]): Expiry(
+                seconds=row["seconds"], expires_at=row["expires_at"]
+            )
+            for row in rows
+        }
 
-    def of(self, app: str) -> Expiry | None:
+    def of(self, app: AppKey) -> Expiry | None:
         """Return an app's expiry; None if it lives until it is stopped."""
         return self._all.get(app)
 
-    def due(self, now: float) -> list[str]:
+    def due(self, now: float) -> list[AppKey]:
         """Return the apps whose time has come, in its order."""
         found = [
             (each.expires_at, app) for app, each in self._all.items() if each.expires_at <= now
@@ -51,7 +55,7 @@ class Expiries:
         """Return when the next app stops; None if none does."""
         return min((each.expires_at for each in self._all.values()), default=None)
 
-    async def deployed(self, app: str, seconds: float | None, now: float) -> None:
+    async def deployed(self, app: AppKey, seconds: float | None, now: float) -> None:
         """Note a deploy: the app lives for `seconds`; None: for as long as was said before; 0: for ever."""
         known = self._all.get(app)
         if seconds is None:
@@ -62,21 +66,31 @@ class Expiries:
             await self.forget(app)
             return
         expiry = Expiry(seconds=seconds, expires_at=now + seconds)
-        values = {**self._scope, "app": app, "seconds": seconds, "expires_at": expiry.expires_at}
+        values = {
+            **columns(app[0]),
+            "app": app[1],
+            "seconds": seconds,
+            "expires_at": expiry.expires_at,
+        }
 
         def work(connection: Connection) -> None:
-            connection.execute(delete(_T).where(self._here(), _T.c.app == app))
+            connection.execute(delete(_T).where(_this(app)))
             connection.execute(insert(_T), [values])
 
         await self._database.write(work)
         self._all[app] = expiry
 
-    async def forget(self, app: str) -> None:
+    async def forget(self, app: AppKey) -> None:
         """Let an app live until it is stopped, or forget one that was."""
         if app in self._all:
-            query = delete(_T).where(self._here(), _T.c.app == app)
+            query = delete(_T).where(_this(app))
             await self._database.write(lambda c: c.execute(query))
             self._all.pop(app, None)
 
-    def _here(self) -> ColumnElement[bool]:
-        return and_(*(_T.c[key] == value for key, value in self._scope.items()))
+    def drop(self, scope: Scope) -> None:
+        """Drop the apps of an environment whose rows were deleted."""
+        self._all = {app: each for app, each in self._all.items() if app[0] != scope}
+
+
+def _this(app: AppKey) -> ColumnElement[bool]:
+    return and_(_T.c.app == app[1], *(_T.c[k] == v for k, v in columns(app[0]).items()))

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import BinaryIO
 
 from homeport.contract import codec
 from homeport.contract.container import LogLine
+from homeport.state.scope import MAIN, Scope, folder
 
 BLOCK_BYTES = 256 * 1024
 OPEN_FILES = 32
@@ -23,7 +25,8 @@ AT_ONCE = 50  # lines in one write: all of them or none
 BREATH_S = 0.001  # a pause between two blocks, for the other threads
 BEGINNING = b'{"at":'
 STEP_S = 3600.0  # if the clock was set back by more, `since` may miss lines
-FIELDS = tuple(field.name for field in dataclasses.fields(LogLine))
+FIELDS = tuple(field.name for field in dataclasses.fields(LogLine) if field.name != "within")
+AppKey = tuple[Scope, str]
 
 
 @dataclasses.dataclass
@@ -44,25 +47,25 @@ class Files:
     def __init__(self, root: Path, most_bytes: int) -> None:
         self._root = root
         self._most_bytes = most_bytes
-        self._open: OrderedDict[str, int] = (
+        self._open: OrderedDict[AppKey, int] = (
             OrderedDict()
         )  # app -> descriptor, the last used at the end
-        self._lost: Counter[str] = Counter()
-        self._why: dict[str, str] = {}
+        self._lost: Counter[AppKey] = Counter()
+        self._why: dict[AppKey, str] = {}
         for path in root.glob(
             "*.1.jsonl"
         ):  # as they were called once: another app may have that name
             app = path.name.removesuffix(".1.jsonl")
             with contextlib.suppress(OSError, ValueError, TypeError), path.open("rb") as file:
                 if codec.loads(LogLine, file.readline()).app == app:
-                    path.rename(self._path(app, ".1"))
+                    path.rename(self._path((MAIN, app), ".1"))
 
-    def append(self, app: str, lines: Sequence[LogLine]) -> None:
+    def append(self, app: AppKey, lines: Sequence[LogLine]) -> None:
         """Append the lines; a file always ends with a whole line."""
         for at in range(0, len(lines), AT_ONCE):
             self._append(app, lines[at : at + AT_ONCE])
 
-    def _append(self, app: str, lines: Sequence[LogLine]) -> None:
+    def _append(self, app: AppKey, lines: Sequence[LogLine]) -> None:
         said = []
         if count := self._lost[app]:
             said = [missing(lines[0], count, self._why[app])]
@@ -74,7 +77,7 @@ class Files:
         else:
             del self._lost[app]
 
-    def parts(self, app: str) -> list[Part]:
+    def parts(self, app: AppKey) -> list[Part]:
         """Return the app's files in their present state, the older first."""
         found = []
         for path in (self._path(app, ".1"), self._path(app)):
@@ -88,7 +91,7 @@ class Files:
         while self._open:
             os.close(self._open.popitem()[1])
 
-    def _write(self, app: str, data: bytes) -> None:
+    def _write(self, app: AppKey, data: bytes) -> None:
         descriptor = self._descriptor(app)
         size = os.fstat(descriptor).st_size
         if size and size + len(data) > self._most_bytes:
@@ -104,17 +107,18 @@ class Files:
                 os.ftruncate(descriptor, size)
             raise
 
-    def _descriptor(self, app: str) -> int:
+    def _descriptor(self, app: AppKey) -> int:
         if app not in self._open:
             while len(self._open) >= OPEN_FILES:
                 os.close(self._open.popitem(last=False)[1])
+            self._path(app).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
             self._open[app] = os.open(self._path(app), flags, 0o600)
             self._end_line(app)
         self._open.move_to_end(app)
         return self._open[app]
 
-    def _end_line(self, app: str) -> None:
+    def _end_line(self, app: AppKey) -> None:
         """End an incomplete line, which a crash of the machine has left."""
         with self._path(app).open("rb") as file:
             if file.seek(0, os.SEEK_END) == 0:
@@ -123,8 +127,16 @@ class Files:
             if file.read(1) != b"\n":
                 os.write(self._open[app], b"\n")
 
-    def _path(self, app: str, part: str = "") -> Path:
-        return self._root / f"{app}.jsonl{part}"
+    def _path(self, app: AppKey, part: str = "") -> Path:
+        scope, name = app
+        return self._root / folder(scope) / f"{name}.jsonl{part}"
+
+    def remove(self, scope: Scope) -> None:
+        """Remove the files of an environment; those of MAIN stay."""
+        for app in [app for app in self._open if app[0] == scope]:
+            os.close(self._open.pop(app))
+        if scope != MAIN:
+            shutil.rmtree(self._root / folder(scope), ignore_errors=True)
 
 
 def encoded(line: LogLine) -> bytes:

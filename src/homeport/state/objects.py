@@ -16,7 +16,7 @@ from homeport.contract.errors import AlreadyExists, BadRequest, NotFound, Storag
 from homeport.state import tables
 from homeport.state.database import Database
 from homeport.state.rows import ObjectRow
-from homeport.state.scope import MAIN, Scope
+from homeport.state.scope import MAIN, Scope, columns
 
 ID_PREFIX = {"dict": "di-", "queue": "qu-"}
 _T = tables.objects
@@ -37,7 +37,7 @@ class Objects:
         self._database = database
         self._kind = kind
         self._empty = empty
-        self._scope = {"workspace": scope.workspace, "environment": scope.environment}
+        self._scope = columns(scope)
         self._rows: dict[str, ObjectRow] = {}  # by id
 
     async def load(self) -> None:

@@ -8,6 +8,7 @@ from sqlalchemy import RowMapping
 from homeport.contract import codec
 from homeport.contract.errors import StorageError
 from homeport.contract.manifest import Manifest
+from homeport.contract.scope import MAIN, Scope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,7 @@ class Revision:
     fingerprint: str = ""
     tag: str = ""
     created_at: float = 0.0
+    scope: Scope = MAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,30 @@ class ApiTokenRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkspaceRow:
+    """A workspace."""
+
+    name: str
+    slug: str  # that its URLs begin with
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentRow:
+    """An environment of a workspace."""
+
+    workspace: str
+    environment: str
+    suffix: str  # of the workspace in URLs; empty: none
+    created_at: float
+
+    @property
+    def scope(self) -> Scope:
+        """The two names."""
+        return Scope(self.workspace, self.environment)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeRow:
     """A volume; its files are in the home."""
 
@@ -96,10 +122,11 @@ class ObjectRow:
     created_at: float
 
 
-def revision(row: RowMapping) -> Revision:
-    """Return the revision in a row; `StorageError` if its manifest cannot be read."""
+def revision(row: RowMapping, scope: Scope) -> Revision:
+    """Return the revision in a row of that environment; `StorageError` if its manifest cannot be read."""
     try:
-        return Revision(**{**row, "manifest": codec.loads(Manifest, row["manifest"])})
+        manifest = codec.loads(Manifest, row["manifest"])
+        return Revision(**{**row, "manifest": manifest, "scope": scope})
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         why = f"{type(error).__name__}: {error}"
         raise StorageError(

@@ -11,7 +11,7 @@ from homeport.contract.errors import TooMany
 from homeport.contract.traffic import PoolKey
 from homeport.state import tables
 from homeport.state.database import Database
-from homeport.state.scope import MAIN, Scope
+from homeport.state.scope import Scope, columns
 
 MOST = 1000  # of an app: each set of class parameters may have one
 _T = tables.scaling
@@ -26,16 +26,15 @@ class ScalingRow:
 
 
 class Scalings:
-    """The settings of one environment."""
+    """The settings of all environments."""
 
-    def __init__(self, database: Database, *, scope: Scope = MAIN) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._scope = {"workspace": scope.workspace, "environment": scope.environment}
 
-    async def of(self, app: str, revision: str) -> list[ScalingRow]:
+    async def of(self, scope: Scope, app: str, revision: str) -> list[ScalingRow]:
         """Return what was set since that revision was deployed."""
-        columns = (_T.c.function, _T.c.parameters, _T.c.scaling)
-        query = select(*columns).where(self._here(), _T.c.app == app, _T.c.revision == revision)
+        told = (_T.c.function, _T.c.parameters, _T.c.scaling)
+        query = select(*told).where(_here(scope), _T.c.app == app, _T.c.revision == revision)
         found = await self._database.read(lambda c: list(c.execute(query)))
         return [
             ScalingRow(
@@ -45,14 +44,14 @@ class Scalings:
             for function, parameters, text in found
         ]
 
-    async def save(self, row: ScalingRow) -> None:
+    async def save(self, scope: Scope, row: ScalingRow) -> None:
         """Save settings; what was set for earlier revisions of the app goes."""
         pool = row.pool
         digest = hashlib.sha256(pool.parameters.encode()).hexdigest()
-        of_app = and_(self._here(), _T.c.app == pool.app)
+        of_app = and_(_here(scope), _T.c.app == pool.app)
         same = and_(_T.c.function == pool.function, _T.c.digest == digest)
         values = {
-            **self._scope,
+            **columns(scope),
             "app": pool.app,
             "function": pool.function,
             "digest": digest,
@@ -71,5 +70,6 @@ class Scalings:
 
         await self._database.write(work)
 
-    def _here(self) -> ColumnElement[bool]:
-        return and_(*(_T.c[key] == value for key, value in self._scope.items()))
+
+def _here(scope: Scope) -> ColumnElement[bool]:
+    return and_(*(_T.c[key] == value for key, value in columns(scope).items()))

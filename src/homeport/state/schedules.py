@@ -14,10 +14,9 @@ from sqlalchemy import ColumnElement, Connection, Update, and_, delete, insert, 
 from homeport.state import tables
 from homeport.state.calls import CallRow, Calls
 from homeport.state.database import Database
-from homeport.state.scope import MAIN, Scope
+from homeport.state.scope import MAIN, Scope, columns
 
 _T = tables.schedules
-_TOLD = [column for column in _T.c if column.name not in ("workspace", "environment")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,39 +30,46 @@ class ScheduleRow:
     anchored_at: float
     next_at: float
     last_call: str = ""
+    workspace: str = MAIN.workspace
+    environment: str = MAIN.environment
+
+    @property
+    def scope(self) -> Scope:
+        """The environment of the app."""
+        return Scope(self.workspace, self.environment)
 
 
-def call_id(app: str, function: str, due_at: float) -> str:
+def call_id(app: str, function: str, due_at: float, scope: Scope = MAIN) -> str:
     """Return the id of the call that runs a function at a time: it begins with that time, as those of `.spawn` do.
 
     >>> call_id("shop", "f", 1.5)
     'fc-0000000059682f00644222cd88d4a7c8138fb97662fb835b'
     """
-    digest = hashlib.sha256(f"{app}\0{function}\0{due_at:.3f}".encode()).hexdigest()
+    where = "" if scope == MAIN else f"\0{scope}"
+    digest = hashlib.sha256(f"{app}\0{function}\0{due_at:.3f}{where}".encode()).hexdigest()
     return f"fc-{round(due_at * 1000) * 1_000_000:016x}{digest[:32]}"
 
 
 class Schedules:
-    """The schedules of one environment."""
+    """The schedules of all environments."""
 
-    def __init__(self, database: Database, calls: Calls, *, scope: Scope = MAIN) -> None:
+    def __init__(self, database: Database, calls: Calls) -> None:
         self._database = database
         self._calls = calls
-        self._scope = {"workspace": scope.workspace, "environment": scope.environment}
 
     async def all(self) -> list[ScheduleRow]:
         """Return every schedule."""
-        query = select(*_TOLD).where(self._here())
+        query = select(_T)
         found = await self._database.read(lambda c: list(c.execute(query).mappings()))
         return [ScheduleRow(**row) for row in found]
 
-    async def replace(self, app: str, rows: Sequence[ScheduleRow]) -> None:
+    async def replace(self, scope: Scope, app: str, rows: Sequence[ScheduleRow]) -> None:
         """Save an app's schedules; those that it had before go."""
 
         def work(connection: Connection) -> None:
-            connection.execute(delete(_T).where(self._here(), _T.c.app == app))
+            connection.execute(delete(_T).where(_here(scope), _T.c.app == app))
             if rows:
-                values = [{**self._scope, **dataclasses.asdict(row)} for row in rows]
+                values = [{**dataclasses.asdict(row), **columns(scope)} for row in rows]
                 connection.execute(insert(_T), values)
 
         await self._database.write(work)
@@ -97,7 +103,8 @@ class Schedules:
     def _changed(self, row: ScheduleRow, **values: object) -> Update:
         this = and_(_T.c.app == row.app, _T.c.function == row.function)
         same = and_(_T.c.next_at == row.next_at, _T.c.revision == row.revision)
-        return update(_T).where(self._here(), this, same).values(**values)
+        return update(_T).where(_here(row.scope), this, same).values(**values)
 
-    def _here(self) -> ColumnElement[bool]:
-        return and_(*(_T.c[key] == value for key, value in self._scope.items()))
+
+def _here(scope: Scope) -> ColumnElement[bool]:
+    return and_(*(_T.c[key] == value for key, value in columns(scope).items()))

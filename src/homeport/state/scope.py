@@ -1,24 +1,45 @@
-"""The scope of names: an environment of a workspace, as in Modal. A name is unique in its scope.
+"""Where a scope's files and rows are, and the objects that have one instance for each scope."""
 
-Today everything is in MAIN. The setting `workspace` is not this: it is the first part of each URL. A user may
-change it at any time, and rows must not become invisible by that.
-"""
-
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Generic, TypeVar
+
+from homeport.contract.scope import MAIN, Scope
+
+__all__ = ["MAIN", "Scope", "Scoped", "columns", "folder"]
+
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
-    """A workspace and an environment in it."""
+def folder(scope: Scope) -> Path:
+    """Return a scope's directory below a directory of files by app.
 
-    workspace: str = "main"
-    environment: str = "main"
-
-    @property
-    def folder(self) -> Path:
-        """Below a folder of files by app; that of MAIN is the folder itself, as it always was."""
-        return Path() if self == MAIN else Path(self.workspace, self.environment)
+    That of MAIN is the directory itself, as in homes from before there were environments.
+    """
+    return Path() if scope == MAIN else Path(scope.workspace, scope.environment)
 
 
-MAIN = Scope()
+def columns(scope: Scope) -> dict[str, str]:
+    """Return the values of a row's columns `workspace` and `environment`."""
+    return {"workspace": scope.workspace, "environment": scope.environment}
+
+
+class Scoped(Generic[T]):
+    """One object for each scope, which has what the scope has in memory."""
+
+    def __init__(self, make: Callable[[Scope], T]) -> None:
+        self._make = make
+        self._made: dict[Scope, T] = {}
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(list(self._made.values()))
+
+    def of(self, scope: Scope) -> T:
+        """Return the scope's object, which is made at its first use."""
+        if scope not in self._made:
+            self._made[scope] = self._make(scope)
+        return self._made[scope]
+
+    def forget(self, scope: Scope) -> None:
+        """Drop the object of an environment that was deleted."""
+        self._made.pop(scope, None)

@@ -1,4 +1,4 @@
-"""Seals named secrets and inline secrets of manifests, and opens them for containers.
+"""Seals named secrets and inline secrets of manifests, and opens them for containers; a box for each environment.
 
 The sealed values are in memory too, so the start of a container never waits for the database, and works while
 the database does not answer. A change is first written to the database and then made in memory.
@@ -13,6 +13,7 @@ from homeport.contract.errors import AlreadyExists, BadRequest, NotFound, Secret
 from homeport.contract.manifest import FunctionSpec, Manifest, SecretRef
 from homeport.contract.supplies import BuildSecret
 from homeport.state.rows import SecretRow
+from homeport.state.scope import MAIN
 from homeport.state.store import Store
 from homeport.state.vault import Vault
 
@@ -20,7 +21,7 @@ MAX_VALUE = 32768  # characters, as Modal's
 
 
 class SecretBox:
-    """The store's secrets, opened by the vault's key."""
+    """The secrets of one environment, opened by the vault's key."""
 
     def __init__(self, store: Store, vault: Vault) -> None:
         self._store = store
@@ -112,11 +113,16 @@ class SecretBox:
         return tuple(
             BuildSecret(
                 # One that came with the script has a name of this deploy.
-                name="" if "/" in (ref.name or "") else ref.name or "",
+                name="" if "/" in (ref.name or "") else self._bound(ref.name or ""),
                 values=self._values(ref),
             )
             for ref in spec.build_secrets
         )
+
+    def _bound(self, name: str) -> str:
+        """Return what the vault binds a secret's values to, so that no row works in another environment."""
+        scope = self._store.scope
+        return name if scope == MAIN else f"{scope}\0{name}"
 
     def _merged(self, refs: Iterable[SecretRef]) -> dict[str, str]:
         merged: dict[str, str] = {}
@@ -147,7 +153,7 @@ class SecretBox:
     async def _put(
         self, name: str, values: dict[str, str], keys: Iterable[str], *, inline: bool
     ) -> None:
-        sealed = self._vault.seal(name, values)
+        sealed = self._vault.seal(self._bound(name), values)
         await self._store.put_secret(name, sealed, [*keys], inline=inline)
         self._sealed[name] = sealed
 
@@ -163,7 +169,7 @@ class SecretBox:
                 where=ref.where,
                 hint=f"create it with `homeport secret create {name} {keys}`",
             )
-        values = self._vault.open(name, sealed)
+        values = self._vault.open(self._bound(name), sealed)
         absent = [key for key in ref.required_keys if key not in values]
         if absent:
             told = ", ".join(f"`{key}`" for key in absent)

@@ -1,4 +1,4 @@
-"""Apps, revisions, endpoints, secrets and tokens of one environment, in the database.
+"""Apps, revisions, endpoints, secrets and tokens of one environment, in the database; `Stores` has all environments.
 
 Every method is one transaction, and runs in a thread: see `database.py`. A `StorageError` leaves
 everything as it was.
@@ -32,25 +32,87 @@ from homeport.contract.manifest import Manifest
 from homeport.state import rows, tables
 from homeport.state.database import Database
 from homeport.state.rows import AppRow, Revision, SecretRow, Served, TokenRow
-from homeport.state.scope import MAIN, Scope
+from homeport.state.scope import MAIN, Scope, columns
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 log = logging.getLogger(__name__)
 
 
+class Stores:
+    """The rows of all environments."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def of(self, scope: Scope) -> "Store":
+        """Return the store of one environment, which has nothing in memory."""
+        return Store(self.database, scope)
+
+    async def apps(self) -> list[tuple[Scope, AppRow]]:
+        """Return every app of every environment, the newest first."""
+        t = tables.apps
+        query = select(t.c.workspace, t.c.environment, *_columns(t, AppRow))
+        query = query.order_by(t.c.created_at.desc())
+        found = await self.database.read(
+            lambda c: [dict(row) for row in c.execute(query).mappings()]
+        )
+        return [
+            (Scope(row.pop("workspace"), row.pop("environment")), AppRow(**row)) for row in found
+        ]
+
+    async def local_ports(self) -> dict[str, int]:
+        """Return endpoint id -> the local port that it had last. Ids are unique in all environments."""
+        t = tables.endpoints
+        query = select(t.c.id, t.c.local_port)
+        return await self.database.read(
+            lambda c: {row.id: row.local_port for row in c.execute(query)}
+        )
+
+    async def hashes(self) -> set[str]:
+        """Return the SHA-256 of every file that some revision has.
+
+        Files are shared by their content. A manifest that cannot be read keeps its files too.
+        """
+
+        def work(connection: Connection) -> set[str]:
+            texts = connection.scalars(select(tables.revisions.c.manifest))
+            return {found for text in texts for found in _SHA256.findall(str(text))}
+
+        return await self.database.read(work)
+
+    async def forget_unserved(self) -> None:
+        """Remove revisions whose deploy did not end."""
+        a, r = tables.apps, tables.revisions
+        served = (
+            select(a.c.version)
+            .where(a.c.workspace == r.c.workspace, a.c.environment == r.c.environment)
+            .where(a.c.name == r.c.app)
+            .scalar_subquery()
+        )
+        await _delete_if_any(self.database, r, r.c.version > func.coalesce(served, 0))
+
+    async def tokens(self) -> list[tuple[Scope, TokenRow]]:
+        """Return every proxy token."""
+        t = tables.proxy_tokens
+        query = select(t.c.workspace, t.c.environment, *_columns(t, TokenRow))
+        found = await self.database.read(
+            lambda c: [dict(row) for row in c.execute(query).mappings()]
+        )
+        return [
+            (Scope(row.pop("workspace"), row.pop("environment")), TokenRow(**row)) for row in found
+        ]
+
+
 class Store:
-    """The rows of one environment; `within` returns another environment's, in the same database.
+    """The rows of one environment.
 
     One class, because each method is one short transaction on the same database.
     """
 
     def __init__(self, database: Database, scope: Scope = MAIN) -> None:
         self.database = database
-        self._key = {"workspace": scope.workspace, "environment": scope.environment}
-
-    def within(self, scope: Scope) -> "Store":
-        """Return the store of another environment."""
-        return type(self)(self.database, scope)
+        self.scope = scope
+        self._key = columns(scope)
 
     # apps and revisions
 
@@ -81,6 +143,7 @@ class Store:
                 fingerprint=fingerprint,
                 tag=tag,
                 created_at=created_at,
+                scope=self.scope,
             )
             values = {name: getattr(revision, name) for name in _names(Revision)}
             connection.execute(insert(t).values(**self._key, **{**values, "manifest": text}))
@@ -93,12 +156,11 @@ class Store:
         this = tables.revisions.c.id == revision_id
         await self._delete_if_any(tables.revisions, this)
 
-    async def forget_unserved(self, app: str | None = None) -> None:
-        """Remove revisions, of one app or of all, whose deploy did not end."""
+    async def forget_unserved(self, app: str) -> None:
+        """Remove revisions of an app whose deploy did not end."""
         a, r = tables.apps, tables.revisions
-        served = select(a.c.version).where(self._here(a), a.c.name == r.c.app).scalar_subquery()
-        cut_off = r.c.version > func.coalesce(served, 0)
-        await self._delete_if_any(r, cut_off if app is None else and_(cut_off, r.c.app == app))
+        served = select(a.c.version).where(self._here(a), a.c.name == app).scalar_subquery()
+        await self._delete_if_any(r, and_(r.c.app == app, r.c.version > func.coalesce(served, 0)))
 
     async def revisions(self, app: str) -> list[Revision]:
         """Return every revision of an app that can be read, the newest first."""
@@ -107,7 +169,7 @@ class Store:
         found = []
         for row in await self._rows(query.order_by(t.c.version.desc())):
             try:
-                found.append(rows.revision(row))
+                found.append(rows.revision(row, self.scope))
             except StorageError as error:
                 log.warning("%s", error.message)
         return found
@@ -122,19 +184,7 @@ class Store:
                 f"the app `{app}` has no version v{version}",
                 hint=f"`homeport app history {app}` lists its versions",
             )
-        return rows.revision(found[0])
-
-    async def hashes(self) -> set[str]:
-        """Return the SHA-256 of every file that some revision has, in any environment.
-
-        Files are shared by their content. A manifest that cannot be read keeps its files too.
-        """
-
-        def work(connection: Connection) -> set[str]:
-            texts = connection.scalars(select(tables.revisions.c.manifest))
-            return {found for text in texts for found in _SHA256.findall(str(text))}
-
-        return await self.database.read(work)
+        return rows.revision(found[0], self.scope)
 
     async def served(self, app: str) -> Served:
         """Return what `put_back` needs to undo the next change of an app."""
@@ -275,17 +325,7 @@ class Store:
         return await self.database.read(lambda c: list(c.execute(query).mappings()))
 
     async def _delete_if_any(self, table: Table, condition: ColumnElement[bool]) -> None:
-        """Delete rows; if there are none, nothing is written: an undo works on a full disk too."""
-        these = and_(self._here(table), condition)
-
-        def work() -> None:
-            with self.database.reading() as connection:
-                if not connection.scalar(select(func.count()).select_from(table).where(these)):
-                    return
-            with self.database.writing() as connection:
-                connection.execute(delete(table).where(these))
-
-        await self.database.in_turn(work)
+        await _delete_if_any(self.database, table, and_(self._here(table), condition))
 
     def _app(self, connection: Connection, name: str) -> AppRow | None:
         t = tables.apps
@@ -324,8 +364,21 @@ class Store:
             connection.execute(insert(t).values(**self._key, id=name, app=owner, local_port=port))
 
 
+async def _delete_if_any(database: Database, table: Table, these: ColumnElement[bool]) -> None:
+    """Delete rows; if there are none, nothing is written: an undo works on a full disk too."""
+
+    def work() -> None:
+        with database.reading() as connection:
+            if not connection.scalar(select(func.count()).select_from(table).where(these)):
+                return
+        with database.writing() as connection:
+            connection.execute(delete(table).where(these))
+
+    await database.in_turn(work)
+
+
 def _names(cls: type) -> list[str]:
-    return [field.name for field in dataclasses.fields(cls)]
+    return [field.name for field in dataclasses.fields(cls) if field.name != "scope"]
 
 
 def _columns(table: Table, cls: type) -> Iterable[ColumnElement[Any]]:

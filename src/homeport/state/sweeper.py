@@ -12,8 +12,9 @@ from collections.abc import Callable, Collection
 from homeport.contract.errors import StorageError
 from homeport.state.blobs import Blobs
 from homeport.state.rows import Revision
+from homeport.state.scope import Scoped
 from homeport.state.secrets import SecretBox
-from homeport.state.store import Store
+from homeport.state.store import Stores
 from homeport.supervised import Tasks
 
 KEPT_S = 3600.0
@@ -27,13 +28,13 @@ class Sweeper:
 
     def __init__(
         self,
-        store: Store,
-        secret_box: SecretBox,
+        store: Stores,
+        secrets: Scoped[SecretBox],
         blobs: Blobs,
         in_use: Callable[[], Collection[Revision]],
     ) -> None:
         self._store = store
-        self._secrets = secret_box
+        self._secrets = secrets
         self._blobs = blobs
         self._in_use = in_use  # revisions that serve or are brought up, stored or not
         self._tasks = Tasks()
@@ -46,7 +47,9 @@ class Sweeper:
     async def sweep(self) -> None:
         """Remove what nothing refers to."""
         revisions = self._in_use()
-        await self._secrets.forget_inline({revision.fingerprint for revision in revisions})
+        fingerprints = {revision.fingerprint for revision in revisions}
+        for box in self._secrets:
+            await box.forget_inline(fingerprints)
         needed = await self._store.hashes()
         needed |= {
             file.sha256 for r in revisions for file in (*r.manifest.files, *r.manifest.build_files)

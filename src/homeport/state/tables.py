@@ -1,6 +1,6 @@
 """The schema, for SQLite and PostgreSQL alike.
 
-Every table has `workspace` and `environment` in its key or beside it; today both are always `main` (`scope.py`).
+Every table has `workspace` and `environment` in its key or beside it (`contract/scope.py`).
 A change here needs a migration in `migrations/versions`, and SCHEMA is the number of the newest one.
 """
 
@@ -19,7 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0009"
+SCHEMA = "0010"
 
 metadata = MetaData(
     naming_convention={"pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
@@ -32,6 +32,24 @@ def _scope() -> tuple[Column[str], Column[str]]:
         Column("environment", String(64), nullable=False),
     )
 
+
+workspaces = Table(
+    "workspaces",
+    metadata,
+    Column("name", String(64), nullable=False),
+    Column("slug", String(64), nullable=False),  # that its URLs begin with
+    Column("created_at", Float, nullable=False),
+    PrimaryKeyConstraint("name"),
+)
+
+environments = Table(
+    "environments",
+    metadata,
+    *_scope(),
+    Column("suffix", String(64), nullable=False),  # of the workspace in URLs; empty: none
+    Column("created_at", Float, nullable=False),
+    PrimaryKeyConstraint("workspace", "environment"),
+)
 
 apps = Table(
     "apps",

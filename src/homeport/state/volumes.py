@@ -29,7 +29,7 @@ from homeport.contract.manifest import FunctionSpec, Manifest, VolumeMount
 from homeport.state import tables
 from homeport.state.database import Database
 from homeport.state.rows import VolumeRow
-from homeport.state.scope import MAIN, Scope
+from homeport.state.scope import MAIN, Scope, columns
 from homeport.tree import Tree
 
 FILES, STAGING, GONE = "files", "staging", ".gone"
@@ -52,7 +52,7 @@ class Volumes:
         self._above = f"{scope.workspace}/{scope.environment}"
         self._root = root / scope.workspace / scope.environment
         self._owner = owner or _root_in_containers()
-        self._scope = {"workspace": scope.workspace, "environment": scope.environment}
+        self._scope = columns(scope)
         self._rows: dict[str, VolumeRow] = {}  # by id
         self._changing = asyncio.Lock()
 

@@ -1,11 +1,13 @@
 """The API of a plane: in this process, or on a real Unix socket."""
 
 import contextlib
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 
+from homeport.contract.scope import Scope
 from homeport.control.api.access import OwnSocket
 from homeport.control.api.listener import listening, unix_socket
 from homeport.control.api.routes import Api, Backend
@@ -15,10 +17,12 @@ from homeport.control.certificates import source
 from homeport.control.certificates.keeper import Keeper
 from homeport.control.certificates.orders import Kind
 from homeport.control.certificates.resolving import Resolver
+from homeport.control.deploys import certified
 from homeport.control.deploys.domains import Domains
 from homeport.control.deploys.expiring import Expiring
 from homeport.control.deploys.scaling import Scaler
 from homeport.control.deploys.variants import Variants
+from homeport.control.deploys.worlds import Worlds
 from homeport.control.fleet.tunnels import Tunnels
 from homeport.state.api_tokens import ApiTokens
 from homeport.state.calls import Calls
@@ -56,7 +60,33 @@ def keeper_of(plane: Plane) -> Keeper:
     policy = source.policy(plane.settings)
     acme = source.Acme(plane.settings, plane.ingress, policy, NoDns())
     rows = Certificates(plane.database)
-    return Keeper(rows, plane.ingress, acme, policy, lambda: {"a.test": Kind.MAIN})
+    return Keeper(
+        rows,
+        plane.ingress,
+        acme,
+        policy,
+        lambda: {"a.test": Kind.MAIN, **certified.wanted(plane.parts.endpoints)},
+    )
+
+
+def view_of(plane: Plane) -> View:
+    """Return what the API tells of a plane."""
+    return View(
+        plane.parts,
+        plane.deployer,
+        ingress_pid=lambda: 1,
+        kept=lambda: True,
+        next_runs=lambda _app: {},
+        expires_at=lambda _app: None,
+    )
+
+
+def stop_container(plane: Plane, scope: Scope, container: str) -> bool:
+    """Stop a container of an environment; return False for an unknown one."""
+    ids = {each.id for each in plane.nodes.containers() if each.order.within == scope}
+    if container in ids:
+        plane.nodes.stop(container)
+    return container in ids
 
 
 @contextlib.asynccontextmanager
@@ -67,40 +97,42 @@ async def api_of(plane: Plane, home: Path):
     cold_starts = ColdStarts(plane.database)
     shared = Shared(plane.database)
     await shared.open()
-    view = View(
-        plane.parts,
-        plane.deployer,
-        ingress_pid=lambda: 1,
-        kept=lambda: True,
-        next_runs=lambda _app: {},
-        expires_at=lambda _app: None,
-    )
-
-    def stop_container(container: str) -> bool:
-        known = any(container == each.id for each in plane.nodes.containers())
-        plane.nodes.stop(container)
-        return known
-
+    expiring = Expiring(Expiries(plane.database), plane.deployer)
+    proxy_tokens = Tokens(plane.stores, plane.ingress)
     tokens = ApiTokens(plane.database)
     tunnels = Tunnels(plane.ingress, "localhost", lambda: ("http", 80))
     backend = Backend(
-        view=view,
+        view=view_of(plane),
         deployer=plane.deployer,
         logs=logs,
         cold_starts=cold_starts,
         shared=shared,
-        spawned=Spawned(Calls(plane.database, home / "calls"), plane.parts.live.retries_of),
+        spawned=Spawned(
+            Calls(plane.database, home / "calls"),
+            plane.parts.live.retries_of,
+            key=plane.environments.key,
+        ),
         tunnels=tunnels,
         scaler=Scaler(plane.parts, Scalings(plane.database)),
         variants=Variants(plane.parts, plane.mounts),
-        tokens=Tokens(plane.store, plane.ingress),
         api_tokens=tokens,
-        expiring=Expiring(Expiries(plane.database), plane.deployer),
+        tokens=proxy_tokens,
+        expiring=expiring,
         keeper=keeper_of(plane),
         domains=Domains(plane.parts, plane.deployer, NoDns()),
+        worlds=Worlds(
+            plane.parts,
+            plane.deployer,
+            shared,
+            logs,
+            proxy_tokens,
+            tokens,
+            expiring.expiries,
+            cold_starts,
+        ),
         keep=lambda: asked.append("keep"),
         shutdown=lambda: asked.append("shutdown"),
-        stop_container=stop_container,
+        stop_container=functools.partial(stop_container, plane),
     )
     api = Api(plane.parts, backend)
     yield Server(api, logs, cold_starts, tunnels, tokens, asked)

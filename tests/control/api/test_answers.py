@@ -16,6 +16,7 @@ from homeport.contract.api.blobs import Hashes
 from homeport.contract.api.calls import Call
 from homeport.contract.api.deploys import Deploy, Rollback
 from homeport.contract.api.domains import NewDomain
+from homeport.contract.api.environments import EnvironmentChange, NewEnvironment, NewWorkspace
 from homeport.contract.api.functions import Scaling
 from homeport.contract.api.secrets import NewSecret
 from homeport.contract.api.sessions import Serve
@@ -31,7 +32,7 @@ from homeport.control.api import routes, routing
 from homeport.state.coldstarts import ColdStart
 from tests import functions
 from tests.control.api.served import api_of, on_a_socket
-from tests.control.plane import Plane, function, manifest
+from tests.control.plane import KEY, Plane, function, manifest
 from tests.fakes import FakeNode
 from tests.orders import order
 
@@ -58,6 +59,11 @@ class Node(FakeNode):
 
     async def prune(self, keep):
         return [IMAGE]
+
+
+def hosts(plane):
+    """Return the hosts that are answered."""
+    return [host for endpoint in plane.ingress.endpoints.values() for host in endpoint.hosts]
 
 
 class Caller:
@@ -330,12 +336,24 @@ async def test_every_route_answers_what_it_declares(tmp_path):
 
         # certificates and domains
         assert "a.test" == (await ask("POST /v1/certificates/{host}/renew", host="a.test")).host
-        assert ("a.test",) == tuple(
-            c.host for c in (await ask("GET /v1/certificates")).certificates
-        )
+        listed = (await ask("GET /v1/certificates")).certificates
+        assert {"a.test", *hosts(plane)} == {each.host for each in listed}
         added = await ask("POST /v1/domains", body=NewDomain(domain="a.example.test", app="shop"))
         assert (added,) == (await ask("GET /v1/domains")).domains
         await ask("DELETE /v1/domains/{domain}", domain="a.example.test")
+
+        # environments and workspaces
+        assert KEY == (await ask("GET /v1/environment")).key
+        made = await ask("POST /v1/environments", body=NewEnvironment(name="staging"))
+        assert "staging" == made.web_suffix
+        wanted = EnvironmentChange(web_suffix="st")
+        changed = await ask("POST /v1/environments/{name}", name="staging", body=wanted)
+        main, told = (await ask("GET /v1/environments")).environments
+        assert ("main", changed) == (main.name, told)
+        assert 0 == (await ask("DELETE /v1/environments/{name}", name="staging")).containers
+        made = await ask("POST /v1/workspaces", body=NewWorkspace(name="acme"))
+        assert made == (await ask("GET /v1/workspaces")).workspaces[0]
+        assert 0 == (await ask("DELETE /v1/workspaces/{name}", name="acme")).containers
 
         # a tunnel
         tunnel = OpenTunnel(name="0" * 20, port=8000, address="unix:/tunnel")

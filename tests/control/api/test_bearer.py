@@ -74,14 +74,6 @@ async def test_a_token_says_who_the_caller_is(tokens):
     } == answer.json()
 
 
-async def test_a_token_of_other_environments_opens_nothing_of_main(tokens):
-    _, bearer = await create(tokens, environments=("prod", "dev"))
-    answer = await Http(Bearer(app(), tokens)).ask(f"Bearer {bearer}")
-
-    assert 403 == answer.status_code
-    assert "this token is for `dev`, `prod`" in answer.json()["error"]["message"]
-
-
 async def test_the_token_of_the_settings_is_an_admins(tokens):
     answer = await Http(Bearer(app(), tokens, first="word")).ask("Bearer word")
 

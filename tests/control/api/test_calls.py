@@ -11,6 +11,7 @@ from homeport.contract.errors import (
     StartError,
     TooMany,
 )
+from homeport.contract.scope import MAIN
 from homeport.control.api.calls import Calls
 from homeport.settings import Settings
 from tests.functions import APP, served
@@ -33,16 +34,16 @@ async def test_a_value_comes_back_and_what_a_function_raises_is_told(settings):
     def count():
         yield 1
 
-    noun = Calls(settings)
+    noun = Calls(settings, lambda _scope: "k")
     with served(settings.calls_socket) as functions:
         functions.add(add)
         functions.add(fails)
         functions.add(count, generator=True)
-        called = await noun.call(APP, "add", Call(args=(1,), kwargs={"b": 2}))
+        called = await noun.call(MAIN, APP, "add", Call(args=(1,), kwargs={"b": 2}))
         with pytest.raises(CallFailed, match="KeyError: 'mine'") as caught:
-            await noun.call(APP, "fails", Call())
+            await noun.call(MAIN, APP, "fails", Call())
         with pytest.raises(CallFailed, match="remote_gen"):
-            await noun.call(APP, "count", Call())
+            await noun.call(MAIN, APP, "count", Call())
 
     assert {"sum": 3} == called.value
     assert "in fails" in caught.value.traceback
@@ -52,9 +53,9 @@ async def test_refusals_have_the_kind_of_their_status(settings):
     def one():
         return 1
 
-    noun = Calls(settings)
+    noun = Calls(settings, lambda _scope: "k")
     with pytest.raises(StartError, match="ended before"):
-        await noun.call(APP, "one", Call())
+        await noun.call(MAIN, APP, "one", Call())
     with served(settings.calls_socket) as functions:
         functions.add(one)
         for status, kind in (
@@ -67,21 +68,21 @@ async def test_refusals_have_the_kind_of_their_status(settings):
         ):
             functions.refusals.append((status, "homeport: why"))
             with pytest.raises(kind) as caught:
-                await noun.call(APP, "one", Call())
+                await noun.call(MAIN, APP, "one", Call())
             assert kind is NotFound or "`one`: why" == caught.value.message
         with pytest.raises(NotFound, match="no deployed app"):
-            await noun.call(APP, "other", Call())
+            await noun.call(MAIN, APP, "other", Call())
 
 
 async def test_class_parameters_are_plain_and_quoted(settings):
     def one():
         return 1
 
-    noun = Calls(settings)
+    noun = Calls(settings, lambda _scope: "k")
     with served(settings.calls_socket) as functions:
         functions.add(one)
-        await noun.call(APP, "one", Call(parameters={"b": True, "a": "x&y=\n", "c": 7}))
+        await noun.call(MAIN, APP, "one", Call(parameters={"b": True, "a": "x&y=\n", "c": 7}))
         with pytest.raises(BadRequest, match="class parameter"):
-            await noun.call(APP, "one", Call(parameters={"a": [1]}))
+            await noun.call(MAIN, APP, "one", Call(parameters={"a": [1]}))
 
     assert b"a=x%26y%3D%0A&b=true&c=7" == functions.queries[-1]

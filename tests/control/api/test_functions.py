@@ -5,6 +5,7 @@ import pytest
 from homeport.contract.api.functions import FunctionQuery, Scaling
 from homeport.contract.errors import BadRequest, NotFound
 from homeport.contract.manifest import CallMethod, FunctionSpec, Parameter
+from homeport.contract.scope import MAIN
 from homeport.contract.variants import Options
 from homeport.control.api.functions import Functions
 from homeport.control.deploys.scaling import Scaler
@@ -35,23 +36,23 @@ async def functions(tmp_path):
 
 async def test_a_function_and_a_class_are_found_by_their_tags(functions):
     query = FunctionQuery()
-    one = await functions.one("shop", "f", query)
-    method = await functions.one("shop", "Scale.times", query)
-    whole = await functions.one("shop", "Scale.*", FunctionQuery(parameters="size=7"))
+    one = await functions.one(MAIN, "shop", "f", query)
+    method = await functions.one(MAIN, "shop", "Scale.times", query)
+    whole = await functions.one(MAIN, "shop", "Scale.*", FunctionQuery(parameters="size=7"))
 
     assert one.url
     assert ("Scale.times", "", "Scale.times") == (method.tag, method.url, whole.tag)
     for app, tag, session in (("shop", "g", ""), ("other", "f", ""), ("shop", "f", "nobody")):
         with pytest.raises(NotFound):
-            await functions.one(app, tag, FunctionQuery(session=session))
+            await functions.one(MAIN, app, tag, FunctionQuery(session=session))
     with pytest.raises(BadRequest, match="size"):
-        await functions.one("shop", "Scale.*", FunctionQuery(parameters="size=x"))
+        await functions.one(MAIN, "shop", "Scale.*", FunctionQuery(parameters="size=x"))
 
 
 async def test_a_scaling_replaces_what_it_names_and_has_bounds(functions):
     query = FunctionQuery()
-    await functions.scale("shop", "f", query, Scaling(max_containers=5, buffer_containers=1))
-    told = await functions.scale("shop", "f", query, Scaling(min_containers=2))
+    await functions.scale(MAIN, "shop", "f", query, Scaling(max_containers=5, buffer_containers=1))
+    told = await functions.scale(MAIN, "shop", "f", query, Scaling(min_containers=2))
 
     assert (2, 5, 1) == (
         told.scaling.min_containers,
@@ -66,17 +67,17 @@ async def test_a_scaling_replaces_what_it_names_and_has_bounds(functions):
         Scaling(scaledown_window=1.0),
     ):
         with pytest.raises(BadRequest):
-            await functions.scale("shop", "f", query, wrong)
-    assert told.scaling == (await functions.one("shop", "f", query)).scaling
+            await functions.scale(MAIN, "shop", "f", query, wrong)
+    assert told.scaling == (await functions.one(MAIN, "shop", "f", query)).scaling
 
 
 async def test_a_variant_is_made_and_found_by_its_digest(functions):
     options = Options(max_containers=3)
-    made = await functions.vary("shop", "Scale.times", FunctionQuery(), options)
-    again = await functions.vary("shop", "Scale.*", FunctionQuery(), options)
+    made = await functions.vary(MAIN, "shop", "Scale.times", FunctionQuery(), options)
+    again = await functions.vary(MAIN, "shop", "Scale.*", FunctionQuery(), options)
     query = FunctionQuery(variant=options.digest)
-    told = await functions.one("shop", "Scale.times", query)
-    changed = await functions.scale("shop", "Scale.*", query, Scaling(min_containers=1))
+    told = await functions.one(MAIN, "shop", "Scale.times", query)
+    changed = await functions.scale(MAIN, "shop", "Scale.*", query, Scaling(min_containers=1))
 
     assert made == again
     assert f"Scale.*+{options.digest[:8]}" == made.function
@@ -85,9 +86,9 @@ async def test_a_variant_is_made_and_found_by_its_digest(functions):
         told.scaling.min_containers,
         changed.scaling.min_containers,
     )
-    plain = await functions.one("shop", "Scale.times", FunctionQuery())
+    plain = await functions.one(MAIN, "shop", "Scale.times", FunctionQuery())
     assert (None, 0) == (plain.scaling.max_containers, plain.scaling.min_containers)
     with pytest.raises(NotFound):
-        await functions.one("shop", "Scale.times", FunctionQuery(variant="0" * 32))
+        await functions.one(MAIN, "shop", "Scale.times", FunctionQuery(variant="0" * 32))
     with pytest.raises(NotFound):
-        await functions.vary("shop", "f", FunctionQuery(), options)  # it has a URL
+        await functions.vary(MAIN, "shop", "f", FunctionQuery(), options)  # it has a URL

@@ -34,8 +34,8 @@ def passed_on(settings: Settings):
     listener = tcp_socket("127.0.0.1", 0)
     database = Database(urls.of("", settings.home))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    noun = Calls(settings)
     tokens = ApiTokens(database)  # of the settings' token alone
+    noun = Calls(settings, lambda _scope: "k")
     app = Starlette(routes=routing.routes(noun), exception_handlers={Failure: answers.failed})
     ready, loop, over = threading.Event(), asyncio.new_event_loop(), asyncio.Event()
 
@@ -63,7 +63,7 @@ def functions(tmp_path):
     settings = Settings(home=tmp_path)
     settings.calls_socket.parent.mkdir(parents=True)
     with served(settings.calls_socket) as functions, passed_on(settings) as url:
-        context.enter_calls(context.Reach(socket=url, app=APP, token=TOKEN))
+        context.enter_calls(context.Reach(socket=url, app=APP, key="k", token=TOKEN))
         functions.url = url
         yield functions
 
@@ -95,7 +95,7 @@ def test_each_form_of_a_call_goes_over_the_api(functions):
 
 def test_a_caller_that_hangs_up_hangs_up_at_the_ingress(functions):
     began, left = threading.Event(), threading.Event()
-    target = Target(app=APP, tag="waits")
+    target = Target(app=APP, tag="waits", key="k")
 
     async def waits(_scope, receive, _send):
         while (message := await receive())["type"] != "http.disconnect":
@@ -118,7 +118,7 @@ def test_a_caller_that_hangs_up_hangs_up_at_the_ingress(functions):
 
 def test_a_stream_that_is_closed_is_closed_at_the_ingress(functions):
     left = threading.Event()
-    target = Target(app=APP, tag="counts")
+    target = Target(app=APP, tag="counts", key="k")
 
     async def counts(_scope, receive, send):
         headers = [(b"x-homeport-outcome", b"stream"), (b"x-homeport-python", b"3.11")]
@@ -152,10 +152,10 @@ def test_refusals_are_the_ingresss_own_and_a_wrong_token_is_told(functions):
             handle.remote()
     functions.refusals.append((503, "homeport: nobody yet"))
     assert 1 == handle.remote(), "it is tried again"
-    context.enter_calls(context.Reach(socket=functions.url, app=APP, token="wrong"))
+    context.enter_calls(context.Reach(socket=functions.url, app=APP, key="k", token="wrong"))
     with pytest.raises(exception.AuthError, match="the token is wrong"):
         handle.remote()
-    context.enter_calls(context.Reach(socket="http://127.0.0.1:1", app=APP, token=TOKEN))
+    context.enter_calls(context.Reach(socket="http://127.0.0.1:1", app=APP, key="k", token=TOKEN))
     with pytest.raises(exception.ConnectionError, match=r"at http://127.0.0.1:1 does not answer"):
         handle.remote()
 
@@ -172,9 +172,9 @@ def test_without_an_ingress_the_answer_says_so(tmp_path, monkeypatch):
     settings = Settings(home=tmp_path)
     with passed_on(settings) as url:
         before = context.reach()
-        context.enter_calls(context.Reach(socket=url, app=APP, token=TOKEN))
+        context.enter_calls(context.Reach(socket=url, app=APP, key="k", token=TOKEN))
         try:
             with pytest.raises(exception.ConnectionError, match="the ingress does not answer"):
-                Named(Target(app=APP, tag="f")).remote()
+                Named(Target(app=APP, tag="f", key="k")).remote()
         finally:
             context._reach = before

@@ -6,6 +6,7 @@ import pytest
 from websockets.asyncio.client import unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from homeport.contract.scope import MAIN
 from homeport.control.api.access import Inside
 from homeport.control.api.bearer import Bearer
 from homeport.control.api.listener import listening, unix_socket
@@ -109,8 +110,8 @@ async def test_no_container_and_nobody_without_the_token_may_run_programs(plane,
     inside = unix_socket(tmp_path / "inside")
     outside = unix_socket(tmp_path / "tcp")
     async with (
-        listening(Inside(connect.api.inside()), inside),
-        listening(Inside(connect.api.app()), unix_socket(tmp_path / "wrong")),
+        listening(Inside(connect.api.inside(), lambda _key: MAIN), inside),
+        listening(Inside(connect.api.app(), lambda _key: MAIN), unix_socket(tmp_path / "wrong")),
         listening(
             Bearer(connect.api.app(), ApiTokens(plane.database), first="correct-horse"), outside
         ),

@@ -10,7 +10,7 @@ from homeport.contract import frames
 from homeport.control.api import bodies
 from homeport.control.api.access import Inside
 from tests.control.api.served import api_of, client
-from tests.control.plane import Plane
+from tests.control.plane import KEY, Plane
 from tests.fakes import FakeNode
 
 
@@ -128,8 +128,10 @@ async def test_a_place_that_no_page_told_is_refused(tmp_path, after):
 async def test_containers_reach_these_routes_and_no_others(tmp_path):
     plane = Plane(tmp_path, FakeNode(0.01))
     async with plane, api_of(plane, tmp_path) as server:
-        transport = httpx.ASGITransport(Inside(server.api.inside()))
-        async with httpx.AsyncClient(transport=transport, base_url="http://inside") as http:
+        transport = httpx.ASGITransport(Inside(server.api.inside(), plane.environments.by_key))
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://inside", headers={"X-Homeport-Key": KEY}
+        ) as http:
             made = await http.post("/v1/dicts", json={"name": "d"})
             refused = {
                 path: (await http.request(method, path)).status_code

@@ -9,15 +9,17 @@ from aiohttp import web
 
 from homeport.contract.calls import ATTEMPT, CALL, CALL_ID, endpoint_id
 from homeport.contract.errors import BadRequest, NotFound
+from homeport.contract.scope import MAIN
 from homeport.control.calls import dispatcher as module
 from homeport.control.calls.dispatcher import Dispatcher
 from homeport.control.calls.spawned import Spawned
 from homeport.state import schema, urls
 from homeport.state.calls import CallRow, Calls, Outcome
 from homeport.state.database import Database
+from tests.control.plane import KEY
 from tests.waiting import PATIENCE_S, until
 
-F = endpoint_id("shop", "f")
+F = endpoint_id("shop", "f", key=KEY)
 WAIT_S = 10 * PATIENCE_S  # so that a wait which nothing wakes is a failure
 VALUE = Outcome(kind="value", python="3.11", body=b"v")
 
@@ -70,7 +72,7 @@ class Plane:
         self.rows, self.ingress = rows, ingress
         self.retries: dict[str, str] = {F: ""}
         self.containers = {"ta-1"}
-        self.spawned = Spawned(rows, self.retries.get)
+        self.spawned = Spawned(rows, self.retries.get, key=lambda _scope: KEY)
         self.dispatcher = Dispatcher(self.spawned, socket, lambda: self.containers)
 
     async def spawn(self, number: int, inputs: int = 1) -> str:
@@ -105,7 +107,7 @@ async def plane(tmp_path, monkeypatch):
 
 async def test_a_call_is_sent_and_its_outcome_wakes_who_waits(plane):
     call = await plane.spawn(1)
-    waiting = asyncio.create_task(plane.spawned.outcome(call, 0, WAIT_S))
+    waiting = asyncio.create_task(plane.spawned.outcome(MAIN, call, 0, WAIT_S))
     await until(lambda: plane.ingress.asked, "the request")
     (row,) = await plane.rows.find(call)
     await plane.rows.claim(call, 0, 0, "ta-1")
@@ -181,9 +183,9 @@ async def test_a_cancelled_call_is_cut(plane):
     plane.ingress.release.clear()
     call = await plane.spawn(1)
     await until(lambda: plane.ingress.inside == 1, "the request")
-    waiting = asyncio.create_task(plane.spawned.outcome(call, 0, WAIT_S))
+    waiting = asyncio.create_task(plane.spawned.outcome(MAIN, call, 0, WAIT_S))
     await asyncio.sleep(0)
-    await plane.spawned.cancel(call)
+    await plane.spawned.cancel(MAIN, call)
     await until(lambda: plane.ingress.cut == 1, "the request's end")
 
     assert "cancelled" == (await asyncio.wait_for(waiting, PATIENCE_S)).kind
@@ -200,7 +202,7 @@ async def test_what_cannot_be_a_call_is_refused(plane):
     with pytest.raises(BadRequest, match="at least one input"):
         await plane.spawn(2, inputs=0)
     with pytest.raises(NotFound, match="there is no call"):
-        await plane.spawned.cancel(call_id(3))
+        await plane.spawned.cancel(MAIN, call_id(3))
 
 
 async def test_a_later_dispatcher_goes_on(plane, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 
 from homeport.contract.manifest import CallMethod, FunctionSpec, Manifest
 from homeport.contract.schedules import Schedule
+from homeport.contract.scope import MAIN
 from homeport.control.calls.scheduler import LATE_S, LOOK_EACH_S, Scheduler
 from homeport.control.calls.spawned import Spawned
 from homeport.control.deploys.apps import Live, LiveApp
@@ -58,13 +59,14 @@ class Plane:
 
     def restart(self) -> None:
         """Begin with nothing but the database."""
-        spawned = Spawned(self.calls, lambda _endpoint: "")
+        spawned = Spawned(self.calls, lambda _endpoint: "", key=str)
         spawned.wake = self._wake
         self.scheduler = Scheduler(
             self.rows,
             spawned,
             self.live,
-            settled=lambda name: name not in self.unsettled,
+            settled=lambda owner: owner.name not in self.unsettled,
+            key=str,
             say=lambda line: self.said.append(line.text),
             clock=lambda: self.now,
         )
@@ -73,7 +75,7 @@ class Plane:
         self.woken += 1
 
     def deploy(self, name: str, **schedules: Schedule) -> None:
-        owner = Owner.app("shop")
+        owner = Owner.app(MAIN, "shop")
         self.live.add(LiveApp(owner=owner, name="shop", revision=revision(name, **schedules)))
 
     async def at(self, now: float) -> list[float]:
@@ -98,7 +100,7 @@ async def test_nothing_runs_at_the_deploy_and_then_at_each_time(plane):
     plane.deploy("rv-1", f=MINUTE)
 
     assert [] == await plane.at(NOON + 0.5)
-    assert {"f": NOON + 60} == plane.scheduler.next_runs("shop")
+    assert {"f": NOON + 60} == plane.scheduler.next_runs(Owner.app(MAIN, "shop"))
     assert [] == await plane.at(NOON + 59.9)
     assert [60.0] == await plane.at(NOON + 60.0)
     assert [60.0] == await plane.at(NOON + 60.5)
@@ -135,7 +137,7 @@ async def test_a_run_that_is_too_late_is_said_and_left_out(plane):
     assert [
         "the scheduled function was not run at 2026-11-26 13:00:00 UTC: the server did not run then"
     ] == plane.said
-    assert {"f": NOON + 25 * 3600} == plane.scheduler.next_runs("shop")
+    assert {"f": NOON + 25 * 3600} == plane.scheduler.next_runs(Owner.app(MAIN, "shop"))
     assert [25 * 3600.0] == await plane.at(NOON + 25 * 3600)
 
 
@@ -156,7 +158,7 @@ async def test_a_clock_that_goes_back_repeats_no_run_and_stops_none(plane):
     await plane.at(NOON + far)  # the clock was wrong
     plane.said.clear()
     await plane.at(NOON + 61)
-    assert {"f": NOON + 120} == plane.scheduler.next_runs("shop")
+    assert {"f": NOON + 120} == plane.scheduler.next_runs(Owner.app(MAIN, "shop"))
     assert [60.0, 120.0, far] == await plane.at(NOON + 120)
     await plane.at(NOON + 59)
     assert [60.0, 120.0, far] == await plane.at(NOON + 60)
@@ -169,7 +171,7 @@ async def test_the_clock_was_ahead_before_the_restart(plane):
     plane.restart()
 
     assert [] == await plane.at(NOON)
-    assert {"f": NOON + 3600} == plane.scheduler.next_runs("shop")
+    assert {"f": NOON + 3600} == plane.scheduler.next_runs(Owner.app(MAIN, "shop"))
 
 
 async def test_a_deploy_keeps_a_cron_and_begins_a_period_anew(plane):
@@ -178,29 +180,29 @@ async def test_a_deploy_keeps_a_cron_and_begins_a_period_anew(plane):
     plane.deploy("rv-2", c=MINUTE, p=TEN)
     await plane.at(NOON + 4)
 
-    assert {"c": NOON + 60, "p": NOON + 14} == plane.scheduler.next_runs("shop")
+    assert {"c": NOON + 60, "p": NOON + 14} == plane.scheduler.next_runs(Owner.app(MAIN, "shop"))
     plane.restart()
     await plane.at(NOON + 5)
-    assert {"c": NOON + 60, "p": NOON + 14} == plane.scheduler.next_runs("shop")
+    assert {"c": NOON + 60, "p": NOON + 14} == plane.scheduler.next_runs(Owner.app(MAIN, "shop"))
     plane.deploy("rv-3", c=DAILY)
     await plane.at(NOON + 6)
-    assert {"c": NOON + 3600} == plane.scheduler.next_runs("shop")
+    assert {"c": NOON + 3600} == plane.scheduler.next_runs(Owner.app(MAIN, "shop"))
 
 
 async def test_a_stopped_app_has_no_schedule(plane):
     plane.deploy("rv-1", f=MINUTE)
     await plane.at(NOON)
-    plane.live.remove(Owner.app("shop"))
+    plane.live.remove(Owner.app(MAIN, "shop"))
 
     assert [] == await plane.at(NOON + 60)
     assert [] == await plane.rows.all()
-    assert {} == plane.scheduler.next_runs("shop")
+    assert {} == plane.scheduler.next_runs(Owner.app(MAIN, "shop"))
 
 
 async def test_one_that_is_being_restored_keeps_it_and_runs_when_it_is_back(plane):
     plane.deploy("rv-1", f=MINUTE)
     await plane.at(NOON)
-    app = plane.live.remove(Owner.app("shop"))
+    app = plane.live.remove(Owner.app(MAIN, "shop"))
     plane.unsettled.add("shop")
     plane.restart()
 
@@ -220,11 +222,11 @@ async def test_a_deploy_under_way_counts_when_it_has_ended(plane):
     plane.unsettled.clear()
     await plane.at(NOON + 3)
 
-    assert {"p": NOON + 10} == plane.scheduler.next_runs("shop")
+    assert {"p": NOON + 10} == plane.scheduler.next_runs(Owner.app(MAIN, "shop"))
 
 
 async def test_a_session_has_no_schedule(plane):
-    owner = Owner.session("se-1")
+    owner = Owner.session(MAIN, "se-1")
     plane.live.add(LiveApp(owner=owner, name="shop", revision=revision("rv-1", f=TEN)))
 
     await plane.at(NOON)
@@ -248,11 +250,11 @@ async def test_runs_do_not_pile_up_behind_one_that_cannot_begin(plane):
 async def test_somebody_else_has_changed_the_row(plane):
     plane.deploy("rv-1", f=MINUTE)
     await plane.at(NOON)
-    await plane.rows.replace("shop", [])
+    await plane.rows.replace(MAIN, "shop", [])
 
     assert [] == await plane.at(NOON + 60)
     await plane.scheduler.look()
-    assert {"f": NOON + 120} == plane.scheduler.next_runs("shop")
+    assert {"f": NOON + 120} == plane.scheduler.next_runs(Owner.app(MAIN, "shop"))
 
 
 async def test_it_looks_by_itself(plane):

@@ -14,7 +14,7 @@ from homeport.control.calls.varied import Varied
 from homeport.control.deploys.variants import Variants
 from homeport.state.calls import CallRow, Calls, Outcome
 from homeport.state.vault import Vault
-from tests.control.plane import Plane, manifest, virtual
+from tests.control.plane import KEY, Plane, manifest, virtual
 
 F = FunctionSpec(name="f", module="m", qualname="f", calls=(CallMethod(tag="f", attribute="f"),))
 OPTIONS = Options(secrets=(SecretRef(values={"KEY": "hunter2"}),), retries=Retries(max_retries=1))
@@ -28,8 +28,8 @@ async def planned(tmp_path):
         await plane.deploy(manifest(F))
         plane.variants = Variants(plane.parts, plane.mounts)
         rows = Calls(plane.database, tmp_path / "calls")
-        maker = Varied(plane.variants, Vault(tmp_path / "vault.key"))
-        plane.spawned = Spawned(rows, plane.variants.retries_of, maker)
+        maker = Varied(plane.variants, Vault(tmp_path / "vault.key"), plane.environments.key)
+        plane.spawned = Spawned(rows, plane.variants.retries_of, maker, key=plane.environments.key)
         yield plane
         await plane.variants.close()
 
@@ -40,7 +40,7 @@ async def test_a_spawned_call_has_its_options_with_it(tmp_path):
         await plane.spawned.spawn(CALL, "", [b"input"], OPTIONS)
         (row,) = await plane.spawned.rows.find(CALL.id)
 
-        assert endpoint_id("shop", "f", variant=OPTIONS.digest) == row.endpoint
+        assert endpoint_id("shop", "f", key=KEY, variant=OPTIONS.digest) == row.endpoint
         assert b"hunter2" not in row.options
         before = plane.parts.endpoints.endpoint(row.endpoint)
         for pool in plane.pools:

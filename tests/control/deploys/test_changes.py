@@ -6,10 +6,11 @@ import logging
 import pytest
 
 from homeport.contract.errors import BadRequest, NotFound
+from homeport.contract.scope import MAIN
 from homeport.control.deploys.changes import Changes
 from homeport.control.fleet.owner import Owner
 
-SHOP, BLOG = Owner.app("shop"), Owner.app("blog")
+SHOP, BLOG = Owner.app(MAIN, "shop"), Owner.app(MAIN, "blog")
 
 
 async def steps(name: str, done: list[str], go_on: asyncio.Event) -> str:

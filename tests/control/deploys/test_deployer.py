@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from homeport.contract.errors import BadRequest, Failure, NotFound, StorageError
 from homeport.contract.manifest import SourceFile
+from homeport.contract.scope import MAIN
 from homeport.contract.traffic import RequestRecord
 from homeport.control.deploys.deployer import BACKLOG
 from homeport.control.fleet.owner import Owner
@@ -20,6 +21,8 @@ from tests.control.deploys.test_rollout import F, settled
 from tests.control.plane import Plane, function, manifest
 from tests.fakes import FakeNode
 from tests.waiting import virtually
+
+SHOP = Owner.app(MAIN, "shop")
 
 
 def version(number: int):
@@ -32,7 +35,7 @@ def test_a_stop_ends_a_deploy_that_is_under_way(tmp_path):
             await plane.deploy(version(1))
             deploying = asyncio.create_task(plane.deploy(version(2)))
             await asyncio.sleep(1)
-            ended = await plane.deployer.stop_app("shop")
+            ended = await plane.deployer.stop_app(MAIN, "shop")
             with pytest.raises(BadRequest, match="stopped meanwhile"):
                 await deploying
             await settled(plane)
@@ -46,7 +49,7 @@ def test_a_stop_ends_a_deploy_that_is_under_way(tmp_path):
             assert stopped
             assert [] == left
             assert {served.pool.revision} == {c.order.pool.revision for c in plane.node.containers}
-            assert served.pool.revision == plane.parts.live.get(Owner.app("shop")).revision.id
+            assert served.pool.revision == plane.parts.live.get(SHOP).revision.id
 
     virtually(story())
 
@@ -56,8 +59,8 @@ def test_a_stop_ends_the_first_deploy_of_an_app(tmp_path):
         async with Plane(tmp_path, FakeNode(5.0)) as plane:
             deploying = asyncio.create_task(plane.deploy(version(1)))
             await asyncio.sleep(1)
-            assert plane.deployer.knows("shop")
-            await plane.deployer.stop_app("shop")
+            assert plane.deployer.knows(MAIN, "shop")
+            await plane.deployer.stop_app(MAIN, "shop")
             await asyncio.wait([deploying])
             await settled(plane)
             await plane.check_whole()
@@ -93,7 +96,7 @@ def test_whatever_is_asked_for_at_once_list_and_url_agree(tmp_path_factory, acti
                     "deploy": lambda n=number: plane.deploy(version(n % 3 + 1)),
                     "recreate": lambda n=number: plane.deploy(version(n % 3 + 1), "recreate"),
                     "rollback": plane.roll_back,
-                    "stop": lambda: plane.deployer.stop_app("shop"),
+                    "stop": lambda: plane.deployer.stop_app(MAIN, "shop"),
                 }[action]
                 tasks.append(asyncio.create_task(work()))
             done = await asyncio.gather(*tasks, return_exceptions=True)
@@ -128,7 +131,7 @@ def test_a_stopped_app_can_be_rolled_back_and_its_earlier_versions_answer_again(
         async with Plane(tmp_path) as plane:
             for number in (1, 2):
                 await plane.deploy(version(number))
-            await plane.deployer.stop_app("shop")
+            await plane.deployer.stop_app(MAIN, "shop")
             await settled(plane)
             deployed = await plane.roll_back()
             await asyncio.sleep(1)
@@ -146,15 +149,16 @@ def test_a_stopped_app_can_be_rolled_back_and_its_earlier_versions_answer_again(
 def test_what_was_saved_last_is_what_a_session_serves(tmp_path):
     async def story():
         async with Plane(tmp_path, FakeNode(0.3)) as plane:
-            await plane.deployer.serve("s1", version(0), lambda _text: None)
+            await plane.deployer.serve(MAIN, "s1", version(0), lambda _text: None)
             reloads = [
-                asyncio.create_task(plane.deployer.reload("s1", version(n))) for n in range(1, 5)
+                asyncio.create_task(plane.deployer.reload(MAIN, "s1", version(n)))
+                for n in range(1, 5)
             ]
             results = await asyncio.gather(*reloads, return_exceptions=True)
-            serving = plane.parts.live.get(Owner.session("s1")).revision.manifest.script
-            await plane.deployer.stop(Owner.session("s1"))
+            serving = plane.parts.live.get(Owner.session(MAIN, "s1")).revision.manifest.script
+            await plane.deployer.stop(Owner.session(MAIN, "s1"))
             with pytest.raises(NotFound):
-                await plane.deployer.reload("s1", version(9))
+                await plane.deployer.reload(MAIN, "s1", version(9))
             await settled(plane)
 
             assert "v4.py" == serving
@@ -198,7 +202,7 @@ def test_a_session_starts_its_containers_before_anybody_asks_and_is_told_if_they
     async def story(fails: bool):
         node = FakeNode(0.1, fails=lambda _order: fails)
         async with Plane(tmp_path, node) as plane:
-            app = await plane.deployer.serve("s1", version(0), lambda _text: None)
+            app = await plane.deployer.serve(MAIN, "s1", version(0), lambda _text: None)
             await asyncio.sleep(1)
             told = [app.events.get_nowait() for _ in range(app.events.qsize())]
 
@@ -212,7 +216,7 @@ def test_a_session_starts_its_containers_before_anybody_asks_and_is_told_if_they
 def test_a_session_is_told_of_its_requests_and_of_how_many_it_was_too_slow_for(tmp_path):
     async def story():
         async with Plane(tmp_path) as plane:
-            app = await plane.deployer.serve("s1", version(0), lambda _text: None)
+            app = await plane.deployer.serve(MAIN, "s1", version(0), lambda _text: None)
             endpoint = next(iter(app.endpoints))
             record = RequestRecord(
                 endpoint=endpoint, method="GET", path="/", status=200, duration_ms=1
@@ -297,7 +301,7 @@ class TestRestoring:
                 plane.ingress.fault = fault
                 await plane.deployer.restore([])
 
-                assert {"shop": "ValueError: an accident"} == plane.deployer.broken
+                assert {SHOP: "ValueError: an accident"} == plane.deployer.broken
                 assert (await plane.visit("me--blog-f")).pool.app == "blog"
                 broken.append("not any more")
                 await asyncio.sleep(6)
@@ -318,7 +322,7 @@ class TestRestoring:
                 writes = [
                     call for call, _ in plane.calls()[len(before) :] if call == "serve_revision"
                 ]
-                live = plane.parts.live.get(Owner.app("shop")).endpoints
+                live = plane.parts.live.get(SHOP).endpoints
 
                 assert writes == (["serve_revision"] if is_lost else [])
                 assert await plane.store.local_ports() == {
@@ -335,13 +339,13 @@ class TestRestoring:
             async with Plane(tmp_path) as plane:
                 await plane.deployer.restore([])
 
-                assert {"shop", "blog"} == set(plane.deployer.broken)
-                assert "cannot be read" in plane.deployer.broken["shop"]
+                assert {SHOP, Owner.app(MAIN, "blog")} == set(plane.deployer.broken)
+                assert "cannot be read" in plane.deployer.broken[SHOP]
                 with pytest.raises(StorageError):
                     await plane.roll_back(version=2)
                 await plane.deploy(manifest(function("f"), script="new.py"))
                 assert (await plane.visit("me--shop-f")).pool.app == "shop"
-                await plane.deployer.stop_app("blog")
+                await plane.deployer.stop_app(MAIN, "blog")
                 assert {} == plane.deployer.broken
                 await asyncio.sleep(600)
                 assert ["shop"] == [app.name for app in plane.parts.live.all()]
@@ -367,7 +371,7 @@ class TestRestoring:
             await plane.reconciler.adopt()
             async with plane:
                 await asyncio.sleep(2)
-                assert {"shop"} == set(plane.deployer.broken)
+                assert {SHOP} == set(plane.deployer.broken)
                 broken.append("not any more")
                 await asyncio.sleep(5)
                 after = await plane.visit(F)
@@ -390,7 +394,7 @@ class TestRestoring:
                 plane.node.fault = fault
                 await plane.deployer.restore([])
 
-                assert {"shop": "it is being restored"} == plane.deployer.broken
+                assert {SHOP: "it is being restored"} == plane.deployer.broken
                 go.set()
                 await asyncio.sleep(1)
                 assert {} == plane.deployer.broken

@@ -6,6 +6,7 @@ import dataclasses
 import pytest
 
 from homeport.contract.errors import BadRequest, LabelTaken, NotFound, ScriptError
+from homeport.contract.scope import MAIN, Scope
 from homeport.control.certificates.resolving import Pointing
 from homeport.control.deploys.domains import Domains, told
 from homeport.control.fleet.owner import Owner
@@ -13,6 +14,8 @@ from tests.control.plane import Plane, function, manifest
 from tests.waiting import virtually
 
 SHOP = manifest(function("f"))
+APP = Owner.app(MAIN, "shop")
+STAGING, ACME = Scope(environment="staging"), Scope(workspace="acme")
 
 
 class Resolver:
@@ -41,7 +44,7 @@ def tried(home, story):
 def test_a_domain_is_attached_at_once_and_stays_over_deploys_and_rollbacks(tmp_path):
     async def story(plane, domains):
         await plane.deploy(SHOP)
-        added = await domains.add("Shop.Example.org", "shop", "")
+        added = await domains.add("Shop.Example.org", APP, "")
         assert ("shop.example.org", "f", "here", "") == (
             added.domain,
             added.tag,
@@ -53,9 +56,9 @@ def test_a_domain_is_attached_at_once_and_stays_over_deploys_and_rollbacks(tmp_p
         assert ["shop.example.org"] == [each[1] for each in hosts(plane)]
         await plane.roll_back()
         assert ["shop.example.org"] == [each[1] for each in hosts(plane)]
-        await domains.remove("shop.example.org")
+        await domains.remove(MAIN, "shop.example.org")
         assert [] == hosts(plane)
-        assert [] == await domains.all()
+        assert [] == await domains.all(MAIN)
 
     tried(tmp_path, story)
 
@@ -65,14 +68,14 @@ def test_a_domain_of_another_app_is_an_error_that_names_it(tmp_path):
         await plane.deploy(SHOP)
         await plane.deploy(declaring("blog.example.org", "blog"))
         with pytest.raises(LabelTaken, match="`f` of the app `blog`"):
-            await domains.add("blog.example.org", "shop", "")
-        await domains.add("shop.example.org", "shop", "")
+            await domains.add("blog.example.org", APP, "")
+        await domains.add("shop.example.org", APP, "")
         with pytest.raises(LabelTaken, match="the app `shop`"):
             await plane.deploy(declaring("shop.example.org", "other"))
         with pytest.raises(BadRequest, match="the script declares"):
-            await domains.remove("blog.example.org")
+            await domains.remove(MAIN, "blog.example.org")
         assert [("blog.example.org", False), ("shop.example.org", True)] == [
-            (each.domain, each.by_command) for each in await domains.all()
+            (each.domain, each.by_command) for each in await domains.all(MAIN)
         ]
 
     tried(tmp_path, story)
@@ -81,13 +84,13 @@ def test_a_domain_of_another_app_is_an_error_that_names_it(tmp_path):
 def test_a_domain_of_a_stopped_app_is_not_given_to_another_one(tmp_path):
     async def story(plane, domains):
         await plane.deploy(SHOP)
-        await domains.add("shop.example.org", "shop", "")
-        await plane.deployer.stop(Owner.app("shop"))
+        await domains.add("shop.example.org", APP, "")
+        await plane.deployer.stop(APP)
         with pytest.raises(LabelTaken, match="the app `shop`"):
             await plane.deploy(declaring("shop.example.org", "other"))
         await plane.deploy(manifest(function("f"), script="v2.py"))
         assert ["shop.example.org"] == [each[1] for each in hosts(plane)]
-        await domains.remove("shop.example.org")
+        await domains.remove(MAIN, "shop.example.org")
         await plane.deploy(declaring("shop.example.org", "other"))
 
     tried(tmp_path, story)
@@ -102,11 +105,10 @@ def test_a_domain_that_another_app_got_meanwhile_is_not_attached(tmp_path):
             begun.set()
             await held.wait()
 
-        owner = Owner.app("shop")
-        before = asyncio.ensure_future(plane.deployer.in_turn("deploy", owner, change()))
+        before = asyncio.ensure_future(plane.deployer.in_turn("deploy", APP, change()))
         await begun.wait()
-        adding = asyncio.ensure_future(domains.add("blog.example.org", "shop", ""))
-        while len(plane.deployer._changes.of(owner)) < 2:  # it waits for its turn
+        adding = asyncio.ensure_future(domains.add("blog.example.org", APP, ""))
+        while len(plane.deployer._changes.of(APP)) < 2:  # it waits for its turn
             await asyncio.sleep(0)
         await plane.deploy(declaring("blog.example.org", "blog"))
         held.set()
@@ -121,11 +123,52 @@ def test_a_domain_that_another_app_got_meanwhile_is_not_attached(tmp_path):
 def test_a_domain_is_removed_by_the_name_by_which_it_was_added(tmp_path):
     async def story(plane, domains):
         await plane.deploy(SHOP)
-        await domains.add("Bücher.example", "shop", "")
-        await domains.remove("bücher.example")
+        await domains.add("Bücher.example", APP, "")
+        await domains.remove(MAIN, "bücher.example")
         assert [] == plane.domains.all()
         with pytest.raises(BadRequest, match="is not a domain"):
-            await domains.remove("not a domain")
+            await domains.remove(MAIN, "not a domain")
+
+    tried(tmp_path, story)
+
+
+def test_each_environment_has_its_domains_and_no_two_have_the_same_one(tmp_path):
+    async def story(plane, domains):
+        await plane.deploy(SHOP)
+        await plane.environments.create(STAGING)
+        await plane.environments.create_workspace("acme")
+
+        async def deploy(scope, wanted):
+            await plane.deployer.deploy(
+                scope, "shop", wanted, tag="", strategy="rolling", say=lambda _text: None
+            )
+
+        for scope in (STAGING, ACME):
+            await deploy(scope, SHOP)
+            theirs = Owner.app(scope, "shop")
+            await domains.add(f"{scope.environment}.{scope.workspace}.test", theirs, "")
+        await domains.add("a.example.org", APP, "")
+
+        for scope, domain in (
+            (MAIN, "a.example.org"),
+            (STAGING, "staging.main.test"),
+            (ACME, "main.acme.test"),
+        ):
+            assert [domain] == [each.domain for each in await domains.all(scope)]
+        with pytest.raises(LabelTaken, match="app `shop` in the environment `staging`") as told:
+            await domains.add("staging.main.test", APP, "")
+        assert "remove staging.main.test -e staging" in told.value.hint
+        with pytest.raises(LabelTaken, match="another workspace") as told:
+            await domains.add("main.acme.test", APP, "")
+        assert "shop" not in f"{told.value.message}{told.value.hint}"
+        with pytest.raises(NotFound):
+            await domains.remove(MAIN, "main.acme.test")
+        for app in (APP, Owner.app(ACME, "shop")):
+            await plane.deployer.stop(app)
+        with pytest.raises(LabelTaken, match="another workspace"):
+            await deploy(MAIN, declaring("main.acme.test", "shop"))
+        await plane.deploy(manifest(function("f"), script="v2.py"))
+        assert ["a.example.org", "staging.main.test"] == sorted(each[1] for each in hosts(plane))
 
     tried(tmp_path, story)
 
@@ -134,16 +177,16 @@ def test_what_cannot_be_meant_is_refused_and_nothing_changes(tmp_path):
     async def story(plane, domains):
         await plane.deploy(manifest(function("f"), function("g")))
         for error, args in (
-            (BadRequest, ("not a domain", "shop", "f")),
-            (BadRequest, ("a.example.org", "shop", "")),  # two URLs
-            (NotFound, ("a.example.org", "shop", "h")),
-            (NotFound, ("a.example.org", "none", "")),
-            (ScriptError, ("a.localhost", "shop", "f")),
+            (BadRequest, ("not a domain", APP, "f")),
+            (BadRequest, ("a.example.org", APP, "")),  # two URLs
+            (NotFound, ("a.example.org", APP, "h")),
+            (NotFound, ("a.example.org", Owner.app(MAIN, "none"), "")),
+            (ScriptError, ("a.localhost", APP, "f")),
         ):
             with pytest.raises(error):
                 await domains.add(*args)
         with pytest.raises(NotFound):
-            await domains.remove("a.example.org")
+            await domains.remove(MAIN, "a.example.org")
         assert [] == hosts(plane)
         assert [] == plane.domains.all()
 
@@ -163,10 +206,10 @@ def test_an_ingress_that_fails_leaves_nothing_of_a_domain(tmp_path):
 
         plane.parts.endpoints.route = failing
         with pytest.raises(RuntimeError):
-            await domains.add("a.example.org", "shop", "")
+            await domains.add("a.example.org", APP, "")
         assert before == hosts(plane)
         assert [] == plane.domains.all()
-        live = plane.parts.live.get(Owner.app("shop"))
+        live = plane.parts.live.get(APP)
         assert all(len(each.endpoint.hosts) <= 1 for each in live.endpoints.values())
 
     tried(tmp_path, story)

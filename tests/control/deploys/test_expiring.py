@@ -5,7 +5,9 @@ import contextlib
 import pytest
 
 from homeport.contract.errors import BadRequest
+from homeport.contract.scope import MAIN, Scope
 from homeport.control.deploys.expiring import Expiring
+from homeport.control.fleet.owner import Owner
 from homeport.settings import Settings
 from homeport.state import schema, urls
 from homeport.state.database import Database
@@ -13,19 +15,24 @@ from homeport.state.expiries import Expiries
 from tests.waiting import until
 
 DAY_S = 86400.0
+STAGING = Scope(environment="staging")
+
+
+def app(name, scope=MAIN):
+    return Owner.app(scope, name)
 
 
 class Deployer:
     """The part of a deployer that is used."""
 
     def __init__(self) -> None:
-        self.stopped: list[str] = []
-        self.changing: set[str] = set()
+        self.stopped: list[Owner] = []
+        self.changing: set[Owner] = set()
 
-    def is_changing(self, app: str) -> bool:
+    def is_changing(self, app: Owner) -> bool:
         return app in self.changing
 
-    async def stop_deployed(self, app: str) -> int:
+    async def stop_deployed(self, app: Owner) -> int:
         if app in self.stopped:
             raise BadRequest("App is already stopped.")
         self.stopped.append(app)
@@ -55,29 +62,34 @@ async def looking(database, deployer, now):
 async def test_an_app_stops_at_its_time_also_after_a_restart_of_the_server(database):
     deployer, now = Deployer(), [1000.0]
     async with looking(database, deployer, now) as expiring:
-        await expiring.deployed("pr-17", 7 * DAY_S)
-        await expiring.deployed("pr-18", 8 * DAY_S)
-        assert 1000.0 + 7 * DAY_S == expiring.expires_at("pr-17")
+        await expiring.deployed(app("pr-17"), 7 * DAY_S)
+        await expiring.deployed(app("pr-18"), 8 * DAY_S)
+        await expiring.deployed(app("pr-17", STAGING), 9 * DAY_S)
+        assert 1000.0 + 7 * DAY_S == expiring.expires_at(app("pr-17"))
     now[0] += 7 * DAY_S
     async with looking(database, deployer, now) as expiring:
-        await until(lambda: expiring.expiries.of("pr-17") is None, "the end of pr-17")
+        await until(lambda: expiring.expires_at(app("pr-17")) is None, "the end of pr-17")
 
-        assert ["pr-17"] == deployer.stopped
-        assert expiring.expiries.of("pr-18") is not None
+        assert [app("pr-17")] == deployer.stopped
+        assert expiring.expires_at(app("pr-18")) is not None
+        assert 1000.0 + 9 * DAY_S == expiring.expires_at(app("pr-17", STAGING))
 
 
 async def test_a_deploy_renews_and_never_takes_it_back(database):
     now = [0.0]
     async with looking(database, Deployer(), now) as expiring:
-        await expiring.deployed("production", None)
-        await expiring.deployed("pr-17", 7 * DAY_S)
+        await expiring.deployed(app("production"), None)
+        await expiring.deployed(app("pr-17"), 7 * DAY_S)
         now[0] = DAY_S
-        await expiring.deployed("pr-17", None)
-        renewed = expiring.expires_at("pr-17")
-        await expiring.deployed("pr-17", 0)
+        await expiring.deployed(app("pr-17"), None)
+        renewed = expiring.expires_at(app("pr-17"))
+        await expiring.deployed(app("pr-17"), 0)
 
         assert 8 * DAY_S == renewed
-        assert (None, None) == (expiring.expiries.of("pr-17"), expiring.expiries.of("production"))
+        assert (None, None) == (
+            expiring.expires_at(app("pr-17")),
+            expiring.expires_at(app("production")),
+        )
     again = Expiries(database)
     await again.load()
 
@@ -86,25 +98,25 @@ async def test_a_deploy_renews_and_never_takes_it_back(database):
 
 async def test_an_app_that_is_being_deployed_is_not_stopped(database):
     deployer, now = Deployer(), [0.0]
-    deployer.changing.add("pr-17")
+    deployer.changing.add(app("pr-17"))
     async with looking(database, deployer, now) as expiring:
-        await expiring.deployed("pr-17", 60.0)
-        await expiring.deployed("pr-18", 60.0)
+        await expiring.deployed(app("pr-17"), 60.0)
+        await expiring.deployed(app("pr-18"), 60.0)
         now[0] = 61.0
-        await expiring.deployed("pr-19", 60.0)  # so that it looks
-        await until(lambda: expiring.expiries.of("pr-18") is None, "the end of pr-18")
+        await expiring.deployed(app("pr-19"), 60.0)  # so that it looks
+        await until(lambda: expiring.expires_at(app("pr-18")) is None, "the end of pr-18")
 
-        assert ["pr-18"] == deployer.stopped
-        assert expiring.expiries.of("pr-17") is not None
+        assert [app("pr-18")] == deployer.stopped
+        assert expiring.expires_at(app("pr-17")) is not None
 
 
 async def test_an_app_that_was_stopped_before_is_forgotten(database):
     deployer, now = Deployer(), [0.0]
-    deployer.stopped.append("pr-17")
+    deployer.stopped.append(app("pr-17"))
     async with looking(database, deployer, now) as expiring:
-        await expiring.deployed("pr-17", 60.0)
+        await expiring.deployed(app("pr-17"), 60.0)
         now[0] = 61.0
-        await expiring.deployed("other", 60.0)
-        await until(lambda: expiring.expiries.of("pr-17") is None, "the end")
+        await expiring.deployed(app("other"), 60.0)
+        await until(lambda: expiring.expires_at(app("pr-17")) is None, "the end")
 
-    assert ["pr-17"] == deployer.stopped
+    assert [app("pr-17")] == deployer.stopped

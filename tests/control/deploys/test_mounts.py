@@ -5,6 +5,8 @@ import pytest
 from homeport.contract.capacity import Capacity
 from homeport.contract.errors import NotFound, ScriptError
 from homeport.contract.manifest import VolumeMount
+from homeport.contract.scope import MAIN
+from homeport.control.fleet.owner import Owner
 from tests.control.plane import Plane, function, manifest
 from tests.fakes import FakeNode
 
@@ -44,7 +46,7 @@ async def test_a_volume_of_the_same_name_is_another_one(tmp_path):
     async with Plane(tmp_path, node()) as plane:
         await plane.deploy(app(MOUNT))
         first = plane.volumes.find("models")
-        await plane.deployer.stop_app("shop")
+        await plane.deployer.stop_app(MAIN, "shop")
         await plane.volumes.delete("models")
         await plane.volumes.create("models")
         with pytest.raises(NotFound, match="was deleted"):
@@ -60,15 +62,15 @@ async def test_everybody_who_uses_a_volume_is_named(tmp_path):
         await plane.deploy(app(MOUNT))
         await plane.deploy(app(app="blog"))
         key = plane.volumes.key(plane.volumes.find("models"))
-        session = await plane.deployer.serve("s", app(MOUNT, app="draft"), lambda _text: None)
+        session = await plane.deployer.serve(MAIN, "s", app(MOUNT, app="draft"), lambda _text: None)
 
-        assert ["draft", "shop"] == await plane.mounts.users(key)
+        assert ["draft", "shop"] == await plane.mounts.users(MAIN, key)
         await plane.deployer.stop(session.owner)
-        await plane.deployer.stop_app("shop")
+        await plane.deployer.stop_app(MAIN, "shop")
         pools = [pool for pool in plane.pools if pool.key.app in ("shop", "draft")]
         for pool in pools:
             plane.pools.remove(pool)
-        assert [] == await plane.mounts.users(key)
+        assert [] == await plane.mounts.users(MAIN, key)
 
 
 async def test_a_later_server_serves_the_app_with_the_same_volume(tmp_path):
@@ -91,5 +93,7 @@ async def test_an_app_whose_volume_cannot_be_mounted_any_more_is_broken_and_says
         await later.volumes.load()
         await later.deployer.restore(set())
 
-        assert "not isolated" in later.deployer.broken["shop"]
-        assert ["shop"] == await later.mounts.users(later.volumes.key(later.volumes.find("models")))
+        assert "not isolated" in later.deployer.broken[Owner.app(MAIN, "shop")]
+        assert ["shop"] == await later.mounts.users(
+            MAIN, later.volumes.key(later.volumes.find("models"))
+        )

@@ -7,11 +7,13 @@ import pytest
 from homeport.contract.calls import endpoint_id
 from homeport.contract.errors import ScriptError
 from homeport.contract.manifest import CallMethod, FunctionSpec, WebKind, WebMethod
+from homeport.contract.scope import MAIN
 from homeport.control.deploys.plans import Plans, pools
 from homeport.control.fleet.owner import Owner
 from homeport.settings import Settings
+from homeport.state.environments import Environments
 from homeport.state.rows import Revision
-from tests.control.plane import Plane, function, manifest
+from tests.control.plane import KEY, Plane, function, manifest
 from tests.waiting import virtually
 
 
@@ -26,7 +28,11 @@ def web(tag: str, **rest) -> FunctionSpec:
 
 @pytest.fixture
 def plans(tmp_path):
-    return Plans(Settings(home=tmp_path, workspace="ada", http_port=4663))
+    return Plans(Settings(home=tmp_path, workspace="ada", http_port=4663), environments())
+
+
+def environments():
+    return Environments(None, lambda text: text.replace("\0", "-"), slug="ada")
 
 
 def urls(endpoints):
@@ -64,8 +70,8 @@ def test_a_function_without_a_url_has_an_endpoint_that_no_visitor_can_name(plans
     (shown, times) = plan.endpoints.values()
     (_, old) = plan.of_version.values()
 
-    assert endpoint_id("shop", "Scale.times") == times.endpoint.id
-    assert endpoint_id("shop", "Scale.times", version=3) == old.endpoint.id
+    assert endpoint_id("shop", "Scale.times", key=KEY) == times.endpoint.id
+    assert endpoint_id("shop", "Scale.times", key=KEY, version=3) == old.endpoint.id
     assert ((), None, "", True) == (
         times.endpoint.hosts,
         times.endpoint.local_port,
@@ -77,10 +83,10 @@ def test_a_function_without_a_url_has_an_endpoint_that_no_visitor_can_name(plans
 
 
 def test_the_functions_of_a_session_are_not_those_of_the_deployed_app(plans):
-    plan = plans.of(revision(CLASS, version=0), Owner.session("abc").scope)
+    plan = plans.of(revision(CLASS, version=0), Owner.session(MAIN, "abc").session_id)
     ids = [live.endpoint.id for live in plan.endpoints.values() if live.endpoint.is_called]
 
-    assert [endpoint_id("shop", "Scale.times", scope="abc")] == ids
+    assert [endpoint_id("shop", "Scale.times", key=KEY, scope="abc")] == ids
     assert {} == plan.of_version
 
 
@@ -92,7 +98,7 @@ def test_the_port_of_a_web_server_belongs_to_one_version(plans):
 
 
 def test_port_80_is_not_written_and_a_custom_domain_is_no_versions(tmp_path):
-    plans = Plans(Settings(home=tmp_path, workspace="ada", http_port=80))
+    plans = Plans(Settings(home=tmp_path, workspace="ada", http_port=80), environments())
     plan = plans.of(revision(web("f", custom_domains=("Shop.Example.com",))))
     (live,), (old,) = plan.endpoints.values(), plan.of_version.values()
 
@@ -103,7 +109,8 @@ def test_port_80_is_not_written_and_a_custom_domain_is_no_versions(tmp_path):
 
 @pytest.mark.parametrize(("port", "shown"), [(443, ""), (4664, ":4664")])
 def test_with_tls_every_url_is_https(tmp_path, port, shown):
-    plans = Plans(Settings(home=tmp_path, workspace="ada", tls="files", https_port=port))
+    settings = Settings(home=tmp_path, workspace="ada", tls="files", https_port=port)
+    plans = Plans(settings, environments())
     plan = plans.of(revision(web("f")))
 
     assert f"https://ada--shop-f.localhost{shown}" == plan.urls["f"]
@@ -131,7 +138,7 @@ def test_a_custom_domain_that_is_ours_is_refused(plans, domain):
 
 @pytest.mark.parametrize("wildcard", ["*.example.com", "*.Example.COM"])
 def test_a_wildcard_that_covers_our_own_domain_is_refused(tmp_path, wildcard):
-    plans = Plans(Settings(home=tmp_path, domain="apps.example.com"))
+    plans = Plans(Settings(home=tmp_path, domain="apps.example.com"), environments())
     with pytest.raises(ScriptError, match="which is homeport's own"):
         plans.check_domain(wildcard)
 
@@ -141,7 +148,11 @@ def test_a_wildcard_that_covers_our_own_domain_is_refused(tmp_path, wildcard):
 
 def test_a_domain_of_two_functions_is_refused(tmp_path):
     attached = {"f": ("shop.example.com",)}
-    plans = Plans(Settings(home=tmp_path), attached=lambda _app, tag: attached.get(tag, ()))
+    plans = Plans(
+        Settings(home=tmp_path),
+        environments(),
+        attached=lambda _scope, _app, tag: attached.get(tag, ()),
+    )
     g = web("g", custom_domains=("Shop.example.com",), where="shop.py:9")
     for f in (web("f"), web("f", custom_domains=("shop.example.com",))):
         with pytest.raises(ScriptError, match="`f` and `g` have the same domain") as caught:
@@ -163,11 +174,11 @@ def test_a_plan_is_made_once_until_it_is_forgotten(plans):
 
 def test_each_function_has_a_pool_whose_containers_know_every_url(plans, tmp_path):
     wanted = revision(function("f"), function("g"), version=0)
-    opened = pools(wanted, plans.of(wanted), owner=Owner.session("1"), tree=tmp_path)
+    opened = pools(wanted, plans.of(wanted), owner=Owner.session(MAIN, "1"), tree=tmp_path)
 
     assert ["f", "g"] == [pool.key.function for pool in opened]
     assert {"f", "g"} == set(opened[0].urls) == set(opened[1].urls)
-    assert all(pool.ephemeral and pool.owner == Owner.session("1") for pool in opened)
+    assert all(pool.ephemeral and pool.owner == Owner.session(MAIN, "1") for pool in opened)
 
 
 def test_the_plan_of_a_revision_goes_with_its_files(tmp_path):
@@ -176,9 +187,11 @@ def test_the_plan_of_a_revision_goes_with_its_files(tmp_path):
             for seconds in range(1, 4):
                 await plane.deploy(manifest(function("f", timeout_s=float(seconds))))
             kept = {row.id for row in await plane.store.revisions("shop")}
-            app = await plane.deployer.serve("s1", manifest(function("f")), lambda _text: None)
+            app = await plane.deployer.serve(
+                MAIN, "s1", manifest(function("f")), lambda _text: None
+            )
             assert {*kept, app.revision.id} == set(plane.parts.plans._plans)
-            await plane.deployer.stop(Owner.session("s1"))
+            await plane.deployer.stop(Owner.session(MAIN, "s1"))
             while app.revision.id in plane.parts.plans._plans:
                 await asyncio.sleep(0.1)  # on a virtual clock
 

@@ -8,6 +8,7 @@ import pytest
 
 from homeport.contract.errors import BadRequest, Failure, IngressError, LabelTaken, StartError
 from homeport.contract.image import Image, Step
+from homeport.contract.scope import MAIN
 from homeport.control.fleet.owner import Owner
 from tests.control.plane import Plane, function, manifest
 from tests.fakes import FakeNode
@@ -44,15 +45,15 @@ async def port_swapped(plane: Plane) -> None:
 
 
 async def stopped(plane: Plane) -> None:
-    await plane.deployer.stop_app("shop")
+    await plane.deployer.stop_app(MAIN, "shop")
 
 
 async def reloaded(plane: Plane) -> None:
-    await plane.deployer.reload("one", SECOND)
+    await plane.deployer.reload(MAIN, "one", SECOND)
 
 
 async def stolen(plane: Plane) -> None:
-    await plane.deployer.serve("two", SECOND, lambda _text: None)
+    await plane.deployer.serve(MAIN, "two", SECOND, lambda _text: None)
 
 
 async def deployed(plane: Plane) -> None:
@@ -64,7 +65,7 @@ async def with_port(plane: Plane) -> None:
 
 
 async def served(plane: Plane) -> None:
-    await plane.deployer.serve("one", FIRST, lambda _text: None)
+    await plane.deployer.serve(MAIN, "one", FIRST, lambda _text: None)
 
 
 CHANGES = {
@@ -85,12 +86,12 @@ def steps(tmp_path, name: str) -> list[tuple[str, str, int]]:
     async def story():
         async with Plane(tmp_path / "clean") as plane:
             await first(plane)
-            before = len(plane.ingress.calls), len(plane.node.calls), len(plane.store.calls)
+            before = len(plane.ingress.calls), len(plane.node.calls), len(plane.stores.calls)
             await change(plane)
             made = [
                 *plane.ingress.calls[before[0] :],
                 *plane.node.calls[before[1] :],
-                *plane.store.calls[before[2] :],
+                *plane.stores.calls[before[2] :],
             ]
             await plane.check_whole()
             return list(dict.fromkeys(made))
@@ -113,7 +114,7 @@ def broken(plane: Plane, call: str, what: str, when: str, error: Exception):
         fault(name, told, moment)
 
     plane.ingress.fault = plane.node.fault = asynchronous
-    plane.store.fault = fault
+    plane.stores.fault = fault
     return failed
 
 
@@ -295,7 +296,7 @@ def test_a_visitor_of_a_program_whose_version_is_replaced_just_then_gets_an_answ
             await deploying
             answer = await plane.visit(F)
 
-            assert answer.pool.revision == plane.parts.live.get(Owner.app("shop")).revision.id
+            assert answer.pool.revision == plane.parts.live.get(Owner.app(MAIN, "shop")).revision.id
 
     virtually(story())
 
@@ -316,7 +317,7 @@ def test_files_that_are_being_written_when_a_deploy_is_stopped_go_too(tmp_path):
             plane.blobs._lay_out = slowly
             deploying = asyncio.create_task(plane.deploy(FIRST))
             await asyncio.to_thread(writing.wait, 60)
-            stopping = asyncio.create_task(plane.deployer.stop_app("shop"))
+            stopping = asyncio.create_task(plane.deployer.stop_app(MAIN, "shop"))
             changes = plane.deployer._changes
             while not any(each.ended_by for each in changes):
                 await asyncio.sleep(0.01)

@@ -7,6 +7,7 @@ import pytest
 
 from homeport.contract.errors import BadRequest, Failure, ScriptError, StartError
 from homeport.contract.manifest import FunctionSpec, Manifest
+from homeport.contract.scope import MAIN
 from homeport.contract.traffic import PoolKey
 from homeport.control.deploys import trial
 from homeport.control.fleet.owner import Owner
@@ -17,7 +18,9 @@ from tests.waiting import until
 
 def pool(name: str = "f", **function) -> Pool:
     spec = FunctionSpec(name=name, module="m", qualname=name, where=f"app.py:1  {name}", **function)
-    return Pool(key=PoolKey("app", name, "rv-1"), function=spec, source="", owner=Owner.app("app"))
+    return Pool(
+        key=PoolKey("app", name, "rv-1"), function=spec, source="", owner=Owner.app(MAIN, "app")
+    )
 
 
 @pytest.mark.parametrize(

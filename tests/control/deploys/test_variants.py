@@ -10,10 +10,11 @@ from homeport.contract.calls import Retries, endpoint_id
 from homeport.contract.capacity import Capacity
 from homeport.contract.errors import BadRequest, Failure, NotFound, ScriptError, TooMany
 from homeport.contract.manifest import CallMethod, FunctionSpec, Parameter, SecretRef
+from homeport.contract.scope import MAIN
 from homeport.contract.variants import Options
 from homeport.control.deploys.variants import Variants, Wanted
 from homeport.control.fleet.member import Stage
-from tests.control.plane import Plane, function, manifest, virtual
+from tests.control.plane import KEY, Plane, function, manifest, virtual
 from tests.fakes import FakeNode
 from tests.waiting import until
 
@@ -55,7 +56,7 @@ async def planned(tmp_path, *functions: FunctionSpec, most: int = 40):
 
 
 def wanted(options: Options = QUICK, tag: str = "f", **given) -> Wanted:
-    return Wanted(app="shop", tag=tag, options=options, **given)
+    return Wanted(app="shop", tag=tag, options=options, within=MAIN, key=KEY, **given)
 
 
 async def gone(plane: Plane, endpoint: str) -> None:
@@ -66,15 +67,15 @@ async def gone(plane: Plane, endpoint: str) -> None:
 async def test_a_variant_has_containers_of_its_own(tmp_path):
     async with planned(tmp_path, F) as plane:
         made = await plane.variants.make(wanted())
-        plain = await plane.visit(endpoint_id("shop", "f"))
+        plain = await plane.visit(endpoint_id("shop", "f", key=KEY))
         order = await plane.visit(made.id)
 
-        assert made.id == endpoint_id("shop", "f", variant=QUICK.digest)
+        assert made.id == endpoint_id("shop", "f", key=KEY, variant=QUICK.digest)
         assert ("f", f"f+{QUICK.digest[:8]}") == (plain.pool.function, order.pool.function)
         assert (300.0, 5.0) == (plain.function.timeout_s, order.function.timeout_s)
         assert (5.0, "1.1000.2000.60000") == (made.timeout_s, made.retries)
         assert made.retries == plane.variants.retries_of(made.id)
-        assert None is plane.variants.retries_of(endpoint_id("shop", "f"))
+        assert None is plane.variants.retries_of(endpoint_id("shop", "f", key=KEY))
         assert None is plane.variants.retries_of("call-nobody")
 
 
@@ -123,7 +124,9 @@ async def test_a_variant_has_no_container_without_demand(tmp_path):
 
         assert (0, 1) == (
             pool.least,
-            plane.pools.get(plane.parts.endpoints.endpoint(endpoint_id("shop", "f")).pool).least,
+            plane.pools.get(
+                plane.parts.endpoints.endpoint(endpoint_id("shop", "f", key=KEY)).pool
+            ).least,
         )
 
 
@@ -158,7 +161,7 @@ async def test_a_stop_of_the_app_ends_its_variants(tmp_path):
     async with planned(tmp_path, F) as plane:
         made = await plane.variants.make(wanted())
         await plane.visit(made.id)
-        await plane.deployer.stop_app("shop")
+        await plane.deployer.stop_app(MAIN, "shop")
         await gone(plane, made.id)
 
         with pytest.raises(NotFound, match="no deployed app `shop`"):
@@ -211,7 +214,7 @@ async def test_what_cannot_be_is_refused_and_leaves_nothing(tmp_path, given, err
 
 
 def _own(plane: Plane) -> set[str]:
-    return {endpoint_id("shop", "f"), endpoint_id("shop", "f", version=1)}
+    return {endpoint_id("shop", "f", key=KEY), endpoint_id("shop", "f", key=KEY, version=1)}
 
 
 @virtual

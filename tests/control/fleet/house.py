@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from homeport.contract.errors import IngressError
 from homeport.contract.manifest import FunctionSpec
+from homeport.contract.scope import MAIN
 from homeport.contract.traffic import PoolKey
 from homeport.control.fleet.activator import Activator
 from homeport.control.fleet.nodes import Nodes
@@ -25,8 +26,9 @@ class Fleet:
     def __init__(
         self,
         nodes: Sequence[FakeNode],
-        secret_box: Any,
+        secrets: Any,
         started: Callable[[Any], None] = lambda _start: None,
+        key: Callable[[Any], str] = lambda _scope: "",
     ) -> None:
         self.node, self.nodes = nodes[0], Nodes(nodes, said=lambda _line: None)
         self.ingress, self.pools = FakeIngress(), Pools()
@@ -35,7 +37,8 @@ class Fleet:
             self.pools,
             self.nodes,
             self.ingress,
-            secret_box,
+            secrets,
+            key=key,
             say=self.said.append,
             started=started,
         )
@@ -72,7 +75,7 @@ class House(Fleet):
 
     def add(self, key: PoolKey, **function) -> Pool:
         spec = FunctionSpec(name=key.function, module="m", qualname="f", **function)
-        pool = Pool(key=key, function=spec, source="", owner=Owner.app("app"))
+        pool = Pool(key=key, function=spec, source="", owner=Owner.app(MAIN, "app"))
         self.pools.add(pool)
         return pool
 

@@ -8,6 +8,7 @@ import pytest
 from homeport.contract.container import LogLine
 from homeport.contract.errors import PortTaken, StartError
 from homeport.contract.manifest import FunctionSpec, Parameter
+from homeport.contract.scope import MAIN
 from homeport.contract.traffic import PoolKey
 from homeport.control.fleet.activator import WITHHELD, Activator
 from homeport.control.fleet.member import Member, Stage
@@ -41,7 +42,9 @@ class House:
 
     def add(self, *parameters: Parameter, ephemeral: bool = False) -> Pool:
         spec = FunctionSpec(name="hello", module="m", qualname="h", parameters=parameters)
-        pool = Pool(key=KEY, function=spec, source="", owner=Owner.app("app"), ephemeral=ephemeral)
+        pool = Pool(
+            key=KEY, function=spec, source="", owner=Owner.app(MAIN, "app"), ephemeral=ephemeral
+        )
         self.pools.add(pool)
         return pool
 

@@ -3,6 +3,7 @@
 import asyncio
 
 from homeport.contract.capacity import Capacity
+from homeport.contract.scope import MAIN
 from homeport.contract.traffic import PoolKey
 from homeport.control.fleet.owner import Owner
 from tests.control.fleet.house import House, elapsed
@@ -15,7 +16,7 @@ OTHER = PoolKey("other", "f", "rv-1")
 def stranger(house: House, **function):
     """A function of another app."""
     pool = house.add(OTHER, **function)
-    pool.owner = Owner.app("other")
+    pool.owner = Owner.app(MAIN, "other")
     return pool
 
 

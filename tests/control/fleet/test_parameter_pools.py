@@ -7,6 +7,7 @@ import pytest
 
 from homeport.contract.errors import Failure, TooMany
 from homeport.contract.manifest import FunctionSpec, Parameter
+from homeport.contract.scope import MAIN
 from homeport.contract.traffic import PoolKey
 from homeport.control.fleet.owner import Owner
 from homeport.control.fleet.pool import Pool
@@ -136,7 +137,12 @@ async def test_values_of_one_function_do_not_count_for_another():
     for name in ("f", "g"):
         spec = FunctionSpec(name=name, module="m", qualname=name, parameters=(USER,))
         pools.add(
-            Pool(key=PoolKey("app", name, "rv-1"), function=spec, source="", owner=Owner.app("app"))
+            Pool(
+                key=PoolKey("app", name, "rv-1"),
+                function=spec,
+                source="",
+                owner=Owner.app(MAIN, "app"),
+            )
         )
     for name in ("f", "g"):
         parked = pools.called_for(PoolKey("app", name, "rv-1", "user=x")).parked

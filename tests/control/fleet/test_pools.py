@@ -7,6 +7,7 @@ import pytest
 
 from homeport.contract.errors import NotFound, StartError
 from homeport.contract.manifest import FunctionSpec, Parameter
+from homeport.contract.scope import MAIN
 from homeport.contract.traffic import Load, PoolKey
 from homeport.control.fleet.member import Member, Stage
 from homeport.control.fleet.owner import Owner
@@ -25,7 +26,10 @@ def pool(*parameters, **spec):
         name="Model.*", module="m", qualname="Model", parameters=parameters, **spec
     )
     return Pool(
-        key=PoolKey("app", "Model.*", "rv-1"), function=function, source="", owner=Owner.app("app")
+        key=PoolKey("app", "Model.*", "rv-1"),
+        function=function,
+        source="",
+        owner=Owner.app(MAIN, "app"),
     )
 
 
@@ -176,7 +180,10 @@ async def test_a_functions_numbers_are_those_of_all_its_parameters_and_never_go_
         pools.called_for(PoolKey("app", "Model.*", "rv-1", f"size={size}")) for size in (1, 2)
     )
     other = Pool(
-        key=PoolKey("app", "g", "rv-1"), function=base.function, source="", owner=Owner.app("app")
+        key=PoolKey("app", "g", "rv-1"),
+        function=base.function,
+        source="",
+        owner=Owner.app(MAIN, "app"),
     )
     pools.add(other)
     for each in (base, small, large, other):

@@ -14,6 +14,7 @@ import pytest
 
 from homeport.contract.container import State
 from homeport.contract.manifest import FunctionSpec, WebKind, WebMethod
+from homeport.contract.scope import MAIN
 from homeport.contract.traffic import Endpoint, PoolKey
 from homeport.control.fleet.activator import Activator
 from homeport.control.fleet.mirror import Health
@@ -91,6 +92,7 @@ class Plane:
             self.nodes,
             ingress,
             NoSecrets(),
+            key=str,
             say=lambda line: self.said.append(line.text),
             started=lambda _start: None,
         )
@@ -131,7 +133,9 @@ class Plane:
             max_inputs=1,
             memory_mib=(int(memory_mib * 0.4), None),
         )
-        return Pool(key=KEY, function=function, source=str(self.source), owner=Owner.app("app"))
+        return Pool(
+            key=KEY, function=function, source=str(self.source), owner=Owner.app(MAIN, "app")
+        )
 
     async def visit(self) -> str:
         response = await self.client.get("/")

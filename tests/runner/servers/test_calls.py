@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import dataclasses
 import json
 import sys
 import threading
@@ -369,7 +370,7 @@ def test_a_function_that_waits_for_itself_says_so(functions, capfd, monkeypatch)
     handle = functions.add(mine)
     reach = context.reach()
     assert reach is not None
-    context.enter_calls(context.Reach(socket=reach.socket, app=reach.app, own=("mine",)))
+    context.enter_calls(dataclasses.replace(reach, own=("mine",)))
     handle.remote()
     assert "waits for itself" not in capfd.readouterr().err
     monkeypatch.setattr(context, "is_full", lambda: True)

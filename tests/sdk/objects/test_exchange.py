@@ -38,7 +38,7 @@ async def asking(request, tmp_path, monkeypatch):
 
     async def asking(*answers, **options):
         servers.append(server := Server(tmp_path / "s", answers))
-        monkeypatch.setattr(context, "_reach", context.Reach(socket=server.path))
+        monkeypatch.setattr(context, "_reach", context.Reach(socket=server.path, key="k"))
         asked = Ask("dicts", "d", "clear", **options)
         if request.param == "blocking":
             return await asyncio.to_thread(ask, asked), server

@@ -65,10 +65,8 @@ def test_what_an_app_needs_is_said_before_a_server_is_started(load, monkeypatch)
         app.deploy(strategy="x")
     with pytest.raises(exception.InvalidError, match="supply a deployment name"):
         modal.App().deploy()
-    with pytest.raises(exception.NotFoundError, match="no environment 'prod'"):
-        app.deploy(environment_name="prod")
-    with pytest.raises(exception.NotFoundError, match="no environment 'prod'"):
-        app.run(environment_name="prod")
+    with pytest.raises(exception.InvalidError, match="a name of letters, digits"):
+        app.deploy(environment_name="a b")
     with pytest.raises(exception.UnimplementedError, match="interactive"):
         app.run(interactive=True)
     monkeypatch.setenv("MODAL_IS_REMOTE", "1")

@@ -20,7 +20,7 @@ async def server(tmp_path, monkeypatch):
     """A server whose socket this process reaches as a container does."""
     plane = Plane(tmp_path, FakeNode(0.01))
     async with plane, on_a_socket(plane, tmp_path):
-        reach = context.Reach(socket=str(plane.settings.control_socket))
+        reach = context.Reach(socket=str(plane.settings.control_socket), key="k")
         monkeypatch.setattr(context, "_reach", reach)
         yield
         for connections in looped._idle.pop(asyncio.get_running_loop(), {}).values():
@@ -210,7 +210,7 @@ async def test_a_container_that_may_not_ask_is_told_why(server, monkeypatch):
 
 async def test_a_server_that_is_away_is_waited_for(tmp_path, monkeypatch):
     plane = Plane(tmp_path, FakeNode(0.01))
-    reach = context.Reach(socket=str(plane.settings.control_socket))
+    reach = context.Reach(socket=str(plane.settings.control_socket), key="k")
     monkeypatch.setattr(context, "_reach", reach)
     d = Dict.from_name("d", create_if_missing=True)
     asking = asyncio.create_task(d.put.aio("a", 1))

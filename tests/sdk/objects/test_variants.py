@@ -30,7 +30,7 @@ class Model:
 
 @pytest.fixture
 def inside(monkeypatch):
-    monkeypatch.setattr(context, "_reach", context.Reach(socket="/nowhere", app=APP))
+    monkeypatch.setattr(context, "_reach", context.Reach(socket="/nowhere", app=APP, key="k"))
 
 
 def test_options_are_checked_and_turned_into_the_contracts(inside):
@@ -159,7 +159,7 @@ def test_a_server_that_never_knows_the_variant_is_not_asked_for_ever(tmp_path, m
             varied.remote()
 
 
-def test_the_request_for_a_variant_has_its_options():
+def test_the_request_for_a_variant_has_its_options(inside):
     target = modal.Function.from_name("shop", "f", version=3).with_options(cpu=2).target()
     steps = variants.make(target)
     asked = next(steps)

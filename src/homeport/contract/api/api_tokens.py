@@ -34,6 +34,7 @@ class NewApiToken:
     user: str = ""  # empty: the caller's own
     scopes: tuple[Permission, ...]
     environments: tuple[str, ...] = ()  # empty: all of them
+    workspace: str = ""  # another one than the caller's; only for the server's admin
     expires_s: float | None = None  # seconds from now; null: never
 
 

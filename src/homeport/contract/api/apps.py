@@ -79,6 +79,7 @@ class AppStatus:
     containers: tuple[ContainerStatus, ...]  # the newest first
     functions: tuple[FunctionStatus, ...] = ()  # every function, also one without a URL
     expires_at: float | None = None  # when it stops by itself; null: it does not
+    environment: str = "main"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ class Session:
 
     id: str
     app: str
+    key: str = ""  # of the environment, for calls: see contract/calls.py
     event: Literal["session"] = "session"
 
 

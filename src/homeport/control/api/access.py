@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from homeport.contract.errors import Failure, Forbidden, Unauthorized
+from homeport.contract import calls
+from homeport.contract.errors import Failure, Forbidden, NotFound, Unauthorized
 from homeport.contract.permissions import Permission
+from homeport.contract.scope import MAIN
+from homeport.contract.scope import Scope as Within
 from homeport.control.api import answers
 
 REFUSED = 1008  # policy violation (RFC 6455, 7.4.1)
@@ -29,6 +32,7 @@ class Caller:
     token: str = ""  # the token's id; empty: no token, or the one of the settings
     workspace: str = "main"
     environments: frozenset[str] | None = None  # None: all of the workspace
+    within: Within | None = None  # a container's environment: it reaches no other one
     permissions: frozenset[Permission] = field(default=frozenset(Permission))
     expires_at: float | None = None  # of the token, in seconds since the epoch; None: never
     source: str = ""  # the address that the request comes from; empty: this machine
@@ -42,6 +46,44 @@ class Caller:
             f"this needs a token with the scope `{needs.value}`, and this one has {has or 'none'}",
             hint=f"an admin of the server can make one: `homeport token create --scope {needs.value}`",
         )
+
+    def scope(self, name: str) -> Within:
+        """Return the environment of a request; `name` is what the request says, or nothing."""
+        if self.within is not None:
+            if name not in ("", self.within.environment):
+                raise NotFound(
+                    f"there is no environment `{name[:80]}` for code of `{self.within.environment}`"
+                )
+            return self.within
+        found = Within(self.workspace, name or MAIN.environment)
+        if self.environments is not None and found.environment not in self.environments:
+            told = ", ".join(f"`{each}`" for each in sorted(self.environments)) or "none"
+            raise Forbidden(
+                f"this token is not for the environment `{found.environment[:80]}`",
+                hint=f"it is for {told}: `-e NAME` or HOMEPORT_ENVIRONMENT names one",
+            )
+        return found
+
+    def sees(self, scope: Within) -> bool:
+        """Return whether the caller may know what is in an environment."""
+        if self.within is not None:
+            return scope == self.within
+        mine = self.environments is None or scope.environment in self.environments
+        return mine and scope.workspace == self.workspace
+
+    @property
+    def is_of_server(self) -> bool:
+        """Return whether the caller acts for the whole server, and not for its workspace alone."""
+        return (
+            self.workspace == MAIN.workspace and self.environments is None and self.within is None
+        )
+
+    def check_server(self) -> None:
+        """Raise `Forbidden` unless the caller may change the whole server, and not its workspace alone."""
+        if not self.is_of_server:
+            raise Forbidden(
+                "this needs the whole server: this token is for one workspace, or for some environments"
+            )
 
 
 #: What the code in a container may ask for; its listener has few routes beside that.
@@ -83,10 +125,25 @@ class OwnSocket(Guard):
 
 
 class Inside(Guard):
-    """Accepts every request: the ingress alone reaches this socket, for containers."""
+    """Accepts requests with the key of an environment, which its containers have. The ingress alone reaches this socket."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        super().__init__(app, lambda _scope: Caller(by="container", permissions=OF_CONTAINERS))
+    def __init__(self, app: ASGIApp, by_key: Callable[[str], Within | None]) -> None:
+        """`by_key` returns the environment that a key belongs to."""
+        super().__init__(app, self._container)
+        self._by_key = by_key
+
+    def _container(self, scope: Scope) -> Caller:
+        name = calls.KEY.lower().encode()
+        given = [value for field, value in scope["headers"] if field == name]
+        within = self._by_key(given[0].decode("latin-1")) if len(given) == 1 else None
+        if within is None:
+            raise Unauthorized("a request from a container has the key of its environment")
+        return Caller(
+            by="container",
+            workspace=within.workspace,
+            within=within,
+            permissions=OF_CONTAINERS,
+        )
 
 
 def caller(request: HTTPConnection) -> Caller:

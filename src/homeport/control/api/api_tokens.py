@@ -11,15 +11,15 @@ from homeport.contract.api.api_tokens import (
 from homeport.contract.permissions import Permission
 from homeport.control.api.access import Caller
 from homeport.control.api.routing import route
-from homeport.state import api_tokens
+from homeport.state import api_tokens, environments
 from homeport.state.rows import ApiTokenRow
 
 
 class ApiTokens:
     """Keeps the tokens of the API. A user is a name on tokens."""
 
-    def __init__(self, kept: api_tokens.ApiTokens) -> None:
-        self._kept = kept
+    def __init__(self, kept: api_tokens.ApiTokens, known: environments.Environments) -> None:
+        self._kept, self._known = kept, known
 
     @route("GET", "/v1/identity")
     async def identity(self, caller: Caller) -> Identity:
@@ -41,8 +41,11 @@ class ApiTokens:
     @route("POST", "/v1/tokens", needs=Permission.ADMIN)
     async def create(self, caller: Caller, body: NewApiToken) -> ApiTokenSecret:
         """Create a token of the API; its secret is shown this once."""
+        if body.workspace and body.workspace != caller.workspace:
+            caller.check_server()
+            self._known.find_workspace(body.workspace)
         row, secret = await self._kept.create(
-            workspace=caller.workspace,
+            workspace=body.workspace or caller.workspace,
             name=body.name,
             user=body.user or caller.name,
             scopes=body.scopes,

@@ -14,14 +14,13 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from homeport.contract.errors import Forbidden, TooMany, Unauthorized
+from homeport.contract.errors import TooMany, Unauthorized
 from homeport.contract.permissions import granted
 from homeport.control.api.access import Caller, Guard
 from homeport.control.api.attempts import WrongTokens
 from homeport.state import api_tokens
 from homeport.state.api_tokens import ApiTokens
 from homeport.state.rows import ApiTokenRow
-from homeport.state.scope import MAIN
 
 UNGUESSABLE = 20  # characters
 HINT = "log in with `homeport login`, or set HOMEPORT_TOKEN to a token of the server"
@@ -111,17 +110,12 @@ class Bearer(Guard):
 
 
 def _caller(row: ApiTokenRow, source: str) -> Caller:
-    environments = frozenset(api_tokens.environments_of(row))
-    # Every request acts on `main` so far. When requests name an environment, theirs is what is to be checked here.
-    if environments and MAIN.environment not in environments:
-        told = ", ".join(f"`{each}`" for each in sorted(environments))
-        raise Forbidden(f"this token is for {told}, and this is the environment `main`")
     return Caller(
         by="token",
         name=row.user,
         token=row.id,
         workspace=row.workspace,
-        environments=environments or None,
+        environments=frozenset(api_tokens.environments_of(row)) or None,
         permissions=granted(api_tokens.scopes_of(row)),
         expires_at=row.expires_at,
         source=source,

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import urllib.parse
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from starlette.responses import Response
@@ -19,6 +19,7 @@ from homeport.contract.errors import (
     StartError,
     TooMany,
 )
+from homeport.contract.scope import Scope
 from homeport.control.api.passing import Passed, Passing
 from homeport.control.api.routing import route
 from homeport.settings import Settings
@@ -33,8 +34,10 @@ KINDS: dict[int, type[BadRequest | CallTimeout | StartError | TooMany]] = {
 class Calls:
     """Calls functions of deployed apps, over the ingress like every other caller."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, key: Callable[[Scope], str]) -> None:
+        """`key` returns the key of an environment."""
         self._socket = str(settings.calls_socket)
+        self._key = key
         self._passing = Passing(self._socket)
 
     async def close(self) -> None:
@@ -42,14 +45,14 @@ class Calls:
         await self._passing.close()
 
     @route("POST", "/v1/apps/{name}/call/{tag}")
-    async def call(self, name: str, tag: str, body: Call) -> Called:
+    async def call(self, scope: Scope, name: str, tag: str, body: Call) -> Called:
         """Call a function, and wait for its value.
 
         `{tag}` is the function, or `Class.method`. What the function raises is a `CallFailed`, with its traceback.
         A generator has no single value: give it a URL to stream from.
         """
         request = wire.Request(
-            calls.endpoint_id(name, tag),
+            calls.endpoint_id(name, tag, key=self._key(scope)),
             json.dumps({"args": list(body.args), "kwargs": body.kwargs}).encode(),
             content_type=calls.JSON,
             query=_query(body.parameters),

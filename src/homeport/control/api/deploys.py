@@ -8,12 +8,14 @@ from homeport.contract.api import events
 from homeport.contract.api.answers import Fault
 from homeport.contract.api.deploys import Deploy, Rollback
 from homeport.contract.errors import BadRequest
+from homeport.contract.scope import Scope
 from homeport.control.api.routing import route
 from homeport.control.api.streams import copy_lines
 from homeport.control.api.view import View
 from homeport.control.deploys.deployer import Deployed, Deployer
 from homeport.control.deploys.expiring import Expiring
 from homeport.control.deploys.trial import Say
+from homeport.control.fleet.owner import Owner
 from homeport.state.logs import Logs
 from homeport.supervised import Tasks
 
@@ -33,7 +35,9 @@ class Deploys:
         self._expiring = expiring
 
     @route("POST", "/v1/apps/{name}/deploy")
-    async def deploy(self, name: str, body: Deploy) -> AsyncIterator[events.DeployEvent]:
+    async def deploy(
+        self, scope: Scope, name: str, body: Deploy
+    ) -> AsyncIterator[events.DeployEvent]:
         """Deploy an app. The deploy continues if the caller disconnects."""
         validate.check(body.manifest)
         if body.drain_s is not None and not 0 <= body.drain_s <= validate.TIMEOUT_S[1]:
@@ -44,6 +48,7 @@ class Deploys:
 
         async def work(say: Say) -> Deployed:
             deployed = await self._deployer.deploy(
+                scope,
                 name,
                 body.manifest,
                 tag=body.tag,
@@ -51,26 +56,28 @@ class Deploys:
                 say=say,
                 drain_s=body.drain_s,
             )
-            await self._expiring.deployed(name, expires_s)
+            await self._expiring.deployed(Owner.app(scope, name), expires_s)
             return deployed
 
-        return self._progress(name, work)
+        return self._progress(scope, name, work)
 
     @route("POST", "/v1/apps/{name}/rollback")
-    async def rollback(self, name: str, body: Rollback) -> AsyncIterator[events.DeployEvent]:
+    async def rollback(
+        self, scope: Scope, name: str, body: Rollback
+    ) -> AsyncIterator[events.DeployEvent]:
         """Deploy an earlier version again, as a new version."""
         if body.version is not None and body.version < 1:
             raise BadRequest("`version` must be a whole number of at least 1")
 
         async def work(say: Say) -> Deployed:
             return await self._deployer.rollback(
-                name, body.version, strategy=body.strategy, say=say
+                scope, name, body.version, strategy=body.strategy, say=say
             )
 
-        return self._progress(name, work)
+        return self._progress(scope, name, work)
 
     async def _progress(
-        self, name: str, work: Callable[[Say], Awaitable[Deployed]]
+        self, scope: Scope, name: str, work: Callable[[Say], Awaitable[Deployed]]
     ) -> AsyncIterator[events.DeployEvent]:
         """Yield the events of a deploy, the last of which says how it ended."""
         queue: asyncio.Queue[events.DeployEvent] = asyncio.Queue()
@@ -85,7 +92,7 @@ class Deploys:
             queue.put_nowait(end)
 
         self._tasks.start(f"deploy of `{name}`", deploy())
-        with self._logs.following(lambda line: line.app == name) as lines:
+        with self._logs.following(scope, lambda line: line.app == name) as lines:
             copying = self._tasks.start("log lines of a deploy", copy_lines(lines, queue))
             try:
                 while not isinstance(event := await queue.get(), (events.Done, events.Error)):

@@ -1,8 +1,10 @@
 """The routes of custom domains."""
 
 from homeport.contract.api.domains import Domain, DomainList, NewDomain
+from homeport.contract.scope import Scope
 from homeport.control.api.routing import route
 from homeport.control.deploys.domains import Attached, Domains
+from homeport.control.fleet.owner import Owner
 
 
 class CustomDomains:
@@ -12,19 +14,19 @@ class CustomDomains:
         self._domains = domains
 
     @route("GET", "/v1/domains")
-    async def every(self) -> DomainList:
+    async def every(self, scope: Scope) -> DomainList:
         """List all custom domains of live apps, and the attached ones of others; each is looked up in DNS."""
-        return DomainList(domains=tuple(_shown(each) for each in await self._domains.all()))
+        return DomainList(domains=tuple(_shown(each) for each in await self._domains.all(scope)))
 
     @route("POST", "/v1/domains")
-    async def add(self, body: NewDomain) -> Domain:
+    async def add(self, scope: Scope, body: NewDomain) -> Domain:
         """Attach a domain to an endpoint of a deployed app. It stays over redeploys."""
-        return _shown(await self._domains.add(body.domain, body.app, body.tag))
+        return _shown(await self._domains.add(body.domain, Owner.app(scope, body.app), body.tag))
 
     @route("DELETE", "/v1/domains/{domain}")
-    async def remove(self, domain: str) -> None:
+    async def remove(self, scope: Scope, domain: str) -> None:
         """Detach a domain that was attached."""
-        await self._domains.remove(domain)
+        await self._domains.remove(scope, domain)
 
 
 def _shown(attached: Attached) -> Domain:

@@ -5,6 +5,7 @@ import dataclasses
 from homeport.contract import calls
 from homeport.contract.api.functions import FunctionQuery, FunctionStats, Scaling, Variant
 from homeport.contract.errors import NotFound
+from homeport.contract.scope import Scope
 from homeport.contract.traffic import Endpoint
 from homeport.contract.variants import Options
 from homeport.control.api.routing import route
@@ -23,37 +24,50 @@ class Functions:
     def __init__(self, parts: Parts, scaler: Scaler, variants: Variants) -> None:
         self._live, self._pools, self._endpoints = parts.live, parts.pools, parts.endpoints
         self._scaler, self._variants = scaler, variants
+        self._key = parts.environments.key
 
     @route("GET", "/v1/functions/{app}/{tag}")
-    async def one(self, app: str, tag: str, query: FunctionQuery) -> FunctionStats:
+    async def one(self, scope: Scope, app: str, tag: str, query: FunctionQuery) -> FunctionStats:
         """Return a function's numbers and scaling."""
-        live = self._endpoint(app, tag, query.session)
-        return _status(live, self._pool(live, app, query))
+        live = self._endpoint(scope, app, tag, query.session)
+        return _status(live, self._pool(scope, live, app, query))
 
     @route("POST", "/v1/functions/{app}/{tag}/scaling")
-    async def scale(self, app: str, tag: str, query: FunctionQuery, body: Scaling) -> FunctionStats:
+    async def scale(
+        self, scope: Scope, app: str, tag: str, query: FunctionQuery, body: Scaling
+    ) -> FunctionStats:
         """Change how a function is scaled, until the next deploy."""
-        live = self._endpoint(app, tag, query.session)
-        pool = self._pool(live, app, query)
+        live = self._endpoint(scope, app, tag, query.session)
+        pool = self._pool(scope, live, app, query)
         await self._scaler.change(pool, body)
         return _status(live, pool)
 
     @route("POST", "/v1/functions/{app}/{tag}/variants")
-    async def vary(self, app: str, tag: str, query: FunctionQuery, body: Options) -> Variant:
+    async def vary(
+        self, scope: Scope, app: str, tag: str, query: FunctionQuery, body: Options
+    ) -> Variant:
         """Make a variant of a function, with other options and containers of its own; it goes when it is idle.
 
         The same options again are the same variant.
         """
         if tag.endswith(".*"):
-            tag = self._endpoint(app, tag, query.session, called=True).tag
+            tag = self._endpoint(scope, app, tag, query.session, called=True).tag
         wanted = Wanted(
-            app=app, tag=tag, options=body, scope=query.session, version=query.version or None
+            app=app,
+            tag=tag,
+            options=body,
+            within=scope,
+            key=self._key(scope),
+            scope=query.session,
+            version=query.version or None,
         )
         endpoint = await self._variants.make(wanted)
         return Variant(endpoint=endpoint.id, function=endpoint.pool.function)
 
-    def _endpoint(self, app: str, tag: str, session: str, *, called: bool = False) -> LiveEndpoint:
-        owner = Owner.session(session) if session else Owner.app(app)
+    def _endpoint(
+        self, scope: Scope, app: str, tag: str, session: str, *, called: bool = False
+    ) -> LiveEndpoint:
+        owner = Owner.session(scope, session) if session else Owner.app(scope, app)
         live = self._live.get(owner)
         for endpoint in live.endpoints.values() if live is not None and live.name == app else ():
             if called and not endpoint.endpoint.is_called:
@@ -62,11 +76,19 @@ class Functions:
                 return endpoint
         raise NotFound(f"no deployed app `{app[:80]}` has a function `{tag[:80]}`")
 
-    def _pool(self, live: LiveEndpoint, app: str, query: FunctionQuery) -> Pool:
+    def _pool(self, scope: Scope, live: LiveEndpoint, app: str, query: FunctionQuery) -> Pool:
         endpoint: Endpoint | None = live.endpoint
         if query.variant:
-            called = self._endpoint(app, live.endpoint.pool.function, query.session, called=True)
-            variant = calls.endpoint_id(app, called.tag, scope=query.session, variant=query.variant)
+            called = self._endpoint(
+                scope, app, live.endpoint.pool.function, query.session, called=True
+            )
+            variant = calls.endpoint_id(
+                app,
+                called.tag,
+                key=self._key(scope),
+                scope=query.session,
+                variant=query.variant,
+            )
             endpoint = self._endpoints.endpoint(variant)
         if endpoint is None:
             raise NotFound(f"`{live.tag}` has no such variant now")

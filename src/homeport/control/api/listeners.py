@@ -1,10 +1,12 @@
 """Opens the sockets on which the API answers, each with the guard that finds its callers."""
 
 import socket
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from starlette.types import ASGIApp
 
+from homeport.contract.scope import Scope
 from homeport.control.api import bearer
 from homeport.control.api.access import Inside, OwnSocket
 from homeport.control.api.attempts import WrongTokens
@@ -14,11 +16,16 @@ from homeport.settings import Settings
 from homeport.state.api_tokens import ApiTokens
 
 
-async def inside(settings: Settings, app: ASGIApp, opened: AsyncExitStack) -> None:
-    """Answer containers, whose requests the ingress passes on."""
+async def inside(
+    settings: Settings,
+    app: ASGIApp,
+    by_key: Callable[[str], Scope | None],
+    opened: AsyncExitStack,
+) -> None:
+    """Answer containers, whose requests the ingress passes on; `by_key` returns the environment that has a key."""
     listener = unix_socket(settings.inside_socket)
     opened.callback(settings.inside_socket.unlink, missing_ok=True)
-    await opened.enter_async_context(listening(Inside(app), listener))
+    await opened.enter_async_context(listening(Inside(app, by_key), listener))
 
 
 async def outside(

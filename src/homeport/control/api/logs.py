@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 
 from homeport.contract.api.logs import LogQuery
 from homeport.contract.container import LogLine
+from homeport.contract.scope import Scope
 from homeport.control.api.routing import route
 from homeport.control.api.streams import AT_ONCE
 from homeport.control.api.view import View
@@ -20,9 +21,11 @@ class Logs:
         self._kept = kept
 
     @route("GET", "/v1/apps/{name}/logs")
-    async def read(self, name: str, query: LogQuery) -> AsyncIterator[LogLine | bytes]:
+    async def read(
+        self, scope: Scope, name: str, query: LogQuery
+    ) -> AsyncIterator[LogLine | bytes]:
         """Read the lines that an app's containers have printed, the oldest first."""
-        await self._view.app(name)  # an unknown app is an error, not an empty log
+        await self._view.app(scope, name)  # an unknown app is an error, not an empty log
         only = {
             key: value
             for key in ("function", "container", "request")
@@ -36,18 +39,19 @@ class Logs:
                 and all(getattr(line, key) == value for key, value in only.items())
             )
 
-        return self._lines(name, query, wants, only)
+        return self._lines(scope, name, query, wants, only)
 
     async def _lines(
         self,
+        scope: Scope,
         name: str,
         query: LogQuery,
         wants: Callable[[LogLine], bool],
         only: dict[str, str],
     ) -> AsyncIterator[LogLine | bytes]:
-        with self._kept.following(wants) as lines:
+        with self._kept.following(scope, wants) as lines:
             tail = min(query.tail, MAX_TAIL)
-            told = await self._kept.tail(name, tail, wants, only, query.since)
+            told = await self._kept.tail(scope, name, tail, wants, only, query.since)
             for at in range(0, len(told), AT_ONCE):
                 yield b"".join(told[at : at + AT_ONCE])
             del told

@@ -46,7 +46,7 @@ class Numbers(Collector):
             sample = f"{name}_total" if kind == "counter" else name
             for app in self._apps:
                 for function in app.functions:
-                    labels = {"app": app.name, "function": function.name}
+                    labels = {**_of(app), "function": function.name}
                     metric.add_sample(sample, labels, getattr(function, field))
             yield metric
         yield self._quantiles()
@@ -57,7 +57,7 @@ class Numbers(Collector):
         metric = Metric(name, "How long requests took in the last minutes.", "summary")
         endpoints = [(app, endpoint) for app in self._apps for endpoint in app.endpoints]
         for app, endpoint in endpoints:
-            labels = {"app": app.name, "endpoint": endpoint.tag}
+            labels = {**_of(app), "endpoint": endpoint.tag}
             for quantile, field in QUANTILES.items():
                 if (ms := getattr(endpoint, field)) is not None:
                     metric.add_sample(name, {**labels, "quantile": quantile}, ms / 1000)
@@ -66,11 +66,21 @@ class Numbers(Collector):
     def _containers(self) -> Metric:
         metric = Metric("homeport_containers", "Containers by their state.", "gauge")
         counts = Counter(
-            (app.name, container.function, container.state.value)
+            (app.environment, app.name, container.function, container.state.value)
             for app in self._apps
             for container in app.containers
         )
-        for (app, function, state), count in counts.items():
-            labels = {"app": app, "function": function, "state": state}
+        for (environment, app, function, state), count in counts.items():
+            labels = {**_labels(environment, app), "function": function, "state": state}
             metric.add_sample(metric.name, labels, count)
         return metric
+
+
+def _of(app: AppStatus) -> dict[str, str]:
+    return _labels(app.environment, app.name)
+
+
+def _labels(environment: str, app: str) -> dict[str, str]:
+    """Return the labels of an app; for Prometheus a label that is missing is an empty one."""
+    named = {} if environment == "main" else {"environment": environment}
+    return {**named, "app": app}

@@ -26,7 +26,9 @@ from homeport.contract.api.answers import Fault
 from homeport.contract.errors import BadRequest, Failure, NotFound, StartError, Unauthorized
 from homeport.contract.permissions import Permission
 from homeport.contract.programs import Order, Program
+from homeport.contract.scope import Scope
 from homeport.control.api import access
+from homeport.control.api.routing import scope_of
 from homeport.control.deploys.parts import Parts
 from homeport.control.fleet.member import Member, Stage
 from homeport.control.fleet.owner import Owner
@@ -63,8 +65,9 @@ class Programs:
     async def _run(self, socket: WebSocket) -> None:
         order = _order(await socket.receive_text())
         query = socket.query_params
-        async with self._held(query.get("container", ""), query) as (pool, member):
-            environ = self._parts.secret_box.environ(pool.function)
+        scope = scope_of(socket, access.caller(socket))
+        async with self._held(scope, query.get("container", ""), query) as (pool, member):
+            environ = self._parts.secrets.of(scope).environ(pool.function)
             program = await self._parts.nodes.execute(member.id, order, environ)
             try:
                 await socket.send_text(json.dumps({"started": member.id}))
@@ -75,11 +78,13 @@ class Programs:
                 await asyncio.shield(asyncio.ensure_future(program.close()))
 
     @contextlib.asynccontextmanager
-    async def _held(self, container: str, query: Any) -> AsyncIterator[tuple[Pool, Member]]:
+    async def _held(
+        self, scope: Scope, container: str, query: Any
+    ) -> AsyncIterator[tuple[Pool, Member]]:
         """Yield a container that stays, and its pool."""
         if container:
             found = self._parts.pools.of_container(container)
-            if found is None:
+            if found is None or found.owner.scope != scope:
                 raise NotFound(
                     f"there is no container `{container[:80]}`",
                     hint="`homeport container list` has those that run",
@@ -87,7 +92,7 @@ class Programs:
             pool, member = found, found.members[container]
         else:
             pool = self._pool(
-                query.get("app", ""), query.get("function", ""), query.get("session", "")
+                scope, query.get("app", ""), query.get("function", ""), query.get("session", "")
             )
             member = await self._ready(pool)
         member.programs += 1
@@ -97,8 +102,8 @@ class Programs:
             member.programs -= 1
             self._parts.reconciler.wake()
 
-    def _pool(self, app: str, function: str, session: str) -> Pool:
-        owner = Owner.session(session) if session else Owner.app(app)
+    def _pool(self, scope: Scope, app: str, function: str, session: str) -> Pool:
+        owner = Owner.session(scope, session) if session else Owner.app(scope, app)
         live = self._parts.live.get(owner)
         for each in live.endpoints.values() if live is not None and live.name == app else ():
             if function in (each.tag, each.endpoint.pool.function):

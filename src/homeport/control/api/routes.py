@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, WebSocketRoute
 
 from homeport.contract.errors import Failure
+from homeport.contract.scope import Scope
 from homeport.control.api import answers, routing
 from homeport.control.api.api_tokens import ApiTokens
 from homeport.control.api.apps import Apps
@@ -30,6 +31,7 @@ from homeport.control.api.certificates import Certificates
 from homeport.control.api.containers import Containers
 from homeport.control.api.deploys import Deploys
 from homeport.control.api.domains import CustomDomains
+from homeport.control.api.environments import Environments, Workspaces
 from homeport.control.api.functions import Functions
 from homeport.control.api.images import Images
 from homeport.control.api.logs import Logs
@@ -51,15 +53,16 @@ from homeport.control.deploys.expiring import Expiring
 from homeport.control.deploys.parts import Parts
 from homeport.control.deploys.scaling import Scaler
 from homeport.control.deploys.variants import Variants
+from homeport.control.deploys.worlds import Worlds
 from homeport.control.fleet import tunnels as fleet
-from homeport.state import api_tokens, coldstarts, logs, shared, tokens
+from homeport.state import api_tokens, coldstarts, environments, logs, shared, tokens
 from homeport.supervised import Tasks
 
 #: In the order of the reference.
 NOUNS = (
     Server, Apps, Functions, Calls, Deploys, Sessions, Logs, Containers, Images, Blobs, Volumes, SpawnList, Spawns,
     Dicts, Queues, Tunnels, Secrets,
-    Tokens, ApiTokens, Certificates, CustomDomains,
+    Tokens, ApiTokens, Certificates, CustomDomains, Environments, Workspaces,
 )  # fmt: skip
 
 
@@ -81,9 +84,10 @@ class Backend:
     api_tokens: api_tokens.ApiTokens
     keeper: Keeper | None  # of certificates; None: there is no HTTPS, or no certificate is ordered
     domains: Domains
+    worlds: Worlds
     keep: Callable[[], None]  # let the server outlive its command
     shutdown: Callable[[], None]
-    stop_container: Callable[[str], bool]  # False for an unknown one
+    stop_container: Callable[[Scope, str], bool]  # False for an unknown one
 
 
 class Api:
@@ -101,7 +105,8 @@ class Api:
         )
         tunnels = Tunnels(backend.tunnels)
         self._inside = (*self._shared, functions, tunnels)
-        self._calls = Calls(parts.settings)
+        self._calls = Calls(parts.settings, parts.environments.key)
+        self._environments = parts.environments
         self._programs = Programs(parts)
         self._nouns = (
             Server(view, keep=backend.keep, shutdown=backend.shutdown),
@@ -120,20 +125,22 @@ class Api:
             SpawnList(backend.spawned),
             *self._shared,
             tunnels,
-            Secrets(parts.secret_box),
+            Secrets(parts.secrets),
             Tokens(backend.tokens),
-            ApiTokens(backend.api_tokens),
-            Certificates(backend.keeper),
+            ApiTokens(backend.api_tokens, parts.environments),
+            Certificates(backend.keeper, parts.endpoints),
             CustomDomains(backend.domains),
+            Environments(parts.environments, backend.worlds),
+            Workspaces(parts.environments, backend.worlds),
         )
 
     def app(self) -> Starlette:
         """Return the ASGI app; it answers requests that a guard of `access` lets through."""
-        return _app(self._nouns, WebSocketRoute(PATH, self._programs.serve))
+        return _app(self._environments, self._nouns, WebSocketRoute(PATH, self._programs.serve))
 
     def inside(self) -> Starlette:
         """Return the app for containers, which has few of the routes."""
-        return _app(self._inside)
+        return _app(self._environments, self._inside)
 
     async def close(self) -> None:
         """End the streams of events."""
@@ -141,8 +148,8 @@ class Api:
         await self._calls.close()
 
 
-def _app(nouns: Iterable[object], *more: BaseRoute) -> Starlette:
-    return Starlette(
+def _app(known: environments.Environments, nouns: Iterable[object], *more: BaseRoute) -> Starlette:
+    app = Starlette(
         routes=[*(route for noun in nouns for route in routing.routes(noun)), *more],
         exception_handlers={
             Failure: answers.failed,
@@ -150,3 +157,5 @@ def _app(nouns: Iterable[object], *more: BaseRoute) -> Starlette:
             Exception: answers.our_fault,
         },
     )
+    app.state.environments = known  # for routing.py
+    return app

@@ -3,7 +3,7 @@
     @route("POST", "/v1/apps/{name}/rollback")
     async def rollback(self, name: str, body: api.Rollback) -> AsyncIterator[api.DeployEvent]:
 
-`body` is read from JSON, `query` from the query string, `caller` is who asks, and every other parameter comes
+`body` is read from JSON, `query` from the query string, `caller` is who asks, `scope` the environment that the request is for (its header `Homeport-Environment`), and every other parameter comes
 from the path. The answer is JSON of the value, 204 for None, and one JSON object a line for an AsyncIterator. The
 reference and the tests read the same signatures by `described`.
 
@@ -19,15 +19,18 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from homeport.contract import query, shape
+from homeport.contract.calls import ENVIRONMENT
 from homeport.contract.errors import BadRequest
 from homeport.contract.permissions import Permission
+from homeport.contract.scope import Scope
 from homeport.contract.sizes import MIB
 from homeport.control.api import access, answers
+from homeport.state.environments import Environments
 
 MAX_JSON_BYTES = 64 * MIB
 
@@ -46,6 +49,7 @@ class Described:
     body: Any  # a dataclass, `AsyncIterator[bytes]`, or None
     query: Any  # a dataclass, or None
     takes_caller: bool  # whether the handler wants to know who asks
+    takes_scope: bool  # whether it acts on one environment
     answer: Any  # a dataclass, a Response for other text, or None
     lines: tuple[Any, ...]  # of a stream: the types that a line may have
 
@@ -84,6 +88,7 @@ def described(noun: type) -> Iterator[Described]:
             body=hints.get("body"),
             query=hints.get("query"),
             takes_caller="caller" in hints,
+            takes_scope="scope" in hints,
             answer=None if answer is type(None) else answer,
             lines=lines,
         )
@@ -106,6 +111,8 @@ async def _answer(each: Described, handler: Callable[..., Any], request: Request
     arguments: dict[str, Any] = dict(request.path_params)
     if each.takes_caller:
         arguments["caller"] = caller
+    if each.takes_scope:
+        arguments["scope"] = scope_of(request, caller)
     if each.query is not None:
         arguments["query"] = query.decode(each.query, request.query_params)
     if typing.get_origin(each.body) is AsyncIterator:
@@ -118,6 +125,14 @@ async def _answer(each: Described, handler: Callable[..., Any], request: Request
     if isinstance(value, Response):
         return value
     return Response(status_code=204) if value is None else answers.json_of(value)
+
+
+def scope_of(request: HTTPConnection, caller: access.Caller) -> Scope:
+    """Return the environment that a request is for; `NotFound` if there is none, `Forbidden` if it is not the caller's."""
+    found = caller.scope(request.headers.get(ENVIRONMENT, ""))
+    environments: Environments = request.app.state.environments
+    environments.find(found)
+    return found
 
 
 async def _json(request: Request) -> dict[str, Any]:

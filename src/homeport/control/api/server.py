@@ -9,6 +9,7 @@ from homeport.contract.api.answers import Nothing
 from homeport.contract.api.apps import AppStatus
 from homeport.contract.api.server import Status
 from homeport.contract.permissions import Permission
+from homeport.control.api.access import Caller
 from homeport.control.api.routing import route
 from homeport.control.api.view import View
 
@@ -24,18 +25,18 @@ class Server:
         self._shutdown = shutdown
 
     @route("GET", "/metrics")
-    async def metrics(self) -> PlainTextResponse:
+    async def metrics(self, caller: Caller) -> PlainTextResponse:
         """Give the numbers of `Status` to Prometheus (see [metrics](metrics.md)).
 
-        The main port answers it too, to callers on this machine.
+        The main port answers it too, to callers on this machine, with the apps of the workspace `main`.
         """
-        apps = (await self._view.apps()).apps
+        apps = (await self._view.seen(caller.sees)).apps
         return await asyncio.to_thread(_metrics, apps)
 
     @route("GET", "/v1/status")
-    async def status(self) -> Status:
+    async def status(self, caller: Caller) -> Status:
         """Return the server's status, with everything that runs."""
-        return await self._view.status()
+        return await self._view.status(caller.sees)
 
     @route("POST", "/v1/keep")
     async def keep(self) -> Nothing:
@@ -44,8 +45,9 @@ class Server:
         return Nothing()
 
     @route("POST", "/v1/shutdown", needs=Permission.ADMIN)
-    async def shutdown(self) -> Nothing:
+    async def shutdown(self, caller: Caller) -> Nothing:
         """End every container, the ingress and the server; the answer comes before that begins."""
+        caller.check_server()
         self._shutdown()
         return Nothing()
 

@@ -10,6 +10,7 @@ from homeport.contract.api import events
 from homeport.contract.api.answers import Fault
 from homeport.contract.api.sessions import Endpoints, Serve
 from homeport.contract.manifest import Manifest
+from homeport.contract.scope import Scope
 from homeport.control.api.routing import route
 from homeport.control.api.streams import copy_lines
 from homeport.control.api.view import View
@@ -44,31 +45,31 @@ class Sessions:
         self._tasks = tasks
 
     @route("POST", "/v1/serve")
-    async def serve(self, body: Serve) -> AsyncIterator[events.SessionEvent]:
+    async def serve(self, scope: Scope, body: Serve) -> AsyncIterator[events.SessionEvent]:
         """Serve an app as long as the connection is open; with `detach`, until its spawned calls have ended.
 
         The first line is `Session`. `Progress` follows while the images are built, then `Serving`, and
         then every event of the session.
         """
         validate.check(body.manifest)
-        return self._session(body.manifest, detach=body.detach)
+        return self._session(scope, body.manifest, detach=body.detach)
 
     @route("PUT", "/v1/serve/{id}")
-    async def reload(self, id: str, body: Serve) -> Endpoints:  # noqa: A002 - the path's
+    async def reload(self, scope: Scope, id: str, body: Serve) -> Endpoints:  # noqa: A002 - the path's
         """Replace what a session serves; the answer comes when the new version answers.
 
         If it fails, the old version stays. The session's stream has the progress.
         """
         validate.check(body.manifest)
-        app = await self._deployer.reload(id, body.manifest)
+        app = await self._deployer.reload(scope, id, body.manifest)
         return Endpoints(endpoints=self._view.endpoints(app))
 
     async def _session(
-        self, manifest: Manifest, *, detach: bool
+        self, scope: Scope, manifest: Manifest, *, detach: bool
     ) -> AsyncIterator[events.SessionEvent]:
         """Yield the events of a session; the session ends with this generator unless it is detached."""
         session = secrets.token_hex(6)
-        owner = Owner.session(session)
+        owner = Owner.session(scope, session)
         queue: asyncio.Queue[events.SessionEvent] = asyncio.Queue()
         app: LiveApp | None = None
 
@@ -77,7 +78,10 @@ class Sessions:
             begun: events.Serving | events.Error
             try:
                 app = await self._deployer.serve(
-                    session, manifest, lambda text: queue.put_nowait(events.Progress(text=text))
+                    scope,
+                    session,
+                    manifest,
+                    lambda text: queue.put_nowait(events.Progress(text=text)),
                 )
                 begun = events.Serving(endpoints=self._view.endpoints(app))
             except Exception as error:
@@ -86,13 +90,13 @@ class Sessions:
 
         beginning = self._tasks.start(f"beginning of {owner}", begin())
         try:
-            yield events.Session(id=session, app=manifest.app_name)
+            yield events.Session(id=session, app=manifest.app_name, key=self._view.key(scope))
             while not isinstance(event := await queue.get(), (events.Serving, events.Error)):
                 yield event
             yield event
             if app is None or app.events is None:
                 return
-            with self._logs.following(partial(self._view.is_owners, owner)) as lines:
+            with self._logs.following(scope, partial(self._view.is_owners, owner)) as lines:
                 copying = self._tasks.start(f"log lines of {owner}", copy_lines(lines, app.events))
                 try:
                     while True:

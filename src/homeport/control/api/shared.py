@@ -22,6 +22,7 @@ from homeport.control.api import answers, bodies, bounds
 from homeport.control.api.routing import route
 from homeport.state import dicts, queues
 from homeport.state.rows import ObjectRow
+from homeport.state.scope import Scope, Scoped
 
 MAX_COUNT = 5000
 MAX_DIGITS = 19
@@ -30,71 +31,85 @@ MAX_DIGITS = 19
 class Dicts:
     """Keeps keys and values that containers share. A dict's `{name}` may be its id, too."""
 
-    def __init__(self, kept: dicts.Dicts) -> None:
+    def __init__(self, kept: Scoped[dicts.Dicts]) -> None:
         self._kept = kept
         self._bodies = bodies.Bodies()
 
     @route("GET", "/v1/dicts")
-    async def every(self) -> ObjectList:
+    async def every(self, scope: Scope) -> ObjectList:
         """List the dicts."""
-        rows = self._kept.objects.list()
-        return ObjectList(objects=tuple([_told(r, await self._kept.count(r.id)) for r in rows]))
+        rows = self._kept.of(scope).objects.list()
+        return ObjectList(
+            objects=tuple([_told(r, await self._kept.of(scope).count(r.id)) for r in rows])
+        )
 
     @route("POST", "/v1/dicts")
-    async def create(self, body: NewObject) -> StoredObject:
+    async def create(self, scope: Scope, body: NewObject) -> StoredObject:
         """Create a dict."""
-        made = self._kept.objects.create(body.name or None, allow_existing=body.allow_existing)
+        made = self._kept.of(scope).objects.create(
+            body.name or None, allow_existing=body.allow_existing
+        )
         return _told(await made)
 
     @route("GET", "/v1/dicts/{name}")
-    async def one(self, name: str) -> StoredObject:
+    async def one(self, scope: Scope, name: str) -> StoredObject:
         """Describe a dict, with the number of its entries."""
-        return _told(self._kept.objects.find(name), await self._kept.count(name))
+        return _told(
+            self._kept.of(scope).objects.find(name), await self._kept.of(scope).count(name)
+        )
 
     @route("DELETE", "/v1/dicts/{name}")
-    async def delete(self, name: str) -> None:
+    async def delete(self, scope: Scope, name: str) -> None:
         """Delete a dict and its entries."""
-        await self._kept.objects.delete(name)
+        await self._kept.of(scope).objects.delete(name)
 
     @route("POST", "/v1/dicts/{name}/get", needs=Permission.READ)
-    async def get(self, name: str, body: AsyncIterator[bytes]) -> Response:
+    async def get(self, scope: Scope, name: str, body: AsyncIterator[bytes]) -> Response:
         """Answer with the values of the keys in the body, each of which may be missing."""
-        return answers.parts_of(await self._kept.get(name, await self._bodies.parts(body)))
+        return answers.parts_of(
+            await self._kept.of(scope).get(name, await self._bodies.parts(body))
+        )
 
     @route("POST", "/v1/dicts/{name}/contains", needs=Permission.READ)
-    async def contains(self, name: str, body: AsyncIterator[bytes]) -> Count:
+    async def contains(self, scope: Scope, name: str, body: AsyncIterator[bytes]) -> Count:
         """Say how many of the keys in the body are there."""
-        found = [await self._kept.contains(name, key) for key in await self._bodies.parts(body)]
+        found = [
+            await self._kept.of(scope).contains(name, key) for key in await self._bodies.parts(body)
+        ]
         return Count(count=sum(found))
 
     @route("POST", "/v1/dicts/{name}/put")
-    async def put(self, name: str, query: DictPut, body: AsyncIterator[bytes]) -> Count:
+    async def put(
+        self, scope: Scope, name: str, query: DictPut, body: AsyncIterator[bytes]
+    ) -> Count:
         """Set the entries in the body, key and value in turn, all or none; say how many were new."""
         parts = await self._bodies.parts(body)
         if len(parts) % 2:
             raise BadRequest("the last key has no value")
         items = list(zip(parts[::2], parts[1::2], strict=True))
-        return Count(count=await self._kept.put(name, items, only_new=query.only_new))
+        return Count(count=await self._kept.of(scope).put(name, items, only_new=query.only_new))
 
     @route("POST", "/v1/dicts/{name}/pop")
-    async def pop(self, name: str, body: AsyncIterator[bytes]) -> Response:
+    async def pop(self, scope: Scope, name: str, body: AsyncIterator[bytes]) -> Response:
         """Remove the entries of the keys in the body; answer with their values, each of which may be missing."""
         return answers.parts_of(
-            [await self._kept.pop(name, key) for key in await self._bodies.parts(body)]
+            [await self._kept.of(scope).pop(name, key) for key in await self._bodies.parts(body)]
         )
 
     @route("POST", "/v1/dicts/{name}/clear")
-    async def clear(self, name: str) -> None:
+    async def clear(self, scope: Scope, name: str) -> None:
         """Remove all entries."""
-        await self._kept.clear(name)
+        await self._kept.of(scope).clear(name)
 
     @route("GET", "/v1/dicts/{name}/items")
-    async def items(self, name: str, query: DictPage) -> Response:
+    async def items(self, scope: Scope, name: str, query: DictPage) -> Response:
         """Answer with a page of entries: where the next page begins, then key and value in turn.
 
         The first part is a number as text, or empty after the last page.
         """
-        found, after = await self._kept.page(name, after=_place(query.after), values=not query.keys)
+        found, after = await self._kept.of(scope).page(
+            name, after=_place(query.after), values=not query.keys
+        )
         where = b"" if after is None else b"%d" % after
         return answers.parts_of([where, *(part for item in found for part in item)])
 
@@ -102,38 +117,42 @@ class Dicts:
 class Queues:
     """Keeps values that containers hand to each other. A queue's `{name}` may be its id, too."""
 
-    def __init__(self, kept: queues.Queues) -> None:
+    def __init__(self, kept: Scoped[queues.Queues]) -> None:
         self._kept = kept
         self._bodies = bodies.Bodies()
 
     @route("GET", "/v1/queues")
-    async def every(self) -> ObjectList:
+    async def every(self, scope: Scope) -> ObjectList:
         """List the queues."""
-        rows = self._kept.objects.list()
-        told = [_told(row, await self._kept.count(row.id, total=True)) for row in rows]
+        rows = self._kept.of(scope).objects.list()
+        told = [_told(row, await self._kept.of(scope).count(row.id, total=True)) for row in rows]
         return ObjectList(objects=tuple(told))
 
     @route("POST", "/v1/queues")
-    async def create(self, body: NewObject) -> StoredObject:
+    async def create(self, scope: Scope, body: NewObject) -> StoredObject:
         """Create a queue."""
-        made = self._kept.objects.create(body.name or None, allow_existing=body.allow_existing)
+        made = self._kept.of(scope).objects.create(
+            body.name or None, allow_existing=body.allow_existing
+        )
         return _told(await made)
 
     @route("GET", "/v1/queues/{name}")
-    async def one(self, name: str) -> StoredObject:
+    async def one(self, scope: Scope, name: str) -> StoredObject:
         """Describe a queue, with the number of its values."""
-        found = self._kept.objects.find(name)
-        return _told(found, await self._kept.count(name, total=True))
+        found = self._kept.of(scope).objects.find(name)
+        return _told(found, await self._kept.of(scope).count(name, total=True))
 
     @route("DELETE", "/v1/queues/{name}")
-    async def delete(self, name: str) -> None:
+    async def delete(self, scope: Scope, name: str) -> None:
         """Delete a queue and its values."""
-        await self._kept.objects.delete(name)
+        await self._kept.of(scope).objects.delete(name)
 
     @route("POST", "/v1/queues/{name}/put")
-    async def put(self, name: str, query: QueuePut, body: AsyncIterator[bytes]) -> None:
+    async def put(
+        self, scope: Scope, name: str, query: QueuePut, body: AsyncIterator[bytes]
+    ) -> None:
         """Add all values in the body, or none: 429 if there is no room in time."""
-        await self._kept.put(
+        await self._kept.of(scope).put(
             name,
             await self._bodies.parts(body),
             partition=query.partition,
@@ -142,9 +161,9 @@ class Queues:
         )
 
     @route("POST", "/v1/queues/{name}/get")
-    async def get(self, name: str, query: QueueGet) -> Response:
+    async def get(self, scope: Scope, name: str, query: QueueGet) -> Response:
         """Take the oldest values; an empty answer if none arrives in time."""
-        taken = await self._kept.get(
+        taken = await self._kept.of(scope).get(
             name,
             partition=query.partition,
             count=max(1, min(query.count, MAX_COUNT)),
@@ -153,20 +172,22 @@ class Queues:
         return answers.parts_of(taken)
 
     @route("GET", "/v1/queues/{name}/length")
-    async def length(self, name: str, query: QueuePart) -> Count:
+    async def length(self, scope: Scope, name: str, query: QueuePart) -> Count:
         """Say how many values there are."""
         part = query.partition
-        return Count(count=await self._kept.count(name, partition=part, total=query.every))
+        return Count(
+            count=await self._kept.of(scope).count(name, partition=part, total=query.every)
+        )
 
     @route("POST", "/v1/queues/{name}/clear")
-    async def clear(self, name: str, query: QueuePart) -> None:
+    async def clear(self, scope: Scope, name: str, query: QueuePart) -> None:
         """Remove values."""
-        await self._kept.clear(name, partition=query.partition, every=query.every)
+        await self._kept.of(scope).clear(name, partition=query.partition, every=query.every)
 
     @route("GET", "/v1/queues/{name}/items")
-    async def items(self, name: str, query: QueuePage) -> Response:
+    async def items(self, scope: Scope, name: str, query: QueuePage) -> Response:
         """Answer with a page of values, which stay in the queue: where the next page begins, then the values."""
-        found, after = await self._kept.page(
+        found, after = await self._kept.of(scope).page(
             name,
             partition=query.partition,
             after=_place(query.after),

@@ -21,6 +21,7 @@ from homeport.contract.api.server import Status
 from homeport.contract.container import LogLine
 from homeport.contract.errors import NotFound, StorageError
 from homeport.contract.image import Environment
+from homeport.contract.scope import MAIN, Scope
 from homeport.contract.traffic import PoolKey
 from homeport.control.deploys.apps import LiveApp
 from homeport.control.deploys.deployer import Deployed, Deployer
@@ -48,8 +49,8 @@ class View:
         *,
         ingress_pid: Callable[[], int | None],
         kept: Callable[[], bool],
-        next_runs: Callable[[str], dict[str, float]],
-        expires_at: Callable[[str], float | None],
+        expires_at: Callable[[Owner], float | None],
+        next_runs: Callable[[Owner], dict[str, float]],
         certificate: Callable[[str], tuple[str, str]] = lambda _host: ("", ""),
     ) -> None:
         """Of a deployed app, `next_runs` returns function -> when its schedule is due next, `expires_at` when it stops.
@@ -58,6 +59,7 @@ class View:
         """
         self._settings = parts.settings
         self._store = parts.store
+        self.key = parts.environments.key
         self._live = parts.live
         self._plans = parts.plans
         self._pools = parts.pools
@@ -70,12 +72,12 @@ class View:
         self._expires_at = expires_at
         self._certificate = certificate
         self._started_at = time.time()
-        self._rows: list[AppRow] = []  # as they were when the database was read last
+        self._rows: list[tuple[Scope, AppRow]] = []  # as they were when the database was read last
         self._trouble = ""
 
-    async def status(self) -> Status:
-        """Return the server and everything on it."""
-        apps = await self.apps()
+    async def status(self, sees: Callable[[Scope], bool] = lambda _scope: True) -> Status:
+        """Return the server, and everything on it in the environments for which `sees` is true."""
+        apps = await self.seen(sees)
         return Status(
             pid=os.getpid(),
             version=metadata.version("homeport"),
@@ -94,8 +96,12 @@ class View:
             apps=apps.apps,
         )
 
-    async def apps(self) -> AppList:
-        """Return the live apps, then those that were stopped or cannot be restored.
+    async def apps(self, scope: Scope) -> AppList:
+        """Return the apps of an environment."""
+        return await self.seen(lambda other: other == scope)
+
+    async def seen(self, sees: Callable[[Scope], bool]) -> AppList:
+        """Return the live apps of some environments, then those that were stopped or cannot be restored.
 
         If the database cannot be read, live apps are listed all the same, and the others as they were last read.
         """
@@ -103,25 +109,30 @@ class View:
             self._rows, self._trouble = await self._store.apps(), ""
         except StorageError as error:
             self._trouble = error.message
-        live = self._live.all()
-        deployed = {app.name for app in live if not app.ephemeral}
-        others = [self._other_app(row) for row in self._rows if row.name not in deployed]
+        live = [app for app in self._live.all() if sees(app.scope)]
+        deployed = {app.owner for app in live}
+        others = [
+            self._other_app(owner, row)
+            for scope, row in self._rows
+            if sees(scope) and (owner := Owner.app(scope, row.name)) not in deployed
+        ]
         return AppList(apps=(*map(self._live_app, live), *others))
 
-    async def app(self, name: str) -> AppStatus:
+    async def app(self, scope: Scope, name: str) -> AppStatus:
         """Return one app; a deployed one before a session of the same name. `NotFound` otherwise."""
-        apps = (await self.apps()).apps
+        apps = (await self.apps(scope)).apps
         found = [app for app in apps if app.name == name]
         if not found:
             known = ", ".join(f"`{app.name}`" for app in apps) or "none"
-            raise NotFound(f"No App with name '{name}' found.", hint=f"there is {known}")
+            raise NotFound(missing(scope, name), hint=f"there is {known}")
         return min(found, key=lambda app: ORDER.index(app.state))
 
-    async def history(self, name: str) -> History:
+    async def history(self, scope: Scope, name: str) -> History:
         """Return an app's versions, the newest first."""
-        row = await self._store.app(name)
+        store = self._store.of(scope)
+        row = await store.app(name)
         if row is None:
-            raise NotFound(f"No App with name '{name}' found.")
+            raise NotFound(missing(scope, name))
         return History(
             revisions=tuple(
                 Version(
@@ -135,7 +146,7 @@ class View:
                         if endpoint.url
                     },
                 )
-                for revision in await self._store.revisions(name)
+                for revision in await store.revisions(name)
             )
         )
 
@@ -157,10 +168,14 @@ class View:
             for live in app.endpoints.values()
         )
 
-    def containers(self, owner: Owner | None = None) -> tuple[ContainerStatus, ...]:
-        """Return every container, or those of one owner, the newest first."""
+    def containers(
+        self, owner: Owner | None = None, *, scope: Scope | None = None
+    ) -> tuple[ContainerStatus, ...]:
+        """Return every container, or those of one owner or environment, the newest first."""
         told = []
         for container in self._nodes.containers():
+            if scope is not None and container.order.within != scope:
+                continue
             pool = self._pools.of_container(container.id)
             if owner is not None and (pool is None or pool.owner != owner):
                 continue
@@ -202,7 +217,8 @@ class View:
             endpoints=self.endpoints(app),
             containers=self.containers(app.owner),
             functions=self._functions(app),
-            expires_at=None if app.ephemeral else self._expires_at(app.name),
+            expires_at=None if app.ephemeral else self._expires_at(app.owner),
+            environment=app.scope.environment,
         )
 
     def _functions(self, app: LiveApp) -> tuple[FunctionStatus, ...]:
@@ -215,7 +231,7 @@ class View:
             if pool.variant and not pool.key.parameters and pool.owner == app.owner
         )
         pools = [PoolKey(app.revision.app, name, app.revision.id) for name in names]
-        next_runs = {} if app.ephemeral else self._next_runs(app.name)
+        next_runs = {} if app.ephemeral else self._next_runs(app.owner)
         return tuple(
             FunctionStatus(
                 name=pool.function,
@@ -227,19 +243,20 @@ class View:
             for numbers in [_numbers(self._pools.totals(pool))]
         )
 
-    def _other_app(self, row: AppRow) -> AppStatus:
+    def _other_app(self, owner: Owner, row: AppRow) -> AppStatus:
         stopped = row.stopped_at is not None
         return AppStatus(
             name=row.name,
             app_id=row.app_id,
             state=AppState.STOPPED if stopped else AppState.BROKEN,
-            reason="" if stopped else self._deployer.broken.get(row.name, ""),
+            reason="" if stopped else self._deployer.broken.get(owner, ""),
             version=row.version,
             created_at=row.created_at,
             stopped_at=row.stopped_at,
             endpoints=(),
             containers=(),
-            expires_at=None if stopped else self._expires_at(row.name),
+            expires_at=None if stopped else self._expires_at(owner),
+            environment=owner.scope.environment,
         )
 
     def _endpoint(self, live: LiveEndpoint, containers: int) -> EndpointStatus:
@@ -266,6 +283,12 @@ class View:
         """Return the state of the certificate that is furthest from valid, of the endpoint's hosts."""
         states = [self._certificate(host) for host in live.endpoint.hosts]
         return min(states, key=lambda each: _WORST.index(each[0]), default=("", ""))
+
+
+def missing(scope: Scope, name: str) -> str:
+    """Return what to say of an app that is not there."""
+    where = "" if scope == MAIN else f" in the '{scope.environment}' environment"
+    return f"No App with name '{name}' found{where}."
 
 
 def _numbers(totals: Totals) -> dict[str, int]:

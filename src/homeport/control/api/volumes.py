@@ -23,62 +23,67 @@ from homeport.contract.errors import BadRequest
 from homeport.control.api.routing import route
 from homeport.state import volumes
 from homeport.state.rows import VolumeRow
+from homeport.state.scope import Scope, Scoped
 from homeport.state.volumes import failing
 from homeport.tree import CHUNK_BYTES, Entry
 
 AT_ONCE = 500  # entries of a listing that are read from the disk at a time
 
-#: Takes a volume's key; returns the apps that have it mounted.
-Users = Callable[[str], Awaitable[list[str]]]
+#: Takes an environment and a volume's key; returns the apps that have it mounted.
+Users = Callable[[Scope, str], Awaitable[list[str]]]
 
 
 class Volumes:
     """Keeps directories that functions share. A volume's `{name}` may be its id, too."""
 
-    def __init__(self, kept: volumes.Volumes, users: Users) -> None:
+    def __init__(self, kept: Scoped[volumes.Volumes], users: Users) -> None:
         self._kept, self._users = kept, users
 
     @route("GET", "/v1/volumes")
-    async def every(self, query: VolumesQuery) -> VolumeList:
+    async def every(self, scope: Scope, query: VolumesQuery) -> VolumeList:
         """List the volumes."""
-        rows = self._kept.list()
+        rows = self._kept.of(scope).list()
         if not query.sizes:
             return VolumeList(volumes=tuple(map(_told, rows)))
-        return VolumeList(volumes=tuple([await self._measured(row) for row in rows]))
+        return VolumeList(volumes=tuple([await self._measured(scope, row) for row in rows]))
 
     @route("POST", "/v1/volumes")
-    async def create(self, body: NewVolume) -> StoredVolume:
+    async def create(self, scope: Scope, body: NewVolume) -> StoredVolume:
         """Create a volume."""
-        row = await self._kept.create(body.name or None, allow_existing=body.allow_existing)
+        row = await self._kept.of(scope).create(
+            body.name or None, allow_existing=body.allow_existing
+        )
         return _told(row)
 
     @route("GET", "/v1/volumes/{name}")
-    async def one(self, name: str) -> StoredVolume:
+    async def one(self, scope: Scope, name: str) -> StoredVolume:
         """Describe a volume."""
-        return _told(self._kept.find(name))
+        return _told(self._kept.of(scope).find(name))
 
     @route("DELETE", "/v1/volumes/{name}")
-    async def delete(self, name: str) -> None:
+    async def delete(self, scope: Scope, name: str) -> None:
         """Delete a volume and its files: 400 while an app uses it."""
-        row = self._kept.find(name)
-        if users := await self._users(self._kept.key(row)):
+        row = self._kept.of(scope).find(name)
+        if users := await self._users(scope, self._kept.of(scope).key(row)):
             apps = ", ".join(f"`{app}`" for app in users)
             raise BadRequest(
                 f"the volume `{name}` is used by {apps}",
                 hint="stop them first: " + "; ".join(f"`homeport app stop {app}`" for app in users),
             )
-        await self._kept.delete(name)
+        await self._kept.of(scope).delete(name)
 
     @route("POST", "/v1/volumes/{name}/rename")
-    async def rename(self, name: str, body: VolumeName) -> StoredVolume:
+    async def rename(self, scope: Scope, name: str, body: VolumeName) -> StoredVolume:
         """Rename a volume; containers and apps that have it mounted keep it."""
-        return _told(await self._kept.rename(name, body.name))
+        return _told(await self._kept.of(scope).rename(name, body.name))
 
     @route("GET", "/v1/volumes/{name}/files")
-    async def files(self, name: str, query: FilesQuery) -> AsyncIterator[FileEntry]:
+    async def files(self, scope: Scope, name: str, query: FilesQuery) -> AsyncIterator[FileEntry]:
         """List a directory, or describe one file."""
-        entries = self._kept.tree(self._kept.find(name)).entries(
-            query.path, recursive=query.recursive
+        entries = (
+            self._kept.of(scope)
+            .tree(self._kept.of(scope).find(name))
+            .entries(query.path, recursive=query.recursive)
         )
 
         def some() -> list[Entry]:
@@ -98,9 +103,9 @@ class Volumes:
         return lines()
 
     @route("GET", "/v1/volumes/{name}/file")
-    async def read(self, name: str, query: FileQuery) -> StreamingResponse:
+    async def read(self, scope: Scope, name: str, query: FileQuery) -> StreamingResponse:
         """Download a file."""
-        tree = self._kept.tree(self._kept.find(name))
+        tree = self._kept.of(scope).tree(self._kept.of(scope).find(name))
         with failing(_shown(query.path)):
             descriptor = await asyncio.to_thread(tree.open, query.path)
         # An object, so that it is closed even if the visitor has left before the first piece is asked for.
@@ -123,9 +128,11 @@ class Volumes:
         )
 
     @route("PUT", "/v1/volumes/{name}/file")
-    async def write(self, name: str, query: FileQuery, body: AsyncIterator[bytes]) -> None:
+    async def write(
+        self, scope: Scope, name: str, query: FileQuery, body: AsyncIterator[bytes]
+    ) -> None:
         """Upload a file; it appears when it is complete. 409 if it exists and `force` is not `1`."""
-        tree = self._kept.tree(self._kept.find(name))
+        tree = self._kept.of(scope).tree(self._kept.of(scope).find(name))
         begin = partial(tree.begin, query.path, mode=_mode(query.mode), force=query.force)
         with failing(_shown(query.path)):
             writing = await asyncio.to_thread(begin)
@@ -142,28 +149,28 @@ class Volumes:
                 writing.abort()
 
     @route("DELETE", "/v1/volumes/{name}/file")
-    async def remove(self, name: str, query: FilesQuery) -> None:
+    async def remove(self, scope: Scope, name: str, query: FilesQuery) -> None:
         """Remove a file; with `recursive` also a directory."""
-        tree = self._kept.tree(self._kept.find(name))
+        tree = self._kept.of(scope).tree(self._kept.of(scope).find(name))
         with failing(_shown(query.path)):
             await asyncio.to_thread(tree.remove, query.path, recursive=query.recursive)
 
     @route("POST", "/v1/volumes/{name}/copy")
-    async def copy(self, name: str, body: Copy) -> None:
+    async def copy(self, scope: Scope, name: str, body: Copy) -> None:
         """Copy files within a volume."""
-        tree = self._kept.tree(self._kept.find(name))
+        tree = self._kept.of(scope).tree(self._kept.of(scope).find(name))
         with failing(", ".join(map(_shown, body.sources[:3]))):
             await asyncio.to_thread(tree.copy, body.sources, body.target, recursive=body.recursive)
 
     @route("POST", "/v1/volumes/{name}/commit")
-    async def commit(self, name: str) -> None:
+    async def commit(self, scope: Scope, name: str) -> None:
         """Write everything that was written so far through to the disk, then answer."""
-        tree = self._kept.tree(self._kept.find(name))
+        tree = self._kept.of(scope).tree(self._kept.of(scope).find(name))
         with failing(f"the volume `{name}`"):
             await asyncio.to_thread(tree.sync)
 
-    async def _measured(self, row: VolumeRow) -> StoredVolume:
-        size, files = await asyncio.to_thread(self._kept.tree(row).measure)
+    async def _measured(self, scope: Scope, row: VolumeRow) -> StoredVolume:
+        size, files = await asyncio.to_thread(self._kept.of(scope).tree(row).measure)
         return _told(row, size, files)
 
 

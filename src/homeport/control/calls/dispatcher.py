@@ -16,6 +16,7 @@ from homeport import wire
 from homeport.contract import calls
 from homeport.contract.errors import BadRequest, Failure, NotFound, StorageError
 from homeport.control.calls.spawned import Spawned
+from homeport.control.fleet.owner import Owner
 from homeport.state.calls import CallRow, Outcome
 from homeport.supervised import Tasks, supervised
 
@@ -39,7 +40,7 @@ class Dispatcher:
         socket: Path,
         containers: Callable[[], Collection[str]],
         *,
-        is_away: Callable[[str], bool] = lambda _app: False,
+        is_away: Callable[[Owner], bool] = lambda _app: False,
     ) -> None:
         """`containers` returns the ids of those that have not ended; `is_away`, whether an app waits to be restored."""
         self._spawned = spawned
@@ -139,7 +140,7 @@ class Dispatcher:
 
     async def _refuse(self, row: CallRow, why: str) -> None:
         """End a call that nobody can run; one of an app that is being restored waits for it."""
-        if self._is_away(row.app):
+        if self._is_away(Owner.app(row.scope, row.app)):
             await self._later(row, why)
             return
         await self._spawned.end(row, Outcome(kind="refused", python="", body=why.encode()))

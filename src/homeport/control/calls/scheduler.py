@@ -20,11 +20,14 @@ from homeport.contract import calls, codec
 from homeport.contract.container import LogLine
 from homeport.contract.errors import StorageError
 from homeport.contract.schedules import Schedule
+from homeport.contract.scope import Scope
 from homeport.control.calls.spawned import Spawned
 from homeport.control.deploys import timing
 from homeport.control.deploys.apps import Live, LiveApp
+from homeport.control.fleet.owner import Owner
 from homeport.state.calls import CallRow
 from homeport.state.schedules import ScheduleRow, Schedules, call_id
+from homeport.state.scope import columns
 from homeport.supervised import Tasks, supervised
 
 LATE_S = 60.0  # a run may begin that late: a restart takes less
@@ -45,21 +48,25 @@ class Scheduler:
         spawned: Spawned,
         live: Live,
         *,
-        settled: Callable[[str], bool],
+        settled: Callable[[Owner], bool],
+        key: Callable[[Scope], str],
         say: Callable[[LogLine], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`settled` returns False while a deployed app is changed, or waits to be restored."""
+        """`key` returns the key of an environment. `settled` returns False while a deployed app is changed, or waits to be restored."""
         self._rows = rows
         self._spawned = spawned
         self._live = live
         self._settled = settled
+        self._key = key
         self._say = say
         self._clock = clock
-        self._apps: defaultdict[str, dict[str, ScheduleRow]] = defaultdict(dict)  # by app, function
+        self._apps: defaultdict[Owner, dict[str, ScheduleRow]] = defaultdict(
+            dict
+        )  # by app, function
         self._is_stale = True  # the database has other rows
-        self._revisions: dict[str, str] = {}  # app -> the revision whose schedules are saved
-        self._waiting: set[tuple[str, str]] = set()  # functions whose last run has not begun
+        self._revisions: dict[Owner, str] = {}  # app -> the revision whose schedules are saved
+        self._waiting: set[tuple[Owner, str]] = set()  # functions whose last run has not begun
         self._looked_at = float("inf")  # before the first look: as if the clock had gone back
         self._soon = asyncio.Event()
         self._tasks = Tasks()
@@ -76,7 +83,7 @@ class Scheduler:
         """Look at once: an app has changed."""
         self._soon.set()
 
-    def next_runs(self, app: str) -> dict[str, float]:
+    def next_runs(self, app: Owner) -> dict[str, float]:
         """Return function -> when it runs next, in seconds since the epoch."""
         return {name: row.next_at for name, row in self._apps.get(app, {}).items()}
 
@@ -87,7 +94,7 @@ class Scheduler:
         now = self._clock()
         went_back = now < self._looked_at - BACK_S
         self._looked_at = now
-        apps = {app.name: app for app in self._live.all() if app.owner.is_app}
+        apps = {app.owner: app for app in self._live.all() if app.owner.is_app}
         for name in {*apps, *self._apps}:
             if not self._settled(name):
                 continue
@@ -109,7 +116,7 @@ class Scheduler:
         self._apps.clear()
         self._revisions.clear()
         for row in rows:
-            self._apps[row.app][row.function] = row
+            self._apps[_owner(row)][row.function] = row
         self._is_stale = False
 
     async def _look_on(self) -> None:
@@ -129,7 +136,7 @@ class Scheduler:
 
         A Cron goes on as it was. A Period begins anew with each deploy, and goes on after a restart.
         """
-        before = self._apps.get(app.name, {})
+        before = self._apps.get(app.owner, {})
         rows: dict[str, ScheduleRow] = {}
         for spec in app.revision.manifest.functions:
             if (schedule := spec.schedule) is None:
@@ -143,6 +150,7 @@ class Scheduler:
             elif next_at is not None:
                 rows[spec.name] = ScheduleRow(
                     app=app.name,
+                    **columns(app.scope),
                     function=spec.name,
                     revision=app.revision.id,
                     schedule=text,
@@ -150,14 +158,14 @@ class Scheduler:
                     next_at=next_at,
                 )
         if rows != before:
-            await self._rows.replace(app.name, list(rows.values()))
-            self._apps[app.name] = rows
-        self._revisions[app.name] = app.revision.id
+            await self._rows.replace(app.scope, app.name, list(rows.values()))
+            self._apps[app.owner] = rows
+        self._revisions[app.owner] = app.revision.id
 
-    async def _forget(self, app: str) -> None:
+    async def _forget(self, app: Owner) -> None:
         """An app has been stopped: its schedules go."""
         if self._apps.get(app):
-            await self._rows.replace(app, [])
+            await self._rows.replace(app.scope, app.name, [])
         self._apps.pop(app, None)
         self._revisions.pop(app, None)
 
@@ -175,9 +183,11 @@ class Scheduler:
             self._keep(row, await self._rows.move(row, next_at))
             return
         call = CallRow(
-            id=call_id(row.app, row.function, due_at),
-            endpoint=calls.endpoint_id(row.app, row.function),
+            id=call_id(row.app, row.function, due_at, row.scope),
+            endpoint=calls.endpoint_id(row.app, row.function, key=self._key(row.scope)),
             app=row.app,
+            workspace=row.scope.workspace,
+            environment=row.scope.environment,
             tag=row.function,
             python=".".join(platform.python_version_tuple()[:2]),
             due_at=now,
@@ -187,7 +197,7 @@ class Scheduler:
         self._keep(row, saved)
         if saved is None:
             return
-        key = (row.app, row.function)
+        key = (_owner(row), row.function)
         if made:
             self._waiting.discard(key)
             self._spawned.wake()
@@ -208,7 +218,7 @@ class Scheduler:
     def _keep(self, before: ScheduleRow, row: ScheduleRow | None) -> None:
         """Keep what the database has; None: it has another row by now, so read it again."""
         if row is not None:
-            self._apps[before.app][before.function] = row
+            self._apps[_owner(before)][before.function] = row
             return
         self._is_stale = True
         self._soon.set()
@@ -222,9 +232,14 @@ class Scheduler:
             container="",
             text=text,
             source="system",
+            within=row.scope,
         )
         self._say(line)
         log.warning("`%s` of `%s`: %s", row.function, row.app, text)
+
+
+def _owner(row: ScheduleRow) -> Owner:
+    return Owner.app(row.scope, row.app)
 
 
 def _utc(moment: float) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from homeport.contract import calls as wire
 from homeport.contract.calls import Retries
 from homeport.contract.errors import BadRequest, Failure, NotFound
+from homeport.contract.scope import Scope
 from homeport.contract.variants import Options
 from homeport.control.calls.varied import Varied
 from homeport.state.calls import CallRow, Calls, Outcome
@@ -23,12 +24,18 @@ class Spawned:
     """Saves and cancels spawned calls, and wakes the callers that wait for an outcome."""
 
     def __init__(
-        self, rows: Calls, retries: Callable[[str], str | None], varied: Varied | None = None
+        self,
+        rows: Calls,
+        retries: Callable[[str], str | None],
+        varied: Varied | None = None,
+        *,
+        key: Callable[[Scope], str],
     ) -> None:
-        """`retries` returns an endpoint's policy as text, perhaps empty; None if no app has the endpoint."""
+        """`key` returns the key of an environment. `retries` returns an endpoint's policy as text, perhaps empty; None if no app has the endpoint."""
         self.rows = rows
         self._retries = retries
         self._varied = varied
+        self._key = key
         self._waiting: defaultdict[tuple[str, int], set[asyncio.Future[None]]] = defaultdict(set)
         #: Called when there may be something to send, or to stop sending.
         self.wake: Callable[[], None] = lambda: None
@@ -42,7 +49,7 @@ class Spawned:
             raise BadRequest("the id of a call is `fc-` and 32 to 48 hexadecimal digits")
         if not inputs:
             raise BadRequest("a call has at least one input")
-        endpoint = wire.endpoint_id(row.app, row.tag, scope=scope)
+        endpoint = wire.endpoint_id(row.app, row.tag, key=self._key(row.scope), scope=scope)
         if options is not None and self._varied is not None:
             row = await self._varied.take(row, scope, options)
             endpoint = row.endpoint
@@ -56,16 +63,16 @@ class Spawned:
         await self.rows.add(rows, inputs)
         self.wake()
 
-    async def outcome(self, call: str, place: int, wait_s: float) -> Outcome | None:
+    async def outcome(self, scope: Scope, call: str, place: int, wait_s: float) -> Outcome | None:
         """Return how a call ended; wait for that for at most `wait_s`, then None."""
         key = (call, place)
         told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[key].add(told)
         try:
-            found = await self.rows.outcome(call, place)
+            found = await self.rows.of(scope).outcome(call, place)
             if found is None and wait_s > 0:
                 await asyncio.wait([told], timeout=wait_s)
-                found = await self.rows.outcome(call, place)
+                found = await self.rows.of(scope).outcome(call, place)
             return found
         finally:
             self._waiting[key].discard(told)
@@ -90,10 +97,11 @@ class Spawned:
         if self._varied is not None:
             await self._varied.make(row)
 
-    async def cancel(self, call: str) -> list[CallRow]:
-        """Cancel a call; return what was cancelled."""
-        await self.rows.find(call)
-        cancelled = await self.rows.cancel(call)
+    async def cancel(self, scope: Scope, call: str) -> list[CallRow]:
+        """Cancel a call of an environment; return what was cancelled."""
+        rows = self.rows.of(scope)
+        await rows.find(call)
+        cancelled = await rows.cancel(call)
         self._tell(cancelled)
         self.stopped(cancelled)
         return cancelled

@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 
 from homeport.contract import codec, shape
 from homeport.contract.errors import BadRequest
+from homeport.contract.scope import Scope
 from homeport.contract.variants import Options
 from homeport.control.deploys.variants import Variants, Wanted
 from homeport.state.calls import CallRow
@@ -14,14 +16,15 @@ from homeport.state.vault import Vault
 class Varied:
     """Makes the variants that spawned calls need, also after a restart or a deploy."""
 
-    def __init__(self, variants: Variants, vault: Vault) -> None:
+    def __init__(self, variants: Variants, vault: Vault, key: Callable[[Scope], str]) -> None:
+        """`key` returns the key of an environment."""
         self._variants = variants
+        self._key = key
         self._vault = vault
 
     async def take(self, row: CallRow, scope: str, options: Options) -> CallRow:
         """Make the variant for a new call; return the call's row with its options and its endpoint."""
-        wanted = Wanted(app=row.app, tag=row.tag, options=options, scope=scope)
-        endpoint = await self._variants.make(wanted)
+        endpoint = await self._variants.make(self._wanted(row, options, scope))
         told = {"options": codec.dumps(options), "scope": scope}
         return dataclasses.replace(
             row, endpoint=endpoint.id, options=self._vault.seal(_name(row), told)
@@ -36,8 +39,16 @@ class Varied:
             options = codec.loads(Options, told["options"])
         except (ValueError, TypeError, KeyError):
             raise BadRequest("the call's options are of another version of homeport") from None
-        await self._variants.make(
-            Wanted(app=row.app, tag=row.tag, options=options, scope=told["scope"])
+        await self._variants.make(self._wanted(row, options, told["scope"]))
+
+    def _wanted(self, row: CallRow, options: Options, session: str) -> Wanted:
+        return Wanted(
+            app=row.app,
+            tag=row.tag,
+            options=options,
+            within=row.scope,
+            key=self._key(row.scope),
+            scope=session,
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from homeport.contract.api.events import SessionEvent
 from homeport.contract.errors import LabelTaken, PortTaken
+from homeport.contract.scope import Scope
 from homeport.control.deploys.plans import LiveEndpoint
 from homeport.control.fleet.owner import Owner
 from homeport.state.domains import DomainRow
@@ -25,6 +26,11 @@ class LiveApp:
     endpoints: dict[str, LiveEndpoint] = field(default_factory=dict)  # by Endpoint.id
     events: asyncio.Queue[SessionEvent] | None = None  # for a session: events for its command
     untold: int = 0  # requests that were left out because its command reads too slowly
+
+    @property
+    def scope(self) -> Scope:
+        """Its environment."""
+        return self.owner.scope
 
     @property
     def ephemeral(self) -> bool:
@@ -62,6 +68,10 @@ class Live:
         """The newest first."""
         return sorted(self._apps.values(), key=lambda app: -app.created_at)
 
+    def of(self, scope: Scope) -> list[LiveApp]:
+        """Return the live apps of an environment, the newest first."""
+        return [app for app in self.all() if app.scope == scope]
+
     def owner_of(self, endpoint: str) -> LiveApp | None:
         """Return the live app that has this endpoint; None if none has it."""
         return next((app for app in self._apps.values() if endpoint in app.endpoints), None)
@@ -87,12 +97,10 @@ class Live:
         """
         hosts = _hosts(plan)
         for host in sorted(hosts):
-            if (row := attached(host)) is not None and row.app != revision.app:
-                raise LabelTaken(
-                    f"the domain `{host}` belongs to `{row.tag}` of the app `{row.app}`",
-                    where=_where(plan, host),
-                    hint=f"remove it from there first: `homeport domain remove {host}`",
-                )
+            row = attached(host)
+            if row is not None and (row.scope, row.app) != (owner.scope, revision.app):
+                where = _where(plan, host)
+                raise domain_taken(host, owner.scope, row.scope, row.app, row.tag, where=where)
         claims = [claim for claim in self.claims.values() if claim.owner != owner]
         for other in (*self._apps.values(), *claims):
             if other.owner == owner:
@@ -100,22 +108,46 @@ class Live:
             if not (other.ephemeral and owner.is_session):
                 for host in sorted(hosts & _hosts(other.endpoints)):
                     raise LabelTaken(
-                        f"the URL `{host}` belongs to the app `{other.name}`",
+                        f"the URL `{host}` belongs to {_shown(other, owner)}",
                         where=_where(plan, host),
-                        hint="choose another `label=` or another app name, "
-                        f"or stop it with `homeport app stop {other.name}`",
+                        hint="choose another `label=` or another app name, or stop the other app",
                     )
             ports = {spec.port for spec in other.revision.manifest.functions} - {None}
             for spec in revision.manifest.functions:
                 if spec.port in ports and not own_ports:
                     raise PortTaken(
-                        f"port {spec.port} belongs to a `web_server` of the app `{other.name}`",
+                        f"port {spec.port} belongs to a `web_server` of {_shown(other, owner)}",
                         where=spec.where,
                         hint="choose another port for one of them",
                     )
         self.claims[revision.id] = LiveApp(
             owner=owner, name=revision.app, revision=revision, endpoints=dict(plan)
         )
+
+
+def domain_taken(
+    domain: str, scope: Scope, theirs: Scope, app: str, tag: str, *, where: str = ""
+) -> LabelTaken:
+    """Return the error for a user of `scope` who wants a domain of `theirs`; nothing of another workspace is told."""
+    if theirs.workspace != scope.workspace:
+        return LabelTaken(f"the domain `{domain}` belongs to another workspace", where=where)
+    at, option = "", ""
+    if theirs != scope:
+        at, option = f" in the environment `{theirs.environment}`", f" -e {theirs.environment}"
+    return LabelTaken(
+        f"the domain `{domain}` belongs to `{tag}` of the app `{app}`{at}",
+        where=where,
+        hint=f"`homeport domain remove {domain}{option}`, or remove it from that app's `custom_domains`",
+    )
+
+
+def _shown(other: LiveApp, owner: Owner) -> str:
+    """Return what an app's owner may learn of another app."""
+    if other.scope.workspace != owner.scope.workspace:
+        return "another workspace"
+    if other.scope == owner.scope:
+        return f"the app `{other.name}`"
+    return f"the app `{other.name}` of the environment `{other.scope.environment}`"
 
 
 def _hosts(endpoints: Mapping[str, LiveEndpoint]) -> set[str]:

@@ -55,6 +55,10 @@ class Changes:
     def __iter__(self) -> Iterator[Change[Any]]:
         return iter([change for changes in self._all.values() for change in changes])
 
+    def owners(self) -> list[Owner]:
+        """Return the owners that have changes."""
+        return list(self._all)
+
     def of(self, owner: Owner) -> list[Change[Any]]:
         """Return the owner's changes that have not ended, in the order of their turns."""
         return list(self._all.get(owner, ()))

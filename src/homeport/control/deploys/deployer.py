@@ -19,6 +19,7 @@ from homeport.contract.api import events
 from homeport.contract.errors import BadRequest, Failure, NotFound
 from homeport.contract.image import Environment
 from homeport.contract.manifest import Manifest
+from homeport.contract.scope import Scope
 from homeport.contract.traffic import RequestRecord
 from homeport.control.deploys import trial
 from homeport.control.deploys.apps import LiveApp
@@ -28,16 +29,14 @@ from homeport.control.deploys.parts import Parts
 from homeport.control.deploys.rollout import Rollout, tell
 from homeport.control.deploys.trial import Say
 from homeport.control.fleet.owner import Owner
-from homeport.state.rows import AppRow, Revision
+from homeport.state.rows import Revision
 from homeport.state.sweeper import Sweeper
 from homeport.supervised import Tasks
 from homeport.undo import Undo
 
 BACKLOG = 1000  # events that a session's command may lag behind; then requests are left out
 RESTORE_S = 30.0  # how long the server's start waits for its apps; slower ones are restored later
-FIRST_RETRY_S = (
-    5.0  # before the first retry of an app that cannot be restored, then twice as long each time
-)
+FIRST_RETRY_S = 5.0  # before an app that cannot be restored is tried again, then twice as long
 LONGEST_RETRY_S = 300.0
 
 T = TypeVar("T")
@@ -62,12 +61,13 @@ class Deployer:
         self.live = parts.live
         self.settled: Callable[[], None] = lambda: None  # called after each change
         self.restored: Callable[[Revision], Awaitable[None]] | None = None  # after each restore
-        self.broken: dict[str, str] = {}  # deployed apps that cannot be restored, and why
+        self.broken: dict[Owner, str] = {}  # deployed apps that cannot be restored, and why
+        self._environments = parts.environments
         self._store = parts.store
         self._pools = parts.pools
         self._ingress = parts.ingress
         self._nodes = parts.nodes
-        self._secrets = parts.secret_box
+        self._secrets = parts.secrets
         self._endpoints = parts.endpoints
         self._rollout = rollout
         self._sweeper = sweeper
@@ -93,6 +93,7 @@ class Deployer:
 
     async def deploy(
         self,
+        scope: Scope,
         name: str,
         manifest: Manifest,
         *,
@@ -109,30 +110,34 @@ class Deployer:
         `timeout`. The deploy continues if the caller is cancelled.
         """
         trial.check(name, manifest, tag, strategy)
-        work = self._deploy(name, manifest, tag, strategy, say, drain_s)
-        return await self._changes.run("deploy", Owner.app(name), work)
+        self._environments.find(scope)  # it may have been deleted meanwhile
+        owner = Owner.app(scope, name)
+        work = self._deploy(owner, manifest, tag, strategy, say, drain_s)
+        return await self._changes.run("deploy", owner, work)
 
     async def rollback(
-        self, name: str, version: int | None, *, strategy: str, say: Say
+        self, scope: Scope, name: str, version: int | None, *, strategy: str, say: Say
     ) -> Deployed:
         """Serve an earlier revision again, as the app's next version.
 
         By default the version before the current one; for a stopped app, the version that served last.
         """
-        work = self._roll_back(name, version, strategy, say)
-        return await self._changes.run("rollback", Owner.app(name), work)
+        owner = Owner.app(scope, name)
+        work = self._roll_back(owner, version, strategy, say)
+        return await self._changes.run("rollback", owner, work)
 
-    async def serve(self, session: str, manifest: Manifest, say: Say) -> LiveApp:
+    async def serve(self, scope: Scope, session: str, manifest: Manifest, say: Say) -> LiveApp:
         """Start a session; its containers start while the caller prints the URLs."""
         trial.check(manifest.app_name, manifest, "", "rolling")
-        owner = Owner.session(session)
+        self._environments.find(scope)
+        owner = Owner.session(scope, session)
         app = await self._changes.run("serve", owner, self._serve(owner, manifest, None, say))
         self._ingress.hear(self._show)
         return app
 
-    async def reload(self, session: str, manifest: Manifest) -> LiveApp:
+    async def reload(self, scope: Scope, session: str, manifest: Manifest) -> LiveApp:
         """Replace a session's version; after a failure the old version serves on."""
-        owner = Owner.session(session)
+        owner = Owner.session(scope, session)
         for change in self._changes.of(owner):
             if change.kind == "reload":  # what was saved last counts
                 change.end(BadRequest("a later version has taken this one's place"))
@@ -142,30 +147,43 @@ class Deployer:
         """Do another change of an owner when its changes before have ended."""
         return await self._changes.run(kind, owner, work)
 
-    def is_settled(self, name: str) -> bool:
+    def is_settled(self, owner: Owner) -> bool:
         """Return whether a deployed app is neither being changed nor waiting to be restored."""
-        return not self._changes.of(Owner.app(name)) and name not in self.broken
+        return not self._changes.of(owner) and owner not in self.broken
 
-    def is_changing(self, name: str) -> bool:
+    def is_changing(self, owner: Owner) -> bool:
         """Return whether a deployed app is being changed at this moment."""
-        return bool(self._changes.of(Owner.app(name)))
+        return bool(self._changes.of(owner))
 
-    async def stop_deployed(self, name: str) -> int:
+    async def stop_deployed(self, owner: Owner) -> int:
         """Stop a deployed app, and no session of its name; `BadRequest` if it is stopped."""
-        row = await self._store.app(name)
+        row = await self._store.of(owner.scope).app(owner.name)
         if row is None or row.stopped_at is not None:
             raise BadRequest("App is already stopped.")
-        return await self.stop(Owner.app(name))
+        return await self.stop(owner)
 
-    def knows(self, name: str) -> bool:
+    def knows(self, scope: Scope, name: str) -> bool:
         """Return whether an app or session with this name serves, or is about to."""
-        owner = Owner.app(name)
-        return bool(self._changes.of(owner)) or any(app.name == name for app in self.live.all())
+        changing = bool(self._changes.of(Owner.app(scope, name)))
+        return changing or any(app.name == name for app in self.live.of(scope))
 
-    async def stop_app(self, name: str) -> int:
+    def in_use(self, scope: Scope) -> str:
+        """Return the name of an app or session of an environment that serves, or is about to; empty: none does."""
+        return min((owner.name for owner in self._owners(scope)), default="")
+
+    async def stop_all(self, scope: Scope) -> int:
+        """Stop every app and session of an environment; return how many containers end."""
+        return sum([await self.stop(owner) for owner in self._owners(scope)])
+
+    def _owners(self, scope: Scope) -> set[Owner]:
+        serving = {app.owner for app in self.live.of(scope)}
+        coming = (*self.broken, *self._changes.owners())
+        return {*serving, *(owner for owner in coming if owner.scope == scope)}
+
+    async def stop_app(self, scope: Scope, name: str) -> int:
         """Stop an app and all sessions with this name; return how many containers end."""
-        deployed, row = Owner.app(name), await self._store.app(name)
-        owners = [app.owner for app in self.live.all() if app.name == name]
+        deployed, row = Owner.app(scope, name), await self._store.of(scope).app(name)
+        owners = [app.owner for app in self.live.of(scope) if app.name == name]
         coming = any(change.kind != "stop" for change in self._changes.of(deployed))
         if deployed not in owners and (coming or (row and row.stopped_at is None)):
             owners.append(deployed)
@@ -185,9 +203,10 @@ class Deployer:
     async def prune(self) -> Collection[Environment]:
         """Delete image layers that no live app needs, and no version that a rollback could serve."""
         manifests = []
-        for row in await self._store.apps():
+        for scope, row in await self._store.apps():
             if row.stopped_at is None:
-                manifests += [each.manifest for each in await self._store.revisions(row.name)]
+                kept = await self._store.of(scope).revisions(row.name)
+                manifests += [each.manifest for each in kept]
         # Listed last, because changes that began meanwhile need their layers too.
         manifests += [revision.manifest for revision in self._rollout.trees.in_use()]
         images = {spec.image.key: spec.image for m in manifests for spec in m.functions}
@@ -202,47 +221,51 @@ class Deployer:
         await asyncio.to_thread(self._rollout.trees.sweep, running)
         with contextlib.suppress(Failure):  # a full disk
             await self._store.forget_unserved()
-        rows = [row for row in await self._store.apps() if row.stopped_at is None and row.version]
-        for row in rows:
-            self.broken[row.name] = "it is being restored"
-        restoring = self._tasks.start("restoring the apps", self._restore(rows))
+        owners = [
+            Owner.app(scope, row.name)
+            for scope, row in await self._store.apps()
+            if row.stopped_at is None and row.version
+        ]
+        self.broken.update(dict.fromkeys(owners, "it is being restored"))
+        restoring = self._tasks.start("restoring the apps", self._restore(owners))
         await asyncio.wait([restoring], timeout=RESTORE_S)
         self._sweeper.soon()
 
-    async def _restore(self, rows: list[AppRow]) -> None:
-        for row in rows:
-            if not await self._restored(row.name):
-                self._tasks.start(f"restoring `{row.name}`", self._restore_later(row.name))
+    async def _restore(self, owners: list[Owner]) -> None:
+        for owner in owners:
+            if not await self._restored(owner):
+                self._tasks.start(f"restoring {owner}", self._restore_later(owner))
 
-    async def _restore_later(self, name: str) -> None:
+    async def _restore_later(self, owner: Owner) -> None:
         wait_s = FIRST_RETRY_S
-        while name in self.broken:
+        while owner in self.broken:
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, LONGEST_RETRY_S)
-            if await self._restored(name):
+            if await self._restored(owner):
                 return
 
-    async def _restored(self, name: str) -> bool:
+    async def _restored(self, owner: Owner) -> bool:
         """Try to serve an app again; return False to try later."""
         try:
-            await self._changes.run("restore", Owner.app(name), self._restore_one(name))
+            await self._changes.run("restore", owner, self._restore_one(owner))
         except Exception as error:
             told = (
                 error.message if isinstance(error, Failure) else f"{type(error).__name__}: {error}"
             )
-            if self.broken.get(name) != told:
-                log.error("cannot restore `%s`: %s", name, told)  # noqa: TRY400
-            self.broken[name] = told
+            if self.broken.get(owner) != told:
+                log.error("cannot restore %s: %s", owner, told)  # noqa: TRY400
+            self.broken[owner] = told
             return False
-        self.broken.pop(name, None)
+        self.broken.pop(owner, None)
         return True
 
-    async def _restore_one(self, name: str) -> None:
-        row, owner = await self._store.app(name), Owner.app(name)
+    async def _restore_one(self, owner: Owner) -> None:
+        store = self._store.of(owner.scope)
+        row = await store.app(owner.name)
         if row is None or row.stopped_at is not None or self.live.get(owner) is not None:
             return  # it was changed meanwhile
-        revision = await self._store.revision(name, row.version)
-        self.mounts.check(revision.manifest)
+        revision = await store.revision(owner.name, row.version)
+        self.mounts.check(owner.scope, revision.manifest)
         await self._rollout.bring(owner, revision, None, strategy="restore")
         await self._rollout.versions.restore(revision, owner)
         if self.restored is not None:
@@ -250,34 +273,38 @@ class Deployer:
 
     async def _deploy(
         self,
-        name: str,
+        owner: Owner,
         manifest: Manifest,
         tag: str,
         strategy: str,
         say: Say,
         drain_s: float | None,
     ) -> Deployed:
-        owner = Owner.app(name)
-        await self._store.forget_unserved(name)
-        manifest = await self.mounts.resolve(dataclasses.replace(manifest, app_name=name))
-        async with self._secrets.sealing(manifest) as (sealed, fingerprint):
+        box = self._secrets.of(owner.scope)
+        await self._store.of(owner.scope).forget_unserved(owner.name)
+        manifest = dataclasses.replace(manifest, app_name=owner.name)
+        manifest = await self.mounts.resolve(owner.scope, manifest)
+        async with box.sealing(manifest) as (sealed, fingerprint):
             current = self.live.get(owner)
             forced = any(
                 step.args.get("force_build") for f in sealed.functions for step in f.image.steps
             )
             if current and current.revision.fingerprint == fingerprint and not forced:
                 return Deployed(app=current, skipped=True)
-            trial.check_node(sealed, self._nodes, self._secrets)
-            async with self._revision(name, sealed, fingerprint, tag) as revision:
+            trial.check_node(sealed, self._nodes, box)
+            async with self._revision(owner, sealed, fingerprint, tag) as revision:
                 app = await self._rollout.bring(
                     owner, revision, current, strategy=strategy, say=say, drain_s=drain_s
                 )
         self._served(app, current)
         return Deployed(app=app)
 
-    async def _roll_back(self, name: str, version: int | None, strategy: str, say: Say) -> Deployed:
-        row = await self._store.app(name)
-        current = self.live.get(owner := Owner.app(name))
+    async def _roll_back(
+        self, owner: Owner, version: int | None, strategy: str, say: Say
+    ) -> Deployed:
+        store, name = self._store.of(owner.scope), owner.name
+        row = await store.app(name)
+        current = self.live.get(owner)
         if row is None:
             raise NotFound(f"No App with name '{name}' found.")
         if not row.version:
@@ -286,19 +313,19 @@ class Deployer:
             version = row.version if row.stopped_at is not None else row.version - 1
         if version < 1:
             raise NotFound(f"the app `{name}` has no version before v{row.version}")
-        await self._store.forget_unserved(name)
-        old = await self._store.revision(name, version)
-        trial.check_node(old.manifest, self._nodes, self._secrets)
-        self.mounts.check(old.manifest)
+        await store.forget_unserved(name)
+        old = await store.revision(name, version)
+        trial.check_node(old.manifest, self._nodes, self._secrets.of(owner.scope))
+        self.mounts.check(owner.scope, old.manifest)
         # Keep the old fingerprint, because the inline secrets are stored under it.
-        async with self._revision(name, old.manifest, old.fingerprint, old.tag) as revision:
+        async with self._revision(owner, old.manifest, old.fingerprint, old.tag) as revision:
             app = await self._rollout.bring(owner, revision, current, strategy=strategy, say=say)
         self._served(app, current)
         return Deployed(app=app)
 
     def _served(self, app: LiveApp, before: LiveApp | None) -> None:
         """Set the app live; if it was stopped before, restore its earlier versions in the background."""
-        self.broken.pop(app.name, None)
+        self.broken.pop(app.owner, None)
         if before is None:
             self._changes.begin("earlier versions", app.owner, self._restore_versions(app.owner))
 
@@ -308,13 +335,14 @@ class Deployer:
 
     @contextlib.asynccontextmanager
     async def _revision(
-        self, name: str, manifest: Manifest, fingerprint: str, tag: str
+        self, owner: Owner, manifest: Manifest, fingerprint: str, tag: str
     ) -> AsyncIterator[Revision]:
         """Yield the app's next version; delete it if the block fails."""
-        async with Undo(f"deploying `{name}`") as undo:
+        store = self._store.of(owner.scope)
+        async with Undo(f"deploying {owner}") as undo:
             revision = f"rv-{secrets.token_hex(6)}"
-            undo.push(self._store.remove_revision, revision)
-            yield await self._store.add_revision(revision, name, manifest, fingerprint, tag)
+            undo.push(store.remove_revision, revision)
+            yield await store.add_revision(revision, owner.name, manifest, fingerprint, tag)
 
     async def _reload(self, owner: Owner, manifest: Manifest) -> LiveApp:
         current = self.live.get(owner)
@@ -330,10 +358,11 @@ class Deployer:
     async def _serve(
         self, owner: Owner, manifest: Manifest, current: LiveApp | None, say: Say
     ) -> LiveApp:
-        manifest = await self.mounts.resolve(manifest)
-        async with self._secrets.sealing(manifest) as (sealed, fingerprint):
+        manifest = await self.mounts.resolve(owner.scope, manifest)
+        box = self._secrets.of(owner.scope)
+        async with box.sealing(manifest) as (sealed, fingerprint):
             warn = partial(self._warn, owner, say)
-            trial.check_node(sealed, self._nodes, self._secrets, lacking=warn)
+            trial.check_node(sealed, self._nodes, box, lacking=warn)
             revision = Revision(
                 id=f"rv-{secrets.token_hex(6)}",
                 app=manifest.app_name,
@@ -341,6 +370,7 @@ class Deployer:
                 manifest=sealed,
                 fingerprint=fingerprint,
                 created_at=time.time(),
+                scope=owner.scope,
             )
             return await self._rollout.bring(owner, revision, current, strategy="rolling", say=say)
 
@@ -360,16 +390,16 @@ class Deployer:
         app, name = self.live.get(owner), owner.name
         async with Undo(f"stopping {owner}") as undo:
             if owner.is_app:
-                before = await self._store.served(name)
-                undo.push(self._store.put_back, name, before)
-                await self._store.stop_app(name)
-                await self._rollout.versions.unroute(undo, name)
+                store = self._store.of(owner.scope)
+                undo.push(store.put_back, name, await store.served(name))
+                await store.stop_app(name)
+                await self._rollout.versions.unroute(undo, owner.scope, name)
             for endpoint in app.endpoints if app else ():
                 await self._endpoints.unroute(undo, owner, endpoint)
         self.live.put(owner, None)
         if not any(app.ephemeral for app in self.live.all()):
             self._ingress.hear(None)
-        self.broken.pop(name, None)
+        self.broken.pop(owner, None)
         self._warned.pop(owner, None)
         pools = [pool for pool in self._pools if pool.owner == owner]
         for pool in pools:

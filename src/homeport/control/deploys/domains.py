@@ -11,14 +11,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from homeport.contract import methods
-from homeport.contract.errors import BadRequest, LabelTaken, NotFound
+from homeport.contract.errors import BadRequest, NotFound
+from homeport.contract.scope import Scope
 from homeport.control.certificates.resolving import Pointing, Resolver
-from homeport.control.deploys.apps import LiveApp
+from homeport.control.deploys.apps import LiveApp, domain_taken
 from homeport.control.deploys.deployer import Deployer
 from homeport.control.deploys.parts import Parts
 from homeport.control.deploys.plans import LiveEndpoint
 from homeport.control.fleet.owner import Owner
 from homeport.state.domains import DomainRow
+from homeport.state.scope import columns
 from homeport.undo import Undo
 
 Step = Callable[[], Awaitable[None]]
@@ -59,38 +61,49 @@ class Domains:
         self._resolver = resolver
         self._certificate = certificate
 
-    async def all(self) -> list[Attached]:
-        """Return all custom domains of live apps, and the attached ones of others."""
+    async def all(self, scope: Scope) -> list[Attached]:
+        """Return all custom domains of an environment's live apps, and the attached ones of its others."""
         found: dict[str, tuple[str, str]] = {}
-        for app in self._live.all():
+        for app in self._live.of(scope):
             for live in app.endpoints.values():
                 for host in live.endpoint.hosts[1:]:
                     found[host] = (app.name, live.tag)
         for row in self._rows.all():
-            found.setdefault(row.domain, (row.app, row.tag))
-        return await asyncio.gather(*(self._told(host, *found[host]) for host in sorted(found)))
+            if row.scope == scope:
+                found.setdefault(row.domain, (row.app, row.tag))
+        told = [
+            self._told(host, Owner.app(scope, app), tag)
+            for host, (app, tag) in sorted(found.items())
+        ]
+        return await asyncio.gather(*told)
 
-    async def add(self, domain: str, name: str, tag: str) -> Attached:
+    async def add(self, domain: str, owner: Owner, tag: str) -> Attached:
         """Attach a domain to a deployed app; `LabelTaken` names the app that has it."""
         domain = _canonical(domain)
         self._plans.check_domain(domain)
-        app = self._live.get(Owner.app(name))
+        app = self._live.get(owner)
         if app is None:
-            raise NotFound(f"the app `{name}` is not deployed", hint="deploy it first")
+            raise NotFound(f"the app `{owner.name}` is not deployed", hint="deploy it first")
         tag = _endpoint(app, tag).tag
-        if not self._has(app.owner, tag, domain):
-            new = DomainRow(domain=domain, app=name, tag=tag, created_at=time.time())
-            await self._deployer.in_turn("domain", app.owner, self._added(app.owner, new))
-        return await self._told(domain, name, tag)
+        if not self._has(owner, tag, domain):
+            new = DomainRow(
+                domain=domain,
+                **columns(owner.scope),
+                app=owner.name,
+                tag=tag,
+                created_at=time.time(),
+            )
+            await self._deployer.in_turn("domain", owner, self._added(owner, new))
+        return await self._told(domain, owner, tag)
 
-    async def remove(self, domain: str) -> None:
-        """Detach a domain; `BadRequest` for one that a script declares."""
+    async def remove(self, scope: Scope, domain: str) -> None:
+        """Detach a domain of an environment; `BadRequest` for one that a script declares."""
         domain = _canonical(domain)
         row = self._rows.get(domain)
-        if row is None:
+        if row is None or row.scope != scope:
             if any(
                 domain in live.endpoint.hosts[1:]
-                for app in self._live.all()
+                for app in self._live.of(scope)
                 for live in app.endpoints.values()
             ):
                 raise BadRequest(
@@ -98,7 +111,7 @@ class Domains:
                     hint="remove it from `custom_domains=` there, and deploy again",
                 )
             raise NotFound(f"there is no domain `{domain}`")
-        owner = Owner.app(row.app)
+        owner = Owner.app(scope, row.app)
         work = self._changed(
             owner,
             save=lambda: self._rows.remove(row.domain),
@@ -113,15 +126,9 @@ class Domains:
                 if domain in each.endpoint.hosts:
                     if (other.owner, each.tag) == (owner, tag):
                         return True
-                    raise LabelTaken(
-                        f"the domain `{domain}` belongs to `{each.tag}` of the app `{other.name}`",
-                        hint=f"`homeport domain remove {domain}`, or remove it from that app's `custom_domains`",
-                    )
+                    raise domain_taken(domain, owner.scope, other.scope, other.name, each.tag)
         if (row := self._rows.get(domain)) is not None:
-            raise LabelTaken(
-                f"the domain `{domain}` belongs to `{row.tag}` of the app `{row.app}`",
-                hint=f"remove it from there first: `homeport domain remove {domain}`",
-            )
+            raise domain_taken(domain, owner.scope, row.scope, row.app, row.tag)
         return False
 
     async def _added(self, owner: Owner, new: DomainRow) -> None:
@@ -144,7 +151,7 @@ class Domains:
             if app is None:
                 return
             self._plans.forget(app.revision.id)
-            planned = self._plans.of(app.revision, owner.scope).endpoints
+            planned = self._plans.of(app.revision, owner.session_id).endpoints
             for endpoint, live in [*app.endpoints.items()]:
                 hosts = planned[endpoint].endpoint.hosts
                 if hosts == live.endpoint.hosts:
@@ -154,16 +161,17 @@ class Domains:
                 app.endpoints[endpoint] = dataclasses.replace(live, endpoint=fresh)
                 await self._endpoints.route(undo, owner, fresh)
 
-    async def _told(self, domain: str, app: str, tag: str) -> Attached:
+    async def _told(self, domain: str, owner: Owner, tag: str) -> Attached:
         pointing = await self._resolver.pointing(domain)
         state, problem = told(domain, pointing)
         row = self._rows.get(domain)
         return Attached(
             domain=domain,
             url=self._settings.url(domain),
-            app=app,
+            app=owner.name,
             tag=tag,
-            by_command=row is not None and (row.app, row.tag) == (app, tag),
+            by_command=row is not None
+            and (row.scope, row.app, row.tag) == (owner.scope, owner.name, tag),
             dns=state,
             problem=problem,
             certificate=self._certificate(domain),

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from homeport.contract.errors import BadRequest
 from homeport.control.deploys.deployer import Deployer
-from homeport.state.expiries import Expiries
+from homeport.control.fleet.owner import Owner
+from homeport.state.expiries import AppKey, Expiries
 from homeport.supervised import Tasks, supervised
 
 LOOK_S = 60.0  # how often at least: the machine's clock may be set
@@ -37,14 +38,14 @@ class Expiring:
         """Look no more."""
         await self._tasks.close()
 
-    def expires_at(self, app: str) -> float | None:
+    def expires_at(self, app: Owner) -> float | None:
         """Return when an app stops, in seconds since the epoch; None if it lives until it is stopped."""
-        expiry = self.expiries.of(app)
+        expiry = self.expiries.of((app.scope, app.name))
         return None if expiry is None else expiry.expires_at
 
-    async def deployed(self, app: str, seconds: float | None) -> None:
+    async def deployed(self, app: Owner, seconds: float | None) -> None:
         """Note that an app was deployed; see `Expiries.deployed`."""
-        await self.expiries.deployed(app, seconds, self._now())
+        await self.expiries.deployed((app.scope, app.name), seconds, self._now())
         self._changed.set()
 
     async def _look(self) -> None:
@@ -57,12 +58,13 @@ class Expiring:
                 async with asyncio.timeout(max(wait_s, BUSY_S) if busy else wait_s):
                     await self._changed.wait()
 
-    async def _stopped(self, app: str) -> bool:
+    async def _stopped(self, app: AppKey) -> bool:
         """Stop an app; return False to try later, because a stop would cancel the change that is running."""
-        if self._deployer.is_changing(app):
+        owner = Owner.app(*app)
+        if self._deployer.is_changing(owner):
             return False
-        log.info("`%s` has expired", app)
+        log.info("%s has expired", owner)
         with contextlib.suppress(BadRequest):  # it was stopped already
-            await self._deployer.stop_deployed(app)
+            await self._deployer.stop_deployed(owner)
         await self.expiries.forget(app)
         return True

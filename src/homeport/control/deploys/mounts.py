@@ -3,7 +3,8 @@
 import contextlib
 
 from homeport.contract.errors import Failure, ScriptError
-from homeport.contract.manifest import FunctionSpec, Manifest
+from homeport.contract.manifest import FunctionSpec, Manifest, SecretRef, VolumeMount
+from homeport.contract.scope import Scope
 from homeport.control.deploys.parts import Parts
 from homeport.control.deploys.rollout import Rollout
 
@@ -18,26 +19,31 @@ class Mounts:
         self._pools = parts.pools
         self._rollout = rollout
 
-    async def resolve(self, manifest: Manifest) -> Manifest:
-        """Return the manifest with the volumes that its names mean now, some of them new ones."""
+    async def resolve(self, scope: Scope, manifest: Manifest) -> Manifest:
+        """Return the manifest with the volumes that its names mean now, some of them new ones.
+
+        `ScriptError` for a name that is said to be of another environment.
+        """
+        _check_environments(scope, manifest)
         self._check_node(manifest)
-        manifest = await self._volumes.resolve(manifest)
-        self.check(manifest)
+        manifest = await self._volumes.of(scope).resolve(manifest)
+        self.check(scope, manifest)
         return manifest
 
-    def check(self, manifest: Manifest) -> None:
+    def check(self, scope: Scope, manifest: Manifest) -> None:
         """Raise if the containers of a manifest could not have their volumes."""
         self._check_node(manifest)
         for spec in manifest.functions:
-            self._volumes.check(spec)
+            self._volumes.of(scope).check(spec)
 
-    async def users(self, key: str) -> list[str]:
+    async def users(self, scope: Scope, key: str) -> list[str]:
         """Return the apps and sessions that have a volume mounted, or will when they are restored."""
         manifests = [revision.manifest for revision in self._rollout.trees.in_use()]
-        for row in await self._store.apps():
+        store = self._store.of(scope)
+        for row in await store.apps():
             if row.stopped_at is None and row.version:
                 with contextlib.suppress(Failure):  # a revision that cannot be read
-                    revision = await self._store.revision(row.name, row.version)
+                    revision = await store.revision(row.name, row.version)
                     manifests.append(revision.manifest)
         found = {m.app_name for m in manifests if any(_mounts(f, key) for f in m.functions)}
         found |= {pool.key.app for pool in self._pools if _mounts(pool.function, key)}
@@ -52,6 +58,23 @@ class Mounts:
                     f"the volume `{mount.name}` cannot be mounted at `{mount.path}`: containers are not isolated here",
                     where=mount.where,
                     hint="start the server with HOMEPORT_ISOLATION=auto; `homeport doctor` says what it needs",
+                )
+
+
+def _check_environments(scope: Scope, manifest: Manifest) -> None:
+    for spec in manifest.functions:
+        refs: tuple[SecretRef | VolumeMount, ...] = (
+            *(*spec.secrets, *spec.build_secrets),
+            *(*spec.volumes, *spec.build_volumes),
+        )
+        for named in refs:
+            kind = "secret" if isinstance(named, SecretRef) else "volume"
+            if named.environment not in ("", scope.environment):
+                raise ScriptError(
+                    f"the {kind} `{named.name}` is of the environment `{named.environment}`, "
+                    f"and the app is in `{scope.environment}`",
+                    where=named.where,
+                    hint=f"`-e {named.environment}` deploys the app there; each environment has its own {kind}s",
                 )
 
 

@@ -12,8 +12,10 @@ from homeport.control.fleet.reconciler import Reconciler
 from homeport.settings import Settings
 from homeport.state.blobs import Blobs
 from homeport.state.domains import Domains
+from homeport.state.environments import Environments
+from homeport.state.scope import Scoped
 from homeport.state.secrets import SecretBox
-from homeport.state.store import Store
+from homeport.state.store import Stores
 from homeport.state.volumes import Volumes
 
 
@@ -22,9 +24,10 @@ class Parts:
     """The state, the fleet, and what serves on it."""
 
     settings: Settings
-    store: Store
-    secret_box: SecretBox
-    volumes: Volumes
+    store: Stores
+    environments: Environments
+    secrets: Scoped[SecretBox]
+    volumes: Scoped[Volumes]
     domains: Domains  # those that were attached to endpoints
     blobs: Blobs
     pools: Pools

@@ -12,11 +12,17 @@ from pathlib import Path
 from homeport.contract import calls, hosts, names
 from homeport.contract.errors import ScriptError
 from homeport.contract.manifest import CallMethod, FunctionSpec, WebMethod
+from homeport.contract.scope import Scope
 from homeport.contract.traffic import Endpoint, PoolKey
 from homeport.control.fleet.owner import Owner
 from homeport.control.fleet.pool import Pool
 from homeport.settings import Settings
+from homeport.state.environments import Environments
 from homeport.state.rows import Revision
+from homeport.state.tokens import realm_of
+
+#: Returns the domains that were attached to an endpoint of an app, by its tag.
+Attached = Callable[[Scope, str, str], tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,38 +59,45 @@ class Plans:
     def __init__(
         self,
         settings: Settings,
+        environments: Environments,
         *,
         own_ports: bool = False,
-        attached: Callable[[str, str], tuple[str, ...]] = lambda _app, _tag: (),
+        attached: Attached = lambda _scope, _app, _tag: (),
     ) -> None:
         """With `own_ports`, versions of a `web_server` have URLs too, because each has its own port.
 
-        `attached` returns the domains that were attached to an app's endpoint, by its tag. Call `forget` when they change.
+        Call `forget` when the `attached` domains of an app change.
         """
         self._attached = attached
         self._own_ports = own_ports
         self._settings = settings
+        self._environments = environments
         self._plans: dict[str, Plan] = {}  # by the revision's id
 
-    def of(self, revision: Revision, scope: str = "") -> Plan:
+    def of(self, revision: Revision, session: str = "") -> Plan:
         """Return a revision's plan; `ScriptError` if two of its endpoints have the same URL.
 
-        A session's revision has the session's `scope` (`Owner.scope`).
+        The calls of a session's revision are those of the `session`, by its id.
         """
         plan = self._plans.get(revision.id)
         if plan is None:
+            key = self._environments.key(revision.scope)
             of_version = {} if is_session(revision) else self._planned(revision, of_version=True)
             plan = self._plans[revision.id] = Plan(
                 endpoints={
                     **self._planned(revision, of_version=False),
-                    **_called(revision, scope=scope),
+                    **_called(revision, key, session=session),
                 },
                 of_version={
                     **of_version,
-                    **({} if scope else _called(revision, version=revision.version)),
+                    **({} if session else _called(revision, key, version=revision.version)),
                 },
             )
         return plan
+
+    def forget_all(self) -> None:
+        """Drop all plans: an environment has other URLs now."""
+        self._plans.clear()
 
     def forget(self, revision: str) -> None:
         """Drop a revision's plan, by its id; the next call makes it again."""
@@ -102,7 +115,11 @@ class Plans:
         """Raise for a domain of two functions, declared or attached."""
         known: dict[str, str] = {}  # domain -> its endpoint's tag
         for _, web in _methods(revision):
-            of_command = () if is_session(revision) else self._attached(revision.app, web.tag)
+            of_command = (
+                ()
+                if is_session(revision)
+                else self._attached(revision.scope, revision.app, web.tag)
+            )
             for domain in dict.fromkeys(map(str.lower, (*web.custom_domains, *of_command))):
                 if domain in known:
                     raise ScriptError(
@@ -161,11 +178,12 @@ class Plans:
         label = web.label or names.default_label(revision.app, web.tag)
         domains: tuple[str, ...] = () if of_version else web.custom_domains
         if not of_version and not is_session(revision):
-            domains = (*domains, *self._attached(revision.app, web.tag))
+            domains = (*domains, *self._attached(revision.scope, revision.app, web.tag))
         if of_version:
             label += f"-v{revision.version}"
         suffix = settings.dev_suffix if is_session(revision) else ""
-        host = names.host_label(settings.workspace, label, suffix)
+        source = self._environments.source(revision.scope)
+        host = names.host_label(source, label, suffix)
         return LiveEndpoint(
             tag=web.tag,
             endpoint=Endpoint(
@@ -174,31 +192,33 @@ class Plans:
                 pool=PoolKey(revision.app, spec.name, revision.id),
                 method=web.attribute if spec.has_several else "",
                 protected=web.requires_proxy_auth,
+                realm=realm_of(revision.scope),
                 parameters=tuple(p.name for p in spec.parameters),
                 timeout_s=spec.timeout_s,
             ),
             url=settings.url(f"{host}.{settings.domain}"),
-            truncated=not host.startswith(f"{names.slug(settings.workspace)}--{label}"),
+            truncated=not host.startswith(f"{source}--{label}"),
         )
 
 
 def _called(
-    revision: Revision, *, scope: str = "", version: int | None = None
+    revision: Revision, key: str, *, session: str = "", version: int | None = None
 ) -> dict[str, LiveEndpoint]:
     """Return the endpoints for calls: they have no host and no port, so no visitor can reach them."""
     planned = {}
     for spec in revision.manifest.functions:
         for call in spec.calls:
-            endpoint = _call_endpoint(revision, spec, call, scope, version)
+            own = calls.endpoint_id(revision.app, call.tag, key=key, scope=session, version=version)
+            endpoint = _call_endpoint(revision, spec, call, own)
             planned[endpoint.id] = LiveEndpoint(tag=call.tag, endpoint=endpoint)
     return planned
 
 
 def _call_endpoint(
-    revision: Revision, spec: FunctionSpec, call: CallMethod, scope: str, version: int | None
+    revision: Revision, spec: FunctionSpec, call: CallMethod, endpoint_id: str
 ) -> Endpoint:
     return Endpoint(
-        id=calls.endpoint_id(revision.app, call.tag, scope=scope, version=version),
+        id=endpoint_id,
         hosts=(),
         pool=PoolKey(revision.app, spec.name, revision.id),
         method=call.attribute if spec.has_several else "",

@@ -98,7 +98,7 @@ class Rollout:
     ) -> LiveApp:
         """Plan its endpoints, write its files, try its containers, save, move the endpoints, retire the old."""
         serving = owner.is_session
-        planned = self._plans.of(revision, owner.scope).endpoints
+        planned = self._plans.of(revision, owner.session_id).endpoints
         if strategy != "restore":
             self._plans.check_domains(revision)
         self._live.claim(
@@ -132,7 +132,7 @@ class Rollout:
         undo.keep()
         if not serving and strategy != "restore":
             self._tasks.start(
-                f"forgetting old versions of `{app.name}`", self.versions.trim(app.name)
+                f"forgetting old versions of `{app.name}`", self.versions.trim(app.scope, app.name)
             )
         return app
 
@@ -152,7 +152,7 @@ class Rollout:
         endpoints: dict[str, LiveEndpoint],
         current: LiveApp | None,
     ) -> LiveApp:
-        row = None if owner.is_session else await self._store.app(revision.app)
+        row = None if owner.is_session else await self._store.of(owner.scope).app(revision.app)
         return LiveApp(
             owner=owner,
             name=revision.app,
@@ -191,7 +191,7 @@ class Rollout:
             self._spare_ports.append(port)
 
     def _open_pools(self, undo: Undo, app: LiveApp, tree: Path) -> list[Pool]:
-        plan = self._plans.of(app.revision, app.owner.scope)
+        plan = self._plans.of(app.revision, app.owner.session_id)
         opened = plans.pools(app.revision, plan, owner=app.owner, tree=tree)
         undo.push(self.retire, opened, drain_s=0.0)
         for pool in opened:
@@ -247,15 +247,16 @@ class Rollout:
             tell(holder, events.Stolen(tag=live.tag, url=live.url))
 
     async def _save(self, undo: Undo, app: LiveApp) -> None:
-        undo.push(self._store.put_back, app.name, await self._store.served(app.name))
-        await self._store.serve_revision(app.revision, _ports(app))
+        store = self._store.of(app.scope)
+        undo.push(store.put_back, app.name, await store.served(app.name))
+        await store.serve_revision(app.revision, _ports(app))
 
     async def _save_ports(self, app: LiveApp) -> None:
         """Save the endpoints' local ports, which may differ after a restart; a failure is only logged."""
         known = await self._store.local_ports()
         if any(known.get(endpoint) != port for endpoint, port in _ports(app).items()):
             try:
-                await self._store.serve_revision(app.revision, _ports(app))
+                await self._store.of(app.scope).serve_revision(app.revision, _ports(app))
             except StorageError as error:
                 log.warning("the local ports of `%s` cannot be saved: %s", app.name, error)
 

@@ -30,14 +30,14 @@ class Scaler:
         wanted = _merged(self._set.get(pool.key, Scaling()), given)
         scaled(pool.declared or pool.function, wanted)  # raises before anything is saved
         if pool.owner.is_app and not pool.variant:
-            await self._rows.save(ScalingRow(pool=pool.key, scaling=wanted))
+            await self._rows.save(pool.owner.scope, ScalingRow(pool=pool.key, scaling=wanted))
         self._set[pool.key] = wanted
         _apply(pool, wanted)
         self._reconciler.wake()
 
     async def restore(self, revision: Revision) -> None:
         """Set again what was set before the server ended."""
-        for row in await self._rows.of(revision.app, revision.id):
+        for row in await self._rows.of(revision.scope, revision.app, revision.id):
             self._set[row.pool] = row.scaling
             with contextlib.suppress(Failure):  # a value of a class parameter that no pool can have
                 _apply(self._pools.called_for(row.pool), row.scaling)

@@ -34,7 +34,7 @@ class Trees:
         self._pools = parts.pools
         self._reconciler = parts.reconciler
         self._nodes = parts.nodes
-        self._secrets = parts.secret_box
+        self._secrets = parts.secrets
         self._tasks = Tasks()
         self._building: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         parts.nodes.returned = self._returned
@@ -114,7 +114,8 @@ class Trees:
             await unbroken(self._blobs.lay_out(revision.manifest.build_files, given))
             for spec in revision.manifest.functions:
                 supplies = Supplies(
-                    secrets=self._secrets.for_build(spec), volumes=spec.build_volumes
+                    secrets=self._secrets.of(revision.scope).for_build(spec),
+                    volumes=spec.build_volumes,
                 )
                 await self._nodes.prepare(spec.image, str(tree), supplies, say)
         finally:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from homeport.contract import calls, variants
 from homeport.contract.errors import NotFound, ScriptError, TooMany
 from homeport.contract.manifest import FunctionSpec, Manifest
+from homeport.contract.scope import Scope
 from homeport.contract.traffic import Endpoint, PoolKey
 from homeport.contract.variants import Options
 from homeport.control.deploys import trial
@@ -30,13 +31,20 @@ class Wanted:
     app: str
     tag: str  # the function, or `Class.method`, or `Class.*`
     options: Options
+    within: Scope
+    key: str  # of that environment
     scope: str = ""  # the session of the app; empty: the deployed app
     version: int | None = None  # of the app; None: the current one
 
     def endpoint_id(self, tag: str, *, variant: str = "") -> str:
         """Return the id of an endpoint of the function, or of the variant."""
         return calls.endpoint_id(
-            self.app, tag, scope=self.scope, version=self.version, variant=variant
+            self.app,
+            tag,
+            key=self.key,
+            scope=self.scope,
+            version=self.version,
+            variant=variant,
         )
 
 
@@ -56,7 +64,9 @@ class Variants:
         self._mounts = mounts
         self._most = parts.settings.max_parameter_pools  # of one function
         self._made: dict[PoolKey, list[_Made]] = {}
-        self._locks: dict[str, asyncio.Lock] = {}  # by app: makings of one app take turns
+        self._locks: dict[
+            tuple[Scope, str], asyncio.Lock
+        ] = {}  # by app: makings of one app take turns
         self._tasks = Tasks()
         parts.pools.on_removed.append(self._removed)
 
@@ -72,7 +82,7 @@ class Variants:
         """
         if (found := self._found(wanted)) is not None:
             return found
-        async with self._locks.setdefault(wanted.app, asyncio.Lock()):
+        async with self._locks.setdefault((wanted.within, wanted.app), asyncio.Lock()):
             return self._found(wanted) or await self._make(wanted)
 
     def retries_of(self, endpoint: str) -> str | None:
@@ -151,12 +161,13 @@ class Variants:
         manifest = Manifest(app_name=wanted.app, functions=(given,))
         try:
             trial.check(wanted.app, manifest, "", "rolling")
-            manifest = await self._mounts.resolve(manifest)
+            manifest = await self._mounts.resolve(wanted.within, manifest)
             if options.volumes is not None:
                 spec = dataclasses.replace(spec, volumes=manifest.functions[0].volumes)
             whole = dataclasses.replace(manifest, functions=(spec,))
-            self._mounts.check(whole)
-            trial.check_node(whole, self._parts.nodes, self._parts.secret_box)
+            self._mounts.check(wanted.within, whole)
+            box = self._parts.secrets.of(wanted.within)
+            trial.check_node(whole, self._parts.nodes, box)
         except ScriptError as error:
             # `homeport serve`, which the hint may name, is no way out for a variant.
             raise ScriptError(error.message, where=error.where) from None

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from homeport.contract.scope import Scope
 from homeport.control.deploys import plans
 from homeport.control.deploys.parts import Parts
 from homeport.control.fleet.owner import Owner
@@ -51,7 +52,7 @@ class Versions:
 
         One that cannot is logged, and the others answer all the same.
         """
-        for revision in await self._store.revisions(current.app):
+        for revision in await self._store.of(owner.scope).revisions(current.app):
             try:
                 async with Undo(f"restoring `{revision.app}` v{revision.version}") as undo:
                     if revision.id != current.id:
@@ -61,17 +62,18 @@ class Versions:
             except Exception as error:
                 log.error("cannot restore `%s` v%d: %s", revision.app, revision.version, error)  # noqa: TRY400
 
-    async def unroute(self, undo: Undo, app: str) -> None:
+    async def unroute(self, undo: Undo, scope: Scope, app: str) -> None:
         """Remove the URLs of all of the app's versions."""
-        for revision in await self._store.revisions(app):
+        for revision in await self._store.of(scope).revisions(app):
             await self._unroute(undo, revision)
 
-    async def trim(self, app: str) -> None:
+    async def trim(self, scope: Scope, app: str) -> None:
         """Forget the oldest versions."""
-        for revision in (await self._store.revisions(app))[KEPT:]:
+        store = self._store.of(scope)
+        for revision in (await store.revisions(app))[KEPT:]:
             async with Undo(f"forgetting `{app}` v{revision.version}") as undo:
                 await self._unroute(undo, revision)
-                await self._store.remove_revision(revision.id)
+                await store.remove_revision(revision.id)
             pools = self._pools.of_revision(app, revision.id)
             for pool in pools:
                 pool.retire(0.0)
@@ -90,4 +92,4 @@ class Versions:
 
 
 def _holder(revision: Revision) -> Owner:
-    return Owner.version(revision.id)
+    return Owner.version(revision.scope, revision.id)

@@ -148,7 +148,7 @@ class Activator:
         mine = "here" in words and pool is not None and pool.ephemeral
         if mine or isinstance(failure, BadRequest | NotFound) or failure.status == 429:
             return f"no {failure.status} {_one_line(failure.message)}\n"
-        if now() - self._said_at.get(base, -QUIET_S) >= QUIET_S:
+        if pool is not None and now() - self._said_at.get(base, -QUIET_S) >= QUIET_S:
             self._said_at[base] = now()
             self._said_at = {k: at for k, at in self._said_at.items() if self._pools.get(k)}
             request = next(filter(_REQUEST.fullmatch, words), "unknown")
@@ -161,6 +161,7 @@ class Activator:
                     text=f"request {request} got 503: {_one_line(failure.message)}",
                     source="system",
                     request=request,
+                    within=pool.owner.scope,
                 )
             )
         return f"no 503 {WITHHELD}\n"

@@ -3,6 +3,7 @@
 import time
 
 from homeport.contract.container import Container, LogLine
+from homeport.contract.scope import Scope
 from homeport.contract.traffic import PoolKey
 
 
@@ -13,7 +14,7 @@ def ended(container: Container | None) -> str:
     return f"container {container.state.value}: {container.reason or 'it ended'}"
 
 
-def system(key: PoolKey, container: str, text: str) -> LogLine:
+def system(scope: Scope, key: PoolKey, container: str, text: str) -> LogLine:
     """Return a line of homeport's own in an app's log."""
     return LogLine(
         at=time.time(),
@@ -22,4 +23,5 @@ def system(key: PoolKey, container: str, text: str) -> LogLine:
         container=container,
         text=text,
         source="system",
+        within=scope,
     )

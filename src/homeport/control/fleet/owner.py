@@ -3,6 +3,8 @@
 import enum
 from dataclasses import dataclass
 
+from homeport.contract.scope import Scope
+
 
 class Kind(enum.StrEnum):
     """The kinds of owners."""
@@ -14,28 +16,29 @@ class Kind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A deployed app, a session, or an earlier version of an app."""
+    """A deployed app, a session, or an earlier version of an app, in its environment."""
 
     kind: Kind
     name: str  # the app's name, the session's id, or the revision's id
+    scope: Scope
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.name}"
+        return f"{self.kind} {self.name} in {self.scope}"
 
     @staticmethod
-    def app(name: str) -> "Owner":
+    def app(scope: Scope, name: str) -> "Owner":
         """Return the owner that is the deployed app of this name."""
-        return Owner(Kind.APP, name)
+        return Owner(Kind.APP, name, scope)
 
     @staticmethod
-    def session(session: str) -> "Owner":
+    def session(scope: Scope, session: str) -> "Owner":
         """Return the owner that is the session with this id."""
-        return Owner(Kind.SESSION, session)
+        return Owner(Kind.SESSION, session, scope)
 
     @staticmethod
-    def version(revision: str) -> "Owner":
+    def version(scope: Scope, revision: str) -> "Owner":
         """Return the owner of an earlier revision's own endpoints."""
-        return Owner(Kind.VERSION, revision)
+        return Owner(Kind.VERSION, revision, scope)
 
     @property
     def is_app(self) -> bool:
@@ -48,6 +51,6 @@ class Owner:
         return self.kind is Kind.SESSION
 
     @property
-    def scope(self) -> str:
-        """Return the scope of its functions' calls (contract/calls.py): a session's id, else nothing."""
+    def session_id(self) -> str:
+        """Return the session that its functions' calls belong to (contract/calls.py); empty: none."""
         return self.name if self.is_session else ""

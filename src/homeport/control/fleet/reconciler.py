@@ -23,10 +23,12 @@ from homeport.control.fleet.member import Member, Stage
 from homeport.control.fleet.meter import Meter
 from homeport.control.fleet.mirror import ENDED
 from homeport.control.fleet.nodes import Nodes
+from homeport.control.fleet.owner import Owner
 from homeport.control.fleet.pool import Pool, now
 from homeport.control.fleet.pools import Pools
 from homeport.control.fleet.rooms import Rooms
 from homeport.state.coldstarts import ColdStart
+from homeport.state.scope import Scope, Scoped
 from homeport.state.secrets import SecretBox
 from homeport.supervised import Tasks, retried, supervised
 
@@ -50,22 +52,24 @@ class Reconciler:
         pools: Pools,
         nodes: Nodes,
         ingress: Ingress,
-        secret_box: SecretBox,
+        secrets: Scoped[SecretBox],
         *,
+        key: Callable[[Scope], str],
         say: Callable[[LogLine], None],
         started: Callable[[ColdStart], None],
     ) -> None:
         self._pools = pools
         self._nodes = nodes
         self._ingress = ingress
-        self._secrets = secret_box
+        self._secrets = secrets
+        self._key = key
         self._rooms = Rooms(pools, nodes, ingress, note=self._note)
         self._say = say
         self._started = started
         self._woken = asyncio.Event()
         self._tasks = Tasks()
         #: Returns whether an app is still being restored; its containers must not be ended.
-        self.spares: Callable[[str], bool] = lambda _app: False
+        self.spares: Callable[[Owner], bool] = lambda _app: False
         self._unwanted: set[str] = set()  # containers without a pool that were asked to stop
         self._meter = Meter(ingress)
         self._pauses: dict[
@@ -81,7 +85,7 @@ class Reconciler:
         for container in self._nodes.containers():
             if (pool := self._wanted_by(container)) is not None:
                 await self._attach(pool, self._enlisted(pool, container), container)
-            elif not self.spares(container.order.pool.app):
+            elif not self.spares(_app_of(container)):
                 self._nodes.stop(container.id)
 
     async def close(self) -> None:
@@ -102,7 +106,11 @@ class Reconciler:
         if pool is None or member is None or member.stage is not Stage.READY:
             self._nodes.stop(container)
             return
-        self._say(lines.system(pool.key, member.id, "container ends: the user has stopped it"))
+        self._say(
+            lines.system(
+                pool.owner.scope, pool.key, member.id, "container ends: the user has stopped it"
+            )
+        )
         member.stage = Stage.DRAINING
         pool.give_up(member.id)
         self._tasks.start(f"end {container}", self._end_gently(pool, member))
@@ -178,7 +186,7 @@ class Reconciler:
         for name, container in listed.items():
             if self._pools.of_container(name) is not None:
                 self.changed(container)
-            elif name in self._unwanted or self.spares(container.order.pool.app):
+            elif name in self._unwanted or self.spares(_app_of(container)):
                 continue
             elif (pool := self._wanted_by(container)) is not None:
                 member = self._enlisted(pool, container)
@@ -300,12 +308,13 @@ class Reconciler:
             await self._rooms.make(pool)
             return False
         try:
-            environ = self._secrets.environ(pool.function)
+            environ = self._secrets.of(pool.owner.scope).environ(pool.function)
         except Failure as failure:
             self._note(pool, f"cannot start: {failure.message}")
             pool.failed(StartError(failure.message, hint=failure.hint), now())
             return False
-        order = orders.start(pool, f"ta-{secrets.token_hex(6)}", place.devices)
+        container, key = f"ta-{secrets.token_hex(6)}", self._key(pool.owner.scope)
+        order = orders.start(pool, container, place.devices, key)
         waited_s = pool.waited_s(now())
         self._pools.enlist(pool, Member(id=order.id, begun_at=time.time(), parked_s=waited_s))
         try:
@@ -374,7 +383,7 @@ class Reconciler:
         failed = container is not None and container.state is State.FAILED
         lost = container is not None and container.state is State.LOST
         if not pool.function.single_use or failed or lost or container is None:
-            self._say(lines.system(pool.key, member.id, lines.ended(container)))
+            self._say(lines.system(pool.owner.scope, pool.key, member.id, lines.ended(container)))
         if failed or (member.stage is Stage.STARTING and not lost):
             reason = "the container ended before it was ready"
             traceback = ""
@@ -392,4 +401,9 @@ class Reconciler:
         await retried(f"forgetting {member.id}", attempt)
 
     def _note(self, pool: Pool, text: str) -> None:
-        self._say(lines.system(pool.key, "", text))
+        self._say(lines.system(pool.owner.scope, pool.key, "", text))
+
+
+def _app_of(container: Container) -> Owner:
+    """Return the deployed app that a container is of, if it is of one."""
+    return Owner.app(container.order.within, container.order.pool.app)

@@ -170,7 +170,9 @@ class Rooms:
         if holder is None:
             return True
         if (holder.owner, holder.key.function) != (pool.owner, pool.key.function):
-            owner = f"`{holder.key.function}` of the app `{holder.key.app}`"
+            owner = "another workspace's app"
+            if holder.owner.scope.workspace == pool.owner.scope.workspace:
+                owner = f"`{holder.key.function}` of the app `{holder.key.app}`"
             pool.refuse(PortTaken(f"port {port} belongs to {owner}"))
         return False
 

@@ -21,4 +21,5 @@ def of(container: Container, member: Member, attached_ms: float | None, failed: 
         failed=failed,
         timings_ms=timings_ms,
         imports_ms=container.imports_ms,
+        within=container.order.within,
     )

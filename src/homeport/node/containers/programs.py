@@ -205,6 +205,7 @@ async def run(
         environ["HOMEPORT_CALLS_SOCKET"] = calls
         environ["HOMEPORT_CALLS_APP"] = launch.order.pool.app
         environ["HOMEPORT_CALLS_SCOPE"] = launch.order.scope
+        environ["HOMEPORT_CALLS_KEY"] = launch.order.key
     told = {
         "pid": runner.pid,
         "argv": list(order.argv),

@@ -59,4 +59,5 @@ def log_line(order: StartOrder, text: str, *, source: str, request: str = "") ->
         text=text,
         source=source,
         request=request,
+        within=order.within,
     )

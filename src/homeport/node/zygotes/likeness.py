@@ -27,7 +27,7 @@ def identity(
     """
     function = order.function
     parts = [
-        *(made.key, order.pool.app, order.pool.function),
+        *(made.key, str(order.within), order.pool.app, order.pool.function),
         sorted(shared(function, environ).items()),
         *(sorted(avoid), own(function), function.image.workdir, function.block_network),
     ]

@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 
 from homeport.contract.container import Descriptors, Event, Launch, StartOrder, sent
+from homeport.contract.scope import MAIN
 from homeport.contract.sizes import MIB
 from homeport.contract.traffic import PoolKey
 from homeport.node.cells.sandboxes import NOTHING, Cells, Handed, Sandbox
@@ -224,7 +225,8 @@ class Zygotes:
         return function
 
     def _learned(self, order: StartOrder, made: Made) -> Learned:
-        path = Learned.place(self._root, made.key, order.pool.app, order.pool.function)
+        app = order.pool.app if order.within == MAIN else f"{order.within}/{order.pool.app}"
+        path = Learned.place(self._root, made.key, app, order.pool.function)
         known = (f.learned for f in self._functions.values() if f.learned.path == path)
         return next(known, None) or Learned.of(path)
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Awaitable, Callable
 
 from homeport import wire
+from homeport.contract import calls
 from homeport.sdk import context
 
 PAUSE_S = 0.5  # between two tries, while the server is away
@@ -81,7 +82,7 @@ class Spawned:
     async def _is_cancelled(self) -> bool:
         """Ask the server whether the call was cancelled; False while the server does not answer."""
         with contextlib.suppress(OSError, ValueError, asyncio.CancelledError):
-            request = wire.Request("", b"", method="GET", target=self._path)
+            request = wire.Request("", b"", method="GET", target=self._path, fields=_fields())
             answer = await wire.ask_async(_socket(), request)
             if answer.status == 404:
                 return True
@@ -92,7 +93,11 @@ class Spawned:
     async def _ask(self, rest: str, body: bytes = b"") -> int:
         """Send something to the server until it has taken or refused it; return the status."""
         request = wire.Request(
-            "", body, target=f"{self._path}/{rest}", content_type="application/octet-stream"
+            "",
+            body,
+            target=f"{self._path}/{rest}",
+            content_type="application/octet-stream",
+            fields=_fields(),
         )
         while True:
             # A cancellation must not lose the outcome that is to be delivered.
@@ -106,6 +111,11 @@ class Spawned:
 
 class _Cancelled(Exception):
     """Raised when the call was cancelled."""
+
+
+def _fields() -> "dict[str, str]":
+    reach = context.reach()
+    return {calls.KEY: reach.key} if reach is not None else {}
 
 
 def _socket() -> str:

@@ -111,10 +111,21 @@ def _stem(target: str) -> str:
 
 def _enter(go: Go) -> None:
     """Let calls go to the session, here and in processes that the script starts."""
-    context.enter_calls(context.Reach(socket=go.socket, app=go.app, scope=go.scope, token=go.token))
+    context.enter_calls(
+        context.Reach(
+            socket=go.socket,
+            app=go.app,
+            scope=go.scope,
+            token=go.token,
+            environment=go.environment,
+            key=go.key,
+        )
+    )
     os.environ["HOMEPORT_CALLS_SOCKET"] = go.socket
     os.environ["HOMEPORT_CALLS_APP"] = go.app
     os.environ["HOMEPORT_CALLS_SCOPE"] = go.scope
+    os.environ["HOMEPORT_CALLS_KEY"] = go.key
+    os.environ["HOMEPORT_ENVIRONMENT"] = go.environment
     if go.token:
         os.environ["HOMEPORT_CALLS_TOKEN"] = go.token
 

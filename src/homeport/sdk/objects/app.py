@@ -103,8 +103,7 @@ class App:
         """Deploy the app to the background server, as `homeport deploy` does; returns this app."""
         from homeport.sdk.objects import running
 
-        running.check_environment(environment_name)
-        running.deploy(self, name or "", tag=tag, strategy=strategy)
+        running.deploy(self, name or "", tag=tag, strategy=strategy, environment=environment_name)
         return self
 
     def hydrate(self, session: "Hydrated | None") -> None:

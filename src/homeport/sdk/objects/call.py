@@ -34,8 +34,9 @@ class InputInfo:
 class FunctionCall(metaclass=Old):
     """A call that was spawned. Its outcome is kept for seven days. Each method has an `.aio`."""
 
-    def __init__(self, call: str, inputs: int | None = None) -> None:
+    def __init__(self, call: str, inputs: int | None = None, environment: str = "") -> None:
         self._id = call
+        self._environment = environment  # its name; empty: this process's own
         self._inputs = inputs
 
     @staticmethod
@@ -105,7 +106,7 @@ class FunctionCall(metaclass=Old):
 
     def _ask(self, rest: str, *, method: str) -> Steps[bytes]:
         try:
-            return (yield Ask(NOUN, self._id, rest, method=method))
+            return (yield Ask(NOUN, self._id, rest, method=method, environment=self._environment))
         except exception.NotFoundError as error:
             if _is_old(self._id):
                 raise exception.OutputExpiredError(
@@ -148,8 +149,8 @@ def spawn(target: Target, inputs: "list[tuple[Any, Any]]") -> Steps[FunctionCall
     )
     parts = [] if target.options is None else [target.options.body]
     body = frames.pack([*parts, *(values.dumps(each) for each in inputs)])
-    yield Ask(where, "", body=body)
-    return FunctionCall(call, len(inputs))
+    yield Ask(where, "", body=body, environment=target.environment)
+    return FunctionCall(call, len(inputs), target.environment)
 
 
 def _value(kind: bytes, python: bytes, body: bytes) -> Any:

@@ -140,9 +140,7 @@ class Attempts:
                 f"`{target.tag}` is not served by the app `{target.app}`"
             )
         kind = "Cls" if "." in target.tag else "Function"
-        where = (
-            "" if target.environment == "main" else f" (in the '{target.environment}' environment)"
-        )
+        where = f" (in the '{target.environment}' environment)" if target.environment else ""
         return exception.NotFoundError(
             f"Lookup failed for {kind} '{target.tag.partition('.')[0]}' from the '{target.app}' app"
             f"{where}: no deployed app of this server has it"

@@ -40,6 +40,7 @@ class Ask:
     method: str = "POST"
     content_type: str = BYTES
     repeats: bool = True  # False: do not repeat it if the server may have done it
+    environment: str = ""  # that it is for; empty: this process's own
 
     @property
     def target(self) -> str:
@@ -142,14 +143,14 @@ def _ask(asked: Ask) -> bytes:
     reach = context.reach()
     if reach is None:
         given = (asked.method, asked.target, asked.body)
-        found: bytes = outside.ask(lambda client: client.raw(*given))
+        found: bytes = outside.ask(lambda client: client.raw(*given), environment=asked.environment)
         return found
     from homeport import wire
 
     tries = _Tries(asked)
     while True:
         try:
-            body = tries.answered(wire.ask(_socket(reach), _request(asked)))
+            body = tries.answered(wire.ask(_socket(reach), _request(asked, reach)))
         except (wire.Unreachable, wire.CutOff) as error:
             tries.failed(may_have_run=isinstance(error, wire.CutOff))
         else:
@@ -169,7 +170,7 @@ async def _ask_async(asked: Ask) -> bytes:
     tries = _Tries(asked)
     while True:
         try:
-            body = tries.answered(await wire.ask_async(_socket(reach), _request(asked)))
+            body = tries.answered(await wire.ask_async(_socket(reach), _request(asked, reach)))
         except (wire.Unreachable, wire.CutOff) as error:
             tries.failed(may_have_run=isinstance(error, wire.CutOff))
         else:
@@ -178,8 +179,10 @@ async def _ask_async(asked: Ask) -> bytes:
         await asyncio.sleep(PAUSE_S)
 
 
-def _request(asked: Ask) -> Any:
+def _request(asked: Ask, reach: context.Reach) -> Any:
     from homeport import wire
+    from homeport.contract import calls
+    from homeport.sdk.objects import environments
 
     return wire.Request(
         "",
@@ -187,6 +190,10 @@ def _request(asked: Ask) -> Any:
         content_type=asked.content_type,
         method=asked.method,
         target=asked.target,
+        fields={
+            calls.KEY: environments.key(asked.environment),
+            calls.ENVIRONMENT: asked.environment or reach.environment,
+        },
     )
 
 

@@ -10,6 +10,7 @@ from homeport.sdk.exception import (
     UnimplementedError,
 )
 from homeport.sdk.gone import Old
+from homeport.sdk.objects import environments
 from homeport.sdk.objects.partial import PartialFunction
 from homeport.sdk.objects.target import Target
 from homeport.sdk.objects.varied import Varied
@@ -242,21 +243,26 @@ def own_target(tag: str, hydrated: "Hydrated | None" = None) -> Target:
     `hydrated` says where the function is, inside `with app.run():`.
     """
     if hydrated is not None:
-        return Target(app=hydrated.app, tag=tag, scope=hydrated.scope)
+        return Target(
+            app=hydrated.app,
+            tag=tag,
+            scope=hydrated.scope,
+            environment=hydrated.environment,
+            key=hydrated.key,
+        )
     reach = context.reach()
     if reach is None or not reach.app:
         raise ExecutionError(NOT_RUNNING)
-    return Target(app=reach.app, tag=tag, scope=reach.scope, environment=reach.environment)
+    return Target(app=reach.app, tag=tag, scope=reach.scope)
 
 
 def named(app_name: str, tag: str, version: int | None, environment_name: str | None) -> Target:
     """Return the target of a look-up by name: always the deployed app."""
-    reach = context.reach()
     return Target(
         app=app_name,
         tag=tag,
         version=version,
-        environment=environment_name or (reach.environment if reach else "main"),
+        environment=environments.checked(environment_name),
         is_named=True,
     )
 

@@ -17,7 +17,6 @@ from typing import Any, NoReturn, Protocol
 from homeport.contract import errors
 from homeport.sdk import context, exception, outside
 
-MAIN_ENVIRONMENT = "main"
 AGAIN = (
     "App is already running and can't be started again.\n"
     "`homeport run` has started it: a local entrypoint needs no `app.run()`"
@@ -31,6 +30,8 @@ class Hydrated:
     app: str
     scope: str  # the session's id
     urls: dict[str, str] = field(default_factory=dict)  # of its web functions, by tag
+    environment: str = ""  # its name
+    key: str = field(default="", repr=False)  # of the environment
 
 
 class App(Protocol):
@@ -60,8 +61,7 @@ class Runs:
     ) -> "Running":
         if interactive:
             raise exception.UnimplementedError("`app.run(interactive=True)` is not there yet")
-        check_environment(environment_name)
-        return Running(self._app, name or "", detach=detach)
+        return Running(self._app, name or "", detach=detach, environment=environment_name)
 
     aio = __call__  # `async with app.run.aio():`, as `async with app.run():`
 
@@ -69,8 +69,11 @@ class Runs:
 class Running:
     """One such block, for `with` and for `async with`."""
 
-    def __init__(self, app: App, name: str, *, detach: bool) -> None:
+    def __init__(
+        self, app: App, name: str, *, detach: bool, environment: "str | None" = None
+    ) -> None:
         self._app, self._name, self._detach = app, name, detach
+        self._environment = environment
         self._session: _Session | None = None
 
     def __enter__(self) -> App:
@@ -119,12 +122,14 @@ class Running:
         if self._app.session is not None or (reach is not None and reach.app):
             raise exception.InvalidError(AGAIN)
         declared = declare(self._app, self._name)
-        session = self._session = _Session(declared, detach=self._detach)
+        session = self._session = _Session(
+            declared, detach=self._detach, environment=self._environment
+        )
         session.start()
         return session
 
     def _entered(self, told: Any) -> App:
-        self._app.hydrate(Hydrated(told.app, told.id, told.urls))
+        self._app.hydrate(Hydrated(told.app, told.id, told.urls, self._environment or "", told.key))
         return self._app
 
     def _left(self, error: BaseException | None) -> "_Session":
@@ -138,7 +143,8 @@ class Running:
 class _Session:
     """A session, as the thread with the block sees it."""
 
-    def __init__(self, declared: Any, *, detach: bool) -> None:
+    def __init__(self, declared: Any, *, detach: bool, environment: "str | None" = None) -> None:
+        self._environment = environment
         self.ready: concurrent.futures.Future[Any] = concurrent.futures.Future()
         self.done = threading.Event()
         self._declared, self._detach = declared, detach
@@ -180,7 +186,7 @@ class _Session:
     async def _work(self) -> None:
         assert self._over is not None
         sessions = importlib.import_module("homeport.cli.session")
-        settings = outside.settings()
+        settings = outside.settings(self._environment)
         async with sessions.opened(
             settings, self._declared, detach=self._detach, shows=self._shows
         ) as session:
@@ -189,7 +195,9 @@ class _Session:
             await session.close(self._why)
 
 
-def deploy(app: App, name: str, *, tag: str, strategy: str) -> None:
+def deploy(
+    app: App, name: str, *, tag: str, strategy: str, environment: "str | None" = None
+) -> None:
     """Deploy the app; return when it serves."""
     check_here()
     if strategy not in ("rolling", "recreate"):
@@ -210,7 +218,7 @@ def deploy(app: App, name: str, *, tag: str, strategy: str) -> None:
     async def work() -> None:
         deploys = importlib.import_module("homeport.cli.deploy")
         await deploys.deploy_declared(
-            outside.settings(), declared, tag=tag, strategy=strategy, shows=shows
+            outside.settings(environment), declared, tag=tag, strategy=strategy, shows=shows
         )
 
     future = asyncio.run_coroutine_threadsafe(work(), outside.loop())
@@ -241,15 +249,6 @@ def check_here() -> None:
         raise exception.InvalidError(
             "Can not run or deploy an app within a container: put it under "
             '`if __name__ == "__main__":`, so that only your own machine does it'
-        )
-
-
-def check_environment(name: str | None) -> None:
-    """Raise for another environment than the one that there is."""
-    if name not in (None, "", MAIN_ENVIRONMENT):
-        raise exception.NotFoundError(
-            f"there is no environment '{name}': homeport has one, 'main'. Another home is a world of its own: "
-            "set HOMEPORT_HOME"
         )
 
 

@@ -109,4 +109,5 @@ class Scaled:
             body=b"" if body is None else json.dumps(body).encode(),
             method="GET" if body is None else "POST",
             content_type="application/json",
+            environment=target.environment,
         )

@@ -20,8 +20,10 @@ class Secret:
         name: str | None = None,
         values: Any = None,
         required_keys: tuple[str, ...] = (),
+        environment: str = "",
     ) -> None:
         self.name = name
+        self._environment_name = environment  # of the name; empty: the app's
         self._values = values  # a dict, or a function that returns the dict
         self._required_keys = required_keys
         self._where = location.here()
@@ -30,17 +32,19 @@ class Secret:
     def from_name(
         name: str,
         *,
-        environment_name: str | None = None,  # noqa: ARG004 - there is one environment
+        environment_name: str | None = None,
         required_keys: Sequence[str] = (),
         client: Any = None,  # noqa: ARG004
     ) -> "Secret":
         """Use the server's secret of that name (`homeport secret create`).
 
-        A deploy fails if the secret or one of `required_keys` is missing.
+        A deploy fails if the secret or one of `required_keys` is missing, or if the app is of another environment.
         """
         if not isinstance(name, str) or not names.is_object_name(name):
             raise InvalidError(f"Invalid Secret name: '{name}'.")
-        return Secret(name=name, required_keys=tuple(required_keys))
+        return Secret(
+            name=name, required_keys=tuple(required_keys), environment=environment_name or ""
+        )
 
     @staticmethod
     def from_dict(env_dict: Mapping[str, str | None] | None = None) -> "Secret":
@@ -78,7 +82,11 @@ class Secret:
         """The manifest's description of the secret."""
         values = self._values() if callable(self._values) else self._values
         return SecretRef(
-            name=self.name, values=values, required_keys=self._required_keys, where=self._where
+            name=self.name,
+            values=values,
+            required_keys=self._required_keys,
+            where=self._where,
+            environment=self._environment_name,
         )
 
     def __repr__(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from homeport.sdk import exception
 from homeport.sdk.gone import Old
-from homeport.sdk.objects import exchange, named
+from homeport.sdk.objects import environments, exchange, named
 from homeport.sdk.objects.exchange import Ask, Steps
 
 T = TypeVar("T", bound="Shared")
@@ -35,11 +35,11 @@ class Manager(Generic[T]):
         name: str,
         *,
         allow_existing: bool = False,
-        environment_name: str | None = None,  # noqa: ARG002
+        environment_name: str | None = None,
         client: Any = None,  # noqa: ARG002
     ) -> Steps[None]:
         """Create an object with this name."""
-        made = self._cls.from_name(name)  # it checks the name
+        made = self._cls.from_name(name, environment_name=environment_name)  # it checks the name
         yield made.creation(allow_existing=allow_existing)
 
     @exchange.operation
@@ -48,17 +48,19 @@ class Manager(Generic[T]):
         *,
         max_objects: int | None = None,
         created_before: datetime | str | None = None,
-        environment_name: str = "",  # noqa: ARG002
+        environment_name: str = "",
         client: Any = None,  # noqa: ARG002
     ) -> Steps[Any]:
         """Return the objects that have a name, the newest first."""
-        found = json.loads((yield Ask(self._cls.noun, "", method="GET")))["objects"]
+        where = environments.checked(environment_name)
+        answer = yield Ask(self._cls.noun, "", method="GET", environment=where)
+        found = json.loads(answer)["objects"]
         kept = named.newest(
             ((each["name"], float(each["created_at"])) for each in found),
             created_before=created_before,
             max_objects=max_objects,
         )
-        return [self._cls.from_name(name) for name in kept]
+        return [self._cls.from_name(name, environment_name=where) for name in kept]
 
     @exchange.operation
     def delete(
@@ -66,12 +68,13 @@ class Manager(Generic[T]):
         name: str,
         *,
         allow_missing: bool = False,
-        environment_name: str | None = None,  # noqa: ARG002
+        environment_name: str | None = None,
         client: Any = None,  # noqa: ARG002
     ) -> Steps[None]:
         """Delete an object and all of its entries."""
         try:
-            yield Ask(self._cls.noun, name, method="DELETE", repeats=False)
+            where = environments.checked(environment_name)
+            yield Ask(self._cls.noun, name, method="DELETE", repeats=False, environment=where)
         except exception.NotFoundError:
             if not allow_missing:
                 raise
@@ -86,13 +89,14 @@ class Shared(metaclass=Old):
         self._name: str | None = None
         self._id: str | None = None
         self._create_if_missing = False
+        self.environment_name = ""  # its name; empty: this process's own
 
     @classmethod
     def from_name(  # noqa: PYI019 - Self is 3.11
         cls: type[T],
         name: str,
         *,
-        environment_name: str | None = None,  # noqa: ARG003 - there is one environment
+        environment_name: str | None = None,
         create_if_missing: bool = False,
         client: Any = None,  # noqa: ARG003
     ) -> T:
@@ -100,6 +104,7 @@ class Shared(metaclass=Old):
         named.check(cls.__name__, name)
         made = cls()
         made._name, made._create_if_missing = name, create_if_missing
+        made.environment_name = environments.checked(environment_name)
         return made
 
     @classmethod
@@ -113,11 +118,11 @@ class Shared(metaclass=Old):
     def ephemeral(  # noqa: PYI019
         cls: type[T],
         client: Any = None,  # noqa: ARG003
-        environment_name: str | None = None,  # noqa: ARG003
+        environment_name: str | None = None,
     ) -> "Ephemeral[T]":
         """Make an object that is deleted at the end of the `with` block."""
 
-        return Ephemeral(cls)
+        return Ephemeral(cls, environments.checked(environment_name))
 
     @property
     def name(self) -> str | None:
@@ -141,8 +146,8 @@ class Shared(metaclass=Old):
     @exchange.operation
     def info(self) -> Steps[SharedInfo]:
         """Return its name, and when it was created."""
-        object_id = yield from self._known()
-        told = json.loads((yield Ask(self.noun, object_id, method="GET")))
+        yield from self._known()
+        told = json.loads((yield self._asked("", method="GET")))
         at = datetime.fromtimestamp(told["created_at"], timezone.utc)
         return SharedInfo(name=told["name"] or None, created_at=at, created_by=None)
 
@@ -160,6 +165,7 @@ class Shared(metaclass=Old):
             body=json.dumps(body).encode(),
             content_type="application/json",
             repeats=allow_existing,
+            environment=self.environment_name,
         )
 
     def _known(self) -> Steps[str]:
@@ -168,34 +174,48 @@ class Shared(metaclass=Old):
             if self._name is None or self._create_if_missing:
                 asked = self.creation(allow_existing=self._name is not None)
             else:
-                asked = Ask(self.noun, self._name, method="GET")
+                asked = Ask(self.noun, self._name, method="GET", environment=self.environment_name)
             self._id = str(json.loads((yield asked))["id"])
         return self._id
 
     def _ask(self, rest: str, body: bytes = b"", **options: Any) -> Steps[bytes]:
-        object_id = yield from self._known()
-        return (yield Ask(self.noun, object_id, rest, body, **options))
+        yield from self._known()
+        return (yield self._asked(rest, body, **options))
+
+    def _asked(self, rest: str, body: bytes = b"", **options: Any) -> Ask:
+        return Ask(
+            self.noun, self._id or "", rest, body, environment=self.environment_name, **options
+        )
 
 
 class Ephemeral(Generic[T]):
     """A block, for `with` and for `async with`, at whose end its object is deleted."""
 
-    def __init__(self, cls: type[T]) -> None:
+    def __init__(self, cls: type[T], environment: str = "") -> None:
         self._made, self._delete = cls(), Manager(cls).delete
+        self._made.environment_name = environment
 
     def __enter__(self) -> T:
         self._made.hydrate()
         return self._made
 
     def __exit__(self, *_error: object) -> None:
-        self._delete(self._made.object_id, allow_missing=True)
+        self._delete(
+            self._made.object_id,
+            allow_missing=True,
+            environment_name=self._made.environment_name,
+        )
 
     async def __aenter__(self) -> T:
         await self._made.hydrate.aio()
         return self._made
 
     async def __aexit__(self, *_error: object) -> None:
-        await self._delete.aio(self._made.object_id, allow_missing=True)
+        await self._delete.aio(
+            self._made.object_id,
+            allow_missing=True,
+            environment_name=self._made.environment_name,
+        )
 
 
 def query(path: str, **given: Any) -> str:

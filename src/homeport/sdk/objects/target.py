@@ -1,10 +1,11 @@
 """The target of a call."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from homeport.contract import calls
+from homeport.sdk.objects import environments
 
 if TYPE_CHECKING:
     from homeport.contract.variants import Options
@@ -17,7 +18,8 @@ class Target:
     app: str
     tag: str
     scope: str = ""
-    environment: str = "main"
+    environment: str = ""  # empty: this process's own
+    key: str = field(default="", repr=False)  # of the environment; empty: it is looked up
     version: "int | None" = None
     query: str = ""  # class parameters, canonical
     is_named: bool = False  # it was looked up by `from_name`
@@ -30,8 +32,8 @@ class Target:
         return calls.endpoint_id(
             self.app,
             self.tag,
+            key=self.key or environments.key(self.environment),
             scope=self.scope,
-            environment=self.environment,
             version=self.version,
             variant=self.variant,
         )

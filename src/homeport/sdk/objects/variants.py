@@ -87,7 +87,12 @@ def make(target: Target) -> Steps[None]:
     if query:
         rest += f"?{urllib.parse.urlencode(query)}"
     yield Ask(
-        "functions", target.app, rest, body=target.options.body, content_type="application/json"
+        "functions",
+        target.app,
+        rest,
+        body=target.options.body,
+        content_type="application/json",
+        environment=target.environment,
     )
     if target.options.digest != target.variant:
         raise InvalidError("the options have changed since they were given")

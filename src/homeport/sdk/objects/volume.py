@@ -64,13 +64,13 @@ class VolumeManager:
         *,
         version: int | None = None,  # noqa: ARG002
         allow_existing: bool = False,
-        environment_name: str | None = None,  # noqa: ARG002
+        environment_name: str | None = None,
         client: Any = None,  # noqa: ARG002
     ) -> None:
         """Create a volume."""
         _refuse_inside("objects.create")
         Volume.from_name(name)  # it checks the name
-        _server().create(name, allow_existing=allow_existing)
+        _server().create(name, allow_existing=allow_existing, environment=environment_name or "")
 
     @blocking.method
     def list(
@@ -78,18 +78,18 @@ class VolumeManager:
         *,
         max_objects: int | None = None,
         created_before: datetime | str | None = None,
-        environment_name: str = "",  # noqa: ARG002
+        environment_name: str = "",
         client: Any = None,  # noqa: ARG002
     ) -> _Volumes:
         """Return the volumes, the newest first."""
         _refuse_inside("objects.list")
-        found = _server().every()
+        found = _server().every(environment=environment_name)
         kept = named.newest(
             ((volume.name, volume.created_at) for volume in found),
             created_before=created_before,
             max_objects=max_objects,
         )
-        return [Volume.from_name(name) for name in kept]
+        return [Volume.from_name(name, environment_name=environment_name) for name in kept]
 
     @blocking.method
     def delete(
@@ -97,14 +97,14 @@ class VolumeManager:
         name: str,
         *,
         allow_missing: bool = False,
-        environment_name: str | None = None,  # noqa: ARG002
+        environment_name: str | None = None,
         client: Any = None,  # noqa: ARG002
     ) -> None:
         """Delete a volume and its files; an error while an app uses it."""
         _refuse_inside("objects.delete")
         missing = (MissingError,) if allow_missing else ()
         with contextlib.suppress(*missing):
-            _server().delete(name)
+            _server().delete(name, environment=environment_name or "")
 
 
 def _rename(
@@ -112,11 +112,11 @@ def _rename(
     new_name: str,
     *,
     client: Any = None,  # noqa: ARG001
-    environment_name: str | None = None,  # noqa: ARG001
+    environment_name: str | None = None,
 ) -> None:
     """Give a volume another name."""
     _refuse_inside("rename")
-    _server().rename(old_name, new_name)
+    _server().rename(old_name, new_name, environment=environment_name or "")
 
 
 def _delete(
@@ -146,6 +146,7 @@ class Volume(metaclass=Old):
     def __init__(self) -> None:
         self._name: str | None = None
         self._id: str | None = None
+        self.environment_name = ""  # of the name; empty: this process's own, or the app's
         self._create = False
         self._read_only = False
         self._sub_path = ""
@@ -155,7 +156,7 @@ class Volume(metaclass=Old):
     def from_name(
         name: str,
         *,
-        environment_name: str | None = None,  # noqa: ARG004 - there is one environment
+        environment_name: str | None = None,
         create_if_missing: bool = False,
         version: int | None = None,  # noqa: ARG004 - Modal's file system; here it is the machine's
         client: Any = None,  # noqa: ARG004
@@ -164,6 +165,7 @@ class Volume(metaclass=Old):
         named.check("Volume", name)
         volume = Volume()
         volume._name, volume._create = name, create_if_missing
+        volume.environment_name = environment_name or ""
         return volume
 
     lookup = from_name  # an older name of the same
@@ -180,11 +182,11 @@ class Volume(metaclass=Old):
     @staticmethod
     def ephemeral(
         client: Any = None,  # noqa: ARG004
-        environment_name: str | None = None,  # noqa: ARG004
+        environment_name: str | None = None,
         version: int | None = None,  # noqa: ARG004
     ) -> "blocking.Both[Volume]":
         """Make a volume that is deleted at the end of the `with` block."""
-        return blocking.Both(_ephemeral())
+        return blocking.Both(_ephemeral(environment_name or ""))
 
     @property
     def name(self) -> str | None:
@@ -314,12 +316,15 @@ class Volume(metaclass=Old):
             sub_path=self._sub_path,
             create=self._create,
             where=self._where,
+            environment=self.environment_name,
         )
 
     @property
     def _files(self) -> Files:
         if context.is_local():
-            remote: Files = _server().Remote(self._looked_up().id)
+            remote: Files = _server().Remote(
+                self._looked_up().id, environment=self.environment_name
+            )
             return remote
         return self._mount()
 
@@ -342,9 +347,11 @@ class Volume(metaclass=Old):
         if name is None:
             raise InvalidError("the volume has no name: use `Volume.from_name`")
         if self._create and self._id is None:
-            created: StoredVolume = _server().create(name, allow_existing=True)
+            created: StoredVolume = _server().create(
+                name, allow_existing=True, environment=self.environment_name
+            )
             return created
-        found: StoredVolume = _server().find(name)
+        found: StoredVolume = _server().find(name, environment=self.environment_name)
         return found
 
     def _check_writable(self) -> None:
@@ -360,13 +367,15 @@ class Volume(metaclass=Old):
 
 
 @contextlib.contextmanager
-def _ephemeral() -> Iterator[Volume]:
+def _ephemeral(environment: str) -> Iterator[Volume]:
     _refuse_inside("ephemeral")
-    made = _server().create("")
+    made = _server().create("", environment=environment)
     try:
-        yield Volume.from_id(made.id)
+        volume = Volume.from_id(made.id)
+        volume.environment_name = environment
+        yield volume
     finally:
-        _server().delete(made.id)
+        _server().delete(made.id, environment=environment)
 
 
 def _server() -> "ModuleType":

@@ -17,60 +17,74 @@ from homeport.sdk.objects.volume_files import CHUNK_BYTES, Upload
 from homeport.tree import Entry
 
 
-def create(name: str, *, allow_existing: bool = False) -> StoredVolume:
+def create(name: str, *, allow_existing: bool = False, environment: str = "") -> StoredVolume:
     """Create a volume; without a name an ephemeral one."""
     wanted = NewVolume(name=name, allow_existing=allow_existing)
-    created: StoredVolume = outside.ask(lambda client: client.volumes.create(wanted))
+    created: StoredVolume = outside.ask(
+        lambda client: client.volumes.create(wanted), environment=environment
+    )
     return created
 
 
-def find(name: str) -> StoredVolume:
+def find(name: str, *, environment: str = "") -> StoredVolume:
     """Return the volume with this name or id."""
-    found: StoredVolume = outside.ask(lambda client: client.volumes.one(name))
+    found: StoredVolume = outside.ask(
+        lambda client: client.volumes.one(name), environment=environment
+    )
     return found
 
 
-def every() -> Sequence[StoredVolume]:
+def every(*, environment: str = "") -> Sequence[StoredVolume]:
     """Return all volumes that have a name."""
-    found: Sequence[StoredVolume] = outside.ask(lambda client: client.volumes.every(VolumesQuery()))
+    found: Sequence[StoredVolume] = outside.ask(
+        lambda client: client.volumes.every(VolumesQuery()), environment=environment
+    )
     return found
 
 
-def rename(name: str, new: str) -> None:
+def rename(name: str, new: str, *, environment: str = "") -> None:
     """Give a volume another name."""
-    outside.ask(lambda client: client.volumes.rename(name, new))
+    outside.ask(lambda client: client.volumes.rename(name, new), environment=environment)
 
 
-def delete(name: str) -> None:
+def delete(name: str, *, environment: str = "") -> None:
     """Delete a volume and its files."""
-    outside.ask(lambda client: client.volumes.delete(name))
+    outside.ask(lambda client: client.volumes.delete(name), environment=environment)
 
 
 class Remote:
     """A volume's files through the API, by the volume's name or id."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, *, environment: str = "") -> None:
+        self._name, self._environment = name, environment
 
     def entries(self, path: str, *, recursive: bool) -> Iterator[Entry]:
         """Yield the entries of a directory."""
         wanted = FilesQuery(path=path, recursive=recursive)
-        for found in outside.stream(lambda client: client.volumes.files(self._name, wanted)):
+        for found in outside.stream(
+            lambda client: client.volumes.files(self._name, wanted), environment=self._environment
+        ):
             yield Entry(found.path, found.type, found.size, found.mtime, 0)
 
     def read(self, path: str) -> Iterator[bytes]:
         """Yield a file in pieces."""
-        return outside.stream(lambda client: client.volumes.read(self._name, path))
+        return outside.stream(
+            lambda client: client.volumes.read(self._name, path), environment=self._environment
+        )
 
     def remove(self, path: str, *, recursive: bool) -> None:
         """Remove a file, or a directory."""
         wanted = FilesQuery(path=path, recursive=recursive)
-        outside.ask(lambda client: client.volumes.remove(self._name, wanted))
+        outside.ask(
+            lambda client: client.volumes.remove(self._name, wanted), environment=self._environment
+        )
 
     def copy(self, sources: Sequence[str], target: str, *, recursive: bool) -> None:
         """Copy files within the volume."""
         wanted = Copy(sources=tuple(sources), target=target, recursive=recursive)
-        outside.ask(lambda client: client.volumes.copy(self._name, wanted))
+        outside.ask(
+            lambda client: client.volumes.copy(self._name, wanted), environment=self._environment
+        )
 
     def upload(self, uploads: Sequence[Upload], *, force: bool) -> None:
         """Write files through to the server's disk."""
@@ -83,7 +97,7 @@ class Remote:
             if uploads:
                 await client.volumes.commit(self._name)
 
-        outside.ask(work)
+        outside.ask(work, environment=self._environment)
 
 
 async def _chunks(source: BinaryIO) -> AsyncIterator[bytes]:

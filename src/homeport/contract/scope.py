@@ -1,0 +1,21 @@
+"""The scope of names: an environment of a workspace, as in Modal. A name is unique in its scope.
+
+The setting `workspace` is not this: it is the first part of the URLs of the workspace `main`. A user may change it at
+any time, and rows must not become invisible by that.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, order=True)
+class Scope:
+    """A workspace and an environment in it."""
+
+    workspace: str = "main"
+    environment: str = "main"
+
+    def __str__(self) -> str:
+        return f"{self.workspace}/{self.environment}"
+
+
+MAIN = Scope()

@@ -1,0 +1,82 @@
+"""The state on disk: opens it at the start of the server, before everything that uses it.
+
+Called by `main`; it pushes the closing of each object on `opened`.
+"""
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from homeport.settings import Settings
+from homeport.state import domains, schema, urls
+from homeport.state.api_tokens import ApiTokens
+from homeport.state.blobs import Blobs
+from homeport.state.coldstarts import ColdStarts
+from homeport.state.database import Database
+from homeport.state.environments import Environments
+from homeport.state.logs import Logs
+from homeport.state.scope import Scoped
+from homeport.state.secrets import SecretBox
+from homeport.state.shared import Shared
+from homeport.state.store import Stores
+from homeport.state.vault import Vault
+from homeport.state.volumes import Volumes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """The objects with the state on disk."""
+
+    logs: Logs
+    store: Stores
+    vault: Vault
+    environments: Environments
+    secrets: Scoped[SecretBox]
+    volumes: Scoped[Volumes]
+    blobs: Blobs
+    cold_starts: ColdStarts
+    shared: Shared
+    api_tokens: ApiTokens
+    domains: domains.Domains
+
+
+async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> State:
+    """Open the database; this process is its only server from now on."""
+    database = Database(urls.of(settings.database, settings.home))
+    opened.push_async_callback(database.close)
+    await asyncio.to_thread(schema.prepare, database)
+    await asyncio.to_thread(database.claim)
+    cold_starts = ColdStarts(database)
+    opened.push_async_callback(cold_starts.close)
+    cold_starts.move_in(settings.home / "cold-starts")
+    store = Stores(database)
+    vault = Vault(settings.home / "vault.key")
+    environments = Environments(database, vault.digest, slug=settings.workspace)
+    await environments.load()
+    secrets = Scoped(lambda scope: SecretBox(store.of(scope), vault))
+    volumes = Scoped(lambda scope: Volumes(database, settings.volumes_dir, scope=scope))
+    for scope in environments.all():
+        await secrets.of(scope).load()
+        await volumes.of(scope).load()
+    shared = Shared(database)
+    await shared.open(environments.all())
+    opened.push_async_callback(shared.close)
+    api_tokens = ApiTokens(database)
+    await api_tokens.load()
+    api_tokens.open()
+    opened.push_async_callback(api_tokens.close)
+    attached = domains.Domains(database)
+    await attached.load()
+    return State(
+        logs=logs,
+        store=store,
+        vault=vault,
+        environments=environments,
+        secrets=secrets,
+        volumes=volumes,
+        blobs=Blobs(settings.home / "blobs"),
+        cold_starts=cold_starts,
+        shared=shared,
+        api_tokens=api_tokens,
+        domains=attached,
+    )
