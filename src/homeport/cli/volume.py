@@ -120,7 +120,7 @@ def cp(
 @app.command()
 def rename(
     name: VolumeName,
-    new: Annotated[str, typer.Argument(metavar="NEW")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name.")],
     environment: options.Environment = None,
 ) -> None:
     """Give a volume another name; containers that have it mounted keep it."""

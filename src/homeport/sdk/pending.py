@@ -25,7 +25,7 @@ INSTEAD = {
         "container while it takes requests"
     ),
     "Environment": "leave it out, and use `homeport environment` and `environment_name=`",
-    "Workspace": "leave it out: a server of homeport has one workspace, the setting `workspace`",
+    "Workspace": "leave it out: a script's workspace is that of the token it is deployed with",
     "Proxy": "leave `proxy=` out: containers go out by this machine's own address",
     "SchedulerPlacement": "leave it out: containers run on this machine",
     "Service": "use `modal.Cls.from_name`",
