@@ -22,7 +22,8 @@ APP = "app"
 class Functions:
     """The functions of one app, and what was asked of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: str) -> None:
+        self._key = key
         self.apps: dict[str, Calls] = {}
         self.refusals: list[
             tuple[int, str]
@@ -43,7 +44,7 @@ class Functions:
         timeout_s: float = 300.0,
     ) -> Named:
         """Serve a function; return the handle by which it is called."""
-        target = Target(app=APP, tag=function.__name__, is_named=True, key="k")
+        target = Target(app=APP, tag=function.__name__, is_named=True, key=self._key)
         method = CallMethod(tag=target.tag, attribute=target.tag, generator=generator, batch=batch)
         self.apps[target.endpoint] = Calls(
             function, method, self._threads, inputs=inputs, timeout_s=timeout_s
@@ -80,9 +81,12 @@ class Functions:
 
 
 @contextmanager
-def served(path: Path) -> Iterator[Functions]:
-    """Serve functions on a loop in a thread; every call of this process goes there."""
-    functions = Functions()
+def served(path: Path, key: str = "k") -> Iterator[Functions]:
+    """Serve functions on a loop in a thread; every call of this process goes there.
+
+    `key` is the key of the environment that they are in.
+    """
+    functions = Functions(key)
     config = uvicorn.Config(
         functions, uds=str(path), lifespan="off", log_config=None, access_log=False, loop="asyncio"
     )
@@ -94,7 +98,7 @@ def served(path: Path) -> Iterator[Functions]:
         while not server.started:
             thread.join(0.01)
             assert thread.is_alive()
-        context.enter_calls(context.Reach(socket=str(path), app=APP, key="k"))
+        context.enter_calls(context.Reach(socket=str(path), app=APP, key=key))
         yield functions
     finally:
         context._reach = before

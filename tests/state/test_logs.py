@@ -41,8 +41,10 @@ def made(tmp_path):
 
 def test_a_line_of_a_file_is_what_the_codec_makes():
     told = line('quote " \u2028 \x1b[31m \\ \u2713', at=1.25, request="r", source="system")
+    known = codec.dumps(told).replace(',"within":{"workspace":"main","environment":"main"}', "")
 
-    assert codec.dumps(told).encode() + b"\n" == logfiles.encoded(told)
+    assert known.encode() + b"\n" == logfiles.encoded(told)
+    assert told == codec.loads(LogLine, logfiles.encoded(told))
 
 
 async def test_the_tail_is_the_last_lines_in_order(made):
@@ -256,5 +258,6 @@ async def test_files_of_the_old_name_are_found_again(tmp_path):
 
 
 def test_every_field_is_written():
-    assert logfiles.FIELDS == tuple(field.name for field in dataclasses.fields(LogLine))
+    # A line's environment is the folder of its file.
+    assert (*logfiles.FIELDS, "within") == tuple(each.name for each in dataclasses.fields(LogLine))
     assert "at" == logfiles.FIELDS[0]  # `since` reads it without decoding the line

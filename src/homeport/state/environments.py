@@ -9,7 +9,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, delete, insert, select, update
 
@@ -44,6 +44,7 @@ class Environments:
         self._slug = names.slug(slug)
         self._workspaces: dict[str, WorkspaceRow] = {}
         self._rows: dict[Scope, EnvironmentRow] = {}
+        self._set((), ())
         self._keys: dict[str, Scope] = {}
         self._key_of: dict[Scope, str] = {}
         self._going: set[Scope] = set()  # that are being deleted
@@ -57,7 +58,14 @@ class Environments:
                 [EnvironmentRow(**row) for row in connection.execute(select(_E)).mappings()],
             )
 
-        workspaces, environments = await self._database.read(work)
+        self._set(*await self._database.read(work))
+        for scope in self._rows:
+            self._remember(scope)
+
+    def _set(
+        self, workspaces: Sequence[WorkspaceRow], environments: Sequence[EnvironmentRow]
+    ) -> None:
+        """Hold these rows, and those that need none."""
         self._workspaces = {row.name: row for row in workspaces}
         self._workspaces.setdefault(
             MAIN.workspace, WorkspaceRow(name=MAIN.workspace, slug="", created_at=0.0)
@@ -74,8 +82,6 @@ class Environments:
                     created_at=self._workspaces[workspace].created_at,
                 ),
             )
-        for scope in self._rows:
-            self._remember(scope)
 
     def all(self) -> list[Scope]:
         """Return every environment of every workspace."""

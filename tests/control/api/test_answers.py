@@ -123,7 +123,10 @@ def checked(types, data):
     (cls,) = [cls for cls in types if cls is not bytes]
     value = codec.decode(cls, data)
     shape.typed(cls, value, cls.__name__)
-    assert data == codec.encode(value)
+    wanted = codec.encode(value)
+    if cls is LogLine:  # of the environment that the request names
+        del wanted["within"]
+    assert data == wanted
     return value
 
 
@@ -274,7 +277,7 @@ async def test_every_route_answers_what_it_declares(tmp_path):
 
         # a call
         plane.settings.calls_socket.parent.mkdir(parents=True, exist_ok=True)
-        with functions.served(plane.settings.calls_socket) as served_functions:
+        with functions.served(plane.settings.calls_socket, KEY) as served_functions:
             served_functions.add(add_two)
             told = await ask(
                 "POST /v1/apps/{name}/call/{tag}",

@@ -6,6 +6,7 @@ import pytest
 from websockets.asyncio.client import unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from homeport.contract import calls
 from homeport.contract.scope import MAIN
 from homeport.control.api.access import Inside
 from homeport.control.api.bearer import Bearer
@@ -17,6 +18,7 @@ from tests.control.plane import Plane, function, manifest
 from tests.fakes import FakeNode
 from tests.waiting import until
 
+KEYED = {calls.KEY: "the key of an environment"}
 ORDER = {"argv": ["cat"], "terminal": [24, 80], "environ": {"TERM": "xterm"}}
 
 
@@ -118,6 +120,7 @@ async def test_no_container_and_nobody_without_the_token_may_run_programs(plane,
     ):
         for name, headers in (
             ("inside", {}),
+            ("inside", KEYED),
             ("tcp", {}),
             ("tcp", {"Authorization": "Bearer wrong"}),
         ):
@@ -129,7 +132,9 @@ async def test_no_container_and_nobody_without_the_token_may_run_programs(plane,
                 )
         # Also if the routes were mixed up, a container's listener names its caller.
         async with unix_connect(
-            str(tmp_path / "wrong"), f"ws://homeport{PATH}?app=shop&function=f"
+            str(tmp_path / "wrong"),
+            f"ws://homeport{PATH}?app=shop&function=f",
+            additional_headers=KEYED,
         ) as socket:
             assert "Unauthorized" == (await told(socket))["error"]["kind"]
         right = {"Authorization": "Bearer correct-horse"}

@@ -8,7 +8,7 @@ from homeport.contract.scope import Scope
 from homeport.control.api.routing import route
 from homeport.control.api.streams import AT_ONCE
 from homeport.control.api.view import View
-from homeport.state import logs
+from homeport.state import logfiles, logs
 
 MAX_TAIL = 100_000  # lines in one answer
 
@@ -48,7 +48,7 @@ class Logs:
         query: LogQuery,
         wants: Callable[[LogLine], bool],
         only: dict[str, str],
-    ) -> AsyncIterator[LogLine | bytes]:
+    ) -> AsyncIterator[bytes]:
         with self._kept.following(scope, wants) as lines:
             tail = min(query.tail, MAX_TAIL)
             told = await self._kept.tail(scope, name, tail, wants, only, query.since)
@@ -57,4 +57,4 @@ class Logs:
             del told
             if query.follow:
                 async for line in lines:
-                    yield line
+                    yield logfiles.encoded(line)
