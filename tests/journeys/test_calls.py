@@ -217,7 +217,7 @@ def test_a_script_of_this_machine_calls_deployed_functions(calls, terminal, tmp_
         timeout=60,
         check=False,
     )
-    assert "ConnectionError: the homeport server does not answer" in done.stderr
+    assert "ConnectionError: no server answers at" in done.stderr
 
 
 def test_apps_are_shown_with_their_functions_and_a_visitor_cannot_call_them(

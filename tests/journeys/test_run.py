@@ -154,7 +154,7 @@ def test_a_script_may_come_from_standard_input_and_an_unknown_environment_is_ref
         timeout=PATIENCE_S,
         check=False,
     )
-    refused = terminal.run("run", "-e", "prod", path, check=False)
+    refused = terminal.run("run", "-e", "prod", f"{path}::main", check=False)
 
     assert "[0, 1]\n" == done.stdout, done.stderr
     assert 1 == refused.returncode
