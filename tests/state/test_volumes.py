@@ -1,5 +1,6 @@
 """Volumes in a real database and on a real disk: their names, their directories, and their removal."""
 
+import asyncio
 import os
 
 import pytest
@@ -56,6 +57,25 @@ async def test_a_name_belongs_to_one_volume(volumes):
         await volumes.create("models")
 
     assert row == await volumes.create("models", allow_existing=True)
+
+
+async def test_of_two_that_are_created_at_once_one_is_refused(volumes, tmp_path):
+    made = await asyncio.gather(
+        volumes.create("models"), volumes.create("models"), return_exceptions=True
+    )
+
+    assert [AlreadyExists] == [type(each) for each in made if isinstance(each, Exception)]
+    assert [volumes.find("models").id] == os.listdir(tmp_path / "volumes/main/main")
+
+
+async def test_a_volume_that_is_deleted_while_it_gets_another_name_stays_deleted(volumes):
+    await volumes.create("models")
+    _, renamed = await asyncio.gather(
+        volumes.delete("models"), volumes.rename("models", "weights"), return_exceptions=True
+    )
+
+    assert isinstance(renamed, NotFound)
+    assert [] == volumes.list()
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", "a b", "x" * 65, "vo-" + "0" * 22])

@@ -105,17 +105,8 @@ class EnvironmentRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VolumeRow:
-    """A volume; its files are in the home."""
-
-    id: str
-    name: str | None  # None: ephemeral
-    created_at: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectRow:
-    """A dict or a queue."""
+    """A dict, a queue, or a volume, whose files are in the home."""
 
     id: str
     name: str | None  # None: ephemeral

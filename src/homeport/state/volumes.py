@@ -3,9 +3,8 @@
     <home>/volumes/<workspace>/<environment>/<id>/files/      what containers see
                                                  staging/    uploads that are not whole yet
 
-The directory is called by the volume's id, so a volume can get another name while containers use it. The rows are in
-memory too: a deploy that is rolled back must not wait for the database. A directory without a row is never
-deleted; it may hold a user's data.
+The directory is called by the volume's id, so a volume can get another name while containers use it. A directory
+without a row is never deleted; it may hold a user's data.
 """
 
 import asyncio
@@ -13,23 +12,18 @@ import contextlib
 import dataclasses
 import errno
 import os
-import secrets
-import time
 from collections.abc import Iterator
 from pathlib import Path
-
-from sqlalchemy import ColumnElement, and_, delete, insert, select, update
 
 from homeport import removing
 from homeport.cell import identity
 from homeport.cell.keeper import Opener
-from homeport.contract import names
 from homeport.contract.errors import AlreadyExists, BadRequest, Failure, NotFound, StorageError
 from homeport.contract.manifest import FunctionSpec, Manifest, VolumeMount
-from homeport.state import tables
 from homeport.state.database import Database
-from homeport.state.rows import VolumeRow
-from homeport.state.scope import MAIN, Scope, columns
+from homeport.state.objects import Objects
+from homeport.state.rows import ObjectRow
+from homeport.state.scope import MAIN, Scope
 from homeport.tree import Tree
 
 FILES, STAGING, GONE = "files", "staging", ".gone"
@@ -48,85 +42,43 @@ class Volumes:
         scope: Scope = MAIN,
     ) -> None:
         """`owner`: the user and group outside that root is in containers; None: what this process gives them."""
-        self._database = database
         self._above = f"{scope.workspace}/{scope.environment}"
         self._root = root / scope.workspace / scope.environment
         self._owner = owner or _root_in_containers()
-        self._scope = columns(scope)
-        self._rows: dict[str, VolumeRow] = {}  # by id
-        self._changing = asyncio.Lock()
+        self._objects = Objects(database, "volume", scope=scope)
 
     async def load(self) -> None:
         """Read the rows; remove what programs and servers that ended have left unfinished."""
-        t = tables.volumes
-        query = select(t.c.id, t.c.name, t.c.created_at).where(self._here())
-        found = await self._database.read(lambda c: list(c.execute(query).mappings()))
-        self._rows = {row["id"]: VolumeRow(**row) for row in found}
-        with contextlib.suppress(Failure):  # a full disk
-            for row in list(self._rows.values()):
-                if row.name is None:
-                    await self.delete(row.id)
+        for row in await self._objects.load():
+            await self._discard(row)
         await asyncio.to_thread(self._sweep)
 
-    def list(self) -> list[VolumeRow]:
+    def list(self) -> list[ObjectRow]:
         """Return the volumes that have a name, in the order of their names."""
-        named = [row for row in self._rows.values() if row.name is not None]
-        return sorted(named, key=lambda row: row.name or "")
+        return self._objects.list()
 
-    def find(self, name: str) -> VolumeRow:
+    def find(self, name: str) -> ObjectRow:
         """Return the volume with a name or an id; `NotFound` for an unknown one."""
-        if (row := self._find(name)) is None:
-            raise NotFound(
-                f"there is no volume `{name}`", hint=f"`homeport volume create {name}` makes one"
-            )
+        return self._objects.find(name)
+
+    async def create(self, name: str | None, *, allow_existing: bool = False) -> ObjectRow:
+        """Create a volume; None is an ephemeral one's name."""
+        row = await self._objects.create(name, allow_existing=allow_existing)
+        try:
+            await asyncio.to_thread(self.directory, row)
+        except Failure:
+            if not (self._root / row.id).exists():
+                await self._objects.delete(row.id)
+            raise
         return row
 
-    async def create(self, name: str | None, *, allow_existing: bool = False) -> VolumeRow:
-        """Create a volume; None is an ephemeral one's name."""
-        if name is not None:
-            _check_name(name)
-        async with self._changing:
-            if name is not None and (known := self._find(name)) is not None:
-                if allow_existing:
-                    return known
-                raise AlreadyExists(f"the volume `{name}` exists")
-            row = VolumeRow(id=f"vo-{secrets.token_hex(11)}", name=name, created_at=time.time())
-            await asyncio.to_thread(self.directory, row)
-            values = {**self._scope, **dataclasses.asdict(row)}
-            query = insert(tables.volumes).values(**values)
-            try:
-                await self._database.write(lambda c: c.execute(query))
-            except Failure:
-                await asyncio.to_thread(self._remove_directory, self._root / row.id)
-                raise
-            self._rows[row.id] = row
-            return row
-
-    async def rename(self, name: str, new: str) -> VolumeRow:
+    async def rename(self, name: str, new: str) -> ObjectRow:
         """Give a volume another name; containers that have it mounted notice nothing."""
-        _check_name(new)
-        async with self._changing:
-            row = self.find(name)
-            if (known := self._find(new)) is not None and known.id != row.id:
-                raise AlreadyExists(f"the volume `{new}` exists")
-            t = tables.volumes
-            query = update(t).where(self._here(), t.c.id == row.id).values(name=new)
-            await self._database.write(lambda c: c.execute(query))
-            renamed = self._rows[row.id] = dataclasses.replace(row, name=new)
-            return renamed
+        return await self._objects.rename(name, new)
 
     async def delete(self, name: str) -> None:
         """Delete a volume and its files."""
-        async with self._changing:
-            row = self.find(name)
-            t = tables.volumes
-            query = delete(t).where(self._here(), t.c.id == row.id)
-            await self._database.write(lambda c: c.execute(query))
-            del self._rows[row.id]
-        gone = self._root / f"{row.id}{GONE}"
-        with contextlib.suppress(FileNotFoundError):
-            (self._root / row.id).rename(gone)
-        await asyncio.to_thread(self._remove_directory, gone)
+        await self._discard(await self._objects.delete(name))
 
     async def resolve(self, manifest: Manifest) -> Manifest:
         """Return the manifest with the volumes that its names mean now; creates those that it asks for."""
@@ -142,7 +94,7 @@ class Volumes:
     def check(self, spec: FunctionSpec) -> None:
         """Raise `NotFound` if a volume is not there any more; see that those that are have a directory."""
         for mount in spec.volumes:
-            row = self._rows.get(mount.key.rpartition("/")[2])
+            row = self._objects.get(mount.key.rpartition("/")[2])
             if row is None:
                 raise NotFound(
                     f"the volume `{mount.name}` was deleted after this version was deployed",
@@ -154,16 +106,16 @@ class Volumes:
                 with failing(f"`sub_path` of the volume `{mount.name}`"):
                     self.tree(row).make(mount.sub_path)
 
-    def key(self, row: VolumeRow) -> str:
+    def key(self, row: ObjectRow) -> str:
         """Return how manifests name a volume: where its directory is, below the home's `volumes`."""
         return f"{self._above}/{row.id}"
 
-    def tree(self, row: VolumeRow) -> Tree:
+    def tree(self, row: ObjectRow) -> Tree:
         """Return a volume's files."""
         directory = self.directory(row)
         return Tree(str(directory / FILES), staging=str(directory / STAGING), owner=self._owner)
 
-    def directory(self, row: VolumeRow) -> Path:
+    def directory(self, row: ObjectRow) -> Path:
         """Return a volume's directory, and make it if need be."""
         directory = self._root / row.id
         with failing("a volume"):
@@ -177,7 +129,7 @@ class Volumes:
         return directory
 
     async def _resolved(self, mount: VolumeMount) -> VolumeMount:
-        row = self._find(mount.name)
+        row = self._objects.get(mount.name)
         if row is None and not mount.create:
             raise NotFound(
                 f"there is no volume `{mount.name}`",
@@ -188,14 +140,11 @@ class Volumes:
         row = row or await self.create(mount.name, allow_existing=True)
         return dataclasses.replace(mount, key=self.key(row))
 
-    def _find(self, name: str) -> VolumeRow | None:
-        if names.is_volume_id(name):
-            return self._rows.get(name)
-        return next((row for row in self._rows.values() if row.name == name), None)
-
-    def _here(self) -> ColumnElement[bool]:
-        t = tables.volumes
-        return and_(*(t.c[name] == value for name, value in self._scope.items()))
+    async def _discard(self, row: ObjectRow) -> None:
+        gone = self._root / f"{row.id}{GONE}"
+        with contextlib.suppress(FileNotFoundError):
+            (self._root / row.id).rename(gone)
+        await asyncio.to_thread(self._remove_directory, gone)
 
     def _sweep(self) -> None:
         with contextlib.suppress(OSError):
@@ -257,11 +206,3 @@ def _remove_as_containers(path: str) -> None:
         opener.remove(path)
     finally:
         opener.close()
-
-
-def _check_name(name: str) -> None:
-    if not names.is_volume_name(name):
-        raise BadRequest(
-            f"Invalid Volume name: '{name[:80]}'.",
-            hint="letters, digits, `-`, `_` and `.`, at most 64 of them",
-        )

@@ -22,7 +22,7 @@ from homeport.contract.api.volumes import (
 from homeport.contract.errors import BadRequest
 from homeport.control.api.routing import route
 from homeport.state import volumes
-from homeport.state.rows import VolumeRow
+from homeport.state.rows import ObjectRow
 from homeport.state.scope import Scope, Scoped
 from homeport.state.volumes import failing
 from homeport.tree import CHUNK_BYTES, Entry
@@ -169,12 +169,12 @@ class Volumes:
         with failing(f"the volume `{name}`"):
             await asyncio.to_thread(tree.sync)
 
-    async def _measured(self, scope: Scope, row: VolumeRow) -> StoredVolume:
+    async def _measured(self, scope: Scope, row: ObjectRow) -> StoredVolume:
         size, files = await asyncio.to_thread(self._kept.of(scope).tree(row).measure)
         return _told(row, size, files)
 
 
-def _told(row: VolumeRow, size: int | None = None, files: int | None = None) -> StoredVolume:
+def _told(row: ObjectRow, size: int | None = None, files: int | None = None) -> StoredVolume:
     return StoredVolume(
         id=row.id,
         name=row.name or "",
