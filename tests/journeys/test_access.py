@@ -117,6 +117,30 @@ def test_a_laptop_does_what_its_token_allows(terminal, server, write, tmp_path):
         lambda: ["hello"] == [a["name"] for a in terminal.json("app", "list")], "the session ends"
     )
 
+    # who did what, by the server's own user: no secret, and no scope that the laptop lacks
+    assert "needs a token with the scope `secrets`" in told("audit")[1]
+    entries = terminal.json("audit", "--since", "1h")
+    done = [(e["user"], e["action"], e["result"], e["target"]) for e in entries]
+    for expected in (
+        ("ada", "app deploy", "ok", "hello v1"),
+        ("ada", "shutdown", "Forbidden", ""),
+        ("ada", "image prune", "Forbidden", ""),
+        ("ada", "app serve", "ok", "draft"),
+    ):
+        assert expected in done, (expected, done)
+    assert ("", "app stop", "Forbidden", "hello") in done  # the token `looks` has no user
+    programs = [e["target"] for e in entries if e["action"] == "container exec"]
+    assert [True] == [each.startswith("ta-") and "from-inside" not in each for each in programs]
+    wrong = terminal.json("audit", "--user", "stranger")[0]
+    assert ("login refused", "Unauthorized", "127.0.0.1") == (
+        wrong["action"],
+        wrong["result"],
+        wrong["source"],
+    )
+    assert ["hello"] == [e["app"] for e in terminal.json("audit", "--app", "hello", "-n", "1")]
+    assert [] == terminal.json("audit", "-e", "staging")
+    assert "login refused" in terminal.run("audit").stdout
+
     # from the server
     (ci, _) = terminal.json("token", "list")
     assert ("ci", "ada", ["deploy"], True) == (
@@ -131,4 +155,5 @@ def test_a_laptop_does_what_its_token_allows(terminal, server, write, tmp_path):
     assert "forgotten" in told("logout")[1]
     assert "no server answers" in told("status")[1]
     log = (terminal.home / "server.log").read_text()
-    assert [] == [each for each in (FIRST, deploys, looks) if each in log]
+    told_of = terminal.run("audit", "--json").stdout
+    assert [] == [each for each in (FIRST, deploys, looks) if each in log + told_of]

@@ -40,6 +40,7 @@ COMMANDS = {
     "profile": ("profile", "app"),
     "token": ("api_token", "app"),
     "user": ("api_token", "users"),
+    "audit": ("audit", "audit"),
     "trust": ("trust", "trust"),
     "domain": ("domain", "app"),
     "certificate": ("certificate", "app"),

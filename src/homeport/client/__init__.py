@@ -17,6 +17,7 @@ from homeport.settings import Settings
 if TYPE_CHECKING:
     from homeport.client.api_tokens import ApiTokens
     from homeport.client.apps import Apps
+    from homeport.client.audit import Audit
     from homeport.client.blobs import Blobs
     from homeport.client.certificates import Certificates
     from homeport.client.containers import Containers
@@ -69,6 +70,12 @@ class Client:
         from homeport.client.apps import Apps
 
         return Apps(self._connection)
+
+    @cached_property
+    def audit(self) -> "Audit":
+        from homeport.client.audit import Audit
+
+        return Audit(self._connection)
 
     @cached_property
     def blobs(self) -> "Blobs":

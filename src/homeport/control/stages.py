@@ -246,7 +246,7 @@ def _calls(
     return Deploys(
         parts=parts,
         deployer=deployer,
-        expiring=Expiring(Expiries(state.store.database), deployer),
+        expiring=Expiring(Expiries(state.store.database), deployer, state.audit),
         tokens=Tokens(state.store, fleet.ingress),
         spawned=spawned,
         dispatcher=Dispatcher(
@@ -310,15 +310,7 @@ async def open_api(
         return container in ids
 
     backend = Backend(
-        view=View(
-            parts,
-            deploys.deployer,
-            ingress_pid=lambda: fleet.ingress.pid,
-            kept=lambda: lifeline.kept,
-            next_runs=deploys.scheduler.next_runs,
-            expires_at=deploys.expiring.expires_at,
-            certificate=certified.states(deploys.keeper),
-        ),
+        view=_view(fleet, deploys, lifeline),
         deployer=deploys.deployer,
         expiring=deploys.expiring,
         logs=state.logs,
@@ -330,6 +322,7 @@ async def open_api(
         variants=deploys.variants,
         tokens=deploys.tokens,
         api_tokens=state.api_tokens,
+        audit=state.audit,
         keeper=deploys.keeper,
         domains=deploys.domains,
         worlds=Worlds(
@@ -349,7 +342,19 @@ async def open_api(
     api = Api(parts, backend)
     opened.push_async_callback(api.close)
     await listeners.inside(parts.settings, api.inside(), state.environments.by_key, opened)
-    await listeners.outside(parts.settings, api.app(), state.api_tokens, tcp, opened)
+    await listeners.outside(parts.settings, api.app(), state.api_tokens, state.audit, tcp, opened)
+
+
+def _view(fleet: Fleet, deploys: Deploys, lifeline: Lifeline) -> View:
+    return View(
+        deploys.parts,
+        deploys.deployer,
+        ingress_pid=lambda: fleet.ingress.pid,
+        kept=lambda: lifeline.kept,
+        next_runs=deploys.scheduler.next_runs,
+        expires_at=deploys.expiring.expires_at,
+        certificate=certified.states(deploys.keeper),
+    )
 
 
 def with_port(settings: Settings, ingress: Entrance) -> Settings:

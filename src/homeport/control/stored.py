@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from homeport.settings import Settings
 from homeport.state import domains, schema, urls
 from homeport.state.api_tokens import ApiTokens
+from homeport.state.audit import Audit
 from homeport.state.blobs import Blobs
 from homeport.state.coldstarts import ColdStarts
 from homeport.state.database import Database
@@ -37,6 +38,7 @@ class State:
     cold_starts: ColdStarts
     shared: Shared
     api_tokens: ApiTokens
+    audit: Audit
     domains: domains.Domains
 
 
@@ -65,6 +67,9 @@ async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> 
     await api_tokens.load()
     api_tokens.open()
     opened.push_async_callback(api_tokens.close)
+    audit = Audit(database, days=settings.audit_days)
+    audit.open()
+    opened.push_async_callback(audit.close)
     attached = domains.Domains(database)
     await attached.load()
     return State(
@@ -78,5 +83,6 @@ async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> 
         cold_starts=cold_starts,
         shared=shared,
         api_tokens=api_tokens,
+        audit=audit,
         domains=attached,
     )

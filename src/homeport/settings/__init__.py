@@ -49,6 +49,7 @@ class Settings:
     )
     haproxy: str = ""  # path of the binary; empty: the wheel's, then PATH's
     log_cap_mib: int = 64  # MiB of each app's log on disk
+    audit_days: int = 90  # how long the audit log is kept, at most 200,000 entries
     cgroup: str = ""  # cgroup v2 directory for limits; `off`; empty: its own, if that is delegated
     isolation: str = "auto"  # a sandbox for each container: `on`, `off`, or `auto` (if possible)
     zygote_mib: int = 1024  # MiB for processes that wait to be forked; 0: fork nothing

@@ -50,6 +50,7 @@ KEYS = {
     "rate_limit": Setting(values.whole, int),
     "haproxy": Setting(values.path),
     "log_cap_mib": Setting(values.whole, int),
+    "audit_days": Setting(values.days, int),
     "cgroup": Setting(str),
     "isolation": Setting(values.one_of("auto", "on", "off")),
     "zygote_mib": Setting(values.whole, int),

@@ -24,6 +24,13 @@ def whole(raw: Any) -> int:
     return number
 
 
+def days(raw: Any) -> int:
+    number = whole(raw)
+    if not 1 <= number <= 36_500:
+        raise ValueError("a number of days is needed, from 1 to 36500")
+    return number
+
+
 def host(raw: str) -> str:
     """Return an address in its usual spelling, because it is compared with the addresses of sockets."""
     text = raw.strip().removeprefix("[").removesuffix("]")

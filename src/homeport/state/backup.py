@@ -21,9 +21,10 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Table, delete, func, insert, select
 
+from homeport.contract.api.audit import AuditEntry
 from homeport.contract.errors import AlreadyExists, BadRequest, NotFound, StorageError
 from homeport.settings import Settings, read_config
-from homeport.state import archive, restoring, schema, tables, urls, volume_files
+from homeport.state import archive, audit, restoring, schema, tables, urls, volume_files
 from homeport.state.database import Database
 from homeport.state.passphrase import check_new
 from homeport.state.volume_files import Restored
@@ -104,6 +105,7 @@ def make(
                 add_volumes=lambda into: volume_files.add(settings.volumes_dir, list(keys), into),
             )
             missing = len(blobs) - len(there)
+            _record(database, "backup", str(target))
             return _summary(rows, made_at, archive.version(), missing, with_files=keys)
     finally:
         database.dispose()
@@ -137,9 +139,17 @@ def restore(settings: Settings, source: Path, *, force: bool, passphrase: str = 
                 ):
                     _replace(database, folder, home, contents)
                 restoring.put(files, home)
+            _record(database, "restore", str(source))
         finally:
             database.dispose()
         return _told(folder, contents, volumes)
+
+
+def _record(database: Database, action: str, target: str) -> None:
+    """Add a row to the audit log; a backup of an older schema has none, because its database has no such table."""
+    entry = AuditEntry(by="socket", action=action, result="ok", target=target)
+    with contextlib.suppress(StorageError):
+        audit.write(database, entry)
 
 
 def _private(home: Path) -> dict[str, bytes]:

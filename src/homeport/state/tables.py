@@ -19,7 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0010"
+SCHEMA = "0011"
 
 metadata = MetaData(
     naming_convention={"pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
@@ -110,6 +110,25 @@ proxy_tokens = Table(
     Column("secret_sha256", String(64), nullable=False),
     Column("created_at", Float, nullable=False),
     PrimaryKeyConstraint("id"),
+)
+
+#: Who changed what. Rows outlive what they tell of, also its environment.
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", BigInteger, nullable=False, autoincrement=False),
+    Column("at", Float, nullable=False),
+    *_scope(),  # empty: the whole server, or the whole workspace
+    Column("by", String(16), nullable=False),
+    Column("user", String(64), nullable=False),
+    Column("token", String(64), nullable=False),
+    Column("source", String(64), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("result", String(32), nullable=False),
+    Column("app", String(64), nullable=False),
+    Column("target", Text, nullable=False),
+    PrimaryKeyConstraint("id"),
+    Index("ix_audit_at", "at"),
 )
 
 #: Tokens of the API. A token may be for several environments of its workspace.

@@ -25,6 +25,7 @@ from homeport.control.deploys.variants import Variants
 from homeport.control.deploys.worlds import Worlds
 from homeport.control.fleet.tunnels import Tunnels
 from homeport.state.api_tokens import ApiTokens
+from homeport.state.audit import Audit
 from homeport.state.calls import Calls
 from homeport.state.certificates import Certificates
 from homeport.state.coldstarts import ColdStarts
@@ -45,6 +46,7 @@ class Server:
     cold_starts: ColdStarts
     tunnels: Tunnels
     api_tokens: ApiTokens
+    audit: Audit
     asked: list[str] = field(default_factory=list)
 
 
@@ -100,6 +102,7 @@ async def api_of(plane: Plane, home: Path):
     expiring = Expiring(Expiries(plane.database), plane.deployer)
     proxy_tokens = Tokens(plane.stores, plane.ingress)
     tokens = ApiTokens(plane.database)
+    audit = Audit(plane.database, days=90)
     tunnels = Tunnels(plane.ingress, "localhost", lambda: ("http", 80))
     backend = Backend(
         view=view_of(plane),
@@ -116,6 +119,7 @@ async def api_of(plane: Plane, home: Path):
         scaler=Scaler(plane.parts, Scalings(plane.database)),
         variants=Variants(plane.parts, plane.mounts),
         api_tokens=tokens,
+        audit=audit,
         tokens=proxy_tokens,
         expiring=expiring,
         keeper=keeper_of(plane),
@@ -135,7 +139,7 @@ async def api_of(plane: Plane, home: Path):
         stop_container=functools.partial(stop_container, plane),
     )
     api = Api(plane.parts, backend)
-    yield Server(api, logs, cold_starts, tunnels, tokens, asked)
+    yield Server(api, logs, cold_starts, tunnels, tokens, audit, asked)
     await tunnels.end()
     await api.close()
     await cold_starts.close()

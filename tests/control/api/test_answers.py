@@ -337,6 +337,8 @@ async def test_every_route_answers_what_it_declares(tmp_path):
         made = await ask("POST /v1/tokens", body=wanted)
         assert (made.token.id,) == (await ask("DELETE /v1/users/{user}", user="ada")).ids
 
+        assert "user delete" == (await ask("GET /v1/audit")).entries[-1].action
+
         # certificates and domains
         assert "a.test" == (await ask("POST /v1/certificates/{host}/renew", host="a.test")).host
         listed = (await ask("GET /v1/certificates")).certificates

@@ -29,6 +29,7 @@ OTHERS = {
     "GET /v1/workspaces": Permission.ADMIN,
     "POST /v1/workspaces": Permission.ADMIN,
     "DELETE /v1/workspaces/{name}": Permission.ADMIN,
+    "GET /v1/audit": Permission.SECRETS,
     "GET /v1/tokens": Permission.ADMIN,
     "POST /v1/tokens": Permission.ADMIN,
     "DELETE /v1/tokens/{id}": Permission.ADMIN,

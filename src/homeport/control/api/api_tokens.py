@@ -10,6 +10,7 @@ from homeport.contract.api.api_tokens import (
 )
 from homeport.contract.permissions import Permission
 from homeport.control.api.access import Caller
+from homeport.control.api.record import Record
 from homeport.control.api.routing import route
 from homeport.state import api_tokens, environments
 from homeport.state.rows import ApiTokenRow
@@ -39,7 +40,7 @@ class ApiTokens:
         return ApiTokenList(tokens=tuple(map(_told, self._kept.every(caller.workspace))))
 
     @route("POST", "/v1/tokens", needs=Permission.ADMIN)
-    async def create(self, caller: Caller, body: NewApiToken) -> ApiTokenSecret:
+    async def create(self, caller: Caller, body: NewApiToken, record: Record) -> ApiTokenSecret:
         """Create a token of the API; its secret is shown this once."""
         if body.workspace and body.workspace != caller.workspace:
             caller.check_server()
@@ -52,6 +53,8 @@ class ApiTokens:
             environments=body.environments,
             expires_s=body.expires_s,
         )
+        scopes = ",".join(each.value for each in body.scopes)
+        record.target = " ".join(filter(None, (row.id, row.name, row.user, scopes)))
         return ApiTokenSecret(token=_told(row), secret=secret)
 
     @route("DELETE", "/v1/tokens/{id}", needs=Permission.ADMIN)

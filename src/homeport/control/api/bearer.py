@@ -51,12 +51,16 @@ class Bearer(Guard):
         first: str = "",
         wrong: WrongTokens | None = None,
         source: Callable[[Scope], str] = peer,
+        refused: Callable[[str, str, str], None] = lambda _source, _given, _result: None,
     ) -> None:
-        """`first` is the token of the settings, an admin's; empty: there is none."""
+        """`first` is the token of the settings, an admin's; empty: there is none.
+
+        `refused` is called with the source of a wrong token, with what was given, and with the kind of the refusal.
+        """
         super().__init__(app, self._bearer)
         self._tokens, self._first = tokens, first
         self._wrong = wrong or WrongTokens()
-        self._source = source
+        self._source, self._refused = source, refused
         self._open: dict[str, set[asyncio.Future[None]]] = {}  # requests, by their token
         tokens.watch(self._end)
 
@@ -78,7 +82,10 @@ class Bearer(Guard):
             )
         if not given:
             raise Unauthorized("the server wants a token", hint=HINT)
-        if self._wrong.add(source):
+        is_last = self._wrong.add(source)
+        told = text.decode("latin-1")
+        self._refused(source, told, (TooMany if is_last else Unauthorized).__name__)
+        if is_last:
             log.warning("many wrong tokens came from %s", ascii(source))
         raise Unauthorized("the token is wrong, has expired or was deleted", hint=HINT)
 

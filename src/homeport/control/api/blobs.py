@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 from homeport.contract.api.blobs import Hashes, Missing
+from homeport.control.api.record import Audited
 from homeport.control.api.routing import route
 from homeport.state import blobs
 
@@ -13,12 +14,12 @@ class Blobs:
     def __init__(self, kept: blobs.Blobs) -> None:
         self._kept = kept
 
-    @route("POST", "/v1/blobs/missing")
+    @route("POST", "/v1/blobs/missing", audit=Audited.NONE)
     async def missing(self, body: Hashes) -> Missing:
         """Return which files the server does not have."""
         return Missing(missing=tuple(self._kept.missing(list(body.hashes))))
 
-    @route("PUT", "/v1/blobs/{sha256}")
+    @route("PUT", "/v1/blobs/{sha256}", audit=Audited.NONE)
     async def put(self, sha256: str, body: AsyncIterator[bytes]) -> None:
         """Upload a file: 400 if its bytes have another hash."""
         await self._kept.put(sha256, body)

@@ -21,6 +21,7 @@ from homeport.contract.errors import (
 )
 from homeport.contract.scope import Scope
 from homeport.control.api.passing import Passed, Passing
+from homeport.control.api.record import Audited
 from homeport.control.api.routing import route
 from homeport.settings import Settings
 
@@ -44,7 +45,7 @@ class Calls:
         """Close the connections to the ingress."""
         await self._passing.close()
 
-    @route("POST", "/v1/apps/{name}/call/{tag}")
+    @route("POST", "/v1/apps/{name}/call/{tag}", audit=Audited.NONE)
     async def call(self, scope: Scope, name: str, tag: str, body: Call) -> Called:
         """Call a function, and wait for its value.
 
@@ -74,7 +75,7 @@ class Calls:
             raise NotFound(f"no deployed app `{name}` has a function `{tag}` that can be called")
         raise KINDS.get(answer.status, StartError)(f"`{tag}`: {text}")
 
-    @route("POST", "/v1/calls")
+    @route("POST", "/v1/calls", audit=Audited.NONE)
     async def pass_on(self, body: AsyncIterator[bytes]) -> Response:
         """Call a function with pickled values, as `.remote()` does in a script on another machine.
 

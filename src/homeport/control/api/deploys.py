@@ -9,6 +9,7 @@ from homeport.contract.api.answers import Fault
 from homeport.contract.api.deploys import Deploy, Rollback
 from homeport.contract.errors import BadRequest
 from homeport.contract.scope import Scope
+from homeport.control.api.record import OK, Record, result_of
 from homeport.control.api.routing import route
 from homeport.control.api.streams import copy_lines
 from homeport.control.api.view import View
@@ -36,7 +37,7 @@ class Deploys:
 
     @route("POST", "/v1/apps/{name}/deploy")
     async def deploy(
-        self, scope: Scope, name: str, body: Deploy
+        self, scope: Scope, name: str, body: Deploy, record: Record
     ) -> AsyncIterator[events.DeployEvent]:
         """Deploy an app. The deploy continues if the caller disconnects."""
         validate.check(body.manifest)
@@ -59,11 +60,11 @@ class Deploys:
             await self._expiring.deployed(Owner.app(scope, name), expires_s)
             return deployed
 
-        return self._progress(scope, name, work)
+        return self._progress(scope, name, work, record)
 
     @route("POST", "/v1/apps/{name}/rollback")
     async def rollback(
-        self, scope: Scope, name: str, body: Rollback
+        self, scope: Scope, name: str, body: Rollback, record: Record
     ) -> AsyncIterator[events.DeployEvent]:
         """Deploy an earlier version again, as a new version."""
         if body.version is not None and body.version < 1:
@@ -74,21 +75,29 @@ class Deploys:
                 scope, name, body.version, strategy=body.strategy, say=say
             )
 
-        return self._progress(scope, name, work)
+        return self._progress(scope, name, work, record)
 
     async def _progress(
-        self, scope: Scope, name: str, work: Callable[[Say], Awaitable[Deployed]]
+        self,
+        scope: Scope,
+        name: str,
+        work: Callable[[Say], Awaitable[Deployed]],
+        record: Record,
     ) -> AsyncIterator[events.DeployEvent]:
         """Yield the events of a deploy, the last of which says how it ended."""
         queue: asyncio.Queue[events.DeployEvent] = asyncio.Queue()
+        record.hold()
 
         async def deploy() -> None:
             end: events.Done | events.Error
             try:
                 deployed = await work(lambda text: queue.put_nowait(events.Progress(text=text)))
                 end = events.Done(deployed=self._view.deployed(deployed))
+                record.target = f"{name} v{deployed.app.revision.version}"
+                await record.end(OK)
             except Exception as error:
                 end = events.Error(error=Fault.of(error))
+                await record.end(result_of(error))
             queue.put_nowait(end)
 
         self._tasks.start(f"deploy of `{name}`", deploy())

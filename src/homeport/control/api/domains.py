@@ -18,12 +18,12 @@ class CustomDomains:
         """List all custom domains of live apps, and the attached ones of others; each is looked up in DNS."""
         return DomainList(domains=tuple(_shown(each) for each in await self._domains.all(scope)))
 
-    @route("POST", "/v1/domains")
+    @route("POST", "/v1/domains", action="domain add")
     async def add(self, scope: Scope, body: NewDomain) -> Domain:
         """Attach a domain to an endpoint of a deployed app. It stays over redeploys."""
         return _shown(await self._domains.add(body.domain, Owner.app(scope, body.app), body.tag))
 
-    @route("DELETE", "/v1/domains/{domain}")
+    @route("DELETE", "/v1/domains/{domain}", action="domain remove")
     async def remove(self, scope: Scope, domain: str) -> None:
         """Detach a domain that was attached."""
         await self._domains.remove(scope, domain)

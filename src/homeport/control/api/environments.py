@@ -45,7 +45,7 @@ class Environments:
         """Create an environment."""
         return _told(await self._worlds.create(_scope(caller, body.name), body.web_suffix))
 
-    @route("POST", "/v1/environments/{name}")
+    @route("POST", "/v1/environments/{name}", action="environment update")
     async def update(self, caller: Caller, name: str, body: EnvironmentChange) -> EnvironmentInfo:
         """Change an environment's web suffix."""
         return _told(await self._worlds.update(_scope(caller, name), body.web_suffix))

@@ -8,6 +8,7 @@ from homeport.contract.errors import NotFound
 from homeport.contract.scope import Scope
 from homeport.contract.traffic import Endpoint
 from homeport.contract.variants import Options
+from homeport.control.api.record import Audited
 from homeport.control.api.routing import route
 from homeport.control.deploys.parts import Parts
 from homeport.control.deploys.plans import LiveEndpoint
@@ -42,7 +43,7 @@ class Functions:
         await self._scaler.change(pool, body)
         return _status(live, pool)
 
-    @route("POST", "/v1/functions/{app}/{tag}/variants")
+    @route("POST", "/v1/functions/{app}/{tag}/variants", audit=Audited.NONE)
     async def vary(
         self, scope: Scope, app: str, tag: str, query: FunctionQuery, body: Options
     ) -> Variant:

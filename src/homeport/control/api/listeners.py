@@ -12,8 +12,10 @@ from homeport.control.api.access import Inside, OwnSocket
 from homeport.control.api.attempts import WrongTokens
 from homeport.control.api.bearer import Bearer
 from homeport.control.api.listener import listening, unix_socket
+from homeport.control.api.refused import Refused
 from homeport.settings import Settings
 from homeport.state.api_tokens import ApiTokens
+from homeport.state.audit import Audit
 
 
 async def inside(
@@ -32,6 +34,7 @@ async def outside(
     settings: Settings,
     app: ASGIApp,
     tokens: ApiTokens,
+    audit: Audit,
     tcp: socket.socket | None,
     opened: AsyncExitStack,
 ) -> None:
@@ -44,13 +47,19 @@ async def outside(
         shown.unlink(missing_ok=True)
         shown.symlink_to(settings.control_socket)
         opened.callback(shown.unlink, missing_ok=True)
-    wrong = WrongTokens()
+    wrong, refused = WrongTokens(), Refused(audit)
+    opened.push_async_callback(refused.close)
     if tcp is not None:
-        guarded = Bearer(app, tokens, first=settings.token, wrong=wrong)
+        guarded = Bearer(app, tokens, first=settings.token, wrong=wrong, refused=refused.add)
         await opened.enter_async_context(listening(guarded, tcp))
     if settings.tls != "off":
         guarded = Bearer(
-            app, tokens, first=settings.token, wrong=wrong, source=bearer.told_by_ingress
+            app,
+            tokens,
+            first=settings.token,
+            wrong=wrong,
+            source=bearer.told_by_ingress,
+            refused=refused.add,
         )
         remote = unix_socket(settings.remote_socket)
         opened.callback(settings.remote_socket.unlink, missing_ok=True)

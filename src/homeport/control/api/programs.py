@@ -28,6 +28,7 @@ from homeport.contract.permissions import Permission
 from homeport.contract.programs import Order, Program
 from homeport.contract.scope import Scope
 from homeport.control.api import access
+from homeport.control.api.record import OK, Record, result_of
 from homeport.control.api.routing import scope_of
 from homeport.control.deploys.parts import Parts
 from homeport.control.fleet.member import Member, Stage
@@ -51,8 +52,6 @@ class Programs:
         """Run one program, from the beginning to the end of its socket."""
         await socket.accept()
         try:
-            if access.allowed(socket, NEEDS).by not in ALLOWED:
-                raise Unauthorized
             await self._run(socket)
         except WebSocketDisconnect:
             return
@@ -63,13 +62,28 @@ class Programs:
             await socket.close()
 
     async def _run(self, socket: WebSocket) -> None:
+        record = Record(socket.app.state.audit, access.caller(socket), "container exec")
+        try:
+            await self._run_recorded(socket, record)
+        except (Exception, asyncio.CancelledError) as error:
+            await record.end(result_of(error))
+            raise
+
+    async def _run_recorded(self, socket: WebSocket, record: Record) -> None:
+        if access.allowed(socket, NEEDS).by not in ALLOWED:
+            raise Unauthorized
         order = _order(await socket.receive_text())
         query = socket.query_params
-        scope = scope_of(socket, access.caller(socket))
+        record.app = query.get("app", "")
+        # Not the arguments: they may have a password.
+        record.target = f"{query.get('container', '') or query.get('function', '')} {order.argv[0]}"
+        scope = record.scope = scope_of(socket, access.caller(socket))
         async with self._held(scope, query.get("container", ""), query) as (pool, member):
+            record.app, record.target = pool.key.app, f"{member.id} {order.argv[0]}"
             environ = self._parts.secrets.of(scope).environ(pool.function)
             program = await self._parts.nodes.execute(member.id, order, environ)
             try:
+                await record.end(OK)
                 await socket.send_text(json.dumps({"started": member.id}))
                 code = await _both_ways(socket, program)
                 if code is not None:

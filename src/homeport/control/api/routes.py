@@ -25,6 +25,7 @@ from homeport.contract.scope import Scope
 from homeport.control.api import answers, routing
 from homeport.control.api.api_tokens import ApiTokens
 from homeport.control.api.apps import Apps
+from homeport.control.api.audit import AuditLog
 from homeport.control.api.blobs import Blobs
 from homeport.control.api.calls import Calls
 from homeport.control.api.certificates import Certificates
@@ -55,14 +56,14 @@ from homeport.control.deploys.scaling import Scaler
 from homeport.control.deploys.variants import Variants
 from homeport.control.deploys.worlds import Worlds
 from homeport.control.fleet import tunnels as fleet
-from homeport.state import api_tokens, coldstarts, environments, logs, shared, tokens
+from homeport.state import api_tokens, audit, coldstarts, environments, logs, shared, tokens
 from homeport.supervised import Tasks
 
 #: In the order of the reference.
 NOUNS = (
     Server, Apps, Functions, Calls, Deploys, Sessions, Logs, Containers, Images, Blobs, Volumes, SpawnList, Spawns,
     Dicts, Queues, Tunnels, Secrets,
-    Tokens, ApiTokens, Certificates, CustomDomains, Environments, Workspaces,
+    Tokens, ApiTokens, AuditLog, Certificates, CustomDomains, Environments, Workspaces,
 )  # fmt: skip
 
 
@@ -82,6 +83,7 @@ class Backend:
     variants: Variants
     tokens: tokens.Tokens
     api_tokens: api_tokens.ApiTokens
+    audit: audit.Audit
     keeper: Keeper | None  # of certificates; None: there is no HTTPS, or no certificate is ordered
     domains: Domains
     worlds: Worlds
@@ -106,7 +108,7 @@ class Api:
         tunnels = Tunnels(backend.tunnels)
         self._inside = (*self._shared, functions, tunnels)
         self._calls = Calls(parts.settings, parts.environments.key)
-        self._environments = parts.environments
+        self._environments, self._audit = parts.environments, backend.audit
         self._programs = Programs(parts)
         self._nouns = (
             Server(view, keep=backend.keep, shutdown=backend.shutdown),
@@ -128,6 +130,7 @@ class Api:
             Secrets(parts.secrets),
             Tokens(backend.tokens),
             ApiTokens(backend.api_tokens, parts.environments),
+            AuditLog(backend.audit, parts.environments),
             Certificates(backend.keeper, parts.endpoints),
             CustomDomains(backend.domains),
             Environments(parts.environments, backend.worlds),
@@ -136,11 +139,12 @@ class Api:
 
     def app(self) -> Starlette:
         """Return the ASGI app; it answers requests that a guard of `access` lets through."""
-        return _app(self._environments, self._nouns, WebSocketRoute(PATH, self._programs.serve))
+        programs = WebSocketRoute(PATH, self._programs.serve)
+        return _app(self._environments, self._audit, self._nouns, programs)
 
     def inside(self) -> Starlette:
         """Return the app for containers, which has few of the routes."""
-        return _app(self._environments, self._inside)
+        return _app(self._environments, self._audit, self._inside)
 
     async def close(self) -> None:
         """End the streams of events."""
@@ -148,7 +152,12 @@ class Api:
         await self._calls.close()
 
 
-def _app(known: environments.Environments, nouns: Iterable[object], *more: BaseRoute) -> Starlette:
+def _app(
+    known: environments.Environments,
+    rows: audit.Audit,
+    nouns: Iterable[object],
+    *more: BaseRoute,
+) -> Starlette:
     app = Starlette(
         routes=[*(route for noun in nouns for route in routing.routes(noun)), *more],
         exception_handlers={
@@ -157,5 +166,5 @@ def _app(known: environments.Environments, nouns: Iterable[object], *more: BaseR
             Exception: answers.our_fault,
         },
     )
-    app.state.environments = known  # for routing.py
+    app.state.environments, app.state.audit = known, rows  # for routing.py
     return app

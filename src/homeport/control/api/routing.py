@@ -3,11 +3,13 @@
     @route("POST", "/v1/apps/{name}/rollback")
     async def rollback(self, name: str, body: api.Rollback) -> AsyncIterator[api.DeployEvent]:
 
-`body` is read from JSON, `query` from the query string, `caller` is who asks, `scope` the environment that the request is for (its header `Homeport-Environment`), and every other parameter comes
-from the path. The answer is JSON of the value, 204 for None, and one JSON object a line for an AsyncIterator. The
+`body` is read from JSON, `query` from the query string, `caller` is who asks, `scope` the environment that the request is for (its header `Homeport-Environment`), `record` its row of the audit
+log, and every other parameter comes from the path. The answer is JSON of the value, 204 for None, and one JSON object a line for an AsyncIterator. The
 reference and the tests read the same signatures by `described`.
 
 A caller needs a permission for each route: `read` for GET, else `deploy`, unless the route says `needs=`.
+
+Each request that is not a GET makes a row of the audit log, unless the route says `audit=` (record.py).
 """
 
 import functools
@@ -30,6 +32,7 @@ from homeport.contract.permissions import Permission
 from homeport.contract.scope import Scope
 from homeport.contract.sizes import MIB
 from homeport.control.api import access, answers
+from homeport.control.api.record import OK, Audited, Record, action_of, result_of
 from homeport.state.environments import Environments
 
 MAX_JSON_BYTES = 64 * MIB
@@ -50,19 +53,29 @@ class Described:
     query: Any  # a dataclass, or None
     takes_caller: bool  # whether the handler wants to know who asks
     takes_scope: bool  # whether it acts on one environment
+    takes_record: bool  # whether the handler says more to the audit log
+    audited: Audited  # whose requests make rows of the audit log
+    action: str  # its name there
     answer: Any  # a dataclass, a Response for other text, or None
     lines: tuple[Any, ...]  # of a stream: the types that a line may have
 
 
 def route(
-    method: str, path: str, *, needs: Permission | None = None
+    method: str,
+    path: str,
+    *,
+    needs: Permission | None = None,
+    audit: Audited | None = None,
+    action: str = "",
 ) -> Callable[[Handler], Handler]:
-    """Make a method the handler of a route."""
+    """Make a method the handler of a route; `action` is its name in the audit log."""
     if needs is None:
         needs = Permission.READ if method == "GET" else Permission.DEPLOY
+    if audit is None:
+        audit = Audited.NONE if method == "GET" else Audited.ALL
 
     def marked(handler: Handler) -> Handler:
-        handler.__dict__["route"] = (method, path, needs)
+        handler.__dict__["route"] = (method, path, needs, audit, action or action_of(method, path))
         return handler
 
     return marked
@@ -89,6 +102,9 @@ def described(noun: type) -> Iterator[Described]:
             query=hints.get("query"),
             takes_caller="caller" in hints,
             takes_scope="scope" in hints,
+            takes_record="record" in hints,
+            audited=marked[3],
+            action=marked[4],
             answer=None if answer is type(None) else answer,
             lines=lines,
         )
@@ -107,24 +123,55 @@ def routes(noun: object) -> list[Route]:
 
 
 async def _answer(each: Described, handler: Callable[..., Any], request: Request) -> Response:
+    record = _record(each, request)
+    try:
+        value = await _called(each, handler, request, record)
+    except BaseException as error:
+        await record.end(result_of(error))
+        raise
+    if each.lines:
+        if each.audited is not Audited.NONE:
+            await record.begin()
+            value = record.followed(value)
+        return answers.lines_of(value)
+    await record.end(OK)
+    if isinstance(value, Response):
+        return value
+    return Response(status_code=204) if value is None else answers.json_of(value)
+
+
+def _record(each: Described, request: Request) -> Record:
+    caller = access.caller(request)
+    is_audited = each.audited is Audited.ALL or (
+        each.audited is Audited.USERS and caller.by != "container"
+    )
+    record = Record(request.app.state.audit if is_audited else None, caller, each.action)
+    record.describe(each.path, request.path_params)
+    return record
+
+
+async def _called(
+    each: Described, handler: Callable[..., Any], request: Request, record: Record
+) -> Any:
     caller = access.allowed(request, each.needs)
     arguments: dict[str, Any] = dict(request.path_params)
     if each.takes_caller:
         arguments["caller"] = caller
+    if each.takes_record:
+        arguments["record"] = record
     if each.takes_scope:
-        arguments["scope"] = scope_of(request, caller)
+        arguments["scope"] = record.scope = scope_of(request, caller)
+    more = []
     if each.query is not None:
         arguments["query"] = query.decode(each.query, request.query_params)
+        more.append(arguments["query"])
     if typing.get_origin(each.body) is AsyncIterator:
         arguments["body"] = request.stream()
     elif each.body is not None:
         arguments["body"] = shape.read(each.body, await _json(request), "body")
-    value = await handler(**arguments)
-    if each.lines:
-        return answers.lines_of(value)
-    if isinstance(value, Response):
-        return value
-    return Response(status_code=204) if value is None else answers.json_of(value)
+        more.append(arguments["body"])
+    record.describe(each.path, request.path_params, *more)
+    return await handler(**arguments)
 
 
 def scope_of(request: HTTPConnection, caller: access.Caller) -> Scope:

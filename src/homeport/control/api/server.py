@@ -10,6 +10,7 @@ from homeport.contract.api.apps import AppStatus
 from homeport.contract.api.server import Status
 from homeport.contract.permissions import Permission
 from homeport.control.api.access import Caller
+from homeport.control.api.record import Audited
 from homeport.control.api.routing import route
 from homeport.control.api.view import View
 
@@ -38,13 +39,13 @@ class Server:
         """Return the server's status, with everything that runs."""
         return await self._view.status(caller.sees)
 
-    @route("POST", "/v1/keep")
+    @route("POST", "/v1/keep", audit=Audited.NONE)
     async def keep(self) -> Nothing:
         """Let the server outlive the command that started it."""
         self._keep()
         return Nothing()
 
-    @route("POST", "/v1/shutdown", needs=Permission.ADMIN)
+    @route("POST", "/v1/shutdown", needs=Permission.ADMIN, action="shutdown")
     async def shutdown(self, caller: Caller) -> Nothing:
         """End every container, the ingress and the server; the answer comes before that begins."""
         caller.check_server()

@@ -44,7 +44,7 @@ class Sessions:
         self._logs = logs
         self._tasks = tasks
 
-    @route("POST", "/v1/serve")
+    @route("POST", "/v1/serve", action="app serve")
     async def serve(self, scope: Scope, body: Serve) -> AsyncIterator[events.SessionEvent]:
         """Serve an app as long as the connection is open; with `detach`, until its spawned calls have ended.
 
@@ -54,7 +54,7 @@ class Sessions:
         validate.check(body.manifest)
         return self._session(scope, body.manifest, detach=body.detach)
 
-    @route("PUT", "/v1/serve/{id}")
+    @route("PUT", "/v1/serve/{id}", action="app reload")
     async def reload(self, scope: Scope, id: str, body: Serve) -> Endpoints:  # noqa: A002 - the path's
         """Replace what a session serves; the answer comes when the new version answers.
 

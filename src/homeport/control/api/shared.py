@@ -19,6 +19,7 @@ from homeport.contract.api.shared import (
 from homeport.contract.errors import BadRequest
 from homeport.contract.permissions import Permission
 from homeport.control.api import answers, bodies, bounds
+from homeport.control.api.record import Audited
 from homeport.control.api.routing import route
 from homeport.state import dicts, queues
 from homeport.state.rows import ObjectRow
@@ -43,7 +44,7 @@ class Dicts:
             objects=tuple([_told(r, await self._kept.of(scope).count(r.id)) for r in rows])
         )
 
-    @route("POST", "/v1/dicts")
+    @route("POST", "/v1/dicts", audit=Audited.USERS)
     async def create(self, scope: Scope, body: NewObject) -> StoredObject:
         """Create a dict."""
         made = self._kept.of(scope).objects.create(
@@ -63,14 +64,14 @@ class Dicts:
         """Delete a dict and its entries."""
         await self._kept.of(scope).objects.delete(name)
 
-    @route("POST", "/v1/dicts/{name}/get", needs=Permission.READ)
+    @route("POST", "/v1/dicts/{name}/get", needs=Permission.READ, audit=Audited.NONE)
     async def get(self, scope: Scope, name: str, body: AsyncIterator[bytes]) -> Response:
         """Answer with the values of the keys in the body, each of which may be missing."""
         return answers.parts_of(
             await self._kept.of(scope).get(name, await self._bodies.parts(body))
         )
 
-    @route("POST", "/v1/dicts/{name}/contains", needs=Permission.READ)
+    @route("POST", "/v1/dicts/{name}/contains", needs=Permission.READ, audit=Audited.NONE)
     async def contains(self, scope: Scope, name: str, body: AsyncIterator[bytes]) -> Count:
         """Say how many of the keys in the body are there."""
         found = [
@@ -78,7 +79,7 @@ class Dicts:
         ]
         return Count(count=sum(found))
 
-    @route("POST", "/v1/dicts/{name}/put")
+    @route("POST", "/v1/dicts/{name}/put", audit=Audited.NONE)
     async def put(
         self, scope: Scope, name: str, query: DictPut, body: AsyncIterator[bytes]
     ) -> Count:
@@ -89,14 +90,14 @@ class Dicts:
         items = list(zip(parts[::2], parts[1::2], strict=True))
         return Count(count=await self._kept.of(scope).put(name, items, only_new=query.only_new))
 
-    @route("POST", "/v1/dicts/{name}/pop")
+    @route("POST", "/v1/dicts/{name}/pop", audit=Audited.NONE)
     async def pop(self, scope: Scope, name: str, body: AsyncIterator[bytes]) -> Response:
         """Remove the entries of the keys in the body; answer with their values, each of which may be missing."""
         return answers.parts_of(
             [await self._kept.of(scope).pop(name, key) for key in await self._bodies.parts(body)]
         )
 
-    @route("POST", "/v1/dicts/{name}/clear")
+    @route("POST", "/v1/dicts/{name}/clear", audit=Audited.USERS)
     async def clear(self, scope: Scope, name: str) -> None:
         """Remove all entries."""
         await self._kept.of(scope).clear(name)
@@ -128,7 +129,7 @@ class Queues:
         told = [_told(row, await self._kept.of(scope).count(row.id, total=True)) for row in rows]
         return ObjectList(objects=tuple(told))
 
-    @route("POST", "/v1/queues")
+    @route("POST", "/v1/queues", audit=Audited.USERS)
     async def create(self, scope: Scope, body: NewObject) -> StoredObject:
         """Create a queue."""
         made = self._kept.of(scope).objects.create(
@@ -147,7 +148,7 @@ class Queues:
         """Delete a queue and its values."""
         await self._kept.of(scope).objects.delete(name)
 
-    @route("POST", "/v1/queues/{name}/put")
+    @route("POST", "/v1/queues/{name}/put", audit=Audited.NONE)
     async def put(
         self, scope: Scope, name: str, query: QueuePut, body: AsyncIterator[bytes]
     ) -> None:
@@ -160,7 +161,7 @@ class Queues:
             wait_s=bounds.wait_s(query.wait_s),
         )
 
-    @route("POST", "/v1/queues/{name}/get")
+    @route("POST", "/v1/queues/{name}/get", audit=Audited.NONE)
     async def get(self, scope: Scope, name: str, query: QueueGet) -> Response:
         """Take the oldest values; an empty answer if none arrives in time."""
         taken = await self._kept.of(scope).get(
@@ -179,7 +180,7 @@ class Queues:
             count=await self._kept.of(scope).count(name, partition=part, total=query.every)
         )
 
-    @route("POST", "/v1/queues/{name}/clear")
+    @route("POST", "/v1/queues/{name}/clear", audit=Audited.USERS)
     async def clear(self, scope: Scope, name: str, query: QueuePart) -> None:
         """Remove values."""
         await self._kept.of(scope).clear(name, partition=query.partition, every=query.every)

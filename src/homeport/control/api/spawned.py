@@ -16,6 +16,7 @@ from homeport.contract.api.spawned import (
 )
 from homeport.contract.errors import AlreadyExists, BadRequest
 from homeport.control.api import answers, bodies, bounds
+from homeport.control.api.record import Audited
 from homeport.control.api.routing import route
 from homeport.control.calls import varied
 from homeport.control.calls.spawned import Spawned
@@ -35,7 +36,7 @@ class Spawns:
         self._stop_container = stop_container
         self._bodies = bodies.Bodies()
 
-    @route("POST", "/v1/spawned")
+    @route("POST", "/v1/spawned", audit=Audited.NONE)
     async def spawn(self, scope: Scope, query: NewCall, body: AsyncIterator[bytes]) -> None:
         """Make a call; it is on the disk when this answers."""
         row = CallRow(
@@ -74,14 +75,14 @@ class Spawns:
         parts = [] if found is None else [found.kind.encode(), found.python.encode(), found.body]
         return answers.parts_of(parts)
 
-    @route("POST", "/v1/spawned/{id}/cancel")
+    @route("POST", "/v1/spawned/{id}/cancel", audit=Audited.USERS, action="call cancel")
     async def cancel(self, scope: Scope, id: str, query: CancelQuery) -> None:  # noqa: A002
         """Cancel a call; inputs that have ended keep their outcome."""
         for row in await self._spawned.cancel(scope, id):
             if query.terminate and row.container:
                 self._stop_container(scope, row.container)
 
-    @route("POST", "/v1/spawned/{id}/claim")
+    @route("POST", "/v1/spawned/{id}/claim", audit=Audited.NONE)
     async def claim(self, scope: Scope, id: str, query: AttemptQuery) -> None:  # noqa: A002
         """Give an attempt to the container that asks first: 409 for the others."""
         place, attempt = (
@@ -91,7 +92,7 @@ class Spawns:
         if not await self._spawned.rows.of(scope).claim(id, place, attempt, query.container):
             raise AlreadyExists("this attempt is another container's, or is over")
 
-    @route("POST", "/v1/spawned/{id}/outcome")
+    @route("POST", "/v1/spawned/{id}/outcome", audit=Audited.NONE)
     async def end(
         self,
         scope: Scope,

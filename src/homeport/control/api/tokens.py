@@ -3,6 +3,7 @@
 from homeport.contract.api.tokens import NewProxyToken, ProxyToken, ProxyTokenList, ProxyTokenSecret
 from homeport.contract.permissions import Permission
 from homeport.contract.scope import Scope
+from homeport.control.api.record import Record
 from homeport.control.api.routing import route
 from homeport.state import tokens
 
@@ -24,9 +25,10 @@ class Tokens:
         )
 
     @route("POST", "/v1/proxy-tokens", needs=Permission.SECRETS)
-    async def create(self, scope: Scope, body: NewProxyToken) -> ProxyTokenSecret:
+    async def create(self, scope: Scope, body: NewProxyToken, record: Record) -> ProxyTokenSecret:
         """Create a proxy token; its secret is shown this once."""
         row, secret = await self._kept.create(scope, body.name)
+        record.target = f"{row.id} {row.name}".strip()
         return ProxyTokenSecret(
             name=row.name, token_id=row.id, created_at=row.created_at, secret=secret
         )

@@ -1,6 +1,7 @@
 """The routes by which a container learns the URL of its tunnel, and waits until the URL is gone."""
 
 from homeport.contract.api.tunnels import TunnelInfo
+from homeport.control.api.record import Audited
 from homeport.control.api.routing import route
 from homeport.control.fleet import tunnels
 
@@ -19,7 +20,7 @@ class Tunnels:
         """Return where a tunnel answers; wait up to ten seconds until it does."""
         return await self._known.opened(name)
 
-    @route("DELETE", "/v1/tunnels/{name}")
+    @route("DELETE", "/v1/tunnels/{name}", audit=Audited.NONE)
     async def close(self, name: str) -> None:
         """Close a tunnel: its URL answers 404 from now on."""
         await self._known.close(name)

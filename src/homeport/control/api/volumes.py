@@ -20,6 +20,7 @@ from homeport.contract.api.volumes import (
     VolumesQuery,
 )
 from homeport.contract.errors import BadRequest
+from homeport.control.api.record import Audited
 from homeport.control.api.routing import route
 from homeport.state import volumes
 from homeport.state.rows import ObjectRow
@@ -127,7 +128,7 @@ class Volumes:
             headers={"Content-Length": str(size)},
         )
 
-    @route("PUT", "/v1/volumes/{name}/file")
+    @route("PUT", "/v1/volumes/{name}/file", audit=Audited.NONE)
     async def write(
         self, scope: Scope, name: str, query: FileQuery, body: AsyncIterator[bytes]
     ) -> None:
@@ -148,7 +149,7 @@ class Volumes:
             finally:
                 writing.abort()
 
-    @route("DELETE", "/v1/volumes/{name}/file")
+    @route("DELETE", "/v1/volumes/{name}/file", action="volume rm")
     async def remove(self, scope: Scope, name: str, query: FilesQuery) -> None:
         """Remove a file; with `recursive` also a directory."""
         tree = self._kept.of(scope).tree(self._kept.of(scope).find(name))
@@ -162,7 +163,7 @@ class Volumes:
         with failing(", ".join(map(_shown, body.sources[:3]))):
             await asyncio.to_thread(tree.copy, body.sources, body.target, recursive=body.recursive)
 
-    @route("POST", "/v1/volumes/{name}/commit")
+    @route("POST", "/v1/volumes/{name}/commit", action="volume put")
     async def commit(self, scope: Scope, name: str) -> None:
         """Write everything that was written so far through to the disk, then answer."""
         tree = self._kept.of(scope).tree(self._kept.of(scope).find(name))

@@ -6,9 +6,11 @@ import logging
 import time
 from collections.abc import Callable
 
+from homeport.contract.api.audit import AuditEntry
 from homeport.contract.errors import BadRequest
 from homeport.control.deploys.deployer import Deployer
 from homeport.control.fleet.owner import Owner
+from homeport.state.audit import Audit
 from homeport.state.expiries import AppKey, Expiries
 from homeport.supervised import Tasks, supervised
 
@@ -22,9 +24,14 @@ class Expiring:
     """Keeps the time of apps that stop by themselves."""
 
     def __init__(
-        self, expiries: Expiries, deployer: Deployer, now: Callable[[], float] = time.time
+        self,
+        expiries: Expiries,
+        deployer: Deployer,
+        audit: Audit | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self.expiries = expiries
+        self._audit = audit
         self._deployer = deployer
         self._now = now
         self._changed = asyncio.Event()
@@ -67,4 +74,16 @@ class Expiring:
         with contextlib.suppress(BadRequest):  # it was stopped already
             await self._deployer.stop_deployed(owner)
         await self.expiries.forget(app)
+        if self._audit is not None:
+            await self._audit.add(
+                AuditEntry(
+                    by="server",
+                    action="app stop",
+                    result="ok",
+                    workspace=owner.scope.workspace,
+                    environment=owner.scope.environment,
+                    app=owner.name,
+                    target=f"{owner.name} has expired",
+                )
+            )
         return True

@@ -1,0 +1,28 @@
+"""The route of the audit log. There is none that changes it."""
+
+from homeport.contract.api.audit import AuditList, AuditQuery
+from homeport.contract.permissions import Permission
+from homeport.contract.scope import MAIN
+from homeport.control.api.access import Caller
+from homeport.control.api.routing import route
+from homeport.state import audit, environments
+
+
+class AuditLog:
+    """Shows who changed what."""
+
+    def __init__(self, kept: audit.Audit, known: environments.Environments) -> None:
+        self._kept, self._known = kept, known
+
+    @route("GET", "/v1/audit", needs=Permission.SECRETS)
+    async def entries(self, caller: Caller, query: AuditQuery) -> AuditList:
+        """List what was changed: an admin sees all of it, everybody else what was in their workspace and environments."""
+        seen = None
+        if not (caller.is_of_server and Permission.ADMIN in caller.permissions):
+            since = 0.0
+            if caller.workspace != MAIN.workspace:
+                since = self._known.find_workspace(caller.workspace).created_at
+            seen = audit.Seen(
+                workspace=caller.workspace, environments=caller.environments, since=since
+            )
+        return AuditList(entries=tuple(await self._kept.last(query, seen)))
