@@ -8,6 +8,7 @@ import pytest
 from homeport.contract.calls import endpoint_id
 from homeport.contract.errors import NotFound, TooMany
 from homeport.contract.scope import MAIN, Scope
+from homeport.state import call_rows, call_statements
 from homeport.state import calls as module
 from homeport.state.calls import CallRow, Calls, Outcome
 
@@ -33,15 +34,15 @@ async def state(calls: Calls, call: str = CALL) -> str:
 async def test_a_call_waits_runs_and_is_done(calls):
     assert await calls.add([row()], [b"input"])
     assert None is await calls.outcome(CALL, 0)
-    (due,) = await calls.due("call-1", 2.0, (), 10)
-    assert b"input" == await calls.input(due)
+    ((due, body),) = await calls.due("call-1", 2.0, 10)
+    assert b"input" == body == await calls.input(due)
     assert await calls.claim(CALL, 0, 0, "ta-1")
     assert ["ta-1"] == [each.container for each in await calls.running()]
     assert await calls.finish(CALL, 0, 0, VALUE)
 
     assert VALUE == await calls.outcome(CALL, 0)
     assert "done" == await state(calls)
-    assert [] == await calls.endpoints(2.0) == await calls.running()
+    assert [] == await calls.endpoints() == await calls.running()
 
 
 async def test_the_same_id_again_is_the_same_call(calls):
@@ -104,7 +105,7 @@ async def test_what_was_cancelled_stays_so(calls):
 
 
 async def test_large_values_are_files_that_go_with_their_call(calls, tmp_path, monkeypatch):
-    big = bytes(module.INLINE_BYTES + 1)
+    big = bytes(call_rows.INLINE_BYTES + 1)
     await calls.add([row()], [big])
     await calls.claim(CALL, 0, 0, "ta-1")
     await calls.finish(CALL, 0, 0, dataclasses.replace(VALUE, body=big))
@@ -126,12 +127,12 @@ async def test_those_that_are_due_come_in_order(calls):
         due = row(call, due_at=10.0 - number, endpoint=f"call-{number % 2}")
         await calls.add([due], [b""])
 
-    assert {"call-0", "call-1"} == set(await calls.endpoints(10.0))
-    assert [6.0, 8.0, 10.0] == [each.due_at for each in await calls.due("call-0", 10.0, (), 10)]
-    flying = {(f"fc-{4:040x}", 0)}
-    assert [8.0] == [each.due_at for each in await calls.due("call-0", 10.0, flying, 1)]
-    assert 7.0 == await calls.next_due(6.0)
-    assert None is await calls.next_due(10.0)
+    assert {"call-0", "call-1"} == set(await calls.endpoints())
+    assert [6.0, 8.0, 10.0] == [each.due_at for each, _ in await calls.due("call-0", 10.0, 10)]
+    assert [6.0] == [each.due_at for each, _ in await calls.due("call-0", 10.0, 1)]
+    assert [7.0] == [each.due_at for each, _ in await calls.due("call-1", 8.9, 10)]
+    assert 9.0 == await calls.next_due("call-1", 7.0)
+    assert None is await calls.next_due("call-0", 10.0)
 
 
 async def test_calls_know_what_they_have_made(calls):
@@ -146,11 +147,16 @@ async def test_calls_know_what_they_have_made(calls):
 
 
 async def test_there_is_a_bound(calls, monkeypatch):
-    monkeypatch.setattr(module, "MAX_WAITING", 2)
+    monkeypatch.setattr(call_statements, "MAX_WAITING", 2)
     with pytest.raises(TooMany, match="2 calls are waiting"):
         await calls.add([row(place=n) for n in range(3)], [b""] * 3)
     with pytest.raises(NotFound):
         await calls.find(CALL)
+    await calls.add([row(place=n) for n in range(2)], [b""] * 2)
+    with pytest.raises(TooMany):
+        await calls.of(MAIN).add([row("fc-" + "3" * 40)], [b""])
+    await calls.claim(CALL, 1, 0, "ta-1")
+    assert await calls.of(MAIN).add([row("fc-" + "3" * 40)], [b""])
 
 
 async def test_calls_of_an_earlier_homeport_find_their_function(calls):

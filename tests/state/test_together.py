@@ -4,11 +4,11 @@ import asyncio
 import threading
 
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import event, func, insert, select
 
 from homeport.contract.errors import BadRequest, NotFound, StorageError
-from homeport.state import database as module
 from homeport.state import schema, tables, urls
+from homeport.state import together as module
 from homeport.state.database import Database
 from tests.waiting import turns
 
@@ -49,13 +49,12 @@ def held_back(database: Database):
 
 async def test_works_that_wait_at_once_are_one_transaction(database, monkeypatch):
     begun = []
-    writing = database.writing
 
     def noted():
         begun.append(1)
-        return writing()
+        return database.writing()
 
-    monkeypatch.setattr(database, "writing", noted)
+    monkeypatch.setattr(database._writes, "_transaction", noted)
     first, go = held_back(database)
     await asyncio.sleep(0)
     works = [asyncio.create_task(database.together(keep(f"t{n}"))) for n in range(50)]
@@ -114,7 +113,7 @@ async def test_a_database_that_fails_fails_all_of_them(database, monkeypatch):
     def broken():
         raise StorageError("the disk is full")
 
-    monkeypatch.setattr(database, "writing", broken)
+    monkeypatch.setattr(database._writes, "_transaction", broken)
     works = [database.together(keep("x")) for _ in range(3)]
     ends = await asyncio.gather(*works, return_exceptions=True)
 
@@ -144,8 +143,83 @@ async def test_a_write_that_joins_while_the_writer_takes_the_others_is_not_lost(
     release = threading.Event()
     database._writer.submit(release.wait, 60)
     first = asyncio.ensure_future(database.together(keep("a")))
-    await turns(1)
+    await turns(2)
     monkeypatch.setattr(module, "_Work", Slow)
     second = asyncio.ensure_future(database.together(keep("b")))
 
     assert ["a", "b"] == await asyncio.wait_for(asyncio.gather(first, second), 60)
+
+
+async def test_a_group_without_an_error_has_no_savepoint(database, monkeypatch):
+    savepoints = []
+
+    @event.listens_for(database._engine, "savepoint")
+    def noted(*_args):
+        savepoints.append(1)
+
+    first, go = held_back(database)
+    await asyncio.sleep(0)
+    works = [asyncio.create_task(database.together(keep(f"t{n}"))) for n in range(5)]
+    await asyncio.sleep(0)
+    go.set()
+    await asyncio.gather(first, *works)
+
+    assert [] == savepoints
+    assert 5 == await count(database)
+
+
+async def test_a_work_whose_row_is_there_already_fails_alone(database):
+    await database.together(keep("a"))
+    first, go = held_back(database)
+    await asyncio.sleep(0)
+    works = [asyncio.create_task(database.together(keep(name))) for name in ("b", "a", "c")]
+    await asyncio.sleep(0)
+    go.set()
+    b, again, c = await asyncio.gather(*works, return_exceptions=True)
+    await first
+
+    assert ("b", "c") == (b, c)
+    assert StorageError is type(again)
+    assert 3 == await count(database)
+
+
+async def test_writes_come_in_the_order_of_their_calls(database):
+    """A `write` does not overtake a work that was called before it and waits for others."""
+    order = []
+    calls = [
+        database.together(lambda _c: order.append(1)),
+        database.write(lambda _c: order.append(2)),
+        database.in_turn(lambda: order.append(3)),
+    ]
+    await asyncio.gather(*map(asyncio.ensure_future, calls))
+
+    assert [1, 2, 3] == order
+
+
+async def test_reads_that_wait_at_once_see_what_was_written_before_them(database):
+    query = select(TOKENS.c.name).order_by(TOKENS.c.name)
+    await database.together(keep("a"))
+    names = [database.read_together(lambda c: list(c.scalars(query))) for _ in range(10)]
+
+    def wrong(_connection):
+        raise NotFound("no such thing")
+
+    *found, refused = await asyncio.gather(
+        *names, database.read_together(wrong), return_exceptions=True
+    )
+
+    assert [["a"]] * 10 == found
+    assert NotFound is type(refused)
+
+
+async def test_works_that_were_called_before_the_end_are_written(database_setting, tmp_path):
+    database = Database(urls.of(database_setting, tmp_path))
+    await asyncio.to_thread(schema.prepare, database)
+    last = asyncio.ensure_future(database.together(keep("last")))
+    await turns(1)
+    await database.close()
+
+    assert "last" == await last
+    later = Database(urls.of(database_setting, tmp_path))
+    assert 1 == await count(later)
+    await later.close()

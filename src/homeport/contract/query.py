@@ -5,6 +5,7 @@ since the epoch, and a flag, which is `1`.
 """
 
 import dataclasses
+import functools
 import math
 import typing
 import urllib.parse
@@ -37,13 +38,18 @@ def encode(value: Any) -> str:
 
 def decode(cls: type[T], query: Mapping[str, str]) -> T:
     """Return the `cls` of a query; unknown names are ignored, and an empty value is the default."""
-    hints = typing.get_type_hints(cls)
     told = {
-        field.name: _read(field.name, hints[field.name], query[field.name])
-        for field in dataclasses.fields(typing.cast(Any, cls))
-        if query.get(field.name)
+        name: _read(name, kind, query[name])
+        for name, kind in _fields(typing.cast(Any, cls))
+        if query.get(name)
     }
     return cls(**told)
+
+
+@functools.cache
+def _fields(cls: Any) -> tuple[tuple[str, Any], ...]:
+    hints = typing.get_type_hints(cls)
+    return tuple((field.name, hints[field.name]) for field in dataclasses.fields(cls))
 
 
 def _read(name: str, kind: Any, text: str) -> Any:

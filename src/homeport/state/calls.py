@@ -13,7 +13,6 @@ import contextlib
 import os
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,67 +22,38 @@ from sqlalchemy import (
     Update,
     and_,
     delete,
-    func,
-    insert,
     select,
     true,
     update,
 )
 
 from homeport.contract.calls import endpoint_id
-from homeport.contract.errors import NotFound, StorageError, TooMany
+from homeport.contract.errors import NotFound, StorageError
+from homeport.state import call_statements as statements
 from homeport.state import tables
+from homeport.state.call_rows import (
+    CANCELLED,
+    COLUMNS,
+    DONE,
+    ENDED,
+    FAILED,
+    NAMES,
+    RUNNING,
+    WAITING,
+    CallRow,
+    Outcome,
+    is_small,
+)
 from homeport.state.database import Database
-from homeport.state.scope import MAIN, Scope, columns
+from homeport.state.scope import Scope, columns
 
-WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
-ENDED = (DONE, FAILED, CANCELLED)
-INLINE_BYTES = 16 * 1024
 KEPT_S = 7 * 24 * 3600.0
-MAX_WAITING = 1_000_000
 _T = tables.calls
-_TOLD = [column for column in _T.c if column.name not in ("input", "outcome")]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallRow:
-    """A call without its input and its outcome."""
-
-    id: str
-    place: int = 0
-    endpoint: str
-    app: str
-    tag: str
-    parameters: str = ""
-    parent: str = ""
-    python: str = ""
-    state: str = WAITING
-    attempt: int = 0
-    container: str = ""
-    due_at: float = 0.0
-    note: str = ""
-    kind: str = ""
-    outcome_python: str = ""
-    created_at: float = 0.0
-    started_at: float | None = None
-    ended_at: float | None = None
-    options: bytes | None = None  # of a variant, sealed
-    workspace: str = MAIN.workspace
-    environment: str = MAIN.environment
-
-    @property
-    def scope(self) -> Scope:
-        """The environment of the app."""
-        return Scope(self.workspace, self.environment)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """The outcome of a call."""
-
-    kind: str  # value, error, timeout, ended, refused, cancelled
-    python: str
-    body: bytes
+__all__ = [
+    "CANCELLED", "DONE", "ENDED", "FAILED", "RUNNING", "WAITING",
+    "CallRow", "Calls", "Outcome",
+]  # fmt: skip
 
 
 class Calls:
@@ -92,43 +62,51 @@ class Calls:
     One class, because each method is one short transaction on the same table.
     """
 
-    def __init__(self, database: Database, folder: Path, *, scope: Scope | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        folder: Path,
+        *,
+        scope: Scope | None = None,
+        room: statements.Room | None = None,
+    ) -> None:
         self._database = database
         self._folder = folder
         self._scope = scope
+        self._room = room or statements.Room()
+        self._statements = statements.OF_ALL if scope is None else statements.OF_SCOPE
+        #: The parameters of OF_SCOPE.
+        self._within = (
+            {} if scope is None else {"within": scope.workspace, "inside": scope.environment}
+        )
 
     def of(self, scope: Scope) -> "Calls":
         """Return the calls of one environment; those of others do not exist there."""
-        return Calls(self._database, self._folder, scope=scope)
+        return Calls(self._database, self._folder, scope=scope, room=self._room)
 
     async def add(self, rows: Sequence[CallRow], inputs: Sequence[bytes]) -> bool:
         """Save calls, all or none; False if they are known already."""
         values = []
         for row, body in zip(rows, inputs, strict=True):
-            small = len(body) <= INLINE_BYTES
+            small = is_small(body)
             if not small:
                 await asyncio.to_thread(self._write, self._input(row.id, row.place), body)
-            told = {column.name: getattr(row, column.name) for column in _TOLD}
-            values.append({**told, "input": body if small else None})
+            values.append({**_values(row), "input": body if small else None})
 
         def work(connection: Connection) -> bool:
-            known = select(_T.c.id).where(_T.c.id == rows[0].id)  # in any environment
-            if connection.execute(known).first() is not None:
+            if connection.execute(statements.KNOWN, {"call": rows[0].id}).first() is not None:
                 return False
-            waiting = select(func.count()).select_from(_T).where(_T.c.state == WAITING)
-            if (connection.scalar(waiting) or 0) + len(values) > MAX_WAITING:
-                raise TooMany(f"{MAX_WAITING} calls are waiting already", hint="try again later")
-            connection.execute(insert(_T), values)
+            self._room.take(connection, len(values))
+            connection.execute(statements.ADD, values)
             return True
 
         return await self._database.together(work)
 
     def insert_small(self, connection: Connection, row: CallRow, body: bytes) -> bool:
         """Save a call with a small input in the caller's transaction; False if it is known already."""
-        if connection.execute(select(_T.c.id).where(_T.c.id == row.id)).first() is not None:
+        if connection.execute(statements.KNOWN, {"call": row.id}).first() is not None:
             return False
-        told = {column.name: getattr(row, column.name) for column in _TOLD}
-        connection.execute(insert(_T), [{**told, "input": body}])
+        connection.execute(statements.ADD, [{**_values(row), "input": body}])
         return True
 
     def is_waiting(self, connection: Connection, call: str) -> bool:
@@ -138,11 +116,19 @@ class Calls:
 
     async def find(self, call: str) -> list[CallRow]:
         """Return a call's rows, one for each input; `NotFound` for an unknown call."""
-        query = self._this(call, select(*_TOLD)).order_by(_T.c.place)
+        query = self._this(call, select(*COLUMNS)).order_by(_T.c.place)
         rows = await self._rows(query)
         if not rows:
             raise NotFound(f"there is no call `{call[:80]}`", hint="results are kept for 7 days")
         return rows
+
+    async def one(self, call: str, place: int) -> CallRow | None:
+        """Return the row of one input; None for an unknown one."""
+        here = {**self._within, "call": call, "at": place}
+        found = await self._database.read_together(
+            lambda c: c.execute(self._statements.one, here).mappings().one_or_none()
+        )
+        return None if found is None else CallRow(**found)
 
     async def input(self, row: CallRow) -> bytes:
         """Return the arguments."""
@@ -154,9 +140,10 @@ class Calls:
 
     async def outcome(self, call: str, place: int) -> Outcome | None:
         """Return a call's outcome; None before the call has ended."""
-        columns = (_T.c.state, _T.c.kind, _T.c.outcome_python, _T.c.outcome)
-        query = self._this(call, select(*columns), place)
-        found = await self._database.read(lambda c: c.execute(query).one_or_none())
+        here = {**self._within, "call": call, "at": place}
+        found = await self._database.read_together(
+            lambda c: c.execute(self._statements.outcome, here).one_or_none()
+        )
         if found is None:
             raise NotFound(f"there is no call `{call[:80]}`", hint="results are kept for 7 days")
         state, kind, python, body = found
@@ -166,31 +153,25 @@ class Calls:
             body = await asyncio.to_thread(_read, self._outcome(call, place))
         return Outcome(kind=kind, python=python, body=bytes(body))
 
-    async def endpoints(self, now: float) -> list[str]:
-        """Return the endpoints that calls wait for now."""
-        query = select(_T.c.endpoint).where(self._here(), _T.c.state == WAITING, _T.c.due_at <= now)
+    async def endpoints(self) -> list[str]:
+        """Return the endpoints that calls wait for, now or later."""
+        query = select(_T.c.endpoint).where(self._here(), _T.c.state == WAITING)
         return await self._database.read(lambda c: list(c.scalars(query.distinct())))
 
-    async def due(
-        self, endpoint: str, now: float, flying: Collection[tuple[str, int]], most: int
-    ) -> list[CallRow]:
-        """Return the calls of an endpoint that wait, without the `flying` ones, those that are due first."""
-        query = (
-            select(*_TOLD)
-            .where(self._here(), _T.c.state == WAITING)
-            .where(_T.c.endpoint == endpoint, _T.c.due_at <= now)
-            .order_by(_T.c.due_at, _T.c.id, _T.c.place)
-            .limit(most + len(flying))
-        )
-        rows = await self._rows(query)
-        return [row for row in rows if (row.id, row.place) not in flying][:most]
+    async def due(self, endpoint: str, now: float, most: int) -> list[tuple[CallRow, bytes | None]]:
+        """Return the calls of an endpoint that wait, those that are due first, each with its input if that is small."""
+        here = {"of": endpoint, "now": now, "most": most}
 
-    async def next_due(self, now: float) -> float | None:
-        """Return when the next call is due that waits for a time."""
-        query = select(func.min(_T.c.due_at)).where(
-            self._here(), _T.c.state == WAITING, _T.c.due_at > now
-        )
-        return await self._database.read(lambda c: c.scalar(query))
+        def work(connection: Connection) -> list[tuple[CallRow, bytes | None]]:
+            found = connection.execute(statements.DUE, here).all()
+            return [(CallRow(**dict(zip(NAMES, row, strict=False))), row[-1]) for row in found]
+
+        return await self._database.read(work)
+
+    async def next_due(self, endpoint: str, now: float) -> float | None:
+        """Return when the next call of an endpoint is due that waits for a time."""
+        here = {"of": endpoint, "now": now}
+        return await self._database.read_together(lambda c: c.scalar(statements.NEXT_DUE, here))
 
     async def are_open(self, endpoints: Collection[str]) -> bool:
         """Return whether a call of one of these endpoints waits or runs."""
@@ -203,54 +184,40 @@ class Calls:
 
     async def running(self) -> list[CallRow]:
         """Return the calls that containers have claimed."""
-        return await self._rows(select(*_TOLD).where(self._here(), _T.c.state == RUNNING))
+        return await self._rows(select(*COLUMNS).where(self._here(), _T.c.state == RUNNING))
 
     async def claim(self, call: str, place: int, attempt: int, container: str) -> bool:
         """Give an attempt to a container; False if it is another one's, or over."""
-        return await self._change(
-            (call, place, attempt),
-            (WAITING,),
-            state=RUNNING,
-            container=container,
-            started_at=time.time(),
-            note="",
-        )
+        changes = {"by": container, "now": time.time()}
+        return await self._change(self._statements.claim, (call, place, attempt), changes)
 
     async def finish(self, call: str, place: int, attempt: int, outcome: Outcome) -> bool:
         """Save how a call ended; False if it was not waiting or running in this attempt."""
-        small = len(outcome.body) <= INLINE_BYTES
+        small = is_small(outcome.body)
         if not small:
             await asyncio.to_thread(self._write, self._outcome(call, place), outcome.body)
-        return await self._change(
-            (call, place, attempt),
-            (WAITING, RUNNING),
-            state=DONE if outcome.kind == "value" else FAILED,
-            kind=outcome.kind,
-            outcome_python=outcome.python,
-            outcome=outcome.body if small else None,
-            ended_at=time.time(),
-        )
+        changes = {
+            "then": DONE if outcome.kind == "value" else FAILED,
+            "how": outcome.kind,
+            "by": outcome.python,
+            "body": outcome.body if small else None,
+            "now": time.time(),
+        }
+        return await self._change(self._statements.finish, (call, place, attempt), changes)
 
     async def again(self, call: str, place: int, attempt: int, due_at: float, note: str) -> bool:
         """Let a call wait for its next attempt."""
-        return await self._change(
-            (call, place, attempt),
-            (WAITING, RUNNING),
-            state=WAITING,
-            attempt=attempt + 1,
-            container="",
-            due_at=due_at,
-            note=note,
-        )
+        changes = {"due": due_at, "why": note}
+        return await self._change(self._statements.again, (call, place, attempt), changes)
 
     async def postpone(self, row: CallRow, due_at: float, note: str) -> bool:
         """Let a call that no container has claimed wait longer."""
-        key = (row.id, row.place, row.attempt)
-        return await self._change(key, (WAITING,), due_at=due_at, note=note)
+        key, changes = (row.id, row.place, row.attempt), {"due": due_at, "why": note}
+        return await self._change(self._statements.postpone, key, changes)
 
     async def cancel(self, call: str) -> list[CallRow]:
         """Cancel the inputs that have not ended; return these rows, as they were."""
-        query = self._this(call, select(*_TOLD)).where(_T.c.state.in_((WAITING, RUNNING)))
+        query = self._this(call, select(*COLUMNS)).where(_T.c.state.in_((WAITING, RUNNING)))
         change = update(_T).where(self._here(), _T.c.id == call, _T.c.state.in_((WAITING, RUNNING)))
         values = {"state": CANCELLED, "kind": CANCELLED, "outcome": b"", "ended_at": time.time()}
 
@@ -263,7 +230,7 @@ class Calls:
 
     async def latest(self, app: str, state: str, most: int) -> list[CallRow]:
         """Return calls, the newest first; empty values mean any."""
-        query = select(*_TOLD).where(self._here())
+        query = select(*COLUMNS).where(self._here())
         if app:
             query = query.where(_T.c.app == app)
         if state:
@@ -272,7 +239,7 @@ class Calls:
 
     async def children(self, call: str) -> list[CallRow]:
         """Return the calls that a call has made."""
-        query = select(*_TOLD).where(self._here(), _T.c.parent == call)
+        query = select(*COLUMNS).where(self._here(), _T.c.parent == call)
         return await self._rows(query.order_by(_T.c.created_at, _T.c.place))
 
     async def readdress(self, key: str) -> None:
@@ -297,16 +264,11 @@ class Calls:
         await asyncio.to_thread(self._remove_others, known)
 
     async def _change(
-        self, key: tuple[str, int, int], states: Sequence[str], **values: Any
+        self, change: Update, key: tuple[str, int, int], changes: dict[str, Any]
     ) -> bool:
         call, place, attempt = key
-        query = (
-            update(_T)
-            .where(self._here(), _T.c.id == call, _T.c.place == place, _T.c.attempt == attempt)
-            .where(_T.c.state.in_(states))
-            .values(**values)
-        )
-        return await self._database.together(lambda c: c.execute(query).rowcount == 1)
+        values = {**self._within, "call": call, "at": place, "this_attempt": attempt, **changes}
+        return await self._database.together(lambda c: c.execute(change, values).rowcount == 1)
 
     async def _rows(self, query: Any) -> list[CallRow]:
         found = await self._database.read(lambda c: list(c.execute(query).mappings()))
@@ -349,6 +311,10 @@ class Calls:
                 )  # newer ones may be of a call that is just made
                 if old and path.name.partition(".")[0] not in known:
                     path.unlink(missing_ok=True)
+
+
+def _values(row: CallRow) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in NAMES}
 
 
 def _read(path: Path) -> bytes:

@@ -6,6 +6,7 @@ Transactions run in threads, so that the event loop never waits for a disk or fo
     await database.write(work)      work(connection) in the only transaction that writes
     await database.in_turn(work)    work(), between two writes: several transactions of its own
     await database.together(work)   as `write`; small works that wait at once share one transaction, and one fsync
+    await database.read_together(work)   as `read`; small works that wait at once share one transaction
 
 Writes happen one after the other, in the order of the calls, also when a caller is cancelled: the undo of a
 step comes after the step. Each error of the database becomes a `StorageError`, and no change is half-done.
@@ -25,8 +26,9 @@ from typing import Any, TypeVar
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, func, select
 from sqlalchemy.exc import DataError, SQLAlchemyError
 
-from homeport.contract.errors import BadRequest, StorageError
+from homeport.contract.errors import StorageError
 from homeport.state import urls
+from homeport.state.together import Together, unstorable
 
 BUSY_S = 5.0  # how long a transaction waits for another process's transaction
 ANSWER_S = 10.0  # how long PostgreSQL may take for one statement
@@ -52,10 +54,12 @@ class Database:
         self._claiming = threading.Lock()
         self._is_server = False
         self.taken = False  # another server has taken the database while PostgreSQL was away
-        self._waiting: list[_Work] = []  # of `together`
-        self._joining = (
-            threading.Lock()
-        )  # the writer's thread takes the list, and callers add to it
+        # One thread: each statement waits for the interpreter's lock again. PostgreSQL may be far away, so several wait for it.
+        self._small = executor or ThreadPoolExecutor(
+            1 if self.file else READERS, thread_name_prefix="small reads"
+        )
+        self._writes = Together(self._writer, self.writing, lambda e: self.failure("written", e))
+        self._reads = Together(self._small, self.reading, lambda e: self.failure("read", e))
 
     @property
     def postgres(self) -> bool:
@@ -68,33 +72,27 @@ class Database:
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a writing transaction, whole or not at all."""
+        self._writes.begin()
         return await self._run(self._writer, self._write, work)
 
     async def together(self, work: Callable[[Connection], T]) -> T:
-        """Run a small `work` as `write` does, in one transaction with others that wait at the same time.
+        """Run a small `work` as `write` does, in one transaction with others that wait at the same time."""
+        return await self._writes.run(work)
 
-        A work that raises changes nothing, and the others are not touched by it.
-        """
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        one = _Work(work, done)
-        with self._joining:
-            self._waiting.append(one)
-            is_first = len(self._waiting) == 1
-        if is_first:
-            try:
-                self._writer.submit(self._write_all)
-            except RuntimeError as error:  # after `close`
-                self._waiting.clear()
-                raise StorageError("the server is ending") from error
-        return await done
+    async def read_together(self, work: Callable[[Connection], T]) -> T:
+        """Run a small `work` as `read` does, in one transaction with others that wait at the same time."""
+        return await self._reads.run(work)
 
     async def in_turn(self, work: Callable[[], T]) -> T:
         """Run `work` between two writes; it uses `reading` and `writing`."""
+        self._writes.begin()
         return await self._run(self._writer, work)
 
     async def close(self) -> None:
         """Close the database after the writes that were called before."""
-        for executor in (self._writer, self._readers):
+        self._writes.begin()
+        self._reads.begin()
+        for executor in (self._writer, self._readers, self._small):
             await asyncio.to_thread(executor.shutdown)
         self.dispose()
 
@@ -200,7 +198,7 @@ class Database:
             DataError,
             UnicodeEncodeError,
         ):  # PostgreSQL cannot store NUL, and neither database a surrogate
-            raise _unstorable() from None
+            raise unstorable() from None
         except (SQLAlchemyError, sqlite3.Error) as error:
             raise self.failure(done, error) from None
 
@@ -211,19 +209,6 @@ class Database:
     def _write(self, work: Callable[[Connection], T]) -> T:
         with self.writing() as connection:
             return work(connection)
-
-    def _write_all(self) -> None:
-        """Run the works that wait, and answer their callers once everything is on the disk."""
-        with self._joining:
-            works, self._waiting = self._waiting, []
-        ends: list[tuple[_Work, Any, BaseException | None]]
-        try:
-            with self.writing() as connection:
-                ends = [work.run(connection) for work in works]
-        except Exception as error:
-            ends = [(work, None, error) for work in works]
-        for work, value, failure in ends:
-            work.end(value, failure)
 
     async def _run(self, executor: Executor, work: Callable[..., T], *args: Any) -> T:
         try:
@@ -264,47 +249,15 @@ class Database:
                 raise
             return connection
 
-        engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool)
+        engine = create_engine(
+            "sqlite://",
+            creator=connect,
+            poolclass=QueuePool,
+            pool_size=READERS + 2,
+            pool_use_lifo=True,  # the connection that was used last still has pages in its cache
+        )
         event.listen(engine, "begin", _begin)
         return engine
-
-
-class _Work:
-    """A work of `together`, and its caller."""
-
-    def __init__(self, work: Callable[[Connection], Any], done: "asyncio.Future[Any]") -> None:
-        self._work, self._done = work, done
-        self._loop = done.get_loop()
-
-    def run(self, connection: Connection) -> "tuple[_Work, Any, BaseException | None]":
-        """Do the work in the open transaction; what it raises is undone and returned."""
-        try:
-            with connection.begin_nested():
-                return self, self._work(connection), None
-        except (DataError, UnicodeEncodeError):
-            return self, None, _unstorable()
-        except (SQLAlchemyError, sqlite3.Error):
-            raise  # a full disk is full for all of them
-        except Exception as error:
-            return self, None, error
-
-    def end(self, value: Any, failure: BaseException | None) -> None:
-        """Give the result to the caller, in its loop; called in the writer's thread."""
-
-        def tell() -> None:
-            if self._done.done():  # the caller was cancelled
-                return
-            if failure is None:
-                self._done.set_result(value)
-            else:
-                self._done.set_exception(failure)
-
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(tell)
-
-
-def _unstorable() -> BadRequest:
-    return BadRequest("a name or a text has a character that the database cannot keep")
 
 
 #: Beginning of SQLite's name of an error -> hint.
@@ -339,7 +292,7 @@ def _postgres(url: URL) -> Engine:
     return create_engine(
         url,
         pool_pre_ping=True,  # so that the first call after a restart of PostgreSQL works
-        pool_size=READERS + 2,
+        pool_size=2 * READERS + 2,
         connect_args={
             "connect_timeout": CONNECT_S,
             "options": waits_ms,

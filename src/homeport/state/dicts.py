@@ -3,18 +3,19 @@
 Keys and values are bytes, which only containers read. An entry is removed after seven days without a use.
 """
 
+import functools
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, select, update
 
 from homeport.contract.errors import BadRequest
 from homeport.contract.sizes import MIB
 from homeport.state import tables
 from homeport.state.database import Database
-from homeport.state.inserting import insert_into
+from homeport.state.inserting import insert_for
 from homeport.state.objects import Objects
 from homeport.state.scope import MAIN, Scope
 
@@ -26,6 +27,19 @@ MAX_ITEMS = 10_000  # of one update
 MAX_COUNT = 100_000  # the highest number that `len` returns
 PAGE, PAGE_BYTES = 500, 4 * MIB  # what is read at once: entries, and bytes of their values
 _T = tables.dict_items
+
+# The statements of each operation are made once: to make one takes six times as long as to run it.
+_HERE = and_(_T.c.dict == bindparam("here"), _T.c.digest.in_(bindparam("digests", expanding=True)))
+_ALIVE = _T.c.used_at >= bindparam("alive")
+_VALUES = select(_T.c.digest, _T.c.value, _T.c.used_at).where(_HERE, _ALIVE)
+_USES = select(_T.c.digest, _T.c.used_at).where(_HERE)
+_USE = (
+    update(_T)
+    .where(_HERE, _ALIVE, _T.c.used_at < bindparam("before"))
+    .values(used_at=bindparam("now"))
+)
+_REMOVE = delete(_T).where(_HERE)
+_POP = delete(_T).where(_HERE, _ALIVE).returning(_T.c.value)
 
 Item = tuple[bytes, bytes]  # key, value
 
@@ -40,22 +54,20 @@ class Dicts:
 
     async def get(self, name: str, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the value of each key; None for a key that is not there."""
-        dict_id = self.objects.find(name).id
         digests = [_digest(key) for key in keys]
-        query = select(_T.c.digest, _T.c.value, _T.c.used_at).where(_these(dict_id, digests))
-        found = await self._database.read(lambda c: {row[0]: row for row in c.execute(query)})
-        now = time.time()
-        old = [digest for digest, row in found.items() if row[2] < now - USED_EACH_S]
-        if old:
-            used = update(_T).where(_these(dict_id, old)).values(used_at=now)
-            await self._database.together(lambda c: c.execute(used))
-        return [found[digest][1] if digest in found else None for digest in digests]
+        here, now = self._here(name, digests), time.time()
+        found = await self._database.read_together(lambda c: c.execute(_VALUES, here).all())
+        if any(used_at < now - USED_EACH_S for _, _, used_at in found):
+            used = {**here, "now": now, "before": now - USED_EACH_S}
+            await self._database.together(lambda c: c.execute(_USE, used))
+        values = {digest: value for digest, value, _ in found}
+        return [values.get(digest) for digest in digests]
 
     async def contains(self, name: str, key: bytes) -> bool:
         """Return whether a key is there."""
-        dict_id = self.objects.find(name).id
-        query = select(func.count()).select_from(_T).where(_these(dict_id, [_digest(key)]))
-        return bool(await self._database.read(lambda c: c.scalar(query)))
+        here = self._here(name, [_digest(key)])
+        found = await self._database.read_together(lambda c: c.execute(_USES, here).first())
+        return found is not None and found[1] >= here["alive"]
 
     async def put(self, name: str, items: Sequence[Item], *, only_new: bool = False) -> int:
         """Set entries, all or none; with `only_new` leave those that exist. Return how many were new."""
@@ -63,27 +75,25 @@ class Dicts:
         _check(items)
         if not items:
             return 0
-        by_digest = {_digest(key): self._row(dict_id, key, value) for key, value in items}
-        rows, digests = list(by_digest.values()), list(by_digest)
-        expired = delete(_T).where(
-            _T.c.dict == dict_id, _T.c.digest.in_(digests), _T.c.used_at < time.time() - KEPT_S
-        )
+        rows = {_digest(key): self._row(dict_id, key, value) for key, value in items}
+        here = self._here(name, rows)
 
         def work(connection: Connection) -> int:
             self.objects.find(name)  # it may have been deleted while this waited for its turn
-            connection.execute(expired)
-            there = select(func.count()).select_from(_T).where(_these(dict_id, digests))
-            known = connection.scalar(there) or 0
-            _upsert(connection, rows, only_new=only_new)
-            return len(digests) - known
+            known = connection.execute(_USES, here).all()
+            expired = [digest for digest, used_at in known if used_at < here["alive"]]
+            if expired:
+                connection.execute(_REMOVE, {**here, "digests": expired})
+            update, insert = _upserts(connection.dialect.name)
+            connection.execute(insert if only_new else update, list(rows.values()))
+            return len(rows) - len(known) + len(expired)
 
         return await self._database.together(work)
 
     async def pop(self, name: str, key: bytes) -> bytes | None:
         """Remove an entry and return its value; None if it is not there."""
-        dict_id = self.objects.find(name).id
-        query = delete(_T).where(_these(dict_id, [_digest(key)])).returning(_T.c.value)
-        return await self._database.together(lambda c: c.scalar(query))
+        here = self._here(name, [_digest(key)])
+        return await self._database.together(lambda c: c.scalar(_POP, here))
 
     async def clear(self, name: str) -> None:
         """Remove all entries."""
@@ -131,6 +141,11 @@ class Dicts:
         query = delete(_T).where(_T.c.used_at < time.time() - KEPT_S)
         await self._database.write(lambda c: c.execute(query))
 
+    def _here(self, name: str, digests: Iterable[bytes]) -> dict[str, Any]:
+        """Return the parameters of a statement about some keys of a dict."""
+        dict_id = self.objects.find(name).id
+        return {"here": dict_id, "digests": list(digests), "alive": time.time() - KEPT_S}
+
     def _row(self, dict_id: str, key: bytes, value: bytes) -> dict[str, Any]:
         self._last_place = max(self._last_place + 1, time.time_ns())
         return {
@@ -143,14 +158,16 @@ class Dicts:
         }
 
 
-def _upsert(connection: Connection, rows: list[dict[str, Any]], *, only_new: bool) -> None:
-    query = insert_into(connection, _T)
+@functools.cache
+def _upserts(dialect: str) -> tuple[Any, Any]:
+    """Return two INSERTs of entries: one changes those that exist, the other leaves them."""
+    query = insert_for(dialect, _T)
     key = [_T.c.dict, _T.c.digest]
-    if only_new:
-        connection.execute(query.on_conflict_do_nothing(index_elements=key), rows)
-        return
     changed = {"value": query.excluded.value, "used_at": query.excluded.used_at}
-    connection.execute(query.on_conflict_do_update(index_elements=key, set_=changed), rows)
+    return (
+        query.on_conflict_do_update(index_elements=key, set_=changed),
+        query.on_conflict_do_nothing(index_elements=key),
+    )
 
 
 def _first(rows: Sequence[Any], *, values: bool) -> list[Any]:
@@ -183,10 +200,6 @@ def _digest(key: bytes) -> bytes:
 
 def _alive() -> ColumnElement[bool]:
     return _T.c.used_at >= time.time() - KEPT_S
-
-
-def _these(dict_id: str, digests: Sequence[bytes]) -> ColumnElement[bool]:
-    return and_(_T.c.dict == dict_id, _T.c.digest.in_(digests), _alive())
 
 
 def _empty(connection: Connection, dict_id: str) -> None:

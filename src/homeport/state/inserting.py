@@ -9,8 +9,13 @@ if TYPE_CHECKING:
 
 
 def insert_into(connection: Connection, table: Table) -> "postgresql.Insert | sqlite.Insert":
-    """Return an INSERT for the connection's database; PostgreSQL's kind is imported where it is used."""
-    if connection.dialect.name == "postgresql":
+    """Return an INSERT for the connection's database."""
+    return insert_for(connection.dialect.name, table)
+
+
+def insert_for(dialect: str, table: Table) -> "postgresql.Insert | sqlite.Insert":
+    """Return an INSERT for a kind of database; PostgreSQL's is imported where it is used."""
+    if dialect == "postgresql":
         from sqlalchemy.dialects import postgresql
 
         return postgresql.insert(table)

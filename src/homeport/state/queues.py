@@ -6,18 +6,19 @@ the callers that wait for its partition.
 """
 
 import asyncio
+import functools
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, update
 
 from homeport.contract.errors import BadRequest, TooMany
 from homeport.contract.sizes import MIB
 from homeport.state import tables
 from homeport.state.database import Database
-from homeport.state.inserting import insert_into
+from homeport.state.inserting import insert_for
 from homeport.state.objects import Objects
 from homeport.state.scope import MAIN, Scope
 
@@ -29,6 +30,26 @@ MAX_TTL_S = 24 * 3600.0 * 7
 PAGE = 8  # values that are read at once
 LOOK_EACH_S = 0.2  # how often a caller of `page` that waits looks for new values
 _P, _T = tables.queue_partitions, tables.queue_items
+
+# The statements of each operation are made once: to make one takes six times as long as to run it.
+_PART = and_(_P.c.queue == bindparam("queue_id"), _P.c.partition == bindparam("part"))
+_ITEMS = and_(_T.c.queue == bindparam("queue_id"), _T.c.partition == bindparam("part"))
+_STATE = select(_P.c.length, _P.c.expires_at).where(_PART)
+_TOTAL = select(func.coalesce(func.sum(_P.c.length), 0)).where(
+    _P.c.queue == bindparam("queue_id"), _P.c.expires_at > bindparam("now")
+)
+_LENGTH = _TOTAL.where(_P.c.partition == bindparam("part"))
+_PAGE = (
+    select(_T.c.place, _T.c.value)
+    .where(_ITEMS, _T.c.place > bindparam("after"))
+    .where(select(_P.c.queue).where(_PART, _P.c.expires_at > bindparam("now")).exists())
+    .order_by(_T.c.place)
+    .limit(PAGE)
+)
+_OLDEST = select(_T.c.place).where(_ITEMS).order_by(_T.c.place).limit(bindparam("most"))
+_TAKE = delete(_T).where(_ITEMS, _T.c.place.in_(_OLDEST)).returning(_T.c.place, _T.c.value)
+_SHRINK = update(_P).where(_PART).values(length=bindparam("left"))
+_ADD = insert(_T)
 
 Key = tuple[str, str]  # a queue's id, a partition
 T = TypeVar("T")
@@ -94,12 +115,9 @@ class Queues:
     async def count(self, name: str, *, partition: str = "", total: bool = False) -> int:
         """Return how many values a partition has, or all together."""
         queue = self.objects.find(name).id
-        query = select(func.coalesce(func.sum(_P.c.length), 0)).where(
-            _P.c.queue == queue, _P.c.expires_at > time.time()
-        )
-        if not total:
-            query = query.where(_P.c.partition == partition)
-        return await self._database.read(lambda c: int(c.scalar(query) or 0))
+        query = _TOTAL if total else _LENGTH
+        here = {"queue_id": queue, "part": partition, "now": time.time()}
+        return await self._database.read_together(lambda c: int(c.scalar(query, here) or 0))
 
     async def clear(self, name: str, *, partition: str = "", every: bool = False) -> None:
         """Remove what is in a partition, or with `every` in all of them."""
@@ -141,14 +159,8 @@ class Queues:
         await self._database.write(work)
 
     async def _page(self, key: Key, after: int) -> list[Any]:
-        query = (
-            select(_T.c.place, _T.c.value)
-            .where(_T.c.queue == key[0], _T.c.partition == key[1], _T.c.place > after)
-            .where(_is_alive(key))
-            .order_by(_T.c.place)
-            .limit(PAGE)
-        )
-        return await self._database.read(lambda c: list(c.execute(query)))
+        here = {**_here(key), "after": after, "now": time.time()}
+        return await self._database.read_together(lambda c: list(c.execute(_PAGE, here)))
 
     def _put(self, connection: Connection, key: Key, values: Sequence[bytes], ttl_s: float) -> bool:
         """Add the values; False if there is no room for all of them."""
@@ -164,7 +176,7 @@ class Queues:
             rows.append(
                 {"queue": key[0], "partition": key[1], "place": self._last_place, "value": value}
             )
-        connection.execute(insert(_T), rows)
+        connection.execute(_ADD, rows)
         _count(connection, key, items + len(values), time.time() + ttl_s)
         return True
 
@@ -173,28 +185,15 @@ class Queues:
         items = _alive(connection, key)
         if not items:
             return []
-        oldest = (
-            select(_T.c.place)
-            .where(_T.c.queue == key[0], _T.c.partition == key[1])
-            .order_by(_T.c.place)
-            .limit(count)
-        )
-        taken = connection.execute(
-            delete(_T)
-            .where(_T.c.queue == key[0], _T.c.partition == key[1], _T.c.place.in_(oldest))
-            .returning(_T.c.place, _T.c.value)
-        ).all()
-        left = update(_P).where(_P.c.queue == key[0], _P.c.partition == key[1])
-        connection.execute(left.values(length=items - len(taken)))
+        here = _here(key)
+        taken = connection.execute(_TAKE, {**here, "most": count}).all()
+        connection.execute(_SHRINK, {**here, "left": items - len(taken)})
         return [row[1] for row in sorted(taken, key=lambda row: row[0])]
 
 
 def _alive(connection: Connection, key: Key) -> int:
     """Return how many values a partition has; empty it if its time to live has passed."""
-    query = select(_P.c.length, _P.c.expires_at).where(
-        _P.c.queue == key[0], _P.c.partition == key[1]
-    )
-    row = connection.execute(query).one_or_none()
+    row = connection.execute(_STATE, _here(key)).one_or_none()
     if row is None:
         return 0
     if row[1] <= time.time():
@@ -203,21 +202,21 @@ def _alive(connection: Connection, key: Key) -> int:
     return int(row[0])
 
 
-def _is_alive(key: Key) -> Any:
-    query = select(_P.c.queue).where(
-        _P.c.queue == key[0], _P.c.partition == key[1], _P.c.expires_at > time.time()
-    )
-    return query.exists()
+def _here(key: Key) -> dict[str, Any]:
+    return {"queue_id": key[0], "part": key[1]}
 
 
 def _count(connection: Connection, key: Key, items: int, expires_at: float) -> None:
-    query = insert_into(connection, _P).values(
-        queue=key[0], partition=key[1], length=items, expires_at=expires_at
-    )
+    row = {"queue": key[0], "partition": key[1], "length": items, "expires_at": expires_at}
+    connection.execute(_counting(connection.dialect.name), row)
+
+
+@functools.cache
+def _counting(dialect: str) -> Any:
+    """Return the statement that sets a partition's length and end."""
+    query = insert_for(dialect, _P)
     changed = {"length": query.excluded.length, "expires_at": query.excluded.expires_at}
-    connection.execute(
-        query.on_conflict_do_update(index_elements=[_P.c.queue, _P.c.partition], set_=changed)
-    )
+    return query.on_conflict_do_update(index_elements=[_P.c.queue, _P.c.partition], set_=changed)
 
 
 def _check_partitions(connection: Connection, key: Key) -> None:

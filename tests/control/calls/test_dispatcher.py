@@ -11,6 +11,7 @@ from homeport.contract.calls import ATTEMPT, CALL, CALL_ID, endpoint_id
 from homeport.contract.errors import BadRequest, NotFound
 from homeport.contract.scope import MAIN
 from homeport.control.calls import dispatcher as module
+from homeport.control.calls import lines
 from homeport.control.calls.dispatcher import Dispatcher
 from homeport.control.calls.spawned import Spawned
 from homeport.state import schema, urls
@@ -119,7 +120,7 @@ async def test_a_call_is_sent_and_its_outcome_wakes_who_waits(plane):
 
 
 async def test_only_so_many_are_on_their_way(plane, monkeypatch):
-    monkeypatch.setattr(module, "MOST", 3)
+    monkeypatch.setattr(lines, "MOST", 3)
     plane.ingress.release.clear()
     await plane.spawn(1, inputs=10)
     await until(lambda: plane.ingress.inside == 3, "three requests")

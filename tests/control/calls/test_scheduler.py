@@ -12,7 +12,7 @@ from homeport.control.calls.scheduler import LATE_S, LOOK_EACH_S, Scheduler
 from homeport.control.calls.spawned import Spawned
 from homeport.control.deploys.apps import Live, LiveApp
 from homeport.control.fleet.owner import Owner
-from homeport.state.calls import Calls
+from homeport.state.calls import CallRow, Calls
 from homeport.state.database import Database
 from homeport.state.rows import Revision
 from homeport.state.schedules import Schedules
@@ -54,13 +54,13 @@ class Plane:
         self.now = NOON + 0.5
         self.unsettled: set[str] = set()
         self.said: list[str] = []
-        self.woken = 0
+        self.sent: list[CallRow] = []
         self.restart()
 
     def restart(self) -> None:
         """Begin with nothing but the database."""
         spawned = Spawned(self.calls, lambda _endpoint: "", key=str)
-        spawned.wake = self._wake
+        spawned.sender = self
         self.scheduler = Scheduler(
             self.rows,
             spawned,
@@ -71,8 +71,9 @@ class Plane:
             clock=lambda: self.now,
         )
 
-    def _wake(self) -> None:
-        self.woken += 1
+    def added(self, calls) -> None:
+        """Be the dispatcher of new calls."""
+        self.sent += [row for row, _ in calls]
 
     def deploy(self, name: str, **schedules: Schedule) -> None:
         owner = Owner.app(MAIN, "shop")
@@ -105,7 +106,7 @@ async def test_nothing_runs_at_the_deploy_and_then_at_each_time(plane):
     assert [60.0] == await plane.at(NOON + 60.0)
     assert [60.0] == await plane.at(NOON + 60.5)
     assert [60.0, 120.0] == await plane.at(NOON + 120.1)
-    assert 2 == plane.woken
+    assert [NOON + 60.0, NOON + 120.1] == [row.due_at for row in plane.sent]
     assert [] == plane.said
 
 

@@ -89,7 +89,7 @@ class Spawns:
             bounds.number("place", query.place),
             bounds.number("attempt", query.attempt),
         )
-        if not await self._spawned.rows.of(scope).claim(id, place, attempt, query.container):
+        if not await self._spawned.claim(scope, id, place, attempt, query.container):
             raise AlreadyExists("this attempt is another container's, or is over")
 
     @route("POST", "/v1/spawned/{id}/outcome", audit=Audited.NONE)
@@ -107,12 +107,9 @@ class Spawns:
             bounds.number("place", query.place),
             bounds.number("attempt", query.attempt),
         )
-        rows = await self._spawned.rows.of(scope).find(id)
-        row = next((r for r in rows if (r.place, r.attempt) == (place, attempt)), None)
         content = await self._bodies.whole(body)
-        if row is not None and row.state in (RUNNING, WAITING):
-            outcome = Outcome(kind=query.kind, python=query.python, body=content)
-            await self._spawned.end(row, outcome)
+        outcome = Outcome(kind=query.kind, python=query.python, body=content)
+        await self._spawned.ended(scope, id, place, attempt, outcome)
 
 
 class SpawnList:

@@ -1,34 +1,47 @@
 """Sends spawned calls to their functions, as requests over the ingress's socket.
 
 A call is sent until a container has claimed it, so it may be sent twice and runs once (state/calls.py). At most
-`MOST` calls of a function are on their way at once; the others are rows, so any number of calls takes the same memory.
+`lines.MOST` calls of a function are on their way at once; the others are rows, so any number of calls takes the same memory.
 """
 
 import asyncio
 import contextlib
+import functools
 import logging
+import math
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from homeport import wire
 from homeport.contract import calls
 from homeport.contract.errors import BadRequest, Failure, NotFound, StorageError
+from homeport.control.calls.lines import Key, Line, Waiting
 from homeport.control.calls.spawned import Spawned
 from homeport.control.fleet.owner import Owner
 from homeport.state.calls import CallRow, Outcome
 from homeport.supervised import Tasks, supervised
 
-MOST = 100  # requests of one function at once; the autoscaler sees them queue
+LOOK_ALL_S = (
+    60.0  # how often to ask for functions with waiting calls: what was missed waits no longer
+)
 LOOK_EACH_S = 1.0  # how often to look for containers that ended with a call
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 GIVE_UP_S = 24 * 3600.0  # after which a call that no container can take has failed
 SWEEP_EACH_S = 3600.0
 REFUSED = {400: "BadRequest", 404: "NotFound", 413: "TooLarge"}
 
-Key = tuple[str, int]
 log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A call that is on its way."""
+
+    attempt: int
+    task: "asyncio.Future[None]"
+    is_claimed: bool = False
 
 
 class Dispatcher:
@@ -47,16 +60,15 @@ class Dispatcher:
         self._socket = str(socket)
         self._containers = containers
         self._is_away = is_away
-        self._flying: dict[Key, asyncio.Future[None]] = {}
-        self._endpoints: Counter[str] = Counter()
+        self._lines: dict[str, Line] = {}  # by endpoint
+        self._flights: dict[Key, _Flight] = {}
         self._pauses: dict[Key, float] = {}
         self._soon = asyncio.Event()
         self._tasks = Tasks()
 
     def open(self) -> None:
         """Begin to send."""
-        self._spawned.wake = self._soon.set
-        self._spawned.stopped = self._stop
+        self._spawned.sender = self
         for name, loop in (
             ("sending calls", self._send_all),
             ("looking for lost calls", self._look),
@@ -68,44 +80,102 @@ class Dispatcher:
         """Stop sending; calls that containers have claimed go on."""
         await self._tasks.close()
 
+    def added(self, calls: Sequence[Waiting]) -> None:
+        """Send new calls of one function, which are in the database."""
+        line = self._line(calls[0][0].endpoint)
+        line.add(calls)
+        self._begin(line)
+
+    def claimed(self, call: str, place: int, attempt: int) -> None:
+        """Note that a container has a call."""
+        flight = self._flights.get((call, place))
+        if flight is not None and flight.attempt == attempt:
+            flight.is_claimed = True
+
+    def due(self, endpoint: str, at: float) -> None:
+        """Note that a call waits for a time."""
+        self._line(endpoint).due(at)
+        self._soon.set()
+
+    def stopped(self, rows: Sequence[CallRow]) -> None:
+        """Cut the requests of cancelled calls; their containers then ask whether the call was cancelled."""
+        for row in rows:
+            key = (row.id, row.place)
+            if (line := self._lines.get(row.endpoint)) is not None:
+                line.drop(key)
+            if (flight := self._flights.get(key)) is not None:
+                flight.task.cancel()
+
     async def _send_all(self) -> None:
-        rows = self._spawned.rows
+        look_all_at = 0.0
         while True:
             self._soon.clear()
             now = time.time()
-            for endpoint in await rows.endpoints(now):
-                room = MOST - self._endpoints[endpoint]
-                if room > 0:
-                    for row in await rows.due(endpoint, now, self._flying, room):
-                        self._begin(row)
-            next_due = await rows.next_due(now)
-            wait_s = 60.0 if next_due is None else max(next_due - time.time(), 0.01)
+            if now >= look_all_at:
+                for endpoint in await self._spawned.rows.endpoints():
+                    self._line(endpoint).due(now)
+                look_all_at = now + LOOK_ALL_S
+            for line in list(self._lines.values()):
+                await self._fill(line, now)
+                self._begin(line)
+                if line.is_empty:
+                    del self._lines[line.endpoint]
+            next_at = min([look_all_at, *(line.next_at for line in self._lines.values())])
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(
-                    wait_s
-                ):  # `wait_for` of Python 3.11 may swallow a cancellation
+                # `wait_for` of Python 3.11 may swallow a cancellation.
+                async with asyncio.timeout(max(next_at - time.time(), 0.01)):
                     await self._soon.wait()
 
-    def _begin(self, row: CallRow) -> None:
-        key = (row.id, row.place)
-        self._endpoints[row.endpoint] += 1
-        task = self._tasks.start(f"the call {row.id}", self._sent(row))
-        self._flying[key] = task
+    async def _fill(self, line: Line, now: float) -> None:
+        """Read the next calls of a function, if its line has no more and the database may have some."""
+        rows = self._spawned.rows
+        if line.next_at <= now:
+            line.next_at, line.is_behind = math.inf, True
+            try:
+                line.due(await rows.next_due(line.endpoint, now) or math.inf)
+            except BaseException:
+                line.due(now)
+                raise
+        if (most := line.wanted) > 0:
+            line.is_behind = False  # what is added meanwhile sets it again
+            try:
+                found = await rows.due(line.endpoint, now, most)
+            except BaseException:
+                line.is_behind = True
+                raise
+            line.read(found)
+            line.is_behind = line.is_behind or len(found) == most
 
-        def landed(_task: "asyncio.Future[None]") -> None:
-            self._flying.pop(key, None)
-            self._endpoints[row.endpoint] -= 1
+    def _line(self, endpoint: str) -> Line:
+        line = self._lines.get(endpoint)
+        if line is None:
+            line = self._lines[endpoint] = Line(endpoint)
+        return line
+
+    def _begin(self, line: Line) -> None:
+        """Send what may be sent now."""
+        while (waiting := line.take()) is not None:
+            row, body = waiting
+            key = (row.id, row.place)
+            task = self._tasks.start(f"the call {row.id}", self._sent(row, body))
+            self._flights[key] = _Flight(row.attempt, task)
+            task.add_done_callback(functools.partial(self._landed, line, key))
+        if line.wanted or line.is_empty:
             self._soon.set()
 
-        task.add_done_callback(landed)
+    def _landed(self, line: Line, key: Key, _task: "asyncio.Future[None]") -> None:
+        del self._flights[key]
+        line.landed(key)
+        self._begin(line)
 
-    async def _sent(self, row: CallRow) -> None:
+    async def _sent(self, row: CallRow, body: bytes | None) -> None:
         try:
-            await self._send(row)
+            await self._send(row, body)
         except StorageError as error:
+            self.due(row.endpoint, time.time() + FIRST_PAUSE_S)
             log.warning("the call %s is sent again later: %s", row.id, error.message)
 
-    async def _send(self, row: CallRow) -> None:
+    async def _send(self, row: CallRow, body: bytes | None) -> None:
         fields = {
             calls.CALL_ID: row.id,
             calls.PLACE: str(row.place),
@@ -121,7 +191,8 @@ class Dispatcher:
             await self._later(row, error.message)
             return
         try:
-            body = await self._spawned.rows.input(row)
+            if body is None:
+                body = await self._spawned.rows.input(row)
             request = wire.Request(row.endpoint, body, query=row.parameters, fields=fields)
             answer = await wire.ask_async(self._socket, request)
         except (OSError, ValueError, Failure) as error:
@@ -129,8 +200,8 @@ class Dispatcher:
             return
         if answer.status in (200, 409):  # delivered, or another container's
             self._pauses.pop((row.id, row.place), None)
-            # If no container has claimed it, wait before it is sent again.
-            await self._spawned.rows.postpone(row, time.time() + FIRST_PAUSE_S, "")
+            if not self._flights[row.id, row.place].is_claimed:  # wait before it is sent again
+                await self._postpone(row, FIRST_PAUSE_S, "")
             return
         text = bytes(answer.body).decode("utf-8", "replace").strip().removeprefix("homeport: ")
         if answer.status in REFUSED and not (answer.status == 404 and row.options is not None):
@@ -154,13 +225,12 @@ class Dispatcher:
             return
         pause_s = self._pauses.get(key, FIRST_PAUSE_S)
         self._pauses[key] = min(2 * pause_s, LONGEST_PAUSE_S)
-        await self._spawned.rows.postpone(row, time.time() + pause_s, note[:500])
+        await self._postpone(row, pause_s, note[:500])
 
-    def _stop(self, rows: Sequence[CallRow]) -> None:
-        """Cut the requests of cancelled calls; their containers then ask whether the call was cancelled."""
-        for row in rows:
-            if (task := self._flying.get((row.id, row.place))) is not None:
-                task.cancel()
+    async def _postpone(self, row: CallRow, pause_s: float, note: str) -> None:
+        due_at = time.time() + pause_s
+        await self._spawned.rows.postpone(row, due_at, note)
+        self.due(row.endpoint, due_at)
 
     async def _look(self) -> None:
         """End the attempts whose containers have ended without an outcome."""

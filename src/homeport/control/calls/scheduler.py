@@ -200,7 +200,7 @@ class Scheduler:
         key = (_owner(row), row.function)
         if made:
             self._waiting.discard(key)
-            self._spawned.wake()
+            self._spawned.sender.added([(call, NO_ARGUMENTS)])
         elif saved.last_call != call.id and key not in self._waiting:
             self._waiting.add(key)  # said once, and not at each time
             self._tell(row, f"was not run at {_utc(due_at)}: the run before has not begun yet")
