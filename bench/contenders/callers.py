@@ -25,7 +25,7 @@ class Caller:
     packages: list[str]
 
     def measure(self, root: Path, calls: int, inputs: int, colds: int) -> Told:
-        """Return `remote_ms`, `mapped` (calls a second) and `cold_ms`; `NotInstalled` if it cannot run."""
+        """Return lists of figures by the names in `measures/calls.TITLES`; `NotInstalled` if it cannot run."""
         raise NotImplementedError
 
     def _run(self, words: list[str], environ: dict[str, str]) -> Told:
@@ -63,7 +63,7 @@ class Celery(Caller):
     """Four workers and a Redis."""
 
     name = "Celery with Redis"
-    told = f"`--pool prefork --concurrency {WORKERS}`, JSON, results in Redis; it does not start workers for a call"
+    told = f"`--pool prefork --concurrency {WORKERS}`, JSON, results in Redis, which writes nothing to the disk here; operations are of Redis itself; it does not start workers for a call"
     environment = "celery"
     packages = ["celery[redis]"]
 

@@ -16,11 +16,16 @@ from bench.plan import Plan
 from bench.results import DASH, Table
 
 MAPPED = 10_000
+STORED = 5000  # calls, and operations of a Dict
+PATHS = {"spawned": "spawn", "spawned_at_once": "spawn-at-once", "operations": "operations"}
 OURS = ("HAProxy", "control plane")
 TITLES = {
     "remote_ms": "a warm `.remote()`, more than a local call (ms)",
     "cpu_us": "CPU of HAProxy and the control plane for it (µs)",
     "mapped": "`.map()` of trivial inputs over 4 containers (calls a second)",
+    "spawned": "`.spawn()` from one caller, one after the other, each on the disk (calls accepted a second)",
+    "spawned_at_once": "`.spawn()`, 32 at once (calls accepted a second)",
+    "operations": "a `Dict` set and read by ten callers (operations a second)",
     "cold_ms": "a cold `.remote()` (ms)",
 }
 
@@ -28,7 +33,7 @@ TITLES = {
 def measure(plan: Plan) -> None:
     """From inside a container, as a function's own code sees it."""
     calls = plan.times(3000, 300)
-    latency_ms, cpu_us, cold_ms = [], [], []
+    latency_ms, cpu_us = [], []
     with home() as terminal, httpx.Client(timeout=600, trust_env=False) as client:
         url = terminal.deploy(APPS / "homeport_calls.py")["caller"]
         server = Server(terminal)
@@ -45,11 +50,15 @@ def measure(plan: Plan) -> None:
             cpu_us.append(sum(spent.get(name, 0.0) for name in OURS) / calls * 1e6)
         ask("map/1000")
         inputs = plan.times(MAPPED, 2000)
-        mapped = [ask(f"map/{inputs}") for _ in range(plan.times(5, 2))]
+        ours = {"remote_ms": latency_ms, "cpu_us": cpu_us, "cold_ms": []}
+        ours["mapped"] = [ask(f"map/{inputs}") for _ in range(plan.times(5, 2))]
+        for what, path in PATHS.items():
+            count = plan.times(STORED, 500)
+            ask(f"{path}/100")  # the containers are there
+            ours[what] = [ask(f"{path}/{count}") for _ in range(plan.times(5, 2))]
         for _ in range(plan.times(12, 3)):
             wait_for(_has_no_container(server), "no container of `cold`")
-            cold_ms.append(ask("cold") * 1000)
-    ours = {"remote_ms": latency_ms, "cpu_us": cpu_us, "mapped": mapped, "cold_ms": cold_ms}
+            ours["cold_ms"].append(ask("cold") * 1000)
     found = {"homeport": ours, **_peers(plan)}
     plan.findings.tables.append(
         Table(

@@ -30,6 +30,8 @@ COVERED = {
     "node/containers/programs": "roles/test_node.py",
     "sdk/declare/inline": "journeys/test_python.py",
     "wire/address": "test_wire.py",
+    "state/call_rows": "state/test_calls.py",
+    "state/call_statements": "state/test_calls.py",
     "cli/secret": "journeys/test_secrets_and_tokens.py",
     "cli/serve": "journeys/test_serve.py",
     "cli/server": "cli/test_silent_server.py",
