@@ -20,7 +20,7 @@ from homeport.contract.manifest import WebKind, WebMethod
 from homeport.node.agent import Agent
 from homeport.node.containers import door as doors
 from homeport.node.images.made import Made
-from homeport.node.zygotes import nursery
+from homeport.node.zygotes import bases, nursery
 from homeport.runner import tmp
 from homeport.settings import Settings
 from tests.node.test_agent import Watched
@@ -342,6 +342,21 @@ async def test_what_cannot_be_forked_is_imported_by_each_container_itself(
     assert 1 == sum(
         f"`unsafe` is not preloaded for app web: {reason}" in m for m in caplog.messages
     )
+
+
+async def test_an_unsafe_module_of_the_base_zygote_is_found_and_left_out(
+    house, monkeypatch, caplog
+):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(bases, "BASE", ("good", "bad"))
+    house.install("good", "import time\nAT = time.monotonic_ns()")
+    house.install("bad", "import socket, time\nAT, S = time.monotonic_ns(), socket.socket()")
+    house.write("import good, bad\ndef say(): return [good.AT, bad.AT]")
+    told = [eval(await house.get(await house.start())) for _ in range(2)]
+
+    assert told[0][0] == told[1][0]
+    assert told[0][1] != told[1][1]
+    assert any("`bad` is not preloaded: it opens a socket" in text for text in caplog.messages)
 
 
 async def test_a_variable_that_an_import_has_looked_at_is_the_container_s_own(house):

@@ -16,9 +16,9 @@ from homeport.sdk.preload.repeats import repeat
 from homeport.sdk.preload.shelf import Shelf
 
 shelf, unsafe = Shelf(), ""
-recorder = Recorder(shelf, source={source!r}, forks={forks})
-for name in {preload!r}:
-    unsafe = unsafe or recorder.load(name)
+recorder = Recorder(shelf, source={source!r})
+for names in {preload!r}:
+    unsafe = unsafe or recorder.load(*names)
 shelf.settle({source!r})
 shelf.prepare()
 shelf.repeat, shelf.looks = repeat, lambda name: None
@@ -60,11 +60,10 @@ class Box:
             path = folder / ("__init__.py" if package else f"{parts[-1]}.py")
             path.write_text(textwrap.dedent(text))
 
-    def run(self, preload, script, *, forks=False, **environ):
+    def run(self, preload, script, *, together=False, **environ):
         """Run a script after the modules were preloaded; return what it prints."""
-        before = HARNESS.format(
-            site=str(self.site), source=str(self.source), preload=preload, forks=forks
-        )
+        steps = [preload] if together else [[name] for name in preload]
+        before = HARNESS.format(site=str(self.site), source=str(self.source), preload=steps)
         with open(self.site.parent / "output", "w+") as output:  # a file, as zygotes print to one
             subprocess.run(
                 [sys.executable, "-c", before + textwrap.dedent(script)],

@@ -58,9 +58,9 @@ UNSAFE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("forks", [True, False])
+@pytest.mark.parametrize("together", [True, False])
 @pytest.mark.parametrize("text", UNSAFE)
-def test_an_import_that_changes_the_process_is_not_preloaded(box, text, forks):
+def test_an_import_that_changes_the_process_is_not_preloaded(box, text, together):
     box.install(
         a=f"import os\n{text}", other="import logging\nvalue = 1\nlogging.getLogger('there')"
     )
@@ -69,9 +69,9 @@ def test_an_import_that_changes_the_process_is_not_preloaded(box, text, forks):
     if "'there'" in text:
         box.install(there="")
         text = "import logging; logging.getLogger('there')"
-        told = box.run([], f"{text}\nsay(Recorder(shelf, forks={forks}).load('a'))")
+        told = box.run([], f"{text}\nsay(Recorder(shelf).load('a'))")
     else:
-        told = box.run(preload, script, forks=forks)
+        told = box.run(preload, script, together=together)
         assert "unsafe" in told, told
         told = told["unsafe"]
 

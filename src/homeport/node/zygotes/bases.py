@@ -30,6 +30,9 @@ class Base:
     starting: "asyncio.Task[None] | None" = None
     failure: str = ""
     unsafe: set[str] = dataclasses.field(default_factory=set)
+    apart: bool = (
+        False  # its modules are imported one after the other, to learn which one is unsafe
+    )
     bare: bool = False  # it imports nothing ahead: for containers that begin in a fresh interpreter
 
 
@@ -101,13 +104,13 @@ class Bases:
 
     async def _start(self, base: Base) -> None:
         """Start it; start it again without each module that is unsafe."""
-        for _ in range(len(BASE) + 1):
+        for _ in range(len(BASE) + 2):
             modules = [name for name in BASE if name not in base.unsafe and not base.bare]
             zygote = Zygote.spawn(
                 base.made.python,
                 self._lib,
                 base.environ,
-                {"modules": modules, "runner_path": base.made.runner_path},
+                {"modules": modules, "apart": base.apart, "runner_path": base.made.runner_path},
                 self._sandbox(base.made),
             )
             word = await begun(zygote)
@@ -116,8 +119,10 @@ class Bases:
             base.failure = word.get("failure", "")
             if "unsafe" not in word:
                 return
-            log.info("`%s` is not preloaded: %s", *word["unsafe"].values())
-            base.unsafe.add(word["unsafe"]["name"])
+            if name := word["unsafe"]["name"]:
+                log.info("`%s` is not preloaded: %s", name, word["unsafe"]["reason"])
+                base.unsafe.add(name)
+            base.apart = True
         else:
             return
         zygote.holds = frozenset(word["ready"]["modules"])

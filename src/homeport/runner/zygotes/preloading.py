@@ -5,7 +5,7 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from homeport.sdk.preload.recorder import Recorder
 from homeport.sdk.preload.repeats import repeat
@@ -18,12 +18,15 @@ MOST_S = 90.0  # after this time no further import is started
 ENDED = "the process ended while it was imported"
 
 
-def load(shelf: Shelf, modules: Iterable[str]) -> tuple[str, str]:
-    """Put the modules on the shelf. Return the first unsafe one and why; the process must end then."""
-    recorder = Recorder(shelf, forks=False)
-    for name in modules:
-        if reason := recorder.load(name):
-            return name, reason
+def load(shelf: Shelf, modules: Sequence[str], *, apart: bool) -> tuple[str, str]:
+    """Put the modules on the shelf. Return the unsafe one and why; the process must end then.
+
+    Without `apart` they are loaded together, which takes less time, and an unsafe one has no name.
+    """
+    recorder = Recorder(shelf)
+    for names in ([name] for name in modules) if apart else [modules]:
+        if reason := recorder.load(*names):
+            return names[0] if apart else "", reason
     _finish(shelf)
     return "", ""
 

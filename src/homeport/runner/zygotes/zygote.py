@@ -6,13 +6,13 @@ with the modules that all containers need. Below it are *function zygotes*, with
 function imports, and *snapshots*, with the user's state.
 
 The protocol with node/zygotes/nursery.py, over the socket in HOMEPORT_ZYGOTE_FD (SOCK_SEQPACKET): standard
-input has one line of JSON, `{"modules": […], "runner_path": ""}`. The node sends commands with descriptors,
+input has one line of JSON, `{"modules": […], "apart": false, "runner_path": ""}`. The node sends commands with descriptors,
 the zygote answers with JSON:
 
     <- {"ready": {"reads", "modules"}}     all is imported; the imports read these variables
     <- {"pid"} + a pidfd                   the zygote's process; a function zygote sends it again if that changes
     <- {"ready": {"unsafe", "more"}}       from a function zygote: the unsafe modules, and how many were preloaded
-    <- {"unsafe": {"name", "reason"}}      this import cannot be forked; this process ends
+    <- {"unsafe": {"name", "reason"}}      this import cannot be forked; this process ends. No name: one of all
     <- {"again": {"reason", "modules"}}    from a snapshot: these preloaded modules differ; this process ends
     -> fork N + request, `Descriptors`     <- {"forked": init's pid, "storage"} + the pidfds of init and runner
     <- {"lost": reason}                    a child ended before it became a container
@@ -76,7 +76,7 @@ def main() -> int:
     zygote.tell_pid()
     _load_ours()
     _entitle(f"homeport.runner.zygotes.zygote {house.lib}")
-    name, reason = preloading.load(house.shelf, told["modules"])
+    name, reason = preloading.load(house.shelf, told["modules"], apart=told["apart"])
     if reason:
         zygote.tell({"unsafe": {"name": name, "reason": reason}})
         return 0

@@ -63,7 +63,7 @@ CLASS_MARKS = ("_abc_", "__abstract", "__annotat", "__weakref__")
 class ModuleState:
     """The attributes of one module; for a standard module also the contents of its containers."""
 
-    __slots__ = ("attributes", "classes", "contents", "is_standard", "module", "moved", "name")
+    __slots__ = ("attributes", "classes", "contents", "is_standard", "module", "name")
 
     def __init__(self, name: str, module: ModuleType) -> None:
         self.name = name
@@ -71,7 +71,6 @@ class ModuleState:
         self.attributes = dict(vars(module))
         self.contents: dict[str, Any] = {}
         self.classes: dict[str, dict[str, Any]] = {}
-        self.moved = False  # whether `changed` has seen a change that is allowed
         self.is_standard = name.partition(".")[0] in STANDARD  # it comes with Python
         if not self.is_standard:
             return
@@ -121,8 +120,7 @@ class ModuleState:
         """Return which attribute has changed, in words; empty if none has."""
         now, standard = vars(self.module), self.is_standard
         for key in _differences(self.attributes, now):
-            self.moved = True
-            if not self._may_change(key, now.get(key), standard=standard):
+            if not self._may_change(key, now.get(key, self.attributes.get(key)), standard=standard):
                 return f"it changes `{self.name}.{key}`"
         for key, content in self.contents.items():
             if _unequal(content, now.get(key)):
@@ -130,7 +128,6 @@ class ModuleState:
         for key, attributes in self.classes.items():
             cls = self.attributes[key]
             for name in _differences(attributes, vars(cls)):
-                self.moved = True
                 if not name.startswith(CLASS_MARKS):
                     return f"it changes `{self.name}.{key}.{name}`"
         return ""
@@ -139,7 +136,7 @@ class ModuleState:
         if key in MARKS or key in CACHES.get(self.name, ()):
             return True
         if isinstance(value, ModuleType) and value.__name__ == f"{self.name}.{key}":
-            return True  # the shelf restores it
+            return True  # the shelf takes it away and restores it
         if key not in self.attributes and "__getattr__" in self.attributes:
             return True  # PEP 562: the module made the attribute when it was first read
         return not standard and key.startswith("_")  # usually a cache
@@ -162,20 +159,6 @@ class Snapshot:
         """Add a module that has just been loaded."""
         if isinstance(module, ModuleType) and not name.startswith(ODD):
             self.modules[name] = ModuleState(name, module)
-
-    def renew(self, modules: Iterable[tuple[str, Any]]) -> None:
-        """Make it the present state, after `changed` has found no difference.
-
-        Most modules are then as they were, so this takes a tenth of the time of a new snapshot.
-        """
-        self.facts = _facts(self._find)
-        known, self.modules = self.modules, {}
-        for name, module in modules:
-            state = known.get(name)
-            if state is None or state.moved or state.module is not module:
-                self.add(name, module)
-            else:
-                self.modules[name] = state
 
     def standard(self) -> list[ModuleState]:
         """Return the states of the modules that come with Python."""

@@ -68,15 +68,12 @@ class Recorder:
         source: str = "",
         own: Iterable[str] = (),
         avoid: Iterable[str] = (),
-        forks: bool = True,
     ) -> None:
         """`source` is the directory of the user's own modules, which are never run here.
 
         `own` are variables that differ between the processes that will be forked. `avoid` are modules that
-        must not be imported, also if another module needs them. `forks` is whether the process forks between
-        two imports: what an earlier one has looked at would then be copied.
+        must not be imported, also if another module needs them.
         """
-        self._forks = forks
         self._avoid = frozenset(avoid)
         self._own = frozenset(own)
         self.shelf = shelf
@@ -107,21 +104,20 @@ class Recorder:
         """Return whether a module is loaded already, on the shelf or in `sys.modules`."""
         return name in self.shelf.kept or name in sys.modules
 
-    def load(self, name: str) -> str:
-        """Import a module and put it on the shelf. Return why it is unsafe; empty if it is safe.
+    def load(self, *names: str) -> str:
+        """Import modules and put them on the shelf. Return why one of them is unsafe; empty if all are safe.
 
         After an unsafe module, the process must not be used. A module that cannot be imported is left
-        out: the script's own import will raise the error.
+        out: the script's own import will raise the error. Several at once take less time than one after the
+        other, because the process is compared before and after all of them; but nothing says which one is unsafe.
         """
-        if self.knows(name):
+        names = tuple(name for name in names if not self.knows(name))
+        if not names:
             return ""
         self._stack, self._fresh, self._unsafe = [Kept("")], [], ""
         self._seeded, self._drew, self._asked_pid = [], [], False
         self._registries, self._numbers = Registries(), random.getstate()
-        if self._forks or not self._before.modules:
-            self._before = Snapshot(self._all(), self._find)
-        else:
-            self._before.renew(self._all())
+        self._before = Snapshot(self._all(), self._find)
         watch = loaded.Forkable()
         self.shelf.changed, self.shelf.repeat, self.shelf.looks = _raise, self._repeat, self.looks
         self.shelf.settle(self._source)
@@ -131,11 +127,11 @@ class Recorder:
                 importlib.import_module(before)
             self._seen = set(sys.modules)
             with hooks:
-                importlib.import_module(name)
+                for name in names:
+                    self._guard()
+                    _try(name)
         except _Unlike as unlike:
             self._unsafe = str(unlike)
-        except BaseException:  # noqa: S110 - see above
-            pass
         self._sweep()
         reason = self._unsafe or self._drawn() or watch.left_behind()
         reason = reason or self._registries.differ()
@@ -143,8 +139,8 @@ class Recorder:
         reason = reason or self._find_generators()
         self._put_away()
         reason = reason or self._before.changed()
-        if not reason and name in self.shelf.kept:
-            self.shelf.roots.append(name)
+        if not reason:
+            self.shelf.roots += [name for name in names if name in self.shelf.kept]
         return reason
 
     # called by the hooks
@@ -270,6 +266,12 @@ class Recorder:
         if kept.top in STANDARD:  # from now on, a change by another module makes that one unsafe
             self._before.add(kept.name, module)
 
+    def _guard(self) -> None:
+        """From now on, a change of what was loaded until now makes the module that changes it unsafe."""
+        for kept in self._fresh:
+            if kept.name not in self._before.modules:
+                self._before.add(kept.name, kept.module)
+
     def _sweep(self) -> None:
         """Find changes that no hook has reported; they count as made by the running module."""
         if (numbers := random.getstate()) != self._numbers:
@@ -366,6 +368,16 @@ class Recorder:
     def _all(self) -> "list[tuple[str, Any]]":
         kept = [(name, each.module) for name, each in self.shelf.kept.items()]
         return [*list(sys.modules.items()), *kept]
+
+
+def _try(name: str) -> None:
+    """Import a module if it can be imported."""
+    try:
+        importlib.import_module(name)
+    except _Unlike:
+        raise
+    except BaseException:  # noqa: S110 - an import may end by anything, such as SystemExit
+        pass
 
 
 def _raise(reason: str, _names: Sequence[str]) -> NoReturn:
