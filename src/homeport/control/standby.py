@@ -16,12 +16,13 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from homeport.contract.errors import AlreadyExists, StorageError
 from homeport.settings import Settings
-from homeport.state import urls
-from homeport.state.database import Database
+
+if TYPE_CHECKING:
+    from homeport.state.database import Database
 
 LOOK_S = 0.5
 PATIENCE_S = 6.0  # for a leader without its database to hand over; it looks every 3 s
@@ -37,6 +38,10 @@ def wait(settings: Settings) -> None:
         if not _lock(mine):
             raise AlreadyExists(f"another standby waits for {settings.home}")
         log.info("waiting as a standby for %s", settings.home)
+        # Not earlier: every server imports this module before its first zygote begins, and SQLAlchemy is large.
+        from homeport.state import urls
+        from homeport.state.database import Database
+
         database = Database(urls.of(settings.database, settings.home))
         try:
             while not _is_free(settings.home / LOCK):
@@ -67,7 +72,7 @@ def led(path: Path) -> Iterator[bool]:
         yield True
 
 
-def _claims(database: Database) -> bool:
+def _claims(database: "Database") -> bool:
     """Return whether the database's lock was free; this process has it then."""
     try:
         database.claim()

@@ -4,10 +4,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 from homeport.contract.errors import StorageError
-from homeport.state.database import Database
 from homeport.supervised import supervised
+
+if TYPE_CHECKING:
+    from homeport.state.database import Database
 
 CLAIM_S = 3.0  # how often a server looks whether its database is still its own
 
@@ -15,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def watch_database(
-    database: Database, shutdown: Callable[[], None], opened: AsyncExitStack
+    database: "Database", shutdown: Callable[[], None], opened: AsyncExitStack
 ) -> None:
     """End the server if another one has taken its database, which can happen while PostgreSQL restarts."""
     if not database.postgres:
