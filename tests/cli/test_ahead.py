@@ -1,10 +1,12 @@
-"""The process that loads a script begins before the command line is imported."""
+"""The processes that a command needs begin before the command line is imported."""
 
 import os
+import socket
 
 import pytest
 
-from homeport.cli import ahead, script
+from homeport import settings as all_settings
+from homeport.cli import ahead, control, script
 
 SCRIPT = """
 import os, sys
@@ -15,9 +17,11 @@ print(sys.stdin.read() or "nothing to read")
 
 
 @pytest.fixture
-def begun():
+def begun(tmp_path, monkeypatch):
     """What was begun ends with the test."""
+    monkeypatch.setenv("HOMEPORT_HOME", str(tmp_path / "home"))
     yield lambda: ahead._begun
+    ahead.take_server(None)
     if (left := ahead.take()) is not None:
         os.close(left.answers)
         left.process.communicate(timeout=60)
@@ -51,8 +55,46 @@ def test_a_process_with_other_variables_than_the_command_is_not_used(begun, monk
     assert process.returncode is not None
 
 
-@pytest.mark.parametrize("words", [[], ["status"], ["run", "script.py"], ["deploy", "--help"]])
+@pytest.mark.parametrize("words", [[], ["status"], ["down"], ["deploy", "--help"]])
 def test_other_commands_begin_nothing(begun, words):
     ahead.begin(words)
 
     assert begun() is None
+    assert ahead._server is None
+
+
+@pytest.mark.parametrize("command", ["serve", "deploy", "run"])
+def test_a_control_plane_begins_that_waits_for_its_orders(begun, command):
+    ahead.begin([command, "script.py"])
+    process = ahead.take_server(all_settings.load(os.environ))
+    assert process is not None
+    told, _ = process.communicate(timeout=60)  # the command ends, and needed no server
+
+    assert (0, "") == (process.returncode, told)
+    assert ahead.take_server(all_settings.load(os.environ)) is None
+    assert "" == (all_settings.load(os.environ).home / "server.log").read_text()
+
+
+def test_no_control_plane_begins_where_one_listens(begun, tmp_path):
+    settings = all_settings.load(os.environ)
+    settings.control_socket.parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(settings.control_socket))
+        server.listen()
+        ahead.begin(["run", "script.py"])
+
+        assert control.is_listening(settings)
+        assert ahead._server is None
+    assert not control.is_listening(settings)
+
+
+def test_a_control_plane_of_another_home_or_with_other_variables_is_not_used(
+    begun, tmp_path, monkeypatch
+):
+    for changed in ("HOMEPORT_HOME", "SOMETHING_ELSE"):
+        ahead.begin(["run", "script.py"])
+        process = ahead._server.process
+        monkeypatch.setenv(changed, str(tmp_path / "other"))
+
+        assert ahead.take_server(all_settings.load(os.environ)) is None
+        assert process.returncode is not None

@@ -1,17 +1,25 @@
-"""Starts the process that loads a script before the command line is imported, so that both import at the same time.
+"""Starts processes that a command will need before the command line is imported, so that all import at the same time.
 
-`homeport.__main__` calls `begin`; the command takes the process with `take` once it has read its arguments. A command
-that does not want it closes its standard input by ending, and so the process ends too.
+There are two: one loads the script, the other becomes the server if none runs. `homeport.__main__` calls `begin`; the
+command takes them with `take` and `take_server` once it has read its arguments. A command that does not want them closes
+their standard input by ending, and so they end too.
 """
 
 import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from homeport.settings import Settings
 
 COMMANDS = frozenset({"serve", "deploy"})  # those that load a script for its manifest alone
+SERVED = COMMANDS | {"run"}  # those that start a server if none runs
 HELP = frozenset({"-h", "--help"})
 
 
@@ -25,18 +33,31 @@ class Begun:
     cwd: str
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A process of the control plane that waits for `Start` on its standard input."""
+
+    process: "subprocess.Popen[str]"
+    home: "Path"
+    environ: dict[str, str]
+
+
 _begun: Begun | None = None
+_server: Server | None = None
 
 
 def begin(words: Sequence[str]) -> None:
-    """Start the process if the command will load a script; `words` are its arguments."""
-    global _begun  # noqa: PLW0603 - one process has one command
-    if not words or words[0] not in COMMANDS or HELP.intersection(words):
+    """Start the processes that the command will need; `words` are its arguments."""
+    global _begun, _server  # noqa: PLW0603 - one process has one command
+    if not words or words[0] not in SERVED or HELP.intersection(words):
         return
+    environ = dict(os.environ)
     with contextlib.suppress(OSError):  # then the command starts one itself, and says what is wrong
-        environ, cwd = dict(os.environ), os.getcwd()  # noqa: PTH109 - pathlib is not imported yet
-        process, answers = start("--ahead")
-        _begun = Begun(process, answers, environ, cwd)
+        if words[0] in COMMANDS:
+            cwd = os.getcwd()  # noqa: PTH109 - pathlib is not imported yet
+            process, answers = start("--ahead")
+            _begun = Begun(process, answers, environ, cwd)
+    _server = _control_plane(environ)
 
 
 def take() -> Begun | None:
@@ -48,6 +69,22 @@ def take() -> Begun | None:
     if begun.environ == dict(os.environ) and begun.cwd == os.getcwd():  # noqa: PTH109
         return begun
     os.close(begun.answers)
+    begun.process.kill()
+    begun.process.communicate()
+    return None
+
+
+def take_server(settings: "Settings | None") -> "subprocess.Popen[str] | None":
+    """Return the process that becomes this home's server, if there is one; the next call returns None.
+
+    Without settings, the command needs no new server.
+    """
+    global _server
+    begun, _server = _server, None
+    if begun is None:
+        return None
+    if settings is not None and (settings.home, dict(os.environ)) == (begun.home, begun.environ):
+        return begun.process
     begun.process.kill()
     begun.process.communicate()
     return None
@@ -71,3 +108,16 @@ def start(*words: str) -> tuple[subprocess.Popen[bytes], int]:
     finally:
         os.close(write)
     return process, answers
+
+
+def _control_plane(environ: Mapping[str, str]) -> Server | None:
+    """Start a process of the control plane if no server listens; without one, the command says what is wrong."""
+    from homeport import settings as all_settings  # the loader's process imports meanwhile
+    from homeport.cli import control
+    from homeport.contract.errors import Failure
+
+    with contextlib.suppress(OSError, Failure):
+        settings = all_settings.load(environ)
+        if not settings.server and not control.is_listening(settings):
+            return Server(control.start(settings), settings.home, dict(environ))
+    return None

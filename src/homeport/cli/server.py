@@ -4,16 +4,13 @@ import asyncio
 import contextlib
 import os
 import select
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from homeport.cli import output
+from homeport.cli import ahead, control, output
 from homeport.contract import codec
 from homeport.contract.errors import AlreadyExists, ServerUnreachable, StorageError
 from homeport.contract.starting import Start, Started
@@ -177,12 +174,10 @@ def _started(settings: Settings, *, kept: bool) -> "subprocess.Popen[str] | None
 
     Call it before the slow imports of the command, so that both processes import at the same time.
     """
-    if settings.server:  # a remote server cannot be started from here
+    if settings.server or control.is_listening(settings):  # a remote server cannot be started
+        ahead.take_server(None)
         return None
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
-        probe.connect(str(settings.control_socket))
-        return None
-    process = _spawn(settings)
+    process = ahead.take_server(settings) or control.start(settings)
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError):
         process.stdin.write(codec.line(Start(settings=settings.sent(), kept=kept)).decode())
@@ -223,26 +218,6 @@ def _read(line: str) -> Started:
         raise ServerUnreachable(
             "the server that was started is another version of homeport: its answer cannot be read",
             hint="run it again; while homeport is installed anew, two versions can meet",
-        ) from None
-
-
-def _spawn(settings: Settings) -> "subprocess.Popen[str]":
-    try:
-        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with Path(settings.home / "server.log").open("a") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "homeport.control"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                start_new_session=True,
-                cwd="/",
-            )
-    except OSError as error:
-        raise StorageError(
-            f"cannot write to {settings.home}: {error.strerror}",
-            hint="name another directory in HOMEPORT_HOME",
         ) from None
 
 

@@ -75,7 +75,10 @@ def told(words: Sequence[str]) -> tuple[Settings, bool]:
     """
     if KEPT in words:
         return all_settings.of_server(os.environ), True
-    return read(sys.stdin.readline())
+    line = sys.stdin.readline()
+    if not line:  # the command that began this process ahead has ended, and needed no server
+        sys.exit(0)
+    return read(line)
 
 
 def read(line: str) -> tuple[Settings, bool]:
