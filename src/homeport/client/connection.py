@@ -68,7 +68,11 @@ class Connection:
             )
         else:
             self._http = httpx.AsyncClient(
-                transport=httpx.AsyncHTTPTransport(uds=str(settings.control_socket)),
+                transport=httpx.AsyncHTTPTransport(
+                    uds=str(settings.control_socket),
+                    # Nothing is encrypted on a socket; without this, httpx reads every CA of the system.
+                    verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+                ),
                 base_url="http://homeport",
                 headers=environment,
                 timeout=timeout,
