@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from homeport.cell import base, kernel, mounts, nested, private, seal
+from homeport.cell import base, kernel, mounts, nested, private, seal, seccomp
 from homeport.cell.description import Cell, Network
 from homeport.contract import codec
 
@@ -28,6 +28,7 @@ def begin() -> None:
     global _cell  # noqa: PLW0603 - one for the whole process, and for all that it forks
     if text := os.environ.pop(CELL, ""):
         _cell = codec.loads(Cell, text)
+        seccomp.program()  # made now, and kept for all that it forks
 
 
 def inside() -> bool:

@@ -60,6 +60,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         upgrades = self.parser.should_upgrade()
+        if upgrades:
+            self.ws_protocol_class = websocket.protocol()
         self._to_websocket = upgrades and super()._should_upgrade()
         if upgrades and not self._to_websocket:
             return  # the parser stops here; `_ignore_upgrade` parses again
@@ -171,7 +173,7 @@ async def asgi(app: Any, begun: Serving) -> None:
         interface="asgi3",
         lifespan="off",
         http=Protocol,
-        ws=websocket.protocol(),
+        ws="none",  # until a head asks for it: few containers need the library, which takes 1 MiB
         ws_max_size=websocket.MAX_MESSAGE_BYTES,
         proxy_headers=False,  # head.py reads them
         server_header=False,

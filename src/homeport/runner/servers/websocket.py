@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import functools
 import importlib
 import sys
 from typing import Any
@@ -24,11 +25,12 @@ TOO_LARGE = ("SecurityError", "RequestLineTooLong", "HeaderLineTooLong", "TooMan
 REFUSAL = "HTTP/1.1 {status} {phrase}\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n\r\n{text}"
 
 
+@functools.cache
 def protocol() -> Any:
-    """Return a protocol class for uvicorn; `none` if the user's packages have no library for WebSockets."""
+    """Return a protocol class for uvicorn; None if the user's packages have no library for WebSockets."""
     base = _found()
     if base is None:
-        return "none"
+        return None
     _raise_limits()
     return type("Protocol", (Informs, base), {})
 

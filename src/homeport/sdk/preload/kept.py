@@ -5,6 +5,8 @@ from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from homeport.sdk.preload.loaded import is_installed
+
 ENVIRON = ("read", "write")  # events
 Stamp = tuple[int, int, int]
 Event = tuple[int, str, tuple[Any, ...]]  # its number in time, what happened, the arguments
@@ -57,12 +59,13 @@ class Group:
     """
 
     __slots__ = (
-        "bound", "cwds", "does", "modules", "names", "native", "reads", "reads_users", "tops", "warned",
+        "bound", "cwds", "does", "installed", "modules", "names", "native", "reads", "reads_users", "tops", "warned",
     )  # fmt: skip
 
     def __init__(self, members: "list[Kept]") -> None:
         self.names = [kept.name for kept in members]
         self.modules = [kept.module for kept in members]
+        self.installed = {kept.name for kept in members if is_installed(kept.name, kept.path)}
         self.bound = [(kept.name, *kept.bound) for kept in members if kept.bound is not None]
         self.tops = {kept.top for kept in members}.union(*[kept.looked for kept in members])
         events = [(*event, kept.name) for kept in members for event in kept.events]

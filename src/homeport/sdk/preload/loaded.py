@@ -66,6 +66,9 @@ def _writes(descriptor: int) -> bool:
     return flags & os.O_ACCMODE != os.O_RDONLY and not flags & os.O_APPEND
 
 
+#: Installed modules that a shelf has handed over: to read their `__file__` would copy a page for each.
+handed: set[str] = set()
+
 _known = ""  # the last module that was loaded when this process was forked
 
 
@@ -88,10 +91,18 @@ def since_mark() -> list[str]:
 
 def third_party() -> tuple[str, ...]:
     """Return the installed modules that were loaded since `mark`, in order."""
-    found = []
-    for name in since_mark():
-        file = getattr(sys.modules[name], "__file__", None) or ""
-        installed = "site-packages" in file or "dist-packages" in file
-        if installed and name.partition(".")[0] != "homeport":
-            found.append(name)
-    return tuple(found)
+    return tuple(
+        name
+        for name in since_mark()
+        if name in handed or is_installed(name, getattr(sys.modules[name], "__file__", None))
+    )
+
+
+def is_installed(name: str, file: str | None) -> bool:
+    """Return whether a module belongs to an installed package, by its file.
+
+    >>> is_installed("yaml", "/lib/site-packages/yaml/__init__.py"), is_installed("shop", "/root/shop.py")
+    (True, False)
+    """
+    installed = file is not None and ("site-packages" in file or "dist-packages" in file)
+    return installed and name.partition(".")[0] != "homeport"

@@ -24,6 +24,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from homeport.contract.variables import SILENTLY_READ
+from homeport.sdk.preload import loaded
 from homeport.sdk.preload.kept import Group, Kept, by_order, names, stamps
 from homeport.sdk.preload.repeats import RESEEDED, environ, is_plain, repeat, reseed
 
@@ -45,6 +46,7 @@ class Shelf:
         self._path: list[str] = []
         self._silent: dict[str, str] = {}
         self._filters: list[Any] = []
+        self._known_tops: set[str] | None = None  # computed before the fork, see `Group`
         self._shadowing: set[str] = set()  # module names in new directories of `sys.path`
         self._moved = False  # whether the user's directory has other files
         self._dirs: dict[str, int] = {}
@@ -87,6 +89,7 @@ class Shelf:
             kept.bound = (holder, child)
             del attributes[child]
         self._groups.clear()
+        self._known_tops = None
 
     def first(self) -> None:
         """Put this finder before every other finder."""
@@ -108,6 +111,7 @@ class Shelf:
                 self.group(".".join(parts[:count]))
         everything = Group(list(self.kept.values()))
         self._native = everything.native
+        self._tops()
         for what, args, _ in everything.reads:
             if what == "read":
                 self._first.setdefault(*args)
@@ -200,6 +204,7 @@ class Shelf:
         if reason:
             self.changed(reason, [spec.name, *self._spoilt()])
         self.out |= new
+        loaded.handed |= group.installed
         for name, holder, child in group.bound:
             if name in new:
                 vars(holder)[child] = self.kept[name].module
@@ -295,6 +300,7 @@ class Shelf:
         for name in {*gone, *users}:
             self.kept.pop(name, None)
         self._groups.clear()
+        self._known_tops = None
 
     def _spoilt(self) -> list[str]:
         """Return the modules on the shelf that cannot be handed over now."""
@@ -314,8 +320,10 @@ class Shelf:
         return self._shadowing | (self._provided(new) & self._tops())
 
     def _tops(self) -> set[str]:
-        tops = {kept.top for kept in self.kept.values()}
-        return tops.union(*(kept.looked for kept in self.kept.values()))
+        if self._known_tops is None:
+            tops = {kept.top for kept in self.kept.values()}
+            self._known_tops = tops.union(*(kept.looked for kept in self.kept.values()))
+        return self._known_tops
 
     def _provided(self, entries: Iterable[str]) -> set[str]:
         """Return the names of the packages and modules in these directories."""
