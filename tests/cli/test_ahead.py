@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from homeport import settings as all_settings
-from homeport.cli import ahead, control, script
+from homeport.cli import ahead, script
 
 SCRIPT = """
 import os, sys
@@ -24,7 +24,7 @@ def begun(tmp_path, monkeypatch):
     ahead.take_server(None)
     if (left := ahead.take()) is not None:
         os.close(left.answers)
-        left.process.communicate(timeout=60)
+        left.process.communicate(timeout=180)
 
 
 async def test_the_script_is_loaded_by_the_process_that_began_ahead(tmp_path, begun, capfd):
@@ -41,7 +41,7 @@ async def test_the_script_is_loaded_by_the_process_that_began_ahead(tmp_path, be
 def test_a_process_that_no_command_takes_ends_with_its_standard_input(begun):
     ahead.begin(["serve", "script.py"])
     process = begun().process
-    process.communicate(timeout=60)
+    process.communicate(timeout=180)
 
     assert process.returncode == 0
 
@@ -63,16 +63,16 @@ def test_other_commands_begin_nothing(begun, words):
     assert ahead._server is None
 
 
-@pytest.mark.parametrize("command", ["serve", "deploy", "run"])
-def test_a_control_plane_begins_that_waits_for_its_orders(begun, command):
+@pytest.mark.parametrize("command", ["deploy", "run"])
+def test_a_control_plane_begins_for_the_first_that_takes_it(begun, command):
     ahead.begin([command, "script.py"])
-    process = ahead.take_server(all_settings.load(os.environ))
+    settings = all_settings.load(os.environ)
+    process = ahead.take_server(settings)
     assert process is not None
-    told, _ = process.communicate(timeout=60)  # the command ends, and needed no server
+    process.communicate(timeout=180)
 
-    assert (0, "") == (process.returncode, told)
-    assert ahead.take_server(all_settings.load(os.environ)) is None
-    assert "" == (all_settings.load(os.environ).home / "server.log").read_text()
+    assert process.returncode == 0
+    assert ahead.take_server(settings) is None
 
 
 def test_no_control_plane_begins_where_one_listens(begun, tmp_path):
@@ -83,9 +83,7 @@ def test_no_control_plane_begins_where_one_listens(begun, tmp_path):
         server.listen()
         ahead.begin(["run", "script.py"])
 
-        assert control.is_listening(settings)
         assert ahead._server is None
-    assert not control.is_listening(settings)
 
 
 def test_a_control_plane_of_another_home_or_with_other_variables_is_not_used(
