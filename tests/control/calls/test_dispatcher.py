@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from homeport.contract.calls import ATTEMPT, CALL, CALL_ID, endpoint_id
-from homeport.contract.errors import BadRequest, NotFound
+from homeport.contract.errors import BadRequest, NotFound, StorageError
 from homeport.contract.scope import MAIN
 from homeport.control.calls import dispatcher as module
 from homeport.control.calls import lines
@@ -221,3 +221,78 @@ async def test_a_later_dispatcher_goes_on(plane, tmp_path):
 
     assert {(waits, "0")} == set(plane.ingress.asked)
     assert "running" == await plane.state(runs)
+
+
+async def test_a_call_that_a_container_claimed_is_not_sent_again(plane, monkeypatch):
+    """The claim is known from memory, so the row is not changed once more when the request ends."""
+    postponed = []
+    monkeypatch.setattr(plane.rows, "postpone", lambda *told: postponed.append(told))
+    plane.ingress.release.clear()
+    call = await plane.spawn(1)
+    await until(lambda: plane.ingress.inside == 1, "the request")
+    assert await plane.spawned.claim(MAIN, call, 0, 0, "ta-1")
+    assert not await plane.spawned.claim(MAIN, call, 0, 0, "ta-2")
+    await plane.spawned.ended(MAIN, call, 0, 0, VALUE)
+    plane.ingress.release.set()
+    await until(lambda: plane.ingress.inside == 0 and not plane.dispatcher._flights, "its end")
+
+    assert [(call, "0")] == plane.ingress.asked
+    assert [] == postponed
+    assert "done" == await plane.state(call)
+
+
+async def test_a_retry_without_a_delay_follows_the_request_of_the_attempt_before(plane):
+    """The container answers after it has delivered the error, when the next attempt waits already."""
+    plane.retries[F] = "1.0.1000.0"  # one retry, at once
+    plane.ingress.release.clear()
+    call = await plane.spawn(1)
+    await until(lambda: plane.ingress.inside == 1, "the request")
+    await plane.spawned.claim(MAIN, call, 0, 0, "ta-1")
+    error = Outcome(kind="error", python="3.11", body=b"e")
+    await plane.spawned.ended(MAIN, call, 0, 0, error)
+    await until(lambda: plane.dispatcher._lines[F]._passed, "a look at the table")
+    plane.ingress.release.set()
+    await until(lambda: (call, "1") in plane.ingress.asked, "the second attempt")
+
+
+async def test_a_caller_that_asks_again_makes_no_second_call(plane):
+    """As after a kill of the control plane between the commit and the answer."""
+    plane.ingress.release.clear()
+    call = await plane.spawn(1)
+    assert call == await plane.spawn(1)
+    await until(lambda: plane.ingress.asked, "the request")
+    other = await plane.spawn(2)
+    await until(lambda: len(plane.ingress.asked) == 2, "the request of another call")
+
+    assert [(call, "0"), (other, "0")] == plane.ingress.asked
+
+
+async def test_an_outcome_of_an_unknown_call_is_refused_and_a_late_one_ignored(plane):
+    with pytest.raises(NotFound, match="there is no call"):
+        await plane.spawned.ended(MAIN, call_id(9), 0, 0, VALUE)
+    call = await plane.spawn(1)
+    await plane.spawned.claim(MAIN, call, 0, 0, "ta-1")
+    await plane.spawned.ended(MAIN, call, 0, 0, VALUE)
+    late = Outcome(kind="error", python="3.11", body=b"late")
+    await plane.spawned.ended(MAIN, call, 0, 0, late)
+
+    assert VALUE == await plane.rows.outcome(call, 0)
+
+
+async def test_a_call_waits_while_its_row_cannot_be_changed(plane, monkeypatch):
+    """After an error of the database the table is looked at again, and no call is forgotten."""
+    real, failed = plane.rows.postpone, []
+
+    async def broken(*told):
+        if not failed:
+            failed.append(told)
+            raise StorageError("the disk is full")
+        return await real(*told)
+
+    monkeypatch.setattr(plane.rows, "postpone", broken)
+    plane.ingress.status = 503
+    call = await plane.spawn(1)
+    await until(lambda: len(plane.ingress.asked) >= 3, "more tries")
+
+    assert {(call, "0")} == set(plane.ingress.asked)
+    assert 1 == len(failed)
