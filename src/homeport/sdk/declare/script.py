@@ -11,13 +11,14 @@ from typing import Any
 
 from homeport.contract.errors import Failure, ScriptError
 from homeport.sdk import watched
-from homeport.sdk.declare import loader
+from homeport.sdk.declare import loader, sources
 from homeport.sdk.exception import DeprecationError, Error
 from homeport.sdk.tracebacks import is_ours, is_users, users_traceback
 
 
 def load(target: str, *, is_module: bool) -> tuple[ModuleType, Path]:
     """Load a script, or a module by its dotted name; return it with the root of its source tree."""
+    sources.install()
     return _load_module(target) if is_module else _load_script(target)
 
 
@@ -48,7 +49,7 @@ def _load_script(target: str) -> tuple[ModuleType, Path]:
             "Source filename cannot contain additional period characters."
         )
     path = path.absolute()
-    return _guarded(lambda: loader.load_script(path), path), path.parent
+    return _guarded(lambda: loader.load_script(path, sources.SourceLoader), path), path.parent
 
 
 def _load_module(target: str) -> tuple[ModuleType, Path]:
@@ -68,7 +69,7 @@ def _load_module(target: str) -> tuple[ModuleType, Path]:
 
 def _import(target: str, directory: str) -> ModuleType:
     try:
-        return loader.load_module(target, directory)
+        return loader.load_module(target, directory, sources.SourceLoader)
     except ModuleNotFoundError as error:
         if not error.name or not f"{target}.".startswith(f"{error.name}."):
             raise
