@@ -153,7 +153,7 @@ class Plane(Fleet):
         await super().__aexit__()
         self.database.dispose()
 
-    async def deploy(self, wanted: Manifest, strategy: str = "rolling"):
+    async def deploy(self, wanted: Manifest, strategy: str = "rolling", then=None):
         return await self.deployer.deploy(
             MAIN,
             wanted.app_name,
@@ -162,6 +162,7 @@ class Plane(Fleet):
             strategy=strategy,
             say=lambda _text: None,
             drain_s=1.0,
+            then=then,
         )
 
     async def roll_back(self, name: str = "shop", version: int | None = None):

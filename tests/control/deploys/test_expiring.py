@@ -1,10 +1,10 @@
 """Apps that stop by themselves."""
 
+import asyncio
 import contextlib
 
 import pytest
 
-from homeport.contract.errors import BadRequest
 from homeport.contract.scope import MAIN, Scope
 from homeport.control.deploys.expiring import Expiring
 from homeport.control.fleet.owner import Owner
@@ -12,7 +12,10 @@ from homeport.settings import Settings
 from homeport.state import schema, urls
 from homeport.state.database import Database
 from homeport.state.expiries import Expiries
-from tests.waiting import until
+from tests.control.deploys.test_rollout import F
+from tests.control.plane import Plane, function, manifest
+from tests.fakes import FakeNode
+from tests.waiting import until, virtually
 
 DAY_S = 86400.0
 STAGING = Scope(environment="staging")
@@ -32,11 +35,12 @@ class Deployer:
     def is_changing(self, app: Owner) -> bool:
         return app in self.changing
 
-    async def stop_deployed(self, app: Owner) -> int:
-        if app in self.stopped:
-            raise BadRequest("App is already stopped.")
-        self.stopped.append(app)
-        return 0
+    async def in_turn(self, _kind: str, _app: Owner, work) -> None:
+        await work
+
+    async def stop_in_turn(self, app: Owner) -> None:
+        if app not in self.stopped:
+            self.stopped.append(app)
 
 
 @pytest.fixture
@@ -120,3 +124,53 @@ async def test_an_app_that_was_stopped_before_is_forgotten(database):
         await until(lambda: expiring.expires_at(app("pr-17")) is None, "the end")
 
     assert [app("pr-17")] == deployer.stopped
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 1.0])
+def test_a_deploy_at_the_moment_of_the_expiry_serves_and_renews(tmp_path, pause_s):
+    """The deploy comes just after the look; or it is done, and its renewal is still being written."""
+
+    async def story():
+        async with Plane(tmp_path, FakeNode(1.0)) as plane:
+            now = [0.0]
+            expiring = Expiring(Expiries(plane.database), plane.deployer, now=lambda: now[0])
+
+            async def renew() -> None:
+                await asyncio.sleep(pause_s)
+                await expiring.deployed(app("shop"), 60.0)
+
+            await plane.deploy(manifest(function("f")), then=renew)
+            now[0] = 61.0
+            expiring.open()
+            try:
+                if pause_s == 0.0:  # between the look and the stop
+                    expiring._deployer = Late(plane, manifest(function("f"), script="v2.py"), renew)
+                    await until(lambda: expiring._deployer.deploying, "the look")
+                    await expiring._deployer.deploying
+                else:
+                    await plane.deploy(manifest(function("f"), script="v2.py"), then=renew)
+            finally:
+                await expiring.close()
+            served = await plane.visit(F)
+
+            assert 121.0 == expiring.expires_at(app("shop"))
+            assert served.pool.revision == plane.parts.live.get(app("shop")).revision.id
+
+    virtually(story())
+
+
+class Late:
+    """A deployer that begins a deploy just after it was asked whether there is one."""
+
+    def __init__(self, plane: Plane, what, then) -> None:
+        self.plane, self.what, self.then = plane, what, then
+        self.deploying: asyncio.Task[object] | None = None
+
+    def __getattr__(self, name):
+        return getattr(self.plane.deployer, name)
+
+    def is_changing(self, owner: Owner) -> bool:
+        changing = self.plane.deployer.is_changing(owner)
+        if self.deploying is None:
+            self.deploying = asyncio.create_task(self.plane.deploy(self.what, then=self.then))
+        return changing

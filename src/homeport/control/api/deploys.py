@@ -47,8 +47,11 @@ class Deploys:
         if expires_s and not EXPIRES_S[0] <= expires_s <= EXPIRES_S[1]:
             raise BadRequest("an app can live for a minute up to ten years")
 
+        async def renew() -> None:
+            await self._expiring.deployed(Owner.app(scope, name), expires_s)
+
         async def work(say: Say) -> Deployed:
-            deployed = await self._deployer.deploy(
+            return await self._deployer.deploy(
                 scope,
                 name,
                 body.manifest,
@@ -56,9 +59,8 @@ class Deploys:
                 strategy=body.strategy,
                 say=say,
                 drain_s=body.drain_s,
+                then=renew,
             )
-            await self._expiring.deployed(Owner.app(scope, name), expires_s)
-            return deployed
 
         return self._progress(scope, name, work, record)
 

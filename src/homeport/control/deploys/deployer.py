@@ -101,19 +101,26 @@ class Deployer:
         strategy: str,
         say: Say,
         drain_s: float | None = None,
+        then: Callable[[], Awaitable[None]] | None = None,
     ) -> Deployed:
         """Make the manifest the app's next revision.
 
         With `rolling` the old revision serves until the new containers are ready. With `recreate`, or if
         there is no room for both, the old containers end first, and come back if the new ones fail.
         Running requests of the old revision may go on for `drain_s`, by default for their function's
-        `timeout`. The deploy continues if the caller is cancelled.
+        `timeout`. The deploy continues if the caller is cancelled. `then` is called after it, in the same turn.
         """
         trial.check(name, manifest, tag, strategy)
         self._environments.find(scope)  # it may have been deleted meanwhile
         owner = Owner.app(scope, name)
-        work = self._deploy(owner, manifest, tag, strategy, say, drain_s)
-        return await self._changes.run("deploy", owner, work)
+
+        async def work() -> Deployed:
+            deployed = await self._deploy(owner, manifest, tag, strategy, say, drain_s)
+            if then is not None:
+                await then()
+            return deployed
+
+        return await self._changes.run("deploy", owner, work())
 
     async def rollback(
         self, scope: Scope, name: str, version: int | None, *, strategy: str, say: Say
@@ -155,12 +162,11 @@ class Deployer:
         """Return whether a deployed app is being changed at this moment."""
         return bool(self._changes.of(owner))
 
-    async def stop_deployed(self, owner: Owner) -> int:
-        """Stop a deployed app, and no session of its name; `BadRequest` if it is stopped."""
+    async def stop_in_turn(self, owner: Owner) -> None:
+        """Stop a deployed app if it is not stopped; for the work of `in_turn`, which nothing comes between."""
         row = await self._store.of(owner.scope).app(owner.name)
-        if row is None or row.stopped_at is not None:
-            raise BadRequest("App is already stopped.")
-        return await self.stop(owner)
+        if row is not None and row.stopped_at is None:
+            await self._stop(owner)
 
     def knows(self, scope: Scope, name: str) -> bool:
         """Return whether an app or session with this name serves, or is about to."""

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 
 from homeport.contract.api.audit import AuditEntry
-from homeport.contract.errors import BadRequest
 from homeport.control.deploys.deployer import Deployer
 from homeport.control.fleet.owner import Owner
 from homeport.state.audit import Audit
@@ -66,13 +65,20 @@ class Expiring:
                     await self._changed.wait()
 
     async def _stopped(self, app: AppKey) -> bool:
-        """Stop an app; return False to try later, because a stop would cancel the change that is running."""
+        """Stop an app; return False to try later, because another change of it may take long."""
         owner = Owner.app(*app)
         if self._deployer.is_changing(owner):
             return False
+        await self._deployer.in_turn("stop", owner, self._stop_if_due(owner, app))
+        return True
+
+    async def _stop_if_due(self, owner: Owner, app: AppKey) -> None:
+        """The look and the stop are one step: a deploy comes before both, and renews the app, or after both."""
+        expiry = self.expiries.of(app)
+        if expiry is None or expiry.expires_at > self._now():
+            return
         log.info("%s has expired", owner)
-        with contextlib.suppress(BadRequest):  # it was stopped already
-            await self._deployer.stop_deployed(owner)
+        await self._deployer.stop_in_turn(owner)
         await self.expiries.forget(app)
         if self._audit is not None:
             await self._audit.add(
@@ -86,4 +92,3 @@ class Expiring:
                     target=f"{owner.name} has expired",
                 )
             )
-        return True
