@@ -151,6 +151,40 @@ async def test_a_backup_is_of_one_moment_while_others_write(settings, tmp_path):
     assert 1 == backup.restore(other, tmp_path / "during", force=False).apps
 
 
+async def test_a_file_that_is_swept_during_a_backup_is_in_it(settings, tmp_path):
+    kept = Blobs(settings.home / "blobs")
+    old = settings.home / "blobs" / DIGEST[:2] / DIGEST
+    os.utime(old, (0, 0))
+
+    class Names(list):
+        """The names of volumes, which are read once the rows are copied."""
+
+        def __iter__(self):
+            kept._sweep(frozenset(), 1.0)
+            return super().__iter__()
+
+    summary = backup.make(settings, tmp_path / "during", force=False, volumes=Names())
+    was_there = old.exists()
+    await kept.sweep((), 0.0)
+
+    assert (0, True, False) == (summary.missing, was_there, old.exists())
+    assert DIGEST in (await look_at(tmp_path / "during", tmp_path / "other"))["blobs"]
+
+
+async def test_a_file_that_the_home_has_lost_is_counted_and_ends_no_backup(settings, tmp_path):
+    (settings.home / "blobs" / DIGEST[:2] / DIGEST).unlink()
+    summary = backup.make(settings, tmp_path / "without", force=False)
+
+    assert 1 == summary.missing
+    assert [] == (await look_at(tmp_path / "without", tmp_path / "other"))["blobs"]
+
+
+async def look_at(file, home) -> dict[str, object]:
+    """Restore a backup into a new home; return what a server finds there."""
+    backup.restore(Settings(home=home), file, force=False)
+    return await look(Settings(home=home))
+
+
 async def test_another_key_is_kept_beside_the_one_of_the_backup(settings, file, tmp_path):
     other = Settings(home=tmp_path / "other")
     await fill(other, "mine")

@@ -84,14 +84,14 @@ def write(
     private: Mapping[str, bytes],
     files: Mapping[str, Path],
     add_volumes: AddVolumes,
-) -> None:
-    """Write a backup with mode 0600; `folder` is a workplace beside the target. No passphrase: it is empty.
+) -> int:
+    """Write a backup with mode 0600; return how many files are not there. No passphrase: it is empty.
 
-    After an error, or if the process is killed, the target does not exist or is the earlier backup.
+    `folder` is a workplace beside the target. After an error, or if the process is killed, the target does not exist or is the earlier backup.
     """
     lock = Lock.new() if passphrase else None
     keys = lock.keys(passphrase) if lock else None
-    part = folder / "backup"
+    part, missing = folder / "backup", 0
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         with tarfile.open(fileobj=file, mode="w:gz", compresslevel=3) as tar:
             writer = _Writer(tar)
@@ -100,7 +100,12 @@ def write(
             secret = _json({n: base64.b64encode(c).decode() for n, c in private.items()})
             writer.text(PRIVATE, keys.seal(secret) if keys else secret)
             for name, path in files.items():
-                with path.open("rb") as source:
+                try:
+                    source = path.open("rb")
+                except FileNotFoundError:  # the home itself has lost it
+                    missing += 1
+                    continue
+                with source:
                     info = tarfile.TarInfo(name)
                     info.size, info.mode = os.fstat(source.fileno()).st_size, 0o600
                     writer.add(info, source)
@@ -113,6 +118,7 @@ def write(
         os.fsync(file.fileno())
     part.replace(target)
     sync(target.parent)
+    return missing
 
 
 def unpack(source: Path, folder: Path, *, passphrase: str, volumes: Restored) -> Contents:

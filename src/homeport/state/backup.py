@@ -24,14 +24,22 @@ from sqlalchemy import Connection, Table, delete, func, insert, select
 from homeport.contract.api.audit import AuditEntry
 from homeport.contract.errors import AlreadyExists, BadRequest, NotFound, StorageError
 from homeport.settings import Settings, read_config
-from homeport.state import archive, audit, restoring, schema, tables, urls, volume_files
+from homeport.state import (
+    archive,
+    audit,
+    blobs,
+    restoring,
+    schema,
+    tables,
+    urls,
+    volume_files,
+)
 from homeport.state.database import Database
 from homeport.state.passphrase import check_new
 from homeport.state.volume_files import Restored
 from homeport.state.workplace import workplace
 
 ROWS_AT_ONCE = 200
-TRIES = 3  # at a moment in which no file of a version is just being removed
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 #: A home with a row in one of them is not replaced by accident.
 _KEPT = (
@@ -84,27 +92,21 @@ def make(
         raise NotFound(f"there is nothing in {home} yet", hint="HOMEPORT_HOME names another home")
     database = Database(url)
     try:
-        with workplace(target.parent) as folder:
+        with workplace(target.parent) as folder, blobs.unswept(home / "blobs"):
             rows = folder / archive.ROWS
-            for _ in range(TRIES):
-                rows.unlink(missing_ok=True)
-                _snapshot(database, rows)
-                blobs = {name: home / "blobs" / name[:2] / name for name in _hashes(rows)}
-                there = {name: path for name, path in blobs.items() if path.is_file()}
-                if len(there) == len(blobs):
-                    break
+            _snapshot(database, rows)
+            uploads = {f"blobs/{h}": home / "blobs" / h[:2] / h for h in _hashes(rows)}
             keys = _chosen(rows, volumes)
             made_at = time.time()
-            archive.write(
+            missing = archive.write(
                 target,
                 folder,
                 made_at,
                 passphrase=passphrase,
                 private=_private(home),
-                files={archive.ROWS: rows, **{f"blobs/{n}": path for n, path in there.items()}},
+                files={archive.ROWS: rows, **uploads},
                 add_volumes=lambda into: volume_files.add(settings.volumes_dir, list(keys), into),
             )
-            missing = len(blobs) - len(there)
             _record(database, "backup", str(target))
             return _summary(rows, made_at, archive.version(), missing, with_files=keys)
     finally:

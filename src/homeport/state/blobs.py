@@ -1,14 +1,19 @@
-"""Stores uploaded files by their content: `blobs/<first two>/<sha256>`, written once and never changed."""
+"""Stores uploaded files by their content: `blobs/<first two>/<sha256>`, written once and never changed.
+
+A sweep deletes those that nothing needs. A backup, which is another process, holds the directory locked meanwhile.
+"""
 
 import asyncio
 import contextlib
 import dataclasses
+import fcntl
 import hashlib
+import logging
 import os
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from homeport.contract import validate
@@ -18,6 +23,27 @@ from homeport.contract.manifest import SourceFile
 from homeport.contract.sizes import MIB
 
 CHUNK_BYTES = MIB
+
+log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def unswept(root: Path) -> Iterator[None]:
+    """Let no process delete a file below `root` until the end of the block; a sweep that runs ends first."""
+    with contextlib.ExitStack() as locked:
+        with contextlib.suppress(FileNotFoundError):  # nothing was uploaded yet
+            locked.enter_context(_locked(root, fcntl.LOCK_SH))
+        yield
+
+
+@contextlib.contextmanager
+def _locked(root: Path, how: int) -> Iterator[None]:
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, how)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class Blobs:
@@ -82,6 +108,14 @@ class Blobs:
         await asyncio.to_thread(self._sweep, frozenset(needed), time.time() - kept_s)
 
     def _sweep(self, needed: frozenset[str], before: float) -> None:
+        with contextlib.suppress(FileNotFoundError):  # nothing was uploaded yet
+            try:
+                with _locked(self._root, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                    self._delete(needed, before)
+            except BlockingIOError:
+                log.info("a backup reads the uploaded files: the next change sweeps")
+
+    def _delete(self, needed: frozenset[str], before: float) -> None:
         for path in self._root.glob("*/*"):
             with contextlib.suppress(OSError):  # keep a file that cannot be read
                 if path.name not in needed and path.stat().st_mtime < before:
