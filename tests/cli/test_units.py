@@ -71,7 +71,7 @@ def test_the_unit_keeps_containers_and_lets_cells_have_users():
         "KillMode=mixed",
         "OOMPolicy=continue",
         "User=homeport",
-        "Restart=always",
+        "Restart=on-failure",
     ):
         assert line in lines
     # Each of them implies NoNewPrivileges= for a service without root: newuidmap would have no rights.

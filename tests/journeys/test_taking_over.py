@@ -10,11 +10,17 @@ from pathlib import Path
 import httpx
 import pytest
 
+from homeport.settings import profiles
+from homeport.settings.profiles import Profile, Profiles
 from homeport.state import tables
 from tests.waiting import wait_for
 
 SOURCE = Path(tables.__file__).parents[1]
 
+PROFILES = Profiles(
+    current="elsewhere",
+    known={"elsewhere": Profile(server="https://apps.example.com", token="ak-1.as-1")},
+)
 APP = """
     import os
     import modal
@@ -109,6 +115,21 @@ def upgrade() -> None:
 """
 
 
+def installer(folder: Path, environ: dict[str, str]):
+    """Return a function that installs a version of the code: it moves a link, as `service upgrade` does."""
+    current = folder / "current"
+    environ["PYTHONPATH"] = str(current)
+    (folder / "old").mkdir()
+    (folder / "old/homeport").symlink_to(SOURCE)
+
+    def install(version: Path) -> None:
+        (folder / "next").symlink_to(version)
+        (folder / "next").replace(current)
+
+    install(folder / "old")
+    return install
+
+
 def later_version(folder: Path) -> None:
     """Make a copy of the code with another version and a migration."""
     shutil.copytree(SOURCE, folder / "homeport", ignore=shutil.ignore_patterns("__pycache__"))
@@ -125,17 +146,9 @@ def later_version(folder: Path) -> None:
 def test_a_new_version_with_a_migration_takes_over_and_an_older_one_is_refused(
     terminal, write, tmp_path
 ):
-    old, new, current = tmp_path / "old", tmp_path / "new", tmp_path / "current"
-    old.mkdir()
-    (old / "homeport").symlink_to(SOURCE)
+    old, new = tmp_path / "old", tmp_path / "new"
+    install = installer(tmp_path, terminal.environ)
     later_version(new)
-
-    def install(version: Path) -> None:
-        (tmp_path / "next").symlink_to(version)
-        (tmp_path / "next").replace(current)
-
-    install(old)
-    terminal.environ["PYTHONPATH"] = str(current)
     keeper = terminal.start("up", "--foreground")
     keeper.wait_for("homeport is up")
     url = terminal.deploy(write(APP))["container"]
@@ -165,7 +178,11 @@ def test_a_new_version_with_a_migration_takes_over_and_an_older_one_is_refused(
 
 
 @pytest.mark.parametrize("how", ["killed", "without its database"])
-def test_a_standby_takes_over_and_no_request_fails(how, terminal, write, postgres):
+def test_a_standby_takes_over_with_the_code_of_now_and_no_request_fails(
+    how, terminal, write, postgres, tmp_path
+):
+    install = installer(tmp_path, terminal.environ)
+    later_version(tmp_path / "new")
     terminal.environ["HOMEPORT_DATABASE"] = postgres.url_of(terminal.home)
     leader = terminal.start("up", "--foreground")
     leader.wait_for("homeport is up")
@@ -173,6 +190,7 @@ def test_a_standby_takes_over_and_no_request_fails(how, terminal, write, postgre
     first, container = terminal.status()["pid"], ask(url)
     standby = terminal.start("up", "--standby")
     standby.wait_for("waiting as a standby")
+    install(tmp_path / "new")
     with load(url) as (answers, errors):
         if how == "killed":
             leader.process.kill()  # what would start the leader again
@@ -191,6 +209,7 @@ def test_a_standby_takes_over_and_no_request_fails(how, terminal, write, postgre
             os.kill(first, signal.SIGCONT)
             assert ended
         second = serves(terminal, but=first)
+        version = terminal.status()["version"]
         seen = len(answers)
         wait_for(lambda: len(answers) > seen + 10, "answers of the standby")
         other = terminal.deploy(write(APP.replace('"steady"', '"more"'), "more.py"))["container"]
@@ -200,5 +219,39 @@ def test_a_standby_takes_over_and_no_request_fails(how, terminal, write, postgre
     assert [] == errors
     assert {container} == set(answers)
     assert more != container
-    assert second != first
+    assert (True, "99.9") == (second != first, version)
     assert 0 == standby.end()
+
+
+def test_sigterm_leaves_nothing_and_down_ends_the_supervisor(terminal, write, tmp_path):
+    profiles.write(terminal.home, PROFILES)  # of a login in the home of a service
+    keeper = terminal.start("up", "--foreground")
+    keeper.wait_for("homeport is up")
+    terminal.environ["HOMEPORT_PROFILE"] = "local"
+    url = terminal.deploy(write(APP))["container"]
+    ask(url)
+    terminal.run("backup", "--no-passphrase", tmp_path / "file")
+    restored = terminal.run("restore", "--yes", "--force", tmp_path / "file", check=False)
+    keeper.process.send_signal(signal.SIGSTOP)
+    os.kill(terminal.status()["pid"], signal.SIGKILL)  # HAProxy and the container go on
+    keeper.process.terminate()
+    keeper.process.send_signal(signal.SIGCONT)
+    killed = keeper.end()
+    wait_for(lambda: not terminal.processes(), "the end of everything after a kill")
+
+    assert (1, True) == (restored.returncode, "systemctl stop homeport" in restored.stderr)
+    assert 0 == killed
+
+    again = terminal.start("up", "--foreground")
+    again.wait_for("homeport is up")
+    ask(url)
+    again.process.send_signal(signal.SIGHUP)
+    again.process.terminate()
+    handed_over = again.end()
+    wait_for(lambda: not terminal.processes(), "the end of everything while it hands over")
+    last = terminal.start("up", "--foreground")
+    last.wait_for("homeport is up")
+    terminal.run("down")
+
+    assert (0, 0) == (handed_over, last.end())
+    assert wait_for(lambda: not terminal.processes(), "the end of everything by `down`")

@@ -7,13 +7,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from homeport.cli import options, output, server
 from homeport.contract.errors import AlreadyExists, BadRequest, Failure, ServerUnreachable
 from homeport.settings import Settings
+
+if TYPE_CHECKING:
+    from homeport.contract.api.server import Status
 
 MAX_PASSPHRASE_BYTES = 4096
 
@@ -171,12 +174,20 @@ def ask(
 
 
 async def _restore(settings: Settings, file: Path, passphrase: str, *, force: bool) -> Any:
-    if not await _runs(settings):
+    status = await _status(settings)
+    if status is None:
         return ask(settings, "restore", file=file, force=force, passphrase=passphrase)
     if not force:
         raise AlreadyExists(
             f"a server uses {settings.home}: nothing has been changed",
             hint="`homeport down` ends it; `--force` ends it, restores, and starts it again",
+        )
+    if status.keeper is not None:
+        raise AlreadyExists(
+            f"a server uses {settings.home}, and `homeport up --foreground` (pid {status.keeper}) starts it "
+            "again when it ends: nothing has been changed",
+            hint="end it first, and start it again after the restore; a service: `systemctl stop homeport`, and "
+            "`systemctl start homeport`",
         )
     ask(settings, "check", file=file, passphrase=passphrase)  # before anything ends
     await server.down(settings)
@@ -187,17 +198,17 @@ async def _restore(settings: Settings, file: Path, passphrase: str, *, force: bo
             pass
 
 
-async def _runs(settings: Settings) -> bool:
+async def _status(settings: Settings) -> "Status | None":
+    """Return what the server of the home says of itself; None if none runs."""
     from homeport.client import ServerSilent
 
     async with server.running(settings) as client:
         try:
-            await client.server.status()
+            return await client.server.status()
         except ServerSilent:
             raise
         except ServerUnreachable:
-            return False
-    return True
+            return None
 
 
 def _here(settings: Settings) -> Settings:

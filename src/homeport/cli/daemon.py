@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from homeport import settings as all_settings
 from homeport.cli import options, output, server
 from homeport.contract.errors import BadRequest
 from homeport.settings import Settings
@@ -33,21 +34,25 @@ def up(
     ] = False,
 ) -> None:
     """Start the background server, which serves every deployed app again."""
-    settings = options.load(host=host, http_port=http_port)
     if foreground or standby:
-        raise typer.Exit(_stay(settings, host, http_port, standby=standby))
-    asyncio.run(_up(settings))
+        raise typer.Exit(_stay(host, http_port, standby=standby))
+    asyncio.run(_up(options.load(host=host, http_port=http_port)))
 
 
-def _stay(settings: Settings, host: str | None, http_port: int | None, *, standby: bool) -> int:
-    """Run a server in the foreground; it reads its settings itself, so flags become variables."""
+def _stay(host: str | None, http_port: int | None, *, standby: bool) -> int:
+    """Run a server in the foreground; it reads its settings itself, so flags become variables.
+
+    A profile that is in use here is for commands.
+    """
     from homeport.cli import foreground
 
-    if settings.server:
+    if os.environ.get("HOMEPORT_SERVER"):
         raise BadRequest("a server runs on the machine where it is started: unset HOMEPORT_SERVER")
+    options.warn_unknown()
     flags = {"HOMEPORT_HOST": host, "HOMEPORT_HTTP_PORT": http_port}
     given = {name: str(value) for name, value in flags.items() if value is not None}
-    return foreground.run(settings.home, {**os.environ, **given}, standby=standby)
+    environ = {**os.environ, **given}
+    return foreground.run(all_settings.of_server(environ).home, environ, standby=standby)
 
 
 def down(yes: options.Yes = False) -> None:

@@ -1,8 +1,9 @@
 """`homeport up --foreground`: starts the server, and starts it again when it ends; what systemd and a container start.
 
-    SIGTERM, SIGINT   end the server, its containers and HAProxy
+    SIGTERM, SIGINT   end the server, its containers and HAProxy, whatever the server does at that moment
     SIGHUP            start the server's code anew: the server finishes its changes and hands over; containers
                       and HAProxy go on, and no request is lost. An upgrade is new code and this signal.
+    homeport down     ends the server, and this process with it
 
 This process is small and stays as it is over upgrades: all that it needs is imported at its start. systemd must
 not start the server again itself: a process cannot enter a cgroup whose children have controllers (man 7
@@ -23,43 +24,59 @@ from typing import IO
 
 from homeport.cli import output
 from homeport.contract import codec
-from homeport.contract.starting import Started
+from homeport.contract.errors import AlreadyExists, Failure
+from homeport.contract.starting import Ending, Started
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 10.0  # before the server is started again
 GOOD_WHILE_S = 30.0  # a server that ran this long had started well
 END_S = 60.0  # how long it may take to end everything
+HAND_OVER_S = 60.0  # how long it may take to hand over; for its changes it waits half of that (control/main.py)
+LEFT_S = 20.0  # how long it may take to end what a server has left
 HAND_OVER = signal.SIGUSR2  # control/main.py
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+STANDBY, LEFT = "--standby", "--end"  # arguments of the server (control/main.py)
 
 
 def run(home: Path, environ: Mapping[str, str], *, standby: bool) -> int:
     """Keep a server running until a signal ends it; return the exit code."""
     words = [sys.executable, "-m", "homeport.control", "--kept"]
-    if standby:
-        words.append("--standby")
     with contextlib.suppress(OSError):
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         with (home / "server.log").open("a") as log:
             log.write(
                 "started in the foreground: this server's log is the standard error of that command\n"
             )
-    return Foreground(words, environ, patient=standby).run()
+    return Foreground(words, environ, lock=home / "lock", standby=standby).run()
 
 
 class Foreground:
     """One server after the other, as the children of this process."""
 
     def __init__(
-        self, words: Sequence[str], environ: Mapping[str, str], *, patient: bool = False
+        self,
+        words: Sequence[str],
+        environ: Mapping[str, str],
+        *,
+        lock: Path,
+        standby: bool = False,
+        hand_over_s: float = HAND_OVER_S,
     ) -> None:
-        """`patient`: start it again also if the first one could not start."""
+        """`standby`: wait until the server may lead; it is started again also if the first one could not start.
+
+        `lock` is the file in which the server that leads the home writes its pid (control/standby.py).
+        """
         self._words = words
-        self._is_patient = patient
+        self._lock = lock
+        self._is_standby = standby
+        self._hand_over_s = hand_over_s
         self._environ = {k: v for k, v in environ.items() if k != "NOTIFY_SOCKET"}
         self._notify = notifier(environ.get("NOTIFY_SOCKET", ""))
         self._child: subprocess.Popen[bytes] | None = None
+        self._children: set[int] = set()
         self._signals: list[int] = []
-        self._was_ready = False
+        self._is_ready = False  # the server that runs
+        self._was_ready = False  # one of them
+        self._ends_at: float | None = None  # when a server that hands over is killed
         self._wait_s = FIRST_WAIT_S
 
     def run(self) -> int:
@@ -83,26 +100,29 @@ class Foreground:
         while True:
             began = time.monotonic()
             self._start()
-            ended = self._watch(news)
-            if ended is not None:
-                return ended
+            if self._watch(news):
+                break
             if time.monotonic() - began >= GOOD_WHILE_S:
                 self._wait_s = FIRST_WAIT_S
             if self._pause(news):
-                return 0
+                break
+        self._end_left()
+        return 0
 
     def _start(self) -> None:
+        self._is_ready, self._ends_at = False, None
         self._child = subprocess.Popen(
-            self._words,
+            [*self._words, *([STANDBY] if self._is_standby else [])],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             env=self._environ,
             cwd="/",
             start_new_session=True,
         )
+        self._children.add(self._child.pid)
 
-    def _watch(self, news: socket.socket) -> int | None:
-        """Follow one server until its end; return an exit code if there is to be no other one."""
+    def _watch(self, news: socket.socket) -> bool:
+        """Follow one server until its end; return whether there is to be no other one."""
         child = self._child
         assert child is not None
         assert child.stdout is not None
@@ -116,11 +136,11 @@ class Foreground:
                 if news in found:
                     news.recv(4096)
                 if self._obey(child):
-                    return 0
+                    return True
             if told in waiting:
                 self._hear(told.readline())
         self._reap()
-        return None
+        return child.returncode == Ending.DOWN
 
     def _hear(self, line: bytes) -> None:
         """Note what a server says at its start, once: that it is ready, or why it is not."""
@@ -130,46 +150,93 @@ class Foreground:
             answer = codec.loads(Started, line)
             if answer.error is not None:
                 failure = answer.error.failure()
-                if not self._was_ready and not self._is_patient:
+                if not self._was_ready and not self._is_standby:
                     raise failure
-                output.show_failure(failure)
+                # Another server leads the home that this one has led, such as a standby.
+                self._is_standby = self._is_standby or isinstance(failure, AlreadyExists)
+                _show(failure)
             elif answer.ready is not None:
-                output.say(f"homeport is up (pid {answer.ready.pid})")
-                self._was_ready, self._wait_s = True, FIRST_WAIT_S
+                _show(f"homeport is up (pid {answer.ready.pid})")
+                self._is_ready = self._was_ready = True
+                self._wait_s = FIRST_WAIT_S
                 self._notify(f"READY=1\nSTATUS=serving, pid {answer.ready.pid}\n")
 
     def _obey(self, child: "subprocess.Popen[bytes]") -> bool:
         """Do what the signals ask for; return whether this process is to end."""
-        signals, self._signals = self._signals, []
-        if signal.SIGTERM in signals or signal.SIGINT in signals:
+        if {signal.SIGTERM, signal.SIGINT} & set(self._signals):
             self._notify("STOPPING=1\n")
-            child.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(END_S)
-            if child.poll() is None:
-                child.kill()
-                child.wait()
+            self._end(child)
             return True
-        if signal.SIGHUP in signals:
-            self._wait_s = 0.0
-            child.send_signal(HAND_OVER)
-        if signal.SIGCHLD in signals:
+        if signal.SIGHUP in self._signals and self._ends_at is None:
+            if self._is_ready:
+                self._wait_s, self._ends_at = 0.0, time.monotonic() + self._hand_over_s
+                child.send_signal(HAND_OVER)
+            # A server that still starts gets it once it is ready; a standby begins with new code anyway.
+            if self._is_ready or self._is_standby:
+                self._forget(signal.SIGHUP)
+        if signal.SIGCHLD in self._signals:
+            self._forget(signal.SIGCHLD)
             self._reap()
+        if self._ends_at is not None and time.monotonic() > self._ends_at:
+            _show(f"the server (pid {child.pid}) does not hand over, and is killed")
+            child.kill()
+            self._ends_at = None
         return False
+
+    def _end(self, child: "subprocess.Popen[bytes]") -> None:
+        child.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(END_S)
+        if child.poll() is None:
+            child.kill()
+            child.wait()
 
     def _pause(self, news: socket.socket) -> bool:
         """Wait before the next start; return whether a signal asks this process to end."""
         deadline = time.monotonic() + self._wait_s
         self._wait_s = min(max(2 * self._wait_s, FIRST_WAIT_S), LONGEST_WAIT_S)
-        while (left := deadline - time.monotonic()) > 0:
-            if select.select([news], [], [], left)[0]:
-                news.recv(4096)
+        while True:
             if {signal.SIGTERM, signal.SIGINT} & set(self._signals):
+                self._notify("STOPPING=1\n")
                 return True
             if signal.SIGHUP in self._signals:
-                self._signals.remove(signal.SIGHUP)
+                self._forget(signal.SIGHUP)
                 return False
+            if (left := deadline - time.monotonic()) <= 0:
+                return False
+            if select.select([news], [], [], left)[0]:
+                news.recv(4096)
+
+    def _end_left(self) -> None:
+        """End HAProxy and the containers, if the last server that led the home was ours, and has left them."""
+        child = self._child
+        assert child is not None
+        if child.returncode in (Ending.SIGNAL, Ending.DOWN) or not self._has_led():
+            return
+        words = [*self._words, LEFT]
+        done = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            env=self._environ,
+            cwd="/",
+            start_new_session=True,
+        )
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            done.wait(LEFT_S)
+        if done.poll() is None:
+            done.kill()
+            done.wait()
+
+    def _has_led(self) -> bool:
+        with contextlib.suppress(OSError, ValueError):
+            return int(self._lock.read_text().partition("\n")[0]) in self._children
         return False
+
+    def _forget(self, number: int) -> None:
+        """Forget a signal, also if it came several times."""
+        while number in self._signals:
+            self._signals.remove(number)
 
     def _reap(self) -> None:
         """Reap orphans, which this process has if it is the first of a container or a child subreaper."""
@@ -183,6 +250,20 @@ class Foreground:
                 if ended.si_pid == self._child.pid and self._child.returncode is None:
                     return  # `Popen` reads its exit code
                 os.waitpid(ended.si_pid, os.WNOHANG)
+
+
+def _show(told: str | Failure) -> None:
+    """Tell the user; whoever reads standard error may have ended, and this process goes on without."""
+    try:
+        if isinstance(told, Failure):
+            output.show_failure(told)
+        else:
+            output.say(told)
+    except (OSError, ValueError, SystemExit):  # rich ends a program whose output nobody reads
+        with contextlib.suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 2)
+            os.close(null)
 
 
 def notifier(address: str) -> Callable[[str], None]:

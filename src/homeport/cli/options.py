@@ -40,9 +40,14 @@ HttpPort = Annotated[
 
 def load(**flags: object) -> Settings:
     """Return the settings in force; warn about variables that look like settings and are not."""
+    warn_unknown()
+    return all_settings.load(os.environ, **flags)
+
+
+def warn_unknown() -> None:
+    """Warn about variables that look like settings and are not."""
     for text in all_settings.unknown(os.environ):
         output.warn(text)
-    return all_settings.load(os.environ, **flags)
 
 
 def there(settings: Settings) -> str:

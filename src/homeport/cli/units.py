@@ -133,7 +133,8 @@ ExecReload=/bin/sh -c 'kill -HUP $MAINPID'
 KillMode=mixed
 TimeoutStartSec=300
 TimeoutStopSec=90
-Restart=always
+# Not after `homeport down`, which ends it in order.
+Restart=on-failure
 RestartSec=1
 # Limits of memory and CPU for each container; a container that runs out of memory must not end the others.
 Delegate=yes

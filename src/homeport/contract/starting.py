@@ -5,9 +5,19 @@ says so.
 """
 
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any
 
 from homeport.contract.api.answers import Fault
+
+
+class Ending(IntEnum):
+    """The exit code of a server: what it has left, and why it ended."""
+
+    SIGNAL = 0  # a signal ended it, with everything that it ran
+    FAILED = 1
+    DOWN = 10  # `homeport down` ended it, with everything: nobody is to start it again
+    HANDED_OVER = 11  # it ended alone; HAProxy and containers are for the next one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,9 @@ BUSY_S = 0.05
 class Lifeline:
     """Ends a server that is not kept when its command has ended."""
 
-    def __init__(self, stop: asyncio.Event, *, kept: bool) -> None:
+    def __init__(self, stop: asyncio.Event, *, kept: bool, keeper: int | None = None) -> None:
         self.kept = kept
+        self.keeper = keeper  # the pid of the `homeport up --foreground` that starts it again
         self.busy: Callable[[], bool] = lambda: (
             False
         )  # returns whether other commands have sessions

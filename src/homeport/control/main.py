@@ -7,6 +7,7 @@ standard input closes.
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import logging
 import os
@@ -18,7 +19,6 @@ import sys
 import typing
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from homeport import settings as all_settings
@@ -27,7 +27,7 @@ from homeport.contract.api.answers import Fault
 from homeport.contract.container import LogLine
 from homeport.contract.errors import AlreadyExists, BadRequest, Failure, StorageError
 from homeport.contract.sizes import MIB
-from homeport.contract.starting import Ready, Start, Started
+from homeport.contract.starting import Ending, Ready, Start, Started
 from homeport.control import standby, watching
 from homeport.control.fleet.nodes import Nodes
 from homeport.control.lifeline import Lifeline
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 #: Arguments: the settings, whether containers end with the server, the function for their log lines.
 OpenNodes = Callable[[Settings, bool, Callable[[LogLine], None], AsyncExitStack], Awaitable[Nodes]]
 
-KEPT, STANDBY = "--kept", "--standby"
+KEPT, STANDBY, END = "--kept", "--standby", "--end"
 HAND_OVER = signal.SIGUSR2  # the server ends, and leaves HAProxy and the containers to the next one
 QUIET_S = 30.0  # how long a change may go on before that
 
@@ -49,7 +49,10 @@ log = logging.getLogger("homeport")
 
 
 def main(roles: "Roles | None" = None) -> int:
-    """Run a control plane; return 0 if it was asked to end."""
+    """Run a control plane until it is asked to end; return an `Ending`.
+
+    With `--standby` it waits first; with `--end` it ends what an earlier server has left.
+    """
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -59,12 +62,15 @@ def main(roles: "Roles | None" = None) -> int:
         settings, kept = told(sys.argv[1:])
         if STANDBY in sys.argv[1:]:
             standby.wait(settings)
+            standby.lead([word for word in sys.argv[1:] if word != STANDBY])
         with locked(settings):
-            asyncio.run(run(settings, kept=kept, roles=roles or Roles()))
+            if END in sys.argv[1:]:
+                asyncio.run(end(settings, roles or Roles()))
+                return Ending.SIGNAL
+            return asyncio.run(run(settings, kept=kept, roles=roles or Roles()))
     except (Failure, OSError) as error:
         _answer(Started(error=_told(error)))
-        return 1
-    return 0
+        return Ending.FAILED
 
 
 def told(words: Sequence[str]) -> tuple[Settings, bool]:
@@ -74,7 +80,13 @@ def told(words: Sequence[str]) -> tuple[Settings, bool]:
     know all of them.
     """
     if KEPT in words:
-        return all_settings.of_server(os.environ), True
+        try:
+            return all_settings.of_server(os.environ), True
+        except Failure:
+            if END not in words:
+                raise
+            # A wrong setting may be why there is something to end.
+            return Settings(home=all_settings.home_of(os.environ)), True
     line = sys.stdin.readline()
     if not line:  # the command that began this process ahead has ended, and needed no server
         sys.exit(0)
@@ -135,7 +147,7 @@ def locked(settings: Settings) -> Iterator[None]:
                 shutil.rmtree(settings.socket_dir, ignore_errors=True)
 
 
-async def run(settings: Settings, *, kept: bool, roles: "Roles") -> None:
+async def run(settings: Settings, *, kept: bool, roles: "Roles") -> Ending:
     """Serve until the server is asked to stop."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -143,7 +155,7 @@ async def run(settings: Settings, *, kept: bool, roles: "Roles") -> None:
         loop.add_signal_handler(number, stop.set)
     leaving = Leaving(stop)
     loop.add_signal_handler(HAND_OVER, leaving.hand_over)
-    lifeline = Lifeline(stop, kept=kept)
+    lifeline = Lifeline(stop, kept=kept, keeper=os.getppid() if KEPT in sys.argv[1:] else None)
     left = Left()
     async with AsyncExitStack() as opened:
         try:
@@ -159,8 +171,21 @@ async def run(settings: Settings, *, kept: bool, roles: "Roles") -> None:
         _answer(Started(ready=Ready(pid=os.getpid(), http_port=real.http_port)))
         await stop.wait()
         if leaving.hands_over and lifeline.kept:
+            standby.note(settings.home, standby.HANDS_OVER)
             await leaving.finish()
-            _leave(0)
+            _leave(Ending.HANDED_OVER)
+    return leaving.ending
+
+
+async def end(settings: Settings, roles: "Roles") -> None:
+    """End the containers and HAProxy of a server that has ended without them."""
+    async with AsyncExitStack() as opened:
+        await roles.open_nodes(settings, False, lambda _line: None, opened)
+        # At any port and without certificates: it accepts nothing, and must not fail for want of them.
+        idle = dataclasses.replace(settings, http_port=0, https_port=0, tls="off")
+        ingress = roles.new_ingress(idle, False, ())
+        await ingress.open()
+        opened.push_async_callback(ingress.close)
 
 
 class Leaving:
@@ -169,12 +194,19 @@ class Leaving:
     def __init__(self, stop: asyncio.Event) -> None:
         self.stop = stop
         self.hands_over = False
+        self.ending = Ending.SIGNAL
         self.finish: Callable[[], Awaitable[None]] = _nothing  # ends the changes, and all writes
 
     def hand_over(self) -> None:
         """End this process alone."""
         if not self.stop.is_set():
             self.hands_over = True
+            self.stop.set()
+
+    def end(self, ending: Ending) -> None:
+        """End with everything that runs."""
+        if not self.stop.is_set():
+            self.ending = ending
             self.stop.set()
 
 
@@ -189,7 +221,7 @@ def _collect_garbage() -> None:
         gc.enable()
 
 
-@dataclass(slots=True)
+@dataclasses.dataclass(slots=True)
 class Left:
     """Records whether an earlier server left an ingress that answers, and whether it was taken over."""
 
@@ -200,7 +232,7 @@ def _give_up(error: Exception) -> NoReturn:
     """End only this process: HAProxy and containers of an earlier server continue, as after a kill of it."""
     log.error("the server cannot start; containers and HAProxy continue without it", exc_info=error)
     _answer(Started(error=_told(error)))
-    _leave(1)
+    _leave(Ending.FAILED)
 
 
 def _leave(code: int) -> NoReturn:
@@ -228,7 +260,7 @@ def own_ingress(settings: Settings, tied: bool, ports: Collection[int]) -> "Entr
     return HAProxy(settings, tied=tied, ports=ports)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Roles:
     """The implementations of the two roles: the one place where `node` and `ingress` meet the control plane."""
 
@@ -259,12 +291,13 @@ async def _open(
     from homeport.control import stages, stored
 
     state = await stored.open_state(settings, logs, opened)
+    standby.note(settings.home, standby.LEADS)
 
     def lost() -> None:
         if standby.is_waiting(settings.home):
             leaving.hand_over()
         else:
-            leaving.stop.set()
+            leaving.end(Ending.FAILED)
 
     watching.watch_database(state.store.database, lost, opened)
     fleet = await stages.open_fleet(
@@ -274,9 +307,11 @@ async def _open(
     settings = stages.with_port(settings, fleet.ingress)
     deploys = stages.open_deploys(settings, state, fleet, lifeline, opened)
     await stages.serve(fleet, deploys, opened)
-    await stages.open_api(
-        state, fleet, deploys, lifeline, shutdown=leaving.stop.set, tcp=tcp, opened=opened
-    )
+
+    def down() -> None:
+        leaving.end(Ending.DOWN)
+
+    await stages.open_api(state, fleet, deploys, lifeline, shutdown=down, tcp=tcp, opened=opened)
 
     async def finish() -> None:
         with contextlib.suppress(TimeoutError):

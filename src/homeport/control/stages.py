@@ -351,6 +351,7 @@ def _view(fleet: Fleet, deploys: Deploys, lifeline: Lifeline) -> View:
         deploys.deployer,
         ingress_pid=lambda: fleet.ingress.pid,
         kept=lambda: lifeline.kept,
+        keeper=lifeline.keeper,
         next_runs=deploys.scheduler.next_runs,
         expires_at=deploys.expiring.expires_at,
         certificate=certified.states(deploys.keeper),

@@ -5,18 +5,24 @@ because the kernel releases the lock of the home then. With PostgreSQL it also l
 advisory lock of the database, because its connection ended: the standby takes that lock, and the leader, which
 looks every few seconds, hands over. A leader that does not (it hangs) is killed: two must never lead.
 
-After that the standby starts like every server after a kill: it adopts the containers and HAProxy.
+The lock's file has the leader's pid, and then what the leader does. Only one that LEADS has claimed the database: a
+leader that is still starting, or HANDS_OVER to the next server of its own, has not lost it.
+
+Then the standby begins again in a new interpreter, because homeport may have been installed anew while it waited,
+and starts like every server after a kill: it adopts the containers and HAProxy.
 """
 
 import contextlib
 import fcntl
+import gc
 import logging
 import os
 import signal
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NoReturn
 
 from homeport.contract.errors import AlreadyExists, StorageError
 from homeport.settings import Settings
@@ -26,7 +32,9 @@ if TYPE_CHECKING:
 
 LOOK_S = 0.5
 PATIENCE_S = 6.0  # for a leader without its database to hand over; it looks every 3 s
+HAND_OVER_S = 5.0  # how long the next server of a leader that has handed over may take to begin
 LOCK, WAITING = "lock", "standby.lock"
+LEADS, HANDS_OVER = "leads", "hands over"
 
 log = logging.getLogger(__name__)
 
@@ -42,16 +50,24 @@ def wait(settings: Settings) -> None:
         from homeport.state import urls
         from homeport.state.database import Database
 
-        database = Database(urls.of(settings.database, settings.home))
+        gc.enable()  # it may wait for months (see `__main__`)
+        database, lock = Database(urls.of(settings.database, settings.home)), settings.home / LOCK
         try:
-            while not _is_free(settings.home / LOCK):
-                if database.postgres and _claims(database):
+            while not (_is_free(lock) and not _is_handed_over(lock)):
+                if database.postgres and _has_lost(lock, database):
                     log.warning("the leader has lost the database: this process takes over")
-                    _replace(settings.home / LOCK)
+                    _replace(lock)
                     return
                 time.sleep(LOOK_S)
         finally:
             database.dispose()
+
+
+def lead(words: Sequence[str]) -> NoReturn:
+    """Become the server: the installed homeport, also if this process has imported an earlier one."""
+    log.info("taking over")
+    logging.shutdown()
+    os.execv(sys.executable, [sys.executable, "-m", "homeport.control", *words])  # noqa: S606
 
 
 def is_waiting(home: Path) -> bool:
@@ -70,6 +86,37 @@ def led(path: Path) -> Iterator[bool]:
         lock.write(f"{os.getpid()}\n")
         lock.flush()
         yield True
+
+
+def note(home: Path, what: str) -> None:
+    """Write down what the leader of a home, this process, does: LEADS or HANDS_OVER."""
+    with contextlib.suppress(OSError):  # a full disk: a standby waits for the end of this process
+        (home / LOCK).write_text(f"{os.getpid()}\n{what}\n")
+
+
+def _noted(path: Path) -> str:
+    try:
+        return path.read_text().partition("\n")[2].strip()
+    except OSError:
+        return ""
+
+
+def _is_handed_over(path: Path) -> bool:
+    """Return whether the next server of the last leader is about to begin."""
+    with contextlib.suppress(OSError):
+        since_s = time.time() - path.stat().st_mtime
+        return _noted(path) == HANDS_OVER and 0 <= since_s < HAND_OVER_S
+    return False
+
+
+def _has_lost(path: Path, database: "Database") -> bool:
+    """Return whether the leader has lost the database; this process has claimed it then."""
+    if _noted(path) != LEADS or not _claims(database):
+        return False
+    if _noted(path) == LEADS:
+        return True
+    database.dispose()  # it has handed over at this very moment
+    return False
 
 
 def _claims(database: "Database") -> bool:

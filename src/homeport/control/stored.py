@@ -46,8 +46,8 @@ async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> 
     """Open the database; this process is its only server from now on."""
     database = Database(urls.of(settings.database, settings.home))
     opened.push_async_callback(database.close)
+    await asyncio.to_thread(database.claim)  # before a schema is migrated that another server uses
     await asyncio.to_thread(schema.prepare, database)
-    await asyncio.to_thread(database.claim)
     cold_starts = ColdStarts(database)
     opened.push_async_callback(cold_starts.close)
     cold_starts.move_in(settings.home / "cold-starts")

@@ -216,7 +216,7 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
 
     Raises `BadRequest` for a wrong value; the message says where the value came from.
     """
-    home = _home(flags.get("home") or environ.get("HOMEPORT_HOME") or "~/.homeport")
+    home = _home(flags["home"]) if flags.get("home") else home_of(environ)
     values = read_config(home / "config.toml")
     for key, setting in KEYS.items():
         variable = f"HOMEPORT_{key.upper()}"
@@ -244,6 +244,11 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
     return Settings(
         home=home, given=given, **{"workspace": _login_name(), **_ports(values), **values}
     )
+
+
+def home_of(environ: Mapping[str, str]) -> Path:
+    """Return the home that the environment names."""
+    return _home(environ.get("HOMEPORT_HOME") or "~/.homeport")
 
 
 def of_server(environ: Mapping[str, str]) -> Settings:

@@ -20,6 +20,7 @@ class Status:
     ingress_pid: int | None  # of HAProxy; null while it does not run
     kept: bool  # the server runs in the background, and not for one command
     started_at: float
+    keeper: int | None = None  # the pid of the `homeport up --foreground` that starts it again
     https_port: int | None = None  # null without TLS
     database: str = ""  # where the rows are, without a password
     trouble: str = ""  # why the database cannot be read now; empty if it can

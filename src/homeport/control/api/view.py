@@ -49,6 +49,7 @@ class View:
         *,
         ingress_pid: Callable[[], int | None],
         kept: Callable[[], bool],
+        keeper: int | None = None,
         expires_at: Callable[[Owner], float | None],
         next_runs: Callable[[Owner], dict[str, float]],
         certificate: Callable[[str], tuple[str, str]] = lambda _host: ("", ""),
@@ -67,7 +68,7 @@ class View:
         self._ingress = parts.ingress
         self._deployer = deployer
         self._ingress_pid = ingress_pid
-        self._kept = kept
+        self._kept, self._keeper = kept, keeper
         self._next_runs = next_runs
         self._expires_at = expires_at
         self._certificate = certificate
@@ -90,6 +91,7 @@ class View:
             settings=self._settings.told(),
             ingress_pid=self._ingress_pid(),
             kept=self._kept(),
+            keeper=self._keeper,
             started_at=self._started_at,
             database=urls.shown(self._store.database.url),
             trouble=self._trouble,

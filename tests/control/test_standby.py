@@ -1,0 +1,78 @@
+"""When a standby may lead: the lock of the home, what its leader has noted there, and the database's lock."""
+
+import os
+
+import pytest
+
+from homeport.contract.errors import StorageError
+from homeport.control import standby
+from homeport.control.standby import HANDS_OVER, LEADS, LOCK
+
+
+class Claimed:
+    """A database that is free, or that a leader has; `during` is called while this process claims it."""
+
+    def __init__(self, *, free: bool = True, during=lambda: None) -> None:
+        self.story: list[str] = []
+        self._free, self._during = free, during
+
+    def claim(self) -> None:
+        self.story.append("claim")
+        self._during()
+        if not self._free:
+            raise StorageError("another server uses it")
+
+    def dispose(self) -> None:
+        self.story.append("dispose")
+
+
+@pytest.mark.parametrize(
+    ("noted", "free", "lost", "story"),
+    [
+        ("", True, False, []),  # it starts, and has not claimed it yet
+        (LEADS, True, True, ["claim"]),
+        (LEADS, False, False, ["claim"]),
+        (HANDS_OVER, True, False, []),
+    ],
+)
+def test_a_database_is_taken_only_from_a_leader_that_leads(tmp_path, noted, free, lost, story):
+    database = Claimed(free=free)
+    with standby.led(tmp_path / LOCK) as is_mine:
+        assert is_mine
+        if noted:
+            standby.note(tmp_path, noted)
+
+        assert lost == standby._has_lost(tmp_path / LOCK, database)
+    assert story == database.story
+
+
+def test_a_database_that_is_handed_over_at_that_moment_is_given_back(tmp_path):
+    database = Claimed(during=lambda: standby.note(tmp_path, HANDS_OVER))
+    with standby.led(tmp_path / LOCK):
+        standby.note(tmp_path, LEADS)
+
+        assert not standby._has_lost(tmp_path / LOCK, database)
+    assert ["claim", "dispose"] == database.story
+
+
+def test_the_next_server_of_a_leader_that_hands_over_comes_first_for_a_while(tmp_path):
+    path = tmp_path / LOCK
+    with standby.led(path):
+        standby.note(tmp_path, HANDS_OVER)
+    just_now = standby._is_handed_over(path)
+    before = path.stat().st_mtime - standby.HAND_OVER_S
+    os.utime(path, (before, before))
+    later = standby._is_handed_over(path)
+    with standby.led(path):
+        standby.note(tmp_path, LEADS)
+
+    assert (True, False) == (just_now, later)
+    assert not standby._is_handed_over(path)
+
+
+def test_a_new_leader_takes_away_what_the_last_one_has_noted(tmp_path):
+    path = tmp_path / LOCK
+    with standby.led(path):
+        standby.note(tmp_path, LEADS)
+    with standby.led(path):
+        assert f"{os.getpid()}\n" == path.read_text()
