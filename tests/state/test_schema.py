@@ -120,7 +120,7 @@ def test_a_homeport_of_before_there_were_numbers_refuses_the_file(tmp_path):
 def test_a_database_has_one_number_however_often_it_is_migrated(database):
     with database.writing() as connection:
         for number in ("0001", "0002"):
-            schema._stamp(connection, number)
+            schema.stamp(connection, number)
 
         assert ["0002"] == [*connection.scalars(text("SELECT version_num FROM alembic_version"))]
 

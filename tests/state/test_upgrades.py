@@ -3,10 +3,12 @@
 import sqlite3
 
 import pytest
+from sqlalchemy import insert, inspect, select
 
 from homeport.contract.errors import StorageError
+from homeport.control import standby
 from homeport.settings import Settings
-from homeport.state import migrations, schema, tables, upgrades, urls
+from homeport.state import copies, migrations, schema, tables, upgrades, urls
 from homeport.state.database import Database
 
 
@@ -82,7 +84,48 @@ def test_the_version_before_gets_the_database_that_it_can_read(settings):
 
 def test_without_a_copy_nothing_is_moved(settings, monkeypatch):
     monkeypatch.setattr(tables, "SCHEMA", "0001")
-    with pytest.raises(StorageError, match="by a later homeport"):
+    with pytest.raises(StorageError, match="there is no copy"):
         upgrades.go_back(settings)
 
     assert (settings.home / "homeport.db").exists()
+
+
+def test_tables_of_a_postgresql_come_back_with_their_rows_and_can_be_migrated_again(
+    postgres, tmp_path, monkeypatch
+):
+    settings = Settings(home=tmp_path, database=postgres.url_of(tmp_path))
+    database = Database(urls.of(settings.database, tmp_path))
+    schema.prepare(database)
+    row = {"name": "ada", "slug": "ada", "created_at": 1.5}
+    with database.writing() as connection:
+        connection.execute(insert(tables.workspaces), [row])
+    for _ in range(2):
+        with pytest.MonkeyPatch.context() as patch:
+            later(patch)
+            schema.prepare(database)
+            with database.writing() as connection:
+                connection.exec_driver_sql("ALTER TABLE workspaces DROP COLUMN slug")
+
+        assert {"restored": True} == upgrades.go_back(settings)
+        with database.reading() as connection:
+            found = list(connection.execute(select(tables.workspaces)).mappings())
+            assert [row] == [dict(one) for one in found]
+            assert tables.SCHEMA == schema.number(database, connection)
+            assert "more" not in inspect(connection).get_table_names()
+        monkeypatch.setattr(copies, "_now", lambda: "2")  # another second
+    assert {"restored": False} == upgrades.go_back(settings)
+    database.dispose()
+
+
+def test_the_way_back_waits_until_no_server_has_the_home(settings):
+    with pytest.MonkeyPatch.context() as patch:
+        later(patch)
+        database = Database(urls.of("", settings.home))
+        schema.prepare(database)
+        database.dispose()
+    with standby.led(settings.home / standby.LOCK):
+        with pytest.raises(StorageError, match="a server goes on to use"):
+            upgrades.go_back(settings, patience_s=0.0)
+        assert "9999" == schema_of(settings)
+
+    assert {"restored": True} == upgrades.go_back(settings, patience_s=0.0)

@@ -2,18 +2,16 @@
 
 A new database gets the present tables. A database without a number, from a homeport without migrations, gets
 the first number. alembic migrates an older schema in one transaction: if a migration fails, the database is
-unchanged. alembic is imported only for that: its import takes longer than all the rest of opening the store.
+unchanged; a copy of the database as it was stays (`copies`). alembic is imported only for that: its import takes longer than all the rest of opening the store.
 """
 
-import contextlib
 import logging
-import sqlite3
 from importlib import metadata
 
 from sqlalchemy import Connection, inspect, text
 
 from homeport.contract.errors import StorageError
-from homeport.state import tables, urls
+from homeport.state import copies, tables, urls
 from homeport.state.database import Database
 
 FIRST = "0001"  # the schema of homes without a number
@@ -28,14 +26,16 @@ def prepare(database: Database) -> None:
         found = number(database, connection)
     if found == tables.SCHEMA:
         return
-    if found is not None:
-        _keep_copy(database, found)
+    if found is not None and database.file is not None:
+        copies.keep_file(database.file, found)
     with database.writing() as connection:
         found = number(database, connection)  # another process may have been first
         if found is None:
             tables.metadata.create_all(connection)
-            _stamp(connection, tables.SCHEMA)
+            stamp(connection, tables.SCHEMA)
         elif found != tables.SCHEMA:
+            if database.postgres:
+                copies.keep_tables(connection, found)
             _migrate(database, connection, found)
         if not database.postgres:
             # So that a homeport without migrations refuses the file too.
@@ -52,15 +52,7 @@ def check_current(database: Database, connection: Connection) -> None:
 
 def number(database: Database, connection: Connection) -> str | None:
     """Return the schema's number, None in an empty database; `StorageError` for a later one."""
-    there = set(inspect(connection).get_table_names())
-    found: str | None = None
-    if "alembic_version" in there:
-        found = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    elif "apps" in there:
-        found = FIRST
-        if not database.postgres:
-            told = connection.exec_driver_sql("PRAGMA user_version").scalar() or 0
-            found = FIRST if told <= LAST_UNNUMBERED else f"{told:04}"
+    found = noted(database, connection)
     if found is not None and found > tables.SCHEMA:
         raise StorageError(
             f"{urls.shown(database.url)} was written by a later homeport (schema {found}); this one, "
@@ -71,7 +63,22 @@ def number(database: Database, connection: Connection) -> str | None:
     return found
 
 
-def _stamp(connection: Connection, number: str) -> None:
+def noted(database: Database, connection: Connection) -> str | None:
+    """Return the number of the schema, also of a later one; None in an empty database."""
+    there = set(inspect(connection).get_table_names())
+    if "alembic_version" in there:
+        found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+        return found
+    if "apps" not in there:
+        return None
+    if database.postgres:
+        return FIRST
+    told = connection.exec_driver_sql("PRAGMA user_version").scalar() or 0
+    return FIRST if told <= LAST_UNNUMBERED else f"{told:04}"
+
+
+def stamp(connection: Connection, number: str) -> None:
+    """Write down the schema's number."""
     if "alembic_version" not in inspect(connection).get_table_names():
         connection.execute(
             text(
@@ -87,7 +94,7 @@ def _migrate(database: Database, connection: Connection, number: str) -> None:
     from homeport.state import migrations
 
     log.info("migrating the database from schema %s to %s", number, tables.SCHEMA)
-    _stamp(connection, number)
+    stamp(connection, number)
     try:
         migrations.upgrade(connection)
     except Exception as error:
@@ -96,26 +103,4 @@ def _migrate(database: Database, connection: Connection, number: str) -> None:
         raise StorageError(
             f"{why}; it is as it was before (schema {number})",
             hint="install the homeport that wrote it again, and report this; server.log has the details",
-        ) from None
-
-
-def _keep_copy(database: Database, number: str) -> None:
-    """Keep the file as the earlier homeport can read it, for those who go back to that one."""
-    if database.file is None:
-        return
-    copy = database.file.with_name(f"{database.file.name}.schema-{number}")
-    part = copy.with_name(f"{copy.name}.part")
-    try:
-        with (
-            contextlib.closing(sqlite3.connect(database.file)) as source,
-            contextlib.closing(sqlite3.connect(part)) as target,
-        ):
-            part.chmod(0o600)
-            source.backup(target)
-        part.replace(copy)
-    except (OSError, sqlite3.Error) as error:
-        part.unlink(missing_ok=True)
-        raise StorageError(
-            f"{database.file} has to be migrated, and a copy of it cannot be kept: {error}",
-            hint="make room on the disk",
         ) from None

@@ -1,21 +1,30 @@
 """An upgrade and the way back, for `homeport service upgrade`.
 
 The new version migrates a copy of the database first, so that a migration that fails is found while the old
-version serves. If the new version has migrated the database, and then does not serve, the copy that was made
-before the migration takes its place.
+version serves. The migration itself leaves a copy of the database as it was at that moment (`copies`): the old version
+had written its last row by then. To go back, that copy takes the place of what was migrated. A copy that the upgrade
+makes itself, earlier, would lack what is written until the hand-over; and to migrate later, once the new server has
+proved itself, is impossible, because it cannot run on a schema that it does not know.
 """
 
 import contextlib
+import fcntl
 import sqlite3
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from homeport.contract.errors import StorageError
 from homeport.settings import Settings
-from homeport.state import schema, tables, urls
+from homeport.state import copies, schema, tables, urls
 from homeport.state.database import Database
 from homeport.state.workplace import workplace
+
+PATIENCE_S = 150.0  # for the later server, which may hang, to end
+LOOK_S = (
+    0.02  # servers of the version before begin, and end again, while the database is a later one
+)
 
 
 def rehearse(settings: Settings) -> dict[str, Any]:
@@ -48,31 +57,53 @@ def rehearse(settings: Settings) -> dict[str, Any]:
         database.dispose()
 
 
-def go_back(settings: Settings) -> dict[str, Any]:
-    """Put the copy of this version's schema in the place of a database that a later version has migrated."""
+def go_back(settings: Settings, patience_s: float = PATIENCE_S) -> dict[str, Any]:
+    """Put the copy of this version's schema in the place of a database that a later version has migrated.
+
+    It waits until no server has the home: the later one is ending, and this version's ends again until the database
+    is one that it can read. `StorageError` if there is no copy, or if a server goes on.
+    """
     database = Database(urls.of(settings.database, settings.home))
     try:
-        if database.file is None or not database.file.exists():
+        if (database.file is not None and not database.file.exists()) or not _is_later(database):
             return {"restored": False}
-        try:
-            with database.reading() as connection:
-                schema.number(database, connection)
-            return {"restored": False}
-        except StorageError:
-            copy = database.file.with_name(f"{database.file.name}.schema-{tables.SCHEMA}")
-            if not copy.exists():
-                raise
-            _swap(database.file, copy)
+        with _alone(settings.home, patience_s, lambda: _is_later(database)) as is_alone:
+            if not is_alone:
+                return {"restored": False}
+            if database.file is not None:
+                database.dispose()
+                copies.put_back_file(database.file, tables.SCHEMA)
+            else:
+                database.claim()
+                with database.writing() as connection:
+                    copies.put_back_tables(connection, tables.SCHEMA)
+                    schema.stamp(connection, tables.SCHEMA)
             return {"restored": True}
     finally:
         database.dispose()
 
 
-def _swap(file: Path, copy: Path) -> None:
-    """Keep the migrated database under another name: nothing is deleted."""
-    aside = file.with_name(f"{file.name}.later-{time.strftime('%Y%m%d-%H%M%S')}")
-    for name in ("-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            file.with_name(file.name + name).rename(aside.with_name(aside.name + name))
-    file.rename(aside)
-    copy.rename(file)
+def _is_later(database: Database) -> bool:
+    with database.reading() as connection:
+        found = schema.noted(database, connection)
+    return found is not None and found > tables.SCHEMA
+
+
+@contextlib.contextmanager
+def _alone(home: Path, patience_s: float, is_needed: Callable[[], bool]) -> Iterator[bool]:
+    """Hold the home as a server does; False if that is not needed any more once it is free."""
+    deadline = time.monotonic() + patience_s
+    with (home / "lock").open("a") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise StorageError(
+                        f"a server goes on to use {home}: its database cannot be put back",
+                        hint="end the server, and run `homeport service upgrade` again",
+                    ) from None
+                time.sleep(LOOK_S)
+                continue
+            yield is_needed()
+            return
