@@ -167,13 +167,8 @@ class Foreground:
             self._notify("STOPPING=1\n")
             self._end(child)
             return True
-        if signal.SIGHUP in self._signals and self._ends_at is None:
-            if self._is_ready:
-                self._wait_s, self._ends_at = 0.0, time.monotonic() + self._hand_over_s
-                child.send_signal(HAND_OVER)
-            # A server that still starts gets it once it is ready; a standby begins with new code anyway.
-            if self._is_ready or self._is_standby:
-                self._forget(signal.SIGHUP)
+        if signal.SIGHUP in self._signals:
+            self._replace(child)
         if signal.SIGCHLD in self._signals:
             self._forget(signal.SIGCHLD)
             self._reap()
@@ -182,6 +177,18 @@ class Foreground:
             child.kill()
             self._ends_at = None
         return False
+
+    def _replace(self, child: "subprocess.Popen[bytes]") -> None:
+        """Ask a server to hand over, once it is ready; it is killed if that takes too long."""
+        if self._is_ready or not self._is_standby:
+            self._ends_at = self._ends_at or time.monotonic() + self._hand_over_s
+        if self._is_ready:
+            self._wait_s = 0.0
+            child.send_signal(HAND_OVER)
+        if (
+            self._is_ready or self._is_standby
+        ):  # a standby begins with the code of that moment anyway
+            self._forget(signal.SIGHUP)
 
     def _end(self, child: "subprocess.Popen[bytes]") -> None:
         child.terminate()

@@ -1,0 +1,305 @@
+"""Replaces the version of a service, and goes back if the new one does not prove itself: for `homeport service upgrade`.
+
+    1  the new version is installed beside the others, and migrates a copy of the database
+    2  the link moves, and the server hands over to the new version; a server that is down is started
+    3  the new server has to serve, with no app broken that was not before, and to go on for PROVE_S
+
+Whatever else happens, a signal included, leads back: the link, the unit, the server and its database.
+"""
+
+import contextlib
+import fcntl
+import json as jsonlib
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from homeport.cli import output, units
+from homeport.cli.steps import carry_out
+from homeport.cli.units import Link, Run, Service, Step, Write
+from homeport.contract.errors import AlreadyExists, Failure, NotFound
+
+HEALTHY_S = 120.0  # how long a new version may take until it serves
+PROVE_S = 10.0  # how long it has to go on
+LOOK_S = 0.25
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last one: the terminal is closed
+
+Status = dict[str, Any]
+#: Returns what the server says of itself; None if it does not answer.
+Ask = Callable[[], Status | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upgrade:
+    """One upgrade of a service, to a version whose `steps` install it."""
+
+    service: Service
+    version: str
+    steps: Sequence[Step]
+    prove_s: float = PROVE_S
+    healthy_s: float = HEALTHY_S
+
+    def run(self) -> None:
+        """Upgrade; an error says which version serves after it."""
+        with alone(self.service.root), _signals():
+            self._run()
+
+    def _run(self) -> None:
+        service, before = self.service, current(self.service)
+        state, old = show(service)["ActiveState"], ask(service)
+        place = service.root / "versions" / self.version
+        try:
+            carry_out(self.steps, service)
+            rehearse(service, place / "bin/python")
+        except BaseException:
+            shutil.rmtree(place, ignore_errors=True)
+            raise
+        text = (service.units / service.unit).read_text()
+        try:
+            carry_out(self._forward(text, state), service)
+            if state == "inactive":
+                output.say(
+                    "the service is stopped: `systemctl start homeport` starts the new version"
+                )
+                return
+            new = self._proved(old)
+        except BaseException as error:
+            with _undisturbed():
+                self._go_back(before, text, state, error, old)
+                shutil.rmtree(place, ignore_errors=True)
+            raise
+        self._forget({self.version, before})
+        was = f"before it was {old['version']}" if old else "before it was down"
+        output.say(f"homeport {new['version']} serves; {was}")
+
+    def _forward(self, text: str, state: str) -> list[Step]:
+        """Return the steps to the new version, with the unit that it needs; what somebody has stopped stays so."""
+        service = self.service
+        steps: list[Step] = [Link(service.root / "current", f"versions/{self.version}")]
+        if text != units.unit(service):
+            steps += [
+                Write(service.units / service.unit, units.unit(service)),
+                Run(("systemctl", "daemon-reload")),
+            ]
+        if state != "inactive":
+            # Also a server that cannot start may have left HAProxy and containers, which go on over a reload.
+            verb = "reload" if state == "active" else "restart"
+            steps.append(Run(("systemctl", verb, service.unit)))
+        return steps
+
+    def _proved(self, old: Status | None) -> Status:
+        """Wait until the new server serves, and goes on; `Failure` if it does not."""
+        service, broken = self.service, _broken(old) if old else None
+        old_pid = old["pid"] if old else 0
+
+        def accept(now: Status) -> bool:
+            return now["pid"] != old_pid and (broken is None or _broken(now) <= broken)
+
+        new = healthy(lambda: ask(service), service, accept, self.healthy_s)
+        deadline = time.monotonic() + self.prove_s
+        now: Status | None = new
+        while time.monotonic() < deadline:
+            time.sleep(LOOK_S)
+            now = ask(service)
+            if now is not None and now["pid"] != new["pid"]:
+                break
+        if now is None or now["pid"] != new["pid"]:
+            raise Failure(
+                "the new server answered, and then ended",
+                hint=f"`journalctl -u {service.unit}` may say why",
+            )
+        return new
+
+    def _go_back(
+        self, before: str, text: str, state: str, error: BaseException, old: Status | None
+    ) -> None:
+        """Start the version before, with its database if the new one has migrated it."""
+        service, failed = self.service, ask(self.service)
+        why = error.message if isinstance(error, Failure) else "the upgrade was ended"
+        output.warn(f"{why}; going back")
+        steps: list[Step] = [Link(service.root / "current", f"versions/{before}")]
+        if text != units.unit(service):
+            steps += [
+                Write(service.units / service.unit, text),
+                Run(("systemctl", "daemon-reload"), may_fail=True),
+            ]
+        if state != "inactive":
+            steps.append(Run(("systemctl", "reload-or-restart", service.unit), may_fail=True))
+        carry_out(steps, service)
+        told = _answer(as_user(service, [str(service.python), "-m", "homeport.state", "--go-back"]))
+        if "error" in told:
+            output.warn(told["error"]["message"])
+        serves = "the version before is installed again; it was down, too"
+        if old is not None:
+            serves = "the version before is installed again, and does not serve yet"
+            with contextlib.suppress(Failure):
+                now = self._again(old, failed)
+                serves = f"homeport {now['version']} serves again"
+        if isinstance(error, Failure):
+            error.hint = f"{serves}; {error.hint}" if error.hint else serves
+        else:
+            output.say(serves)
+
+    def _again(self, old: Status, failed: Status | None) -> Status:
+        """Wait until the version before serves, and not the one that failed."""
+
+        def accept(now: Status) -> bool:
+            is_old = now["version"] == old["version"]
+            return is_old and (failed is None or now["pid"] != failed["pid"])
+
+        return healthy(lambda: ask(self.service), self.service, accept, self.healthy_s)
+
+    def _forget(self, keep: set[str]) -> None:
+        for path in (self.service.root / "versions").iterdir():
+            if path.name not in keep:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Let nobody else install, upgrade or remove the service until the end of the block."""
+    root.mkdir(parents=True, exist_ok=True, mode=0o755)
+    with (root / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyExists(
+                "the service is being installed or upgraded by another command",
+                hint="wait for its end",
+            ) from None
+        yield
+
+
+def healthy(
+    look: Ask, service: Service, accept: Callable[[Status], bool], patience_s: float = HEALTHY_S
+) -> Status:
+    """Wait until the server answers as it should; return its status."""
+    deadline = time.monotonic() + patience_s
+    told: Status | None = None
+    while time.monotonic() < deadline:
+        told = look()
+        if told is not None and not told["trouble"] and accept(told):
+            return told
+        time.sleep(LOOK_S)
+    why = "it does not answer"
+    if told is not None:
+        why = told["trouble"] or ", ".join(f"`{name}` is broken" for name in _broken(told)) or why
+    raise Failure(
+        f"the server does not serve after {patience_s:g} s: {why}",
+        hint=f"`journalctl -u {service.unit}` may say why",
+    )
+
+
+def ask(service: Service) -> Status | None:
+    """Return what the server says of itself, asked as its user; None if it does not answer."""
+    done = as_user(service, [str(service.python), "-m", "homeport", "status", "--json"])
+    return None if done.returncode else _answer(done)
+
+
+def as_user(service: Service, words: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+    """Run a command as the service's user: root can, and this user itself."""
+    user = pwd.getpwnam(service.user)
+    other: dict[str, Any] = (
+        {}
+        if is_user(service.user)
+        else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    )
+    return subprocess.run(
+        words,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        env={
+            "PATH": "/usr/bin:/bin",
+            "HOMEPORT_HOME": str(service.home),
+            "HOMEPORT_PROFILE": "local",
+            "HOME": str(service.home),
+        },
+        **other,
+    )
+
+
+def is_user(name: str) -> bool:
+    """Return whether this process runs as a user."""
+    with contextlib.suppress(KeyError):
+        return pwd.getpwnam(name).pw_uid == os.geteuid()
+    return False
+
+
+def rehearse(service: Service, python: Path) -> None:
+    """Let the new version read the settings and migrate a copy of the database, before anything is changed."""
+    done = as_user(service, [str(python), "-m", "homeport.state", "--rehearse"])
+    if done.returncode == 0:
+        return
+    told = _answer(done)
+    if "error" not in told:
+        raise Failure(
+            "the new version cannot run here; nothing has been changed",
+            traceback=done.stderr.strip(),
+        )
+    raise Failure.from_dict(told["error"])
+
+
+def current(service: Service) -> str:
+    """Return the name of the version that runs."""
+    try:
+        return (service.root / "current").readlink().name
+    except OSError:
+        raise NotFound(f"there is no version in {service.root}") from None
+
+
+def show(service: Service) -> dict[str, str]:
+    """Return what systemd knows of the unit; everybody may ask."""
+    names = ("ActiveState", "SubState", "MainPID", "UnitFileState")
+    words = ["systemctl", "show", service.unit, *(f"--property={name}" for name in names)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    told = dict(line.partition("=")[::2] for line in done.stdout.splitlines())
+    return {name: told.get(name, "unknown") for name in names}
+
+
+def _answer(done: "subprocess.CompletedProcess[str]") -> dict[str, Any]:
+    """Return the object that a command has printed; an empty one if it has printed something else."""
+    try:
+        told = jsonlib.loads(done.stdout)
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _broken(status: Status) -> set[str]:
+    return {app["name"] for app in status["apps"] if app["state"] == "broken"}
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """Let each signal that ends a command raise `KeyboardInterrupt`, so that it leads back."""
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, end) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ignore these signals: half of the way back is no way."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
