@@ -116,6 +116,26 @@ def status(json: options.Json = False) -> None:
     )
 
 
+@app.command(
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "help_option_names": [],
+    }
+)
+def run(context: typer.Context) -> None:
+    """Run a command in the service's home, as its user: `sudo homeport service run app list`."""
+    service = _installed()
+    if not context.args:
+        raise BadRequest("a command is needed", hint="`sudo homeport service run app list`")
+    if os.geteuid() != 0 and not upgrading.is_user(service.user):
+        raise BadRequest(
+            f"only root and the user {service.user} run commands of the service",
+            hint=f"`sudo homeport service run {' '.join(context.args)}`",
+        )
+    upgrading.become(service, [str(service.python), "-m", "homeport", *context.args])
+
+
 @app.command()
 def upgrade(source: From = "", dry_run: DryRun = False) -> None:
     """Replace the running version without losing a request; go back if the new one does not serve."""

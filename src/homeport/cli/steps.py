@@ -28,8 +28,12 @@ def carry_out(steps: Sequence[Step], service: Service, *, dry_run: bool = False)
 
 
 def _run(step: Run, service: Service) -> None:
-    # A downloaded Python must be where the service's user can read it.
-    environ = {**os.environ, "UV_PYTHON_INSTALL_DIR": str(service.root / "python")}
+    environ = {
+        "UV_SYSTEM_CERTS": "1",  # a company's own CA, which sudo takes out of the environment
+        **os.environ,
+        # A downloaded Python must be where the service's user can read it.
+        "UV_PYTHON_INSTALL_DIR": str(service.root / "python"),
+    }
     try:
         done = subprocess.run(step.words, capture_output=True, text=True, check=False, env=environ)
     except FileNotFoundError:

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from homeport.cli import output, units
 from homeport.cli.steps import carry_out
@@ -218,14 +218,30 @@ def as_user(service: Service, words: Sequence[str]) -> "subprocess.CompletedProc
         text=True,
         check=False,
         cwd="/",
-        env={
-            "PATH": "/usr/bin:/bin",
-            "HOMEPORT_HOME": str(service.home),
-            "HOMEPORT_PROFILE": "local",
-            "HOME": str(service.home),
-        },
+        env=_environ(service),
         **other,
     )
+
+
+def become(service: Service, words: Sequence[str]) -> NoReturn:
+    """Become a command of the service's user, at this terminal."""
+    if not is_user(service.user):
+        user = pwd.getpwnam(service.user)
+        os.setgroups([])
+        os.setgid(user.pw_gid)
+        os.setuid(user.pw_uid)
+    kept = {name: os.environ[name] for name in ("TERM", "LANG", "LC_ALL") if name in os.environ}
+    os.chdir("/")
+    os.execve(words[0], words, {**_environ(service), **kept})  # noqa: S606
+
+
+def _environ(service: Service) -> dict[str, str]:
+    return {
+        "PATH": "/usr/bin:/bin",
+        "HOMEPORT_HOME": str(service.home),
+        "HOMEPORT_PROFILE": "local",  # a login in the home is for other servers
+        "HOME": str(service.home),
+    }
 
 
 def is_user(name: str) -> bool:
