@@ -232,7 +232,7 @@ def become(service: Service, words: Sequence[str]) -> NoReturn:
         os.setuid(user.pw_uid)
     kept = {name: os.environ[name] for name in ("TERM", "LANG", "LC_ALL") if name in os.environ}
     os.chdir("/")
-    os.execve(words[0], words, {**_environ(service), **kept})  # noqa: S606
+    os.execve(words[0], list(words), {**_environ(service), **kept})  # noqa: S606
 
 
 def _environ(service: Service) -> dict[str, str]:
