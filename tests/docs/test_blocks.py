@@ -31,7 +31,7 @@ NOT_RUN = {
     ("backup", "$ git pull"): "it needs a newer version of homeport",
     ("server", "*.apps.example.com {"): "it needs a domain",
     ("server", 'host = "0.0.0.0"'): "it needs a domain",
-    ("server", "$ homeport token create --name laptop --scope deploy"): "it needs a domain",
+    ("server", "$ homeport login https://apps.example.com"): "it needs a domain",
     ("https", "$ HOMEPORT_TLS=local homeport up"): "it opens the port 4664",
     ("https", 'domain = "apps.example.com"'): "it needs a domain",
     (
@@ -43,6 +43,11 @@ NOT_RUN = {
         "$ sudo homeport service install --domain apps.example.com --email ops@example.com --dry-run",
     ): "it needs systemd and root",
     ("server", "$ sudo homeport service status"): "it needs systemd and root",
+    ("server", "$ sudo apt-get install --yes python3-venv uidmap"): "it needs systemd and root",
+    (
+        "server",
+        "$ sudo homeport service run token create --name laptop --scope deploy",
+    ): "it needs systemd and root",
     ("server", "$ homeport up --foreground"): "it does not end",
     ("server", "$ homeport up --standby"): "it does not end",
 }
