@@ -259,6 +259,7 @@ COVERED = {
     "sdk/values": "runner/servers/test_calls.py",
     "sdk/watched": "sdk/declare/test_declare.py",
     "state/archive": "state/test_backup.py",
+    "state/copies": "state/test_upgrades.py",
     "state/database": "state/test_store.py",
     "state/logfiles": "state/test_logs.py",
     "state/migrations/env": "state/test_schema.py",

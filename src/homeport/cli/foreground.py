@@ -260,7 +260,7 @@ class Foreground:
 
 
 def _show(told: str | Failure) -> None:
-    """Tell the user; whoever reads standard error may have ended, and this process goes on without."""
+    """Tell the user; the reader of standard error may have ended, and this process goes on without."""
     try:
         if isinstance(told, Failure):
             output.show_failure(told)

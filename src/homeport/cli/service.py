@@ -120,7 +120,7 @@ def status(json: options.Json = False) -> None:
     context_settings={
         "allow_extra_args": True,
         "ignore_unknown_options": True,
-        "help_option_names": [],
+        "allow_interspersed_args": False,
     }
 )
 def run(context: typer.Context) -> None:

@@ -77,7 +77,7 @@ def view_of(plane: Plane) -> View:
         plane.parts,
         plane.deployer,
         ingress_pid=lambda: 1,
-        kept=lambda: True,
+        kept=lambda: (True, None),
         next_runs=lambda _app: {},
         expires_at=lambda _app: None,
     )

@@ -21,7 +21,7 @@ def view_of(plane: Plane) -> View:
         plane.parts,
         plane.deployer,
         ingress_pid=lambda: 7,
-        kept=lambda: False,
+        kept=lambda: (False, None),
         next_runs=lambda _app: {},
         expires_at={Owner.app(MAIN, "shop"): 12.0}.get,
     )

@@ -48,8 +48,7 @@ class View:
         deployer: Deployer,
         *,
         ingress_pid: Callable[[], int | None],
-        kept: Callable[[], bool],
-        keeper: int | None = None,
+        kept: Callable[[], tuple[bool, int | None]],
         expires_at: Callable[[Owner], float | None],
         next_runs: Callable[[Owner], dict[str, float]],
         certificate: Callable[[str], tuple[str, str]] = lambda _host: ("", ""),
@@ -68,7 +67,7 @@ class View:
         self._ingress = parts.ingress
         self._deployer = deployer
         self._ingress_pid = ingress_pid
-        self._kept, self._keeper = kept, keeper
+        self._kept = kept
         self._next_runs = next_runs
         self._expires_at = expires_at
         self._certificate = certificate
@@ -78,7 +77,7 @@ class View:
 
     async def status(self, sees: Callable[[Scope], bool] = lambda _scope: True) -> Status:
         """Return the server, and everything on it in the environments for which `sees` is true."""
-        apps = await self.seen(sees)
+        apps, (kept, keeper) = await self.seen(sees), self._kept()
         return Status(
             pid=os.getpid(),
             version=metadata.version("homeport"),
@@ -90,8 +89,8 @@ class View:
             workspace=self._settings.workspace,
             settings=self._settings.told(),
             ingress_pid=self._ingress_pid(),
-            kept=self._kept(),
-            keeper=self._keeper,
+            kept=kept,
+            keeper=keeper,
             started_at=self._started_at,
             database=urls.shown(self._store.database.url),
             trouble=self._trouble,

@@ -7,13 +7,14 @@ cancels it, with a reason for the caller.
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Generic, TypeVar
 
 from homeport.contract.errors import Failure
 from homeport.control.fleet.owner import Owner
 
 T = TypeVar("T")
+Then = Callable[[], Awaitable[None]]
 log = logging.getLogger(__name__)
 
 
@@ -63,13 +64,17 @@ class Changes:
         """Return the owner's changes that have not ended, in the order of their turns."""
         return list(self._all.get(owner, ()))
 
-    async def run(self, kind: str, owner: Owner, work: Coroutine[Any, Any, T]) -> T:
-        """Carry out one change of an owner, after its earlier changes."""
-        return await self.begin(kind, owner, work).result()
+    async def run(
+        self, kind: str, owner: Owner, work: Coroutine[Any, Any, T], then: Then | None = None
+    ) -> T:
+        """Carry out one change of an owner, after its earlier changes; `then` is called in the same turn."""
+        return await self.begin(kind, owner, work, then).result()
 
-    def begin(self, kind: str, owner: Owner, work: Coroutine[Any, Any, T]) -> Change[T]:
+    def begin(
+        self, kind: str, owner: Owner, work: Coroutine[Any, Any, T], then: Then | None = None
+    ) -> Change[T]:
         """Let a change wait for its turn, in the background."""
-        task = asyncio.create_task(self._in_turn(owner, work), name=f"{kind} of {owner}")
+        task = asyncio.create_task(self._in_turn(owner, work, then), name=f"{kind} of {owner}")
         change = Change(kind=kind, task=task)
         self._all.setdefault(owner, []).append(change)
         task.add_done_callback(lambda _task: self._ended(owner, change, work))
@@ -81,9 +86,12 @@ class Changes:
             change.end(why)
             await asyncio.wait([change.task])
 
-    async def _in_turn(self, owner: Owner, work: Coroutine[Any, Any, T]) -> T:
+    async def _in_turn(self, owner: Owner, work: Coroutine[Any, Any, T], then: Then | None) -> T:
         async with self._turns.setdefault(owner, asyncio.Lock()):
-            return await work
+            result = await work
+            if then is not None:
+                await then()
+            return result
 
     def _ended(self, owner: Owner, change: Change[Any], work: Coroutine[Any, Any, Any]) -> None:
         work.close()  # it may have been cancelled before it started

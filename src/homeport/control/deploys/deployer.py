@@ -113,14 +113,8 @@ class Deployer:
         trial.check(name, manifest, tag, strategy)
         self._environments.find(scope)  # it may have been deleted meanwhile
         owner = Owner.app(scope, name)
-
-        async def work() -> Deployed:
-            deployed = await self._deploy(owner, manifest, tag, strategy, say, drain_s)
-            if then is not None:
-                await then()
-            return deployed
-
-        return await self._changes.run("deploy", owner, work())
+        work = self._deploy(owner, manifest, tag, strategy, say, drain_s)
+        return await self._changes.run("deploy", owner, work, then)
 
     async def rollback(
         self, scope: Scope, name: str, version: int | None, *, strategy: str, say: Say
