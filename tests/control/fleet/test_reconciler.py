@@ -413,6 +413,29 @@ def test_a_slot_that_was_held_under_an_earlier_server_is_held_from_the_beginning
     virtually(story())
 
 
+@pytest.mark.parametrize("restricted", [False, True])
+def test_a_container_without_the_key_of_its_environment_ends_gently(restricted):
+    async def story():
+        node = FakeNode()
+        function = {"restrict_modal_access": restricted, "scaledown_window_s": 1000.0}
+        async with House(node, **function) as before:
+            await asyncio.gather(*before.visits(1, 0.1))
+        (old,) = [order.id for order in node.started]
+        house = House(node, **function)
+        house.reconciler._key = lambda _scope: "key"
+        async with house:
+            await house.reconciler.adopt()
+            await asyncio.sleep(10)
+            answers = await asyncio.gather(*house.visits(1, 0.1))
+
+        ended = any("earlier version" in line.text for line in house.said)
+        assert restricted is not ended
+        assert restricted is (answers == [old])
+        assert ("" if restricted else "key") == node.started[-1].key
+
+    virtually(story())
+
+
 def test_what_a_container_ended_unread_ends_in_the_ingress_too():
     async def story():
         async with House(timeout_s=5.0) as house:

@@ -84,7 +84,7 @@ class Reconciler:
         """Take over the containers of an earlier server; end those that no pool wants."""
         for container in self._nodes.containers():
             if (pool := self._wanted_by(container)) is not None:
-                await self._attach(pool, self._enlisted(pool, container), container)
+                await self._take_over(pool, self._enlisted(pool, container), container)
             elif not self.spares(_app_of(container)):
                 self._nodes.stop(container.id)
 
@@ -106,14 +106,14 @@ class Reconciler:
         if pool is None or member is None or member.stage is not Stage.READY:
             self._nodes.stop(container)
             return
-        self._say(
-            lines.system(
-                pool.owner.scope, pool.key, member.id, "container ends: the user has stopped it"
-            )
-        )
+        self._begin_end(pool, member, "the user has stopped it")
+
+    def _begin_end(self, pool: Pool, member: Member, why: str) -> None:
+        told = lines.system(pool.owner.scope, pool.key, member.id, f"container ends: {why}")
+        self._say(told)
         member.stage = Stage.DRAINING
         pool.give_up(member.id)
-        self._tasks.start(f"end {container}", self._end_gently(pool, member))
+        self._tasks.start(f"end {member.id}", self._end_gently(pool, member))
 
     async def _end_gently(self, pool: Pool, member: Member) -> None:
         try:
@@ -190,7 +190,7 @@ class Reconciler:
                 continue
             elif (pool := self._wanted_by(container)) is not None:
                 member = self._enlisted(pool, container)
-                self._tasks.start(f"attach {name}", self._attach(pool, member, container))
+                self._tasks.start(f"attach {name}", self._take_over(pool, member, container))
             else:
                 self._unwanted.add(name)
                 self._nodes.stop(name)
@@ -331,6 +331,18 @@ class Reconciler:
             pool.failed(StartError(f"the node cannot start a container: {error}"), now())
             return False
         return True
+
+    async def _take_over(self, pool: Pool, member: Member, container: Container) -> None:
+        """Attach a container of an earlier server; end it gently if it has another key than the environment has now.
+
+        It could not call anything any more. A server from before there were environments gave none.
+        """
+        await self._attach(pool, member, container)
+        order = container.order
+        is_allowed = not order.function.restrict_modal_access
+        has_key = order.key == self._key(pool.owner.scope)
+        if is_allowed and not has_key and member.stage is Stage.READY:
+            self._begin_end(pool, member, "an earlier version of the server started it")
 
     async def _welcome(self, pool: Pool, member: Member, container: Container) -> None:
         """A container is ready: attach it to the ingress, and record its cold start."""
