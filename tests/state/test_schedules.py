@@ -24,7 +24,7 @@ def schedules(database, calls):
 
 
 def call(due_at: float) -> CallRow:
-    name = call_id("shop", "f", due_at)
+    name = call_id("shop", "f", due_at, "k")
     return CallRow(id=name, endpoint="call-1", app="shop", tag="f", due_at=due_at)
 
 
@@ -78,3 +78,9 @@ async def test_no_run_is_added_while_the_one_before_waits(schedules, calls):
     await calls.claim(first.last_call, 0, 0, "ta-1")
     _, made = await schedules.run(second, 40.0, call(30.0), b"")
     assert made
+
+
+def test_nobody_without_the_key_of_the_environment_knows_the_id_of_a_run():
+    ids = {call_id("shop", "f", 10.125, key) for key in ("", "a", "b")}
+
+    assert 3 == len(ids)

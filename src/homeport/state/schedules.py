@@ -39,14 +39,15 @@ class ScheduleRow:
         return Scope(self.workspace, self.environment)
 
 
-def call_id(app: str, function: str, due_at: float, scope: Scope = MAIN) -> str:
+def call_id(app: str, function: str, due_at: float, key: str) -> str:
     """Return the id of the call that runs a function at a time: it begins with that time, as those of `.spawn` do.
 
-    >>> call_id("shop", "f", 1.5)
-    'fc-0000000059682f00644222cd88d4a7c8138fb97662fb835b'
+    `key` is the environment's: otherwise others could save a call with this id before, and the function would not run.
+
+    >>> call_id("shop", "f", 1.5, "a secret")
+    'fc-0000000059682f004e21eacafea147811a0057943d12d24f'
     """
-    where = "" if scope == MAIN else f"\0{scope}"
-    digest = hashlib.sha256(f"{app}\0{function}\0{due_at:.3f}{where}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{key}\0{app}\0{function}\0{due_at:.3f}".encode()).hexdigest()
     return f"fc-{round(due_at * 1000) * 1_000_000:016x}{digest[:32]}"
 
 

@@ -182,9 +182,10 @@ class Scheduler:
         if due_at is None:
             self._keep(row, await self._rows.move(row, next_at))
             return
+        key = self._key(row.scope)
         call = CallRow(
-            id=call_id(row.app, row.function, due_at, row.scope),
-            endpoint=calls.endpoint_id(row.app, row.function, key=self._key(row.scope)),
+            id=call_id(row.app, row.function, due_at, key),
+            endpoint=calls.endpoint_id(row.app, row.function, key=key),
             app=row.app,
             workspace=row.scope.workspace,
             environment=row.scope.environment,
@@ -197,12 +198,12 @@ class Scheduler:
         self._keep(row, saved)
         if saved is None:
             return
-        key = (_owner(row), row.function)
+        function = (_owner(row), row.function)
         if made:
-            self._waiting.discard(key)
+            self._waiting.discard(function)
             self._spawned.sender.added([(call, NO_ARGUMENTS)])
-        elif saved.last_call != call.id and key not in self._waiting:
-            self._waiting.add(key)  # said once, and not at each time
+        elif saved.last_call != call.id and function not in self._waiting:
+            self._waiting.add(function)  # said once, and not at each time
             self._tell(row, f"was not run at {_utc(due_at)}: the run before has not begun yet")
 
     async def _went_back(self, row: ScheduleRow, now: float) -> None:
