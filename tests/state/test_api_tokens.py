@@ -100,6 +100,9 @@ async def test_no_workspace_sees_or_deletes_another_ones_tokens(tokens):
     with pytest.raises(NotFound):
         await tokens.delete_user("b", "ada")
     assert tokens.verified(bearer)
+    assert [row.id] == [each.id for each in tokens.every(None)]
+    await tokens.delete(None, row.id)  # the server's admin
+    assert not tokens.verified(bearer)
 
 
 async def test_all_tokens_of_a_user_go_together(tokens):

@@ -9,6 +9,7 @@ from homeport.cli import options, output, server
 from homeport.contract import durations
 from homeport.contract.errors import BadRequest, NotFound
 from homeport.contract.permissions import Permission
+from homeport.contract.scope import MAIN
 from homeport.settings import Settings
 
 if TYPE_CHECKING:
@@ -69,7 +70,11 @@ def list_(json: options.Json = False) -> None:
         output.show_json(tokens)
         return
     columns = ("Name", "Token ID", "User", "Scopes", "Environments", "Expires at", "Last used at")
-    output.show_table(columns, list(map(_row, tokens)), empty="no token")
+    rows = list(map(_row, tokens))
+    if any(token.workspace != MAIN.workspace for token in tokens):
+        columns = (*columns, "Workspace")
+        rows = [(*row, token.workspace) for row, token in zip(rows, tokens, strict=True)]
+    output.show_table(columns, rows, empty="no token")
 
 
 @app.command()

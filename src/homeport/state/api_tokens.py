@@ -89,15 +89,15 @@ class ApiTokens:
         self._unwritten[row.id] = now
         return row
 
-    def every(self, workspace: str) -> list[ApiTokenRow]:
-        """Return a workspace's tokens, the oldest first."""
-        found = [row for row in self._rows.values() if row.workspace == workspace]
+    def every(self, workspace: str | None) -> list[ApiTokenRow]:
+        """Return a workspace's tokens, the oldest first; None: those of all."""
+        found = [row for row in self._rows.values() if workspace in (None, row.workspace)]
         return [self._with_use(row) for row in found]
 
-    def find(self, workspace: str, token_id: str) -> ApiTokenRow:
-        """Return the token with an id; `NotFound` for an unknown one."""
+    def find(self, workspace: str | None, token_id: str) -> ApiTokenRow:
+        """Return the token with an id; `NotFound` for an unknown one, and for one of another workspace."""
         row = self._rows.get(token_id)
-        if row is None or row.workspace != workspace:
+        if row is None or workspace not in (None, row.workspace):
             raise NotFound(
                 f"there is no token `{token_id[:80]}`", hint="`homeport token list` has them"
             )
@@ -140,11 +140,11 @@ class ApiTokens:
         self._rows[row.id] = row
         return row, f"{row.id}.{secret}"
 
-    async def delete(self, workspace: str, token_id: str) -> None:
+    async def delete(self, workspace: str | None, token_id: str) -> None:
         """Delete a token: it opens nothing from now on."""
         await self._delete([self.find(workspace, token_id).id])
 
-    async def delete_user(self, workspace: str, user: str) -> list[str]:
+    async def delete_user(self, workspace: str | None, user: str) -> list[str]:
         """Delete every token of a user; return their ids."""
         ids = [row.id for row in self.every(workspace) if row.user == user and user]
         if not ids:

@@ -10,6 +10,7 @@ class ApiToken:
     """A token of the API, without its secret."""
 
     id: str  # `ak-…`
+    workspace: str = "main"  # that it opens
     name: str
     user: str  # whose it is; empty: nobody in particular
     scopes: tuple[Permission, ...]

@@ -36,8 +36,8 @@ class ApiTokens:
 
     @route("GET", "/v1/tokens", needs=Permission.ADMIN)
     async def every(self, caller: Caller) -> ApiTokenList:
-        """List the tokens of the API, without their secrets."""
-        return ApiTokenList(tokens=tuple(map(_told, self._kept.every(caller.workspace))))
+        """List the tokens of the API, of all workspaces, without their secrets."""
+        return ApiTokenList(tokens=tuple(map(_told, self._kept.every(_workspace(caller)))))
 
     @route("POST", "/v1/tokens", needs=Permission.ADMIN)
     async def create(self, caller: Caller, body: NewApiToken, record: Record) -> ApiTokenSecret:
@@ -60,17 +60,23 @@ class ApiTokens:
     @route("DELETE", "/v1/tokens/{id}", needs=Permission.ADMIN)
     async def delete(self, caller: Caller, id: str) -> None:  # noqa: A002 - the path's
         """Delete a token of the API; requests that it has opened end."""
-        await self._kept.delete(caller.workspace, id)
+        await self._kept.delete(_workspace(caller), id)
 
     @route("DELETE", "/v1/users/{user}", needs=Permission.ADMIN)
     async def delete_user(self, caller: Caller, user: str) -> DeletedTokens:
-        """Delete every token of a user."""
-        return DeletedTokens(ids=tuple(await self._kept.delete_user(caller.workspace, user)))
+        """Delete every token of a user, in all workspaces."""
+        return DeletedTokens(ids=tuple(await self._kept.delete_user(_workspace(caller), user)))
+
+
+def _workspace(caller: Caller) -> str | None:
+    """Return the workspace whose tokens the caller manages; None: all, because nobody in another workspace can."""
+    return None if caller.is_of_server else caller.workspace
 
 
 def _told(row: ApiTokenRow) -> ApiToken:
     return ApiToken(
         id=row.id,
+        workspace=row.workspace,
         name=row.name,
         user=row.user,
         scopes=api_tokens.scopes_of(row),
