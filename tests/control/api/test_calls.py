@@ -34,7 +34,7 @@ async def test_a_value_comes_back_and_what_a_function_raises_is_told(settings):
     def count():
         yield 1
 
-    noun = Calls(settings, lambda _scope: "k")
+    noun = Calls(settings, lambda _scope: "k", lambda _endpoint: None)
     with served(settings.calls_socket) as functions:
         functions.add(add)
         functions.add(fails)
@@ -53,7 +53,7 @@ async def test_refusals_have_the_kind_of_their_status(settings):
     def one():
         return 1
 
-    noun = Calls(settings, lambda _scope: "k")
+    noun = Calls(settings, lambda _scope: "k", lambda _endpoint: None)
     with pytest.raises(StartError, match="ended before"):
         await noun.call(MAIN, APP, "one", Call())
     with served(settings.calls_socket) as functions:
@@ -78,7 +78,7 @@ async def test_class_parameters_are_plain_and_quoted(settings):
     def one():
         return 1
 
-    noun = Calls(settings, lambda _scope: "k")
+    noun = Calls(settings, lambda _scope: "k", lambda _endpoint: None)
     with served(settings.calls_socket) as functions:
         functions.add(one)
         await noun.call(MAIN, APP, "one", Call(parameters={"b": True, "a": "x&y=\n", "c": 7}))

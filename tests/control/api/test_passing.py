@@ -11,10 +11,12 @@ from starlette.applications import Starlette
 
 from homeport.contract import calls as wire
 from homeport.contract.errors import Failure
+from homeport.contract.scope import Scope
 from homeport.control.api import answers, routing
 from homeport.control.api.bearer import Bearer
 from homeport.control.api.calls import Calls
 from homeport.control.api.listener import listening, tcp_socket
+from homeport.control.fleet.owner import Owner
 from homeport.sdk import context, exception
 from homeport.sdk.objects import calling
 from homeport.sdk.objects.function import Named
@@ -29,13 +31,17 @@ TOKEN = "correct-horse"
 
 
 @contextlib.contextmanager
-def passed_on(settings: Settings):
+def passed_on(settings: Settings, scopes: dict[str, Scope]):
     """Serve the API on a port, on a loop in a thread; yield its URL."""
     listener = tcp_socket("127.0.0.1", 0)
     database = Database(urls.of("", settings.home))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     tokens = ApiTokens(database)  # of the settings' token alone
-    noun = Calls(settings, lambda _scope: "k")
+
+    def holder(endpoint: str) -> Owner | None:
+        return Owner.app(scopes[endpoint], APP) if endpoint in scopes else None
+
+    noun = Calls(settings, lambda _scope: "k", holder)
     app = Starlette(routes=routing.routes(noun), exception_handlers={Failure: answers.failed})
     ready, loop, over = threading.Event(), asyncio.new_event_loop(), asyncio.Event()
 
@@ -59,13 +65,33 @@ def passed_on(settings: Settings):
 
 @pytest.fixture
 def functions(tmp_path):
-    """Functions that are reached over the API alone."""
+    """Functions that are reached over the API alone; `scopes` has the environments of their endpoints."""
     settings = Settings(home=tmp_path)
     settings.calls_socket.parent.mkdir(parents=True)
-    with served(settings.calls_socket) as functions, passed_on(settings) as url:
+    scopes: dict[str, Scope] = {}
+    with served(settings.calls_socket) as functions, passed_on(settings, scopes) as url:
         context.enter_calls(context.Reach(socket=url, app=APP, key="k", token=TOKEN))
-        functions.url = url
+        functions.url, functions.scopes = url, scopes
         yield functions
+
+
+def test_no_token_calls_a_function_of_another_workspace_by_its_id(functions):
+    ran = []
+
+    def theirs():
+        ran.append(1)
+
+    def ours():
+        return 2
+
+    foreign, own = functions.add(theirs), functions.add(ours)
+    for function, scope in ((foreign, Scope("acme")), (own, Scope(environment="staging"))):
+        functions.scopes[function.target().endpoint] = scope
+
+    assert 2 == own.remote()
+    with pytest.raises(exception.NotFoundError):
+        foreign.remote()
+    assert [] == ran
 
 
 def test_each_form_of_a_call_goes_over_the_api(functions):
@@ -170,7 +196,7 @@ def test_an_answer_of_two_writes_does_not_wait_for_an_acknowledgement():
 def test_without_an_ingress_the_answer_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(calling, "PATIENCE_S", 0.0)
     settings = Settings(home=tmp_path)
-    with passed_on(settings) as url:
+    with passed_on(settings, {}) as url:
         before = context.reach()
         context.enter_calls(context.Reach(socket=url, app=APP, key="k", token=TOKEN))
         try:

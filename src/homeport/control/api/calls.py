@@ -20,9 +20,11 @@ from homeport.contract.errors import (
     TooMany,
 )
 from homeport.contract.scope import Scope
+from homeport.control.api.access import Caller
 from homeport.control.api.passing import Passed, Passing
 from homeport.control.api.record import Audited
 from homeport.control.api.routing import route
+from homeport.control.fleet.owner import Owner
 from homeport.settings import Settings
 
 KINDS: dict[int, type[BadRequest | CallTimeout | StartError | TooMany]] = {
@@ -35,10 +37,16 @@ KINDS: dict[int, type[BadRequest | CallTimeout | StartError | TooMany]] = {
 class Calls:
     """Calls functions of deployed apps, over the ingress like every other caller."""
 
-    def __init__(self, settings: Settings, key: Callable[[Scope], str]) -> None:
-        """`key` returns the key of an environment."""
+    def __init__(
+        self,
+        settings: Settings,
+        key: Callable[[Scope], str],
+        holder: Callable[[str], Owner | None],
+    ) -> None:
+        """`key` returns the key of an environment, and `holder` the app that has an endpoint now, by its id."""
         self._socket = str(settings.calls_socket)
         self._key = key
+        self._holder = holder
         self._passing = Passing(self._socket)
 
     async def close(self) -> None:
@@ -76,13 +84,19 @@ class Calls:
         raise KINDS.get(answer.status, StartError)(f"`{tag}`: {text}")
 
     @route("POST", "/v1/calls", audit=Audited.NONE)
-    async def pass_on(self, body: AsyncIterator[bytes]) -> Response:
+    async def pass_on(self, caller: Caller, body: AsyncIterator[bytes]) -> Response:
         """Call a function with pickled values, as `.remote()` does in a script on another machine.
 
         The request's headers say which function, the query string has class parameters, and the answer is the
         container's (contract/calls.py).
         """
-        return Passed(self._passing, body)
+
+        def may_call(endpoint: str) -> bool:
+            # Who had a token of another environment once still knows the ids of its endpoints.
+            holder = self._holder(endpoint)
+            return holder is None or caller.sees(holder.scope)
+
+        return Passed(self._passing, body, may_call)
 
 
 def _query(parameters: dict[str, Any]) -> str:

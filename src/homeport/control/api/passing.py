@@ -5,7 +5,7 @@ The caller's connection is the call: if it ends, the call is cancelled, as at th
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
@@ -57,9 +57,13 @@ class Passing:
 class Passed(Response):
     """The answer to one call."""
 
-    def __init__(self, passing: Passing, body: AsyncIterator[bytes]) -> None:
+    def __init__(
+        self, passing: Passing, body: AsyncIterator[bytes], may_call: Callable[[str], bool]
+    ) -> None:
+        """`may_call` returns whether the caller may call an endpoint, by its id."""
         super().__init__()
         self._passing = passing
+        self._may_call = may_call
         self._content = body
         self._is_read = asyncio.Event()  # the whole request has been read
 
@@ -81,6 +85,9 @@ class Passed(Response):
         given = {name.lower(): value for name, value in scope["headers"]}
         names = [(name, name.lower().encode()) for name in ASKED]
         headers = {name: given[raw].decode("latin-1") for name, raw in names if raw in given}
+        if not self._may_call(headers.get(calls.CALL, "")):  # as the ingress says it
+            await PlainTextResponse("homeport: there is nothing here\n", 404)(scope, receive, send)
+            return
         query = scope["query_string"].decode("latin-1")
         path = f"/?{query}" if query else "/"
         is_begun = False

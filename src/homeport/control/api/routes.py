@@ -107,7 +107,7 @@ class Api:
         )
         tunnels = Tunnels(backend.tunnels)
         self._inside = (*self._shared, functions, tunnels)
-        self._calls = Calls(parts.settings, parts.environments.key)
+        self._calls = Calls(parts.settings, parts.environments.key, parts.endpoints.holder)
         self._environments, self._audit = parts.environments, backend.audit
         self._programs = Programs(parts)
         self._nouns = (
