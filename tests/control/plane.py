@@ -111,7 +111,11 @@ class Plane(Fleet):
         self.environments = Environments(
             self.database, lambda text: text.replace("\0", "-"), slug=self.settings.workspace
         )
-        self.secrets = Scoped(lambda scope: SecretBox(self.stores.of(scope), self.vault))
+        self.secrets = Scoped(
+            lambda scope: SecretBox(
+                self.stores.of(scope), self.vault, self.environments.seal(scope)
+            )
+        )
         self.secret_box = self.secrets.of(MAIN)
         super().__init__([node or FakeNode(0.2), *others], self.secrets, key=self.environments.key)
         self.every_volumes = Scoped(

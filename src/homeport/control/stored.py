@@ -55,7 +55,7 @@ async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> 
     vault = Vault(settings.home / "vault.key")
     environments = Environments(database, vault.digest, slug=settings.workspace)
     await environments.load()
-    secrets = Scoped(lambda scope: SecretBox(store.of(scope), vault))
+    secrets = Scoped(lambda scope: SecretBox(store.of(scope), vault, environments.seal(scope)))
     volumes = Scoped(lambda scope: Volumes(database, settings.volumes_dir, scope=scope))
     for scope in environments.all():
         await secrets.of(scope).load()

@@ -47,10 +47,10 @@ class Environments:
         self._set((), ())
         self._keys: dict[str, Scope] = {}
         self._key_of: dict[Scope, str] = {}
-        self._going: set[Scope] = set()  # that are being deleted
+        self._closed: set[Scope] = set()  # that are being made or deleted
 
     async def load(self) -> None:
-        """Read the rows."""
+        """Read the rows; `BadRequest` if the setting `workspace` became what another workspace's URLs begin with."""
 
         def work(connection: Connection) -> tuple[list[WorkspaceRow], list[EnvironmentRow]]:
             return (
@@ -61,6 +61,14 @@ class Environments:
         self._set(*await self._database.read(work))
         for scope in self._rows:
             self._remember(scope)
+        for row in self.of(MAIN.workspace):
+            try:
+                self._check_source(row.scope, self.source(row.scope))
+            except AlreadyExists as error:
+                raise BadRequest(
+                    f"the setting `workspace` is `{self._slug}`: {error.message}",
+                    hint="`homeport up --workspace NAME` or HOMEPORT_WORKSPACE chooses another one",
+                ) from None
 
     def _set(
         self, workspaces: Sequence[WorkspaceRow], environments: Sequence[EnvironmentRow]
@@ -93,9 +101,9 @@ class Environments:
         return sorted(rows, key=lambda row: row.environment)
 
     def find(self, scope: Scope) -> EnvironmentRow:
-        """Return an environment; `NotFound` for an unknown one, and for one that is being deleted."""
+        """Return an environment; `NotFound` for an unknown one, and for one that is being made or deleted."""
         row = self._rows.get(scope)
-        if row is None or scope in self._going:
+        if row is None or scope in self._closed:
             there = ", ".join(f"`{each.environment}`" for each in self.of(scope.workspace))
             raise NotFound(
                 f"there is no environment `{scope.environment[:80]}`",
@@ -104,13 +112,24 @@ class Environments:
         return row
 
     def key(self, scope: Scope) -> str:
-        """Return the key of an environment, which its containers have: it shows the server which one a request is from."""
-        return self._key_of.get(scope) or self._remember(scope)
+        """Return the key of an environment, which its containers have: it shows the server which one a request is from.
+
+        One that was deleted has no key any more: a random one, which opens nothing, is returned for it.
+        """
+        if scope not in self._key_of:
+            if scope not in self._rows:
+                return secrets.token_hex(20)
+            self._remember(scope)
+        return self._key_of[scope]
+
+    def seal(self, scope: Scope) -> str:
+        """Return the key of an environment for `SecretBox`; empty for MAIN, whose secrets may be older than environments."""
+        return "" if scope == MAIN else self.key(scope)
 
     def by_key(self, key: str) -> Scope | None:
         """Return the environment with a key."""
         scope = self._keys.get(key)
-        return None if scope in self._going else scope
+        return None if scope in self._closed else scope
 
     def source(self, scope: Scope) -> str:
         """Return the first part of an environment's URLs, up to the `--`."""
@@ -119,7 +138,7 @@ class Environments:
         return self._source(scope.workspace, suffix)
 
     async def create(self, scope: Scope, suffix: str | None = None) -> EnvironmentRow:
-        """Create an environment; its web suffix is its name by default."""
+        """Create an environment, which no request finds before `reopen`; its web suffix is its name by default."""
         if not names.is_environment_name(scope.environment):
             raise BadRequest(
                 f"Invalid environment name: '{scope.environment[:80]}'.",
@@ -135,12 +154,20 @@ class Environments:
             suffix = re.sub(r"-+", "-", names.slug(scope.environment)).strip("-")
         self._check_suffix(scope, suffix)
         row = EnvironmentRow(**columns(scope), suffix=suffix, created_at=time.time())
-        query = insert(_E).values(**dataclasses.asdict(row))
+
+        def work(connection: Connection) -> None:
+            _delete_rows(
+                connection, scope
+            )  # that a request has written while a former one was deleted
+            connection.execute(insert(_E).values(**dataclasses.asdict(row)))
+
         self._rows[scope] = row  # before another one takes the suffix
+        self._closed.add(scope)
         try:
-            await self._database.write(lambda c: c.execute(query))
+            await self._database.write(work)
         except BaseException:
             del self._rows[scope]
+            self._closed.discard(scope)
             raise
         self._remember(scope)
         return row
@@ -171,11 +198,11 @@ class Environments:
             raise BadRequest(
                 f"`{MAIN.environment}` is the environment of commands that name none: it cannot be deleted"
             )
-        self._going.add(scope)
+        self._closed.add(scope)
 
     def reopen(self, scope: Scope) -> None:
-        """Undo `close`."""
-        self._going.discard(scope)
+        """Let requests find an environment that was made, or undo `close`."""
+        self._closed.discard(scope)
 
     async def delete(self, scope: Scope) -> None:
         """Delete an environment and every row in it."""
@@ -192,8 +219,9 @@ class Environments:
         ]
 
     def find_workspace(self, name: str) -> WorkspaceRow:
-        """Return a workspace; `NotFound` for an unknown one."""
-        if (row := self._workspaces.get(name)) is None:
+        """Return a workspace; `NotFound` for an unknown one, and for one that is being made or deleted."""
+        row = self._workspaces.get(name)
+        if row is None or Scope(name) in self._closed:
             raise NotFound(
                 f"there is no workspace `{name[:80]}`",
                 hint="`homeport workspace list` shows those there are",
@@ -201,7 +229,10 @@ class Environments:
         return row
 
     async def create_workspace(self, name: str) -> WorkspaceRow:
-        """Create a workspace with an environment `main`; its URLs begin with its name."""
+        """Create a workspace with an environment `main`, which no request finds before `reopen`.
+
+        Its URLs begin with its name.
+        """
         if not names.is_slug(name) or len(name) > MAX_SOURCE:
             raise BadRequest(
                 f"Invalid workspace name: '{name[:80]}'.",
@@ -214,14 +245,18 @@ class Environments:
         main = EnvironmentRow(workspace=name, environment="main", suffix="", created_at=row.created_at)  # fmt: skip
 
         def work(connection: Connection) -> None:
+            _delete_rows(connection, main.scope)
+            connection.execute(delete(_W).where(_W.c.name == name))
             connection.execute(insert(_W).values(**dataclasses.asdict(row)))
             connection.execute(insert(_E).values(**dataclasses.asdict(main)))
 
         self._workspaces[name], self._rows[main.scope] = row, main
+        self._closed.add(main.scope)
         try:
             await self._database.write(work)
         except BaseException:
             del self._workspaces[name], self._rows[main.scope]
+            self._closed.discard(main.scope)
             raise
         self._remember(main.scope)
         return row
@@ -232,7 +267,7 @@ class Environments:
         if name == MAIN.workspace:
             raise BadRequest(f"the workspace `{name}` is the server's own: it cannot be deleted")
         scopes = [row.scope for row in self.of(name)]
-        self._going.update(scopes)
+        self._closed.update(scopes)
         return scopes
 
     async def delete_workspace(self, name: str) -> None:
@@ -249,19 +284,21 @@ class Environments:
         for scope in scopes:
             self._forget(scope)
 
-    def _remember(self, scope: Scope) -> str:
+    def _remember(self, scope: Scope) -> None:
+        # With the time, so that the key of a deleted environment does not open a later one of the same name.
+        at = self._rows[scope].created_at
+        made = f"\0{at!r}" if at else ""
         try:
-            key = self._digest(f"environment\0{scope.workspace}\0{scope.environment}")[:40]
+            key = self._digest(f"environment\0{scope.workspace}\0{scope.environment}{made}")[:40]
         except StorageError:  # the key of the vault is damaged: until the next start, another one
             key = secrets.token_hex(20)
         self._keys[key] = scope
         self._key_of[scope] = key
-        return key
 
     def _forget(self, scope: Scope) -> None:
         self._rows.pop(scope, None)
         self._keys.pop(self._key_of.pop(scope, ""), None)
-        self._going.discard(scope)
+        self._closed.discard(scope)
 
     def _check_suffix(self, scope: Scope, suffix: str) -> None:
         if suffix and not names.is_slug(suffix):
@@ -283,7 +320,12 @@ class Environments:
     def _check_source(self, scope: Scope, source: str) -> None:
         """Raise if the URLs of another environment begin in the same way."""
         for other in self._rows:
-            if other != scope and self.source(other) == source:
+            theirs = self.source(other)
+            # The setting `workspace` may have a `--`, and so may the rest of a URL.
+            alike = f"{source}--".startswith(f"{theirs}--") or f"{theirs}--".startswith(
+                f"{source}--"
+            )
+            if other != scope and alike:
                 raise AlreadyExists(
                     f"URLs that begin with `{source}--` belong to another workspace"
                 )

@@ -13,7 +13,6 @@ from homeport.contract.errors import AlreadyExists, BadRequest, NotFound, Secret
 from homeport.contract.manifest import FunctionSpec, Manifest, SecretRef
 from homeport.contract.supplies import BuildSecret
 from homeport.state.rows import SecretRow
-from homeport.state.scope import MAIN
 from homeport.state.store import Store
 from homeport.state.vault import Vault
 
@@ -23,9 +22,11 @@ MAX_VALUE = 32768  # characters, as Modal's
 class SecretBox:
     """The secrets of one environment, opened by the vault's key."""
 
-    def __init__(self, store: Store, vault: Vault) -> None:
+    def __init__(self, store: Store, vault: Vault, key: str = "") -> None:
+        """`key` is that of another environment than MAIN: what is sealed with it opens nowhere else, and in no later one of its name."""
         self._store = store
         self._vault = vault
+        self._key = key
         self._sealed: dict[str, bytes] = {}
         self._held: list[str] = []  # fingerprints of manifests whose revision is not saved yet
 
@@ -120,9 +121,8 @@ class SecretBox:
         )
 
     def _bound(self, name: str) -> str:
-        """Return what the vault binds a secret's values to, so that no row works in another environment."""
-        scope = self._store.scope
-        return name if scope == MAIN else f"{scope}\0{name}"
+        """Return what the vault binds a secret's values to, and by which image layers that were built with it are found."""
+        return f"{self._key}\0{name}" if self._key else name
 
     def _merged(self, refs: Iterable[SecretRef]) -> dict[str, str]:
         merged: dict[str, str] = {}

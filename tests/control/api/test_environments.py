@@ -8,12 +8,20 @@ import pytest
 
 from homeport.contract import frames
 from homeport.contract.calls import ENVIRONMENT, KEY, endpoint_id
+from homeport.contract.errors import (
+    BadRequest,
+    LabelTaken,
+    NotFound,
+    SecretMissing,
+    StorageError,
+)
 from homeport.contract.manifest import SecretRef, VolumeMount
 from homeport.contract.permissions import Permission
 from homeport.contract.scope import MAIN, Scope
 from homeport.control.api.access import Caller, Guard, Inside, OwnSocket
 from homeport.control.api.bearer import Bearer
 from homeport.control.fleet.owner import Owner
+from homeport.state.environments import Environments
 from tests.control.api.served import api_of
 from tests.control.plane import Plane, function, manifest
 
@@ -289,6 +297,122 @@ async def test_a_deleted_environment_leaves_nothing_for_a_later_one_of_its_name(
 
     assert [[]] * 6 == [value for each in lists for value in each.values()]
     assert {} == plane.ingress.endpoints
+
+
+async def test_the_key_of_a_deleted_environment_opens_no_later_one_of_its_name(server):
+    await made(server)
+    environments = server.plane.environments
+    for scope, path in ((STAGING, "environments/staging"), (ACME, "workspaces/acme")):
+        before = environments.key(scope)
+        async with client(OwnSocket(server.api.app())) as http:
+            assert 200 == (await http.delete(f"/v1/{path}")).status_code
+            kind, name = path.split("/")
+            between = environments.key(scope)
+            assert 200 == (await http.post(f"/v1/{kind}", json={"name": name})).status_code
+        after = environments.key(scope)
+
+        assert 3 == len({before, between, after})
+        assert scope == environments.by_key(after)
+        for key in (before, between):
+            assert environments.by_key(key) is None
+            async with inside(server, key) as http:
+                assert 401 == (await http.get("/v1/dicts/stock")).status_code
+
+
+async def test_what_a_late_request_writes_is_not_in_a_later_environment_of_the_name(server):
+    await made(server)
+    plane = server.plane
+    boxes, volumes = plane.secrets.of(STAGING), plane.every_volumes.of(STAGING)
+    async with client(OwnSocket(server.api.app())) as http:
+        await http.delete("/v1/environments/staging")
+        # These requests had found the environment before.
+        await boxes.create("auth", {"A": "1"}, force=False)
+        await plane.secrets.of(STAGING).create("late", {"A": "1"}, force=False)
+        late = await volumes.create("models")
+        with pytest.raises(NotFound, match="no environment"):
+            await plane.deployer.rollback(
+                STAGING, "shop", 1, strategy="rolling", say=lambda _text: None
+            )
+        await http.post("/v1/environments", json={"name": "staging"})
+    async with of(server, STAGING) as http:
+        lists = [(await http.get(f"/v1/{path}")).json() for path in ("secrets", "volumes")]
+
+    assert [[]] * 2 == [value for each in lists for value in each.values()]
+    with pytest.raises(SecretMissing):
+        named = dataclasses.replace(function("f"), secrets=(SecretRef(name="auth"),))
+        plane.secrets.of(STAGING).check(named)
+    folder = plane.settings.volumes_dir / "main" / "staging"
+    assert not (folder / late.id).exists()
+
+
+async def test_no_request_finds_an_environment_that_is_being_made(server):
+    environments = server.plane.environments
+    await environments.create(STAGING)
+    await environments.create_workspace("acme")
+
+    for scope in (STAGING, ACME):
+        assert environments.by_key(environments.key(scope)) is None
+        with pytest.raises(NotFound):
+            environments.find(scope)
+    with pytest.raises(NotFound):
+        environments.find_workspace("acme")
+    environments.reopen(STAGING)
+    assert STAGING == environments.find(STAGING).scope
+
+
+async def test_an_environment_that_cannot_be_opened_is_not_made(server, monkeypatch):
+    volumes = server.plane.every_volumes
+
+    async def fails():
+        raise StorageError("the disk is full")
+
+    async with client(OwnSocket(server.api.app())) as http:
+        for path, name, scope in (
+            ("environments", "staging", STAGING),
+            ("workspaces", "acme", ACME),
+        ):
+            monkeypatch.setattr(volumes.of(scope), "load", fails)
+            monkeypatch.setattr(volumes, "forget", lambda _scope: None)
+            assert 507 == (await http.post(f"/v1/{path}", json={"name": name})).status_code
+            monkeypatch.undo()
+            assert 200 == (await http.post(f"/v1/{path}", json={"name": name})).status_code
+
+
+async def test_the_servers_admin_lists_and_deletes_the_tokens_of_a_workspace(server):
+    await made(server)
+    async with client(OwnSocket(server.api.app())) as http:
+        wanted = {"scopes": ["deploy"], "user": "ann", "workspace": "acme"}
+        ids = [(await http.post("/v1/tokens", json=wanted)).json()["token"]["id"] for _ in range(2)]
+        listed = (await http.get("/v1/tokens")).json()["tokens"]
+        deleted = await http.delete(f"/v1/tokens/{ids[0]}")
+        rest = (await http.delete("/v1/users/ann")).json()["ids"]
+
+    assert [(each, "acme") for each in ids] == [(e["id"], e["workspace"]) for e in listed]
+    assert 204 == deleted.status_code
+    assert [ids[1]] == rest
+    assert [] == server.api_tokens.every(None)
+
+
+async def test_a_session_takes_no_custom_domain_from_another_workspaces_session(server):
+    await made(server)
+    wanted = function("f")
+    web = dataclasses.replace(wanted.web[0], custom_domains=("shop.example.test",))
+    wanted = manifest(dataclasses.replace(wanted, web=(web,)))
+    deployer = server.plane.deployer
+    await deployer.serve(MAIN, "one", wanted, lambda _text: None)
+    with pytest.raises(LabelTaken, match="belongs to another workspace"):
+        await deployer.serve(ACME, "two", wanted, lambda _text: None)
+
+    await deployer.serve(MAIN, "three", wanted, lambda _text: None)
+
+
+async def test_the_setting_workspace_cannot_become_the_name_of_another_one(server):
+    await made(server)
+    database = server.plane.database
+    for slug in ("acme", "acme--b"):
+        with pytest.raises(BadRequest, match="begin with `acme"):
+            await Environments(database, str, slug=slug).load()
+    await Environments(database, str, slug="acme-b").load()
 
 
 def test_the_id_of_a_functions_endpoint_is_found_with_the_environments_key_alone():

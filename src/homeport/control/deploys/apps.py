@@ -105,7 +105,9 @@ class Live:
         for other in (*self._apps.values(), *claims):
             if other.owner == owner:
                 continue
-            if not (other.ephemeral and owner.is_session):
+            # A session takes the URLs of another one, but for a custom domain of another workspace's.
+            same = other.scope.workspace == owner.scope.workspace
+            if not (other.ephemeral and owner.is_session and same):
                 for host in sorted(hosts & _hosts(other.endpoints)):
                     raise LabelTaken(
                         f"the URL `{host}` belongs to {_shown(other, owner)}",

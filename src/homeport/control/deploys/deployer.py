@@ -123,6 +123,7 @@ class Deployer:
 
         By default the version before the current one; for a stopped app, the version that served last.
         """
+        self._environments.find(scope)
         owner = Owner.app(scope, name)
         work = self._roll_back(owner, version, strategy, say)
         return await self._changes.run("rollback", owner, work)

@@ -1,7 +1,8 @@
 """Creates and deletes environments and workspaces, with everything in them.
 
 Called by the API. While an environment is being deleted no request finds it; if that fails, it is there again, perhaps
-without some of its apps, and can be deleted once more.
+without some of its apps, and can be deleted once more. A request that found it before may still write something when
+everything is deleted: so a new environment is emptied before a request finds it.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from homeport.state.logs import Logs
 from homeport.state.rows import EnvironmentRow, WorkspaceRow
 from homeport.state.shared import Shared
 from homeport.state.tokens import Tokens
+from homeport.undo import Undo
 
 GONE_S = 60.0  # how long a deletion waits for the containers
 LOOK_S = 0.1
@@ -53,7 +55,9 @@ class Worlds:
         """Create an environment."""
         async with self._turn:
             row = await self._environments.create(scope, suffix)
-            await self._load(scope)
+            async with Undo(f"creating the environment {scope}") as undo:
+                undo.push(self._environments.delete, scope)
+                await self._open(scope)
             return row
 
     async def update(self, scope: Scope, suffix: str) -> EnvironmentRow:
@@ -85,7 +89,10 @@ class Worlds:
         """Create a workspace with an environment `main`."""
         async with self._turn:
             row = await self._environments.create_workspace(name)
-            await self._load(Scope(name))
+            async with Undo(f"creating the workspace `{name}`") as undo:
+                undo.push(self._environments.delete_workspace, name)
+                await self._api_tokens.delete_workspace(name)
+                await self._open(Scope(name))
             return row
 
     async def delete_workspace(self, name: str) -> int:
@@ -93,19 +100,22 @@ class Worlds:
         async with self._turn:
             scopes = self._environments.close_workspace(name)
             try:
-                await self._api_tokens.delete_workspace(name)
                 count = await self._empty(scopes)
                 await self._environments.delete_workspace(name)
             finally:
                 for scope in scopes:
                     self._environments.reopen(scope)
+            await self._api_tokens.delete_workspace(name)
             await self._forget(scopes)
             return count
 
-    async def _load(self, scope: Scope) -> None:
+    async def _open(self, scope: Scope) -> None:
+        """Remove what is left of an environment of this name, and let requests find the new one."""
+        await self._forget([scope])
         await self._parts.secrets.of(scope).load()
         await self._parts.volumes.of(scope).load()
         await self._shared.load(scope)
+        self._environments.reopen(scope)
 
     async def _empty(self, scopes: Sequence[Scope]) -> int:
         """Stop every app, wait for the containers, and delete the volumes."""
