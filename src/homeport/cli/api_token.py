@@ -69,10 +69,10 @@ def list_(json: options.Json = False) -> None:
     if json:
         output.show_json(tokens)
         return
-    columns = ("Name", "Token ID", "User", "Scopes", "Environments", "Expires at", "Last used at")
+    columns = ["Name", "Token ID", "User", "Scopes", "Environments", "Expires at", "Last used at"]
     rows = list(map(_row, tokens))
     if any(token.workspace != MAIN.workspace for token in tokens):
-        columns = (*columns, "Workspace")
+        columns.append("Workspace")
         rows = [(*row, token.workspace) for row, token in zip(rows, tokens, strict=True)]
     output.show_table(columns, rows, empty="no token")
 

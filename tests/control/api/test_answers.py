@@ -256,10 +256,10 @@ async def test_every_route_answers_what_it_declares(tmp_path):
         )
         scaled = await ask(
             "POST /v1/functions/{app}/{tag}/scaling",
-            body=Scaling(max_containers=3, scaledown_window=7.0),
+            body=Scaling(max_containers=3, scaledown_window=700.0),
             **of_f,
         )
-        assert (3, 7.0) == (scaled.scaling.max_containers, scaled.scaling.scaledown_window)
+        assert (3, 700.0) == (scaled.scaling.max_containers, scaled.scaling.scaledown_window)
         called = FunctionSpec(
             name="g", module="m", qualname="g", calls=(CallMethod(tag="g", attribute="g"),)
         )

@@ -1,6 +1,7 @@
 """Makes the order by which a node starts a container."""
 
 from homeport.contract.container import EXIT_GRACE_S, StartOrder, without_secrets
+from homeport.contract.manifest import FunctionSpec
 from homeport.control.fleet.pool import Pool
 
 
@@ -15,7 +16,19 @@ def start(pool: Pool, container: str, devices: tuple[str, ...], key: str) -> Sta
         urls=pool.urls,
         scope=pool.owner.session_id,
         within=pool.owner.scope,
-        key="" if pool.function.restrict_modal_access else key,
+        key=_given(pool.function, key),
         devices=devices,
         exit_grace_s=EXIT_GRACE_S + (pool.function.exit_grace_s or 0.0),
     )
+
+
+def is_current(order: StartOrder, key: str) -> bool:
+    """Return whether a container that was started by this order has the key of its environment.
+
+    Without it the container can call nothing. A server from before there were environments gave none.
+    """
+    return order.key == _given(order.function, key)
+
+
+def _given(function: FunctionSpec, key: str) -> str:
+    return "" if function.restrict_modal_access else key

@@ -333,15 +333,10 @@ class Reconciler:
         return True
 
     async def _take_over(self, pool: Pool, member: Member, container: Container) -> None:
-        """Attach a container of an earlier server; end it gently if it has another key than the environment has now.
-
-        It could not call anything any more. A server from before there were environments gave none.
-        """
+        """Attach a container of an earlier server; end it gently if its order has an outdated key."""
         await self._attach(pool, member, container)
-        order = container.order
-        is_allowed = not order.function.restrict_modal_access
-        has_key = order.key == self._key(pool.owner.scope)
-        if is_allowed and not has_key and member.stage is Stage.READY:
+        is_current = orders.is_current(container.order, self._key(pool.owner.scope))
+        if not is_current and member.stage is Stage.READY:
             self._begin_end(pool, member, "an earlier version of the server started it")
 
     async def _welcome(self, pool: Pool, member: Member, container: Container) -> None:
