@@ -20,6 +20,7 @@ from homeport.contract.programs import Order
 from homeport.contract.supplies import Supplies
 from homeport.contract.traffic import Detached, Endpoint, Load, PoolKey, RequestRecord
 from homeport.ingress import certificates, pairs
+from tests.guards import FakeGuards
 from tests.program import FakeProgram
 
 
@@ -240,14 +241,13 @@ def _after(seconds: float) -> asyncio.Future:
     return done
 
 
-class FakeIngress(Recorded):
+class FakeIngress(FakeGuards, Recorded):
     """HAProxy's promises: a fair queue, exact slots, parking where no container takes requests."""
 
     def __init__(self) -> None:
         super().__init__()
         self.endpoints: dict[str, Endpoint] = {}
         self.ports: set[int] = set()  # ports that are in use
-        self.hashes: dict[str, str] = {}
         self.certificates: dict[str, tuple[bytes, tuple[str, ...]]] = {}
         self.challenges: dict[str, str] = {}
         self.held: dict[str, int] = {}
@@ -289,10 +289,6 @@ class FakeIngress(Recorded):
             port = next(port for port in range(5000, 6000) if port not in self.ports)
             self.ports.add(port)
             return port
-
-    async def tokens(self, hashes: Mapping[str, str]) -> None:
-        async with self._call("tokens"):
-            self.hashes = dict(hashes)
 
     async def certificate(self, name: str, pem: bytes, hosts: Collection[str]) -> None:
         async with self._call("certificate", name):

@@ -16,6 +16,7 @@ from homeport.contract.api.coldstarts import ColdStartQuery
 from homeport.contract.api.deploys import Deploy, Rollback
 from homeport.contract.api.logs import LogQuery
 from homeport.contract.api.secrets import NewSecret, SecretKeys
+from homeport.contract.api.tokens import NewProxyToken
 from homeport.contract.container import LogLine
 from homeport.contract.errors import BadRequest, NotFound, ScriptError, ServerUnreachable
 from homeport.contract.permissions import Permission
@@ -77,7 +78,7 @@ async def test_every_method_returns_what_its_type_says(tmp_path):
         assert ["db"] == [secret.name for secret in await client.secrets.every()]
         await client.secrets.delete("db")
         assert () == await client.secrets.every()
-        token = await client.tokens.create("ci")
+        token = await client.tokens.create(NewProxyToken(name="ci"))
         assert [token.token_id] == [each.token_id for each in await client.tokens.every()]
         await client.tokens.delete(token.token_id)
         assert () == await client.tokens.every()

@@ -30,9 +30,9 @@ class Entrance(FakeIngress):
         self._step("ingress starts")
         await super().start()
 
-    async def tokens(self, hashes) -> None:
+    async def tokens(self, valid) -> None:
         self._step("ingress has the tokens")
-        await super().tokens(hashes)
+        await super().tokens(valid)
 
     async def close(self) -> None:
         self._story.append("ingress closes")

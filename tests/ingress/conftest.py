@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import httpx
 import pytest
 from aiohttp import web
 
-from homeport.contract.traffic import Endpoint, PoolKey
+from homeport.contract.traffic import Endpoint, Pass, PoolKey
 from homeport.ingress.haproxy import HAProxy
 from homeport.settings import Settings
 
@@ -161,6 +162,11 @@ async def visitor():
     """An HTTP client."""
     async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
         yield client
+
+
+def opened_by(secret: str, **more) -> Pass:
+    """Return what the ingress is told of a proxy token with this secret."""
+    return Pass(sha256=hashlib.sha256(secret.encode()).hexdigest(), **more)
 
 
 async def routed(ingress: HAProxy, pool: PoolKey = POOL, **changes) -> str:

@@ -1,7 +1,6 @@
 """The ingress's promises, against a real HAProxy."""
 
 import asyncio
-import hashlib
 import os
 import signal
 import socket
@@ -15,7 +14,7 @@ from homeport.contract.traffic import Endpoint, PoolKey
 from homeport.ingress import haproxy as module
 from homeport.ingress import picture
 from homeport.ingress.haproxy import HAProxy
-from tests.ingress.conftest import POOL, routed
+from tests.ingress.conftest import POOL, opened_by, routed
 from tests.waiting import turns, until
 
 
@@ -300,7 +299,7 @@ async def test_a_protected_endpoint_wants_a_valid_token_before_anything_starts(
     ingress, activator, upstream, visitor
 ):
     url = await routed(ingress, protected=True)
-    await ingress.tokens({"wk-1": hashlib.sha256(b"ws-1").hexdigest()})
+    await ingress.tokens({"wk-1": opened_by("ws-1")})
     refused = [
         {},
         {"Modal-Key": "wk-1"},
@@ -336,9 +335,7 @@ async def test_a_token_opens_the_endpoints_of_its_realm_alone(ingress, upstream,
     await ingress.attach(POOL, "one", one.address, 1)
     urls = [await routed(ingress, protected=True, realm=realm) for realm in realms]
     names = ["wk-0", f"{'a' * 20}/wk-1", f"{'b' * 20}/wk-1"]  # the last two have the same id
-    await ingress.tokens(
-        {name: hashlib.sha256(f"ws-{n}".encode()).hexdigest() for n, name in enumerate(names)}
-    )
+    await ingress.tokens({name: opened_by(f"ws-{n}") for n, name in enumerate(names)})
     for place, url in enumerate(urls):
         bearers = [f"Bearer wk-{n}.ws-{n}" for n in (0, 1)] + ["Bearer wk-1.ws-2"]
         bearers += [f"Bearer {'a' * 20}-wk-1.ws-1", "Bearer 1-wk-0.ws-0"]

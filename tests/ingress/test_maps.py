@@ -14,12 +14,13 @@ GOOD = [
     ("ports", "4664", "me--hello"),
     ("pools", "me--hello", "my%20app/gr%C3%BC%C3%9Fe/rv-1"),
     ("methods", "me--hello", "gr%C3%BC%C3%9Fe"),
-    ("protected", "me--hello", "1"),
-    ("protected", "me--hello", "0123456789abcdef0123"),
+    ("guards", "me--hello", f"1.{'ab' * 10}.{'cd' * 10}:0:-:0:{'cd' * 10}"),
+    ("guards", "me--hello", "0:10:s:1:0123456789abcdef0123"),
     ("timeouts", "me--hello", "301000"),
     ("parameters", "me--hello", "a,b"),
     ("backends", f"{POOL}?{HASH}", "b12"),
-    ("tokens", "wk-1", HASH),
+    ("tokens", "1-wk-1", f"{HASH}:9999999999:-:0:0:-:0"),
+    ("tokens", "1-wk-1", f"{HASH}:1:{HASH}:2:600:m:1"),
 ]
 BAD_TEXT = ["a b", "a\nb", "a;b", "a\\", "<<", "a\x00b", "größe", "", "a\tb", "#", "a$b", "\x1b[2J"]
 
@@ -64,19 +65,19 @@ def test_class_parameters_are_in_the_key_as_a_hash_alone():
 
 def test_a_change_that_is_taken_back_leaves_nothing(tmp_path):
     maps = Maps(tmp_path)
-    maps.put("protected", "kept", "1")
+    maps.put("guards", "kept", "1:0:-:0:-")
     maps.put("hosts", "a.x", "e")
     maps.commit()
     maps.put("hosts", "a.x", "f")
     maps.put("hosts", "a.x", "g")
     maps.put("hosts", "b.x", "g")
-    maps.put("protected", "kept", None)
+    maps.put("guards", "kept", None)
     changes = maps.commands()
     maps.revert()
 
     assert [("set", "a.x"), ("add", "b.x"), ("del", "kept")] == [(c[0], c[3]) for c in changes]
     assert [("a.x", "e")] == maps.items("hosts")
-    assert [("kept", "1")] == maps.items("protected")
+    assert [("kept", "1:0:-:0:-")] == maps.items("guards")
     assert [] == maps.commands()
 
 

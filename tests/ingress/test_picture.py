@@ -2,7 +2,8 @@
 
 import pytest
 
-from homeport.contract.traffic import Endpoint, PoolKey
+from homeport.contract.rates import Rate
+from homeport.contract.traffic import Endpoint, Pass, PoolKey
 from homeport.ingress import picture as module
 from homeport.ingress.config import SHARED, Server
 from homeport.ingress.maps import MAPS, Maps
@@ -111,10 +112,22 @@ async def test_another_spelling_leads_to_its_pool_until_too_many_others_came(tmp
 
 def test_tokens_are_replaced_as_a_whole(tmp_path):
     picture = Picture(Maps(tmp_path))
-    for hashes in (
-        {"wk-a": "AA" * 32, "wk-b": "bb" * 32},
-        {"wk-b": "cc" * 32, "ab/wk-c": "dd" * 32},
+    for tokens in (
+        {"wk-a": Pass(sha256="AA" * 32), "wk-b": Pass(sha256="bb" * 32)},
+        {
+            "wk-b": Pass(sha256="CC" * 32),
+            "ab/wk-c": Pass(
+                sha256="dd" * 32,
+                until=12.0,
+                former_sha256="ee" * 32,
+                former_until=11.0,
+                rate=Rate(5, "m"),
+            ),
+        },
     ):
-        picture.put_tokens(hashes)
+        picture.put_tokens(tokens)
 
-    assert {"1-wk-b": "cc" * 32, "ab-wk-c": "dd" * 32} == dict(picture.maps.items("tokens"))
+    assert {
+        "1-wk-b": f"{'cc' * 32}:9999999999:-:0:0:-:0",
+        "ab-wk-c": f"{'dd' * 32}:12:{'ee' * 32}:11:5:m:12",
+    } == dict(picture.maps.items("tokens"))

@@ -1,13 +1,12 @@
 """Which requests are ordinary, and that no field slips through as part of one that looks so."""
 
 import asyncio
-import hashlib
 import re
 
 import pytest
 
 from homeport.ingress import rules, unusual
-from tests.ingress.conftest import POOL, routed
+from tests.ingress.conftest import POOL, opened_by, routed
 
 SPECIAL = re.compile(f"(^|,)({'|'.join(unusual.NAMES)})(,|$)")
 BROWSER = (
@@ -90,7 +89,7 @@ async def test_each_request_of_a_connection_is_looked_at(ingress, upstream):
     await ingress.attach(POOL, "one", one.address, 1)
     await routed(ingress, id="open", hosts=("open.localhost",))
     await routed(ingress, id="vault", hosts=("vault.localhost",), protected=True)
-    await ingress.tokens({"wk-1": hashlib.sha256(b"ws-1").hexdigest()})
+    await ingress.tokens({"wk-1": opened_by("ws-1")})
     token = {"Authorization": "Bearer wk-1.ws-1"}
     asked = [
         ("open", {}, 200),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from homeport.contract.errors import IngressError
-from homeport.contract.traffic import Endpoint, PoolKey
+from homeport.contract.traffic import Endpoint, Pass, PoolKey
 from homeport.ingress import haproxy as module
 from homeport.ingress import picture, process
 from homeport.ingress.runtime import Runtime
@@ -150,7 +150,7 @@ async def change(ingress, what: str) -> None:
     elif what == "drop":
         await ingress.drop(pool(3))
     elif what == "tokens":
-        await ingress.tokens({"wk-2": "1" * 64, "wk-3": "2" * 64})
+        await ingress.tokens({"wk-2": Pass(sha256="1" * 64), "wk-3": Pass(sha256="2" * 64)})
     elif what == "alias":
         await ingress.alias(f"{POOL}?a=1", POOL)
 
@@ -167,7 +167,7 @@ async def house(ingress, upstream):
     await ingress.attach(pool(3), "c3", "unix:/nowhere", 1)
     await ingress.lose(pool(3), "c3")
     assert await ingress.detach(pool(3), "c3")
-    await ingress.tokens({"wk-1": "0" * 64, "wk-2": "0" * 64})
+    await ingress.tokens({"wk-1": Pass(sha256="0" * 64), "wk-2": Pass(sha256="0" * 64)})
     return ingress
 
 

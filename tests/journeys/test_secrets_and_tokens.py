@@ -88,6 +88,76 @@ def test_a_protected_endpoint_wants_a_token(terminal, write, visitor, command):
     assert 401 == visitor.get(url, headers=pair).status_code
 
 
+LIMITED = (
+    PROTECTED
+    + """
+    @app.function()
+    @modal.fastapi_endpoint(requires_proxy_auth=True)
+    def other():
+        return "other"
+
+    @app.function()
+    @modal.fastapi_endpoint()
+    def open():
+        return "open"
+"""
+)
+
+
+def test_tokens_have_scopes_an_expiry_a_rate_and_rotate(terminal, write, visitor):
+    urls = terminal.deploy(write(LIMITED))
+
+    def headers(*words):
+        made = terminal.json("proxy-token", *words)
+        return {"Authorization": made["Authorization"]}
+
+    def code(name, given):
+        return visitor.get(urls[name], headers=given).status_code
+
+    inner = headers("create", "--scope", "guarded.inner", "--expires", "1h", "--name", "inner")
+    app = headers("create", "--scope", "guarded", "--name", "app")
+    elsewhere = headers("create", "--scope", "nothing", "--name", "elsewhere")
+    assert [200, 401] == [code(name, inner) for name in ("inner", "other")]
+    assert [200, 200] == [code(name, app) for name in ("inner", "other")]
+    assert [401, 401] == [code(name, elsewhere) for name in ("inner", "other")]
+
+    # a rotation with an overlap, and one without
+    listed = {each["name"]: each for each in terminal.json("proxy-token", "list")}
+    token = listed["app"]["token_id"]
+    second = headers("rotate", token, "--overlap", "24h")
+    assert [200, 200] == [code("inner", each) for each in (app, second)]
+    third = headers("rotate", token)
+    assert [401, 401, 200] == [code("inner", each) for each in (app, second, third)]
+
+    # when it was used, and what it is for
+    assert (None, ["nothing"]) == (listed["elsewhere"]["used_at"], listed["elsewhere"]["scopes"])
+    assert listed["inner"]["used_at"] is not None
+    assert listed["inner"]["expires_at"] > listed["inner"]["created_at"]
+    assert "guarded.inner" in terminal.run("proxy-token", "list").stdout
+
+    # rates: of a token, and of an endpoint
+    slow = headers("create", "--rate", "1/m")
+    assert 429 in [code("other", slow) for _ in range(4)]
+    assert 200 == code("other", third)
+    terminal.run("rate-limit", "set", "guarded.open", "1/m")
+    answers = [visitor.get(urls["open"]) for _ in range(4)]
+    refused = [each for each in answers if each.status_code == 429]
+    assert {"60"} == {each.headers["retry-after"] for each in refused}
+    assert [{"app": "guarded", "tag": "open", "rate": "1/m"}] == terminal.json("rate-limit", "list")
+
+    # everything is there again after a restart of the server and of HAProxy
+    terminal.run("down", "-y")
+    terminal.run("up")
+    assert [200, 401] == [code(name, inner) for name in ("inner", "other")]
+    assert [401, 200] == [code("inner", each) for each in (second, third)]
+    assert 429 in [visitor.get(urls["open"]).status_code for _ in range(4)]
+    terminal.run("rate-limit", "remove", "guarded.open", "-y")
+    assert 200 == visitor.get(urls["open"]).status_code
+    readable = [p for p in terminal.home.rglob("*") if p.is_file()]
+    secret = third["Authorization"].partition(".")[2]
+    assert [] == [p for p in readable if secret.encode() in p.read_bytes()]
+
+
 def test_nobody_without_a_token_starts_a_container(terminal, write, visitor):
     url = terminal.deploy(
         write(PROTECTED.replace("app.function()", "app.function(scaledown_window=2)"))

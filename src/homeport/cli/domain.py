@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from homeport.cli import options, output, server
+from homeport.cli.endpoint import Endpoint, parts
 from homeport.settings import Settings
 
 app = typer.Typer(help="Custom domains: list, add, remove.", no_args_is_help=True)
@@ -22,13 +23,7 @@ def add(
     domain: Annotated[
         str, typer.Argument(metavar="DOMAIN", help="Such as shop.example.com or *.example.com.")
     ],
-    endpoint: Annotated[
-        str,
-        typer.Argument(
-            metavar="APP[.FUNCTION]",
-            help="A deployed app; name the function if the app has several URLs.",
-        ),
-    ],
+    endpoint: Endpoint,
     json: options.Json = False,
     environment: options.Environment = None,
 ) -> None:
@@ -70,7 +65,7 @@ async def _list(settings: Settings, *, json: bool) -> None:
 
 
 async def _add(settings: Settings, domain: str, endpoint: str, *, json: bool) -> None:
-    name, _, tag = endpoint.partition(".")
+    name, tag = parts(endpoint)
     async with server.running(settings) as client:
         told = await client.domains.add(domain, name, tag)
     if json:

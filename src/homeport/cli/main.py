@@ -35,6 +35,7 @@ COMMANDS = {
     "queue": ("shared", "queues"),
     "secret": ("secret", "app"),
     "proxy-token": ("token", "app"),
+    "rate-limit": ("rate_limit", "app"),
     "login": ("profile", "login"),
     "logout": ("profile", "logout"),
     "profile": ("profile", "app"),

@@ -1,24 +1,58 @@
-"""`homeport proxy-token …`: creates, lists and deletes tokens for endpoints with `requires_proxy_auth=True`."""
+"""`homeport proxy-token …`: tokens for endpoints with `requires_proxy_auth=True`."""
 
 import asyncio
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from homeport.cli import options, output, server
+from homeport.cli.endpoint import parts
+from homeport.contract import durations
+from homeport.contract.errors import BadRequest
 from homeport.settings import Settings
 
-app = typer.Typer(help="Proxy tokens: create, list, delete.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from homeport.contract.api.tokens import NewProxyToken, ProxyTokenSecret, Rotation
+
+app = typer.Typer(help="Proxy tokens: create, list, rotate, delete.", no_args_is_help=True)
+Token = Annotated[str, typer.Argument(metavar="TOKEN_ID", help="wk-…")]
+Expires = Annotated[
+    str, typer.Option(help="When it expires, such as 90d or 12h.", show_default=False)
+]
 
 
 @app.command()
 def create(
     name: Annotated[str, typer.Option(help="A name for the token in lists.")] = "",
+    scope: Annotated[
+        str,
+        typer.Option(
+            metavar="APP[.FUNCTION]",
+            help="The apps and functions that it opens, by commas; all of the environment by default.",
+            show_default=False,
+        ),
+    ] = "",
+    rate: Annotated[
+        str,
+        typer.Option(
+            help="How often it may ask, such as 10/s or 600/m; no limit by default.",
+            show_default=False,
+        ),
+    ] = "",
+    expires: Expires = "",
     json: options.Json = False,
     environment: options.Environment = None,
 ) -> None:
     """Create a token; its secret is shown only this once."""
-    asyncio.run(_create(options.load(environment=environment), name, json=json))
+    from homeport.contract.api.tokens import NewProxyToken
+
+    wanted = NewProxyToken(
+        name=name,
+        scopes=tuple(_scope(part.strip()) for part in scope.split(",") if part.strip()),
+        rate=rate,
+        expires_s=_seconds("--expires", expires),
+    )
+    asyncio.run(_create(options.load(environment=environment), wanted, json=json))
 
 
 @app.command("list")
@@ -28,8 +62,31 @@ def list_(json: options.Json = False, environment: options.Environment = None) -
 
 
 @app.command()
+def rotate(
+    token: Token,
+    overlap: Annotated[
+        str,
+        typer.Option(
+            help="How long the secret before opens, too, such as 24h; it opens nothing any more by default.",
+            show_default=False,
+        ),
+    ] = "",
+    expires: Expires = "",
+    json: options.Json = False,
+    environment: options.Environment = None,
+) -> None:
+    """Give a token a new secret, which is shown only this once; its id, scopes and rate stay."""
+    from homeport.contract.api.tokens import Rotation
+
+    wanted = Rotation(
+        overlap_s=_seconds("--overlap", overlap) or 0.0, expires_s=_seconds("--expires", expires)
+    )
+    asyncio.run(_rotate(options.load(environment=environment), token, wanted, json=json))
+
+
+@app.command()
 def delete(
-    token: Annotated[str, typer.Argument(metavar="TOKEN_ID", help="wk-…")],
+    token: Token,
     yes: options.Yes = False,
     environment: options.Environment = None,
 ) -> None:
@@ -37,9 +94,22 @@ def delete(
     asyncio.run(_delete(options.load(environment=environment), token, yes=yes))
 
 
-async def _create(settings: Settings, name: str, *, json: bool) -> None:
+async def _create(settings: Settings, wanted: "NewProxyToken", *, json: bool) -> None:
     async with server.kept(settings) as client:
-        token = await client.tokens.create(name)
+        token = await client.tokens.create(wanted)
+    _show(token, json=json)
+
+
+async def _rotate(settings: Settings, token: str, wanted: "Rotation", *, json: bool) -> None:
+    async with server.running(settings) as client:
+        made = await client.tokens.rotate(token, wanted)
+    _show(made, json=json)
+    if not json and wanted.overlap_s:
+        until = output.local_time(made.former_until)
+        output.say(f"The secret before opens endpoints until {until}")
+
+
+def _show(token: "ProxyTokenSecret", *, json: bool) -> None:
     key, secret = token.token_id, token.secret
     headers = {
         "Modal-Key": key,
@@ -61,8 +131,20 @@ async def _list(settings: Settings, *, json: bool) -> None:
     if json:
         output.show_json(tokens)
         return
-    table = [(t.name, t.token_id, output.local_time(t.created_at)) for t in tokens]
-    output.show_table(("Name", "Token ID", "Created at"), table, empty="no token")
+    table = [
+        (
+            t.name,
+            t.token_id,
+            output.local_time(t.created_at),
+            ", ".join(each.replace("/", ".", 1) for each in t.scopes) or "all",
+            t.rate or "no limit",
+            output.local_time(t.expires_at) if t.expires_at else "never",
+            output.local_time(t.used_at) if t.used_at else "never",
+        )
+        for t in tokens
+    ]
+    columns = ("Name", "Token ID", "Created at", "Opens", "Rate", "Expires at", "Last used at")
+    output.show_table(columns, table, empty="no token")
 
 
 async def _delete(settings: Settings, token: str, *, yes: bool) -> None:
@@ -70,3 +152,16 @@ async def _delete(settings: Settings, token: str, *, yes: bool) -> None:
     async with server.running(settings) as client:
         await client.tokens.delete(token)
     output.say(f"✓ Token `{token}` is deleted")
+
+
+def _scope(text: str) -> str:
+    """Return a scope as the API has it: `app`, or `app/function`."""
+    name, tag = parts(text)
+    return f"{name}/{tag}" if tag else name
+
+
+def _seconds(flag: str, text: str) -> float | None:
+    try:
+        return durations.seconds(text) if text else None
+    except ValueError as error:
+        raise BadRequest(f"{flag} is {text!r}: {error}") from None

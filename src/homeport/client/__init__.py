@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from homeport.client.images import Images
     from homeport.client.logs import Logs
     from homeport.client.programs import Programs
+    from homeport.client.rate_limits import RateLimits
     from homeport.client.secrets import Secrets
     from homeport.client.server import Server
     from homeport.client.sessions import Sessions
@@ -142,6 +143,12 @@ class Client:
         from homeport.client.shared import Shared
 
         return Shared(self._connection, "queues")
+
+    @cached_property
+    def rate_limits(self) -> "RateLimits":
+        from homeport.client.rate_limits import RateLimits
+
+        return RateLimits(self._connection)
 
     @cached_property
     def secrets(self) -> "Secrets":

@@ -1,7 +1,15 @@
 """Proxy tokens."""
 
+from urllib.parse import quote
+
 from homeport.client.connection import Connection
-from homeport.contract.api.tokens import NewProxyToken, ProxyToken, ProxyTokenList, ProxyTokenSecret
+from homeport.contract.api.tokens import (
+    NewProxyToken,
+    ProxyToken,
+    ProxyTokenList,
+    ProxyTokenSecret,
+    Rotation,
+)
 
 
 class Tokens:
@@ -13,9 +21,12 @@ class Tokens:
     async def every(self) -> tuple[ProxyToken, ...]:
         return (await self._connection.ask(ProxyTokenList, "GET", "/v1/proxy-tokens")).tokens
 
-    async def create(self, name: str) -> ProxyTokenSecret:
-        body = NewProxyToken(name=name)
-        return await self._connection.ask(ProxyTokenSecret, "POST", "/v1/proxy-tokens", body)
+    async def create(self, wanted: NewProxyToken) -> ProxyTokenSecret:
+        return await self._connection.ask(ProxyTokenSecret, "POST", "/v1/proxy-tokens", wanted)
+
+    async def rotate(self, token: str, wanted: Rotation) -> ProxyTokenSecret:
+        path = f"/v1/proxy-tokens/{quote(token, safe='')}/rotate"
+        return await self._connection.ask(ProxyTokenSecret, "POST", path, wanted)
 
     async def delete(self, token: str) -> None:
-        await self._connection.call("DELETE", f"/v1/proxy-tokens/{token}")
+        await self._connection.call("DELETE", f"/v1/proxy-tokens/{quote(token, safe='')}")

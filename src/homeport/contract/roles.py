@@ -11,8 +11,9 @@ from homeport.contract.container import LogLine, StartOrder
 from homeport.contract.image import Environment, Image
 from homeport.contract.listing import Change, Listing, Mark
 from homeport.contract.programs import Order, Program
+from homeport.contract.rates import Rate
 from homeport.contract.supplies import Supplies
-from homeport.contract.traffic import Detached, Endpoint, Load, PoolKey, RequestRecord
+from homeport.contract.traffic import Detached, Endpoint, Load, Pass, PoolKey, RequestRecord
 
 
 class Node(Protocol):
@@ -167,11 +168,18 @@ class Ingress(Protocol):
     async def alias(self, key: str, pool: PoolKey) -> None:
         """Send requests whose pool reads `key` (parameters as the visitor wrote them) to `pool`."""
 
-    async def tokens(self, hashes: Mapping[str, str]) -> None:
-        """The proxy tokens that are valid from now on: id -> hex SHA-256 of the secret.
+    async def tokens(self, valid: Mapping[str, Pass]) -> None:
+        """The proxy tokens that are valid from now on, by id. The ingress itself refuses an expired one, and one that asks too often.
 
-        A token of a realm opens only endpoints of the realm; its id is `<realm>/<id>` here.
+        A token of a realm opens only endpoints of the realm; its id is `<realm>/<id>` here. One of several realms has several entries,
+        and one rate.
         """
+
+    async def tokens_used(self) -> dict[str, float]:
+        """Return how many seconds ago tokens were last used, by id without realm; tokens that were not used lately are left out."""
+
+    async def rates(self, limits: Mapping[str, Rate]) -> None:
+        """The rate limits of endpoints from now on, by `Endpoint.limited`: more requests get 429."""
 
     async def certificate(self, name: str, pem: bytes, hosts: Collection[str]) -> None:
         """Answer these hosts over TLS with a certificate from now on, and after each restart.

@@ -4,6 +4,7 @@ import urllib.parse
 from dataclasses import dataclass, field
 
 from homeport.contract.calls import PREFIX
+from homeport.contract.rates import Rate
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -43,6 +44,10 @@ class Endpoint:
     local_port: int | None = None  # a port of its own, for resolvers that do not know *.localhost
     protected: bool = False  # requires_proxy_auth
     realm: str = ""  # of the proxy tokens that open it, in hex (`Ingress.tokens`)
+    realms: tuple[str, ...] = ()  # of narrower tokens: of its app, and of its function
+    limited: str = (
+        ""  # the key of its rate limit, in hex (`Ingress.rates`); several endpoints may share one
+    )
     parameters: tuple[str, ...] = ()  # names that in the query string choose another pool
     timeout_s: float = 300.0  # its function's: the ingress answers 504 a little later than that
     retries: str = ""  # of a call, as `calls.Retries.text` writes it: the ingress tells the caller
@@ -51,6 +56,17 @@ class Endpoint:
     def is_called(self) -> bool:
         """True if it is for calls: it has no host, and no visitor can reach it."""
         return self.id.startswith(PREFIX)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """A proxy token, as the ingress checks it. Times are in seconds since the epoch."""
+
+    sha256: str  # of its secret, in hex
+    until: float | None = None  # when it expires; None: never
+    former_sha256: str = ""  # of the secret before; empty: there is none
+    former_until: float = 0.0  # when the secret before stops to open anything
+    rate: Rate | None = None  # None: no limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,6 +46,7 @@ from homeport.control.stored import State
 from homeport.settings import Settings
 from homeport.state.calls import Calls
 from homeport.state.expiries import Expiries
+from homeport.state.rate_limits import RateLimits
 from homeport.state.scaling import Scalings
 from homeport.state.schedules import Schedules
 from homeport.state.scope import MAIN, Scope
@@ -98,6 +99,7 @@ class Deploys:
     deployer: Deployer
     expiring: Expiring
     tokens: Tokens
+    rate_limits: RateLimits
     spawned: Spawned
     dispatcher: Dispatcher
     scheduler: Scheduler
@@ -248,6 +250,7 @@ def _calls(
         deployer=deployer,
         expiring=Expiring(Expiries(state.store.database), deployer, state.audit),
         tokens=Tokens(state.store, fleet.ingress),
+        rate_limits=RateLimits(state.store.database, fleet.ingress),
         spawned=spawned,
         dispatcher=Dispatcher(
             spawned,
@@ -266,6 +269,7 @@ def _calls(
 async def serve(fleet: Fleet, deploys: Deploys, opened: AsyncExitStack) -> None:
     """Restore the deployed apps, and start to answer requests."""
     await deploys.tokens.publish()
+    await deploys.rate_limits.publish()
     running = {container.order.pool.revision for container in fleet.nodes.containers()}
     await deploys.deployer.restore(running)
     await fleet.reconciler.adopt()
@@ -273,6 +277,8 @@ async def serve(fleet: Fleet, deploys: Deploys, opened: AsyncExitStack) -> None:
     await fleet.activator.open()
     opened.push_async_callback(fleet.activator.close)
     await fleet.ingress.start()
+    deploys.tokens.open()
+    opened.push_async_callback(deploys.tokens.close)
     await fleet.certificates.open()
     fleet.reconciler.open()
     opened.push_async_callback(fleet.reconciler.close)
@@ -321,6 +327,7 @@ async def open_api(
         scaler=deploys.scaler,
         variants=deploys.variants,
         tokens=deploys.tokens,
+        rate_limits=deploys.rate_limits,
         api_tokens=state.api_tokens,
         audit=state.audit,
         keeper=deploys.keeper,
@@ -331,6 +338,7 @@ async def open_api(
             state.shared,
             state.logs,
             deploys.tokens,
+            deploys.rate_limits,
             state.api_tokens,
             deploys.expiring.expiries,
             state.cold_starts,

@@ -7,7 +7,7 @@ File names are relative to HAProxy's working directory, because the path of a ho
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from homeport.ingress import inside, remote, rules, secure
+from homeport.ingress import guards, inside, remote, rules, secure
 from homeport.ingress.rules import AGAIN, AGAIN_SLOTS
 from homeport.ingress.unusual import MAX_HEAD_BYTES
 
@@ -17,7 +17,7 @@ MAPS = (
     "ports",
     "pools",
     "methods",
-    "protected",
+    "guards",
     "parameters",
     "timeouts",
     "retries",
@@ -102,6 +102,7 @@ class Config:
     trusted_proxies: Sequence[str] = ()  # networks whose X-Forwarded-… fields are trusted
     own_hosts: Sequence[str]  # hosts that answer `/metrics` and the list of endpoints
     domain: str  # of all endpoints
+    preflights: bool = False  # those of CORS need no token
     backends: Mapping[str, int]  # SHARED and UNSHARED -> how many of that kind
     servers: Mapping[str, Sequence[Server]] = field(default_factory=dict)  # backend -> containers
 
@@ -162,6 +163,7 @@ def _global(config: Config) -> list[str]:
         # mapped again for each request.
         f"  tune.memory.hot-size {16 * 4 * MAX_HEAD_BYTES}",
         "  tune.http.maxhdr 256",
+        f"  tune.stick-counters {guards.COUNTERS}",
         "  lua-load-per-thread ./park.lua",
         *([] if config.secure is None else secure.options()),
         "",
@@ -249,6 +251,7 @@ def _frontend(config: Config) -> list[str]:
             own_hosts=config.own_hosts,
             domain=config.domain,
             tls=None if config.secure is None else config.https_port,
+            preflights=config.preflights,
         ),
     ]
 

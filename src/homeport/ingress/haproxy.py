@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from homeport.contract.errors import IngressError, PortTaken
-from homeport.contract.traffic import Endpoint, PoolKey, RequestRecord
-from homeport.ingress import config, process
+from homeport.contract.rates import Rate
+from homeport.contract.traffic import Endpoint, Pass, PoolKey, RequestRecord
+from homeport.ingress import config, guards, process
 from homeport.ingress.certificates import Certificates
 from homeport.ingress.containers import Containers
 from homeport.ingress.maps import Maps
@@ -164,14 +165,32 @@ class HAProxy(Containers, Tls):
 
         await self._whole(f"alias of {pool}", change)
 
-    async def tokens(self, hashes: Mapping[str, str]) -> None:
-        """Replace the valid proxy tokens: token id -> SHA-256 of the secret, in hex."""
+    async def tokens(self, valid: Mapping[str, Pass]) -> None:
+        """Replace the valid proxy tokens, by their ids."""
 
         async def change(_undo: Undo) -> None:
-            self._picture.put_tokens(hashes)
+            self._picture.put_tokens(valid)
             await self._supervisor.tell(self._maps.commands())
 
         await self._whole("tokens", change)
+
+    async def tokens_used(self) -> dict[str, float]:
+        """Return how many seconds ago tokens were last used, as the running process remembers it."""
+        runtime = self._supervisor.runtime
+        if runtime is None:
+            return {}
+        return guards.used(
+            await runtime.ask(*(("show", "table", table) for table in guards.TABLES.values()))
+        )
+
+    async def rates(self, limits: Mapping[str, Rate]) -> None:
+        """Replace the rate limits of endpoints."""
+
+        async def change(undo: Undo) -> None:
+            self._picture.put_rates(limits, undo)
+            await self._supervisor.tell(self._maps.commands())
+
+        await self._whole("rates", change)
 
     async def free_port(self) -> int:
         """Reserve and return a local port that no endpoint has."""
@@ -274,6 +293,7 @@ class HAProxy(Containers, Tls):
                 )
             ),
             domain=settings.domain,
+            preflights=settings.cors_preflights == "pass",
             backends={prefix: supply.count for prefix, supply in self._picture.supplies.items()},
             servers={p.backend: tuple(p.servers.values()) for p in self._picture.pools.values()},
         )

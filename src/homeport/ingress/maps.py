@@ -17,18 +17,24 @@ _ID = r"[a-z0-9-]{1,63}"
 _HOST = r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*"
 _WORD = r"[A-Za-z0-9._~%-]+"  # as `urllib.parse.quote(text, safe="")` writes it
 _POOL = rf"{_WORD}/{_WORD}/{_WORD}(?:\?[0-9a-f]{{64}})?"
+_REALM = r"(?:1|[0-9a-f]{20})"
+_RATE = r"(?:0:-:0|[1-9][0-9]{0,6}:[sm]:[1-9][0-9]{0,4})"
+_KEY = r"(?:-|[0-9a-f]{20})"
 # Map -> the patterns of its keys and of its values.
 _SHAPES = {
     "hosts": (_HOST, _ID),
     "ports": (r"[1-9][0-9]{0,4}", _ID),
     "pools": (_ID, _POOL),
     "methods": (_ID, _WORD),
-    "protected": (_ID, "1|[0-9a-f]{20}"),
+    "guards": (_ID, rf"(?:0|{_REALM}(?:\.{_REALM}){{0,2}}):{_RATE}:{_KEY}"),
     "timeouts": (_ID, r"[1-9][0-9]{0,9}"),  # milliseconds
     "parameters": (_ID, rf"{_WORD}(?:,{_WORD})*"),
     "retries": (r"call-[0-9a-f]{32}", r"[0-9]{1,9}(?:\.[0-9]{1,9}){3}"),
     "backends": (_POOL, r"[a-z][0-9]+"),
-    "tokens": (r"[A-Za-z0-9_-]{1,128}", r"[0-9a-f]{64}"),
+    "tokens": (
+        r"[A-Za-z0-9_-]{1,128}",
+        rf"[0-9a-f]{{64}}:[0-9]{{1,10}}:(?:-|[0-9a-f]{{64}}):[0-9]{{1,10}}:{_RATE}",
+    ),
     "covered": (_HOST, r"[A-Za-z0-9._-]{1,128}"),  # a host -> its certificate
     "challenges": (r"[A-Za-z0-9_-]{1,128}", r"[A-Za-z0-9._-]{1,256}"),  # RFC 8555, 8.3
 }

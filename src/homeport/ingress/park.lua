@@ -67,7 +67,7 @@ local function answer(txn, status, text)
     local reply = txn:reply({ status = status })
     reply:add_header("Content-Type", "text/plain; charset=utf-8")
     if status == 503 or status == 429 then
-        reply:add_header("Retry-After", "1")
+        reply:add_header("Retry-After", txn:get_var("txn.retry_after") or "1")
     end
     reply:set_body(told(txn, status, text) .. "\n")
     txn:done(reply)

@@ -7,9 +7,12 @@ import urllib.parse
 from collections.abc import Mapping, MutableMapping
 from typing import TypeVar
 
-from homeport.contract.traffic import Endpoint, PoolKey
+from homeport.contract.rates import Rate
+from homeport.contract.traffic import Endpoint, Pass, PoolKey
+from homeport.ingress import guards
 from homeport.ingress.backends import Backend, Supply
 from homeport.ingress.config import SHARED, UNSHARED, Server
+from homeport.ingress.guards import NEVER, NO_REALM
 from homeport.ingress.maps import Maps, pool_text
 from homeport.ingress.runtime import Command
 from homeport.undo import Undo
@@ -19,9 +22,8 @@ FIRST_UNSHARED = 16
 MAX_ALIASES = 4096  # over all pools, because visitors choose how they spell class parameters
 TIMEOUT_AFTER_S = 1.0  # HAProxy ends a request this long after the container should have
 MAX_TIMEOUT_S = 24 * 24 * 3600.0  # the longest timeout that HAProxy accepts
-NO_REALM = "1"  # in the map `protected`: an endpoint of no realm
 #: The maps by endpoint id.
-OF_ENDPOINT = ("pools", "methods", "protected", "parameters", "timeouts", "retries")
+OF_ENDPOINT = ("pools", "methods", "guards", "parameters", "timeouts", "retries")
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -38,6 +40,7 @@ class Picture:
             SHARED: Supply(SHARED, FIRST_BACKENDS),
             UNSHARED: Supply(UNSHARED, FIRST_UNSHARED),
         }
+        self._rates: dict[str, Rate] = {}  # by `Endpoint.limited`
         self._aliases: dict[str, PoolKey] = {}  # the oldest first
         self._reserved: dict[str, str] = {}  # pool -> its backend in an earlier server
 
@@ -74,7 +77,7 @@ class Picture:
         put, key = self.maps.put, endpoint.id
         timeout_s = min(endpoint.timeout_s + TIMEOUT_AFTER_S, MAX_TIMEOUT_S)
         put("methods", key, _quoted(endpoint.method) or None)
-        put("protected", key, (endpoint.realm or NO_REALM) if endpoint.protected else None)
+        put("guards", key, self._guard(endpoint))
         put("parameters", key, ",".join(sorted(map(_quoted, endpoint.parameters))) or None)
         put("timeouts", key, f"{max(timeout_s * 1000, 1):.0f}")
         put("retries", key, endpoint.retries or None)
@@ -165,14 +168,30 @@ class Picture:
                 next(iter(self._aliases))
             )  # the next request with this spelling parks
 
-    def put_tokens(self, hashes: Mapping[str, str]) -> None:
-        """Replace the proxy tokens: token id -> SHA-256 of the secret, in hex."""
-        hashes = {_token(name): digest for name, digest in hashes.items()}
+    def put_tokens(self, valid: Mapping[str, Pass]) -> None:
+        """Replace the proxy tokens, by their ids."""
+        entries = {_token(name): _entry(token) for name, token in valid.items()}
         for key, _ in self.maps.items("tokens"):
-            if key not in hashes:
+            if key not in entries:
                 self.maps.put("tokens", key, None)
-        for key, digest in hashes.items():
-            self.maps.put("tokens", key, digest.lower())
+        for key, entry in entries.items():
+            self.maps.put("tokens", key, entry)
+
+    def put_rates(self, rates: Mapping[str, Rate], undo: Undo) -> None:
+        """Replace the rate limits of endpoints."""
+        undo.push(setattr, self, "_rates", self._rates)
+        self._rates = dict(rates)
+        for endpoint in self.endpoints.values():
+            self.maps.put("guards", endpoint.id, self._guard(endpoint))
+
+    def _guard(self, endpoint: Endpoint) -> str | None:
+        """Return the endpoint's entry in the map `guards`; None if everybody may ask as often as they like."""
+        rate = self._rates.get(endpoint.limited)
+        if not endpoint.protected and rate is None:
+            return None
+        realms = (endpoint.realm or NO_REALM, *endpoint.realms)
+        told = ".".join(realms) if endpoint.protected else "0"
+        return f"{told}:{guards.rate_fields(rate)}:{endpoint.limited or '-'}"
 
     def containers(self) -> list[str]:
         """Return the names of all attached containers."""
@@ -227,7 +246,13 @@ def _quoted(text: str) -> str:
     return urllib.parse.quote(text, safe="")
 
 
+def _entry(token: Pass) -> str:
+    until = NEVER if token.until is None else f"{token.until:.0f}"
+    former = f"{token.former_sha256 or '-'}:{token.former_until:.0f}"
+    return f"{token.sha256.lower()}:{until}:{former}:{guards.rate_fields(token.rate)}"
+
+
 def _token(name: str) -> str:
-    """Return a token's key in the map: its realm, as the map `protected` has it, and its id."""
+    """Return a token's key in the map: its realm, as the map `guards` has it, and its id."""
     realm, _, token = name.rpartition("/")
     return f"{realm or NO_REALM}-{token}"

@@ -7,7 +7,7 @@ costs 0.1 us, so `unusual` looks once whether a request needs the rules that few
 from collections.abc import Sequence
 
 from homeport.contract.sizes import MAX_BODY_BYTES
-from homeport.ingress import remote, secure, unusual
+from homeport.ingress import guards, remote, secure, unusual
 
 BURST_S = 5
 HOPS = 100  # re-entries without a wait for a container
@@ -49,10 +49,16 @@ def web(
     own_hosts: Sequence[str],
     domain: str,
     tls: int | None = None,
+    preflights: bool = False,
 ) -> list[str]:
     """Return the rules for a visitor's request; `tls` is the port of HTTPS, None without TLS."""
     return [
-        *unusual.rules(trusted_proxies=trusted_proxies, own_hosts=own_hosts, domain=domain),
+        *unusual.rules(
+            trusted_proxies=trusted_proxies,
+            own_hosts=own_hosts,
+            domain=domain,
+            preflights=preflights,
+        ),
         *([] if tls is None else secure.rules(tls, trusted=bool(trusted_proxies))),
         *_protocol(),
         *_who(trusted_proxies),
@@ -63,6 +69,7 @@ def web(
         *body(),
         "",
         *_seen_by_the_app(trusted=bool(trusted_proxies), tls=tls is not None),
+        *(guards.of_preflights() if preflights else []),
         *to_pool(),
         "  use_backend metrics if metrics",
         *([] if tls is None else [f"  use_backend {remote.BACKEND} if api"]),
@@ -137,6 +144,7 @@ def _protocol() -> list[str]:
         "  # what is malformed HAProxy refuses itself",
         *_html(),
         "  http-request lua.refuse if { var(txn.refused) -m found }",
+        *guards.counted(),
         # The target is a whole URL. HAProxy has compared it with Host; apps expect a path.
         "  http-request set-uri %[pathq] if unusual http1 from_root !{ url_beg / }",
         "  http-request del-header Expect if unusual { req.ver 1.0 }",
@@ -233,7 +241,7 @@ def tables(per_source: int) -> list[str]:
             "backend connections",
             "  stick-table type ipv6 size 100k expire 1m store conn_cur",
         ]
-    return [*lines, ""]
+    return [*lines, *guards.tables(), ""]
 
 
 def _seen_by_the_app(*, trusted: bool, tls: bool) -> list[str]:

@@ -13,6 +13,10 @@ No rule here changes the request; `rules` does that.
 
 from collections.abc import Sequence
 
+from homeport.ingress import guards
+from homeport.ingress.guards import SET as _SET
+from homeport.ingress.guards import refused as _refused
+
 MAX_HEAD_BYTES = 32 * 1024
 # A host as in RFC 9110, 7.2: a name or an address, with or without a port.
 HOST = r"^([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$"
@@ -33,18 +37,19 @@ NAMES = (
     "modal-[^,]*",
     "host(,[^,]*)*,host",  # two of them
 )
-_SET = "  tcp-request content set-var(txn.{}) {}"
 
 
-def rules(*, trusted_proxies: Sequence[str], own_hosts: Sequence[str], domain: str) -> list[str]:
-    """Return the rules for a visitor's request."""
+def rules(
+    *, trusted_proxies: Sequence[str], own_hosts: Sequence[str], domain: str, preflights: bool
+) -> list[str]:
+    """Return the rules for a visitor's request; with `preflights` those of CORS need no token."""
     return [
         *endpoint("tcp-request content", domain),
-        _SET.format("protected", "var(txn.endpoint),map_str(protected.map)"),
+        _SET.format("guard", "var(txn.endpoint),map_str(guards.map)"),
         *_trusted(trusted_proxies),
         "  # an ordinary request: nothing below matters to it",
         "  acl known var(txn.endpoint) -m found",
-        "  acl protected var(txn.protected) -m found",
+        "  acl guarded var(txn.guard) -m found",
         "  acl http1 fc_http_major 1",
         "  acl from_root path_beg /",
         "  acl newest req.ver 1.1",
@@ -57,7 +62,7 @@ def rules(*, trusted_proxies: Sequence[str], own_hosts: Sequence[str], domain: s
         f"  acl plain_host req.fhdr(host) -m reg {HOST}",
         f"  acl unusual_name req.hdr_names -m reg (^|,)({'|'.join(NAMES)})(,|$)",
         (
-            "  tcp-request content accept if known !protected newest from_root origin_form "
+            "  tcp-request content accept if known !guarded newest from_root origin_form "
             "!METH_CONNECT !long_url !large plain_host !unusual_name"
         ),
         _SET.format("unusual", "bool(true)"),
@@ -68,7 +73,7 @@ def rules(*, trusted_proxies: Sequence[str], own_hosts: Sequence[str], domain: s
         *_refused(
             400, "prohibited modal header", "known { req.hdr_cnt(modal-function-call-id) gt 0 }"
         ),
-        *_credentials(),
+        *guards.rules(preflights=preflights),
         "",
     ]
 
@@ -93,13 +98,6 @@ def endpoint(
             f"  {stage} set-var(txn.endpoint) "
             f"var(txn.host),regsub(^[^.]*,*),map_str(hosts.map){unknown} || {{ var(txn.host) -m str {domain} }}"
         ),
-    ]
-
-
-def _refused(status: int, text: str, condition: str) -> list[str]:
-    """Return the rule that refuses the request if none before has; `lua.refuse` gives the answer."""
-    return [
-        f'  tcp-request content set-var(txn.refused,ifnotexists) "str({status} {text})" if {condition}'
     ]
 
 
@@ -164,26 +162,4 @@ def _own(own_hosts: Sequence[str], domain: str) -> list[str]:
         _SET.format("ours", "bool(true) if !known ours"),
         _SET.format("metrics", "bool(true) if !known { path /metrics } from_here !proxied ours"),
         "  acl metrics var(txn.metrics) -m found",
-    ]
-
-
-def _credentials() -> list[str]:
-    return [
-        "  # who asks",
-        "  acl bearer var(txn.bearer) -m found",
-        "  acl pair var(txn.key) -m found",
-        "  tcp-request content accept unless protected",
-        _SET.format("key", "req.hdr(modal-key)"),
-        _SET.format("secret", "req.hdr(modal-secret)"),
-        _SET.format("bearer", "http_auth_bearer if !pair"),
-        _SET.format("key", "var(txn.bearer),field(1,.) if bearer"),
-        _SET.format("secret", "var(txn.bearer),field(2,.) if bearer"),
-        _SET.format("expected", "var(txn.protected),concat(-,txn.key),map_str(tokens.map)"),
-        _SET.format("given", "var(txn.secret),sha2(256),hex,lower"),
-        *_refused(401, "missing credentials for proxy authorization", "!pair"),
-        *_refused(
-            401,
-            "invalid credentials for proxy authorization",
-            "!{ var(txn.given),secure_memcmp(txn.expected) -m bool }",
-        ),
     ]

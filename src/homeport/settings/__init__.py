@@ -44,6 +44,7 @@ class Settings:
     server_ca: str = ""  # path of the CA's certificate of a remote server; empty: the usual CAs
     api_port: int | None = None  # port of the API by plain HTTP, on loopback alone
     rate_limit: int | None = None  # requests/s; 0 off; None: 200 beyond loopback, off on it
+    cors_preflights: str = "refuse"  # or `pass`: preflights of CORS need no proxy token
     trusted_proxies: str = (
         ""  # networks of proxies that tell scheme, host and client: `10.0.0.0/8,::1`
     )

@@ -48,6 +48,7 @@ KEYS = {
     "server_ca": Setting(values.path),
     "api_port": Setting(values.port, int),
     "rate_limit": Setting(values.whole, int),
+    "cors_preflights": Setting(values.one_of("refuse", "pass")),
     "haproxy": Setting(values.path),
     "log_cap_mib": Setting(values.whole, int),
     "audit_days": Setting(values.days, int),

@@ -62,6 +62,12 @@ class TokenRow:
     name: str
     secret_sha256: str
     created_at: float
+    scopes: str = ""  # `app` or `app/function`, by commas; empty: all of the environment
+    rate: str = ""  # such as `10/s`; empty: no limit
+    expires_at: float | None = None  # None: never
+    used_at: float | None = None  # None: not yet
+    former_sha256: str = ""  # of the secret before the last rotation; empty: there is none
+    former_until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0011"
+SCHEMA = "0012"
 
 metadata = MetaData(
     naming_convention={"pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
@@ -109,7 +109,25 @@ proxy_tokens = Table(
     Column("name", String(64), nullable=False),
     Column("secret_sha256", String(64), nullable=False),
     Column("created_at", Float, nullable=False),
+    Column("scopes", Text, nullable=False, server_default=""),  # by commas; empty: all
+    Column("rate", String(16), nullable=False, server_default=""),  # `10/s`; empty: no limit
+    Column("expires_at", Float),  # null: never
+    Column("used_at", Float),  # null: not yet
+    Column("former_sha256", String(64), nullable=False, server_default=""),  # before a rotation
+    Column("former_until", Float, nullable=False, server_default="0"),
     PrimaryKeyConstraint("id"),
+)
+
+#: How many requests the endpoints of apps take.
+rate_limits = Table(
+    "rate_limits",
+    metadata,
+    *_scope(),
+    Column("app", String(64), nullable=False),
+    Column("tag", String(255), nullable=False),
+    Column("rate", String(16), nullable=False),  # such as `10/s`
+    Column("created_at", Float, nullable=False),
+    PrimaryKeyConstraint("workspace", "environment", "app", "tag"),
 )
 
 #: Who changed what. Rows outlive what they tell of, also its environment.

@@ -1,63 +1,147 @@
-"""Proxy tokens: `wk-…` with a secret `ws-…` that is shown once and kept as a hash."""
+"""Proxy tokens: `wk-…` with a secret `ws-…` that is shown once and kept as a hash.
 
+A token opens every protected endpoint of its environment, or those of some apps and functions. The ingress checks it, and knows when it was used; that is
+asked for now and then, so no request waits for it. A rotation gives a new secret; the one before opens endpoints until its overlap is over.
+"""
+
+import asyncio
+import dataclasses
 import hashlib
 import logging
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection
 
-from homeport.contract.errors import BadRequest, NotFound
+from homeport.contract import names, rates
+from homeport.contract.errors import BadRequest, IngressError, NotFound, StorageError
 from homeport.contract.roles import Ingress
+from homeport.contract.traffic import Pass
 from homeport.state.rows import TokenRow
 from homeport.state.scope import MAIN, Scope
 from homeport.state.store import Stores
+from homeport.supervised import Tasks, supervised
 
 ALPHABET = "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 LENGTH = 22  # 22 of 57 letters: 128 bits
 MAX_NAME = 64  # characters
+MAX_SCOPES = 100
+MAX_TOKENS = 10_000  # of an environment
+LONGEST_S = 100 * 365 * 86400.0
+USED_S = 60.0  # how often it is asked when tokens were used
 _ID, _HASH = re.compile(r"wk-[A-Za-z0-9]+\Z"), re.compile(r"[0-9a-f]{64}\Z")
 
 log = logging.getLogger(__name__)
 
 
 class Tokens:
-    """The tokens of all environments; the ingress knows their hashes."""
+    """The tokens of all environments."""
 
-    def __init__(self, store: Stores, ingress: Ingress) -> None:
+    def __init__(
+        self, store: Stores, ingress: Ingress, now: Callable[[], float] = time.time
+    ) -> None:
         self._store = store
         self._ingress = ingress
+        self._now = now
+        self._tasks = Tasks()
+
+    def open(self) -> None:
+        """Begin to write when tokens are used."""
+        loop = supervised(
+            "proxy tokens' last use", self._watch_use, told=(IngressError, StorageError)
+        )
+        self._tasks.start("proxy tokens' last use", loop)
+
+    async def close(self) -> None:
+        """Write when they were used, for the last time."""
+        await self._tasks.close()
+        try:
+            await self.note_use()
+        except (IngressError, StorageError) as error:
+            log.warning("when proxy tokens were used is not written: %s", error.message)
 
     async def publish(self) -> None:
         """Tell the ingress what is valid. A damaged row is left out: that token opens nothing."""
-        rows = await self._store.tokens()
-        valid = [
-            (scope, row)
-            for scope, row in rows
-            if _ID.match(str(row.id)) and _HASH.match(str(row.secret_sha256))
-        ]
-        if len(valid) < len(rows):
-            log.warning("%d proxy tokens in the store are damaged", len(rows) - len(valid))
-        hashes: Mapping[str, str] = {
-            token_key(scope, row.id): row.secret_sha256 for scope, row in valid
-        }
-        await self._ingress.tokens(hashes)
+        rows, now = await self._store.tokens(), self._now()
+        valid: dict[str, Pass] = {}
+        damaged = 0
+        for scope, row in rows:
+            try:
+                opens = _pass(row)
+            except ValueError:
+                damaged += 1
+                continue
+            if opens.until is None or opens.until > now:
+                valid |= {f"{realm}/{row.id}".lstrip("/"): opens for realm in _realms(scope, row)}
+        if damaged:
+            log.warning("%d proxy tokens in the store are damaged", damaged)
+        await self._ingress.tokens(valid)
 
-    async def create(self, scope: Scope, name: str) -> tuple[TokenRow, str]:
-        """Create a token; return it with its secret, which is not stored and cannot be shown again."""
-        if len(name) > MAX_NAME or not name.isprintable():
-            raise BadRequest(f"a token's name has at most {MAX_NAME} printable characters")
-        secret = f"ws-{random()}"
+    async def create(
+        self,
+        scope: Scope,
+        name: str,
+        *,
+        scopes: Collection[str] = (),
+        rate: str = "",
+        expires_s: float | None = None,
+    ) -> tuple[TokenRow, str]:
+        """Create a token; return it with its secret, which is not stored and cannot be shown again.
+
+        `scopes` are `app` or `app/function`; none means all.
+        """
+        _check(name, scopes, rate, expires_s)
+        if len(await self.list(scope)) >= MAX_TOKENS:
+            raise BadRequest(
+                f"there are {MAX_TOKENS} proxy tokens", hint="delete those that nobody needs"
+            )
+        now, secret = self._now(), f"ws-{random()}"
         row = TokenRow(
             id=f"wk-{random()}",
             name=name,
-            # A random secret of 128 bits needs no slow hash: there is nothing to guess.
-            secret_sha256=hashlib.sha256(secret.encode()).hexdigest(),
-            created_at=time.time(),
+            secret_sha256=_digest(secret),
+            created_at=now,
+            scopes=",".join(sorted(set(scopes))),
+            rate=rate and str(rates.parse(rate)),
+            expires_at=None if expires_s is None else now + expires_s,
         )
         await self._store.of(scope).add_token(row)
         await self.publish()
         return row, secret
+
+    async def rotate(
+        self, scope: Scope, token: str, *, overlap_s: float, expires_s: float | None = None
+    ) -> tuple[TokenRow, str]:
+        """Give a token a new secret; the one before opens endpoints for `overlap_s` more. `expires_s` gives it a new end."""
+        if not 0 <= overlap_s <= LONGEST_S:
+            raise BadRequest("an overlap lasts from 0 seconds up to 100 years")
+        _check_expiry(expires_s)
+        before = await self.find(scope, token)
+        now, secret = self._now(), f"ws-{random()}"
+        row = dataclasses.replace(
+            before,
+            secret_sha256=_digest(secret),
+            former_sha256=before.secret_sha256 if overlap_s else "",
+            former_until=now + overlap_s if overlap_s else 0.0,
+            expires_at=before.expires_at if expires_s is None else now + expires_s,
+        )
+        if row.expires_at is not None and row.expires_at <= now:
+            raise BadRequest(
+                f"the proxy token `{token}` has expired", hint="`--expires 90d` gives it a new end"
+            )
+        if not await self._store.of(scope).replace_token(row, before.secret_sha256):
+            raise NotFound(f"the proxy token `{token}` was changed meanwhile", hint="try again")
+        await self.publish()
+        return row, secret
+
+    async def find(self, scope: Scope, token: str) -> TokenRow:
+        """Return a token; `NotFound` for an unknown one."""
+        for row in await self._store.of(scope).tokens():
+            if row.id == token:
+                return row
+        raise NotFound(
+            f"there is no proxy token `{token[:80]}`", hint="`homeport proxy-token list` has them"
+        )
 
     async def list(self, scope: Scope) -> list[TokenRow]:
         """Return every token of an environment, without its secret."""
@@ -69,11 +153,22 @@ class Tokens:
             raise NotFound(f"there is no proxy token `{token}`")
         await self.publish()
 
+    async def note_use(self) -> None:
+        """Ask the ingress when tokens were used, and write it."""
+        used = await self._ingress.tokens_used()
+        if used:
+            now = self._now()
+            await self._store.note_use({token: now - age_s for token, age_s in used.items()})
 
-def token_key(scope: Scope, token: str) -> str:
-    """Return how the ingress knows a token: it opens the endpoints of its environment alone."""
-    realm = realm_of(scope)
-    return f"{realm}/{token}" if realm else token
+    async def _watch_use(self) -> None:
+        while True:
+            await asyncio.sleep(USED_S)
+            await self.note_use()
+
+
+def key_of(scope: Scope, app: str, tag: str = "") -> str:
+    """Return the key of an app, or of a function's endpoint, in the ingress: 20 hexadecimal digits."""
+    return hashlib.sha256(f"{scope}\0{app}\0{tag}".encode()).hexdigest()[:20]
 
 
 def realm_of(scope: Scope) -> str:
@@ -84,3 +179,66 @@ def realm_of(scope: Scope) -> str:
 def random() -> str:
     """Return 128 random bits as letters and digits."""
     return "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))
+
+
+def scopes_of(row: TokenRow) -> tuple[str, ...]:
+    """Return the apps and functions that a token opens; none means all."""
+    return tuple(filter(None, row.scopes.split(",")))
+
+
+def _digest(secret: str) -> str:
+    # A random secret of 128 bits needs no slow hash: there is nothing to guess.
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _realms(scope: Scope, row: TokenRow) -> list[str]:
+    """Return the realms that a token opens: that of its environment, or of its apps and functions."""
+    if not row.scopes:
+        return [realm_of(scope)]
+    parts = (each.partition("/") for each in scopes_of(row))
+    return [key_of(scope, app, tag) for app, _, tag in parts]
+
+
+def _pass(row: TokenRow) -> Pass:
+    """Return what the ingress has to know of a token; `ValueError` if the row is damaged."""
+    if not (_ID.match(str(row.id)) and _HASH.match(str(row.secret_sha256))):
+        raise ValueError(row.id)
+    if row.former_sha256 and not _HASH.match(row.former_sha256):
+        raise ValueError(row.id)
+    return Pass(
+        sha256=row.secret_sha256,
+        until=row.expires_at,
+        former_sha256=row.former_sha256,
+        former_until=row.former_until,
+        rate=rates.parse(row.rate) if row.rate else None,
+    )
+
+
+def _check(name: str, scopes: Collection[str], rate: str, expires_s: float | None) -> None:
+    if len(name) > MAX_NAME or not name.isprintable():
+        raise BadRequest(f"a token's name has at most {MAX_NAME} printable characters")
+    if len(scopes) > MAX_SCOPES:
+        raise BadRequest(f"a token opens at most {MAX_SCOPES} apps and functions")
+    for each in scopes:
+        app, has_tag, tag = each.partition("/")
+        if not names.is_object_name(app) or (has_tag and not names.is_tag(tag)):
+            raise BadRequest(
+                f"`{each[:80]}` is not an app or a function",
+                hint="name an app, `shop`, or a function of one, `shop.price`",
+            )
+    if rate:
+        check_rate(rate)
+    _check_expiry(expires_s)
+
+
+def _check_expiry(expires_s: float | None) -> None:
+    if expires_s is not None and not 0 < expires_s <= LONGEST_S:
+        raise BadRequest("a token expires after more than 0 seconds and less than 100 years")
+
+
+def check_rate(rate: str) -> str:
+    """Return a rate in its usual spelling; `BadRequest` if it is none."""
+    try:
+        return str(rates.parse(rate))
+    except ValueError as error:
+        raise BadRequest(f"the rate is `{rate[:40]}`: {error}") from None

@@ -31,6 +31,7 @@ from homeport.state.certificates import Certificates
 from homeport.state.coldstarts import ColdStarts
 from homeport.state.expiries import Expiries
 from homeport.state.logs import Logs
+from homeport.state.rate_limits import RateLimits
 from homeport.state.scaling import Scalings
 from homeport.state.shared import Shared
 from homeport.state.tokens import Tokens
@@ -101,6 +102,7 @@ async def api_of(plane: Plane, home: Path):
     await shared.open()
     expiring = Expiring(Expiries(plane.database), plane.deployer)
     proxy_tokens = Tokens(plane.stores, plane.ingress)
+    limits = RateLimits(plane.database, plane.ingress)
     tokens = ApiTokens(plane.database)
     audit = Audit(plane.database, days=90)
     tunnels = Tunnels(plane.ingress, "localhost", lambda: ("http", 80))
@@ -121,6 +123,7 @@ async def api_of(plane: Plane, home: Path):
         api_tokens=tokens,
         audit=audit,
         tokens=proxy_tokens,
+        rate_limits=limits,
         expiring=expiring,
         keeper=keeper_of(plane),
         domains=Domains(plane.parts, plane.deployer, NoDns()),
@@ -130,6 +133,7 @@ async def api_of(plane: Plane, home: Path):
             shared,
             logs,
             proxy_tokens,
+            limits,
             tokens,
             expiring.expiries,
             cold_starts,

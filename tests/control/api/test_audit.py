@@ -106,6 +106,8 @@ async def test_no_row_has_a_secret(server):
         await client.delete("/v1/secrets/auth")
         made = (await client.post("/v1/tokens", json={"name": "ci", "scopes": ["deploy"]})).json()
         proxy = (await client.post("/v1/proxy-tokens", json={"name": "web"})).json()
+        path = f"/v1/proxy-tokens/{proxy['token_id']}/rotate"
+        rotated = (await client.post(path, json={"overlap_s": 60.0})).json()
     found = await entries(server)
 
     assert [
@@ -115,8 +117,9 @@ async def test_no_row_has_a_secret(server):
         ("secret delete", "ok", "main", "auth"),
         ("token create", "ok", "", f"{made['token']['id']} ci ada deploy"),
         ("proxy-token create", "ok", "main", f"{proxy['token_id']} web"),
+        ("proxy-token rotate", "ok", "main", proxy["token_id"]),
     ] == [(e.action, e.result, e.environment, e.target) for e in found]
-    for secret in ("hunter2", made["secret"].partition(".")[2], proxy["secret"]):
+    for secret in ("hunter2", made["secret"].partition(".")[2], proxy["secret"], rotated["secret"]):
         assert secret not in str(found)
 
 

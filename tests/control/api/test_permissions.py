@@ -24,6 +24,7 @@ OTHERS = {
     "GET /v1/proxy-tokens": Permission.SECRETS,
     "POST /v1/proxy-tokens": Permission.SECRETS,
     "DELETE /v1/proxy-tokens/{id}": Permission.SECRETS,
+    "POST /v1/proxy-tokens/{id}/rotate": Permission.SECRETS,
     "GET /v1/environment": Permission.DEPLOY,
     "DELETE /v1/environments/{name}": Permission.SECRETS,
     "GET /v1/workspaces": Permission.ADMIN,

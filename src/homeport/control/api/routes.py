@@ -37,6 +37,7 @@ from homeport.control.api.functions import Functions
 from homeport.control.api.images import Images
 from homeport.control.api.logs import Logs
 from homeport.control.api.programs import PATH, Programs
+from homeport.control.api.rate_limits import RateLimits
 from homeport.control.api.secrets import Secrets
 from homeport.control.api.server import Server
 from homeport.control.api.sessions import Sessions
@@ -56,14 +57,23 @@ from homeport.control.deploys.scaling import Scaler
 from homeport.control.deploys.variants import Variants
 from homeport.control.deploys.worlds import Worlds
 from homeport.control.fleet import tunnels as fleet
-from homeport.state import api_tokens, audit, coldstarts, environments, logs, shared, tokens
+from homeport.state import (
+    api_tokens,
+    audit,
+    coldstarts,
+    environments,
+    logs,
+    rate_limits,
+    shared,
+    tokens,
+)
 from homeport.supervised import Tasks
 
 #: In the order of the reference.
 NOUNS = (
     Server, Apps, Functions, Calls, Deploys, Sessions, Logs, Containers, Images, Blobs, Volumes, SpawnList, Spawns,
     Dicts, Queues, Tunnels, Secrets,
-    Tokens, ApiTokens, AuditLog, Certificates, CustomDomains, Environments, Workspaces,
+    Tokens, RateLimits, ApiTokens, AuditLog, Certificates, CustomDomains, Environments, Workspaces,
 )  # fmt: skip
 
 
@@ -82,6 +92,7 @@ class Backend:
     scaler: Scaler
     variants: Variants
     tokens: tokens.Tokens
+    rate_limits: rate_limits.RateLimits
     api_tokens: api_tokens.ApiTokens
     audit: audit.Audit
     keeper: Keeper | None  # of certificates; None: there is no HTTPS, or no certificate is ordered
@@ -129,6 +140,7 @@ class Api:
             tunnels,
             Secrets(parts.secrets),
             Tokens(backend.tokens),
+            RateLimits(backend.rate_limits, parts.live),
             ApiTokens(backend.api_tokens, parts.environments),
             AuditLog(backend.audit, parts.environments),
             Certificates(backend.keeper, parts.endpoints),

@@ -84,7 +84,7 @@ class Domains:
         app = self._live.get(owner)
         if app is None:
             raise NotFound(f"the app `{owner.name}` is not deployed", hint="deploy it first")
-        tag = _endpoint(app, tag).tag
+        tag = endpoint_of(app, tag).tag
         if not self._has(owner, tag, domain):
             new = DomainRow(
                 domain=domain,
@@ -214,7 +214,7 @@ def _canonical(domain: str) -> str:
         ) from None
 
 
-def _endpoint(app: LiveApp, tag: str) -> LiveEndpoint:
+def endpoint_of(app: LiveApp, tag: str) -> LiveEndpoint:
     """Return the app's endpoint of that tag, or its only one."""
     found = [live for live in app.endpoints.values() if live.url]
     if tag:

@@ -19,7 +19,7 @@ from homeport.control.fleet.pool import Pool
 from homeport.settings import Settings
 from homeport.state.environments import Environments
 from homeport.state.rows import Revision
-from homeport.state.tokens import realm_of
+from homeport.state.tokens import key_of, realm_of
 
 #: Returns the domains that were attached to an endpoint of an app, by its tag.
 Attached = Callable[[Scope, str, str], tuple[str, ...]]
@@ -193,6 +193,14 @@ class Plans:
                 method=web.attribute if spec.has_several else "",
                 protected=web.requires_proxy_auth,
                 realm=realm_of(revision.scope),
+                realms=(
+                    key_of(revision.scope, revision.app),
+                    key_of(revision.scope, revision.app, web.tag),
+                ),
+                # A URL of an earlier version is no way around the limit; a session has none.
+                limited=""
+                if is_session(revision)
+                else key_of(revision.scope, revision.app, web.tag),
                 parameters=tuple(p.name for p in spec.parameters),
                 timeout_s=spec.timeout_s,
             ),

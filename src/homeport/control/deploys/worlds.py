@@ -18,6 +18,7 @@ from homeport.state.api_tokens import ApiTokens
 from homeport.state.coldstarts import ColdStarts
 from homeport.state.expiries import Expiries
 from homeport.state.logs import Logs
+from homeport.state.rate_limits import RateLimits
 from homeport.state.rows import EnvironmentRow, WorkspaceRow
 from homeport.state.shared import Shared
 from homeport.state.tokens import Tokens
@@ -37,6 +38,7 @@ class Worlds:
         shared: Shared,
         logs: Logs,
         tokens: Tokens,
+        rate_limits: RateLimits,
         api_tokens: ApiTokens,
         expiries: Expiries,
         cold_starts: ColdStarts,
@@ -47,6 +49,7 @@ class Worlds:
         self._shared = shared
         self._logs = logs
         self._tokens, self._api_tokens = tokens, api_tokens
+        self._rate_limits = rate_limits
         self._expiries = expiries
         self._cold_starts = cold_starts
         self._turn = asyncio.Lock()
@@ -143,3 +146,4 @@ class Worlds:
             folder = self._parts.settings.volumes_dir / scope.workspace / scope.environment
             await asyncio.to_thread(removing.discard, str(folder))
         await self._tokens.publish()
+        await self._rate_limits.publish()

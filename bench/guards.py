@@ -1,0 +1,99 @@
+"""What a proxy token and a rate limit cost HAProxy: CPU for a request on an open connection.
+
+uv run python -m bench.guards
+"""
+
+import asyncio
+import hashlib
+import socket
+import statistics
+import tempfile
+from pathlib import Path
+
+import psutil
+
+from homeport.contract.rates import Rate
+from homeport.contract.traffic import Endpoint, Pass, PoolKey
+from homeport.ingress.haproxy import HAProxy
+from homeport.settings import Settings
+
+REQUESTS = 3000
+ROUNDS = 5
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+POOL = PoolKey("app", "f", "rv-1")
+REALMS = ("a" * 20, "b" * 20)
+#: Endpoint -> the token that its requests have.
+CASES = {"open": "", "limited": "", "wide": "wk-1", "narrow": "wk-2", "rated": "wk-3"}
+
+
+def main() -> None:
+    """Print the figures."""
+    with tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp") as folder:
+        asyncio.run(_measure(Path(folder)))
+
+
+async def _measure(root: Path) -> None:
+    settings = Settings(home=root / "home", http_port=0)
+    for directory in (settings.run_dir, settings.socket_dir):
+        directory.mkdir(parents=True, exist_ok=True)
+    ingress = HAProxy(settings, tied=True)
+    await ingress.open()
+    server = await asyncio.start_unix_server(_answer, str(root / "one.sock"))
+    await ingress.start()
+    await ingress.attach(POOL, "one", f"unix:{root}/one.sock", 10)
+    for name, token in CASES.items():
+        endpoint = Endpoint(
+            id=name,
+            pool=POOL,
+            hosts=(f"{name}.localhost",),
+            protected=bool(token),
+            realms=REALMS,
+            limited="c" * 20 if name == "limited" else "",
+        )
+        await ingress.route(endpoint)
+    sha256 = hashlib.sha256(b"ws-1").hexdigest()
+    often = Rate(1_000_000, "s")
+    await ingress.tokens(
+        {
+            "wk-1": Pass(sha256=sha256),
+            f"{REALMS[1]}/wk-2": Pass(sha256=sha256),
+            "wk-3": Pass(sha256=sha256, rate=often),
+        }
+    )
+    await ingress.rates({"c" * 20: often})
+    costs: dict[str, list[float]] = {name: [] for name in CASES}
+    for _ in range(ROUNDS):
+        for name, found in costs.items():
+            found.append(await asyncio.to_thread(_round, ingress, name))
+    server.close()
+    await ingress.close()
+    for name, found in costs.items():
+        print(f"{name:8} {statistics.median(found):.1f} us of HAProxy's CPU for a request")
+
+
+def _round(ingress: HAProxy, name: str) -> float:
+    """Return HAProxy's microseconds of CPU for a request, on one connection."""
+    token = f"Authorization: Bearer {CASES[name]}.ws-1\r\n" if CASES[name] else ""
+    request = f"GET / HTTP/1.1\r\nHost: {name}.localhost\r\n{token}\r\n".encode()
+    haproxy = psutil.Process(ingress.pid)
+    with socket.create_connection(("127.0.0.1", ingress.http_port)) as wire:
+        for count in (200, REQUESTS):  # the first ones warm up
+            before = sum(haproxy.cpu_times()[:2])
+            for _ in range(count):
+                wire.sendall(request)
+                while not (answer := wire.recv(65536)).endswith(b"ok"):
+                    assert not answer.startswith(b"HTTP/1.1 4"), answer
+        return (sum(haproxy.cpu_times()[:2]) - before) / REQUESTS * 1e6
+
+
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(ANSWER)
+    except (asyncio.IncompleteReadError, asyncio.CancelledError, OSError):
+        writer.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""`homeport rate-limit …`: how many requests the endpoints of deployed apps take."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from homeport.cli import options, output, server
+from homeport.cli.endpoint import Endpoint, parts
+from homeport.settings import Settings
+
+app = typer.Typer(help="Rate limits of endpoints: list, set, remove.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_(json: options.Json = False, environment: options.Environment = None) -> None:
+    """List the rate limits of endpoints; proxy tokens have rates of their own."""
+    asyncio.run(_list(options.load(environment=environment), json=json))
+
+
+@app.command("set")
+def set_(
+    endpoint: Endpoint,
+    rate: Annotated[str, typer.Argument(metavar="RATE", help="Such as 10/s or 600/m.")],
+    json: options.Json = False,
+    environment: options.Environment = None,
+) -> None:
+    """Limit the requests to an endpoint: more get 429. The limit stays over redeploys."""
+    asyncio.run(_set(options.load(environment=environment), endpoint, rate, json=json))
+
+
+@app.command()
+def remove(
+    endpoint: Endpoint,
+    yes: options.Yes = False,
+    environment: options.Environment = None,
+) -> None:
+    """Remove the rate limit of an endpoint."""
+    asyncio.run(_remove(options.load(environment=environment), endpoint, yes=yes))
+
+
+async def _list(settings: Settings, *, json: bool) -> None:
+    async with server.running(settings) as client:
+        limits = await client.rate_limits.every()
+    if json:
+        output.show_json(limits)
+        return
+    table = [(f"{each.app}.{each.tag}", each.rate) for each in limits]
+    output.show_table(("Endpoint", "Rate"), table, empty="no endpoint has a rate limit")
+
+
+async def _set(settings: Settings, endpoint: str, rate: str, *, json: bool) -> None:
+    from homeport.contract.api.rate_limits import NewRateLimit
+
+    name, tag = parts(endpoint)
+    async with server.running(settings) as client:
+        limit = await client.rate_limits.set(NewRateLimit(app=name, tag=tag, rate=rate))
+    if json:
+        output.show_json(limit)
+        return
+    output.say(f"✓ `{limit.app}.{limit.tag}` takes {limit.rate}")
+
+
+async def _remove(settings: Settings, endpoint: str, *, yes: bool) -> None:
+    name, tag = parts(endpoint)
+    async with server.running(settings) as client:
+        if not tag:
+            tags = [each.tag for each in await client.rate_limits.every() if each.app == name]
+            tag = tags[0] if len(tags) == 1 else ""
+        options.confirm(f"Remove the rate limit of `{endpoint}`?", yes=yes)
+        await client.rate_limits.remove(name, tag or "-")
+    output.say(f"✓ `{name}.{tag}` has no rate limit any more")

@@ -1,0 +1,82 @@
+"""Rate limits of endpoints, which `homeport rate-limit set` has made. They stay over redeploys."""
+
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import Connection, Delete, delete, insert, select
+
+from homeport.contract import rates
+from homeport.contract.errors import NotFound
+from homeport.contract.roles import Ingress
+from homeport.state import tables
+from homeport.state.database import Database
+from homeport.state.scope import Scope
+from homeport.state.tokens import key_of
+
+_T = tables.rate_limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimitRow:
+    """The rate limit of an endpoint; the URLs of its versions share it."""
+
+    workspace: str
+    environment: str
+    app: str
+    tag: str  # a function, or `Class.method`
+    rate: str
+    created_at: float
+
+    @property
+    def scope(self) -> Scope:
+        """Return where the app is."""
+        return Scope(self.workspace, self.environment)
+
+
+class RateLimits:
+    """The limits of all environments; the ingress enforces them."""
+
+    def __init__(self, database: Database, ingress: Ingress) -> None:
+        self._database = database
+        self._ingress = ingress
+
+    async def publish(self) -> None:
+        """Tell the ingress all limits."""
+        await self._ingress.rates(
+            {
+                key_of(row.scope, row.app, row.tag): rates.parse(row.rate)
+                for row in await self._all()
+            }
+        )
+
+    async def of(self, scope: Scope) -> list[RateLimitRow]:
+        """Return the limits of an environment, by app and function."""
+        return [row for row in await self._all() if row.scope == scope]
+
+    async def set(self, row: RateLimitRow) -> None:
+        """Save a limit, in the place of an earlier one; from now on more requests get 429."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(_delete(row.scope, row.app, row.tag))
+            connection.execute(insert(_T).values(**asdict(row)))
+
+        await self._database.write(work)
+        await self.publish()
+
+    async def remove(self, scope: Scope, app: str, tag: str) -> None:
+        """Remove a limit; `NotFound` if there is none."""
+        query = _delete(scope, app, tag)
+        if not await self._database.write(lambda c: c.execute(query).rowcount):
+            raise NotFound(
+                f"`{app[:80]}.{tag[:80]}` has no rate limit", hint="`homeport rate-limit list`"
+            )
+        await self.publish()
+
+    async def _all(self) -> list[RateLimitRow]:
+        query = select(_T).order_by(_T.c.app, _T.c.tag)
+        found = await self._database.read(lambda c: list(c.execute(query).mappings()))
+        return [RateLimitRow(**row) for row in found]
+
+
+def _delete(scope: Scope, app: str, tag: str) -> Delete:
+    here = (_T.c.workspace == scope.workspace, _T.c.environment == scope.environment)
+    return delete(_T).where(*here, _T.c.app == app, _T.c.tag == tag)

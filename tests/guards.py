@@ -1,0 +1,27 @@
+"""The part of the fake ingress that has proxy tokens and rate limits."""
+
+from collections.abc import Mapping
+
+from homeport.contract.rates import Rate
+from homeport.contract.traffic import Pass
+
+
+class FakeGuards:
+    """What the control plane has told of tokens and limits; `used` is what it is answered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.valid: dict[str, Pass] = {}
+        self.used: dict[str, float] = {}
+        self.limits: dict[str, Rate] = {}
+
+    async def tokens(self, valid: Mapping[str, Pass]) -> None:
+        async with self._call("tokens"):
+            self.valid = dict(valid)
+
+    async def tokens_used(self) -> dict[str, float]:
+        return dict(self.used)
+
+    async def rates(self, limits: Mapping[str, Rate]) -> None:
+        async with self._call("rates"):
+            self.limits = dict(limits)
