@@ -69,7 +69,7 @@ async def look(settings: Settings) -> dict[str, object]:
         "revisions": [r for row in await store.apps() for r in await store.revisions(row.name)],
         "ports": await store.local_ports(),
         "secret": box.environ(SECRET) if await box.list() else {},
-        "blobs": sorted(path.name for path in (settings.home / "blobs").glob("*/*")),
+        "blobs": sorted(path.name for path in (settings.home / "blobs").glob("*/" + "?" * 64)),
     }
     await database.close()
     return found

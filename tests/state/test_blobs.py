@@ -92,3 +92,20 @@ async def test_a_missing_blob_leaves_no_half_tree(tmp_path):
 def test_only_a_hash_is_a_name(tmp_path, sha256):
     with pytest.raises(BadRequest):
         Blobs(tmp_path).missing([sha256])
+
+
+async def test_a_workspace_has_what_it_has_uploaded_itself(tmp_path):
+    blobs = Blobs(tmp_path / "blobs")
+    file = source("main.py", b"x = 1")
+    await blobs.put(file.sha256, chunks(b"x = 1"), "acme")
+
+    assert [] == blobs.missing([file.sha256], "acme")
+    assert [file.sha256] == blobs.missing([file.sha256]) == blobs.missing([file.sha256], "globex")
+    with pytest.raises(NotFound, match="was not uploaded"):
+        blobs.check([file], "globex")
+    await blobs.put(file.sha256, chunks(b"x = 1"), "globex")
+    blobs.check([file], "globex")
+    await blobs.sweep([file.sha256], -1.0)
+    assert [] == blobs.missing([file.sha256], "acme")
+    await blobs.sweep([], -1.0)
+    assert [] == [path for path in tmp_path.rglob("*") if path.is_file()]

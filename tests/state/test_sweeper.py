@@ -12,6 +12,7 @@ from homeport.contract.manifest import SourceFile
 from homeport.contract.scope import MAIN
 from homeport.control.fleet.owner import Owner
 from homeport.state import sweeper
+from homeport.state.blobs import MARK
 from tests.control.deploys.test_rollout import settled
 from tests.control.plane import Plane, function, manifest
 from tests.fakes import FakeNode
@@ -33,7 +34,7 @@ def of(file: SourceFile, number: int, **spec):
 
 
 def there(plane: Plane) -> set[str]:
-    return {path.name for path in plane.blobs._root.glob("*/*")}
+    return {path.name for path in plane.blobs._root.glob("*/*") if MARK not in path.name}
 
 
 def age(plane: Plane) -> None:

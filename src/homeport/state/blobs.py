@@ -1,6 +1,10 @@
 """Stores uploaded files by their content: `blobs/<first two>/<sha256>`, written once and never changed.
 
 A sweep deletes those that nothing needs. A backup, which is another process, holds the directory locked meanwhile.
+
+Workspaces share the content and not the knowledge of it. An empty file `<sha256>.of-<workspace>` says that a workspace
+has uploaded the content. Without it the content is missing for that workspace: so nobody can find out whether another
+one has a file, or use a file by its hash alone.
 """
 
 import asyncio
@@ -20,9 +24,11 @@ from homeport.contract import validate
 from homeport.contract.errors import BadRequest, NotFound, StorageError
 from homeport.contract.image import outside
 from homeport.contract.manifest import SourceFile
+from homeport.contract.scope import MAIN
 from homeport.contract.sizes import MIB
 
 CHUNK_BYTES = MIB
+MARK = ".of-"
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +59,28 @@ class Blobs:
         self._root = root
         self._synced: set[Path] = set()
 
-    def missing(self, hashes: Iterable[str]) -> list[str]:
-        """Return the hashes that were not uploaded; keep the others for a while, for the deploy that follows."""
-        return [sha256 for sha256 in dict.fromkeys(hashes) if not _touched(self._path(sha256))]
+    def missing(self, hashes: Iterable[str], workspace: str = MAIN.workspace) -> list[str]:
+        """Return the hashes that the workspace has not uploaded; keep the others for a while, for the deploy that follows."""
+        return [
+            sha256
+            for sha256 in dict.fromkeys(hashes)
+            if not (_touched(self._mark(sha256, workspace)) and _touched(self._path(sha256)))
+        ]
 
-    async def put(self, sha256: str, content: AsyncIterator[bytes]) -> None:
-        """Store a file; `BadRequest` if the content has another hash. An incomplete upload leaves no file."""
+    def check(self, files: Iterable[SourceFile], workspace: str) -> None:
+        """Raise `NotFound` for a file that the workspace has not uploaded."""
+        lacking = {*self.missing((file.sha256 for file in files), workspace)}
+        for file in files if lacking else ():
+            if file.sha256 in lacking:
+                raise NotFound(f"the content of `{file.path}` was not uploaded")
+
+    async def put(
+        self, sha256: str, content: AsyncIterator[bytes], workspace: str = MAIN.workspace
+    ) -> None:
+        """Store a file that a workspace uploads; `BadRequest` if the content has another hash.
+
+        An incomplete upload leaves no file.
+        """
         target = self._path(sha256)
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f"{sha256}.{secrets.token_hex(4)}.part")
@@ -74,10 +96,19 @@ class Blobs:
             if digest.hexdigest() != sha256:
                 raise BadRequest(f"the content of {sha256[:12]}… has another hash: send it again")
             part.replace(target)
+            self._mark(sha256, workspace).touch(mode=0o600)
         except OSError as error:
             raise StorageError(f"cannot store an uploaded file: {error.strerror}") from error
         finally:
             part.unlink(missing_ok=True)
+
+    async def forget(self, workspace: str) -> None:
+        """Let a later workspace of this name use no file by its hash that this one has uploaded."""
+        await asyncio.to_thread(self._forget, workspace)
+
+    def _forget(self, workspace: str) -> None:
+        for path in self._root.glob(f"*/*{MARK}{workspace}"):
+            path.unlink(missing_ok=True)
 
     async def lay_out(self, files: Iterable[SourceFile], tree: Path) -> None:
         """Write a source tree; it gets its final name when it is complete."""
@@ -118,7 +149,7 @@ class Blobs:
     def _delete(self, needed: frozenset[str], before: float) -> None:
         for path in self._root.glob("*/*"):
             with contextlib.suppress(OSError):  # keep a file that cannot be read
-                if path.name not in needed and path.stat().st_mtime < before:
+                if path.name.partition(MARK)[0] not in needed and path.stat().st_mtime < before:
                     self._synced.discard(path)
                     path.unlink()
 
@@ -169,6 +200,10 @@ class Blobs:
             raise NotFound(
                 f"the content of `{file.path}` is damaged on the server", hint="deploy it again"
             )
+
+    def _mark(self, sha256: str, workspace: str) -> Path:
+        path = self._path(sha256)
+        return path.with_name(f"{path.name}{MARK}{workspace}")
 
     def _path(self, sha256: str) -> Path:
         if len(sha256) != 64 or not all(c in "0123456789abcdef" for c in sha256):

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 from homeport.contract.api.blobs import Hashes, Missing
+from homeport.control.api.access import Caller
 from homeport.control.api.record import Audited
 from homeport.control.api.routing import route
 from homeport.state import blobs
@@ -15,11 +16,11 @@ class Blobs:
         self._kept = kept
 
     @route("POST", "/v1/blobs/missing", audit=Audited.NONE)
-    async def missing(self, body: Hashes) -> Missing:
-        """Return which files the server does not have."""
-        return Missing(missing=tuple(self._kept.missing(list(body.hashes))))
+    async def missing(self, caller: Caller, body: Hashes) -> Missing:
+        """Return which files the caller's workspace has not uploaded."""
+        return Missing(missing=tuple(self._kept.missing(list(body.hashes), caller.workspace)))
 
     @route("PUT", "/v1/blobs/{sha256}", audit=Audited.NONE)
-    async def put(self, sha256: str, body: AsyncIterator[bytes]) -> None:
+    async def put(self, caller: Caller, sha256: str, body: AsyncIterator[bytes]) -> None:
         """Upload a file: 400 if its bytes have another hash."""
-        await self._kept.put(sha256, body)
+        await self._kept.put(sha256, body, caller.workspace)

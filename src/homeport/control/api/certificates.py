@@ -2,6 +2,7 @@
 
 from homeport.contract.api.certificates import Certificate, CertificateList
 from homeport.contract.errors import BadRequest, NotFound
+from homeport.contract.permissions import Permission
 from homeport.control.api.access import Caller
 from homeport.control.api.routing import route
 from homeport.control.certificates.keeper import HostState, Keeper
@@ -19,7 +20,7 @@ class Certificates:
     async def every(self, caller: Caller) -> CertificateList:
         """List the hosts with their certificates; none without a source of certificates."""
         states = self._keeper.states() if self._keeper else []
-        if not caller.is_of_server:
+        if not _is_admin(caller):
             mine = self._hosts(caller)
             states = [state for state in states if state.host in mine]
         return CertificateList(certificates=tuple(shown(state) for state in states))
@@ -32,7 +33,7 @@ class Certificates:
                 "this server orders no certificates",
                 hint="start it with `tls = acme`",
             )
-        if not caller.is_of_server and host.lower() not in self._hosts(caller):
+        if not _is_admin(caller) and host.lower() not in self._hosts(caller):
             raise NotFound(f"none of your apps answers for `{host[:300]}`")
         return shown(await self._keeper.renew(host.lower()))
 
@@ -40,6 +41,10 @@ class Certificates:
         """Return the hosts of apps that the caller sees."""
         hosts = self._endpoints.hosts()
         return {host for host, holder in hosts.items() if caller.sees(holder.scope)}
+
+
+def _is_admin(caller: Caller) -> bool:
+    return caller.is_of_server and Permission.ADMIN in caller.permissions
 
 
 def shown(state: HostState) -> Certificate:

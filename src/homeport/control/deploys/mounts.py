@@ -1,4 +1,4 @@
-"""Resolves the volumes that a manifest mounts when it is deployed, and checks them when it is restored."""
+"""Resolves what a manifest names when it is deployed, its volumes and its files, and checks the volumes when it is restored."""
 
 import contextlib
 
@@ -10,9 +10,10 @@ from homeport.control.deploys.rollout import Rollout
 
 
 class Mounts:
-    """The volumes of manifests."""
+    """The volumes and the files of manifests."""
 
     def __init__(self, parts: Parts, rollout: Rollout) -> None:
+        self._blobs = parts.blobs
         self._volumes = parts.volumes
         self._nodes = parts.nodes
         self._store = parts.store
@@ -22,8 +23,10 @@ class Mounts:
     async def resolve(self, scope: Scope, manifest: Manifest) -> Manifest:
         """Return the manifest with the volumes that its names mean now, some of them new ones.
 
-        `ScriptError` for a name that is said to be of another environment.
+        `ScriptError` for a name that is said to be of another environment; a failure for a file that the workspace
+        has not uploaded, whoever else has.
         """
+        self._blobs.check((*manifest.files, *manifest.build_files), scope.workspace)
         _check_environments(scope, manifest)
         self._check_node(manifest)
         manifest = await self._volumes.of(scope).resolve(manifest)

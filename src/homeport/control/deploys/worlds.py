@@ -94,7 +94,7 @@ class Worlds:
             row = await self._environments.create_workspace(name)
             async with Undo(f"creating the workspace `{name}`") as undo:
                 undo.push(self._environments.delete_workspace, name)
-                await self._api_tokens.delete_workspace(name)
+                await self._leave(name)
                 await self._open(Scope(name))
             return row
 
@@ -108,9 +108,14 @@ class Worlds:
             finally:
                 for scope in scopes:
                     self._environments.reopen(scope)
-            await self._api_tokens.delete_workspace(name)
+            await self._leave(name)
             await self._forget(scopes)
             return count
+
+    async def _leave(self, workspace: str) -> None:
+        """Take away the tokens of a workspace, and its right to the files that it has uploaded."""
+        await self._api_tokens.delete_workspace(workspace)
+        await self._parts.blobs.forget(workspace)
 
     async def _open(self, scope: Scope) -> None:
         """Remove what is left of an environment of this name, and let requests find the new one."""
