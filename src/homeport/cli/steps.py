@@ -6,7 +6,7 @@ import secrets
 import subprocess
 from collections.abc import Sequence
 
-from homeport import removing
+from homeport import private, removing
 from homeport.cli import output, units
 from homeport.cli.units import Link, Remove, Run, Service, Step, Write
 from homeport.contract.errors import Failure, NotFound, StorageError
@@ -46,16 +46,13 @@ def _run(step: Run, service: Service) -> None:
 
 def _write(step: Write) -> None:
     part = step.path.with_name(f".{step.path.name}.{secrets.token_hex(4)}.part")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     try:
-        with os.fdopen(os.open(part, flags, 0o600), "w", encoding="utf-8") as file:
-            file.write(step.text)
+        with private.created(part) as file:
+            file.write(step.text.encode())
             if step.owner != "root":
                 owner = pwd.getpwnam(step.owner)
                 os.fchown(file.fileno(), owner.pw_uid, owner.pw_gid)
             os.fchmod(file.fileno(), step.mode)
-            file.flush()
-            os.fsync(file.fileno())
         part.replace(step.path)
     except OSError as error:
         raise StorageError(f"{step.path}: {error.strerror}") from None

@@ -10,12 +10,12 @@ on the disk. So an error at any step leaves the certificate before.
 
 import contextlib
 import logging
-import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from homeport import private
 from homeport.contract.errors import BadRequest
 from homeport.ingress import pairs
 from homeport.ingress.maps import Maps
@@ -83,10 +83,8 @@ class Certificates:
         fresh = self._directory / f"{name}.new"
         undo.push(fresh.unlink, missing_ok=True)
         fresh.unlink(missing_ok=True)
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        with private.created(fresh) as file:
             file.write(pair.pem)
-            file.flush()
-            os.fsync(file.fileno())
 
     def put(self, held: Held, undo: Undo) -> None:
         """Put a staged certificate in its place."""

@@ -6,12 +6,12 @@ A profile's token goes to the profile's server and to no other one: so HOMEPORT_
 """
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from homeport import private
 from homeport.contract.errors import BadRequest, NotFound, StorageError
 
 FILE = "profiles.json"
@@ -97,19 +97,7 @@ def write(home: Path, profiles: Profiles) -> None:
 
 def save(path: Path, content: bytes) -> None:
     """Write a file that only its owner can read, whole or not at all."""
-    import tempfile  # one command in many writes
-
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 0600
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(handle)
-            Path(part).replace(path)
-        except BaseException:
-            Path(part).unlink(missing_ok=True)
-            raise
+        private.write(path, content)
     except OSError as error:
         raise StorageError(f"{path} cannot be written: {error.strerror}") from None

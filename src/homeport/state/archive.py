@@ -30,6 +30,7 @@ from typing import IO, Any
 
 from homeport.contract.errors import AlreadyExists, BadRequest, NotFound
 from homeport.contract.sizes import MIB
+from homeport.private import created
 from homeport.state.passphrase import Keys, Lock
 from homeport.state.volume_files import Add, Restored
 from homeport.state.workplace import sync
@@ -92,30 +93,25 @@ def write(
     lock = Lock.new() if passphrase else None
     keys = lock.keys(passphrase) if lock else None
     part, missing = folder / "backup", 0
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        with tarfile.open(fileobj=file, mode="w:gz", compresslevel=3) as tar:
-            writer = _Writer(tar)
-            contents = {"format": FORMAT, "homeport": version(), "made_at": made_at}
-            writer.text(CONTENTS, _json({**contents, "lock": lock and lock.told()}))
-            secret = _json({n: base64.b64encode(c).decode() for n, c in private.items()})
-            writer.text(PRIVATE, keys.seal(secret) if keys else secret)
-            for name, path in files.items():
-                try:
-                    source = path.open("rb")
-                except FileNotFoundError:  # the home itself has lost it
-                    missing += 1
-                    continue
-                with source:
-                    info = tarfile.TarInfo(name)
-                    info.size, info.mode = os.fstat(source.fileno()).st_size, 0o600
-                    writer.add(info, source)
-            add_volumes(writer.add)
-            digest = writer.digest.hexdigest()
-            writer.text(
-                END, _json({"sha256": digest, "signature": keys.sign(digest) if keys else ""})
-            )
-        file.flush()
-        os.fsync(file.fileno())
+    with created(part) as file, tarfile.open(fileobj=file, mode="w:gz", compresslevel=3) as tar:
+        writer = _Writer(tar)
+        contents = {"format": FORMAT, "homeport": version(), "made_at": made_at}
+        writer.text(CONTENTS, _json({**contents, "lock": lock and lock.told()}))
+        secret = _json({n: base64.b64encode(c).decode() for n, c in private.items()})
+        writer.text(PRIVATE, keys.seal(secret) if keys else secret)
+        for name, path in files.items():
+            try:
+                source = path.open("rb")
+            except FileNotFoundError:  # the home itself has lost it
+                missing += 1
+                continue
+            with source:
+                info = tarfile.TarInfo(name)
+                info.size, info.mode = os.fstat(source.fileno()).st_size, 0o600
+                writer.add(info, source)
+        add_volumes(writer.add)
+        digest = writer.digest.hexdigest()
+        writer.text(END, _json({"sha256": digest, "signature": keys.sign(digest) if keys else ""}))
     part.replace(target)
     sync(target.parent)
     return missing
@@ -260,11 +256,9 @@ class _Reader:
         target = self._folder / member.name
         target.parent.mkdir(mode=0o700, exist_ok=True)
         hasher = hashlib.sha256()
-        with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        with created(target) as file:
             for chunk in self._chunks(member, hasher):
                 file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
         if match is not None and hasher.hexdigest() != match[1]:
             raise ValueError(f"{member.name} has another content")
         self._digest.update(_described(member, hasher.digest()))

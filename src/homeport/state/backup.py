@@ -21,6 +21,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Table, delete, func, insert, select
 
+from homeport import private
 from homeport.contract.api.audit import AuditEntry
 from homeport.contract.errors import AlreadyExists, BadRequest, NotFound, StorageError
 from homeport.settings import Settings, read_config
@@ -263,7 +264,7 @@ def _replace(database: Database, folder: Path, home: Path, contents: archive.Con
     """Replace the rows and the key; after an error both are as before."""
     key, old = home / archive.KEY, home / f"{archive.KEY}.before-restore"
     fresh = folder / archive.KEY
-    restoring.write(fresh, contents.private[archive.KEY])
+    private.write(fresh, contents.private[archive.KEY])
     source = Database(urls.of("", folder).set(database=str(folder / archive.ROWS)))
     is_aside = False
     try:

@@ -1,13 +1,13 @@
 """How a restore puts files into a home, so that all of them change or none."""
 
 import contextlib
-import os
 import signal
 import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from homeport.contract.errors import StorageError
+from homeport.private import write
 from homeport.state import archive
 from homeport.state.workplace import sync
 
@@ -58,15 +58,6 @@ def put(files: Mapping[Path, Path], home: Path) -> None:
             f"put in place: {path}: {first.strerror}",
             hint="repair that, and restore the backup again with `--force`",
         )
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file with mode 0600 through to the disk."""
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 @contextlib.contextmanager

@@ -15,7 +15,9 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from homeport import private
 from homeport.contract.errors import StorageError
+from homeport.state.workplace import sync
 
 KEY_BYTES = 32
 NONCE_BYTES = 12  # NIST SP 800-38D, section 8.2
@@ -83,18 +85,11 @@ def _key(path: Path) -> bytes:
 def _make(path: Path) -> None:
     """Write a new key through to the disk, unless another process has just written one."""
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_bytes(KEY_BYTES).hex())
-            file.flush()
-            os.fsync(file.fileno())
+        with private.created(part) as file:
+            file.write(secrets.token_bytes(KEY_BYTES).hex().encode())
         with contextlib.suppress(FileExistsError):
             os.link(part, path)  # as `rename`, but never over another key
     finally:
-        part.unlink()
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+        part.unlink(missing_ok=True)
+    sync(path.parent)

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from homeport import private
 from homeport.contract.errors import BadRequest, StorageError
 
 #: Names that nobody can own: RFC 6761, RFC 6762, RFC 8375, and ICANN's `internal`.
@@ -133,8 +134,8 @@ class Local:
         log.warning("there is a new local CA: `homeport trust` says how browsers accept it")
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory.chmod(0o700)
-        _write(self._directory / "ca.key", _text(key))
-        _write(self.certificate, certificate.public_bytes(Encoding.PEM))
+        private.write(self._directory / "ca.key", _text(key))
+        private.write(self.certificate, certificate.public_bytes(Encoding.PEM))
         return _Ca(certificate=certificate, key=key)
 
 
@@ -199,17 +200,6 @@ def _name(text: str) -> x509.Name:
 
 def _text(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _write(path: Path, text: bytes) -> None:
-    """Replace a file, whole or not at all; nobody else can read it."""
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
 
 
 def _now() -> dt.datetime:

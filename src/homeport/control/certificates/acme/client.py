@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives import serialization
 from josepy.errors import Error as JoseError
 from josepy.jwk import JWKEC
 
+from homeport import private
 from homeport.contract.errors import Failure
 from homeport.control.certificates.acme import keys
 from homeport.control.certificates.acme.network import Network, retry_at
@@ -119,8 +120,8 @@ class Client:
         return await asyncio.shield(self._opening)
 
     def _open(self) -> ClientV2:
-        private = serialization.load_pem_private_key(keys.kept(self._account_file), None)
-        self._jwk = JWKEC(key=private)
+        key = serialization.load_pem_private_key(keys.kept(self._account_file), None)
+        self._jwk = JWKEC(key=key)
         network = Network(self._jwk, bundle=self._bundle, agent=self._agent)
         client = ClientV2(ClientV2.get_directory(self._directory, network), network)
         # The user has agreed to the terms by setting `email`, as the documentation of the setting says.
@@ -159,7 +160,7 @@ class Client:
 
     def _remember(self, name: str, hosts: tuple[str, ...], order: messages.OrderResource) -> None:
         kept = {"directory": self._directory, "hosts": hosts, "url": order.uri}
-        keys.write(self._order_file(name), json.dumps(kept).encode())
+        private.write(self._order_file(name), json.dumps(kept).encode())
 
     def _order_file(self, name: str) -> Path:
         return self._orders / name / "order.json"

@@ -1,13 +1,13 @@
-"""Private keys, and the files of mode 0600 that hold them."""
+"""Private keys, and requests for their certificates."""
 
 import contextlib
-import os
-import tempfile
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from homeport import private
 
 
 def new() -> bytes:
@@ -26,23 +26,8 @@ def kept(path: Path) -> bytes:
         if isinstance(serialization.load_pem_private_key(key, None), ec.EllipticCurvePrivateKey):
             return key
     key = new()
-    write(path, key)
+    private.write(path, key)
     return key
-
-
-def write(path: Path, key: bytes) -> None:
-    """Write a key: whole or not at all, on the disk when this returns, and for nobody else to read."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent)  # mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(key)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def request(key: bytes, hosts: tuple[str, ...]) -> bytes:
@@ -50,9 +35,9 @@ def request(key: bytes, hosts: tuple[str, ...]) -> bytes:
 
     The common name is empty: it has room for 64 characters only, and nothing reads it any more.
     """
-    private = serialization.load_pem_private_key(key, None)
-    if not isinstance(private, ec.EllipticCurvePrivateKey):
+    secret = serialization.load_pem_private_key(key, None)
+    if not isinstance(secret, ec.EllipticCurvePrivateKey):
         raise TypeError("a key of an elliptic curve is needed")
     names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
     builder = x509.CertificateSigningRequestBuilder(x509.Name([])).add_extension(names, False)
-    return builder.sign(private, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    return builder.sign(secret, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)

@@ -1,0 +1,55 @@
+"""Files that nobody else may read."""
+
+import os
+import stat
+
+import pytest
+
+from homeport import private
+
+
+def test_a_file_is_replaced_whole_and_only_its_owner_can_read_it(tmp_path):
+    path = tmp_path / "new" / "key.pem"
+    before = os.umask(0)
+    try:
+        private.write(path, b"first")
+        private.write(path, b"second")
+    finally:
+        os.umask(before)
+
+    assert b"second" == path.read_bytes()
+    assert [0o700, 0o600] == [stat.S_IMODE(p.stat().st_mode) for p in (path.parent, path)]
+    assert [path] == list(path.parent.iterdir())
+
+
+def test_after_an_error_the_earlier_file_stays_and_nothing_beside_it(tmp_path, monkeypatch):
+    path = tmp_path / "key.pem"
+    private.write(path, b"first")
+
+    def fail(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left"):
+        private.write(path, b"second")
+
+    assert b"first" == path.read_bytes()
+    assert [path] == list(tmp_path.iterdir())
+
+
+def test_what_somebody_put_in_the_place_is_never_written_to(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(FileExistsError), private.created(tmp_path / "link"):
+        pass
+
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path):
+    (tmp_path / "elsewhere").write_bytes(b"of somebody")
+    (tmp_path / "key.pem").symlink_to(tmp_path / "elsewhere")
+    private.write(tmp_path / "key.pem", b"mine")
+
+    assert b"of somebody" == (tmp_path / "elsewhere").read_bytes()
+    assert b"mine" == (tmp_path / "key.pem").read_bytes()
