@@ -22,8 +22,10 @@ from homeport.control.calls.dispatcher import Dispatcher
 from homeport.control.calls.scheduler import Scheduler
 from homeport.control.calls.spawned import Spawned
 from homeport.control.calls.varied import Varied
-from homeport.control.certificates.given import Given
+from homeport.control.certificates import opening
 from homeport.control.certificates.keeper import Keeper
+from homeport.control.certificates.resolving import Resolver
+from homeport.control.certificates.situation import Kind
 from homeport.control.deploys import certified
 from homeport.control.deploys.apps import Live
 from homeport.control.deploys.deployer import Deployer
@@ -45,6 +47,7 @@ from homeport.control.lifeline import Lifeline
 from homeport.control.stored import State
 from homeport.settings import Settings
 from homeport.state.calls import Calls
+from homeport.state.certificates import Certificates
 from homeport.state.expiries import Expiries
 from homeport.state.rate_limits import RateLimits
 from homeport.state.scaling import Scalings
@@ -88,7 +91,8 @@ class Fleet:
     reconciler: Reconciler
     activator: Activator
     tunnels: Tunnels
-    certificates: Given
+    resolver: Resolver
+    keeper: Keeper | None  # of certificates; None: there is no TLS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +109,6 @@ class Deploys:
     scheduler: Scheduler
     scaler: Scaler
     variants: Variants
-    keeper: Keeper | None  # of certificates; None: none is ordered
     domains: Domains
 
 
@@ -138,8 +141,11 @@ async def open_fleet(
     def address() -> tuple[str, int]:
         return ("https", ingress.https_port) if secure else ("http", ingress.http_port)
 
-    certificates = Given(settings, ingress)
-    tunnels = Tunnels(ingress, settings.domain, address, certificates.cover)
+    resolver = Resolver(settings.dns_resolver, settings.public_addresses)
+    keeper = opening.opened(settings, Certificates(state.store.database), ingress, resolver)
+    tunnels = Tunnels(ingress, settings.domain, address, keeper)
+    if keeper is not None and secure:
+        keeper.wants(lambda: dict.fromkeys(tunnels.hosts(), Kind.SESSION))
 
     def changed(container: Container) -> None:
         tunnels.changed(container)
@@ -156,8 +162,9 @@ async def open_fleet(
     ingress.watch(state.cold_starts.answered)
     await ingress.open()
     opened.push_async_callback(ingress.close)
-    await certificates.start()
-    opened.push_async_callback(certificates.close)
+    if keeper is not None:
+        await keeper.start()
+        opened.push_async_callback(keeper.close)
     opened.push_async_callback(tunnels.end)
     return Fleet(
         pools=pools,
@@ -166,7 +173,8 @@ async def open_fleet(
         reconciler=reconciler,
         activator=activator,
         tunnels=tunnels,
-        certificates=certificates,
+        resolver=resolver,
+        keeper=keeper,
     )
 
 
@@ -193,7 +201,7 @@ def open_deploys(
             own_ports=fleet.pools.own_ports,
             attached=state.domains.of,
         ),
-        endpoints=Endpoints(fleet.ingress, fleet.certificates.cover),
+        endpoints=Endpoints(fleet.ingress, fleet.keeper),
     )
     rollout = Rollout(parts)
     opened.push_async_callback(rollout.close)
@@ -235,7 +243,9 @@ def _calls(
         say=state.logs.write,
     )
 
-    keeper, attached = certified.opened(parts, deployer)
+    keeper = fleet.keeper
+    if keeper is not None:
+        keeper.wants(lambda: certified.wanted(parts.endpoints))
 
     def settled() -> None:
         scheduler.wake()
@@ -244,6 +254,7 @@ def _calls(
         variants.tidy()
         scaler.forget()
 
+    certificate = certified.states(keeper)
     deployer.settled, deployer.restored = settled, scaler.restore
     return Deploys(
         parts=parts,
@@ -261,8 +272,9 @@ def _calls(
         scheduler=scheduler,
         scaler=scaler,
         variants=variants,
-        keeper=keeper,
-        domains=attached,
+        domains=Domains(
+            parts, deployer, fleet.resolver, certificate=lambda host: certificate(host)[0]
+        ),
     )
 
 
@@ -279,7 +291,6 @@ async def serve(fleet: Fleet, deploys: Deploys, opened: AsyncExitStack) -> None:
     await fleet.ingress.start()
     deploys.tokens.open()
     opened.push_async_callback(deploys.tokens.close)
-    await fleet.certificates.open()
     fleet.reconciler.open()
     opened.push_async_callback(fleet.reconciler.close)
     await deploys.spawned.rows.readdress(deploys.parts.environments.key(MAIN))
@@ -290,10 +301,8 @@ async def serve(fleet: Fleet, deploys: Deploys, opened: AsyncExitStack) -> None:
     await deploys.expiring.expiries.load()
     deploys.expiring.open()
     opened.push_async_callback(deploys.expiring.close)
-    if deploys.keeper is not None:
-        await deploys.keeper.load()
-        deploys.keeper.open()
-        opened.push_async_callback(deploys.keeper.close)
+    if fleet.keeper is not None:
+        fleet.keeper.open()
 
 
 async def open_api(
@@ -330,7 +339,7 @@ async def open_api(
         rate_limits=deploys.rate_limits,
         api_tokens=state.api_tokens,
         audit=state.audit,
-        keeper=deploys.keeper,
+        keeper=fleet.keeper,
         domains=deploys.domains,
         worlds=Worlds(
             parts,
@@ -361,7 +370,7 @@ def _view(fleet: Fleet, deploys: Deploys, lifeline: Lifeline) -> View:
         kept=lambda: (lifeline.kept, lifeline.keeper),
         next_runs=deploys.scheduler.next_runs,
         expires_at=deploys.expiring.expires_at,
-        certificate=certified.states(deploys.keeper),
+        certificate=certified.states(fleet.keeper),
     )
 
 

@@ -86,6 +86,12 @@ class Certificates:
         with private.created(fresh) as file:
             file.write(pair.pem)
 
+    def has(self, name: str, pair: pairs.Pair) -> bool:
+        """Return whether exactly this certificate is in use."""
+        with contextlib.suppress(OSError):
+            return (self._directory / f"{name}.pem").read_bytes() == pair.pem
+        return False
+
     def put(self, held: Held, undo: Undo) -> None:
         """Put a staged certificate in its place."""
         path = self._directory / f"{held.name}.pem"

@@ -24,6 +24,8 @@ class Tls(Publisher):
 
         async def change(undo: Undo) -> None:
             before = self._certificates.get(name)
+            if before == fresh and await asyncio.to_thread(self._certificates.has, name, pair):
+                return  # as when a server starts, and reads the user's files
             try:
                 await asyncio.to_thread(self._certificates.stage, name, pair, undo)
                 if before is None:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Connection, and_, delete, insert, select
+from sqlalchemy import Connection, and_, delete, insert, or_, select
 
 from homeport.state import tables
 from homeport.state.database import Database
@@ -22,7 +22,7 @@ class CertificateRow:
 
     name: str
     hosts: tuple[str, ...]
-    source: str  # `acme` or `local`
+    source: str  # where it came from: a word of `Source.name`
     serial: str  # in hexadecimal
     not_before: float
     not_after: float
@@ -39,6 +39,8 @@ class TryRow:
     next_at: float
     error: str
     hint: str
+    retry_at: float = 0.0  # the CA has asked for no order before that; 0: it has not
+    source: str = ""  # who refused it; empty: an earlier homeport has not noted that
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,10 @@ class IssueRow:
     at: float
     hosts: tuple[str, ...]
     renewal: bool
+    serial: str = (
+        ""  # in hexadecimal; empty: an earlier homeport has not noted that, nor the source
+    )
+    source: str = ""
 
 
 class Certificates:
@@ -77,27 +83,33 @@ class Certificates:
                 at=row["at"],
                 hosts=tuple(json.loads(row["hosts"])),
                 renewal=bool(row["renewal"]),
+                serial=row["serial"],
+                source=row["source"],
             )
             for row in rows
         ]
 
-    async def issued(self, row: CertificateRow, issue: IssueRow | None, *, forget: float) -> None:
-        """Save a new or renewed certificate; its hosts' failures are over. Issues before `forget` go."""
+    async def count(self, issue: IssueRow, *, forget: float) -> None:
+        """Save that a CA has issued a certificate. Those before `forget` go."""
+
+        def work(connection: Connection) -> None:
+            same = and_(_I.c.name == issue.name, _I.c.at == issue.at)
+            connection.execute(delete(_I).where(or_(same, _I.c.at < forget)))
+            values = {
+                **asdict(issue),
+                "hosts": json.dumps(issue.hosts),
+                "renewal": int(issue.renewal),
+            }
+            connection.execute(insert(_I).values(**values))
+
+        await self._database.write(work)
+
+    async def issued(self, row: CertificateRow) -> None:
+        """Save a new or renewed certificate; its hosts' failures are over."""
 
         def work(connection: Connection) -> None:
             _put(connection, row)
             connection.execute(delete(_T).where(_T.c.host.in_(row.hosts)))
-            connection.execute(delete(_I).where(_I.c.at < forget))
-            if issue is not None:
-                same = and_(_I.c.name == issue.name, _I.c.at == issue.at)
-                connection.execute(delete(_I).where(same))
-                values = {
-                    "name": issue.name,
-                    "at": issue.at,
-                    "hosts": json.dumps(issue.hosts),
-                    "renewal": int(issue.renewal),
-                }
-                connection.execute(insert(_I).values(**values))
 
         await self._database.write(work)
 
@@ -115,10 +127,6 @@ class Certificates:
                 connection.execute(insert(_T).values(**values))
 
         await self._database.write(work)
-
-    async def forgive(self, hosts: Sequence[str]) -> None:
-        """Forget the failures of hosts, so that they are tried at once."""
-        await self._database.write(lambda c: c.execute(delete(_T).where(_T.c.host.in_(hosts))))
 
     async def remove(self, name: str) -> None:
         """Forget a certificate."""

@@ -19,7 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0012"
+SCHEMA = "0013"
 
 metadata = MetaData(
     naming_convention={"pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
@@ -323,6 +323,8 @@ certificate_tries = Table(
     Column("next_at", Float, nullable=False),
     Column("error", Text, nullable=False),
     Column("hint", Text, nullable=False),
+    Column("retry_at", Float, nullable=False, server_default="0"),  # of the CA; 0: it has not said
+    Column("source", String(16), nullable=False, server_default=""),  # as in `certificates`
     PrimaryKeyConstraint("host"),
 )
 
@@ -334,6 +336,8 @@ certificate_issues = Table(
     Column("at", Float, nullable=False),
     Column("hosts", Text, nullable=False),  # as JSON
     Column("renewal", Integer, nullable=False),
+    Column("serial", String(64), nullable=False, server_default=""),
+    Column("source", String(16), nullable=False, server_default=""),
     PrimaryKeyConstraint("name", "at"),
 )
 

@@ -13,10 +13,10 @@ from homeport.control.api.listener import listening, unix_socket
 from homeport.control.api.routes import Api, Backend
 from homeport.control.api.view import View
 from homeport.control.calls.spawned import Spawned
-from homeport.control.certificates import source
+from homeport.control.certificates.acme.source import Acme
 from homeport.control.certificates.keeper import Keeper
-from homeport.control.certificates.orders import Kind
 from homeport.control.certificates.resolving import Resolver
+from homeport.control.certificates.situation import Kind
 from homeport.control.deploys import certified
 from homeport.control.deploys.domains import Domains
 from homeport.control.deploys.expiring import Expiring
@@ -60,16 +60,10 @@ class NoDns(Resolver):
 
 def keeper_of(plane: Plane) -> Keeper:
     """Return a keeper whose loop does not run, so that it orders nothing."""
-    policy = source.policy(plane.settings)
-    acme = source.Acme(plane.settings, plane.ingress, policy, NoDns())
-    rows = Certificates(plane.database)
-    return Keeper(
-        rows,
-        plane.ingress,
-        acme,
-        policy,
-        lambda: {"a.test": Kind.MAIN, **certified.wanted(plane.parts.endpoints)},
-    )
+    acme = Acme(plane.settings, plane.ingress, NoDns())
+    keeper = Keeper(Certificates(plane.database), plane.ingress, acme)
+    keeper.wants(lambda: {"a.test": Kind.MAIN, **certified.wanted(plane.parts.endpoints)})
+    return keeper
 
 
 def view_of(plane: Plane) -> View:

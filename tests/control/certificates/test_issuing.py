@@ -1,91 +1,149 @@
 """The local CA's certificates: before a URL answers, and while the server runs."""
 
+import asyncio
+import time
+
 import pytest
 
 from homeport.contract.errors import IngressError
-from homeport.control.certificates.issuing import RENEW_S, Issuing
-from homeport.control.certificates.local import Local
+from homeport.control.certificates.issuing import Issuing
+from homeport.control.certificates.keeper import Keeper
+from homeport.control.certificates.local import DAYS, Local
+from homeport.control.certificates.situation import Kind
+from homeport.state.certificates import Certificates
+from tests import databases
 from tests.fakes import FakeIngress
+from tests.waiting import until
+
+
+class House:
+    def __init__(self, home, domain: str = "localhost") -> None:
+        self.home = home
+        self.database = databases.opened(home)
+        self.ingress = FakeIngress()
+        self.domain = domain
+        self.wanted = {domain: Kind.MAIN}
+        self.now = time.time()
+        self.keeper = self.new()
+
+    def new(self) -> Keeper:
+        source = Issuing(Local(self.home / "local-ca" / "ca.pem", self.domain), self.domain)
+        rows = Certificates(self.database)
+        keeper = Keeper(rows, self.ingress, source, clock=lambda: self.now)
+        keeper.wants(lambda: self.wanted)
+        return keeper
+
+    async def answers(self, *hosts: str) -> None:
+        """Make hosts answer, as an endpoint's route does."""
+        self.wanted |= dict.fromkeys(hosts, Kind.MAIN)
+        await self.keeper.cover(hosts)
+
+    def hosts(self) -> list[tuple[str, ...]]:
+        return sorted(names for _, names in self.ingress.certificates.values())
 
 
 @pytest.fixture
-def make(tmp_path):
-    """Make what covers hosts of a homeport with this domain."""
+async def make(tmp_path):
+    """Make a homeport with this domain."""
+    made = []
 
-    def make(ingress: FakeIngress, domain: str = "localhost", **more) -> Issuing:
-        return Issuing(Local(tmp_path / "local-ca" / "ca.pem", domain), ingress, domain, **more)
+    async def make(domain: str = "localhost") -> House:
+        made.append(House(tmp_path, domain))
+        await made[-1].keeper.start()
+        return made[-1]
 
-    return make
+    yield make
+    for house in made:
+        await house.keeper.close()
+        await house.database.close()
 
 
-def hosts(ingress: FakeIngress) -> list[tuple[str, ...]]:
-    return sorted(names for _, names in ingress.certificates.values())
-
-
-async def test_each_endpoint_gets_one_certificate_once(make):
-    ingress = FakeIngress()
-    issuing = make(ingress)
-    await issuing.start()
+async def test_each_host_gets_one_certificate_once(make):
+    house = await make()
     for _ in range(2):
-        await issuing.cover(("A.localhost", "shop.test"))
-        await issuing.cover(("a.localhost",))
+        await house.answers("A.localhost", "shop.test")
+        await house.answers("a.localhost")
 
-    assert [("a.localhost", "shop.test"), ("localhost",)] == hosts(ingress)
+    assert [("a.localhost",), ("localhost",), ("shop.test",)] == house.hosts()
+    assert 3 == len(house.ingress.calls)
 
 
 async def test_a_wildcard_is_for_all_hosts_of_a_domain(make):
-    ingress = FakeIngress()
-    issuing = make(ingress, "apps.example.com")
-    await issuing.start()
-    await issuing.cover(("ada--shop.apps.example.com",))
+    house = await make("apps.example.com")
+    await house.answers("ada--shop.apps.example.com")
 
-    assert [("*.apps.example.com", "apps.example.com")] == hosts(ingress)
+    assert [("*.apps.example.com", "apps.example.com")] == house.hosts()
 
 
-async def test_a_foreign_host_stays_without_and_stops_nothing(make, caplog):
-    ingress = FakeIngress()
-    issuing = make(ingress)
-    await issuing.start()
+async def test_a_foreign_host_stays_without_stops_nothing_and_the_list_says_why(make, caplog):
+    house = await make()
     for _ in range(2):
-        await issuing.cover(("shop.example.com", "a.localhost"))
+        await house.answers("shop.example.com", "a.localhost")
+    house.keeper.open()
+    await until(lambda: house.keeper.state("shop.example.com").error, "a look of the loop")
 
-    assert [("a.localhost",), ("localhost",)] == hosts(ingress)
+    assert [("a.localhost",), ("localhost",)] == house.hosts()
     assert 1 == caplog.text.count("shop.example.com gets no certificate")
+    state = house.keeper.state("shop.example.com")
+    assert ("waiting", True) == (state.state, "signs for names below" in state.error)
+    assert "valid" == house.keeper.state("a.localhost").state
 
 
 async def test_a_refusal_of_the_ingress_stops_no_deploy_and_is_tried_again(make):
-    ingress = FakeIngress()
-    issuing = make(ingress)
-    await issuing.start()
+    house = await make()
 
     async def refuse(call: str, _what: str, _when: str) -> None:
         if call == "certificate":
             raise IngressError("no")
 
-    ingress.fault, usual = refuse, ingress.fault
-    await issuing.cover(("a.localhost",))
-    before = hosts(ingress)
-    ingress.fault = usual
-    await issuing.cover(("a.localhost",))
+    house.ingress.fault, usual = refuse, house.ingress.fault
+    await house.answers("a.localhost")
+    before = house.hosts()
+    house.ingress.fault = usual
+    house.now += 3600
+    await house.answers("a.localhost")
 
-    assert ([("localhost",)], [("a.localhost",), ("localhost",)]) == (before, hosts(ingress))
+    assert ([("localhost",)], [("a.localhost",), ("localhost",)]) == (before, house.hosts())
 
 
-async def test_a_certificate_is_renewed_after_two_thirds_and_stale_ones_are_removed(make):
-    ingress, now = FakeIngress(), [0.0]
-    ingress.certificates["local-stale"] = b"", ("gone.localhost",)
-    issuing = make(ingress, known=["local-stale"], clock=lambda: now[0])
-    await issuing.start()
-    await issuing.open()
-    await issuing.close()
-    (first,) = ingress.certificates.values()
-    now[0] = RENEW_S - 1
-    await issuing.renew()
-    (same,) = ingress.certificates.values()
-    now[0] = RENEW_S
-    await issuing.renew()
-    (second,) = ingress.certificates.values()
+async def test_a_certificate_goes_with_its_host_and_is_back_with_it(make):
+    house = await make()
+    await house.answers("tunnel-1.localhost")
+    house.keeper.open()
+    del house.wanted["tunnel-1.localhost"]
+    house.keeper.wake()
+    await until(lambda: [("localhost",)] == house.hosts(), "the certificate to go")
+    await house.answers("tunnel-1.localhost")
 
-    assert first == same
-    assert first[0] != second[0]
+    assert [("localhost",), ("tunnel-1.localhost",)] == house.hosts()
+
+
+async def test_a_certificate_is_renewed_after_two_thirds(make):
+    house = await make()
+    (first,) = house.ingress.certificates.values()
+    house.keeper.open()
+    house.now += DAYS * 24 * 3600 * 2 / 3
+    house.keeper.wake()
+    await until(lambda: [first] != [*house.ingress.certificates.values()], "a renewal")
+    (second,) = house.ingress.certificates.values()
+
     assert first[1] == second[1]
+
+
+async def test_a_restart_signs_nothing_anew_unless_the_ca_is_another_one(make, tmp_path):
+    house = await make()
+    await house.keeper.close()
+    before = dict(house.ingress.certificates)
+    house.keeper = house.new()
+    await house.keeper.start()
+    same = dict(house.ingress.certificates)
+    await house.keeper.close()
+    (tmp_path / "local-ca" / "ca.key").unlink()
+    house.keeper = house.new()
+    await house.keeper.start()
+    house.keeper.open()
+    await asyncio.sleep(0)
+
+    assert before == same
+    assert list(before) == list(house.ingress.certificates)
+    assert before != house.ingress.certificates

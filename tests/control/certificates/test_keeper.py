@@ -1,7 +1,9 @@
 """The loop that keeps certificates, with a source in memory and a real database."""
 
 import asyncio
+import dataclasses
 import time
+from pathlib import Path
 
 import pytest
 from acme import messages
@@ -10,8 +12,9 @@ from homeport.contract.errors import BadRequest, IngressError, NotFound
 from homeport.control.certificates import orders
 from homeport.control.certificates.acme.client import _told
 from homeport.control.certificates.keeper import Keeper
-from homeport.control.certificates.orders import DAY_S, Kind, Policy, name_of
+from homeport.control.certificates.orders import DAY_S, name_of
 from homeport.control.certificates.problems import OrderFailed
+from homeport.control.certificates.situation import Decision, Kind, Policy, Situation
 from homeport.state.certificates import Certificates
 from tests import databases
 from tests.certificates import Authority
@@ -19,22 +22,34 @@ from tests.fakes import FakeIngress
 from tests.waiting import until
 
 AWAY = OrderFailed("the CA is away", everywhere=True)
-POLICY = Policy(domain="apps.test", dns=False)
+POLICY = Policy(domain="apps.test", wildcards=False)
 AUTHORITY = Authority()
 
 
 class Source:
     """Issues certificates at once, or fails."""
 
-    name = "acme"
-
-    def __init__(self) -> None:
+    def __init__(self, name: str = "acme:1", *, at_once: bool = False) -> None:
+        self.name = name
+        self.at_once = at_once
         self.asked: list[tuple[str, ...]] = []
         self.failure: Exception | None = None
         self.failures: dict[str, Exception] = {}  # of single hosts
         self.orders: dict[str, bytes] = {}  # until they are forgotten
         self.gate = asyncio.Event()
         self.gate.set()
+
+    async def open(self) -> None:
+        pass
+
+    async def decide(self, situation: Situation) -> Decision:
+        return orders.decide(situation, POLICY)
+
+    def covering(self, host: str) -> tuple[str, ...]:
+        return (host,)
+
+    def refusal(self) -> str:
+        return ""
 
     async def issue(self, name: str, hosts: tuple[str, ...]) -> bytes:
         self.asked.append(hosts)
@@ -62,19 +77,19 @@ class House:
         self.source = Source()
         self.wanted = {"a.test": Kind.MAIN}
         self.now = time.time()
-        self.kept = True
+        self.kept: dict[str, Path] | None = None
         self.keeper = self.new()
 
     def new(self) -> Keeper:
-        return Keeper(
+        keeper = Keeper(
             self.rows,
             self.ingress,
             self.source,
-            POLICY,
-            lambda: self.wanted,
-            is_kept=lambda _name: self.kept,
+            kept=lambda: self.kept,
             clock=lambda: self.now,
         )
+        keeper.wants(lambda: self.wanted)
+        return keeper
 
     async def until(self, host: str, state: str):
         await until(lambda: self.keeper.state(host).state == state, f"{host} is {state}")
@@ -89,14 +104,14 @@ class House:
         await self.idle()
         await self.keeper.close()
         self.keeper = self.new()
-        await self.keeper.load()
+        await self.keeper.start()
         self.keeper.open()
 
 
 @pytest.fixture
 async def house(tmp_path):
     house = House(tmp_path)
-    await house.keeper.load()
+    await house.keeper.start()
     house.keeper.open()
     yield house
     await house.keeper.close()
@@ -119,7 +134,7 @@ async def test_a_restart_orders_nothing_that_is_held_and_all_whose_file_has_gone
     await house.until("b.test", "valid")
     assert [("a.test",), ("b.test",)] == house.source.asked
 
-    house.kept = False
+    house.kept = {}
     await house.again()
     await house.until("a.test", "valid")
 
@@ -139,6 +154,7 @@ async def test_a_failure_is_told_and_waits_and_renew_tries_at_once(house):
     house.source.failure = None
     await house.keeper.renew("b.test")
     await house.until("b.test", "valid")
+    await house.idle()
 
     assert [] == await house.rows.tries()
 
@@ -261,3 +277,114 @@ async def test_an_order_that_was_not_forgotten_gives_no_old_certificate_again(ho
     house.source.orders[before.name] = house.ingress.certificates[before.name][0]
     await house.keeper.renew("a.test")
     await until(lambda: house.keeper.state("a.test").serial != before.serial, "a renewal")
+
+
+async def test_another_ca_orders_all_anew_and_the_certificates_before_stay_until_then(house):
+    before = await house.until("a.test", "valid")
+    await house.idle()
+    house.source = Source("acme:2")
+    house.source.gate.clear()
+    await house.again()
+    during = house.keeper.state("a.test")
+    house.source.gate.set()
+    await until(lambda: house.keeper.state("a.test").source == "acme:2", "the other CA's")
+
+    assert ("acme:1", "valid", before.serial) == (during.source, during.state, during.serial)
+    assert before.name == house.keeper.state("a.test").name
+    await house.idle()
+    assert [False] == [i.renewal for i in await house.rows.issues(0) if i.source == "acme:2"]
+
+
+async def test_what_another_ca_has_refused_or_issued_does_not_count(house):
+    house.source.failure = problem("rateLimited", retry_after_s=7 * DAY_S)
+    house.wanted = {"b.test": Kind.MAIN}
+    house.keeper.wake()
+    await house.until("b.test", "failed")
+    house.source = Source("acme:2")
+    await house.again()
+
+    await house.until("b.test", "valid")
+
+
+async def test_rows_of_an_earlier_homeport_are_of_the_present_ca(house):
+    await house.until("a.test", "valid")
+    await house.idle()
+    (row,) = await house.rows.all()
+    await house.rows.put(dataclasses.replace(row, source="acme"))
+    await house.again()
+
+    assert "acme:1" == house.keeper.state("a.test").source
+
+
+async def test_renew_waits_as_long_as_the_ca_has_asked_for(house):
+    house.source.failures = {"b.test": problem("rateLimited", retry_after_s=DAY_S)}
+    house.wanted["b.test"] = Kind.MAIN
+    house.keeper.wake()
+    await house.until("b.test", "failed")
+    await house.again()  # also if that was before a restart
+    house.source.failures.clear()
+    told = await house.keeper.renew("b.test")
+    await house.until("b.test", "failed")
+
+    assert told.next_try > house.now + DAY_S / 2
+    asked = house.source.asked.count(("b.test",))
+    assert 1 == asked
+    house.now += DAY_S + 3600
+    house.keeper.wake()
+    await house.until("b.test", "valid")
+
+
+async def test_renew_ends_no_pause_of_the_whole_ca(house):
+    await house.until("a.test", "valid")
+    await house.idle()
+    house.source.failure = OrderFailed("away", everywhere=True, retry_at=house.now + DAY_S)
+    house.wanted["b.test"] = Kind.MAIN
+    house.keeper.wake()
+    await house.until("b.test", "failed")
+    await house.idle()
+    house.source.failure = None
+    told = await house.keeper.renew("b.test")
+
+    assert house.now + DAY_S == told.next_try
+
+
+async def test_an_issued_certificate_counts_though_the_ingress_does_not_take_it(house):
+    async def refuse(*_: object) -> None:
+        raise IngressError("no space left")
+
+    house.ingress.certificate = refuse
+    house.wanted = {"b.test": Kind.MAIN}
+    house.keeper.wake()
+    await house.until("b.test", "failed")
+    await house.again()
+    await house.keeper.renew("b.test")
+    await until(lambda: 2 == house.source.asked.count(("b.test",)), "another try")
+    await house.idle()
+
+    assert [("b.test",)] == [i.hosts for i in await house.rows.issues(0) if "b.test" in i.hosts]
+
+
+async def test_a_file_without_a_row_is_used_until_the_source_has_replaced_it(house, tmp_path):
+    path = tmp_path / "local-1.pem"
+    path.write_bytes(AUTHORITY.pem("b.test"))
+    (tmp_path / "other.pem").write_bytes(b"damaged")
+    house.wanted = {"b.test": Kind.MAIN}
+    house.source.gate.clear()
+    house.kept = {"local-1": path, "other": tmp_path / "other.pem"}
+    await house.again()
+    assert "valid" == house.keeper.state("b.test").state
+    house.source.gate.set()
+
+    await until(lambda: house.keeper.state("b.test").source == "acme:1", "its certificate")
+    assert ["local-1"] == [n for n, (_, h) in house.ingress.certificates.items() if "b.test" in h]
+
+
+async def test_a_source_that_needs_nobody_covers_a_host_before_it_answers(house):
+    house.source = Source("local:1", at_once=True)
+    await house.again()
+    await house.keeper.cover(["A.test", "b.test"])
+
+    assert {"a.test", "b.test"} <= {
+        h for _, hosts in house.ingress.certificates.values() for h in hosts
+    }
+    assert [] == [i for i in await house.rows.issues(0) if i.source == "local:1"]

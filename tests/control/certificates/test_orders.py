@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from homeport.contract.hosts import covers
 from homeport.control.certificates import orders
 from homeport.control.certificates.hosts import registered
-from homeport.control.certificates.orders import (
-    DAY_S,
-    HOUR_S,
+from homeport.control.certificates.orders import DAY_S, HOUR_S
+from homeport.control.certificates.situation import (
     WEEK_S,
     Held,
     Issued,
@@ -24,8 +23,8 @@ from homeport.control.certificates.orders import (
 )
 
 NOW = 1_800_000_000.0
-HTTP = Policy(domain="apps.test", dns=False)
-DNS = Policy(domain="apps.test", dns=True)
+HTTP = Policy(domain="apps.test", wildcards=False)
+DNS = Policy(domain="apps.test", wildcards=True)
 
 
 def situation(**values) -> Situation:
@@ -176,6 +175,57 @@ def test_renewals_do_not_count_for_the_domain():
     assert [("a.apps.test",)] == ordered(situation(wanted=main("a.apps.test"), issued=issued))
 
 
+def test_what_a_wrong_clock_has_dated_in_the_future_counts_for_no_limit():
+    later = NOW + 1000 * DAY_S
+    issued = [Issued(hosts=("a.test",), at=later, renewal=False) for _ in range(60)]
+    tried = {"a.test": Tried(failures=5, failed_at=(later,) * 5, next_at=later, retry_at=later)}
+    now = situation(
+        wanted=main("a.test"), issued=issued, tried=tried, paused_until=later, asked_until=later
+    )
+
+    assert [("a.test",)] == ordered(now)
+
+
+def test_a_certificate_that_nobody_wanted_in_the_future_goes_a_week_from_now():
+    old = held("a.test", unwanted_since=NOW + 1000 * DAY_S)
+
+    assert (old.name,) == orders.decide(situation(held=[old]), HTTP).unwanted
+
+
+def test_where_each_new_certificate_seems_old_there_is_an_hour_between_two():
+    old = held("a.test", age_s=100 * DAY_S)  # by a clock that is 100 days ahead of the CA's
+    issued = [Issued(hosts=("a.test",), at=NOW - 60, renewal=False)]
+    now = situation(wanted=main("a.test"), held=[old], issued=issued)
+
+    decision = orders.decide(now, HTTP)
+    assert ((), NOW - 60 + HOUR_S) == (decision.orders, decision.look_at)
+    assert [("a.test",)] == ordered(replace(now, now=NOW + HOUR_S))
+    assert [("a.test",)] == ordered(replace(now, held=[replace(old, renew_now=True)]))
+
+
+def test_another_ca_replaces_a_certificate_by_its_name_and_that_is_no_renewal():
+    old = held("a.test", foreign=True)
+    (order,) = orders.decide(situation(wanted=main("a.test"), held=[old]), HTTP).orders
+
+    assert (old.name, ("a.test",), False) == (order.name, order.hosts, order.renewal)
+
+
+def test_a_wildcard_of_another_ca_counts_for_no_host_that_it_cannot_be_renewed_for():
+    star = held("*.apps.test", foreign=True)
+    now = situation(wanted=main("a.apps.test"), held=[star])
+
+    assert [("a.apps.test",)] == ordered(now)
+    assert () == orders.decide(now, HTTP).unwanted  # until the host has its own
+
+
+def test_hosts_below_a_top_level_share_no_wildcard():
+    policy = Policy(domain="localhost", wildcards=True, kept_s=0.0)
+    now = situation(wanted=main("a.localhost", "*.shop.test", "b.shop.test"), held=[held("old")])
+
+    assert [("*.shop.test",), ("a.localhost",)] == sorted(ordered(now, policy))
+    assert (held("old").name,) == orders.decide(now, policy).removed  # nothing is kept here
+
+
 HOSTS = [f"h{n}.apps.test" for n in range(6)] + [
     "apps.test",
     "shop.test",
@@ -193,6 +243,7 @@ situations = st.builds(
             age_s=st.floats(0, 120 * DAY_S),
             unwanted_since=st.none() | st.floats(NOW - 2 * WEEK_S, NOW),
             renew_now=st.booleans(),
+            foreign=st.booleans(),
         ),
         unique_by=lambda each: each.name,
     ),
@@ -204,7 +255,8 @@ situations = st.builds(
             failed_at=st.lists(st.floats(NOW - 2 * HOUR_S, NOW), max_size=8).map(
                 lambda times: tuple(sorted(times))
             ),
-            next_at=st.floats(NOW - DAY_S, NOW + DAY_S),
+            next_at=st.floats(NOW - DAY_S, NOW + 14 * HOUR_S),
+            retry_at=st.just(0.0) | st.floats(NOW - DAY_S, NOW + WEEK_S),
         ),
     ),
     issued=st.lists(
@@ -217,12 +269,13 @@ situations = st.builds(
         max_size=12,
     ),
     running=st.lists(hosts.map(lambda host: orders.name_of([host])), unique=True, max_size=6),
-    paused_until=st.just(0.0) | st.floats(NOW - DAY_S, NOW + DAY_S),
+    paused_until=st.just(0.0) | st.floats(NOW - DAY_S, NOW + HOUR_S),
+    asked_until=st.just(0.0) | st.floats(NOW - DAY_S, NOW + WEEK_S),
 )
 policies = st.builds(
     Policy,
     domain=st.just("apps.test"),
-    dns=st.booleans(),
+    wildcards=st.booleans(),
     limits=st.builds(
         Limits,
         per_domain=st.integers(2, 8),
@@ -242,13 +295,13 @@ def test_no_decision_breaks_a_limit_of_the_ca_or_a_pause(now, policy):
     fresh: dict[str, int] = {}
     for order in decision.orders:
         assert 1 <= len(order.hosts) <= max(limits.names, 2)
-        assert now.paused_until <= NOW
+        assert max(now.paused_until, now.asked_until) <= NOW
         assert order.name not in now.running
         same = [i for i in now.issued if set(i.hosts) == set(order.hosts) and i.at > NOW - WEEK_S]
         assert len(same) < limits.per_set
         for host in order.hosts:
             tried = now.tried.get(host, Tried(failures=0, failed_at=(), next_at=0.0))
-            assert tried.next_at <= NOW
+            assert max(tried.next_at, tried.retry_at) <= NOW
             assert len([at for at in tried.failed_at if at > NOW - HOUR_S]) < limits.failures
         for domain in {registered(host) for host in order.hosts}:
             fresh[domain] = fresh.get(domain, 0) + (not order.renewal)
@@ -285,7 +338,7 @@ def test_every_wanted_host_is_held_ordered_running_or_has_a_reason_to_wait(now, 
 @settings(max_examples=10, deadline=None)
 @given(st.dictionaries(hosts, st.sampled_from(list(Kind)), min_size=1), st.booleans())
 def test_in_a_year_no_certificate_expires_and_each_is_renewed_six_times_at_most(wanted, dns):
-    policy = Policy(domain="apps.test", dns=dns)
+    policy = Policy(domain="apps.test", wildcards=dns)
     now, certificates, issued, expired = NOW, {}, [], 0
     while now < NOW + 365 * DAY_S:
         decision = orders.decide(

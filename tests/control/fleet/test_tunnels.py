@@ -47,6 +47,31 @@ async def test_a_tunnel_has_a_url_as_long_as_the_node_reports_it(known, ingress)
     await until(lambda: not ingress.endpoints, "the endpoint to go")
 
 
+async def test_a_tunnel_wants_a_certificate_before_it_answers_and_none_after_its_end(ingress):
+    class Certificates:
+        def __init__(self) -> None:
+            self.covered: list[tuple[list[str], int]] = []  # the hosts, and how many URLs answered
+            self.wanted: list[list[str]] = []  # at each wake
+
+        async def cover(self, hosts) -> None:
+            self.covered.append((list(hosts), len(ingress.endpoints)))
+
+        def wake(self) -> None:
+            self.wanted.append(known.hosts())
+
+    certificates = Certificates()
+    known = Tunnels(ingress, "example.com", lambda: ("https", 443), certificates)
+    one = opened(1)
+    known.changed(container(one))
+    told = await known.opened(one.name)
+    during = known.hosts()
+    await known.close(one.name)
+    await known.end()
+
+    assert [([told.host], 0)] == certificates.covered
+    assert ([told.host], [[]]) == (during, certificates.wanted)
+
+
 @pytest.mark.parametrize("state", [State.GONE, State.FAILED, State.LOST])
 async def test_a_container_that_ends_loses_its_tunnels(known, ingress, state):
     one, other = opened(1), opened(2)

@@ -30,8 +30,8 @@ class Certificates:
         """Order a host's certificate now, also if its last order failed. The limits of the CA hold."""
         if self._keeper is None:
             raise BadRequest(
-                "this server orders no certificates",
-                hint="start it with `tls = acme`",
+                "this server has no HTTPS",
+                hint="set HOMEPORT_TLS, and start it again",
             )
         if not _is_admin(caller) and host.lower() not in self._hosts(caller):
             raise NotFound(f"none of your apps answers for `{host[:300]}`")

@@ -1,23 +1,23 @@
-"""The user's own certificates (`tls = files`): PEM files in a directory, read again when they change.
+"""The user's own certificates (`tls = files`) as a source: PEM files in a directory, read again when they change.
 
     NAME.pem               the private key, the certificate and its chain in one file
     NAME.crt and NAME.key  or in two; `fullchain.pem` and `privkey.pem` of certbot in a directory of their own
 
-A loop looks every few seconds, because certbot, a mount and a copy from another machine change files in different ways.
-A file that is damaged is reported once, and the certificate before stays. So do all of them while the directory cannot be
-read, and each one until it is missing at two looks: a mount may come later, and certbot removes a link before it makes the next.
+It looks every few seconds, because certbot, a mount and a copy from another machine change files in different ways.
+If a file is damaged, the certificate before stays. So do all of them while the directory cannot be read, and each one
+until it is missing at two looks: a mount may come later, and certbot removes a link before it makes the next.
 """
 
 import asyncio
 import hashlib
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from homeport.contract.errors import Failure
-from homeport.contract.roles import Ingress
-from homeport.supervised import Tasks, supervised
+from homeport.contract.hosts import covers
+from homeport.control.certificates.problems import OrderFailed
+from homeport.control.certificates.situation import Decision, Order, Situation
 
 LOOK_S = 3.0
 MAX_BYTES = 256 * 1024  # of a file; a longer one is no certificate
@@ -30,78 +30,105 @@ log = logging.getLogger(__name__)
 class Found:
     """The files of one certificate."""
 
-    name: str  # in the ingress
+    name: str  # of the certificate
     paths: tuple[Path, ...]
     stamp: tuple[tuple[int, int, int], ...]  # changes when a file does
+
+    @property
+    def label(self) -> str:
+        """Return the paths for people."""
+        return " and ".join(str(path) for path in self.paths)
 
 
 class Files:
     """The certificates in a directory."""
 
-    def __init__(self, directory: Path, ingress: Ingress, known: Collection[str] = ()) -> None:
-        """`known`: the certificates that the ingress has already. Those that are no file of the directory are removed."""
+    name = "files"
+    at_once = True
+
+    def __init__(self, directory: Path, *, look_s: float = LOOK_S) -> None:
         self._directory = directory
-        self._ingress = ingress
-        self._read: dict[
-            str, tuple[tuple[int, int, int], ...]
-        ] = {}  # name -> the stamp at the last try
-        self._given = set(known)  # names that the ingress has
-        self._missing: set[str] = set()  # of these, those that the last look did not find
+        self._look_s = look_s
+        self._looked_at = float("-inf")  # by the loop's clock, which nobody sets
+        self._found: dict[str, Found] = {}
+        self._read: dict[str, tuple[tuple[int, int, int], ...]] = {}  # name -> the stamp then
+        self._missing: set[str] = set()  # held certificates that the last look did not find
         self._unreadable = ""  # why the last look found nothing out
-        self._tasks = Tasks()
 
     async def open(self) -> None:
-        """Give the ingress all certificates, and each change from now on."""
-        await self.look()
-        if not self._given:
-            log.warning("`tls` is `files`, and there is no certificate in %s yet", self._directory)
-        self._tasks.start("certificate files", supervised("certificate files", self._loop))
+        """Do nothing: the first decision reads the directory."""
 
-    async def close(self) -> None:
-        """Stop looking."""
-        await self._tasks.close()
+    async def decide(self, situation: Situation) -> Decision:
+        """Return which files have changed or gone since the last look; nothing if that was just now."""
+        orders: list[Order] = []
+        removed: set[str] = set()
+        if (
+            asyncio.get_running_loop().time() >= self._looked_at + self._look_s
+            and await self._look()
+        ):
+            orders = [self._order(f) for f in self._found.values() if self._is_due(f, situation)]
+            damaged = {name for name in situation.tried if name.startswith(PREFIX)}
+            missing = ({held.name for held in situation.held} | damaged) - set(self._found)
+            removed = missing & self._missing
+            self._missing = missing - removed
+        held = [host for each in situation.held for host in each.hosts]
+        why = self._unreadable or f"no certificate in {self._directory} is for it"
+        return Decision(
+            orders=tuple(orders),
+            removed=tuple(sorted(removed)),
+            unwanted=(),
+            wanted_again=(),
+            waiting={host: why for host in situation.wanted if not covers(held, host)},
+            look_at=situation.now + self._look_s,
+        )
 
-    async def look(self) -> None:
-        """Give the ingress what has changed since the last look."""
+    def covering(self, host: str) -> tuple[str, ...]:
+        """Return the host: which file is for it, only the file says."""
+        return (host,)
+
+    def refusal(self) -> str:
+        """Return why no certificate can be ordered."""
+        return f"the certificates are files in {self._directory}, which homeport reads again when they change"
+
+    async def issue(self, name: str, hosts: tuple[str, ...]) -> bytes:  # noqa: ARG002 - of every source
+        """Read a certificate."""
         try:
-            found = {each.name: each for each in await asyncio.to_thread(self._list)}
+            texts = await asyncio.to_thread(lambda: [_text(p) for p in self._found[name].paths])
         except OSError as error:
-            if str(error) != self._unreadable:
-                self._unreadable = str(error)
-                log.warning("the certificates in %s stay as they are: %s", self._directory, error)
-            return
-        self._unreadable = ""
-        for name, each in found.items():
-            if self._read.get(name) != each.stamp:
-                self._read[name] = each.stamp
-                await self._give(each)
-        missing = self._given - set(found)
-        for name in missing & self._missing:
-            log.info("a certificate was removed from %s", self._directory)
-            await self._ingress.remove_certificate(name)
-            self._given.discard(name)
-        self._missing = missing & self._given
-        self._read = {name: self._read[name] for name in found}
+            raise OrderFailed(f"it cannot be read: {error.strerror}") from None
+        return b"\n".join(texts)
 
-    async def _loop(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_S)
-            await self.look()
+    def forget(self, name: str) -> None:
+        """Do nothing: nothing is kept."""
 
-    async def _give(self, found: Found) -> None:
-        where = " and ".join(str(path) for path in found.paths)
+    async def _look(self) -> bool:
+        """Read the directory; return False if it cannot be read."""
+        is_first = self._looked_at == float("-inf")
+        self._looked_at = asyncio.get_running_loop().time()
         try:
-            texts = await asyncio.to_thread(lambda: [_text(path) for path in found.paths])
-            await self._ingress.certificate(found.name, b"\n".join(texts), ())
-        except (OSError, Failure) as error:
-            kept = "; the one before stays" if found.name in self._given else ""
-            log.error("the certificate in %s is not used: %s%s", where, error, kept)  # noqa: TRY400 - the user's file
-            return
-        self._given.add(found.name)
-        log.info("the certificate in %s is in use", where)
+            found = await asyncio.to_thread(lambda: list(listed(self._directory)))
+        except OSError as error:
+            why = f"{self._directory} cannot be read: {error.strerror}"
+            if why != self._unreadable:
+                log.warning("the certificates stay as they are: %s", why)
+            self._unreadable = why
+            return False
+        if is_first and not found:
+            log.warning("`tls` is `files`, and there is no certificate in %s yet", self._directory)
+        self._unreadable = ""
+        self._found = {each.name: each for each in found}
+        self._read = {name: stamp for name, stamp in self._read.items() if name in self._found}
+        return True
 
-    def _list(self) -> list[Found]:
-        return list(listed(self._directory))
+    def _is_due(self, found: Found, situation: Situation) -> bool:
+        tried = situation.tried.get(found.name)
+        if self._read.get(found.name) == found.stamp:
+            return tried is not None and situation.now >= tried.next_at
+        self._read[found.name] = found.stamp
+        return True
+
+    def _order(self, found: Found) -> Order:
+        return Order(name=found.name, hosts=(), renewal=True, label=found.label)
 
 
 def listed(directory: Path) -> Iterator[Found]:

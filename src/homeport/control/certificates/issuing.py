@@ -1,101 +1,67 @@
-"""Certificates by the local CA: one for an endpoint's hosts before its URL answers, renewed while the server runs.
+"""The local CA as a source: it signs for each host that it permits, before the host's URL answers.
 
-`Endpoints` and `Tunnels` call `cover` before they route. A host that the CA may not sign for stays without a certificate:
-its endpoint answers by HTTP, and the log says why.
+A host that the CA may not sign for stays without a certificate: its endpoint answers by HTTP, and the log says why.
 """
 
-import asyncio
-import hashlib
+import dataclasses
 import logging
-import time
-from collections.abc import Callable, Collection
 
-from homeport.contract import hosts as names
 from homeport.contract.errors import Failure
-from homeport.contract.roles import Ingress
-from homeport.control.certificates.local import DAYS, RESERVED, Local, permitted
-from homeport.supervised import Tasks, supervised
-
-PREFIX = "local-"
-RENEW_S = DAYS * 24 * 3600 * 2 / 3
-LOOK_S = 3600.0
+from homeport.control.certificates import orders
+from homeport.control.certificates.local import RESERVED, Local, permitted
+from homeport.control.certificates.problems import OrderFailed
+from homeport.control.certificates.situation import UNLIMITED, Decision, Kind, Policy, Situation
 
 log = logging.getLogger(__name__)
 
 
 class Issuing:
-    """The certificates of a local CA that the ingress has."""
+    """Signs certificates, which go when nobody wants their hosts."""
 
-    def __init__(
-        self,
-        ca: Local,
-        ingress: Ingress,
-        domain: str,
-        known: Collection[str] = (),
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        """`known`: certificates of an earlier server, which `open` removes if nothing has asked for them again."""
+    at_once = True
+
+    def __init__(self, ca: Local, domain: str) -> None:
         self._ca = ca
-        self._ingress = ingress
         self._domain = domain
-        self._known = set(known)
-        self._clock = clock
-        self._issued: dict[str, tuple[tuple[str, ...], float]] = {}  # name -> its hosts, and when
+        self._policy = Policy(domain=domain, wildcards=True, limits=UNLIMITED, kept_s=0.0)
         self._refused: set[str] = set()
-        self._turn = asyncio.Lock()
-        self._tasks = Tasks()
 
-    async def start(self) -> None:
-        """Read or make the CA, and sign for homeport's own domain."""
-        await asyncio.to_thread(self._ca.open)
-        # No client accepts a wildcard for all of a top level such as `localhost`.
-        every = (f"*.{self._domain}",) if "." in self._domain else ()
-        await self.cover((self._domain, *every))
+    @property
+    def name(self) -> str:
+        """Return a word that differs for each CA."""
+        return f"local:{self._ca.fingerprint}"
 
     async def open(self) -> None:
-        """Remove what an earlier server has left, and renew from now on."""
-        for name in sorted(self._known - set(self._issued)):
-            await self._ingress.remove_certificate(name)
-        self._tasks.start("local certificates", supervised("local certificates", self._loop))
+        """Read or make the CA."""
+        await self._ca.opened()
 
-    async def close(self) -> None:
-        """Stop renewing."""
-        await self._tasks.close()
+    async def decide(self, situation: Situation) -> Decision:
+        """Return what to do now."""
+        allowed = {h: k for h, k in situation.wanted.items() if permitted(h, self._domain)}
+        refused = {h: self._why() for h in situation.wanted if h not in allowed}
+        for host in refused.keys() - self._refused:
+            log.warning("%s gets no certificate: %s", host, self._why())
+        self._refused |= refused.keys()
+        decision = orders.decide(dataclasses.replace(situation, wanted=allowed), self._policy)
+        return dataclasses.replace(decision, waiting={**decision.waiting, **refused})
 
-    async def cover(self, hosts: Collection[str]) -> None:
-        """Give the ingress a certificate for these hosts, unless it has one. Never raises for a host."""
-        async with self._turn:
-            covered = [name for held, _ in self._issued.values() for name in held]
-            missing = [host.lower() for host in hosts if not names.covers(covered, host.lower())]
-            for host in missing:
-                if not permitted(host, self._domain) and host not in self._refused:
-                    self._refused.add(host)
-                    log.warning(
-                        "%s gets no certificate: the local CA signs for names below %s alone",
-                        host,
-                        ", ".join((self._domain, *RESERVED)),
-                    )
-            wanted = tuple(host for host in missing if permitted(host, self._domain))
-            if wanted:
-                await self._issue(wanted)
+    def covering(self, host: str) -> tuple[str, ...]:
+        """Return the names of the certificate that a host needs."""
+        return tuple(orders.needed({host: Kind.MAIN}, self._policy))
 
-    async def renew(self) -> None:
-        """Renew each certificate that is two thirds through."""
-        async with self._turn:
-            for held, at in [*self._issued.values()]:
-                if self._clock() - at >= RENEW_S:
-                    await self._issue(held)
+    def refusal(self) -> str:
+        """Return nothing: everything can be signed anew."""
+        return ""
 
-    async def _issue(self, hosts: tuple[str, ...]) -> None:
-        name = PREFIX + hashlib.sha256(" ".join(hosts).encode()).hexdigest()[:16]
+    async def issue(self, name: str, hosts: tuple[str, ...]) -> bytes:  # noqa: ARG002 - of every source
+        """Sign a certificate."""
         try:
-            await self._ingress.certificate(name, await self._ca.issue(hosts), hosts)
+            return await self._ca.issue(hosts)
         except Failure as error:
-            log.error("no certificate for %s: %s", ", ".join(hosts), error)  # noqa: TRY400 - the cause is in it
-            return
-        self._issued[name] = hosts, self._clock()
+            raise OrderFailed(error.message, hint=error.hint) from None
 
-    async def _loop(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_S)
-            await self.renew()
+    def forget(self, name: str) -> None:
+        """Do nothing: nothing is kept."""
+
+    def _why(self) -> str:
+        return f"the local CA signs for names below {', '.join((self._domain, *RESERVED))} alone"

@@ -1,31 +1,45 @@
-"""Keeps a certificate for each host that is wanted: carries out what `orders` decides.
+"""Keeps a certificate for each host that is wanted: carries out what its source decides.
 
-A supervised loop: compare wanted hosts with held certificates, start orders as tasks, sleep until something changes or is
-due. Started by `stages`; `wake` is called after each change of endpoints or domains. Rows are in `state/certificates`,
-the private keys in the ingress's files.
+A supervised loop: compare wanted hosts with held certificates, start orders, sleep until something changes or is
+due. `wake` is called after each change of endpoints, domains or tunnels. A source that needs nobody (`Source.at_once`)
+gives a host its certificate before the host answers: `cover`. Rows are in `state/certificates`, the private keys in the
+ingress's files.
 """
 
 import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-
-from cryptography import x509
+from pathlib import Path
 
 from homeport.contract.errors import BadRequest, Failure, NotFound
 from homeport.contract.hosts import covers
 from homeport.contract.roles import Ingress
-from homeport.control.certificates import orders
-from homeport.control.certificates.orders import Held, Issued, Kind, Order, Policy, Tried
+from homeport.control.certificates import failures, orders
+from homeport.control.certificates.failures import Failures
 from homeport.control.certificates.problems import OrderFailed, shown
+from homeport.control.certificates.reading import read
+from homeport.control.certificates.situation import (
+    WEEK_S,
+    Held,
+    Issued,
+    Kind,
+    Order,
+    Situation,
+)
 from homeport.control.certificates.source import Source
 from homeport.state.certificates import CertificateRow, Certificates, IssueRow, TryRow
 from homeport.supervised import Tasks, supervised
 
 LONGEST_SLEEP_S = 3600.0  # the clock may be set
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 10.0, 3600.0
+UNNAMED = "acme"  # the source in rows of a homeport that did not tell CAs apart
+
+#: Says which hosts want a certificate, and how important each is.
+Wanted = Callable[[], Mapping[str, Kind]]
+#: Returns the certificates in the ingress's files, by name; None: it is not known.
+Kept = Callable[[], Mapping[str, Path] | None]
 
 log = logging.getLogger(__name__)
 
@@ -54,42 +68,57 @@ class Keeper:
         rows: Certificates,
         ingress: Ingress,
         source: Source,
-        policy: Policy,
-        wanted: Callable[[], Mapping[str, Kind]],
         *,
-        is_kept: Callable[[str], bool] = lambda _name: True,
+        kept: Kept = lambda: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`is_kept`: whether the ingress has the file of a certificate."""
         self._rows = rows
         self._ingress = ingress
         self._source = source
-        self._policy = policy
-        self._wanted = wanted
-        self._is_kept = is_kept
+        self._kept = kept
         self._clock = clock
+        self._wants: list[Wanted] = []
         self._held: dict[str, CertificateRow] = {}
-        self._tries: dict[str, TryRow] = {}
+        self._failures = Failures(rows, clock)
         self._issues: list[IssueRow] = []
         self._forced: set[str] = set()
         self._running: dict[str, tuple[str, ...]] = {}  # name -> hosts
         self._waiting: Mapping[str, str] = {}
-        self._paused_until = 0.0
-        self._pause_s = FIRST_PAUSE_S
-        self._trouble: OrderFailed | None = None  # of the CA itself
+        self._turn = asyncio.Lock()  # for decisions, and for orders of a source that needs nobody
         self._changed = asyncio.Event()
         self._tasks = Tasks()
 
-    async def load(self) -> None:
-        """Read the rows; a certificate whose file has gone is ordered again."""
+    def wants(self, wanted: Wanted) -> None:
+        """Ask this, too, which hosts want a certificate."""
+        self._wants.append(wanted)
+
+    async def start(self) -> None:
+        """Read the rows, and give the ingress its first certificates, before a request is answered."""
+        await self._source.open()
+        await self._load()
+        await self.cover(self._wanted())
+
+    async def _load(self) -> None:
+        """Read the rows. A certificate whose file has gone is ordered again; a file without a row is used."""
+        kept = await asyncio.to_thread(self._kept)
         for row in await self._rows.all():
-            if await asyncio.to_thread(self._is_kept, row.name):
-                self._held[row.name] = row
+            if kept is None or row.name in kept:
+                known = self._source.name if row.source == UNNAMED else row.source
+                self._held[row.name] = dataclasses.replace(row, source=known)
             else:
                 log.warning("the certificate of %s has no file any more", ", ".join(row.hosts))
                 await self._rows.remove(row.name)
-        self._tries = {row.host: row for row in await self._rows.tries()}
-        self._issues = await self._rows.issues(self._clock() - orders.WEEK_S)
+        for name, path in (kept or {}).items():
+            if name not in self._held:
+                try:
+                    pem = await asyncio.to_thread(path.read_bytes)
+                    self._held[name] = read(name, pem, (), source="")
+                except (OSError, OrderFailed):
+                    continue  # the ingress does not use it either
+        ours = ("", self._source.name)
+        await self._failures.load(ours)
+        since = self._clock() - WEEK_S
+        self._issues = [row for row in await self._rows.issues(since) if row.source in ours]
 
     def open(self) -> None:
         """Start the loop."""
@@ -98,6 +127,19 @@ class Keeper:
     async def close(self) -> None:
         """End the loop and the orders, which a later server goes on with."""
         await self._tasks.close()
+
+    async def cover(self, hosts: Collection[str]) -> None:
+        """Return when these hosts have certificates, if their source needs nobody. Never raises for a host."""
+        if not self._source.at_once:
+            return
+        wanted = dict.fromkeys((host.lower() for host in hosts), Kind.MAIN)
+        async with self._turn:
+            while any(not self._is_covered(host) for host in wanted):
+                decision = await self._source.decide(self._situation(wanted))
+                if not decision.orders:
+                    return
+                for order in decision.orders:
+                    await self._order(order)
 
     def wake(self) -> None:
         """Look at the wanted hosts again."""
@@ -108,21 +150,24 @@ class Keeper:
         wanted = self._wanted()
         old = {host for row in self._held.values() for host in row.hosts}
         hosts = set(wanted) | {host for host in old if not covers(list(wanted), host)}
-        return [self.state(host) for host in sorted(hosts)]
+        unread = [_unread(row, self._source.name) for row in self._failures.unnamed()]
+        return [*(self.state(host) for host in sorted(hosts)), *unread]
 
     def state(self, host: str) -> HostState:
         """Return what is known about a host's certificate."""
         row = self._best(host)
-        names = [n for n in orders.needed({host: Kind.MAIN}, self._policy) if n != host] or [host]
-        tried = next((t for n in (host, *names) if (t := self._tries.get(n))), None)
+        names = [n for n in self._source.covering(host) if n != host] or [host]
+        tried = self._failures.of(host, *names)
         running = any(covers(hosts, host) for hosts in self._running.values())
         waiting = next((w for n in (host, *names) if (w := self._waiting.get(n))), "")
         error, hint = (tried.error, tried.hint) if tried else ("", "")
-        next_try = tried.next_at if tried else None
+        next_try = (
+            (orders.next_try(failures.tried(tried), self._clock()) or None) if tried else None
+        )
         valid = row is not None and row.not_after > self._clock()
-        if not valid and not tried and self._trouble is not None:
-            error, hint = self._trouble.message, self._trouble.hint
-            next_try = self._paused_until
+        if not valid and not tried and (trouble := self._failures.trouble) is not None:
+            error, hint = trouble.message, trouble.hint
+            next_try = max(self._failures.paused_until, self._failures.asked_until)
         state = "failed" if error else "waiting"
         if row is not None and row.unwanted_since is not None:
             state = "unwanted"
@@ -144,7 +189,9 @@ class Keeper:
         )
 
     async def renew(self, host: str) -> HostState:
-        """Order a host's certificate now, also if its last order failed; the CA's limits hold."""
+        """Order a host's certificate now, also if its last order failed; what the CA asks for and its limits hold."""
+        if refusal := self._source.refusal():
+            raise BadRequest(refusal)
         if host not in self._wanted() and self._best(host) is None:
             raise NotFound(
                 f"there is no certificate for `{host}`",
@@ -153,15 +200,10 @@ class Keeper:
         row = self._best(host)
         if row is not None and row.unwanted_since is not None:
             raise BadRequest(f"no app wants `{host}` any more", hint="deploy the app again")
-        hosts = row.hosts if row else tuple(orders.needed({host: Kind.MAIN}, self._policy))
-        await self._rows.forgive(hosts)
-        for each in hosts:
-            if (tried := self._tries.get(each)) is not None:
-                # Failed validations of the last hour still count for the limits.
-                self._tries[each] = dataclasses.replace(tried, next_at=0.0)
+        hosts = row.hosts if row else self._source.covering(host)
+        await self._failures.forgive(hosts)
         if row is not None:
             self._forced.add(row.name)
-        self._paused_until = 0.0
         self.wake()
         return self.state(host)
 
@@ -178,36 +220,61 @@ class Keeper:
 
     async def _step(self) -> float:
         """Compare, and start what is to be done; return when to look again."""
-        decision = orders.decide(self._situation(), self._policy)
-        self._waiting = decision.waiting
-        now = self._clock()
-        for name in decision.unwanted:
-            await self._put(dataclasses.replace(self._held[name], unwanted_since=now))
-        for name in decision.wanted_again:
-            await self._put(dataclasses.replace(self._held[name], unwanted_since=None))
-        for name in decision.removed:
-            await self._ingress.remove_certificate(name)
-            await self._rows.remove(name)
-            row = self._held.pop(name)
-            log.info("removed the certificate of %s, which no app wants", ", ".join(row.hosts))
-        for order in decision.orders:
-            self._running[order.name] = order.hosts
-            self._tasks.start(f"the certificate of {order.hosts[0]}", self._order(order))
+        async with self._turn:
+            decision = await self._source.decide(self._situation(self._wanted()))
+            self._waiting = decision.waiting
+            now = self._clock()
+            for name in decision.unwanted:
+                await self._put(dataclasses.replace(self._held[name], unwanted_since=now))
+            for name in decision.wanted_again:
+                await self._put(dataclasses.replace(self._held[name], unwanted_since=None))
+            for name in decision.removed:
+                self._failures.drop(name)
+                if (row := self._held.get(name)) is not None:
+                    await self._ingress.remove_certificate(name)
+                    await self._rows.remove(name)
+                    del self._held[name]
+                    log.info("removed the certificate of %s", ", ".join(row.hosts))
+            for order in decision.orders:
+                if self._source.at_once:
+                    await self._order(order)
+                else:
+                    self._running[order.name] = order.hosts
+                    self._tasks.start(f"the certificate of {order}", self._order(order))
         return decision.look_at
 
-    def _situation(self) -> orders.Situation:
-        now = self._clock()
-        return orders.Situation(
-            wanted=self._wanted(),
-            held=[_held(row, renew_now=row.name in self._forced) for row in self._held.values()],
-            tried={
-                host: Tried(failures=t.failures, failed_at=t.failed_at, next_at=t.next_at)
-                for host, t in self._tries.items()
-            },
+    def _wanted(self) -> dict[str, Kind]:
+        """Return the hosts that want a certificate."""
+        found: dict[str, Kind] = {}
+        for wanted in self._wants:
+            for host, kind in wanted().items():
+                name = host.lower()
+                found[name] = min(kind, found.get(name, kind))
+        return found
+
+    def _is_covered(self, host: str) -> bool:
+        """Return whether a host has a certificate of the present source that is valid."""
+        return any(
+            row.source == self._source.name
+            and row.not_after > self._clock()
+            and covers(row.hosts, host)
+            for row in self._held.values()
+        )
+
+    def _situation(self, wanted: Mapping[str, Kind]) -> Situation:
+        now, name = self._clock(), self._source.name
+        return Situation(
+            wanted=wanted,
+            held=[
+                _held(row, renew_now=row.name in self._forced, foreign=row.source != name)
+                for row in self._held.values()
+            ],
+            tried=self._failures.tried(),
             issued=[Issued(hosts=i.hosts, at=i.at, renewal=i.renewal) for i in self._issues],
             running=list(self._running),
             now=now,
-            paused_until=self._paused_until,
+            paused_until=self._failures.paused_until,
+            asked_until=self._failures.asked_until,
         )
 
     async def _order(self, order: Order) -> None:
@@ -215,69 +282,48 @@ class Keeper:
         began = time.monotonic()
         try:
             row, pem = await _issued(self._source, order, self._held.get(order.name))
+            if not self._source.at_once:
+                await self._count(order, row)
             await self._ingress.certificate(order.name, pem, order.hosts)
             self._held[order.name] = row  # also if it cannot be saved: another order would not help
-            now = self._clock()
-            issue = IssueRow(name=order.name, at=now, hosts=order.hosts, renewal=order.renewal)
-            await self._rows.issued(row, issue, forget=now - orders.WEEK_S)
+            await self._rows.issued(row)
             self._source.forget(order.name)
-            self._issues = [i for i in self._issues if i.at > now - orders.WEEK_S] + [issue]
             self._forced.discard(order.name)
-            self._paused_until, self._pause_s, self._trouble = 0.0, FIRST_PAUSE_S, None
-            for host in order.hosts:
-                self._tries.pop(host, None)
+            self._failures.succeeded(order)
             log.info(
                 "got the certificate of %s in %.1f s",
-                ", ".join(order.hosts),
+                ", ".join(row.hosts),
                 time.monotonic() - began,
             )
         except (Failure, OrderFailed) as error:
             await self._failed(order, error)
         except Exception as error:
-            log.exception("the order for %s failed", ", ".join(order.hosts))
+            log.exception("the order for %s failed", order)
             await self._failed(order, OrderFailed(f"{type(error).__name__}: {shown(error)}"))
         finally:
             self._running.pop(order.name, None)
             self.wake()
 
-    async def _failed(self, order: Order, error: Failure | OrderFailed) -> None:
-        """Remember the failure, so that the hosts wait; the hosts that it names, if it names some."""
-        log.warning("no certificate for %s yet: %s", ", ".join(order.hosts), error.message)
-        self._forced.discard(order.name)
-        told = (
-            error if isinstance(error, OrderFailed) else OrderFailed(error.message, hint=error.hint)
-        )
+    async def _count(self, order: Order, row: CertificateRow) -> None:
+        """Save that the CA has issued this, before anything else: it counts, whatever becomes of it."""
+        if any(issue.serial == row.serial for issue in self._issues):
+            return  # an interrupted order that goes on
         now = self._clock()
-        if told.everywhere:
-            self._trouble = told
-            self._paused_until = max(now + self._pause_s, told.retry_at)
-            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
-            # Not a failure of the hosts, and not saved: after the pause, others come first.
-            for host in order.hosts:
-                self._tries[host] = _later(host, self._tries.get(host), self._paused_until, told)
-            return
-        rows = []
-        for host in [h for h in order.hosts if h in told.hosts] or order.hosts:
-            before = self._tries.get(host)
-            tried = orders.after_failure(
-                Tried(failures=before.failures, failed_at=before.failed_at, next_at=before.next_at)
-                if before
-                else None,
-                host,
-                now,
-                validated=told.validated,
-                not_before=told.retry_at,
-            )
-            self._tries[host] = TryRow(
-                host=host,
-                failures=tried.failures,
-                failed_at=tried.failed_at,
-                next_at=tried.next_at,
-                error=told.message,
-                hint=told.hint,
-            )
-            rows.append(self._tries[host])
-        await self._rows.failed(rows)
+        issue = IssueRow(
+            name=order.name,
+            at=now,
+            hosts=order.hosts,
+            renewal=order.renewal,
+            serial=row.serial,
+            source=row.source,
+        )
+        self._issues = [i for i in self._issues if i.at > now - WEEK_S] + [issue]
+        await self._rows.count(issue, forget=now - WEEK_S)
+
+    async def _failed(self, order: Order, error: Failure | OrderFailed) -> None:
+        self._forced.discard(order.name)
+        is_renewal = order.name in self._held
+        await self._failures.failed(order, error, self._source.name, is_renewal=is_renewal)
 
     async def _put(self, row: CertificateRow) -> None:
         await self._rows.put(row)
@@ -300,45 +346,25 @@ async def _issued(
         except OrderFailed:
             source.forget(order.name)
             raise
-        if held is None or held.serial != row.serial:
+        if source.at_once or held is None or held.serial != row.serial:
             return row, pem
         source.forget(order.name)  # that order was over, and only not forgotten
         held = None
 
 
-def _later(host: str, row: TryRow | None, at: float, told: OrderFailed) -> TryRow:
-    """Return what to remember of a host that waits for the CA: it has not failed itself."""
-    return TryRow(
-        host=host,
-        failures=row.failures if row else 0,
-        failed_at=row.failed_at if row else (),
-        next_at=max(row.next_at if row else 0.0, at),
-        error=told.message,
-        hint=told.hint,
-    )
-
-
-def read(name: str, pem: bytes, hosts: tuple[str, ...], source: str) -> CertificateRow:
-    """Return what a certificate says of itself; `OrderFailed` if it is not for these hosts."""
-    try:
-        leaf, *_ = x509.load_pem_x509_certificates(pem)
-        extension = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-        names = {each.lower() for each in extension.value.get_values_for_type(x509.DNSName)}
-    except (ValueError, x509.ExtensionNotFound) as error:
-        raise OrderFailed(f"the certificate cannot be read: {shown(error)}") from None
-    if not set(hosts) <= names:
-        raise OrderFailed("the certificate is not for all hosts of the order")
-    return CertificateRow(
-        name=name,
-        hosts=hosts,
+def _unread(row: TryRow, source: str) -> HostState:
+    """Return what lists show of an order without hosts that failed."""
+    return HostState(
+        host=row.host,
         source=source,
-        serial=f"{leaf.serial_number:x}",
-        not_before=leaf.not_valid_before_utc.timestamp(),
-        not_after=leaf.not_valid_after_utc.timestamp(),
+        state="failed",
+        error=row.error,
+        hint=row.hint,
+        next_try=row.next_at,
     )
 
 
-def _held(row: CertificateRow, *, renew_now: bool = False) -> Held:
+def _held(row: CertificateRow, *, renew_now: bool = False, foreign: bool = False) -> Held:
     return Held(
         name=row.name,
         hosts=row.hosts,
@@ -347,4 +373,5 @@ def _held(row: CertificateRow, *, renew_now: bool = False) -> Held:
         serial=row.serial,
         unwanted_since=row.unwanted_since,
         renew_now=renew_now,
+        foreign=foreign,
     )

@@ -49,6 +49,16 @@ class Local:
         self._domain = domain
         self._ca: _Ca | None = None
 
+    @property
+    def fingerprint(self) -> str:
+        """Return 8 hexadecimal digits of the CA's certificate's digest."""
+        assert self._ca is not None
+        return self._ca.certificate.fingerprint(hashes.SHA256()).hex()[:8]
+
+    async def opened(self) -> None:
+        """Do what `open` does, in a thread."""
+        await asyncio.to_thread(self.open)
+
     def open(self) -> None:
         """Read the CA, or make one. Raises `StorageError`."""
         try:

@@ -10,128 +10,37 @@ Called by `keeper`, which carries a decision out. The rules:
 - A host whose order failed waits: a minute, then twice as long each time, at most 12 hours.
 - The limits of the CA are counted here, so that it is never asked for more. Earlier versions and `serve` sessions
   get only a part of them: a deploy of a new app must not wait because of their URLs.
-- A certificate that nobody wants is kept for a week, and not renewed.
+- A certificate that nobody wants is kept for a while (`Policy.kept_s`), and not renewed.
+- A certificate of another source, such as the CA before, stays until this one has replaced it.
+- A time that only a wrong clock can have set is not believed: nothing waits until it, and it counts for no limit.
 """
 
-import enum
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
 
 from homeport.contract.hosts import covers
 from homeport.control.certificates.hosts import is_wildcard, registered
+from homeport.control.certificates.situation import (
+    WEEK_S,
+    Decision,
+    Held,
+    Issued,
+    Kind,
+    Method,
+    Order,
+    Policy,
+    Situation,
+    Tried,
+)
 
 HOUR_S, DAY_S = 3600.0, 86400.0
-WEEK_S = 7 * DAY_S
 FIRST_WAIT_S = 60.0
 LONGEST_WAIT_S = 12 * HOUR_S
-KEPT_S = WEEK_S  # how long a certificate stays that nobody wants
+SPREAD = 0.2  # of a wait: so much longer at most, by chance
+LONGEST_ASKED_S = WEEK_S + DAY_S  # no CA asks for a longer pause
 AT_ONCE = 4  # orders that run at the same time
 RENEWED_AFTER = 2 / 3  # of the lifetime
 JITTER = 0.05  # of the lifetime: so much earlier at most
-
-
-class Kind(enum.IntEnum):
-    """Why a host is wanted; the smaller ones are ordered first."""
-
-    MAIN = 0  # the URL of a deployed app, a custom domain, homeport's own domain
-    SESSION = 1  # of `homeport serve`
-    VERSION = 2  # of an earlier version
-
-
-class Method(enum.StrEnum):
-    """How the CA finds out that a host is this server's."""
-
-    HTTP = "http-01"
-    DNS = "dns-01"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What a CA allows. The defaults are those of Let's Encrypt (https://letsencrypt.org/docs/rate-limits/)."""
-
-    per_domain: int = 50  # new certificates for a registered domain in 7 days
-    per_set: int = 5  # certificates for exactly the same hosts in 7 days
-    failures: int = 5  # failed validations of a host in an hour
-    names: int = 100  # hosts of one certificate
-
-
-#: A CA without limits of its own, such as a private one. Failures are counted all the same.
-UNLIMITED = Limits(per_domain=10**9, per_set=10**9)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """What the settings say."""
-
-    domain: str  # homeport's own
-    dns: bool  # DNS-01 is configured
-    limits: Limits = Limits()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """A certificate that the ingress has."""
-
-    name: str
-    hosts: tuple[str, ...]
-    not_before: float  # seconds since the epoch
-    not_after: float
-    serial: str = ""
-    unwanted_since: float | None = None  # when the last of its hosts went; None: it is wanted
-    renew_now: bool = False  # somebody has asked for it
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tried:
-    """The failed orders of a host since its last success."""
-
-    failures: int
-    failed_at: tuple[float, ...]  # failed validations of the last hour, the oldest first
-    next_at: float  # no order before that
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Issued:
-    """A certificate that the CA has issued in the last week."""
-
-    hosts: tuple[str, ...]
-    at: float
-    renewal: bool  # for exactly the hosts of an earlier one: it does not count for a domain
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """A certificate to order now."""
-
-    name: str
-    hosts: tuple[str, ...]
-    renewal: bool = False  # the CA has issued one for exactly these hosts before
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Situation:
-    """Everything that a decision depends on."""
-
-    wanted: Mapping[str, Kind]
-    held: Sequence[Held]
-    tried: Mapping[str, Tried]
-    issued: Sequence[Issued]
-    running: Collection[str]  # names of certificates whose orders run
-    now: float
-    paused_until: float = 0.0  # the CA does not answer, or has said so
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """What to do now, and when to look again."""
-
-    orders: tuple[Order, ...]
-    removed: tuple[str, ...]  # certificates to remove
-    unwanted: tuple[str, ...]  # certificates that nobody wants any more
-    wanted_again: tuple[str, ...]
-    waiting: Mapping[str, str]  # host -> why it is not ordered now
-    look_at: float  # when something can change by itself; `inf` for never
 
 
 def decide(situation: Situation, policy: Policy) -> Decision:
@@ -142,19 +51,19 @@ def decide(situation: Situation, policy: Policy) -> Decision:
 def needed(wanted: Mapping[str, Kind], policy: Policy) -> dict[str, Kind]:
     """Return the names that certificates must have, so that every wanted host is covered.
 
-    >>> needed({"a.b.test": Kind.MAIN, "shop.test": Kind.MAIN}, Policy(domain="b.test", dns=True))
+    >>> needed({"a.b.test": Kind.MAIN, "shop.test": Kind.MAIN}, Policy(domain="b.test", wildcards=True))
     {'shop.test': <Kind.MAIN: 0>, '*.b.test': <Kind.MAIN: 0>, 'b.test': <Kind.MAIN: 0>}
     """
     names: dict[str, Kind] = {}
     star = f"*.{policy.domain}"
-    stars = [host for host in wanted if is_wildcard(host)] if policy.dns else []
+    stars = [host for host in wanted if is_wildcard(host)] if policy.wildcards else []
     for host, kind in sorted(wanted.items()):
-        if policy.dns and (host == policy.domain or covers([star], host)):
+        if policy.shares and (host == policy.domain or covers([star], host)):
             continue
         if not is_wildcard(host) and covers(stars, host):
             continue
         names[host] = kind
-    if policy.dns and any(host == policy.domain or covers([star], host) for host in wanted):
+    if policy.shares and any(host == policy.domain or covers([star], host) for host in wanted):
         names[star] = names[policy.domain] = Kind.MAIN
     return names
 
@@ -162,7 +71,7 @@ def needed(wanted: Mapping[str, Kind], policy: Policy) -> dict[str, Kind]:
 def method(host: str, policy: Policy) -> Method:
     """Return how a host is validated: by DNS where only DNS can, and below homeport's domain if it is configured."""
     ours = host == policy.domain or host.endswith(f".{policy.domain}")
-    return Method.DNS if is_wildcard(host) or (policy.dns and ours) else Method.HTTP
+    return Method.DNS if is_wildcard(host) or (policy.wildcards and ours) else Method.HTTP
 
 
 def renewed_at(held: Held) -> float:
@@ -183,22 +92,38 @@ def after_failure(
     failures = (before.failures if before else 0) + 1
     wait_s = min(FIRST_WAIT_S * 2.0 ** min(failures - 1, 20), LONGEST_WAIT_S)
     digest = hashlib.sha256(f"{host} {failures}".encode()).digest()
-    wait_s *= 1 + 0.2 * int.from_bytes(digest[:4]) / 2**32  # not all hosts at the same moment
+    wait_s *= 1 + SPREAD * int.from_bytes(digest[:4]) / 2**32  # not all hosts at the same moment
     recent = tuple(at for at in (before.failed_at if before else ()) if at > now - HOUR_S)
     return Tried(
         failures=failures,
         failed_at=(*recent, now) if validated else recent,
         next_at=max(now + wait_s, not_before),
+        retry_at=not_before,
     )
+
+
+def believed(at: float, now: float, longest_s: float) -> float:
+    """Return a time until which something waits; 0 for one that only a wrong clock can have set.
+
+    >>> believed(150.0, 100.0, 60.0), believed(5000.0, 100.0, 60.0)
+    (150.0, 0.0)
+    """
+    return at if at <= now + longest_s else 0.0
+
+
+def next_try(tried: Tried, now: float) -> float:
+    """Return when a host is ordered again after a failure; 0 for at once."""
+    own = believed(tried.next_at, now, LONGEST_WAIT_S * (1 + SPREAD))
+    return max(own, believed(tried.retry_at, now, LONGEST_ASKED_S))
 
 
 def name_of(hosts: Collection[str]) -> str:
     """Return the name of a new certificate: a word for files and commands, the same for the same hosts.
 
     >>> name_of(["a.test"])
-    'acme-52dcf5eeb77a59de'
+    'host-52dcf5eeb77a59de'
     """
-    return "acme-" + hashlib.sha256(" ".join(sorted(hosts)).encode()).hexdigest()[:16]
+    return "host-" + hashlib.sha256(" ".join(sorted(hosts)).encode()).hexdigest()[:16]
 
 
 class _Deciding:
@@ -224,13 +149,13 @@ class _Deciding:
             if held.name in useful:
                 if held.unwanted_since is not None:
                     again.append(held.name)
-            elif held.unwanted_since is None:
-                unwanted.append(held.name)
-                self._look_at.append(self._s.now + KEPT_S)
-            elif self._s.now >= held.unwanted_since + KEPT_S and held.name not in self._s.running:
+            elif self._is_over(held):
                 removed.append(held.name)
+            elif held.unwanted_since is None or held.unwanted_since > self._s.now:
+                unwanted.append(held.name)
+                self._look_at.append(self._s.now + self._policy.kept_s)
             else:
-                self._look_at.append(held.unwanted_since + KEPT_S)
+                self._look_at.append(held.unwanted_since + self._policy.kept_s)
         return Decision(
             orders=tuple(orders),
             removed=tuple(removed),
@@ -248,28 +173,43 @@ class _Deciding:
         kept = [host for host in others if host in self._needed]
         return any(covers(held.hosts, host) and not covers(kept, host) for host in self._s.wanted)
 
+    def _is_over(self, held: Held) -> bool:
+        """Return whether a certificate that nobody wants has been kept long enough."""
+        since = self._s.now if held.unwanted_since is None else held.unwanted_since
+        return held.name not in self._s.running and self._s.now >= since + self._policy.kept_s
+
     def _renewals(self) -> Iterator[tuple[Order, Kind]]:
         for held in sorted(self._s.held, key=lambda held: held.not_after):
             hosts = tuple(host for host in held.hosts if host in self._needed)
             if not hosts:
                 continue
-            at = renewed_at(held)
-            if held.renew_now or self._s.now >= at:
+            # Where this clock is ahead of the CA's, each new certificate seems to be due at once.
+            issued = (i.at for i in self._s.issued if set(i.hosts) == set(held.hosts))
+            last = max((at for at in issued if at <= self._s.now), default=0.0)
+            at = max(renewed_at(held), last + HOUR_S)
+            if held.renew_now or held.foreign or self._s.now >= at:
                 kind = min(self._needed[host] for host in hosts)
-                yield Order(name=held.name, hosts=hosts, renewal=hosts == held.hosts), kind
+                again = hosts == held.hosts and not held.foreign
+                yield Order(name=held.name, hosts=hosts, renewal=again), kind
             else:
                 self._look_at.append(at)
 
     def _missing(self) -> Iterator[tuple[Order, Kind]]:
-        have = [host for held in self._s.held for host in held.hosts]
+        have = [
+            host
+            for held in self._s.held
+            for host in held.hosts
+            # What has run out, or is of another source, is only good for the hosts with which it is renewed.
+            if host in self._needed or not (held.foreign or held.not_after <= self._s.now)
+        ]
         lacking = {h: k for h, k in self._needed.items() if not covers(have, h)}
         ours = (self._policy.domain, f"*.{self._policy.domain}")
-        if self._policy.dns and any(host in lacking for host in ours):
+        if self._policy.shares and any(host in lacking for host in ours):
             for host in ours:
                 lacking.pop(host, None)
             yield Order(name=name_of(ours), hosts=ours), Kind.MAIN
         for hosts in self._grouped(lacking):
-            if is_wildcard(hosts[0]) and not self._policy.dns:
+            if is_wildcard(hosts[0]) and not self._policy.wildcards:
                 self._waiting[hosts[0]] = (
                     "a wildcard needs DNS-01: set `dns` (homeport domain --help)"
                 )
@@ -299,7 +239,8 @@ class _Deciding:
     def _last_wait(self, order: Order) -> float:
         """Return how long the hosts of an order had to wait after a failure; 0 if none has failed."""
         tried = self._s.tried
-        return max((tried[host].next_at for host in order.hosts if host in tried), default=0.0)
+        hosts = [host for host in order.hosts if host in tried]
+        return max((next_try(tried[host], self._s.now) for host in hosts), default=0.0)
 
     def _within_limits(self, candidates: list[tuple[Order, Kind]]) -> Iterator[Order]:
         free = AT_ONCE - len(self._s.running)
@@ -323,18 +264,25 @@ class _Deciding:
 
     def _waits(self, order: Order, kind: Kind) -> tuple[float, str]:
         """Return until when an order must wait, and why; a time in the past if it need not."""
-        reasons = [(self._s.paused_until, "the certification authority asked to wait")]
+        now = self._s.now
+        reasons = [
+            (believed(self._s.paused_until, now, HOUR_S), "the last order failed for all hosts"),
+            (
+                believed(self._s.asked_until, now, LONGEST_ASKED_S),
+                "the certification authority asked to wait",
+            ),
+        ]
         for host in order.hosts:
             if (tried := self._s.tried.get(host)) is not None:
-                reasons.append((tried.next_at, "its last order failed"))
-                recent = [at for at in tried.failed_at if at > self._s.now - HOUR_S]
+                reasons.append((next_try(tried, now), "its last order failed"))
+                recent = [at for at in tried.failed_at if now - HOUR_S < at <= now]
                 if len(recent) >= self._limits.failures:
                     at = recent[-self._limits.failures] + HOUR_S
                     reasons.append((at, f"{len(recent)} validations failed in an hour"))
         same = sorted(
             i.at
             for i in self._s.issued
-            if set(i.hosts) == set(order.hosts) and i.at > self._s.now - WEEK_S
+            if set(i.hosts) == set(order.hosts) and now - WEEK_S < i.at <= now
         )
         if len(same) >= self._limits.per_set:
             at = same[-self._limits.per_set] + WEEK_S
@@ -358,4 +306,4 @@ class _Deciding:
 
 def _counts(issued: Issued, domain: str, now: float) -> bool:
     here = any(registered(host) == domain for host in issued.hosts)
-    return here and not issued.renewal and issued.at > now - WEEK_S
+    return here and not issued.renewal and now - WEEK_S < issued.at <= now

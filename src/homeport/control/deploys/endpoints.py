@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from homeport.contract.roles import Ingress
 from homeport.contract.traffic import Endpoint
-from homeport.control.fleet.covering import Cover, no_cover
+from homeport.control.fleet.covering import Covering, Uncovered
 from homeport.control.fleet.owner import Owner
 from homeport.supervised import Tasks, retried
 from homeport.undo import Undo
@@ -27,13 +27,9 @@ class _Routed:
 class Endpoints:
     """What is routed now."""
 
-    def __init__(
-        self,
-        ingress: Ingress,
-        cover: Cover = no_cover,
-    ) -> None:
-        """`cover` is awaited with hosts before they answer: they may need certificates."""
-        self._cover = cover
+    def __init__(self, ingress: Ingress, certificates: Covering | None = None) -> None:
+        """`certificates` get hosts before these answer."""
+        self._certificates = certificates or Uncovered()
         self._ingress = ingress
         self._routed: dict[str, _Routed] = {}
         self._tasks = Tasks()
@@ -62,11 +58,11 @@ class Endpoints:
 
     async def route(self, undo: Undo, holder: Owner, endpoint: Endpoint) -> None:
         """Route the endpoint for this holder."""
-        await self._cover(endpoint.hosts)
         before = self._routed.get(endpoint.id)
         after = _Routed(holder=holder, endpoint=endpoint)
         undo.push(self._put_back, endpoint.id, before)
         self._routed[endpoint.id] = after
+        await self._certificates.cover(endpoint.hosts)
         await self._ingress.route(endpoint)
 
     async def unroute(self, undo: Undo, holder: Owner, endpoint_id: str) -> None:
@@ -101,5 +97,5 @@ class Endpoints:
         if routed is None:
             await self._ingress.unroute(endpoint_id)
         else:
-            await self._cover(routed.endpoint.hosts)
+            await self._certificates.cover(routed.endpoint.hosts)
             await self._ingress.route(routed.endpoint)

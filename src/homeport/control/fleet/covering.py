@@ -1,9 +1,24 @@
-"""What gives hosts a certificate before their URL answers; nothing does without a local CA."""
+"""What gives hosts a certificate before their URL answers. Without TLS nothing does."""
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
+from typing import Protocol
 
-Cover = Callable[[Collection[str]], Awaitable[None]]
+
+class Covering(Protocol):
+    """Certificates of hosts, as those see them that make hosts answer."""
+
+    async def cover(self, hosts: Collection[str]) -> None:
+        """Return when these hosts have certificates, if they can have them at once."""
+
+    def wake(self) -> None:
+        """Hear that hosts have come or gone."""
 
 
-async def no_cover(_hosts: Collection[str]) -> None:
-    """Do nothing: hosts get no certificate, or get one later."""
+class Uncovered:
+    """No certificates."""
+
+    async def cover(self, hosts: Collection[str]) -> None:
+        """Do nothing."""
+
+    def wake(self) -> None:
+        """Do nothing."""

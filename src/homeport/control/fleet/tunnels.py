@@ -16,7 +16,7 @@ from homeport.contract.container import Container, OpenTunnel, State
 from homeport.contract.errors import Failure, NotFound, StartError, TooMany
 from homeport.contract.roles import Ingress
 from homeport.contract.traffic import Endpoint, PoolKey
-from homeport.control.fleet.covering import Cover, no_cover
+from homeport.control.fleet.covering import Covering, Uncovered
 from homeport.supervised import Tasks, retried
 
 MAX_TUNNELS = 100  # of all containers
@@ -58,13 +58,13 @@ class Tunnels:
         ingress: Ingress,
         domain: str,
         address: Callable[[], tuple[str, int]],
-        cover: Cover = no_cover,
+        certificates: Covering | None = None,
     ) -> None:
         """`address` returns scheme and port of all URLs; the port is known once the ingress listens.
 
-        `cover` is awaited with a tunnel's host before it answers, because it may need a certificate.
+        `certificates` get a tunnel's host before it answers.
         """
-        self._cover = cover
+        self._certificates = certificates or Uncovered()
         self._ingress, self._domain, self._address = ingress, domain, address
         self._routes: dict[str, _Route] = {}
         self._closed: dict[str, str] = {}  # tunnel -> its container, until its node has heard of it
@@ -107,6 +107,10 @@ class Tunnels:
         self._closed[name] = route.container
         await asyncio.shield(self._begin_closing(name))
 
+    def hosts(self) -> list[str]:
+        """Return the hosts of all tunnels that open or are open."""
+        return [self._host(route) for route in self._routes.values() if route.failure is None]
+
     async def end(self) -> None:
         """Stop opening and closing: the ingress ends."""
         await self._tasks.close()
@@ -128,7 +132,7 @@ class Tunnels:
             await self._ingress.attach(
                 route.key, route.label, route.tunnel.address, SLOTS, shared=False
             )
-            await self._cover([self._host(route)])
+            await self._certificates.cover([self._host(route)])
             await self._ingress.route(
                 Endpoint(
                     id=route.label,
@@ -156,6 +160,7 @@ class Tunnels:
             await self._ingress.unroute(route.label)
             if not gone.done():
                 gone.set_result(None)
+            self._certificates.wake()
             await self._ingress.lose(route.key, route.label)
             while await self._ingress.detach(route.key, route.label) is None:
                 await asyncio.sleep(PAUSE_S)

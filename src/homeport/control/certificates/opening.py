@@ -1,0 +1,42 @@
+"""Returns the keeper of certificates that the settings ask for. Called by `stages`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from homeport.contract.roles import Ingress
+from homeport.control.certificates.acme.source import Acme
+from homeport.control.certificates.files import Files
+from homeport.control.certificates.issuing import Issuing
+from homeport.control.certificates.keeper import Keeper
+from homeport.control.certificates.local import Local
+from homeport.control.certificates.resolving import Resolver
+from homeport.control.certificates.situation import Kind
+from homeport.control.certificates.source import Source
+from homeport.settings import Settings
+from homeport.state.certificates import Certificates
+
+
+def opened(
+    settings: Settings, rows: Certificates, ingress: Ingress, resolver: Resolver
+) -> Keeper | None:
+    """Return the keeper, which wants a certificate for homeport's own domain; None without TLS."""
+    source = _source(settings, ingress, resolver)
+    if source is None:
+        return None
+
+    def kept() -> Mapping[str, Path]:
+        return {path.stem: path for path in settings.certificates_dir.glob("*.pem")}
+
+    keeper = Keeper(rows, ingress, source, kept=kept)
+    keeper.wants(lambda: {settings.domain: Kind.MAIN})
+    return keeper
+
+
+def _source(settings: Settings, ingress: Ingress, resolver: Resolver) -> Source | None:
+    if settings.tls == "acme":
+        return Acme(settings, ingress, resolver)
+    if settings.tls == "files":
+        return Files(settings.tls_dir)
+    if settings.tls == "local":
+        return Issuing(Local(settings.local_ca, settings.domain), settings.domain)
+    return None
