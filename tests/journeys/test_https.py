@@ -64,9 +64,10 @@ def test_a_deploy_answers_by_https_at_once_and_after_restarts(secure, write):
     host = urlsplit(url).netloc
     with httpx.Client(transport=ToHere(context), timeout=60) as browser:
         first = browser.get(f"{url}/?a=1")
-        custom = browser.get(f"https://shop.test:{status['https_port']}/")
         os.kill(status["pid"], signal.SIGKILL)
         alone = browser.get(f"{url}/")
+    with httpx.Client(transport=ToHere(context), timeout=60) as browser:  # another certificate
+        custom = browser.get(f"https://shop.test:{status['https_port']}/")
     secure.run("up")
     with httpx.Client(transport=ToHere(context), timeout=60) as browser:
         after = browser.get(f"{url}/")
