@@ -142,7 +142,7 @@ def render(config: Config) -> str:
             *_frontend(config),
             *_calls(config),
             *_again(config),
-            *rules.tables(config.per_source),
+            *rules.tables(config.per_source, tls=config.secure is not None),
             *_backends(config),
             "",
         ]
@@ -222,21 +222,24 @@ def _frontend(config: Config) -> list[str]:
             f"  bind fd@{descriptor} tcp-ut {VANISHED_S}s{'' if index else f' id {secure.PLAIN}'}"
             for index, descriptor in enumerate(config.listeners)
         ),
+        # Containers ask for URLs at the second one. With TLS both share a line, because each line keeps 13 KiB for
+        # each certificate.
         *(
-            []
+            [f"  bind fd@{config.urls} maxconn {config.max_connections // CALLS_SHARE}"]
             if config.secure is None
-            else [f"  bind fd@{config.secure} tcp-ut {VANISHED_S}s {secure.BIND}"]
+            else [f"  bind fd@{config.secure},fd@{config.urls} tcp-ut {VANISHED_S}s {secure.BIND}"]
         ),
-        # Containers ask here for URLs, which are HTTPS with TLS.
-        f"  bind fd@{config.urls} maxconn {config.max_connections // CALLS_SHARE}"
-        + ("" if config.secure is None else f" {secure.BIND}"),
         f"  maxconn {config.max_connections}",
         *([] if config.secure is None else secure.patience()),
         "  option clitcpka",
         "  clitcpka-idle 60s",
         "  clitcpka-intvl 15s",
         "  clitcpka-cnt 4",
-        *rules.connections(per_source=config.per_source, trusted_proxies=config.trusted_proxies),
+        *rules.connections(
+            per_source=config.per_source,
+            trusted_proxies=config.trusted_proxies,
+            containers=0 if config.secure is None else config.max_connections // CALLS_SHARE,
+        ),
         *LOG,
         *rules.responses(),
         *(secure.lasting() if config.lasting and config.secure is not None else []),

@@ -91,12 +91,24 @@ def body() -> list[str]:
     ]
 
 
-def connections(*, per_source: int, trusted_proxies: Sequence[str]) -> list[str]:
-    """Return the limit of connections from one address; idle ones count too."""
+def connections(
+    *, per_source: int, trusted_proxies: Sequence[str], containers: int = 0
+) -> list[str]:
+    """Return the limit of connections from one address; idle ones count too.
+
+    `containers`: how many there may be from all containers, which have no address; 0: their socket has a limit itself.
+    """
+    lines = []
+    if containers:
+        lines += [
+            "  tcp-request connection track-sc2 int(1) table containers if !{ src -m found }",
+            f"  tcp-request connection reject if {{ sc2_conn_cur(containers) gt {containers} }}",
+        ]
     if not per_source:
-        return []
+        return lines
     of_others = f" unless {{ src {' '.join(trusted_proxies)} }}" if trusted_proxies else ""
     return [
+        *lines,
         f"  tcp-request connection track-sc2 src,ipmask(32,64) table connections{of_others}",
         f"  tcp-request connection reject if {{ sc2_conn_cur(connections) gt {2 * per_source} }}",
     ]
@@ -228,12 +240,17 @@ def _limits(requests_per_s: int, per_source: int) -> list[str]:
     return lines
 
 
-def tables(per_source: int) -> list[str]:
+def tables(per_source: int, *, tls: bool) -> list[str]:
     """Return the tables in which `_limits` and `connections` count."""
     lines = [
         "backend limits",
         f"  stick-table type integer size 1 expire 1m store gpc0,gpc0_rate({BURST_S}s)",
     ]
+    if tls:
+        lines += [
+            "backend containers",
+            "  stick-table type integer size 1 expire 1m store conn_cur",
+        ]
     if per_source:
         lines += [
             "backend sources",
