@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from tests import http2
 from tests.waiting import wait_for
 
 APP = """
@@ -28,7 +29,23 @@ APP = """
         await socket.send_text(str(socket.url) + " " + await socket.receive_text())
         await socket.close()
 
-    @app.function()
+    @web.get("/inside")
+    async def inside():  # programs in the container trust the CA of this homeport
+        import subprocess
+        import urllib.request
+        import aiohttp
+        import httpx
+        import requests
+        url = endpoint.get_web_url()
+        found = {"requests": requests.get(url).status_code, "httpx": httpx.get(url).status_code}
+        with urllib.request.urlopen(url) as answer:
+            found["urllib"] = answer.status
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            found["aiohttp"] = answer.status
+        told = subprocess.run(["curl", "-sS", url], capture_output=True, text=True)
+        return {**found, "curl": told.stdout or told.stderr}
+
+    @app.function(max_containers=2)
     @modal.asgi_app(custom_domains=["shop.test"])
     def endpoint():
         return web
@@ -85,6 +102,13 @@ def test_a_deploy_answers_by_https_at_once_and_after_restarts(secure, write):
     assert [0o600] * 2 == [
         path.stat().st_mode & 0o777 for path in sorted((secure.home / "local-ca").iterdir())
     ]
+    with httpx.Client(transport=ToHere(context), timeout=60) as browser:
+        inside = browser.get(f"{url}/inside").json()
+    assert url in inside.pop("curl")
+    assert dict.fromkeys(("requests", "httpx", "urllib", "aiohttp"), 200) == inside
+    listed = {each["host"]: each for each in secure.json("certificate", "list")}
+    assert {"localhost", "shop.test", host.partition(":")[0]} == set(listed)
+    assert {"valid"} == {each["state"] for each in listed.values()}
     _websocket(url, ssl.create_default_context(cadata=ca))  # httpx offers h2 with the other one
 
 
@@ -105,6 +129,13 @@ def _websocket(url: str, context: ssl.SSLContext) -> None:
         chat.send("hello")
 
         assert f"wss://{there.netloc}/ws hello" == chat.recv()
+    context.set_alpn_protocols(["h2"])
+    with (
+        socket.create_connection(("127.0.0.1", there.port), timeout=60) as wire,
+        context.wrap_socket(wire, server_hostname=there.hostname) as tls,
+    ):
+        told = http2.said(tls, "https", there.netloc, "/ws", "by h2")
+        assert ("h2", f"wss://{there.netloc}/ws by h2") == (tls.selected_alpn_protocol(), told)
 
 
 def test_files_are_used_and_renewed_and_without_one_the_host_answers_by_http(

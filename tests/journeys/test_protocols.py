@@ -4,15 +4,10 @@ import socket
 import threading
 from urllib.parse import urlsplit
 
-import h2.config
-import h2.connection
-import h2.events
 import httpx
 import pytest
-from wsproto import ConnectionType
-from wsproto.connection import Connection
-from wsproto.events import CloseConnection, TextMessage
 
+from tests import http2
 from tests.waiting import wait_for
 
 APP = """
@@ -118,51 +113,12 @@ def test_close_codes_and_refusals_pass_through(url):
 
 
 def test_a_websocket_over_http_2(url):
-    """RFC 8441: an extended CONNECT, then RFC 6455 frames in DATA."""
     authority = url.removeprefix("http://")
     host, port = authority.split(":")
     with socket.create_connection((host, int(port)), timeout=60) as wire:
-        http = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
-        http.initiate_connection()
-        wire.sendall(http.data_to_send())
+        answer = http2.said(wire, "http", authority, "/ws", "harbour")
 
-        def until(kind):
-            while True:
-                for event in http.receive_data(wire.recv(65536)):
-                    if isinstance(event, h2.events.DataReceived):
-                        http.acknowledge_received_data(
-                            event.flow_controlled_length, event.stream_id
-                        )
-                    if isinstance(event, kind):
-                        wire.sendall(http.data_to_send())
-                        return event
-                wire.sendall(http.data_to_send())
-
-        settings = until(h2.events.RemoteSettingsChanged).changed_settings
-        assert 1 == settings[h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL].new_value
-        stream = http.get_next_available_stream_id()
-        http.send_headers(
-            stream,
-            [
-                (":method", "CONNECT"),
-                (":protocol", "websocket"),
-                (":scheme", "http"),
-                (":path", "/ws"),
-                (":authority", authority),
-                ("sec-websocket-version", "13"),
-            ],
-        )
-        wire.sendall(http.data_to_send())
-        assert "200" == dict(until(h2.events.ResponseReceived).headers)[":status"]
-        chat = Connection(ConnectionType.CLIENT)
-        http.send_data(stream, chat.send(TextMessage(data="harbour")))
-        wire.sendall(http.data_to_send())
-        chat.receive_data(until(h2.events.DataReceived).data)
-        (message,) = chat.events()
-        http.send_data(stream, chat.send(CloseConnection(code=1000)))
-        wire.sendall(http.data_to_send())
-
-    assert "ruobrah" == message.data
+    assert "ruobrah" == answer
 
 
 CANCELLED = """

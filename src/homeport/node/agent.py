@@ -35,6 +35,7 @@ from homeport.node.containers.pulses import Patient
 from homeport.node.containers.shared import Shared, log_line
 from homeport.node.images.environments import Environments
 from homeport.node.images.latest import Latest
+from homeport.node.images.trusted import Trusted
 from homeport.node.launch import environ_of, with_modal
 from homeport.node.limits import gpus
 from homeport.node.limits.keeper import Limits
@@ -83,6 +84,7 @@ class Agent:
             turns=asyncio.Semaphore(STARTS_PER_CORE * (os.cpu_count() or 1)),
             runner=tuple(runner),
             lib=self._lib,
+            trusted=Trusted(settings.own_ca, self._lib),
             doors=settings.socket_dir / "doors",
             changed=self._changes.tell,
         )
@@ -191,6 +193,7 @@ class Agent:
             environ = with_modal(
                 environ_of(image, os.environ, made.python, made.environ), self._lib
             )
+            environ |= self._shared.trusted.variables(made, environ)
             if self._shared.cells is not None:
                 environ = self._shared.cells.environ(environ)
             self._zygotes.warm(made, environ)

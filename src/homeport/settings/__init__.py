@@ -120,6 +120,13 @@ class Settings:
         return self.home / "local-ca" / "ca.pem"
 
     @property
+    def own_ca(self) -> Path | None:
+        """The certificate of a CA that only this server's own users trust; None for one that everybody trusts."""
+        if self.tls == "local":
+            return self.local_ca
+        return Path(self.acme_ca) if self.tls == "acme" and self.acme_ca else None
+
+    @property
     def scheme(self) -> str:
         """The scheme of every URL."""
         return "http" if self.tls == "off" else "https"

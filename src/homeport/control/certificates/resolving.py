@@ -1,15 +1,31 @@
 """Asks DNS where a name leads, and compares that with this server's addresses."""
 
 import asyncio
+import contextlib
+import importlib
 import ipaddress
+import logging
 import secrets
 import socket
-from collections.abc import Collection
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from homeport.control.certificates.hosts import is_wildcard
 
-TIME_S = 5.0
+TIME_S = 5.0  # for a look-up, with the wait for its turn
+AT_ONCE = 64
+MOST = 1000  # answers that are kept
+LONGEST_S = 60.0  # how long a good answer is kept, if DNS allows it
+BAD_S = 5.0  # and a bad one: somebody may be about to add the record
+HOSTS = Path("/etc/hosts")
+
+#: Empty: the name does not exist. None: nobody knows.
+Addresses = tuple[str, ...] | None
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,58 +44,91 @@ class Pointing:
 
 
 class Resolver:
-    """The system's resolver, or a name server."""
+    """Asks a name server, or those of this machine. No look-up takes a thread, so one without an answer stops nothing."""
 
-    def __init__(self, server: str = "", addresses: str = "") -> None:
+    def __init__(
+        self, server: str = "", addresses: str = "", clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """`server`: `address:port` of a name server; `addresses`: this server's, with commas."""
         self._server = server
         self._given = tuple(filter(None, (part.strip() for part in addresses.split(","))))
+        self._clock = clock
+        self._answers: dict[str, tuple[float, Addresses]] = {}  # name -> until when, and what
+        self._asking: dict[str, asyncio.Task[Addresses]] = {}
+        self._free = asyncio.Semaphore(AT_ONCE)
 
     async def pointing(self, name: str) -> Pointing:
         """Return where a name leads; of a wildcard, where some name below it leads."""
         expected = self._given or await asyncio.to_thread(_own_addresses)
         return Pointing(found=await self.addresses(name), expected=expected)
 
-    async def addresses(self, name: str) -> tuple[str, ...] | None:
-        """Return a name's addresses; none if the name does not exist, and None if DNS does not answer."""
-        if is_wildcard(name):
-            name = f"{secrets.token_hex(6)}{name[1:]}"
-        try:
-            async with asyncio.timeout(TIME_S):
-                found = await (self._asked(name) if self._server else _system(name))
-        except (TimeoutError, OSError):
-            return None
-        return None if found is None else tuple(sorted(found))
+    async def addresses(self, name: str) -> Addresses:
+        """Return a name's addresses; none if the name does not exist, and None if DNS does not answer.
 
-    async def _asked(self, name: str) -> Collection[str] | None:
+        An answer is kept for as long as DNS says, at most a minute; and a bad one for a few seconds.
+        """
+        until, known = self._answers.get(name, (0.0, None))
+        if self._clock() < until:
+            return known
+        if name not in self._asking:
+            task = self._asking[name] = asyncio.create_task(self._ask(name))
+            task.add_done_callback(lambda _: self._asking.pop(name, None))
+        return await asyncio.shield(self._asking[name])
+
+    async def _ask(self, name: str) -> Addresses:
+        found: Addresses = None
+        kept_s = BAD_S
+        # Of a wildcard, some name that nobody has asked for.
+        host = f"{secrets.token_hex(6)}{name[1:]}" if is_wildcard(name) else name
+        try:
+            async with asyncio.timeout(TIME_S), self._free:
+                found, kept_s = await self._looked_up(host)
+        except (TimeoutError, OSError, ValueError) as error:
+            log.info("DNS does not answer for %s: %s", name, error or "it takes too long")
+        if len(self._answers) >= MOST:
+            self._answers.clear()
+        self._answers[name] = self._clock() + kept_s, found
+        return found
+
+    async def _looked_up(self, name: str) -> tuple[Addresses, float]:
+        """Return a name's addresses, and how long to keep them."""
+        if not self._server and (local := await asyncio.to_thread(_in_hosts_file, name)):
+            return local, BAD_S
+        if "dns.asyncresolver" not in sys.modules:  # it takes 0.1 s, in which the loop must serve
+            await asyncio.to_thread(importlib.import_module, "dns.asyncresolver")
         import dns.asyncresolver
         import dns.exception
         import dns.resolver
 
-        host, _, port = self._server.rpartition(":")
-        resolver = dns.asyncresolver.Resolver(configure=False)
-        resolver.nameservers = [host.strip("[]") or self._server]
-        resolver.port = int(port) if host else 53
+        resolver = dns.asyncresolver.Resolver(configure=not self._server)
+        if self._server:
+            host, _, port = self._server.rpartition(":")
+            resolver.nameservers = [host.strip("[]") or self._server]
+            resolver.port = int(port) if host else 53
         found: set[str] = set()
+        kept_s = LONGEST_S
         for kind in ("A", "AAAA"):
             try:
                 answer = await resolver.resolve(name + ".", kind, lifetime=TIME_S)
             except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
                 continue
-            except dns.exception.DNSException:
-                return None
+            except dns.exception.DNSException as error:
+                raise OSError(str(error)) from None
             found |= {record.address for record in answer}
-        return found
+            if answer.rrset is not None:
+                kept_s = min(kept_s, answer.rrset.ttl)
+        return tuple(sorted(found)), kept_s if found else BAD_S
 
 
-async def _system(name: str) -> Collection[str] | None:
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    except socket.gaierror as error:
-        unknown = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
-        return () if error.errno in unknown else None
-    return {str(address[0]) for *_, address in found}
+def _in_hosts_file(name: str) -> tuple[str, ...]:
+    """Return a name's addresses in this machine's own list, which programs ask before DNS."""
+    found = set()
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        for line in HOSTS.read_text().splitlines():
+            address, *names = line.partition("#")[0].split() or ("",)
+            if name in (each.lower() for each in names):
+                found.add(address)
+    return tuple(sorted(found))
 
 
 def _own_addresses() -> tuple[str, ...]:

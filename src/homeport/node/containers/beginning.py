@@ -31,6 +31,7 @@ def prepared(
     if shared.cells is not None and not shared.environments.is_compiled(made):
         launch = dataclasses.replace(launch, order=slowness.with_time_to_compile(launch.order))
     environ = environ_for(launch, secrets, os.environ, made.python, shared.lib, made.environ)
+    environ |= shared.trusted.variables(made, environ)
     if shared.cells is not None:
         environ = shared.cells.environ(environ)
     return launch, made, environ

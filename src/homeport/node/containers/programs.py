@@ -196,6 +196,7 @@ async def run(
     isolated = await asyncio.to_thread(_is_isolated, runner.pid)
     made = shared.environments.of(launch.function.image)
     environ = environ_for(launch, secrets, os.environ, made.python, shared.lib, made.environ)
+    environ |= shared.trusted.variables(made, environ)
     calls, cwd, ids = launch.calls, launch.order.source, None
     if isolated:
         if shared.cells is not None:

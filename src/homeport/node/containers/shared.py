@@ -10,6 +10,7 @@ from homeport.contract.container import Container, LogLine, StartOrder
 from homeport.node.cells.sandboxes import Cells
 from homeport.node.containers.output import Outputs
 from homeport.node.images.environments import Environments
+from homeport.node.images.trusted import Trusted
 from homeport.node.limits.keeper import Limits
 from homeport.node.zygotes.nursery import Zygotes
 
@@ -28,7 +29,8 @@ class Shared:
     outputs: Outputs
     turns: asyncio.Semaphore  # more starts at once only make each of them slower
     runner: Sequence[str]
-    lib: Path  # a folder with only `homeport/` in it
+    lib: Path  # a folder with `homeport/` in it, and no other module
+    trusted: Trusted
     lifeline: int | None = None  # a process that has it ends when the other end closes
     changed: Callable[[Container], None] = lambda _container: None
     said: Callable[[LogLine], None] = lambda _line: None

@@ -31,6 +31,7 @@ from homeport.contract.errors import Failure
 from homeport.control.certificates.acme import keys
 from homeport.control.certificates.acme.network import Network, retry_at
 from homeport.control.certificates.problems import EVERYWHERE, HINTS, OrderFailed, shown
+from homeport.control.certificates.threads import apart
 
 FIRST_POLL_S, LONGEST_POLL_S = 0.05, 5.0
 ORDER_S = 300.0  # a whole order; a CA takes seconds
@@ -105,18 +106,18 @@ class Client:
         key = await asyncio.to_thread(keys.kept, self._orders / name / "key.pem")
         order = await self._resumed(client, name, hosts)
         if order is None:
-            order = await _thread(client.new_order, keys.request(key, hosts))
+            order = await apart(client.new_order, keys.request(key, hosts))
             await asyncio.to_thread(self._remember, name, hosts, order)
         order = order.update(csr_pem=keys.request(key, hosts))
         if order.body.status == messages.STATUS_PENDING:
             await self._validate(client, name, order, solver)
         order = await self._finalized(client, order)
-        return key + await _thread(_download, client, order.body.certificate)
+        return key + await apart(_download, client, order.body.certificate)
 
     async def _opened(self) -> ClientV2:
         """Return the client with its account; after a failure the next caller tries again."""
         if self._opening is None or (self._opening.done() and _failed(self._opening)):
-            self._opening = asyncio.create_task(_thread(self._open))
+            self._opening = asyncio.create_task(apart(self._open))
         return await asyncio.shield(self._opening)
 
     def _open(self) -> ClientV2:
@@ -147,7 +148,7 @@ class Client:
             kept = json.loads(await asyncio.to_thread(path.read_bytes))
             if kept["directory"] != self._directory or tuple(kept["hosts"]) != hosts:
                 return None
-            order = await _thread(_order, client, kept["url"])
+            order = await apart(_order, client, kept["url"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
         except errors.Error as error:
@@ -177,7 +178,7 @@ class Client:
             await _all(solver.present(c.host, c.token, c.answer) for c in presented)
             for _, body, _ in chosen:
                 if body.status == messages.STATUS_PENDING:
-                    await _thread(client.answer_challenge, body, body.chall.response(self._jwk))
+                    await apart(client.answer_challenge, body, body.chall.response(self._jwk))
             await _all(self._validated(client, authorization) for authorization in pending)
         except OrderFailed:
             self.forget(name)  # the CA has given the order up
@@ -249,7 +250,7 @@ async def _polled(
     """Ask until it is done: at once, then with longer pauses, never sooner than `Retry-After` says."""
     wait_s = FIRST_POLL_S
     while True:
-        value, response = await _thread(ask)
+        value, response = await apart(ask)
         if is_done(value):
             return value
         asked_to = retry_at(response) - time.time()
@@ -276,10 +277,6 @@ def _download(client: ClientV2, url: str) -> bytes:
 
 def _post_as_get(client: ClientV2, url: str) -> requests.Response:
     return client.net.post(url, None, new_nonce_url=client.directory["newNonce"])
-
-
-async def _thread(work: Callable[..., T], *args: Any) -> T:
-    return await asyncio.to_thread(work, *args)
 
 
 async def _all(works: Iterable[Awaitable[None]]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from homeport.contract.errors import BadRequest
 from homeport.control.certificates.dns import TTL_S
 from homeport.control.certificates.problems import OrderFailed, shown
+from homeport.control.certificates.threads import apart
 
 
 class Lexicon:
@@ -38,7 +39,7 @@ class Lexicon:
     async def _do(self, action: str, name: str, value: str) -> None:
         async with self._turn:
             try:
-                await asyncio.to_thread(self._call, action, name, value)
+                await apart(self._call, action, name, value)
             except Exception as error:
                 raise OrderFailed(
                     f"`{self._provider}` did not {action} the record {name}: {shown(error) or type(error).__name__}",

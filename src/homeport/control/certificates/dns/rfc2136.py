@@ -1,7 +1,8 @@
 """Updates of a zone on a name server (RFC 2136), signed with a shared key (TSIG, RFC 8945)."""
 
 import asyncio
-import socket
+import contextlib
+import ipaddress
 
 import dns.asyncquery
 import dns.exception
@@ -15,6 +16,7 @@ import dns.update
 
 from homeport.control.certificates.dns import TTL_S
 from homeport.control.certificates.problems import OrderFailed, shown
+from homeport.control.certificates.resolving import Resolver
 
 TIMEOUT_S = 10.0
 
@@ -44,6 +46,7 @@ class Rfc2136:
         self._port = port
         self._algorithm = dns.name.from_text(algorithm)
         self._given_zone = dns.name.from_text(zone) if zone else None
+        self._resolver = Resolver()
         self._keys = dns.tsigkeyring.from_text({key_name: secret}) if key_name else None
 
     async def add(self, name: str, value: str) -> None:
@@ -86,14 +89,19 @@ class Rfc2136:
             hint="`dns_server` must be the primary of the zone",
         )
 
+    async def _address(self) -> str:
+        """Return the server's address; `OSError` if its name has none."""
+        with contextlib.suppress(ValueError):
+            return str(ipaddress.ip_address(self._server))
+        if not (found := await self._resolver.addresses(self._server)):
+            raise OSError(f"DNS knows no address of {self._server}")
+        return found[0]
+
     async def _asked(self, message: dns.message.Message) -> dns.message.Message:
         try:
             # TCP: an update must not be lost, and an answer must not be forged.
-            loop = asyncio.get_running_loop()
-            found = await loop.getaddrinfo(self._server, self._port, type=socket.SOCK_STREAM)
-            return await dns.asyncquery.tcp(
-                message, str(found[0][4][0]), port=self._port, timeout=TIMEOUT_S
-            )
+            address = await self._address()
+            return await dns.asyncquery.tcp(message, address, port=self._port, timeout=TIMEOUT_S)
         except (dns.tsig.PeerError, dns.tsig.BadSignature, dns.message.UnknownTSIGKey) as error:
             raise OrderFailed(
                 f"the name server {self._server} does not accept the key: {type(error).__name__}",
