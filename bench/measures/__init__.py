@@ -9,6 +9,7 @@ from bench.measures import (
     deploy,
     endpoints,
     extra,
+    https,
     isolation,
     layers,
     reload,
@@ -32,4 +33,5 @@ ALL: dict[str, Callable[[Plan], None]] = {
     "reload": reload.measure,
     "deploy": deploy.measure,
     "endpoints": endpoints.measure,
+    "https": https.measure,
 }

@@ -157,6 +157,7 @@ COVERED = {
     "state/environments": "control/api/test_environments.py",
     "state/migrations/versions/0010_environments": "state/test_schema.py",
     "state/migrations/versions/0011_audit": "state/test_schema.py",
+    "state/migrations/versions/0013_sources": "state/test_schema.py",
     "sdk/objects/environments": "journeys/test_environments.py",
     "cli/environment": "journeys/test_environments.py",
     "client/environments": "journeys/test_environments.py",

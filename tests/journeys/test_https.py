@@ -107,7 +107,7 @@ def test_a_deploy_answers_by_https_at_once_and_after_restarts(secure, write):
     assert url in inside.pop("curl")
     assert dict.fromkeys(("requests", "httpx", "urllib", "aiohttp"), 200) == inside
     listed = {each["host"]: each for each in secure.json("certificate", "list")}
-    assert {"localhost", "shop.test", host.partition(":")[0]} == set(listed)
+    assert {"localhost", "shop.test", host.partition(":")[0]} <= set(listed)
     assert {"valid"} == {each["state"] for each in listed.values()}
     _websocket(url, ssl.create_default_context(cadata=ca))  # httpx offers h2 with the other one
 

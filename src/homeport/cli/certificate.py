@@ -1,6 +1,7 @@
 """`homeport certificate …`: lists the certificates of hosts, and renews one."""
 
 import asyncio
+import time
 from typing import Annotated
 
 import typer
@@ -35,7 +36,7 @@ async def _list(settings: Settings, *, json: bool) -> None:
     table = [
         (
             each.host,
-            each.source,
+            each.source.partition(":")[0],
             each.state,
             _time(each.valid_until),
             _time(each.next_try or each.renew_at),
@@ -54,6 +55,9 @@ async def _renew(settings: Settings, host: str, *, json: bool) -> None:
         told = await client.certificates.renew(host)
     if json:
         output.show_json(told)
+        return
+    if told.next_try is not None and told.next_try > time.time():
+        output.say(f"! The order for {told.host} waits until {_time(told.next_try)}: {told.error}")
         return
     output.say(
         f"✓ The certificate of {told.host} is being ordered; `homeport certificate list` shows it"

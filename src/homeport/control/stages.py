@@ -136,16 +136,9 @@ async def open_fleet(
         say=state.logs.write,
         started=state.cold_starts.add,
     )
-    secure = settings.tunnels_have_tls
-
-    def address() -> tuple[str, int]:
-        return ("https", ingress.https_port) if secure else ("http", ingress.http_port)
-
     resolver = Resolver(settings.dns_resolver, settings.public_addresses)
     keeper = opening.opened(settings, Certificates(state.store.database), ingress, resolver)
-    tunnels = Tunnels(ingress, settings.domain, address, keeper)
-    if keeper is not None and secure:
-        keeper.wants(lambda: dict.fromkeys(tunnels.hosts(), Kind.SESSION))
+    tunnels = _tunnels(settings, ingress, keeper)
 
     def changed(container: Container) -> None:
         tunnels.changed(container)
@@ -178,6 +171,18 @@ async def open_fleet(
     )
 
 
+def _tunnels(settings: Settings, ingress: Entrance, keeper: Keeper | None) -> Tunnels:
+    secure = settings.tunnels_have_tls
+
+    def address() -> tuple[str, int]:
+        return ("https", ingress.https_port) if secure else ("http", ingress.http_port)
+
+    tunnels = Tunnels(ingress, settings.domain, address, keeper)
+    if keeper is not None and secure:
+        keeper.wants(lambda: dict.fromkeys(tunnels.hosts(), Kind.SESSION))
+    return tunnels
+
+
 def open_deploys(
     settings: Settings, state: State, fleet: Fleet, lifeline: Lifeline, opened: AsyncExitStack
 ) -> Deploys:
@@ -203,6 +208,8 @@ def open_deploys(
         ),
         endpoints=Endpoints(fleet.ingress, fleet.keeper),
     )
+    if fleet.keeper is not None:
+        fleet.keeper.wants(lambda: certified.wanted(parts.endpoints))
     rollout = Rollout(parts)
     opened.push_async_callback(rollout.close)
     sweeper = Sweeper(state.store, state.secrets, state.blobs, rollout.trees.in_use)
@@ -243,18 +250,13 @@ def _calls(
         say=state.logs.write,
     )
 
-    keeper = fleet.keeper
-    if keeper is not None:
-        keeper.wants(lambda: certified.wanted(parts.endpoints))
-
     def settled() -> None:
         scheduler.wake()
-        if keeper is not None:
-            keeper.wake()
+        if fleet.keeper is not None:
+            fleet.keeper.wake()
         variants.tidy()
         scaler.forget()
 
-    certificate = certified.states(keeper)
     deployer.settled, deployer.restored = settled, scaler.restore
     return Deploys(
         parts=parts,
@@ -272,9 +274,7 @@ def _calls(
         scheduler=scheduler,
         scaler=scaler,
         variants=variants,
-        domains=Domains(
-            parts, deployer, fleet.resolver, certificate=lambda host: certificate(host)[0]
-        ),
+        domains=Domains(parts, deployer, fleet.resolver, certificate=certified.words(fleet.keeper)),
     )
 
 

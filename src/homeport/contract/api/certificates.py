@@ -8,7 +8,7 @@ class Certificate:
     """The certificate of one host, or what keeps it from having one."""
 
     host: str
-    source: str  # `acme`, `files` or `local`
+    source: str  # `files`, or `acme` or `local` with a colon and a word for the CA
     state: str  # `valid`, `ordering`, `waiting`, `failed` or `unwanted`
     name: str = ""  # of the certificate, which several hosts may share; empty: there is none
     serial: str = ""  # in hexadecimal

@@ -61,7 +61,7 @@ class HostState:
 
 
 class Keeper:
-    """The certificates of this server."""
+    """The certificates of this server. One class, because decisions, orders and lists look at the same rows."""
 
     def __init__(
         self,

@@ -29,6 +29,12 @@ def states(keeper: Keeper | None) -> Callable[[str], tuple[str, str]]:
     return state
 
 
+def words(keeper: Keeper | None) -> Callable[[str], str]:
+    """Return what tells a host's certificate's state in a word."""
+    state = states(keeper)
+    return lambda host: state(host)[0]
+
+
 def wanted(endpoints: Endpoints) -> dict[str, Kind]:
     """Return every host that is answered, and how important its certificate is."""
     return {host: _KINDS[holder.kind] for host, holder in endpoints.hosts().items()}
