@@ -124,6 +124,7 @@ def _websocket(url: str, context: ssl.SSLContext) -> None:
             ssl=context,
             server_hostname=there.hostname,
             proxy=None,
+            open_timeout=60,  # a container may have to start
         ) as chat,
     ):
         chat.send("hello")
