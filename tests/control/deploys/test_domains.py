@@ -137,6 +137,8 @@ def test_each_environment_has_its_domains_and_no_two_have_the_same_one(tmp_path)
         await plane.deploy(SHOP)
         await plane.environments.create(STAGING)
         await plane.environments.create_workspace("acme")
+        for scope in (STAGING, ACME):
+            plane.environments.reopen(scope)  # as `Worlds` does when it has made one
 
         async def deploy(scope, wanted):
             await plane.deployer.deploy(
