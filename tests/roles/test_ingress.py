@@ -9,6 +9,7 @@ import pytest
 from homeport import wire
 from homeport.contract.calls import endpoint_id
 from homeport.contract.errors import BadRequest, Failure, NotFound
+from homeport.contract.rates import Rate
 from homeport.contract.traffic import Detached, Endpoint, PoolKey
 from tests.certificates import Authority
 from tests.fakes import FakeIngress
@@ -19,6 +20,7 @@ from tests.ingress.conftest import (  # noqa: F401 - fixtures
     activator,
     ingress,
     make_settings,
+    opened_by,
     routed,
     start,
     upstream,
@@ -377,6 +379,28 @@ async def test_an_endpoint_for_calls_has_no_host_and_leads_to_its_pool(house):
     assert "one" == answer
     with pytest.raises(NotFound):
         await house.ask_at(endpoint)
+
+
+async def test_a_limit_and_a_token_are_kept_from_one_replacement_to_the_next(house):
+    await house.attach("one", 1)
+    house.may_go.set()
+    endpoint = Endpoint(
+        id="rated",
+        pool=POOL,
+        hosts=("rated.localhost",),
+        local_port=await house.ingress.free_port(),
+        limited="b" * 20,
+    )
+    await house.ingress.route(endpoint)
+    await house.ingress.rates({endpoint.limited: Rate(100, "m")})
+    await house.ingress.tokens({"wk-1": opened_by("ws-1")})
+    answer = await house.ask_at(endpoint)
+    used = await house.ingress.tokens_used()
+    await house.ingress.rates({})
+    await house.ingress.tokens({})
+
+    assert "one" == answer == await house.ask_at(endpoint)
+    assert {} == used, "nobody has shown the token"
 
 
 async def test_a_certificate_has_to_be_for_its_hosts_and_an_unknown_one_can_be_removed(house):

@@ -15,7 +15,7 @@ ROLES = [(Node, FakeNode), (Node, Agent), (Ingress, FakeIngress), (Ingress, HAPr
 # Methods with their own suite against the real thing, because a fake promises nothing there.
 ELSEWHERE = {
     Node: {"watch", "prepare", "environments", "prune", "forget"},
-    Ingress: {"open", "start", "close", "quantiles_ms", "alias", "tokens"},
+    Ingress: {"open", "start", "close", "quantiles_ms", "alias"},
 }
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import hashlib
 
 import pytest
 from hypothesis import given, settings
@@ -169,6 +170,17 @@ def test_what_was_saved_last_is_what_a_session_serves(tmp_path):
     virtually(story())
 
 
+async def _uploaded(plane: Plane) -> str:
+    """Upload a file of one byte, and return its hash."""
+
+    async def content():
+        yield b"x"
+
+    sha256 = hashlib.sha256(b"x").hexdigest()
+    await plane.blobs.put(sha256, content())
+    return sha256
+
+
 @pytest.mark.parametrize(
     ("options", "files", "error"),
     [
@@ -186,7 +198,9 @@ def test_a_deploy_that_no_node_can_run_is_refused_before_anything_is_touched(
     async def story():
         async with Plane(tmp_path) as plane:
             wanted = manifest(function("f", **options))
-            added = [SourceFile(path=path, sha256="a" * 64, size_bytes=1) for path in files]
+            added = [
+                SourceFile(path=path, sha256=await _uploaded(plane), size_bytes=1) for path in files
+            ]
             wanted = dataclasses.replace(wanted, files=tuple(added))
             before = plane.calls()
             with pytest.raises(Failure, match=error):

@@ -112,7 +112,8 @@ class Live:
                     raise LabelTaken(
                         f"the URL `{host}` belongs to {_shown(other, owner)}",
                         where=_where(plan, host),
-                        hint="choose another `label=` or another app name, or stop the other app",
+                        hint="choose another `label=` or another app name, or stop "
+                        + _stop(other, owner),
                     )
             ports = {spec.port for spec in other.revision.manifest.functions} - {None}
             for spec in revision.manifest.functions:
@@ -150,6 +151,14 @@ def _shown(other: LiveApp, owner: Owner) -> str:
     if other.scope == owner.scope:
         return f"the app `{other.name}`"
     return f"the app `{other.name}` of the environment `{other.scope.environment}`"
+
+
+def _stop(other: LiveApp, owner: Owner) -> str:
+    """Return how an app's owner stops another app."""
+    if other.scope.workspace != owner.scope.workspace:
+        return "the other app"
+    option = "" if other.scope == owner.scope else f" -e {other.scope.environment}"
+    return f"it with `homeport app stop {other.name}{option}`"
 
 
 def _hosts(endpoints: Mapping[str, LiveEndpoint]) -> set[str]:

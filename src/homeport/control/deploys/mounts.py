@@ -23,8 +23,8 @@ class Mounts:
     async def resolve(self, scope: Scope, manifest: Manifest) -> Manifest:
         """Return the manifest with the volumes that its names mean now, some of them new ones.
 
-        `ScriptError` for a name that is said to be of another environment; a failure for a file that the workspace
-        has not uploaded, whoever else has.
+        `ScriptError` for a name that is said to be of another environment; `NotFound` for a file that the workspace
+        has not uploaded itself.
         """
         self._blobs.check((*manifest.files, *manifest.build_files), scope.workspace)
         _check_environments(scope, manifest)
