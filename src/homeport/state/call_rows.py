@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from homeport.state import tables
-from homeport.state.scope import MAIN, Scope
+from homeport.state.scope import MAIN, Placed
 
 WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
 ENDED = (DONE, FAILED, CANCELLED)
@@ -14,7 +14,7 @@ NAMES = [column.name for column in COLUMNS]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallRow:
+class CallRow(Placed):
     """A call without its input and its outcome."""
 
     id: str
@@ -38,11 +38,6 @@ class CallRow:
     options: bytes | None = None  # of a variant, sealed
     workspace: str = MAIN.workspace
     environment: str = MAIN.environment
-
-    @property
-    def scope(self) -> Scope:
-        """The environment of the app."""
-        return Scope(self.workspace, self.environment)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Update,
-    and_,
     delete,
     select,
     true,
@@ -45,7 +44,7 @@ from homeport.state.call_rows import (
     is_small,
 )
 from homeport.state.database import Database
-from homeport.state.scope import Scope, columns
+from homeport.state.scope import Scope
 
 KEPT_S = 7 * 24 * 3600.0
 _T = tables.calls
@@ -281,7 +280,7 @@ class Calls:
     def _here(self) -> ColumnElement[bool]:
         if self._scope is None:
             return true()
-        return and_(*(_T.c[key] == value for key, value in columns(self._scope).items()))
+        return tables.here(_T, self._scope)
 
     def _input(self, call: str, place: int) -> Path:
         return self._folder / f"{call}-{place}.in"

@@ -191,7 +191,7 @@ class ColdStarts:
 
 def _of(key: AppKey) -> Any:
     t, (scope, app) = tables.cold_starts, key
-    return and_(t.c.app == app, *(t.c[name] == value for name, value in columns(scope).items()))
+    return and_(t.c.app == app, tables.here(t, scope))
 
 
 def _decoded(lines: Iterable[str]) -> list[ColdStart]:

@@ -7,26 +7,19 @@ from sqlalchemy import delete, insert, select
 from homeport.contract.errors import AlreadyExists
 from homeport.state import tables
 from homeport.state.database import Database
-from homeport.state.scope import Scope
+from homeport.state.scope import Placed, Scope
 
 _T = tables.domains
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DomainRow:
+class DomainRow(Placed):
     """A domain of an app's endpoint. It stays while the app is redeployed or stopped."""
 
     domain: str  # lower case, IDNA; may begin with `*.`
     app: str
     tag: str  # of the endpoint: a function, or `Class.method`
     created_at: float
-    workspace: str
-    environment: str
-
-    @property
-    def scope(self) -> Scope:
-        """Return where the app is."""
-        return Scope(self.workspace, self.environment)
 
 
 class Domains:

@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from homeport.contract import names
 from homeport.contract.errors import AlreadyExists, BadRequest, NotFound, StorageError
@@ -179,7 +179,7 @@ class Environments:
         row = dataclasses.replace(before, suffix=suffix)
 
         def work(connection: Connection) -> None:
-            query = update(_E).where(_here(_E, scope)).values(suffix=suffix)
+            query = update(_E).where(tables.here(_E, scope)).values(suffix=suffix)
             if not connection.execute(query).rowcount:
                 connection.execute(insert(_E).values(**dataclasses.asdict(row)))
 
@@ -338,17 +338,13 @@ class Environments:
         return self._slug if workspace == MAIN.workspace else workspace
 
 
-def _here(table: Table, scope: Scope) -> ColumnElement[bool]:
-    return and_(table.c.workspace == scope.workspace, table.c.environment == scope.environment)
-
-
 def _delete_rows(connection: Connection, scope: Scope) -> None:
     objects = tables.objects
-    these = select(objects.c.id).where(_here(objects, scope))
+    these = select(objects.c.id).where(tables.here(objects, scope))
     for table, column in _ENTRIES:
         connection.execute(delete(table).where(table.c[column].in_(these)))
     for table in tables.metadata.sorted_tables:
         if table is tables.audit:  # it says who deleted the environment
             continue
         if "environment" in table.c and "workspace" in table.c:
-            connection.execute(delete(table).where(_here(table, scope)))
+            connection.execute(delete(table).where(tables.here(table, scope)))

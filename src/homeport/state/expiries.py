@@ -93,4 +93,4 @@ class Expiries:
 
 
 def _this(app: AppKey) -> ColumnElement[bool]:
-    return and_(_T.c.app == app[1], *(_T.c[k] == v for k, v in columns(app[0]).items()))
+    return and_(_T.c.app == app[1], tables.here(_T, app[0]))

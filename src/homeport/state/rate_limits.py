@@ -9,27 +9,20 @@ from homeport.contract.errors import NotFound
 from homeport.contract.roles import Ingress
 from homeport.state import tables
 from homeport.state.database import Database
-from homeport.state.scope import Scope
+from homeport.state.scope import Placed, Scope
 from homeport.state.tokens import key_of
 
 _T = tables.rate_limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RateLimitRow:
+class RateLimitRow(Placed):
     """The rate limit of an endpoint; the URLs of its versions share it."""
 
-    workspace: str
-    environment: str
     app: str
     tag: str  # a function, or `Class.method`
     rate: str
     created_at: float
-
-    @property
-    def scope(self) -> Scope:
-        """Return where the app is."""
-        return Scope(self.workspace, self.environment)
 
 
 class RateLimits:
@@ -78,5 +71,4 @@ class RateLimits:
 
 
 def _delete(scope: Scope, app: str, tag: str) -> Delete:
-    here = (_T.c.workspace == scope.workspace, _T.c.environment == scope.environment)
-    return delete(_T).where(*here, _T.c.app == app, _T.c.tag == tag)
+    return delete(_T).where(tables.here(_T, scope), _T.c.app == app, _T.c.tag == tag)

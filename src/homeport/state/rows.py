@@ -9,6 +9,7 @@ from homeport.contract import codec
 from homeport.contract.errors import StorageError
 from homeport.contract.manifest import Manifest
 from homeport.contract.scope import MAIN, Scope
+from homeport.state.scope import Placed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,18 +97,11 @@ class WorkspaceRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EnvironmentRow:
+class EnvironmentRow(Placed):
     """An environment of a workspace."""
 
-    workspace: str
-    environment: str
     suffix: str  # of the workspace in URLs; empty: none
     created_at: float
-
-    @property
-    def scope(self) -> Scope:
-        """The two names."""
-        return Scope(self.workspace, self.environment)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

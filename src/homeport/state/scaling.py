@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select
+from sqlalchemy import Connection, and_, delete, func, insert, select
 
 from homeport.contract import codec
 from homeport.contract.api.functions import Scaling
@@ -34,7 +34,9 @@ class Scalings:
     async def of(self, scope: Scope, app: str, revision: str) -> list[ScalingRow]:
         """Return what was set since that revision was deployed."""
         told = (_T.c.function, _T.c.parameters, _T.c.scaling)
-        query = select(*told).where(_here(scope), _T.c.app == app, _T.c.revision == revision)
+        query = select(*told).where(
+            tables.here(_T, scope), _T.c.app == app, _T.c.revision == revision
+        )
         found = await self._database.read(lambda c: list(c.execute(query)))
         return [
             ScalingRow(
@@ -48,7 +50,7 @@ class Scalings:
         """Save settings; what was set for earlier revisions of the app goes."""
         pool = row.pool
         digest = hashlib.sha256(pool.parameters.encode()).hexdigest()
-        of_app = and_(_here(scope), _T.c.app == pool.app)
+        of_app = and_(tables.here(_T, scope), _T.c.app == pool.app)
         same = and_(_T.c.function == pool.function, _T.c.digest == digest)
         values = {
             **columns(scope),
@@ -69,7 +71,3 @@ class Scalings:
             connection.execute(insert(_T), [values])
 
         await self._database.write(work)
-
-
-def _here(scope: Scope) -> ColumnElement[bool]:
-    return and_(*(_T.c[key] == value for key, value in columns(scope).items()))

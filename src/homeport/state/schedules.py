@@ -9,18 +9,18 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, Update, and_, delete, insert, select, update
+from sqlalchemy import Connection, Update, and_, delete, insert, select, update
 
 from homeport.state import tables
 from homeport.state.calls import CallRow, Calls
 from homeport.state.database import Database
-from homeport.state.scope import MAIN, Scope, columns
+from homeport.state.scope import MAIN, Placed, Scope, columns
 
 _T = tables.schedules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScheduleRow:
+class ScheduleRow(Placed):
     """One function's schedule."""
 
     app: str
@@ -32,11 +32,6 @@ class ScheduleRow:
     last_call: str = ""
     workspace: str = MAIN.workspace
     environment: str = MAIN.environment
-
-    @property
-    def scope(self) -> Scope:
-        """The environment of the app."""
-        return Scope(self.workspace, self.environment)
 
 
 def call_id(app: str, function: str, due_at: float, key: str) -> str:
@@ -68,7 +63,7 @@ class Schedules:
         """Save an app's schedules; those that it had before go."""
 
         def work(connection: Connection) -> None:
-            connection.execute(delete(_T).where(_here(scope), _T.c.app == app))
+            connection.execute(delete(_T).where(tables.here(_T, scope), _T.c.app == app))
             if rows:
                 values = [{**dataclasses.asdict(row), **columns(scope)} for row in rows]
                 connection.execute(insert(_T), values)
@@ -104,8 +99,4 @@ class Schedules:
     def _changed(self, row: ScheduleRow, **values: object) -> Update:
         this = and_(_T.c.app == row.app, _T.c.function == row.function)
         same = and_(_T.c.next_at == row.next_at, _T.c.revision == row.revision)
-        return update(_T).where(_here(row.scope), this, same).values(**values)
-
-
-def _here(scope: Scope) -> ColumnElement[bool]:
-    return and_(*(_T.c[key] == value for key, value in columns(scope).items()))
+        return update(_T).where(tables.here(_T, row.scope), this, same).values(**values)

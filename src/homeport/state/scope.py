@@ -1,12 +1,13 @@
 """Where a scope's files and rows are, and the objects that have one instance for each scope."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from homeport.contract.scope import MAIN, Scope
 
-__all__ = ["MAIN", "Scope", "Scoped", "columns", "folder"]
+__all__ = ["MAIN", "Placed", "Scope", "Scoped", "columns", "folder"]
 
 T = TypeVar("T")
 
@@ -22,6 +23,19 @@ def folder(scope: Scope) -> Path:
 def columns(scope: Scope) -> dict[str, str]:
     """Return the values of a row's columns `workspace` and `environment`."""
     return {"workspace": scope.workspace, "environment": scope.environment}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """A row that says its scope."""
+
+    workspace: str
+    environment: str
+
+    @property
+    def scope(self) -> Scope:
+        """The two names."""
+        return Scope(self.workspace, self.environment)
 
 
 class Scoped(Generic[T]):

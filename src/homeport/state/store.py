@@ -338,7 +338,7 @@ class Store:
 
     def _here(self, table: Table) -> ColumnElement[bool]:
         """Return the condition that a row is of this environment."""
-        return and_(*(table.c[name] == value for name, value in self._key.items()))
+        return tables.here(table, self.scope)
 
     def _from(self, table: Table, *columns: ColumnElement[Any]) -> Select[Any]:
         return select(*columns).where(self._here(table))

@@ -7,6 +7,7 @@ A change here needs a migration in `migrations/versions`, and SCHEMA is the numb
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Float,
     Index,
     Integer,
@@ -17,7 +18,10 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
 )
+
+from homeport.contract.scope import Scope
 
 SCHEMA = "0013"
 
@@ -31,6 +35,11 @@ def _scope() -> tuple[Column[str], Column[str]]:
         Column("workspace", String(64), nullable=False),
         Column("environment", String(64), nullable=False),
     )
+
+
+def here(table: Table, scope: Scope) -> ColumnElement[bool]:
+    """Return the condition that a row is of an environment."""
+    return and_(table.c.workspace == scope.workspace, table.c.environment == scope.environment)
 
 
 workspaces = Table(
