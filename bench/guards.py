@@ -10,17 +10,13 @@ import statistics
 import tempfile
 from pathlib import Path
 
-import psutil
-
+from bench.ingress import POOL, cost_us, opened, started
 from homeport.contract.rates import Rate
-from homeport.contract.traffic import Endpoint, Pass, PoolKey
+from homeport.contract.traffic import Endpoint, Pass
 from homeport.ingress.haproxy import HAProxy
-from homeport.settings import Settings
 
 REQUESTS = 3000
 ROUNDS = 5
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-POOL = PoolKey("app", "f", "rv-1")
 REALMS = ("a" * 20, "b" * 20)
 #: Endpoint -> the token that its requests have.
 CASES = {"open": "", "limited": "", "wide": "wk-1", "narrow": "wk-2", "rated": "wk-3"}
@@ -33,14 +29,8 @@ def main() -> None:
 
 
 async def _measure(root: Path) -> None:
-    settings = Settings(home=root / "home", http_port=0)
-    for directory in (settings.run_dir, settings.socket_dir):
-        directory.mkdir(parents=True, exist_ok=True)
-    ingress = HAProxy(settings, tied=True)
-    await ingress.open()
-    server = await asyncio.start_unix_server(_answer, str(root / "one.sock"))
-    await ingress.start()
-    await ingress.attach(POOL, "one", f"unix:{root}/one.sock", 10)
+    ingress = await opened(root)
+    server = await started(ingress, root)
     for name, token in CASES.items():
         endpoint = Endpoint(
             id=name,
@@ -75,24 +65,12 @@ def _round(ingress: HAProxy, name: str) -> float:
     """Return HAProxy's microseconds of CPU for a request, on one connection."""
     token = f"Authorization: Bearer {CASES[name]}.ws-1\r\n" if CASES[name] else ""
     request = f"GET / HTTP/1.1\r\nHost: {name}.localhost\r\n{token}\r\n".encode()
-    haproxy = psutil.Process(ingress.pid)
     with socket.create_connection(("127.0.0.1", ingress.http_port)) as wire:
-        for count in (200, REQUESTS):  # the first ones warm up
-            before = sum(haproxy.cpu_times()[:2])
-            for _ in range(count):
-                wire.sendall(request)
-                while not (answer := wire.recv(65536)).endswith(b"ok"):
-                    assert not answer.startswith(b"HTTP/1.1 4"), answer
-        return (sum(haproxy.cpu_times()[:2]) - before) / REQUESTS * 1e6
+        return cost_us(ingress, wire, request, REQUESTS, _let_through)
 
 
-async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while True:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(ANSWER)
-    except (asyncio.IncompleteReadError, asyncio.CancelledError, OSError):
-        writer.close()
+def _let_through(answer: bytes) -> None:
+    assert not answer.startswith(b"HTTP/1.1 4"), answer
 
 
 if __name__ == "__main__":

@@ -19,18 +19,17 @@ from tests.waiting import wait_for
 from bench import processes
 from bench.contenders.home import Server, home, label
 from bench.figures import number, spread
+from bench.ingress import POOL, cost_us, opened, started
 from bench.plan import Plan
 from bench.results import Table
-from homeport.contract.traffic import Endpoint, PoolKey
+from homeport.contract.traffic import Endpoint
 from homeport.ingress.haproxy import HAProxy
-from homeport.settings import Settings
 
 REQUESTS = 4000
 CERTIFICATES = 1000
 IDLE_S = 20.0
 SECURE, PLAIN = "a.localhost", "b.localhost"  # the second one has no certificate
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-POOL = PoolKey("app", "f", "rv-1")
+FILES = {"tls": "files", "https_port": 0}
 SCRIPT = """
 import modal
 app = modal.App("hello{number}")
@@ -131,10 +130,8 @@ def _answers(port: int, host: str, context: ssl.SSLContext) -> bool:
 
 async def _warm(root: Path, rounds: int) -> tuple[list[float], list[float]]:
     """Return HAProxy's microseconds for a plain request and for one over TLS, of each round."""
-    ca, ingress = Authority(), await _opened(root)
-    server = await asyncio.start_unix_server(_answer, str(root / "one.sock"))
-    await ingress.start()
-    await ingress.attach(POOL, "one", f"unix:{root}/one.sock", 10)
+    ca, ingress = Authority(), await opened(root, **FILES)
+    server = await started(ingress, root)
     for name, host in (("a", SECURE), ("b", PLAIN)):
         await ingress.route(Endpoint(id=name, pool=POOL, hosts=(host,)))
     await ingress.certificate("a", ca.pem(SECURE), [SECURE])
@@ -154,15 +151,8 @@ def _round(ingress: HAProxy, host: str, ca: Authority) -> float:
     if host == SECURE:
         wire = ca.context("http/1.1").wrap_socket(wire, server_hostname=host)
     request = f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
-    haproxy = psutil.Process(ingress.pid)
     with wire:
-        for count in (200, REQUESTS):  # the first ones warm up
-            before = sum(haproxy.cpu_times()[:2])
-            for _ in range(count):
-                wire.sendall(request)
-                while not wire.recv(65536).endswith(b"ok"):
-                    pass
-        return (sum(haproxy.cpu_times()[:2]) - before) / REQUESTS * 1e6
+        return cost_us(ingress, wire, request, REQUESTS)
 
 
 async def _many(root: Path, count: int) -> tuple[float, float, float, float]:
@@ -174,28 +164,10 @@ async def _many(root: Path, count: int) -> tuple[float, float, float, float]:
         pem = ca.pem(f"h{place}.localhost", key=key)
         (folder / f"h{place}.pem").write_bytes(pem)
     began = time.monotonic()
-    ingress = await _opened(root)
-    opened = time.monotonic()
+    ingress = await opened(root, **FILES)
+    ready = time.monotonic()
     await ingress.start()
-    started = time.monotonic()
+    answers = time.monotonic()
     memory = psutil.Process(ingress.pid).memory_full_info()
     await ingress.close()
-    return opened - began, started - opened, memory.rss / 2**20, memory.uss / 2**20
-
-
-async def _opened(root: Path) -> HAProxy:
-    settings = Settings(home=root / "home", http_port=0, tls="files", https_port=0)
-    for directory in (settings.run_dir, settings.socket_dir):
-        directory.mkdir(parents=True, exist_ok=True)
-    ingress = HAProxy(settings, tied=True)
-    await ingress.open()
-    return ingress
-
-
-async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while True:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(ANSWER)
-    except (asyncio.IncompleteReadError, asyncio.CancelledError, OSError):
-        writer.close()
+    return ready - began, answers - ready, memory.rss / 2**20, memory.uss / 2**20

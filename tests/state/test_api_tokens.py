@@ -7,16 +7,9 @@ from homeport.contract.errors import BadRequest, NotFound
 from homeport.contract.permissions import Permission
 from homeport.state import api_tokens
 from homeport.state.api_tokens import ApiTokens
+from tests.clock import Clock
 
 DEPLOY = (Permission.DEPLOY,)
-
-
-class Clock:
-    def __init__(self):
-        self.at = 1000.0
-
-    def __call__(self):
-        return self.at
 
 
 @pytest.fixture

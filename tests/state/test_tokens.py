@@ -11,18 +11,11 @@ from homeport.state.rate_limits import RateLimitRow, RateLimits
 from homeport.state.scope import MAIN, Scope
 from homeport.state.store import Stores
 from homeport.state.tokens import Tokens, key_of, realm_of
+from tests.clock import Clock
 from tests.fakes import FakeIngress
 
 STAGING = Scope(environment="staging")
 HOUR_S = 3600.0
-
-
-class Clock:
-    def __init__(self):
-        self.at = 1000.0
-
-    def __call__(self):
-        return self.at
 
 
 @pytest.fixture

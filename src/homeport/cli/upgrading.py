@@ -48,7 +48,7 @@ class Upgrade:
 
     def run(self) -> None:
         """Upgrade; an error says which version serves after it."""
-        with alone(self.service.root), _signals():
+        with alone(self.service.root), _signals(_end):  # each of them leads back
             self._run()
 
     def _run(self) -> None:
@@ -71,7 +71,7 @@ class Upgrade:
                 return
             new = self._proved(old)
         except BaseException as error:
-            with _undisturbed():
+            with _signals(signal.SIG_IGN):  # half of the way back is no way
                 self._go_back(before, text, state, error, old)
                 shutil.rmtree(place, ignore_errors=True)
             raise
@@ -295,27 +295,16 @@ def _broken(status: Status) -> set[str]:
     return {app["name"] for app in status["apps"] if app["state"] == "broken"}
 
 
-@contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """Let each signal that ends a command raise `KeyboardInterrupt`, so that it leads back."""
-
-    def end(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, end) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _end(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Ignore these signals: half of the way back is no way."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
+def _signals(handler: Callable[..., None] | signal.Handlers) -> Iterator[None]:
+    """Give the signals that end a command another handler until the end of the block."""
+    before = {number: signal.signal(number, handler) for number in SIGNALS}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

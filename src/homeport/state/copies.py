@@ -21,17 +21,22 @@ from homeport.state import tables
 log = logging.getLogger(__name__)
 
 
+def copy_file(file: Path, target: Path) -> None:
+    """Copy a SQLite file, of which others may have connections, into a new one of mode 0600."""
+    with (
+        contextlib.closing(sqlite3.connect(file)) as source,
+        contextlib.closing(sqlite3.connect(target)) as copy,
+    ):
+        target.chmod(0o600)
+        source.backup(copy)
+
+
 def keep_file(file: Path, number: str) -> None:
     """Copy a SQLite file before it is migrated."""
     copy = _beside(file, number)
     part = copy.with_name(f"{copy.name}.part")
     try:
-        with (
-            contextlib.closing(sqlite3.connect(file)) as source,
-            contextlib.closing(sqlite3.connect(part)) as target,
-        ):
-            part.chmod(0o600)
-            source.backup(target)
+        copy_file(file, part)
         part.replace(copy)
     except (OSError, sqlite3.Error) as error:
         part.unlink(missing_ok=True)

@@ -9,7 +9,6 @@ proved itself, is impossible, because it cannot run on a schema that it does not
 
 import contextlib
 import fcntl
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,11 +41,7 @@ def rehearse(settings: Settings) -> dict[str, Any]:
                 return {"schema": tables.SCHEMA}
         with workplace(settings.home) as folder:
             path = folder / "rehearsal.db"
-            with (
-                contextlib.closing(sqlite3.connect(database.file)) as source,
-                contextlib.closing(sqlite3.connect(path)) as target,
-            ):
-                source.backup(target)
+            copies.copy_file(database.file, path)
             copy = Database(urls.of("", folder).set(database=str(path)))
             try:
                 schema.prepare(copy)

@@ -3,15 +3,8 @@
 from homeport.contract.api.audit import AuditQuery
 from homeport.control.api.refused import MOST, WINDOW_S, Refused
 from homeport.state.audit import Audit
+from tests.clock import Clock
 from tests.waiting import until
-
-
-class Clock:
-    def __init__(self):
-        self.at = 1000.0
-
-    def __call__(self):
-        return self.at
 
 
 async def rows(audit, count):
