@@ -1,6 +1,8 @@
 """When a standby may lead: the lock of the home, what its leader has noted there, and the database's lock."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -76,3 +78,29 @@ def test_a_new_leader_takes_away_what_the_last_one_has_noted(tmp_path):
         standby.note(tmp_path, LEADS)
     with standby.led(path):
         assert f"{os.getpid()}\n" == path.read_text()
+
+
+HANGS = """
+import sys, time
+from pathlib import Path
+from homeport.control import standby
+home = Path(sys.argv[1])
+with standby.led(home / standby.LOCK):
+    standby.note(home, sys.argv[2])
+    print("has it", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("noted", [LEADS, HANDS_OVER])
+def test_a_leader_that_hangs_is_killed_whatever_it_has_noted(tmp_path, noted, monkeypatch):
+    monkeypatch.setattr(standby, "PATIENCE_S", 0.0)
+    words = [sys.executable, "-c", HANGS, str(tmp_path), noted, "homeport.control"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as hanging:
+        try:
+            assert b"has it\n" == hanging.stdout.readline()
+            standby._replace(tmp_path / LOCK)
+
+            assert -9 == hanging.wait(60)
+        finally:
+            hanging.kill()

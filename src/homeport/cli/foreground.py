@@ -25,7 +25,7 @@ from typing import IO
 from homeport.cli import output
 from homeport.contract import codec
 from homeport.contract.errors import AlreadyExists, Failure
-from homeport.contract.starting import Ending, Started
+from homeport.contract.starting import Ending, Started, leader
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 10.0  # before the server is started again
 GOOD_WHILE_S = 30.0  # a server that ran this long had started well
@@ -237,7 +237,7 @@ class Foreground:
 
     def _has_led(self) -> bool:
         with contextlib.suppress(OSError, ValueError):
-            return int(self._lock.read_text().partition("\n")[0]) in self._children
+            return leader(self._lock.read_text())[0] in self._children
         return False
 
     def _forget(self, number: int) -> None:

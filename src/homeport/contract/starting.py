@@ -1,4 +1,4 @@
-"""The two lines between a command and the server that it starts: `Start` in, `Started` out.
+"""The two lines between a command and the server that it starts: `Start` in, `Started` out. And what its lock's file says.
 
 Both are the same homeport, unless it is replaced at this very moment. So a line that cannot be read is an error that
 says so.
@@ -9,6 +9,16 @@ from enum import IntEnum
 from typing import Any
 
 from homeport.contract.api.answers import Fault
+
+
+def leader(text: str) -> tuple[int, str]:
+    """Return the pid and the state in the file of a home's lock; 0 for a file that names no pid.
+
+    >>> leader("17\\nleads\\n"), leader("17\\n"), leader("")
+    ((17, 'leads'), (17, ''), (0, ''))
+    """
+    pid, _, state = text.partition("\n")
+    return (int(pid) if pid.isdecimal() else 0), state.strip()
 
 
 class Ending(IntEnum):

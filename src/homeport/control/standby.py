@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
 from homeport.contract.errors import AlreadyExists, StorageError
+from homeport.contract.starting import leader
 from homeport.settings import Settings
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def note(home: Path, what: str) -> None:
 
 def _noted(path: Path) -> str:
     try:
-        return path.read_text().partition("\n")[2].strip()
+        return leader(path.read_text())[1]
     except OSError:
         return ""
 
@@ -142,8 +143,8 @@ def _replace(path: Path, sleep: Callable[[float], None] = time.sleep) -> None:
 def _leader(path: Path) -> int:
     """Return the pid of the process that has the lock; 0 if that is not a server of homeport."""
     with contextlib.suppress(OSError, ValueError):
-        pid = int(path.read_text())
-        if b"homeport.control" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        pid, _ = leader(path.read_text())
+        if pid and b"homeport.control" in Path(f"/proc/{pid}/cmdline").read_bytes():
             return pid
     return 0
 
