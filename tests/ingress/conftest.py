@@ -111,8 +111,8 @@ def make_settings(tmp_path):
 
 
 @pytest.fixture
-async def start(make_settings):
-    """Start an ingress with these settings."""
+async def start(make_settings, upstream):
+    """Start an ingress with these settings. It ends before the containers do, which then lose no new connection."""
     opened = []
 
     async def start(**changes) -> HAProxy:
