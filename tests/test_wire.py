@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from homeport import wire
 from homeport.contract import calls
-from homeport.wire import Answer, Frames, Request, address, blocking
+from homeport.wire import Answer, Frames, Request, address, blocking, looped
 from tests.waiting import until
 
 OK = b"HTTP/1.1 200 OK\r\nx-homeport-outcome: value\r\ncontent-length: 5\r\n\r\nhello"
@@ -29,9 +29,10 @@ STREAM = (
 
 
 class Server:
-    """Answers each request with the next of its answers; None closes the connection."""
+    """Answers each request with the next of its answers; None closes the connection. It has `most` connections at once."""
 
-    def __init__(self, path, answers):
+    def __init__(self, path, answers, most):
+        self._room = threading.Semaphore(most)
         self.path, self.answers = str(path), list(answers)
         self.requests: list[bytes] = []
         self.connections = 0
@@ -43,9 +44,13 @@ class Server:
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
+    def listen(self, backlog):
+        self._listener.listen(backlog)
+
     def close(self):
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self._room.release()
         for connection in self._open:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -54,7 +59,7 @@ class Server:
 
     def _accept(self):
         with contextlib.suppress(OSError):
-            while True:
+            while self._room.acquire():
                 connection, _ = self._listener.accept()
                 self.connections += 1
                 self._open.append(connection)
@@ -63,7 +68,13 @@ class Server:
                 thread.start()
 
     def _serve(self, connection):
-        with connection, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            self._answer(connection)
+        connection.close()
+        self._room.release()
+
+    def _answer(self, connection):
+        with connection:
             while True:
                 data = b""
                 while b"\r\n\r\n" not in data:
@@ -87,8 +98,8 @@ class Server:
 def serve(tmp_path):
     servers = []
 
-    def serve(*answers):
-        servers.append(Server(tmp_path / f"s{len(servers)}", answers))
+    def serve(*answers, most=100):
+        servers.append(Server(tmp_path / f"s{len(servers)}", answers, most))
         return servers[-1]
 
     yield serve
@@ -193,6 +204,19 @@ async def test_a_loop_has_as_many_connections_as_requests_at_once(serve):
         assert b"hello" == (await wire.ask_async(server.path, REQUEST)).body
 
     assert 3 == server.connections
+
+
+async def test_idle_connections_leave_room_for_more_requests_than_the_other_side_takes(
+    serve, monkeypatch
+):
+    monkeypatch.setattr(looped, "IDLE_MOST", 2)
+    server = serve(*[OK] * 20, most=4)
+    server.listen(1)  # the others find a full queue
+    asking = [wire.ask_async(server.path, REQUEST) for _ in range(20)]
+
+    answers = await asyncio.wait_for(asyncio.gather(*asking), 60)
+
+    assert [b"hello"] * 20 == [answer.body for answer in answers]
 
 
 async def test_a_cancelled_request_hangs_up(serve):

@@ -1,6 +1,7 @@
 """Requests on an event loop, on as many connections as there are requests at once."""
 
 import asyncio
+import socket
 import weakref
 from collections.abc import AsyncIterator
 
@@ -123,6 +124,9 @@ class _Wire(asyncio.Protocol):
             self._waiting.set_result(None)
 
 
+FULL_PAUSE_S = 0.02  # until the next try to connect to a full queue
+IDLE_MOST = 100  # for the other side takes so many connections, and an idle one keeps a request out
+
 #: loop -> address -> connections that are idle, the latest last
 _idle: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Address, list[_Wire]]]"
 _idle = weakref.WeakKeyDictionary()
@@ -195,11 +199,32 @@ async def _connected(address: Address) -> _Wire:
 
 async def _opened(loop: asyncio.AbstractEventLoop, address: Address) -> _Wire:
     if isinstance(address, str):
-        return (await loop.create_unix_connection(_Wire, address))[1]
+        connected = await _connected_unix(address)
+        return (await loop.create_unix_connection(_Wire, sock=connected))[1]
     connecting = loop.create_connection(
         _Wire, address.host, address.port, ssl=addresses.tls() if address.tls else None
     )
     return (await asyncio.wait_for(connecting, addresses.CONNECT_S))[1]
+
+
+async def _connected_unix(path: str) -> socket.socket:
+    """Return a socket that is connected; wait while the other side's queue of new connections is full.
+
+    The kernel then answers EAGAIN, which asyncio takes for a connection that is being made (unix(7)).
+    """
+    fresh = socket.socket(socket.AF_UNIX)
+    try:
+        fresh.setblocking(False)
+        while True:
+            try:
+                fresh.connect(path)
+            except BlockingIOError:
+                await asyncio.sleep(FULL_PAUSE_S)
+            else:
+                return fresh
+    except BaseException:
+        fresh.close()
+        raise
 
 
 def close_idle(loop: asyncio.AbstractEventLoop) -> None:
@@ -215,7 +240,10 @@ def _release(address: Address, wire: _Wire, answer: Answer) -> None:
         return
     loop = asyncio.get_running_loop()
     wire.answer, wire.idle_since = None, loop.time()
-    _idle.setdefault(loop, {}).setdefault(address, []).append(wire)
+    idle = _idle.setdefault(loop, {}).setdefault(address, [])
+    idle.append(wire)
+    if len(idle) > IDLE_MOST:
+        idle.pop(0).close()
 
 
 def _size(parts: "list[bytes]") -> int:
