@@ -20,6 +20,12 @@ def order(
 
 
 def launch(id: str = "ta-1", **changes) -> Launch:
-    """Return a container's launch; `changes` may be fields of the launch, too."""
-    added = {name: changes.pop(name) for name in OF_LAUNCH & changes.keys()}
+    """Return a container's launch; `changes` may be fields of the launch, too.
+
+    A path as `calls` is the launch's; a tuple is the function's methods.
+    """
+    names = OF_LAUNCH & changes.keys()
+    if isinstance(changes.get("calls"), tuple):
+        names -= {"calls"}
+    added = {name: changes.pop(name) for name in names}
     return Launch(order=order(id, **changes), **added)

@@ -11,18 +11,18 @@ def web(name: str, port: int | None = None) -> WebMethod:
 
 
 @pytest.mark.parametrize(
-    ("methods", "port", "has_several"),
+    ("methods", "ports", "has_several"),
     [
-        ((), None, False),
-        ((web("a"),), None, False),
-        ((web("a", 8000),), 8000, False),
-        ((web("a"), web("b", 8000)), 8000, True),
-        ((web("a"), web("b")), None, True),
+        ((), (), False),
+        ((web("a"),), (), False),
+        ((web("a", 8000),), (8000,), False),
+        ((web("a", 80), web("b", 8000)), (80, 8000), True),
+        ((web("a"), web("b")), (), True),
     ],
 )
-def test_a_function_has_the_port_of_its_web_server_and_knows_if_a_request_names_a_method(
-    methods, port, has_several
+def test_a_function_has_the_ports_of_its_web_servers_and_knows_if_a_request_names_a_method(
+    methods, ports, has_several
 ):
     spec = FunctionSpec(name="f", module="m", qualname="f", web=methods)
 
-    assert (port, has_several) == (spec.port, spec.has_several)
+    assert (ports, has_several) == (spec.ports, spec.has_several)

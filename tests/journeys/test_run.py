@@ -138,7 +138,9 @@ def test_help_and_wrong_options_start_no_server(terminal, path):
     assert "--dry-run, --no-dry-run" in told.stdout
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "invalid int value: 'x'" in wrong.stderr
-    assert [] == [path for path in terminal.home.rglob("*") if path.stat().st_size and path.is_file()]
+    assert [] == [
+        path for path in terminal.home.rglob("*") if path.stat().st_size and path.is_file()
+    ]
 
 
 def test_a_script_may_come_from_standard_input_and_an_unknown_environment_is_refused(

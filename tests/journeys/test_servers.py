@@ -65,6 +65,36 @@ class Old:
     def start(self):
         begin("old")
 
+@app.cls()
+@modal.concurrent(max_inputs=10)
+class Desk:
+    size: int = modal.parameter(default=2)
+
+    @modal.web_server(8000, startup_timeout=60)
+    def site(self):
+        begin(f"site of {self.size}")
+
+    @modal.web_server(8001, startup_timeout=60)
+    def admin(self):
+        begin("admin", 8001)
+
+    @modal.method()
+    def times(self, n):
+        import os, urllib.request
+        with urllib.request.urlopen("http://127.0.0.1:8000/") as answer:
+            return n * self.size, os.environ["MODAL_TASK_ID"], answer.read().decode()
+
+    @modal.method()
+    def count(self, to):
+        yield from range(to * self.size)
+
+@app.function()
+@modal.fastapi_endpoint()
+def ask(size: int):
+    desk = Desk(size=size)
+    mine, spawned = desk.times.remote(5), desk.times.spawn(6).get()[0]
+    return [*mine, spawned, [*desk.count.remote_gen(2)], [*desk.times.map([1, 2])][1][0]]
+
 @app.cls(max_containers=1, min_containers=1)
 @modal.concurrent(max_inputs=10)
 class Tunnels:
@@ -119,6 +149,7 @@ def test_servers_and_tunnels(isolated, write, visitor):
     urls = isolated.deploy(write(script(1)))
     _they_share_a_port(isolated, visitor, urls)
     _sessions_stay(visitor, urls["Files"])
+    _a_class_has_programs_and_methods(visitor, urls)
     _a_tunnel_opens_and_closes(visitor, urls)
     _a_tunnel_ends_with_its_container(isolated, visitor, urls)
     _a_new_version_takes_over(isolated, write, urls["Files"])
@@ -142,6 +173,21 @@ def _sessions_stay(visitor, url):
     assert 2 == len(set(homes.values()))
     for _ in range(3):
         assert homes == {session: container(session) for session in homes}
+
+
+def _a_class_has_programs_and_methods(visitor, urls):
+    assert "admin" == visitor.get(urls["Desk.admin"]).json()["name"]
+    for size in (2, 3):
+        told = visitor.get(urls["Desk.site"], params={"size": size}).json()
+        product, container, page, spawned, counted, mapped = visitor.get(
+            urls["ask"], params={"size": size}
+        ).json()
+
+        assert (f"site of {size}", f"/?size={size}") == (told["name"], told["path"])
+        assert told["container"] == container  # one container has the program and the methods
+        assert f'"name": "site of {size}"' in page
+        assert (5 * size, 6 * size, [*range(2 * size)]) == (product, spawned, counted)
+        assert 2 * size == mapped
 
 
 def _a_tunnel_opens_and_closes(visitor, urls):

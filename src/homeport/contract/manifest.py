@@ -136,9 +136,9 @@ class FunctionSpec:
     where: str = ""  # `hello.py:10`
 
     @property
-    def port(self) -> int | None:
-        """The port of a program, which only one container at a time can use; None for other functions."""
-        return next((web.port for web in self.web if web.port is not None), None)
+    def ports(self) -> tuple[int, ...]:
+        """The ports of its programs, which only one container at a time can use; none for other functions."""
+        return tuple(web.port for web in self.web if web.port is not None)
 
     @property
     def drain_s(self) -> float:

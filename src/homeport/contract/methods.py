@@ -24,17 +24,13 @@ def check(spec: FunctionSpec) -> None:
     checks.unique("method", attributes)
     if spec.has_several and not spec.is_class:
         raise ScriptError(f"`{spec.name}` can have one method only", where=spec.where)
-    if spec.has_several and spec.port is not None:
-        raise ScriptError(
-            f"`{spec.name}`: a `web_server` can have no other method, because requests go "
-            "straight to the port",
-            where=spec.where,
-        )
+    checks.unique("port", map(str, spec.ports))
     if any(web.kind is WebKind.SERVER for web in spec.web) and (
-        not spec.is_class or spec.parameters
+        not spec.is_class or spec.parameters or spec.has_several
     ):
         raise ScriptError(
-            f"`{spec.name}`: a server is a class without parameters", where=spec.where
+            f"`{spec.name}`: a server is a class without parameters and without other methods",
+            where=spec.where,
         )
     for web in spec.web:
         _web(web)

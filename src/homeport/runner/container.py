@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from homeport.contract import codec
 from homeport.contract.container import Descriptors, Event, StartOrder
@@ -27,6 +27,9 @@ from homeport.runner.webapp import FastAPIMissing
 from homeport.sdk.exception import Error
 from homeport.sdk.preload import loaded
 from homeport.sdk.tracebacks import users_traceback
+
+if TYPE_CHECKING:
+    from homeport.runner.servers.gate import Gate
 
 LEARN_S = 1.0
 Ready = Callable[[], None]
@@ -82,9 +85,9 @@ def run(order: StartOrder, links: Links, service: Service | None = None) -> int:
     loop = loops.new()
     asyncio.set_event_loop(loop)
     setup.offer_tunnels(report)
-    wait: port.Wait | None = None
+    waits: list[port.Wait] = []
     try:
-        wait = port.Wait.of(order.function)
+        waits = port.Wait.of(order.function)
         if service is None:
             service = Service(order)
             _load(service, order, report)
@@ -113,12 +116,8 @@ def run(order: StartOrder, links: Links, service: Service | None = None) -> int:
             from homeport.runner.servers import calls
 
             apps.update(calls.apps(order.function, service.function))
-        if wait is not None:
-            _await_program(loop, wait, service, report)
-            work = _serve_port(wait.web, order, links, ready)
-        else:
-            work = _serve_apps(order, apps, links, ready)
-        code = serving.run(loop, work)
+        _await_programs(loop, waits, service, report)
+        code = serving.run(loop, _serve(order, apps, links, ready))
     except (Exception, SystemExit, KeyboardInterrupt) as error:
         _fail(report, order, error)
         code = 1
@@ -127,21 +126,24 @@ def run(order: StartOrder, links: Links, service: Service | None = None) -> int:
         # From here on SIGTERM does nothing: exit hooks may run until the node's SIGKILL.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         code = max(code, _leave(service, loop))
-        if wait is not None and wait.web.kind is WebKind.SERVER:  # its exit hooks come first
+        if any(wait.web.kind is WebKind.SERVER for wait in waits):  # its exit hooks come first
             loop.run_until_complete(port.end(order.exit_grace_s))
         with contextlib.suppress(Exception):
             loop.run_until_complete(loop.shutdown_asyncgens())
     return code
 
 
-def _await_program(
-    loop: asyncio.AbstractEventLoop, wait: port.Wait, service: Service, report: Report
+def _await_programs(
+    loop: asyncio.AbstractEventLoop, waits: list[port.Wait], service: Service, report: Report
 ) -> None:
-    """Wait until the program listens; an enter hook has started it, or the `web_server`'s function does."""
-    report.begin("port")
-    if wait.web.kind is WebKind.WEB_SERVER:
-        service.build(wait.web)
-    loop.run_until_complete(wait.listening())
+    """Wait until the programs listen; an enter hook has started them, or the `web_server`s' functions do."""
+    if waits:
+        report.begin("port")
+    for wait in waits:
+        if wait.web.kind is WebKind.WEB_SERVER:
+            service.build(wait.web)
+    for wait in waits:
+        loop.run_until_complete(wait.listening())
 
 
 def _imported(report: Report) -> tuple[str, ...]:
@@ -159,6 +161,15 @@ def _load(service: Service, order: StartOrder, report: Report) -> None:
     report.imports.time(order.function.module, service.load)
 
 
+async def _serve(order: StartOrder, apps: dict[str, Any], links: Links, ready: Ready) -> int:
+    function = order.function
+    if not function.ports:
+        return await _serve_apps(order, apps, links, ready)
+    if function.has_several:
+        return await _serve_both(order, apps, links, ready)
+    return await _serve_port(function.web[0], order, links, ready)
+
+
 async def _serve_port(web: WebMethod, order: StartOrder, links: Links, ready: Ready) -> int:
     from homeport.runner import ways
 
@@ -170,9 +181,24 @@ async def _serve_port(web: WebMethod, order: StartOrder, links: Links, ready: Re
     finally:
         if web.kind is WebKind.WEB_SERVER:
             await port.end(order.exit_grace_s, begun.ending)
-    if not alive:
-        print(f"no program listens on port {web.port} any more", file=sys.stderr)  # noqa: T201 - the container's log
     return 0 if alive else 1
+
+
+async def _serve_both(order: StartOrder, apps: dict[str, Any], links: Links, ready: Ready) -> int:
+    """Serve a class that has a `web_server` and other methods."""
+    from homeport.runner import ways
+    from homeport.runner.servers.gate import Gate
+
+    begun = _begin(order, links, ready)
+    await ways.serve()
+    programs = {web.attribute: web.port for web in order.function.web if web.port is not None}
+    gate = Gate(programs, begun)
+    try:
+        code = await _serve_asgi(_as_asgi(order.function, apps), begun, links.report, gate)
+        await gate.close()
+    finally:
+        await port.end(order.exit_grace_s, begun.ending)
+    return max(code, int(begun.ending.failed))
 
 
 async def _serve_apps(order: StartOrder, apps: dict[str, Any], links: Links, ready: Ready) -> int:
@@ -210,7 +236,9 @@ def _on_its_own() -> None:
     _let_go()
 
 
-async def _serve_asgi(apps: dict[str, Any], begun: Serving, report: Report) -> int:
+async def _serve_asgi(
+    apps: dict[str, Any], begun: Serving, report: Report, gate: "Gate | None" = None
+) -> int:
     from homeport.runner.servers import asgi
 
     methods = {name: Method(app, Lifespan(app)) for name, app in apps.items()}
@@ -219,7 +247,7 @@ async def _serve_asgi(apps: dict[str, Any], begun: Serving, report: Report) -> i
     try:
         for method in methods.values():
             await method.lifespan.startup()
-        await asgi.asgi(Admission(methods, begun), begun)
+        await asgi.asgi(Admission(methods, begun), begun, gate)
     finally:
         # Shut every app down, also if another one fails.
         for method in methods.values():

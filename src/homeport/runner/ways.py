@@ -29,7 +29,7 @@ def begin(launch: Launch) -> None:
     _target = launch.ingress
     urls = [urlsplit(url) for url in launch.order.urls.values()] if _target else []
     for port in {url.port or USUAL[url.scheme] for url in urls if url.scheme in USUAL}:
-        if port == launch.function.port:
+        if port in launch.function.ports:
             print(  # noqa: T201 - the container's log
                 f"the URLs of this app do not answer inside: its server has port {port}",
                 file=sys.stderr,

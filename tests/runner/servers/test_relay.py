@@ -153,7 +153,7 @@ def test_a_request_that_no_program_sees_is_left_for_another_container(program):
     children = [
         int(pid)
         for pid in os.listdir("/proc")
-        if pid.isdigit() and _is_program(pid, str(runner.launch.function.port))
+        if pid.isdigit() and _is_program(pid, str(runner.launch.function.ports[0]))
     ]
     for pid in children:
         ended = os.pidfd_open(pid)

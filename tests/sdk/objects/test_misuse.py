@@ -218,6 +218,16 @@ class TwoBatched:
         pass
 
 
+class TwoPrograms:
+    @modal.web_server(8000)
+    def a(self):
+        pass
+
+    @modal.web_server(8000)
+    def b(self):
+        pass
+
+
 @pytest.mark.parametrize(
     ("cls", "text"),
     [
@@ -229,6 +239,7 @@ class TwoBatched:
         (Snap, "must have `enable_memory_snapshot=True`"),
         (Generating, "Webhooks cannot be generators"),
         (TwoBatched, "can only have one batched function"),
+        (TwoPrograms, "two `web_server`s have port 8000"),
     ],
 )
 def test_a_class_that_cannot_be_served_says_why(cls, text):

@@ -115,11 +115,11 @@ class Live:
                         hint="choose another `label=` or another app name, or stop "
                         + _stop(other, owner),
                     )
-            ports = {spec.port for spec in other.revision.manifest.functions} - {None}
+            ports = {port for spec in other.revision.manifest.functions for port in spec.ports}
             for spec in revision.manifest.functions:
-                if spec.port in ports and not own_ports:
+                if not own_ports and (both := ports.intersection(spec.ports)):
                     raise PortTaken(
-                        f"port {spec.port} belongs to a `web_server` of {_shown(other, owner)}",
+                        f"port {min(both)} belongs to a `web_server` of {_shown(other, owner)}",
                         where=spec.where,
                         hint="choose another port for one of them",
                     )

@@ -159,7 +159,7 @@ class Plans:
     def _planned(self, revision: Revision, *, of_version: bool) -> dict[str, LiveEndpoint]:
         planned: dict[str, LiveEndpoint] = {}
         for spec, web in _methods(revision):
-            if of_version and spec.port is not None and not self._own_ports:
+            if of_version and spec.ports and not self._own_ports:
                 continue  # a port belongs to one version at a time
             live = self._endpoint(revision, spec, web, of_version=of_version)
             if (twin := planned.get(live.endpoint.id)) is not None:

@@ -139,7 +139,7 @@ class Rollout:
     def _goes_first(self, revision: Revision, pools: list[Pool]) -> bool:
         """Return whether the old containers must end before new ones can start."""
         # A port belongs to one container at a time.
-        if any(pool.port for pool in pools):
+        if any(pool.ports for pool in pools):
             return True
         # Memory and devices may not be enough for both.
         asks = any(spec.memory_mib or spec.gpu for spec in revision.manifest.functions)
@@ -278,7 +278,7 @@ class Rollout:
 
     def _replace(self, pools: list[Pool], *, drain_s: float) -> None:
         """Demote the pools of a deployed app, which keep their version's URL, or retire them."""
-        gone = [p for p in pools if p.ephemeral or p.port is not None or p.variant]
+        gone = [p for p in pools if p.ephemeral or p.ports or p.variant]
         self.retire(gone, drain_s=drain_s)
         for pool in pools:
             if pool not in gone:

@@ -87,7 +87,7 @@ class Pool:
                 scaledown_window_s=DEMOTED_WINDOW_S,
             )
         # A port belongs to one container at a time, so a pool with a port has at most one.
-        limit = 1 if self.port is not None else spec.max_containers
+        limit = 1 if self.ports else spec.max_containers
         return Bounds(
             min_containers=min(max(self.least, self.floor), limit or 10**9),
             max_containers=limit,
@@ -155,9 +155,9 @@ class Pool:
         )
 
     @property
-    def port(self) -> int | None:
-        """The port of this machine that its container uses, which no other container can have."""
-        return None if self.own_ports else self.function.port
+    def ports(self) -> tuple[int, ...]:
+        """The ports of this machine that its container uses, which no other container can have."""
+        return () if self.own_ports else self.function.ports
 
     @property
     def demand(self) -> int:

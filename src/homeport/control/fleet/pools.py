@@ -115,7 +115,7 @@ class Pools:
 
     def holder_of_port(self, port: int) -> Pool | None:
         """Return the pool whose container has this port, or is about to get it."""
-        return next((p for p in self if p.port == port and p.members), None)
+        return next((p for p in self if port in p.ports and p.members), None)
 
     def called_for(self, key: PoolKey) -> Pool:
         """Return the pool for requests with this key; add it if its parameters are new.

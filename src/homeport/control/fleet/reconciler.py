@@ -350,7 +350,7 @@ class Reconciler:
     async def _attach(self, pool: Pool, member: Member, container: Container) -> str:
         """Attach a container to the ingress; return why that failed, empty if it worked."""
         try:
-            shared = pool.function.port is None  # a user's program may leave a body unread
+            shared = not pool.function.ports  # a user's program may leave a body unread
             await self._ingress.attach(
                 pool.key, member.id, container.address, pool.slots, shared=shared
             )

@@ -50,7 +50,7 @@ class Rooms:
         """Return whether a start may be tried: no back-off, a free port, a machine with such resources."""
         if now() < pool.retry_at:
             return False
-        if (port := pool.port) is not None and not self._port_is_free(pool, port):
+        if not all(self._port_is_free(pool, port) for port in pool.ports):
             return False
         why = scheduler.impossible(pool.function, self._nodes.capacities())
         if why and not pool.ephemeral:

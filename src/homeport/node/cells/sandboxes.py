@@ -292,7 +292,7 @@ class Cells:
         """Return the network that a container can reach."""
         if launch.function.block_network:
             return Network.NONE
-        if launch.function.port is not None and self.networks.connects:
+        if launch.function.ports and self.networks.connects:
             return Network.OWN
         return Network.HOST
 

@@ -4,7 +4,7 @@ import asyncio
 import collections
 import email.utils
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -15,6 +15,9 @@ from homeport.runner.servers.admission import CONNECTION
 from homeport.runner.servers.loop import Entrance
 from homeport.runner.servers.serving import Serving
 from homeport.runner.servers.visit import Visit
+
+if TYPE_CHECKING:
+    from homeport.runner.servers.gate import Gate
 
 NOWHERE: "collections.deque[tuple[bytes, bytes]]" = collections.deque(maxlen=0)
 UNSUPPORTED = (b"upgrade", b"http2-settings")  # fields of upgrades that are ignored
@@ -136,9 +139,10 @@ class Protocol(HttpToolsProtocol):
 class Server(uvicorn.Server):
     """Uvicorn's server, on the container's door, ended by an event."""
 
-    def __init__(self, config: uvicorn.Config, begun: Serving) -> None:
+    def __init__(self, config: uvicorn.Config, begun: Serving, gate: "Gate | None") -> None:
         super().__init__(config)
         self._begun = begun
+        self._gate = gate
 
     async def answer(self) -> None:
         """Answer requests until asked to end, then finish those in flight."""
@@ -151,11 +155,16 @@ class Server(uvicorn.Server):
         def protocol() -> Protocol:
             return Protocol(config, state, {}, _loop=loop)
 
-        entrance = Entrance(self._begun.door, protocol, self._begun.pulse)
+        gate = self._gate
+        factory = protocol if gate is None else gate.factory(protocol)
+        entrance = Entrance(self._begun.door, factory, self._begun.pulse)
         self.servers = [entrance]  # type: ignore[list-item]
         self._begun.ready()
         await self._begun.ending.asked.wait()
         cutting = loop.create_task(self._cut())
+        if gate is not None:
+            entrance.close()
+            await gate.settle()
         await self.shutdown()
         cutting.cancel()
 
@@ -166,8 +175,11 @@ class Server(uvicorn.Server):
             task.cancel()
 
 
-async def asgi(app: Any, begun: Serving) -> None:
-    """Answer requests by an ASGI app until asked to end, then finish those in flight."""
+async def asgi(app: Any, begun: Serving, gate: "Gate | None" = None) -> None:
+    """Answer requests by an ASGI app until asked to end, then finish those in flight.
+
+    `gate` gives some connections to programs instead.
+    """
     config = uvicorn.Config(
         app,
         interface="asgi3",
@@ -182,7 +194,7 @@ async def asgi(app: Any, begun: Serving) -> None:
         log_level=None,
     )
     library_log.show()
-    server = Server(config, begun)
+    server = Server(config, begun, gate)
     begun.turns.add(lambda: _sweep(server.server_state.connections))
     await server.answer()
 

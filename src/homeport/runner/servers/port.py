@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from homeport.contract.manifest import FunctionSpec, WebMethod
 from homeport.runner.servers.ending import Ending
+from homeport.runner.servers.loop import Entrance
 from homeport.runner.servers.relay import Relay
 from homeport.runner.servers.serving import Serving
 
@@ -46,10 +48,9 @@ class Wait:
             raise _busy(self._port)
 
     @staticmethod
-    def of(function: FunctionSpec) -> "Wait | None":
-        """Return the wait for a function's port; None if it has none."""
-        web = next((web for web in function.web if web.port is not None), None)
-        return None if web is None else Wait(web)
+    def of(function: FunctionSpec) -> "list[Wait]":
+        """Return a wait for each port of a function."""
+        return [Wait(web) for web in function.web if web.port is not None]
 
     async def listening(self) -> None:
         """Return when the port accepts connections; raise `PortBusy` or `NobodyListens`.
@@ -87,23 +88,34 @@ def _busy(port: int) -> PortBusy:
 
 async def serve(port: int, begun: Serving) -> bool:
     """Relay requests until asked to end, then finish those inside; False if the program listens no more."""
-    ending = begun.ending
-    relay = Relay(port, begun, lambda: bool(listeners(port)))
+    relay = relay_to(port, begun)
+    entrance = Entrance(begun.door, relay.visit, begun.pulse)
     begun.ready()
+    alive = await watch(relay, begun.ending)
+    entrance.close()
+    await relay.close()
+    return alive
+
+
+def relay_to(port: int, begun: Serving) -> Relay:
+    """Return a relay to the program that listens on the port."""
+    return Relay(port, begun, lambda: bool(listeners(port)))
+
+
+async def watch(relay: Relay, ending: Ending) -> bool:
+    """Return True when the container is asked to end; False, and say so, if the program listens no more."""
     asked, gone = (asyncio.ensure_future(event.wait()) for event in (ending.asked, relay.gone))
     while not (asked.done() or gone.done()):
         await asyncio.wait((asked, gone), timeout=WATCH_S, return_when=asyncio.FIRST_COMPLETED)
-        if not listeners(port):
+        if not relay.listens():
             relay.give_up()
     gone.cancel()
     asked.cancel()
     if ending.asked.is_set():
-        await relay.close()
         return True
-    with contextlib.suppress(
-        asyncio.TimeoutError
-    ):  # the program is gone: do not wait longer for its visitors
-        await asyncio.wait_for(relay.close(), WATCH_S)
+    print(  # noqa: T201 - the container's log
+        f"no program listens on port {relay.port} any more", file=sys.stderr
+    )
     return False
 
 

@@ -15,7 +15,6 @@ from typing import Any
 from homeport.contract.sizes import KIB, MAX_BODY_BYTES
 from homeport.runner.servers import bodies
 from homeport.runner.servers.bodies import Rest
-from homeport.runner.servers.loop import Entrance
 from homeport.runner.servers.serving import Serving
 from homeport.runner.servers.slots import Slots, Stay
 
@@ -23,6 +22,7 @@ MAX_BYTES = MAX_BODY_BYTES + 64 * KIB  # a body, and the head before it
 HERE = "127.0.0.1"
 REFUSED_S = 2.0  # how long to retry a refused connection: the program may listen again soon
 PAUSE_S = 0.05
+GONE_S = 0.5  # how long requests may take to end when their program has ended
 # No program has seen the request (RFC 8470, 5.2), so the ingress sends it to another container.
 TRY_ELSEWHERE = "425 Too Early"
 
@@ -41,17 +41,25 @@ class Relay:
         self._quiet = asyncio.Event()  # set while no request is inside
         self._quiet.set()
         begun.turns.add(self._look)
-        self._entrance = Entrance(begun.door, lambda: Visit(self), begun.pulse)
+
+    def visit(self) -> "Visit":
+        """Return the protocol of a new connection at the door."""
+        return Visit(self)
 
     async def close(self) -> None:
-        """Accept no more connections, and wait for the requests inside unless they must be cut."""
-        self._entrance.close()
+        """Wait for the requests inside unless they must be cut; if the program is gone, not for long."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._ended(), GONE_S if self.gone.is_set() else None)
+
+    async def _ended(self) -> None:
         waits = [
             asyncio.ensure_future(event.wait()) for event in (self._quiet, self._begun.ending.cut)
         ]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
         for visit in list(self._inside):
             visit.cut()
 

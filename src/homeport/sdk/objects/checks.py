@@ -50,10 +50,11 @@ def check(raw: type, options: dict[str, Any]) -> None:
             f"Modal class {raw.__name__} with a modal batched function cannot have other modal methods."
         )
     servers = [p for p in interfaces if p.web is not None and p.web.kind == "web_server"]
-    if servers and len(interfaces) > 1:
+    ports = [partial.web.port for partial in servers if partial.web is not None]
+    if twice := next((port for port in ports if ports.count(port) > 1), None):
         raise InvalidError(
-            f"Modal class {raw.__name__}: a `web_server` must be its only method, "
-            "because requests go straight to the port. Put the others into a class of their own"
+            f"Modal class {raw.__name__}: two `web_server`s have port {twice}, and one container "
+            "runs both. Give one of them another port."
         )
 
 
