@@ -21,6 +21,7 @@ Fedora, RHEL
 macOS
   sudo security add-trusted-cert -d -r trustRoot -k /Library/Keychains/System.keychain {quoted}
 Chromium on Linux (libnss3-tools)
+  mkdir -p $HOME/.pki/nssdb
   certutil -d sql:$HOME/.pki/nssdb -A -t C,, -n homeport -i {quoted}
 Firefox
   Settings > Privacy & Security > View Certificates > Authorities > Import, and choose the file

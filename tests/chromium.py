@@ -1,0 +1,97 @@
+"""A real browser, Debian's Chromium without a window, by its DevTools protocol."""
+
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from websockets.sync.client import ClientConnection, connect
+
+from tests.waiting import PATIENCE_S, wait_for
+
+# Without a look at the machine's other users, at its maker's hosts, or for a graphics card.
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    *("--disable-dev-shm-usage", "--no-proxy-server", "--remote-debugging-port=0"),
+)
+
+
+def lacks() -> str:
+    """Return why no browser can be started here; empty if one can."""
+    for program in ("chromium", "certutil"):
+        if shutil.which(program) is None:
+            return f"`{program}` is not installed (Debian's packages chromium, libnss3-tools)"
+    return ""
+
+
+class Browser:
+    """One page of a running browser."""
+
+    def __init__(self, wire: ClientConnection) -> None:
+        self._wire = wire
+        self._numbers = itertools.count(1)
+
+    def open(self, url: str) -> str:
+        """Go to an address; return why that fails, empty once the page is loaded."""
+        self._do("Page.enable")
+        error: str = self._do("Page.navigate", url=url).get("errorText", "")
+        while not error and self._next().get("method") != "Page.loadEventFired":
+            pass
+        return error
+
+    def ask(self, expression: str) -> Any:
+        """Return the value of an expression of JavaScript in the page; a promise's value, too."""
+        told = self._do(
+            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
+        )
+        assert "exceptionDetails" not in told, told
+        return told["result"].get("value")
+
+    def _do(self, method: str, **given: Any) -> dict[str, Any]:
+        number = next(self._numbers)
+        self._wire.send(json.dumps({"id": number, "method": method, "params": given}))
+        while (told := self._next()).get("id") != number:
+            pass
+        assert "error" not in told, told
+        result: dict[str, Any] = told["result"]
+        return result
+
+    def _next(self) -> dict[str, Any]:
+        message: dict[str, Any] = json.loads(self._wire.recv(timeout=PATIENCE_S))
+        return message
+
+
+@contextlib.contextmanager
+def running(home: Path) -> Iterator[Browser]:
+    """Run a browser of a user with this home."""
+    profile = home / "profile"
+    port = profile / "DevToolsActivePort"
+    port.unlink(missing_ok=True)
+    with (home / "chromium.log").open("ab") as log:
+        process = subprocess.Popen(
+            ["chromium", *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            env={**os.environ, "HOME": str(home)},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        # The file is there before its two lines are.
+        there = wait_for(lambda: port.exists() and port.read_text().split(), "Chromium")
+        import httpx
+
+        pages = httpx.get(f"http://127.0.0.1:{there[0]}/json", trust_env=False, timeout=PATIENCE_S)
+        [url] = [each["webSocketDebuggerUrl"] for each in pages.json() if each["type"] == "page"]
+        with connect(url, proxy=None, open_timeout=PATIENCE_S, max_size=None) as wire:
+            yield Browser(wire)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
