@@ -81,3 +81,13 @@ def test_json_is_exact(monkeypatch):
 
     assert {"text": NASTY + "\U000e0041"} == json.loads(told)
     assert not {"\x1b", "\x07", "\u202e", "\x9b"} & set(told)
+
+
+def test_a_table_is_whole_in_a_terminal_without_a_cursor(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes the stream for a terminal
+    names = [f"a-long-name-{number}" for number in range(12)]
+    told = shown(monkeypatch, output.show_table, names, [names], empty="")
+
+    for row in told.splitlines():
+        assert [name in row for name in names] == [True] * 12

@@ -114,7 +114,9 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empt
         table.add_row(*(cell if isinstance(cell, Text) else _text(cell) for cell in row))
     if table.row_count:
         # Do not wrap: a URL that is cut in two cannot be clicked.
-        Console(file=sys.stdout, highlight=False, width=WIDE).print(table, crop=False)
+        # With a width alone, rich takes 80 columns in a terminal without a cursor (TERM=dumb).
+        console = Console(file=sys.stdout, highlight=False, width=WIDE, height=WIDE)
+        console.print(table, crop=False)
     else:
         say(empty)
 
