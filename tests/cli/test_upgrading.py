@@ -27,6 +27,7 @@ echo "$(basename $place) $*" >> {root}/story
 case "$*" in
 *--rehearse) cat $place/rehearse ;;
 *--go-back) echo '{{"restored": true}}' ;;
+*homeport.state) cat >> {root}/audit; echo >> {root}/audit ;;
 *status*) . $place/look; cat {root}/answer 2>/dev/null ;;
 esac
 """
@@ -81,6 +82,12 @@ class Machine:
         return (self.root / "story").read_text().splitlines()
 
     @property
+    def audit(self) -> list[tuple[str, str, str]]:
+        """The rows that were to be written to the audit log."""
+        rows = [json.loads(line) for line in (self.root / "audit").read_text().splitlines()]
+        return [(row["action"], row["result"], row["target"]) for row in rows]
+
+    @property
     def now(self) -> tuple[str, list[str], str]:
         """The version that is linked, those that are there, and the unit's text."""
         versions = sorted(path.name for path in (self.root / "versions").iterdir())
@@ -95,6 +102,7 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
     machine = Machine(tmp_path)
+    monkeypatch.delenv("SUDO_USER", raising=False)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin", prepend=":")
     return machine
 
@@ -102,8 +110,9 @@ def machine(tmp_path, monkeypatch):
 BEFORE = ("v1", ["v1"], "of version 1")
 
 
-def test_a_version_that_serves_stays_with_its_unit_and_the_one_before(machine):
+def test_a_version_that_serves_stays_with_its_unit_and_the_one_before(machine, monkeypatch):
     machine.version("v2", answer("2", 20, shop="serving"))
+    monkeypatch.setenv("SUDO_USER", "ada")
     machine.upgrade()
     story = machine.story
 
@@ -112,6 +121,7 @@ def test_a_version_that_serves_stays_with_its_unit_and_the_one_before(machine):
         "systemctl reload homeport.service"
     )
     assert "systemctl daemon-reload" in story
+    assert [("service upgrade", "ok", "v2 (by ada)")] == machine.audit
 
 
 @pytest.mark.parametrize(
@@ -133,6 +143,7 @@ def test_a_version_that_does_not_prove_itself_leads_back(machine, told, begin, l
     assert 11 == machine.pid
     assert "v1 -m homeport.state --go-back" in machine.story
     assert "homeport 1 serves again" in caught.value.hint
+    assert [("service upgrade", "Failure", "v2")] == machine.audit
 
 
 @pytest.mark.parametrize("signal", ["TERM", "INT", "HUP"])
@@ -142,6 +153,7 @@ def test_a_signal_leads_back_too(machine, signal):
         machine.upgrade()
 
     assert (BEFORE, 11) == (machine.now, machine.pid)
+    assert [("service upgrade", "interrupted", "v2")] == machine.audit
 
 
 def test_a_rehearsal_that_fails_changes_nothing(machine):

@@ -1,14 +1,21 @@
 """The audit log: what is kept, for how long, and what a full disk does to it."""
 
+import io
 import json
 import logging
+import signal
+import sys
 
 import pytest
+from sqlalchemy import select
 
 from homeport.contract.api.audit import AuditEntry, AuditQuery
 from homeport.contract.errors import StorageError
+from homeport.state import __main__ as commands
 from homeport.state import audit as module
+from homeport.state import schema, tables, urls
 from homeport.state.audit import DAY_S, Audit, Seen
+from homeport.state.database import Database
 
 ALL = AuditQuery()
 
@@ -138,3 +145,29 @@ async def test_a_row_that_cannot_be_written_is_in_the_servers_log(audit, monkeyp
         json.loads(text[text.index("{") :])["result"] for text in (first, second)
     ]
     assert "\n" not in first + second
+
+
+def test_a_command_of_the_service_writes_a_row_without_a_server(tmp_path, monkeypatch, capsys):
+    row = {"action": "service upgrade", "result": "ok", "target": "v2 (by ada)"}
+    asked = json.dumps({"do": "audit", "settings": {"home": "/elsewhere"}, **row})
+    monkeypatch.setenv("HOMEPORT_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["homeport.state"])
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
+    try:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(asked))
+        assert 0 == commands.main()  # no server has ever run: no database is made
+        assert [] == list(tmp_path.iterdir())
+        database = Database(urls.of("", tmp_path))
+        schema.prepare(database)
+        monkeypatch.setattr(sys, "stdin", io.StringIO(asked))
+        assert 0 == commands.main()
+    finally:
+        for number, before in zip((signal.SIGTERM, signal.SIGHUP), handlers, strict=True):
+            signal.signal(number, before)
+    with database.reading() as connection:
+        [kept] = connection.execute(select(tables.audit)).mappings()
+    database.dispose()
+
+    assert row == {name: kept[name] for name in row}
+    assert ("socket", "") == (kept["by"], kept["user"])
+    assert "{}{}" == capsys.readouterr().out

@@ -74,6 +74,7 @@ def install(
         carry_out(steps, service, dry_run=dry_run)
     if not dry_run:
         status = upgrading.healthy(lambda: upgrading.ask(service), service, lambda _: True)
+        upgrading.note(service, "service install", "ok", upgrading.current(service))
         output.say(f"homeport {status['version']} runs as {user}, and starts with the machine")
         output.say(f"logs: `journalctl -u {service.unit}`; settings: {home / 'config.toml'}")
 
@@ -171,6 +172,8 @@ def uninstall(
     lost = f"delete {service.home} with everything in it" if purge else f"keep {service.home}"
     options.confirm(f"Stop homeport, end its containers, and {lost}?", yes=yes)
     with upgrading.alone(service.root):
+        if not purge:
+            upgrading.note(service, "service uninstall", "ok", upgrading.current(service))
         carry_out(steps, service)
     output.say(
         "homeport is not installed any more" + ("" if purge else f"; {service.home} is kept")

@@ -49,7 +49,13 @@ class Upgrade:
     def run(self) -> None:
         """Upgrade; an error says which version serves after it."""
         with alone(self.service.root), _signals(_end):  # each of them leads back
-            self._run()
+            try:
+                self._run()
+            except BaseException as error:
+                result = type(error).__name__ if isinstance(error, Failure) else "interrupted"
+                note(self.service, "service upgrade", result, self.version)
+                raise
+            note(self.service, "service upgrade", "ok", self.version)
 
     def _run(self) -> None:
         service, before = self.service, current(self.service)
@@ -203,7 +209,9 @@ def ask(service: Service) -> Status | None:
     return None if done.returncode else _answer(done)
 
 
-def as_user(service: Service, words: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+def as_user(
+    service: Service, words: Sequence[str], given: str = ""
+) -> "subprocess.CompletedProcess[str]":
     """Run a command as the service's user: root can, and this user itself."""
     user = pwd.getpwnam(service.user)
     other: dict[str, Any] = (
@@ -213,7 +221,7 @@ def as_user(service: Service, words: Sequence[str]) -> "subprocess.CompletedProc
     )
     return subprocess.run(
         words,
-        stdin=subprocess.DEVNULL,
+        input=given,
         capture_output=True,
         text=True,
         check=False,
@@ -249,6 +257,23 @@ def is_user(name: str) -> bool:
     with contextlib.suppress(KeyError):
         return pwd.getpwnam(name).pw_uid == os.geteuid()
     return False
+
+
+def note(service: Service, action: str, result: str, target: str) -> None:
+    """Write a row to the audit log of the service, as its user; who is behind `sudo` is in it.
+
+    An earlier homeport, to which an upgrade may have gone back, does not know this, and does nothing.
+    """
+    who = os.environ.get("SUDO_USER", "")
+    row = {
+        "do": "audit",
+        "settings": {"home": str(service.home)},
+        "action": action,
+        "result": result,
+        "target": f"{target} (by {who})" if who else target,
+    }
+    with contextlib.suppress(OSError):  # there is no version, or no such user any more
+        as_user(service, [str(service.python), "-m", "homeport.state"], jsonlib.dumps(row))
 
 
 def rehearse(service: Service, python: Path) -> None:

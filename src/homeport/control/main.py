@@ -28,7 +28,7 @@ from homeport.contract.container import LogLine
 from homeport.contract.errors import AlreadyExists, BadRequest, Failure, StorageError
 from homeport.contract.sizes import MIB
 from homeport.contract.starting import Ending, Ready, Start, Started
-from homeport.control import standby, watching
+from homeport.control import lifetime, standby, watching
 from homeport.control.fleet.nodes import Nodes
 from homeport.control.lifeline import Lifeline
 from homeport.node.agent import Agent
@@ -151,9 +151,9 @@ async def run(settings: Settings, *, kept: bool, roles: "Roles") -> Ending:
     """Serve until the server is asked to stop."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     leaving = Leaving(stop)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, leaving.end, Ending.SIGNAL, number.name)
     loop.add_signal_handler(HAND_OVER, leaving.hand_over)
     lifeline = Lifeline(stop, kept=kept, keeper=os.getppid() if KEPT in sys.argv[1:] else None)
     left = Left()
@@ -195,18 +195,20 @@ class Leaving:
         self.stop = stop
         self.hands_over = False
         self.ending = Ending.SIGNAL
+        self.why = "its command has ended"  # for the audit log
         self.finish: Callable[[], Awaitable[None]] = _nothing  # ends the changes, and all writes
 
     def hand_over(self) -> None:
         """End this process alone."""
         if not self.stop.is_set():
             self.hands_over = True
+            self.why = "it hands over to another server"
             self.stop.set()
 
-    def end(self, ending: Ending) -> None:
+    def end(self, ending: Ending, why: str) -> None:
         """End with everything that runs."""
         if not self.stop.is_set():
-            self.ending = ending
+            self.ending, self.why = ending, why
             self.stop.set()
 
 
@@ -297,7 +299,7 @@ async def _open(
         if standby.is_waiting(settings.home):
             leaving.hand_over()
         else:
-            leaving.end(Ending.FAILED)
+            leaving.end(Ending.FAILED, "it has lost its database")
 
     watching.watch_database(state.store.database, lost, opened)
     fleet = await stages.open_fleet(
@@ -309,7 +311,7 @@ async def _open(
     await stages.serve(fleet, deploys, opened)
 
     def down() -> None:
-        leaving.end(Ending.DOWN)
+        leaving.end(Ending.DOWN, "shutdown")
 
     await stages.open_api(state, fleet, deploys, lifeline, shutdown=down, tcp=tcp, opened=opened)
 
@@ -317,9 +319,11 @@ async def _open(
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(QUIET_S):
                 await deploys.deployer.quiet()
+        await lifetime.end(state.audit, leaving.why)
         await state.store.database.close()
 
     leaving.finish = finish
+    await lifetime.begin(state.audit, lambda: leaving.why, opened)
     return settings
 
 

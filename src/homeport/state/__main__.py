@@ -4,7 +4,8 @@ It reads one object of JSON from standard input, `{"do", "settings", "file", "fo
 writes one to standard output: the result, or `{"error": {…}}`. Arguments would be shown by `ps`, and a URL may
 have a password.
 
-`--rehearse` and `--go-back` are for `homeport service upgrade` (state/upgrades.py).
+`--rehearse` and `--go-back` are for `homeport service upgrade` (state/upgrades.py). `{"do": "audit", "action", "result",
+"target"}` is for all commands `homeport service …`, which run as root: the settings are those of the service's user.
 """
 
 import dataclasses
@@ -17,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from homeport import settings as all_settings
+from homeport.contract.api.audit import AuditEntry
 from homeport.contract.errors import Failure, StorageError
 from homeport.settings import Settings
-from homeport.state import archive, backup, schema, upgrades, urls
+from homeport.state import archive, audit, backup, schema, upgrades, urls
 from homeport.state.database import Database
 
 
@@ -47,6 +49,8 @@ def _answer(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _do(asked: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    if asked["do"] == "audit":
+        return _audit(asked)
     what, file = asked["do"], Path(asked.get("file") or "")
     passphrase, force = str(asked.get("passphrase") or ""), bool(asked.get("force"))
     if what == "backup":
@@ -61,6 +65,19 @@ def _do(asked: dict[str, Any], settings: Settings) -> dict[str, Any]:
         restored = backup.restore(settings, file, force=force, passphrase=passphrase)
         return dataclasses.asdict(restored)
     return _look(settings)
+
+
+def _audit(asked: dict[str, Any]) -> dict[str, Any]:
+    own = all_settings.of_server(os.environ)
+    database = Database(urls.of(own.database, own.home))
+    action, result, target = (str(asked[name]) for name in ("action", "result", "target"))
+    entry = AuditEntry(by="socket", action=action, result=result, target=target)
+    try:
+        if database.file is None or database.file.exists():
+            audit.write(database, entry)
+    finally:
+        database.dispose()
+    return {}
 
 
 def _look(settings: Settings) -> dict[str, str]:
