@@ -29,6 +29,8 @@ NOT_RUN = {
     ): "it needs a private repository",
     ("backup", "$ pip install 'homeport[postgres]'"): "it needs a PostgreSQL of yours",
     ("backup", "$ git pull"): "it needs a newer version of homeport",
+    ("backup", "$ head -c 18 /dev/urandom | base64 > passphrase"): "it needs systemd and root",
+    ("backup", "$ sudo systemctl stop homeport"): "it needs systemd and root",
     ("server", "*.apps.example.com {"): "it needs a domain",
     ("server", 'host = "0.0.0.0"'): "it needs a domain",
     ("server", "$ homeport login https://apps.example.com"): "it needs a domain",
@@ -43,7 +45,7 @@ NOT_RUN = {
         "$ sudo homeport service install --domain apps.example.com --email ops@example.com --dry-run",
     ): "it needs systemd and root",
     ("server", "$ sudo homeport service status"): "it needs systemd and root",
-    ("server", "$ sudo apt-get install --yes python3-venv uidmap"): "it needs systemd and root",
+    ("server", "$ sudo apt-get update"): "it needs systemd and root",
     (
         "server",
         "$ sudo homeport service run token create --name laptop --scope deploy",
