@@ -65,6 +65,7 @@ class Activator:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.parked: list[str] = []
+        self.lists = True  # whether visitors may see which URLs there are
         self.lines: list[list[str]] = []
         self.answer: Callable[[str], Awaitable[str]] = self._refuse
         self._server: asyncio.Server | None = None
@@ -82,6 +83,10 @@ class Activator:
     async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         line = (await reader.readline()).decode().split()
         self.lines.append(line)
+        if line == ["list"]:
+            writer.write(b"go\n" if self.lists else b"no 403 you may not\n")
+            writer.close()
+            return
         pool = line[1]
         self.parked.append(pool)
         answering = asyncio.ensure_future(self.answer(pool))

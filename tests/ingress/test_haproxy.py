@@ -43,14 +43,17 @@ async def test_a_request_goes_by_port_by_host_and_by_wildcard(ingress, upstream,
 
 
 async def test_an_unknown_host_is_told_the_known_ones_unless_it_comes_from_a_proxy(
-    ingress, visitor
+    ingress, activator, visitor
 ):
     main = f"http://127.0.0.1:{ingress.http_port}/"
     nothing = await visitor.get(main)
     await routed(ingress, hosts=("hello.localhost",))
     here = await visitor.get(main)
     proxied = await visitor.get(main, headers={"X-Forwarded-For": "1.2.3.4"})
+    activator.lists = False  # there are several workspaces
+    secret = await visitor.get(main)
 
+    assert proxied.text == secret.text
     assert "`homeport deploy script.py` makes one" in nothing.text
     assert "homeport: there is no endpoint at `127.0.0.1`; there are hello.localhost\n" == here.text
     assert "homeport: there is no endpoint at `127.0.0.1`\n" == proxied.text

@@ -86,7 +86,7 @@ async def die(reader, writer):
     writer.close()
 
 
-async def test_an_unknown_host_is_a_page_with_the_list_for_who_is_here(ingress, visitor):
+async def test_an_unknown_host_is_a_page_with_the_list_for_who_is_here(ingress, activator, visitor):
     await routed(ingress, hosts=("hello.localhost",))
     url = f"http://127.0.0.1:{ingress.http_port}/"
     check_page(await visitor.get(url, headers=BROWSER), 404, "hello.localhost")
@@ -105,7 +105,7 @@ OTHERS = ["evil.example", "localhost.evil.example", "10.0.0.1", "evillocalhost",
 
 
 @pytest.mark.parametrize("host", OURS + OTHERS)
-async def test_the_list_of_endpoints_needs_a_host_of_ours(ingress, visitor, host):
+async def test_the_list_of_endpoints_needs_a_host_of_ours(ingress, activator, visitor, host):
     await routed(ingress, hosts=("hello.localhost",))
     url = f"http://127.0.0.1:{ingress.http_port}"
     answer = await visitor.get(f"{url}/", headers={"Host": host})
@@ -117,7 +117,7 @@ async def test_the_list_of_endpoints_needs_a_host_of_ours(ingress, visitor, host
     assert (503 if host in OURS else 404) == metrics.status_code
 
 
-async def test_a_domain_of_ones_own_has_the_list_too(start, visitor):
+async def test_a_domain_of_ones_own_has_the_list_too(start, activator, visitor):
     ingress = await start(domain="apps.example.com")
     await routed(ingress, hosts=("a.apps.example.com",))
     url = f"http://127.0.0.1:{ingress.http_port}/"

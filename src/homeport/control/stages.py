@@ -138,7 +138,7 @@ async def open_fleet(
     )
     resolver = Resolver(settings.dns_resolver, settings.public_addresses)
     keeper = opening.opened(settings, Certificates(state.store.database), ingress, resolver)
-    tunnels = _tunnels(settings, ingress, keeper)
+    tunnels = _tunnels(settings, ingress, keeper, state)
 
     def changed(container: Container) -> None:
         tunnels.changed(container)
@@ -151,6 +151,7 @@ async def open_fleet(
         wake=reconciler.wake,
         alias=ingress.alias,
         say=state.logs.write,
+        alone=lambda: state.environments.is_alone,
     )
     ingress.watch(state.cold_starts.answered)
     await ingress.open()
@@ -171,13 +172,15 @@ async def open_fleet(
     )
 
 
-def _tunnels(settings: Settings, ingress: Entrance, keeper: Keeper | None) -> Tunnels:
+def _tunnels(settings: Settings, ingress: Entrance, keeper: Keeper | None, state: State) -> Tunnels:
     secure = settings.tunnels_have_tls
 
     def address() -> tuple[str, int]:
         return ("https", ingress.https_port) if secure else ("http", ingress.http_port)
 
-    tunnels = Tunnels(ingress, settings.domain, address, keeper)
+    tunnels = Tunnels(
+        ingress, settings.domain, address, keeper, alone=lambda: state.environments.is_alone
+    )
     if keeper is not None and secure:
         keeper.wants(lambda: dict.fromkeys(tunnels.hosts(), Kind.SESSION))
     return tunnels

@@ -56,6 +56,7 @@ LOG = (
     "  unique-id-format %[uuid()]",
 )
 VANISHED_S = 60
+BY_PORT = "X-Homeport-By-Port"  # of a request for `/metrics` (control/api/access)
 CALLS_SHARE = 4  # containers may have one connection for this many of visitors
 SHARED, UNSHARED = "b", "u"  # the first letter of the backends' names
 
@@ -288,6 +289,8 @@ def _backends(config: Config) -> list[str]:
         f"backend {AGAIN}",
         f"  server {AGAIN} unix@{config.again} send-proxy-v2",
         "backend metrics",
+        # Who reaches the port of visitors may be code of any container, and who reaches that socket is the server's user.
+        f"  http-request set-header {BY_PORT} 1",
         f"  server control unix@{config.api}",
         *inside.backend(config.inside),
         *(remote.backend(config.remote) if config.secure is not None else []),

@@ -1,5 +1,6 @@
 -- Parks cold requests: asks the activator (control/fleet/activator.py), one line each way:
 --   park <pool> <request id> [here | call]   ->   go | go waited | no <status> <why>
+--   list                                     ->   go | no <status> <why>
 -- Writes the answers that no backend gives: an unknown host, and errors, for browsers in HTML.
 -- HAProxy's working directory is the directory of this file.
 
@@ -126,6 +127,19 @@ local function is_here(txn)
     return txn:get_var("txn.proxied") == nil and (from == "::1" or from:match("^127%.") ~= nil)
 end
 
+-- Asks the activator once; nil if nobody answers within this time.
+local function asked(line_out, patience_s)
+    local line
+    local socket = core.tcp()
+    socket:settimeout(patience_s)
+    if socket:connect(activator) ~= nil then
+        socket:send(line_out .. "\n")
+        line = socket:receive("*l")
+    end
+    socket:close()
+    return line
+end
+
 local function park(txn)
     local pool = txn:get_var("txn.pool")
     if pool == nil then
@@ -142,13 +156,7 @@ local function park(txn)
     end
     local line
     for _ = 1, PATIENCE do
-        local socket = core.tcp()
-        socket:settimeout(FOREVER_S)
-        if socket:connect(activator) ~= nil then
-            socket:send(line_out .. "\n")
-            line = socket:receive("*l")
-        end
-        socket:close()
+        line = asked(line_out, FOREVER_S)
         if line ~= nil then
             break
         end
@@ -240,7 +248,8 @@ end)
 core.register_action("unknown", { "http-req" }, function(txn)
     local host = txn:get_var("txn.host") or ""
     local text = "there is no endpoint at `" .. host:gsub("[^%w.:*%[%]_-]", "?") .. "`"
-    if txn:get_var("txn.ours") and txn:get_var("txn.came_back") == nil and is_here(txn) then
+    local ours = txn:get_var("txn.ours") and txn:get_var("txn.came_back") == nil and is_here(txn)
+    if ours and asked("list", 5) == "go" then
         local known = {}
         local file = io.open("hosts.map")
         if file then

@@ -95,16 +95,27 @@ class Environments:
         """Return every environment of every workspace."""
         return list(self._rows)
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether the server has one workspace, so that nothing has to be shared."""
+        return len(self._workspaces) == 1
+
     def of(self, workspace: str) -> list[EnvironmentRow]:
         """Return a workspace's environments, in the order of their names."""
         rows = (row for row in self._rows.values() if row.workspace == workspace)
         return sorted(rows, key=lambda row: row.environment)
 
-    def find(self, scope: Scope) -> EnvironmentRow:
-        """Return an environment; `NotFound` for an unknown one, and for one that is being made or deleted."""
+    def find(
+        self, scope: Scope, *, sees: Callable[[Scope], bool] = lambda _scope: True
+    ) -> EnvironmentRow:
+        """Return an environment; `NotFound` for an unknown one, and for one that is being made or deleted.
+
+        The error names those that the caller `sees`.
+        """
         row = self._rows.get(scope)
         if row is None or scope in self._closed:
-            there = ", ".join(f"`{each.environment}`" for each in self.of(scope.workspace))
+            seen = [each.environment for each in self.of(scope.workspace) if sees(each.scope)]
+            there = ", ".join(f"`{name}`" for name in seen) or "none for this token"
             raise NotFound(
                 f"there is no environment `{scope.environment[:80]}`",
                 hint=f"there is {there}; `homeport environment create NAME` makes another one",

@@ -167,6 +167,33 @@ async def test_a_token_of_an_environment_opens_that_one_alone(server):
     assert "`-e NAME`" in answers[""].json()["error"]["hint"]
 
 
+async def test_an_unknown_environments_error_names_those_that_the_token_is_for(server):
+    await made(server)
+    told = {}
+    for known in (None, frozenset({"staging", "gone"})):
+        caller = Caller(by="token", environments=known)
+        async with client(
+            Guard(server.api.app(), lambda _scope, caller=caller: caller), **{ENVIRONMENT: "gone"}
+        ) as http:
+            told[known is None] = (await http.get("/v1/secrets")).json()["error"]["hint"]
+
+    assert told[True].startswith("there is `main`, `staging`; ")
+    assert told[False].startswith("there is `staging`; ")
+
+
+async def test_the_port_of_visitors_tells_no_numbers_where_several_workspaces_have_code(server):
+    """Code of each workspace is on the machine, and so are its requests."""
+    async with client(OwnSocket(server.api.app()), **{"X-Homeport-By-Port": "1"}) as http:
+        alone = await http.get("/metrics")
+        await made(server)
+        shared = await http.get("/metrics")
+        secrets = await http.get("/v1/environments")
+
+    assert (200, 403) == (alone.status_code, shared.status_code)
+    assert "several workspaces" in shared.text
+    assert 200 == secrets.status_code  # HAProxy sends `/metrics` alone
+
+
 async def test_a_user_of_a_workspace_sees_and_changes_nothing_of_another(server):
     await made(server)
     await deploy(server.plane, MAIN, function("f"))

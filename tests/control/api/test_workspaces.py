@@ -13,8 +13,14 @@ import sqlalchemy
 
 from homeport.contract import frames
 from homeport.contract.calls import ENVIRONMENT
-from homeport.contract.errors import NotFound
-from homeport.contract.manifest import CallMethod, FunctionSpec, SourceFile
+from homeport.contract.errors import Failure, NotFound
+from homeport.contract.manifest import (
+    CallMethod,
+    FunctionSpec,
+    SecretRef,
+    SourceFile,
+    VolumeMount,
+)
 from homeport.contract.permissions import Permission
 from homeport.contract.scope import MAIN, Scope
 from homeport.control.api import routes, routing
@@ -251,7 +257,7 @@ async def test_no_route_shows_or_changes_anything_of_another_workspace(server, m
         if route.method != "GET" and not before.items() <= (await held(server)).items():
             wrong.append((rule, before.items() - (await held(server)).items()))
     assert [] == wrong
-    assert ["keep"] == server.asked  # and not to end
+    assert [] == server.asked  # neither to stay nor to end
 
 
 async def test_a_hash_opens_no_file_of_another_workspace(server):
@@ -278,6 +284,40 @@ async def test_a_hash_opens_no_file_of_another_workspace(server):
     async with of(server, GLOBEX) as http:
         answer = await http.post("/v1/blobs/missing", json={"hashes": [SHA256]})
         assert [SHA256] == answer.json()["missing"]
+
+
+def given(**fields: object) -> FunctionSpec:
+    return dataclasses.replace(function("f"), **fields)
+
+
+async def test_a_manifest_that_was_written_by_hand_mounts_and_opens_nothing_of_another_workspace(
+    server,
+):
+    """The server itself writes where a volume is, and what an inline secret is called."""
+    known = await filled(server)
+    plane = server.plane
+    inline = SecretRef(values={"A": "globex"})
+    theirs = await deploy(plane, GLOBEX, given(secrets=(inline,)))
+    (sealed,) = theirs.app.revision.manifest.functions[0].secrets
+    (volume,) = known["volumes"][1:]
+    keys = (f"globex/main/{volume}", f"acme/main/../../globex/main/{volume}", f"x/{volume}")
+    mounts = [VolumeMount(path="/data", name=NAME, key=key) for key in keys]
+    mounts += [dataclasses.replace(mount, create=True) for mount in mounts]
+    mounts += [
+        VolumeMount(path="/data", name=name) for name in (volume, f"../../globex/main/{NAME}")
+    ]
+    own, secret = VolumeMount(path="/data", name=NAME), SecretRef(name=NAME)
+    await deploy(plane, GLOBEX, given(volumes=(own,), secrets=(secret,)))
+    for mount in mounts:
+        with pytest.raises(Failure):
+            await deploy(plane, ACME, given(volumes=(mount,)))
+        with pytest.raises(Failure):
+            await deploy(plane, ACME, given(build_volumes=(mount,)))
+    for name in (NAME, sealed.name, f"globex/main\0{NAME}"):
+        with pytest.raises(Failure):
+            await deploy(plane, ACME, given(secrets=(SecretRef(name=name),)))
+        with pytest.raises(Failure):
+            await deploy(plane, ACME, given(build_secrets=(SecretRef(name=name),)))
 
 
 async def test_a_reader_of_the_servers_workspace_sees_the_certificates_of_its_own_hosts(server):

@@ -29,12 +29,14 @@ class House:
         self.aliases: list[tuple[str, PoolKey]] = []
         self.socket = directory / "a.sock"
         self.lines: list[LogLine] = []
+        self.alone = True
         self.activator = Activator(
             self.socket,
             self.pools,
             wake=self.woken.set,
             alias=self.note_alias,
             say=self.lines.append,
+            alone=lambda: self.alone,
         )
 
     async def note_alias(self, key: str, pool: PoolKey) -> None:
@@ -94,6 +96,19 @@ async def test_a_parked_request_wakes_the_reconciler_and_goes_when_one_is_ready(
     assert 1 == parked
     assert "go waited\n" == await asking
     assert 0 == pool.demand
+
+
+async def test_nothing_is_told_to_this_machine_where_several_workspaces_have_code_on_it(house):
+    told = [await house.ask("list")]
+    pool = house.add(ephemeral=True)
+    for _ in range(5):
+        pool.failed(StartError("port 8000 is in use"), now())
+    told.append(await house.ask(f"park {KEY} 0a-1 here"))
+    house.alone = False
+    told += [await house.ask("list"), await house.ask(f"park {KEY} 0a-1 here")]
+
+    assert ["go\n", "no 503 port 8000 is in use\n"] == told[:2]
+    assert ["no 403 the server has several workspaces\n", f"no 503 {WITHHELD}\n"] == told[2:]
 
 
 async def test_who_serves_a_script_here_is_told_why_a_start_failed_on_one_line(house):

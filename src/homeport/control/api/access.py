@@ -20,6 +20,7 @@ from homeport.control.api import answers
 REFUSED = 1008  # policy violation (RFC 6455, 7.4.1)
 #: A field of a guard's own refusals, by which the ingress counts them: an answer with 429 may be about anything.
 BY_GUARD = "X-Homeport-Refused"
+BY_PORT = b"x-homeport-by-port"  # ingress/config.py
 _CALLER = "homeport.caller"
 
 
@@ -27,7 +28,7 @@ _CALLER = "homeport.caller"
 class Caller:
     """The caller of a request."""
 
-    by: str  # `socket`, `token` or `container`
+    by: str  # `socket`, `port` (the ingress's, for `/metrics`), `token` or `container`
     name: str = ""  # of the token's user; empty: the server's own user, or a container
     token: str = ""  # the token's id; empty: no token, or the one of the settings
     workspace: str = "main"
@@ -118,10 +119,19 @@ class Guard:
 
 
 class OwnSocket(Guard):
-    """Accepts every request: the Unix socket's mode is 0600, so only the server's own user reaches it."""
+    """Accepts every request: the Unix socket's mode is 0600, so only the server's own user reaches it.
+
+    The ingress passes on what visitors of its port ask of `/metrics`, and says so: they may do nothing else.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
-        super().__init__(app, lambda _scope: Caller(by="socket"))
+        super().__init__(app, self._own)
+
+    @staticmethod
+    def _own(scope: Scope) -> Caller:
+        if any(field == BY_PORT for field, _ in scope["headers"]):
+            return Caller(by="port", permissions=frozenset({Permission.READ}))
+        return Caller(by="socket")
 
 
 class Inside(Guard):

@@ -122,7 +122,12 @@ class Api:
         self._environments, self._audit = parts.environments, backend.audit
         self._programs = Programs(parts)
         self._nouns = (
-            Server(view, keep=backend.keep, shutdown=backend.shutdown),
+            Server(
+                view,
+                alone=lambda: parts.environments.is_alone,
+                keep=backend.keep,
+                shutdown=backend.shutdown,
+            ),
             Apps(view, deployer, backend.cold_starts),
             functions,
             self._calls,

@@ -178,7 +178,7 @@ def scope_of(request: HTTPConnection, caller: access.Caller) -> Scope:
     """Return the environment that a request is for; `NotFound` if there is none, `Forbidden` if it is not the caller's."""
     found = caller.scope(request.headers.get(ENVIRONMENT, ""))
     environments: Environments = request.app.state.environments
-    environments.find(found)
+    environments.find(found, sees=caller.sees)
     return found
 
 

@@ -8,6 +8,7 @@ from starlette.responses import PlainTextResponse
 from homeport.contract.api.answers import Nothing
 from homeport.contract.api.apps import AppStatus
 from homeport.contract.api.server import Status
+from homeport.contract.errors import Forbidden
 from homeport.contract.permissions import Permission
 from homeport.control.api.access import Caller
 from homeport.control.api.record import Audited
@@ -19,9 +20,16 @@ class Server:
     """Says how the server is, and ends it."""
 
     def __init__(
-        self, view: View, *, keep: Callable[[], None], shutdown: Callable[[], None]
+        self,
+        view: View,
+        *,
+        alone: Callable[[], bool],
+        keep: Callable[[], None],
+        shutdown: Callable[[], None],
     ) -> None:
+        """`alone` returns whether the server has one workspace."""
         self._view = view
+        self._alone = alone
         self._keep = keep
         self._shutdown = shutdown
 
@@ -29,8 +37,14 @@ class Server:
     async def metrics(self, caller: Caller) -> PlainTextResponse:
         """Give the numbers of `Status` to Prometheus (see [metrics](metrics.md)).
 
-        The main port answers it too, to callers on this machine, with the apps of the workspace `main`.
+        The main port answers it too, to callers on this machine, with the apps of the workspace `main`; not on a server
+        with several workspaces, whose containers are such callers.
         """
+        if caller.by == "port" and not self._alone():
+            raise Forbidden(
+                "the server has several workspaces, and does not tell here how their apps are",
+                hint="ask the API, with a token of the scope `read`",
+            )
         apps = (await self._view.seen(caller.sees)).apps
         return await asyncio.to_thread(_metrics, apps)
 
@@ -40,9 +54,10 @@ class Server:
         return await self._view.status(caller.sees)
 
     @route("POST", "/v1/keep", audit=Audited.NONE)
-    async def keep(self) -> Nothing:
-        """Let the server outlive the command that started it."""
-        self._keep()
+    async def keep(self, caller: Caller) -> Nothing:
+        """Let the server outlive the command that started it; a caller of one workspace changes nothing by this."""
+        if caller.is_of_server:
+            self._keep()
         return Nothing()
 
     @route("POST", "/v1/shutdown", needs=Permission.ADMIN, action="shutdown")

@@ -3,6 +3,7 @@
 Called by ingress/park.lua over a Unix socket, one line each way:
     park <pool> <request id> [here | call]   the request stays in HAProxy; only its head has been read
     go | go waited | no <status> <why>
+    list                                     may a visitor on this machine see which URLs there are?  go | no <status> <why>
 `here` means that the visitor is on this machine, `call` that another function calls. A closed socket means that the visitor hung up.
 `waited` means that the request waited here for a container, so its re-entries count from 0 again.
 """
@@ -42,7 +43,10 @@ class Activator:
         wake: Callable[[], None],
         alias: Callable[[str, PoolKey], Awaitable[None]],
         say: Callable[[LogLine], None],
+        alone: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`alone` returns whether the server has one workspace. Otherwise code of another one may be the visitor on this machine."""
+        self._alone = alone
         self._socket = socket
         self._pools = pools
         self._wake = wake
@@ -125,6 +129,8 @@ class Activator:
 
     async def _answer(self, line: str) -> str:
         verb, *words = line.split()
+        if verb == "list":
+            return "go\n" if self._alone() else "no 403 the server has several workspaces\n"
         if verb != "park" or not words:
             return "no 400 unknown verb\n"
         key = PoolKey.parse(words[0])
@@ -145,7 +151,7 @@ class Activator:
             return f"no {status} {_one_line(failure.message)}\n"
         base = PoolKey(key.app, key.function, key.revision)
         pool = self._pools.get(base)
-        mine = "here" in words and pool is not None and pool.ephemeral
+        mine = self._alone() and "here" in words and pool is not None and pool.ephemeral
         if mine or isinstance(failure, BadRequest | NotFound) or failure.status == 429:
             return f"no {failure.status} {_one_line(failure.message)}\n"
         if pool is not None and now() - self._said_at.get(base, -QUIET_S) >= QUIET_S:

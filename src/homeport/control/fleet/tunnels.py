@@ -15,11 +15,15 @@ from homeport.contract.api.tunnels import TunnelInfo
 from homeport.contract.container import Container, OpenTunnel, State
 from homeport.contract.errors import Failure, NotFound, StartError, TooMany
 from homeport.contract.roles import Ingress
+from homeport.contract.scope import Scope
 from homeport.contract.traffic import Endpoint, PoolKey
 from homeport.control.fleet.covering import Covering, Uncovered
+from homeport.state import shares
 from homeport.supervised import Tasks, retried
 
-MAX_TUNNELS = 100  # of all containers
+MAX_TUNNELS = (
+    100  # of all containers; one of several workspaces has half of them at most (state/shares)
+)
 SLOTS = 100  # connections at once to one tunnel
 TIMEOUT_S = 86400.0  # of a request
 WAIT_S = 10.0  # how long a container waits for its URL
@@ -28,14 +32,20 @@ ENDED = (State.GONE, State.FAILED, State.LOST)
 
 log = logging.getLogger(__name__)
 
+#: A tunnel's environment, and the name that its container has given it: so no container can name one of another
+#: environment.
+_Key = tuple[Scope, str]
+
 
 @dataclass(slots=True)
 class _Route:
     """A tunnel on its way into the ingress, or in it."""
 
     container: str
+    within: Scope
+    app: str
+    function: str
     tunnel: OpenTunnel
-    key: PoolKey
     opened: asyncio.Event = field(default_factory=asyncio.Event)  # set after a failure, too
     failure: Failure | None = None  # why it has no URL
 
@@ -49,6 +59,11 @@ class _Route:
         told = f"{self.container}/{self.tunnel.name}"
         return f"tunnel-{hashlib.sha256(told.encode()).hexdigest()[:20]}"
 
+    @property
+    def key(self) -> PoolKey:
+        """The pool in which its socket is the only server."""
+        return PoolKey(self.app, self.function, self.label)
+
 
 class Tunnels:
     """The tunnels of all containers."""
@@ -59,37 +74,42 @@ class Tunnels:
         domain: str,
         address: Callable[[], tuple[str, int]],
         certificates: Covering | None = None,
+        alone: Callable[[], bool] = lambda: True,
     ) -> None:
         """`address` returns scheme and port of all URLs; the port is known once the ingress listens.
 
-        `certificates` get a tunnel's host before it answers.
+        `certificates` get a tunnel's host before it answers. `alone` returns whether the server has one workspace.
         """
+        self._alone = alone
         self._certificates = certificates or Uncovered()
         self._ingress, self._domain, self._address = ingress, domain, address
-        self._routes: dict[str, _Route] = {}
-        self._closed: dict[str, str] = {}  # tunnel -> its container, until its node has heard of it
+        self._routes: dict[_Key, _Route] = {}
+        self._closed: dict[
+            _Key, str
+        ] = {}  # tunnel -> its container, until its node has heard of it
         self._news = asyncio.Event()  # set, and replaced, at each new tunnel
         self._tasks = Tasks()
 
     def changed(self, container: Container) -> None:
         """Open and close tunnels as the container's node reports them; ends with the container."""
         wanted = () if container.state in ENDED else container.tunnels
-        names = {tunnel.name for tunnel in wanted}
-        for name, route in [*self._routes.items()]:
-            if route.container == container.id and name not in names:
-                self._begin_closing(name)
-        for name, owner in [*self._closed.items()]:
-            if owner == container.id and name not in names:
-                del self._closed[name]
-        for tunnel in wanted:
-            if tunnel.name not in self._routes and tunnel.name not in self._closed:
-                self._begin(container, tunnel)
+        within = container.order.within
+        keys = {(within, tunnel.name): tunnel for tunnel in wanted}
+        for key, route in [*self._routes.items()]:
+            if route.container == container.id and key not in keys:
+                self._begin_closing(key)
+        for key, owner in [*self._closed.items()]:
+            if owner == container.id and key not in keys:
+                del self._closed[key]
+        for key, tunnel in keys.items():
+            if key not in self._routes and key not in self._closed:
+                self._begin(key, container, tunnel)
 
-    async def opened(self, name: str) -> TunnelInfo:
-        """Return a tunnel's URL once it answers."""
+    async def opened(self, within: Scope, name: str) -> TunnelInfo:
+        """Return the URL of an environment's tunnel once it answers."""
         try:
             async with asyncio.timeout(WAIT_S):
-                while (route := self._routes.get(name)) is None:
+                while (route := self._routes.get((within, name))) is None:
                     await self._news.wait()
                 await route.opened.wait()
         except TimeoutError:
@@ -99,13 +119,14 @@ class Tunnels:
         scheme, port = self._address()
         return TunnelInfo(scheme=scheme, host=self._host(route), port=port)
 
-    async def close(self, name: str) -> None:
-        """Take a tunnel's URL away; return when it is gone."""
-        route = self._routes.get(name)
+    async def close(self, within: Scope, name: str) -> None:
+        """Take the URL of an environment's tunnel away; return when it is gone."""
+        key = (within, name)
+        route = self._routes.get(key)
         if route is None:
             raise NotFound("there is no such tunnel")
-        self._closed[name] = route.container
-        await asyncio.shield(self._begin_closing(name))
+        self._closed[key] = route.container
+        await asyncio.shield(self._begin_closing(key))
 
     def hosts(self) -> list[str]:
         """Return the hosts of all tunnels that open or are open."""
@@ -115,12 +136,20 @@ class Tunnels:
         """Stop opening and closing: the ingress ends."""
         await self._tasks.close()
 
-    def _begin(self, container: Container, tunnel: OpenTunnel) -> None:
-        pool = container.order.pool
-        key = PoolKey(pool.app, pool.function, f"tunnel-{tunnel.name}")
-        route = self._routes[tunnel.name] = _Route(container.id, tunnel, key)
-        if len(self._routes) > MAX_TUNNELS:
-            route.failure = TooMany(f"{MAX_TUNNELS} tunnels are open, and there can be no more")
+    def _begin(self, key: _Key, container: Container, tunnel: OpenTunnel) -> None:
+        pool, within = container.order.pool, container.order.within
+        # One that was refused takes no place.
+        open_ = [each.within.workspace for each in self._routes.values() if each.failure is None]
+        mine = open_.count(within.workspace)
+        route = _Route(container.id, within, pool.app, pool.function, tunnel)
+        self._routes[key] = route
+        if not shares.may_take(
+            1, mine=mine, of_all=len(open_), most=MAX_TUNNELS, alone=self._alone()
+        ):
+            told = (
+                f"{MAX_TUNNELS} tunnels" if self._alone() else f"{mine} tunnels of this workspace"
+            )
+            route.failure = TooMany(f"{told} are open, and there can be no more")
             route.opened.set()
         else:
             self._tasks.start(f"opening {route.label}", self._open(route))
@@ -147,9 +176,9 @@ class Tunnels:
         finally:
             route.opened.set()
 
-    def _begin_closing(self, name: str) -> asyncio.Future[None]:
+    def _begin_closing(self, key: _Key) -> asyncio.Future[None]:
         """Start to close a tunnel; return a future that is done when its URL is gone."""
-        route = self._routes.pop(name)
+        route = self._routes.pop(key)
         gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         async def close() -> None:
