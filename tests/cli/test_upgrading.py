@@ -204,3 +204,13 @@ def test_an_ordinary_user_sees_the_service_and_is_told_what_is_for_root(machine,
     assert "homeport.service: active" in done.output
     assert "sudo homeport service status" in done.output
     assert not [line for line in machine.story if "status" in line]
+
+
+@pytest.mark.parametrize(("state", "pid"), [("active", 10), ("inactive", None)])
+def test_the_status_waits_for_a_server_that_begins_and_for_none_that_is_down(machine, state, pid):
+    look = f"[ -f {machine.root}/asked ] || {{ touch {machine.root}/asked; exit 1; }}"
+    (machine.root / "versions/v1/look").write_text(look)
+    (machine.root / "state").write_text(state)
+    status = upgrading.answer(machine.service, upgrading.show(machine.service))
+
+    assert pid == (status and status["pid"])

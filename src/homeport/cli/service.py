@@ -85,7 +85,7 @@ def status(json: options.Json = False) -> None:
     service = _installed()
     told = upgrading.show(service)
     may_ask = os.geteuid() == 0 or upgrading.is_user(service.user)
-    answer = upgrading.ask(service) if may_ask else None
+    answer = upgrading.answer(service, told) if may_ask else None
     versions = sorted(path.name for path in (service.root / "versions").glob("*"))
     current = upgrading.current(service)
     if json:

@@ -29,6 +29,7 @@ from homeport.contract.errors import AlreadyExists, Failure, NotFound
 HEALTHY_S = 120.0  # how long a new version may take until it serves
 PROVE_S = 10.0  # how long it has to go on
 LOOK_S = 0.25
+BEGINS_S = 15.0  # how long a server that begins, or hands over, may take to answer
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last one: the terminal is closed
 
 Status = dict[str, Any]
@@ -207,6 +208,16 @@ def ask(service: Service) -> Status | None:
     """Return what the server says of itself, asked as its user; None if it does not answer."""
     done = as_user(service, [str(service.python), "-m", "homeport", "status", "--json"])
     return None if done.returncode else _answer(done)
+
+
+def answer(service: Service, unit: dict[str, str]) -> Status | None:
+    """Do the same, and wait a little for a server that begins, or hands over, at this moment."""
+    deadline = time.monotonic() + BEGINS_S
+    while (status := ask(service)) is None and unit["ActiveState"] == "active":
+        if time.monotonic() > deadline:
+            break
+        time.sleep(LOOK_S)
+    return status
 
 
 def as_user(
