@@ -2,6 +2,8 @@
 
 import pytest
 
+from homeport.node.zygotes.learned import BASE
+
 
 def test_a_module_that_another_one_makes_comes_with_it_alone(box):
     box.install(maker="import sys, types; sys.modules['made'] = types.ModuleType('made')", other="")
@@ -17,6 +19,24 @@ def test_a_module_that_another_one_makes_comes_with_it_alone(box):
     )
 
     assert [[False, False], True] == told
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_part_of_a_package_may_call_itself_otherwise(box, together):
+    # As the machine code in websockets 17, `websocket.speedups`.
+    box.install(package="", package__fast="__name__ = 'packages.fast'; value = 1", other="")
+
+    told = box.run(
+        ["package.fast", "other"],
+        "import package.fast; say(package.fast.value)",
+        together=together,
+    )
+    assert 1 == told
+
+
+def test_what_every_base_zygote_imports_is_safe_all_at_once(box):
+    # Else each server imports it twice, the second time one after the other to find the unsafe one.
+    assert "" == box.run([], f"say(recorder.load(*{BASE}))", LANG="C.UTF-8")
 
 
 UNSAFE = {
