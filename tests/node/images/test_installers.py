@@ -120,6 +120,22 @@ def test_poetry_installs_the_project_as_the_step_asks(tmp_path, args, poetry, op
     assert options == words[11:]
 
 
+@pytest.mark.parametrize(
+    ("lockfile", "commands"), [("locked", ["export"]), (None, ["lock", "export"])]
+)
+def test_poetry_locks_what_is_not_locked_and_writes_a_list_for_another_python(
+    tmp_path, lockfile, commands
+):
+    args = {"lockfile": lockfile, "only": ["web"]}
+    syncing = Syncing(Step(name="poetry_install_from_file", args=args), tmp_path, SEEN)
+    told = syncing.exported("/usr/bin/python3", "/tmp/list")
+
+    assert commands == [words[words.index("poetry", 7) + 1] for words in told]
+    assert all(words[2:4] == ["--python", "/usr/bin/python3"] for words in told)
+    assert ["--output", "/tmp/list"] == told[-1][-8:-6]
+    assert ["--directory", "/seen", "--only", "web"] == told[-1][-4:]
+
+
 def test_an_option_stands_before_each_of_its_values():
     assert ["-x", "one"] == each("-x", "one")
     assert ["-x", "1", "-x", "2"] == each("-x", ["1", "2"])

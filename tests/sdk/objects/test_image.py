@@ -137,3 +137,11 @@ def test_private_repositories_need_a_secret_and_a_known_host():
         )
     with pytest.raises(TypeError):
         SLIM.pip_install_private_repos("github.com/me/a", secrets=[secret])
+
+
+def test_a_project_of_poetry_without_its_lock_file_says_what_to_do(tmp_path):
+    project = tmp_path / "pyproject.toml"
+    project.write_text("[tool.poetry]\n")
+    with pytest.raises(InvalidError, match=r"`poetry lock`.*`ignore_lockfile=True`"):
+        modal.Image.debian_slim().poetry_install_from_file(str(project))
+    modal.Image.debian_slim().poetry_install_from_file(str(project), ignore_lockfile=True)

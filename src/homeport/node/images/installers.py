@@ -96,12 +96,29 @@ class Syncing:
 
     def poetry(self) -> Words:
         """Return the words after `uv` for a project of Poetry."""
+        words = ["--no-root", *self._quiet(), *self._groups()]
+        return ["tool", "run", "--from", self._version(), "poetry", "install", *words]
+
+    def exported(self, python: str, listed: str) -> list[Words]:
+        """Return the words after `uv`, of each command, that write what Poetry would install into a list for uv."""
+        words = ["tool", "run", "--python", python, "--from", self._version()]
+        # Not by its script, which needs `realpath` in the image.
+        words += ["--with", "poetry-plugin-export", "python", "-m", "poetry"]
+        locking = [] if self.step.args.get("lockfile") else [[*words, "lock", *self._quiet()]]
+        return [*locking, [*words, "export", "--output", listed, *self._quiet(), *self._groups()]]
+
+    def _version(self) -> str:
         version = self.step.args.get("poetry_version") or "latest"
-        poetry = "poetry" if version == "latest" else f"poetry=={version}"
-        words = ["--no-root", "--no-interaction", "--no-ansi", "--directory", str(self.seen)]
+        return "poetry" if version == "latest" else f"poetry=={version}"
+
+    def _quiet(self) -> Words:
+        return ["--no-interaction", "--no-ansi", "--directory", str(self.seen)]
+
+    def _groups(self) -> Words:
+        words = []
         for option, name in (("with", "with_"), ("without", "without"), ("only", "only")):
             words += each(f"--{option}", self.step.args.get(name))
-        return ["tool", "run", "--from", poetry, "poetry", "install", *words]
+        return words
 
 
 #: Variables that Poetry reads.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from homeport.contract.image import Image as ImageSpec
 from homeport.contract.image import Step
 from homeport.contract.manifest import VolumeMount
-from homeport.sdk import gone, location, watched
+from homeport.sdk import context, gone, location, watched
 from homeport.sdk.exception import InvalidError, MisuseError, UnimplementedError
 from homeport.sdk.files import dockerfiles, local
 from homeport.sdk.gone import Old
@@ -192,6 +192,11 @@ class Image(metaclass=Old):
     ) -> "Image":
         """Install what `pyproject.toml` and `poetry.lock` say."""
         beside = Path(poetry_pyproject_toml).with_name("poetry.lock")
+        if not (ignore_lockfile or poetry_lockfile or beside.exists()) and context.is_local():
+            raise InvalidError(
+                f"there is no `{beside}`: write it with `poetry lock`, name another file with "
+                "`poetry_lockfile=`, or let Poetry choose the versions with `ignore_lockfile=True`"
+            )
         lockfile = None if ignore_lockfile else local.text(poetry_lockfile or beside)
         return self.with_step(
             "poetry_install_from_file",

@@ -19,7 +19,7 @@ from homeport.contract.image import HOME
 from homeport.node.images import private, uv, wheels
 from homeport.node.images.equipment import GIVEN, equipment
 from homeport.node.images.equipment import given as given_to
-from homeport.node.images.installers import Installing, Syncing, each
+from homeport.node.images.installers import POETRY, Installing, Syncing, each
 from homeport.node.images.owned import hands, within
 from homeport.node.images.rooted import (
     debian,
@@ -219,6 +219,8 @@ class Work(Site):
             environ={
                 **uv_there.environ,
                 **private.credentials(self._op.step, self._secrets),
+                **POETRY,
+                "POETRY_CACHE_DIR": f"{wheels.PLACE}/poetry",
                 "UV_CACHE_DIR": wheels.PLACE,
             },
             failed=uv.in_one_line,
@@ -227,6 +229,7 @@ class Work(Site):
 
     def _installing(self, given: Path, inside: Inside) -> list[list[str]]:
         program, there, step = f"{GIVEN}/uv", Path(GIVEN) / "given", self._op.step
+        listed = "/tmp/homeport-requirements.txt"  # noqa: S108 - in the step's cell
         install = [program, "pip", "install", "--python", inside.path]
         install += ["--break-system-packages"] if inside.held else []
         if step.name == "uv_sync":
@@ -239,7 +242,6 @@ class Work(Site):
                 ]
                 return [[*install, "-r", str(there / "pyproject.toml"), *wanted]]
             # Into the image's own Python, which `uv sync` would want to have for itself.
-            listed = "/tmp/homeport-requirements.txt"  # noqa: S108 - in the step's cell
             export = ["export", "--quiet", "--no-emit-workspace", "--output-file", listed]
             return [
                 [program, *export, *syncing.sync()],
@@ -247,11 +249,11 @@ class Work(Site):
                 ["rm", listed],
             ]
         if step.name == "poetry_install_from_file":
-            raise ImageError(
-                "`poetry_install_from_file` in an image with a root file system is not there yet",
-                where=step.where,
-                hint="`poetry export -o requirements.txt`, and `pip_install_from_requirements`",
-            )
+            # Poetry itself would install into a Python that is its own, or a virtual environment.
+            syncing = Syncing(step, given, there)
+            syncing.written()
+            exporting = [[program, *words] for words in syncing.exported(inside.path, listed)]
+            return [*exporting, [*install, "-r", listed], ["rm", listed]]
         installing = Installing(step, given, there, inside.path)
         return [[program, *words] for words in installing.commands(held=inside.held)]
 
