@@ -15,6 +15,7 @@ _HOMES = {
         "is_local",
     ),
     "objects.dict": ("Dict",),
+    "objects.environment": ("Environment",),
     "exception": ("Error",),
     "objects.function": ("Function",),
     "objects.image": ("Image",),
@@ -25,7 +26,7 @@ _HOMES = {
     "objects.queue": ("Queue",),
     "objects.secret": ("Secret",),
     "objects.pending": (
-        "Client", "CloudBucketMount", "Cluster", "Environment",
+        "Client", "CloudBucketMount", "Cluster",
         "NetworkFileSystem", "Proxy", "Sandbox", "Workspace",
     ),
     "objects.server": ("Server",),

@@ -30,11 +30,11 @@ from homeport.sdk.exception import Error as Error
 from homeport.sdk.files.patterns import FilePatternMatcher as FilePatternMatcher
 from homeport.sdk.objects.call import FunctionCall as FunctionCall
 from homeport.sdk.objects.dict import Dict as Dict
+from homeport.sdk.objects.environment import Environment as Environment
 from homeport.sdk.objects.image import Image as Image
 from homeport.sdk.objects.pending import Client as Client
 from homeport.sdk.objects.pending import CloudBucketMount as CloudBucketMount
 from homeport.sdk.objects.pending import Cluster as Cluster
-from homeport.sdk.objects.pending import Environment as Environment
 from homeport.sdk.objects.pending import NetworkFileSystem as NetworkFileSystem
 from homeport.sdk.objects.pending import Proxy as Proxy
 from homeport.sdk.objects.pending import Sandbox as Sandbox

@@ -36,7 +36,7 @@ def test_a_use_says_what_to_use_instead(name):
             use()
 
 
-@pytest.mark.parametrize("name", ["Sandbox", "Client", "Cluster", "Environment", "Workspace"])
+@pytest.mark.parametrize("name", ["Sandbox", "Client", "Cluster", "Workspace"])
 def test_a_class_that_is_not_there_says_so_too(name):
     made = getattr(modal, name)()
     with pytest.raises(UnimplementedError, match=rf"`{name}\.run` is not there yet in homeport: ."):

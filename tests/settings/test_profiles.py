@@ -91,3 +91,30 @@ def test_a_field_of_a_later_homeport_is_no_profile(tmp_path):
 def test_what_no_profile_is_named(name):
     with pytest.raises(BadRequest, match="cannot be named"):
         profiles.check_name(name)
+
+
+def test_each_server_has_an_environment_of_its_own_for_commands_that_name_none(home):
+    def chosen(**environ):
+        told = {"HOMEPORT_HOME": str(home), **environ}
+        return settings.load(told, environment=told.pop("flag", None)).environment
+
+    (home / "config.toml").write_text('environment = "of_config"\n')
+    assert "of_config" == chosen()
+    told = profiles.read(home).with_environment({}, "of_prod")
+    told = told.with_environment({"HOMEPORT_PROFILE": "local"}, "of_home")
+    profiles.write(home, told)
+
+    assert ("of_prod", "of_home") == (chosen(), chosen(HOMEPORT_PROFILE="local"))
+    assert "of_config" == chosen(HOMEPORT_PROFILE="test")
+    assert "of_config" == chosen(HOMEPORT_SERVER="https://x.example", HOMEPORT_TOKEN="mine")
+    assert ["a", "b"] == [chosen(MODAL_ENVIRONMENT="a"), chosen(HOMEPORT_ENVIRONMENT="b")]
+    assert "c" == chosen(flag="c")
+    with pytest.raises(NotFound, match="no profile `other`"):
+        profiles.read(home).with_environment({"HOMEPORT_PROFILE": "other"}, "x")
+
+
+def test_a_file_without_environments_is_as_earlier_versions_read_it(home):
+    told = json.loads((home / profiles.FILE).read_text())
+
+    assert {"current", "profiles"} == set(told)
+    assert {"server", "token", "server_ca", "user"} == set(told["profiles"]["prod"])

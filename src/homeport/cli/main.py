@@ -45,6 +45,7 @@ COMMANDS = {
     "trust": ("trust", "trust"),
     "domain": ("domain", "app"),
     "certificate": ("certificate", "app"),
+    "config": ("config", "app"),
     "environment": ("environment", "environments"),
     "workspace": ("environment", "workspaces"),
     "backup": ("backup", "backup"),

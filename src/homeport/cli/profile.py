@@ -16,7 +16,7 @@ from homeport.cli import options, output
 from homeport.contract.errors import BadRequest, Failure, ServerUnreachable, StorageError
 from homeport.settings import Settings, profiles
 from homeport.settings.keys import KEYS
-from homeport.settings.profiles import LOCAL, Profile, Profiles
+from homeport.settings.profiles import LOCAL, Profile
 
 app = typer.Typer(help="Servers on other machines: list, use, remove.", no_args_is_help=True)
 NAME = Annotated[str, typer.Argument(metavar="PROFILE", help="The profile's name.")]
@@ -49,8 +49,9 @@ def login(
     if kept is not None:
         profiles.save(kept, authority)
     profile = Profile(server=server, token=token, server_ca=str(kept or ""), user=user)
-    known = profiles.read(home).known
-    profiles.write(home, Profiles(current=chosen, known={**known, chosen: profile}))
+    told = profiles.read(home)
+    known = {**told.known, chosen: profile}
+    profiles.write(home, dataclasses.replace(told, current=chosen, known=known))
     output.say(
         f"✓ Logged in to {server}{f' as {user}' if user else ''}; commands go there from now on, by the "
         f"profile `{chosen}`. `homeport profile use {LOCAL}` leads them back to this machine"
@@ -111,7 +112,7 @@ def remove(profile: NAME) -> None:
     gone = told.one(profile)
     known = {name: each for name, each in told.known.items() if name != profile}
     current = "" if told.current == profile else told.current
-    profiles.write(home, Profiles(current=current, known=known))
+    profiles.write(home, dataclasses.replace(told, current=current, known=known))
     if gone.server_ca:
         Path(gone.server_ca).unlink(missing_ok=True)
     output.say(f"✓ `{profile}` is forgotten; its token is valid until an admin deletes it")

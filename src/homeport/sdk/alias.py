@@ -18,7 +18,7 @@ SUBMODULES = {
     "config": "config",
     "container_process": "pending",
     "dict": "objects.dict",
-    "environments": "objects.pending",
+    "environments": "objects.environment",
     "exception": "exception",
     "experimental": "experimental",
     "file_io": "pending",

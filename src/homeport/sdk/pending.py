@@ -24,7 +24,6 @@ INSTEAD = {
         "send the field `Modal-Session-ID` with each request: requests with the same value go to the same "
         "container while it takes requests"
     ),
-    "Environment": "leave it out, and use `homeport environment` and `environment_name=`",
     "Workspace": "leave it out: a script's workspace is that of the token it is deployed with",
     "Proxy": "leave `proxy=` out: containers go out by this machine's own address",
     "SchedulerPlacement": "leave it out: containers run on this machine",

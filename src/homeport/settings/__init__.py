@@ -236,7 +236,11 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
             values[key] = setting.read(variable, environ[variable])
         elif key == "environment" and environ.get("MODAL_ENVIRONMENT"):
             values[key] = setting.read("MODAL_ENVIRONMENT", environ["MODAL_ENVIRONMENT"])
-    if (profile := profiles.read(home).chosen(environ)) is not None:
+    told = profiles.read(home)
+    is_named = any(environ.get(name) for name in ("HOMEPORT_ENVIRONMENT", "MODAL_ENVIRONMENT"))
+    if not (flags.get("environment") or is_named) and (chosen := told.environment_of(environ)):
+        values["environment"] = KEYS["environment"].read("the profile", chosen)
+    if (profile := told.chosen(environ)) is not None:
         values |= {
             "server": profile.server,
             "token": profile.token,

@@ -2,13 +2,15 @@
 
     {"current": "apps.example.com", "profiles": {"apps.example.com": {"server": …, "token": …, "server_ca": …, "user": …}}}
 
+A profile, and the home's own server, may have an `environment` for commands that name none.
+
 A profile's token goes to the profile's server and to no other one: so HOMEPORT_SERVER takes the place of a whole profile.
 """
 
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from homeport import private
@@ -28,6 +30,7 @@ class Profile:
     token: str = field(repr=False)
     server_ca: str = ""  # path of a CA's certificate; empty: the usual ones
     user: str = ""  # whose token it is, for lists
+    environment: str = ""  # of commands that name none; empty: as for a server of the home
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,7 @@ class Profiles:
 
     current: str = ""  # empty: the server of the home
     known: Mapping[str, Profile] = field(default_factory=dict)
+    environment: str = ""  # as a profile's, for the server of the home
 
     def one(self, name: str) -> Profile:
         """Return a profile; `NotFound` for an unknown one."""
@@ -53,6 +57,21 @@ class Profiles:
             return None
         name = environ.get(VARIABLE) or self.current
         return None if name in ("", LOCAL) else self.one(name)
+
+    def environment_of(self, environ: Mapping[str, str]) -> str:
+        """Return the environment that `config set-environment` has chosen for the server in force; empty: none."""
+        if environ.get("HOMEPORT_SERVER"):
+            return ""
+        profile = self.chosen(environ)
+        return self.environment if profile is None else profile.environment
+
+    def with_environment(self, environ: Mapping[str, str], environment: str) -> "Profiles":
+        """Return the profiles with another environment for the server in force."""
+        name = environ.get(VARIABLE) or self.current
+        if name in ("", LOCAL):
+            return replace(self, environment=environment)
+        changed = replace(self.one(name), environment=environment)
+        return replace(self, known={**self.known, name: changed})
 
 
 def check_name(name: str) -> None:
@@ -75,6 +94,7 @@ def read(home: Path) -> Profiles:
                 str(name): Profile(**{k: str(v) for k, v in each.items()})
                 for name, each in told["profiles"].items()
             },
+            environment=str(told.get("environment", "")),
         )
     except (FileNotFoundError, NotADirectoryError):
         return Profiles()
@@ -90,9 +110,16 @@ def write(home: Path, profiles: Profiles) -> None:
     """Save the profiles of a home, whole or not at all."""
     told = {
         "current": profiles.current,
-        "profiles": {name: asdict(each) for name, each in profiles.known.items()},
+        "profiles": {name: _told(each) for name, each in profiles.known.items()},
+        **({"environment": profiles.environment} if profiles.environment else {}),
     }
     save(home / FILE, json.dumps(told, indent=2).encode())
+
+
+def _told(profile: Profile) -> dict[str, str]:
+    """Return a profile's fields; earlier versions of homeport know no `environment`."""
+    told = asdict(profile)
+    return told if profile.environment else {k: v for k, v in told.items() if k != "environment"}
 
 
 def save(path: Path, content: bytes) -> None:

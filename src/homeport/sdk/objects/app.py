@@ -80,6 +80,7 @@ class App:
         self.classes: dict[str, Cls] = {}
         self.entrypoints: dict[str, LocalEntrypoint] = {}
         self.session: Hydrated | None = None  # inside `with app.run():`
+        self._app_id: str | None = None
 
     # running it
 
@@ -118,8 +119,9 @@ class App:
     # look-ups
 
     @property
-    def app_id(self) -> None:
-        """None: an app has no id before it is deployed."""
+    def app_id(self) -> str | None:
+        """The id of an app that `App.lookup` has found; None before."""
+        return self._app_id
 
     @property
     def description(self) -> str | None:
@@ -253,9 +255,20 @@ class App:
         return self
 
     @staticmethod
-    def lookup(name: str, **_options: Any) -> "App":
-        """Raise an error: homeport does not have this yet."""
-        raise UnimplementedError(f"`App.lookup({name!r})` is not there yet in homeport")
+    def lookup(
+        name: str,  # of a deployed app, or its id
+        *,
+        client: Any = None,  # noqa: ARG004 - homeport makes its own
+        environment_name: str | None = None,
+        create_if_missing: bool = False,
+    ) -> "App":
+        """Return a deployed app, with its `app_id`; `NotFoundError` if none has the name. `Function.from_name` has its functions."""
+        from homeport.sdk.objects import running
+
+        known = running.known(name, environment=environment_name or "", create=create_if_missing)
+        app = App(known.name)
+        app._app_id = known.app_id
+        return app
 
     def get_dashboard_url(self) -> str:
         """Raise an error: homeport has no dashboard."""

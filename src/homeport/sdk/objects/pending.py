@@ -76,10 +76,6 @@ class Sandbox(Pending):
         raise error("Sandbox.list", "Sandbox")
 
 
-class Environment(Pending):
-    """A namespace for apps; homeport has one."""
-
-
 class Workspace(Pending):
     """Modal's account; homeport has one."""
 

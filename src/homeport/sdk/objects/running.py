@@ -43,6 +43,22 @@ class App(Protocol):
     def hydrate(self, session: "Hydrated | None") -> None: ...
 
 
+def known(name: str, *, environment: str, create: bool) -> Any:
+    """Return what the server has of a deployed app, by its name or id; `NotFoundError` if it has none."""
+    if not context.is_local():
+        raise exception.ExecutionError(
+            "`App.lookup` is for scripts on the user's machine: in a container, `Function.from_name` finds functions"
+        )
+    if create:
+        raise exception.UnimplementedError(
+            "`App.lookup(…, create_if_missing=True)` is not there in homeport: an app exists once it is deployed"
+        )
+    for each in outside.ask(lambda client: client.apps.every(), environment=environment):
+        if name in (each.name, each.app_id) and each.version and each.stopped_at is None:
+            return each
+    raise exception.MissingError(f"there is no deployed app `{name}`")
+
+
 class Runs:
     """`app.run(…)`: a block in which the app's functions can be called."""
 

@@ -1,18 +1,100 @@
 """`Secret`: environment variables for the functions that name it."""
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from homeport.contract import names
 from homeport.contract.manifest import SecretRef
-from homeport.sdk import location, watched
-from homeport.sdk.exception import InvalidError, UnimplementedError
+from homeport.sdk import location, outside, watched
+from homeport.sdk.exception import (
+    ExecutionError,
+    ExistsError,
+    InvalidError,
+    MissingError,
+    UnimplementedError,
+)
+from homeport.sdk.objects import blocking, named
+
+
+@dataclass(frozen=True)
+class SecretInfo:
+    """Facts of a secret."""
+
+    name: str | None
+    created_at: datetime
+    created_by: str | None
+
+
+_Secrets = list["Secret"]
+
+
+class SecretManager:
+    """`Secret.objects`: creates, lists and deletes the server's secrets; for scripts on the user's machine."""
+
+    @blocking.method
+    def create(
+        self,
+        name: str,
+        env_dict: Mapping[str, str],
+        *,
+        allow_existing: bool = False,
+        environment_name: str | None = None,
+        client: Any = None,  # noqa: ARG002
+    ) -> None:
+        """Create a secret; with `allow_existing`, one that exists keeps its values."""
+        _refuse_inside("objects.create")
+        Secret.from_name(name)  # it checks the name
+        values, where = checked(env_dict), environment_name or ""
+        from homeport.contract.api.secrets import NewSecret
+
+        existing = (ExistsError,) if allow_existing else ()
+        with contextlib.suppress(*existing):
+            wanted = NewSecret(name=name, values=values)
+            outside.ask(lambda client: client.secrets.create(wanted), environment=where)
+
+    @blocking.method
+    def list(
+        self,
+        *,
+        max_objects: int | None = None,
+        created_before: datetime | str | None = None,
+        environment_name: str = "",
+        client: Any = None,  # noqa: ARG002
+    ) -> _Secrets:
+        """Return the secrets, the newest first; without their values."""
+        _refuse_inside("objects.list")
+        kept = named.newest(
+            ((each.name, each.created_at) for each in _stored(environment_name)),
+            created_before=created_before,
+            max_objects=max_objects,
+        )
+        return [Secret.from_name(name, environment_name=environment_name) for name in kept]
+
+    @blocking.method
+    def delete(
+        self,
+        name: str,
+        *,
+        allow_missing: bool = False,
+        environment_name: str | None = None,
+        client: Any = None,  # noqa: ARG002
+    ) -> None:
+        """Delete a secret; containers that run keep its values."""
+        _refuse_inside("objects.delete")
+        missing, where = (MissingError,) if allow_missing else (), environment_name or ""
+        with contextlib.suppress(*missing):
+            outside.ask(lambda client: client.secrets.delete(name), environment=where)
 
 
 class Secret:
     """Environment variables that only the functions which name it see."""
+
+    objects = SecretManager()
 
     def __init__(
         self,
@@ -89,15 +171,50 @@ class Secret:
             environment=self._environment_name,
         )
 
+    @blocking.method
+    def hydrate(self, client: Any = None) -> "Secret":  # noqa: ARG002
+        """Look the secret up now; `NotFoundError` if the server has none of its name."""
+        self._found()
+        return self
+
+    @blocking.method
+    def info(self) -> SecretInfo:
+        """Return the secret's name, and when it was created."""
+        found = self._found()
+        at = datetime.fromtimestamp(found.created_at, timezone.utc)
+        return SecretInfo(name=found.name, created_at=at, created_by=None)
+
+    def _found(self) -> Any:
+        _refuse_inside("info")
+        if self.name is None:
+            raise InvalidError("the secret has no name: use `Secret.from_name`")
+        for each in _stored(self._environment_name):
+            if each.name == self.name:
+                return each
+        raise MissingError(f"there is no secret `{self.name}`")
+
     def __repr__(self) -> str:
         return f"Secret.from_name({self.name!r})" if self.name else "Secret(…)"
 
     def __getattr__(self, name: str) -> Any:
-        if name in {"objects", "info", "update"}:
+        if name == "update":
             raise UnimplementedError(
-                f"`Secret.{name}` is not there yet; use `homeport secret create|list|delete`"
+                "`Secret.update` is not there yet; `homeport secret create --force` replaces all values of a secret"
             )
         raise AttributeError(name)
+
+
+def _stored(environment: str) -> Any:
+    return outside.ask(lambda client: client.secrets.every(), environment=environment)
+
+
+def _refuse_inside(name: str) -> None:
+    from homeport.sdk import context
+
+    if not context.is_local():
+        raise ExecutionError(
+            f"`Secret.{name}` is for scripts on the user's machine: a container finds the values in its environment"
+        )
 
 
 def checked(env_dict: Any) -> dict[str, str]:
