@@ -249,10 +249,11 @@ class FakeIngress(FakeGuards, Recorded):
         self.endpoints: dict[str, Endpoint] = {}
         self.ports: set[int] = set()  # ports that are in use
         self.certificates: dict[str, tuple[bytes, tuple[str, ...]]] = {}
-        self.challenges: dict[str, str] = {}
         self.held: dict[str, int] = {}
         self.park: Callable[[PoolKey], Awaitable[None]] | None = None
+        self.rouse: Callable[[], None] = lambda: None  # what `awake` does
         self.most: dict[str, int] = {}
+        self._dozes = False
         self._answered: Callable[[str, float], None] = lambda _container, _ms: None
         self._unanswered: set[str] = set()
         self._ended: Callable[[RequestRecord], None] | None = None
@@ -299,11 +300,9 @@ class FakeIngress(FakeGuards, Recorded):
         async with self._call("remove_certificate", name):
             self.certificates.pop(name, None)
 
-    async def challenge(self, token: str, answer: str | None) -> None:
-        async with self._call("challenge", token):
-            self.challenges.pop(token, None)
-            if answer is not None:
-                self.challenges[token] = answer
+    async def doze(self) -> None:
+        async with self._call("doze"):
+            self._dozes = True
 
     def quantiles_ms(self, endpoint_id: str) -> tuple[int, int] | None:
         return None
@@ -331,6 +330,9 @@ class FakeIngress(FakeGuards, Recorded):
     ) -> str:
         """Send one request to a pool or an endpoint; return the container that answered, or raise a `Failure`."""
         assert self.park is not None
+        if self._dozes:
+            self._dozes = False
+            self.rouse()
         while not (pool := self._pools.get(self._leads(where))) or not pool.open:
             cold = True
             await self.park(self._leads(where))

@@ -7,13 +7,14 @@ from homeport.contract.traffic import Pass
 
 
 class FakeGuards:
-    """What the control plane has told of tokens and limits; `used` is what it is answered."""
+    """What the control plane has told of tokens, limits and challenges; `used` is what it is answered."""
 
     def __init__(self) -> None:
         super().__init__()
         self.valid: dict[str, Pass] = {}
         self.used: dict[str, float] = {}
         self.limits: dict[str, Rate] = {}
+        self.challenges: dict[str, str] = {}
 
     async def tokens(self, valid: Mapping[str, Pass]) -> None:
         async with self._call("tokens"):
@@ -25,3 +26,9 @@ class FakeGuards:
     async def rates(self, limits: Mapping[str, Rate]) -> None:
         async with self._call("rates"):
             self.limits = dict(limits)
+
+    async def challenge(self, token: str, answer: str | None) -> None:
+        async with self._call("challenge", token):
+            self.challenges.pop(token, None)
+            if answer is not None:
+                self.challenges[token] = answer

@@ -66,6 +66,7 @@ class Activator:
         self._path = path
         self.parked: list[str] = []
         self.lists = True  # whether visitors may see which URLs there are
+        self.roused = 0
         self.lines: list[list[str]] = []
         self.answer: Callable[[str], Awaitable[str]] = self._refuse
         self._server: asyncio.Server | None = None
@@ -82,6 +83,10 @@ class Activator:
 
     async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         line = (await reader.readline()).decode().split()
+        if line == ["awake"]:
+            self.roused += 1
+            writer.close()
+            return
         self.lines.append(line)
         if line == ["list"]:
             writer.write(b"go\n" if self.lists else b"no 403 you may not\n")

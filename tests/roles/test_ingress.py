@@ -53,6 +53,11 @@ class Fake:
         self.ingress.park = self._park
         self.may_go = asyncio.Event()
         self.on_park = None
+        self.roused = 0
+        self.ingress.rouse = self._rouse
+
+    def _rouse(self) -> None:
+        self.roused += 1
 
     async def attach(self, name: str, slots: int) -> None:
         await self.ingress.attach(POOL, name, f"unix:/{name}", slots)
@@ -86,6 +91,11 @@ class Real:
         self._client = httpx.AsyncClient(timeout=30, trust_env=False)
         self.parked = activator.parked
         activator.answer = self._park
+        self._activator = activator
+
+    @property
+    def roused(self) -> int:
+        return self._activator.roused
 
     async def attach(self, name: str, slots: int) -> None:
         made = self._upstreams[name] = await self._make(name)
@@ -259,6 +269,24 @@ async def test_each_request_that_ends_is_told_to_who_hears_of_them(house):
 
     assert [("one", True), ("one", False)] == [(r.container, r.cold) for r in records]
     assert {("GET", "/", 200)} == {(r.method, r.path, r.status) for r in records}
+
+
+async def test_the_next_request_is_told_of_when_it_begins_and_only_once(house):
+    await house.attach("one", 5)
+    await house.ingress.doze()
+    first = house.ask()
+    await until(lambda: house.roused, "the line")
+    assert not first.done()
+    second = house.ask()
+    await load(house, 2, 0)
+    await house.ingress.doze()
+    assert 1 == house.roused
+    third = house.ask()
+    await until(lambda: 2 == house.roused, "the next line")
+    house.may_go.set()
+
+    assert ["one"] * 3 == await asyncio.gather(first, second, third)
+    assert [] == house.parked
 
 
 async def test_an_unknown_pool_has_no_load_and_can_be_dropped(house):

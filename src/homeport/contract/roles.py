@@ -162,6 +162,12 @@ class Ingress(Protocol):
     async def load(self, pools: Collection[PoolKey]) -> dict[PoolKey, Load]:
         """Return the present load of these pools; unknown pools are left out."""
 
+    async def doze(self) -> None:
+        """Send the activator `awake` when the next request to an endpoint begins, once; `IngressError` if it cannot.
+
+        The line may be lost when the ingress restarts. Requests to a pool without containers park as ever.
+        """
+
     def quantiles_ms(self, endpoint_id: str) -> tuple[int, int] | None:
         """Return the median and the 99th percentile of an endpoint's requests in the last minutes; None without requests."""
 

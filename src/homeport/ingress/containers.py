@@ -176,6 +176,16 @@ class Containers(Publisher):
             key: backends.load(pool, rows[pool.backend], unknown) for key, pool in known.items()
         }
 
+    async def doze(self) -> None:
+        """Let park.lua tell the activator of the next request; a new process of HAProxy does not do it."""
+        if (runtime := self._supervisor.runtime) is None:
+            raise IngressError("HAProxy does not run")
+        told = await runtime.ask(
+            ("experimental-mode", "on"), ("set", "var", rules.DOZES, "fmt", "yes")
+        )
+        if told.strip():
+            raise IngressError(f"HAProxy refused `set var`: {told.strip()}")
+
     async def _pool(self, pool: PoolKey, kind: str, undo: Undo) -> Backend:
         known = self._picture.pools.get(pool) or self._picture.reclaim(pool, kind, undo)
         if known is not None:

@@ -1,6 +1,7 @@
 -- Parks cold requests: asks the activator (control/fleet/activator.py), one line each way:
 --   park <pool> <request id> [here | call]   ->   go | go waited | no <status> <why>
 --   list                                     ->   go | no <status> <why>
+--   awake                                    ->   nothing
 -- Writes the answers that no backend gives: an unknown host, and errors, for browsers in HTML.
 -- HAProxy's working directory is the directory of this file.
 
@@ -174,6 +175,20 @@ local function park(txn)
         txn.http:req_set_header("X-Homeport-Hops", "0")
     end
 end
+
+-- The first request since the control plane has set the variable (`Ingress.doze`). The request does not wait.
+core.register_action("awake", { "http-req" }, function(txn)
+    txn:unset_var("proc.dozes")
+    core.register_task(function()
+        local socket = core.tcp()
+        socket:settimeout(10)
+        if socket:connect(activator) ~= nil then
+            socket:send("awake\n")
+            socket:receive("*l") -- until the other side has read it
+        end
+        socket:close()
+    end)
+end)
 
 -- Waits until the control plane knows that the container has ended, before the request parks.
 core.register_action("pause", { "http-req" }, function(txn)

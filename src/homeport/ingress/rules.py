@@ -10,6 +10,7 @@ from homeport.contract.sizes import MAX_BODY_BYTES
 from homeport.ingress import guards, remote, secure, unusual
 
 BURST_S = 5
+DOZES = "proc.dozes"  # a variable: the control plane waits for the next request (park.lua)
 HOPS = 100  # re-entries without a wait for a container
 AGAIN = "again"  # the server in every backend that sends requests to the re-entry frontend
 # In effect no limit. It must be one: `set maxconn` makes a server with a limit take its backend's queue.
@@ -326,6 +327,7 @@ def _of_a_proxy(scheme: str) -> list[str]:
 def to_pool() -> list[str]:
     """Return the rules that send a request to its endpoint's pool, or park it."""
     return [
+        f"  http-request lua.awake if {{ var({DOZES}) -m found }}",
         "  # which pool, and is a container there",
         *_set("parameters", "var(txn.endpoint),map_str(parameters.map)"),
         *_set("pool", "var(txn.endpoint),map_str(pools.map)"),

@@ -50,6 +50,7 @@ class Fleet:
             say=self.said.append,
         )
         self.ingress.park = self.activator.park
+        self.ingress.rouse = self.reconciler.wake
         self.nodes.watch(self.reconciler.changed)
 
     async def __aenter__(self) -> Self:

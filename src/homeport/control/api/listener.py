@@ -60,6 +60,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
+        self.ending = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -70,6 +71,11 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self.listening.set()
 
+    async def main_loop(self) -> None:
+        """Wait for the end. uvicorn wakes ten times a second, for the date, which the API does not send."""
+        await self.on_tick(0)
+        await self.ending.wait()
+
 
 @asynccontextmanager
 async def listening(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
@@ -79,6 +85,7 @@ async def listening(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None
         lifespan="off",
         ws="websockets-sansio",
         log_config=None,
+        date_header=False,
         access_log=False,
         proxy_headers=False,  # else a caller on this machine chooses the address whose wrong tokens are counted
         timeout_graceful_shutdown=CLOSE_S,
@@ -94,6 +101,6 @@ async def listening(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None
     try:
         yield
     finally:
-        server.should_exit = True
+        server.ending.set()
         await serving
         listener.close()

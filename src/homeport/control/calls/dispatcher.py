@@ -27,6 +27,8 @@ LOOK_ALL_S = (
     60.0  # how often to ask for functions with waiting calls: what was missed waits no longer
 )
 LOOK_EACH_S = 1.0  # how often to look for containers that ended with a call
+READ_AFTER_S = 5.0  # for how long to read the running calls after a container has ended
+READ_EACH_S = 30.0  # how often to read them anyway
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 GIVE_UP_S = 24 * 3600.0  # after which a call that no container can take has failed
 SWEEP_EACH_S = 3600.0
@@ -233,10 +235,21 @@ class Dispatcher:
         self.due(row.endpoint, due_at)
 
     async def _look(self) -> None:
-        """End the attempts whose containers have ended without an outcome."""
+        """End the attempts whose containers have ended without an outcome.
+
+        The rows are read after a container has ended, and now and then: a claim may be noted after the end.
+        """
+        known: set[str] = set()
+        read_until = read_at = 0.0
         while True:
             await asyncio.sleep(LOOK_EACH_S)
-            await self._end_lost()
+            there, now = set(self._containers()), time.monotonic()
+            if not known <= there:
+                read_until = now + READ_AFTER_S
+            if now < read_until or now >= read_at:
+                read_at = now + READ_EACH_S
+                await self._end_lost()
+            known = there
 
     async def _end_lost(self) -> None:
         running = await self._spawned.rows.running()

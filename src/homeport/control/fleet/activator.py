@@ -4,6 +4,7 @@ Called by ingress/park.lua over a Unix socket, one line each way:
     park <pool> <request id> [here | call]   the request stays in HAProxy; only its head has been read
     go | go waited | no <status> <why>
     list                                     may a visitor on this machine see which URLs there are?  go | no <status> <why>
+    awake                                    the first request since `Ingress.doze` begins; there is no answer
 `here` means that the visitor is on this machine, `call` that another function calls. A closed socket means that the visitor hung up.
 `waited` means that the request waited here for a container, so its re-entries count from 0 again.
 """
@@ -131,6 +132,9 @@ class Activator:
         verb, *words = line.split()
         if verb == "list":
             return "go\n" if self._alone() else "no 403 the server has several workspaces\n"
+        if verb == "awake":
+            self._wake()
+            return ""
         if verb != "park" or not words:
             return "no 400 unknown verb\n"
         key = PoolKey.parse(words[0])

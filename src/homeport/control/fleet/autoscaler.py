@@ -6,6 +6,7 @@ The number of containers rises with demand at once. It falls with the highest de
 HAProxy spreads over all containers, do not keep all of them forever.
 """
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -77,3 +78,10 @@ class Peak:
         while self._samples and now - self._samples[0][0] > self._window_s:
             self._samples.popleft()
         return self._samples[0][1] if self._samples else 0
+
+    @property
+    def falls_at(self) -> float:
+        """The time at which the peak falls without new demand; infinity if there is nothing to forget."""
+        if not self._samples or not self._samples[0][1]:
+            return math.inf
+        return self._samples[0][0] + self._window_s

@@ -17,7 +17,7 @@ class Meter:
 
     def __init__(self, ingress: Ingress) -> None:
         self._ingress = ingress
-        self._blind = False  # True if the ingress failed to report its load the last time
+        self.is_blind = False  # the ingress failed to report its load the last time
 
     async def read(self, pools: Collection[Pool]) -> None:
         """Note in each pool its present load and its highest demand; a pool without containers has nothing running."""
@@ -41,11 +41,11 @@ class Meter:
         try:
             loads = await self._ingress.load([pool.key for pool in pools])
         except Exception:
-            if not self._blind:
+            if not self.is_blind:
                 log.exception("the ingress does not report its load; the last report is used")
-            self._blind = True
+            self.is_blind = True
             return {pool.key: pool.load for pool in pools}
-        self._blind = False
+        self.is_blind = False
         return loads
 
 

@@ -1,7 +1,8 @@
 """The control loop: starts and stops containers until each pool has as many as the autoscaler wants.
 
-A pass runs every 50 ms, every 5 s while there is no container, and at once when woken. It asks the
-autoscaler how many containers and `room` where, and calls the node and the ingress. A pass looks at the
+A pass runs every 50 ms, and at once when woken. While no container has a request, it runs when a pool is due, or
+after 5 s; the ingress then says when the next request begins. A pass asks the
+autoscaler how many containers and `room` where, and calls the node and the ingress. It looks at the
 present state and not at events, and compares it with the node's own list, so a lost event delays a change by
 a pass or two. Two changes do not wait for a pass: a container that becomes ready is attached, and one that
 ends is removed. If the pass of a pool fails, the error is logged and the pool pauses; others continue.
@@ -19,6 +20,7 @@ from homeport.contract.errors import Failure, NodeLost, StartError
 from homeport.contract.roles import Ingress
 from homeport.contract.traffic import PoolKey
 from homeport.control.fleet import autoscaler, lines, orders, starts
+from homeport.control.fleet.calm import PASS_S, Naps
 from homeport.control.fleet.member import Member, Stage
 from homeport.control.fleet.meter import Meter
 from homeport.control.fleet.mirror import ENDED
@@ -32,8 +34,6 @@ from homeport.state.scope import Scope, Scoped
 from homeport.state.secrets import SecretBox
 from homeport.supervised import Tasks, retried, supervised
 
-PASS_S = 0.05
-IDLE_PASS_S = 5.0  # between passes while there is no container and thus no load to measure
 EARLY_S = 1.0  # the ingress counts a request's age in whole seconds
 SERVE_GRACE_S = 1.0  # how long a `serve` session's containers may take to end
 LONGEST_PAUSE_S = 5.0  # for a pool whose passes fail
@@ -72,6 +72,7 @@ class Reconciler:
         self.spares: Callable[[Owner], bool] = lambda _app: False
         self._unwanted: set[str] = set()  # containers without a pool that were asked to stop
         self._meter = Meter(ingress)
+        self._naps = Naps(ingress, self._meter)
         self._pauses: dict[
             PoolKey, tuple[float, float]
         ] = {}  # failing pools: pause until, its length
@@ -224,11 +225,13 @@ class Reconciler:
     async def _run(self) -> None:
         while True:
             await self.step()
-            busy = any(p.members or p.retired or p.unsettled for p in self._pools)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(PASS_S if busy else IDLE_PASS_S):
-                    await self._woken.wait()
-            self._woken.clear()
+            if (wait_s := await self._naps.next_s(list(self._pools), now())) > 0:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        await self._woken.wait()
+            if self._woken.is_set():
+                self._woken.clear()
+                self._naps.woken()
 
     async def _scale(self, pool: Pool) -> None:
         wanted = autoscaler.wanted(pool.bounds, pool.needed, pool.peak.at(now()))
