@@ -7,6 +7,7 @@ import textwrap
 import pytest
 
 from homeport.cell import report
+from tests.waiting import wait_for
 
 APP = """
     import modal, json, socket
@@ -147,6 +148,8 @@ def test_a_container_reaches_the_urls_of_its_app_whatever_its_network(isolated, 
     os.kill(isolated.status()["pid"], signal.SIGKILL)
     isolated.run("up")
     assert "it said two" == visitor.get(urls["curious"]).text  # by the new server's socket
+    isolated.run("down")
+    wait_for(lambda: [] == isolated.processes(), "the end of everything, of network helpers too")
 
 
 def test_a_function_without_network_reaches_nobody_and_answers(isolated, script, visitor):

@@ -1,6 +1,9 @@
 """The ways out of containers, of several servers on one machine."""
 
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -23,3 +26,23 @@ def test_a_cable_that_another_server_has_just_laid_is_left_alone(tmp_path, monke
         networks.network.remove(networks.Cable(second))
     finally:
         networks.network.remove(networks.Cable(first))
+
+
+def test_a_networks_program_is_ended_by_what_it_was_told_and_no_other_one(tmp_path):
+    noted = tmp_path / networks.PID
+    # As `pasta` where the processor has AVX2: another program by its name.
+    words = [sys.executable, "-c", "input()"]
+    helper = subprocess.Popen([*words, "--pid", noted], stdin=subprocess.PIPE)
+    other = subprocess.Popen([*words, "--pid", f"{noted}2"], stdin=subprocess.PIPE)
+    try:
+        for process in (other, helper):
+            noted.write_text(f"{process.pid}\n")
+            networks.end(tmp_path)
+
+        assert -signal.SIGTERM == helper.wait(60)
+        assert other.poll() is None
+    finally:
+        for process in (helper, other):
+            process.kill()
+            process.wait()
+            process.stdin.close()

@@ -113,8 +113,10 @@ class Networks:
 def end(directory: Path) -> None:
     """End the program that was started for a container's network, because the container has ended."""
     with contextlib.suppress(OSError, ValueError):
-        pid = int((directory / PID).read_text())
-        if Path(f"/proc/{pid}/comm").read_text().startswith("pasta"):
+        noted = directory / PID
+        pid = int(noted.read_text())
+        # Not by the program's name: `pasta` becomes `passt.avx2` where the processor has that.
+        if os.fsencode(noted) in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
             os.kill(pid, signal.SIGTERM)
 
 
