@@ -1,6 +1,7 @@
 """`homeport run`: a script's local entrypoint, or one of its functions, as a user runs it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,10 +36,14 @@ SCRIPT = """
         def times(self, value: int):
             return str(value * self.factor)
 
+        @modal.wsgi_app()
+        def page(self):
+            return lambda environ, start: [start("200 OK", []) and b""]
+
     @app.local_entrypoint()
     def main(count: int = 3, dry_run: bool = False):
         print(modal.is_local(), square.remote(5), list(square.map(range(count))), dry_run)
-        print(Scale(factor=7).times.remote(3))
+        print(Scale(factor=7).times.remote(3), Scale().page.get_web_url())
 
     @app.local_entrypoint()
     async def fails():
@@ -87,7 +92,8 @@ def path(write):
 def test_an_entrypoint_gets_options_and_calls_functions_of_its_own_session(terminal, path):
     done = terminal.run("run", f"{path}::main", "--count", "4", "--dry-run")
 
-    assert done.stdout == "True 25 [0, 1, 4, 9] True\n21\n"
+    url = r"http://ada--runs-scale-page\S*\.localhost:\d+"
+    assert re.fullmatch(rf"True 25 \[0, 1, 4, 9\] True\n21 {url}\n", done.stdout)
     assert "App completed" in done.stderr
     assert terminal.run("status", check=False).returncode == 1, "the server ended with the command"
 

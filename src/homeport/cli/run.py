@@ -207,6 +207,7 @@ class Run:
             key=session.key if session is not None else "",
             token=settings.token if settings.server else "",
             detach=self._detach,
+            urls=session.urls if session is not None else {},
         )
         code = await self._child.go(go)
         if code < 0 and not self._interrupts:

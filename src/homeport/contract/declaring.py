@@ -39,6 +39,7 @@ class Go:
     key: str = field(default="", repr=False)  # of the environment
     token: str = field(default="", repr=False)  # of that other server
     detach: bool = False  # a function that is run goes on if this process ends
+    urls: dict[str, str] = field(default_factory=dict)  # of its web functions, by tag
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

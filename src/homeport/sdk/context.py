@@ -41,6 +41,7 @@ class Reach:
     query: str = ""  # its class parameters
     key: str = field(default="", repr=False)  # of the environment: see `calls.KEY`
     token: str = field(default="", repr=False)  # of the server, if `socket` is its URL
+    urls: "dict[str, str]" = field(default_factory=dict)  # outside containers: as `_urls`
 
 
 def enter_container(
@@ -113,7 +114,8 @@ def mounts_of(volume: str | None) -> list[VolumeMount]:
 
 def url_of(tag: str) -> str | None:
     """Return the URL of a web function of this app; None if it is not known."""
-    return _urls.get(tag) if _urls is not None else None
+    known = _urls if _urls is not None else _reach.urls if _reach is not None else {}
+    return known.get(tag)
 
 
 def current_input_id() -> str | None:

@@ -119,6 +119,7 @@ def _enter(go: Go) -> None:
             token=go.token,
             environment=go.environment,
             key=go.key,
+            urls=go.urls,
         )
     )
     os.environ["HOMEPORT_CALLS_SOCKET"] = go.socket

@@ -143,7 +143,7 @@ class Function(Varied, metaclass=Old):
         return self.raw
 
     def get_web_url(self) -> str | None:
-        """Return the URL of a web function, in a container; None for other functions."""
+        """Return the URL of a web function, where its app runs; None for other functions."""
         if self.hydrated is not None:
             return self.hydrated.urls.get(self.tag)
         return web_url(self.tag, is_web=self.is_web)
