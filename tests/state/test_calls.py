@@ -159,6 +159,25 @@ async def test_there_is_a_bound(calls, monkeypatch):
     assert await calls.of(MAIN).add([row("fc-" + "3" * 40)], [b""])
 
 
+async def test_one_of_several_workspaces_cannot_take_the_room_of_all(
+    database, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(call_statements, "MAX_WAITING", 4)
+    calls = Calls(database, tmp_path / "calls", room=call_statements.Room(alone=lambda: False))
+
+    def of(workspace: str, number: int) -> CallRow:
+        return dataclasses.replace(row(f"fc-{number:040x}"), workspace=workspace)
+
+    for number in range(2):
+        assert await calls.add([of("acme", number)], [b""])
+    with pytest.raises(TooMany, match="2 calls of this workspace are waiting"):
+        await calls.add([of("acme", 3)], [b""])
+    assert await calls.add([of("globex", 4)], [b""])
+    await calls.claim(of("acme", 0).id, 0, 0, "ta-1")  # it waits no more
+    with pytest.raises(TooMany):  # globex has one of the three that are left
+        await calls.add([of("acme", n) for n in (5, 6)], [b""] * 2)
+
+
 async def test_calls_of_an_earlier_homeport_find_their_function(calls):
     old = dataclasses.replace(row(), endpoint=endpoint_id("shop", "f", key="main"))
     other = dataclasses.replace(row("fc-" + "2" * 40), endpoint="call-0")

@@ -14,6 +14,7 @@ from sqlalchemy import event
 
 from homeport.contract.errors import BadRequest, StorageError
 from homeport.contract.manifest import FunctionSpec, Manifest, SecretRef
+from homeport.contract.scope import MAIN
 from homeport.control import watching
 from homeport.state import database as databases
 from homeport.state import schema, urls
@@ -21,6 +22,7 @@ from homeport.state.database import Database
 from homeport.state.rows import Revision, TokenRow
 from homeport.state.secrets import SecretBox
 from homeport.state.store import Store
+from homeport.state.tokens import TokenRows
 from homeport.state.vault import Vault
 from tests.postgres import PASSWORD, running
 from tests.waiting import turns, until
@@ -67,7 +69,7 @@ def changes(store: Store) -> dict:
         "remove_revision": lambda: store.remove_revision("rv-1"),
         "put_secret": lambda: store.put_secret("auth", b"y", [], inline=False),
         "delete_secret": lambda: store.delete_secret("auth"),
-        "add_token": lambda: store.add_token(token),
+        "add_token": lambda: TokenRows(store.database).add(MAIN, token),
     }
 
 
@@ -77,7 +79,7 @@ async def everything(store: Store) -> tuple:
         await store.revisions("shop"),
         await store.local_ports(),
         await store.sealed(),
-        await store.tokens(),
+        await TokenRows(store.database).every(),
     )
 
 

@@ -16,6 +16,7 @@ from homeport.contract.manifest import FunctionSpec, Manifest
 from homeport.state import migrations, schema, tables, urls
 from homeport.state.database import Database
 from homeport.state.store import Store
+from homeport.state.tokens import TokenRows
 
 MANIFEST = Manifest(app_name="shop", functions=(FunctionSpec(name="f", module="m", qualname="f"),))
 #: The tables of a home from before there were migrations, with one app.
@@ -100,7 +101,7 @@ async def test_a_home_of_before_there_were_numbers_is_brought_up_with_all_it_has
     assert MANIFEST == (await store.revision("shop", 1)).manifest
     assert {"me--shop-f": 4664} == await store.local_ports()
     assert {"auth": b"\x01\x02"} == await store.sealed()
-    assert ["wk-1"] == [row.id for row in await store.tokens()]
+    assert ["wk-1"] == [row.id for _, row in await TokenRows(database).every()]
     with database.reading() as connection:
         assert [] == differences(connection)
     # The homeport that wrote it can read the copy.

@@ -13,6 +13,7 @@ from homeport.state.database import Database
 from homeport.state.rows import TokenRow
 from homeport.state.scope import folder
 from homeport.state.store import Stores
+from homeport.state.tokens import TokenRows
 
 MANIFEST = Manifest(app_name="shop", functions=())
 
@@ -26,14 +27,14 @@ async def test_an_environment_has_apps_secrets_and_tokens_of_its_own(
     database = Database(urls.of(database_setting, tmp_path))
     schema.prepare(database)
     stores = Stores(database)
-    main, other = stores.of(MAIN), stores.of(scope)
+    main, other, tokens = stores.of(MAIN), stores.of(scope), TokenRows(database)
     for number, store in enumerate((main, other, main)):
         revision = await store.add_revision(f"rv-{number}", "shop", MANIFEST, f"f{number}", "")
         await store.serve_revision(revision, {f"{store.scope}--f": 4664 + number})
         await store.put_secret("auth", bytes([number]), ["A"], inline=False)
         await store.put_secret(f"f{number}/f/0", b"i", [], inline=True)
         token = TokenRow(id=f"wk-{number}", name="", secret_sha256="a" * 64, created_at=number)
-        await store.add_token(token)
+        await tokens.add(store.scope, token)
     starts = ColdStarts(database)
     start = {"at": 1.0, "app": "shop", "function": "f", "revision": "rv", "origin": "forked"}
     for number, each in enumerate((MAIN, scope)):
@@ -52,11 +53,11 @@ async def test_an_environment_has_apps_secrets_and_tokens_of_its_own(
     assert {"auth", "f0/f/0", "f2/f/0"} == set(await main.sealed())
     assert b"\x02" == (await main.sealed())["auth"]
     assert {"auth": b"\x01", "f1/f/0": b"i"} == await other.sealed()
-    assert ["wk-0", "wk-2"] == [token.id for token in await main.tokens()]
+    assert ["wk-0", "wk-2"] == [token.id for token in await tokens.of(MAIN)]
     assert {(MAIN, "wk-0"), (scope, "wk-1"), (MAIN, "wk-2")} == {
-        (each, token.id) for each, token in await stores.tokens()
+        (each, token.id) for each, token in await tokens.every()
     }
-    assert not await other.delete_token("wk-0")
+    assert not await tokens.delete(scope, "wk-0")
     await other.remove_revision("rv-0")
     await other.delete_secret("auth")
     with pytest.raises(NotFound):

@@ -9,7 +9,6 @@ from homeport.contract.errors import BadRequest, IngressError, NotFound
 from homeport.contract.rates import Rate
 from homeport.state.rate_limits import RateLimitRow, RateLimits
 from homeport.state.scope import MAIN, Scope
-from homeport.state.store import Stores
 from homeport.state.tokens import Tokens, key_of, realm_of
 from tests.clock import Clock
 from tests.fakes import FakeIngress
@@ -30,7 +29,7 @@ def ingress():
 
 @pytest.fixture
 def tokens(database, ingress, clock):
-    return Tokens(Stores(database), ingress, clock)
+    return Tokens(database, ingress, clock)
 
 
 def digest(secret):

@@ -46,6 +46,7 @@ from homeport.control.fleet.tunnels import Tunnels
 from homeport.control.lifeline import Lifeline
 from homeport.control.stored import State
 from homeport.settings import Settings
+from homeport.state.call_statements import Room
 from homeport.state.calls import Calls
 from homeport.state.certificates import Certificates
 from homeport.state.expiries import Expiries
@@ -241,7 +242,8 @@ def _calls(
         told = parts.live.retries_of(endpoint)
         return variants.retries_of(endpoint) if told is None else told
 
-    calls = Calls(state.store.database, settings.home / "calls")
+    room = Room(alone=lambda: state.environments.is_alone)
+    calls = Calls(state.store.database, settings.home / "calls", room=room)
     key = state.environments.key
     spawned = Spawned(calls, retries_of, Varied(variants, state.vault, key), key=key)
     scheduler = Scheduler(
@@ -265,7 +267,7 @@ def _calls(
         parts=parts,
         deployer=deployer,
         expiring=Expiring(Expiries(state.store.database), deployer, state.audit),
-        tokens=Tokens(state.store, fleet.ingress),
+        tokens=Tokens(state.store.database, fleet.ingress),
         rate_limits=RateLimits(state.store.database, fleet.ingress),
         spawned=spawned,
         dispatcher=Dispatcher(

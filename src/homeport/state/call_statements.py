@@ -3,6 +3,9 @@
 Names of parameters differ from those of columns, because an UPDATE takes a parameter with a column's name for a new value.
 """
 
+from collections import Counter
+from collections.abc import Callable
+
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -16,10 +19,10 @@ from sqlalchemy import (
 )
 
 from homeport.contract.errors import TooMany
-from homeport.state import tables
+from homeport.state import shares, tables
 from homeport.state.call_rows import COLUMNS, RUNNING, WAITING
 
-MAX_WAITING = 1_000_000
+MAX_WAITING = 1_000_000  # one of several workspaces has half of them at most (shares)
 _T = tables.calls
 
 
@@ -73,7 +76,7 @@ class Statements:
 _WITHIN = and_(_T.c.workspace == bindparam("within"), _T.c.environment == bindparam("inside"))
 OF_ALL, OF_SCOPE = Statements(true()), Statements(_WITHIN)
 KNOWN = select(_T.c.id).where(_T.c.id == bindparam("call")).limit(1)  # in any environment
-_COUNT = select(func.count()).select_from(_T).where(_T.c.state == WAITING)
+_COUNT = select(_T.c.workspace, func.count()).where(_T.c.state == WAITING).group_by(_T.c.workspace)
 DUE = (
     select(*COLUMNS, _T.c.input)
     .where(_T.c.state == WAITING)
@@ -88,18 +91,34 @@ ADD = insert(_T)
 
 
 class Room:
-    """How many calls may be added before those that wait are counted again, because to count 10,000 takes a millisecond.
+    """How many calls may wait, of one workspace and of all.
 
-    Between two counts only `add` makes calls wait, but for attempts that wait again.
+    The numbers that it remembers are never too small, because between two counts only `add` makes calls wait, but for
+    attempts that wait again. So it counts again only where they say that there is no room: to count 10,000 takes a millisecond.
     """
 
-    def __init__(self) -> None:
-        self.left = 0
+    def __init__(self, alone: Callable[[], bool] = lambda: True) -> None:
+        """`alone` returns whether the server has one workspace."""
+        self._alone = alone
+        self._waiting: Counter[str] | None = None  # by workspace; None: not counted yet
 
-    def take(self, connection: Connection, count: int) -> None:
+    def take(self, connection: Connection, workspace: str, count: int) -> None:
         """Take room for new calls, in the transaction that adds them; `TooMany` if there is none."""
-        if self.left < count:
-            self.left = MAX_WAITING - (connection.scalar(_COUNT) or 0)
-        if self.left < count:
-            raise TooMany(f"{MAX_WAITING} calls are waiting already", hint="try again later")
-        self.left -= count
+        if not self._may_take(workspace, count):
+            self._waiting = Counter({row[0]: row[1] for row in connection.execute(_COUNT)})
+        if not self._may_take(workspace, count):
+            assert self._waiting is not None
+            told = MAX_WAITING if self._alone() else self._waiting[workspace]
+            whose = "" if self._alone() else " of this workspace"
+            raise TooMany(f"{told} calls{whose} are waiting already", hint="try again later")
+        assert self._waiting is not None
+        self._waiting[workspace] += count
+
+    def _may_take(self, workspace: str, count: int) -> bool:
+        return self._waiting is not None and shares.may_take(
+            count,
+            mine=self._waiting[workspace],
+            of_all=self._waiting.total(),
+            most=MAX_WAITING,
+            alone=self._alone(),
+        )

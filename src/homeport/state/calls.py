@@ -95,7 +95,7 @@ class Calls:
         def work(connection: Connection) -> bool:
             if connection.execute(statements.KNOWN, {"call": rows[0].id}).first() is not None:
                 return False
-            self._room.take(connection, len(values))
+            self._room.take(connection, rows[0].workspace, len(values))
             connection.execute(statements.ADD, values)
             return True
 

@@ -1,4 +1,4 @@
-"""Apps, revisions, endpoints, secrets and tokens of one environment, in the database; `Stores` has all environments.
+"""Apps, revisions, endpoints and secrets of one environment, in the database; `Stores` has all environments.
 
 Every method is one transaction, and runs in a thread: see `database.py`. A `StorageError` leaves
 everything as it was.
@@ -31,10 +31,9 @@ from homeport.contract.errors import NotFound, StorageError
 from homeport.contract.manifest import Manifest
 from homeport.state import rows, tables
 from homeport.state.database import Database
-from homeport.state.rows import AppRow, Revision, SecretRow, Served, TokenRow
+from homeport.state.rows import AppRow, Revision, SecretRow, Served
 from homeport.state.scope import MAIN, Scope, columns
 
-USED_S = 1.0  # a use this soon after the one in the row is the same one
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 log = logging.getLogger(__name__)
 
@@ -91,28 +90,6 @@ class Stores:
             .scalar_subquery()
         )
         await _delete_if_any(self.database, r, r.c.version > func.coalesce(served, 0))
-
-    async def tokens(self) -> list[tuple[Scope, TokenRow]]:
-        """Return every proxy token."""
-        t = tables.proxy_tokens
-        query = select(t.c.workspace, t.c.environment, *_columns(t, TokenRow))
-        found = await self.database.read(
-            lambda c: [dict(row) for row in c.execute(query).mappings()]
-        )
-        return [
-            (Scope(row.pop("workspace"), row.pop("environment")), TokenRow(**row)) for row in found
-        ]
-
-    async def note_use(self, used: Mapping[str, float]) -> None:
-        """Write when proxy tokens were used, by their ids; an earlier time than the row's is ignored."""
-        t = tables.proxy_tokens
-
-        def work(connection: Connection) -> None:
-            for token, at in used.items():
-                later = (t.c.id == token, func.coalesce(t.c.used_at, 0.0) < at - USED_S)
-                connection.execute(update(t).where(*later).values(used_at=at))
-
-        await self.database.write(work)
 
 
 class Store:
@@ -304,35 +281,6 @@ class Store:
                 return names
 
         return await self.database.in_turn(work)
-
-    # proxy tokens
-
-    async def add_token(self, row: TokenRow) -> None:
-        """Save a token's hash."""
-        query = insert(tables.proxy_tokens).values(**self._key, **dataclasses.asdict(row))
-        await self.database.write(lambda c: c.execute(query))
-
-    async def tokens(self) -> list[TokenRow]:
-        """Return every token, the oldest first."""
-        t = tables.proxy_tokens
-        query = self._from(t, *_columns(t, TokenRow)).order_by(t.c.created_at)
-        return [TokenRow(**row) for row in await self._rows(query)]
-
-    async def replace_token(self, row: TokenRow, before: str) -> bool:
-        """Replace a token's row if its secret still has the hash `before`; else return False."""
-        t = tables.proxy_tokens
-        mine = (self._here(t), t.c.id == row.id, t.c.secret_sha256 == before)
-        changed = {
-            name: value for name, value in dataclasses.asdict(row).items() if name != "used_at"
-        }
-        query = update(t).where(*mine).values(**changed)
-        return await self.database.write(lambda c: c.execute(query).rowcount) > 0
-
-    async def delete_token(self, token: str) -> bool:
-        """Delete a token; False for an unknown one."""
-        t = tables.proxy_tokens
-        query = delete(t).where(self._here(t), t.c.id == token)
-        return bool(await self.database.write(lambda c: c.execute(query).rowcount))
 
     # helpers
 

@@ -11,15 +11,18 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from homeport.contract import names, rates
 from homeport.contract.errors import BadRequest, IngressError, NotFound, StorageError
 from homeport.contract.roles import Ingress
 from homeport.contract.traffic import Pass
+from homeport.state import tables
+from homeport.state.database import Database
 from homeport.state.rows import TokenRow
-from homeport.state.scope import MAIN, Scope
-from homeport.state.store import Stores
+from homeport.state.scope import MAIN, Scope, columns
 from homeport.supervised import Tasks, supervised
 
 ALPHABET = "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
@@ -29,18 +32,72 @@ MAX_SCOPES = 100
 MAX_TOKENS = 10_000  # of an environment
 LONGEST_S = 100 * 365 * 86400.0
 USED_S = 60.0  # how often it is asked when tokens were used
+SAME_S = 1.0  # a use this soon after the one in the row is the same one
+_T = tables.proxy_tokens
 _ID, _HASH = re.compile(r"wk-[A-Za-z0-9]+\Z"), re.compile(r"[0-9a-f]{64}\Z")
 
 log = logging.getLogger(__name__)
+
+
+class TokenRows:
+    """The rows of all environments' tokens."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def every(self) -> list[tuple[Scope, TokenRow]]:
+        """Return every token, with its environment."""
+        found = await self._database.read(
+            lambda c: [dict(row) for row in c.execute(select(_T)).mappings()]
+        )
+        return [
+            (Scope(row.pop("workspace"), row.pop("environment")), TokenRow(**row)) for row in found
+        ]
+
+    async def of(self, scope: Scope) -> list[TokenRow]:
+        """Return the tokens of an environment, the oldest first."""
+        shown = (_T.c[each.name] for each in dataclasses.fields(TokenRow))
+        query = select(*shown).where(tables.here(_T, scope)).order_by(_T.c.created_at)
+        found = await self._database.read(lambda c: list(c.execute(query).mappings()))
+        return [TokenRow(**row) for row in found]
+
+    async def add(self, scope: Scope, row: TokenRow) -> None:
+        """Save a token's hash."""
+        query = insert(_T).values(**columns(scope), **dataclasses.asdict(row))
+        await self._database.write(lambda c: c.execute(query))
+
+    async def replace(self, scope: Scope, row: TokenRow, before: str) -> bool:
+        """Replace a token's row if its secret still has the hash `before`; else return False."""
+        mine = (tables.here(_T, scope), _T.c.id == row.id, _T.c.secret_sha256 == before)
+        changed = {
+            name: value for name, value in dataclasses.asdict(row).items() if name != "used_at"
+        }
+        query = update(_T).where(*mine).values(**changed)
+        return await self._database.write(lambda c: c.execute(query).rowcount) > 0
+
+    async def delete(self, scope: Scope, token: str) -> bool:
+        """Delete a token; False for an unknown one."""
+        query = delete(_T).where(tables.here(_T, scope), _T.c.id == token)
+        return bool(await self._database.write(lambda c: c.execute(query).rowcount))
+
+    async def note_use(self, used: Mapping[str, float]) -> None:
+        """Write when tokens were used, by their ids; an earlier time than the row's is ignored."""
+
+        def work(connection: Connection) -> None:
+            for token, at in used.items():
+                later = (_T.c.id == token, func.coalesce(_T.c.used_at, 0.0) < at - SAME_S)
+                connection.execute(update(_T).where(*later).values(used_at=at))
+
+        await self._database.write(work)
 
 
 class Tokens:
     """The tokens of all environments."""
 
     def __init__(
-        self, store: Stores, ingress: Ingress, now: Callable[[], float] = time.time
+        self, database: Database, ingress: Ingress, now: Callable[[], float] = time.time
     ) -> None:
-        self._store = store
+        self._rows = TokenRows(database)
         self._ingress = ingress
         self._now = now
         self._tasks = Tasks()
@@ -62,7 +119,7 @@ class Tokens:
 
     async def publish(self) -> None:
         """Tell the ingress what is valid. A damaged row is left out: that token opens nothing."""
-        rows, now = await self._store.tokens(), self._now()
+        rows, now = await self._rows.every(), self._now()
         valid: dict[str, Pass] = {}
         damaged = 0
         for scope, row in rows:
@@ -90,7 +147,8 @@ class Tokens:
 
         `scopes` are `app` or `app/function`; none means all.
         """
-        _check(name, scopes, rate, expires_s)
+        _check(name, scopes, expires_s)
+        rate = check_rate(rate) if rate else ""
         if len(await self.list(scope)) >= MAX_TOKENS:
             raise BadRequest(
                 f"there are {MAX_TOKENS} proxy tokens", hint="delete those that nobody needs"
@@ -102,10 +160,10 @@ class Tokens:
             secret_sha256=_digest(secret),
             created_at=now,
             scopes=",".join(sorted(set(scopes))),
-            rate=rate and str(rates.parse(rate)),
+            rate=rate,
             expires_at=None if expires_s is None else now + expires_s,
         )
-        await self._store.of(scope).add_token(row)
+        await self._rows.add(scope, row)
         await self.publish()
         return row, secret
 
@@ -129,14 +187,14 @@ class Tokens:
             raise BadRequest(
                 f"the proxy token `{token}` has expired", hint="`--expires 90d` gives it a new end"
             )
-        if not await self._store.of(scope).replace_token(row, before.secret_sha256):
+        if not await self._rows.replace(scope, row, before.secret_sha256):
             raise NotFound(f"the proxy token `{token}` was changed meanwhile", hint="try again")
         await self.publish()
         return row, secret
 
     async def find(self, scope: Scope, token: str) -> TokenRow:
         """Return a token; `NotFound` for an unknown one."""
-        for row in await self._store.of(scope).tokens():
+        for row in await self._rows.of(scope):
             if row.id == token:
                 return row
         raise NotFound(
@@ -145,11 +203,11 @@ class Tokens:
 
     async def list(self, scope: Scope) -> list[TokenRow]:
         """Return every token of an environment, without its secret."""
-        return await self._store.of(scope).tokens()
+        return await self._rows.of(scope)
 
     async def delete(self, scope: Scope, token: str) -> None:
         """Delete a token: it opens nothing from now on; `NotFound` for an unknown one."""
-        if not await self._store.of(scope).delete_token(token):
+        if not await self._rows.delete(scope, token):
             raise NotFound(f"there is no proxy token `{token}`")
         await self.publish()
 
@@ -158,7 +216,7 @@ class Tokens:
         used = await self._ingress.tokens_used()
         if used:
             now = self._now()
-            await self._store.note_use({token: now - age_s for token, age_s in used.items()})
+            await self._rows.note_use({token: now - age_s for token, age_s in used.items()})
 
     async def _watch_use(self) -> None:
         while True:
@@ -214,7 +272,7 @@ def _pass(row: TokenRow) -> Pass:
     )
 
 
-def _check(name: str, scopes: Collection[str], rate: str, expires_s: float | None) -> None:
+def _check(name: str, scopes: Collection[str], expires_s: float | None) -> None:
     if len(name) > MAX_NAME or not name.isprintable():
         raise BadRequest(f"a token's name has at most {MAX_NAME} printable characters")
     if len(scopes) > MAX_SCOPES:
@@ -226,8 +284,6 @@ def _check(name: str, scopes: Collection[str], rate: str, expires_s: float | Non
                 f"`{each[:80]}` is not an app or a function",
                 hint="name an app, `shop`, or a function of one, `shop.price`",
             )
-    if rate:
-        check_rate(rate)
     _check_expiry(expires_s)
 
 

@@ -95,7 +95,7 @@ async def api_of(plane: Plane, home: Path):
     shared = Shared(plane.database)
     await shared.open()
     expiring = Expiring(Expiries(plane.database), plane.deployer)
-    proxy_tokens = Tokens(plane.stores, plane.ingress)
+    proxy_tokens = Tokens(plane.database, plane.ingress)
     limits = RateLimits(plane.database, plane.ingress)
     tokens = ApiTokens(plane.database)
     audit = Audit(plane.database, days=90)

@@ -183,6 +183,7 @@ class Plans:
             label += f"-v{revision.version}"
         suffix = settings.dev_suffix if is_session(revision) else ""
         source = self._environments.source(revision.scope)
+        own = key_of(revision.scope, revision.app, web.tag)
         host = names.host_label(source, label, suffix)
         return LiveEndpoint(
             tag=web.tag,
@@ -193,14 +194,9 @@ class Plans:
                 method=web.attribute if spec.has_several else "",
                 protected=web.requires_proxy_auth,
                 realm=realm_of(revision.scope),
-                realms=(
-                    key_of(revision.scope, revision.app),
-                    key_of(revision.scope, revision.app, web.tag),
-                ),
+                realms=(key_of(revision.scope, revision.app), own),
                 # A URL of an earlier version is no way around the limit; a session has none.
-                limited=""
-                if is_session(revision)
-                else key_of(revision.scope, revision.app, web.tag),
+                limited="" if is_session(revision) else own,
                 parameters=tuple(p.name for p in spec.parameters),
                 timeout_s=spec.timeout_s,
             ),
