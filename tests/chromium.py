@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 from websockets.sync.client import ClientConnection, connect
 
 from tests.waiting import PATIENCE_S, wait_for
@@ -83,15 +84,26 @@ def running(home: Path) -> Iterator[Browser]:
             start_new_session=True,
         )
     try:
-        # The file is there before its two lines are.
-        there = wait_for(lambda: port.exists() and port.read_text().split(), "Chromium")
-        import httpx
-
-        pages = httpx.get(f"http://127.0.0.1:{there[0]}/json", trust_env=False, timeout=PATIENCE_S)
-        [url] = [each["webSocketDebuggerUrl"] for each in pages.json() if each["type"] == "page"]
-        with connect(url, proxy=None, open_timeout=PATIENCE_S, max_size=None) as wire:
+        with connect(
+            wait_for(lambda: _page(port), "Chromium"),
+            proxy=None,
+            open_timeout=PATIENCE_S,
+            max_size=None,
+        ) as wire:
             yield Browser(wire)
+            wire.send(json.dumps({"id": 0, "method": "Browser.close"}))
+            process.wait(PATIENCE_S)  # it waits for its own processes
     finally:
-        with contextlib.suppress(ProcessLookupError):
+        if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+            process.wait()
+
+
+def _page(port: Path) -> str:
+    """Return the address of the first page, by the file with the browser's port; empty until both are there."""
+    words = port.read_text().split() if port.exists() else []
+    if len(words) != 2:
+        return ""
+    listed = httpx.get(f"http://127.0.0.1:{words[0]}/json", trust_env=False, timeout=PATIENCE_S)
+    pages = [each for each in listed.json() if each["type"] == "page"]
+    return str(pages[0]["webSocketDebuggerUrl"]) if pages else ""
