@@ -14,6 +14,7 @@ from bench.measures import (
     layers,
     reload,
     serve,
+    standby,
     warm,
     wsgi,
 )
@@ -34,4 +35,5 @@ ALL: dict[str, Callable[[Plan], None]] = {
     "deploy": deploy.measure,
     "endpoints": endpoints.measure,
     "https": https.measure,
+    "standby": standby.measure,
 }
