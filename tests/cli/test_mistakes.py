@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from homeport.cli import main
 from homeport.cli.app import moment
 from homeport.contract import codec
 from homeport.contract.api.apps import AppList, AppState, AppStatus
@@ -16,20 +17,21 @@ from homeport.contract.errors import BadRequest
 
 
 @pytest.fixture
-def homeport(home):
-    """Run a command; return its exit code and what it prints."""
+def homeport(home, monkeypatch, capsys):
+    """Run a command in this process; return its exit code and what it prints on standard error."""
 
     def homeport(*args: str, **environ: str) -> tuple[int, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "homeport", *args],
-            env={**os.environ, "HOMEPORT_HOME": str(home), "HOMEPORT_HTTP_PORT": "0", **environ},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr
-        return done.returncode, done.stderr
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            patch.setenv("HOMEPORT_HTTP_PORT", "0")
+            for name, value in environ.items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", ["homeport", *args])
+            with pytest.raises(SystemExit) as ended:
+                main.main()
+        told = capsys.readouterr().err
+        assert "Traceback" not in told
+        return int(ended.value.code or 0), told
 
     return homeport
 
