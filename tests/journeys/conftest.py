@@ -6,8 +6,10 @@ import os
 import queue
 import re
 import secrets
+import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -147,8 +149,8 @@ class Terminal:
         return {endpoint["tag"]: endpoint["local_url"] for endpoint in told["endpoints"]}
 
     def status(self) -> dict:
-        """Return the status."""
-        return self.json("status")
+        """Return the status, as `homeport status --json` does."""
+        return self.ask("/v1/status")
 
     def urls(self) -> dict[str, str]:
         """Return tag -> local URL of all live endpoints."""
@@ -160,11 +162,7 @@ class Terminal:
 
     def ask(self, path: str) -> dict:
         """Ask the server over its socket, for a loop: a command would start a Python each time."""
-        # A socket's path has room for 107 bytes (man 7 unix), and this link's may be longer.
-        socket = os.path.realpath(self.home / "run" / "control.sock")
-        with httpx.Client(
-            transport=httpx.HTTPTransport(uds=socket), base_url="http://x", timeout=PATIENCE_S
-        ) as client:
+        with self._server() as client:
             return client.get(path).raise_for_status().json()
 
     def containers(self) -> list[dict]:
@@ -195,7 +193,7 @@ class Terminal:
             except subprocess.TimeoutExpired:
                 command.process.kill()
                 command.process.wait()
-        self.run("down", check=False)
+        self._down()
         for process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -203,6 +201,37 @@ class Terminal:
             assert command.process.stdout is not None
             command.end()
             command.process.stdout.close()
+
+    def _server(self) -> httpx.Client:
+        transport = httpx.HTTPTransport(uds=self._socket())
+        return httpx.Client(transport=transport, base_url="http://x", timeout=PATIENCE_S)
+
+    def _socket(self) -> str:
+        # A socket's path has room for 107 bytes (man 7 unix), and this link's may be longer.
+        return os.path.realpath(self.home / "run" / "control.sock")
+
+    def _listens(self) -> bool:
+        # Not asked by httpx, which leaves a socket open that nobody accepts.
+        with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+            probe.connect(self._socket())
+            return True
+        return False
+
+    def _down(self) -> None:
+        """End the server, if one runs: as `homeport down`, which would start a Python for it."""
+        if not self._listens():
+            return
+        try:
+            with self._server() as client:
+                pid = client.get("/v1/status").raise_for_status().json()["pid"]
+                ended = os.pidfd_open(pid)
+                try:
+                    client.post("/v1/shutdown").raise_for_status()
+                    select.select([ended], [], [], PATIENCE_S)
+                finally:
+                    os.close(ended)
+        except (httpx.HTTPError, KeyError, OSError):
+            self.run("down", check=False)
 
     def _tell(self) -> None:
         """Print what explains a failure; pytest shows it only then."""
