@@ -19,11 +19,14 @@ os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/var/tmp")
 # Without bytecode, each process compiles all that it imports: a fifth of the work of tests/control.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
-# How fast a machine makes examples is no matter of the code.
-hypothesis.settings.register_profile(
-    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
-hypothesis.settings.load_profile("patient")
+# How fast a machine makes examples is no matter of the code. Each run makes others, so few of them find much in time.
+for profile, examples in (("few", 25), ("many", 400)):
+    hypothesis.settings.register_profile(
+        profile,
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
 
 
 def pytest_xdist_auto_num_workers(config):
@@ -32,6 +35,7 @@ def pytest_xdist_auto_num_workers(config):
 
 
 def pytest_configure(config):
+    hypothesis.settings.load_profile("many" if config.getoption("--soak") else "few")
     # A shell starts what runs in its background without Ctrl-C, and the commands in the tests would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -50,7 +54,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--soak",
         action="store_true",
-        help="also run what takes minutes and differs little from what runs anyway",
+        help="also run what takes minutes and differs little from what runs anyway, and make many examples",
     )
 
 
@@ -114,14 +118,15 @@ def empty_database(database_setting, tmp_path):
     database.dispose()
 
 
-@pytest.fixture
-async def database(empty_database):
-    """A database with the newest tables."""
-    from homeport.state import schema
+@pytest.fixture(params=["SQLite", "PostgreSQL"])
+async def database(request, tmp_path):
+    """A database with the newest tables, as a copy: once SQLite, once PostgreSQL."""
+    from tests import databases
 
-    await asyncio.to_thread(schema.prepare, empty_database)
-    yield empty_database
-    await empty_database.close()
+    server = request.getfixturevalue("postgres") if request.param == "PostgreSQL" else None
+    database = databases.opened(tmp_path, server=server)
+    yield database
+    await database.close()
 
 
 @pytest.fixture

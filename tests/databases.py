@@ -13,12 +13,14 @@ from homeport.state.database import Database
 from tests import postgres
 
 
-def opened(home: Path, executor: Executor | None = None) -> Database:
-    """Return the open database of a home: a file, or with `--postgres` a database of PostgreSQL.
+def opened(
+    home: Path, executor: Executor | None = None, *, server: postgres.Postgres | None = None
+) -> Database:
+    """Return the open database of a home: a file, or a database of this PostgreSQL, or with `--postgres` of that one.
 
     The file is a copy, and is never flushed to the disk: no test of these cuts the power.
     """
-    if (server := postgres.everywhere) is not None:
+    if (server := server or postgres.everywhere) is not None:
         url = server.url_of(home, template=_template(server))
         return Database(urls.of(url, home), executor)
     database = Database(urls.of("", home), executor)

@@ -324,7 +324,7 @@ def mutated(draw) -> Any:
     return data
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=mutated())
 def test_a_mutated_manifest_is_read_or_refused(data):
     told = read_or_refusal(data)

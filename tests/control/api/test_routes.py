@@ -5,7 +5,7 @@ import json
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from homeport.contract import codec
 from homeport.control.api.access import OwnSocket
@@ -49,7 +49,6 @@ def test_a_deploy_and_its_stop(tmp_path):
     virtually(story())
 
 
-@settings(max_examples=60, deadline=None)
 @given(data=mutated())
 def test_a_mutated_manifest_is_deployed_or_refused_and_nothing_is_half_done(tmp_path_factory, data):
     home = tmp_path_factory.mktemp("home")

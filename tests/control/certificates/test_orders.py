@@ -286,7 +286,6 @@ policies = st.builds(
 )
 
 
-@settings(max_examples=100, deadline=None)
 @given(situations, policies)
 def test_no_decision_breaks_a_limit_of_the_ca_or_a_pause(now, policy):
     decision = orders.decide(now, policy)
@@ -318,7 +317,6 @@ def test_no_decision_breaks_a_limit_of_the_ca_or_a_pause(now, policy):
     assert len({order.name for order in decision.orders}) == len(decision.orders)
 
 
-@settings(max_examples=100, deadline=None)
 @given(situations, policies)
 def test_every_wanted_host_is_held_ordered_running_or_has_a_reason_to_wait(now, policy):
     decision = orders.decide(now, policy)

@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
@@ -73,7 +73,6 @@ def test_a_stop_ends_the_first_deploy_of_an_app(tmp_path):
     virtually(story())
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     actions=st.lists(
         st.tuples(

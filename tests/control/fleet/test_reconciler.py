@@ -5,7 +5,7 @@ import contextlib
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from homeport.contract.capacity import Accelerator, Capacity
@@ -266,7 +266,6 @@ def test_what_nobody_wanted_any_more_is_no_cold_start():
 ARRIVALS = st.lists(st.tuples(st.floats(0.0, 20.0), st.floats(0.0, 3.0)), min_size=1, max_size=40)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     arrivals=ARRIVALS,
     max_inputs=st.integers(1, 4),
