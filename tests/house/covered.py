@@ -26,6 +26,7 @@ COVERED = {
     "cli/session": "journeys/test_python.py",
     "cli/shell": "journeys/test_programs.py",
     "client/programs": "journeys/test_programs.py",
+    "control/deploys/restoring": "control/deploys/test_deployer.py",
     "contract/programs": "roles/test_node.py",
     "node/containers/programs": "roles/test_node.py",
     "sdk/declare/inline": "journeys/test_python.py",

@@ -262,7 +262,8 @@ def _calls(
         variants.tidy()
         scaler.forget()
 
-    deployer.settled, deployer.restored = settled, scaler.restore
+    deployer.settled = settled
+    deployer.after_restore(scaler.restore)
     return Deploys(
         parts=parts,
         deployer=deployer,

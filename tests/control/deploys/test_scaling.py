@@ -31,7 +31,7 @@ async def planned(tmp_path):
     plane = Plane(tmp_path)
     plane.scaler = Scaler(plane.parts, Scalings(plane.database))
     plane.deployer.settled = plane.scaler.forget
-    plane.deployer.restored = plane.scaler.restore
+    plane.deployer.after_restore(plane.scaler.restore)
     async with plane:
         yield plane
 

@@ -8,7 +8,6 @@ cancels earlier reloads of the session.
 import asyncio
 import contextlib
 import dataclasses
-import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
@@ -16,7 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from homeport.contract.api import events
-from homeport.contract.errors import BadRequest, Failure, NotFound
+from homeport.contract.errors import BadRequest, NotFound
 from homeport.contract.image import Environment
 from homeport.contract.manifest import Manifest
 from homeport.contract.scope import Scope
@@ -26,21 +25,17 @@ from homeport.control.deploys.apps import LiveApp
 from homeport.control.deploys.changes import Changes
 from homeport.control.deploys.mounts import Mounts
 from homeport.control.deploys.parts import Parts
+from homeport.control.deploys.restoring import Restoring
 from homeport.control.deploys.rollout import Rollout, tell
 from homeport.control.deploys.trial import Say
 from homeport.control.fleet.owner import Owner
 from homeport.state.rows import Revision
 from homeport.state.sweeper import Sweeper
-from homeport.supervised import Tasks
 from homeport.undo import Undo
 
 BACKLOG = 1000  # events that a session's command may lag behind; then requests are left out
-RESTORE_S = 30.0  # how long the server's start waits for its apps; slower ones are restored later
-FIRST_RETRY_S = 5.0  # before an app that cannot be restored is tried again, then twice as long
-LONGEST_RETRY_S = 300.0
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +55,6 @@ class Deployer:
     def __init__(self, parts: Parts, rollout: Rollout, sweeper: Sweeper) -> None:
         self.live = parts.live
         self.settled: Callable[[], None] = lambda: None  # called after each change
-        self.restored: Callable[[Revision], Awaitable[None]] | None = None  # after each restore
-        self.broken: dict[Owner, str] = {}  # deployed apps that cannot be restored, and why
         self._environments = parts.environments
         self._store = parts.store
         self._pools = parts.pools
@@ -73,13 +66,18 @@ class Deployer:
         self._sweeper = sweeper
         self.mounts = Mounts(parts, rollout)
         self._changes = Changes(ended=self._ended)
+        self._restoring = Restoring(parts, rollout, self.mounts, self._changes)
+        self.broken = self._restoring.broken
         self._warned: dict[Owner, set[str]] = {}  # by the session's owner
-        self._tasks = Tasks()
 
     @property
     def busy(self) -> bool:
         """True if there is a session, or a change that has not ended."""
         return bool(self._changes) or any(app.ephemeral for app in self.live.all())
+
+    def after_restore(self, call: Callable[[Revision], Awaitable[None]]) -> None:
+        """Set the function that is called with each app that is served again after a restart."""
+        self._restoring.restored = call
 
     async def quiet(self) -> None:
         """Wait until no change is running."""
@@ -88,7 +86,7 @@ class Deployer:
 
     async def close(self) -> None:
         """Cancel all running changes; each is undone."""
-        await self._tasks.close()
+        await self._restoring.close()
         await self._changes.close(BadRequest("the server is ending"))
 
     async def deploy(
@@ -214,63 +212,9 @@ class Deployer:
         return await self._nodes.prune(list(images.values()))
 
     async def restore(self, running: Collection[str]) -> None:
-        """Serve the apps again that were deployed when the server ended.
-
-        `running` are the revisions that still have containers: their source trees stay unchanged. An app
-        that cannot be restored is in `broken`, and is tried again; the others are served.
-        """
-        await asyncio.to_thread(self._rollout.trees.sweep, running)
-        with contextlib.suppress(Failure):  # a full disk
-            await self._store.forget_unserved()
-        owners = [
-            Owner.app(scope, row.name)
-            for scope, row in await self._store.apps()
-            if row.stopped_at is None and row.version
-        ]
-        self.broken.update(dict.fromkeys(owners, "it is being restored"))
-        restoring = self._tasks.start("restoring the apps", self._restore(owners))
-        await asyncio.wait([restoring], timeout=RESTORE_S)
+        """Serve the apps again that were deployed when the server ended (restoring.py)."""
+        await self._restoring.begin(running)
         self._sweeper.soon()
-
-    async def _restore(self, owners: list[Owner]) -> None:
-        for owner in owners:
-            if not await self._restored(owner):
-                self._tasks.start(f"restoring {owner}", self._restore_later(owner))
-
-    async def _restore_later(self, owner: Owner) -> None:
-        wait_s = FIRST_RETRY_S
-        while owner in self.broken:
-            await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, LONGEST_RETRY_S)
-            if await self._restored(owner):
-                return
-
-    async def _restored(self, owner: Owner) -> bool:
-        """Try to serve an app again; return False to try later."""
-        try:
-            await self._changes.run("restore", owner, self._restore_one(owner))
-        except Exception as error:
-            told = (
-                error.message if isinstance(error, Failure) else f"{type(error).__name__}: {error}"
-            )
-            if self.broken.get(owner) != told:
-                log.error("cannot restore %s: %s", owner, told)  # noqa: TRY400
-            self.broken[owner] = told
-            return False
-        self.broken.pop(owner, None)
-        return True
-
-    async def _restore_one(self, owner: Owner) -> None:
-        store = self._store.of(owner.scope)
-        row = await store.app(owner.name)
-        if row is None or row.stopped_at is not None or self.live.get(owner) is not None:
-            return  # it was changed meanwhile
-        revision = await store.revision(owner.name, row.version)
-        self.mounts.check(owner.scope, revision.manifest)
-        await self._rollout.bring(owner, revision, None, strategy="restore")
-        await self._rollout.versions.restore(revision, owner)
-        if self.restored is not None:
-            await self.restored(revision)
 
     async def _deploy(
         self,
