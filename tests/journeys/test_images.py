@@ -92,6 +92,7 @@ def test_an_image_without_fastapi_says_to_add_it_and_a_missing_package_is_named(
     assert '`fastapi_endpoint` needs FastAPI: add `.pip_install("fastapi[standard]")`' in (
         without.stderr
     )
+    assert "direct cause" not in without.stderr
     assert "error: `pip_install` failed: Because there is no version of six==0.0.77" in (
         missing.stderr
     )

@@ -13,7 +13,9 @@ def build(handler: Any, *, method: str, docs: bool) -> Any:
         from fastapi import FastAPI
         from fastapi.middleware.cors import CORSMiddleware
     except ModuleNotFoundError as error:
-        raise FastAPIMissing(FastAPIMissing.__doc__) from error
+        # The text says everything, unless it is a package that FastAPI itself needs.
+        why = None if error.name == "fastapi" else error
+        raise FastAPIMissing(FastAPIMissing.__doc__) from why
     app = FastAPI(openapi_url="/openapi.json" if docs else None)
     app.add_middleware(
         CORSMiddleware,

@@ -82,12 +82,11 @@ class Plans:
         plan = self._plans.get(revision.id)
         if plan is None:
             key = self._environments.key(revision.scope)
+            # First, because an error is to name the URL that the user knows.
+            main = self._planned(revision, of_version=False)
             of_version = {} if is_session(revision) else self._planned(revision, of_version=True)
             plan = self._plans[revision.id] = Plan(
-                endpoints={
-                    **self._planned(revision, of_version=False),
-                    **_called(revision, key, session=session),
-                },
+                endpoints={**main, **_called(revision, key, session=session)},
                 of_version={
                     **of_version,
                     **({} if session else _called(revision, key, version=revision.version)),
