@@ -4,6 +4,8 @@ import modal
 import pytest
 from modal.exception import ExecutionError, InvalidError
 
+from homeport.sdk.objects.cls import parameters_of
+
 
 def declare(raw: type, **options):
     """Decorate a class as a script does, where it is at the top level."""
@@ -192,3 +194,17 @@ def test_a_parameter_without_a_default_must_be_given():
 def test_a_decorator_above_the_class_of_an_app_is_refused_with_that_apps_decorator():
     with pytest.raises(InvalidError, match=r"@app\.cls\(\)"):
         modal.concurrent(max_inputs=2)(declared())
+
+
+def test_parameters_have_their_types_beside_an_annotation_that_names_nothing_here():
+    class Model:
+        size: "int" = modal.parameter(default=1)  # as `from __future__ import annotations` does
+        name: str = modal.parameter()
+        tensor: "torch.Tensor"  # noqa: F821 - imported in the container only
+
+    assert {"size": int, "name": str} == {
+        name: kind for name, (kind, _) in parameters_of(Model).items()
+    }
+    Model.__annotations__["size"] = "float"
+    with pytest.raises(InvalidError, match="float is not a supported"):
+        parameters_of(Model)
