@@ -120,11 +120,16 @@ def empty_database(database_setting, tmp_path):
 
 @pytest.fixture(params=["SQLite", "PostgreSQL"])
 async def database(request, tmp_path):
-    """A database with the newest tables, as a copy: once SQLite, once PostgreSQL."""
+    """A database with the newest tables: a file, and a copy in PostgreSQL, which makes tables slowly."""
+    from homeport.state import schema, urls
+    from homeport.state.database import Database
     from tests import databases
 
-    server = request.getfixturevalue("postgres") if request.param == "PostgreSQL" else None
-    database = databases.opened(tmp_path, server=server)
+    if request.param == "SQLite":
+        database = Database(urls.of("", tmp_path))
+        await asyncio.to_thread(schema.prepare, database)
+    else:
+        database = databases.opened(tmp_path, server=request.getfixturevalue("postgres"))
     yield database
     await database.close()
 
