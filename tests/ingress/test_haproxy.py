@@ -139,17 +139,22 @@ async def test_without_an_activator_a_cold_request_waits_a_little_and_is_told(in
 async def test_who_hangs_up_while_parked_holds_up_nobody(ingress, activator, upstream, visitor):
     url = await routed(ingress)
     one = await upstream("one")
-    left = asyncio.Event()
+    asked, left = asyncio.Event(), asyncio.Event()
 
     async def start(pool: str) -> str:
+        asked.set()
         await left.wait()
         if not await ingress.load([POOL]):
             await ingress.attach(PoolKey.parse(pool), "one", one.address, 1)
         return "go"
 
     activator.answer = start
-    with pytest.raises(httpx.ReadTimeout):
-        await visitor.get(f"{url}/gone", timeout=0.2)
+    leaving = asyncio.create_task(visitor.get(f"{url}/gone"))
+    async with asyncio.timeout(60):
+        await asked.wait()
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
     left.set()
     answer = await visitor.get(f"{url}/here")
 
