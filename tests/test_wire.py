@@ -31,7 +31,7 @@ STREAM = (
 class Server:
     """Answers each request with the next of its answers; None closes the connection. It has `most` connections at once."""
 
-    def __init__(self, path, answers, most):
+    def __init__(self, path, answers, most=100):
         self._room = threading.Semaphore(most)
         self.path, self.answers = str(path), list(answers)
         self.requests: list[bytes] = []

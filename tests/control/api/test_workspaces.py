@@ -13,6 +13,7 @@ import sqlalchemy
 
 from homeport.contract import frames
 from homeport.contract.calls import ENVIRONMENT
+from homeport.contract.capacity import Capacity
 from homeport.contract.errors import Failure, NotFound
 from homeport.contract.manifest import (
     CallMethod,
@@ -30,6 +31,7 @@ from homeport.state import tables
 from tests.control.api.served import api_of
 from tests.control.api.test_environments import client, deploy, of
 from tests.control.plane import Plane, function, manifest
+from tests.fakes import FakeNode
 
 #: Those that only read come first, when ACME has nothing yet.
 ROUTES = sorted(
@@ -85,7 +87,8 @@ QUERIES = {
 
 @pytest.fixture
 async def server(tmp_path):
-    async with Plane(tmp_path) as plane, api_of(plane, tmp_path) as server:
+    node = FakeNode(0.01, capacity=Capacity(cores=4, memory_mib=4096, has_mounts=True))
+    async with Plane(tmp_path, node) as plane, api_of(plane, tmp_path) as server:
         server.plane = plane
         async with client(OwnSocket(server.api.app())) as http:
             for scope in (ACME, GLOBEX):

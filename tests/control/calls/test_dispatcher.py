@@ -94,6 +94,7 @@ class Plane:
 @pytest.fixture
 async def plane(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "LOOK_EACH_S", 0.02)
+    monkeypatch.setattr(module, "READ_EACH_S", 0.02)
     monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.02)
     database = Database(urls.of("", tmp_path))
     await asyncio.to_thread(schema.prepare, database)

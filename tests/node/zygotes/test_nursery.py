@@ -112,6 +112,19 @@ class House:
 
 
 @pytest.fixture
+def good_and_bad(tmp_path, monkeypatch, caplog):
+    """Let the base zygote import `good` and `bad`, of which the second is unsafe; it begins when the house opens."""
+    caplog.set_level("INFO")
+    monkeypatch.setattr(bases, "BASE", ("good", "bad"))
+    installed = tmp_path / "site-packages"
+    installed.mkdir()
+    (installed / "good.py").write_text("import time\nAT = time.monotonic_ns()")
+    (installed / "bad.py").write_text(
+        "import socket, time\nAT, S = time.monotonic_ns(), socket.socket()"
+    )
+
+
+@pytest.fixture
 async def house(tmp_path):
     """An open house."""
     settings = Settings(home=tmp_path / "home", isolation="off")
@@ -344,13 +357,8 @@ async def test_what_cannot_be_forked_is_imported_by_each_container_itself(
     )
 
 
-async def test_an_unsafe_module_of_the_base_zygote_is_found_and_left_out(
-    house, monkeypatch, caplog
-):
-    caplog.set_level("INFO")
-    monkeypatch.setattr(bases, "BASE", ("good", "bad"))
-    house.install("good", "import time\nAT = time.monotonic_ns()")
-    house.install("bad", "import socket, time\nAT, S = time.monotonic_ns(), socket.socket()")
+@pytest.mark.usefixtures("good_and_bad")
+async def test_an_unsafe_module_of_the_base_zygote_is_found_and_left_out(house, caplog):
     house.write("import good, bad\ndef say(): return [good.AT, bad.AT]")
     told = [eval(await house.get(await house.start())) for _ in range(2)]
 

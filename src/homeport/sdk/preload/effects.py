@@ -135,7 +135,7 @@ class ModuleState:
     def _may_change(self, key: str, value: Any, *, standard: bool) -> bool:
         if key in MARKS or key in CACHES.get(self.name, ()):
             return True
-        if isinstance(value, ModuleType) and _imported_as(value) == f"{self.name}.{key}":
+        if isinstance(value, ModuleType) and f"{self.name}.{key}" in _names(value):
             return True  # the shelf takes it away and restores it
         if key not in self.attributes and "__getattr__" in self.attributes:
             return True  # PEP 562: the module made the attribute when it was first read
@@ -179,9 +179,13 @@ class Snapshot:
 PRINTS = "what is printed"
 
 
-def _imported_as(module: ModuleType) -> str:
-    """Return a module's name for the import; machine code may call itself otherwise, as that of websockets does."""
-    return module.__spec__.name if module.__spec__ else module.__name__
+def _names(module: ModuleType) -> tuple[str, str]:
+    """Return what a module calls itself, and its name for the import.
+
+    They differ for machine code (websockets' `speedups`), and for `importlib._bootstrap`, which was frozen under another name.
+    """
+    spec = getattr(module, "__spec__", None)
+    return module.__name__, spec.name if spec else module.__name__
 
 
 def _differences(was: dict[str, Any], now: Mapping[str, Any]) -> list[str]:
