@@ -135,6 +135,7 @@ DEBIAN = """
 """
 
 
+@pytest.mark.soak
 def test_debians_sox_converts_a_file(isolated, write, visitor):
     if shutil.which("mmdebstrap") is None:
         pytest.skip("there is no mmdebstrap: apt-get install mmdebstrap")

@@ -177,7 +177,9 @@ def test_a_new_version_with_a_migration_takes_over_and_an_older_one_is_refused(
     assert 0 == keeper.end()
 
 
-@pytest.mark.parametrize("how", ["killed", "without its database"])
+@pytest.mark.parametrize(
+    "how", ["killed", pytest.param("without its database", marks=pytest.mark.soak)]
+)
 def test_a_standby_takes_over_with_the_code_of_now_and_no_request_fails(
     how, terminal, write, postgres, tmp_path
 ):
