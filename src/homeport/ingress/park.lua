@@ -180,13 +180,7 @@ end
 core.register_action("awake", { "http-req" }, function(txn)
     txn:unset_var("proc.dozes")
     core.register_task(function()
-        local socket = core.tcp()
-        socket:settimeout(10)
-        if socket:connect(activator) ~= nil then
-            socket:send("awake\n")
-            socket:receive("*l") -- until the other side has read it
-        end
-        socket:close()
+        asked("awake", 10) -- there is no answer: it returns once the other side has read it
     end)
 end)
 

@@ -57,7 +57,6 @@ def until(pool: Pool, now: float) -> float:
             return math.inf
         return max(pool.used_at + pool.function.scaledown_window_s, pool.retry_at)
     alive = pool.count(Stage.READY)
-    wanted = autoscaler.wanted(pool.bounds, pool.needed, pool.peak.at(now))
     under_way = (
         pool.retired
         or not pool.members  # and requests may wait in the ingress
@@ -65,8 +64,9 @@ def until(pool: Pool, now: float) -> float:
         or pool.demand
         or pool.demoted
         or alive != len(pool.members)
-        or alive != wanted
+        or now < pool.used_at + CALM_S
+        or alive != autoscaler.wanted(pool.bounds, pool.needed, pool.peak.at(now))
     )
-    if under_way or now < pool.used_at + CALM_S:
+    if under_way:
         return now
     return pool.peak.falls_at
