@@ -10,7 +10,7 @@ from typing import Any
 
 from homeport.contract.image import Image
 from homeport.contract.manifest import VolumeMount
-from homeport.sdk.exception import InvalidError
+from homeport.sdk.exception import ExecutionError, InvalidError
 
 #: X-Request-Id of the request that is being answered.
 input_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("input_id", default=None)
@@ -92,6 +92,12 @@ def reach() -> Reach | None:
 def is_local() -> bool:
     """Return False in a container, True elsewhere."""
     return _urls is None and os.environ.get("MODAL_IS_REMOTE") != "1"
+
+
+def refuse_inside(what: str, instead: str) -> None:
+    """Raise `ExecutionError` in a container; `instead` says why, or what a container does."""
+    if not is_local():
+        raise ExecutionError(f"`{what}` is for scripts on the user's machine: {instead}")
 
 
 def runs_in(image: Image) -> bool:

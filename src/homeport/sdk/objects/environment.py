@@ -1,11 +1,11 @@
 """`Environment`: the environments of the caller's workspace, for scripts on the user's machine."""
 
+import contextlib
 from typing import Any
 
 from homeport.contract import names
 from homeport.sdk import context, outside
 from homeport.sdk.exception import (
-    ExecutionError,
     ExistsError,
     InvalidError,
     MissingError,
@@ -90,10 +90,8 @@ class Environment(metaclass=Old):
             return self
         if not self._create:
             raise MissingError(f"there is no environment `{self._name}`")
-        try:
+        with contextlib.suppress(ExistsError):  # somebody else was faster
             Environment.objects.create(self._name)
-        except ExistsError:  # somebody else was faster
-            return self
         return self
 
     @property
@@ -128,7 +126,4 @@ def _check(name: Any) -> None:
 
 
 def _refuse_inside(name: str) -> None:
-    if not context.is_local():
-        raise ExecutionError(
-            f"`Environment.{name}` is for scripts on the user's machine: a container has its own environment alone"
-        )
+    context.refuse_inside(f"Environment.{name}", "a container has its own environment alone")

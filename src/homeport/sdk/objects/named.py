@@ -1,11 +1,29 @@
-"""The names of volumes, dicts and queues: checked in one way, and listed in one order."""
+"""What volumes, dicts, queues and secrets have in common: their names, their facts, and the order of their lists."""
 
 from collections.abc import Iterable
-from datetime import datetime
-from typing import Any
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, TypeVar
 
 from homeport.contract import names
 from homeport.sdk.exception import InvalidError
+
+T = TypeVar("T", bound="Info")
+
+
+@dataclass(frozen=True)
+class Info:
+    """Facts of an object of the server."""
+
+    name: str | None
+    created_at: datetime
+    created_by: str | None
+
+    @classmethod
+    def of(cls: "type[T]", name: str, created_at: float) -> T:  # noqa: PYI019 - Self is 3.11
+        """Return what the server has told; an object without a name has the empty one, the time is in seconds."""
+        at = datetime.fromtimestamp(created_at, timezone.utc)
+        return cls(name=name or None, created_at=at, created_by=None)
 
 
 def check(kind: str, name: Any) -> None:

@@ -45,10 +45,7 @@ class App(Protocol):
 
 def known(name: str, *, environment: str, create: bool) -> Any:
     """Return what the server has of a deployed app, by its name or id; `NotFoundError` if it has none."""
-    if not context.is_local():
-        raise exception.ExecutionError(
-            "`App.lookup` is for scripts on the user's machine: in a container, `Function.from_name` finds functions"
-        )
+    context.refuse_inside("App.lookup", "in a container, `Function.from_name` finds functions")
     if create:
         raise exception.UnimplementedError(
             "`App.lookup(…, create_if_missing=True)` is not there in homeport: an app exists once it is deployed"

@@ -3,16 +3,14 @@
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from homeport.contract import names
 from homeport.contract.manifest import SecretRef
-from homeport.sdk import location, outside, watched
+from homeport.sdk import context, location, outside, watched
 from homeport.sdk.exception import (
-    ExecutionError,
     ExistsError,
     InvalidError,
     MissingError,
@@ -21,13 +19,8 @@ from homeport.sdk.exception import (
 from homeport.sdk.objects import blocking, named
 
 
-@dataclass(frozen=True)
-class SecretInfo:
+class SecretInfo(named.Info):
     """Facts of a secret."""
-
-    name: str | None
-    created_at: datetime
-    created_by: str | None
 
 
 _Secrets = list["Secret"]
@@ -136,8 +129,6 @@ class Secret:
     @staticmethod
     def from_local_environ(env_keys: Sequence[str]) -> "Secret":
         """Use the values that these variables have on the machine that deploys."""
-        from homeport.sdk import context
-
         if not context.is_local():
             return Secret(values={})
         try:
@@ -181,8 +172,7 @@ class Secret:
     def info(self) -> SecretInfo:
         """Return the secret's name, and when it was created."""
         found = self._found()
-        at = datetime.fromtimestamp(found.created_at, timezone.utc)
-        return SecretInfo(name=found.name, created_at=at, created_by=None)
+        return SecretInfo.of(found.name, found.created_at)
 
     def _found(self) -> Any:
         _refuse_inside("info")
@@ -209,12 +199,7 @@ def _stored(environment: str) -> Any:
 
 
 def _refuse_inside(name: str) -> None:
-    from homeport.sdk import context
-
-    if not context.is_local():
-        raise ExecutionError(
-            f"`Secret.{name}` is for scripts on the user's machine: a container finds the values in its environment"
-        )
+    context.refuse_inside(f"Secret.{name}", "a container finds the values in its environment")
 
 
 def checked(env_dict: Any) -> dict[str, str]:

@@ -2,8 +2,7 @@
 
 import json
 import urllib.parse
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from homeport.sdk import exception
@@ -14,13 +13,8 @@ from homeport.sdk.objects.exchange import Ask, Steps
 T = TypeVar("T", bound="Shared")
 
 
-@dataclass(frozen=True)
-class SharedInfo:
+class SharedInfo(named.Info):
     """Facts of a dict or a queue."""
-
-    name: str | None
-    created_at: datetime
-    created_by: str | None
 
 
 class Manager(Generic[T]):
@@ -148,8 +142,7 @@ class Shared(metaclass=Old):
         """Return its name, and when it was created."""
         yield from self._known()
         told = json.loads((yield self._asked("", method="GET")))
-        at = datetime.fromtimestamp(told["created_at"], timezone.utc)
-        return SharedInfo(name=told["name"] or None, created_at=at, created_by=None)
+        return SharedInfo.of(told["name"], told["created_at"])
 
     @classmethod
     def delete(cls, name: str, *, client: Any = None, environment_name: str | None = None) -> None:

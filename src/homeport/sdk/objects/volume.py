@@ -4,7 +4,7 @@ import contextlib
 import enum
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import PurePosixPath
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -42,13 +42,8 @@ class FileEntry:
     size: int  # bytes
 
 
-@dataclass(frozen=True)
-class VolumeInfo:
+class VolumeInfo(named.Info):
     """Facts of a volume."""
-
-    name: str | None
-    created_at: datetime
-    created_by: str | None
 
 
 _Volumes = list["Volume"]
@@ -216,8 +211,7 @@ class Volume(metaclass=Old):
         """Return the volume's name, and when it was created."""
         _refuse_inside("info")
         found = self._looked_up()
-        at = datetime.fromtimestamp(found.created_at, timezone.utc)
-        return VolumeInfo(name=found.name or None, created_at=at, created_by=None)
+        return VolumeInfo.of(found.name, found.created_at)
 
     def with_mount_options(
         self, *, read_only: bool | None = None, sub_path: str | PurePosixPath | None = None
@@ -386,7 +380,4 @@ def _server() -> "ModuleType":
 
 
 def _refuse_inside(name: str) -> None:
-    if not context.is_local():
-        raise ExecutionError(
-            f"`Volume.{name}` is for scripts on the user's machine: a container may not speak to the server"
-        )
+    context.refuse_inside(f"Volume.{name}", "a container may not speak to the server")
