@@ -1,23 +1,24 @@
 """A request reaches the API only if a guard has named its caller."""
 
 import httpx
-from starlette.applications import Starlette
-from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from starlette.routing import Route
 
-from homeport.contract.errors import Failure
-from homeport.control.api import access, answers
-from homeport.control.api.access import OwnSocket
+from homeport.control.api.access import Caller, OwnSocket
+from homeport.control.api.router import Router
+from homeport.control.api.routing import route
+
+
+class Who:
+    """A noun that answers with the name of its caller."""
+
+    @route("GET", "/")
+    async def who(self, caller: Caller) -> PlainTextResponse:
+        """Say it."""
+        return PlainTextResponse(caller.by)
 
 
 def app():
-    """An app that answers with the name of its caller."""
-
-    async def who(request: Request):
-        return PlainTextResponse(access.caller(request).by)
-
-    return Starlette(routes=[Route("/", who)], exception_handlers={Failure: answers.failed})
+    return Router([Who()], None, None)
 
 
 async def asked(guarded, headers=()):

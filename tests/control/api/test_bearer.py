@@ -6,16 +6,14 @@ import time
 
 import httpx
 import pytest
-from starlette.applications import Starlette
-from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route
 
-from homeport.contract.errors import Failure
 from homeport.contract.permissions import Permission
-from homeport.control.api import access, answers
+from homeport.control.api.access import BY_GUARD, Caller
 from homeport.control.api.attempts import MOST, WrongTokens
 from homeport.control.api.bearer import Bearer
+from homeport.control.api.router import Router
+from homeport.control.api.routing import route
 from homeport.state.api_tokens import ApiTokens
 
 LONG = "x" * 20
@@ -31,9 +29,12 @@ async def create(tokens, **given):
     return await tokens.create(**{**wanted, "environments": (), "expires_s": None, **given})
 
 
-def app(handler=None):
-    async def who(request: Request):
-        caller = access.caller(request)
+class Who:
+    """A noun that says who asks."""
+
+    @route("GET", "/")
+    async def who(self, caller: Caller) -> JSONResponse:
+        """Say it."""
         return JSONResponse(
             {
                 "by": caller.by,
@@ -45,9 +46,9 @@ def app(handler=None):
             }
         )
 
-    return Starlette(
-        routes=[Route("/", handler or who)], exception_handlers={Failure: answers.failed}
-    )
+
+def app():
+    return Router([Who()], None, None)
 
 
 class Http:
@@ -115,10 +116,10 @@ async def test_many_wrong_tokens_block_an_address_and_never_a_right_one(tokens, 
     assert [401] * MOST == statuses
     assert (429, "60") == (blocked.status_code, blocked.headers["Retry-After"])
     assert "TooMany" == blocked.json()["error"]["kind"]
-    assert "1" == blocked.headers[access.BY_GUARD]
+    assert "1" == blocked.headers[BY_GUARD]
     right = await http.ask(f"Bearer {bearer}")
     assert 200 == right.status_code
-    assert access.BY_GUARD not in right.headers
+    assert BY_GUARD not in right.headers
     assert 200 == (await http.ask(f"Bearer {LONG}")).status_code
     assert ["many wrong tokens came from '192.0.2.1'"] == [r.message for r in caplog.records]
     now[0] = 60.0

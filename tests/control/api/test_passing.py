@@ -7,15 +7,13 @@ import socket
 import threading
 
 import pytest
-from starlette.applications import Starlette
 
 from homeport.contract import calls as wire
-from homeport.contract.errors import Failure
 from homeport.contract.scope import Scope
-from homeport.control.api import answers, routing
 from homeport.control.api.bearer import Bearer
 from homeport.control.api.calls import Calls
 from homeport.control.api.listener import listening, tcp_socket
+from homeport.control.api.router import Router
 from homeport.control.fleet.owner import Owner
 from homeport.sdk import context, exception
 from homeport.sdk.objects import calling
@@ -42,7 +40,7 @@ def passed_on(settings: Settings, scopes: dict[str, Scope]):
         return Owner.app(scopes[endpoint], APP) if endpoint in scopes else None
 
     noun = Calls(settings, lambda _scope: "k", holder)
-    app = Starlette(routes=routing.routes(noun), exception_handlers={Failure: answers.failed})
+    app = Router([noun], None, None)
     ready, loop, over = threading.Event(), asyncio.new_event_loop(), asyncio.Event()
 
     async def serve():

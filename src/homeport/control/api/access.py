@@ -4,8 +4,9 @@ Each listener has a guard, which finds the caller. Every route first calls `allo
 needs, so a listener without a guard refuses every request.
 """
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -22,6 +23,7 @@ REFUSED = 1008  # policy violation (RFC 6455, 7.4.1)
 BY_GUARD = "X-Homeport-Refused"
 BY_PORT = b"x-homeport-by-port"  # ingress/config.py
 _CALLER = "homeport.caller"
+_KEY = calls.KEY.lower().encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +36,7 @@ class Caller:
     workspace: str = "main"
     environments: frozenset[str] | None = None  # None: all of the workspace
     within: Within | None = None  # a container's environment: it reaches no other one
-    permissions: frozenset[Permission] = field(default=frozenset(Permission))
+    permissions: frozenset[Permission] = frozenset(Permission)
     expires_at: float | None = None  # of the token, in seconds since the epoch; None: never
     source: str = ""  # the address that the request comes from; empty: this machine
 
@@ -143,17 +145,23 @@ class Inside(Guard):
         self._by_key = by_key
 
     def _container(self, scope: Scope) -> Caller:
-        name = calls.KEY.lower().encode()
-        given = [value for field, value in scope["headers"] if field == name]
+        given = [value for field, value in scope["headers"] if field == _KEY]
         within = self._by_key(given[0].decode("latin-1")) if len(given) == 1 else None
         if within is None:
             raise Unauthorized("a request from a container has the key of its environment")
-        return Caller(
-            by="container",
-            workspace=within.workspace,
-            within=within,
-            permissions=OF_CONTAINERS,
-        )
+        return _inside(within)
+
+
+@functools.lru_cache(1024)
+def _inside(within: Within) -> Caller:
+    return Caller(
+        by="container", workspace=within.workspace, within=within, permissions=OF_CONTAINERS
+    )
+
+
+def header(scope: Scope, name: bytes) -> str:
+    """Return the first field of a request with a name, which is in lower case; empty without one."""
+    return next((value.decode("latin-1") for each, value in scope["headers"] if each == name), "")
 
 
 def caller(request: HTTPConnection) -> Caller:

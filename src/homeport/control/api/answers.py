@@ -1,11 +1,11 @@
 """Makes the API's answers: JSON of a typed value, lines of a stream, or a refusal."""
 
+import http
 import json
 import logging
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
@@ -15,6 +15,7 @@ from homeport.contract.api.answers import Fault, Refusal
 from homeport.contract.errors import Failure, NotFound, TooMany
 
 LINES = "application/x-ndjson"
+NOTHING = Response(status_code=204)  # for all that answer nothing
 
 log = logging.getLogger(__name__)
 
@@ -55,20 +56,14 @@ def refusal(failure: Failure) -> Response:
     return answer
 
 
-async def failed(_request: Request, failure: Exception) -> Response:
-    """Answer for a handler that raised a failure."""
-    assert isinstance(failure, Failure)
-    return refusal(failure)
+def no_route(request: Request, status: int) -> Response:
+    """Answer a request for an unknown route, by 404, or method, by 405."""
+    why = http.HTTPStatus(status).phrase
+    failure = NotFound(f"{request.method} {request.url.path}: {why}")
+    return json_of(Refusal(error=Fault.of(failure)), status)
 
 
-async def no_route(request: Request, error: Exception) -> Response:
-    """Answer a request for an unknown route or method."""
-    assert isinstance(error, HTTPException)
-    failure = NotFound(f"{request.method} {request.url.path}: {error.detail}")
-    return json_of(Refusal(error=Fault.of(failure)), error.status_code)
-
-
-async def our_fault(_request: Request, error: Exception) -> Response:
+def our_fault(error: Exception) -> Response:
     """Answer for a handler with a bug: it raised an unexpected exception."""
     return json_of(Refusal(error=Fault.of(error)), 500)
 

@@ -62,7 +62,7 @@ class Programs:
             await socket.close()
 
     async def _run(self, socket: WebSocket) -> None:
-        record = Record(socket.app.state.audit, access.caller(socket), "container exec")
+        record = Record(socket.app.audit, access.caller(socket), "container exec")
         try:
             await self._run_recorded(socket, record)
         except (Exception, asyncio.CancelledError) as error:

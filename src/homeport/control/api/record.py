@@ -44,6 +44,8 @@ class Record:
 
     def describe(self, path: str, parts: dict[str, Any], *more: Any) -> None:
         """Take the app, and what is changed, from a route's path, the values in it, and from the body or the query."""
+        if self._audit is None:
+            return
         target = ["/".join(map(str, parts.values()))] if parts else []
         self.app = str(parts.get("app", ""))
         if path.startswith("/v1/apps/"):

@@ -13,16 +13,10 @@ the types in `contract/api`. The rules:
   [`Error`](#error).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.routing import BaseRoute, WebSocketRoute
-
-from homeport.contract.errors import Failure
 from homeport.contract.scope import Scope
-from homeport.control.api import answers, routing
 from homeport.control.api.api_tokens import ApiTokens
 from homeport.control.api.apps import Apps
 from homeport.control.api.audit import AuditLog
@@ -38,6 +32,7 @@ from homeport.control.api.images import Images
 from homeport.control.api.logs import Logs
 from homeport.control.api.programs import PATH, Programs
 from homeport.control.api.rate_limits import RateLimits
+from homeport.control.api.router import Router
 from homeport.control.api.secrets import Secrets
 from homeport.control.api.server import Server
 from homeport.control.api.sessions import Sessions
@@ -61,7 +56,6 @@ from homeport.state import (
     api_tokens,
     audit,
     coldstarts,
-    environments,
     logs,
     rate_limits,
     shared,
@@ -154,34 +148,16 @@ class Api:
             Workspaces(parts.environments, backend.worlds),
         )
 
-    def app(self) -> Starlette:
+    def app(self) -> Router:
         """Return the ASGI app; it answers requests that a guard of `access` lets through."""
-        programs = WebSocketRoute(PATH, self._programs.serve)
-        return _app(self._environments, self._audit, self._nouns, programs)
+        sockets = {PATH: self._programs.serve}
+        return Router(self._nouns, self._environments, self._audit, sockets)
 
-    def inside(self) -> Starlette:
+    def inside(self) -> Router:
         """Return the app for containers, which has few of the routes."""
-        return _app(self._environments, self._audit, self._inside)
+        return Router(self._inside, self._environments, self._audit)
 
     async def close(self) -> None:
         """End the streams of events."""
         await self._tasks.close()
         await self._calls.close()
-
-
-def _app(
-    known: environments.Environments,
-    rows: audit.Audit,
-    nouns: Iterable[object],
-    *more: BaseRoute,
-) -> Starlette:
-    app = Starlette(
-        routes=[*(route for noun in nouns for route in routing.routes(noun)), *more],
-        exception_handlers={
-            Failure: answers.failed,
-            HTTPException: answers.no_route,
-            Exception: answers.our_fault,
-        },
-    )
-    app.state.environments, app.state.audit = known, rows  # for routing.py
-    return app

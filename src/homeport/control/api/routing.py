@@ -12,18 +12,17 @@ A caller needs a permission for each route: `read` for GET, else `deploy`, unles
 Each request that is not a GET makes a row of the audit log, unless the route says `audit=` (record.py).
 """
 
-import functools
 import inspect
 import json
 import types
 import typing
+import urllib.parse
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from homeport.contract import query, shape
 from homeport.contract.calls import ENVIRONMENT
@@ -36,6 +35,7 @@ from homeport.control.api.record import OK, Audited, Record, action_of, result_o
 from homeport.state.environments import Environments
 
 MAX_JSON_BYTES = 64 * MIB
+_ENVIRONMENT = ENVIRONMENT.lower().encode()
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -110,19 +110,8 @@ def described(noun: type) -> Iterator[Described]:
         )
 
 
-def routes(noun: object) -> list[Route]:
-    """Return the routes of an object, for Starlette."""
-    return [
-        Route(
-            each.path,
-            functools.partial(_answer, each, getattr(noun, each.handler)),
-            methods=[each.method],
-        )
-        for each in described(type(noun))
-    ]
-
-
-async def _answer(each: Described, handler: Callable[..., Any], request: Request) -> Response:
+async def answer(each: Described, handler: Callable[..., Any], request: Request) -> Response:
+    """Answer a request by a route's handler; raise the failure that refuses it."""
     record = _record(each, request)
     try:
         value = await _called(each, handler, request, record)
@@ -137,7 +126,7 @@ async def _answer(each: Described, handler: Callable[..., Any], request: Request
     await record.end(OK)
     if isinstance(value, Response):
         return value
-    return Response(status_code=204) if value is None else answers.json_of(value)
+    return answers.NOTHING if value is None else answers.json_of(value)
 
 
 def _record(each: Described, request: Request) -> Record:
@@ -145,7 +134,7 @@ def _record(each: Described, request: Request) -> Record:
     is_audited = each.audited is Audited.ALL or (
         each.audited is Audited.USERS and caller.by != "container"
     )
-    record = Record(request.app.state.audit if is_audited else None, caller, each.action)
+    record = Record(request.app.audit if is_audited else None, caller, each.action)
     record.describe(each.path, request.path_params)
     return record
 
@@ -163,7 +152,7 @@ async def _called(
         arguments["scope"] = record.scope = scope_of(request, caller)
     more = []
     if each.query is not None:
-        arguments["query"] = query.decode(each.query, request.query_params)
+        arguments["query"] = query.decode(each.query, _query(request))
         more.append(arguments["query"])
     if typing.get_origin(each.body) is AsyncIterator:
         arguments["body"] = request.stream()
@@ -176,10 +165,15 @@ async def _called(
 
 def scope_of(request: HTTPConnection, caller: access.Caller) -> Scope:
     """Return the environment that a request is for; `NotFound` if there is none, `Forbidden` if it is not the caller's."""
-    found = caller.scope(request.headers.get(ENVIRONMENT, ""))
-    environments: Environments = request.app.state.environments
+    found = caller.scope(access.header(request.scope, _ENVIRONMENT))
+    environments: Environments = request.app.environments
     environments.find(found, sees=caller.sees)
     return found
+
+
+def _query(request: Request) -> dict[str, str]:
+    text = request.scope["query_string"].decode("latin-1")
+    return dict(urllib.parse.parse_qsl(text, keep_blank_values=True))
 
 
 async def _json(request: Request) -> dict[str, Any]:

@@ -1,0 +1,117 @@
+"""Finds the route of a request, and answers requests that have none or that fail: the ASGI app behind each guard.
+
+Starlette makes the requests and the answers. Its own router tries one regular expression after the other, below three
+layers of middleware, which took two thirds of the time of a container's request (docs/decisions.md).
+"""
+
+import functools
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from homeport.contract.errors import Failure
+from homeport.control.api import answers, routing
+from homeport.control.api.routing import Described
+from homeport.state.audit import Audit
+from homeport.state.environments import Environments
+
+Answer = Callable[[Request], Awaitable[Response]]
+
+
+class _Route:
+    """A route's path, taken apart."""
+
+    def __init__(self, each: Described, answer: Answer) -> None:
+        self.answer = answer
+        parts = list(enumerate(each.path.split("/")))
+        self._names = [(at, part[1:-1]) for at, part in parts if part.startswith("{")]
+        self._fixed = [(at, part) for at, part in parts if not part.startswith("{")]
+
+    def values(self, parts: list[str]) -> dict[str, str] | None:
+        """Return the values in a path of as many parts; None if it is not this route's."""
+        for at, part in self._fixed:
+            if parts[at] != part:
+                return None
+        found = {name: parts[at] for at, name in self._names}
+        return found if all(found.values()) else None
+
+
+class Router:
+    """The routes of some nouns, as an ASGI app."""
+
+    def __init__(
+        self,
+        nouns: Iterable[object],
+        environments: Environments,
+        audit: Audit | None,
+        sockets: Mapping[str, Callable[[WebSocket], Awaitable[None]]] | None = None,
+    ) -> None:
+        """`sockets` are the paths of WebSockets. The routes ask `environments`, and write to `audit`."""
+        self.environments, self.audit = environments, audit
+        self._sockets = sockets or {}
+        #: By the number of parts, and by the noun; each path once, in the order in which they are declared.
+        self._routes: defaultdict[tuple[int, str], list[tuple[str, _Route]]] = defaultdict(list)
+        for noun in nouns:
+            for each in routing.described(type(noun)):
+                handler = getattr(noun, each.handler)
+                answer = functools.partial(routing.answer, each, handler)
+                place = _place(each.path.split("/"))
+                self._routes[place].append((each.method, _Route(each, answer)))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
+            return
+        has_begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        scope["app"] = self
+        request = Request(scope, receive)
+        try:
+            try:
+                response = await self._answer(request)
+                await response(scope, receive, noted)
+            except Failure as failure:
+                if has_begun:
+                    raise RuntimeError("a handler failed after its answer had begun") from failure
+                await answers.refusal(failure)(scope, receive, noted)
+        except Exception as error:
+            if not has_begun:
+                await answers.our_fault(error)(scope, receive, send)
+            raise  # the server logs it
+
+    async def _answer(self, request: Request) -> Response:
+        scope = request.scope
+        parts = scope["path"].split("/")
+        asked = "GET" if scope["method"] == "HEAD" else scope["method"]
+        is_known = False
+        for method, each in self._routes.get(_place(parts), ()):
+            if (values := each.values(parts)) is None:
+                continue
+            if method == asked:
+                scope["path_params"] = values
+                return await each.answer(request)
+            is_known = True
+        return answers.no_route(request, 405 if is_known else 404)
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        serve = self._sockets.get(scope["path"])
+        if serve is None:
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        scope["app"] = self
+        await serve(WebSocket(scope, receive, send))
+
+
+def _place(parts: list[Any]) -> tuple[int, str]:
+    """Return where the routes of such a path are kept: its number of parts, and the part that is never a value."""
+    return len(parts), parts[2] if len(parts) > 2 else parts[-1]
