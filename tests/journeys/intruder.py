@@ -447,16 +447,16 @@ def process_behind_the_socket(v):
 
 @last
 def claim_an_attempt(v):
-    def attempt(verb, fields):
-        query = urllib.parse.urlencode(
-            {"place": 0, "attempt": 0, "container": "ta-thief", "kind": "value", "python": "3"}
-        )
-        status, body = ask("POST", f"/v1/spawned/{v['waiting']}/{verb}?{query}", fields)
-        if status < 300:
-            return f"{verb}: {status}"
-        raise Closed(f"{status} {body[:80]!r}")
+    def attempt(kind, fields):
+        told = {"call": v["waiting"], "container": "ta-thief", "kind": kind, "python": "3"}
+        head = urllib.parse.urlencode(told).encode()
+        body = struct.pack(">I", len(head)) + head + struct.pack(">I", 0)
+        status, answer = ask("POST", "/v1/spawned/reports", fields, body)
+        if status < 300 and json.loads(answer)["statuses"] == [200]:
+            return f"{kind}: {status}"
+        raise Closed(f"{status} {answer[:80]!r}")
 
-    return any_of([lambda w=w, f=f: attempt(w, f) for w in ("claim", "outcome") for f in forged(v)])
+    return any_of([lambda k=k, f=f: attempt(k, f) for k in ("", "value") for f in forged(v)])
 
 
 @last

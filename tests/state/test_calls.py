@@ -59,6 +59,17 @@ async def test_of_ten_containers_one_gets_an_attempt(calls):
     assert 1 == sum(claims)
 
 
+async def test_a_container_may_ask_again_for_the_attempt_that_it_has(calls):
+    """As after a kill of the control plane between the commit and the answer."""
+    await calls.add([row()], [b""])
+
+    assert await calls.claim(CALL, 0, 0, "ta-1")
+    assert await calls.claim(CALL, 0, 0, "ta-1")
+    assert not await calls.claim(CALL, 0, 0, "ta-2")
+    assert await calls.finish(CALL, 0, 0, VALUE)
+    assert not await calls.claim(CALL, 0, 0, "ta-1")
+
+
 async def test_an_attempt_that_is_over_changes_nothing(calls):
     await calls.add([row()], [b""])
     await calls.claim(CALL, 0, 0, "ta-1")

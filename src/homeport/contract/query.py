@@ -46,6 +46,12 @@ def decode(cls: type[T], query: Mapping[str, str]) -> T:
     return cls(**told)
 
 
+def parsed(cls: type[T], text: bytes) -> T:
+    """Return the `cls` of a query that is not parsed yet."""
+    pairs = urllib.parse.parse_qsl(text.decode("latin-1"), keep_blank_values=True)
+    return decode(cls, dict(pairs))
+
+
 @functools.cache
 def _fields(cls: Any) -> tuple[tuple[str, Any], ...]:
     hints = typing.get_type_hints(cls)

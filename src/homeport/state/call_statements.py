@@ -13,6 +13,7 @@ from sqlalchemy import (
     bindparam,
     func,
     insert,
+    or_,
     select,
     true,
     update,
@@ -36,9 +37,11 @@ class Statements:
         is_open = and_(attempt, _T.c.state.in_((WAITING, RUNNING)))
         self.one = select(*COLUMNS).where(this)
         self.outcome = select(_T.c.state, _T.c.kind, _T.c.outcome_python, _T.c.outcome).where(this)
+        # Its container may ask again, because it may not have got the answer.
+        is_mine = and_(attempt, _T.c.state == RUNNING, _T.c.container == bindparam("by"))
         self.claim = (
             update(_T)
-            .where(waits)
+            .where(or_(waits, is_mine))
             .values(
                 state=RUNNING,
                 container=bindparam("by"),

@@ -186,7 +186,7 @@ class Calls:
         return await self._rows(select(*COLUMNS).where(self._here(), _T.c.state == RUNNING))
 
     async def claim(self, call: str, place: int, attempt: int, container: str) -> bool:
-        """Give an attempt to a container; False if it is another one's, or over."""
+        """Give an attempt to a container, or say that it has it already; False if it is another one's, or over."""
         changes = {"by": container, "now": time.time()}
         return await self._change(self._statements.claim, (call, place, attempt), changes)
 

@@ -170,8 +170,11 @@ async def test_every_route_answers_what_it_declares(tmp_path):
             "POST /v1/spawned/{id}/cancel",
         ):
             assert 404 == await caller.status(route, id=call)
-        assert 409 == await caller.status("POST /v1/spawned/{id}/claim", id=call)
-        assert 400 == await caller.status("POST /v1/spawned/{id}/outcome", id=call)
+        heads = [f"call={call}", f"call={call}&kind=value", "kind=other", "place=x"]
+        told = frames.pack([part for head in heads for part in (head.encode(), b"")])
+        reported = await ask("POST /v1/spawned/reports", content=told)
+        assert (409, 404, 400, 400) == reported.statuses
+        assert 400 == await caller.status("POST /v1/spawned/reports", content=frames.pack([b"x"]))
 
         # dicts and queues
         pair = frames.pack([b"k", b"v"])

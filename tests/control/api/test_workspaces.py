@@ -43,6 +43,9 @@ ACME, GLOBEX = Scope("acme"), Scope("globex")
 NAME = "treasure"
 DOMAIN = f"{NAME}.example.test"
 CALL = "fc-" + "1" * 40
+REPORTS = frames.pack(
+    [f"call={CALL}&container=x".encode(), b"", f"call={CALL}&kind=value".encode(), b""]
+)
 NO_CALLS = '{"calls":[]}'
 PAIR = frames.pack([NAME.encode(), b"gold of globex"])
 CALLED = (CallMethod(tag="g", attribute="g"),)
@@ -73,6 +76,7 @@ BODIES: dict[str, object] = {
     "POST /v1/rate-limits": {"app": NAME, "rate": "1/s"},
     "POST /v1/blobs/missing": {"hashes": [SHA256]},
     "PUT /v1/blobs/{sha256}": FILE,
+    "POST /v1/spawned/reports": REPORTS,
     "POST /v1/dicts/{name}/get": KEYS,
     "POST /v1/dicts/{name}/contains": KEYS,
     "POST /v1/dicts/{name}/pop": KEYS,
@@ -80,7 +84,6 @@ BODIES: dict[str, object] = {
 QUERIES = {
     "/v1/volumes/{name}/file": {"path": NAME, "force": "1"},
     "/v1/spawned": {"id": CALL, "app": NAME, "function": "g"},
-    "/v1/spawned/{id}/outcome": {"kind": "value", "container": NAME},
     "/v1/spawned/{id}/cancel": {"terminate": "1"},
 }
 

@@ -78,11 +78,19 @@ class CancelQuery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptQuery:
-    """Which attempt of which input a container tells of."""
+class Report:
+    """What a container says of an attempt: that it claims it, or how it ended."""
 
+    call: str = ""
     place: str = "0"
     attempt: str = "0"
     container: str = ""  # that claims it
-    kind: str = ""  # of its outcome
+    kind: str = ""  # of its outcome: value, error or timeout; empty: this is a claim
     python: str = ""  # that wrote its outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reported:
+    """What became of each report: 200, or the status of an error, such as 409 for a claim of an attempt that is another container's."""
+
+    statuses: tuple[int, ...]

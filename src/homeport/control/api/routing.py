@@ -16,7 +16,6 @@ import inspect
 import json
 import types
 import typing
-import urllib.parse
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -152,7 +151,7 @@ async def _called(
         arguments["scope"] = record.scope = scope_of(request, caller)
     more = []
     if each.query is not None:
-        arguments["query"] = query.decode(each.query, _query(request))
+        arguments["query"] = query.parsed(each.query, request.scope["query_string"])
         more.append(arguments["query"])
     if typing.get_origin(each.body) is AsyncIterator:
         arguments["body"] = request.stream()
@@ -169,11 +168,6 @@ def scope_of(request: HTTPConnection, caller: access.Caller) -> Scope:
     environments: Environments = request.app.environments
     environments.find(found, sees=caller.sees)
     return found
-
-
-def _query(request: Request) -> dict[str, str]:
-    text = request.scope["query_string"].decode("latin-1")
-    return dict(urllib.parse.parse_qsl(text, keep_blank_values=True))
 
 
 async def _json(request: Request) -> dict[str, Any]:

@@ -1,20 +1,23 @@
 """The routes of spawned calls, for containers, commands and scripts."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 
 from starlette.responses import Response
 
+from homeport.contract import query
 from homeport.contract.api.spawned import (
-    AttemptQuery,
     CallInfo,
     CallList,
     CallsQuery,
     CancelQuery,
     NewCall,
     OutcomeQuery,
+    Report,
+    Reported,
     StoredCall,
 )
-from homeport.contract.errors import AlreadyExists, BadRequest
+from homeport.contract.errors import AlreadyExists, BadRequest, Failure
 from homeport.control.api import answers, bodies, bounds
 from homeport.control.api.record import Audited
 from homeport.control.api.routing import route
@@ -26,6 +29,7 @@ from homeport.state.scope import Scope
 #: A call of several inputs is in the first of these states that one of them is in.
 _ORDER = (RUNNING, WAITING, CANCELLED, FAILED, DONE)
 _TOLD_KINDS = ("value", "error", "timeout")  # that a container may report
+MOST_REPORTS = 1000
 
 
 class Spawns:
@@ -82,34 +86,38 @@ class Spawns:
             if query.terminate and row.container:
                 self._stop_container(scope, row.container)
 
-    @route("POST", "/v1/spawned/{id}/claim", audit=Audited.NONE)
-    async def claim(self, scope: Scope, id: str, query: AttemptQuery) -> None:  # noqa: A002
-        """Give an attempt to the container that asks first: 409 for the others."""
-        place, attempt = (
-            bounds.number("place", query.place),
-            bounds.number("attempt", query.attempt),
-        )
-        if not await self._spawned.claim(scope, id, place, attempt, query.container):
-            raise AlreadyExists("this attempt is another container's, or is over")
+    @route("POST", "/v1/spawned/reports", audit=Audited.NONE)
+    async def report(self, scope: Scope, body: AsyncIterator[bytes]) -> Reported:
+        """Take what a container says of its attempts, several at once: what it claims, and how others ended.
 
-    @route("POST", "/v1/spawned/{id}/outcome", audit=Audited.NONE)
-    async def end(
-        self,
-        scope: Scope,
-        id: str,  # noqa: A002
-        query: AttemptQuery,
-        body: AsyncIterator[bytes],
-    ) -> None:
-        """Save how an attempt ended; ignored if it is over."""
-        if query.kind not in _TOLD_KINDS:
-            raise BadRequest(f"`kind` must be one of {', '.join(_TOLD_KINDS)}")
-        place, attempt = (
-            bounds.number("place", query.place),
-            bounds.number("attempt", query.attempt),
+        The body has two parts for each report: a [`Report`](#report) as a query string, and the outcome. The container
+        that asks first gets an attempt, also if it asks again; an outcome of an attempt that is over is ignored. All of it
+        is on the disk when this answers.
+        """
+        parts = await self._bodies.parts(body)
+        if len(parts) % 2 or len(parts) > 2 * MOST_REPORTS:
+            raise BadRequest(f"a report has two parts, and at most {MOST_REPORTS} come at once")
+        taken = (
+            self._taken(scope, query.parsed(Report, head), outcome)
+            for head, outcome in zip(parts[::2], parts[1::2], strict=True)
         )
-        content = await self._bodies.whole(body)
-        outcome = Outcome(kind=query.kind, python=query.python, body=content)
-        await self._spawned.ended(scope, id, place, attempt, outcome)
+        return Reported(statuses=tuple(await asyncio.gather(*taken)))
+
+    async def _taken(self, scope: Scope, told: Report, content: bytes) -> int:
+        """Take one report; return its status."""
+        try:
+            place = bounds.number("place", told.place)
+            attempt = bounds.number("attempt", told.attempt)
+            if not told.kind:
+                claimed = self._spawned.claim(scope, told.call, place, attempt, told.container)
+                return 200 if await claimed else AlreadyExists.status
+            if told.kind not in _TOLD_KINDS:
+                raise BadRequest(f"`kind` must be one of {', '.join(_TOLD_KINDS)}")
+            outcome = Outcome(kind=told.kind, python=told.python, body=content)
+            await self._spawned.ended(scope, told.call, place, attempt, outcome)
+        except Failure as failure:
+            return failure.status
+        return 200
 
 
 class SpawnList:

@@ -32,6 +32,7 @@ from homeport.sdk.tracebacks import users_traceback
 
 if TYPE_CHECKING:
     from homeport.runner.servers.batches import Batches
+    from homeport.runner.servers.spawned import Reports
 
 AHEAD = 16  # values that a sync generator may be ahead of its reader
 EARLY_S = 0.2
@@ -72,6 +73,7 @@ class Calls:
         self._inputs = inputs
         self._timeout_s = timeout_s
         self._batches: Batches | None = None  # made on the loop
+        self._reports: Reports | None = None
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one call."""
@@ -107,7 +109,9 @@ class Calls:
         self, call_id: str, fields: "dict[bytes, str]", reply: Reply, body: "bytes | bytearray"
     ) -> None:
         """Run a spawned call: its outcome goes to the server, and the answer only says that this is over."""
-        from homeport.runner.servers.spawned import Spawned
+        from homeport.runner.servers.spawned import Reports, Spawned
+
+        self._reports = self._reports or Reports()
 
         async def work() -> "tuple[str, bytes]":
             try:
@@ -122,6 +126,7 @@ class Calls:
             fields.get(b"x-homeport-place", "0"),
             fields.get(b"x-homeport-attempt", "0"),
             timeout_s=self._timeout_s,
+            reports=self._reports,
         )
 
         def refused() -> bytes:
