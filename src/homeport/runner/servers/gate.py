@@ -28,6 +28,7 @@ class Gate:
         self._begun = begun
         self._relays = {name: relay_to(port, begun) for name, port in programs.items()}
         self._undecided: set[Entering] = set()
+        self._settled = asyncio.Event()  # set while each open connection has its server
         self._is_used_up = False  # True if a single-use container has taken its one request
         self._watches = [asyncio.ensure_future(self._watch(r)) for r in self._relays.values()]
 
@@ -37,8 +38,14 @@ class Gate:
 
     async def settle(self) -> None:
         """Wait until each open connection has got to its server, unless requests must be cut."""
-        while self._undecided and not self._begun.ending.cut.is_set():
-            await asyncio.sleep(0.01)
+        cut = self._begun.ending.cut
+        while self._undecided and not cut.is_set():
+            waits = [asyncio.ensure_future(event.wait()) for event in (self._settled, cut)]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
 
     async def close(self) -> None:
         """Wait for the requests inside the programs."""
@@ -48,10 +55,13 @@ class Gate:
     def entered(self, connection: "Entering") -> None:
         """Note a connection whose request is not known yet."""
         self._undecided.add(connection)
+        self._settled.clear()
 
     def decided(self, connection: "Entering") -> None:
         """Note that the connection has its server, or is gone."""
         self._undecided.discard(connection)
+        if not self._undecided:
+            self._settled.set()
 
     def relay(self, method: str) -> "Relay | None":
         """Return the relay of a method's program; None for a method of the app server."""
