@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from homeport.contract.calls import PREFIX
 from homeport.contract.rates import Rate
 
+BY_PORT = "X-Homeport-By-Port"  # of requests that come by the port
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class PoolKey:

@@ -7,6 +7,7 @@ File names are relative to HAProxy's working directory, because the path of a ho
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from homeport.contract.traffic import BY_PORT
 from homeport.ingress import guards, inside, remote, rules, secure
 from homeport.ingress.rules import AGAIN, AGAIN_SLOTS
 from homeport.ingress.unusual import MAX_HEAD_BYTES
@@ -56,7 +57,6 @@ LOG = (
     "  unique-id-format %[uuid()]",
 )
 VANISHED_S = 60
-BY_PORT = "X-Homeport-By-Port"  # of a request for `/metrics` (control/api/access)
 CALLS_SHARE = 4  # containers may have one connection for this many of visitors
 SHARED, UNSHARED = "b", "u"  # the first letter of the backends' names
 

@@ -16,12 +16,12 @@ from homeport.contract.errors import Failure, Forbidden, NotFound, Unauthorized
 from homeport.contract.permissions import Permission
 from homeport.contract.scope import MAIN
 from homeport.contract.scope import Scope as Within
+from homeport.contract.traffic import BY_PORT
 from homeport.control.api import answers
 
 REFUSED = 1008  # policy violation (RFC 6455, 7.4.1)
 #: A field of a guard's own refusals, by which the ingress counts them: an answer with 429 may be about anything.
 BY_GUARD = "X-Homeport-Refused"
-BY_PORT = b"x-homeport-by-port"  # ingress/config.py
 _CALLER = "homeport.caller"
 _KEY = calls.KEY.lower().encode()
 
@@ -131,7 +131,8 @@ class OwnSocket(Guard):
 
     @staticmethod
     def _own(scope: Scope) -> Caller:
-        if any(field == BY_PORT for field, _ in scope["headers"]):
+        by_port = BY_PORT.lower().encode()
+        if any(field == by_port for field, _ in scope["headers"]):
             return Caller(by="port", permissions=frozenset({Permission.READ}))
         return Caller(by="socket")
 
