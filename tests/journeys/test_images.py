@@ -284,7 +284,7 @@ def test_serve_shows_a_build_as_it_goes_and_ctrl_c_ends_it(terminal, write, visi
     builder = gate.comes()
     assert 0 == command.interrupt()
     assert [] == psutil.wait_procs([builder], timeout=PATIENCE_S)[1]
-    assert {} == terminal.urls()
+    wait_for(lambda: not terminal.urls(), "the session's end")
 
 
 def test_images_are_listed_and_those_that_nothing_needs_are_pruned(terminal, write, small):
