@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from homeport.settings import Settings
-from tests import postgres, registries
+from tests import commands, postgres, registries
 from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
@@ -86,6 +86,9 @@ class Command:
 class Terminal:
     """Runs `homeport …` with its own home."""
 
+    #: For commands that end by themselves; without it, each starts a Python.
+    forking: commands.Forking | None = None
+
     def __init__(self, home: Path) -> None:
         self.home = home
         self._commands: list[Command] = []
@@ -101,16 +104,7 @@ class Terminal:
 
     def run(self, *args: str | Path, check: bool = True, **kwargs) -> subprocess.CompletedProcess:
         """Run a command that ends by itself."""
-        done = subprocess.run(
-            self._argv(args),
-            env=self.environ,
-            capture_output=True,
-            text=True,
-            timeout=kwargs.pop("timeout", PATIENCE_S),
-            stdin=subprocess.DEVNULL,
-            check=False,
-            **kwargs,
-        )
+        done = self._done(args, kwargs.pop("timeout", PATIENCE_S), **kwargs)
         if check and done.returncode:
             log = self.home / "server.log"
             told = log.read_text() if log.exists() else ""
@@ -243,12 +237,30 @@ class Terminal:
         with contextlib.suppress(OSError):
             print((self.home / "server.log").read_text()[-TOLD:])
 
+    def _done(
+        self, args: tuple[str | Path, ...], timeout: float, **kwargs
+    ) -> subprocess.CompletedProcess:
+        if self.forking is not None and self.forking.can(self.environ, kwargs):
+            return self.forking.run([*map(str, args)], self.environ, timeout, **kwargs)
+        return subprocess.run(
+            self._argv(args),
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+            check=False,
+            **kwargs,
+        )
+
     def _argv(self, args: tuple[str | Path, ...]) -> list[str]:
         return [sys.executable, "-m", "homeport", *map(str, args)]
 
 
 class Ordinary(Terminal):
     """A user who is not root and has their own Python."""
+
+    forking = None
 
     def __init__(self, home: Path) -> None:
         super().__init__(home)
@@ -283,6 +295,18 @@ def ordinary():
         terminal.close()
     finally:
         shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forking(request, tmp_path_factory) -> Iterator[None]:
+    if request.config.getoption("--soak"):  # each command as a user starts it
+        yield
+        return
+    environ = {**os.environ, "PYTHONWARNINGS": "default"}
+    Terminal.forking = commands.Forking(tmp_path_factory.mktemp("commands"), environ)
+    yield
+    Terminal.forking.close()
+    Terminal.forking = None
 
 
 @pytest.fixture
