@@ -93,6 +93,21 @@ async def test_what_nobody_uses_for_seven_days_is_gone(dicts, monkeypatch):
     assert 0 == await dicts.count("d")
 
 
+async def test_an_update_says_how_many_entries_are_new(dicts, monkeypatch):
+    await dicts.put("d", [(b"old", b"1"), (b"used", b"1")])
+    now = module.time.time() + module.KEPT_S
+    monkeypatch.setattr(module.time, "time", lambda: now - 10)
+    await dicts.get("d", [b"used"])
+    monkeypatch.setattr(module.time, "time", lambda: now + 10)  # `old` is as good as gone
+    many = [(b"%d" % n, b"x") for n in range(2000)]
+
+    assert 2001 == await dicts.put("d", [(b"used", b"2"), *many, (b"old", b"2"), (b"0", b"y")])
+    assert 0 == await dicts.put("d", [(b"old", b"3"), (b"0", b"z")], only_new=True)
+    assert 0 == await dicts.put("d", [(b"old", b"4")])
+    last = [(b"old", b"4"), (b"0", b"y")]
+    assert [(b"used", b"2"), *many[1:], *last] == await everything(dicts)
+
+
 async def test_a_dict_without_entries_is_still_a_dict(dicts):
     await dicts.put("d", [(b"a", b"1")])
     await dicts.clear("d")

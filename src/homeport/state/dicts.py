@@ -6,10 +6,20 @@ Keys and values are bytes, which only containers read. An entry is removed after
 import functools
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    select,
+    update,
+)
 
 from homeport.contract.errors import BadRequest
 from homeport.contract.sizes import MIB
@@ -28,17 +38,17 @@ MAX_COUNT = 100_000  # the highest number that `len` returns
 PAGE, PAGE_BYTES = 500, 4 * MIB  # what is read at once: entries, and bytes of their values
 _T = tables.dict_items
 
-# The statements of each operation are made once: to make one takes six times as long as to run it.
-_HERE = and_(_T.c.dict == bindparam("here"), _T.c.digest.in_(bindparam("digests", expanding=True)))
+# The statements of each operation are made once: to make one takes six times as long as to run it. Each is about one key,
+# because SQLAlchemy writes a list of keys into the text of a statement each time that it runs.
+_HERE = and_(_T.c.dict == bindparam("here"), _T.c.digest == bindparam("this"))
 _ALIVE = _T.c.used_at >= bindparam("alive")
-_VALUES = select(_T.c.digest, _T.c.value, _T.c.used_at).where(_HERE, _ALIVE)
-_USES = select(_T.c.digest, _T.c.used_at).where(_HERE)
+_VALUE = select(_T.c.value, _T.c.used_at).where(_HERE, _ALIVE)
+_IS_THERE = select(_T.c.used_at).where(_HERE, _ALIVE)
 _USE = (
     update(_T)
     .where(_HERE, _ALIVE, _T.c.used_at < bindparam("before"))
     .values(used_at=bindparam("now"))
 )
-_REMOVE = delete(_T).where(_HERE)
 _POP = delete(_T).where(_HERE, _ALIVE).returning(_T.c.value)
 
 Item = tuple[bytes, bytes]  # key, value
@@ -54,20 +64,24 @@ class Dicts:
 
     async def get(self, name: str, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the value of each key; None for a key that is not there."""
-        digests = [_digest(key) for key in keys]
-        here, now = self._here(name, digests), time.time()
-        found = await self._database.read_together(lambda c: c.execute(_VALUES, here).all())
-        if any(used_at < now - USED_EACH_S for _, _, used_at in found):
-            used = {**here, "now": now, "before": now - USED_EACH_S}
+        places, now = [self._here(name, key) for key in keys], time.time()
+        found = await self._database.read_together(
+            lambda c: [c.execute(_VALUE, here).one_or_none() for here in places]
+        )
+        used = [
+            {**here, "now": now, "before": now - USED_EACH_S}
+            for here, row in zip(places, found, strict=True)
+            if row is not None and row[1] < now - USED_EACH_S
+        ]
+        if used:
             await self._database.together(lambda c: c.execute(_USE, used))
-        values = {digest: value for digest, value, _ in found}
-        return [values.get(digest) for digest in digests]
+        return [None if row is None else row[0] for row in found]
 
     async def contains(self, name: str, key: bytes) -> bool:
         """Return whether a key is there."""
-        here = self._here(name, [_digest(key)])
-        found = await self._database.read_together(lambda c: c.execute(_USES, here).first())
-        return found is not None and found[1] >= here["alive"]
+        here = self._here(name, key)
+        found = await self._database.read_together(lambda c: c.execute(_IS_THERE, here).first())
+        return found is not None
 
     async def put(self, name: str, items: Sequence[Item], *, only_new: bool = False) -> int:
         """Set entries, all or none; with `only_new` leave those that exist. Return how many were new."""
@@ -76,23 +90,19 @@ class Dicts:
         if not items:
             return 0
         rows = {_digest(key): self._row(dict_id, key, value) for key, value in items}
-        here = self._here(name, rows)
+        places = {row["place"] for row in rows.values()}
 
         def work(connection: Connection) -> int:
             self.objects.find(name)  # it may have been deleted while this waited for its turn
-            known = connection.execute(_USES, here).all()
-            expired = [digest for digest, used_at in known if used_at < here["alive"]]
-            if expired:
-                connection.execute(_REMOVE, {**here, "digests": expired})
             update, insert = _upserts(connection.dialect.name)
-            connection.execute(insert if only_new else update, list(rows.values()))
-            return len(rows) - len(known) + len(expired)
+            written = connection.execute(insert if only_new else update, list(rows.values()))
+            return sum(place in places for place in written.scalars())
 
         return await self._database.together(work)
 
     async def pop(self, name: str, key: bytes) -> bytes | None:
         """Remove an entry and return its value; None if it is not there."""
-        here = self._here(name, [_digest(key)])
+        here = self._here(name, key)
         return await self._database.together(lambda c: c.scalar(_POP, here))
 
     async def clear(self, name: str) -> None:
@@ -141,10 +151,10 @@ class Dicts:
         query = delete(_T).where(_T.c.used_at < time.time() - KEPT_S)
         await self._database.write(lambda c: c.execute(query))
 
-    def _here(self, name: str, digests: Iterable[bytes]) -> dict[str, Any]:
-        """Return the parameters of a statement about some keys of a dict."""
+    def _here(self, name: str, key: bytes) -> dict[str, Any]:
+        """Return the parameters of a statement about a key of a dict."""
         dict_id = self.objects.find(name).id
-        return {"here": dict_id, "digests": list(digests), "alive": time.time() - KEPT_S}
+        return {"here": dict_id, "this": _digest(key), "alive": time.time() - KEPT_S}
 
     def _row(self, dict_id: str, key: bytes, value: bytes) -> dict[str, Any]:
         self._last_place = max(self._last_place + 1, time.time_ns())
@@ -160,13 +170,24 @@ class Dicts:
 
 @functools.cache
 def _upserts(dialect: str) -> tuple[Any, Any]:
-    """Return two INSERTs of entries: one changes those that exist, the other leaves them."""
+    """Return two INSERTs of entries: one changes those that exist, the other leaves them.
+
+    An entry that has expired counts as none. Both return the places of what they wrote; a new entry has the place that
+    it was given, and another one keeps its own.
+    """
     query = insert_for(dialect, _T)
     key = [_T.c.dict, _T.c.digest]
-    changed = {"value": query.excluded.value, "used_at": query.excluded.used_at}
+    given = query.excluded
+    has_expired = _T.c.used_at < given.used_at - KEPT_S
+    changed = {"value": given.value, "used_at": given.used_at}
+    place = case((has_expired, given.place), else_=_T.c.place)
     return (
-        query.on_conflict_do_update(index_elements=key, set_=changed),
-        query.on_conflict_do_nothing(index_elements=key),
+        query.on_conflict_do_update(index_elements=key, set_={**changed, "place": place}).returning(
+            _T.c.place
+        ),
+        query.on_conflict_do_update(
+            index_elements=key, set_={**changed, "place": given.place}, where=has_expired
+        ).returning(_T.c.place),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from homeport.contract import codec, frames
 from homeport.contract.api import events
@@ -15,6 +15,8 @@ from homeport.contract.api.answers import Fault, Refusal
 from homeport.contract.errors import Failure, NotFound, TooMany
 
 LINES = "application/x-ndjson"
+#: Made once: `json.dumps` makes one each time if it is given options.
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 NOTHING = Response(status_code=204)  # for all that answer nothing
 
 log = logging.getLogger(__name__)
@@ -22,7 +24,8 @@ log = logging.getLogger(__name__)
 
 def json_of(value: Any, status: int = 200) -> Response:
     """Answer with a value of the contract."""
-    return JSONResponse(codec.encode(value), status_code=status)
+    text = _JSON.encode(codec.encode(value)).encode()
+    return Response(text, status_code=status, media_type="application/json")
 
 
 def lines_of(stream: AsyncIterator[Any]) -> Response:
