@@ -6,7 +6,9 @@ container: the same view with a writable layer of their own on top.
 """
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from homeport.contract.dataclass import dataclass
 
 
 class Network(str, enum.Enum):

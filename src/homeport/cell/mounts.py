@@ -11,9 +11,9 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from homeport.cell import kernel
+from homeport.contract.dataclass import dataclass
 
 #: In a base cell: what it is made of. In a private cell, until `place` takes it away: its storage.
 STAGE = "/.cell"

@@ -10,10 +10,10 @@ IPv4 only. The node calls this module; `connect` runs inside the cell, before it
 import ipaddress
 import shutil
 import subprocess
-from dataclasses import dataclass
 
 from homeport.cell import netlink
 from homeport.cell.identity import FIRST_ID
+from homeport.contract.dataclass import dataclass
 
 PREFIX = "hp"  # of the host's ends: `hp0`, `hp1` …
 INSIDE = "eth0"

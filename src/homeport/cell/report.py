@@ -11,11 +11,11 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from homeport import removing
 from homeport.cell import base, host, identity, kernel, private, seal
 from homeport.cell.description import Bind, Cell, Ids, Network, range_of_ids
+from homeport.contract.dataclass import dataclass
 
 TRIAL_IDS = 231072  # any range will do: the trial's files are gone afterwards
 HELPERS = ("pasta", "slirp4netns")

@@ -10,8 +10,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from homeport.contract.dataclass import dataclass
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,13 +7,13 @@ letters. All bars of a chart have the same scale.
 import statistics
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from rich.text import Text
 
 from homeport.cli import output
 from homeport.contract.api.coldstarts import ColdStart
+from homeport.contract.dataclass import dataclass
 
 WIDTH = 100
 BAR = 30

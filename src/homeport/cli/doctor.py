@@ -8,12 +8,13 @@ import shutil
 import socket
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import typer
 
 from homeport import __version__
 from homeport.cli import backup, options, output, server
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import Failure
 from homeport.contract.sizes import GIB
 from homeport.settings import Settings

@@ -9,9 +9,9 @@
 import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest
 
 ROOT = Path("/opt/homeport")

@@ -17,13 +17,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from homeport.cli import output, units
 from homeport.cli.steps import carry_out
 from homeport.cli.units import Link, Run, Service, Step, Write
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import AlreadyExists, Failure, NotFound
 
 HEALTHY_S = 120.0  # how long a new version may take until it serves

@@ -15,7 +15,8 @@ status is a refusal by the ingress or the container, with one line of text.
 
 import hashlib
 import json
-from dataclasses import dataclass
+
+from homeport.contract.dataclass import dataclass
 
 PICKLE, JSON = "application/x-homeport-pickle", "application/json"
 CALL = "X-Homeport-Call"

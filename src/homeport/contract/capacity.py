@@ -1,6 +1,6 @@
 """The resources of a machine that its containers share."""
 
-from dataclasses import dataclass
+from homeport.contract.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,10 +13,11 @@ Between the two is the container's *init* (runner/init.py), the parent of everyt
 import dataclasses
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from homeport.contract import codec
+from homeport.contract.dataclass import dataclass
 from homeport.contract.image import CONFIG_STEPS
 from homeport.contract.manifest import FunctionSpec, Value
 from homeport.contract.scope import MAIN, Scope

@@ -4,9 +4,10 @@ The loader writes `Answer`s. A warm loader first reads `Warm`, and then `Load` a
 `homeport run` reads `Go` after its answer. Both sides are the same homeport, unless it is replaced at this very moment.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from homeport.contract.api.answers import Fault
+from homeport.contract.dataclass import dataclass
 from homeport.contract.manifest import Manifest
 
 

@@ -6,7 +6,9 @@ The SDK asks it which files an image's steps read, the node what they do.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from homeport.contract.dataclass import dataclass
 
 #: They say something about containers that are started by Docker, and nothing about the files.
 IGNORED = frozenset({"CMD", "EXPOSE", "HEALTHCHECK", "LABEL", "MAINTAINER", "STOPSIGNAL", "VOLUME"})

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
+
+from homeport.contract.dataclass import dataclass
 
 #: Steps that build nothing: they set values for containers.
 CONFIG_STEPS = frozenset(

@@ -4,10 +4,9 @@ Each change has a number, one more than the change before. A list and all change
 present list. After a gap in the numbers, or a new start of the node's agent, the copy asks for the list again.
 """
 
-from dataclasses import dataclass
-
 from homeport.contract.capacity import Capacity
 from homeport.contract.container import Container
+from homeport.contract.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,10 @@
 """The manifest: all that a script declares. `sdk/declare/manifest` makes it, `control` stores it as a revision."""
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from homeport.contract.calls import Retries
+from homeport.contract.dataclass import dataclass
 from homeport.contract.image import Image
 from homeport.contract.schedules import Schedule
 

@@ -1,7 +1,9 @@
 """A program that the user runs in a container, beside the function: `homeport container exec`, `homeport shell`."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
+
+from homeport.contract.dataclass import dataclass
 
 OUT, ERR = 1, 2  # where the program has written: standard output, or standard error
 

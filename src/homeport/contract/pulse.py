@@ -23,7 +23,8 @@ import fcntl
 import mmap
 import os
 import time
-from dataclasses import dataclass
+
+from homeport.contract.dataclass import dataclass
 
 SIZE_BYTES = 4096
 SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW

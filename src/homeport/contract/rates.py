@@ -2,7 +2,8 @@
 
 import math
 import re
-from dataclasses import dataclass
+
+from homeport.contract.dataclass import dataclass
 
 PERIODS_S = {"s": 1, "m": 60}
 MOST = 1_000_000

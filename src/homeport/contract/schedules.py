@@ -1,6 +1,6 @@
 """When a deployed function runs by itself: `modal.Cron` and `modal.Period`, as the manifest has them."""
 
-from dataclasses import dataclass
+from homeport.contract.dataclass import dataclass
 
 MAX_TEXT = 200  # characters
 MAX_MONTHS, MAX_DAYS, MAX_S = 1200, 36_500, 3.2e9  # a hundred years

@@ -4,7 +4,7 @@ The setting `workspace` is not this: it is the first part of the URLs of the wor
 any time, and rows must not become invisible by that.
 """
 
-from dataclasses import dataclass
+from homeport.contract.dataclass import dataclass
 
 
 @dataclass(frozen=True, order=True)

@@ -4,11 +4,12 @@ Both are the same homeport, unless it is replaced at this very moment. So a line
 says so.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 from typing import Any
 
 from homeport.contract.api.answers import Fault
+from homeport.contract.dataclass import dataclass
 
 
 def leader(text: str) -> tuple[int, str]:

@@ -5,8 +5,9 @@ knows which volume a name means. The positions count from the image's first step
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.image import Step
 from homeport.contract.manifest import VolumeMount
 

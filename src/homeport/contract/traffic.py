@@ -1,9 +1,10 @@
 """Endpoints, pools and load: the border between the control plane and the ingress."""
 
 import urllib.parse
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from homeport.contract.calls import PREFIX
+from homeport.contract.dataclass import dataclass
 from homeport.contract.rates import Rate
 
 BY_PORT = "X-Homeport-By-Port"  # of requests that come by the port

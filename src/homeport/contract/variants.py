@@ -7,11 +7,12 @@ is a digest of its options, so everybody computes it and equal options are one v
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from homeport.contract import codec, names
 from homeport.contract.calls import Retries
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest
 from homeport.contract.manifest import Batch, FunctionSpec, SecretRef, VolumeMount
 

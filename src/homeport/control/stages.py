@@ -10,10 +10,10 @@ import logging
 import socket
 from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import Protocol
 
 from homeport.contract.container import Container
+from homeport.contract.dataclass import dataclass
 from homeport.contract.roles import Ingress
 from homeport.control.api import listeners
 from homeport.control.api.routes import Api, Backend

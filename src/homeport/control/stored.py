@@ -5,8 +5,8 @@ Called by `main`; it pushes the closing of each object on `opened`.
 
 import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 
+from homeport.contract.dataclass import dataclass
 from homeport.settings import Settings
 from homeport.state import domains, schema, urls
 from homeport.state.api_tokens import ApiTokens

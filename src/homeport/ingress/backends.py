@@ -1,7 +1,8 @@
 """A pool's backend: its containers, and the load that HAProxy reports for them."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.traffic import Load
 from homeport.ingress import config, rules
 from homeport.ingress.config import Server

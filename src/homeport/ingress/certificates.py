@@ -12,10 +12,10 @@ import contextlib
 import logging
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from homeport import private
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest
 from homeport.ingress import pairs
 from homeport.ingress.maps import Maps

@@ -5,8 +5,9 @@ File names are relative to HAProxy's working directory, because the path of a ho
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.traffic import BY_PORT
 from homeport.ingress import guards, inside, remote, rules, secure
 from homeport.ingress.rules import AGAIN, AGAIN_SLOTS

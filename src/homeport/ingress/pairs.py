@@ -5,7 +5,7 @@ first, and written again by the library: no text of its author reaches HAProxy's
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from homeport.contract import hosts as names
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest
 
 MAX_BYTES = 64 * 1024  # of a PEM; it has to fit one command to HAProxy

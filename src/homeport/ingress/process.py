@@ -18,12 +18,13 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
 
 import psutil
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import Failure, IngressError
 
 OLDEST = (2, 8)  # the first with server states, `nbsrv` as a converter and Lua actions that yield

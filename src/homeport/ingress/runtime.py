@@ -9,8 +9,8 @@ import asyncio
 import csv
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import IngressError
 
 TIMEOUT_S = 10.0

@@ -3,8 +3,9 @@
 import contextlib
 import os
 import signal
-from dataclasses import dataclass
 from pathlib import Path
+
+from homeport.contract.dataclass import dataclass
 
 
 @dataclass(slots=True)

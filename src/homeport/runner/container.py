@@ -6,11 +6,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from homeport.contract import codec
 from homeport.contract.container import Descriptors, Event, StartOrder
+from homeport.contract.dataclass import dataclass
 from homeport.contract.manifest import FunctionSpec, WebKind, WebMethod
 from homeport.contract.pulse import Pulse
 from homeport.runner import setup

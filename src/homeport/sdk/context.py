@@ -5,9 +5,10 @@ import contextvars
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.image import Image
 from homeport.contract.manifest import VolumeMount
 from homeport.sdk.exception import ExecutionError, InvalidError

@@ -12,11 +12,12 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from homeport.contract import names
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest
 from homeport.settings import profiles
 from homeport.settings.keys import KEYS

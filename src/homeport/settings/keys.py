@@ -1,9 +1,9 @@
 """The settings that a user can give, by their names in `config.toml`, and how each is read."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest
 from homeport.settings import values
 

@@ -10,10 +10,11 @@ A profile's token goes to the profile's server and to no other one: so HOMEPORT_
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from pathlib import Path
 
 from homeport import private
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest, NotFound, StorageError
 
 FILE = "profiles.json"

@@ -23,11 +23,12 @@ import re
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import AlreadyExists, BadRequest, NotFound
 from homeport.contract.sizes import MIB
 from homeport.private import created

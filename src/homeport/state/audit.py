@@ -13,11 +13,11 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, update
 
 from homeport.contract.api.audit import MOST_ROWS, AuditEntry, AuditQuery
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import StorageError
 from homeport.state import tables
 from homeport.state.database import Database

@@ -16,13 +16,13 @@ import sqlite3
 import time
 import tomllib
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection, Table, delete, func, insert, select
 
 from homeport import private
 from homeport.contract.api.audit import AuditEntry
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import AlreadyExists, BadRequest, NotFound, StorageError
 from homeport.settings import Settings, read_config
 from homeport.state import (

@@ -1,7 +1,6 @@
 """What a spawned call has in the database: its row, its states and its outcome."""
 
-from dataclasses import dataclass
-
+from homeport.contract.dataclass import dataclass
 from homeport.state import tables
 from homeport.state.scope import MAIN, Placed
 

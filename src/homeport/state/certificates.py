@@ -6,10 +6,11 @@ certificate, so that nothing must be read to decide about renewals.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from sqlalchemy import Connection, and_, delete, insert, or_, select
 
+from homeport.contract.dataclass import dataclass
 from homeport.state import tables
 from homeport.state.database import Database
 

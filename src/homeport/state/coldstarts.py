@@ -10,13 +10,14 @@ import dataclasses
 import logging
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, and_, delete, insert, select
 
 from homeport.contract import codec
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import Failure, StorageError
 from homeport.state import tables
 from homeport.state.database import Database

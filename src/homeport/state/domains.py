@@ -1,9 +1,10 @@
 """Domains that `homeport domain add` has attached to deployed apps."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from sqlalchemy import delete, insert, select
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import AlreadyExists
 from homeport.state import tables
 from homeport.state.database import Database

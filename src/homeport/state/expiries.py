@@ -3,10 +3,9 @@
 The rows are in memory too, because every list of apps shows them.
 """
 
-from dataclasses import dataclass
-
 from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select
 
+from homeport.contract.dataclass import dataclass
 from homeport.state import tables
 from homeport.state.database import Database
 from homeport.state.scope import Scope, columns

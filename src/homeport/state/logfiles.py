@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from homeport.contract import codec
 from homeport.contract.container import LogLine
+from homeport.contract.dataclass import dataclass
 from homeport.state.scope import MAIN, Scope, folder
 
 BLOCK_BYTES = 256 * 1024
@@ -29,7 +30,7 @@ FIELDS = tuple(field.name for field in dataclasses.fields(LogLine) if field.name
 AppKey = tuple[Scope, str]
 
 
-@dataclasses.dataclass
+@dataclass
 class Part:
     """A file's state at one moment: later lines and a new name do not change it."""
 

@@ -7,13 +7,14 @@ The costs of scrypt are OWASP's (Password Storage Cheat Sheet: N = 2^17, r = 8, 
 import hmac
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest
 
 KEY_BYTES, NONCE_BYTES, SALT_BYTES = 32, 12, 16

@@ -1,10 +1,11 @@
 """Rate limits of endpoints, which `homeport rate-limit set` has made. They stay over redeploys."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from sqlalchemy import Connection, Delete, delete, insert, select
 
 from homeport.contract import rates
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import NotFound
 from homeport.contract.roles import Ingress
 from homeport.state import tables

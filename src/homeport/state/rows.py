@@ -1,11 +1,11 @@
 """The rows that the store returns, as frozen objects."""
 
 import json
-from dataclasses import dataclass
 
 from sqlalchemy import RowMapping
 
 from homeport.contract import codec
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import StorageError
 from homeport.contract.manifest import Manifest
 from homeport.contract.scope import MAIN, Scope

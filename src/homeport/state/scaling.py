@@ -1,12 +1,12 @@
 """What `update_autoscaler` has set for deployed functions: it holds until the next deploy, also after a restart."""
 
 import hashlib
-from dataclasses import dataclass
 
 from sqlalchemy import Connection, and_, delete, func, insert, select
 
 from homeport.contract import codec
 from homeport.contract.api.functions import Scaling
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import TooMany
 from homeport.contract.traffic import PoolKey
 from homeport.state import tables

@@ -7,10 +7,10 @@ the app, the function and the time, so one time never makes two calls, whatever 
 import dataclasses
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sqlalchemy import Connection, Update, and_, delete, insert, select, update
 
+from homeport.contract.dataclass import dataclass
 from homeport.state import tables
 from homeport.state.calls import CallRow, Calls
 from homeport.state.database import Database

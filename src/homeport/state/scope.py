@@ -1,10 +1,10 @@
 """Where a scope's files and rows are, and the objects that have one instance for each scope."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.scope import MAIN, Scope
 
 __all__ = ["MAIN", "Placed", "Scope", "Scoped", "columns", "folder"]

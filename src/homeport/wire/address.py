@@ -1,8 +1,10 @@
 """Where requests go: to a Unix socket of this machine, or to the API of another machine's server."""
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
+
+from homeport.contract.dataclass import dataclass
 
 CALLS = "/v1/calls"  # where the API passes calls on (control/api/passing.py)
 CONNECT_S = 10.0

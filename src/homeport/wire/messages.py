@@ -1,8 +1,9 @@
 """A request, its answer and the frames of a stream, as bytes; no I/O."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from homeport.contract import calls
+from homeport.contract.dataclass import dataclass
 from homeport.contract.sizes import MIB
 from homeport.wire.address import CALLS, Address
 

@@ -1,8 +1,7 @@
 """Answers that any route may give: an error, or nothing."""
 
-from dataclasses import dataclass
-
 from homeport.contract import codec
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import Failure
 
 #: The kind of a fault of homeport's own; every other kind is a class in `errors.py`.

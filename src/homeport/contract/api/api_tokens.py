@@ -1,7 +1,8 @@
 """Tokens of the API, and who a caller is."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.permissions import Permission
 
 

@@ -1,9 +1,9 @@
 """Apps, their endpoints and their versions."""
 
 import enum
-from dataclasses import dataclass
 
 from homeport.contract.api.containers import ContainerStatus
+from homeport.contract.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

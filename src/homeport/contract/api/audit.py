@@ -1,6 +1,6 @@
 """The audit log: who changed what."""
 
-from dataclasses import dataclass
+from homeport.contract.dataclass import dataclass
 
 MOST_ROWS = 10_000  # in one answer
 

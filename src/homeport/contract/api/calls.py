@@ -1,7 +1,9 @@
 """A call of a function in JSON."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
+
+from homeport.contract.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

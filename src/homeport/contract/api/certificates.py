@@ -1,6 +1,6 @@
 """Certificates of hosts."""
 
-from dataclasses import dataclass
+from homeport.contract.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,8 @@
 """The starts of containers."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from homeport.contract.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,7 @@
 """Containers."""
 
-from dataclasses import dataclass
-
 from homeport.contract.container import State
+from homeport.contract.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

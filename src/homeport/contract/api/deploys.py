@@ -1,8 +1,7 @@
 """A deploy and a rollback: the request and the result."""
 
-from dataclasses import dataclass
-
 from homeport.contract.api.apps import EndpointStatus
+from homeport.contract.dataclass import dataclass
 from homeport.contract.manifest import Manifest
 
 

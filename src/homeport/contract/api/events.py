@@ -1,6 +1,5 @@
 """The lines of a stream; `event` says which one a line is."""
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from homeport.contract import codec
@@ -8,6 +7,7 @@ from homeport.contract.api.answers import Fault
 from homeport.contract.api.apps import EndpointStatus
 from homeport.contract.api.deploys import Deployed
 from homeport.contract.container import LogLine
+from homeport.contract.dataclass import dataclass
 from homeport.contract.traffic import RequestRecord
 
 

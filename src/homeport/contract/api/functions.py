@@ -1,6 +1,6 @@
 """A function of an app that serves: its numbers and its scaling."""
 
-from dataclasses import dataclass
+from homeport.contract.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

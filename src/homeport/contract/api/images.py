@@ -1,7 +1,6 @@
 """Environments that images were built to."""
 
-from dataclasses import dataclass
-
+from homeport.contract.dataclass import dataclass
 from homeport.contract.image import Environment
 
 

@@ -1,6 +1,6 @@
 """Which lines of a log are wanted."""
 
-from dataclasses import dataclass
+from homeport.contract.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Rate limits of endpoints."""
 
-from dataclasses import dataclass
+from homeport.contract.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,8 @@
 """Secrets, without their values once they are stored."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from homeport.contract.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

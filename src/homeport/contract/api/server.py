@@ -1,8 +1,7 @@
 """The server, and everything that it runs."""
 
-from dataclasses import dataclass
-
 from homeport.contract.api.apps import AppStatus
+from homeport.contract.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,7 @@
 """The requests and answers of a session (`homeport serve`, `homeport run`), beside its events."""
 
-from dataclasses import dataclass
-
 from homeport.contract.api.apps import EndpointStatus
+from homeport.contract.dataclass import dataclass
 from homeport.contract.manifest import Manifest
 
 

@@ -4,7 +4,7 @@ Their keys and values are bytes, and pickles for homeport's own SDK. They travel
 with the content type `application/octet-stream`.
 """
 
-from dataclasses import dataclass
+from homeport.contract.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Spawned calls. Inputs and outcomes are bytes: pickles that the SDK of the caller and of the container read."""
 
-from dataclasses import dataclass
+from homeport.contract.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """A tunnel: the URL of a port of a container."""
 
-from dataclasses import dataclass
+from homeport.contract.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

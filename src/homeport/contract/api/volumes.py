@@ -1,7 +1,8 @@
 """Volumes, and the files in them."""
 
-from dataclasses import dataclass
 from typing import Literal
+
+from homeport.contract.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,12 +6,12 @@ needs, so a listener without a guard refuses every request.
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from homeport.contract import calls
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import Failure, Forbidden, NotFound, Unauthorized
 from homeport.contract.permissions import Permission
 from homeport.contract.scope import MAIN

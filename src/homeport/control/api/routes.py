@@ -14,8 +14,8 @@ the types in `contract/api`. The rules:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.scope import Scope
 from homeport.control.api.api_tokens import ApiTokens
 from homeport.control.api.apps import Apps

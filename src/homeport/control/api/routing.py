@@ -17,7 +17,6 @@ import json
 import types
 import typing
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from starlette.requests import HTTPConnection, Request
@@ -25,6 +24,7 @@ from starlette.responses import Response
 
 from homeport.contract import query, shape
 from homeport.contract.calls import ENVIRONMENT
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest
 from homeport.contract.permissions import Permission
 from homeport.contract.scope import Scope

@@ -11,11 +11,11 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from homeport import wire
 from homeport.contract import calls
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest, Failure, NotFound, StorageError
 from homeport.control.calls.lines import Key, Line, Waiting
 from homeport.control.calls.spawned import Spawned

@@ -12,9 +12,9 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.hosts import covers
 from homeport.control.certificates.problems import OrderFailed
 from homeport.control.certificates.situation import Decision, Order, Situation

@@ -11,9 +11,9 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest, Failure, NotFound
 from homeport.contract.hosts import covers
 from homeport.contract.roles import Ingress

@@ -11,7 +11,6 @@ import datetime as dt
 import ipaddress
 import logging
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
@@ -22,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from homeport import private
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest, StorageError
 
 #: Names that nobody can own: RFC 6761, RFC 6762, RFC 8375, and ICANN's `internal`.

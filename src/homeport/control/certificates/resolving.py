@@ -10,9 +10,9 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
+from homeport.contract.dataclass import dataclass
 from homeport.control.certificates.hosts import is_wildcard
 
 TIME_S = 5.0  # for a look-up, with the wait for its turn

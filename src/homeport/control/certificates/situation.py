@@ -5,7 +5,8 @@
 
 import enum
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+
+from homeport.contract.dataclass import dataclass
 
 WEEK_S = 7 * 86400.0
 

@@ -3,9 +3,10 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from homeport.contract.api.events import SessionEvent
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import LabelTaken, PortTaken
 from homeport.contract.scope import Scope
 from homeport.control.deploys.plans import LiveEndpoint

@@ -5,11 +5,11 @@ cancels it, with a reason for the caller.
 """
 
 import asyncio
-import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Generic, TypeVar
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import Failure
 from homeport.control.fleet.owner import Owner
 
@@ -18,7 +18,7 @@ Then = Callable[[], Awaitable[None]]
 log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Change(Generic[T]):
     """One change of an owner, waiting or running."""
 

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from homeport.contract.api import events
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest, NotFound
 from homeport.contract.image import Environment
 from homeport.contract.manifest import Manifest
@@ -38,7 +39,7 @@ BACKLOG = 1000  # events that a session's command may lag behind; then requests 
 T = TypeVar("T")
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Deployed:
     """The result of a deploy."""
 

@@ -8,9 +8,9 @@ import asyncio
 import dataclasses
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from homeport.contract import methods
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest, NotFound
 from homeport.contract.scope import Scope
 from homeport.control.certificates.resolving import Pointing, Resolver

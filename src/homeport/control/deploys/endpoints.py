@@ -6,8 +6,8 @@ cannot unroute it.
 """
 
 import logging
-from dataclasses import dataclass
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.roles import Ingress
 from homeport.contract.traffic import Endpoint
 from homeport.control.fleet.covering import Covering, Uncovered

@@ -1,7 +1,6 @@
 """The objects that a deploy acts on. `main` makes one `Parts`; the modules that deploy or describe deploys take from it."""
 
-from dataclasses import dataclass
-
+from homeport.contract.dataclass import dataclass
 from homeport.contract.roles import Ingress
 from homeport.control.deploys.apps import Live
 from homeport.control.deploys.endpoints import Endpoints

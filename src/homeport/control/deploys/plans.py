@@ -6,10 +6,10 @@ call and kept until the revision's files are deleted.
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from homeport.contract import calls, hosts, names
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import ScriptError
 from homeport.contract.manifest import CallMethod, FunctionSpec, WebMethod
 from homeport.contract.scope import Scope

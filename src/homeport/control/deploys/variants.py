@@ -7,9 +7,9 @@ but that endpoints go with their pools.
 
 import asyncio
 import dataclasses
-from dataclasses import dataclass
 
 from homeport.contract import calls, variants
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import NotFound, ScriptError, TooMany
 from homeport.contract.manifest import FunctionSpec, Manifest
 from homeport.contract.scope import Scope

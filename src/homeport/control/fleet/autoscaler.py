@@ -8,7 +8,8 @@ HAProxy spreads over all containers, do not keep all of them forever.
 
 import math
 from collections import deque
-from dataclasses import dataclass
+
+from homeport.contract.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
 """A container of a pool, as the control loop sees it: its stage in the ingress, and what it holds."""
 
 import enum
-from dataclasses import dataclass
+
+from homeport.contract.dataclass import dataclass
 
 
 class Stage(enum.StrEnum):

@@ -1,8 +1,8 @@
 """The owners of pools and endpoints."""
 
 import enum
-from dataclasses import dataclass
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.scope import Scope
 
 

@@ -2,8 +2,9 @@
 
 import asyncio
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import Failure, StartError
 from homeport.contract.manifest import FunctionSpec, Value
 from homeport.contract.traffic import Load, PoolKey

@@ -2,10 +2,10 @@
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from homeport.contract.capacity import Accelerator, Capacity
 from homeport.contract.container import StartOrder
+from homeport.contract.dataclass import dataclass
 from homeport.contract.manifest import FunctionSpec
 from homeport.control.fleet import accelerators
 

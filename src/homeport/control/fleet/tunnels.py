@@ -9,10 +9,11 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from homeport.contract.api.tunnels import TunnelInfo
 from homeport.contract.container import Container, OpenTunnel, State
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import Failure, NotFound, StartError, TooMany
 from homeport.contract.roles import Ingress
 from homeport.contract.scope import Scope

@@ -30,6 +30,7 @@ from homeport.cell.keeper import Opener
 from homeport.cell.mounts import Access, Mount
 from homeport.contract import codec
 from homeport.contract.container import CALLS, URLS, Launch
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest
 from homeport.contract.image import HOME, Step, outside
 from homeport.contract.sizes import MIB
@@ -50,7 +51,7 @@ TRUSTED = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Handed:
     """The data for the cell of a container or a zygote: a part of the request, and the descriptors."""
 
@@ -63,7 +64,7 @@ class Handed:
 NOTHING = Handed({}, ())
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Sandbox:
     """A cell in which zygotes fork containers."""
 

@@ -21,10 +21,10 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.pulse import Reader, Reading
 
 LOOK_S = 1.0

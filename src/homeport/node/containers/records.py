@@ -12,13 +12,13 @@ import os
 import select
 import signal
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from homeport import removing
 from homeport.contract import codec
 from homeport.contract.container import Container, Launch, State
+from homeport.contract.dataclass import dataclass
 from homeport.contract.traffic import PoolKey
 from homeport.node.cells import networks
 from homeport.node.containers import leftovers

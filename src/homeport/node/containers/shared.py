@@ -1,12 +1,12 @@
 """The services that all containers of a node share, and their turns to start."""
 
 import asyncio
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from homeport.contract.container import Container, LogLine, StartOrder
+from homeport.contract.dataclass import dataclass
 from homeport.node.cells.sandboxes import Cells
 from homeport.node.containers.output import Outputs
 from homeport.node.images.environments import Environments
@@ -17,7 +17,7 @@ from homeport.node.zygotes.nursery import Zygotes
 TURN_S = 1.0  # after this time a start that hangs lets the next one begin
 
 
-@dataclasses.dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Shared:
     """Services that all containers of a node share."""
 

@@ -7,11 +7,11 @@ the step first, and not the server (`oom_score_adj`).
 import asyncio
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.sizes import MIB
 from homeport.node.limits import watchdog
 

@@ -10,9 +10,10 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from homeport.contract.dataclass import dataclass
 
 KEPT_LINES = 500  # of the output: a failed compiler prints a lot after the line with the reason
 LONGEST = 1024 * 1024  # bytes of one line; longer lines are dropped

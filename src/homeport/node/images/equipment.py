@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from homeport.cell.description import Bind
+from homeport.contract.dataclass import dataclass
 from homeport.node.images import uv
 
 GIVEN = "/run/homeport"  # where a step finds what it was given; no layer keeps it

@@ -6,9 +6,9 @@ packages is different.
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.image import Step
 from homeport.node.images import private
 

@@ -8,8 +8,9 @@ import hashlib
 import json
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import ImageError
 from homeport.contract.image import Image, Step
 

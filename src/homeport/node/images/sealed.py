@@ -13,7 +13,6 @@ import dataclasses
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from typing import Any
 from homeport.cell import host, identity
 from homeport.cell.description import Bind, Cell
 from homeport.contract import codec
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import ImageError
 from homeport.contract.image import HOME, PATH
 from homeport.node.images import store, taken

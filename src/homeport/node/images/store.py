@@ -14,11 +14,12 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from homeport import removing
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import StorageError
 from homeport.node.images.owned import hands
 

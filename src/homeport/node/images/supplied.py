@@ -4,10 +4,10 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from homeport.cell.description import Bind
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import ImageError
 from homeport.contract.image import Step
 from homeport.contract.supplies import BuildSecret, Supplies

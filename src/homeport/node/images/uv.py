@@ -15,10 +15,10 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import ImageError
 from homeport.node.images import command
 from homeport.node.images.command import Done

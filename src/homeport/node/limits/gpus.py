@@ -9,12 +9,13 @@ import importlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
 from homeport.contract.capacity import Accelerator
+from homeport.contract.dataclass import dataclass
 from homeport.contract.sizes import MIB
 
 DRIVER = "libnvidia-ml.so.1"

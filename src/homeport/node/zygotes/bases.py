@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from homeport.contract.dataclass import dataclass
 from homeport.node.cells.sandboxes import Sandbox
 from homeport.node.images.made import Made
 from homeport.node.zygotes import likeness
@@ -20,7 +21,7 @@ from homeport.node.zygotes.zygote import Zygote, begun
 log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(slots=True)
+@dataclass(slots=True)
 class Base:
     """The base zygote of an image, for containers with these variables."""
 

@@ -3,8 +3,10 @@
 import contextlib
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
+
+from homeport.contract.dataclass import dataclass
 
 #: The modules that every container needs.
 BASE = (

@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 
 from homeport.contract.container import Descriptors, Event, Launch, StartOrder, sent
+from homeport.contract.dataclass import dataclass
 from homeport.contract.scope import MAIN
 from homeport.contract.sizes import MIB
 from homeport.contract.traffic import PoolKey
@@ -37,7 +38,7 @@ MAX_TOLD = 10_000
 log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(slots=True)
+@dataclass(slots=True)
 class _Function:
     """The zygote of one function, for all revisions that are alike (likeness.identity)."""
 

@@ -3,7 +3,6 @@
 import asyncio
 import collections
 import contextlib
-import dataclasses
 import json
 import logging
 import os
@@ -18,6 +17,7 @@ from typing import Any
 
 from homeport import removing
 from homeport.contract.container import Descriptors, Event
+from homeport.contract.dataclass import dataclass
 from homeport.contract.sizes import MIB
 from homeport.node.cells.sandboxes import Sandbox
 from homeport.node.held import Held
@@ -39,7 +39,7 @@ class Stale(Exception):
     """A file that the zygote has imported has changed"""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Forked:
     """A forked container; its receiver closes the pidfds."""
 

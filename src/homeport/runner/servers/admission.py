@@ -6,9 +6,9 @@ Called by the app server. Chooses the web method, keeps `max_inputs` also if the
 
 import asyncio
 import math
-from dataclasses import dataclass
 from typing import Any
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.sizes import MAX_BODY_BYTES
 from homeport.runner.servers import head
 from homeport.runner.servers.answer import Answer, BodyTooLarge, Message, Send

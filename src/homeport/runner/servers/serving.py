@@ -3,10 +3,10 @@
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any
 
 from homeport.contract.container import StartOrder
+from homeport.contract.dataclass import dataclass
 from homeport.contract.pulse import Pulse
 from homeport.runner.door import Door
 from homeport.runner.report import Report

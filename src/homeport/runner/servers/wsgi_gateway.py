@@ -13,12 +13,12 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
 from cheroot.wsgi import Gateway_10
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.sizes import MAX_BODY_BYTES
 from homeport.runner.servers.admission import USED_UP
 from homeport.runner.servers.wsgi_inside import Inside, Once

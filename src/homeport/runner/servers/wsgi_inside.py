@@ -13,9 +13,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.manifest import FunctionSpec
 from homeport.runner.door import Door
 from homeport.runner.servers import bodies

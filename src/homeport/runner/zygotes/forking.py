@@ -9,10 +9,10 @@ import socket
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from homeport.contract.container import Descriptors
+from homeport.contract.dataclass import dataclass
 from homeport.runner import celled, init, setup, tmp
 from homeport.runner.zygotes.pages import Pages
 from homeport.sdk.preload.shelf import Shelf

@@ -40,12 +40,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from homeport.contract import codec
+from homeport.contract import dataclass as classes
 from homeport.contract.container import Launch, StartOrder
+from homeport.contract.dataclass import dataclass
 from homeport.runner import celled, lines, setup, tmp
 from homeport.runner.zygotes import preloading
 from homeport.runner.zygotes.again import SERVES, Beginning
@@ -277,6 +279,7 @@ def _reseed() -> None:
 
 def _calm() -> None:
     """Exclude all present objects from garbage collection, so that their pages stay shared (`gc.freeze`)."""
+    classes.complete()  # else each container would compile the methods that it needs
     gc.freeze()
     loaded.mark()
 

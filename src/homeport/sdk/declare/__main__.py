@@ -25,7 +25,7 @@ from traceback import walk_tb
 from types import ModuleType
 from typing import NoReturn
 
-from homeport.contract import codec, names
+from homeport.contract import codec, dataclass, names
 from homeport.contract.api.answers import Fault
 from homeport.contract.declaring import Answer, Declared, Load, Warm
 from homeport.contract.errors import Failure, ScriptError
@@ -94,6 +94,7 @@ def _stay(descriptor: int) -> int:
     if unsafe := _preload(shelf, warm.modules):
         os.write(descriptor, codec.line(Answer(unsafe=unsafe)))
         return 0
+    dataclass.complete()
     loaded.mark()
     gc.freeze()
     os.write(descriptor, codec.line(Answer(ready=True)))

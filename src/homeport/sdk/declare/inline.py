@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.declaring import Declared
 from homeport.contract.errors import ScriptError
 from homeport.sdk import values
@@ -18,7 +19,7 @@ from homeport.sdk.objects.app import App
 MAIN = "__main__"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Home:
     """Where a module of the user's is."""
 

@@ -2,10 +2,10 @@
 
 import difflib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import ScriptError
 from homeport.sdk.objects.app import App, LocalEntrypoint
 from homeport.sdk.objects.cls import Cls

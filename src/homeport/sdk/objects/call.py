@@ -4,10 +4,11 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from homeport.contract import calls, frames
+from homeport.contract.dataclass import dataclass
 from homeport.sdk import context, exception, values
 from homeport.sdk.gone import Old
 from homeport.sdk.objects import exchange

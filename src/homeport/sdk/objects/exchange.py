@@ -14,10 +14,10 @@ import json
 import time
 import urllib.parse
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from homeport.contract import errors
+from homeport.contract.dataclass import dataclass
 from homeport.sdk import context, exception, outside
 
 PATIENCE_S = 30.0  # how long to try while the server does not answer, as during a restart

@@ -1,11 +1,11 @@
 """What volumes, dicts, queues and secrets have in common: their names, their facts, and the order of their lists."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
 from homeport.contract import names
+from homeport.contract.dataclass import dataclass
 from homeport.sdk.exception import InvalidError
 
 T = TypeVar("T", bound="Info")

@@ -6,9 +6,10 @@ order, and some exclude each other.
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from homeport.contract.dataclass import dataclass
 from homeport.sdk import location
 from homeport.sdk.exception import InvalidError, MisuseError
 

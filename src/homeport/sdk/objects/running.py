@@ -10,11 +10,12 @@ import importlib
 import sys
 import threading
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import TracebackType
 from typing import Any, NoReturn, Protocol
 
 from homeport.contract import errors
+from homeport.contract.dataclass import dataclass
 from homeport.sdk import context, exception, outside
 
 AGAIN = (

@@ -2,9 +2,9 @@
 
 import json
 import urllib.parse
-from dataclasses import dataclass
 from typing import Any
 
+from homeport.contract.dataclass import dataclass
 from homeport.sdk.objects import exchange
 from homeport.sdk.objects.exchange import Ask
 from homeport.sdk.objects.target import Target

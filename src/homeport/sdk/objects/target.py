@@ -1,10 +1,11 @@
 """The target of a call."""
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from homeport.contract import calls
+from homeport.contract.dataclass import dataclass
 from homeport.sdk.objects import environments
 
 if TYPE_CHECKING:

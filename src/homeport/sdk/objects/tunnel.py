@@ -2,9 +2,9 @@
 
 import contextlib
 import json
-from dataclasses import dataclass
 from typing import Any
 
+from homeport.contract.dataclass import dataclass
 from homeport.sdk import context
 from homeport.sdk.exception import InvalidError, NotFoundError, UnimplementedError
 from homeport.sdk.objects import exchange

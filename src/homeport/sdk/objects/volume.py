@@ -3,13 +3,13 @@
 import contextlib
 import enum
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from homeport.contract import names, validate
+from homeport.contract.dataclass import dataclass
 from homeport.contract.manifest import VolumeMount
 from homeport.sdk import context, location
 from homeport.sdk.exception import ExecutionError, InvalidError, MissingError

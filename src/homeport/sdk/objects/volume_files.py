@@ -4,10 +4,10 @@ import contextlib
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.sizes import MIB
 from homeport.sdk.exception import ExistsError, InvalidError, MissingError
 from homeport.tree import Entry, Tree

@@ -5,9 +5,9 @@ The recorder undoes such a change, and it is made again when its author is hande
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from homeport.contract.dataclass import dataclass
 from homeport.sdk.preload.effects import MISSING, ModuleState, Snapshot
 from homeport.sdk.preload.kept import Kept
 

@@ -15,7 +15,6 @@ import logging
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -27,6 +26,7 @@ from josepy.errors import Error as JoseError
 from josepy.jwk import JWKEC
 
 from homeport import private
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import Failure
 from homeport.control.certificates.acme import keys
 from homeport.control.certificates.acme.network import Network, retry_at

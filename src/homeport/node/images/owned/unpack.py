@@ -21,11 +21,11 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import IO, Any
 
 from homeport import removing
 from homeport.cell import kernel
+from homeport.contract.dataclass import dataclass
 
 HIDDEN, OPAQUE, OF_AUFS = ".wh.", ".wh..wh..opq", ".wh..wh."
 OPAQUE_MARK = "user.overlay.opaque"  # as with the mount option `userxattr`

@@ -8,10 +8,11 @@ import platform
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from homeport.contract import dockerfile
+from homeport.contract.dataclass import dataclass
 from homeport.contract.dockerfile import Instruction, UnfitError
 from homeport.contract.errors import ImageError
 from homeport.contract.image import Step

@@ -3,10 +3,11 @@
 import dataclasses
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from homeport.contract import dockerfile
+from homeport.contract.dataclass import dataclass
 from homeport.contract.image import PATH, Step
 
 SHELL = ("/bin/sh", "-c")

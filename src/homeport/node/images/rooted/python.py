@@ -4,9 +4,9 @@ import asyncio
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import ImageError
 from homeport.node.images import uv
 from homeport.node.images.uv import OLDEST

@@ -16,10 +16,10 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import ImageError
 from homeport.node.images.rooted import tools
 

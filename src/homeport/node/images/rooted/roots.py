@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from homeport.contract import codec
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import ImageError
 from homeport.contract.image import Image
 from homeport.node.images import store
@@ -25,7 +26,7 @@ from homeport.node.images.wheels import Wheels
 NEEDS_PYTHON = ("packages", "function")
 
 
-@dataclasses.dataclass(slots=True)
+@dataclass(slots=True)
 class _Line:
     """An image, or a stage of a Dockerfile, as far as it is built."""
 

@@ -17,6 +17,7 @@ from typing import Any
 from homeport.cell import identity
 from homeport.cell.description import Bind, Cell
 from homeport.contract import codec, dockerfile
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import ImageError, StorageError
 from homeport.contract.image import HOME
 from homeport.contract.output import PASSING
@@ -43,7 +44,7 @@ ALMOST_FULL_BYTES = 16 * 1024**2
 KEPT_BACK = (registry.USER, registry.PASSWORD, registry.SERVICE_ACCOUNT)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Below:
     """The layers below an operation."""
 
