@@ -25,10 +25,11 @@ from homeport import settings as all_settings
 from homeport.contract import codec
 from homeport.contract.api.answers import Fault
 from homeport.contract.container import LogLine
+from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import AlreadyExists, BadRequest, Failure, StorageError
 from homeport.contract.sizes import MIB
 from homeport.contract.starting import Ending, Ready, Start, Started
-from homeport.control import lifetime, standby, watching
+from homeport.control import standby, watching
 from homeport.control.fleet.nodes import Nodes
 from homeport.control.lifeline import Lifeline
 from homeport.node.agent import Agent
@@ -223,7 +224,7 @@ def _collect_garbage() -> None:
         gc.enable()
 
 
-@dataclasses.dataclass(slots=True)
+@dataclass(slots=True)
 class Left:
     """Records whether an earlier server left an ingress that answers, and whether it was taken over."""
 
@@ -262,7 +263,7 @@ def own_ingress(settings: Settings, tied: bool, ports: Collection[int]) -> "Entr
     return HAProxy(settings, tied=tied, ports=ports)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Roles:
     """The implementations of the two roles: the one place where `node` and `ingress` meet the control plane."""
 
@@ -290,7 +291,8 @@ async def _open(
     nodes = await roles.open_nodes(settings, tied, logs.write, opened)
     left.something = bool(nodes.containers())
 
-    from homeport.control import stages, stored
+    # Not earlier: the first zygote begins before SQLAlchemy and all that needs it is imported.
+    from homeport.control import lifetime, stages, stored
 
     state = await stored.open_state(settings, logs, opened)
     standby.note(settings.home, standby.LEADS)
