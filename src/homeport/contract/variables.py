@@ -32,6 +32,7 @@ SILENTLY_READ = (
     "TBB_",
     "TF_",
     "TORCH_",
+    "TQDM_",
     "TZ",
     "VECLIB_",
     "XLA_",

@@ -107,6 +107,13 @@ def deafen() -> None:
     os.close(null)
 
 
+def look_again() -> None:
+    """Forget which entries of `sys.path` were no directories in the zygote: a volume may be mounted there by now."""
+    for entry, finder in list(sys.path_importer_cache.items()):
+        if finder is None:
+            del sys.path_importer_cache[entry]
+
+
 def settle(order: StartOrder) -> None:
     """Put the user's files first on `sys.path`, and change to their working directory."""
     sys.path.insert(0, order.source)

@@ -242,6 +242,7 @@ def _become(birth: Birth, house: House) -> tuple[Launch, dict[str, Any]]:
         asked = json.load(request)
     if birth.kind == "fork":
         celled.enter(asked, birth.cell)
+    setup.look_again()
     if birth.kind != "function":
         gc.enable()
     os.environ.clear()

@@ -27,6 +27,7 @@ class Listener(Protocol):
 
     def did(self, what: str, *args: Any) -> None: ...
     def read(self, name: str, value: "str | None") -> None: ...
+    def read_all(self) -> None: ...
     def spoil(self, reason: str) -> None: ...
     def drew(self, data: bytes) -> None: ...
     def asked_cwd(self) -> None: ...
@@ -63,12 +64,12 @@ class _Environ(os._Environ):  # type: ignore[type-arg] # noqa: SLF001
 
     def __iter__(self) -> Iterator[Any]:
         if self.listener is not None:
-            self.listener.spoil("it reads all environment variables")
+            self.listener.read_all()
         return super().__iter__()
 
     def __len__(self) -> int:
         if self.listener is not None:
-            self.listener.spoil("it reads all environment variables")
+            self.listener.read_all()
         return super().__len__()
 
     def _tell(self, what: str, key: Any, value: Any) -> None:

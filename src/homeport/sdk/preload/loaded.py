@@ -1,7 +1,8 @@
 """Finds what an import leaves behind that a fork cannot copy; lists the modules loaded since a mark.
 
 A thread does not survive a fork, and two processes that share a descriptor disturb each other (man 2 fork).
-So a module whose import leaves a thread or such a descriptor behind is not loaded ahead of time.
+So a module whose import leaves a thread or such a descriptor behind is not loaded ahead of time. Nor is one that
+asks NVIDIA's driver: no GPU is visible then, and neither the driver nor the module asks again.
 """
 
 import contextlib
@@ -10,15 +11,23 @@ import stat
 import sys
 from collections.abc import Iterator
 
+#: NVIDIA's libraries read this file when they are asked for devices (cuInit, nvmlInit), also where none is visible. Each
+#: cell has a /proc of its own, so nobody else's question is seen here.
+PARAMETERS = "/proc/driver/nvidia/params"
+IN_OPEN, IN_NONBLOCK = 0x20, 0o4000  # man 7 inotify
+
 
 class Forkable:
     """Compares this process's threads and descriptors with those at the time of its construction."""
 
     def __init__(self) -> None:
         self._had = dict(_descriptors())
+        self._watch = _watch(PARAMETERS)
 
     def left_behind(self) -> str:
-        """Return what a fork could not copy, in words; empty if there is nothing."""
+        """Return what a fork could not copy, in words; empty if there is nothing. Call it once."""
+        if _has_seen(self._watch):
+            return "it asks NVIDIA's driver, and no GPU is visible yet"
         if _threads() > 1:
             # Some libraries end their threads before a fork and start new ones after it (OpenBLAS).
             child = os.fork()
@@ -31,6 +40,28 @@ class Forkable:
             if self._had.get(descriptor) != identity and (what := _shared(descriptor)):
                 return f"it opens {what}"
         return ""
+
+
+def _watch(path: str) -> int:
+    """Watch who opens a file; return a descriptor, or -1 where there is no such file."""
+    if not os.path.exists(path):  # noqa: PTH110
+        return -1
+    import ctypes  # only where there is a driver
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    watch = int(libc.inotify_init1(IN_NONBLOCK | os.O_CLOEXEC))
+    if watch >= 0 and libc.inotify_add_watch(watch, os.fsencode(path), IN_OPEN) < 0:
+        os.close(watch)
+        return -1
+    return watch
+
+
+def _has_seen(watch: int) -> bool:
+    """Return whether somebody has opened the watched file; stop watching it."""
+    if watch < 0:
+        return False
+    with open(watch, "rb", buffering=0) as events:
+        return bool(events.read(4096))
 
 
 def _threads() -> int:

@@ -34,6 +34,8 @@ HARMLESS = (
     "rich.",  # numbers of links in a terminal
     "joblib._multiprocessing_helpers",  # the name of a semaphore that is removed at once
 )
+#: Modules that read all variables to find those with a prefix, which is one of `SILENTLY_READ`.
+OF_PREFIX = {"tqdm.std": "TQDM_"}  # by `tqdm.utils.envwrap`; PyTorch imports it
 NUMPY_BITS = 128  # the size of the seed of numpy's generators (SeedSequence)
 NATIVE = (".so", ".pyd")
 _where = os.getcwd  # hooks.py replaces it
@@ -156,11 +158,21 @@ class Recorder:
 
     def read(self, name: str, value: "str | None") -> None:
         """Record the read of a variable; only the first read counts."""
+        if not name.startswith(OF_PREFIX.get(self._stack[-1].name, "")):
+            return
         if name in self._own:
             self.spoil(f"it reads {name}, which differs in each container")
         known = self._stack[-1].events
         if not any(what in ("read", "write") and args[0] == name for _, what, args in known):
             self.did("read", name, value)
+
+    def read_all(self) -> None:
+        """Record that a module read all variables."""
+        running = self._stack[-1]
+        if running.name in OF_PREFIX:
+            running.native = True  # so those with its prefix are compared, also new ones
+        else:
+            self.spoil("it reads all environment variables")
 
     def spoil(self, reason: str) -> None:
         """Record an action that can be neither repeated nor left out: the module is unsafe."""
@@ -235,7 +247,7 @@ class Recorder:
         kept.path = (spec.origin or "") if spec.has_location else ""
         if is_users(kept.path, self._source):
             raise _Unlike(f"`{spec.name}` is the user's own")
-        kept.native = kept.path.endswith(NATIVE) and kept.top not in QUIET
+        kept.native |= kept.path.endswith(NATIVE) and kept.top not in QUIET
         kept.cwd = _where()
         kept.stamp = stamp(kept.path) if kept.path else None
         self._stack.append(kept)
