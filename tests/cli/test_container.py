@@ -28,3 +28,16 @@ def test_the_node_is_shown_where_there_are_several(monkeypatch, capsys, nodes, s
     text = table_of(capsys, *nodes)
 
     assert shown == ("Node" in text) == ("far" in text)
+
+
+@pytest.mark.parametrize("gpus", [(), ("GPU-0fab241b-cdd5-b7ae", "GPU-6a76d6df-d653-83be")])
+def test_gpus_are_shown_where_a_container_has_one(monkeypatch, capsys, gpus):
+    monkeypatch.setenv("COLUMNS", "200")
+    one = ContainerStatus(
+        id="ta-0", app="shop", function="f", revision="rv-1", state=State.READY, pid=7,
+        started_at=1.0, gpus=gpus,
+    )  # fmt: skip
+    container.show([one])
+    text = capsys.readouterr().out
+
+    assert bool(gpus) == ("GPUs" in text) == ("GPU-0fab241b GPU-6a76d6df" in text)

@@ -3,7 +3,7 @@
 ORDER is JSON: `{"cell": …, "argv": […], "cwd": "/root", "private": true}`, the cell as `contract.codec` writes
 it. With `private` false it is a base cell, which lasts until the last process in it has ended. A private cell
 may have `"mounts": {"/data": ["/srv/data", "write"]}`, or with descriptors of opened trees `"trees": [[{"target",
-"access"}, 5]]`; with `"cgroup": 6` it joins the cgroup whose `cgroup.procs` that is; with `"init": true` the
+"access"}, 5]]`, and `links` (cell/links.py); with `"cgroup": 6` it joins the cgroup whose `cgroup.procs` that is; with `"init": true` the
 program is its pid 1. The exit code is the program's, or 125 if the cell cannot be made.
 """
 
@@ -12,7 +12,7 @@ import os
 import sys
 from typing import Any
 
-from homeport.cell import base, keeper, kernel, mounts, private, seal
+from homeport.cell import base, keeper, kernel, links, mounts, private, seal
 from homeport.cell.description import Cell
 from homeport.contract import codec
 
@@ -61,7 +61,7 @@ def _inside(cell: Cell, order: dict[str, Any], pairs: Pairs) -> int:
         if child:
             kernel.close_from(3)
             return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        mounts.place(pairs)
+        mounts.place(pairs, last=links.of(order))
         if cgroup := order.get("cgroup"):
             os.write(cgroup, b"0")
             os.close(cgroup)

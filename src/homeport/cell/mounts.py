@@ -10,7 +10,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from homeport.cell import kernel
 from homeport.contract.dataclass import dataclass
@@ -92,12 +92,17 @@ def _inside(path: str, inside: str) -> Iterator[str]:
         os.close(directory)
 
 
-def place(pairs: Sequence[tuple[Mount, int]], *, stays: bool = False) -> None:
+def place(
+    pairs: Sequence[tuple[Mount, int]],
+    *,
+    stays: bool = False,
+    last: Callable[[str], None] | None = None,
+) -> None:
     """Put opened trees in their places, inside a private cell, once; closes the descriptors.
 
     A tree on /root must not hide an interpreter at /root/.pyenv, so what the cell shows below a target is
     taken up first and put back on top. At the end the cell's storage is out of its sight, unless it
-    `stays`, in a nested cell.
+    `stays`, in a nested cell. Before that, `last` is called with it.
     """
     shown = read_places()
     storage = f"{STAGE}/up" if stays else STAGE
@@ -117,6 +122,8 @@ def place(pairs: Sequence[tuple[Mount, int]], *, stays: bool = False) -> None:
             else:
                 kernel.move_mount(tree, mount.target)
         os.close(tree)
+    if last is not None:
+        last(storage)
     if not stays:
         kernel.umount(STAGE)
 
@@ -211,11 +218,19 @@ def _point(position: int, path: str, storage: str, *, directory: bool) -> None:
     except OSError as error:
         if error.errno != errno.EROFS:
             raise
-        above = path
-        while not os.path.isdir(above):
-            above = os.path.dirname(above)
-        _overlay(above, [above], f"{position}.above", storage)
+        make_writable(path if directory else os.path.dirname(path), f"{position}.above", storage)
         point(path, directory=directory)
+
+
+def make_writable(path: str, name: str, storage: str) -> None:
+    """Make a directory; below a read-only one of the image, what is written there is in `storage` under a new `name`."""
+    above = path
+    while not os.path.isdir(above):
+        above = os.path.dirname(above)
+    if os.statvfs(above).f_flag & os.ST_RDONLY:
+        with still_shown(above, read_places()):
+            _overlay(above, [above], name, storage)
+    os.makedirs(path, exist_ok=True)
 
 
 def is_directory(tree: int) -> bool:

@@ -8,7 +8,7 @@ others, and cannot change what their private cells are built from.
 import contextlib
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from homeport.cell import base, identity, kernel, mounts, namespaces, private
 from homeport.cell.description import Cell, Network
@@ -25,11 +25,12 @@ def fork(
     *,
     writes: bool = False,
     network: Network = Network.HOST,
+    last: Callable[[str], None] | None = None,
 ) -> int:
     """Fork like os.fork(), but the caller does not wait for the child, whose parent is a process that only reaps.
 
     That process is pid 1, and lasts until the last process of the cell has ended. `name` is the cell's
-    directory in the storage. `pairs` are put in place as `mounts.place` does. With `writes` the child may write
+    directory in the storage. `pairs` and `last` are as for `mounts.place`. With `writes` the child may write
     everywhere, and its private cells begin with what it has written. Returns 0 in the child, else the
     pid of pid 1. In pid 1 an `OSError` says what failed.
     """
@@ -42,7 +43,7 @@ def fork(
         private.build(cell, name, nests=True)
     else:
         _narrow(cell, name)
-    mounts.place(pairs, stays=True)
+    mounts.place(pairs, stays=True, last=last)
     _count_from(HIGH)
     namespaces.lock()
     worker = os.fork()

@@ -78,8 +78,9 @@ async def _list(settings: Settings, *, json: bool) -> None:
 
 
 def show(containers: "Sequence[ContainerStatus]") -> None:
-    """Print a table of containers; with their nodes if there are several."""
+    """Print a table of containers; with their nodes if there are several, and with their GPUs if one has any."""
     several = len({container.node for container in containers}) > 1
+    has_gpus = any(container.gpus for container in containers)
     rows = [
         (
             container.id,
@@ -89,11 +90,12 @@ def show(containers: "Sequence[ContainerStatus]") -> None:
             *([container.node] if several else []),
             container.pid or "",
             output.local_time(container.started_at),
+            *([" ".join(gpu[:12] for gpu in container.gpus)] if has_gpus else []),
         )
         for container in containers
     ]
-    nodes = ["Node"] if several else []
-    columns = ("Container", "App", "Function", "State", *nodes, "Pid", "Started at")
+    nodes, gpus = ["Node"] if several else [], ["GPUs"] if has_gpus else []
+    columns = ("Container", "App", "Function", "State", *nodes, "Pid", "Started at", *gpus)
     output.show_table(columns, rows, empty="no container runs")
 
 

@@ -154,8 +154,20 @@ def _images() -> Finding:
 
 
 def _gpus() -> Finding:
-    there = jsonlib.loads(_asked("homeport.node.limits.gpus").stdout or "[]")
-    return Finding("GPUs", True, ", ".join(there) or "none")
+    told = jsonlib.loads(_asked("homeport.node.limits.gpus").stdout or "{}")
+    names = told.get("names", [])
+    if not names and not told.get("device_files"):
+        return Finding("GPUs", True, "none")
+    if not names:
+        text = "there is `/dev/nvidiactl`, but the driver answers nothing"
+        return Finding("GPUs", False, text, "`nvidia-smi` says why", needed=False)
+    version = f"driver {told['version'] or 'of an unknown version'}"
+    if not told["cuda"]:
+        text = f"{', '.join(names)}; {version}, without `libcuda.so.1`"
+        hint = "install the driver's libraries for CUDA, Debian's package `libcuda1`"
+        return Finding("GPUs", False, text, hint, needed=False)
+    files = f"{told['libraries']} libraries and {told['programs']} programs for images"
+    return Finding("GPUs", True, f"{', '.join(names)}; {version}: {files}")
 
 
 def _home(settings: Settings) -> Finding:

@@ -195,7 +195,7 @@ class Agent:
             )
             environ |= self._shared.trusted.variables(made, environ)
             if self._shared.cells is not None:
-                environ = self._shared.cells.environ(environ)
+                environ = self._shared.cells.environ(environ, made)
             self._zygotes.warm(made, environ)
 
     async def environments(self) -> Collection[Environment]:

@@ -2,7 +2,7 @@
 
 HOMEPORT_CELL describes the cells; without it, each function here does what a container without a cell
 needs. The descriptors for a cell come after all others. The request has `mounts` (one descriptor for each), then, if
-`cgroup` is true, its `cgroup.procs`, then, if `network` is "own", a socket to the node.
+`cgroup` is true, its `cgroup.procs`, then, if `network` is "own", a socket to the node. It may have `links` (cell/links.py).
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from homeport.cell import base, kernel, mounts, nested, private, seal, seccomp
+from homeport.cell import base, kernel, links, mounts, nested, private, seal, seccomp
 from homeport.cell.description import Cell, Network
 from homeport.contract import codec
 
@@ -59,7 +59,12 @@ def fork_zygote(asked: Mapping[str, Any], descriptors: Sequence[int]) -> int:
     wanted = [codec.decode(mounts.Mount, mount) for mount in asked["mounts"]]
     pairs = list(zip(wanted, descriptors, strict=True))
     reach = Network(asked["network"])
-    child = nested.fork(_cell, asked["storage"], pairs, writes=asked["writes"], network=reach)
+    child = nested.fork(
+        *(_cell, asked["storage"], pairs),
+        writes=asked["writes"],
+        network=reach,
+        last=links.of(asked),
+    )
     if child == 0:
         global _made  # noqa: PLW0603
         _made = 0
@@ -72,7 +77,7 @@ def enter(asked: Mapping[str, Any], descriptors: Sequence[int]) -> None:
         return
     wanted = [codec.decode(mounts.Mount, mount) for mount in asked["mounts"]]
     left = list(descriptors)
-    mounts.place([(mount, left.pop(0)) for mount in wanted])
+    mounts.place([(mount, left.pop(0)) for mount in wanted], last=links.of(asked))
     if asked["cgroup"]:
         os.write(left[0], b"0")
         os.close(left.pop(0))

@@ -17,6 +17,7 @@ from homeport.cell.report import Report
 from homeport.contract import codec
 from homeport.contract.errors import BadRequest
 from homeport.node.cells import sandboxes
+from homeport.node.cells.gpus import Gpus
 from homeport.node.cells.sandboxes import Cells, Sandbox, end_left, imported_from
 from homeport.node.cells.trees import Trees
 from homeport.node.images.made import Made
@@ -76,7 +77,8 @@ def test_what_a_pth_file_adds_is_imported_in_a_cell_too():
 
 
 def test_variables_are_those_of_the_cell(cells):
-    found = cells.environ({"HOME": "/home/me", "USER": "me", "TMPDIR": "/run/x", "A": "1"})
+    given = {"HOME": "/home/me", "USER": "me", "TMPDIR": "/run/x", "A": "1"}
+    found = cells.environ(given, Made(key="x", python=sys.executable, directory=Path("/none")))
 
     told = {name: found[name] for name in ("HOME", "USER", "TMPDIR", "A")}
     assert {"HOME": "/root", "USER": "root", "TMPDIR": "/tmp", "A": "1"} == told
@@ -195,13 +197,16 @@ def test_a_container_with_a_gpu_opens_its_own_and_no_other(tmp_path):
         os.chmod(path, 0o666)
     own = {"GPU-0": (paths["nvidia0"],), "GPU-1": (paths["nvidia1"],)}
     cells = Cells(
-        tmp_path / "cells", tmp_path / "lib", told, gpus=Files((paths["nvidiactl"],), own)
+        tmp_path / "cells",
+        tmp_path / "lib",
+        told,
+        gpus=Gpus(Files((paths["nvidiactl"],), own), tmp_path, parameters=""),
     )
     (tmp_path / "cells").mkdir()
     (tmp_path / "lib").mkdir()
     made = Made(key="default", python=sys.executable, directory=tmp_path / "none")
     with contextlib.closing(Trees(cells._opener)) as trees:
-        trees.add_devices(cells._gpus.of(["GPU-1"]))
+        cells._gpus.add(trees, ["GPU-1"], rooted=False)
         pairs = zip(trees.request(), trees.descriptors, strict=True)
         order = {
             "cell": codec.encode(cells.sandbox(made).cell),

@@ -1,5 +1,6 @@
 """Which devices the node reports from the answers of NVIDIA's driver."""
 
+import ctypes
 import os
 import stat
 import types
@@ -7,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from homeport.node.limits import gpus
+from homeport.node.limits import driver, gpus
+from tests.node.limits import libraries
 
 GIB = 1024**3
 
@@ -130,3 +132,39 @@ def test_a_container_has_the_files_of_its_own_accelerators_alone(devices):
 
 def test_a_machine_without_a_driver_has_no_files(tmp_path):
     assert gpus.Files() == gpus.files(Driver(), tmp_path)
+
+
+def test_doctor_hears_what_is_there(monkeypatch):
+    there = driver.Driver(
+        "580.95.05", {"libcuda.so.580.95.05": "/x"}, {"libcuda.so.1": "libcuda.so.580.95.05"}
+    )
+    monkeypatch.setattr(
+        gpus, "found", lambda: gpus._visible(gpus._asked(gpus._devices, Driver()), "0")
+    )
+    monkeypatch.setattr(driver, "found", lambda: there)
+    told = gpus.told()
+
+    assert ["Tesla T4"] == told["names"]
+    assert ("580.95.05", 1, 0, True) == tuple(
+        told[k] for k in ("version", "libraries", "programs", "cuda")
+    )
+
+
+def test_the_drivers_library_is_loaded_from_where_the_loader_does_not_look(tmp_path, monkeypatch):
+    folder = libraries.build(tmp_path / "nvidia")
+    there = driver.found({}, [str(folder)], cached=[])
+    monkeypatch.setattr(gpus, "DRIVER", "libnvidia-ml.so.1")
+    monkeypatch.setattr(gpus, "CONTROL", tmp_path)
+    monkeypatch.setattr(driver, "found", lambda: there)
+
+    assert gpus._loads()
+    monkeypatch.setattr(gpus, "CONTROL", tmp_path / "none")
+    assert gpus._loads() == _is_loadable("libnvidia-ml.so.1")
+
+
+def _is_loadable(name: str) -> bool:
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True

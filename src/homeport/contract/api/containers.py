@@ -17,6 +17,7 @@ class ContainerStatus:
     started_at: float
     reason: str = ""  # why it ended or failed
     node: str = ""  # the name of the node that runs it; this machine is `here`
+    gpus: tuple[str, ...] = ()  # the ids of its GPUs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

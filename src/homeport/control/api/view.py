@@ -191,6 +191,7 @@ class View:
                     started_at=container.started_at,
                     reason=container.reason,
                     node=container.node,
+                    gpus=container.order.devices,
                 )
             )
         return tuple(sorted(told, key=lambda container: -container.started_at))

@@ -35,6 +35,7 @@ from homeport.contract.errors import BadRequest
 from homeport.contract.image import HOME, Step, outside
 from homeport.contract.sizes import MIB
 from homeport.node.cells import trials
+from homeport.node.cells.gpus import Gpus
 from homeport.node.cells.networks import Networks, resolvers
 from homeport.node.cells.trees import Trees
 from homeport.node.images.made import Made
@@ -112,9 +113,9 @@ class Cells:
         root: Path,
         lib: Path,
         told: report.Report,
-        gpus: accelerators.Files | None = None,
+        gpus: Gpus | None = None,
     ) -> None:
-        self._gpus = accelerators.files() if gpus is None else gpus
+        self._gpus = Gpus(accelerators.files(), root.parent) if gpus is None else gpus
         self.report = told
         self.networks = Networks(told)
         self.volumes = Path()  # of the home: the agent says where
@@ -183,13 +184,14 @@ class Cells:
             *host.interpreter(made.python),
             *(library(made.python) if made.runner_path else imported_from(made.python)),
             *trusted,
+            *self._gpus.folders,
         ]
         cell = dataclasses.replace(
             host.cell(paths, binds=binds),
             storage=str(storage),
             ids=self._ids,
             overlay=self.report.overlay,
-            points=self._gpus.all,
+            points=self._gpus.points,
         )
         return Sandbox(cell, storage, used=self._used)
 
@@ -199,19 +201,19 @@ class Cells:
         return Cell(
             binds=tuple(Bind(str(path), owned=self._root_user) for path in ours),
             layers=made.lowers,
-            points=self._gpus.all,
+            points=self._gpus.points,
             storage=str(storage),
             ids=self._ids,
             overlay=self.report.overlay,
         )
 
-    def environ(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """Return the variables with the paths of a cell."""
+    def environ(self, environ: Mapping[str, str], made: Made) -> dict[str, str]:
+        """Return the variables with the paths of a cell of this image."""
         users = {name: "root" for name in ("USER", "LOGNAME") if name in environ}
         found = {**environ, **users, "HOME": HOME, "TMPDIR": TMP}
         if site.ENABLE_USER_SITE and "VIRTUAL_ENV" not in environ:
             found.setdefault("PYTHONUSERBASE", site.getuserbase())  # it is not below /root
-        return found
+        return self._gpus.environ(found) if made.lowers else found
 
     def inside(self, launch: Launch) -> Launch:
         """Return the launch with the paths of a cell."""
@@ -227,7 +229,9 @@ class Cells:
         )
 
     @contextlib.contextmanager
-    def for_container(self, launch: Launch, output: int, zygote: int) -> Iterator[Handed]:
+    def for_container(
+        self, launch: Launch, output: int, zygote: int, *, rooted: bool = False
+    ) -> Iterator[Handed]:
         """Return the data for the cell of this container, which the process `zygote` is about to fork."""
         with contextlib.ExitStack() as opened:
             trees = opened.enter_context(self._trees(zygote))
@@ -236,7 +240,7 @@ class Cells:
             if Path(elsewhere := outside(source)).is_dir():
                 trees.add_owned(elsewhere, Mount("/", Access.MERGED))
             self._add_shared(trees, launch)
-            trees.add_devices(self._gpus.of(launch.order.devices))
+            links = self._gpus.add(trees, launch.order.devices, rooted=rooted)
             cgroup = []
             if launch.cgroup:
                 # Who opened it is what counts, not who writes (man 7 cgroups, cgroup.procs).
@@ -250,6 +254,7 @@ class Cells:
                 "cgroup": bool(cgroup),
                 "network": self.network(launch).value,
                 "hosts": self._names(launch),
+                "links": links,
             }
             way = []
             if self.network(launch) is Network.OWN:
@@ -259,15 +264,20 @@ class Cells:
             yield Handed(request, (*trees.descriptors, *cgroup, *way))
 
     @contextlib.contextmanager
-    def for_zygote(self, launch: Launch, zygote: int, *, writes: bool) -> Iterator[Handed]:
+    def for_zygote(
+        self, launch: Launch, zygote: int, *, writes: bool, rooted: bool = False
+    ) -> Iterator[Handed]:
         """Return the data for the cell of a function's zygote or, if it `writes`, of a snapshot."""
         with self._trees(zygote) as trees:
             access = Access.PRIVATE if writes else Access.READ
             trees.add_owned(launch.order.source, Mount(HOME, access))
             if writes:  # its enter hooks are the user's code; a function's zygote runs none
                 self._add_shared(trees, launch)
+            # Packages such as CuPy cannot be imported without the driver's libraries.
+            links = self._gpus.add_driver(trees) if rooted and launch.function.gpu else {}
             request = {
                 "mounts": trees.request(),
+                "links": links,
                 "storage": f"{'s' if writes else 'f'}{os.urandom(6).hex()}",
                 "writes": writes,
                 "network": "none" if launch.function.block_network else "host",

@@ -33,7 +33,7 @@ def prepared(
     environ = environ_for(launch, secrets, os.environ, made.python, shared.lib, made.environ)
     environ |= shared.trusted.variables(made, environ)
     if shared.cells is not None:
-        environ = shared.cells.environ(environ)
+        environ = shared.cells.environ(environ, made)
     return launch, made, environ
 
 

@@ -200,7 +200,7 @@ async def run(
     calls, cwd, ids = launch.calls, launch.order.source, None
     if isolated:
         if shared.cells is not None:
-            environ, ids = shared.cells.environ(environ), shared.cells.ids
+            environ, ids = shared.cells.environ(environ, made), shared.cells.ids
         calls, cwd = CALLS if calls else "", HOME
     if calls:  # what the runner knows without variables
         environ["HOMEPORT_CALLS_SOCKET"] = calls

@@ -1,6 +1,6 @@
 """Lists the accelerators of this machine, by NVIDIA's driver (NVML).
 
-`python -m homeport.node.limits.gpus` prints their names, for `homeport doctor`.
+`python -m homeport.node.limits.gpus` prints their names and the driver's version and files, for `homeport doctor`.
 """
 
 import contextlib
@@ -17,12 +17,15 @@ from typing import Any, TypeVar
 from homeport.contract.capacity import Accelerator
 from homeport.contract.dataclass import dataclass
 from homeport.contract.sizes import MIB
+from homeport.node.limits import driver
 
 DRIVER = "libnvidia-ml.so.1"
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 # As NVIDIA's container toolkit shows them. Not `nvidia-cap1` and `nvidia-cap2`, which divide and watch all GPUs.
 SHARED = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools")
 MIG_MINORS = Path("/proc/driver/nvidia-caps/mig-minors")
+
+CONTROL = Path("/dev/nvidiactl")
 
 T = TypeVar("T")
 
@@ -105,9 +108,7 @@ def _nodes(nvml: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
 def _asked(question: Callable[[Any], Iterator[T]], nvml: ModuleType | Any | None) -> list[T]:
     """Return the driver's answers to a question; none without a driver that works."""
     if nvml is None:
-        try:
-            ctypes.CDLL(DRIVER)  # try this first, because importing the module takes 30 ms
-        except OSError:
+        if not _loads():  # try this first, because importing the module takes 30 ms
             return []
         nvml = importlib.import_module("pynvml")
     try:
@@ -121,6 +122,19 @@ def _asked(question: Callable[[Any], Iterator[T]], nvml: ModuleType | Any | None
     finally:
         with contextlib.suppress(nvml.NVMLError):
             nvml.nvmlShutdown()
+
+
+def _loads() -> bool:
+    """Load the driver's library for this process, also from a directory that the loader does not know."""
+    with contextlib.suppress(OSError):
+        ctypes.CDLL(DRIVER)
+        return True
+    if not (CONTROL.exists() and (there := driver.found())):
+        return False
+    path = there.libraries.get(there.names.get(DRIVER, DRIVER), "")
+    with contextlib.suppress(OSError):
+        return bool(path and ctypes.CDLL(path))  # pynvml asks for it by its short name, and gets it
+    return False
 
 
 def _devices(nvml: Any) -> Iterator[tuple[str, Accelerator]]:
@@ -165,5 +179,19 @@ def _text(told: str | bytes) -> str:
     return told.decode() if isinstance(told, bytes) else told
 
 
+def told() -> dict[str, Any]:
+    """Return what `homeport doctor` shows: devices, and whether a driver is there that shows none."""
+    names, there = [each.name for each in found()], CONTROL.exists()
+    files = driver.found() if names or there else driver.Driver()
+    return {
+        "names": names,
+        "device_files": there,
+        "version": files.version,
+        "libraries": len(files.libraries),
+        "programs": len(files.programs),
+        "cuda": files.has(driver.CUDA),
+    }
+
+
 if __name__ == "__main__":
-    print(json.dumps([each.name for each in found()]))  # noqa: T201 - it is the answer
+    print(json.dumps(told()))  # noqa: T201 - it is the answer

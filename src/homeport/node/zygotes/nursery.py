@@ -128,7 +128,8 @@ class Zygotes:
         if self.cells is None or zygote.sandbox is None:
             return await zygote.fork({"launch": sent(launch), **request}, given)
         request["launch"] = sent(self.cells.inside(launch))
-        with self.cells.for_container(launch, given.output, zygote.pid) as cell:
+        rooted = bool(zygote.sandbox.cell.layers)
+        with self.cells.for_container(launch, given.output, zygote.pid, rooted=rooted) as cell:
             forked = await zygote.fork({**request, **cell.request}, given, cell.descriptors)
         storage = zygote.sandbox.storage / forked.storage
         return dataclasses.replace(forked, storage=str(storage))
@@ -296,7 +297,8 @@ class Zygotes:
         """Return the descriptors and mounts for the cell of a zygote below another one."""
         if self.cells is None or parent.sandbox is None:
             return contextlib.nullcontext(NOTHING)
-        return self.cells.for_zygote(launch, parent.pid, writes=writes)
+        rooted = bool(parent.sandbox.cell.layers)
+        return self.cells.for_zygote(launch, parent.pid, writes=writes, rooted=rooted)
 
     def _forget_function(self, pool: PoolKey) -> None:
         """End the pool's function zygote, unless other pools have it too."""

@@ -19,7 +19,7 @@ from homeport.sdk.preload.shelf import Shelf
 
 MAX_MESSAGE = 64 * 1024
 MAX_REQUEST = 16 * 1024 * 1024
-MAX_DESCRIPTORS = 64
+MAX_DESCRIPTORS = 253  # SCM_MAX_FD: the most that the kernel sends in one message (man 7 unix)
 TRIES = 3  # how often to fork a child if the ones before ended too early
 SPARE_S = 0.05  # after this idle time the zygote forks the next child ahead
 FIRST_LOOK_S = 0.05  # soon, as the first container may not live long; most starts are over by then
