@@ -13,15 +13,18 @@ import logging
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from homeport import private
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest
-from homeport.ingress import pairs
 from homeport.ingress.maps import Maps
 from homeport.ingress.runtime import Step
 from homeport.ingress.secure import LIST
 from homeport.undo import Undo
+
+if TYPE_CHECKING:
+    from homeport.ingress import pairs
 
 LINK = "certs"
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
@@ -50,6 +53,8 @@ class Certificates:
         self._make()
         self._held.clear()
         for path in sorted(self._directory.glob("*.pem")):
+            from homeport.ingress import pairs  # X.509, which a server without TLS does not need
+
             try:
                 text = path.read_bytes()
                 pair = pairs.read(text)
@@ -77,7 +82,7 @@ class Certificates:
             path.unlink(missing_ok=True)
             path.symlink_to(self._directory)
 
-    def stage(self, name: str, pair: pairs.Pair, undo: Undo) -> None:
+    def stage(self, name: str, pair: "pairs.Pair", undo: Undo) -> None:
         """Write a certificate beside the one in use. Raises `OSError` on a full disk."""
         self._make()
         fresh = self._directory / f"{name}.new"
@@ -86,7 +91,7 @@ class Certificates:
         with private.created(fresh) as file:
             file.write(pair.pem)
 
-    def has(self, name: str, pair: pairs.Pair) -> bool:
+    def has(self, name: str, pair: "pairs.Pair") -> bool:
         """Return whether exactly this certificate is in use."""
         with contextlib.suppress(OSError):
             return (self._directory / f"{name}.pem").read_bytes() == pair.pem
@@ -151,14 +156,14 @@ class Certificates:
             self._maps.put("covered", host, name)
 
 
-def held(name: str, pair: pairs.Pair, hosts: Collection[str]) -> Held:
+def held(name: str, pair: "pairs.Pair", hosts: Collection[str]) -> Held:
     """Return the certificate `name` for these hosts; raise `BadRequest` for a name that is no file's."""
     if not NAME.fullmatch(name):
         raise BadRequest(f"a certificate cannot have the name {name!r}")
     return Held(name=name, hosts=tuple(sorted(set(hosts))) or pair.names)
 
 
-def added(held: Held, pair: pairs.Pair) -> list[Step]:
+def added(held: Held, pair: "pairs.Pair") -> list[Step]:
     """Return the steps by which a running process gets a new certificate."""
     return [
         Step(("new", "ssl", "cert", _path(held.name)), good="New empty certificate store"),
@@ -167,7 +172,7 @@ def added(held: Held, pair: pairs.Pair) -> list[Step]:
     ]
 
 
-def renewed(held: Held, pair: pairs.Pair) -> list[Step]:
+def renewed(held: Held, pair: "pairs.Pair") -> list[Step]:
     """Return the steps by which a running process gets another certificate for the same hosts."""
     return [
         Step(

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Collection
 
 from homeport.contract.errors import StorageError
-from homeport.ingress import certificates, pairs
+from homeport.ingress import certificates
 from homeport.ingress.certificates import Certificates
 from homeport.ingress.publisher import Publisher
 from homeport.ingress.runtime import Step
@@ -19,6 +19,8 @@ class Tls(Publisher):
 
     async def certificate(self, name: str, pem: bytes, hosts: Collection[str]) -> None:
         """Answer these hosts with a certificate from now on; a known name is a renewal."""
+        from homeport.ingress import pairs  # X.509, which a server without TLS does not need
+
         pair = await asyncio.to_thread(pairs.read, pem, hosts)
         fresh = certificates.held(name, pair, hosts)
 

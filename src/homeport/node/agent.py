@@ -121,7 +121,11 @@ class Agent:
         link = self._lib / "homeport"
         link.unlink(missing_ok=True)
         link.symlink_to(Path(__file__).parents[1])
-        await asyncio.to_thread(self._open_cells, left)
+        # The first zygote's cell needs both; each asks another program.
+        await asyncio.gather(
+            asyncio.to_thread(self._open_cells, left),
+            asyncio.to_thread(sandboxes.prepare, self._settings.isolation),
+        )
         if self._tied:
             self._lifeline = os.pipe()
             self._shared.lifeline = self._lifeline[0]

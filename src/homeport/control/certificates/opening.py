@@ -1,14 +1,13 @@
-"""Returns the keeper of certificates that the settings ask for. Called by `stages`."""
+"""Returns the keeper of certificates that the settings ask for. Called by `stages`.
+
+A server without TLS does not import X.509, which is a twelfth of its imports.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 from homeport.contract.roles import Ingress
-from homeport.control.certificates.acme.source import Acme
-from homeport.control.certificates.files import Files
-from homeport.control.certificates.issuing import Issuing
 from homeport.control.certificates.keeper import Keeper
-from homeport.control.certificates.local import Local
 from homeport.control.certificates.resolving import Resolver
 from homeport.control.certificates.situation import Kind
 from homeport.control.certificates.source import Source
@@ -34,9 +33,16 @@ def opened(
 
 def _source(settings: Settings, ingress: Ingress, resolver: Resolver) -> Source | None:
     if settings.tls == "acme":
+        from homeport.control.certificates.acme.source import Acme
+
         return Acme(settings, ingress, resolver)
     if settings.tls == "files":
+        from homeport.control.certificates.files import Files
+
         return Files(settings.tls_dir)
     if settings.tls == "local":
+        from homeport.control.certificates.issuing import Issuing
+        from homeport.control.certificates.local import Local
+
         return Issuing(Local(settings.local_ca, settings.domain), settings.domain)
     return None

@@ -1,22 +1,21 @@
 """What a certificate says of itself, as the row that is kept of it."""
 
-from cryptography import x509
-
 from homeport.contract.hosts import is_name
 from homeport.control.certificates.problems import OrderFailed, shown
 from homeport.state.certificates import CertificateRow
 
-#: Faults of a certificate that are no `ValueError` of the library.
-_UNUSUAL = (x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
-
 
 def read(name: str, pem: bytes, hosts: tuple[str, ...], source: str) -> CertificateRow:
     """Return the row of a certificate; `OrderFailed` if it is not for these hosts. No host: for those that it names."""
+    from cryptography import x509  # a server without TLS has no use for it
+
+    # Faults of a certificate that are no `ValueError` of the library.
+    unusual = (x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
     try:
         leaf, *_ = x509.load_pem_x509_certificates(pem)
         extension = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
         found = [each.lower() for each in extension.value.get_values_for_type(x509.DNSName)]
-    except (ValueError, *_UNUSUAL) as error:
+    except (ValueError, *unusual) as error:
         raise OrderFailed(f"the certificate cannot be read: {shown(error)}") from None
     except x509.ExtensionNotFound:
         raise OrderFailed("the certificate has no names (subjectAltName)") from None

@@ -359,6 +359,12 @@ def imported_from(python: str) -> tuple[str, ...]:
     return tuple(path for path in done.stdout.splitlines() if Path(path).is_dir())
 
 
+def prepare(isolation: str) -> None:
+    """Ask homeport's own interpreter before a cell needs its answer. Blocks."""
+    if isolation != OFF:
+        imported_from(sys.executable)
+
+
 def take_over(settings: Settings, lib: Path, kept: Mapping[int, str]) -> Cells | None:
     """Isolate containers if the settings ask for it; delete the leftovers of an earlier server. Blocks.
 
