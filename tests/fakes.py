@@ -18,10 +18,11 @@ from homeport.contract.image import Environment, Image
 from homeport.contract.listing import Change, Listing, Mark
 from homeport.contract.programs import Order
 from homeport.contract.supplies import Supplies
-from homeport.contract.traffic import Detached, Endpoint, Load, PoolKey, RequestRecord
+from homeport.contract.traffic import Detached, Endpoint, Load, PoolKey
 from homeport.ingress import certificates, pairs
 from tests.guards import FakeGuards
 from tests.program import FakeProgram
+from tests.recorded import FakeLog
 
 
 async def no_fault(_call: str, _what: str, _when: str) -> None:
@@ -241,7 +242,7 @@ def _after(seconds: float) -> asyncio.Future:
     return done
 
 
-class FakeIngress(FakeGuards, Recorded):
+class FakeIngress(FakeGuards, Recorded, FakeLog):
     """HAProxy's promises: a fair queue, exact slots, parking where no container takes requests."""
 
     def __init__(self) -> None:
@@ -256,7 +257,6 @@ class FakeIngress(FakeGuards, Recorded):
         self._dozes = False
         self._answered: Callable[[str, float], None] = lambda _container, _ms: None
         self._unanswered: set[str] = set()
-        self._ended: Callable[[RequestRecord], None] | None = None
         self._pools: dict[PoolKey, _Pool] = {}
 
     @property
@@ -310,9 +310,6 @@ class FakeIngress(FakeGuards, Recorded):
     def watch(self, answered: Callable[[str, float], None]) -> None:
         self._answered = answered
 
-    def hear(self, ended: Callable[[RequestRecord], None] | None) -> None:
-        self._ended = ended
-
     def _leads(self, where: PoolKey | str) -> PoolKey:
         if isinstance(where, PoolKey):
             return where
@@ -362,18 +359,7 @@ class FakeIngress(FakeGuards, Recorded):
         if container in self._unanswered:
             self._unanswered.discard(container)
             self._answered(container, (asyncio.get_running_loop().time() - began) * 1000)
-        if self._ended is not None:
-            self._ended(
-                RequestRecord(
-                    endpoint="hello",
-                    method="GET",
-                    path="/",
-                    status=200,
-                    duration_ms=int((asyncio.get_running_loop().time() - began) * 1000),
-                    container=container,
-                    cold=cold,
-                )
-            )
+        self._tell(where, container, asyncio.get_running_loop().time() - began, cold=cold)
         return container
 
     async def attach(

@@ -22,6 +22,7 @@ async def abandoned(ingress: HAProxy) -> None:
     """End everything but HAProxy, as if the control plane's process was killed."""
     await ingress._tasks.close()
     await ingress._supervisor._tasks.close()
+    ingress._rings.close()
     ingress._ports.close()
     ingress._calls._listener.close()
     ingress._urls._listener.close()

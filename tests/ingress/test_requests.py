@@ -2,9 +2,11 @@
 
 import pytest
 
+from homeport.contract import recorded
 from homeport.contract.traffic import RequestRecord
 from homeport.ingress.config import LINE_BYTES
 from homeport.ingress.requests import WINDOW_S, Durations, Requests
+from tests.recorded import line as recorded_line
 
 
 @pytest.mark.parametrize(
@@ -25,55 +27,39 @@ def test_quantiles_are_of_what_was_seen(values, median, high):
     assert (median, high) == (durations.quantile(0.5, 0.0), durations.quantile(0.99, 0.0))
 
 
-def line(number: int, ms: int, endpoint: str = "hello", container="ta-1", first_byte="1") -> str:
-    """Return a line as HAProxy writes it (ingress/config.py, `log-format`)."""
-    return f"{number} {ms} 200 {container} {first_byte} {endpoint} - GET /\n"
+def line(
+    id_: str = "a",
+    ms: int = 9,
+    endpoint: str = "hello",
+    container: str = "ta-1",
+    first: str = "1",
+    **more: str,
+) -> str:
+    """Return a line as HAProxy writes it."""
+    words = {"id": id_, "total": f"{ms}", "endpoint": endpoint, "container": container}
+    return recorded_line(**{**words, "first": first, "target": "/", **more})
 
 
-def told(text: str) -> list[RequestRecord]:
-    """Return the records that are made from a ring's lines."""
+def told(*lines: str) -> list[RequestRecord]:
+    """Return the records that are made from lines of the log."""
     requests, records = Requests(clock=lambda: 0.0), []
     requests.ended = records.append
-    requests.read(text)
+    requests.read(lines)
     return records
 
 
 def test_the_past_is_forgotten_after_two_windows():
     now = [0.0]
     requests = Requests(clock=lambda: now[0])
-    requests.read(line(1, 10))
+    requests.read([line(ms=10)])
     assert (10, 10) == requests.quantiles_ms("hello")
     now[0] = WINDOW_S + 1
-    requests.read(line(2, 30))
+    requests.read([line(ms=30)])
     assert (10, 30) == requests.quantiles_ms("hello")
     now[0] = 2 * WINDOW_S + 1
     assert (30, 30) == requests.quantiles_ms("hello")
     now[0] = 9 * WINDOW_S
     assert requests.quantiles_ms("hello") is None
-
-
-def test_a_line_is_read_once_however_often_the_ring_is():
-    requests = Requests(clock=lambda: 0.0)
-    early = line(1, 10) + line(2, 10)
-    requests.read(early)
-    requests.read(early)
-    requests.read(early.rstrip("\n"))
-    requests.read(early + line(3, 30) + line(4, 30) + line(5, 30))
-    assert (30, 30) == requests.quantiles_ms("hello")
-    requests.restart()  # another process counts anew
-    requests.read(line(1, 50, "other"))
-
-    assert (50, 50) == requests.quantiles_ms("other")
-
-
-def test_a_slow_request_counts_though_later_ones_have_overtaken_it():
-    requests = Requests(clock=lambda: 0.0)
-    early = line(2, 10) + line(1, 900)
-    requests.read(early)
-    assert (10, 900) == requests.quantiles_ms("hello")
-    requests.read(early + line(12, 5) + line(3, 5000))
-
-    assert 5000 == requests.quantiles_ms("hello")[1]
 
 
 class Heard(dict):
@@ -93,38 +79,35 @@ def listening() -> tuple[Requests, Heard]:
 def test_the_first_answer_of_a_container_is_told_once():
     requests, heard = listening()
     requests.expect("ta-1")
-    requests.read(line(1, 9, container="ta-0") + line(2, 9, first_byte="-1"))
+    requests.read([line(container="ta-0"), line(first="-1")])
     assert {} == heard  # somebody else's, and one that was cut off
-    requests.read(line(2, 9, first_byte="-1") + line(3, 9, first_byte="7") + line(4, 9))
-    requests.read(line(4, 9) + line(5, 9))
+    requests.read([line(first="7"), line()])
+    requests.read([line()])
 
     assert {"ta-1": 7.0} == heard
 
 
-def test_a_first_answer_that_was_overwritten_stays_unknown():
+def test_a_first_answer_that_may_be_lost_stays_unknown():
     requests, heard = listening()
-    requests.read(line(1, 9, container="ta-0"))
     requests.expect("ta-1")
-    requests.read(line(900, 9) + line(901, 9))
-    requests.expect("ta-2")
-    requests.read(line(901, 9) + line(902, 9) + line(903, 9, container="ta-2", first_byte="4"))
+    requests.read(["3 events dropped", line()])
     requests.expect("ta-3")
     requests.restart()
-    requests.read(line(1, 9, container="ta-3"))
+    requests.read([line(container="ta-3")])
 
-    assert {"ta-2": 4.0} == heard
+    assert {} == heard
 
 
-def test_a_container_that_has_left_is_waited_for_once_more_and_then_forgotten():
+def test_a_container_that_has_left_is_waited_for_until_all_is_read():
     requests, heard = listening()
-    requests.expect("ta-1")
-    requests.expect("ta-2")
-    requests.expect_no_more("ta-1")
-    requests.expect_no_more("ta-2")
-    requests.read(line(1, 9))
-    requests.read(line(1, 9) + line(2, 9, container="ta-2"))
+    for name in ("ta-1", "ta-2"):
+        requests.expect(name)
+        requests.expect_no_more(name)
+    requests.read([line(container="ta-0")], more=True)
+    requests.read([line(container="ta-2")])
+    requests.read([line(container="ta-1")])
 
-    assert {"ta-1": 1.0} == heard
+    assert {"ta-2": 1.0} == heard
 
 
 @pytest.mark.parametrize(
@@ -132,62 +115,68 @@ def test_a_container_that_has_left_is_waited_for_once_more_and_then_forgotten():
     [
         "",
         "x",
-        "1 -1 400 <NOSRV> -1 -",
-        "1 5 404 <NOSRV> -1 -",
-        "1 5 404 <NOSRV> -1 ",
-        "a b c d e f",
-        "1 5 200 ta-1 1 - - GET /",
+        "Proxy web stopped (cumulated conns: FE: 4, BE: 0).",
+        line().rpartition(" ")[0],
+        line(total="-1"),
+        line(ended="-"),
+        line(endpoint="-"),
     ],
 )
-def test_what_is_no_request_is_let_be(text):
-    requests = Requests()
-    requests.read(text)
+def test_what_is_no_request_to_an_endpoint_is_let_be(text):
+    requests, kept = Requests(), []
+    requests.keep = kept.extend
+    requests.read([text])
 
     assert requests.quantiles_ms("-") is None
-    assert requests.quantiles_ms("f") is None
+    assert [] == kept
 
 
-@pytest.mark.parametrize(
-    ("line", "record"),
-    [
-        ("7 12 200 ta-1 9 web - GET /shop/1", ("GET", "/shop/1", 200, 12, "ta-1", False)),
-        ("7 834 200 ta-1 9 web 1 POST /", ("POST", "/", 200, 834, "ta-1", True)),
-        # What was sent to another container after the first had gone has waited for one, too.
-        ("7 834 200 again 9 web - GET /", ("GET", "/", 200, 834, "", True)),
-        ("7 1 401 <NOSRV> -1 web - GET /", ("GET", "/", 401, 1, "", False)),
-        ("7 90 -1 ta-1 -1 web - GET /", ("GET", "/", 0, 90, "ta-1", False)),
-        ("7 1 200 ta-1 1 web - GET /a#1B[2J#7C", ("GET", "/a%1B[2J%7C", 200, 1, "ta-1", False)),
-        ("7 1 200 ta-1 1 web - OPTIONS *", ("OPTIONS", "*", 200, 1, "ta-1", False)),
-    ],
-)
-def test_each_request_is_told_to_who_hears_of_them(line, record):
-    method, path, status, duration_ms, container, cold = record
+def test_lines_are_kept_as_they_are():
+    requests, kept = Requests(), []
+    requests.keep = kept.append
+    requests.read([line("a"), line("b")])
 
-    assert [
-        RequestRecord(
-            endpoint="web",
-            method=method,
-            path=path,
-            status=status,
-            duration_ms=duration_ms,
-            container=container,
-            cold=cold,
-        )
-    ] == told(f"{line}\n")
+    assert [[line("a").split(" "), line("b").split(" ")]] == kept
 
 
 def test_a_path_that_lost_its_end_says_so():
-    head = "7 12 200 ta-1 9 web - GET /"
-    (record,) = told(head + "x" * (LINE_BYTES - 1 - len(head)))
+    (record,) = told(line(target="/" + "x" * LINE_BYTES))
 
     assert record.path.endswith("xx...")
 
 
-def test_a_request_is_told_once_however_often_the_ring_is_read():
-    requests, records = Requests(clock=lambda: 0.0), []
-    requests.read(line(1, 10))
-    requests.ended = records.append
-    requests.read(line(1, 10) + line(2, 20))
-    requests.read(line(1, 10) + line(2, 20) + line(3, 30))
+def entry(id_: str = "a", **words: str) -> str:
+    """Return the line of a request's further entry."""
+    return line(id_, kind="again", **words)
 
-    assert [20, 30] == [record.duration_ms for record in records]
+
+def test_a_request_that_enters_again_is_one_with_the_container_that_answered():
+    first = line(ms=900, container="again", first="890", head="1", wait="2")
+    last = entry(ms=800, first="30", head="750", parked="749", wait="5", container="ta-2")
+    requests, heard = listening()
+    requests.expect("ta-2")
+    kept: list = []
+    requests.keep = kept.extend
+    requests.read([last, line("b"), first])
+    (other, record) = map(recorded.decode, kept)
+
+    assert "b" == other.id
+    assert ("ta-2", True, 900) == (record.container, record.cold, record.duration_ms)
+    assert {"received": 2, "parked": 749, "queued": 7, "app": 30, "stream": 112} == record.parts_ms
+    assert {"ta-2": 30.0} == heard
+
+
+def test_each_further_entry_counts():
+    entries = [
+        entry(container="ta-3", parked="5", head="5"),
+        entry(container="again", parked="7", head="7"),
+    ]
+    (record,) = told(*entries, line(container="again", ms=100))
+
+    assert ("ta-3", 12) == (record.container, record.parts_ms["parked"])
+
+
+def test_a_request_whose_further_entry_is_unknown_was_answered_by_nobody():
+    (record,) = told(line(container="again"))
+
+    assert ("", True) == (record.container, record.cold)

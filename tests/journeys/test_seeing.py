@@ -1,8 +1,11 @@
 """What users can observe: logs by request, numbers by endpoint, metrics."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+
+from tests.waiting import wait_for
 
 APP = """
     import asyncio, sys, threading
@@ -78,8 +81,6 @@ NUMBERS = """
 
 
 def test_what_went_on_is_told_by_endpoint_and_to_prometheus(terminal, write):
-    from tests.waiting import wait_for
-
     url = terminal.deploy(write(NUMBERS))["ask"]
     for bad in (False, False, True):
         httpx.get(url, params={"bad": bad}, timeout=60, trust_env=False)
@@ -107,6 +108,56 @@ def test_what_went_on_is_told_by_endpoint_and_to_prometheus(terminal, write):
     assert 404 == from_outside.status_code
     for command in (("status",), ("app", "list")):
         assert "numbers" in terminal.run(*command).stdout
+
+
+WAITED = """
+    import modal
+
+    app = modal.App("waited")
+
+    @app.function()
+    @modal.fastapi_endpoint()
+    def ask(n: int = 0):
+        print("asked for", n)
+        return double.remote(n)
+
+    @app.function()
+    def double(n):
+        print("doubles", n)
+        return 2 * n
+"""
+
+
+def test_every_request_and_call_is_recorded_with_its_parts(terminal, write):
+    url = terminal.deploy(write(WAITED))["ask"]
+    cold = httpx.get(f"{url}/?n=3", timeout=60, trust_env=False)
+    request = cold.headers["x-request-id"]
+    missing = httpx.get(f"{url}/none", timeout=60, trust_env=False).headers["x-request-id"]
+
+    def recorded():
+        found = json.loads(terminal.run("request", "list", "waited", "--json").stdout)
+        return found if {missing, request} <= {each["id"] for each in found} else None
+
+    found = wait_for(recorded, "the records")
+    assert {("ask", "visit", "/"), ("ask", "visit", "/none"), ("double", "call", "/")} == {
+        (each["tag"], each["kind"], each["path"]) for each in found
+    }
+    assert {1} == {each["version"] for each in found}
+    (first,) = (each for each in found if each["id"] == request)
+    assert sum(first["parts_ms"].values()) == first["total_ms"]
+    shown = terminal.run("request", "show", request).stdout
+    assert "GET / -> 200 OK" in shown
+    assert "asked for 3" in shown
+    assert "doubles" not in shown  # it was printed for the call
+    if first["cold"]:
+        assert "parked" in shown
+        assert "imported" in shown
+    ended = [each["status"] for each in found if each["id"] == missing]
+    assert [404] == ended
+    assert "no request" in terminal.run("request", "list", "--status", "5xx").stderr
+    asked = terminal.run("request", "show", "nobody", check=False)
+    assert 1 == asked.returncode
+    assert "no request with the id `nobody` is kept" in asked.stderr
 
 
 SEVERAL = """

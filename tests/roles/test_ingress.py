@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from homeport import wire
+from homeport.contract import recorded
 from homeport.contract.calls import endpoint_id
 from homeport.contract.errors import BadRequest, Failure, NotFound
 from homeport.contract.rates import Rate
@@ -269,6 +270,21 @@ async def test_each_request_that_ends_is_told_to_who_hears_of_them(house):
 
     assert [("one", True), ("one", False)] == [(r.container, r.cold) for r in records]
     assert {("GET", "/", 200)} == {(r.method, r.path, r.status) for r in records}
+
+
+async def test_every_request_is_kept_once_with_what_an_endpoint_and_a_container_were(house):
+    kept = []
+    house.ingress.keep(kept.extend, tuple)
+    house.may_go.set()
+    await house.attach("one", 1)
+    for _ in range(2):
+        await house.ask()
+    await until(lambda: len(kept) == 2, "both lines")
+    records = [recorded.decode(words) for words in kept]
+
+    assert {("one", False, 200)} == {(r.container, r.cold, r.status) for r in records}
+    assert 2 == len({r.id for r in records})
+    assert 1 == len({r.endpoint for r in records} - {"", "-"})
 
 
 async def test_the_next_request_is_told_of_when_it_begins_and_only_once(house):

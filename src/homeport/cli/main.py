@@ -31,6 +31,7 @@ COMMANDS = {
     "image": ("image", "app"),
     "volume": ("volume", "app"),
     "call": ("call", "app"),
+    "request": ("request", "app"),
     "dict": ("shared", "dicts"),
     "queue": ("shared", "queues"),
     "secret": ("secret", "app"),

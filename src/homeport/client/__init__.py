@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from homeport.client.logs import Logs
     from homeport.client.programs import Programs
     from homeport.client.rate_limits import RateLimits
+    from homeport.client.requests import Requests
     from homeport.client.secrets import Secrets
     from homeport.client.server import Server
     from homeport.client.sessions import Sessions
@@ -149,6 +150,12 @@ class Client:
         from homeport.client.rate_limits import RateLimits
 
         return RateLimits(self._connection)
+
+    @cached_property
+    def requests(self) -> "Requests":
+        from homeport.client.requests import Requests
+
+        return Requests(self._connection)
 
     @cached_property
     def secrets(self) -> "Secrets":

@@ -4,7 +4,7 @@
 fake and against the real implementation.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from homeport.contract.container import LogLine, StartOrder
@@ -99,6 +99,15 @@ class Ingress(Protocol):
         Its arguments are the container, and the milliseconds from the container's getting the request to the
         first byte of the response. The call may be late, and is missing if the answer was missed. It is
         made on the event loop, and must not block. Call `watch` once, before `open`.
+        """
+
+    def keep(
+        self, lines: Callable[[Sequence[Sequence[str]]], None], seen: Callable[[], Collection[str]]
+    ) -> None:
+        """Call `lines` with all requests to endpoints that have ended, as contract/recorded.py has them.
+
+        It is called on the event loop with several at once, about a second after their end. `seen` returns the ids of
+        the last requests that an earlier server has kept: they are left out. Call `keep` once, before `start`.
         """
 
     def hear(self, ended: Callable[[RequestRecord], None] | None) -> None:

@@ -43,6 +43,7 @@ class Endpoint:
     id: str
     hosts: tuple[str, ...]  # lower case, without port; a custom domain may begin with `*.`
     pool: PoolKey
+    tag: str = ""  # what its app calls it: the function, or `Class.method`
     method: str = ""  # the web method's attribute, where its class has several; else empty
     local_port: int | None = None  # a port of its own, for resolvers that do not know *.localhost
     protected: bool = False  # requires_proxy_auth
@@ -76,7 +77,7 @@ class Pass:
 class RequestRecord:
     """A request that has ended, as the ingress saw it.
 
-    `method` and `path` are a visitor's text, in printable ASCII without blanks.
+    `method`, `path` and `query` are a visitor's text, in printable ASCII without blanks.
     """
 
     endpoint: str  # Endpoint.id
@@ -86,6 +87,17 @@ class RequestRecord:
     duration_ms: int  # until the last byte; of a WebSocket, until it was closed
     container: str = ""  # empty: the ingress has answered
     cold: bool = False  # no container was ready when it came
+    id: str = ""  # its X-Request-Id
+    kind: str = "visit"  # or `call`: a function was called
+    at: float = 0.0  # when it came, in seconds since the epoch
+    query: str = ""  # empty unless queries are recorded
+    client: str = ""  # the visitor's address; empty unless addresses are recorded
+    received_bytes: int = 0
+    sent_bytes: int = 0
+    #: The milliseconds of each part, which follow each other: received, parked, queued, connected, app (until the
+    #: first byte of the response), stream. One that took none is missing.
+    parts_ms: dict[str, int] = field(default_factory=dict)
+    ended: str = ""  # why it ended early, such as `visitor left`; empty: it did not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

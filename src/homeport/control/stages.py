@@ -214,6 +214,11 @@ def open_deploys(
     )
     if fleet.keeper is not None:
         fleet.keeper.wants(lambda: certified.wanted(parts.endpoints))
+    endpoints, pools = parts.endpoints, fleet.pools
+    fleet.ingress.keep(
+        lambda lines: state.requests.add(lines, endpoints.place, pools.revision_of),
+        state.requests.recent,
+    )
     rollout = Rollout(parts)
     opened.push_async_callback(rollout.close)
     sweeper = Sweeper(state.store, state.secrets, state.blobs, rollout.trees.in_use)
@@ -336,6 +341,7 @@ async def open_api(
         expiring=deploys.expiring,
         logs=state.logs,
         cold_starts=state.cold_starts,
+        requests=state.requests,
         shared=state.shared,
         spawned=deploys.spawned,
         tunnels=fleet.tunnels,
@@ -357,6 +363,7 @@ async def open_api(
             state.api_tokens,
             deploys.expiring.expiries,
             state.cold_starts,
+            state.requests,
         ),
         keep=lifeline.keep,
         shutdown=shutdown,

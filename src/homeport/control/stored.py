@@ -7,6 +7,7 @@ import asyncio
 from contextlib import AsyncExitStack
 
 from homeport.contract.dataclass import dataclass
+from homeport.contract.sizes import MIB
 from homeport.settings import Settings
 from homeport.state import domains, schema, urls
 from homeport.state.api_tokens import ApiTokens
@@ -16,6 +17,7 @@ from homeport.state.coldstarts import ColdStarts
 from homeport.state.database import Database
 from homeport.state.environments import Environments
 from homeport.state.logs import Logs
+from homeport.state.requests import Requests
 from homeport.state.scope import Scoped
 from homeport.state.secrets import SecretBox
 from homeport.state.shared import Shared
@@ -36,6 +38,7 @@ class State:
     volumes: Scoped[Volumes]
     blobs: Blobs
     cold_starts: ColdStarts
+    requests: Requests
     shared: Shared
     api_tokens: ApiTokens
     audit: Audit
@@ -51,6 +54,8 @@ async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> 
     cold_starts = ColdStarts(database)
     opened.push_async_callback(cold_starts.close)
     cold_starts.move_in(settings.home / "cold-starts")
+    requests = Requests(settings.home / "requests", settings.request_cap_mib * MIB)
+    opened.callback(requests.close)
     store = Stores(database)
     vault = Vault(settings.home / "vault.key")
     environments = Environments(database, vault.digest, slug=settings.workspace)
@@ -81,6 +86,7 @@ async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> 
         volumes=volumes,
         blobs=Blobs(settings.home / "blobs"),
         cold_starts=cold_starts,
+        requests=requests,
         shared=shared,
         api_tokens=api_tokens,
         audit=audit,

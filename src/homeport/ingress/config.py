@@ -8,12 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 
 from homeport.contract.dataclass import dataclass
+from homeport.contract.recorded import MISSING
 from homeport.contract.traffic import BY_PORT
 from homeport.ingress import guards, inside, remote, rules, secure
 from homeport.ingress.rules import AGAIN, AGAIN_SLOTS
 from homeport.ingress.unusual import MAX_HEAD_BYTES
 
-LINE_BYTES = 256  # of the ring's lines; HAProxy cuts off the end of a longer one, which is the path
+LINE_BYTES = (
+    1024  # of the ring's lines; HAProxy cuts off the end of a longer one, which is the path
+)
+RING_BYTES = 1024 * 1024  # several thousand lines, until they are read
 MAPS = (
     "hosts",
     "ports",
@@ -51,12 +55,26 @@ PAGES = (
         "if { var(txn.page) -m found }"
     ),
 )
-LOG = (
-    "  log ring@requests format raw local0",
-    # The path is last, because the visitor chooses it; HAProxy writes blanks and controls as `#20`.
-    '  log-format "%rt %Ta %ST %s %Tr %[var(txn.endpoint)] %[var(txn.parked)] %HM %HPO"',
-    "  unique-id-format %[uuid()]",
-)
+WORDS = {
+    "ended": "%[date(0,ms)]",
+    "id": "%ID",
+    "head": "%TR",
+    "wait": "%Tw",
+    "connect": "%Tc",
+    "first": "%Tr",
+    "total": "%Ta",
+    "status": "%ST",
+    "sent": "%B",
+    "received": "%U",
+    "how": "%ts",
+    "container": "%s",
+    "endpoint": "%[var(txn.endpoint)]",
+    "parked": "%[var(txn.parked)]",
+    "client": MISSING,
+    "method": "%HM",
+    "target": "%HPO",
+}
+UNIQUE = "  unique-id-format %[uuid()]"
 VANISHED_S = 60
 CALLS_SHARE = 4  # containers may have one connection for this many of visitors
 SHARED, UNSHARED = "b", "u"  # the first letter of the backends' names
@@ -105,6 +123,8 @@ class Config:
     own_hosts: Sequence[str]  # hosts that answer `/metrics` and the list of endpoints
     domain: str  # of all endpoints
     preflights: bool = False  # those of CORS need no token
+    queries: bool = False  # the lines of requests have the query
+    addresses: bool = False  # and the visitor's address
     backends: Mapping[str, int]  # SHARED and UNSHARED -> how many of that kind
     servers: Mapping[str, Sequence[Server]] = field(default_factory=dict)  # backend -> containers
 
@@ -172,7 +192,7 @@ def _global(config: Config) -> list[str]:
         "ring requests",
         "  format raw",
         f"  maxlen {LINE_BYTES}",
-        "  size 131072",
+        f"  size {RING_BYTES}",
         "",
     ]
 
@@ -215,6 +235,19 @@ def _defaults() -> list[str]:
     ]
 
 
+def _log(config: Config, kind: str, **words: str) -> list[str]:
+    """Return the lines that write each request that has ended to the ring (contract/recorded.py)."""
+    if config.queries:
+        words["target"] = "%HPO%HQ"
+    if config.addresses:
+        words["client"] = "%[src]"
+    # HAProxy writes blanks and controls as `#20`.
+    return [
+        f"  log ring@requests len {LINE_BYTES} format raw local0",
+        f'  log-format "{kind} {" ".join({**WORDS, **words}.values())}"',
+    ]
+
+
 def _frontend(config: Config) -> list[str]:
     return [
         "frontend web",
@@ -242,7 +275,8 @@ def _frontend(config: Config) -> list[str]:
             trusted_proxies=config.trusted_proxies,
             containers=0 if config.secure is None else config.max_connections // CALLS_SHARE,
         ),
-        *LOG,
+        *_log(config, "visit"),
+        UNIQUE,
         *rules.responses(),
         *(secure.lasting() if config.lasting and config.secure is not None else []),
         "  http-after-response set-header X-Request-Id %[unique-id]",
@@ -267,7 +301,8 @@ def _calls(config: Config) -> list[str]:
         "frontend calls",
         f"  bind fd@{config.calls}",
         f"  maxconn {config.max_connections // CALLS_SHARE}",
-        *LOG,
+        *_log(config, "call"),
+        UNIQUE,
         *inside.responses(),
         "",
         *inside.rules(),
@@ -280,6 +315,7 @@ def _again(config: Config) -> list[str]:
     return [
         f"frontend {AGAIN}-in",
         f"  bind unix@{config.again} accept-proxy mode 600",
+        *_log(config, AGAIN, id="%[var(txn.id)]"),
         *PAGES,
         *rules.again(trusted=bool(config.trusted_proxies), domain=config.domain),
     ]

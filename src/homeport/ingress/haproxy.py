@@ -6,7 +6,7 @@ backends. `publisher` carries out each change whole or not at all; `containers` 
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from homeport.contract.errors import IngressError, PortTaken
@@ -19,7 +19,7 @@ from homeport.ingress.maps import Maps
 from homeport.ingress.picture import Picture
 from homeport.ingress.ports import Ports
 from homeport.ingress.requests import POLL_S, SOON_S
-from homeport.ingress.runtime import Runtime
+from homeport.ingress.ring import Rings
 from homeport.ingress.sockets import Doorway
 from homeport.ingress.supervisor import Supervisor
 from homeport.ingress.tls import Tls
@@ -28,6 +28,7 @@ from homeport.supervised import Tasks, supervised
 from homeport.undo import Undo
 
 FIRST_PORTS = 16
+FULL_S = 0.02  # between two reads of the log while more is waiting
 LOW_PORTS = 4  # double the supply when no more free ports than this are left
 
 
@@ -61,6 +62,7 @@ class HAProxy(Containers, Tls):
         self._urls = Doorway(settings.urls_socket)
         self._tied = tied
         self.took_over = False  # True if it goes on with an earlier server's sockets and maps
+        self._rings = Rings()
         self._heard = asyncio.Event()  # set when a listener for each request is added
         self._tasks = Tasks()
 
@@ -72,6 +74,12 @@ class HAProxy(Containers, Tls):
     def watch(self, answered: Callable[[str, float], None]) -> None:
         """Set the function that is called with each container's first request and its milliseconds."""
         self._requests.answered = answered
+
+    def keep(
+        self, lines: Callable[[Sequence[Sequence[str]]], None], seen: Callable[[], Collection[str]]
+    ) -> None:
+        """Set the function that gets every request that has ended; `seen` returns the ids of those that it has."""
+        self._requests.keep, self._rings.seen = lines, seen
 
     def hear(self, ended: Callable[[RequestRecord], None] | None) -> None:
         """Set the function that is called with each request that has ended; None: no function."""
@@ -108,6 +116,8 @@ class HAProxy(Containers, Tls):
     async def close(self) -> None:
         """End every process and delete their files."""
         await self._tasks.close()
+        self._read()
+        self._rings.close()
         await self._supervisor.close()
         self._ports.close()
         self._calls.close()
@@ -233,6 +243,7 @@ class HAProxy(Containers, Tls):
         if self.http_port:
             self.took_over = True
             self._supervisor.adopt(old)
+            self._rings.adopt(haproxy.control for haproxy in old)
             self._picture.load()
             return
         # Open the new port before the old processes are killed: if that fails, they keep answering.
@@ -294,25 +305,37 @@ class HAProxy(Containers, Tls):
             ),
             domain=settings.domain,
             preflights=settings.cors_preflights == "pass",
+            queries=settings.records("queries"),
+            addresses=settings.records("addresses"),
             backends={prefix: supply.count for prefix, supply in self._picture.supplies.items()},
             servers={p.backend: tuple(p.servers.values()) for p in self._picture.pools.values()},
         )
 
-    def _begun(self) -> None:
+    def _begun(self, control: Path) -> None:
+        """Another process answers; those before it retire."""
         self._requests.restart()
+        self._rings.retire()
+        self._rings.follow(control)
 
     async def _listen(self) -> None:
         """Read the log of requests, and save maps again that a full disk refused."""
+        more = False
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SOON_S if self._requests.ended else POLL_S):
+                soon = self._requests.ended is not None or self._rings.is_retiring
+                wait_s = FULL_S if more else SOON_S if soon else POLL_S
+                async with asyncio.timeout(wait_s):
                     await self._heard.wait()
                     self._heard.clear()
-            self._save()
-            runtime: Runtime | None = self._supervisor.runtime
-            if runtime is not None and self._picture.endpoints:
-                with contextlib.suppress(IngressError):  # the process is being replaced
-                    self._requests.read(await runtime.ask(("show", "events", "requests")))
+            if not more:
+                self._save()
+            more = self._read()
+
+    def _read(self) -> bool:
+        """Read what is there of the log of requests; return whether more is waiting."""
+        lines, more = self._rings.read()
+        self._requests.read(lines, more=more)
+        return more
 
 
 def _number(path: Path) -> int:

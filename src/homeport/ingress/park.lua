@@ -141,12 +141,23 @@ local function asked(line_out, patience_s)
     return line
 end
 
+-- The milliseconds that a request has waited for a container so far, and waits from now on.
+local function waiting(txn)
+    local began, before = core.now(), txn:get_var("txn.parked") or 0
+    txn:set_var("txn.parked", before) -- also for a visitor who leaves meanwhile
+    return function()
+        local now = core.now()
+        local ms = (now.sec - began.sec) * 1000 + (now.usec - began.usec) // 1000
+        txn:set_var("txn.parked", before + math.max(ms, 0))
+    end
+end
+
 local function park(txn)
     local pool = txn:get_var("txn.pool")
     if pool == nil then
         return answer(txn, 404, "app for invoked web endpoint is stopped")
     end
-    txn:set_var("txn.parked", 1)
+    local ended = waiting(txn)
     local request = txn.f:req_fhdr("x-request-id") or "-"
     local line_out = "park " .. (txn:get_var("txn.asked") or pool) .. " " .. request
     -- On re-entry nothing shows whether a proxy sent the request.
@@ -163,6 +174,7 @@ local function park(txn)
         end
         core.msleep(200)
     end
+    ended()
     if line == nil then
         return answer(txn, 503, "no container is ready, and the server that would start one does not run")
     end
@@ -186,7 +198,9 @@ end)
 
 -- Waits until the control plane knows that the container has ended, before the request parks.
 core.register_action("pause", { "http-req" }, function(txn)
+    local ended = waiting(txn)
     core.msleep(50)
+    ended()
 end)
 
 local function decoded(text)

@@ -1,20 +1,26 @@
-"""Reads how requests ended, from a ring in HAProxy's memory; keeps quantiles by endpoint.
+"""Counts how requests ended: quantiles by endpoint, the first answer of each container, and each request for listeners.
 
-Each request that has ended is one line. The ring is read once a second, and more often while a listener
-wants each request (`SOON_S`):
-
-    <number> <ms> <status> <container> <ms to the first byte> <endpoint> <1 if parked> <method> <path>
-
-The ring costs 3 us of CPU a request; a message for each request would cost 65 us on both sides. Lines
-that are overwritten before they are read are missing from the quantiles, which does not change them much.
-HAProxy numbers requests when they begin, so a number is there once, and the numbers are in no order.
+Each request that has ended is one line of HAProxy's log (contract/recorded.py), which ring.py reads. A request that
+came to a backend without a container has entered again (`again`), so it has two lines or more: those of its entries
+come first, and are joined with its own.
 """
 
-import re
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from homeport.contract import recorded
+from homeport.contract.recorded import (
+    CONNECT,
+    CONTAINER,
+    ENDPOINT,
+    FIRST,
+    HEAD,
+    ID,
+    PARKED,
+    TOTAL,
+    WAIT,
+)
 from homeport.contract.traffic import RequestRecord
 from homeport.ingress.config import LINE_BYTES
 from homeport.ingress.rules import AGAIN
@@ -22,6 +28,9 @@ from homeport.ingress.rules import AGAIN
 POLL_S = 1.0
 SOON_S = 0.2  # between two reads while there is a listener for each request
 WINDOW_S = 300.0  # quantiles are of the last one to two windows
+ENTRIES = 10_000  # requests that have entered again and have not ended
+
+Line = list[str]
 
 
 class Durations:
@@ -65,14 +74,14 @@ class Requests:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.answered: Callable[[str, float], None] = lambda _container, _ms: None
         self.ended: Callable[[RequestRecord], None] | None = None
+        self.keep: Callable[[Sequence[Line]], None] = lambda _lines: None  # gets the lines
         self._clock = clock
         self._durations: dict[str, Durations] = {}
-        self._last = ""  # the line that was read last
         self._unanswered: dict[str, bool] = {}  # container -> whether it has left meanwhile
+        self._entries: dict[str, Line] = {}  # request -> what is known of its further entries
 
     def restart(self) -> None:
-        """Another process writes the ring from now on; unread lines of the process before are lost."""
-        self._last = ""
+        """Another process answers from now on."""
         self._unanswered.clear()
 
     def expect(self, container: str) -> None:
@@ -80,37 +89,41 @@ class Requests:
         self._unanswered[container] = False
 
     def expect_no_more(self, container: str) -> None:
-        """The container takes no more requests; all that it has answered are in the ring already."""
+        """The container takes no more requests; all that it has answered are in the log already."""
         if container in self._unanswered:
             self._unanswered[container] = True
 
-    def read(self, text: str) -> None:
-        """Read the ring's lines, the oldest first; skip lines that were read before."""
+    def read(self, lines: Sequence[str], *, more: bool = False) -> None:
+        """Count the requests of these lines of the log; `more`: further ones are there already."""
         now = self._clock()
-        fresh = f"\n{text.strip()}\n"
-        if self._last:
-            _, seen, fresh = fresh.rpartition(f"\n{self._last}\n")
-            if not seen:  # lines are lost, and a container's first request may be among them
-                self._unanswered.clear()
-        for line in fresh.splitlines():
-            fields = line.split(" ", 8)
-            if len(fields) < 6 or not (fields[0].isdigit() and fields[1].isdigit()):
+        kept = []
+        for line in lines:
+            words = recorded.fields(line)
+            if words is None:
+                if "dropped" in line:  # HAProxy's own: a container's first request may be lost
+                    self._unanswered.clear()
                 continue
-            self._last = line
-            container, first_byte, endpoint = fields[3:6]
-            if container in self._unanswered and first_byte.isdigit():
-                del self._unanswered[container]
-                self.answered(container, float(first_byte))
-            if endpoint in ("", "-"):
+            if len(line) >= LINE_BYTES - 1:
+                words[-1] += "..."
+            self._answer(words[CONTAINER], words[FIRST])
+            if words[0] == AGAIN:
+                self._enter(words)
                 continue
+            endpoint = words[ENDPOINT]
+            if endpoint == recorded.MISSING:
+                continue
+            if words[CONTAINER] == AGAIN:
+                words = _joined(words, self._entries.pop(words[ID], None))
             known = self._durations.get(endpoint)
             if known is None:
                 known = self._durations[endpoint] = Durations(now)
-            known.add(int(fields[1]), now)
-            if self.ended is not None and len(fields) == 9:
-                self.ended(_record(fields, cut=len(line) >= LINE_BYTES - 1))
-        for container in [name for name, has_left in self._unanswered.items() if has_left]:
-            del self._unanswered[container]
+            known.add(int(words[TOTAL]), now)
+            kept.append(words)
+        if kept:
+            self._tell(kept)
+        if not more:
+            for container in [name for name, has_left in self._unanswered.items() if has_left]:
+                del self._unanswered[container]
 
     def quantiles_ms(self, endpoint: str) -> tuple[int, int] | None:
         """Return the median and the 99th percentile of an endpoint's requests; None if none ended."""
@@ -125,18 +138,42 @@ class Requests:
         """Drop the quantiles of an endpoint that was removed."""
         self._durations.pop(endpoint, None)
 
+    def _answer(self, container: str, first_byte: str) -> None:
+        if container in self._unanswered and first_byte.isdigit():
+            del self._unanswered[container]
+            self.answered(container, float(first_byte))
 
-def _record(fields: list[str], *, cut: bool) -> RequestRecord:
-    """Return the request that a line's nine fields describe; `cut`: the path has lost its end."""
-    status, container, path = fields[2], fields[3], fields[8]
-    # HAProxy writes characters that are not printable as `#0A`; a URL writes them as `%0A`.
-    path = re.sub(r"#([0-9A-F]{2})", r"%\1", path)
-    return RequestRecord(
-        endpoint=fields[5],
-        method=fields[7],
-        path=f"{path}..." if cut else path,
-        status=int(status) if status.isdigit() else 0,
-        duration_ms=int(fields[1]),
-        container="" if container in (AGAIN, "-") or container.startswith("<") else container,
-        cold=fields[6] == "1" or container == AGAIN,
+    def _enter(self, words: Line) -> None:
+        """Note a further entry of a request. The last one ends first."""
+        later = self._entries.pop(words[ID], None)
+        self._entries[words[ID]] = _joined(words, later)
+        if len(self._entries) > ENTRIES:
+            del self._entries[next(iter(self._entries))]
+
+    def _tell(self, lines: Sequence[Line]) -> None:
+        self.keep(lines)
+        if self.ended is not None:
+            for words in lines:
+                self.ended(recorded.decode(words))
+
+
+def _joined(words: Line, later: Line | None) -> Line:
+    """Return the line of a request that has entered again; `later` is the line of the further entry."""
+    joined = [*words]
+    if later is None or words[CONTAINER] != AGAIN:
+        if words[CONTAINER] == AGAIN:
+            joined[CONTAINER] = recorded.MISSING
+            joined[PARKED] = words[PARKED] if words[PARKED].isdigit() else "0"
+        return joined
+    joined[CONTAINER], joined[FIRST] = later[CONTAINER], later[FIRST]
+    for part in (HEAD, WAIT, CONNECT):
+        joined[part] = f"{_sum(words[part], later[part])}"
+    joined[PARKED] = (
+        f"{sum(int(each[PARKED]) for each in (words, later) if each[PARKED].isdigit())}"
     )
+    return joined
+
+
+def _sum(one: str, other: str) -> int:
+    """Add two times; one that was not reached makes the sum so."""
+    return -1 if "-1" in (one, other) else int(one) + int(other)

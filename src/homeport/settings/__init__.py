@@ -51,6 +51,8 @@ class Settings:
     )
     haproxy: str = ""  # path of the binary; empty: the wheel's, then PATH's
     log_cap_mib: int = 64  # MiB of each app's log on disk
+    request_cap_mib: int = 64  # MiB on disk of the records of all requests; 0: none are kept
+    request_details: str = ""  # what a record has too: `queries`, `addresses`, or both
     audit_days: int = 90  # how long the audit log is kept, at most 200,000 entries
     cgroup: str = ""  # cgroup v2 directory for limits; `off`; empty: its own, if that is delegated
     isolation: str = "auto"  # a sandbox for each container: `on`, `off`, or `auto` (if possible)
@@ -99,6 +101,10 @@ class Settings:
             "given",
         }
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
+
+    def records(self, detail: str) -> bool:
+        """Return whether the records of requests have this detail."""
+        return detail in self.request_details.split(",")
 
     @property
     def volumes_dir(self) -> Path:

@@ -51,6 +51,8 @@ KEYS = {
     "cors_preflights": Setting(values.one_of("refuse", "pass")),
     "haproxy": Setting(values.path),
     "log_cap_mib": Setting(values.whole, int),
+    "request_cap_mib": Setting(values.whole, int),
+    "request_details": Setting(values.some_of("queries", "addresses")),
     "audit_days": Setting(values.days, int),
     "cgroup": Setting(str),
     "isolation": Setting(values.one_of("auto", "on", "off")),

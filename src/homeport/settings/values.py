@@ -123,6 +123,20 @@ def one_of(*known: str) -> Callable[[str], str]:
     return read
 
 
+def some_of(*known: str) -> Callable[[str], str]:
+    """Return the reader of a setting with some of these words, or none."""
+
+    def read(raw: str) -> str:
+        words = [part.strip() for part in raw.split(",") if part.strip()]
+        if not set(words) <= set(known):
+            raise ValueError(
+                f"{' or '.join(f'`{each}`' for each in known)} is needed, or both with a comma"
+            )
+        return ",".join(dict.fromkeys(words))
+
+    return read
+
+
 def token(raw: str) -> str:
     if not re.fullmatch(r"[!-~]+", raw.strip()):
         raise ValueError("printable characters without blanks are needed")

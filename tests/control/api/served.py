@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 
 from homeport.contract.scope import Scope
+from homeport.contract.sizes import MIB
 from homeport.control.api.access import OwnSocket
 from homeport.control.api.listener import listening, unix_socket
 from homeport.control.api.routes import Api, Backend
@@ -32,6 +33,7 @@ from homeport.state.coldstarts import ColdStarts
 from homeport.state.expiries import Expiries
 from homeport.state.logs import Logs
 from homeport.state.rate_limits import RateLimits
+from homeport.state.requests import Requests
 from homeport.state.scaling import Scalings
 from homeport.state.shared import Shared
 from homeport.state.tokens import Tokens
@@ -45,6 +47,7 @@ class Server:
     api: Api
     logs: Logs
     cold_starts: ColdStarts
+    requests: Requests
     tunnels: Tunnels
     api_tokens: ApiTokens
     audit: Audit
@@ -86,12 +89,21 @@ def stop_container(plane: Plane, scope: Scope, container: str) -> bool:
     return container in ids
 
 
+def requests_of(plane: Plane, home: Path) -> Requests:
+    """Record the requests of a plane."""
+    requests = Requests(home / "requests", MIB)
+    places, revisions = plane.parts.endpoints.place, plane.parts.pools.revision_of
+    plane.ingress.keep(lambda lines: requests.add(lines, places, revisions), tuple)
+    return requests
+
+
 @contextlib.asynccontextmanager
 async def api_of(plane: Plane, home: Path):
     """Return the plane's API as an app, without a socket."""
     asked: list[str] = []
     logs = Logs(home / "logs", 1024 * 1024)
     cold_starts = ColdStarts(plane.database)
+    requests = requests_of(plane, home)
     shared = Shared(plane.database)
     await shared.open()
     expiring = Expiring(Expiries(plane.database), plane.deployer)
@@ -105,6 +117,7 @@ async def api_of(plane: Plane, home: Path):
         deployer=plane.deployer,
         logs=logs,
         cold_starts=cold_starts,
+        requests=requests,
         shared=shared,
         spawned=Spawned(
             Calls(plane.database, home / "calls"),
@@ -131,18 +144,20 @@ async def api_of(plane: Plane, home: Path):
             tokens,
             expiring.expiries,
             cold_starts,
+            requests,
         ),
         keep=lambda: asked.append("keep"),
         shutdown=lambda: asked.append("shutdown"),
         stop_container=functools.partial(stop_container, plane),
     )
     api = Api(plane.parts, backend)
-    yield Server(api, logs, cold_starts, tunnels, tokens, audit, asked)
+    yield Server(api, logs, cold_starts, requests, tunnels, tokens, audit, asked)
     await tunnels.end()
     await api.close()
     await cold_starts.close()
     await shared.close()
     logs.close()
+    requests.close()
 
 
 @contextlib.asynccontextmanager
@@ -151,6 +166,7 @@ async def client(plane: Plane, home: Path):
     async with api_of(plane, home) as server:
         transport = httpx.ASGITransport(OwnSocket(server.api.app()), raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://homeport") as http:
+            http.server = server  # type: ignore[attr-defined]
             yield http
 
 

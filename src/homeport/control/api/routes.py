@@ -32,6 +32,7 @@ from homeport.control.api.images import Images
 from homeport.control.api.logs import Logs
 from homeport.control.api.programs import PATH, Programs
 from homeport.control.api.rate_limits import RateLimits
+from homeport.control.api.requests import Requests
 from homeport.control.api.router import Router
 from homeport.control.api.secrets import Secrets
 from homeport.control.api.server import Server
@@ -58,6 +59,7 @@ from homeport.state import (
     coldstarts,
     logs,
     rate_limits,
+    requests,
     shared,
     tokens,
 )
@@ -65,7 +67,7 @@ from homeport.supervised import Tasks
 
 #: In the order of the reference.
 NOUNS = (
-    Server, Apps, Functions, Calls, Deploys, Sessions, Logs, Containers, Images, Blobs, Volumes, SpawnList, Spawns,
+    Server, Apps, Functions, Calls, Deploys, Sessions, Logs, Requests, Containers, Images, Blobs, Volumes, SpawnList, Spawns,
     Dicts, Queues, Tunnels, Secrets,
     Tokens, RateLimits, ApiTokens, AuditLog, Certificates, CustomDomains, Environments, Workspaces,
 )  # fmt: skip
@@ -80,6 +82,7 @@ class Backend:
     expiring: Expiring
     logs: logs.Logs
     cold_starts: coldstarts.ColdStarts
+    requests: requests.Requests
     shared: shared.Shared
     spawned: Spawned
     tunnels: fleet.Tunnels
@@ -130,6 +133,7 @@ class Api:
                 view, deployer, backend.logs, tasks, spawned=backend.spawned, pools=parts.pools
             ),
             Logs(view, backend.logs),
+            Requests(backend.requests, parts.store, backend.cold_starts, backend.logs),
             Containers(view, backend.stop_container),
             Images(view, deployer),
             Blobs(parts.blobs),

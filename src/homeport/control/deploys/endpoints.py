@@ -12,8 +12,11 @@ from homeport.contract.roles import Ingress
 from homeport.contract.traffic import Endpoint
 from homeport.control.fleet.covering import Covering, Uncovered
 from homeport.control.fleet.owner import Owner
+from homeport.state.requests import Place
 from homeport.supervised import Tasks, retried
 from homeport.undo import Undo
+
+PAST = 10_000  # places that are remembered
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,9 @@ class Endpoints:
         self._certificates = certificates or Uncovered()
         self._ingress = ingress
         self._routed: dict[str, _Routed] = {}
+        self._places: dict[
+            str, Place
+        ] = {}  # also of endpoints that are gone: the last requests are told later
         self._tasks = Tasks()
 
     def of(self, holder: Owner) -> list[str]:
@@ -48,6 +54,10 @@ class Endpoints:
         routed = self._routed.get(endpoint_id)
         return routed.endpoint if routed else None
 
+    def place(self, endpoint_id: str) -> Place | None:
+        """Return the app that has the endpoint, or had it last; None if it is unknown."""
+        return self._places.get(endpoint_id)
+
     def hosts(self) -> dict[str, Owner]:
         """Return every host that is answered, with the holder of its endpoint."""
         return {
@@ -62,6 +72,7 @@ class Endpoints:
         after = _Routed(holder=holder, endpoint=endpoint)
         undo.push(self._put_back, endpoint.id, before)
         self._routed[endpoint.id] = after
+        self._remember(holder, endpoint)
         await self._certificates.cover(endpoint.hosts)
         await self._ingress.route(endpoint)
 
@@ -73,6 +84,15 @@ class Endpoints:
         undo.push(self._put_back, endpoint_id, before)
         del self._routed[endpoint_id]
         await self._ingress.unroute(endpoint_id)
+
+    def _remember(self, holder: Owner, endpoint: Endpoint) -> None:
+        place = Place(holder.scope, endpoint.pool.app, endpoint.tag)
+        self._places.pop(endpoint.id, None)  # so that it is the newest
+        self._places[endpoint.id] = place
+        if len(self._places) > PAST:
+            gone = next((name for name in self._places if name not in self._routed), None)
+            if gone is not None:
+                del self._places[gone]
 
     async def close(self) -> None:
         """Stop trying to put endpoints back."""

@@ -19,6 +19,7 @@ from homeport.state.coldstarts import ColdStarts
 from homeport.state.expiries import Expiries
 from homeport.state.logs import Logs
 from homeport.state.rate_limits import RateLimits
+from homeport.state.requests import Requests
 from homeport.state.rows import EnvironmentRow, WorkspaceRow
 from homeport.state.shared import Shared
 from homeport.state.tokens import Tokens
@@ -42,6 +43,7 @@ class Worlds:
         api_tokens: ApiTokens,
         expiries: Expiries,
         cold_starts: ColdStarts,
+        requests: Requests,
     ) -> None:
         self._parts = parts
         self._environments = parts.environments
@@ -52,6 +54,7 @@ class Worlds:
         self._rate_limits = rate_limits
         self._expiries = expiries
         self._cold_starts = cold_starts
+        self._requests = requests
         self._turn = asyncio.Lock()
 
     async def create(self, scope: Scope, suffix: str | None) -> EnvironmentRow:
@@ -148,6 +151,7 @@ class Worlds:
             self._expiries.drop(scope)
             self._parts.domains.drop(scope)
             self._logs.remove(scope)
+            self._requests.remove(scope)
             folder = self._parts.settings.volumes_dir / scope.workspace / scope.environment
             await asyncio.to_thread(removing.discard, str(folder))
         await self._tokens.publish()

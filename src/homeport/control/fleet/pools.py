@@ -16,7 +16,7 @@ from homeport.control.fleet.owner import Owner
 from homeport.control.fleet.pool import RETIRED_DRAIN_S, Pool, Totals, now
 
 MOST_VALUES = 40  # sets of class parameters of one function that have pools at once
-OWNERS = 10_000  # how many containers' owners are kept, the newest
+PAST = 10_000  # containers that are remembered, the newest
 
 
 class Pools:
@@ -27,9 +27,8 @@ class Pools:
         self._most_values = most_values
         self._pools: dict[PoolKey, Pool] = {}
         self._by_container: dict[str, Pool] = {}
-        self._owners: dict[
-            str, Owner
-        ] = {}  # by container, also after its end: its last lines arrive later
+        # By container, also after its end: its last lines arrive later.
+        self._past: dict[str, tuple[Owner, PoolKey]] = {}
         self.on_added: list[Callable[[Pool], None]] = []  # called with each new pool
         self.on_removed: list[Callable[[Pool], None]] = []  # called with each removed pool
 
@@ -74,9 +73,9 @@ class Pools:
         """Add a starting container to a pool."""
         pool.members[member.id] = member
         self._by_container[member.id] = pool
-        self._owners[member.id] = pool.owner
-        if len(self._owners) > OWNERS:
-            del self._owners[next(iter(self._owners))]
+        self._past[member.id] = (pool.owner, pool.key)
+        if len(self._past) > PAST:
+            del self._past[next(iter(self._past))]
 
     def discharge(self, container: str) -> None:
         """Remove a container that has ended."""
@@ -94,7 +93,13 @@ class Pools:
     def owner_of(self, container: str) -> Owner | None:
         """Return the owner of a container's pool, also for a while after the container's end; None if unknown."""
         pool = self._by_container.get(container)
-        return pool.owner if pool else self._owners.get(container)
+        if pool is not None:
+            return pool.owner
+        return self._past[container][0] if container in self._past else None
+
+    def revision_of(self, container: str) -> str:
+        """Return the revision that a container runs or ran; empty if it is unknown."""
+        return self._past[container][1].revision if container in self._past else ""
 
     def of_revision(self, app: str, revision: str) -> list[Pool]:
         """Return the pools of one revision, including those for class parameters."""

@@ -1,0 +1,176 @@
+"""`homeport request …`: the requests and calls that have ended."""
+
+import asyncio
+import re
+import time
+from http import HTTPStatus
+from typing import Annotated
+
+import typer
+
+from homeport.cli import options, output, server
+from homeport.cli.image import size
+from homeport.contract.api.requests import RecordedRequest, RequestQuery
+from homeport.contract.errors import BadRequest
+from homeport.settings import Settings
+
+app = typer.Typer(help="Requests that have ended: list, show.", no_args_is_help=True)
+
+UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
+
+Id = Annotated[
+    str,
+    typer.Argument(
+        metavar="REQUEST", help="Its `X-RecordedRequest-Id`, or the `fc-…` of a response."
+    ),
+]
+
+
+@app.command("list")
+def list_(
+    name: Annotated[
+        str, typer.Argument(metavar="[APP[.FUNCTION]]", help="Of one app, or one function.")
+    ] = "",
+    n: Annotated[int, typer.Option("-n", "--tail", min=1, help="How many of the last.")] = 20,
+    status: Annotated[str, typer.Option(help="404, or 5xx for all from 500 to 599.")] = "",
+    since: Annotated[str, typer.Option(help="Ended since a time, or 30m, 2h, 1d ago.")] = "",
+    until: Annotated[str, typer.Option(help="Ended before a time, or 30m, 2h, 1d ago.")] = "",
+    slower: Annotated[str, typer.Option(help="Took at least 500ms, 2s, 1m.")] = "",
+    method: Annotated[str, typer.Option(help="GET, POST …")] = "",
+    path: Annotated[str, typer.Option(help="The path begins with this.")] = "",
+    container: Annotated[str, typer.Option(help="Answered by this container.")] = "",
+    cold: Annotated[bool, typer.Option("--cold", help="Had to wait for a container.")] = False,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Answered with 5xx, or cut off.")
+    ] = False,
+    json: options.Json = False,
+    environment: options.Environment = None,
+) -> None:
+    """List the last requests and calls, the newest last."""
+    from homeport.cli.app import moment
+    from homeport.cli.endpoint import parts
+
+    app_name, tag = parts(name)
+    now = time.time()
+    query = RequestQuery(
+        tail=n,
+        app=app_name,
+        tag=tag,
+        container=container,
+        method=method,
+        path=path,
+        status=status,
+        since=moment(since, now) if since else 0.0,
+        until=moment(until, now) if until else 0.0,
+        slower=_milliseconds(slower) if slower else 0,
+        cold=cold,
+        failed=failed,
+    )
+    asyncio.run(_list(options.load(environment=environment), query, json=json))
+
+
+@app.command()
+def show(request: Id, json: options.Json = False, environment: options.Environment = None) -> None:
+    """Show where a request's time went, and what was printed for it."""
+    asyncio.run(_show(options.load(environment=environment), _id(request), json=json))
+
+
+async def _list(settings: Settings, query: RequestQuery, *, json: bool) -> None:
+    async with server.running(settings) as client:
+        found = await client.requests.every(query)
+    if json:
+        output.show_json(found)
+        return
+    rows = [
+        (
+            output.local_time(each.at),
+            f"{each.app}.{each.tag}",
+            _version(each),
+            each.container or "-",
+            "call" if each.kind == "call" else f"{each.method} {each.path}{_query(each)}",
+            each.ended or each.status,
+            output.duration(each.total_ms),
+            "cold" if each.cold else "",
+            each.id,
+        )
+        for each in found
+    ]
+    columns = (
+        "When",
+        "Function",
+        "Version",
+        "Container",
+        "RecordedRequest",
+        "Ended",
+        "Took",
+        "",
+        "Id",
+    )
+    output.show_table(columns, rows, empty="no request is recorded that fits")
+
+
+async def _show(settings: Settings, request: str, *, json: bool) -> None:
+    async with server.running(settings) as client:
+        detail = await client.requests.one(request)
+    if json:
+        output.show_json(detail)
+        return
+    from homeport.cli import waterfall
+
+    output.out().print("\n".join(told(detail.request)))
+    output.out().print()
+    waterfall.show(detail)
+
+
+def told(request: RecordedRequest) -> list[str]:
+    """Return what a request was, and how it ended, as lines for people."""
+    what = f"{request.method} {request.path}{_query(request)}"
+    if request.kind == "call":
+        what = "call"
+    version = f" {_version(request)}" if request.version else ""
+    sizes = f"{size(request.received_bytes)} in, {size(request.sent_bytes)} out"
+    lines = [
+        f"{what} -> {_ended(request)}",
+        f"{request.app}.{request.tag}{version} {request.container or '(no container)'}, {request.id}",
+        f"{output.local_time(request.at)}, {output.duration(request.total_ms)}, {sizes}",
+    ]
+    if request.client:
+        lines.append(f"from {request.client}")
+    return lines
+
+
+def _ended(request: RecordedRequest) -> str:
+    try:
+        status = f"{request.status} {HTTPStatus(request.status).phrase}"
+    except ValueError:
+        status = str(request.status) if request.status else "no response"
+    return f"{status}, {request.ended}" if request.ended else status
+
+
+def _version(request: RecordedRequest) -> str:
+    return f"v{request.version}" if request.version else ""
+
+
+def _query(request: RecordedRequest) -> str:
+    return f"?{request.query}" if request.query else ""
+
+
+def _milliseconds(text: str) -> int:
+    """Return a length of time as milliseconds.
+
+    >>> [_milliseconds(text) for text in ("500ms", "2s", "1.5m")]
+    [500, 2000, 90000]
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)", text)
+    if match is None:
+        raise BadRequest(f"`{text}` is not a length of time", hint="write 500ms, 2s or 1m")
+    return round(float(match[1]) * UNITS_MS[match[2]])
+
+
+def _id(text: str) -> str:
+    """Return the id in what a response's field or a log has.
+
+    >>> _id("fc-1b0c"), _id("in-1b0c"), _id("1b0c")
+    ('1b0c', '1b0c', '1b0c')
+    """
+    return text.removeprefix("fc-").removeprefix("in-")

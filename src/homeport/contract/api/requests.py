@@ -1,0 +1,70 @@
+"""Requests and calls that have ended."""
+
+from dataclasses import dataclass, field
+
+from homeport.contract.api.coldstarts import ColdStart
+from homeport.contract.container import LogLine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedRequest:
+    """A visitor's request to an endpoint, or a call of a function, that has ended."""
+
+    id: str  # its `X-RecordedRequest-Id`
+    kind: str  # `visit` or `call`
+    at: float  # when it came
+    app: str
+    tag: str  # of its endpoint: the function, or `Class.method`
+    version: (
+        int | None
+    )  # of the app, as the container runs it; null: no container answered, or a session's
+    container: str  # empty: homeport has answered itself
+    method: str
+    path: str  # cut if it is very long
+    query: str  # empty unless the setting `request_details` has `queries`
+    client: str  # the visitor's address; empty unless the setting `request_details` has `addresses`
+    status: int  # of the response; 0 if the visitor left before there was one
+    received_bytes: int  # the head and the body that arrived
+    sent_bytes: int  # the head and the body of the response
+    total_ms: int  # until the last byte
+    #: The parts follow each other without a gap: received, parked, queued, connected, app, stream. `app` lasts until the first
+    #: byte of the response. A part that took less than a millisecond is not there.
+    parts_ms: dict[str, int] = field(default_factory=dict)
+    cold: bool = False  # no container was ready when it came
+    ended: str = (
+        ""  # why it ended early: `visitor left`, `timeout`, `container ended` …; empty: it did not
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestList:
+    """Requests, the last to end last."""
+
+    requests: tuple[RecordedRequest, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestQuery:
+    """Which requests are wanted. What is empty does not choose."""
+
+    tail: int = 20  # the last so many
+    app: str = ""
+    tag: str = ""  # the function, or `Class.method`
+    container: str = ""
+    method: str = ""
+    path: str = ""  # the beginning of the path
+    status: str = ""  # `404`, or `5xx` for all from 500 to 599
+    since: float = 0.0  # those that ended since then
+    until: float = 0.0  # those that ended before then
+    slower: int = 0  # those that took at least so many milliseconds
+    cold: bool = False  # those alone that had to wait for a container
+    failed: bool = False  # those alone with a status of 500 or more, or that ended early
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestDetail:
+    """One request, with the start of the container that it waited for, and what was printed for it."""
+
+    request: RecordedRequest
+    start: ColdStart | None  # null: it was not cold, or the start is not kept any more
+    lines: tuple[LogLine, ...]

@@ -1,0 +1,112 @@
+"""A request that has ended, as a line: the ingress writes it, the state keeps it, and `decode` reads it.
+
+A line has the words of `WORDS`, with blanks between them. The target is last, because the visitor chooses it.
+"""
+
+import re
+from collections.abc import Sequence
+
+from homeport.contract.traffic import RequestRecord
+
+#: Times are in milliseconds; -1 for a part that was not reached. `-` stands for a word that is missing.
+WORDS = (
+    "kind",  # `visit`, or `call` for a function's call
+    "ended",  # since the epoch
+    "id",  # the X-Request-Id
+    "head",  # until the head had arrived, and the time in which the request was parked
+    "wait",  # in a queue for a slot
+    "connect",  # until the container had the connection
+    "first",  # from there to the first byte of the response
+    "total",
+    "status",
+    "sent",  # bytes of the response, its head included
+    "received",  # bytes of the request, likewise
+    "how",  # how it ended: HAProxy's termination state
+    "container",
+    "endpoint",
+    "parked",  # how long no container was ready; missing: there was one
+    "client",  # the visitor's address; missing: it is not recorded
+    "method",
+    "target",  # the path, and the query if queries are recorded
+)
+ENDED, ID, HEAD, WAIT, CONNECT, FIRST, TOTAL = range(1, 8)
+STATUS, HOW, CONTAINER, ENDPOINT, PARKED = 8, 11, 12, 13, 14
+MISSING = "-"
+
+#: HAProxy's first letter (configuration manual, 8.5) -> why the request ended early.
+ENDINGS = {
+    "C": "visitor left",
+    "c": "visitor too slow",
+    "S": "container ended",
+    "s": "timeout",
+    "R": "no resources",
+    "I": "ingress failed",
+    "D": "container ended",
+}
+_PARTS = ("received", "parked", "queued", "connected", "app", "stream")
+
+
+def fields(line: str) -> list[str] | None:
+    """Return the words of a line; None for another text."""
+    words = line.split(" ", len(WORDS) - 1)
+    if len(words) != len(WORDS) or not (words[ENDED].isdigit() and words[TOTAL].isdigit()):
+        return None
+    return words
+
+
+def decode(words: Sequence[str]) -> RequestRecord:
+    """Return the request that a line's words describe."""
+    # HAProxy writes characters that are not printable as `#0A`; a URL writes them as `%0A`.
+    path, _, query = re.sub(r"#([0-9A-F]{2})", r"%\1", words[-1]).partition("?")
+    ended_ms, total_ms = int(words[ENDED]), int(words[TOTAL])
+    ending = ENDINGS.get(words[HOW][:1], "")
+    # Of a visitor who left before the response, HAProxy says 400.
+    unanswered = ending == ENDINGS["C"] and not words[FIRST].isdigit()
+    return RequestRecord(
+        id=words[ID],
+        kind=words[0],
+        at=(ended_ms - total_ms) / 1000,
+        endpoint=words[ENDPOINT],
+        method=words[16],
+        path=path,
+        query=query,
+        client="" if words[15] == MISSING else words[15],
+        status=0 if unanswered else _number(words[STATUS]),
+        duration_ms=total_ms,
+        sent_bytes=_number(words[9]),
+        received_bytes=_number(words[10]),
+        container=container(words),
+        cold=words[PARKED] != MISSING,
+        parts_ms=_parts(words, total_ms),
+        ended=ending,
+    )
+
+
+def container(words: Sequence[str]) -> str:
+    """Return the container that answered; empty if the ingress did."""
+    name = words[CONTAINER]
+    return "" if name == MISSING or name.startswith("<") else name
+
+
+def _parts(words: Sequence[str], total_ms: int) -> dict[str, int]:
+    """Return the parts of a request, in their order; together they are its whole time."""
+    parked = _number(words[PARKED])
+    head, *others = (int(words[number]) for number in (HEAD, WAIT, CONNECT, FIRST))
+    if head >= 0:
+        reached = [max(head - parked, 0), parked, *others]
+    elif words[PARKED] == MISSING:
+        reached = [-1]  # it ended before its head had arrived
+    else:
+        reached = [0, -1]  # it ended before a container was ready
+    found: dict[str, int] = {}
+    left = total_ms
+    for name, took in zip(_PARTS, [*reached, -1], strict=False):
+        found[name] = left if took < 0 else min(took, left)
+        left -= found[name]
+        if took < 0:  # the last part that it has reached
+            break
+    return {name: took for name, took in found.items() if took}
+
+
+def _number(word: str) -> int:
+    return int(word) if word.isdigit() else 0

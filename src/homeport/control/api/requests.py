@@ -1,0 +1,147 @@
+"""The routes of the requests that have ended."""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Callable, Sequence
+
+from homeport.contract import codec, recorded
+from homeport.contract.api.coldstarts import ColdStart
+from homeport.contract.api.requests import RecordedRequest, RequestDetail, RequestList, RequestQuery
+from homeport.contract.container import LogLine
+from homeport.contract.errors import BadRequest, NotFound, StorageError
+from homeport.contract.recorded import CONTAINER, ENDED, HOW, PARKED, STATUS, TOTAL
+from homeport.contract.scope import Scope
+from homeport.control.api.routing import route
+from homeport.control.api.view import cold_start
+from homeport.state import coldstarts, logs, requests
+from homeport.state.requests import Kept
+from homeport.state.store import Stores
+
+MOST = 10_000  # requests in one answer
+LINES = 1_000  # of the log, of one request
+_METHOD, _TARGET = recorded.WORDS.index("method"), recorded.WORDS.index("target")
+
+
+class Requests:
+    """Lists requests, and shows one."""
+
+    def __init__(
+        self,
+        kept: requests.Requests,
+        store: Stores,
+        cold_starts: coldstarts.ColdStarts,
+        printed: logs.Logs,
+    ) -> None:
+        self._kept = kept
+        self._store = store
+        self._cold_starts = cold_starts
+        self._logs = printed
+
+    @route("GET", "/v1/requests")
+    async def every(self, scope: Scope, query: RequestQuery) -> RequestList:
+        """List requests that have ended, the last to end last. No more than 10,000."""
+        wants = _wanted(query)
+        count = min(query.tail, MOST)
+        found = await asyncio.to_thread(self._kept.search, scope, count, wants, query.since)
+        return RequestList(requests=await self._told(scope, found))
+
+    @route("GET", "/v1/requests/{id}")
+    async def one(self, scope: Scope, id: str) -> RequestDetail:  # noqa: A002 - the path's
+        """Show a request, what the container that it waited for did, and the lines that were printed for it."""
+        found = await asyncio.to_thread(self._kept.find, scope, id)
+        if found is None:
+            raise NotFound(
+                f"no request with the id `{id}` is kept",
+                hint="the id is the response's `X-RecordedRequest-Id`; a request is recorded a second after its end",
+            )
+        (request,) = await self._told(scope, [found])
+
+        def wants(line: LogLine) -> bool:
+            return line.request == id
+
+        printed = await self._logs.tail(scope, found.app, LINES, wants, {"request": id}, request.at)
+        return RequestDetail(
+            request=request,
+            start=await self._start(scope, found) if request.cold else None,
+            lines=tuple(codec.loads(LogLine, line) for line in printed),
+        )
+
+    async def _start(self, scope: Scope, found: Kept) -> ColdStart | None:
+        """Return the start of the container that a request waited for."""
+        container = found.request.container
+        for start in await self._cold_starts.last(scope, found.app, coldstarts.KEPT, ""):
+            if start.container == container:
+                return cold_start(start)
+        return None
+
+    async def _told(self, scope: Scope, found: Sequence[Kept]) -> tuple[RecordedRequest, ...]:
+        versions: dict[str, int] = {}
+        with contextlib.suppress(StorageError):  # then they are shown without their versions
+            for app in {each.app for each in found if each.revision}:
+                for revision in await self._store.of(scope).revisions(app):
+                    versions[revision.id] = revision.version
+        return tuple(_request(each, versions.get(each.revision)) for each in found)
+
+
+def _request(kept: Kept, version: int | None) -> RecordedRequest:
+    request = kept.request
+    return RecordedRequest(
+        id=request.id,
+        kind=request.kind,
+        at=request.at,
+        app=kept.app,
+        tag=kept.tag,
+        version=version,
+        container=request.container,
+        method=request.method,
+        path=request.path,
+        query=request.query,
+        client=request.client,
+        status=request.status,
+        received_bytes=request.received_bytes,
+        sent_bytes=request.sent_bytes,
+        total_ms=request.duration_ms,
+        parts_ms=request.parts_ms,
+        cold=request.cold,
+        ended=request.ended,
+    )
+
+
+def _wanted(query: RequestQuery) -> requests.Wanted:
+    """Return the function that chooses requests; it looks at no more than the query asks for."""
+    checks: list[Callable[[Sequence[str], str, str], bool]] = []
+    if query.app:
+        checks.append(lambda _words, app, _tag: app == query.app)
+    if query.tag:
+        checks.append(lambda _words, _app, tag: tag == query.tag)
+    if query.container:
+        checks.append(lambda words, _app, _tag: words[CONTAINER] == query.container)
+    if query.method:
+        checks.append(lambda words, _app, _tag: words[_METHOD] == query.method.upper())
+    if query.path:
+        checks.append(lambda words, _app, _tag: words[_TARGET].startswith(query.path))
+    if query.status:
+        pattern = _status(query.status)
+        checks.append(lambda words, _app, _tag: pattern.fullmatch(words[STATUS]) is not None)
+    if query.since:
+        checks.append(lambda words, _app, _tag: int(words[ENDED]) >= query.since * 1000)
+    if query.until:
+        checks.append(lambda words, _app, _tag: int(words[ENDED]) < query.until * 1000)
+    if query.slower:
+        checks.append(lambda words, _app, _tag: int(words[TOTAL]) >= query.slower)
+    if query.cold:
+        checks.append(lambda words, _app, _tag: words[PARKED] != recorded.MISSING)
+    if query.failed:
+        checks.append(
+            lambda words, _app, _tag: words[STATUS] >= "500" or words[HOW][:1] in recorded.ENDINGS
+        )
+    return lambda words, app, tag: all(check(words, app, tag) for check in checks)
+
+
+def _status(text: str) -> re.Pattern[str]:
+    if re.fullmatch(r"[1-5]xx", text):
+        return re.compile(rf"{text[0]}\d\d")
+    if re.fullmatch(r"[1-5]\d\d|0", text):
+        return re.compile("-1" if text == "0" else text)
+    raise BadRequest(f"`{text}` is not a status", hint="write 404, or 5xx for all from 500 on")

@@ -1,0 +1,313 @@
+"""Keeps the last requests of each environment, in files that are never larger together than a cap.
+
+`requests/<number>.log` in the home has a line for each request that has ended (contract/recorded.py), the oldest first;
+other environments than `main` have a folder each. Between them are lines that begin with a mark: which app an endpoint
+belongs to, and which revision a container runs, from there on. A file has at most an eighth of the cap: then another one
+begins, and the oldest is deleted. A thread writes the files; they are read in threads too.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import shutil
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from homeport.contract import recorded
+from homeport.contract.recorded import CONTAINER, ENDED, ENDPOINT, ID, MISSING
+from homeport.contract.sizes import MIB
+from homeport.contract.traffic import RequestRecord
+from homeport.state.scope import MAIN, Scope, folder
+
+PARTS = 8  # files of an environment
+LEAST_BYTES = 64 * 1024  # of a file
+QUEUED = 100_000  # lines that wait for a slow disk; further ones are lost
+AT_ONCE = 5_000  # lines between two pauses of a search, for the other threads
+BREATH_S = 0.001
+RECENT_BYTES = 2 * MIB  # the last lines, of which an ingress that outlives a server may have some
+FIRST = 1_000_001  # so that names sort as numbers
+ENDPOINT_MARK, CONTAINER_MARK = "@", "#"
+
+log = logging.getLogger(__name__)
+
+Line = Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The app that an endpoint belongs to."""
+
+    scope: Scope
+    app: str
+    tag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """One request, and whose it is."""
+
+    request: RequestRecord
+    app: str
+    tag: str
+    revision: str  # of the container; empty: no container has answered, or it is not known
+
+
+#: Its arguments are a line's words, the app and the tag of its endpoint.
+Wanted = Callable[[Line, str, str], bool]
+
+
+class Requests:
+    """The requests of all environments."""
+
+    def __init__(self, root: Path, cap_bytes: int) -> None:
+        """With a cap of 0 none are kept."""
+        self._root = root
+        self._part_bytes = max(cap_bytes // PARTS, LEAST_BYTES) if cap_bytes else 0
+        self._files: dict[Scope, _File] = {}
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._waiting = self._lost = 0
+        self._failing = False
+        if cap_bytes:
+            root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._thread = threading.Thread(target=self._run, name="requests", daemon=True)
+        self._thread.start()
+
+    def add(
+        self,
+        lines: Sequence[Line],
+        place: Callable[[str], Place | None],
+        revision: Callable[[str], str],
+    ) -> None:
+        """Keep the requests of these lines; a slow or full disk only loses them.
+
+        `place` returns whose an endpoint is, and `revision` what a container runs; both are called at once.
+        """
+        if not self._part_bytes:
+            return
+        if self._waiting > QUEUED:
+            self._lost += len(lines)
+            return
+        places = {endpoint: place(endpoint) for endpoint in {line[ENDPOINT] for line in lines}}
+        revisions = {name: revision(name) for name in {line[CONTAINER] for line in lines}}
+        self._waiting += len(lines)
+        self._queue.put(lambda: self._write(lines, places, revisions))
+
+    def search(self, scope: Scope, count: int, wants: Wanted, since: float = 0.0) -> list[Kept]:
+        """Return the last `count` wanted requests, by their end, the oldest first. Call it in a thread.
+
+        `since`: those that ended before, in seconds since the epoch, need not be looked at.
+        """
+        found: deque[Kept] = deque()
+        for path in self._written(scope):
+            rows: deque[_Row] = deque(maxlen=count - len(found))
+            first_ms = None
+            for row in _rows(path):
+                first_ms = first_ms or int(row.words[ENDED])
+                if wants(row.words, row.app, row.tag):
+                    rows.append(row)
+            found.extendleft(row.kept() for row in reversed(rows))
+            if len(found) >= count or (first_ms or 0) < since * 1000:
+                break
+        return list(found)
+
+    def find(self, scope: Scope, request: str) -> Kept | None:
+        """Return the request with this id; None if it is not kept. Call it in a thread."""
+        for path in self._written(scope):
+            for row in _rows(path, f" {request} "):
+                if row.words[ID] == request:
+                    return row.kept()
+        return None
+
+    def recent(self) -> set[str]:
+        """Return the ids of the last requests that were kept, of all environments."""
+        ids: set[str] = set()
+        left = RECENT_BYTES
+        for path in sorted(self._root.rglob("*.log"), key=_modified, reverse=True):
+            with contextlib.suppress(OSError), path.open("rb") as file:
+                begin = max(file.seek(0, os.SEEK_END) - left, 0)
+                left -= file.tell() - begin
+                file.seek(begin)
+                for line in file.read().decode("ascii", "replace").split("\n"):
+                    if (words := recorded.fields(line)) is not None:
+                        ids.add(words[ID])
+            if left <= 0:
+                break
+        return ids
+
+    def remove(self, scope: Scope) -> None:
+        """Remove the requests of an environment that was deleted."""
+        self._queue.put(lambda: self._remove(scope))
+
+    def close(self) -> None:
+        """Wait until everything is on disk; close the files."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _written(self, scope: Scope) -> list[Path]:
+        """Return an environment's files, the newest first, when all that was added is in them."""
+        done = threading.Event()
+        self._queue.put(done.set)
+        done.wait()
+        return sorted((self._root / folder(scope)).glob("*.log"), reverse=True)
+
+    def _run(self) -> None:
+        while (work := self._queue.get()) is not None:
+            try:
+                work()
+            except Exception:
+                log.exception("requests are not recorded")
+        for file in self._files.values():
+            file.close()
+
+    def _write(
+        self, lines: Sequence[Line], places: dict[str, Place | None], revisions: dict[str, str]
+    ) -> None:
+        self._waiting -= len(lines)
+        by_scope: dict[Scope, list[tuple[Line, Place]]] = {}
+        for line in lines:
+            if (place := places[line[ENDPOINT]]) is not None:
+                by_scope.setdefault(place.scope, []).append((line, place))
+        for scope, placed in by_scope.items():
+            if scope not in self._files:
+                self._files[scope] = _File(self._root / folder(scope), self._part_bytes)
+            try:
+                self._files[scope].append(placed, revisions)
+            except OSError as error:
+                self._lost += len(placed)
+                self._files.pop(scope).close()
+                if not self._failing:
+                    log.warning("requests are not recorded: %s", error.strerror)
+                self._failing = True
+            else:
+                self._told_again()
+
+    def _told_again(self) -> None:
+        if self._lost:
+            log.warning("%d requests were not recorded", self._lost)
+        self._lost, self._failing = 0, False
+
+    def _remove(self, scope: Scope) -> None:
+        if scope in self._files:
+            self._files.pop(scope).close()
+        directory = self._root / folder(scope)
+        if scope != MAIN:
+            shutil.rmtree(directory, ignore_errors=True)
+            return
+        for path in directory.glob("*.log"):
+            path.unlink(missing_ok=True)
+
+
+class _File:
+    """The file of an environment that is written now."""
+
+    def __init__(self, directory: Path, most_bytes: int) -> None:
+        self._directory = directory
+        self._most_bytes = most_bytes
+        self._descriptor = -1
+        self._places: dict[str, Place] = {}  # that the file tells already
+        self._revisions: dict[str, str] = {}
+
+    def append(self, placed: Sequence[tuple[Line, Place]], revisions: dict[str, str]) -> None:
+        """Write these requests, all or none: `OSError`. If they do not fit, they are in another file."""
+        texts = [" ".join(line) for line, _ in placed]
+        size = self._begin(sum(map(len, texts)))
+        told: list[str] = []
+        for text, (line, place) in zip(texts, placed, strict=True):
+            told += self._marks(line, place, revisions[line[CONTAINER]])
+            told.append(f"{text}\n")
+        left = "".join(told).encode("ascii", "replace")
+        try:
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, size)
+            raise
+
+    def close(self) -> None:
+        """Close it; the next lines tell everything again that a reader must know."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1
+        self._places, self._revisions = {}, {}
+
+    def _marks(self, line: Line, place: Place, revision: str) -> Iterator[str]:
+        """Yield what a reader of the file must know before this line."""
+        endpoint, container = line[ENDPOINT], line[CONTAINER]
+        if self._places.get(endpoint) != place:
+            self._places[endpoint] = place
+            yield f"{ENDPOINT_MARK} {endpoint} {json.dumps([place.app, place.tag])}\n"
+        if container != MISSING and self._revisions.get(container) != revision:
+            self._revisions[container] = revision
+            yield f"{CONTAINER_MARK} {container} {json.dumps(revision)}\n"
+
+    def _begin(self, more: int) -> int:
+        """Open the newest file, or the next one if that has no room; return its size."""
+        if self._descriptor >= 0:
+            size = os.fstat(self._descriptor).st_size
+            if size + more <= self._most_bytes:
+                return size
+            self.close()
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        there = sorted(self._directory.glob("*.log"))
+        path = there[-1] if there else self._directory / f"{FIRST}.log"
+        if there and path.stat().st_size + more > self._most_bytes:
+            path = self._directory / f"{int(path.stem) + 1}.log"
+            for old in there[: max(len(there) - PARTS + 1, 0)]:
+                old.unlink(missing_ok=True)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self._descriptor = os.open(path, flags, 0o600)
+        size = os.fstat(self._descriptor).st_size
+        if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+            size += os.write(self._descriptor, b"\n")  # a crash of the machine has left half a line
+        return size
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A line of a file, with what the marks before it tell."""
+
+    words: Line
+    app: str
+    tag: str
+    revision: str
+
+    def kept(self) -> Kept:
+        request = recorded.decode(self.words)
+        return Kept(request=request, app=self.app, tag=self.tag, revision=self.revision)
+
+
+def _modified(path: Path) -> float:
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime
+    return 0.0
+
+
+def _rows(path: Path, needle: str = "") -> Iterator[_Row]:
+    """Yield the requests of a file, the oldest first; only those with the `needle` in their line."""
+    places: dict[str, tuple[str, str]] = {}
+    revisions: dict[str, str] = {}
+    try:
+        text = path.read_bytes().decode("ascii", "replace")
+    except OSError:  # it was deleted meanwhile
+        return
+    for number, line in enumerate(text.split("\n")[:-1]):
+        if number % AT_ONCE == 0:
+            time.sleep(BREATH_S)
+        if line[:1] in (ENDPOINT_MARK, CONTAINER_MARK):
+            with contextlib.suppress(ValueError, TypeError):
+                mark, name, told = line.split(" ", 2)
+                if mark == ENDPOINT_MARK:
+                    app, tag = json.loads(told)
+                    places[name] = (app, tag)
+                else:
+                    revisions[name] = json.loads(told)
+        elif needle in line and (words := recorded.fields(line)) is not None:
+            app, tag = places.get(words[ENDPOINT], ("", ""))
+            yield _Row(words, app, tag, revisions.get(words[CONTAINER], ""))

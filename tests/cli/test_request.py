@@ -1,0 +1,28 @@
+"""What `homeport request` says."""
+
+import doctest
+
+import pytest
+
+from homeport.cli import request as command
+from homeport.contract.errors import BadRequest
+from tests.cli.test_waterfall import asked
+
+
+def test_the_examples_in_the_docstrings_hold():
+    assert 0 == doctest.testmod(command).failed
+
+
+@pytest.mark.parametrize("text", ["", "5", "2d", "-1s", "1 s"])
+def test_what_is_no_length_of_time_is_an_error(text):
+    with pytest.raises(BadRequest):
+        command._milliseconds(text)
+
+
+def test_what_was_asked_is_told_in_three_lines():
+    first, second, _ = command.told(asked(query="b=1", ended="visitor left", status=0))
+
+    assert "GET /a?b=1 -> no response, visitor left" == first
+    assert "shop.price v3 ta-1, 1b0c" == second
+    assert "from ::1" == command.told(asked(client="::1"))[-1]
+    assert command.told(asked(kind="call", version=None))[0].startswith("call -> 200 OK")

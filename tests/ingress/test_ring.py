@@ -1,0 +1,215 @@
+"""The log of requests of real HAProxy processes: each request is kept once, whatever happens to the processes."""
+
+import asyncio
+import contextlib
+import os
+import signal
+
+import httpx
+import psutil
+
+from homeport.contract import recorded
+from homeport.contract.traffic import Endpoint, RequestRecord
+from homeport.ingress.haproxy import HAProxy
+from tests.ingress.conftest import POOL, routed
+from tests.ingress.test_haproxy import abandoned
+from tests.waiting import turns, until
+
+CALL = f"call-{'0' * 32}"
+
+
+class Book(list):
+    """The requests that an ingress has told of, as records."""
+
+    def __init__(self, ingress: HAProxy, seen: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        ingress.keep(self._add, lambda: seen)
+
+    def _add(self, lines) -> None:
+        self += map(recorded.decode, lines)
+
+    async def of(self, request: str) -> RequestRecord:
+        """Return the record of a request, by its X-Request-Id."""
+        await until(lambda: any(each.id == request for each in self), f"the record of {request}")
+        (record,) = (each for each in self if each.id == request)
+        return record
+
+
+def id_of(answer: httpx.Response) -> str:
+    return answer.headers["x-request-id"]
+
+
+async def test_each_request_and_call_is_told_with_its_parts(
+    ingress, activator, upstream, visitor, make_settings
+):
+    book, one = Book(ingress), await upstream("one")
+    url = await routed(ingress, id="web")
+    await ingress.route(Endpoint(id=CALL, hosts=(), pool=POOL))
+
+    async def start(_pool: str) -> str:
+        await asyncio.sleep(0.2)  # the container takes this time, not the test
+        await ingress.attach(POOL, "one", one.address, 1)
+        return "go"
+
+    activator.answer = start
+    cold = await visitor.post(f"{url}/a%20b?secret=1", content=b"x" * 5000)
+    warm = await visitor.get(url)
+    transport = httpx.AsyncHTTPTransport(uds=str(make_settings().calls_socket))
+    async with httpx.AsyncClient(timeout=30, transport=transport) as caller:
+        call = await caller.post("http://calls/", headers={"X-Homeport-Call": CALL})
+
+    record = await book.of(id_of(cold))
+    assert ("visit", "web", "one", "POST", "/a%20b", 200) == (
+        *(record.kind, record.endpoint, record.container),
+        *(record.method, record.path, record.status),
+    )
+    assert ("", "", "") == (record.query, record.client, record.ended)
+    assert record.cold
+    assert 190 <= record.parts_ms["parked"] <= record.duration_ms
+    assert record.received_bytes > 5000
+    assert record.sent_bytes > len(cold.content)
+    record = await book.of(id_of(warm))
+    assert (False, "one") == (record.cold, record.container)
+    record = await book.of(id_of(call))
+    assert ("call", CALL, "one") == (record.kind, record.endpoint, record.container)
+
+
+async def test_queries_and_addresses_are_told_if_the_settings_say_so(start, upstream, visitor):
+    ingress, one = await start(request_details="queries,addresses"), await upstream("one")
+    book = Book(ingress)
+    url = await routed(ingress)
+    await ingress.attach(POOL, "one", one.address, 1)
+    record = await book.of(id_of(await visitor.get(f"{url}/x?a=1&b=2")))
+
+    assert ("/x", "a=1&b=2", "127.0.0.1") == (record.path, record.query, record.client)
+
+
+async def test_a_request_that_enters_again_is_told_once_with_who_answered(
+    ingress, activator, upstream, visitor
+):
+    book, one, two = Book(ingress), await upstream("one"), await upstream("two")
+    url = await routed(ingress)
+    await ingress.attach(POOL, "one", one.address, 1)
+    await one.close()  # it is gone, and nobody knows
+
+    async def start(_pool: str) -> str:
+        await ingress.attach(POOL, "two", two.address, 1)
+        return "go"
+
+    activator.answer = start
+    asking = asyncio.create_task(visitor.get(url))
+    await turns(1)
+    await until(lambda: ingress.detach(POOL, "one"), "the news")
+    record = await book.of(id_of(await asking))
+
+    assert ("two", True, 200) == (record.container, record.cold, record.status)
+    assert record.duration_ms == sum(record.parts_ms.values())
+    assert record.parts_ms["parked"] >= 50
+
+
+async def test_who_hangs_up_is_told_of(ingress, upstream, visitor):
+    book, one = Book(ingress), await upstream("one")
+    url = await routed(ingress)
+    await ingress.attach(POOL, "one", one.address, 1)
+    one.release.clear()
+    gone = asyncio.create_task(visitor.get(url))
+    await until(lambda: one.inside, "the request inside")
+    gone.cancel()
+    await until(lambda: book, "the record")
+
+    assert [("visitor left", 0, "one")] == [(e.ended, e.status, e.container) for e in book]
+
+
+async def test_a_retired_process_tells_its_last_request_and_ends(ingress, upstream, visitor):
+    book, one = Book(ingress), await upstream("one")
+    url = await routed(ingress)
+    await ingress.attach(POOL, "one", one.address, 4)
+    one.release.clear()
+    slow = asyncio.create_task(visitor.get(url))
+    await until(lambda: one.inside, "the request inside")
+    old = psutil.Process(ingress.pid)
+    for _ in range(2):
+        await ingress._supervisor.reload()
+    assert old.is_running()
+    one.release.set()
+    quick = await visitor.get(url)
+    await book.of(id_of(await slow))
+    await book.of(id_of(quick))
+    await until(lambda: not old.is_running(), "the old process's end")
+    await until(lambda: len(ingress._rings._rings) == 1, "one ring")
+
+    assert 2 == len(book)
+
+
+async def test_a_killed_process_has_told_what_it_could(ingress, upstream, visitor):
+    book, one = Book(ingress), await upstream("one")
+    url = await routed(ingress)
+    await ingress.attach(POOL, "one", one.address, 4)
+    before = await visitor.get(url)
+    await book.of(id_of(before))
+    old = ingress.pid
+    os.kill(old, signal.SIGKILL)
+    await until(lambda: ingress.pid not in (0, old), "another process")
+    await book.of(id_of(await visitor.get(url)))
+    await until(lambda: len(ingress._rings._rings) == 1, "one ring")
+
+
+async def test_the_next_server_goes_on_where_the_one_before_has_ended(
+    make_settings, upstream, visitor
+):
+    settings = make_settings()
+    left = HAProxy(settings, tied=False)
+    await left.open()
+    await left.start()
+    book = Book(left)
+    url = await routed(left, id="e", hosts=("e.localhost",))
+    one = await upstream("one")
+    await left.attach(POOL, "one", one.address, 4)
+    first = await visitor.get(url)
+    await book.of(id_of(first))
+    await abandoned(left)
+    second = await visitor.get(url)
+
+    fresh = HAProxy(settings, tied=False)
+    later = Book(fresh, (id_of(first),))
+    await fresh.open()
+    try:
+        port = int(url.rpartition(":")[2])
+        await fresh.route(Endpoint(id="e", hosts=("e.localhost",), pool=POOL, local_port=port))
+        await fresh.attach(POOL, "one", one.address, 4)
+        await fresh.start()
+        await later.of(id_of(second))
+        third = await visitor.get(url)
+        await later.of(id_of(third))
+    finally:
+        await fresh.close()
+
+    assert [id_of(second), id_of(third)] == [each.id for each in later]
+    assert not left._supervisor._process.running
+
+
+async def test_more_lines_than_a_socket_holds_are_all_told(ingress, upstream, monkeypatch):
+    book, one = Book(ingress), await upstream("one")
+    url = await routed(ingress)
+    await ingress.attach(POOL, "one", one.address, 16)
+    path = "/" + "x" * 700
+    sent = 0
+    async with contextlib.AsyncExitStack() as opened:
+        clients = [
+            await opened.enter_async_context(httpx.AsyncClient(timeout=60, trust_env=False))
+            for _ in range(4)
+        ]
+
+        async def ask(client: httpx.AsyncClient) -> None:
+            nonlocal sent
+            for _ in range(90):
+                await client.get(url + path)
+                sent += 1
+
+        read = ingress._read
+        monkeypatch.setattr(ingress, "_read", lambda: False)  # nobody reads meanwhile
+        await asyncio.gather(*map(ask, clients))
+        monkeypatch.setattr(ingress, "_read", read)
+    await until(lambda: len(book) >= sent, "all records")
+
+    assert sent == len({each.id for each in book}) == len(book)
