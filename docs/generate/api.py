@@ -2,7 +2,11 @@
 
 import dataclasses
 import enum
+import functools
+import importlib
 import inspect
+import pkgutil
+import re
 import types
 import typing
 from collections.abc import AsyncIterator, Iterator
@@ -12,11 +16,13 @@ from docs.generate import source
 from docs.generate.markdown import page as markdown
 from docs.generate.markdown import sentence, table
 
+from homeport.contract import api
 from homeport.contract.api.answers import Refusal
 from homeport.contract.api.coldstarts import ColdStart
 from homeport.control.api import routes, routing
 from homeport.control.api.routing import Described
 
+_LINK = re.compile(r"\[`(\w+)`\]\(#")
 INTRO = """What the command line speaks with the server. It may change with each version of homeport: programs do better
 with `homeport … --json`."""
 OBJECTS = """## Objects
@@ -80,7 +86,17 @@ def objects(every: list[Described]) -> list[Any]:
     for each in every:
         for annotation in (each.body, each.query, each.answer, *each.lines):
             found |= dict.fromkeys(_within(annotation))
+        for name in _LINK.findall(each.text):  # a part of a body that is bytes
+            found |= dict.fromkeys(_within(_contract()[name]))
     return list(found | dict.fromkeys(_within(Refusal)))
+
+
+@functools.cache
+def _contract() -> dict[str, Any]:
+    """Return the dataclasses of the API's contract, by name."""
+    names = [found.name for found in pkgutil.iter_modules(api.__path__, f"{api.__name__}.")]
+    members = (vars(importlib.import_module(name)) for name in names)
+    return {k: v for each in members for k, v in each.items() if dataclasses.is_dataclass(v)}
 
 
 def _route(each: Described) -> str:

@@ -28,14 +28,17 @@ from homeport.contract.container import Container, LogLine, OpenTunnel, State
 from homeport.contract.image import Environment
 from homeport.contract.manifest import CallMethod, FunctionSpec
 from homeport.contract.permissions import Permission
+from homeport.contract.scope import MAIN
 from homeport.contract.variants import Options
 from homeport.control.api import routes, routing
 from homeport.state.coldstarts import ColdStart
+from homeport.state.requests import Place
 from tests import functions
 from tests.control.api.served import api_of, on_a_socket
 from tests.control.plane import KEY, Plane, function, manifest
 from tests.fakes import FakeNode
 from tests.orders import order
+from tests.recorded import words
 
 ROUTES = {
     f"{each.method} {each.path}": each for noun in routes.NOUNS for each in routing.described(noun)
@@ -317,6 +320,14 @@ async def test_every_route_answers_what_it_declares(tmp_path):
         )
         starts = await ask("GET /v1/apps/{name}/cold-starts", name="shop", query="?tail=1")
         assert [3.2] == [start.total_ms for start in starts.cold_starts]
+        server.requests.add(
+            [words(id="1b0c", container="ta-1", parked="5")],
+            lambda _endpoint: Place(MAIN, "shop", "f"),
+            lambda _container: "",
+        )
+        (request,) = (await ask("GET /v1/requests", query="?app=shop")).requests
+        detail = await ask("GET /v1/requests/{id}", id="1b0c")
+        assert (request, "ta-1") == (detail.request, detail.start.container)
 
         # secrets and tokens
         secret = NewSecret(name="db", values={"PASSWORD": "hidden"})
