@@ -4,7 +4,6 @@ All bars have one scale: the whole request. A line of the log is below the part 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from rich.text import Text
 
@@ -14,6 +13,7 @@ from homeport.cli.coldstarts import duration
 from homeport.contract.api.coldstarts import ColdStart
 from homeport.contract.api.requests import RecordedRequest, RequestDetail
 from homeport.contract.container import LogLine
+from homeport.contract.dataclass import dataclass
 
 WIDTH = 40
 NAME = 14

@@ -16,10 +16,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from homeport.contract import recorded
+from homeport.contract.dataclass import dataclass
 from homeport.contract.recorded import CONTAINER, ENDED, ENDPOINT, ID, MISSING
 from homeport.contract.sizes import MIB
 from homeport.contract.traffic import RequestRecord

@@ -1,9 +1,10 @@
 """Requests and calls that have ended."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from homeport.contract.api.coldstarts import ColdStart
 from homeport.contract.container import LogLine
+from homeport.contract.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
