@@ -21,7 +21,8 @@ from sqlalchemy import (
 
 from homeport.contract.errors import TooMany
 from homeport.state import shares, tables
-from homeport.state.call_rows import COLUMNS, RUNNING, WAITING
+from homeport.state.call_rows import COLUMNS, NAMES, RUNNING, WAITING
+from homeport.state.ready import Ready
 
 MAX_WAITING = 1_000_000  # one of several workspaces has half of them at most (shares)
 _T = tables.calls
@@ -34,12 +35,13 @@ class Statements:
         this = and_(here, _T.c.id == bindparam("call"), _T.c.place == bindparam("at"))
         attempt = and_(this, _T.c.attempt == bindparam("this_attempt"))
         waits = and_(attempt, _T.c.state == WAITING)
-        is_open = and_(attempt, _T.c.state.in_((WAITING, RUNNING)))
-        self.one = select(*COLUMNS).where(this)
-        self.outcome = select(_T.c.state, _T.c.kind, _T.c.outcome_python, _T.c.outcome).where(this)
+        is_open = and_(attempt, or_(_T.c.state == WAITING, _T.c.state == RUNNING))
+        outcome = (_T.c.state, _T.c.kind, _T.c.outcome_python, _T.c.outcome)
+        self.one = Ready(select(*COLUMNS).where(this))
+        self.outcome = Ready(select(*outcome).where(this))
         # Its container may ask again, because it may not have got the answer.
         is_mine = and_(attempt, _T.c.state == RUNNING, _T.c.container == bindparam("by"))
-        self.claim = (
+        self.claim = Ready(
             update(_T)
             .where(or_(waits, is_mine))
             .values(
@@ -49,7 +51,7 @@ class Statements:
                 note="",
             )
         )
-        self.finish = (
+        self.finish = Ready(
             update(_T)
             .where(is_open)
             .values(
@@ -60,7 +62,7 @@ class Statements:
                 ended_at=bindparam("now"),
             )
         )
-        self.again = (
+        self.again = Ready(
             update(_T)
             .where(is_open)
             .values(
@@ -71,14 +73,14 @@ class Statements:
                 note=bindparam("why"),
             )
         )
-        self.postpone = (
+        self.postpone = Ready(
             update(_T).where(waits).values(due_at=bindparam("due"), note=bindparam("why"))
         )
 
 
 _WITHIN = and_(_T.c.workspace == bindparam("within"), _T.c.environment == bindparam("inside"))
 OF_ALL, OF_SCOPE = Statements(true()), Statements(_WITHIN)
-KNOWN = select(_T.c.id).where(_T.c.id == bindparam("call")).limit(1)  # in any environment
+KNOWN = Ready(select(_T.c.place).where(_T.c.id == bindparam("call")).limit(1))  # in any environment
 _COUNT = select(_T.c.workspace, func.count()).where(_T.c.state == WAITING).group_by(_T.c.workspace)
 DUE = (
     select(*COLUMNS, _T.c.input)
@@ -90,7 +92,7 @@ DUE = (
 NEXT_DUE = select(func.min(_T.c.due_at)).where(
     _T.c.state == WAITING, _T.c.endpoint == bindparam("of"), _T.c.due_at > bindparam("now")
 )
-ADD = insert(_T)
+ADD = Ready(insert(_T), *NAMES, "input")
 
 
 class Room:

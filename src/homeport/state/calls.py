@@ -44,6 +44,7 @@ from homeport.state.call_rows import (
     is_small,
 )
 from homeport.state.database import Database
+from homeport.state.ready import Ready
 from homeport.state.scope import Scope
 
 KEPT_S = 7 * 24 * 3600.0
@@ -93,19 +94,19 @@ class Calls:
             values.append({**_values(row), "input": body if small else None})
 
         def work(connection: Connection) -> bool:
-            if connection.execute(statements.KNOWN, {"call": rows[0].id}).first() is not None:
+            if statements.KNOWN.rows(connection, {"call": rows[0].id}):
                 return False
             self._room.take(connection, rows[0].workspace, len(values))
-            connection.execute(statements.ADD, values)
+            statements.ADD.all(connection, values)
             return True
 
         return await self._database.together(work)
 
     def insert_small(self, connection: Connection, row: CallRow, body: bytes) -> bool:
         """Save a call with a small input in the caller's transaction; False if it is known already."""
-        if connection.execute(statements.KNOWN, {"call": row.id}).first() is not None:
+        if statements.KNOWN.rows(connection, {"call": row.id}):
             return False
-        connection.execute(statements.ADD, [{**_values(row), "input": body}])
+        statements.ADD.all(connection, [{**_values(row), "input": body}])
         return True
 
     def is_waiting(self, connection: Connection, call: str) -> bool:
@@ -124,10 +125,8 @@ class Calls:
     async def one(self, call: str, place: int) -> CallRow | None:
         """Return the row of one input; None for an unknown one."""
         here = {**self._within, "call": call, "at": place}
-        found = await self._database.read_together(
-            lambda c: c.execute(self._statements.one, here).mappings().one_or_none()
-        )
-        return None if found is None else CallRow(**found)
+        found = await self._database.read_together(lambda c: self._statements.one.rows(c, here))
+        return CallRow(**dict(zip(NAMES, found[0], strict=True))) if found else None
 
     async def input(self, row: CallRow) -> bytes:
         """Return the arguments."""
@@ -140,12 +139,10 @@ class Calls:
     async def outcome(self, call: str, place: int) -> Outcome | None:
         """Return a call's outcome; None before the call has ended."""
         here = {**self._within, "call": call, "at": place}
-        found = await self._database.read_together(
-            lambda c: c.execute(self._statements.outcome, here).one_or_none()
-        )
-        if found is None:
+        found = await self._database.read_together(lambda c: self._statements.outcome.rows(c, here))
+        if not found:
             raise NotFound(f"there is no call `{call[:80]}`", hint="results are kept for 7 days")
-        state, kind, python, body = found
+        ((state, kind, python, body),) = found
         if state not in ENDED:
             return None
         if body is None:
@@ -263,11 +260,11 @@ class Calls:
         await asyncio.to_thread(self._remove_others, known)
 
     async def _change(
-        self, change: Update, key: tuple[str, int, int], changes: dict[str, Any]
+        self, change: Ready, key: tuple[str, int, int], changes: dict[str, Any]
     ) -> bool:
         call, place, attempt = key
         values = {**self._within, "call": call, "at": place, "this_attempt": attempt, **changes}
-        return await self._database.together(lambda c: c.execute(change, values).rowcount == 1)
+        return await self._database.together(lambda c: change.changed(c, values) == 1)
 
     async def _rows(self, query: Any) -> list[CallRow]:
         found = await self._database.read(lambda c: list(c.execute(query).mappings()))

@@ -27,6 +27,7 @@ from homeport.state import tables
 from homeport.state.database import Database
 from homeport.state.inserting import insert_for
 from homeport.state.objects import Objects
+from homeport.state.ready import Ready
 from homeport.state.scope import MAIN, Scope
 
 KEPT_S = 7 * 24 * 3600.0  # after an entry was used for the last time
@@ -42,14 +43,14 @@ _T = tables.dict_items
 # because SQLAlchemy writes a list of keys into the text of a statement each time that it runs.
 _HERE = and_(_T.c.dict == bindparam("here"), _T.c.digest == bindparam("this"))
 _ALIVE = _T.c.used_at >= bindparam("alive")
-_VALUE = select(_T.c.value, _T.c.used_at).where(_HERE, _ALIVE)
-_IS_THERE = select(_T.c.used_at).where(_HERE, _ALIVE)
+_VALUE = Ready(select(_T.c.value, _T.c.used_at).where(_HERE, _ALIVE))
+_IS_THERE = Ready(select(_T.c.used_at).where(_HERE, _ALIVE))
 _USE = (
     update(_T)
     .where(_HERE, _ALIVE, _T.c.used_at < bindparam("before"))
     .values(used_at=bindparam("now"))
 )
-_POP = delete(_T).where(_HERE, _ALIVE).returning(_T.c.value)
+_POP = Ready(delete(_T).where(_HERE, _ALIVE).returning(_T.c.value))
 
 Item = tuple[bytes, bytes]  # key, value
 
@@ -66,22 +67,21 @@ class Dicts:
         """Return the value of each key; None for a key that is not there."""
         places, now = [self._here(name, key) for key in keys], time.time()
         found = await self._database.read_together(
-            lambda c: [c.execute(_VALUE, here).one_or_none() for here in places]
+            lambda c: [_VALUE.rows(c, here) for here in places]
         )
         used = [
             {**here, "now": now, "before": now - USED_EACH_S}
-            for here, row in zip(places, found, strict=True)
-            if row is not None and row[1] < now - USED_EACH_S
+            for here, rows in zip(places, found, strict=True)
+            if rows and rows[0][1] < now - USED_EACH_S
         ]
         if used:
             await self._database.together(lambda c: c.execute(_USE, used))
-        return [None if row is None else row[0] for row in found]
+        return [rows[0][0] if rows else None for rows in found]
 
     async def contains(self, name: str, key: bytes) -> bool:
         """Return whether a key is there."""
         here = self._here(name, key)
-        found = await self._database.read_together(lambda c: c.execute(_IS_THERE, here).first())
-        return found is not None
+        return bool(await self._database.read_together(lambda c: _IS_THERE.rows(c, here)))
 
     async def put(self, name: str, items: Sequence[Item], *, only_new: bool = False) -> int:
         """Set entries, all or none; with `only_new` leave those that exist. Return how many were new."""
@@ -95,15 +95,17 @@ class Dicts:
         def work(connection: Connection) -> int:
             self.objects.find(name)  # it may have been deleted while this waited for its turn
             update, insert = _upserts(connection.dialect.name)
-            written = connection.execute(insert if only_new else update, list(rows.values()))
-            return sum(place in places for place in written.scalars())
+            write = insert if only_new else update
+            written = [place for row in rows.values() for (place,) in write.rows(connection, row)]
+            return sum(place in places for place in written)
 
         return await self._database.together(work)
 
     async def pop(self, name: str, key: bytes) -> bytes | None:
         """Remove an entry and return its value; None if it is not there."""
         here = self._here(name, key)
-        return await self._database.together(lambda c: c.scalar(_POP, here))
+        gone = await self._database.together(lambda c: _POP.rows(c, here))
+        return gone[0][0] if gone else None
 
     async def clear(self, name: str) -> None:
         """Remove all entries."""
@@ -169,7 +171,7 @@ class Dicts:
 
 
 @functools.cache
-def _upserts(dialect: str) -> tuple[Any, Any]:
+def _upserts(dialect: str) -> tuple[Ready, Ready]:
     """Return two INSERTs of entries: one changes those that exist, the other leaves them.
 
     An entry that has expired counts as none. Both return the places of what they wrote; a new entry has the place that
@@ -181,14 +183,15 @@ def _upserts(dialect: str) -> tuple[Any, Any]:
     has_expired = _T.c.used_at < given.used_at - KEPT_S
     changed = {"value": given.value, "used_at": given.used_at}
     place = case((has_expired, given.place), else_=_T.c.place)
-    return (
-        query.on_conflict_do_update(index_elements=key, set_={**changed, "place": place}).returning(
-            _T.c.place
-        ),
+    columns = [column.name for column in _T.c]
+    ways = (
+        query.on_conflict_do_update(index_elements=key, set_={**changed, "place": place}),
         query.on_conflict_do_update(
             index_elements=key, set_={**changed, "place": given.place}, where=has_expired
-        ).returning(_T.c.place),
+        ),
     )
+    update, insert = (Ready(way.returning(_T.c.place), *columns) for way in ways)
+    return update, insert
 
 
 def _first(rows: Sequence[Any], *, values: bool) -> list[Any]:
