@@ -107,6 +107,21 @@ async def test_a_request_that_enters_again_is_told_once_with_who_answered(
     assert record.parts_ms["parked"] >= 50
 
 
+async def test_nothing_of_a_visitor_makes_a_line_unreadable(ingress, upstream, visitor):
+    book, one = Book(ingress), await upstream("one")
+    url = await routed(ingress)
+    await ingress.attach(POOL, "one", one.address, 4)
+    ids = [
+        id_of(await visitor.request(method, f"{url}/{path}"))
+        for method, path in (("X" * 3000, ""), ("GET", "a" * 3000), ("A'%", "%20#x|*%0a"))
+    ]
+    records = [await book.of(each) for each in ids]
+
+    assert ["X" * 20, "GET", "A'%"] == [each.method for each in records]
+    assert records[1].path.endswith("aa...")
+    assert "/%20" == records[2].path[:4]
+
+
 async def test_who_hangs_up_is_told_of(ingress, upstream, visitor):
     book, one = Book(ingress), await upstream("one")
     url = await routed(ingress)

@@ -1,15 +1,18 @@
 """The requests that are kept, in files."""
 
 import os
+import threading
 from collections.abc import Iterator
 from itertools import count
 
 import pytest
 
 from homeport.contract import recorded
+from homeport.state import requests
 from homeport.state.requests import LEAST_BYTES, PARTS, Place, Requests
 from homeport.state.scope import MAIN, Scope
 from tests.recorded import words
+from tests.waiting import wait_for
 
 OTHER = Scope("acme", "main")
 PLACES = {"web": Place(MAIN, "shop", "price"), "theirs": Place(OTHER, "shop", "other")}
@@ -170,6 +173,22 @@ def test_a_full_disk_loses_lines_and_says_how_many(house, monkeypatch, caplog):
     texts = [record.getMessage() for record in caplog.records]
     assert ["requests are not recorded: No space left on device"] == texts[:1]
     assert "2 requests were not recorded" in texts[1]
+
+
+def test_what_a_slow_disk_cannot_take_is_counted(house, monkeypatch, caplog):
+    monkeypatch.setattr(requests, "QUEUED", 3)
+    monkeypatch.setattr(requests, "DISK_S", 0.01)
+    gate = threading.Event()
+    house.requests._queue.put(gate.wait)
+    wait_for(lambda: house.requests._queue.empty(), "the thread at the disk")
+    for number in range(9):
+        house.add(line(f"{number}"))
+    assert [] == house.ids()  # a search does not wait for such a disk
+    gate.set()
+    monkeypatch.setattr(requests, "DISK_S", 60)
+
+    assert ["0", "1", "2", "3"] == house.ids()
+    assert "5 requests were not recorded" in caplog.text
 
 
 def test_with_a_cap_of_0_none_are_kept(tmp_path):

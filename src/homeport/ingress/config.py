@@ -17,6 +17,7 @@ from homeport.ingress.unusual import MAX_HEAD_BYTES
 LINE_BYTES = (
     1024  # of the ring's lines; HAProxy cuts off the end of a longer one, which is the path
 )
+METHOD_BYTES = 20
 RING_BYTES = 1024 * 1024  # several thousand lines, until they are read
 MAPS = (
     "hosts",
@@ -71,7 +72,8 @@ WORDS = {
     "endpoint": "%[var(txn.endpoint)]",
     "parked": "%[var(txn.parked)]",
     "client": MISSING,
-    "method": "%HM",
+    # Of another length it could push the target out of the line.
+    "method": f"%[capture.req.method,bytes(0,{METHOD_BYTES})]",
     "target": "%HPO",
 }
 UNIQUE = "  unique-id-format %[uuid()]"

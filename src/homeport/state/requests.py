@@ -27,7 +27,8 @@ from homeport.state.scope import MAIN, Scope, folder
 
 PARTS = 8  # files of an environment
 LEAST_BYTES = 64 * 1024  # of a file
-QUEUED = 100_000  # lines that wait for a slow disk; further ones are lost
+QUEUED = 50  # pieces of lines that wait for a slow disk; further ones are lost
+DISK_S = 10.0  # how long a search waits for them
 AT_ONCE = 5_000  # lines between two pauses of a search, for the other threads
 BREATH_S = 0.001
 RECENT_BYTES = 2 * MIB  # the last lines, of which an ingress that outlives a server may have some
@@ -71,8 +72,9 @@ class Requests:
         self._part_bytes = max(cap_bytes // PARTS, LEAST_BYTES) if cap_bytes else 0
         self._files: dict[Scope, _File] = {}
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._waiting = self._lost = 0
+        self._lost = 0
         self._failing = False
+        self._counting = threading.Lock()
         if cap_bytes:
             root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._thread = threading.Thread(target=self._run, name="requests", daemon=True)
@@ -90,12 +92,11 @@ class Requests:
         """
         if not self._part_bytes:
             return
-        if self._waiting > QUEUED:
-            self._lost += len(lines)
+        if self._queue.qsize() > QUEUED:
+            self._lose(len(lines))
             return
         places = {endpoint: place(endpoint) for endpoint in {line[ENDPOINT] for line in lines}}
         revisions = {name: revision(name) for name in {line[CONTAINER] for line in lines}}
-        self._waiting += len(lines)
         self._queue.put(lambda: self._write(lines, places, revisions))
 
     def search(self, scope: Scope, count: int, wants: Wanted, since: float = 0.0) -> list[Kept]:
@@ -153,7 +154,7 @@ class Requests:
         """Return an environment's files, the newest first, when all that was added is in them."""
         done = threading.Event()
         self._queue.put(done.set)
-        done.wait()
+        done.wait(DISK_S)
         return sorted((self._root / folder(scope)).glob("*.log"), reverse=True)
 
     def _run(self) -> None:
@@ -168,7 +169,6 @@ class Requests:
     def _write(
         self, lines: Sequence[Line], places: dict[str, Place | None], revisions: dict[str, str]
     ) -> None:
-        self._waiting -= len(lines)
         by_scope: dict[Scope, list[tuple[Line, Place]]] = {}
         for line in lines:
             if (place := places[line[ENDPOINT]]) is not None:
@@ -179,7 +179,7 @@ class Requests:
             try:
                 self._files[scope].append(placed, revisions)
             except OSError as error:
-                self._lost += len(placed)
+                self._lose(len(placed))
                 self._files.pop(scope).close()
                 if not self._failing:
                     log.warning("requests are not recorded: %s", error.strerror)
@@ -187,10 +187,16 @@ class Requests:
             else:
                 self._told_again()
 
+    def _lose(self, count: int) -> None:
+        with self._counting:
+            self._lost += count
+
     def _told_again(self) -> None:
-        if self._lost:
-            log.warning("%d requests were not recorded", self._lost)
-        self._lost, self._failing = 0, False
+        with self._counting:
+            lost, self._lost = self._lost, 0
+        if lost:
+            log.warning("%d requests were not recorded", lost)
+        self._failing = False
 
     def _remove(self, scope: Scope) -> None:
         if scope in self._files:
