@@ -1,12 +1,14 @@
 """What each test starts with: its own home, and no variable of the outer environment."""
 
 import asyncio
+import functools
 import os
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import hypothesis
 import pytest
 
@@ -19,6 +21,17 @@ os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/var/tmp")
 # Without bytecode, each process compiles all that it imports: a fifth of the work of tests/control.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+# Each client of httpx reads every CA, which takes longer than most requests of a test; so one context is for all of them.
+_usual_context = functools.cache(httpx.create_ssl_context)
+
+
+def _context(verify=True, cert=None, trust_env=True):
+    if verify is True and cert is None and not {"SSL_CERT_FILE", "SSL_CERT_DIR"} & {*os.environ}:
+        return _usual_context()
+    return httpx.create_ssl_context(verify=verify, cert=cert, trust_env=trust_env)
+
+
+httpx._transports.default.create_ssl_context = _context
 # How fast a machine makes examples is no matter of the code. Each run makes others, so few of them find much in time.
 for profile, examples in (("few", 25), ("many", 400)):
     hypothesis.settings.register_profile(
