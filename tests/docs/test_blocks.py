@@ -22,6 +22,7 @@ MARK = "Not run by our tests:"
 #: Page and first line of a block -> why it is not run. The page says so above the block, after `MARK`.
 NOT_RUN = {
     ("gpus", "import subprocess"): "it needs a GPU",
+    ("gpus", "# The weights are read once, and moved in each container."): "it needs a GPU",
     ("images", "image = ("): "it needs registries and downloads",
     (
         "images",

@@ -122,6 +122,7 @@ REPEATED = {
     "import copyreg\nclass C: pass\ncopyreg.pickle(C, lambda c: (C, ()))": "len(__import__('copyreg').dispatch_table)",
     "import codecs\ndef f(name): return codecs.lookup('ascii') if name == 'mycodec' else None\ncodecs.register(f)": "codec()",
     "import typing\ndef _collect(): pass\ntyping._mine = _collect": "hasattr(__import__('typing'), '_mine')",
+    "import inspect\nwas = inspect.getfile\ndef mine(x): return was(x)\ninspect.getfile = mine": "__import__('inspect').getfile.__module__",
 }  # fmt: skip
 
 
@@ -143,6 +144,15 @@ def test_what_an_import_adds_to_the_process_appears_when_the_script_imports_it(b
 
     assert before != after
     assert fresh == [before, after]
+
+
+def test_who_reads_all_variables_for_those_with_a_prefix_depends_on_these(box):
+    text = "import os; MINE = {k: v for k, v in os.environ.items() if k.startswith('TQDM_')}"
+    box.install(tqdm="", tqdm__std=text, other=text)
+    script = "unlike = [shelf.unlike({**os.environ, name: '1'}) for name in ('A', 'TQDM_B')]; import tqdm.std; say(unlike)"
+
+    assert ["", "TQDM_B was changed"] == box.run(["tqdm.std"], script)
+    assert "`other`: it reads all environment variables" in box.run(["other"], script)["unsafe"]
 
 
 def test_exit_functions_are_those_of_what_the_script_has_imported(box):

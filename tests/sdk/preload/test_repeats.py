@@ -128,16 +128,19 @@ def test_random_numbers_begin_anew_in_each_process(monkeypatch):
 
     seeded = []
     module = type("numpy.random", (), {"seed": lambda: seeded.append(True)})
+    cuda = type("cuda", (), {"manual_seed_all": seeded.append})
+    generator = type("generator", (), {"seed": lambda: 7})
+    torch = type("torch", (), {"default_generator": generator, "cuda": cuda})
     monkeypatch.setattr(uuid, "_last_timestamp", 7)
     monkeypatch.setattr(process, "ORIGINAL_DIR", "elsewhere")
     key = process.current_process().authkey
     repeats.reseed("numpy.random", module)
-    repeats.reseed("torch", module)
+    repeats.reseed("torch", torch)
     repeats.reseed("uuid", uuid)
     repeats.reseed("multiprocessing.process", process)
     repeats.repeat("seed", (module,))
 
-    assert 3 == len(seeded)
+    assert [True, 7, True] == seeded  # what CUDA draws follows the new seed
     assert uuid._last_timestamp is None
     assert os.getcwd() == process.ORIGINAL_DIR
     assert key != process.current_process().authkey

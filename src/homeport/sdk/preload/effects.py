@@ -53,6 +53,8 @@ CACHES = {
     "weakref": {"finalize"},
     "_warnings": {"_onceregistry", "filters"},
 }  # fmt: skip
+#: Public functions that a known package replaces by its own, which calls the one before: PyTorch, for its `torch.package`.
+REPLACED = ("inspect.getfile",)
 #: Attributes of every module that the import system and `warnings` write.
 MARKS = {"__warningregistry__", "__spec__", "__loader__", "__builtins__", "__cached__"}
 #: The user's own module under its names, and the modules that all Cython code shares.
@@ -84,12 +86,13 @@ class ModuleState:
                 self.classes[key] = dict(vars(value))
 
     def patched(self) -> Iterator[tuple[str, Any, Any]]:
-        """Yield private functions that were replaced, and new attributes: name, old value, new value."""
+        """Yield functions that may be replaced and were, and new attributes: name, old value, new value."""
         now = vars(self.module)
         for key in _differences(self.attributes, now) if self.is_standard else ():
             was, new = self.attributes.get(key, MISSING), now.get(key, MISSING)
-            is_private = key.startswith("_") and isinstance(was, FunctionType)
-            if was is MISSING or (is_private and isinstance(new, FunctionType)):
+            may = key.startswith("_") or f"{self.name}.{key}" in REPLACED
+            both = isinstance(was, FunctionType) and isinstance(new, FunctionType)
+            if was is MISSING or (may and both):
                 yield key, was, new
 
     def patched_classes(self) -> Iterator[tuple[type, str, Any, Any]]:

@@ -14,6 +14,7 @@ from homeport.sdk.preload.kept import Kept
 #: Attributes that a known module adds to standard modules -> that module.
 ADDS = {
     "logging.statistics": "cheroot.server",
+    "sys._torch_import_started": "torch",
     "urllib.parse.uses_netloc": "werkzeug.urls",
 }
 

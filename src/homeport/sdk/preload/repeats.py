@@ -22,8 +22,13 @@ def repeat(what: str, args: tuple[Any, ...]) -> None:
 
 def reseed(name: str, module: Any) -> None:
     """Seed a module's random numbers again, in a forked process."""
-    if name in ("numpy.random", "torch"):
+    if name == "numpy.random":
         module.seed()
+    elif name == "torch":
+        # Not `torch.seed()`, which imports `torch.cuda`: this may be the hand-over of torch itself.
+        seed = module.default_generator.seed()
+        if (cuda := getattr(module, "cuda", None)) is not None:
+            cuda.manual_seed_all(seed)  # done when CUDA begins
     elif name == "uuid":
         module._last_timestamp = None  # noqa: SLF001 - two clocks, one MAC
     elif name == "multiprocessing.process":
