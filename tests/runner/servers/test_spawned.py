@@ -15,6 +15,14 @@ from tests.waiting import until, virtually
 LARGE = b"x" * (spawned.TOGETHER_BYTES + 1)
 
 
+def answered(body, status=200):
+    if isinstance(body, int):
+        body, status = b"", body
+    answer = Answer()
+    answer.feed(b"HTTP/1.1 %d x\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body)
+    return answer
+
+
 class Server:
     """A server on the wire: `release` lets it answer, and `answers` has the next ones, else all is well."""
 
@@ -22,11 +30,15 @@ class Server:
         self.got: list[list[dict[str, str]]] = []  # by request
         self.bodies: list[bytes] = []
         self.answers: list[object] = []
+        self.outcomes: list[object] = []  # that a container is told when it asks
         self.release = asyncio.Event()
         self.release.set()
         monkeypatch.setattr(spawned.wire, "ask_async", self._ask)
 
     async def _ask(self, _socket, request):
+        if request.method == "GET":
+            assert request.target == "/v1/spawned/fc-1/outcome?place=7"
+            return answered(self.outcomes.pop(0))
         assert request.target == "/v1/spawned/reports"
         parts = frames.values(request.body)
         heads = [dict(urllib.parse.parse_qsl(head.decode())) for head in parts[::2]]
@@ -36,13 +48,9 @@ class Server:
         found = self.answers.pop(0) if self.answers else [200] * len(heads)
         if isinstance(found, Exception):
             raise found
-        answer = Answer()
         if isinstance(found, int):
-            status, body = found, b""
-        else:
-            status, body = 200, json.dumps({"statuses": found}).encode()
-        answer.feed(b"HTTP/1.1 %d x\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body)
-        return answer
+            return answered(b"", found)
+        return answered(json.dumps({"statuses": found}).encode())
 
     @property
     def calls(self):
@@ -178,5 +186,33 @@ def test_an_outcome_that_is_too_large_becomes_an_error(monkeypatch):
         assert await one.run(work, "3.12", lambda: b"refused")
         assert ["", "value", "error"] == [heads[0].get("kind", "") for heads in server.got]
         assert b"refused" == server.bodies[-1]
+
+    virtually(story())
+
+
+@pytest.mark.parametrize("told", [404, frames.pack([b"cancelled", b"", b""])])
+def test_an_attempt_without_a_connection_asks_for_its_own_input_alone(monkeypatch, told):
+    """A call may have thousands of inputs, and after a kill of the server each attempt asks."""
+
+    async def story():
+        server, reports = Server(monkeypatch), Reports()
+        server.outcomes = [503, frames.pack([]), told]
+        begun, ended = [], []
+
+        async def work():
+            begun.append(1)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append(1)
+
+        one = Spawned("fc-1", "7", "0", timeout_s=60.0, reports=reports)
+        running = asyncio.ensure_future(one.run(work, "3.12", lambda: b""))
+        await until(lambda: begun, "the call")
+        running.cancel()
+        assert await running
+        assert [1] == ended
+        assert 1 == len(server.got)  # nobody wants an outcome
+        assert [] == server.outcomes
 
     virtually(story())

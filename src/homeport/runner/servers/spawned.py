@@ -117,7 +117,7 @@ class Spawned:
     def __init__(
         self, call: str, place: str, attempt: str, *, timeout_s: float, reports: Reports
     ) -> None:
-        self._path = f"/v1/spawned/{call}"
+        self._outcome = f"/v1/spawned/{call}/outcome?place={place}"
         self._which = urllib.parse.urlencode({"call": call, "place": place, "attempt": attempt})
         self._timeout_s = timeout_s
         self._reports = reports
@@ -182,14 +182,17 @@ class Spawned:
         return await self._reports.tell(f"{self._which}&container={container}") < 300
 
     async def _is_cancelled(self) -> bool:
-        """Ask the server whether the call was cancelled; False while the server does not answer."""
+        """Ask the server whether this input was cancelled; False while the server does not answer.
+
+        Not for the call, which may have thousands of inputs.
+        """
         with contextlib.suppress(OSError, ValueError, asyncio.CancelledError):
-            request = wire.Request("", b"", method="GET", target=self._path, fields=_fields())
+            request = wire.Request("", b"", method="GET", target=self._outcome, fields=_fields())
             answer = await wire.ask_async(_socket(), request)
             if answer.status == 404:
                 return True
             if answer.status == 200:
-                return bool(json.loads(bytes(answer.body))["state"] == "cancelled")
+                return frames.unpack(bytes(answer.body))[:1] == [b"cancelled"]
         return False
 
 
