@@ -262,9 +262,9 @@ class Ordinary(Terminal):
 
     forking = None
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, python: Path) -> None:
         super().__init__(home)
-        self.python = home.parent / "venv/bin/python"
+        self.python = python
         become = ["setpriv", f"--reuid={ORDINARY}", f"--regid={ORDINARY}", "--clear-groups"]
         self.words = [*become, "--no-new-privs", "--", "env"]
         self.environ["HOME"] = str(home.parent)
@@ -273,28 +273,43 @@ class Ordinary(Terminal):
         return [*self.words, str(self.python), "-m", "homeport", *map(str, args)]
 
 
-@pytest.fixture
-def ordinary():
-    """A terminal of an ordinary user, with a directory that this user may enter."""
-    if os.getuid() != 0 or shutil.which("setpriv") is None:
-        pytest.skip("only root may become somebody else, by setpriv")
+@contextlib.contextmanager
+def _directory() -> Iterator[Path]:
+    """A directory that everybody may enter."""
     directory = Path(f"/var/tmp/homeport-ordinary-{secrets.token_hex(4)}")
     directory.mkdir()
-    python = "/usr/bin/python3"
     try:
-        subprocess.run([python, "-m", "venv", "--without-pip", directory / "venv"], check=True)
+        yield directory
+    finally:
+        shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def ordinary_python() -> Iterator[Path]:
+    """A Python that an ordinary user may run, with homeport."""
+    if os.getuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("only root may become somebody else, by setpriv")
+    with _directory() as directory:
+        venv = ["/usr/bin/python3", "-m", "venv", "--without-pip", directory / "venv"]
+        subprocess.run(venv, check=True)
         (packages,) = (directory / "venv/lib").glob("python*/site-packages")
         ours = [path for path in sys.path if path.endswith("site-packages")]
         (packages / "ours.pth").write_text("\n".join([*ours, str(ROOT / "src")]))
-        os.chown(directory, ORDINARY, ORDINARY)
-        terminal = Ordinary(directory / "home")
-        done = terminal.run("--version", check=False)
+        python = directory / "venv/bin/python"
+        done = Ordinary(directory / "home", python).run("--version", check=False)
         if done.returncode:
             pytest.skip(f"an ordinary user cannot run homeport here: {done.stderr[-200:]}")
+        yield python
+
+
+@pytest.fixture
+def ordinary(ordinary_python):
+    """A terminal of an ordinary user, with a directory of theirs."""
+    with _directory() as directory:
+        os.chown(directory, ORDINARY, ORDINARY)
+        terminal = Ordinary(directory / "home", ordinary_python)
         yield terminal
         terminal.close()
-    finally:
-        shutil.rmtree(directory)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -97,6 +97,9 @@ def test_functions_share_a_volume_that_outlives_them(isolated, visitor, snapshot
     assert "one two" == ask("Reader.read")[1]
 
 
+@pytest.mark.parametrize(
+    "isolated", ["terminal", pytest.param("ordinary", marks=pytest.mark.soak)], indirect=True
+)
 def test_the_command_line_does_the_rest(isolated):
     local = isolated.home.parent / "local"
     (local / "sub").mkdir(parents=True)
