@@ -6,6 +6,7 @@ import textwrap
 import pytest
 
 from homeport.cell import report
+from tests.waiting import wait_for
 
 APP = """
     import os
@@ -137,7 +138,8 @@ def test_a_volume_that_an_app_uses_is_kept_and_its_links_lead_nowhere(isolated, 
         isolated.run("volume", "get", "data", p, "-", check=False) for p in ("evil", "up/lock")
     ]
     isolated.run("app", "stop", "vols", "--yes")
-    isolated.run("volume", "delete", "data", "--yes")
+    delete = ("volume", "delete", "data", "--yes")
+    wait_for(lambda: isolated.run(*delete, check=False).returncode == 0, "the volume is free")
 
     assert "used by `vols`" in refused.stderr
     assert ["", ""] == [done.stdout for done in links]
