@@ -133,14 +133,11 @@ def empty_database(database_setting, tmp_path):
 
 @pytest.fixture(params=["SQLite", "PostgreSQL"])
 async def database(request, tmp_path):
-    """A database with the newest tables: a file, and a copy in PostgreSQL, which makes tables slowly."""
-    from homeport.state import schema, urls
-    from homeport.state.database import Database
+    """A database with the newest tables, as a copy: once SQLite, once PostgreSQL."""
     from tests import databases
 
     if request.param == "SQLite":
-        database = Database(urls.of("", tmp_path))
-        await asyncio.to_thread(schema.prepare, database)
+        database = databases.copied(tmp_path)
     else:
         database = databases.opened(tmp_path, server=request.getfixturevalue("postgres"))
     yield database

@@ -16,18 +16,22 @@ from tests import postgres
 def opened(
     home: Path, executor: Executor | None = None, *, server: postgres.Postgres | None = None
 ) -> Database:
-    """Return the open database of a home: a file, or a database of this PostgreSQL, or with `--postgres` of that one.
-
-    The file is a copy, and is never flushed to the disk: no test of these cuts the power.
-    """
+    """Return the open database of a home: a file, or a database of this PostgreSQL, or with `--postgres` of that one."""
     if (server := server or postgres.everywhere) is not None:
         url = server.url_of(home, template=_template(server))
         return Database(urls.of(url, home), executor)
+    return copied(home, executor)
+
+
+def copied(home: Path, executor: Executor | None = None) -> Database:
+    """Return the open database of a home, as a file: a copy, never flushed to the disk, for no test of these cuts the power."""
     database = Database(urls.of("", home), executor)
     assert database.file is not None
     if not database.file.exists():
         database.file.write_bytes(_empty())
     event.listen(database._engine, "connect", _unflushed)
+    with database.reading():
+        pass  # from its first connection on, it knows its file, and makes no other when that is away
     return database
 
 
