@@ -20,9 +20,7 @@ UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 
 Id = Annotated[
     str,
-    typer.Argument(
-        metavar="REQUEST", help="Its `X-RecordedRequest-Id`, or the `fc-…` of a response."
-    ),
+    typer.Argument(metavar="REQUEST", help="Its `X-Request-Id`, or the `fc-…` of a response."),
 ]
 
 
@@ -100,7 +98,7 @@ async def _list(settings: Settings, query: RequestQuery, *, json: bool) -> None:
         "Function",
         "Version",
         "Container",
-        "RecordedRequest",
+        "Request",
         "Ended",
         "Took",
         "",

@@ -11,7 +11,7 @@ from homeport.contract.dataclass import dataclass
 class RecordedRequest:
     """A visitor's request to an endpoint, or a call of a function, that has ended."""
 
-    id: str  # its `X-RecordedRequest-Id`
+    id: str  # its `X-Request-Id`
     kind: str  # `visit` or `call`
     at: float  # when it came
     app: str

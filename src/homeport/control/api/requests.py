@@ -53,7 +53,7 @@ class Requests:
         if found is None:
             raise NotFound(
                 f"no request with the id `{id}` is kept",
-                hint="the id is the response's `X-RecordedRequest-Id`; a request is recorded a second after its end",
+                hint="the id is the response's `X-Request-Id`; a request is recorded a second after its end",
             )
         (request,) = await self._told(scope, [found])
 
