@@ -11,9 +11,10 @@ import psutil
 from homeport.contract import recorded
 from homeport.contract.traffic import Endpoint, RequestRecord
 from homeport.ingress.haproxy import HAProxy
+from homeport.ingress.rules import AGAIN
 from tests.ingress.conftest import POOL, routed
 from tests.ingress.test_haproxy import abandoned
-from tests.waiting import turns, until
+from tests.waiting import until
 
 CALL = f"call-{'0' * 32}"
 
@@ -98,7 +99,13 @@ async def test_a_request_that_enters_again_is_told_once_with_who_answered(
 
     activator.answer = start
     asking = asyncio.create_task(visitor.get(url))
-    await turns(1)
+    backend = ingress._picture.pools[POOL].backend
+
+    async def entered() -> bool:
+        rows = await ingress._supervisor.runtime.stats([backend])
+        return any(row.server == AGAIN and row.served for row in rows)
+
+    await until(entered, "a further entry")
     await until(lambda: ingress.detach(POOL, "one"), "the news")
     record = await book.of(id_of(await asking))
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -23,7 +23,7 @@ import pytest
 
 from homeport.settings import Settings
 from tests import commands, postgres, registries
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, wait_for
 
 ROOT = Path(__file__).parents[2]
 PROBES, VICTIM = ROOT / "tests/cell/probes.py", ROOT / "tests/cell/victim.py"
@@ -145,6 +145,18 @@ class Terminal:
     def status(self) -> dict:
         """Return the status, as `homeport status --json` does."""
         return self.ask("/v1/status")
+
+    def log(self, app: str, *texts: str, only: Sequence[str] = ()) -> str:
+        """Return the log of an app once it has these texts, a text as often as it is given.
+
+        A line may be there only after the response. `only` are options that choose lines.
+        """
+
+        def found() -> str:
+            log = self.run("app", "logs", app, *only).stdout
+            return log if all(log.count(text) >= texts.count(text) for text in texts) else ""
+
+        return wait_for(found, f"{texts} in the log of {app}")
 
     def urls(self) -> dict[str, str]:
         """Return tag -> local URL of all live endpoints."""

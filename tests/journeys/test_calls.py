@@ -330,7 +330,7 @@ def test_what_ends_a_call(terminal, write, tmp_path):
 
     assert "[4, 4, 4, 4]" == told("sizes", "list(f.map(range(4)))")
     assert "FunctionTimeoutError" == told("slow")
-    assert 2 == terminal.run("app", "logs", "second").stdout.count("one try")
+    assert 2 == terminal.log("second", "one try", "one try").count("one try")
     assert "InternalFailure" == told("dies")
     assert "b'x'" == told("endless", "next(f.remote_gen())")
     wait_for(lambda: log("it ends"), "the generator's end")

@@ -95,7 +95,7 @@ def test_a_home_may_have_any_name(home, write, visitor, isolation, small):
             assert "snapped" == visitor.get(urls["Snapped.word"]).json()
             for container in terminal.json("container", "list"):
                 terminal.run("container", "stop", container["id"], "--yes")
-        assert "plain" in terminal.run("app", "logs", "odd").stdout
+        terminal.log("odd", "plain")
         assert str(home / ODD).rstrip("/") == terminal.status()["home"]
         assert 0 == terminal.run("doctor").returncode
         assert "plain" == visitor.get(urls["plain"]).text

@@ -84,7 +84,8 @@ def kill_in_an_order(terminal, visitor) -> None:
     terminal.run("up")
     assert 200 == wait_for(lambda: visitor.answers("late.example.test"), "HTTPS")[0]
     assert (200, kept) == visitor.ask(HOST)
-    assert [] == list((terminal.home / "acme" / "orders").iterdir())
+    orders = terminal.home / "acme" / "orders"
+    wait_for(lambda: not list(orders.iterdir()), "the end of the order's directory")
 
 
 def test_from_a_deploy_to_https_and_on_over_renewals_kills_and_restarts(

@@ -179,9 +179,7 @@ def test_an_asgi_app_has_its_lifespan_streams_and_websockets(terminal, write, vi
 
     boom = visitor.get(f"{url}/boom")
     assert (500, "Internal Server Error") == (boom.status_code, boom.text)
-    log = terminal.run("app", "logs", "asgi").stdout
-    assert "ValueError: the boiler burst" in log
-    assert "lifespan starts" in log
+    log = terminal.log("asgi", "ValueError: the boiler burst", "lifespan starts")
     assert "site-packages" not in log
 
 

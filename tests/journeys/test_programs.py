@@ -187,7 +187,8 @@ def test_a_terminal_carries_keys_sizes_and_the_exit_code(user, script):
         )  # SIGWINCH, which the kernel sends to the terminal's foreground
         screen.type("while [ \"$(stty size)\" != '41 97' ]; do :; done; echo res''ized\n")
         screen.until("resized\r\n")
-        screen.type("echo go''es; sleep 600\n")
+        # The terminal's foreground is this program when it says so.
+        screen.type("sh -c 'echo go\"\"es; exec sleep 600'\n")
         screen.until("goes\r\n")
         screen.type("\x03")
         screen.type("echo inter''rupted; exit 5\n")

@@ -25,7 +25,9 @@ def folder(built, tmp_path):
 
 def found(*folders, environ=None, cached=()):
     # Without the programs of a driver that this machine may have.
-    return driver.found({"PATH": "/none", **(environ or {})}, [str(each) for each in folders], cached=cached)
+    return driver.found(
+        {"PATH": "/none", **(environ or {})}, [str(each) for each in folders], cached=cached
+    )
 
 
 def test_a_folder_of_the_driver_has_its_libraries_names_and_programs(built):
