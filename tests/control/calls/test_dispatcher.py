@@ -211,9 +211,11 @@ async def test_a_later_dispatcher_goes_on(plane, tmp_path):
     """As after a kill of the control plane: what waits is sent, and what a container claimed stays its own."""
     plane.ingress.release.clear()
     waits, runs = await plane.spawn(1), await plane.spawn(2)
+    await until(lambda: plane.ingress.inside == 2, "both requests")
     await plane.rows.claim(runs, 0, 0, "ta-1")
     await plane.dispatcher.close()
     plane.ingress.release.set()
+    await until(lambda: plane.ingress.inside == 0, "their end")
     plane.ingress.asked.clear()
     later = Plane(plane.rows, plane.ingress, tmp_path / "calls.sock")
     later.dispatcher.open()
