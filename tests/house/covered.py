@@ -242,7 +242,6 @@ COVERED = {
     "sdk/location": "sdk/declare/test_declare.py",
     "sdk/notices": "sdk/declare/test_declare.py",
     "sdk/objects/bridge": "sdk/objects/test_mapping.py",
-    "sdk/objects/calling": "runner/servers/test_calls.py",
     "sdk/objects/dict": "sdk/objects/test_shared.py",
     "sdk/objects/forms": "runner/servers/test_calls.py",
     "sdk/objects/function": "sdk/objects/test_misuse.py",

@@ -150,11 +150,13 @@ class Attempts:
 def _told(body: bytes) -> Exception:
     """Return what a remote server's API says instead of passing the call on: a wrong token, say."""
     try:
-        outside.translate(errors.Failure.from_dict(json.loads(body)["error"]))
-    except (ValueError, KeyError, TypeError):
+        failure = errors.Failure.from_dict(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError, AttributeError):
         return exception.ExecutionError(
             "what answers at HOMEPORT_SERVER is not a homeport server's API"
         )
+    try:
+        outside.translate(failure)
     except Exception as error:
         return error
 
