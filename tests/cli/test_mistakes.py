@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from homeport.cli import main
-from homeport.cli.app import moment
+from homeport.cli.options import moment
 from homeport.contract import codec
 from homeport.contract.api.apps import AppList, AppState, AppStatus
 from homeport.contract.errors import BadRequest

@@ -12,7 +12,7 @@ from homeport.contract import recorded
 from homeport.contract.traffic import Endpoint, RequestRecord
 from homeport.ingress.haproxy import HAProxy
 from homeport.ingress.rules import AGAIN
-from tests.ingress.conftest import POOL, routed
+from tests.ingress.conftest import POOL, Upstream, routed
 from tests.ingress.test_haproxy import abandoned
 from tests.waiting import until
 
@@ -34,6 +34,14 @@ class Book(list):
         await until(lambda: any(each.id == request for each in self), f"the record of {request}")
         (record,) = (each for each in self if each.id == request)
         return record
+
+
+async def serving(ingress: HAProxy, upstream, slots: int) -> tuple[Book, Upstream, str]:
+    """Attach a container; return what is told of its requests, the container, and its URL."""
+    book, one = Book(ingress), await upstream("one")
+    url = await routed(ingress)
+    await ingress.attach(POOL, "one", one.address, slots)
+    return book, one, url
 
 
 def id_of(answer: httpx.Response) -> str:
@@ -76,10 +84,8 @@ async def test_each_request_and_call_is_told_with_its_parts(
 
 
 async def test_queries_and_addresses_are_told_if_the_settings_say_so(start, upstream, visitor):
-    ingress, one = await start(request_details="queries,addresses"), await upstream("one")
-    book = Book(ingress)
-    url = await routed(ingress)
-    await ingress.attach(POOL, "one", one.address, 1)
+    ingress = await start(request_details="queries,addresses")
+    book, _, url = await serving(ingress, upstream, 1)
     record = await book.of(id_of(await visitor.get(f"{url}/x?a=1&b=2")))
 
     assert ("/x", "a=1&b=2", "127.0.0.1") == (record.path, record.query, record.client)
@@ -115,9 +121,7 @@ async def test_a_request_that_enters_again_is_told_once_with_who_answered(
 
 
 async def test_nothing_of_a_visitor_makes_a_line_unreadable(ingress, upstream, visitor):
-    book, one = Book(ingress), await upstream("one")
-    url = await routed(ingress)
-    await ingress.attach(POOL, "one", one.address, 4)
+    book, _, url = await serving(ingress, upstream, 4)
     ids = [
         id_of(await visitor.request(method, f"{url}/{path}"))
         for method, path in (("X" * 3000, ""), ("GET", "a" * 3000), ("A'%", "%20#x|*%0a"))
@@ -130,9 +134,7 @@ async def test_nothing_of_a_visitor_makes_a_line_unreadable(ingress, upstream, v
 
 
 async def test_who_hangs_up_is_told_of(ingress, upstream, visitor):
-    book, one = Book(ingress), await upstream("one")
-    url = await routed(ingress)
-    await ingress.attach(POOL, "one", one.address, 1)
+    book, one, url = await serving(ingress, upstream, 1)
     one.release.clear()
     gone = asyncio.create_task(visitor.get(url))
     await until(lambda: one.inside, "the request inside")
@@ -143,9 +145,7 @@ async def test_who_hangs_up_is_told_of(ingress, upstream, visitor):
 
 
 async def test_a_retired_process_tells_its_last_request_and_ends(ingress, upstream, visitor):
-    book, one = Book(ingress), await upstream("one")
-    url = await routed(ingress)
-    await ingress.attach(POOL, "one", one.address, 4)
+    book, one, url = await serving(ingress, upstream, 4)
     one.release.clear()
     slow = asyncio.create_task(visitor.get(url))
     await until(lambda: one.inside, "the request inside")
@@ -164,9 +164,7 @@ async def test_a_retired_process_tells_its_last_request_and_ends(ingress, upstre
 
 
 async def test_a_killed_process_has_told_what_it_could(ingress, upstream, visitor):
-    book, one = Book(ingress), await upstream("one")
-    url = await routed(ingress)
-    await ingress.attach(POOL, "one", one.address, 4)
+    book, _, url = await serving(ingress, upstream, 4)
     before = await visitor.get(url)
     await book.of(id_of(before))
     old = ingress.pid
@@ -211,9 +209,7 @@ async def test_the_next_server_goes_on_where_the_one_before_has_ended(
 
 
 async def test_more_lines_than_a_socket_holds_are_all_told(ingress, upstream, monkeypatch):
-    book, one = Book(ingress), await upstream("one")
-    url = await routed(ingress)
-    await ingress.attach(POOL, "one", one.address, 16)
+    book, _, url = await serving(ingress, upstream, 16)
     path = "/" + "x" * 700
     sent = 0
     async with contextlib.AsyncExitStack() as opened:

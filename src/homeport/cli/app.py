@@ -4,7 +4,6 @@ import asyncio
 import re
 import time
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -15,7 +14,6 @@ from homeport.contract.api.apps import AppState, FunctionStatus
 from homeport.contract.api.coldstarts import ColdStartQuery
 from homeport.contract.api.deploys import Rollback
 from homeport.contract.api.logs import LogQuery
-from homeport.contract.errors import BadRequest
 from homeport.settings import Settings
 
 app = typer.Typer(
@@ -23,7 +21,6 @@ app = typer.Typer(
 )
 
 AppName = Annotated[str, typer.Argument(metavar="APP", help="The app's name.")]
-UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 MAX_TAIL = 20_000
 
 
@@ -55,7 +52,7 @@ def logs(
         function=function,
         container=container,
         request=request,
-        since=moment(since, time.time()) if since else 0.0,
+        since=options.moment(since, time.time()),
     )
     asyncio.run(_logs(options.load(environment=environment), name, query, timestamps=timestamps))
 
@@ -104,22 +101,6 @@ def rollback(
     asyncio.run(
         _rollback(options.load(environment=environment), name, number, strategy=strategy, json=json)
     )
-
-
-def moment(text: str, now: float) -> float:
-    """Return a time as seconds since the epoch; `30m` is 30 minutes before `now`.
-
-    >>> moment("2m", 1000.0)
-    880.0
-    """
-    if match := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text):
-        return now - float(match[1]) * UNITS_S[match[2]]
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        raise BadRequest(
-            f"`{text}` is not a time", hint="write 30m, 2h, 1d or 2026-01-31T12:00"
-        ) from None
 
 
 async def _list(settings: Settings, *, json: bool) -> None:

@@ -1,14 +1,16 @@
 """Options that several commands share, and the settings that they make."""
 
 import os
+import re
 import sys
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
 from homeport import settings as all_settings
 from homeport.cli import output
-from homeport.contract.errors import Failure
+from homeport.contract.errors import BadRequest, Failure
 from homeport.settings import Settings
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -37,6 +39,8 @@ HttpPort = Annotated[
     typer.Option(help="Port to listen on, 0 for any; 4663 by default.", show_default=False),
 ]
 
+UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
 
 def load(**flags: object) -> Settings:
     """Return the settings in force; warn about variables that look like settings and are not."""
@@ -64,3 +68,21 @@ def confirm(question: str, *, yes: bool) -> None:
             "Aborted: no interactive terminal detected. Rerun with --yes (-y) to skip confirmation."
         )
     typer.confirm(question, abort=True, err=True)
+
+
+def moment(text: str, now: float) -> float:
+    """Return a time as seconds since the epoch; `30m` is 30 minutes before `now`, and no text is 0.
+
+    >>> moment("2m", 1000.0), moment("", 1000.0)
+    (880.0, 0.0)
+    """
+    if not text:
+        return 0.0
+    if match := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text):
+        return now - float(match[1]) * UNITS_S[match[2]]
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise BadRequest(
+            f"`{text}` is not a time", hint="write 30m, 2h, 1d or 2026-01-31T12:00"
+        ) from None

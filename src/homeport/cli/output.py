@@ -220,16 +220,24 @@ def show_request(tag: str, request: "RequestRecord") -> None:
     """Return one line about a request that has ended: `web ta-1 GET /shop -> 200 OK (12 ms, cold)`."""
     from rich.text import Text
 
-    status = request.status
-    try:
-        told = f"{status} {HTTPStatus(status).phrase}"
-    except ValueError:
-        told = str(status) if status else "the visitor left"
+    told = status_text(request.status, none="the visitor left")
     where = f"{tag} {request.container or '-'} "
     line = f"{request.method} {request.path} -> {told} ({duration(request.duration_ms)}"
     line += ", cold)" if request.cold else ")"
-    style = "red" if status >= 500 else ""
+    style = "red" if request.status >= 500 else ""
     out().print(Text.assemble((where, _colour(tag)), (terminal.line(line), style)))
+
+
+def status_text(status: int, *, none: str) -> str:
+    """Return a response's status as text for people; `none` if there was no response.
+
+    >>> [status_text(status, none="no response") for status in (404, 299, 0)]
+    ['404 Not Found', '299', 'no response']
+    """
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return str(status) if status else none
 
 
 def duration(ms: int) -> str:

@@ -3,12 +3,12 @@
 import asyncio
 import re
 import time
-from http import HTTPStatus
 from typing import Annotated
 
 import typer
 
 from homeport.cli import options, output, server
+from homeport.cli.endpoint import parts
 from homeport.cli.image import size
 from homeport.contract.api.requests import RecordedRequest, RequestQuery
 from homeport.contract.errors import BadRequest
@@ -45,9 +45,6 @@ def list_(
     environment: options.Environment = None,
 ) -> None:
     """List the last requests and calls, the newest last."""
-    from homeport.cli.app import moment
-    from homeport.cli.endpoint import parts
-
     app_name, tag = parts(name)
     now = time.time()
     query = RequestQuery(
@@ -58,8 +55,8 @@ def list_(
         method=method,
         path=path,
         status=status,
-        since=moment(since, now) if since else 0.0,
-        until=moment(until, now) if until else 0.0,
+        since=options.moment(since, now),
+        until=options.moment(until, now),
         slower=_milliseconds(slower) if slower else 0,
         cold=cold,
         failed=failed,
@@ -138,10 +135,7 @@ def told(request: RecordedRequest) -> list[str]:
 
 
 def _ended(request: RecordedRequest) -> str:
-    try:
-        status = f"{request.status} {HTTPStatus(request.status).phrase}"
-    except ValueError:
-        status = str(request.status) if request.status else "no response"
+    status = output.status_text(request.status, none="no response")
     return f"{status}, {request.ended}" if request.ended else status
 
 

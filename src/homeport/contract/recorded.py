@@ -29,8 +29,9 @@ WORDS = (
     "method",
     "target",  # the path, and the query if queries are recorded
 )
-ENDED, ID, HEAD, WAIT, CONNECT, FIRST, TOTAL = range(1, 8)
-STATUS, HOW, CONTAINER, ENDPOINT, PARKED = 8, 11, 12, 13, 14
+#: The place of each word.
+(KIND, ENDED, ID, HEAD, WAIT, CONNECT, FIRST, TOTAL, STATUS, SENT, RECEIVED, HOW, CONTAINER, ENDPOINT, PARKED, CLIENT,
+    METHOD, TARGET) = range(len(WORDS))  # fmt: skip
 MISSING = "-"
 
 #: HAProxy's first letter (configuration manual, 8.5) -> why the request ended early.
@@ -57,24 +58,24 @@ def fields(line: str) -> list[str] | None:
 def decode(words: Sequence[str]) -> RequestRecord:
     """Return the request that a line's words describe."""
     # HAProxy writes characters that are not printable as `#0A`; a URL writes them as `%0A`.
-    path, _, query = re.sub(r"#([0-9A-F]{2})", r"%\1", words[-1]).partition("?")
+    path, _, query = re.sub(r"#([0-9A-F]{2})", r"%\1", words[TARGET]).partition("?")
     ended_ms, total_ms = int(words[ENDED]), int(words[TOTAL])
     ending = ENDINGS.get(words[HOW][:1], "")
     # Of a visitor who left before the response, HAProxy says 400.
     unanswered = ending == ENDINGS["C"] and not words[FIRST].isdigit()
     return RequestRecord(
         id=words[ID],
-        kind=words[0],
+        kind=words[KIND],
         at=(ended_ms - total_ms) / 1000,
         endpoint=words[ENDPOINT],
-        method=words[16],
+        method=words[METHOD],
         path=path,
         query=query,
-        client="" if words[15] == MISSING else words[15],
+        client="" if words[CLIENT] == MISSING else words[CLIENT],
         status=0 if unanswered else _number(words[STATUS]),
         duration_ms=total_ms,
-        sent_bytes=_number(words[9]),
-        received_bytes=_number(words[10]),
+        sent_bytes=_number(words[SENT]),
+        received_bytes=_number(words[RECEIVED]),
         container=container(words),
         cold=words[PARKED] != MISSING,
         parts_ms=_parts(words, total_ms),

@@ -14,9 +14,7 @@ from homeport.ingress import guards, inside, remote, rules, secure
 from homeport.ingress.rules import AGAIN, AGAIN_SLOTS
 from homeport.ingress.unusual import MAX_HEAD_BYTES
 
-LINE_BYTES = (
-    1024  # of the ring's lines; HAProxy cuts off the end of a longer one, which is the path
-)
+LINE_BYTES = 1024  # of the ring's lines; of a longer one HAProxy cuts off the end: the path
 METHOD_BYTES = 20
 RING_BYTES = 1024 * 1024  # several thousand lines, until they are read
 MAPS = (

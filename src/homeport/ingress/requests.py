@@ -17,7 +17,9 @@ from homeport.contract.recorded import (
     FIRST,
     HEAD,
     ID,
+    KIND,
     PARKED,
+    TARGET,
     TOTAL,
     WAIT,
 )
@@ -104,9 +106,9 @@ class Requests:
                     self._unanswered.clear()
                 continue
             if len(line) >= LINE_BYTES - 1:
-                words[-1] += "..."
+                words[TARGET] += "..."
             self._answer(words[CONTAINER], words[FIRST])
-            if words[0] == AGAIN:
+            if words[KIND] == AGAIN:
                 self._enter(words)
                 continue
             endpoint = words[ENDPOINT]
@@ -158,20 +160,22 @@ class Requests:
 
 
 def _joined(words: Line, later: Line | None) -> Line:
-    """Return the line of a request that has entered again; `later` is the line of the further entry."""
+    """Return the line of a request, with what is known of its further entry if it has entered again."""
+    if words[CONTAINER] != AGAIN:
+        return words
     joined = [*words]
-    if later is None or words[CONTAINER] != AGAIN:
-        if words[CONTAINER] == AGAIN:
-            joined[CONTAINER] = recorded.MISSING
-            joined[PARKED] = words[PARKED] if words[PARKED].isdigit() else "0"
+    joined[PARKED] = f"{_parked(words) + (_parked(later) if later else 0)}"
+    if later is None:
+        joined[CONTAINER] = recorded.MISSING
         return joined
     joined[CONTAINER], joined[FIRST] = later[CONTAINER], later[FIRST]
     for part in (HEAD, WAIT, CONNECT):
         joined[part] = f"{_sum(words[part], later[part])}"
-    joined[PARKED] = (
-        f"{sum(int(each[PARKED]) for each in (words, later) if each[PARKED].isdigit())}"
-    )
     return joined
+
+
+def _parked(words: Line) -> int:
+    return int(words[PARKED]) if words[PARKED].isdigit() else 0
 
 
 def _sum(one: str, other: str) -> int:

@@ -10,7 +10,7 @@ from homeport.contract.api.coldstarts import ColdStart
 from homeport.contract.api.requests import RecordedRequest, RequestDetail, RequestList, RequestQuery
 from homeport.contract.container import LogLine
 from homeport.contract.errors import BadRequest, NotFound, StorageError
-from homeport.contract.recorded import CONTAINER, ENDED, HOW, PARKED, STATUS, TOTAL
+from homeport.contract.recorded import CONTAINER, ENDED, HOW, METHOD, PARKED, STATUS, TARGET, TOTAL
 from homeport.contract.scope import Scope
 from homeport.control.api.routing import route
 from homeport.control.api.view import cold_start
@@ -20,7 +20,6 @@ from homeport.state.store import Stores
 
 MOST = 10_000  # requests in one answer
 LINES = 1_000  # of the log, of one request
-_METHOD, _TARGET = recorded.WORDS.index("method"), recorded.WORDS.index("target")
 
 
 class Requests:
@@ -118,9 +117,9 @@ def _wanted(query: RequestQuery) -> requests.Wanted:
     if query.container:
         checks.append(lambda words, _app, _tag: words[CONTAINER] == query.container)
     if query.method:
-        checks.append(lambda words, _app, _tag: words[_METHOD] == query.method.upper())
+        checks.append(lambda words, _app, _tag: words[METHOD] == query.method.upper())
     if query.path:
-        checks.append(lambda words, _app, _tag: words[_TARGET].startswith(query.path))
+        checks.append(lambda words, _app, _tag: words[TARGET].startswith(query.path))
     if query.status:
         pattern = _status(query.status)
         checks.append(lambda words, _app, _tag: pattern.fullmatch(words[STATUS]) is not None)
