@@ -102,6 +102,8 @@ COVERED = {
     "contract/api/functions": "control/api/test_functions.py",
     "contract/api/images": "control/api/test_answers.py",
     "contract/api/logs": "contract/test_query.py",
+    "client/series": "control/api/test_series.py",
+    "contract/api/series": "control/api/test_series.py",
     "contract/api/requests": "control/api/test_requests.py",
     "contract/api/secrets": "control/api/test_answers.py",
     "contract/api/server": "control/api/test_answers.py",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from homeport.client.rate_limits import RateLimits
     from homeport.client.requests import Requests
     from homeport.client.secrets import Secrets
+    from homeport.client.series import OverTime
     from homeport.client.server import Server
     from homeport.client.sessions import Sessions
     from homeport.client.shared import Shared
@@ -132,6 +133,12 @@ class Client:
         from homeport.client.logs import Logs
 
         return Logs(self._connection)
+
+    @cached_property
+    def over_time(self) -> "OverTime":
+        from homeport.client.series import OverTime
+
+        return OverTime(self._connection)
 
     @cached_property
     def programs(self) -> "Programs":

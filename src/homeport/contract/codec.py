@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 PLAIN = frozenset({str, int, float, bool, type(None)})
+#: Annotations of which `decode` returns what it gets.
+_SAME = (str, int, bool, int | None, str | None)
 
 
 def dumps(value: Any) -> str:
@@ -43,7 +45,10 @@ def encode(value: Any, *, brief: bool = False) -> Any:
     if kind in PLAIN:
         return value
     if kind in (tuple, list):
-        return [encode(item, brief=brief) for item in value]
+        return [
+            item if type(item) in PLAIN else encode(item, brief=brief)  # a long list of numbers
+            for item in value
+        ]
     if kind is dict:
         return {str(key): encode(item, brief=brief) for key, item in value.items()}
     if dataclasses.is_dataclass(kind):
@@ -71,6 +76,8 @@ def decode(annotation: Any, data: Any) -> Any:
         if not isinstance(data, (list, tuple)):
             raise TypeError(f"a list is needed, not {type(data).__name__}")
         if args[-1] is Ellipsis:
+            if args[0] in _SAME:
+                return tuple(data)
             return tuple(decode(args[0], item) for item in data)
         return tuple(decode(arg, item) for arg, item in zip(args, data, strict=True))
     if origin is dict:

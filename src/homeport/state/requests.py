@@ -105,7 +105,7 @@ class Requests:
         `since`: those that ended before, in seconds since the epoch, need not be looked at.
         """
         found: deque[Kept] = deque()
-        for path in self._written(scope):
+        for path in self.written(scope):
             rows: deque[_Row] = deque(maxlen=count - len(found))
             first_ms = None
             for row in _rows(path):
@@ -119,7 +119,7 @@ class Requests:
 
     def find(self, scope: Scope, request: str) -> Kept | None:
         """Return the request with this id; None if it is not kept. Call it in a thread."""
-        for path in self._written(scope):
+        for path in self.written(scope):
             for row in _rows(path, f" {request} "):
                 if row.words[ID] == request:
                     return row.kept()
@@ -150,8 +150,8 @@ class Requests:
         self._queue.put(None)
         self._thread.join()
 
-    def _written(self, scope: Scope) -> list[Path]:
-        """Return an environment's files, the newest first, when all that was added is in them."""
+    def written(self, scope: Scope) -> list[Path]:
+        """Return an environment's files, the newest first, when all that was added is in them. It blocks."""
         done = threading.Event()
         self._queue.put(done.set)
         done.wait(DISK_S)
@@ -275,6 +275,27 @@ class _File:
         return size
 
 
+class Marks:
+    """What the marks of a file have said until some line."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, tuple[str, str]] = {}  # endpoint -> app, tag
+        self.revisions: dict[str, str] = {}  # of containers
+
+    def take(self, line: str) -> bool:
+        """Return whether a line is a mark, and note what it says."""
+        if line[:1] not in (ENDPOINT_MARK, CONTAINER_MARK):
+            return False
+        with contextlib.suppress(ValueError, TypeError):
+            mark, name, told = line.split(" ", 2)
+            if mark == ENDPOINT_MARK:
+                app, tag = json.loads(told)
+                self.places[name] = (app, tag)
+            else:
+                self.revisions[name] = json.loads(told)
+        return True
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     """A line of a file, with what the marks before it tell."""
@@ -297,8 +318,7 @@ def _modified(path: Path) -> float:
 
 def _rows(path: Path, needle: str = "") -> Iterator[_Row]:
     """Yield the requests of a file, the oldest first; only those with the `needle` in their line."""
-    places: dict[str, tuple[str, str]] = {}
-    revisions: dict[str, str] = {}
+    marks = Marks()
     try:
         text = path.read_bytes().decode("ascii", "replace")
     except OSError:  # it was deleted meanwhile
@@ -306,14 +326,8 @@ def _rows(path: Path, needle: str = "") -> Iterator[_Row]:
     for number, line in enumerate(text.split("\n")[:-1]):
         if number % AT_ONCE == 0:
             time.sleep(BREATH_S)
-        if line[:1] in (ENDPOINT_MARK, CONTAINER_MARK):
-            with contextlib.suppress(ValueError, TypeError):
-                mark, name, told = line.split(" ", 2)
-                if mark == ENDPOINT_MARK:
-                    app, tag = json.loads(told)
-                    places[name] = (app, tag)
-                else:
-                    revisions[name] = json.loads(told)
-        elif needle in line and (words := recorded.fields(line)) is not None:
-            app, tag = places.get(words[ENDPOINT], ("", ""))
-            yield _Row(words, app, tag, revisions.get(words[CONTAINER], ""))
+        if marks.take(line) or needle not in line:
+            continue
+        if (words := recorded.fields(line)) is not None:
+            app, tag = marks.places.get(words[ENDPOINT], ("", ""))
+            yield _Row(words, app, tag, marks.revisions.get(words[CONTAINER], ""))

@@ -27,6 +27,16 @@ class Revision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VersionRow:
+    """A revision without its manifest."""
+
+    app: str
+    version: int
+    tag: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AppRow:
     """An app that is or was deployed."""
 

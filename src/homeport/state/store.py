@@ -31,7 +31,7 @@ from homeport.contract.errors import NotFound, StorageError
 from homeport.contract.manifest import Manifest
 from homeport.state import rows, tables
 from homeport.state.database import Database
-from homeport.state.rows import AppRow, Revision, SecretRow, Served
+from homeport.state.rows import AppRow, Revision, SecretRow, Served, VersionRow
 from homeport.state.scope import MAIN, Scope, columns
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -162,6 +162,18 @@ class Store:
             except StorageError as error:
                 log.warning("%s", error.message)
         return found
+
+    async def versions(self, since: float, until: float, app: str = "") -> list[VersionRow]:
+        """Return the versions that were deployed in a time, the oldest first; `app`: of this app alone."""
+        a, r = tables.apps, tables.revisions
+        served = and_(self._here(a), a.c.name == r.c.app, a.c.version >= r.c.version)
+        query = self._from(r, *_columns(r, VersionRow)).where(
+            select(a.c.name).where(served).exists()
+        )
+        query = query.where(r.c.created_at >= since, r.c.created_at < until)
+        if app:
+            query = query.where(r.c.app == app)
+        return [VersionRow(**row) for row in await self._rows(query.order_by(r.c.created_at))]
 
     async def revision(self, app: str, version: int) -> Revision:
         """Return one revision; `NotFound` names the app, `StorageError` says that the row is damaged."""

@@ -35,6 +35,7 @@ from homeport.control.api.rate_limits import RateLimits
 from homeport.control.api.requests import Requests
 from homeport.control.api.router import Router
 from homeport.control.api.secrets import Secrets
+from homeport.control.api.series import OverTime
 from homeport.control.api.server import Server
 from homeport.control.api.sessions import Sessions
 from homeport.control.api.shared import Dicts, Queues
@@ -63,11 +64,12 @@ from homeport.state import (
     shared,
     tokens,
 )
+from homeport.state.traffic import Traffic
 from homeport.supervised import Tasks
 
 #: In the order of the reference.
 NOUNS = (
-    Server, Apps, Functions, Calls, Deploys, Sessions, Logs, Requests, Containers, Images, Blobs, Volumes, SpawnList, Spawns,
+    Server, Apps, Functions, Calls, Deploys, Sessions, Logs, Requests, OverTime, Containers, Images, Blobs, Volumes, SpawnList, Spawns,
     Dicts, Queues, Tunnels, Secrets,
     Tokens, RateLimits, ApiTokens, AuditLog, Certificates, CustomDomains, Environments, Workspaces,
 )  # fmt: skip
@@ -118,6 +120,7 @@ class Api:
         self._calls = Calls(parts.settings, parts.environments.key, parts.endpoints.holder)
         self._environments, self._audit = parts.environments, backend.audit
         self._programs = Programs(parts)
+        self._over_time = OverTime(Traffic(backend.requests), parts.store)
         self._nouns = (
             Server(
                 view,
@@ -134,6 +137,7 @@ class Api:
             ),
             Logs(view, backend.logs),
             Requests(backend.requests, parts.store, backend.cold_starts, backend.logs),
+            self._over_time,
             Containers(view, backend.stop_container),
             Images(view, deployer),
             Blobs(parts.blobs),
@@ -163,5 +167,6 @@ class Api:
 
     async def close(self) -> None:
         """End the streams of events."""
+        self._over_time.close()
         await self._tasks.close()
         await self._calls.close()
