@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 
-from homeport.contract.capacity import Capacity
+from homeport.contract.capacity import Capacity, Usage
 from homeport.contract.container import Container, LogLine, StartOrder, State
 from homeport.contract.errors import Failure, NodeLost, NotFound, StartError
 from homeport.contract.image import Environment, Image
@@ -68,6 +68,7 @@ class FakeNode(Recorded):
         self.programs: list[FakeProgram] = []
         self.prepared: list[str] = []
         self.generation = 0
+        self.used: dict[str, Usage] = {}  # what containers use, if not little
         self._fails = fails or (lambda _order: False)
         self._containers: dict[str, Container] = {}
         self._changed: Callable[[Change], None] = lambda _change: None
@@ -93,6 +94,14 @@ class FakeNode(Recorded):
             generation=self.generation,
             containers=tuple(self._containers.values()),
         )
+
+    async def usage(self) -> Mapping[str, Usage]:
+        self._reach()
+        return {
+            name: self.used.get(name, Usage(cpu_s=0.1, memory_mib=1))
+            for name, container in self._containers.items()
+            if container.state is not State.STARTING
+        }
 
     async def prepare(
         self, image: Image, source: str, supplies: Supplies, say: Callable[[str], None]

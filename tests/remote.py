@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from homeport.contract import codec
+from homeport.contract.capacity import Usage
 from homeport.contract.container import LogLine, StartOrder
 from homeport.contract.errors import Failure, NodeLost
 from homeport.contract.image import Environment, Image
@@ -30,6 +31,7 @@ RECONNECT_S = 0.05
 #: What each call takes and gives; `say` is called with lines of progress.
 SHAPES: dict[str, tuple[dict[str, Any], Any]] = {
     "mark": ({}, Mark),
+    "usage": ({}, dict[str, Usage]),
     "list": ({}, Listing),
     "start": ({"order": StartOrder, "environ": dict[str, str]}, None),
     "stop": ({"container": str, "grace_s": float | None}, None),
@@ -76,6 +78,9 @@ class RemoteNode:
 
     async def list(self) -> Listing:
         return await self._ask("list")
+
+    async def usage(self) -> Mapping[str, Usage]:
+        return await self._ask("usage")
 
     async def start(self, order: StartOrder, environ: Mapping[str, str]) -> None:
         self._send("start", {"order": order, "environ": dict(environ)})

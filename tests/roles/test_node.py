@@ -143,6 +143,22 @@ async def test_what_a_container_holds_is_told_and_the_answer_passed_on(node):
     assert 2 == (await watched.holds(2)).held
 
 
+async def test_it_says_what_each_container_uses(node):
+    node, watched = node
+    assert {} == await node.usage()
+    await node.start(order("ta-1"), {})
+    await watched.until(State.READY)
+    used = await node.usage()
+    assert {"ta-1"} == used.keys()
+    assert used["ta-1"].cpu_s > 0
+    assert 0 < used["ta-1"].memory_mib < 500
+    assert 0 == used["ta-1"].gpu_memory_mib
+    await node.stop("ta-1", grace_s=5)
+    await watched.until(State.GONE)
+
+    assert {} == await node.usage()
+
+
 async def test_changes_are_numbered_without_a_gap_and_the_list_is_what_they_come_to(node):
     node, watched = node
     before = await node.mark()

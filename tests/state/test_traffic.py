@@ -5,10 +5,11 @@ from itertools import count
 import pytest
 
 from homeport.contract.api.series import EndpointSeries
-from homeport.state import traffic
+from homeport.state import grids, traffic
+from homeport.state.grids import IDLE_S, window
 from homeport.state.requests import LEAST_BYTES, PARTS, Place, Requests
 from homeport.state.scope import MAIN, Scope
-from homeport.state.traffic import BOUNDS, IDLE_S, MOST_STEPS, Traffic, Window, window
+from homeport.state.traffic import BOUNDS, Traffic
 from tests.recorded import words
 
 OTHER = Scope("acme", "main")
@@ -93,11 +94,11 @@ def test_a_later_question_reads_only_what_was_added(house, monkeypatch):
     house.add(100)
     house.ask()
     read = []
-    original = traffic._Position.requests
+    original = traffic.Reading.entries
     monkeypatch.setattr(
-        traffic._Position,
-        "requests",
-        lambda self, path: (read.append(line[2]) or line for line in original(self, path)),
+        traffic.Reading,
+        "entries",
+        lambda self, line: read.append(line) or original(self, line),
     )
     house.add(90)
     house.ask()
@@ -144,7 +145,7 @@ def test_time_goes_on(house):
         house.ask()
 
     assert {} == house.ask()
-    grid = house.traffic._grids[MAIN, 60]
+    grid = house.traffic._grids._grids[MAIN, 60]
     assert grid.first > (NOW - 600) // 60  # the old steps are not kept
 
 
@@ -181,7 +182,7 @@ def test_files_that_are_too_old_are_not_read(tmp_path):
         assert {"2xx": 1} == totals(house.ask()["price"])
         # The one that begins before the first step, and the newer ones.
         assert ["1000002", "1000003", "1000004"] == sorted(
-            path.stem for path in house.traffic._grids[MAIN, 60]._files
+            path.stem for path in house.traffic._grids._grids[MAIN, 60]._files
         )
     finally:
         house.requests.close()
@@ -189,27 +190,42 @@ def test_files_that_are_too_old_are_not_read(tmp_path):
 
 def test_the_oldest_file_goes_and_what_it_had_stays_counted(house, tmp_path):
     house.add(100)
-    house.ask()
+    house.requests.written(MAIN)
     (path,) = (tmp_path / "requests").glob("*.log")
+    later = " ".join(words(id="later", ended=f"{int(NOW * 1000) - 5}", endpoint="web"))
+    path.with_name(f"{int(path.stem) + 1}.log").write_text(f"{later}\n")
+    house.ask()
     path.unlink()
 
     assert {"2xx": 1} == totals(house.ask()["price"])
+
+
+def test_a_new_environment_gets_nothing_of_an_earlier_one_of_its_name(house):
+    house.add(1, endpoint="theirs")
+    house.add(1, endpoint="theirs")
+    assert {"2xx": 2} == totals(house.ask(OTHER)["price"])
+    house.requests.remove(OTHER)
+    house.add(1, endpoint="theirs")
+
+    assert {"2xx": 1} == totals(house.ask(OTHER)["price"])
+    house.requests.remove(OTHER)
+    assert {} == house.ask(OTHER)
 
 
 def test_what_nobody_asks_for_is_dropped(house):
     house.add(1)
     house.ask()
     house.traffic.drop_idle()
-    assert house.traffic._grids
+    assert house.traffic._grids._grids
     house.now += IDLE_S
     house.traffic.drop_idle()
 
-    assert not house.traffic._grids
-    assert not house.traffic._rows
+    assert not house.traffic._grids._grids
+    assert not house.traffic._grids._rows
 
 
 def test_many_endpoints_have_longer_steps(house, monkeypatch):
-    monkeypatch.setattr(traffic, "MOST_CELLS", 15)
+    monkeypatch.setattr(grids, "MOST_CELLS", 15)
     house.add(1)
     house.ask()
     assert 60 == house.window.step_s
@@ -218,23 +234,7 @@ def test_many_endpoints_have_longer_steps(house, monkeypatch):
     assert {"2xx": 1} == totals(house.ask()["cart"])
     assert 300 == house.window.step_s
     assert {"2xx": 1} == totals(house.ask()["cart"])
-    assert [(MAIN, 300)] == [*house.traffic._grids]
-
-
-@pytest.mark.parametrize(
-    ("since", "until", "step_s", "wanted"),
-    [
-        (0.0, 60.0, 60, Window(60, 0, 0)),
-        (59.0, 61.0, 60, Window(60, 0, 1)),
-        (60.0, 61.0, 1, Window(10, 6, 6)),
-        (0.0, 86400.0, 10, Window(60, 0, 1439)),
-        (0.0, 31 * 86400.0, 10, Window(3600, 0, 743)),
-        (0.0, 3600.0, 9_999, Window(3600, 0, 0)),
-    ],
-)
-def test_a_window_has_whole_steps_and_not_too_many(since, until, step_s, wanted):
-    assert wanted == window(since, until, step_s)
-    assert wanted.steps <= MOST_STEPS
+    assert [(MAIN, 300)] == [*house.traffic._grids._grids]
 
 
 def test_a_quantile_is_within_four_percent():
@@ -242,7 +242,7 @@ def test_a_quantile_is_within_four_percent():
     assert 256 == buckets
     assert BOUNDS == sorted({*BOUNDS})
     for ms in (0, 1, 7, 14, 99, 1_234, 60_000, 3_600_000, 80_000_000):
-        row = traffic._Row()
+        row = traffic.Row()
         row.add(0, words(total=f"{ms}"))
         (found,) = row.series("a", "t", 0, 1).p50_ms
         assert abs(found - ms) <= 0.04 * ms, (ms, found)

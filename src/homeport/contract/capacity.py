@@ -26,3 +26,12 @@ class Capacity:
     )
     own_ports: bool = False  # each `web_server` has a network of its own, with access to the internet: it takes no port
     has_mounts: bool = False  # a container can have volumes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a container uses."""
+
+    cpu_s: float  # seconds of a core, since its start
+    memory_mib: int  # of this moment; memory that several processes share counts once
+    gpu_memory_mib: int = 0  # of this moment

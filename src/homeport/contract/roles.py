@@ -7,6 +7,7 @@ fake and against the real implementation.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
+from homeport.contract.capacity import Usage
 from homeport.contract.container import LogLine, StartOrder
 from homeport.contract.image import Environment, Image
 from homeport.contract.listing import Change, Listing, Mark
@@ -40,6 +41,12 @@ class Node(Protocol):
 
     async def list(self) -> Listing:
         """Return every container that is not gone, and the machine's resources."""
+
+    async def usage(self) -> Mapping[str, Usage]:
+        """Return what each container uses, by its id. One without a process is left out.
+
+        Cheap enough to ask every 15 seconds: some milliseconds.
+        """
 
     async def start(self, order: StartOrder, environ: Mapping[str, str]) -> None:
         """Begin to start a container; its states are reported to `changed`, from STARTING on.

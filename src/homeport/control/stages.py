@@ -43,6 +43,7 @@ from homeport.control.fleet.nodes import Nodes
 from homeport.control.fleet.pools import Pools
 from homeport.control.fleet.reconciler import Reconciler
 from homeport.control.fleet.tunnels import Tunnels
+from homeport.control.fleet.usage import Sampler
 from homeport.control.lifeline import Lifeline
 from homeport.control.stored import State
 from homeport.settings import Settings
@@ -92,6 +93,7 @@ class Fleet:
     reconciler: Reconciler
     activator: Activator
     tunnels: Tunnels
+    sampler: Sampler
     resolver: Resolver
     keeper: Keeper | None  # of certificates; None: there is no TLS
 
@@ -141,8 +143,11 @@ async def open_fleet(
     keeper = opening.opened(settings, Certificates(state.store.database), ingress, resolver)
     tunnels = _tunnels(settings, ingress, keeper, state)
 
+    sampler = Sampler(nodes, pools, state.usages.add)
+
     def changed(container: Container) -> None:
         tunnels.changed(container)
+        sampler.changed(container)
         reconciler.changed(container)
 
     nodes.watch(changed)
@@ -155,11 +160,7 @@ async def open_fleet(
         alone=lambda: state.environments.is_alone,
     )
     ingress.watch(state.cold_starts.answered)
-    await ingress.open()
-    opened.push_async_callback(ingress.close)
-    if keeper is not None:
-        await keeper.start()
-        opened.push_async_callback(keeper.close)
+    await _open_ingress(ingress, keeper, opened)
     opened.push_async_callback(tunnels.end)
     return Fleet(
         pools=pools,
@@ -168,9 +169,18 @@ async def open_fleet(
         reconciler=reconciler,
         activator=activator,
         tunnels=tunnels,
+        sampler=sampler,
         resolver=resolver,
         keeper=keeper,
     )
+
+
+async def _open_ingress(ingress: Entrance, keeper: Keeper | None, opened: AsyncExitStack) -> None:
+    await ingress.open()
+    opened.push_async_callback(ingress.close)
+    if keeper is not None:
+        await keeper.start()
+        opened.push_async_callback(keeper.close)
 
 
 def _tunnels(settings: Settings, ingress: Entrance, keeper: Keeper | None, state: State) -> Tunnels:
@@ -304,6 +314,8 @@ async def serve(fleet: Fleet, deploys: Deploys, opened: AsyncExitStack) -> None:
     opened.push_async_callback(deploys.tokens.close)
     fleet.reconciler.open()
     opened.push_async_callback(fleet.reconciler.close)
+    fleet.sampler.open()
+    opened.push_async_callback(fleet.sampler.close)
     await deploys.spawned.rows.readdress(deploys.parts.environments.key(MAIN))
     deploys.dispatcher.open()
     opened.push_async_callback(deploys.dispatcher.close)
@@ -342,6 +354,7 @@ async def open_api(
         logs=state.logs,
         cold_starts=state.cold_starts,
         requests=state.requests,
+        usages=state.usages,
         shared=state.shared,
         spawned=deploys.spawned,
         tunnels=fleet.tunnels,
@@ -364,6 +377,7 @@ async def open_api(
             deploys.expiring.expiries,
             state.cold_starts,
             state.requests,
+            state.usages,
         ),
         keep=lifeline.keep,
         shutdown=shutdown,

@@ -22,6 +22,7 @@ from homeport.state.scope import Scoped
 from homeport.state.secrets import SecretBox
 from homeport.state.shared import Shared
 from homeport.state.store import Stores
+from homeport.state.usage import Usages
 from homeport.state.vault import Vault
 from homeport.state.volumes import Volumes
 
@@ -39,6 +40,7 @@ class State:
     blobs: Blobs
     cold_starts: ColdStarts
     requests: Requests
+    usages: Usages
     shared: Shared
     api_tokens: ApiTokens
     audit: Audit
@@ -87,6 +89,7 @@ async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> 
         blobs=Blobs(settings.home / "blobs"),
         cold_starts=cold_starts,
         requests=requests,
+        usages=Usages(settings.home / "usage"),
         shared=shared,
         api_tokens=api_tokens,
         audit=audit,

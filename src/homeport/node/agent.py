@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from homeport import removing
-from homeport.contract.capacity import Accelerator, Capacity
+from homeport.contract.capacity import Accelerator, Capacity, Usage
 from homeport.contract.container import Container, Launch, LogLine, StartOrder, State
 from homeport.contract.errors import ImageError, NotFound, StartError, StorageError
 from homeport.contract.image import Environment, Image
@@ -39,6 +39,7 @@ from homeport.node.images.trusted import Trusted
 from homeport.node.launch import environ_of, with_modal
 from homeport.node.limits import gpus
 from homeport.node.limits.keeper import Limits
+from homeport.node.limits.usage import Meter
 from homeport.node.zygotes.nursery import Zygotes
 from homeport.settings import Settings
 from homeport.supervised import supervised
@@ -76,6 +77,7 @@ class Agent:
                 settings.home / "preload", self._lib, settings.zygote_mib, said=self._note
             )
         self._limits = Limits()
+        self._meter = Meter()
         self._shared = Shared(
             environments=self._environments,
             zygotes=self._zygotes,
@@ -264,6 +266,10 @@ class Agent:
     async def list(self) -> Listing:
         """Return every container that is not gone, in its last reported state."""
         return self._changes.listing(self._capacity)
+
+    async def usage(self) -> Mapping[str, Usage]:
+        """Measure each container that has a process."""
+        return await asyncio.to_thread(self._meter.look, self._running())
 
     def _open_cells(self, left: Collection[records.Left]) -> None:
         """Isolate containers if that is wanted and possible; the containers that are `left` go on as they are."""

@@ -37,6 +37,7 @@ from homeport.state.requests import Requests
 from homeport.state.scaling import Scalings
 from homeport.state.shared import Shared
 from homeport.state.tokens import Tokens
+from homeport.state.usage import Usages
 from tests.control.plane import Plane
 
 
@@ -48,6 +49,7 @@ class Server:
     logs: Logs
     cold_starts: ColdStarts
     requests: Requests
+    usages: Usages
     tunnels: Tunnels
     api_tokens: ApiTokens
     audit: Audit
@@ -97,6 +99,12 @@ def requests_of(plane: Plane, home: Path) -> Requests:
     return requests
 
 
+def spawned_of(plane: Plane, home: Path) -> Spawned:
+    """Return the spawned calls of a plane."""
+    calls = Calls(plane.database, home / "calls")
+    return Spawned(calls, plane.parts.live.retries_of, key=plane.environments.key)
+
+
 @contextlib.asynccontextmanager
 async def api_of(plane: Plane, home: Path):
     """Return the plane's API as an app, without a socket."""
@@ -112,18 +120,16 @@ async def api_of(plane: Plane, home: Path):
     tokens = ApiTokens(plane.database)
     audit = Audit(plane.database, days=90)
     tunnels = Tunnels(plane.ingress, "localhost", lambda: ("http", 80))
+    usages = Usages(home / "usage")
     backend = Backend(
         view=view_of(plane),
         deployer=plane.deployer,
         logs=logs,
         cold_starts=cold_starts,
         requests=requests,
+        usages=usages,
         shared=shared,
-        spawned=Spawned(
-            Calls(plane.database, home / "calls"),
-            plane.parts.live.retries_of,
-            key=plane.environments.key,
-        ),
+        spawned=spawned_of(plane, home),
         tunnels=tunnels,
         scaler=Scaler(plane.parts, Scalings(plane.database)),
         variants=Variants(plane.parts, plane.mounts),
@@ -145,13 +151,14 @@ async def api_of(plane: Plane, home: Path):
             expiring.expiries,
             cold_starts,
             requests,
+            usages,
         ),
         keep=lambda: asked.append("keep"),
         shutdown=lambda: asked.append("shutdown"),
         stop_container=functools.partial(stop_container, plane),
     )
     api = Api(plane.parts, backend)
-    yield Server(api, logs, cold_starts, requests, tunnels, tokens, audit, asked)
+    yield Server(api, logs, cold_starts, requests, usages, tunnels, tokens, audit, asked)
     await tunnels.end()
     await api.close()
     await cold_starts.close()

@@ -54,7 +54,12 @@ class Driver:
         return b"Tesla T4" if index == 0 else "NVIDIA H100 80GB HBM3"
 
     def nvmlDeviceGetMemoryInfo(self, handle):
-        return types.SimpleNamespace(total=(40 if isinstance(handle, str) else 80) * GIB)
+        total = (40 if isinstance(handle, str) else 80) * GIB
+        return types.SimpleNamespace(total=total, used=3 * GIB)
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle):
+        sizes = {0: [GIB, 2 * GIB], 1: [None]}.get(handle, [])
+        return [types.SimpleNamespace(pid=1, usedGpuMemory=size) for size in sizes]
 
     def nvmlDeviceGetMigMode(self, index):
         if index == 0:
@@ -168,3 +173,11 @@ def _is_loadable(name: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def test_the_memory_that_programs_use_is_told_by_device():
+    wanted = {"GPU-0abc", "GPU-1abc"}
+
+    assert {"GPU-0abc": 3 * 1024, "GPU-1abc": 3 * 1024} == gpus.used_mib(wanted, Driver())
+    assert {"GPU-0abc": 3 * 1024} == gpus.used_mib({"GPU-0abc"}, Driver())
+    assert {} == gpus.used_mib(wanted, Driver(broken=True))

@@ -65,6 +65,7 @@ from homeport.state import (
     tokens,
 )
 from homeport.state.traffic import Traffic
+from homeport.state.usage import Usages
 from homeport.supervised import Tasks
 
 #: In the order of the reference.
@@ -85,6 +86,7 @@ class Backend:
     logs: logs.Logs
     cold_starts: coldstarts.ColdStarts
     requests: requests.Requests
+    usages: Usages
     shared: shared.Shared
     spawned: Spawned
     tunnels: fleet.Tunnels
@@ -120,7 +122,7 @@ class Api:
         self._calls = Calls(parts.settings, parts.environments.key, parts.endpoints.holder)
         self._environments, self._audit = parts.environments, backend.audit
         self._programs = Programs(parts)
-        self._over_time = OverTime(Traffic(backend.requests), parts.store)
+        self._over_time = OverTime(Traffic(backend.requests), backend.usages, parts.store)
         self._nouns = (
             Server(
                 view,

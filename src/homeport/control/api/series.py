@@ -7,9 +7,10 @@ from homeport.contract.api.series import DeployMarker, Series, SeriesQuery
 from homeport.contract.errors import BadRequest
 from homeport.contract.scope import Scope
 from homeport.control.api.routing import route
-from homeport.state import traffic
+from homeport.state import grids
 from homeport.state.store import Stores
 from homeport.state.traffic import Traffic
+from homeport.state.usage import Usages
 
 HOUR_S = 3600.0
 LONGEST_S = 31 * 24 * HOUR_S
@@ -18,8 +19,9 @@ LONGEST_S = 31 * 24 * HOUR_S
 class OverTime:
     """Counts what has happened, by steps of time."""
 
-    def __init__(self, counted: Traffic, store: Stores) -> None:
+    def __init__(self, counted: Traffic, usages: Usages, store: Stores) -> None:
         self._traffic = counted
+        self._usages = usages
         self._store = store
         self._forgetting: asyncio.TimerHandle | None = None
 
@@ -34,17 +36,26 @@ class OverTime:
         def wants(app: str, tag: str) -> bool:
             return query.app in ("", app) and query.tag in ("", tag)
 
-        wanted = traffic.window(since, until, query.step_s)
-        window, endpoints = await asyncio.to_thread(self._traffic.endpoints, scope, wanted, wants)
+        def wants_function(app: str, function: str) -> bool:
+            return wants(app, function) or (
+                wants(app, query.tag) and query.tag.startswith(f"{function}.")
+            )
+
+        wanted = grids.window(since, until, query.step_s)
+        wanted, endpoints = await asyncio.to_thread(self._traffic.endpoints, scope, wanted, wants)
+        window, functions = await asyncio.to_thread(
+            self._usages.functions, scope, wanted, wants_function
+        )
+        if window != wanted:  # the functions need longer steps than the endpoints
+            _, endpoints = await asyncio.to_thread(self._traffic.endpoints, scope, window, wants)
         self._forget_later()
-        begin, end = window.first * window.step_s, (window.last + 1) * window.step_s
-        versions = await self._store.of(scope).versions(begin, end, query.app)
+        versions = await self._store.of(scope).versions(window.begin, window.end, query.app)
         return Series(
-            begin=begin,
+            begin=window.begin,
             step_s=window.step_s,
             steps=window.steps,
             endpoints=endpoints,
-            functions=(),
+            functions=functions,
             deploys=tuple(
                 DeployMarker(at=each.created_at, app=each.app, version=each.version, tag=each.tag)
                 for each in versions
@@ -60,4 +71,8 @@ class OverTime:
         """Give the memory back when nobody asks any more."""
         self.close()
         loop = asyncio.get_running_loop()
-        self._forgetting = loop.call_later(traffic.IDLE_S + 1, self._traffic.drop_idle)
+        self._forgetting = loop.call_later(grids.IDLE_S + 1, self._forget)
+
+    def _forget(self) -> None:
+        self._traffic.drop_idle()
+        self._usages.drop_idle()

@@ -23,6 +23,7 @@ from homeport.state.requests import Requests
 from homeport.state.rows import EnvironmentRow, WorkspaceRow
 from homeport.state.shared import Shared
 from homeport.state.tokens import Tokens
+from homeport.state.usage import Usages
 from homeport.undo import Undo
 
 GONE_S = 60.0  # how long a deletion waits for the containers
@@ -44,6 +45,7 @@ class Worlds:
         expiries: Expiries,
         cold_starts: ColdStarts,
         requests: Requests,
+        usages: Usages,
     ) -> None:
         self._parts = parts
         self._environments = parts.environments
@@ -55,6 +57,7 @@ class Worlds:
         self._expiries = expiries
         self._cold_starts = cold_starts
         self._requests = requests
+        self._usages = usages
         self._turn = asyncio.Lock()
 
     async def create(self, scope: Scope, suffix: str | None) -> EnvironmentRow:
@@ -152,6 +155,7 @@ class Worlds:
             self._parts.domains.drop(scope)
             self._logs.remove(scope)
             self._requests.remove(scope)
+            await asyncio.to_thread(self._usages.remove, scope)
             folder = self._parts.settings.volumes_dir / scope.workspace / scope.environment
             await asyncio.to_thread(removing.discard, str(folder))
         await self._tokens.publish()

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, TypeVar
 
-from homeport.contract.capacity import Capacity
+from homeport.contract.capacity import Capacity, Usage
 from homeport.contract.container import Container, LogLine, StartOrder, State
 from homeport.contract.errors import NodeLost
 from homeport.contract.image import Environment, Image
@@ -238,6 +238,10 @@ class Mirror:
     async def execute(self, container: str, order: Order, environ: Mapping[str, str]) -> Program:
         """Run a program in a container there."""
         return await self._long(self._node.execute(container, order, environ))
+
+    async def usage(self) -> Mapping[str, Usage]:
+        """Return what each container there uses."""
+        return await self._answer(self._node.usage())
 
     async def confirm_held(self, container: str, held: int) -> None:
         """Tell a container that the ingress keeps this many of its slots back."""

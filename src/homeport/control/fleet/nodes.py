@@ -4,11 +4,12 @@ The list is a copy in memory (see `mirror`), so reading it is fast and never wai
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from typing import Any
 
-from homeport.contract.capacity import Capacity
+from homeport.contract.capacity import Capacity, Usage
 from homeport.contract.container import Container, LogLine, StartOrder
 from homeport.contract.errors import Failure, NodeLost, NotFound
 from homeport.contract.image import Environment, Image
@@ -90,6 +91,14 @@ class Nodes:
                 hint="`homeport container list` has those that run",
             )
         return await mirror.execute(container, order, environ)
+
+    async def usage(self) -> dict[str, Usage]:
+        """Return what each container uses, by its id, of the nodes that answer."""
+        found: dict[str, Usage] = {}
+        for mirror in self.ready():
+            with contextlib.suppress(NodeLost):  # the mirror has noted it
+                found.update(await mirror.usage())
+        return found
 
     async def confirm_held(self, container: str, held: int) -> None:
         """Tell a container that the ingress keeps `held` of its slots back."""

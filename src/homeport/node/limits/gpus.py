@@ -8,7 +8,7 @@ import ctypes
 import importlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import field
 from pathlib import Path
 from types import ModuleType
@@ -39,6 +39,11 @@ def found(
     selects devices, by index or by the beginning of an id.
     """
     return tuple(_visible(_asked(_devices, nvml), environ.get(VISIBLE)))
+
+
+def used_mib(devices: Collection[str], nvml: ModuleType | Any | None = None) -> dict[str, int]:
+    """Return how much memory of these accelerators programs use, by their ids; nothing without a driver."""
+    return {device: mib for device, mib in _asked(_used, nvml) if device in devices}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,18 @@ def _nodes(nvml: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
             yield _text(nvml.nvmlDeviceGetUUID(each)), (minor, f"{part}/access", f"{inner}/access")
         if not instances:
             yield _text(nvml.nvmlDeviceGetUUID(device)), (minor,)
+
+
+def _used(nvml: Any) -> Iterator[tuple[str, int]]:
+    """Yield each accelerator's id, and the memory that the programs on it use."""
+    for index in range(nvml.nvmlDeviceGetCount()):
+        device = nvml.nvmlDeviceGetHandleByIndex(index)
+        for each in list(_instances(nvml, device)) or [device]:
+            running = nvml.nvmlDeviceGetComputeRunningProcesses(each)
+            used = [process.usedGpuMemory for process in running]
+            if None in used:  # the driver may not say it; this counts what it uses itself, too
+                used = [nvml.nvmlDeviceGetMemoryInfo(each).used]
+            yield _text(nvml.nvmlDeviceGetUUID(each)), sum(used) // MIB
 
 
 def _asked(question: Callable[[Any], Iterator[T]], nvml: ModuleType | Any | None) -> list[T]:

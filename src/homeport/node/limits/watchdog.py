@@ -83,7 +83,7 @@ def memory_mib(pids: Sequence[int], limit_mib: int) -> float:
     """Return the memory of some processes, exactly only if it may be over the limit."""
     # RSS >= PSS and is 100x cheaper to read, so read PSS only if RSS is over the limit.
     resident = sum(_resident_mib(pid) for pid in pids)
-    return resident if resident <= limit_mib else sum(_share_mib(pid) for pid in pids)
+    return resident if resident <= limit_mib else sum(share_mib(pid) for pid in pids)
 
 
 def _resident_mib(pid: int) -> float:
@@ -92,7 +92,8 @@ def _resident_mib(pid: int) -> float:
     return 0.0
 
 
-def _share_mib(pid: int) -> float:
+def share_mib(pid: int) -> float:
+    """Return a process's own memory and its share of shared memory; 0 if it cannot be read."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):

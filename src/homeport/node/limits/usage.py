@@ -1,0 +1,150 @@
+"""Measures what containers use: by the kernel's own count where a container has a cgroup, else by its processes.
+
+The memory of processes is their own and their share of shared memory (PSS, proc(5)), which takes 0.2 ms or more to read: it
+is read again when the process's resident memory has changed, or after a minute.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+
+from homeport.contract.capacity import Usage
+from homeport.contract.container import Launch
+from homeport.contract.dataclass import dataclass
+from homeport.contract.sizes import MIB
+from homeport.node.limits import gpus, watchdog
+
+TICKS = os.sysconf("SC_CLK_TCK")
+SHARE_S = 60.0
+CHANGE = 0.02  # of the resident memory
+#: Of /proc/<pid>/stat, after the name: proc(5) counts from 1, and the name is the second.
+PARENT, CPU, STARTED, RESIDENT = 1, slice(11, 15), 19, 21
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What one process uses."""
+
+    parent: int
+    cpu_s: float  # its own, and that of its children that have ended
+    started: str
+    resident_mib: float
+
+
+class Meter:
+    """Measures containers again and again."""
+
+    def __init__(
+        self,
+        gpu_memory_mib: Callable[[Collection[str]], Mapping[str, int]] = gpus.used_mib,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._gpu_memory_mib = gpu_memory_mib
+        self._clock = clock
+        #: Process and its start -> when its share was read, its resident memory then, and its share.
+        self._shares: dict[tuple[int, str], tuple[float, float, float]] = {}
+
+    def look(self, containers: Iterable[tuple[int, Launch]]) -> dict[str, Usage]:
+        """Return what these containers use, by their ids; each comes with its first process. It blocks."""
+        told = list(containers)
+        by_processes = [leader for leader, launch in told if not launch.cgroup]
+        there = processes() if by_processes else {}
+        trees = descendants(there, by_processes)
+        self._forget(there)
+        devices = {device for _, launch in told for device in launch.order.devices}
+        on_gpus = self._gpu_memory_mib(devices) if devices else {}
+        found = {}
+        for leader, launch in told:
+            if launch.cgroup:
+                used = of_cgroup(Path(launch.cgroup))
+            elif leader in there:
+                used = self._of_processes({pid: there[pid] for pid in trees[leader]})
+            else:
+                used = None
+            if used is not None:
+                gpu_mib = sum(on_gpus.get(device, 0) for device in launch.order.devices)
+                cpu_s, memory_mib = used
+                found[launch.id] = Usage(
+                    cpu_s=round(cpu_s, 3), memory_mib=round(memory_mib), gpu_memory_mib=gpu_mib
+                )
+        return found
+
+    def _of_processes(self, of_one: Mapping[int, Process]) -> tuple[float, float]:
+        cpu_s = sum(process.cpu_s for process in of_one.values())
+        return cpu_s, sum(self._share_mib(pid, process) for pid, process in of_one.items())
+
+    def _share_mib(self, pid: int, process: Process) -> float:
+        now, resident = self._clock(), process.resident_mib
+        key = pid, process.started
+        read_at, before, share = self._shares.get(key, (-SHARE_S, 0.0, 0.0))
+        if now - read_at >= SHARE_S or abs(resident - before) > CHANGE * before:
+            # A kernel without this file, or a process that may not be looked at, has 0.
+            share = watchdog.share_mib(pid) or resident
+            self._shares[key] = now, resident, share
+        return share
+
+    def _forget(self, there: Mapping[int, Process]) -> None:
+        for key in list(self._shares):
+            pid, started = key
+            if pid not in there or there[pid].started != started:
+                del self._shares[key]
+
+
+def processes() -> dict[int, Process]:
+    """Return every process of the machine that this one may see."""
+    found = {}
+    for directory in Path("/proc").iterdir():
+        if directory.name.isdigit():
+            with contextlib.suppress(OSError, ValueError, IndexError):  # it has just ended
+                found[int(directory.name)] = parsed((directory / "stat").read_text())
+    return found
+
+
+def parsed(stat: str) -> Process:
+    """PURE: return what a process's `stat` tells. Its name may have blanks and brackets.
+
+    >>> parsed("7 (a) b) S 1 7 7 0 -1 4 9 0 0 0 100 50 25 25 20 0 1 0 4711 1000 256 0").parent
+    1
+    """
+    fields = stat[stat.rindex(")") + 2 :].split()
+    return Process(
+        parent=int(fields[PARENT]),
+        cpu_s=sum(map(int, fields[CPU])) / TICKS,
+        started=fields[STARTED],
+        resident_mib=int(fields[RESIDENT]) * watchdog.PAGE / MIB,
+    )
+
+
+def descendants(there: Mapping[int, Process], leaders: Iterable[int]) -> dict[int, set[int]]:
+    """PURE: return each leader with all processes below it. None leaves: the leader is their init."""
+    children: dict[int, list[int]] = {}
+    for pid, process in there.items():
+        children.setdefault(process.parent, []).append(pid)
+    found: dict[int, set[int]] = {}
+    for leader in leaders:
+        members = {leader} if leader in there else set()
+        todo = list(members)
+        while todo:
+            for child in children.get(todo.pop(), ()):
+                if child not in members:
+                    members.add(child)
+                    todo.append(child)
+        found[leader] = members
+    return found
+
+
+def of_cgroup(directory: Path) -> tuple[float, float] | None:
+    """Return the seconds and the MiB of a cgroup, without the files that the kernel could drop; None if it is gone."""
+    try:
+        cpu = _fields(directory / "cpu.stat")["usage_usec"] / 1_000_000
+        used = int((directory / "memory.current").read_text())
+        return cpu, max(used - _fields(directory / "memory.stat").get("inactive_file", 0), 0) / MIB
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _fields(path: Path) -> dict[str, int]:
+    pairs = (line.split() for line in path.read_text().splitlines())
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2}

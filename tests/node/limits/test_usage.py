@@ -1,0 +1,126 @@
+"""What containers use, measured with real processes."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from homeport.contract.container import Launch
+from homeport.node.limits import usage
+from homeport.node.limits.usage import Meter, Process, descendants, of_cgroup
+from tests.orders import order
+
+MIB = 1024 * 1024
+#: Works half a second in a child that ends, and in itself; holds 50 MiB, which a second child shares.
+PROGRAM = """
+import os, sys, time
+held = bytearray(50 * 1024 * 1024)
+def work(seconds):
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+if (child := os.fork()) == 0:
+    work(0.3)
+    os._exit(0)
+os.waitpid(child, 0)
+if os.fork() == 0:
+    time.sleep(60)
+work(0.3)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def program():
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, start_new_session=True
+    )
+    assert process.stdout is not None
+    assert b"ready\n" == process.stdout.readline()
+    yield process
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+
+
+def launch(name: str = "ta-1", **changes) -> Launch:
+    return Launch(order=order(name), **changes)
+
+
+def test_a_container_is_all_its_processes_and_those_that_have_ended(program):
+    found = Meter().look([(program.pid, launch())])["ta-1"]
+
+    assert 0.6 <= found.cpu_s < 5
+    assert 50 <= found.memory_mib < 90  # the child shares it
+    assert 0 == found.gpu_memory_mib
+
+
+def test_a_container_whose_process_has_ended_is_left_out(program):
+    program.kill()
+    program.wait()
+
+    assert {} == Meter().look([(program.pid, launch())])
+
+
+def test_shared_memory_is_read_again_after_a_change_or_a_minute(program, monkeypatch):
+    now, read = 0.0, []
+    meter = Meter(clock=lambda: now)
+    monkeypatch.setattr(usage.watchdog, "share_mib", lambda pid: read.append(pid) or 7.0)
+    for now in (0.0, 1.0, 59.0):
+        assert 14 == meter.look([(program.pid, launch())])["ta-1"].memory_mib
+    assert 2 == len(read)
+    now = 60.0
+    meter.look([(program.pid, launch())])
+    assert 4 == len(read)
+    there = usage.processes()
+    larger = {
+        pid: Process(each.parent, each.cpu_s, each.started, each.resident_mib * 1.03)
+        for pid, each in there.items()
+    }
+    monkeypatch.setattr(usage, "processes", lambda: larger)
+    meter.look([(program.pid, launch())])
+    assert 6 == len(read)
+    monkeypatch.setattr(usage, "processes", dict)
+    meter.look([(program.pid, launch())])
+
+    assert {} == meter._shares
+
+
+def test_the_memory_on_accelerators_is_that_of_the_containers_own(program):
+    asked = []
+
+    def used(devices):
+        asked.append(set(devices))
+        return {"GPU-1": 100, "GPU-2": 20}
+
+    meter = Meter(used)
+    two = Launch(order=order("ta-2", devices=("GPU-1", "GPU-2")))
+    found = meter.look([(program.pid, launch()), (program.pid, two)])
+    assert {"ta-1": 0, "ta-2": 120} == {name: each.gpu_memory_mib for name, each in found.items()}
+    meter.look([(program.pid, launch())])
+
+    assert [{"GPU-1", "GPU-2"}] == asked
+
+
+def test_a_cgroup_has_the_kernels_own_count(tmp_path):
+    assert of_cgroup(tmp_path) is None
+    (tmp_path / "cpu.stat").write_text("usage_usec 2500000\nuser_usec 1\n")
+    (tmp_path / "memory.current").write_text(f"{300 * MIB}\n")
+    (tmp_path / "memory.stat").write_text(f"anon 5\ninactive_file {100 * MIB}\n")
+    found = Meter().look([(0, launch(cgroup=str(tmp_path)))])["ta-1"]
+
+    assert (2.5, 200) == (found.cpu_s, found.memory_mib)
+
+
+def test_processes_are_found_below_their_leader():
+    there = {
+        pid: Process(parent, 0.0, "", 0.0)
+        for pid, parent in ((1, 0), (10, 1), (11, 10), (12, 11), (20, 1), (21, 20))
+    }
+
+    assert {10: {10, 11, 12}, 20: {20, 21}, 30: set()} == descendants(there, [10, 20, 30])
