@@ -157,6 +157,10 @@ def test_every_request_and_call_is_recorded_with_its_parts(terminal, write):
     ended = [each["status"] for each in found if each["id"] == missing]
     assert [404] == ended
     assert "no request" in terminal.run("request", "list", "--status", "5xx").stderr
+    following = terminal.start("request", "list", "waited", "--follow", "--path", "/n", "-n", "1")
+    following.wait_for("/none")
+    httpx.get(f"{url}/next", timeout=60, trust_env=False)
+    following.wait_for("/next")
     asked = terminal.run("request", "show", "nobody", check=False)
     assert 1 == asked.returncode
     assert "no request with the id `nobody` is kept" in asked.stderr

@@ -62,6 +62,50 @@ def test_a_request_comes_back_with_its_app_and_its_revision(house):
     assert house.requests.find(MAIN, "b") is None
 
 
+async def test_a_follower_gets_the_wanted_ones_of_its_environment_as_they_end(house):
+    house.add(line("before"))
+    with house.requests.following(MAIN, lambda words, _app, _tag: "b" != words[2]) as follower:
+        house.add(line("a"), line("b"), line("theirs", endpoint="theirs"), line("c"))
+        house.add(line("d"))
+        first, _ = await follower.next(2)
+        second, lost = await follower.next(2)
+    house.add(line("after"))
+
+    assert (["a", "c"], ["d"], 0) == (
+        [each.request.id for each in first],
+        [each.request.id for each in second],
+        lost,
+    )
+    assert ("shop", "price", "rv-1") == (first[0].app, first[0].tag, first[0].revision)
+    assert not follower._rows
+    assert not house.requests._followers
+
+
+async def test_a_slow_follower_loses_requests_and_gets_their_number(house):
+    with house.requests.following(MAIN, lambda *_: True) as follower:
+        house.add(*(line(f"{number}") for number in range(requests.FOLLOWED + 3)))
+        house.add(line())
+        found, lost = await follower.next(requests.FOLLOWED - 1)
+        assert (requests.FOLLOWED - 1, 0) == (len(found), lost)
+        found, lost = await follower.next(10)
+        assert (1, 4) == (len(found), lost)
+        house.add(line("later"))
+        found, lost = await follower.next(10)
+
+    assert (["later"], 0) == ([each.request.id for each in found], lost)
+
+
+async def test_requests_can_be_followed_though_none_are_kept(tmp_path):
+    house = House(tmp_path / "requests", 0)
+    try:
+        with house.requests.following(MAIN, lambda *_: True) as follower:
+            house.add(line("a"))
+            found, _ = await follower.next(10)
+        assert ["a"] == [each.request.id for each in found]
+    finally:
+        house.requests.close()
+
+
 def test_the_last_ones_come_and_the_oldest_first(house):
     house.add(*(line(f"{number}") for number in range(5)))
 

@@ -121,6 +121,12 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empt
         say(empty)
 
 
+def show_row(row: Sequence[object], widths: Sequence[int]) -> None:
+    """Print a row of a table whose later rows are not known yet; a longer cell moves the ones after it."""
+    cells = (f"{_text(cell):<{width}}" for cell, width in zip(row, widths, strict=True))
+    print("  ".join(cells).rstrip(), flush=True)  # noqa: T201 - never wrapped or coloured
+
+
 def _text(cell: object) -> str:
     return "" if cell is None else terminal.line(str(cell))
 

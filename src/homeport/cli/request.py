@@ -1,6 +1,7 @@
 """`homeport request …`: the requests and calls that have ended."""
 
 import asyncio
+import dataclasses
 import re
 import time
 from typing import Annotated
@@ -10,12 +11,14 @@ import typer
 from homeport.cli import options, output, server
 from homeport.cli.endpoint import parts
 from homeport.cli.image import size
-from homeport.contract.api.requests import RecordedRequest, RequestQuery
+from homeport.contract.api.requests import LiveQuery, RecordedRequest, RequestQuery
 from homeport.contract.errors import BadRequest
 from homeport.settings import Settings
 
 app = typer.Typer(help="Requests that have ended: list, show.", no_args_is_help=True)
 
+#: Of the columns while requests are followed, of which the longest is not known.
+FOLLOWED_WIDTHS = (19, 20, 4, 15, 30, 12, 7, 4, 0)
 UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 
 Id = Annotated[
@@ -30,6 +33,9 @@ def list_(
         str, typer.Argument(metavar="[APP[.FUNCTION]]", help="Of one app, or one function.")
     ] = "",
     n: Annotated[int, typer.Option("-n", "--tail", min=1, help="How many of the last.")] = 20,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Wait for more; with --json, one a line.")
+    ] = False,
     status: Annotated[str, typer.Option(help="404, or 5xx for all from 500 to 599.")] = "",
     since: Annotated[str, typer.Option(help="Ended since a time, or 30m, 2h, 1d ago.")] = "",
     until: Annotated[str, typer.Option(help="Ended before a time, or 30m, 2h, 1d ago.")] = "",
@@ -61,7 +67,15 @@ def list_(
         cold=cold,
         failed=failed,
     )
-    asyncio.run(_list(options.load(environment=environment), query, json=json))
+    settings = options.load(environment=environment)
+    if follow:
+        if since or until:
+            raise BadRequest("--follow is for requests from now on, without --since and --until")
+        names = [field.name for field in dataclasses.fields(LiveQuery)]
+        live = LiveQuery(**{each: getattr(query, each) for each in names})
+        asyncio.run(_follow(settings, live, json=json))
+        return
+    asyncio.run(_list(settings, query, json=json))
 
 
 @app.command()
@@ -76,20 +90,6 @@ async def _list(settings: Settings, query: RequestQuery, *, json: bool) -> None:
     if json:
         output.show_json(found)
         return
-    rows = [
-        (
-            output.local_time(each.at),
-            f"{each.app}.{each.tag}",
-            _version(each),
-            each.container or "-",
-            "call" if each.kind == "call" else f"{each.method} {each.path}{_query(each)}",
-            each.ended or each.status,
-            output.duration(each.total_ms),
-            "cold" if each.cold else "",
-            each.id,
-        )
-        for each in found
-    ]
     columns = (
         "When",
         "Function",
@@ -101,7 +101,34 @@ async def _list(settings: Settings, query: RequestQuery, *, json: bool) -> None:
         "",
         "Id",
     )
-    output.show_table(columns, rows, empty="no request is recorded that fits")
+    output.show_table(columns, map(_row, found), empty="no request is recorded that fits")
+
+
+def _row(request: RecordedRequest) -> tuple[str, ...]:
+    what = f"{request.method} {request.path}{_query(request)}"
+    return (
+        output.local_time(request.at),
+        f"{request.app}.{request.tag}",
+        _version(request),
+        request.container or "-",
+        "call" if request.kind == "call" else what,
+        request.ended or f"{request.status}",
+        output.duration(request.total_ms),
+        "cold" if request.cold else "",
+        request.id,
+    )
+
+
+async def _follow(settings: Settings, query: LiveQuery, *, json: bool) -> None:
+    async with server.running(settings) as client:
+        async for ended in client.requests.live(query):
+            for request in ended.requests:
+                if json:
+                    output.show_json(request)
+                else:
+                    output.show_row(_row(request), FOLLOWED_WIDTHS)
+            if ended.lost:
+                output.warn(f"{ended.lost} requests came too fast to be shown")
 
 
 async def _show(settings: Settings, request: str, *, json: bool) -> None:

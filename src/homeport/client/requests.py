@@ -1,10 +1,18 @@
 """Requests that have ended."""
 
+from collections.abc import AsyncIterator
 from urllib.parse import quote
 
-from homeport.client.connection import Connection
+from homeport.client.connection import Connection, as_
 from homeport.contract import query
-from homeport.contract.api.requests import RecordedRequest, RequestDetail, RequestList, RequestQuery
+from homeport.contract.api.requests import (
+    LiveQuery,
+    LiveRequests,
+    RecordedRequest,
+    RequestDetail,
+    RequestList,
+    RequestQuery,
+)
 
 
 class Requests:
@@ -17,6 +25,13 @@ class Requests:
         """Return requests, the last to end last."""
         path = f"/v1/requests?{query.encode(wanted)}"
         return (await self._connection.ask(RequestList, "GET", path)).requests
+
+    async def live(self, wanted: LiveQuery) -> AsyncIterator[LiveRequests]:
+        """Yield requests that end from now on."""
+        path = f"/v1/requests/live?{query.encode(wanted)}"
+        async with self._connection.stream(as_(LiveRequests), "GET", path) as lines:
+            async for line in lines:
+                yield line
 
     async def one(self, request: str) -> RequestDetail:
         return await self._connection.ask(

@@ -6,6 +6,7 @@ belongs to, and which revision a container runs, from there on. A file has at mo
 begins, and the oldest is deleted. A thread writes the files; they are read in threads too.
 """
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -59,6 +60,9 @@ class Kept:
     revision: str  # of the container; empty: no container has answered, or it is not known
 
 
+FOLLOWED = 2_000  # requests that wait for a slow follower; further ones are lost for it
+
+
 #: Its arguments are a line's words, the app and the tag of its endpoint.
 Wanted = Callable[[Line, str, str], bool]
 
@@ -75,6 +79,7 @@ class Requests:
         self._lost = 0
         self._failing = False
         self._counting = threading.Lock()
+        self._followers: set[Follower] = set()
         if cap_bytes:
             root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._thread = threading.Thread(target=self._run, name="requests", daemon=True)
@@ -90,14 +95,18 @@ class Requests:
 
         `place` returns whose an endpoint is, and `revision` what a container runs; both are called at once.
         """
-        if not self._part_bytes:
-            return
-        if self._queue.qsize() > QUEUED:
+        is_full = self._queue.qsize() > QUEUED
+        if is_full:
             self._lose(len(lines))
+        is_kept = bool(self._part_bytes) and not is_full
+        if not (is_kept or self._followers):
             return
         places = {endpoint: place(endpoint) for endpoint in {line[ENDPOINT] for line in lines}}
         revisions = {name: revision(name) for name in {line[CONTAINER] for line in lines}}
-        self._queue.put(lambda: self._write(lines, places, revisions))
+        if is_kept:
+            self._queue.put(lambda: self._write(lines, places, revisions))
+        for follower in self._followers:
+            follower.see(lines, places, revisions)
 
     def search(self, scope: Scope, count: int, wants: Wanted, since: float = 0.0) -> list[Kept]:
         """Return the last `count` wanted requests, by their end, the oldest first. Call it in a thread.
@@ -140,6 +149,16 @@ class Requests:
             if left <= 0:
                 break
         return ids
+
+    @contextlib.contextmanager
+    def following(self, scope: Scope, wants: Wanted) -> Iterator["Follower"]:
+        """Yield a reader of the wanted requests of an environment that end from now on."""
+        follower = Follower(scope, wants)
+        self._followers.add(follower)
+        try:
+            yield follower
+        finally:
+            self._followers.discard(follower)
 
     def remove(self, scope: Scope) -> None:
         """Remove the requests of an environment that was deleted."""
@@ -207,6 +226,44 @@ class Requests:
             return
         for path in directory.glob("*.log"):
             path.unlink(missing_ok=True)
+
+
+class Follower:
+    """Reads the requests of an environment as they end; a slow reader loses some, and gets their number."""
+
+    def __init__(self, scope: Scope, wants: Wanted) -> None:
+        self._scope = scope
+        self._wants = wants
+        self._rows: deque[_Row] = deque()
+        self._lost = 0
+        self._some = asyncio.Event()
+
+    def see(
+        self, lines: Sequence[Line], places: dict[str, Place | None], revisions: dict[str, str]
+    ) -> None:
+        """Take in the wanted ones; called on the event loop."""
+        for line in lines:
+            place = places[line[ENDPOINT]]
+            if place is None or place.scope != self._scope:
+                continue
+            if not self._wants(line, place.app, place.tag):
+                continue
+            if len(self._rows) < FOLLOWED:
+                self._rows.append(_Row(line, place.app, place.tag, revisions[line[CONTAINER]]))
+            else:
+                self._lost += 1
+        if self._rows:
+            self._some.set()
+
+    async def next(self, count: int) -> tuple[list[Kept], int]:
+        """Wait for requests; return at most `count` of them, and how many after them were lost."""
+        await self._some.wait()
+        rows = [self._rows.popleft() for _ in range(min(count, len(self._rows)))]
+        lost = 0
+        if not self._rows:
+            self._some.clear()
+            lost, self._lost = self._lost, 0
+        return [row.kept() for row in rows], lost
 
 
 class _File:

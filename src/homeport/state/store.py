@@ -175,6 +175,12 @@ class Store:
             query = query.where(r.c.app == app)
         return [VersionRow(**row) for row in await self._rows(query.order_by(r.c.created_at))]
 
+    async def numbers(self, app: str) -> dict[str, int]:
+        """Return the version of each revision of an app, by its id."""
+        t = tables.revisions
+        found = await self._rows(self._from(t, t.c.id, t.c.version).where(t.c.app == app))
+        return {row["id"]: row["version"] for row in found}
+
     async def revision(self, app: str, version: int) -> Revision:
         """Return one revision; `NotFound` names the app, `StorageError` says that the row is damaged."""
         t = tables.revisions

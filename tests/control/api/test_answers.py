@@ -328,6 +328,9 @@ async def test_every_route_answers_what_it_declares(tmp_path):
         (request,) = (await ask("GET /v1/requests", query="?app=shop")).requests
         detail = await ask("GET /v1/requests/{id}", id="1b0c")
         assert (request, "ta-1") == (detail.request, detail.start.container)
+        live = "GET /v1/requests/live"
+        async with caller.follow(live, query="?app=shop&tail=1") as lines:
+            assert (request,) == (await anext(lines)).requests
         series = await ask("GET /v1/series", query="?since=1699999000&until=1700001000")
         (counted,) = series.endpoints
         assert ("shop", "f", 1) == (counted.app, counted.tag, sum(counted.by_status["2xx"]))

@@ -1,5 +1,8 @@
 """The requests that have ended, by the API."""
 
+import json
+
+import httpx
 import pytest
 
 from homeport.contract import query
@@ -9,11 +12,11 @@ from homeport.contract.scope import Scope
 from homeport.state.coldstarts import ColdStart
 from homeport.state.requests import Place
 from homeport.state.scope import MAIN
-from tests.control.api.served import api_of
+from tests.control.api.served import api_of, on_a_socket
 from tests.control.api.served import client as client_of
 from tests.control.plane import Plane, function, manifest
 from tests.recorded import words
-from tests.waiting import virtually
+from tests.waiting import until, virtually
 
 PLACES = {
     "price": Place(MAIN, "shop", "price"),
@@ -113,6 +116,25 @@ def test_one_comes_with_its_start_and_its_lines(tmp_path):
         assert (await http.get("/v1/requests/1")).json()["start"] is None
 
     story_of(tmp_path, tell)
+
+
+async def test_they_can_be_followed_with_the_last_ones_before(tmp_path):
+    async with Plane(tmp_path) as plane, on_a_socket(plane, tmp_path) as server:
+        server.requests.add(LINES, PLACES.get, lambda _container: "")
+        transport = httpx.AsyncHTTPTransport(uds=str(plane.settings.control_socket))
+        path = "/v1/requests/live?app=shop&tail=2"
+        async with (
+            httpx.AsyncClient(transport=transport, base_url="http://homeport") as http,
+            http.stream("GET", path) as answer,
+        ):
+            lines = answer.aiter_lines()
+            assert ["2", "3"] == [each["id"] for each in json.loads(await anext(lines))["requests"]]
+            new = (words(id="6", endpoint="blog"), words(id="7", endpoint="cart"))
+            server.requests.add(new, PLACES.get, lambda _container: "")
+            told = json.loads(await anext(lines))
+            assert (["7"], 0) == ([each["id"] for each in told["requests"]], told["lost"])
+
+        await until(lambda: not server.requests._followers, "the reader to be gone")
 
 
 def vars_of(line: LogLine) -> dict:

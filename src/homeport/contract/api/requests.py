@@ -69,3 +69,27 @@ class RequestDetail:
     request: RecordedRequest
     start: ColdStart | None  # null: it was not cold, or the start is not kept any more
     lines: tuple[LogLine, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveRequests:
+    """A line of the stream of requests: those that have ended since the line before."""
+
+    requests: tuple[RecordedRequest, ...]
+    lost: int = 0  # how many are missing after them, because the reader of the stream was too slow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveQuery:
+    """Which requests are wanted from now on. What is empty does not choose."""
+
+    tail: int = 0  # the last so many come first
+    app: str = ""
+    tag: str = ""  # the function, or `Class.method`
+    container: str = ""
+    method: str = ""
+    path: str = ""  # the beginning of the path
+    status: str = ""  # `404`, or `5xx` for all from 500 to 599
+    slower: int = 0  # those that took at least so many milliseconds
+    cold: bool = False  # those alone that had to wait for a container
+    failed: bool = False  # those alone with a status of 500 or more, or that ended early

@@ -3,11 +3,18 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from homeport.contract import codec, recorded
 from homeport.contract.api.coldstarts import ColdStart
-from homeport.contract.api.requests import RecordedRequest, RequestDetail, RequestList, RequestQuery
+from homeport.contract.api.requests import (
+    LiveQuery,
+    LiveRequests,
+    RecordedRequest,
+    RequestDetail,
+    RequestList,
+    RequestQuery,
+)
 from homeport.contract.container import LogLine
 from homeport.contract.errors import BadRequest, NotFound, StorageError
 from homeport.contract.recorded import CONTAINER, ENDED, HOW, METHOD, PARKED, STATUS, TARGET, TOTAL
@@ -19,6 +26,7 @@ from homeport.state.requests import Kept
 from homeport.state.store import Stores
 
 MOST = 10_000  # requests in one answer
+AT_ONCE = 500  # of a stream, for which the versions are looked up together
 LINES = 1_000  # of the log, of one request
 
 
@@ -44,6 +52,31 @@ class Requests:
         count = min(query.tail, MOST)
         found = await asyncio.to_thread(self._kept.search, scope, count, wants, query.since)
         return RequestList(requests=await self._told(scope, found))
+
+    @route("GET", "/v1/requests/live")
+    async def live(self, scope: Scope, query: LiveQuery) -> AsyncIterator[LiveRequests]:
+        """Follow the requests that end from now on; each comes about a second after its end.
+
+        Its path means this, and not the request with the id `live`.
+        """
+        return self._follow(scope, _wanted(query), min(query.tail, MOST))
+
+    async def _follow(
+        self, scope: Scope, wants: requests.Wanted, tail: int
+    ) -> AsyncIterator[LiveRequests]:
+        versions: dict[str, int] = {}
+        told: set[str] = set()
+        with self._kept.following(scope, wants) as follower:
+            if tail:
+                found = await asyncio.to_thread(self._kept.search, scope, tail, wants)
+                told = {each.request.id for each in found}
+                yield LiveRequests(requests=await self._told(scope, found, versions))
+            while True:
+                found, lost = await follower.next(AT_ONCE)
+                # One may have ended while the last ones were looked up.
+                new = [each for each in found if each.request.id not in told]
+                if new or lost:
+                    yield LiveRequests(requests=await self._told(scope, new, versions), lost=lost)
 
     @route("GET", "/v1/requests/{id}")
     async def one(self, scope: Scope, id: str) -> RequestDetail:  # noqa: A002 - the path's
@@ -74,13 +107,16 @@ class Requests:
                 return cold_start(start)
         return None
 
-    async def _told(self, scope: Scope, found: Sequence[Kept]) -> tuple[RecordedRequest, ...]:
-        versions: dict[str, int] = {}
+    async def _told(
+        self, scope: Scope, found: Sequence[Kept], versions: dict[str, int] | None = None
+    ) -> tuple[RecordedRequest, ...]:
+        """Return requests as the API tells them; `versions` are those of revisions that are known already."""
+        known = {} if versions is None else versions
+        unknown = {each.app for each in found if each.revision and each.revision not in known}
         with contextlib.suppress(StorageError):  # then they are shown without their versions
-            for app in {each.app for each in found if each.revision}:
-                for revision in await self._store.of(scope).revisions(app):
-                    versions[revision.id] = revision.version
-        return tuple(_request(each, versions.get(each.revision)) for each in found)
+            for app in unknown:
+                known.update(await self._store.of(scope).numbers(app))
+        return tuple(_request(each, known.get(each.revision)) for each in found)
 
 
 def _request(kept: Kept, version: int | None) -> RecordedRequest:
@@ -107,7 +143,7 @@ def _request(kept: Kept, version: int | None) -> RecordedRequest:
     )
 
 
-def _wanted(query: RequestQuery) -> requests.Wanted:
+def _wanted(query: RequestQuery | LiveQuery) -> requests.Wanted:
     """Return the function that chooses requests; it looks at no more than the query asks for."""
     checks: list[Callable[[Sequence[str], str, str], bool]] = []
     if query.app:
@@ -123,10 +159,10 @@ def _wanted(query: RequestQuery) -> requests.Wanted:
     if query.status:
         pattern = _status(query.status)
         checks.append(lambda words, _app, _tag: pattern.fullmatch(words[STATUS]) is not None)
-    if query.since:
-        checks.append(lambda words, _app, _tag: int(words[ENDED]) >= query.since * 1000)
-    if query.until:
-        checks.append(lambda words, _app, _tag: int(words[ENDED]) < query.until * 1000)
+    if isinstance(query, RequestQuery) and (since := query.since):
+        checks.append(lambda words, _app, _tag: int(words[ENDED]) >= since * 1000)
+    if isinstance(query, RequestQuery) and (until := query.until):
+        checks.append(lambda words, _app, _tag: int(words[ENDED]) < until * 1000)
     if query.slower:
         checks.append(lambda words, _app, _tag: int(words[TOTAL]) >= query.slower)
     if query.cold:
