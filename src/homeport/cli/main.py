@@ -52,6 +52,7 @@ COMMANDS = {
     "backup": ("backup", "backup"),
     "restore": ("backup", "restore"),
     "service": ("service", "app"),
+    "dashboard": ("dashboard", "dashboard"),
     "doctor": ("doctor", "doctor"),
 }
 #: Commands of Modal that are not there yet, and what to do instead.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from homeport.client.blobs import Blobs
     from homeport.client.certificates import Certificates
     from homeport.client.containers import Containers
+    from homeport.client.dashboard import Dashboard
     from homeport.client.deploys import Deploys
     from homeport.client.domains import Domains
     from homeport.client.environments import Environments
@@ -97,6 +98,12 @@ class Client:
         from homeport.client.containers import Containers
 
         return Containers(self._connection)
+
+    @cached_property
+    def dashboard(self) -> "Dashboard":
+        from homeport.client.dashboard import Dashboard
+
+        return Dashboard(self._connection)
 
     @cached_property
     def deploys(self) -> "Deploys":

@@ -19,3 +19,5 @@ class Scope:
 
 
 MAIN = Scope()
+#: The apps of homeport itself, such as the dashboard. No workspace of users can have its name.
+SYSTEM = Scope(".homeport", "main")

@@ -385,8 +385,12 @@ async def open_api(
     )
     api = Api(parts, backend)
     opened.push_async_callback(api.close)
-    await listeners.inside(parts.settings, api.inside(), state.environments.by_key, opened)
-    await listeners.outside(parts.settings, api.app(), state.api_tokens, state.audit, tcp, opened)
+    by_key = state.environments.by_key
+    guarded = listeners.guards(
+        parts.settings, api.app(), state.api_tokens, state.audit, opened
+    )
+    await listeners.inside(parts.settings, api.inside(), by_key, guarded, opened)
+    await listeners.outside(parts.settings, api.app(), guarded, tcp, opened)
 
 
 def _view(fleet: Fleet, deploys: Deploys, lifeline: Lifeline) -> View:

@@ -27,6 +27,8 @@ MAX_NAME = 64  # characters, of a name and of a user
 MAX_ENVIRONMENTS = 100
 LONGEST_S = 100 * 365 * 86400.0
 MAX_TOKENS = 10_000
+MAX_SESSIONS = 20  # of the dashboard, made with one token; the oldest ends
+SESSION = "dashboard session"  # the name of a token that was made for a session of the dashboard
 _T = tables.api_tokens
 _USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}\Z")
 _ENVIRONMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
@@ -112,8 +114,12 @@ class ApiTokens:
         scopes: Collection[Permission],
         environments: Collection[str],
         expires_s: float | None,
+        never_after: float | None = None,
     ) -> tuple[ApiTokenRow, str]:
-        """Create a token; return it with `ak-….as-…`, which is not stored and cannot be shown again."""
+        """Create a token; return it with `ak-….as-…`, which is not stored and cannot be shown again.
+
+        It expires after `expires_s`, and at the moment `never_after` at the latest.
+        """
         _check(name, user, scopes, environments, expires_s)
         if Permission.ADMIN in scopes and workspace != "main":
             raise BadRequest("only the server's own workspace, `main`, has admins")
@@ -122,6 +128,7 @@ class ApiTokens:
                 f"there are {MAX_TOKENS} tokens", hint="delete those that nobody needs"
             )
         now, secret = self._now(), f"as-{tokens.random()}"
+        ends = [each for each in (None if expires_s is None else now + expires_s, never_after) if each is not None]
         row = ApiTokenRow(
             id=f"ak-{tokens.random()}",
             workspace=workspace,
@@ -132,13 +139,58 @@ class ApiTokens:
             # A random secret of 128 bits needs no slow hash: there is nothing to guess.
             secret_sha256=hashlib.sha256(secret.encode()).hexdigest(),
             created_at=now,
-            expires_at=None if expires_s is None else now + expires_s,
+            expires_at=min(ends, default=None),
             used_at=None,
         )
         query = insert(_T).values(**dataclasses.asdict(row))
         await self._database.write(lambda c: c.execute(query))
         self._rows[row.id] = row
         return row, f"{row.id}.{secret}"
+
+    async def create_session(
+        self,
+        *,
+        parent: str,
+        workspace: str,
+        user: str,
+        scopes: Collection[Permission],
+        environments: Collection[str],
+        lasts_s: float,
+    ) -> tuple[ApiTokenRow, str]:
+        """Create a token for a session of the dashboard, as `create` does; it never outlives its `parent`, a token's id.
+
+        `parent` is empty for the server's own user, and for the token of the settings.
+        """
+        name = _session_of(parent)
+        now = self._now()
+        row = self._rows.get(parent)
+        sessions = [each for each in self._rows.values() if self.is_session(each)]
+        gone = [
+            each.id for each in sessions if each.expires_at is not None and each.expires_at <= now
+        ]
+        mine = [each.id for each in sessions if each.name == name and each.id not in gone]
+        if gone := [*gone, *mine[: max(0, len(mine) + 1 - MAX_SESSIONS)]]:
+            await self._delete(gone)
+        admin = Permission.ADMIN in scopes
+        return await self.create(
+            workspace=workspace,
+            name=name,
+            user=user,
+            scopes=(Permission.ADMIN,) if admin else scopes,
+            environments=environments,
+            expires_s=lasts_s,
+            never_after=None if row is None else row.expires_at,
+        )
+
+    @staticmethod
+    def is_session(row: ApiTokenRow) -> bool:
+        """Return whether a token was made for a session of the dashboard."""
+        return is_session_name(row.name)
+
+    def is_valid(self, token_id: str) -> bool:
+        """Return whether there is a token with this id that has not expired."""
+        row = self._rows.get(token_id)
+        return row is not None and (row.expires_at is None or self._now() < row.expires_at)
 
     async def delete(self, workspace: str | None, token_id: str) -> None:
         """Delete a token: it opens nothing from now on."""
@@ -158,6 +210,8 @@ class ApiTokens:
             await self._delete(ids)
 
     async def _delete(self, ids: Collection[str]) -> None:
+        """Delete tokens, and the sessions of the dashboard that were made with them."""
+        ids = self._with_sessions(ids)
         query = delete(_T).where(_T.c.id.in_(ids))
         await self._database.write(lambda c: c.execute(query))
         for token_id in ids:
@@ -165,6 +219,15 @@ class ApiTokens:
             self._unwritten.pop(token_id, None)
             for deleted in self._watchers:
                 deleted(token_id)
+
+    def _with_sessions(self, ids: Collection[str]) -> list[str]:
+        found = list(ids)
+        for token_id in found:  # grows: a session can make a session
+            name = _session_of(token_id)
+            found += [
+                row.id for row in self._rows.values() if row.name == name and row.id not in found
+            ]
+        return found
 
     async def _write_used(self) -> None:
         while True:
@@ -201,6 +264,16 @@ def scopes_of(row: ApiTokenRow) -> tuple[Permission, ...]:
 def environments_of(row: ApiTokenRow) -> tuple[str, ...]:
     """Return the environments that a token is for; none means all."""
     return tuple(filter(None, row.environments.split(",")))
+
+
+def is_session_name(name: str) -> bool:
+    """Return whether a name is that of a session's token; no other token gets such a name."""
+    return name == SESSION or name.startswith(_session_of("ak-"))
+
+
+def _session_of(parent: str) -> str:
+    """Return the name of the tokens of sessions that were made with a token; without one, `SESSION`."""
+    return f"{SESSION} of {parent}" if parent else SESSION
 
 
 def _read(values: dict[str, object]) -> ApiTokenRow:

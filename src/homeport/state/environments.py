@@ -1,9 +1,11 @@
 """Workspaces and their environments: which there are, the first part of their URLs, and their keys.
 
 The rows are in memory too, because each request of the API asks for its environment. The workspace `main` and its
-environment `main` always exist, and need no row before something about them is changed.
+environment `main` always exist, and need no row before something about them is changed. So does SYSTEM, which is in
+no list: no token can be for it, and no request can name it.
 """
 
+import contextlib
 import dataclasses
 import logging
 import re
@@ -15,7 +17,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from homeport.contract import names
 from homeport.contract.errors import AlreadyExists, BadRequest, NotFound, StorageError
-from homeport.contract.scope import MAIN, Scope
+from homeport.contract.scope import MAIN, SYSTEM, Scope
 from homeport.state import tables
 from homeport.state.database import Database
 from homeport.state.rows import EnvironmentRow, WorkspaceRow
@@ -23,6 +25,8 @@ from homeport.state.scope import columns
 
 MOST = 1500  # environments of one workspace, as in Modal
 MAX_SOURCE = 40  # characters: a URL's first label has 63
+#: What URLs of SYSTEM begin with: the first that no other workspace has.
+SYSTEM_SOURCES = ("homeport", "homeport-system", "homeport-own-system")
 _E, _W = tables.environments, tables.workspaces
 _ENTRIES = ((tables.dict_items, "dict"), (tables.queue_items, "queue"), (tables.queue_partitions, "queue"))  # fmt: skip
 
@@ -90,6 +94,15 @@ class Environments:
                     created_at=self._workspaces[workspace].created_at,
                 ),
             )
+        self._rows.pop(SYSTEM, None)
+        for source in SYSTEM_SOURCES:
+            self._system_source = source
+            with contextlib.suppress(AlreadyExists):
+                self._check_source(SYSTEM, source)
+                break
+        self._rows[SYSTEM] = EnvironmentRow(
+            workspace=SYSTEM.workspace, environment=SYSTEM.environment, suffix="", created_at=0.0
+        )
 
     def all(self) -> list[Scope]:
         """Return every environment of every workspace."""
@@ -346,6 +359,8 @@ class Environments:
         return f"{slug}-{suffix}" if suffix else slug
 
     def _slug_of(self, workspace: str) -> str:
+        if workspace == SYSTEM.workspace:
+            return self._system_source
         return self._slug if workspace == MAIN.workspace else workspace
 
 

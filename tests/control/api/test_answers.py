@@ -368,6 +368,11 @@ async def test_every_route_answers_what_it_declares(tmp_path):
 
         assert "user delete" == (await ask("GET /v1/audit")).entries[-1].action
 
+        # the dashboard
+        link = await ask("POST /v1/dashboard")
+        assert link.url.startswith("http://homeport--dashboard.localhost:")
+        assert 404 == await caller.status("DELETE /v1/dashboard/session")
+
         # certificates and domains
         assert "a.test" == (await ask("POST /v1/certificates/{host}/renew", host="a.test")).host
         listed = (await ask("GET /v1/certificates")).certificates

@@ -83,7 +83,11 @@ def test_which_routes_make_no_rows():
 
 
 async def test_each_of_the_others_makes_a_row_also_if_it_is_refused(server):
-    audited = [each for each in CHANGES if each.audited is not Audited.NONE]
+    audited = [
+        each
+        for each in CHANGES
+        if each.audited is not Audited.NONE and each.needs is not Permission.READ
+    ]
     async with of(server, permissions=frozenset({Permission.READ}), source="192.0.2.7") as client:
         for each in audited:
             path = each.path.replace("{", "").replace("}", "")

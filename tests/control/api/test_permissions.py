@@ -14,10 +14,12 @@ from tests.control.api.served import api_of
 from tests.control.plane import Plane
 
 ROUTES = [each for noun in routes.NOUNS for each in routing.described(noun)]
-#: The routes for which neither `read` nor `deploy` is enough.
+#: The routes that need more or less than their method says.
 OTHERS = {
     "POST /v1/shutdown": Permission.ADMIN,
     "POST /v1/images/prune": Permission.ADMIN,
+    "POST /v1/dashboard": Permission.READ,
+    "DELETE /v1/dashboard/session": Permission.READ,
     "GET /v1/secrets": Permission.SECRETS,
     "POST /v1/secrets": Permission.SECRETS,
     "DELETE /v1/secrets/{name}": Permission.SECRETS,

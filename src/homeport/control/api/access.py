@@ -14,7 +14,7 @@ from homeport.contract import calls
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import Failure, Forbidden, NotFound, Unauthorized
 from homeport.contract.permissions import Permission
-from homeport.contract.scope import MAIN
+from homeport.contract.scope import MAIN, SYSTEM
 from homeport.contract.scope import Scope as Within
 from homeport.contract.traffic import BY_PORT
 from homeport.control.api import answers
@@ -140,10 +140,33 @@ class OwnSocket(Guard):
 class Inside(Guard):
     """Accepts requests with the key of an environment, which its containers have. The ingress alone reaches this socket."""
 
-    def __init__(self, app: ASGIApp, by_key: Callable[[str], Within | None]) -> None:
-        """`by_key` returns the environment that a key belongs to."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        by_key: Callable[[str], Within | None],
+        *,
+        dashboard: ASGIApp | None = None,
+    ) -> None:
+        """`by_key` returns the environment that a key belongs to.
+
+        `dashboard` answers what the dashboard's container asks with a visitor's token; it has a guard of its own.
+        """
         super().__init__(app, self._container)
         self._by_key = by_key
+        self._dashboard = dashboard
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._dashboard is not None and self._is_for_visitor(scope):
+            await self._dashboard(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+    def _is_for_visitor(self, scope: Scope) -> bool:
+        """Return whether the dashboard's container asks with a token; no other container's token counts."""
+        if scope["type"] != "http" or not header(scope, b"authorization"):
+            return False
+        given = [value for field, value in scope["headers"] if field == _KEY]
+        return len(given) == 1 and self._by_key(given[0].decode("latin-1")) == SYSTEM
 
     def _container(self, scope: Scope) -> Caller:
         given = [value for field, value in scope["headers"] if field == _KEY]

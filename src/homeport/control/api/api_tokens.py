@@ -8,6 +8,7 @@ from homeport.contract.api.api_tokens import (
     Identity,
     NewApiToken,
 )
+from homeport.contract.errors import BadRequest
 from homeport.contract.permissions import Permission
 from homeport.control.api.access import Caller
 from homeport.control.api.record import Record
@@ -45,6 +46,11 @@ class ApiTokens:
         if body.workspace and body.workspace != caller.workspace:
             caller.check_server()
             self._known.find_workspace(body.workspace)
+        if api_tokens.is_session_name(body.name):
+            raise BadRequest(
+                f"`{body.name}` is the name of tokens that the dashboard makes",
+                hint="choose another name",
+            )
         row, secret = await self._kept.create(
             workspace=body.workspace or caller.workspace,
             name=body.name,

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from homeport.contract.api.dashboard import VISITOR
 from homeport.contract.errors import TooMany, Unauthorized
 from homeport.contract.permissions import granted
 from homeport.control.api.access import Caller, Guard
@@ -38,6 +39,13 @@ def told_by_ingress(scope: Scope) -> str:
     """Return the address of a visitor, which the ingress has written into a field."""
     given = [value for name, value in scope["headers"] if name == b"x-homeport-source"]
     return given[0].decode("latin-1") if len(given) == 1 else ""
+
+
+def told_by_dashboard(scope: Scope) -> str:
+    """Return the address of the visitor for whom the dashboard asks, which its container has from the ingress."""
+    field = VISITOR.lower().encode()
+    given = [value for name, value in scope["headers"] if name == field]
+    return given[0].decode("latin-1")[:64] if len(given) == 1 else ""
 
 
 class Bearer(Guard):
@@ -113,7 +121,8 @@ class Bearer(Guard):
 
     def _end(self, token: str) -> None:
         for task in self._open.get(token, ()):
-            task.cancel()
+            if task is not asyncio.current_task():  # the request that deletes its own token has an answer
+                task.cancel()
 
 
 def _caller(row: ApiTokenRow, source: str) -> Caller:

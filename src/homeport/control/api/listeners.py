@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from starlette.types import ASGIApp
+from starlette.types import Scope as Asked
 
 from homeport.contract.scope import Scope
 from homeport.control.api import bearer
@@ -17,24 +18,31 @@ from homeport.settings import Settings
 from homeport.state.api_tokens import ApiTokens
 from homeport.state.audit import Audit
 
+#: Returns the address that a request comes from.
+Source = Callable[[Asked], str]
+
 
 async def inside(
     settings: Settings,
     app: ASGIApp,
     by_key: Callable[[str], Scope | None],
+    guarded: Callable[[Source], Bearer],
     opened: AsyncExitStack,
 ) -> None:
-    """Answer containers, whose requests the ingress passes on; `by_key` returns the environment that has a key."""
+    """Answer containers, whose requests the ingress passes on; `by_key` returns the environment that has a key.
+
+    One more of what is `guarded` answers the dashboard's container, when that asks with a visitor's token.
+    """
+    dashboard = guarded(bearer.told_by_dashboard)
     listener = unix_socket(settings.inside_socket)
     opened.callback(settings.inside_socket.unlink, missing_ok=True)
-    await opened.enter_async_context(listening(Inside(app, by_key), listener))
+    await opened.enter_async_context(listening(Inside(app, by_key, dashboard=dashboard), listener))
 
 
 async def outside(
     settings: Settings,
     app: ASGIApp,
-    tokens: ApiTokens,
-    audit: Audit,
+    guarded: Callable[[Source], Bearer],
     tcp: socket.socket | None,
     opened: AsyncExitStack,
 ) -> None:
@@ -47,20 +55,24 @@ async def outside(
         shown.unlink(missing_ok=True)
         shown.symlink_to(settings.control_socket)
         opened.callback(shown.unlink, missing_ok=True)
-    wrong, refused = WrongTokens(), Refused(audit)
-    opened.push_async_callback(refused.close)
     if tcp is not None:
-        guarded = Bearer(app, tokens, first=settings.token, wrong=wrong, refused=refused.add)
-        await opened.enter_async_context(listening(guarded, tcp))
+        await opened.enter_async_context(listening(guarded(bearer.peer), tcp))
     if settings.tls != "off":
-        guarded = Bearer(
-            app,
-            tokens,
-            first=settings.token,
-            wrong=wrong,
-            source=bearer.told_by_ingress,
-            refused=refused.add,
-        )
         remote = unix_socket(settings.remote_socket)
         opened.callback(settings.remote_socket.unlink, missing_ok=True)
-        await opened.enter_async_context(listening(guarded, remote))
+        await opened.enter_async_context(listening(guarded(bearer.told_by_ingress), remote))
+
+
+def guards(
+    settings: Settings, app: ASGIApp, tokens: ApiTokens, audit: Audit, opened: AsyncExitStack
+) -> Callable[[Source], Bearer]:
+    """Return what makes the guards of listeners: they count the wrong tokens of an address together."""
+    wrong, refused = WrongTokens(), Refused(audit)
+    opened.push_async_callback(refused.close)
+
+    def guarded(source: Source) -> Bearer:
+        return Bearer(
+            app, tokens, first=settings.token, wrong=wrong, source=source, refused=refused.add
+        )
+
+    return guarded

@@ -36,7 +36,8 @@ class Record:
     """One row; without an `audit`, none."""
 
     def __init__(self, audit: Audit | None, caller: Caller, action: str) -> None:
-        self._audit, self._caller, self._action = audit, caller, action
+        self._audit, self._action = audit, action
+        self.caller = caller  # whose change it is
         self.scope: Scope | None = None  # None: the whole workspace
         self.app = self.target = ""
         self._number: int | None = None
@@ -94,7 +95,7 @@ class Record:
                 await self.end(LEFT)
 
     def _entry(self, result: str) -> AuditEntry:
-        caller = self._caller
+        caller = self.caller
         return AuditEntry(
             by=caller.by,
             user=caller.name,

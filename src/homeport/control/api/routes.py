@@ -24,11 +24,13 @@ from homeport.control.api.blobs import Blobs
 from homeport.control.api.calls import Calls
 from homeport.control.api.certificates import Certificates
 from homeport.control.api.containers import Containers
+from homeport.control.api.dashboard import DashboardLogins, Dashboards
 from homeport.control.api.deploys import Deploys
 from homeport.control.api.domains import CustomDomains
 from homeport.control.api.environments import Environments, Workspaces
 from homeport.control.api.functions import Functions
 from homeport.control.api.images import Images
+from homeport.control.api.logins import Logins
 from homeport.control.api.logs import Logs
 from homeport.control.api.programs import PATH, Programs
 from homeport.control.api.rate_limits import RateLimits
@@ -46,6 +48,7 @@ from homeport.control.api.view import View
 from homeport.control.api.volumes import Volumes
 from homeport.control.calls.spawned import Spawned
 from homeport.control.certificates.keeper import Keeper
+from homeport.control.deploys.dashboard import Dashboard
 from homeport.control.deploys.deployer import Deployer
 from homeport.control.deploys.domains import Domains
 from homeport.control.deploys.expiring import Expiring
@@ -72,7 +75,7 @@ from homeport.supervised import Tasks
 NOUNS = (
     Server, Apps, Functions, Calls, Deploys, Sessions, Logs, Requests, OverTime, Containers, Images, Blobs, Volumes, SpawnList, Spawns,
     Dicts, Queues, Tunnels, Secrets,
-    Tokens, RateLimits, ApiTokens, AuditLog, Certificates, CustomDomains, Environments, Workspaces,
+    Tokens, RateLimits, ApiTokens, Dashboards, AuditLog, Certificates, CustomDomains, Environments, Workspaces,
 )  # fmt: skip
 
 
@@ -118,7 +121,13 @@ class Api:
             Queues(backend.shared.queues),
         )
         tunnels = Tunnels(backend.tunnels)
-        self._inside = (*self._shared, functions, tunnels)
+        logins = Logins()
+        self._inside = (
+            *self._shared,
+            functions,
+            tunnels,
+            DashboardLogins(logins, backend.api_tokens),
+        )
         self._calls = Calls(parts.settings, parts.environments.key, parts.endpoints.holder)
         self._environments, self._audit = parts.environments, backend.audit
         self._programs = Programs(parts)
@@ -151,6 +160,7 @@ class Api:
             Tokens(backend.tokens),
             RateLimits(backend.rate_limits, parts.live),
             ApiTokens(backend.api_tokens, parts.environments),
+            Dashboards(Dashboard(deployer), logins, backend.api_tokens),
             AuditLog(backend.audit, parts.environments),
             Certificates(backend.keeper, parts.endpoints),
             CustomDomains(backend.domains),

@@ -1,0 +1,92 @@
+"""Home: every endpoint, what is wrong first."""
+
+import asyncio
+from collections.abc import Iterator
+
+from homeport.contract.api.apps import AppList, AppState, AppStatus, EndpointStatus
+from homeport.contract.dataclass import dataclass
+from homeport.dashboard import render
+from homeport.dashboard.pages.page import Page, Part, Visit
+from homeport.dashboard.pages.traffic import Recent, recent
+
+LIVE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line: an endpoint, or an app that has none now."""
+
+    id: str
+    app: AppStatus
+    endpoint: EndpointStatus | None
+    state: str  # a word for people
+    problem: str  # empty: all is well
+    recent: Recent
+
+    @property
+    def rank(self) -> tuple[int, str, str]:
+        """What is wrong comes first, and what is stopped last."""
+        place = 0 if self.problem else 2 if self.app.state is AppState.STOPPED else 1
+        return place, self.app.name, self.endpoint.tag if self.endpoint else ""
+
+
+async def home(visit: Visit) -> Part:
+    """Show all endpoints."""
+    apps, known = await asyncio.gather(visit.api.get(AppList, "/v1/apps"), recent(visit))
+    rows = sorted((row for app in apps.apps for row in _rows(app, known)), key=lambda row: row.rank)
+    body = render.template(
+        "home",
+        rows=rows,
+        environment=visit.environment,
+        problems=sum(bool(row.problem) for row in rows),
+        per_s=sum(row.recent.per_s for row in rows),
+        running=sum(len(app.containers) for app in apps.apps),
+        live=sum(app.state is not AppState.STOPPED for app in apps.apps),
+    )
+    return Part(title="Home", body=body, live_s=LIVE_S)
+
+
+def _rows(app: AppStatus, known: dict[tuple[str, str], Recent]) -> Iterator[Row]:
+    endpoints = app.endpoints or (None,)
+    for endpoint in endpoints:
+        tag = endpoint.tag if endpoint else ""
+        seen = known.get((app.name, tag), Recent())
+        yield Row(
+            id=f"{app.app_id}-{tag}",
+            app=app,
+            endpoint=endpoint,
+            state=state(app, endpoint),
+            problem=problem(app, endpoint, seen),
+            recent=seen,
+        )
+
+
+def state(app: AppStatus, endpoint: EndpointStatus | None) -> str:
+    """Return the state of an endpoint in a word."""
+    if app.state in (AppState.STOPPED, AppState.BROKEN) or endpoint is None:
+        return app.state.value
+    if endpoint.queued and not endpoint.containers:
+        return "starting"
+    if endpoint.containers:
+        return "ready" if app.state is AppState.DEPLOYED else "serving"
+    return "asleep"
+
+
+def problem(app: AppStatus, endpoint: EndpointStatus | None, seen: Recent) -> str:
+    """Return what is wrong, and what the visitor can look at; empty if nothing is."""
+    if app.state is AppState.BROKEN:
+        return app.reason or "it could not be served again after a restart"
+    if endpoint is None:
+        return ""
+    if endpoint.certificate == "failed":
+        return f"no certificate: {endpoint.certificate_error}"
+    if endpoint.stolen:
+        return "a later session has its URL"
+    if seen.errors:
+        return f"{seen.errors} of {seen.requests} requests failed in the last minutes"
+    if endpoint.failed_starts and not endpoint.containers and endpoint.queued:
+        return "its containers do not start: see the log"
+    return ""
+
+
+PAGES = (Page(path="/", handler=home),)

@@ -1,0 +1,56 @@
+"""What a page gets, and what it returns."""
+
+from collections.abc import Awaitable, Callable
+
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from homeport.contract.dataclass import dataclass
+from homeport.dashboard import render
+from homeport.dashboard.api import Api
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """One request of a visitor who has a token."""
+
+    request: Request
+    api: Api  # with the visitor's token, for the environment below
+    environment: str
+
+    def asked(self, name: str, most: int = 300) -> str:
+        """Return a value of the query."""
+        return self.request.query_params.get(name, "")[:most]
+
+    def path(self, to: str, **asked: str) -> str:
+        """Return the address of another page of the same environment."""
+        return render.path(to, self.environment, **asked)
+
+    def to(self, to: str, **asked: str) -> Response:
+        """Lead the visitor to another page."""
+        return RedirectResponse(self.path(to, **asked), 303)
+
+    async def form(self) -> dict[str, str]:
+        """Return the fields of a form."""
+        form = await self.request.form(max_fields=100)
+        return {name: str(value) for name, value in form.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """The middle of a page."""
+
+    title: str
+    body: Markup
+    live_s: float = 0.0  # how often an open page asks again; 0: never
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A path, and what answers it."""
+
+    path: str
+    handler: Callable[[Visit], Awaitable[Part | Response]]
+    method: str = "GET"

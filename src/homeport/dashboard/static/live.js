@@ -1,0 +1,165 @@
+// Keeps an open page as it would be if it were loaded now: asks for its middle again while somebody looks,
+// and changes only what differs. Text from the server is never made into script: pages have a policy against that.
+"use strict";
+
+const main = document.getElementById("main");
+const said = document.getElementById("said");
+const SLOWEST_MS = 5000; // while nothing changes, pages ask less often
+
+function say(text) { said.textContent = text; }
+
+// ---- the present state of the page
+
+let tag = "";
+let timer = 0;
+let wait = 0;
+let asking = null;
+
+function schedule() {
+  clearTimeout(timer);
+  const live = 1000 * Number(main.dataset.live || 0);
+  if (!live || document.hidden) return;
+  wait = Math.max(live, wait);
+  timer = setTimeout(refresh, wait);
+}
+
+async function refresh() {
+  if (asking || document.hidden) return;
+  asking = new AbortController();
+  try {
+    const headers = { "X-Part": "main" };
+    if (tag) headers["If-None-Match"] = tag;
+    const answer = await fetch(location.href, { headers, signal: asking.signal, cache: "no-store" });
+    if (answer.status === 401) { location.assign("/login"); return; }
+    if (answer.status === 304) {
+      wait = Math.min(SLOWEST_MS, wait * 1.5);
+    } else {
+      tag = answer.headers.get("ETag") || "";
+      wait = 0;
+      replace(await answer.text());
+    }
+    if (said.dataset.away) { delete said.dataset.away; say(""); }
+  } catch (error) {
+    if (error.name !== "AbortError") { said.dataset.away = "1"; say("The server does not answer. This page asks again."); wait = SLOWEST_MS; }
+  } finally {
+    asking = null;
+    schedule();
+  }
+}
+
+function replace(text) {
+  const fresh = new DOMParser().parseFromString("<main>" + text + "</main>", "text/html").querySelector("main");
+  become(main, fresh);
+  settle();
+}
+
+// Makes the children of `old` those of `fresh`; elements with the same id stay the same elements.
+function become(old, fresh) {
+  let at = old.firstChild;
+  for (const wanted of [...fresh.childNodes]) {
+    let same = at;
+    if (wanted.id) {
+      same = at && at.id === wanted.id ? at : [...old.children].find((each) => each.id === wanted.id) || null;
+    } else if (at && (at.nodeType !== wanted.nodeType || at.nodeName !== wanted.nodeName || at.id)) {
+      same = null;
+    }
+    if (!same || same.nodeName !== wanted.nodeName) {
+      old.insertBefore(document.importNode(wanted, true), at);
+      continue;
+    }
+    if (same !== at) old.insertBefore(same, at);
+    else at = at.nextSibling;
+    patch(same, wanted);
+  }
+  while (at) { const next = at.nextSibling; at.remove(); at = next; }
+}
+
+function patch(old, wanted) {
+  if (old.nodeType !== Node.ELEMENT_NODE) {
+    if (old.nodeValue !== wanted.nodeValue) old.nodeValue = wanted.nodeValue;
+    return;
+  }
+  if ("keep" in old.dataset || old.isEqualNode(wanted)) return;
+  if (old.nodeName === "TIME" && old.dataset.at === wanted.dataset.at) return;
+  for (const { name } of [...old.attributes]) {
+    // What the visitor has opened, and what a filter hides, stays so.
+    if (!wanted.hasAttribute(name) && name !== "open" && name !== "hidden") old.removeAttribute(name);
+  }
+  for (const { name, value } of wanted.attributes) {
+    if (old.getAttribute(name) !== value && name !== "open" && name !== "hidden") old.setAttribute(name, value);
+  }
+  if (!/^(INPUT|SELECT|TEXTAREA)$/.test(old.nodeName)) become(old, wanted);
+}
+
+// ---- what only the visitor's browser knows
+
+const clock = new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "medium" });
+const hour = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+
+function settle(root = document) {
+  for (const each of root.querySelectorAll("time[data-at]")) {
+    const at = new Date(1000 * Number(each.dataset.at));
+    const day = Math.abs(Date.now() - at) < 12 * 3600 * 1000 ? hour : clock;
+    const text = day.format(at);
+    if (each.textContent !== text) { each.textContent = text; each.title = at.toISOString(); }
+  }
+  for (const each of document.querySelectorAll("[data-filter]")) filter(each);
+}
+
+function filter(input) {
+  const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+  const table = document.querySelector(input.dataset.filter);
+  if (!table) return;
+  let count = 0;
+  for (const row of table.querySelectorAll("tbody > tr, :scope > li")) {
+    const text = words.length ? row.textContent.toLowerCase() : "";
+    const fits = words.every((word) => text.includes(word));
+    if (row.hidden === fits) row.hidden = !fits;
+    count += fits;
+  }
+  const none = document.querySelector(`[data-none="${input.dataset.filter}"]`);
+  if (none) none.hidden = count > 0;
+}
+
+// ---- what the visitor does
+
+document.addEventListener("input", (event) => {
+  if (event.target.matches("[data-filter]")) filter(event.target);
+});
+document.addEventListener("change", (event) => {
+  if (event.target.matches("[data-submit]")) event.target.form.requestSubmit();
+});
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.matches("input, select, textarea");
+  if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey) {
+    const search = document.querySelector("input[type=search]");
+    if (search) { event.preventDefault(); search.focus(); search.select(); }
+  }
+});
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("button");
+  if (!button) return;
+  if (button.dataset.copy) {
+    try { await navigator.clipboard.writeText(button.dataset.copy); say("Copied."); }
+    catch { say("This browser copies nothing without HTTPS: mark the text instead."); }
+  } else if ("themeSwitch" in button.dataset) {
+    const root = document.documentElement;
+    const dark = getComputedStyle(root).colorScheme === "dark";
+    root.dataset.theme = dark ? "light" : "dark";
+    try { localStorage.setItem("theme", root.dataset.theme); } catch { /* until the next page */ }
+  } else if (button.dataset.dialog) {
+    document.getElementById(button.dataset.dialog).showModal();
+  } else if ("close" in button.dataset) {
+    button.closest("dialog").close();
+  }
+});
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) { clearTimeout(timer); if (asking) asking.abort(); }
+  else { wait = 0; if (main.dataset.live) refresh(); }
+});
+for (const name of ["pointerdown", "keydown"]) {
+  document.addEventListener(name, () => { if (wait > 1000 * Number(main.dataset.live || 0)) { wait = 0; schedule(); } }, { passive: true });
+}
+
+settle();
+schedule();
