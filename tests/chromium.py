@@ -1,5 +1,6 @@
 """A real browser, Debian's Chromium without a window, by its DevTools protocol."""
 
+import base64
 import contextlib
 import itertools
 import json
@@ -54,6 +55,38 @@ class Browser:
         )
         assert "exceptionDetails" not in told, told
         return told["result"].get("value")
+
+    def wait(self, expression: str, what: str = "") -> Any:
+        """Return the value of an expression as soon as it is true."""
+        return wait_for(lambda: self.ask(expression), what or expression)
+
+    def look(self, *, wide: int, high: int = 900, scheme: str = "light") -> None:
+        """Show the page in a window of this size, to a visitor who prefers `light` or `dark`."""
+        self._do("Emulation.setDeviceMetricsOverride", width=wide, height=high, deviceScaleFactor=1, mobile=False)  # fmt: skip
+        told = [{"name": "prefers-color-scheme", "value": scheme}]
+        self._do("Emulation.setEmulatedMedia", features=told)
+
+    def picture(self) -> bytes:
+        """Return the window as a PNG."""
+        told = self._do("Page.captureScreenshot", format="png")
+        return base64.b64decode(told["data"])
+
+    def press(self, key: str) -> None:
+        """Press a key, as a visitor without a mouse does."""
+        text = {"Enter": "\r", "Tab": "\t"}.get(key, key)
+        for kind in ("keyDown", "keyUp"):
+            given = {"type": kind, "key": key, "text": text if kind == "keyDown" else ""}
+            code = {"Enter": 13, "Tab": 9, "Escape": 27}.get(key, 0)
+            self._do("Input.dispatchKeyEvent", windowsVirtualKeyCode=code, **given)
+
+    def hide(self, *, hidden: bool) -> None:
+        """Let the page believe that another tab is in front of it, or no longer."""
+        state = "hidden" if hidden else "visible"
+        self.ask(
+            f"Object.defineProperty(document, 'hidden', {{get: () => {str(hidden).lower()}, configurable: true}});"
+            f"Object.defineProperty(document, 'visibilityState', {{get: () => '{state}', configurable: true}});"
+            "document.dispatchEvent(new Event('visibilitychange')); 1"
+        )
 
     def _do(self, method: str, **given: Any) -> dict[str, Any]:
         number = next(self._numbers)

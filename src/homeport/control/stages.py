@@ -339,7 +339,7 @@ async def open_api(
     opened: AsyncExitStack,
 ) -> None:
     """Answer commands on the home's socket, and on the `tcp` one if there is one."""
-    parts = deploys.parts
+    parts, settings = deploys.parts, deploys.parts.settings
 
     def stop_container(scope: Scope, container: str) -> bool:
         ids = {each.id for each in fleet.nodes.containers() if each.order.within == scope}
@@ -385,12 +385,9 @@ async def open_api(
     )
     api = Api(parts, backend)
     opened.push_async_callback(api.close)
-    by_key = state.environments.by_key
-    guarded = listeners.guards(
-        parts.settings, api.app(), state.api_tokens, state.audit, opened
-    )
-    await listeners.inside(parts.settings, api.inside(), by_key, guarded, opened)
-    await listeners.outside(parts.settings, api.app(), guarded, tcp, opened)
+    guarded = listeners.guards(settings, api.app(), state.api_tokens, state.audit, opened)
+    await listeners.inside(settings, api.inside(), state.environments.by_key, guarded, opened)
+    await listeners.outside(settings, api.app(), guarded, tcp, opened)
 
 
 def _view(fleet: Fleet, deploys: Deploys, lifeline: Lifeline) -> View:

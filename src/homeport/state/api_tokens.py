@@ -128,7 +128,11 @@ class ApiTokens:
                 f"there are {MAX_TOKENS} tokens", hint="delete those that nobody needs"
             )
         now, secret = self._now(), f"as-{tokens.random()}"
-        ends = [each for each in (None if expires_s is None else now + expires_s, never_after) if each is not None]
+        ends = [
+            each
+            for each in (None if expires_s is None else now + expires_s, never_after)
+            if each is not None
+        ]
         row = ApiTokenRow(
             id=f"ak-{tokens.random()}",
             workspace=workspace,

@@ -372,6 +372,8 @@ async def test_every_route_answers_what_it_declares(tmp_path):
         link = await ask("POST /v1/dashboard")
         assert link.url.startswith("http://homeport--dashboard.localhost:")
         assert 404 == await caller.status("DELETE /v1/dashboard/session")
+        given = b'{"code": "x"}'
+        assert 404 == await caller.status("POST /v1/dashboard/session", content=given)
 
         # certificates and domains
         assert "a.test" == (await ask("POST /v1/certificates/{host}/renew", host="a.test")).host

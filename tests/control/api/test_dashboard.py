@@ -47,9 +47,7 @@ def commands(server, token=""):
     """Return the API for a user's commands: by a token, or by the server's own socket."""
     if not token:
         return http(OwnSocket(server.api.app()))
-    return http(
-        Bearer(server.api.app(), server.api_tokens), **{"Authorization": f"Bearer {token}"}
-    )
+    return http(Bearer(server.api.app(), server.api_tokens), Authorization=f"Bearer {token}")
 
 
 async def code(server, token=""):

@@ -54,7 +54,7 @@ class DashboardLogins:
 
     @route("POST", "/v1/dashboard/session", action="dashboard login")
     async def login(self, caller: Caller, body: LoginCode, record: Record) -> DashboardSession:
-        """Return a token for the code of a login link."""
+        """Return a token for the code of a login link. It answers the dashboard's container alone."""
         if caller.within != SYSTEM:
             raise NotFound("there is no `POST /v1/dashboard/session`")
         person = self._logins.use(body.code)

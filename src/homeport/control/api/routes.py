@@ -75,7 +75,7 @@ from homeport.supervised import Tasks
 NOUNS = (
     Server, Apps, Functions, Calls, Deploys, Sessions, Logs, Requests, OverTime, Containers, Images, Blobs, Volumes, SpawnList, Spawns,
     Dicts, Queues, Tunnels, Secrets,
-    Tokens, RateLimits, ApiTokens, Dashboards, AuditLog, Certificates, CustomDomains, Environments, Workspaces,
+    Tokens, RateLimits, ApiTokens, Dashboards, DashboardLogins, AuditLog, Certificates, CustomDomains, Environments, Workspaces,
 )  # fmt: skip
 
 
@@ -122,12 +122,8 @@ class Api:
         )
         tunnels = Tunnels(backend.tunnels)
         logins = Logins()
-        self._inside = (
-            *self._shared,
-            functions,
-            tunnels,
-            DashboardLogins(logins, backend.api_tokens),
-        )
+        dashboard_logins = DashboardLogins(logins, backend.api_tokens)
+        self._inside = (*self._shared, functions, tunnels, dashboard_logins)
         self._calls = Calls(parts.settings, parts.environments.key, parts.endpoints.holder)
         self._environments, self._audit = parts.environments, backend.audit
         self._programs = Programs(parts)
@@ -161,6 +157,7 @@ class Api:
             RateLimits(backend.rate_limits, parts.live),
             ApiTokens(backend.api_tokens, parts.environments),
             Dashboards(Dashboard(deployer), logins, backend.api_tokens),
+            dashboard_logins,
             AuditLog(backend.audit, parts.environments),
             Certificates(backend.keeper, parts.endpoints),
             CustomDomains(backend.domains),
