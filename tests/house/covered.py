@@ -235,7 +235,6 @@ COVERED = {
     "runner/servers/threads": "runner/servers/test_calls.py",
     "runner/servers/visit": "runner/servers/test_admission.py",
     "runner/servers/wsgi_inside": "runner/servers/test_wsgi.py",
-    "runner/servers/wsgi_request": "runner/servers/test_head.py",
     "runner/servers/wsgi_server": "runner/servers/test_wsgi.py",
     "runner/service": "runner/test_kinds.py",
     "runner/setup": "runner/test_init.py",

@@ -1,7 +1,7 @@
 """The app server for WSGI: cheroot at the container's door, one thread per slot.
 
-`wsgi_gateway` answers one request, `wsgi_server` is cheroot's server, and `wsgi_inside` knows the requests
-inside and their deadlines.
+`wsgi_gateway` answers one request, `wsgi_server` is cheroot's server, whose `wsgi_threads` wait for connections, and
+`wsgi_inside` knows the requests inside and their deadlines.
 """
 
 import asyncio

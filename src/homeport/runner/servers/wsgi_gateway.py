@@ -59,6 +59,15 @@ class Gateway(Gateway_10):
         super().__init__(req)
         self._site: Site = req.server.site
 
+    def get_environ(self) -> Any:
+        """Return the request's `environ`."""
+        request = self.req
+        environ: dict[str, Any] = request.environ
+        environ["wsgi.input"], environ["wsgi.errors"] = request.rfile, sys.stderr
+        environ["wsgi.input_terminated"] = request.chunked_read
+        _see_from_outside(environ)
+        return environ
+
     def respond(self) -> None:
         environ = self.env
         if self._site.once.refuses():
@@ -66,7 +75,6 @@ class Gateway(Gateway_10):
             return
         if self._site.once.counts:
             self.req.close_connection = True
-        environ.update(_seen_from_outside(environ), RAW_URI=environ["REQUEST_URI"])
         context.input_id.set(environ.get("HTTP_X_REQUEST_ID"))
         app = self._site.app(environ)
         if self.req.chunked_read:
@@ -232,19 +240,17 @@ def _was_taken(environ: dict[str, Any]) -> bool:
     return SOCKET in environ and environ[SOCKET].taken
 
 
-def _seen_from_outside(environ: dict[str, Any]) -> dict[str, str]:
-    """Return the visitor's view of the URL, from HAProxy's fields; HAProxy replaces a visitor's own."""
+def _see_from_outside(environ: dict[str, Any]) -> None:
+    """Write the visitor's view of the URL, from HAProxy's fields; HAProxy replaces a visitor's own."""
     scheme = environ.get("HTTP_X_FORWARDED_PROTO", "http")
-    name, _, port = environ.get("HTTP_HOST", "localhost").rpartition(":")
+    host = environ.get("HTTP_HOST", "localhost")
+    name, _, port = host.rpartition(":")
     if not port.isdigit():
-        name, port = environ.get("HTTP_HOST", "localhost"), ""
-    environ.pop("REMOTE_PORT", None)
-    return {
-        "REMOTE_ADDR": environ.get("HTTP_X_FORWARDED_FOR", ""),
-        "wsgi.url_scheme": scheme,
-        "SERVER_NAME": name,
-        "SERVER_PORT": port or ("443" if scheme == "https" else "80"),
-    }
+        name, port = host, ""
+    environ["REMOTE_ADDR"] = environ.get("HTTP_X_FORWARDED_FOR", "")
+    environ["wsgi.url_scheme"] = scheme
+    environ["SERVER_NAME"] = name
+    environ["SERVER_PORT"] = port or ("443" if scheme == "https" else "80")
 
 
 def _log(environ: dict[str, Any], error: BaseException) -> None:

@@ -1,4 +1,4 @@
-"""Reads a WSGI request like gunicorn, where cheroot differs.
+"""Reads a WSGI request like gunicorn, where cheroot differs, and makes the `environ` of its head.
 
 HAProxy has checked the head already. `environ` has the whole path, decoded once, with `//` and `%2F` (and
 undecoded in `RAW_URI`). Repeated fields are joined with a comma, cookies with `; ` (RFC 9110, 5.3; RFC 9113,
@@ -10,40 +10,58 @@ import sys
 import urllib.parse
 from typing import Any
 
-from cheroot.server import HeaderReader, HTTPRequest
+from cheroot.server import HTTPRequest
 
 MAX_LINE_BYTES = 64 * 1024  # twice what HAProxy lets through for a whole head
 CRLF = b"\r\n"
 PROTOCOLS = {b"HTTP/1.1": "HTTP/1.1", b"HTTP/1.0": "HTTP/1.0"}
-SEPARATORS = {b"Cookie": b"; "}
+SEPARATORS = {"HTTP_COOKIE": "; "}
+#: The fields that cheroot asks for, as it writes them.
+CHEROOTS = (b"Content-Length", b"Transfer-Encoding", b"Connection", b"Expect")
+UNPREFIXED = ("CONTENT_LENGTH", "CONTENT_TYPE")  # in `environ` (PEP 3333)
+#: The part of `environ` that is the same for all requests.
+SAME = {
+    "ACTUAL_SERVER_PROTOCOL": "HTTP/1.1",
+    "SCRIPT_NAME": "",
+    "SERVER_SOFTWARE": "homeport",
+    "wsgi.version": (1, 0),
+    "wsgi.multithread": True,
+    "wsgi.multiprocess": False,
+    "wsgi.run_once": False,
+}
 
 
-class Fields(HeaderReader):
-    """Reads the fields of a head."""
+class Names(dict[bytes, tuple[str, bytes]]):
+    """A field's name -> its name in `environ`, empty if the field is dropped, and its name for cheroot, or nothing.
 
-    def __call__(self, rfile: Any, hdict: dict[bytes, bytes] | None = None) -> dict[bytes, bytes]:
-        """Add the fields to `hdict`, with names in title case; `ValueError` if they are not HTTP."""
-        fields = {} if hdict is None else hdict
-        read = rfile.rfile.readline  # without cheroot's wrapper, which reads in Python
-        left = MAX_LINE_BYTES
-        while (line := read(left)) != CRLF:
-            left -= len(line)
-            name, colon, value = line.partition(b":")
-            if not line.endswith(CRLF) or not colon or name.strip() != name or not name:
-                raise ValueError("a field of the head cannot be read")
-            if b"_" in name:
-                continue
-            name, value = name.title(), value.strip()
-            if name in fields:
-                value = fields[name] + SEPARATORS.get(name, b",") + value
-            fields[name] = value
-        return fields
+    Keeps the names that it has seen, so that only the first request pays for a name. Visitors choose names, so it
+    keeps a limited number of short ones.
+    """
+
+    MOST, LONGEST = 1000, 64
+
+    def __missing__(self, name: bytes) -> tuple[str, bytes]:
+        """Make the two names; `ValueError` if the name is not HTTP."""
+        if name.strip() != name or not name:
+            raise ValueError("a field of the head cannot be read")
+        found = ("", b"") if b"_" in name else self._made(name)
+        if len(self) < self.MOST and len(name) <= self.LONGEST:
+            self[name] = found
+        return found
+
+    def _made(self, name: bytes) -> tuple[str, bytes]:
+        title = name.title()
+        key = name.decode("latin-1").upper().replace("-", "_")
+        return key if key in UNPREFIXED else f"HTTP_{key}", title if title in CHEROOTS else b""
+
+
+_names = Names()
 
 
 class Request(HTTPRequest):
     """One request."""
 
-    header_reader = Fields()
+    environ: dict[str, Any]
 
     def read_request_line(self) -> bool:
         """Read the request line; answer a line that is not HTTP. Return whether there is a request."""
@@ -63,9 +81,38 @@ class Request(HTTPRequest):
         self.path = urllib.parse.unquote_to_bytes(path) if b"%" in path else path
         self.qs = query
         self.authority = b""
-        self.request_protocol = parts[2].removesuffix(CRLF)
         self.response_protocol = protocol
+        uri = self.uri.decode("latin-1")
+        self.environ = {
+            **SAME,
+            "REQUEST_METHOD": self.method.decode("latin-1"),
+            "PATH_INFO": self.path.decode("latin-1"),
+            "QUERY_STRING": query.decode("latin-1"),
+            "REQUEST_URI": uri,
+            "RAW_URI": uri,
+            "SERVER_PROTOCOL": protocol,  # the request's
+        }
         return True
+
+    def header_reader(self, rfile: Any, fields: dict[bytes, bytes]) -> None:
+        """Read the fields into `environ`, and those that cheroot asks for into `fields` too; `ValueError` if they are not HTTP."""
+        environ = self.environ
+        read = rfile.rfile.readline  # without cheroot's wrapper, which reads in Python
+        left = MAX_LINE_BYTES
+        while (line := read(left)) != CRLF:
+            left -= len(line)
+            name, colon, value = line.partition(b":")
+            if not colon or not line.endswith(CRLF):
+                raise ValueError("a field of the head cannot be read")
+            key, cheroots = _names[name]
+            if not key:
+                continue
+            text = value.strip().decode("latin-1")
+            if key in environ:
+                text = environ[key] + SEPARATORS.get(key, ",") + text
+            environ[key] = text
+            if cheroots:
+                fields[cheroots] = text.encode("latin-1")
 
     def simple_response(self, status: str, msg: str = "") -> None:
         """Answer a request that cheroot could not read, and log it."""
