@@ -1,12 +1,19 @@
 """`python -m tests.mutate` breaks lines that do something, in each way, and nothing else."""
 
 import ast
+import fcntl
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.mutate.breaks import breaks_of
+from tests.waiting import wait_for
 
+ROOT = Path(__file__).parents[2]
 WHERE = Path("some/module.py")
 
 
@@ -58,3 +65,29 @@ def test_what_is_only_told_is_known():
     (one,), (other,) = breaks_of(WHERE, b"await say(a)\nf(a)\n")
 
     assert (True, False) == (one.spoken, other.spoken)
+
+
+#: Runs a daemon in the sandbox, which holds a lock for as long as it lives.
+MUTATES = """
+import os, sys
+from pathlib import Path
+from tests.mutate.alone import running
+daemon = "setsid flock locked sh -c 'echo yes >held; sleep 600' & wait"
+with running(["sh", "-c", daemon], Path(sys.argv[1]), os.environ) as process:
+    process.wait()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has namespaces for the tests")
+@pytest.mark.parametrize("ended", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_all_processes_of_a_run_end_with_the_process_that_started_it(tmp_path, ended):
+    words = [sys.executable, "-c", MUTATES, tmp_path]
+    mutates = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)
+    wait_for((tmp_path / "held").exists, "the daemon")
+    with open(tmp_path / "locked") as locked, pytest.raises(BlockingIOError):
+        fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    mutates.send_signal(ended)
+    mutates.wait()
+    with open(tmp_path / "locked") as locked:
+        fcntl.flock(locked, fcntl.LOCK_EX)

@@ -10,6 +10,7 @@ The exit status is 1 if a broken line was not noticed.
 
 import argparse
 import random
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ TESTS = ROOT / "tests"
 
 def main() -> int:
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the copy is removed then, too
     chosen = _chosen(options)
     counts = dict.fromkeys(("caught", "NOT CAUGHT", "only a text", "no result"), 0)
     with Copied() as copied:
@@ -35,6 +37,8 @@ def main() -> int:
             source = text.splitlines()[broken.line - 1].strip()
             print(f"{number:3} {result:11} {broken.path}:{broken.line} {broken.kind}: {source}")
             print(f"    {why}", flush=True)
+        for test in sorted(copied.unfit):
+            print(f"left out, for it fails here without a break: {test}")
     print(", ".join(f"{count} {result}" for result, count in counts.items()))
     return 1 if counts["NOT CAUGHT"] else 0
 

@@ -1,7 +1,6 @@
 """A copy of the repository, in which lines are broken and tests run.
 
-A broken line may delete files or kill processes. As root, therefore, the tests run with process
-ids and temporary directories of their own, and may write nothing else but the copy and uv's cache.
+The tests run in a sandbox (`alone`), because a broken line may delete files or kill processes.
 """
 
 import os
@@ -13,20 +12,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from tests.mutate.alone import running
+
 ROOT = Path(__file__).parents[2]
-#: Run as the first process of its own namespaces: $1 is the copy, $2 uv's cache, the rest a command.
-ALONE = """set -e
-mount --make-rprivate /
-mkdir -p "$1/tmp" "$1/var/$(basename "$1")" && chmod 1777 "$1/tmp" "$1/var"
-mount --bind "$2" "$2"
-mount --bind "$1" "$1/var/$(basename "$1")"
-mount --bind "$1/tmp" /tmp
-mount --rbind "$1/var" /var/tmp
-mount -o remount,bind,ro /
-cd "$1"
-shift 2
-exec "$@"
-"""
 
 
 class Tested(NamedTuple):
@@ -47,7 +35,7 @@ class Copied:
         self.unfit: set[str] = set()  # tests that fail in a copy
 
     def __enter__(self) -> Self:
-        self._made = tempfile.TemporaryDirectory(prefix="homeport-mutate-", dir="/var/tmp")
+        self._made = tempfile.TemporaryDirectory(prefix="mutate-", dir="/var/tmp")
         self.folder = Path(self._made.name)
         self.folder.chmod(0o755)  # tests of an ordinary user read it too
         asked = ["git", "ls-files", "-co", "--exclude-standard"]
@@ -58,7 +46,8 @@ class Copied:
                 shutil.copy2(ROOT / name, self.folder / name)
         self._environ = {
             **{name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"},
-            "PYTEST_DEBUG_TEMPROOT": str(self.folder / "tmp"),
+            # HAProxy takes 97 bytes of a socket's path. As root the tests have a /var/tmp of their own.
+            "PYTEST_DEBUG_TEMPROOT": str(self.folder / "tmp") if os.geteuid() else "/var/tmp",
         }
         words = ["uv", "sync", "-q", "--group", "dev"]
         subprocess.run(words, cwd=self.folder, env=self._environ, check=True)
@@ -84,32 +73,15 @@ class Copied:
         pytest += ["--timeout=60", "--timeout-method=thread"]
         pytest += [f"--deselect={test}" for test in self.unfit]
         began = time.monotonic()
-        process = subprocess.Popen(
-            [*self._alone(), *pytest, *tests],
-            cwd=self.folder,
-            env=self._environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        try:
-            output, late = process.communicate(timeout=limit_s)[0], False
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            output, late = process.communicate()[0], True
+        with running([*pytest, *tests], self.folder, self._environ) as process:
+            try:
+                output, late = process.communicate(timeout=limit_s)[0], False
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                output, late = process.communicate()[0], True
         ends = ("FAILED tests/", "ERROR tests/")
         lines = [line for line in output.splitlines() if line.startswith(ends)]
         failed = [line.partition(" ")[2].partition(" - ")[0] for line in lines]
         if not failed and process.returncode not in (0, 5) and not late:
             failed = ["(pytest itself)"]
         return Tested(*failed[:1] or [""], time.monotonic() - began, output, late=late)
-
-    def _alone(self) -> list[str]:
-        if os.geteuid():
-            return []
-        asked = ["uv", "cache", "dir"]
-        cache = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
-        own = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        return [*own, "sh", "-c", ALONE, "sh", str(self.folder), cache]
