@@ -3,10 +3,12 @@
 import functools
 import sqlite3
 import tempfile
+from collections.abc import MutableMapping
 from concurrent.futures import Executor
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import Dialect, Engine, event
 
 from homeport.state import schema, urls
 from homeport.state.database import Database
@@ -29,10 +31,22 @@ def copied(home: Path, executor: Executor | None = None) -> Database:
     assert database.file is not None
     if not database.file.exists():
         database.file.write_bytes(_empty())
-    event.listen(database._engine, "connect", _unflushed)
+    engine = database._engine
+    event.listen(engine, "connect", _unflushed)
+    engine.dialect, engine._compiled_cache = _compiled(engine)
     with database.reading():
         pass  # from its first connection on, it knows its file, and makes no other when that is away
     return database
+
+
+_shared: list[Engine] = []
+
+
+def _compiled(engine: Engine) -> tuple[Dialect, MutableMapping[Any, Any]]:
+    """Return what one engine has compiled, for all of them: a statement is compiled once, not for each test."""
+    if not _shared:
+        _shared.append(engine)
+    return _shared[0].dialect, _shared[0]._compiled_cache
 
 
 @functools.cache

@@ -26,8 +26,12 @@ SETTINGS = (
     "fsync=off",
     "full_page_writes=off",
     "max_connections=200",
+    "wal_level=minimal",
+    "max_wal_senders=0",
+    "autovacuum=off",
     "log_min_messages=fatal",
 )
+ROOM_BYTES = 4 << 30
 
 
 class Postgres:
@@ -47,7 +51,10 @@ class Postgres:
         with self.connect() as connection:
             known = connection.execute("select 1 from pg_database where datname = %s", [name])
             if known.fetchone() is None:
-                create = sql.SQL("create database {} template {}")
+                words = "create database {} template {}"
+                if connection.info.server_version >= 150000:
+                    words += " strategy file_copy"  # a third of the work of the other
+                create = sql.SQL(words)
                 names = (sql.Identifier(name), sql.Identifier(template))
                 connection.execute(create.format(*names))
         secret = "".join(c if c.isalnum() else f"%{ord(c):02X}" for c in password)
@@ -103,7 +110,7 @@ def running() -> Iterator[Postgres]:
     """Run a server until the block ends."""
     initdb = _binary("initdb")
     # Not in pytest's folder: another user cannot enter it.
-    folder = Path(tempfile.mkdtemp(prefix="homeport-pg-", dir="/var/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="homeport-pg-", dir=_roomy()))
     try:
         if who := _as_somebody():
             shutil.chown(folder, who["user"], who["group"])
@@ -126,6 +133,12 @@ def running() -> Iterator[Postgres]:
             server.stop(signal.SIGQUIT)  # the folder is removed, so nothing needs to be written
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _roomy() -> str:
+    """Return where a server's files are: in memory if there is room, because a copy of a database is 300 files."""
+    room = shutil.disk_usage("/dev/shm").free if os.path.ismount("/dev/shm") else 0
+    return "/dev/shm" if room >= ROOM_BYTES else "/var/tmp"
 
 
 def _as_somebody() -> dict[str, int]:

@@ -12,6 +12,8 @@ A caller needs a permission for each route: `read` for GET, else `deploy`, unles
 Each request that is not a GET makes a row of the audit log, unless the route says `audit=` (record.py).
 """
 
+import functools
+import functools
 import inspect
 import json
 import types
@@ -80,8 +82,13 @@ def route(
     return marked
 
 
-def described(noun: type) -> Iterator[Described]:
-    """Yield the routes that a class has, in the order in which they are written."""
+@functools.cache
+def described(noun: type) -> tuple[Described, ...]:
+    """Return the routes that a class has, in the order in which they are written."""
+    return tuple(_described(noun))
+
+
+def _described(noun: type) -> Iterator[Described]:
     for name, handler in vars(noun).items():
         if (marked := getattr(handler, "route", None)) is None:
             continue
