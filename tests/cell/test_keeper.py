@@ -28,6 +28,25 @@ def test_what_a_container_hid_is_measured_and_removed(account):
     assert not is_there
 
 
+ENDS = """
+import os, sys
+from homeport.cell.keeper import Opener
+
+if os.geteuid() == 0:  # root starts none
+    sys.exit("the keeper has ended")
+try:
+    Opener(python="/bin/true")
+except OSError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_a_keeper_that_ends_at_once_is_an_error(account):
+    done = account.run(["-c", ENDS])
+
+    assert "the keeper has ended" in done.stderr
+
+
 def test_files_are_added_at_their_places_beside_what_is_there(account):
     tree = account.mkdir("tree")
     for name in ("assets/css/a.css", "usr/share/own/b", "etc/mine/c", "d", "opt/e/f"):

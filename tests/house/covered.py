@@ -256,7 +256,6 @@ COVERED = {
     "sdk/notices": "sdk/declare/test_declare.py",
     "sdk/objects/bridge": "sdk/objects/test_mapping.py",
     "sdk/objects/dict": "sdk/objects/test_shared.py",
-    "sdk/objects/forms": "runner/servers/test_calls.py",
     "sdk/objects/function": "sdk/objects/test_misuse.py",
     "sdk/objects/gpu": "sdk/objects/test_gone.py",
     "sdk/objects/image_options": "sdk/objects/test_misuse.py",
