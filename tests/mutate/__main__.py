@@ -21,7 +21,6 @@ from tests.mutate.breaks import Break, breaks_of
 from tests.mutate.copied import ROOT, Copied
 
 SRC = ROOT / "src/homeport"
-TESTS = ROOT / "tests"
 
 
 def main() -> int:
@@ -80,7 +79,7 @@ def _tried(copied: Copied, broken: Break, limit_s: float) -> tuple[str, str]:
     target = Path("src/homeport") / broken.path
     source = (copied.folder / target).read_bytes()
     why = ""
-    for tests in _tests_of(broken.path):
+    for tests in _tests_of(broken.path, copied.folder):
         while True:
             copied.write(target, broken.applied(source))
             ended = copied.test(tests, limit_s)
@@ -104,17 +103,21 @@ def _passes(copied: Copied, tests: list[str], limit_s: float) -> bool:
     return not ended.failed and not ended.late
 
 
-def _tests_of(path: Path) -> Iterator[list[str]]:
-    """Yield the tests of a module: its own, those beside them, and the rest of its room's."""
+def _tests_of(path: Path, root: Path) -> Iterator[list[str]]:
+    """Yield the tests of a module: its own, those beside them, and the rest of its room's.
+
+    They are those of the copy, because somebody may work on the repository meanwhile.
+    """
+    every = root / "tests"
     module = path.with_suffix("").as_posix()
     own, other = twin(module), COVERED.get(module)
-    nearest = {TESTS / name for name in (own, other) if name and (TESTS / name).exists()}
-    folder = (TESTS / own).parent
+    nearest = {every / name for name in (own, other) if name and (every / name).exists()}
+    folder = (every / own).parent
     beside = {*folder.glob("test_*.py")} - nearest
-    room = {*(TESTS / path.parts[0]).rglob("test_*.py")} - nearest - beside
+    room = {*(every / path.parts[0]).rglob("test_*.py")} - nearest - beside
     for tests in (nearest, beside, room):
-        if tests and (folder != TESTS or tests is nearest):
-            yield [test.relative_to(ROOT).as_posix() for test in sorted(tests)]
+        if tests and (folder != every or tests is nearest):
+            yield [test.relative_to(root).as_posix() for test in sorted(tests)]
 
 
 if __name__ == "__main__":

@@ -55,6 +55,20 @@ async def test_the_last_ones_of_an_app_or_of_a_function_the_newest_last(keep):
     assert [] == await starts.last(MAIN, "unknown", 9)
 
 
+async def test_the_start_of_one_container_also_for_a_later_server(keep):
+    starts = await keep()
+    for number in range(3):
+        starts.add(start(number))
+    other = start(9, app="other")
+    starts.add(other)
+
+    assert start(1) == await starts.of_container(MAIN, "app", "ta-1")
+    assert await starts.of_container(MAIN, "app", "ta-9") is None
+    starts = await keep()
+    assert other == await starts.of_container(MAIN, "other", "ta-9")
+    assert await starts.of_container(Scope(environment="dev"), "app", "ta-1") is None
+
+
 async def test_the_first_byte_comes_later_and_counts_for_the_total(keep):
     starts = await keep()
     starts.add(start(1))

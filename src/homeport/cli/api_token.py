@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from homeport.cli import options, output, server
-from homeport.contract import durations
 from homeport.contract.errors import BadRequest, NotFound
 from homeport.contract.permissions import Permission
 from homeport.contract.scope import MAIN
@@ -47,7 +46,7 @@ def create(
         scopes=tuple(map(_scope, _parts(scope))),
         environments=tuple(_parts(env)),
         workspace=workspace,
-        expires_s=_seconds(expires) if expires else None,
+        expires_s=options.seconds("--expires", expires),
     )
 
     async def work() -> None:
@@ -201,10 +200,3 @@ def _scope(text: str) -> Permission:
     except ValueError:
         known = ", ".join(each.value for each in Permission)
         raise BadRequest(f"there is no scope `{text}`", hint=f"there are {known}") from None
-
-
-def _seconds(text: str) -> float:
-    try:
-        return durations.seconds(text)
-    except ValueError as error:
-        raise BadRequest(f"--expires is {text!r}: {error}") from None

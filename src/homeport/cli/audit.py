@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from homeport.cli import options, output, server
-from homeport.contract import durations
-from homeport.contract.errors import BadRequest
 
 if TYPE_CHECKING:
     from homeport.contract.api.audit import AuditEntry
@@ -42,8 +40,9 @@ def audit(
     """Show who changed what: deploys, stops, secrets, tokens, refused logins, and more."""
     from homeport.contract.api.audit import AuditQuery
 
+    ago_s = options.seconds("--since", since)
     wanted = AuditQuery(
-        since=time.time() - _seconds(since) if since else 0.0,
+        since=0.0 if ago_s is None else time.time() - ago_s,
         user=user,
         app=app,
         environment=environment,
@@ -77,10 +76,3 @@ def _row(entry: "AuditEntry") -> tuple[object, ...]:
         entry.app,
         entry.target,
     )
-
-
-def _seconds(text: str) -> float:
-    try:
-        return durations.seconds(text)
-    except ValueError as error:
-        raise BadRequest(f"--since is {text!r}: {error}") from None

@@ -60,7 +60,7 @@ def show(starts: Sequence[ColdStart]) -> None:
                 textwrap.shorten(start.function, NAME, placeholder="…"),
                 start.container,
                 f"{'failed' if start.failed else start.origin}{marks}",
-                duration(start.total_ms),
+                output.duration(start.total_ms),
                 bar(start.timings_ms, longest_ms),
             )
         )
@@ -74,7 +74,9 @@ def show(starts: Sequence[ColdStart]) -> None:
     _legend(starts)
     if slowest := slowest_imports(starts):
         out.print()
-        of = [(name, duration(ms), f"{count} of {len(starts)}") for name, ms, count in slowest]
+        of = [
+            (name, output.duration(ms), f"{count} of {len(starts)}") for name, ms, count in slowest
+        ]
         output.show_table(("Slowest imports", "Median", "Starts"), of, empty="")
 
 
@@ -117,19 +119,6 @@ def slowest_imports(starts: Iterable[ColdStart]) -> list[tuple[str, float, int]]
     return sorted(found, key=lambda each: -each[1])[:IMPORTS]
 
 
-def duration(ms: float | None) -> str:
-    """Milliseconds as people read them.
-
-    >>> [duration(ms) for ms in (0.04, 8.25, 812.0, 12345.0, None)]
-    ['0.0 ms', '8.2 ms', '812 ms', '12.3 s', '?']
-    """
-    if ms is None:
-        return "?"
-    if ms >= 10_000:
-        return f"{ms / 1000:.1f} s"
-    return f"{ms:.0f} ms" if ms >= 100 else f"{ms:.1f} ms"
-
-
 def _legend(starts: Sequence[ColdStart]) -> None:
     ready = [start for start in starts if not start.failed]
     medians = medians_ms(ready)
@@ -137,12 +126,12 @@ def _legend(starts: Sequence[ColdStart]) -> None:
         (
             Text(f"{part.letter}{part.fill}", style=part.colour),
             part.key.replace("_", " "),
-            duration(medians.get(part.key)),
+            output.duration(medians.get(part.key)),
             part.told,
         )
         for part in PARTS
     ]
     if ready:
         total = statistics.median(start.total_ms for start in ready)
-        rows.append(("", "total", duration(total), f"of {len(ready)} that became ready"))
+        rows.append(("", "total", output.duration(total), f"of {len(ready)} that became ready"))
     output.show_table(("", "Part", "Median", ""), rows, empty="")

@@ -10,6 +10,7 @@ import typer
 
 from homeport import settings as all_settings
 from homeport.cli import output
+from homeport.contract import durations
 from homeport.contract.errors import BadRequest, Failure
 from homeport.settings import Settings
 
@@ -68,6 +69,14 @@ def confirm(question: str, *, yes: bool) -> None:
             "Aborted: no interactive terminal detected. Rerun with --yes (-y) to skip confirmation."
         )
     typer.confirm(question, abort=True, err=True)
+
+
+def seconds(flag: str, text: str) -> float | None:
+    """Return a length of time such as `90d` in seconds; None if the flag was not given."""
+    try:
+        return durations.seconds(text) if text else None
+    except ValueError as error:
+        raise BadRequest(f"{flag} is {text!r}: {error}") from None
 
 
 def moment(text: str, now: float) -> float:

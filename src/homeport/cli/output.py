@@ -246,15 +246,17 @@ def status_text(status: int, *, none: str) -> str:
         return str(status) if status else none
 
 
-def duration(ms: int) -> str:
-    """Return milliseconds as text for people.
+def duration(ms: float | None) -> str:
+    """Return milliseconds as text for people; `?` for None.
 
-    >>> [duration(ms) for ms in (0, 999, 1234, 75_000)]
-    ['0 ms', '999 ms', '1.2 s', '75 s']
+    >>> [duration(ms) for ms in (0, 7, 8.25, 812.4, 1234, 75_000, None)]
+    ['0 ms', '7 ms', '8.2 ms', '812 ms', '1.2 s', '75 s', '?']
     """
+    if ms is None:
+        return "?"
     if ms < 1000:
-        return f"{ms} ms"
-    return f"{ms / 1000:.1f} s" if ms < 10_000 else f"{ms / 1000:.0f} s"
+        return f"{ms:.1f} ms" if isinstance(ms, float) and ms < 100 else f"{ms:.0f} ms"
+    return f"{ms / 1000:.1f} s" if ms < 60_000 else f"{ms / 1000:.0f} s"
 
 
 def address(status: "Status") -> str:

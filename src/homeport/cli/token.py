@@ -7,8 +7,6 @@ import typer
 
 from homeport.cli import options, output, server
 from homeport.cli.endpoint import parts
-from homeport.contract import durations
-from homeport.contract.errors import BadRequest
 from homeport.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,7 +48,7 @@ def create(
         name=name,
         scopes=tuple(_scope(part.strip()) for part in scope.split(",") if part.strip()),
         rate=rate,
-        expires_s=_seconds("--expires", expires),
+        expires_s=options.seconds("--expires", expires),
     )
     asyncio.run(_create(options.load(environment=environment), wanted, json=json))
 
@@ -79,7 +77,8 @@ def rotate(
     from homeport.contract.api.tokens import Rotation
 
     wanted = Rotation(
-        overlap_s=_seconds("--overlap", overlap) or 0.0, expires_s=_seconds("--expires", expires)
+        overlap_s=options.seconds("--overlap", overlap) or 0.0,
+        expires_s=options.seconds("--expires", expires),
     )
     asyncio.run(_rotate(options.load(environment=environment), token, wanted, json=json))
 
@@ -158,10 +157,3 @@ def _scope(text: str) -> str:
     """Return a scope as the API has it: `app`, or `app/function`."""
     name, tag = parts(text)
     return f"{name}/{tag}" if tag else name
-
-
-def _seconds(flag: str, text: str) -> float | None:
-    try:
-        return durations.seconds(text) if text else None
-    except ValueError as error:
-        raise BadRequest(f"{flag} is {text!r}: {error}") from None

@@ -9,7 +9,6 @@ from rich.text import Text
 
 from homeport.cli import output, terminal
 from homeport.cli.coldstarts import PARTS as START
-from homeport.cli.coldstarts import duration
 from homeport.contract.api.coldstarts import ColdStart
 from homeport.contract.api.requests import RecordedRequest, RequestDetail
 from homeport.contract.container import LogLine
@@ -52,7 +51,7 @@ def show(detail: RequestDetail) -> None:
             Text.assemble(
                 f"{name.replace('_', ' '):<{NAME}} ",
                 (bar(row, request.total_ms), row.colour),
-                f" {duration(row.took_ms):>8}  ",
+                f" {output.duration(row.took_ms):>8}  ",
                 (row.told, "dim"),
             )
         )

@@ -117,6 +117,18 @@ class ColdStarts:
         found = sorted(starts.values(), key=lambda start: start.at)[-KEPT:]
         return [start for start in found if function in ("", start.function)][-count:]
 
+    async def of_container(self, scope: Scope, app: str, container: str) -> ColdStart | None:
+        """Return the start of one container of an app; None if it is not kept."""
+        if recent := self._recent.get((scope, app), {}).get(container):
+            return recent
+        t = tables.cold_starts
+        statement = select(t.c.start).where(_of((scope, app)), t.c.container == container)
+        try:
+            texts = await self._database.read(lambda c: list(c.scalars(statement)))
+        except StorageError:
+            return None
+        return next(iter(_decoded(texts)), None)
+
     def drop(self, scope: Scope) -> None:
         """Drop what is in memory of an environment, before its rows are deleted."""
         self._recent = {app: each for app, each in self._recent.items() if app[0] != scope}

@@ -102,10 +102,8 @@ class Requests:
     async def _start(self, scope: Scope, found: Kept) -> ColdStart | None:
         """Return the start of the container that a request waited for."""
         container = found.request.container
-        for start in await self._cold_starts.last(scope, found.app, coldstarts.KEPT, ""):
-            if start.container == container:
-                return cold_start(start)
-        return None
+        start = await self._cold_starts.of_container(scope, found.app, container)
+        return cold_start(start) if start else None
 
     async def _told(
         self, scope: Scope, found: Sequence[Kept], versions: dict[str, int] | None = None

@@ -57,7 +57,7 @@ class Router:
         #: By the number of parts, and by the noun; each path once, in the order in which they are declared.
         self._routes: defaultdict[tuple[int, str], list[tuple[str, _Route]]] = defaultdict(list)
         for noun in nouns:
-            for each in routing.described(type(noun)):
+            for each in routing.described(type(noun)):  # type: ignore[arg-type] # a class has a hash
                 handler = getattr(noun, each.handler)
                 answer = functools.partial(routing.answer, each, handler)
                 place = _place(each.path.split("/"))

@@ -13,7 +13,6 @@ Each request that is not a GET makes a row of the audit log, unless the route sa
 """
 
 import functools
-import functools
 import inspect
 import json
 import types
