@@ -21,6 +21,7 @@ WORDS = {
     "container": "ta-1",
     "endpoint": "web",
     "parked": "-",
+    "trace": "-",
     "client": "-",
     "method": "GET",
     "target": "/shop/1",

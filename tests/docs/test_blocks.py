@@ -32,6 +32,8 @@ NOT_RUN = {
     ("backup", "$ git pull"): "it needs a newer version of homeport",
     ("backup", "$ head -c 18 /dev/urandom | base64 > passphrase"): "it needs systemd and root",
     ("backup", "$ sudo systemctl stop homeport"): "it needs systemd and root",
+    ("tracing", "$ pip install 'homeport[otel]'"): "it needs a receiver of OTLP",
+    ("tracing", "$ homeport deploy traced.py"): "it needs a receiver of OTLP",
     ("server", "*.apps.example.com {"): "it needs a domain",
     ("server", 'host = "0.0.0.0"'): "it needs a domain",
     ("server", "$ homeport login https://apps.example.com"): "it needs a domain",

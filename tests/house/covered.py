@@ -1,6 +1,9 @@
 """Which test covers a module that has no `test_<module>.py`; a folder means all tests in it."""
 
 COVERED = {
+    "control/traces/installed": "control/traces/test_otlp.py",
+    "control/traces/opening": "journeys/test_traces.py",
+    "state/migrations/versions/0014_traces": "state/test_schema.py",
     "beneath": "test_tree.py",
     "cell/base": "cell/test_cells.py",
     "cell/description": "cell/test_cells.py",

@@ -24,6 +24,7 @@ CASES = {
         "https_port": 443,
         "trusted_proxies": ("10.0.0.0/8",),
     },
+    "traced": {"requests_per_s": 0, "traced": 0.25},
     "busy": {
         "requests_per_s": 0,
         "servers": {

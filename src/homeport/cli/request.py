@@ -43,6 +43,7 @@ def list_(
     method: Annotated[str, typer.Option(help="GET, POST …")] = "",
     path: Annotated[str, typer.Option(help="The path begins with this.")] = "",
     container: Annotated[str, typer.Option(help="Answered by this container.")] = "",
+    trace: Annotated[str, typer.Option(help="Of this trace, by its id.")] = "",
     cold: Annotated[bool, typer.Option("--cold", help="Had to wait for a container.")] = False,
     failed: Annotated[
         bool, typer.Option("--failed", help="Answered with 5xx, or cut off.")
@@ -64,6 +65,7 @@ def list_(
         since=options.moment(since, now),
         until=options.moment(until, now),
         slower=_milliseconds(slower) if slower else 0,
+        trace=trace,
         cold=cold,
         failed=failed,
     )
@@ -158,6 +160,8 @@ def told(request: RecordedRequest) -> list[str]:
     ]
     if request.client:
         lines.append(f"from {request.client}")
+    if request.trace:
+        lines.append(f"trace {request.trace}")
     return lines
 
 

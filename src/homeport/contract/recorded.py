@@ -6,6 +6,7 @@ A line has the words of `WORDS`, with blanks between them. The target is last, b
 import re
 from collections.abc import Sequence
 
+from homeport.contract import tracing
 from homeport.contract.traffic import RequestRecord
 
 #: Times are in milliseconds; -1 for a part that was not reached. `-` stands for a word that is missing.
@@ -25,12 +26,13 @@ WORDS = (
     "container",
     "endpoint",
     "parked",  # how long no container was ready; missing: there was one
+    "trace",  # see `contract/tracing.py`; missing: traces are not exported
     "client",  # the visitor's address; missing: it is not recorded
     "method",
     "target",  # the path, and the query if queries are recorded
 )
 #: The place of each word.
-(KIND, ENDED, ID, HEAD, WAIT, CONNECT, FIRST, TOTAL, STATUS, SENT, RECEIVED, HOW, CONTAINER, ENDPOINT, PARKED, CLIENT,
+(KIND, ENDED, ID, HEAD, WAIT, CONNECT, FIRST, TOTAL, STATUS, SENT, RECEIVED, HOW, CONTAINER, ENDPOINT, PARKED, TRACE, CLIENT,
     METHOD, TARGET) = range(len(WORDS))  # fmt: skip
 MISSING = "-"
 
@@ -80,6 +82,7 @@ def decode(words: Sequence[str]) -> RequestRecord:
         cold=words[PARKED] != MISSING,
         parts_ms=_parts(words, total_ms),
         ended=ending,
+        trace=tracing.of_word(words[TRACE], words[ID]),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import field
 from homeport.contract.calls import PREFIX
 from homeport.contract.dataclass import dataclass
 from homeport.contract.rates import Rate
+from homeport.contract.tracing import Trace
 
 BY_PORT = "X-Homeport-By-Port"  # of requests that come by the port
 
@@ -98,6 +99,7 @@ class RequestRecord:
     #: first byte of the response), stream. One that took none is missing.
     parts_ms: dict[str, int] = field(default_factory=dict)
     ended: str = ""  # why it ended early, such as `visitor left`; empty: it did not
+    trace: Trace | None = None  # None: traces are not exported
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -281,6 +281,7 @@ async def _open(
 ) -> Settings:
     """Open everything, stage by stage; return the settings in force."""
     # First find errors in the settings, before anything is changed.
+    _check_extras(settings)
     tcp = await asyncio.to_thread(_api_listener, settings)
     if tcp is not None:
         opened.callback(tcp.close)
@@ -321,12 +322,22 @@ async def _open(
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(QUIET_S):
                 await deploys.deployer.quiet()
+        if fleet.exporter is not None:
+            await asyncio.to_thread(fleet.exporter.close)
         await lifetime.end(state.audit, leaving.why)
         await state.store.database.close()
 
     leaving.finish = finish
     await lifetime.begin(state.audit, lambda: leaving.why, opened)
     return settings
+
+
+def _check_extras(settings: Settings) -> None:
+    """Raise for a setting that needs a package which is not installed."""
+    if settings.tracing != "off":
+        from homeport.control.traces import installed
+
+        installed.check(settings)
 
 
 def _api_listener(settings: Settings) -> socket.socket | None:

@@ -46,6 +46,8 @@ from homeport.control.fleet.tunnels import Tunnels
 from homeport.control.fleet.usage import Sampler
 from homeport.control.lifeline import Lifeline
 from homeport.control.stored import State
+from homeport.control.traces import opening as traces
+from homeport.control.traces.exporter import Exporter, Known
 from homeport.settings import Settings
 from homeport.state.call_statements import Room
 from homeport.state.calls import Calls
@@ -96,6 +98,7 @@ class Fleet:
     sampler: Sampler
     resolver: Resolver
     keeper: Keeper | None  # of certificates; None: there is no TLS
+    exporter: Exporter | None  # of traces; None: they are not exported
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +145,6 @@ async def open_fleet(
     resolver = Resolver(settings.dns_resolver, settings.public_addresses)
     keeper = opening.opened(settings, Certificates(state.store.database), ingress, resolver)
     tunnels = _tunnels(settings, ingress, keeper, state)
-
     sampler = Sampler(nodes, pools, state.usages.add)
 
     def changed(container: Container) -> None:
@@ -160,6 +162,8 @@ async def open_fleet(
         alone=lambda: state.environments.is_alone,
     )
     ingress.watch(state.cold_starts.answered)
+    # Before the ingress, because that reads its last requests when it is closed.
+    exporter = traces.exporter(settings, lambda: with_port(settings, ingress).url_port, opened)
     await _open_ingress(ingress, keeper, opened)
     opened.push_async_callback(tunnels.end)
     return Fleet(
@@ -172,6 +176,7 @@ async def open_fleet(
         sampler=sampler,
         resolver=resolver,
         keeper=keeper,
+        exporter=exporter,
     )
 
 
@@ -224,11 +229,13 @@ def open_deploys(
     )
     if fleet.keeper is not None:
         fleet.keeper.wants(lambda: certified.wanted(parts.endpoints))
-    endpoints, pools = parts.endpoints, fleet.pools
-    fleet.ingress.keep(
-        lambda lines: state.requests.add(lines, endpoints.place, pools.revision_of),
-        state.requests.recent,
+    known = Known(
+        place=parts.endpoints.place,
+        revision=fleet.pools.revision_of,
+        versions=parts.live.versions,
+        start=state.cold_starts.recent,
     )
+    fleet.ingress.keep(traces.kept(state.requests, fleet.exporter, known), state.requests.recent)
     rollout = Rollout(parts)
     opened.push_async_callback(rollout.close)
     sweeper = Sweeper(state.store, state.secrets, state.blobs, rollout.trees.in_use)

@@ -69,6 +69,7 @@ WORDS = {
     "container": "%s",
     "endpoint": "%[var(txn.endpoint)]",
     "parked": "%[var(txn.parked)]",
+    "trace": MISSING,
     "client": MISSING,
     # Of another length it could push the target out of the line.
     "method": f"%[capture.req.method,bytes(0,{METHOD_BYTES})]",
@@ -125,6 +126,9 @@ class Config:
     preflights: bool = False  # those of CORS need no token
     queries: bool = False  # the lines of requests have the query
     addresses: bool = False  # and the visitor's address
+    traced: float | None = (
+        None  # the share of new traces that are sampled; None: no traces are exported
+    )
     backends: Mapping[str, int]  # SHARED and UNSHARED -> how many of that kind
     servers: Mapping[str, Sequence[Server]] = field(default_factory=dict)  # backend -> containers
 
@@ -241,6 +245,8 @@ def _log(config: Config, kind: str, **words: str) -> list[str]:
         words["target"] = "%HPO%HQ"
     if config.addresses:
         words["client"] = "%[src]"
+    if config.traced is not None and kind != AGAIN:
+        words["trace"] = "%[var(txn.trace)]"
     # HAProxy writes blanks and controls as `#20`.
     return [
         f"  log ring@requests len {LINE_BYTES} format raw local0",
@@ -291,6 +297,7 @@ def _frontend(config: Config) -> list[str]:
             domain=config.domain,
             tls=None if config.secure is None else config.https_port,
             preflights=config.preflights,
+            traced=config.traced,
         ),
     ]
 
@@ -305,7 +312,7 @@ def _calls(config: Config) -> list[str]:
         UNIQUE,
         *inside.responses(),
         "",
-        *inside.rules(),
+        *inside.rules(config.traced),
         "",
     ]
 

@@ -307,6 +307,7 @@ class HAProxy(Containers, Tls):
             preflights=settings.cors_preflights == "pass",
             queries=settings.records("queries"),
             addresses=settings.records("addresses"),
+            traced=settings.trace_share if settings.tracing != "off" else None,
             backends={prefix: supply.count for prefix, supply in self._picture.supplies.items()},
             servers={p.backend: tuple(p.servers.values()) for p in self._picture.pools.values()},
         )

@@ -8,6 +8,7 @@ reaches the socket may call every function. There are no credentials, no pages a
 """
 
 from homeport.ingress import rules as web
+from homeport.ingress import traces
 from homeport.ingress.rules import answer
 
 SERVER = "inside"
@@ -19,13 +20,14 @@ REMOVED = (
 )
 
 
-def rules() -> list[str]:
-    """Return the rules of the frontend `calls`."""
+def rules(traced: float | None = None) -> list[str]:
+    """Return the rules of the frontend `calls`; `traced` is as in `Config`."""
     return [
         *web.called(),
         "  acl to_server path_beg /v1/",
         *answer(404, "there is nothing here", "!call !to_server"),
         "  http-request allow if to_server !call",
+        *([] if traced is None else traces.rules(traced)),
         *answer(405, "a call is a POST", "!METH_POST"),
         *web.body(),
         *(f"  http-request del-header {name}" for name in REMOVED),

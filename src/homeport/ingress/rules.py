@@ -7,7 +7,7 @@ costs 0.1 us, so `unusual` looks once whether a request needs the rules that few
 from collections.abc import Sequence
 
 from homeport.contract.sizes import MAX_BODY_BYTES
-from homeport.ingress import guards, remote, secure, unusual
+from homeport.ingress import guards, remote, secure, traces, unusual
 
 BURST_S = 5
 DOZES = "proc.dozes"  # a variable: the control plane waits for the next request (park.lua)
@@ -51,8 +51,12 @@ def web(
     domain: str,
     tls: int | None = None,
     preflights: bool = False,
+    traced: float | None = None,
 ) -> list[str]:
-    """Return the rules for a visitor's request; `tls` is the port of HTTPS, None without TLS."""
+    """Return the rules for a visitor's request; `tls` is the port of HTTPS, None without TLS.
+
+    `traced` is as in `Config`.
+    """
     return [
         *unusual.rules(
             trusted_proxies=trusted_proxies,
@@ -61,6 +65,8 @@ def web(
             preflights=preflights,
         ),
         *([] if tls is None else secure.rules(tls, trusted=bool(trusted_proxies))),
+        # Before a request can be refused, so that it is seen.
+        *([] if traced is None else traces.rules(traced)),
         *_protocol(),
         *_who(trusted_proxies),
         *([] if tls is None else remote.rules(domain)),

@@ -19,6 +19,11 @@ input_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("input_id"
 #: The id of the spawned call that is being answered, `fc-…`; None: the call's id is that of its request.
 call_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("call_id", default=None)
 
+#: The `traceparent` and `tracestate` of the request that is being answered, as it came.
+trace: contextvars.ContextVar[tuple[str, str] | None] = contextvars.ContextVar(
+    "trace", default=None
+)
+
 _urls: dict[str, str] | None = None  # in a container: the app's tags -> their URLs
 _volumes: tuple[VolumeMount, ...] = ()  # in a container: what is mounted
 _image: Image | None = None  # in a container: the image of its function

@@ -20,7 +20,7 @@ from homeport.contract import names
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest
 from homeport.settings import profiles
-from homeport.settings.keys import KEYS
+from homeport.settings.keys import ALSO, KEYS
 
 DEFAULT_HTTP_PORT = 4663  # HOME on a phone's keys; 8000 and its like belong to users' servers
 DEFAULT_HTTPS_PORT = 4664
@@ -53,6 +53,16 @@ class Settings:
     log_cap_mib: int = 64  # MiB of each app's log on disk
     request_cap_mib: int = 64  # MiB on disk of the records of all requests; 0: none are kept
     request_details: str = ""  # what a record has too: `queries`, `addresses`, or both
+    tracing: str = (
+        "off"  # `otlp`: export requests as spans of OpenTelemetry; needs `homeport[otel]`
+    )
+    otlp_endpoint: str = (
+        "http://localhost:4318"  # the receiver; OTEL_EXPORTER_OTLP_ENDPOINT names it too
+    )
+    otlp_headers: str = field(
+        default="", repr=False
+    )  # sent there: `name=value,…`; OTEL_EXPORTER_OTLP_HEADERS names them too
+    trace_share: float = 1.0  # of requests without a `traceparent`, the share that is exported
     audit_days: int = 90  # how long the audit log is kept, at most 200,000 entries
     cgroup: str = ""  # cgroup v2 directory for limits; `off`; empty: its own, if that is delegated
     isolation: str = "auto"  # a sandbox for each container: `on`, `off`, or `auto` (if possible)
@@ -88,7 +98,7 @@ class Settings:
             **{**data, "home": Path(data["home"]), "given": tuple(data.get("given", ()))}
         )
 
-    def told(self) -> dict[str, str | int | None]:
+    def told(self) -> dict[str, str | int | float | None]:
         """Return the settings that a running server shows: those for which a command may ask differently."""
         own = {
             "home",
@@ -98,6 +108,8 @@ class Settings:
             "environment",
             "database",
             "dns_key",
+            "otlp_endpoint",
+            "otlp_headers",
             "given",
         }
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
@@ -241,8 +253,8 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
             values[key] = setting.read(flag, flags[key])
         elif environ.get(variable):
             values[key] = setting.read(variable, environ[variable])
-        elif key == "environment" and environ.get("MODAL_ENVIRONMENT"):
-            values[key] = setting.read("MODAL_ENVIRONMENT", environ["MODAL_ENVIRONMENT"])
+        elif (other := ALSO.get(key, "")) and environ.get(other):
+            values[key] = setting.read(other, environ[other])
     told = profiles.read(home)
     is_named = any(environ.get(name) for name in ("HOMEPORT_ENVIRONMENT", "MODAL_ENVIRONMENT"))
     if not (flags.get("environment") or is_named) and (chosen := told.environment_of(environ)):

@@ -26,13 +26,25 @@ class Setting:
 
     def read_typed(self, source: str, raw: Any) -> Any:
         """Return the value of a key in a TOML file; its type must be right."""
+        if self.kind is float and type(raw) is int:
+            raw = float(raw)
         if type(raw) is not self.kind:  # a bool is an int in Python
             told = "wrong" if self.secret else repr(raw)
             raise BadRequest(f"{source} is {told}: {_WANTED[self.kind]}")
         return self.read(source, raw)
 
 
-_WANTED = {int: "a whole number is needed, without quotes", str: "text in quotes is needed"}
+_WANTED = {
+    int: "a whole number is needed, without quotes",
+    float: "a number is needed, without quotes",
+    str: "text in quotes is needed",
+}
+#: Variables of others that name the same thing; homeport's own count first.
+ALSO = {
+    "environment": "MODAL_ENVIRONMENT",
+    "otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "otlp_headers": "OTEL_EXPORTER_OTLP_HEADERS",
+}
 
 
 KEYS = {
@@ -53,6 +65,10 @@ KEYS = {
     "log_cap_mib": Setting(values.whole, int),
     "request_cap_mib": Setting(values.whole, int),
     "request_details": Setting(values.some_of("queries", "addresses")),
+    "tracing": Setting(values.one_of("off", "otlp")),
+    "otlp_endpoint": Setting(values.receiver, secret=True),  # it may hold a key
+    "otlp_headers": Setting(values.headers, secret=True),
+    "trace_share": Setting(values.share, float),
     "audit_days": Setting(values.days, int),
     "cgroup": Setting(str),
     "isolation": Setting(values.one_of("auto", "on", "off")),

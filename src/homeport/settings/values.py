@@ -24,6 +24,34 @@ def whole(raw: Any) -> int:
     return number
 
 
+def share(raw: Any) -> float:
+    try:
+        number = float(raw)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise ValueError("a number from 0 to 1 is needed")
+    return number
+
+
+def receiver(raw: str) -> str:
+    """Return the URL of a receiver of OTLP, without the path of one kind of data."""
+    text = raw.strip().rstrip("/").removesuffix("/v1/traces")
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[!-~]*)?", text):
+        raise ValueError(
+            "a URL such as http://localhost:4318 is needed; what is secret is in `otlp_headers`"
+        )
+    return text
+
+
+def headers(raw: str) -> str:
+    """Return fields for HTTP as OpenTelemetry writes them: `name=value,…`, percent-encoded."""
+    parts = [part.strip() for part in raw.split(",") if part.strip()]
+    if not all(re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\s*=[ -+\--~]*", part) for part in parts):
+        raise ValueError("`name=value` is needed, several of them with commas between")
+    return ",".join(parts)
+
+
 def days(raw: Any) -> int:
     number = whole(raw)
     if not 1 <= number <= 36_500:

@@ -35,6 +35,7 @@ class CallRow(Placed):
     started_at: float | None = None
     ended_at: float | None = None
     options: bytes | None = None  # of a variant, sealed
+    trace: str = ""
     workspace: str = MAIN.workspace
     environment: str = MAIN.environment
 

@@ -119,7 +119,7 @@ class ColdStarts:
 
     async def of_container(self, scope: Scope, app: str, container: str) -> ColdStart | None:
         """Return the start of one container of an app; None if it is not kept."""
-        if recent := self._recent.get((scope, app), {}).get(container):
+        if recent := self.recent(scope, app, container):
             return recent
         t = tables.cold_starts
         statement = select(t.c.start).where(_of((scope, app)), t.c.container == container)
@@ -128,6 +128,10 @@ class ColdStarts:
         except StorageError:
             return None
         return next(iter(_decoded(texts)), None)
+
+    def recent(self, scope: Scope, app: str, container: str) -> ColdStart | None:
+        """Return the start of a container; None if it began before this server, or very many have begun since."""
+        return self._recent.get((scope, app), {}).get(container)
 
     def drop(self, scope: Scope) -> None:
         """Drop what is in memory of an environment, before its rows are deleted."""

@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from homeport.contract.scope import Scope
 
-SCHEMA = "0013"
+SCHEMA = "0014"
 
 metadata = MetaData(
     naming_convention={"pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
@@ -262,6 +262,7 @@ calls = Table(
     Column("started_at", Float),
     Column("ended_at", Float),
     Column("options", LargeBinary),  # of `with_options`, sealed; null: there are none
+    Column("trace", Text, nullable=False, server_default=""),  # that it continues; empty: none
     PrimaryKeyConstraint("id", "place"),
     Index("ix_calls_waiting", "state", "endpoint", "due_at"),
     Index("ix_calls_parent", "parent"),

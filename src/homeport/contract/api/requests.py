@@ -35,6 +35,7 @@ class RecordedRequest:
     ended: str = (
         ""  # why it ended early: `visitor left`, `timeout`, `container ended` …; empty: it did not
     )
+    trace: str = ""  # the id of its trace, 32 hexadecimal digits; empty: traces are not exported
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,7 @@ class RequestQuery:
     until: float = 0.0  # those that ended before then
     slower: int = 0  # those that took at least so many milliseconds
     cold: bool = False  # those alone that had to wait for a container
+    trace: str = ""  # the id of a trace
     failed: bool = False  # those alone with a status of 500 or more, or that ended early
 
 
@@ -91,5 +93,6 @@ class LiveQuery:
     path: str = ""  # the beginning of the path
     status: str = ""  # `404`, or `5xx` for all from 500 to 599
     slower: int = 0  # those that took at least so many milliseconds
+    trace: str = ""  # the id of a trace
     cold: bool = False  # those alone that had to wait for a container
     failed: bool = False  # those alone with a status of 500 or more, or that ended early

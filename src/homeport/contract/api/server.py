@@ -15,7 +15,7 @@ class Status:
     http_port: int
     domain: str
     workspace: str
-    settings: dict[str, str | int | None]  # all settings in force, without secrets
+    settings: dict[str, str | int | float | None]  # all settings in force, without secrets
     ingress_pid: int | None  # of HAProxy; null while it does not run
     kept: bool  # the server runs in the background, and not for one command
     started_at: float

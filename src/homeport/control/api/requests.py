@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import re
+import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from homeport.contract import codec, recorded
+from homeport.contract import codec, recorded, tracing
 from homeport.contract.api.coldstarts import ColdStart
 from homeport.contract.api.requests import (
     LiveQuery,
@@ -17,7 +18,18 @@ from homeport.contract.api.requests import (
 )
 from homeport.contract.container import LogLine
 from homeport.contract.errors import BadRequest, NotFound, StorageError
-from homeport.contract.recorded import CONTAINER, ENDED, HOW, METHOD, PARKED, STATUS, TARGET, TOTAL
+from homeport.contract.recorded import (
+    CONTAINER,
+    ENDED,
+    HOW,
+    ID,
+    METHOD,
+    PARKED,
+    STATUS,
+    TARGET,
+    TOTAL,
+    TRACE,
+)
 from homeport.contract.scope import Scope
 from homeport.control.api.routing import route
 from homeport.control.api.view import cold_start
@@ -138,6 +150,7 @@ def _request(kept: Kept, version: int | None) -> RecordedRequest:
         parts_ms=request.parts_ms,
         cold=request.cold,
         ended=request.ended,
+        trace=request.trace.id if request.trace is not None else "",
     )
 
 
@@ -163,6 +176,8 @@ def _wanted(query: RequestQuery | LiveQuery) -> requests.Wanted:
         checks.append(lambda words, _app, _tag: int(words[ENDED]) < until * 1000)
     if query.slower:
         checks.append(lambda words, _app, _tag: int(words[TOTAL]) >= query.slower)
+    if query.trace:
+        checks.append(_of_trace(query.trace))
     if query.cold:
         checks.append(lambda words, _app, _tag: words[PARKED] != recorded.MISSING)
     if query.failed:
@@ -170,6 +185,17 @@ def _wanted(query: RequestQuery | LiveQuery) -> requests.Wanted:
             lambda words, _app, _tag: words[STATUS] >= "500" or words[HOW][:1] in recorded.ENDINGS
         )
     return lambda words, app, tag: all(check(words, app, tag) for check in checks)
+
+
+def _of_trace(trace: str) -> Callable[[Sequence[str], str, str], bool]:
+    if not re.fullmatch(r"[0-9a-f]{32}", trace):
+        raise BadRequest(f"`{trace}` is not the id of a trace", hint="it has 32 hexadecimal digits")
+    own = str(uuid.UUID(trace))  # of the request with which it began, if homeport has made it
+
+    def wants(words: Sequence[str], _app: str, _tag: str) -> bool:
+        return words[TRACE].startswith(trace) or (words[ID] == own and words[TRACE] in tracing.MADE)
+
+    return wants
 
 
 def _status(text: str) -> re.Pattern[str]:

@@ -30,6 +30,7 @@ from homeport.state.scope import Scope
 _ORDER = (RUNNING, WAITING, CANCELLED, FAILED, DONE)
 _TOLD_KINDS = ("value", "error", "timeout")  # that a container may report
 MOST_REPORTS = 1000
+MOST_TRACE = 600  # characters: a `traceparent` and 512 of `tracestate`
 
 
 class Spawns:
@@ -51,6 +52,7 @@ class Spawns:
             parameters=query.parameters,
             parent=query.parent,
             python=query.python,
+            trace=query.trace[:MOST_TRACE],
             workspace=scope.workspace,
             environment=scope.environment,
         )

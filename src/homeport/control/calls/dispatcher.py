@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from homeport import wire
-from homeport.contract import calls
+from homeport.contract import calls, tracing
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest, Failure, NotFound, StorageError
 from homeport.control.calls.lines import Key, Line, Waiting
@@ -183,6 +183,7 @@ class Dispatcher:
             calls.PLACE: str(row.place),
             calls.ATTEMPT: str(row.attempt),
             calls.PYTHON: row.python,
+            **tracing.carried(row.trace),
         }
         try:
             await self._spawned.prepare(row)

@@ -73,6 +73,10 @@ class Live:
         """Return the live apps of an environment, the newest first."""
         return [app for app in self.all() if app.scope == scope]
 
+    def versions(self) -> dict[str, int]:
+        """Return the version of each revision that serves, by its id; 0 for a session's."""
+        return {app.revision.id: app.revision.version for app in self._apps.values()}
+
     def owner_of(self, endpoint: str) -> LiveApp | None:
         """Return the live app that has this endpoint; None if none has it."""
         return next((app for app in self._apps.values() if endpoint in app.endpoints), None)

@@ -48,6 +48,8 @@ class Admission:
         connection = scope.pop(CONNECTION, None)
         found = head.read(scope)
         context.input_id.set(found.request_id)
+        if found.trace is not None:
+            context.trace.set(found.trace)
         method = self._only if self._only is not None else self._methods.get(found.method)
         if method is None:
             await Answer(scope, send, self._held).give_up(404, "homeport: no such web method")

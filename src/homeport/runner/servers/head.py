@@ -49,6 +49,7 @@ class Head(NamedTuple):
     request_id: str | None
     method: str  # the web method that the ingress chose; empty if the function has only one
     chunked: bool  # True if the body has no length
+    trace: "tuple[str, str] | None" = None  # `traceparent` and `tracestate`
 
 
 def read(scope: dict[str, Any]) -> Head:
@@ -67,9 +68,13 @@ def read(scope: dict[str, Any]) -> Head:
     if client := known.get(b"x-forwarded-for"):
         # One address: the ingress replaces the field. Were there more, its own is the last.
         scope["client"] = (client.rpartition(b",")[2].strip().decode("latin-1"), 0)
+    trace = None
+    if (parent := known.get(b"traceparent")) is not None:
+        trace = (parent.decode("latin-1"), known.get(b"tracestate", b"").decode("latin-1"))
     request_id, method = known.get(b"x-request-id"), known.get(b"x-homeport-method")
     return Head(
         request_id.decode("latin-1") if request_id is not None else None,
         unquote(method.decode("latin-1")) if method else "",  # a name may have any letters
         b"transfer-encoding" in known,
+        trace,
     )

@@ -76,6 +76,8 @@ class Gateway(Gateway_10):
         if self._site.once.counts:
             self.req.close_connection = True
         context.input_id.set(environ.get("HTTP_X_REQUEST_ID"))
+        parent = environ.get("HTTP_TRACEPARENT")
+        context.trace.set(parent and (parent, environ.get("HTTP_TRACESTATE", "")))
         app = self._site.app(environ)
         if self.req.chunked_read:
             # Cheroot does not read the body's last CRLF, and would keep a thread to wait for it.

@@ -30,7 +30,10 @@ def run(
     results = _Results(loop)
     inputs = _Inputs(loop, items)
     thread = threading.Thread(
-        target=_turn, args=(loop, results, inputs, work), name="homeport map", daemon=True
+        target=contextvars.copy_context().run,  # the calls are those of the caller
+        args=(_turn, loop, results, inputs, work),
+        name="homeport map",
+        daemon=True,
     )
     thread.start()
     try:

@@ -9,7 +9,7 @@ from typing import Any
 
 from homeport.contract import calls, frames
 from homeport.contract.dataclass import dataclass
-from homeport.sdk import context, exception, values
+from homeport.sdk import context, exception, traces, values
 from homeport.sdk.gone import Old
 from homeport.sdk.objects import exchange
 from homeport.sdk.objects.exchange import Ask, Steps, Wait
@@ -147,6 +147,7 @@ def spawn(target: Target, inputs: "list[tuple[Any, Any]]") -> Steps[FunctionCall
         parent=context.current_function_call_id() or "",
         python=values.PYTHON,
         variant=target.variant,
+        trace=" ".join(traces.fields().values()),
     )
     parts = [] if target.options is None else [target.options.body]
     body = frames.pack([*parts, *(values.dumps(each) for each in inputs)])

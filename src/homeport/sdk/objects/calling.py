@@ -13,7 +13,7 @@ from typing import Any
 
 from homeport import wire
 from homeport.contract import calls, errors
-from homeport.sdk import context, exception, outside, values
+from homeport.sdk import context, exception, outside, traces, values
 from homeport.sdk.objects.target import Target
 
 PATIENCE_S = 30.0  # how long to try while no server answers: a restart takes less
@@ -26,7 +26,7 @@ NO_CONTAINER = "no container takes the request now"
 def request(target: Target, args: Any, kwargs: Any, form: str, whole: str = "") -> wire.Request:
     """Return the request of a call; `whole` is the id of the call of which this is one input."""
     _say_if_endless(target)
-    fields = {calls.PYTHON: values.PYTHON, calls.FORM: form}
+    fields = {calls.PYTHON: values.PYTHON, calls.FORM: form, **traces.fields()}
     if whole:
         fields[calls.MAP] = whole
     if (parent := context.current_function_call_id()) is not None:

@@ -1,0 +1,39 @@
+"""Makes the exporter that the settings want. Called by `stages`."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+
+from homeport.control.traces.exporter import Exporter, Known, Line
+from homeport.control.traces.otlp import Otlp
+from homeport.control.traces.spans import Server
+from homeport.settings import Settings
+from homeport.state.requests import Requests
+
+
+def exporter(
+    settings: Settings, port: Callable[[], int], opened: AsyncExitStack
+) -> Exporter | None:
+    """Return a running exporter; None without `tracing`. `port` returns that of the URLs."""
+    if settings.tracing == "off":
+        return None
+
+    def server() -> Server:
+        return Server(domain=settings.domain, scheme=settings.scheme, port=port())
+
+    made = Exporter(Otlp(settings.otlp_endpoint, settings.otlp_headers).send, server)
+    opened.push_async_callback(asyncio.to_thread, made.close)
+    return made
+
+
+def kept(
+    requests: Requests, exporter: Exporter | None, known: Known
+) -> Callable[[Sequence[Line]], None]:
+    """Return the function that gets every request that has ended: it keeps them, and exports them."""
+
+    def keep(lines: Sequence[Line]) -> None:
+        requests.add(lines, known.place, known.revision)
+        if exporter is not None:
+            exporter.add(lines, known)
+
+    return keep
