@@ -57,8 +57,16 @@ class Browser:
         return told["result"].get("value")
 
     def wait(self, expression: str, what: str = "") -> Any:
-        """Return the value of an expression as soon as it is true."""
-        return wait_for(lambda: self.ask(expression), what or expression)
+        """Return the value of an expression as soon as it is true; while a page is loaded, it may have no value."""
+        guarded = f"(() => {{ try {{ return ({expression}) }} catch {{ return false }} }})()"
+
+        def value() -> Any:
+            try:
+                return self.ask(guarded)
+            except AssertionError:  # the page that was asked is gone
+                return None
+
+        return wait_for(value, what or expression)
 
     def look(self, *, wide: int, high: int = 900, scheme: str = "light") -> None:
         """Show the page in a window of this size, to a visitor who prefers `light` or `dark`."""

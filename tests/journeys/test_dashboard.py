@@ -103,3 +103,165 @@ def test_a_session_ends_with_its_logout(terminal, write, browser):
     assert "dashboard session" not in terminal.run("token", "list").stdout
     browser.open(browser.ask("location.origin") + "/")
     assert "/login" == browser.ask("location.pathname")
+
+
+def go(browser, path):
+    assert "" == browser.open(browser.ask("location.origin") + path)
+
+
+def text(browser):
+    return browser.ask("document.querySelector('main').innerText")
+
+
+def test_an_endpoint_its_requests_its_log_and_a_try(terminal, write, visitor, browser):
+    urls = terminal.deploy(write(APP))
+    visitor.get(urls["hello"])
+    enter(terminal, browser)
+    browser.ask(
+        "[...document.querySelectorAll('th a')].find(each => each.innerText === 'shop.hello').click(); 1"
+    )
+    browser.wait(
+        "location.pathname === '/endpoint' && document.querySelectorAll('figure.chart').length > 1"
+    )
+
+    # The log has what the app prints, as text, and follows.
+    lines = (
+        "[...document.querySelectorAll('.log li:not([hidden]) .text')].map(each => each.innerText)"
+    )
+    browser.wait(f"{lines}.some(each => each.includes(`hello {EVIL}`))")
+    visitor.get(urls["hello"], params={"name": "later"})
+    browser.wait(f"{lines}.some(each => each.endsWith('later'))")
+    browser.ask(
+        "const box = document.querySelector('[data-log-find]'); box.value = 'later'; box.dispatchEvent(new Event('input')); 1"
+    )
+    assert 1 == len(browser.ask(lines))
+    assert "shop.hello · homeport" == browser.ask("document.title"), "no script of a line has run"
+
+    # A request has its waterfall.
+    browser.wait("document.querySelectorAll('td a[href^=\"/request?\"]').length === 2")
+    browser.ask("[...document.querySelectorAll('td a[href^=\"/request?\"]')].at(-1).click(); 1")
+    browser.wait(
+        "location.pathname === '/request' && document.querySelectorAll('rect.part').length > 0"
+    )
+    assert "until the first byte of its response" in text(browser)
+
+    # One that is tried answers.
+    go(browser, "/try?app=shop&tag=hello")
+    browser.ask(
+        "document.getElementById('path').value = '/?name=Ada'; document.querySelector('form.try').requestSubmit(); 1"
+    )
+    answer = browser.wait(
+        "document.getElementById('answer') && document.getElementById('answer').innerText"
+    )
+    assert '"hello": "Ada"' in answer
+
+
+def test_a_rollback_and_a_stop_are_confirmed(terminal, write, browser):
+    terminal.deploy(write(APP))
+    terminal.deploy(write(APP.replace("by design", "again")))
+    enter(terminal, browser)
+    go(browser, "/app?name=shop")
+    browser.ask("document.querySelector('[data-dialog=\"back-1\"]').click(); 1")
+    assert browser.ask("document.getElementById('back-1').open")
+    browser.ask("document.querySelector('#back-1 button.main').click(); 1")
+    browser.wait("document.body.innerText.includes('It serves v3 now')")
+
+    go(browser, "/app?name=shop")
+    browser.ask("document.querySelector('[data-dialog=stop]').click(); 1")
+    browser.press("Enter")  # the button that stops nothing has the focus
+    browser.wait("!document.getElementById('stop').open")
+    assert "deployed" == terminal.status()["apps"][0]["state"]
+    browser.ask(
+        "document.querySelector('[data-dialog=stop]').click(); document.querySelector('#stop .danger').click(); 1"
+    )
+    browser.wait("document.querySelector('.state.stopped') !== null")
+    assert "stopped" == terminal.status()["apps"][0]["state"]
+
+
+KEPT = """
+    import modal
+
+    app = modal.App("keeper")
+    volume = modal.Volume.from_name("models", create_if_missing=True)
+    settings = modal.Dict.from_name("settings", create_if_missing=True)
+    jobs = modal.Queue.from_name("jobs", create_if_missing=True)
+
+    @app.function(volumes={"/data": volume}, schedule=modal.Period(days=1))
+    def fill():
+        text = "<img src=x onerror='document.title=1'>"
+        settings[text] = text
+        jobs.put(text)
+        with open(f"/data/{text.replace('/', '')}.txt", "w") as file:
+            file.write("weights")
+
+    @app.local_entrypoint()
+    def main():
+        fill.spawn().get()
+"""
+#: Page -> what it shows.
+PAGES = {
+    "/calls": "keeper.fill",
+    "/volumes": "models",
+    "/volume?name=models": ".txt",
+    "/objects": "settings",
+    "/object?kind=dict&name=settings": EVIL,
+    "/object?kind=queue&name=jobs": EVIL,
+    "/secrets": "PASSWORD",
+    "/tokens": "dashboard session",
+    "/images": "Images",
+    "/certificates": "Certificates",
+    "/audit": "dashboard login",
+    "/machine": "Settings in force",
+    "/deploys": "keeper",
+    "/requests": "Requests",
+    "/logs?app=keeper": "Logs",
+}
+
+
+def test_each_of_the_other_pages_shows_what_is_there(terminal, write, browser):
+    script = write(KEPT)
+    terminal.deploy(script)
+    terminal.run("run", script)
+    terminal.run("secret", "create", "db", "PASSWORD=hidden-value")
+    enter(terminal, browser)
+    for path, shown in PAGES.items():
+        go(browser, path)
+        seen = text(browser)
+        assert shown in seen, path
+        assert "hidden-value" not in seen
+        assert browser.ask("document.title").endswith("· homeport"), f"a script has run: {path}"
+        for wide in (400, 1600):
+            browser.look(wide=wide)
+            assert not browser.ask("document.documentElement.scrollWidth > innerWidth"), (
+                path,
+                wide,
+            )
+
+    go(browser, "/volume?name=models")
+    got = browser.ask(
+        "fetch(document.querySelector('tbody th a').href).then(async each => [each.headers.get('content-disposition'), await each.text()])"
+    )
+    assert got[0].startswith("attachment;")
+    assert "weights" == got[1]
+
+
+def test_a_token_that_may_only_read_sees_what_is_missing(terminal, write, browser):
+    terminal.deploy(write(APP))
+    secret = terminal.json("token", "create", "--name", "eye", "--scope", "read")["secret"]
+    link = terminal.run("dashboard", "--no-open").stdout.strip()
+    browser.open(link.partition("#")[0])
+    browser.ask(
+        f"document.getElementById('token').value = '{secret}'; document.getElementById('by-token').requestSubmit(); 1"
+    )
+    browser.wait("!!document.querySelector('#endpoints')")
+    for path in ("/secrets", "/tokens", "/audit"):
+        go(browser, path)
+        assert "this needs a token with the scope" in text(browser), path
+    go(browser, "/app?name=shop")
+    browser.ask(
+        "document.querySelector('[data-dialog=stop]').click(); document.querySelector('#stop .danger').click(); 1"
+    )
+    browser.wait(
+        "document.body.innerText.includes('You may not see this') || document.body.innerText.includes('needs a token with the scope')"
+    )
+    assert "deployed" == terminal.status()["apps"][0]["state"]

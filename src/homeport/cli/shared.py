@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from homeport.cli import options, output, pickled, server, terminal
-from homeport.contract import codec, frames
+from homeport.cli import options, output, server, terminal
+from homeport.contract import codec, frames, pickled
 from homeport.contract.api.shared import Count, NewObject
 from homeport.contract.errors import NotFound
 from homeport.sdk import keys

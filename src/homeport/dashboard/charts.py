@@ -3,13 +3,14 @@
 Nothing is said by colour alone: each line has its own dashes and its name, and a table has the same numbers.
 """
 
+import json
 from collections.abc import Sequence
 
 from markupsafe import Markup
 
 from homeport.contract.dataclass import dataclass
 
-WIDTH, HEIGHT = 600, 150
+WIDTH, HEIGHT = 440, 130
 LEFT, RIGHT, TOP, BOTTOM = 44, 8, 8, 8
 HIGH = HEIGHT - TOP - BOTTOM
 Values = Sequence[float | None]
@@ -71,12 +72,12 @@ def chart(
         for line in lines
     )
     return Markup(
-        '<figure class="chart" data-begin="{:.0f}" data-step="{:g}" data-steps="{}" data-left="{}" data-right="{}">'
-        "<figcaption>{} <small>{}</small></figcaption>"
+        '<figure class="chart" data-begin="{:.0f}" data-step="{:g}" data-steps="{}" data-left="{}" data-right="{}" data-values="{}">'
+        "<figcaption>{} <small>{}</small><output></output></figcaption>"
         '<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>'
         '<ul class="legend">{}</ul>{}</figure>'
     ).format(
-        begin, step_s, steps, LEFT / WIDTH, (WIDTH - RIGHT) / WIDTH,
+        begin, step_s, steps, LEFT / WIDTH, (WIDTH - RIGHT) / WIDTH, _values(lines),
         title, unit, WIDTH, HEIGHT, f"{title}: {shown}", Markup("").join(parts), legend,
         _table(title, lines, begin, step_s),
     )  # fmt: skip
@@ -104,23 +105,14 @@ def _marker(marker: Marker) -> Markup:
     ).format(x, x, TOP, TOP + HIGH, x + gap, TOP + 9, side, marker.text)
 
 
-def bars(parts: Sequence[tuple[str, float, float]], total: float) -> Markup:
-    """Return a waterfall: for each part its name, when it began and how long it took, in milliseconds."""
-    rows = []
-    total = total or 1.0
-    for name, begin, long in parts:
-        x = 1000 * begin / total
-        wide = max(3.0, 1000 * long / total)
-        rows.append(
-            Markup(
-                '<tr><th scope="row">{}</th><td class="n">{}</td><td class="bar">'
-                '<svg viewBox="0 0 1000 14" preserveAspectRatio="none" aria-hidden="true">'
-                '<rect class="part" x="{:.1f}" width="{:.1f}" y="2" height="10"/></svg></td></tr>'
-            ).format(name, f"{long:.0f} ms", min(x, 997.0), wide)
-        )
-    return Markup('<table class="waterfall"><tbody>{}</tbody></table>').format(
-        Markup("").join(rows)
-    )
+def strip(begin: float, took: float, total: float) -> Markup:
+    """Return one bar of a waterfall: when a part began and how long it took, in a whole of `total`."""
+    scale = 1000 / (total or 1.0)
+    wide = max(4.0, min(took * scale, 1000.0))
+    return Markup(
+        '<svg viewBox="0 0 1000 14" preserveAspectRatio="none" aria-hidden="true">'
+        '<rect class="part" x="{:.1f}" width="{:.1f}" y="2" height="10"/></svg>'
+    ).format(min(max(begin, 0.0) * scale, 1000 - wide), wide)
 
 
 def _table(title: str, lines: Sequence[Line], begin: float, step_s: float) -> Markup:
@@ -152,8 +144,10 @@ def _points(values: Values, top: float, left: float, right: float, high: float, 
             continue
         x = left + (right - left) * place / steps
         y = low - (low - high) * min(1.0, value / (top or 1))
-        # A point alone is drawn too: a line of no length with round ends.
-        words.append(f"{'L' if is_on else 'M'}{x:.1f} {y:.1f}" + ("" if is_on else "h0"))
+        is_alone = not is_on and (place + 1 == len(values) or values[place + 1] is None)
+        # A point without neighbours is a small cross.
+        cross = f"M{x - 2:.1f} {y:.1f}h4M{x:.1f} {y - 2:.1f}v4"
+        words.append(cross if is_alone else f"{'L' if is_on else 'M'}{x:.1f} {y:.1f}")
         is_on = True
     return "".join(words)
 
@@ -186,6 +180,15 @@ def _short(value: float) -> str:
 
 def _value(value: float | None) -> str:
     return "-" if value is None else f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def _values(lines: Sequence[Line]) -> str:
+    """Return all numbers as JSON, for the pointer."""
+    told = [
+        (line.name, [None if value is None else _value(value) for value in line.values])
+        for line in lines
+    ]
+    return json.dumps(told, separators=(",", ":"))
 
 
 def _last(values: Values) -> str:

@@ -49,9 +49,9 @@ def page(request: Request, body: str, *, status: int = 200) -> Response:
     return Response(content, status_code=status, headers=headers, media_type="text/html")
 
 
-def template(name: str, **values: Any) -> Markup:
+def template(of: str, /, **values: Any) -> Markup:
     """Return a template with its values."""
-    return Markup(_ENVIRONMENT.get_template(f"{name}.html").render(**values))  # noqa: S704 - it is escaped
+    return Markup(_ENVIRONMENT.get_template(f"{of}.html").render(**values))  # noqa: S704 - it is escaped
 
 
 def number(value: float | None) -> str:
@@ -142,5 +142,5 @@ _ENVIRONMENT.filters.update(
     number=number, ms=milliseconds, size=size, moment=moment, ago=ago, link=link
 )
 _ENVIRONMENT.globals.update(
-    path=path, stamp=STAMP, sparkline=charts.sparkline, chart=charts.chart, bars=charts.bars
+    path=path, stamp=STAMP, sparkline=charts.sparkline, chart=charts.chart, strip=charts.strip
 )

@@ -1,6 +1,7 @@
 """What a page gets, and what it returns."""
 
 from collections.abc import Awaitable, Callable
+from urllib.parse import quote
 
 from markupsafe import Markup
 from starlette.requests import Request
@@ -9,6 +10,11 @@ from starlette.responses import RedirectResponse, Response
 from homeport.contract.dataclass import dataclass
 from homeport.dashboard import render
 from homeport.dashboard.api import Api
+
+
+def segment(text: str) -> str:
+    """Return a name as one part of a path, whatever characters it has."""
+    return quote(text, safe="") or "%20"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +28,18 @@ class Visit:
     def asked(self, name: str, most: int = 300) -> str:
         """Return a value of the query."""
         return self.request.query_params.get(name, "")[:most]
+
+    def number(self, name: str) -> int:
+        """Return a whole number of the query; 0 without one."""
+        text = self.asked(name, 9)
+        return int(text) if text.isascii() and text.isdigit() else 0
+
+    def moment(self, name: str) -> float:
+        """Return a time of the query, in seconds since the epoch; 0 without one."""
+        try:
+            return max(0.0, min(float(self.asked(name, 30)), 1e11))
+        except ValueError:
+            return 0.0
 
     def path(self, to: str, **asked: str) -> str:
         """Return the address of another page of the same environment."""

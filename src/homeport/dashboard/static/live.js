@@ -94,7 +94,7 @@ function patch(old, wanted) {
 // ---- what only the visitor's browser knows
 
 const clock = new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "medium" });
-const hour = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+const hour = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 
 function settle(root = document) {
   for (const each of root.querySelectorAll("time[data-at]")) {
@@ -159,6 +159,123 @@ document.addEventListener("visibilitychange", () => {
 });
 for (const name of ["pointerdown", "keydown"]) {
   document.addEventListener(name, () => { if (wait > 1000 * Number(main.dataset.live || 0)) { wait = 0; schedule(); } }, { passive: true });
+}
+
+// ---- charts: the values below the pointer, from the table that is below each chart
+
+document.addEventListener("pointermove", (event) => {
+  const figure = event.target.closest ? event.target.closest("figure.chart") : null;
+  for (const each of document.querySelectorAll("figure.chart.read")) {
+    if (each !== figure) { each.classList.remove("read"); each.querySelector("output").textContent = ""; }
+  }
+  const svg = figure && event.target.closest("svg");
+  if (!svg || svg.parentNode !== figure) return;
+  const box = svg.getBoundingClientRect();
+  const { begin, step, steps, left, right, values } = figure.dataset;
+  const share = ((event.clientX - box.left) / box.width - left) / (right - left);
+  const at = Math.round(Math.min(1, Math.max(0, share)) * (steps - 1));
+  const lines = JSON.parse(values);
+  const time = hour.format(new Date(1000 * (Number(begin) + at * step)));
+  figure.querySelector("output").textContent = time + "  " +
+    lines.map(([name, all]) => name + " " + (all[at] === null ? "-" : all[at])).join("  ");
+  figure.classList.add("read");
+});
+
+// ---- logs: lines as they are written
+
+const MOST_LINES = 3000;
+const LEVELS = [["error", /\b(\w*error|critical|fatal|traceback|\w*exception)\b/i], ["warning", /\bwarn(ing)?\b/i]];
+
+for (const box of document.querySelectorAll(".log")) follow(box);
+
+function follow(box) {
+  const list = box.querySelector("[data-follow]");
+  const state = box.querySelector("[data-log-state]");
+  const [find, level, request, container, stay] = ["find", "level", "request", "container", "stay"].map((name) => box.querySelector(`[data-log-${name}]`));
+  let reading = null;
+  let last = 0;
+  let again = 0;
+
+  function fits(row) {
+    const words = find.value.toLowerCase();
+    const { at } = level.selectedOptions[0].value ? { at: level.value } : { at: "" };
+    return (!words || row.textContent.toLowerCase().includes(words))
+      && (!at || row.dataset.level === "error" || row.dataset.level === at)
+      && (!request.value.trim() || row.dataset.request.startsWith(request.value.trim()))
+      && (!container.value.trim() || row.dataset.container.startsWith(container.value.trim()));
+  }
+
+  function sift() {
+    let count = 0;
+    for (const row of list.children) { row.hidden = !fits(row); count += !row.hidden; }
+    state.textContent = count === list.children.length ? "" : `${count} of ${list.children.length} lines`;
+  }
+
+  function add(lines) {
+    const rows = document.createDocumentFragment();
+    for (const line of lines) {
+      if (!line.text && line.text !== "") continue;
+      const row = document.createElement("li");
+      const found = LEVELS.find(([, pattern]) => pattern.test(line.text));
+      row.dataset.level = found ? found[0] : "";
+      row.dataset.request = line.request || "";
+      row.dataset.container = line.container || "";
+      if (found) row.className = found[0];
+      if (line.source === "system") row.classList.add("system");
+      const at = document.createElement("time");
+      at.dataset.at = line.at;
+      const who = document.createElement("span");
+      who.className = "dim";
+      who.textContent = line.function + (line.container ? " " + line.container.slice(0, 10) : "");
+      who.title = [line.container, line.request].filter(Boolean).join(" ");
+      const text = document.createElement("span");
+      text.className = "text";
+      text.textContent = (found ? found[0] === "error" ? "▲ " : "△ " : "") + line.text; // as text, whatever a container prints
+      row.append(at, who, text);
+      row.hidden = !fits(row);
+      rows.append(row);
+      last = Math.max(last, line.at);
+    }
+    settle(rows);
+    const isAtEnd = stay.checked;
+    list.append(rows);
+    while (list.children.length > MOST_LINES) list.firstChild.remove();
+    if (isAtEnd) list.scrollTop = list.scrollHeight;
+  }
+
+  async function read() {
+    if (reading || document.hidden) return;
+    reading = new AbortController();
+    clearTimeout(again);
+    const url = new URL(list.dataset.follow, location.href);
+    if (last) url.searchParams.set("since", last + 1e-6);
+    try {
+      const answer = await fetch(url, { signal: reading.signal, cache: "no-store" });
+      if (!answer.ok) { state.textContent = answer.status === 401 ? "The session has ended." : "No log can be read here."; return; }
+      state.textContent = "";
+      const stream = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      let rest = "";
+      for (;;) {
+        const { value, done } = await stream.read();
+        if (done) break;
+        const lines = (rest + value).split("\n");
+        rest = lines.pop();
+        add(lines.filter(Boolean).map((line) => JSON.parse(line)));
+      }
+    } catch (error) {
+      if (error.name !== "AbortError") state.textContent = "The server does not answer. This page asks again.";
+    } finally {
+      reading = null;
+      if (!document.hidden) again = setTimeout(read, 3000);
+    }
+  }
+
+  for (const each of [find, level, request, container]) each.addEventListener("input", sift);
+  list.addEventListener("wheel", () => { stay.checked = list.scrollTop + list.clientHeight > list.scrollHeight - 40; }, { passive: true });
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) { clearTimeout(again); if (reading) reading.abort(); } else read();
+  });
+  read();
 }
 
 settle();

@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from homeport.cli import pickled
+from homeport.contract import pickled
 
 
 class Bomb:

@@ -1,6 +1,6 @@
 """Shows the values in a pickle, without running any code that is in it.
 
-A pickle may call any function while it is loaded, and containers write what these commands show. So plain
+A pickle may call any function while it is loaded, and containers write what commands and the dashboard show. So plain
 values alone are loaded; of everything else the type's name is shown.
 """
 

@@ -1,0 +1,127 @@
+"""One endpoint: charts, its last requests, and its log."""
+
+import asyncio
+import time
+
+from homeport.contract.api.apps import AppStatus, EndpointStatus
+from homeport.contract.api.requests import RequestList, RequestQuery
+from homeport.contract.api.series import EndpointSeries, FunctionSeries, Series, SeriesQuery
+from homeport.contract.errors import NotFound
+from homeport.dashboard import render
+from homeport.dashboard.charts import Line, Marker, chart
+from homeport.dashboard.pages.home import state
+from homeport.dashboard.pages.page import Page, Part, Visit, segment
+
+#: Name -> how far back, and the length of a step, in seconds.
+SPANS = {"15m": (900, 10), "1h": (3600, 60), "6h": (6 * 3600, 300), "1d": (86400, 900), "7d": (7 * 86400, 3600)}  # fmt: skip
+CLASSES = ("2xx", "3xx", "4xx", "5xx", "left")
+
+
+async def find(visit: Visit) -> tuple[AppStatus, EndpointStatus]:
+    """Return the app and the endpoint that a page is about."""
+    name, tag = visit.asked("app"), visit.asked("tag")
+    app = await visit.api.get(AppStatus, f"/v1/apps/{segment(name)}")
+    for endpoint in app.endpoints:
+        if endpoint.tag == tag:
+            return app, endpoint
+    raise NotFound(f"the app `{name}` has no endpoint `{tag}` now", hint="see the app's page")
+
+
+async def endpoint(visit: Visit) -> Part:
+    """Show one endpoint."""
+    app, found = await find(visit)
+    span = visit.asked("span")
+    span = span if span in SPANS else "1h"
+    back_s, step_s = SPANS[span]
+    asked = SeriesQuery(app=app.name, tag=found.tag, since=time.time() - back_s, step_s=step_s)
+    of_it = RequestQuery(app=app.name, tag=found.tag, tail=12)
+    series, requests = await asyncio.gather(
+        visit.api.get(Series, "/v1/series", asked),
+        visit.api.get(RequestList, "/v1/requests", of_it),
+    )
+    body = render.template(
+        "endpoint",
+        visit=visit,
+        app=app,
+        e=found,
+        state=state(app, found),
+        span=span,
+        spans=SPANS,
+        charts=draw(series, found.tag, found.function),
+        requests=reversed(requests.requests),
+        containers=[each for each in app.containers if each.function == found.function],
+    )
+    return Part(title=f"{app.name}.{found.tag}", body=body, live_s=2.0 if span == "15m" else 5.0)
+
+
+def draw(series: Series, tag: str, function: str) -> list[str]:
+    """Return the charts of an endpoint, and of its function's containers."""
+    nothing: tuple[int, ...] = (0,) * series.steps
+    of_endpoint = next((each for each in series.endpoints if each.tag == tag), None)
+    of_function = next((each for each in series.functions if each.function == function), None)
+    markers = [
+        Marker(
+            place=(each.at - series.begin) / (series.steps * series.step_s),
+            text=f"v{each.version}{f' {each.tag}' if each.tag else ''}",
+        )
+        for each in series.deploys
+    ]
+
+    def one(title: str, unit: str, *lines: Line) -> str:
+        return chart(
+            title, lines, unit=unit, begin=series.begin, step_s=series.step_s, markers=markers
+        )
+
+    drawn = [
+        one("Requests", "per second", *_by_status(of_endpoint, series, nothing)),
+        one("Latency", "ms", *_latency(of_endpoint, series)),
+    ]
+    if of_function is None:
+        return [*drawn, one("Containers", "at once", Line(name="containers", values=nothing))]
+    return [*drawn, *(one(title, unit, *lines) for title, unit, lines in _of(of_function))]
+
+
+def _by_status(
+    of_endpoint: EndpointSeries | None, series: Series, nothing: tuple[int, ...]
+) -> list[Line]:
+    counts = of_endpoint.by_status if of_endpoint else {"2xx": nothing}
+    kinds = dict(zip(CLASSES, "acdbf", strict=True))
+    return [
+        Line(
+            name="visitor left" if name == "left" else name,
+            values=[count / series.step_s for count in counts[name]],
+            kind=kinds[name],
+        )
+        for name in CLASSES
+        if name in counts
+    ]
+
+
+def _latency(of_endpoint: EndpointSeries | None, series: Series) -> list[Line]:
+    none = (None,) * series.steps
+    median = of_endpoint.p50_ms if of_endpoint else none
+    high = of_endpoint.p99_ms if of_endpoint else none
+    return [Line(name="p50", values=median), Line(name="p99", values=high, kind="d")]
+
+
+def _of(each: FunctionSeries) -> list[tuple[str, str, list[Line]]]:
+    charts = [
+        ("Containers", "at once", [Line(name="containers", values=each.containers)]),
+        (
+            "Cold starts",
+            "in a step",
+            [
+                Line(name="ready", values=each.cold_starts, kind="c"),
+                Line(name="failed", values=each.failed_starts, kind="b"),
+            ],
+        ),
+        ("CPU", "cores", [Line(name="all containers", values=each.cpu_cores)]),
+        ("Memory", "MiB", [Line(name="all containers", values=each.memory_mib, kind="e")]),
+    ]
+    if any(each.gpu_memory_mib):
+        lines = [Line(name="all containers", values=each.gpu_memory_mib, kind="c")]
+        charts.append(("GPU memory", "MiB", lines))
+    return charts
+
+
+PAGES = (Page(path="/endpoint", handler=endpoint),)

@@ -1,0 +1,196 @@
+"""What apps keep: volumes, dicts, queues and secrets."""
+
+import asyncio
+import json
+import posixpath
+from collections.abc import AsyncIterator
+from urllib.parse import quote
+
+from starlette.responses import Response, StreamingResponse
+
+from homeport.contract import codec, frames, pickled
+from homeport.contract.api.secrets import SecretList
+from homeport.contract.api.shared import Count, ObjectList, StoredObject
+from homeport.contract.api.volumes import FileEntry, FileQuery, FilesQuery, VolumeList, VolumesQuery
+from homeport.contract.errors import NotFound
+from homeport.dashboard import render
+from homeport.dashboard.pages.page import Page, Part, Visit, segment
+from homeport.dashboard.pages.table import Cell, Column, Row, table
+
+MOST_FILES = 2000
+MOST_TEXT = 500  # characters of a value
+
+
+async def volumes(visit: Visit) -> Part:
+    """List the volumes."""
+    found = await visit.api.get(VolumeList, "/v1/volumes", VolumesQuery(sizes=True))
+    rows = [
+        Row(
+            id=each.id,
+            cells=[
+                Cell(text=each.name, href=visit.path("/volume", name=each.name)),
+                render.size(each.size_bytes),
+                render.number(each.files),
+                render.moment(each.created_at),
+            ],
+        )
+        for each in found.volumes
+    ]
+    columns = [Column(name="Volume"), Column(name="Size", kind="n"), Column(name="Files", kind="n"), Column(name="Created")]  # fmt: skip
+    shown = table("", columns, rows, empty="No volume has a name here.")
+    return _part("Volumes", shown, find="#rows")
+
+
+async def volume(visit: Visit) -> Part:
+    """List a directory of a volume."""
+    name, path = visit.asked("name"), visit.asked("path", 4096).strip("/")
+    entries = []
+    async with visit.api.stream(
+        f"/v1/volumes/{segment(name)}/files", FilesQuery(path=path)
+    ) as told:
+        async for line in told.aiter_lines():
+            data = json.loads(line) if line else {}
+            if data.get("event") == "entry":
+                entries.append(codec.decode(FileEntry, data))
+            elif "error" in data:
+                raise NotFound(str(data["error"].get("message", "")))
+            if len(entries) >= MOST_FILES:
+                break
+    entries.sort(key=lambda entry: (entry.type != "directory", entry.path))
+    rows = [
+        Row(
+            id=str(place),
+            cells=[
+                Cell(text=posixpath.basename(each.path), href=_href(visit, name, each)),
+                each.type,
+                "" if each.type == "directory" else render.size(each.size),
+                render.moment(each.mtime),
+            ],
+        )
+        for place, each in enumerate(entries)
+    ]
+    columns = [Column(name="Name"), Column(name="Kind"), Column(name="Size", kind="n"), Column(name="Changed")]  # fmt: skip
+    shown = table("", columns, rows, empty="This directory is empty.")
+    crumbs = [("", name)]
+    for word in filter(None, path.split("/")):
+        crumbs.append((posixpath.join(crumbs[-1][0], word), word))
+    trail = render.template("trail", visit=visit, name=name, crumbs=crumbs, most=MOST_FILES, is_cut=len(entries) >= MOST_FILES)  # fmt: skip
+    return _part(f"Volume {name}", trail, shown, find="#rows")
+
+
+def _href(visit: Visit, name: str, entry: FileEntry) -> str:
+    if entry.type == "directory":
+        return visit.path("/volume", name=name, path=entry.path)
+    return visit.path("/volume/file", name=name, path=entry.path) if entry.type == "file" else ""
+
+
+async def file(visit: Visit) -> Response:
+    """Download a file of a volume; a browser saves it, and shows nothing of it."""
+    name, path = visit.asked("name"), visit.asked("path", 4096)
+    reading = visit.api.stream(f"/v1/volumes/{segment(name)}/file", FileQuery(path=path))
+    answer = await reading.__aenter__()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        try:
+            async for piece in answer.aiter_raw():
+                yield piece
+        finally:
+            await reading.__aexit__(None, None, None)
+
+    saved = quote(posixpath.basename(path), safe="")
+    headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{saved}"}
+    if length := answer.headers.get("content-length"):
+        headers["Content-Length"] = length
+    return StreamingResponse(pieces(), headers=headers, media_type="application/octet-stream")
+
+
+async def objects(visit: Visit) -> Part:
+    """List dicts and queues."""
+    dicts, queues = await asyncio.gather(
+        visit.api.get(ObjectList, "/v1/dicts"), visit.api.get(ObjectList, "/v1/queues")
+    )
+    columns = [Column(name="Name"), Column(name="Created"), Column(name="Length", kind="n")]
+
+    def shown(title: str, kind: str, found: ObjectList) -> str:
+        rows = [
+            Row(
+                id=each.id,
+                cells=[
+                    Cell(text=each.name, href=visit.path("/object", kind=kind, name=each.name)),
+                    render.moment(each.created_at),
+                    render.number(each.length),
+                ],
+            )
+            for each in found.objects
+        ]
+        return table(title, columns, rows, empty=f"No {kind} has a name here.", id=kind)
+
+    return _part(
+        "Dicts and queues", shown("Dicts", "dict", dicts), shown("Queues", "queue", queues)
+    )
+
+
+async def one_object(visit: Visit) -> Part:
+    """Show the first entries of a dict, or values of a queue; they stay there."""
+    name, is_dict = visit.asked("name"), visit.asked("kind") != "queue"
+    path = f"/v1/{'dicts' if is_dict else 'queues'}/{segment(name)}"
+    found = await visit.api.get(StoredObject, path)
+    raw = await visit.api.raw("GET", f"{path}/items")
+    _, *parts = frames.unpack(raw)
+    texts = [_text(each) for each in parts]
+    if is_dict:
+        pairs = list(zip(texts[::2], texts[1::2], strict=True))
+        rows = [Row(id=str(n), cells=[key, value]) for n, (key, value) in enumerate(pairs)]
+        columns = [Column(name="Key"), Column(name="Value", kind="code", full=True)]
+    else:
+        rows = [Row(id=str(n), cells=[n + 1, value]) for n, value in enumerate(texts)]
+        columns = [Column(name="Place"), Column(name="Value", kind="code", full=True)]
+    count = found.length
+    if count is None and not is_dict:
+        count = (await visit.api.get(Count, f"{path}/length")).count
+    lead = (
+        f"The first {len(rows)}"
+        + (f" of {count:,}" if count is not None else "")
+        + ". Nothing is taken out by looking."
+    )
+    return _part(name, table("", columns, rows, empty="It is empty."), lead=lead, find="#rows")
+
+
+def _text(data: bytes | None) -> str:
+    """Return a value as text. It is not unpickled: a pickle may run anything."""
+    if data is None:
+        return "-"
+    text = repr(pickled.value(data))
+    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}…"
+
+
+async def secrets(visit: Visit) -> Part:
+    """List the names of secrets and of their keys; no page has a value."""
+    found = await visit.api.get(SecretList, "/v1/secrets")
+    rows = [
+        Row(
+            id=each.name,
+            cells=[each.name, ", ".join(each.keys), render.moment(each.created_at), render.moment(each.updated_at)],
+        )
+        for each in found.secrets
+    ]  # fmt: skip
+    columns = [Column(name="Secret"), Column(name="Keys", kind="code", full=True), Column(name="Created"), Column(name="Changed")]  # fmt: skip
+    shown = table(
+        "", columns, rows, empty="There is no secret: `homeport secret create` makes one."
+    )
+    return _part("Secrets", shown, lead="Names only: no page shows a value.")
+
+
+def _part(title: str, *parts: object, lead: str = "", find: str = "") -> Part:
+    body = render.template("section", title=title, parts=parts, lead=lead, find=find)
+    return Part(title=title, body=body)
+
+
+PAGES = (
+    Page(path="/volumes", handler=volumes),
+    Page(path="/volume", handler=volume),
+    Page(path="/volume/file", handler=file),
+    Page(path="/objects", handler=objects),
+    Page(path="/object", handler=one_object),
+    Page(path="/secrets", handler=secrets),
+)
