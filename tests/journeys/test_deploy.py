@@ -80,6 +80,11 @@ def test_a_broken_version_leaves_the_old_one_and_says_why(terminal, write, visit
     assert "Traceback" not in done.stderr.split("no fuel")[-1]
     assert 1 == visitor.get(url).json()["version"]
     assert [1] == [r["version"] for r in terminal.json("app", "history", "shop")]
+    failed, first = terminal.json("app", "deploys", "shop")
+    assert (1, "ok", "socket") == (first["version"], first["result"], first["by"])
+    assert (None, "StartError") == (failed["version"], failed["result"])
+    assert "no fuel" in failed["reason"]
+    assert "no fuel" in terminal.run("app", "deploys").stdout
 
 
 def _processes(terminal, container: str) -> list[psutil.Process]:
@@ -114,8 +119,12 @@ def test_an_interrupted_deploy_goes_on_in_the_server_and_says_so(terminal, write
 
     assert 130 == command.interrupt()
     assert "interrupted: the server goes on with the deploy of `slow`" in command.output
+    (going_on,) = terminal.json("app", "deploys", "slow")
+    assert "running" == going_on["result"]
+    watching = terminal.start("app", "deploys", "--watch", str(going_on["id"]))
     go.write_text("")
     terminal.run("volume", "put", "gate", go, "/go")
+    watching.wait_for("slow v1")
     wait_for(lambda: "Slow.hello" in terminal.urls(), "the deploy")
 
 
@@ -166,6 +175,10 @@ def test_rollback_is_a_new_version_of_the_old_source(terminal, write, visitor):
 
     assert 1 == visitor.get(url).json()["version"]
     assert [3, 2, 1] == [r["version"] for r in terminal.json("app", "history", "shop")]
+    changed = terminal.run("app", "diff", "shop", "v1", "v2").stdout
+    signs = [line[:1] for line in changed.splitlines() if '"version": ' in line]
+    assert ["-", "+"] == signs
+    assert "same files and settings" in terminal.run("app", "diff", "shop", "v1", "v3").stderr
 
 
 def test_a_stopped_app_is_unknown_and_its_containers_are_gone(terminal, write, visitor):

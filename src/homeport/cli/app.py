@@ -10,14 +10,15 @@ import typer
 
 from homeport.cli import coldstarts, options, output, server
 from homeport.cli.deploy import follow
-from homeport.contract.api.apps import AppState, FunctionStatus
+from homeport.contract.api.apps import AppState, ChangesQuery, FunctionStatus
 from homeport.contract.api.coldstarts import ColdStartQuery
-from homeport.contract.api.deploys import Rollback
+from homeport.contract.api.deploys import DeployQuery, Rollback
 from homeport.contract.api.logs import LogQuery
 from homeport.settings import Settings
 
 app = typer.Typer(
-    help="Apps: list, logs, cold-starts, stop, history, rollback.", no_args_is_help=True
+    help="Apps: list, logs, cold-starts, stop, history, deploys, diff, rollback.",
+    no_args_is_help=True,
 )
 
 AppName = Annotated[str, typer.Argument(metavar="APP", help="The app's name.")]
@@ -81,7 +82,48 @@ def history(
     name: AppName, json: options.Json = False, environment: options.Environment = None
 ) -> None:
     """List an app's versions, the newest first."""
-    asyncio.run(_history(options.load(environment=environment), name, json=json))
+    from homeport.cli import history
+
+    asyncio.run(history.history(options.load(environment=environment), name, json=json))
+
+
+@app.command()
+def deploys(
+    name: Annotated[str, typer.Argument(metavar="[APP]", help="Of one app.")] = "",
+    n: Annotated[int, typer.Option("-n", "--tail", min=1, help="How many of the last.")] = 20,
+    watch: Annotated[
+        int, typer.Option(metavar="ID", help="Show the progress of one that goes on.")
+    ] = 0,
+    json: options.Json = False,
+    environment: options.Environment = None,
+) -> None:
+    """List deploys, rollbacks and stops, also those that failed or go on, the newest first."""
+    from homeport.cli import history
+
+    settings = options.load(environment=environment)
+    if watch:
+        asyncio.run(history.watch(settings, watch))
+        return
+    asyncio.run(history.deploys(settings, DeployQuery(app=name, tail=n), json=json))
+
+
+@app.command()
+def diff(
+    name: AppName,
+    before: Annotated[
+        str, typer.Argument(metavar="[vN]", help="By default the version before the other one.")
+    ] = "",
+    after: Annotated[
+        str, typer.Argument(metavar="[vN]", help="By default the newest version.")
+    ] = "",
+    json: options.Json = False,
+    environment: options.Environment = None,
+) -> None:
+    """Show which files and settings differ between two versions."""
+    from homeport.cli import history
+
+    query = ChangesQuery(before=_number(before), after=_number(after))
+    asyncio.run(history.diff(options.load(environment=environment), name, query, json=json))
 
 
 @app.command()
@@ -95,9 +137,7 @@ def rollback(
     environment: options.Environment = None,
 ) -> None:
     """Serve an earlier version again, as a new version."""
-    if version and not re.fullmatch(r"v[1-9]\d*", version):
-        raise typer.BadParameter(f"Invalid version specifier: {version} (write it as v3)")
-    number = int(version[1:]) if version else None
+    number = _number(version) or None
     asyncio.run(
         _rollback(options.load(environment=environment), name, number, strategy=strategy, json=json)
     )
@@ -172,23 +212,11 @@ async def _stop(settings: Settings, name: str, *, yes: bool) -> None:
     output.say(f"✓ `{name}` is stopped; {count} containers ended")
 
 
-async def _history(settings: Settings, name: str, *, json: bool) -> None:
-    async with server.running(settings) as client:
-        versions = await client.apps.history(name)
-    if json:
-        output.show_json(versions)
-        return
-    rows = [
-        (
-            f"v{version.version}",
-            output.local_time(version.created_at),
-            version.tag,
-            "serving" if version.current else "",
-            next(iter(version.urls.values()), ""),
-        )
-        for version in versions
-    ]
-    output.show_table(("Version", "Time deployed", "Tag", "", "URL"), rows, empty="no version")
+def _number(version: str) -> int:
+    """Return the number of a version; 0 for none."""
+    if version and not re.fullmatch(r"v[1-9]\d{0,8}", version):
+        raise typer.BadParameter(f"Invalid version specifier: {version} (write it as v3)")
+    return int(version[1:]) if version else 0
 
 
 async def _rollback(

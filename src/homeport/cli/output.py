@@ -21,6 +21,7 @@ from homeport.contract.output import PASSING
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from homeport.contract.api.apps import EndpointStatus
     from homeport.contract.api.events import Event
@@ -52,6 +53,13 @@ def prepare() -> None:
     importlib.import_module("homeport.client")
     importlib.import_module("rich.console")
     importlib.import_module("rich.text")
+
+
+def coloured(text: str, colour: str) -> "Text":
+    """Return a line of a server's text for the console."""
+    from rich.text import Text
+
+    return Text(terminal.line(text), style=colour)
 
 
 def say(text: str) -> None:

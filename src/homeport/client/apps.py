@@ -2,7 +2,15 @@
 
 from homeport.client.connection import Connection
 from homeport.contract import query
-from homeport.contract.api.apps import AppList, AppStatus, History, Stopped, Version
+from homeport.contract.api.apps import (
+    AppList,
+    AppStatus,
+    Changes,
+    ChangesQuery,
+    History,
+    Stopped,
+    Version,
+)
 from homeport.contract.api.coldstarts import ColdStart, ColdStartList, ColdStartQuery
 
 
@@ -25,6 +33,11 @@ class Apps:
     async def history(self, name: str) -> tuple[Version, ...]:
         """Return an app's versions, the newest first."""
         return (await self._connection.ask(History, "GET", f"/v1/apps/{name}/history")).revisions
+
+    async def changes(self, name: str, wanted: ChangesQuery) -> Changes:
+        """Return what differs between two versions of an app."""
+        path = f"/v1/apps/{name}/changes?{query.encode(wanted)}"
+        return await self._connection.ask(Changes, "GET", path)
 
     async def cold_starts(self, name: str, wanted: ColdStartQuery) -> tuple[ColdStart, ...]:
         """Return how containers of an app have started, the oldest first."""

@@ -4,8 +4,15 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 
 from homeport.client.connection import Connection
+from homeport.contract import query
 from homeport.contract.api import events
-from homeport.contract.api.deploys import Deploy, Rollback
+from homeport.contract.api.deploys import (
+    Deploy,
+    DeployList,
+    DeployQuery,
+    DeployRecord,
+    Rollback,
+)
 
 
 class Deploys:
@@ -20,9 +27,20 @@ class Deploys:
     def rollback(self, name: str, wanted: Rollback) -> AsyncIterator[events.Event]:
         return self._events(f"/v1/apps/{name}/rollback", wanted)
 
-    async def _events(self, path: str, wanted: object) -> AsyncIterator[events.Event]:
+    async def every(self, wanted: DeployQuery) -> tuple[DeployRecord, ...]:
+        """Return deploys, rollbacks and stops, the newest first."""
+        path = f"/v1/deploys?{query.encode(wanted)}"
+        return (await self._connection.ask(DeployList, "GET", path)).deploys
+
+    def progress(self, number: int) -> AsyncIterator[events.Event]:
+        """Yield the events of a deploy that goes on, from its beginning."""
+        return self._events(f"/v1/deploys/{number}/progress", method="GET")
+
+    async def _events(
+        self, path: str, wanted: object = None, method: str = "POST"
+    ) -> AsyncIterator[events.Event]:
         stream: AbstractAsyncContextManager[AsyncIterator[events.Event]]
-        stream = self._connection.stream(events.read, "POST", path, wanted)
+        stream = self._connection.stream(events.read, method, path, wanted)
         async with stream as lines:
             async for event in lines:
                 yield event

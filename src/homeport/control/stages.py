@@ -360,6 +360,7 @@ async def open_api(
         expiring=deploys.expiring,
         logs=state.logs,
         cold_starts=state.cold_starts,
+        deploys=state.deploys,
         requests=state.requests,
         usages=state.usages,
         shared=state.shared,

@@ -15,6 +15,7 @@ from homeport.state.audit import Audit
 from homeport.state.blobs import Blobs
 from homeport.state.coldstarts import ColdStarts
 from homeport.state.database import Database
+from homeport.state.deploys import Deploys
 from homeport.state.environments import Environments
 from homeport.state.logs import Logs
 from homeport.state.requests import Requests
@@ -39,6 +40,7 @@ class State:
     volumes: Scoped[Volumes]
     blobs: Blobs
     cold_starts: ColdStarts
+    deploys: Deploys
     requests: Requests
     usages: Usages
     shared: Shared
@@ -56,6 +58,8 @@ async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> 
     cold_starts = ColdStarts(database)
     opened.push_async_callback(cold_starts.close)
     cold_starts.move_in(settings.home / "cold-starts")
+    deploys = Deploys(database)
+    await deploys.interrupt()
     requests = Requests(settings.home / "requests", settings.request_cap_mib * MIB)
     opened.callback(requests.close)
     store = Stores(database)
@@ -88,6 +92,7 @@ async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> 
         volumes=volumes,
         blobs=Blobs(settings.home / "blobs"),
         cold_starts=cold_starts,
+        deploys=deploys,
         requests=requests,
         usages=Usages(settings.home / "usage"),
         shared=shared,

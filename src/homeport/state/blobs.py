@@ -102,6 +102,12 @@ class Blobs:
         finally:
             part.unlink(missing_ok=True)
 
+    def read(self, sha256: str) -> bytes | None:
+        """Return a file's content, None if it is gone; blocks. Give it the hashes of kept revisions alone."""
+        with contextlib.suppress(OSError):
+            return self._path(sha256).read_bytes()
+        return None
+
     async def forget(self, workspace: str) -> None:
         """Let a later workspace of this name use no file by its hash that this one has uploaded."""
         await asyncio.to_thread(self._forget, workspace)

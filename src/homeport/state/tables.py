@@ -158,6 +158,26 @@ audit = Table(
     Index("ix_audit_at", "at"),
 )
 
+#: Each try to change what an app serves, the newest ones of each app.
+deploys = Table(
+    "deploys",
+    metadata,
+    Column("id", BigInteger, nullable=False, autoincrement=False),
+    *_scope(),
+    Column("app", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),  # deploy, rollback, stop
+    Column("at", Float, nullable=False),
+    Column("ended_at", Float),  # null while it goes on
+    Column("version", Integer),  # that it made; null: none
+    Column("tag", String(50), nullable=False),
+    Column("by", String(16), nullable=False),
+    Column("user", String(64), nullable=False),
+    Column("result", String(32), nullable=False),
+    Column("reason", Text, nullable=False),
+    PrimaryKeyConstraint("id"),
+    Index("ix_deploys_app", "workspace", "environment", "app"),
+)
+
 #: Tokens of the API. A token may be for several environments of its workspace.
 api_tokens = Table(
     "api_tokens",

@@ -30,6 +30,7 @@ from homeport.state.audit import Audit
 from homeport.state.calls import Calls
 from homeport.state.certificates import Certificates
 from homeport.state.coldstarts import ColdStarts
+from homeport.state.deploys import Deploys
 from homeport.state.expiries import Expiries
 from homeport.state.logs import Logs
 from homeport.state.rate_limits import RateLimits
@@ -126,6 +127,7 @@ async def api_of(plane: Plane, home: Path):
         deployer=plane.deployer,
         logs=logs,
         cold_starts=cold_starts,
+        deploys=Deploys(plane.database),
         requests=requests,
         usages=usages,
         shared=shared,

@@ -246,6 +246,13 @@ async def test_every_route_answers_what_it_declares(tmp_path):
         history = (await ask("GET /v1/apps/{name}/history", name="shop")).revisions
         assert [(2, True), (1, False)] == [(each.version, each.current) for each in history]
         assert all("-v" in each.urls["f"] for each in history)
+        tries = (await ask("GET /v1/deploys", query="?app=shop")).deploys
+        assert ["rollback", "deploy", "deploy"] == [each.kind for each in tries]
+        assert ["ok", "skipped", "ok"] == [each.result for each in tries]
+        *_, done = await ask("GET /v1/deploys/{id}/progress", id=f"{tries[0].id}")
+        assert 2 == done.deployed.version
+        changes = await ask("GET /v1/apps/{name}/changes", name="shop")
+        assert (1, 2, (), ()) == (changes.before, changes.after, changes.files, changes.settings)
         containers = (await ask("GET /v1/containers")).containers
         assert {"shop"} == {container.app for container in containers}
         assert (IMAGE,) == (await ask("GET /v1/images")).images

@@ -28,10 +28,14 @@ from homeport.control.api import routes, routing
 from homeport.control.api.access import Caller, Guard, OwnSocket
 from homeport.control.fleet import tunnels
 from homeport.state import tables
+from homeport.state.deploys import Deploys
+from homeport.state.requests import Place
+from homeport.state.usage import Sample
 from tests.control.api.served import api_of
 from tests.control.api.test_environments import client, deploy, of
 from tests.control.plane import Plane, function, manifest
 from tests.fakes import FakeNode
+from tests.recorded import words
 
 #: Those that only read come first, when ACME has nothing yet.
 ROUTES = sorted(
@@ -85,6 +89,9 @@ QUERIES = {
     "/v1/volumes/{name}/file": {"path": NAME, "force": "1"},
     "/v1/spawned": {"id": CALL, "app": NAME, "function": "g"},
     "/v1/spawned/{id}/cancel": {"terminate": "1"},
+    "/v1/requests": {"since": "1"},
+    "/v1/requests/live": {"tail": "10"},
+    "/v1/series": {"since": "1699999000", "until": "1700001000"},
 }
 
 
@@ -134,6 +141,7 @@ async def filled(server) -> dict[str, list[str]]:
         proxy = await ask("POST", "proxy-tokens", json={"name": "globex"})
         token = await ask("POST", "tokens", json=TOKEN)
         listed = await ask("GET", "containers")
+    number = await happened(server)
     return {
         **{kind: [NAME, found] for kind, found in ids.items()},
         "proxy-tokens": [proxy["token_id"]],
@@ -141,9 +149,30 @@ async def filled(server) -> dict[str, list[str]]:
         "containers": [each["id"] for each in listed["containers"]],
         "spawned": [CALL],
         "blobs": [SHA256],
+        "requests": ["globex-request"],
+        "deploys": [f"{number}"],
         "domains": [DOMAIN],
         "certificates": [DOMAIN, f"globex--{NAME}-f.localhost"],
     }
+
+
+async def happened(server) -> int | None:
+    """Record what happened in GLOBEX; return the number of a deploy."""
+    line = words(id="globex-request", target=f"/{NAME}")
+    server.requests.add([line], lambda _endpoint: Place(GLOBEX, NAME, "f"), lambda _name: "")
+    sample = Sample(
+        app=NAME,
+        function="f",
+        containers=1,
+        cold_starts=1,
+        failed_starts=0,
+        cpu_s=1.0,
+        memory_mib=1,
+        gpu_memory_mib=0,
+    )
+    server.usages.add(1_700_000_000.0, 15.0, {GLOBEX: [sample]})
+    deploys = Deploys(server.plane.database)
+    return await deploys.begin(GLOBEX, NAME, "deploy", by="token", user="globex")
 
 
 async def held(server) -> dict[str, str]:
@@ -194,7 +223,7 @@ def content_of(route: routing.Described) -> bytes:
 
 
 async def answered(app, route: routing.Described, path: str) -> tuple[int, str]:
-    """Return the status and text of an answer; hang up once a session serves, because its stream has no end."""
+    """Return the status and text of an answer; hang up once a session serves or requests are followed: their streams have no end."""
     sent = iter([{"type": "http.request", "body": content_of(route)}])
     left, status, text = asyncio.Event(), 0, ""
 
@@ -208,7 +237,7 @@ async def answered(app, route: routing.Described, path: str) -> tuple[int, str]:
         nonlocal status, text
         status = message.get("status", status)
         text += message.get("body", b"").decode("utf-8", "replace")
-        if '"event":"serving"' in text.replace(" ", ""):
+        if '"event":"serving"' in text.replace(" ", "") or (text and "live" in route.path):
             left.set()
 
     query = QUERIES.get(route.path, {}) if route.query else {}

@@ -98,6 +98,8 @@ class Version:
     tag: str  # as `deploy --tag` named it
     current: bool  # it serves the app's main URLs
     urls: dict[str, str]  # tag of an endpoint -> its URL of this very version
+    by: str = ""  # who deployed it, as in the audit log; empty: it is not known any more
+    user: str = ""  # of their token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,3 +114,54 @@ class Stopped:
     """An app that was stopped."""
 
     containers: int  # how many were ended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangesQuery:
+    """Between which two versions."""
+
+    before: int = 0  # the version before `after` by default
+    after: int = 0  # the newest by default
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileState:
+    """A file of a version."""
+
+    size_bytes: int
+    sha256: str
+    executable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileChange:
+    """A file that differs between two versions."""
+
+    path: str
+    before: FileState | None  # null: it was added
+    after: FileState | None  # null: it was removed
+    diff: str = (
+        ""  # unified; empty for binary files, large ones, and callers without the scope `deploy`
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingChange:
+    """A setting of a function that differs between two versions."""
+
+    function: str  # empty: of the app
+    setting: str  # such as `timeout_s`, `web greet label` or `image`
+    before: str | None  # null: there was none
+    after: str | None  # null: there is none any more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What differs between two versions of an app. No value of a secret is in it."""
+
+    app: str
+    before: int
+    after: int
+    files: tuple[FileChange, ...]
+    settings: tuple[SettingChange, ...]
+    left_out: int = 0  # files that differ, and are too many to be listed

@@ -36,3 +36,35 @@ class Deployed:
     version: int
     skipped: bool  # nothing had changed, and nothing was done
     endpoints: tuple[EndpointStatus, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployRecord:
+    """One try to change what an app serves."""
+
+    id: int
+    app: str
+    kind: str  # `deploy`, `rollback` or `stop`
+    at: float  # when it began
+    ended_at: float | None  # null while it goes on
+    version: int | None  # that it made; null: none
+    tag: str  # as `deploy --tag` named it
+    by: str  # as in the audit log: `socket` (the server's own user), `token`, `server`
+    user: str  # of the token
+    result: str  # `running`, `ok`, `skipped` (nothing had changed), `interrupted` (the server ended), or the kind of the error
+    reason: str = ""  # why it failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployQuery:
+    """Which deploys are wanted."""
+
+    app: str = ""  # of this app alone
+    tail: int = 50  # the last so many, at most 1,000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployList:
+    """Deploys, rollbacks and stops, the newest first."""
+
+    deploys: tuple[DeployRecord, ...]

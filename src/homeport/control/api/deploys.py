@@ -1,14 +1,14 @@
 """The routes that deploy an app, or an earlier version of it again."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from homeport.contract import validate
 from homeport.contract.api import events
 from homeport.contract.api.answers import Fault
-from homeport.contract.api.deploys import Deploy, Rollback
-from homeport.contract.errors import BadRequest
+from homeport.contract.api.deploys import Deploy, DeployList, DeployQuery, Rollback
+from homeport.contract.errors import BadRequest, NotFound
 from homeport.contract.scope import Scope
+from homeport.control.api.access import Caller
 from homeport.control.api.record import OK, Record, result_of
 from homeport.control.api.routing import route
 from homeport.control.api.streams import copy_lines
@@ -16,7 +16,10 @@ from homeport.control.api.view import View
 from homeport.control.deploys.deployer import Deployed, Deployer
 from homeport.control.deploys.expiring import Expiring
 from homeport.control.deploys.trial import Say
+from homeport.control.deploys.underway import Underway, Watched, until_the_end
 from homeport.control.fleet.owner import Owner
+from homeport.state.deploys import SKIPPED
+from homeport.state.deploys import Deploys as History
 from homeport.state.logs import Logs
 from homeport.supervised import Tasks
 
@@ -27,17 +30,25 @@ class Deploys:
     """Deploys apps, and streams the progress."""
 
     def __init__(
-        self, view: View, deployer: Deployer, logs: Logs, tasks: Tasks, expiring: Expiring
+        self,
+        view: View,
+        deployer: Deployer,
+        logs: Logs,
+        tasks: Tasks,
+        expiring: Expiring,
+        history: History,
     ) -> None:
         self._view = view
         self._deployer = deployer
         self._logs = logs
         self._tasks = tasks
         self._expiring = expiring
+        self._history = history
+        self._underway = Underway()
 
     @route("POST", "/v1/apps/{name}/deploy")
     async def deploy(
-        self, scope: Scope, name: str, body: Deploy, record: Record
+        self, scope: Scope, name: str, body: Deploy, record: Record, caller: Caller
     ) -> AsyncIterator[events.DeployEvent]:
         """Deploy an app. The deploy continues if the caller disconnects."""
         validate.check(body.manifest)
@@ -62,11 +73,14 @@ class Deploys:
                 then=renew,
             )
 
-        return self._progress(scope, name, work, record)
+        number = await self._history.begin(
+            scope, name, "deploy", tag=body.tag, by=caller.by, user=caller.name
+        )
+        return self._progress(scope, name, work, record, number)
 
     @route("POST", "/v1/apps/{name}/rollback")
     async def rollback(
-        self, scope: Scope, name: str, body: Rollback, record: Record
+        self, scope: Scope, name: str, body: Rollback, record: Record, caller: Caller
     ) -> AsyncIterator[events.DeployEvent]:
         """Deploy an earlier version again, as a new version."""
         if body.version is not None and body.version < 1:
@@ -77,7 +91,24 @@ class Deploys:
                 scope, name, body.version, strategy=body.strategy, say=say
             )
 
-        return self._progress(scope, name, work, record)
+        number = await self._history.begin(scope, name, "rollback", by=caller.by, user=caller.name)
+        return self._progress(scope, name, work, record, number)
+
+    @route("GET", "/v1/deploys")
+    async def every(self, scope: Scope, query: DeployQuery) -> DeployList:
+        """List the deploys, rollbacks and stops of an environment, also those that go on or have failed."""
+        return DeployList(deploys=tuple(await self._history.last(scope, query.app, query.tail)))
+
+    @route("GET", "/v1/deploys/{id}/progress")
+    async def progress(self, scope: Scope, id: str) -> AsyncIterator[events.DeployEvent]:  # noqa: A002 - the path's
+        """Follow a deploy or a rollback that goes on, from its beginning; of the last ones that have ended, read how they went."""
+        watched = self._underway.find(scope, int(id)) if id.isdecimal() and len(id) < 19 else None
+        if watched is None:
+            raise NotFound(
+                f"no deploy `{id}` goes on",
+                hint="`GET /v1/deploys` lists them, with how they ended",
+            )
+        return self._events(watched)
 
     async def _progress(
         self,
@@ -85,29 +116,49 @@ class Deploys:
         name: str,
         work: Callable[[Say], Awaitable[Deployed]],
         record: Record,
+        number: int | None,
     ) -> AsyncIterator[events.DeployEvent]:
         """Yield the events of a deploy, the last of which says how it ended."""
-        queue: asyncio.Queue[events.DeployEvent] = asyncio.Queue()
+        watched = self._underway.begin(scope, name, number)
         record.hold()
 
         async def deploy() -> None:
             end: events.Done | events.Error
             try:
-                deployed = await work(lambda text: queue.put_nowait(events.Progress(text=text)))
+                deployed = await work(watched.say)
                 end = events.Done(deployed=self._view.deployed(deployed))
-                record.target = f"{name} v{deployed.app.revision.version}"
+                version = deployed.app.revision.version
+                record.target = f"{name} v{version}"
                 await record.end(OK)
+                if deployed.skipped:
+                    await self._history.end(number, SKIPPED)
+                else:
+                    await self._history.end(number, OK, version=version)
             except Exception as error:
                 end = events.Error(error=Fault.of(error))
                 await record.end(result_of(error))
-            queue.put_nowait(end)
+                await self._history.end(number, result_of(error), reason=told(end.error))
+            watched.finish(end)
 
         self._tasks.start(f"deploy of `{name}`", deploy())
-        with self._logs.following(scope, lambda line: line.app == name) as lines:
+        async for event in self._events(watched):
+            yield event
+
+    async def _events(self, watched: Watched) -> AsyncIterator[events.DeployEvent]:
+        """Yield what a deploy tells, and the lines that the app's containers print meanwhile."""
+        with (
+            watched.following() as queue,
+            self._logs.following(watched.scope, lambda line: line.app == watched.app) as lines,
+        ):
             copying = self._tasks.start("log lines of a deploy", copy_lines(lines, queue))
             try:
-                while not isinstance(event := await queue.get(), (events.Done, events.Error)):
+                async for event in until_the_end(queue):
                     yield event
-                yield event
             finally:
                 copying.cancel()
+
+
+def told(fault: Fault) -> str:
+    """Return an error as text: what happened, where, and what to do."""
+    parts = (fault.message, fault.where, fault.traceback, fault.hint)
+    return "\n".join(part for part in parts if part)

@@ -61,6 +61,7 @@ from homeport.state import (
     api_tokens,
     audit,
     coldstarts,
+    deploys,
     logs,
     rate_limits,
     requests,
@@ -88,6 +89,7 @@ class Backend:
     expiring: Expiring
     logs: logs.Logs
     cold_starts: coldstarts.ColdStarts
+    deploys: deploys.Deploys
     requests: requests.Requests
     usages: Usages
     shared: shared.Shared
@@ -127,7 +129,9 @@ class Api:
         self._calls = Calls(parts.settings, parts.environments.key, parts.endpoints.holder)
         self._environments, self._audit = parts.environments, backend.audit
         self._programs = Programs(parts)
-        self._over_time = OverTime(Traffic(backend.requests), backend.usages, parts.store)
+        self._over_time = OverTime(
+            Traffic(backend.requests), backend.usages, parts.store, backend.deploys
+        )
         self._nouns = (
             Server(
                 view,
@@ -135,10 +139,10 @@ class Api:
                 keep=backend.keep,
                 shutdown=backend.shutdown,
             ),
-            Apps(view, deployer, backend.cold_starts),
+            Apps(view, deployer, backend.cold_starts, backend.deploys, parts),
             functions,
             self._calls,
-            Deploys(view, deployer, backend.logs, tasks, backend.expiring),
+            Deploys(view, deployer, backend.logs, tasks, backend.expiring, backend.deploys),
             Sessions(
                 view, deployer, backend.logs, tasks, spawned=backend.spawned, pools=parts.pools
             ),

@@ -8,6 +8,7 @@ from homeport.contract.errors import BadRequest
 from homeport.contract.scope import Scope
 from homeport.control.api.routing import route
 from homeport.state import grids
+from homeport.state.deploys import Deploys
 from homeport.state.store import Stores
 from homeport.state.traffic import Traffic
 from homeport.state.usage import Usages
@@ -19,10 +20,11 @@ LONGEST_S = 31 * 24 * HOUR_S
 class OverTime:
     """Counts what has happened, by steps of time."""
 
-    def __init__(self, counted: Traffic, usages: Usages, store: Stores) -> None:
+    def __init__(self, counted: Traffic, usages: Usages, store: Stores, deploys: Deploys) -> None:
         self._traffic = counted
         self._usages = usages
         self._store = store
+        self._deploys = deploys
         self._forgetting: asyncio.TimerHandle | None = None
 
     @route("GET", "/v1/series")
@@ -50,6 +52,7 @@ class OverTime:
             _, endpoints = await asyncio.to_thread(self._traffic.endpoints, scope, window, wants)
         self._forget_later()
         versions = await self._store.of(scope).versions(window.begin, window.end, query.app)
+        who = await self._deploys.deployers(scope, query.app, window.begin) if versions else {}
         return Series(
             begin=window.begin,
             step_s=window.step_s,
@@ -57,7 +60,13 @@ class OverTime:
             endpoints=endpoints,
             functions=functions,
             deploys=tuple(
-                DeployMarker(at=each.created_at, app=each.app, version=each.version, tag=each.tag)
+                DeployMarker(
+                    at=each.created_at,
+                    app=each.app,
+                    version=each.version,
+                    tag=each.tag,
+                    user=who.get((each.app, each.version), ("", ""))[1],
+                )
                 for each in versions
             ),
         )
