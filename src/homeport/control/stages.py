@@ -374,19 +374,7 @@ async def open_api(
         audit=state.audit,
         keeper=fleet.keeper,
         domains=deploys.domains,
-        worlds=Worlds(
-            parts,
-            deploys.deployer,
-            state.shared,
-            state.logs,
-            deploys.tokens,
-            deploys.rate_limits,
-            state.api_tokens,
-            deploys.expiring.expiries,
-            state.cold_starts,
-            state.requests,
-            state.usages,
-        ),
+        worlds=_worlds(state, deploys),
         keep=lifeline.keep,
         shutdown=shutdown,
         stop_container=stop_container,
@@ -396,6 +384,22 @@ async def open_api(
     guarded = listeners.guards(settings, api.app(), state.api_tokens, state.audit, opened)
     await listeners.inside(settings, api.inside(), state.environments.by_key, guarded, opened)
     await listeners.outside(settings, api.app(), guarded, tcp, opened)
+
+
+def _worlds(state: State, deploys: Deploys) -> Worlds:
+    return Worlds(
+        deploys.parts,
+        deploys.deployer,
+        state.shared,
+        state.logs,
+        deploys.tokens,
+        deploys.rate_limits,
+        state.api_tokens,
+        deploys.expiring.expiries,
+        state.cold_starts,
+        state.requests,
+        state.usages,
+    )
 
 
 def _view(fleet: Fleet, deploys: Deploys, lifeline: Lifeline) -> View:

@@ -18,7 +18,7 @@ from homeport.contract.api.apps import (
 )
 from homeport.contract.api.containers import ContainerStatus
 from homeport.contract.api.server import Status
-from homeport.contract.container import LogLine
+from homeport.contract.container import Container, LogLine
 from homeport.contract.errors import NotFound, StorageError
 from homeport.contract.image import Environment
 from homeport.contract.scope import MAIN, Scope
@@ -40,7 +40,7 @@ ORDER = (AppState.DEPLOYED, AppState.BROKEN, AppState.SERVING, AppState.STOPPED)
 
 
 class View:
-    """The present state of everything, in the types of the API."""
+    """The present state of everything, in the types of the API; one class, because each answer is made of the others."""
 
     def __init__(
         self,
@@ -117,7 +117,9 @@ class View:
             for scope, row in self._rows
             if sees(scope) and (owner := Owner.app(scope, row.name)) not in deployed
         ]
-        return AppList(apps=(*map(self._live_app, live), *others))
+        containers = self._by_owner()
+        apps = [self._live_app(app, containers.get(app.owner, ())) for app in live]
+        return AppList(apps=(*apps, *others))
 
     async def app(self, scope: Scope, name: str) -> AppStatus:
         """Return one app; a deployed one before a session of the same name. `NotFound` otherwise."""
@@ -163,9 +165,14 @@ class View:
 
     def endpoints(self, app: LiveApp) -> tuple[EndpointStatus, ...]:
         """Return an app's URLs and what happens there."""
-        containers = Counter(container.function for container in self.containers(app.owner))
+        return self._endpoints(app, self.containers(app.owner))
+
+    def _endpoints(
+        self, app: LiveApp, containers: tuple[ContainerStatus, ...]
+    ) -> tuple[EndpointStatus, ...]:
+        counts = Counter(container.function for container in containers)
         return tuple(
-            self._endpoint(live, containers[live.endpoint.pool.function])
+            self._endpoint(live, counts[live.endpoint.pool.function])
             for live in app.endpoints.values()
         )
 
@@ -180,21 +187,19 @@ class View:
             pool = self._pools.of_container(container.id)
             if owner is not None and (pool is None or pool.owner != owner):
                 continue
-            told.append(
-                ContainerStatus(
-                    id=container.id,
-                    app=container.order.pool.app,
-                    function=container.order.pool.function,
-                    revision=container.order.pool.revision,
-                    state=container.state,
-                    pid=container.pid,
-                    started_at=container.started_at,
-                    reason=container.reason,
-                    node=container.node,
-                    gpus=container.order.devices,
-                )
-            )
+            told.append(_container(container))
         return tuple(sorted(told, key=lambda container: -container.started_at))
+
+    def _by_owner(self) -> dict[Owner, tuple[ContainerStatus, ...]]:
+        """Return the containers of each owner: for a list of all apps, that is one look at them."""
+        found: dict[Owner, list[ContainerStatus]] = {}
+        for container in self._nodes.containers():
+            if (pool := self._pools.of_container(container.id)) is not None:
+                found.setdefault(pool.owner, []).append(_container(container))
+        return {
+            owner: tuple(sorted(each, key=lambda container: -container.started_at))
+            for owner, each in found.items()
+        }
 
     async def images(self) -> tuple[Environment, ...]:
         """Return every environment of each node, the newest of each first."""
@@ -207,7 +212,7 @@ class View:
         named = (line.app, line.function)
         return any(p.owner == owner and (p.key.app, p.key.function) == named for p in self._pools)
 
-    def _live_app(self, app: LiveApp) -> AppStatus:
+    def _live_app(self, app: LiveApp, containers: tuple[ContainerStatus, ...]) -> AppStatus:
         return AppStatus(
             name=app.name,
             app_id=app.app_id,
@@ -216,16 +221,18 @@ class View:
             version=app.revision.version,
             created_at=app.created_at,
             stopped_at=None,
-            endpoints=self.endpoints(app),
-            containers=self.containers(app.owner),
-            functions=self._functions(app),
+            endpoints=self._endpoints(app, containers),
+            containers=containers,
+            functions=self._functions(app, containers),
             expires_at=None if app.ephemeral else self._expires_at(app.owner),
             environment=app.scope.environment,
         )
 
-    def _functions(self, app: LiveApp) -> tuple[FunctionStatus, ...]:
+    def _functions(
+        self, app: LiveApp, containers: tuple[ContainerStatus, ...]
+    ) -> tuple[FunctionStatus, ...]:
         """Return every function of an app's current revision."""
-        containers = Counter(container.function for container in self.containers(app.owner))
+        counts = Counter(container.function for container in containers)
         names = [spec.name for spec in app.revision.manifest.functions]
         names += sorted(
             pool.key.function
@@ -237,7 +244,7 @@ class View:
         return tuple(
             FunctionStatus(
                 name=pool.function,
-                containers=containers[pool.function],
+                containers=counts[pool.function],
                 next_run=next_runs.get(pool.function),
                 **numbers,
             )
@@ -285,6 +292,21 @@ class View:
         """Return the state of the certificate that is furthest from valid, of the endpoint's hosts."""
         states = [self._certificate(host) for host in live.endpoint.hosts]
         return min(states, key=lambda each: _WORST.index(each[0]), default=("", ""))
+
+
+def _container(container: Container) -> ContainerStatus:
+    return ContainerStatus(
+        id=container.id,
+        app=container.order.pool.app,
+        function=container.order.pool.function,
+        revision=container.order.pool.revision,
+        state=container.state,
+        pid=container.pid,
+        started_at=container.started_at,
+        reason=container.reason,
+        node=container.node,
+        gpus=container.order.devices,
+    )
 
 
 def missing(scope: Scope, name: str) -> str:

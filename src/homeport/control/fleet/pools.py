@@ -26,6 +26,8 @@ class Pools:
         self.own_ports = False  # containers take no port of this machine
         self._most_values = most_values
         self._pools: dict[PoolKey, Pool] = {}
+        #: The same by app and revision, and the function: a list of everything asks for each of them.
+        self._families: dict[tuple[str, str], dict[PoolKey, Pool]] = {}
         self._by_container: dict[str, Pool] = {}
         # By container, also after its end: its last lines arrive later.
         self._past: dict[str, tuple[Owner, PoolKey]] = {}
@@ -43,6 +45,7 @@ class Pools:
         """Add a pool, in place of one with the same key."""
         pool.own_ports = self.own_ports
         self._pools[pool.key] = pool
+        self._families.setdefault(_family(pool.key), {})[pool.key] = pool
         for tell in self.on_added:
             tell(pool)
 
@@ -60,6 +63,10 @@ class Pools:
         """Remove a pool whose containers have ended."""
         if self._pools.get(pool.key) is pool:
             del self._pools[pool.key]
+            family = self._families[_family(pool.key)]
+            del family[pool.key]
+            if not family:
+                del self._families[_family(pool.key)]
             base = self._pools.get(dataclasses.replace(pool.key, parameters=""))
             if base is not None:  # the function's counters must not decrease
                 base.served_before += pool.load.served + pool.served_before
@@ -103,12 +110,12 @@ class Pools:
 
     def of_revision(self, app: str, revision: str) -> list[Pool]:
         """Return the pools of one revision, including those for class parameters."""
-        return [p for p in self if (p.key.app, p.key.revision) == (app, revision)]
+        return list(self._families.get((app, revision), {}).values())
 
     def totals(self, key: PoolKey) -> Totals:
         """Return the sums over a function's pools for all class parameters."""
-        base = dataclasses.replace(key, parameters="")
-        pools = [p for p in self if dataclasses.replace(p.key, parameters="") == base]
+        family = self._families.get(_family(key), {})
+        pools = [pool for pool in family.values() if pool.key.function == key.function]
         return Totals(
             running=sum(pool.load.running for pool in pools),
             queued=sum(pool.load.queued + len(pool.parked) for pool in pools),
@@ -187,3 +194,7 @@ class Pools:
                 "at once; try again"
             )
         min(idle, key=lambda pool: pool.used_at).retire(RETIRED_DRAIN_S)
+
+
+def _family(key: PoolKey) -> tuple[str, str]:
+    return key.app, key.revision
