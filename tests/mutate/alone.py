@@ -20,6 +20,7 @@ mount --bind "$2" "$2"
 mount --bind "$1" "$inside"
 mount --bind "$1/tmp" /tmp
 mount --rbind "$1/var" /var/tmp
+mount -t tmpfs tmpfs /dev/shm
 mount -o remount,bind,ro /
 cd "$1"
 shift 2
