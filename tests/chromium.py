@@ -111,14 +111,14 @@ class Browser:
 
 
 @contextlib.contextmanager
-def running(home: Path) -> Iterator[Browser]:
-    """Run a browser of a user with this home."""
+def running(home: Path, *flags: str) -> Iterator[Browser]:
+    """Run a browser of a user with this home, with more flags for Chromium."""
     profile = home / "profile"
     port = profile / "DevToolsActivePort"
     port.unlink(missing_ok=True)
     with (home / "chromium.log").open("ab") as log:
         process = subprocess.Popen(
-            ["chromium", *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            ["chromium", *FLAGS, *flags, f"--user-data-dir={profile}", "about:blank"],
             env={**os.environ, "HOME": str(home)},
             stdout=log,
             stderr=log,

@@ -49,6 +49,7 @@ COVERED = {
     "cli/rate_limit": "journeys/test_secrets_and_tokens.py",
     "client/rate_limits": "journeys/test_secrets_and_tokens.py",
     "contract/api/rate_limits": "control/api/test_answers.py",
+    "contract/openapi": "runner/test_openapi.py",
     "contract/rates": "house/test_doctests.py",
     "control/api/rate_limits": "control/api/test_answers.py",
     "state/rate_limits": "state/test_tokens.py",

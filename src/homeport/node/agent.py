@@ -26,6 +26,7 @@ from homeport.contract.programs import Order
 from homeport.contract.sizes import MIB
 from homeport.contract.supplies import Supplies
 from homeport.contract.traffic import PoolKey
+from homeport.node import openapi
 from homeport.node.cells import sandboxes
 from homeport.node.containers import door, programs, pulses, records
 from homeport.node.containers.changes import Changes
@@ -127,6 +128,7 @@ class Agent:
         await asyncio.gather(
             asyncio.to_thread(self._open_cells, left),
             asyncio.to_thread(sandboxes.prepare, self._settings.isolation),
+            asyncio.to_thread(openapi.lay, self._lib),
         )
         if self._tied:
             self._lifeline = os.pipe()

@@ -14,6 +14,7 @@ from typing import Any
 
 from homeport.contract.container import StartOrder
 from homeport.contract.manifest import CallMethod, WebKind, WebMethod
+from homeport.runner import openapi
 from homeport.sdk import context
 from homeport.sdk.declare import loader
 
@@ -72,10 +73,13 @@ class Service:
         if web.kind is WebKind.FASTAPI:
             from homeport.runner import webapp
 
-            return webapp.build(function, method=web.http_method, docs=web.docs)
+            app = webapp.build(function, method=web.http_method, docs=web.docs)
+            openapi.localize(app)
+            return app
         app = function()
         if web.kind is WebKind.ASGI:
             _check(app, web, arguments=3, other="wsgi_app")
+            openapi.localize(app)
         elif web.kind is WebKind.WSGI:
             _check(app, web, arguments=2, other="asgi_app")
         else:
