@@ -110,6 +110,10 @@ class FakeNode(Recorded):
         async with self._call("prepare", image.key):
             self.prepared.append(image.key)
 
+    async def build_log(self, key: str) -> str | None:
+        self._reach()
+        return None
+
     async def environments(self) -> Collection[Environment]:
         self._reach()
         return []

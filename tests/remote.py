@@ -39,6 +39,7 @@ SHAPES: dict[str, tuple[dict[str, Any], Any]] = {
     "confirm_held": ({"container": str, "held": int}, None),
     "forget": ({"pool": PoolKey}, None),
     "prepare": ({"image": Image, "source": str, "supplies": Supplies}, None),
+    "build_log": ({"key": str}, str | None),
     "environments": ({}, tuple[Environment, ...]),
     "prune": ({"keep": tuple[Image, ...]}, tuple[Environment, ...]),
 }
@@ -105,6 +106,9 @@ class RemoteNode:
     ) -> None:
         given = {"image": image, "source": source, "supplies": supplies}
         await self._ask("prepare", given, say)
+
+    async def build_log(self, key: str) -> str | None:
+        return await self._ask("build_log", {"key": key})
 
     async def environments(self) -> Collection[Environment]:
         return await self._ask("environments")

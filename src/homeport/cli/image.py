@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from homeport.cli import options, output, server
+from homeport.contract.errors import NotFound
 from homeport.settings import Settings
 
-app = typer.Typer(help="Images: list, prune, shell.", no_args_is_help=True)
+app = typer.Typer(help="Images: list, log, prune, shell.", no_args_is_help=True)
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 SHOWN = 60  # how many characters of the last step are shown
@@ -20,6 +21,15 @@ SHOWN = 60  # how many characters of the last step are shown
 def list_(json: options.Json = False) -> None:
     """List the image layers that were built, one for each step, the newest first."""
     asyncio.run(_list(options.load(), json=json))
+
+
+@app.command()
+def log(
+    image: Annotated[str, typer.Argument(help="The beginning of a key of `image list`.")],
+    json: options.Json = False,
+) -> None:
+    """Show what the build of a layer printed."""
+    asyncio.run(_log(options.load(), image, json=json))
 
 
 @app.command()
@@ -77,6 +87,24 @@ async def _list(settings: Settings, *, json: bool) -> None:
     ]
     columns = ("Image", "Python", "Steps", "Last step", "Size", "Used by", "Created at", "Used at")
     output.show_table(columns, rows, empty="no image has been built")
+
+
+async def _log(settings: Settings, beginning: str, *, json: bool) -> None:
+    async with server.running(settings) as client:
+        keys = [each.key for each in await client.images.every() if each.key.startswith(beginning)]
+        if len(keys) != 1:
+            raise NotFound(
+                f"{len(keys) or 'no'} images have a key that begins with `{beginning}`",
+                hint="`homeport image list` shows the keys",
+            )
+        text = await client.images.log(keys[0])
+    if json:
+        output.show_json({"key": keys[0], "text": text})
+        return
+    for line in text.splitlines():
+        output.out().print(output.coloured(line, ""))
+    if not text:
+        output.say("its build printed nothing, or an earlier homeport has built it")
 
 
 async def _prune(settings: Settings, *, yes: bool) -> None:

@@ -1,7 +1,9 @@
 """Images that were built."""
 
+from urllib.parse import quote
+
 from homeport.client.connection import Connection
-from homeport.contract.api.images import ImageList
+from homeport.contract.api.images import BuildLog, ImageList
 from homeport.contract.image import Environment
 
 
@@ -13,6 +15,11 @@ class Images:
 
     async def every(self) -> tuple[Environment, ...]:
         return (await self._connection.ask(ImageList, "GET", "/v1/images")).images
+
+    async def log(self, key: str) -> str:
+        """Return what the build of a layer has told."""
+        path = f"/v1/images/{quote(key, safe='')}/log"
+        return (await self._connection.ask(BuildLog, "GET", path)).text
 
     async def prune(self) -> tuple[Environment, ...]:
         """Delete the images that no version needs; return them."""

@@ -93,6 +93,9 @@ class Node(Protocol):
     async def environments(self) -> Collection[Environment]:
         """Return every image layer that was built on the node."""
 
+    async def build_log(self, key: str) -> str | None:
+        """Return the last lines that the build of a layer has told, without secrets; None if it has no such layer."""
+
     async def prune(self, keep: Collection[Image]) -> Collection[Environment]:
         """Delete the layers that none of these images needs; return the deleted ones."""
 

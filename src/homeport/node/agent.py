@@ -210,6 +210,10 @@ class Agent:
         """Return all image layers that were built here."""
         return self._environments.all()
 
+    async def build_log(self, key: str) -> str | None:
+        """Return what the build of a layer has told."""
+        return await self._environments.log(key)
+
     async def prune(self, keep: Collection[Image]) -> Collection[Environment]:
         """Delete the layers that none of these images needs; return them."""
         return await self._environments.prune(keep)

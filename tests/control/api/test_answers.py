@@ -8,7 +8,7 @@ import json
 import httpx
 import pytest
 
-from homeport.contract import codec, frames, shape
+from homeport.contract import codec, frames
 from homeport.contract.api.answers import Nothing, Refusal
 from homeport.contract.api.api_tokens import NewApiToken
 from homeport.contract.api.apps import AppState
@@ -30,19 +30,16 @@ from homeport.contract.manifest import CallMethod, FunctionSpec
 from homeport.contract.permissions import Permission
 from homeport.contract.scope import MAIN
 from homeport.contract.variants import Options
-from homeport.control.api import routes, routing
 from homeport.state.coldstarts import ColdStart
 from homeport.state.requests import Place
 from tests import functions
+from tests.control.api.asking import ROUTES, Caller, checked
 from tests.control.api.served import api_of, on_a_socket
 from tests.control.plane import KEY, Plane, function, manifest
 from tests.fakes import FakeNode
 from tests.orders import order
 from tests.recorded import words
 
-ROUTES = {
-    f"{each.method} {each.path}": each for noun in routes.NOUNS for each in routing.described(noun)
-}
 FILE = b"print('hello')\n"
 SHA256 = hashlib.sha256(FILE).hexdigest()
 IMAGE = Environment(
@@ -61,6 +58,9 @@ class Node(FakeNode):
     async def environments(self):
         return [IMAGE]
 
+    async def build_log(self, key):
+        return "Collecting flask\n" if key == IMAGE.key else None
+
     async def prune(self, keep):
         return [IMAGE]
 
@@ -68,70 +68,6 @@ class Node(FakeNode):
 def hosts(plane):
     """Return the hosts that are answered."""
     return [host for endpoint in plane.ingress.endpoints.values() for host in endpoint.hosts]
-
-
-class Caller:
-    """Calls routes, and compares each answer with the type that the route declares."""
-
-    def __init__(self, http: httpx.AsyncClient) -> None:
-        self._http = http
-        self.asked: set[str] = set()
-
-    async def ask(self, route: str, *, query: str = "", body=None, content=None, **path: str):
-        """Return the decoded answer to one request; for a stream, a list."""
-        content = codec.dumps(body) if body is not None else content
-        response = await self._http.request(*self._request(route, query, path), content=content)
-        assert response.status_code < 300, response.text
-        if (lines := ROUTES[route].lines) != ():
-            return [checked(lines, json.loads(line)) for line in response.text.split("\n") if line]
-        if ROUTES[route].answer is None:
-            assert (204, b"") == (response.status_code, response.content)
-            return None
-        if not response.headers["content-type"].startswith("application/json"):
-            return response.text
-        return checked((ROUTES[route].answer,), response.json())
-
-    async def status(self, route: str, *, query: str = "", content=None, **path: str) -> int:
-        """The status of a refusal."""
-        response = await self._http.request(*self._request(route, query, path), content=content)
-        checked((Refusal,), response.json())
-        return response.status_code
-
-    @contextlib.asynccontextmanager
-    async def follow(self, route: str, *, query: str = "", body=None, **path: str):
-        """Yield the decoded lines of a stream that does not end."""
-        content = codec.dumps(body) if body is not None else None
-        async with self._http.stream(
-            *self._request(route, query, path), content=content
-        ) as response:
-
-            async def lines():
-                rest = ""
-                async for text in response.aiter_text():
-                    *whole, rest = (rest + text).split("\n")
-                    for line in whole:
-                        yield checked(ROUTES[route].lines, json.loads(line))
-
-            yield lines()
-
-    def _request(self, route: str, query: str, path: dict[str, str]) -> tuple[str, str]:
-        self.asked.add(route)
-        method, pattern = route.split(" ")
-        return method, pattern.format(**path) + query
-
-
-def checked(types, data):
-    """Decode `data` as one of these types; it must have each field of the type, and no other."""
-    if "event" in data:
-        types = [cls for cls in types if data["event"] == cls.__dataclass_fields__["event"].default]
-    (cls,) = [cls for cls in types if cls is not bytes]
-    value = codec.decode(cls, data)
-    shape.typed(cls, value, cls.__name__)
-    wanted = codec.encode(value)
-    if cls is LogLine:  # of the environment that the request names
-        del wanted["within"]
-    assert data == wanted
-    return value
 
 
 @contextlib.asynccontextmanager
@@ -257,6 +193,8 @@ async def test_every_route_answers_what_it_declares(tmp_path):
         assert {"shop"} == {container.app for container in containers}
         assert (IMAGE,) == (await ask("GET /v1/images")).images
         assert (IMAGE,) == (await ask("POST /v1/images/prune")).images
+        built = await ask("GET /v1/images/{key}/log", key=IMAGE.key)
+        assert ("k", "Collecting flask\n") == (built.key, built.text)
         assert 'homeport_cold_starts_total{app="shop",function="f"} 1' in await ask("GET /metrics")
 
         # a function

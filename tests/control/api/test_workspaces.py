@@ -63,6 +63,7 @@ SHA256 = hashlib.sha256(FILE).hexdigest()
 OF_SERVER = {
     "POST /v1/shutdown",
     "GET /v1/images",
+    "GET /v1/images/{key}/log",
     "POST /v1/images/prune",
     "GET /v1/workspaces",
     "POST /v1/workspaces",

@@ -3,6 +3,8 @@
 import asyncio
 import os
 
+import pytest
+
 from homeport.node.images import store
 from homeport.node.images.store import Store
 
@@ -42,3 +44,30 @@ async def test_a_note_makes_no_directory_complete(tmp_path):
     (tmp_path / "layer").mkdir()
     await Store(tmp_path).note(tmp_path / "layer", runner="runner-3.11")
     assert not Store(tmp_path).has("layer")
+
+
+async def test_a_layer_keeps_what_its_build_told_until_it_is_pruned(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "LOG_LINE", 20)
+    layers = Store(tmp_path / "environments")
+
+    async def build(say):
+        for number in range(store.LOG_LINES + 2):
+            say(f"line {number}")
+        say("\r12 MiB fetched")
+        say("x" * 100)
+        store.finish(layers.root / "layer", steps=["pip_install flask"], parent="")
+
+    async def fail(say):
+        say("no fuel")
+        raise ValueError
+
+    await layers.once("layer", build, lambda _text: None)
+    with pytest.raises(ValueError):
+        await layers.once("broken", fail, lambda _text: None)
+    lines = (layers.log("layer") or "").splitlines()
+
+    assert (store.LOG_LINES, "line 3", "x" * 20) == (len(lines), lines[0], lines[-1])
+    assert layers.log("broken") is layers.log("../environments/layer/record") is None
+    await layers.prune(())
+    assert layers.log("layer") is None
+    assert [] == list((tmp_path / "build-logs").iterdir())

@@ -1,6 +1,6 @@
 """The routes of images."""
 
-from homeport.contract.api.images import ImageList
+from homeport.contract.api.images import BuildLog, ImageList
 from homeport.contract.permissions import Permission
 from homeport.control.api.access import Caller
 from homeport.control.api.routing import route
@@ -20,6 +20,12 @@ class Images:
         """List the images that are built on this machine."""
         caller.check_server()
         return ImageList(images=await self._view.images())
+
+    @route("GET", "/v1/images/{key}/log")
+    async def log(self, key: str, caller: Caller) -> BuildLog:
+        """Show the last lines that the build of an image's layer has told. Values of secrets are hidden in them."""
+        caller.check_server()
+        return BuildLog(key=key, text=await self._view.build_log(key))
 
     @route("POST", "/v1/images/prune", needs=Permission.ADMIN)
     async def prune(self, caller: Caller) -> ImageList:

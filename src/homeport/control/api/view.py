@@ -205,6 +205,14 @@ class View:
         """Return every environment of each node, the newest of each first."""
         return tuple(await self._nodes.environments())
 
+    async def build_log(self, key: str) -> str:
+        """Return what the build of an image's layer has told; `NotFound` for an unknown one."""
+        if (found := await self._nodes.build_log(key)) is None:
+            raise NotFound(
+                f"there is no image `{key[:80]}`", hint="`homeport image list` shows them"
+            )
+        return found
+
     def is_owners(self, owner: Owner, line: LogLine) -> bool:
         """Return whether a log line comes from one of the owner's containers, or from a pool without containers."""
         if line.container:

@@ -269,6 +269,10 @@ class Mirror:
         """Return the layers that were built there."""
         return await self._answer(self._node.environments())
 
+    async def build_log(self, key: str) -> str | None:
+        """Return what the build of a layer has told there."""
+        return await self._answer(self._node.build_log(key))
+
     async def prune(self, keep: Collection[Image]) -> Collection[Environment]:
         """Delete the layers that none of these images needs."""
         self._images &= {image.key for image in keep}

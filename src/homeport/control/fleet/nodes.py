@@ -138,6 +138,13 @@ class Nodes:
         """Return the layers that were built on the nodes that answer."""
         return [each for mirror in self.ready() for each in await mirror.environments()]
 
+    async def build_log(self, key: str) -> str | None:
+        """Return what the build of a layer has told, on the first node that has it."""
+        for mirror in self.ready():
+            if (found := await mirror.build_log(key)) is not None:
+                return found
+        return None
+
     async def prune(self, keep: Collection[Image]) -> Collection[Environment]:
         """Delete the layers that none of these images needs, on each node that answers."""
         return [each for mirror in self.ready() for each in await mirror.prune(keep)]

@@ -100,6 +100,10 @@ class Environments:
         ]
         return sorted(found, key=lambda environment: -environment.created_at)
 
+    async def log(self, key: str) -> str | None:
+        """Return what the build of a layer has told; None if there is none with this key."""
+        return await asyncio.to_thread(self._store.log, key)
+
     async def prune(self, keep: Collection[Image]) -> Collection[Environment]:
         """Delete the layers that none of these images needs; return them."""
         gone = await self._store.prune({image.key for image in keep})

@@ -2,6 +2,7 @@
 
     <home>/environments/<key>/               an image or a layer
     <home>/environments/<key>/record.json    a directory without a record is incomplete, and is deleted
+    <home>/build-logs/<key>.log              the last lines that its build has told, without secrets
 
 A caller that needs a directory that is being built waits for that build; a build without callers is ended.
 """
@@ -12,7 +13,7 @@ import json
 import os
 import shutil
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import field
 from pathlib import Path
@@ -21,9 +22,11 @@ from typing import Any
 from homeport import removing
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import StorageError
+from homeport.contract.output import PASSING
 from homeport.node.images.owned import hands
 
 RECORD = "record.json"
+LOG_LINES, LOG_LINE = 2_000, 1_000  # of a build's log, and characters of a line
 #: Parts of a directory whose files belong to the ids of cells.
 OWNED = ("files", "step", "trial")
 
@@ -37,8 +40,11 @@ class _Job:
 
     listeners: list[Say] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
 
     def say(self, text: str) -> None:
+        if not text.startswith(PASSING):
+            self.lines.append(text[:LOG_LINE])
         for listener in list(self.listeners):
             listener(text)
 
@@ -106,6 +112,7 @@ class Store:
             await asyncio.to_thread(remove, directory)
             directory.mkdir(parents=True, mode=0o700)
             await build(job.say)
+            await asyncio.to_thread(self._keep_log, name, list(job.lines))
         except OSError as error:
             raise StorageError(
                 f"{directory} cannot be written: {error.strerror}",
@@ -116,7 +123,23 @@ class Store:
                 await asyncio.to_thread(remove, directory)
             del self._jobs[name]
 
+    def _keep_log(self, name: str, lines: Collection[str]) -> None:
+        with contextlib.suppress(OSError):  # the build is worth more than its log
+            self._log(name).parent.mkdir(mode=0o700, exist_ok=True)
+            self._log(name).write_text("".join(f"{line}\n" for line in lines))
+
+    def _log(self, name: str) -> Path:
+        return self.root.parent / "build-logs" / f"{name}.log"
+
     # what is there
+
+    def log(self, name: str) -> str | None:
+        """Return what a directory's build has told; None if there is no such directory. Blocks."""
+        if name not in {directory.name for directory, _ in self.records()}:
+            return None
+        with contextlib.suppress(OSError):
+            return self._log(name).read_text(errors="replace")
+        return ""
 
     def records(self) -> Iterator[tuple[Path, Record]]:
         """Yield each directory that a step has made, with its record."""
@@ -184,6 +207,7 @@ class Store:
                 gone.append((directory, record, used_at(directory)))
             # First the record: a directory without it counts as incomplete, if this is interrupted.
             (directory / RECORD).unlink(missing_ok=True)
+            self._log(directory.name).unlink(missing_ok=True)
             remove(directory)
         return gone
 
