@@ -127,7 +127,7 @@ COVERED = {
     "contract/api/images": "control/api/test_answers.py",
     "contract/api/logs": "contract/test_query.py",
     "client/series": "control/api/test_series.py",
-    "state/migrations/versions/0014_deploys": "state/test_schema.py",
+    "state/migrations/versions/0015_deploys": "state/test_schema.py",
     "contract/api/series": "control/api/test_series.py",
     "contract/api/requests": "control/api/test_requests.py",
     "contract/api/secrets": "control/api/test_answers.py",

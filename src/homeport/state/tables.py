@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from homeport.contract.scope import Scope
 
-SCHEMA = "0014"
+SCHEMA = "0015"
 
 metadata = MetaData(
     naming_convention={"pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
