@@ -109,6 +109,13 @@ def go(browser, path):
     assert "" == browser.open(browser.ask("location.origin") + path)
 
 
+def browser_href(browser, page, link):
+    """Return where a link of a page leads."""
+    go(browser, page)
+    found = f"[...document.querySelectorAll('a')].find(each => each.innerText === {link!r})"
+    return browser.ask(f"(({found}) || {{}}).href.replace(location.origin, '')")
+
+
 def text(browser):
     return browser.ask("document.querySelector('main').innerText")
 
@@ -165,6 +172,14 @@ def test_a_rollback_and_a_stop_are_confirmed(terminal, write, browser):
     assert browser.ask("document.getElementById('back-1').open")
     browser.ask("document.querySelector('#back-1 button.main').click(); 1")
     browser.wait("document.body.innerText.includes('It serves v3 now')")
+
+    go(browser, "/deploys")
+    shown = text(browser)
+    assert ("rollback of shop" in shown, "deploy of shop" in shown) == (True, True)
+    go(browser, "/app/changes?name=shop&before=1&after=2")
+    assert '+    raise ValueError("broken again")' in text(browser)
+    go(browser, browser_href(browser, "/deploys", "rollback of shop"))
+    assert "`hello` is ready" in text(browser)
 
     go(browser, "/app?name=shop")
     browser.ask("document.querySelector('[data-dialog=stop]').click(); 1")

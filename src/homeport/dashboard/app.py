@@ -163,7 +163,7 @@ class Dashboard:
     async def _page(self, visit: Visit, part: Part) -> Response:
         """Return a whole page, or its middle alone if a page that is open asks for that."""
         if visit.request.headers.get("x-part") == "main":
-            return render.page(visit.request, part.body, status=part.status)
+            return render.page(visit.request, part.body, status=part.status, tag=part.tag)
         identity = await visit.api.get(Identity, "/v1/identity")
         known = await visit.api.get(EnvironmentList, "/v1/environments")
         body = render.template(

@@ -36,13 +36,26 @@ STATIC = {
 STAMP = hashlib.sha256(b"".join(STATIC[name] for name in sorted(STATIC))).hexdigest()[:12]
 
 
-def page(request: Request, body: str, *, status: int = 200) -> Response:
-    """Return a page, or 304 if the visitor has the same already."""
+def mark(*parts: bytes) -> str:
+    """Return a tag of what a page is made of, and of this version of the dashboard."""
+    digest = hashlib.blake2b(STAMP.encode(), digest_size=12)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return f'"{digest.hexdigest()}"'
+
+
+def unchanged(tag: str) -> Response:
+    """Return the answer to a page that has the same already."""
+    return Response(status_code=304, headers={**HEADERS, "ETag": tag})
+
+
+def page(request: Request, body: str, *, status: int = 200, tag: str = "") -> Response:
+    """Return a page, or 304 if the visitor has the same already; `tag` is its mark, if it has one."""
     content = body.encode("utf-8", "replace")
-    tag = f'"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
+    tag = tag or mark(content)
     headers = {**HEADERS, "ETag": tag, "Vary": "Cookie, Accept-Encoding, X-Part"}
     if status == 200 and request.headers.get("if-none-match") == tag:
-        return Response(status_code=304, headers=headers)
+        return unchanged(tag)
     if len(content) >= ZIP_BYTES and "gzip" in request.headers.get("accept-encoding", ""):
         content = gzip.compress(content, 2, mtime=0)
         headers["Content-Encoding"] = "gzip"

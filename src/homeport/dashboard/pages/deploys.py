@@ -2,36 +2,89 @@
 
 import asyncio
 import json
-import time
 
 from starlette.responses import Response
 
 from homeport.contract.api import events
-from homeport.contract.api.apps import AppList, AppStatus, History, Stopped
+from homeport.contract.api.answers import Fault
+from homeport.contract.api.apps import (
+    AppList,
+    AppStatus,
+    Changes,
+    ChangesQuery,
+    History,
+    Stopped,
+)
 from homeport.contract.api.coldstarts import ColdStartList, ColdStartQuery
-from homeport.contract.api.deploys import Rollback
-from homeport.contract.api.series import Series, SeriesQuery
-from homeport.contract.errors import BadRequest
+from homeport.contract.api.deploys import DeployList, DeployQuery, Rollback
+from homeport.contract.errors import BadRequest, NotFound
 from homeport.dashboard import render
 from homeport.dashboard.pages.page import Page, Part, Visit, segment
 
-BACK_S = 30 * 86400.0
+PATIENCE_S = 0.4
 
 
 async def deploys(visit: Visit) -> Part:
-    """Show what was deployed in the last 30 days."""
-    asked = SeriesQuery(since=time.time() - BACK_S, step_s=3600)
-    series, apps = await asyncio.gather(
-        visit.api.get(Series, "/v1/series", asked), visit.api.get(AppList, "/v1/apps")
+    """Show what was deployed, by whom, and how that ended."""
+    found, apps = await asyncio.gather(
+        visit.api.get(DeployList, "/v1/deploys", DeployQuery(tail=100)),
+        visit.api.get(AppList, "/v1/apps"),
     )
     body = render.template(
         "deploys",
         visit=visit,
-        deploys=sorted(series.deploys, key=lambda each: -each.at),
+        deploys=found.deploys,
         apps=sorted(apps.apps, key=lambda app: app.name),
         serving={app.name: app.version for app in apps.apps if app.stopped_at is None},
     )
-    return Part(title="Deploys", body=body, live_s=5.0)
+    return Part(title="Deploys", body=body, live_s=2.0)
+
+
+async def progress(visit: Visit) -> Part:
+    """Show one deploy: what it did so far, and why it failed."""
+    number = visit.number("id")
+    found = await visit.api.get(DeployList, "/v1/deploys", DeployQuery(tail=1000))
+    record = next((each for each in found.deploys if each.id == number), None)
+    if record is None:
+        raise NotFound("this deploy is not in the history any more")
+    told, fault = await _progress(visit, number)
+    body = render.template("deploy", visit=visit, d=record, told=told, fault=fault)
+    is_running = record.result == "running"
+    return Part(title=f"{record.kind} of {record.app}", body=body, live_s=1.0 if is_running else 0)
+
+
+async def _progress(visit: Visit, number: int) -> tuple[list[str] | None, Fault | None]:
+    """Return the lines of a deploy up to now, and its error; None: they are not kept any more."""
+    told: list[str] = []
+    try:
+        # It goes on as long as the deploy, and the page asks again: so what has come in a moment is taken.
+        async with asyncio.timeout(PATIENCE_S):
+            async with visit.api.stream(f"/v1/deploys/{number}/progress") as answer:
+                async for line in answer.aiter_lines():
+                    event = events.read(json.loads(line)) if line else None
+                    if isinstance(event, events.Error):
+                        return told, event.error
+                    told += _lines(event)
+    except TimeoutError:
+        pass
+    except NotFound:
+        return None, None
+    return told, None
+
+
+def _lines(event: events.Event | None) -> list[str]:
+    if isinstance(event, events.Progress):
+        return [event.text]
+    return [event.line.text] if isinstance(event, events.Log) else []
+
+
+async def changes(visit: Visit) -> Part:
+    """Show what differs between two versions of an app."""
+    name = visit.asked("name")
+    asked = ChangesQuery(before=visit.number("before"), after=visit.number("after"))
+    found = await visit.api.get(Changes, f"/v1/apps/{segment(name)}/changes", asked)
+    body = render.template("changes", visit=visit, c=found)
+    return Part(title=f"{name}: v{found.before} to v{found.after}", body=body)
 
 
 async def app(visit: Visit) -> Part:
@@ -72,11 +125,8 @@ async def rollback(visit: Visit) -> Part:
     async with visit.api.stream(path, method="POST", body=body) as answer:
         async for line in answer.aiter_lines():
             event = events.read(json.loads(line)) if line else None
-            if isinstance(event, events.Progress):
-                told.append(event.text)
-            elif isinstance(event, events.Log):
-                told.append(event.line.text)
-            elif event is not None:
+            told += _lines(event)
+            if isinstance(event, (events.Done, events.Error)):
                 end = event
     if isinstance(end, events.Error):
         raise end.error.failure()
@@ -100,7 +150,9 @@ async def stop_container(visit: Visit) -> Response:
 
 PAGES = (
     Page(path="/deploys", handler=deploys),
+    Page(path="/deploy", handler=progress),
     Page(path="/app", handler=app),
+    Page(path="/app/changes", handler=changes),
     Page(path="/app/rollback", handler=rollback, method="POST"),
     Page(path="/app/stop", handler=stop, method="POST"),
     Page(path="/container/stop", handler=stop_container, method="POST"),

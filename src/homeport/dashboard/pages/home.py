@@ -3,6 +3,9 @@
 import asyncio
 from collections.abc import Iterator
 
+from starlette.responses import Response
+
+from homeport.contract import codec
 from homeport.contract.api.apps import AppList, AppState, AppStatus, EndpointStatus
 from homeport.contract.dataclass import dataclass
 from homeport.dashboard import render
@@ -30,9 +33,16 @@ class Row:
         return place, self.app.name, self.endpoint.tag if self.endpoint else ""
 
 
-async def home(visit: Visit) -> Part:
+async def home(visit: Visit) -> Part | Response:
     """Show all endpoints."""
-    apps, known = await asyncio.gather(visit.api.get(AppList, "/v1/apps"), recent(visit))
+    raw, known = await asyncio.gather(visit.api.raw("GET", "/v1/apps"), recent(visit))
+    # With hundreds of endpoints, to read and to write all of them costs more than to ask for them.
+    tag = render.mark(
+        visit.environment.encode(), raw, repr(sorted(known.items(), key=str)).encode()
+    )
+    if visit.has(tag):
+        return render.unchanged(tag)
+    apps = codec.loads(AppList, raw)
     rows = sorted((row for app in apps.apps for row in _rows(app, known)), key=lambda row: row.rank)
     body = render.template(
         "home",
@@ -43,7 +53,7 @@ async def home(visit: Visit) -> Part:
         running=sum(len(app.containers) for app in apps.apps),
         live=sum(app.state is not AppState.STOPPED for app in apps.apps),
     )
-    return Part(title="Home", body=body, live_s=LIVE_S)
+    return Part(title="Home", body=body, live_s=LIVE_S, tag=tag)
 
 
 def _rows(app: AppStatus, known: dict[tuple[str, str], Recent]) -> Iterator[Row]:

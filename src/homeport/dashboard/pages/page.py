@@ -25,6 +25,11 @@ class Visit:
     api: Api  # with the visitor's token, for the environment below
     environment: str
 
+    def has(self, tag: str) -> bool:
+        """Return whether an open page asks for its middle, and has it already."""
+        headers = self.request.headers
+        return headers.get("x-part") == "main" and headers.get("if-none-match") == tag
+
     def asked(self, name: str, most: int = 300) -> str:
         """Return a value of the query."""
         return self.request.query_params.get(name, "")[:most]
@@ -63,6 +68,7 @@ class Part:
     body: Markup
     live_s: float = 0.0  # how often an open page asks again; 0: never
     status: int = 200
+    tag: str = ""  # of what it is made of (`render.mark`); empty: its text is compared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

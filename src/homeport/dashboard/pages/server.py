@@ -12,13 +12,13 @@ from homeport.contract.api.apps import AppList
 from homeport.contract.api.audit import AuditList, AuditQuery
 from homeport.contract.api.certificates import CertificateList
 from homeport.contract.api.domains import DomainList
-from homeport.contract.api.images import ImageList
+from homeport.contract.api.images import BuildLog, ImageList
 from homeport.contract.api.server import Status
 from homeport.contract.api.spawned import CallList, CallsQuery
 from homeport.contract.api.tokens import ProxyTokenList
 from homeport.contract.errors import Failure
 from homeport.dashboard import render
-from homeport.dashboard.pages.page import Page, Part, Visit
+from homeport.dashboard.pages.page import Page, Part, Visit, segment
 from homeport.dashboard.pages.table import Cell, Column, Row, table
 
 T = TypeVar("T")
@@ -132,7 +132,7 @@ async def images(visit: Visit) -> Part:
         Row(
             id=each.key,
             cells=[
-                Cell(text=each.key),
+                Cell(text=each.key, href=visit.path("/image/log", key=each.key)),
                 "\n".join(each.steps),
                 each.python_version,
                 render.size(each.size_bytes),
@@ -147,6 +147,14 @@ async def images(visit: Visit) -> Part:
     names = columns("Image", "Steps+", "Python", "Size#", "Below#", "Built", "Last use")
     lead = f"{len(rows)} on this machine, {render.size(total)} in all. `homeport image prune` removes what nothing needs."
     return _part("Images", table("", names, rows, empty="No image is built: apps use homeport's own packages."), lead=lead, find="#rows")  # fmt: skip
+
+
+async def image_log(visit: Visit) -> Part:
+    """Show what the build of an image printed."""
+    key = visit.asked("key")
+    found = await visit.api.get(BuildLog, f"/v1/images/{segment(key)}/log")
+    shown = render.template("text", text=found.text or "Its build has printed nothing.")
+    return _part(f"Build of {key}", shown)
 
 
 async def certificates(visit: Visit) -> Part:
@@ -267,6 +275,7 @@ PAGES = (
     Page(path="/calls", handler=calls),
     Page(path="/tokens", handler=tokens),
     Page(path="/images", handler=images),
+    Page(path="/image/log", handler=image_log),
     Page(path="/certificates", handler=certificates),
     Page(path="/audit", handler=audit),
     Page(path="/machine", handler=machine),

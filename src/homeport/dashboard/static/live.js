@@ -4,7 +4,7 @@
 
 const main = document.getElementById("main");
 const said = document.getElementById("said");
-const SLOWEST_MS = 5000; // while nothing changes, pages ask less often
+const SLOWEST_MS = 15000; // while nothing changes and nobody moves, pages ask less often
 
 function say(text) { said.textContent = text; }
 
@@ -35,7 +35,7 @@ async function refresh() {
       wait = Math.min(SLOWEST_MS, wait * 1.5);
     } else {
       tag = answer.headers.get("ETag") || "";
-      wait = 0;
+      wait /= 3;
       replace(await answer.text());
     }
     if (said.dataset.away) { delete said.dataset.away; say(""); }
@@ -157,8 +157,8 @@ document.addEventListener("visibilitychange", () => {
   if (document.hidden) { clearTimeout(timer); if (asking) asking.abort(); }
   else { wait = 0; if (main.dataset.live) refresh(); }
 });
-for (const name of ["pointerdown", "keydown"]) {
-  document.addEventListener(name, () => { if (wait > 1000 * Number(main.dataset.live || 0)) { wait = 0; schedule(); } }, { passive: true });
+for (const name of ["pointerdown", "pointermove", "keydown", "scroll"]) {
+  document.addEventListener(name, () => { if (wait > 1000 * Number(main.dataset.live || 0)) { wait = 0; refresh(); } }, { passive: true });
 }
 
 // ---- charts: the values below the pointer, from the table that is below each chart
