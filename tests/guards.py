@@ -15,6 +15,7 @@ class FakeGuards:
         self.used: dict[str, float] = {}
         self.limits: dict[str, Rate] = {}
         self.challenges: dict[str, str] = {}
+        self.captures: dict[str, str] = {}  # endpoint -> what its containers are told
 
     async def tokens(self, valid: Mapping[str, Pass]) -> None:
         async with self._call("tokens"):
@@ -26,6 +27,12 @@ class FakeGuards:
     async def rates(self, limits: Mapping[str, Rate]) -> None:
         async with self._call("rates"):
             self.limits = dict(limits)
+
+    async def capture(self, endpoint_id: str, told: str | None) -> None:
+        async with self._call("capture", endpoint_id):
+            self.captures.pop(endpoint_id, None)
+            if told is not None and endpoint_id in self.endpoints:
+                self.captures[endpoint_id] = told
 
     async def challenge(self, token: str, answer: str | None) -> None:
         async with self._call("challenge", token):

@@ -1,6 +1,11 @@
 """Which test covers a module that has no `test_<module>.py`; a folder means all tests in it."""
 
 COVERED = {
+    "cli/capture": "journeys/test_captures.py",
+    "client/captures": "journeys/test_captures.py",
+    "contract/captured": "control/deploys/test_capturing.py",
+    "contract/api/captures": "control/api/test_answers.py",
+    "control/api/captures": "control/api/test_answers.py",
     "control/traces/installed": "control/traces/test_otlp.py",
     "control/traces/opening": "journeys/test_traces.py",
     "state/migrations/versions/0014_traces": "state/test_schema.py",

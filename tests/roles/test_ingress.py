@@ -447,6 +447,21 @@ async def test_a_limit_and_a_token_are_kept_from_one_replacement_to_the_next(hou
     assert {} == used, "nobody has shown the token"
 
 
+async def test_what_is_captured_is_answered_as_ever(house):
+    await house.attach("one", 1)
+    house.may_go.set()
+    port = await house.ingress.free_port()
+    endpoint = Endpoint(id="seen", pool=POOL, hosts=("seen.localhost",), local_port=port)
+    await house.ingress.route(endpoint)
+    answers = []
+    for told in ("0f5c.100", "0f5d.100", None, None):
+        await house.ingress.capture("seen", told)
+        await house.ingress.capture("nobody", told)
+        answers.append(await house.ask_at(endpoint))
+
+    assert ["one"] * 4 == answers
+
+
 async def test_a_certificate_has_to_be_for_its_hosts_and_an_unknown_one_can_be_removed(house):
     pem = Authority().pem("a.localhost", "*.apps.test")
     await house.ingress.certificate("a", pem, ["a.localhost", "*.apps.test"])

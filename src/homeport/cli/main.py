@@ -32,6 +32,7 @@ COMMANDS = {
     "volume": ("volume", "app"),
     "call": ("call", "app"),
     "request": ("request", "app"),
+    "capture": ("capture", "app"),
     "dict": ("shared", "dicts"),
     "queue": ("shared", "queues"),
     "secret": ("secret", "app"),

@@ -15,7 +15,7 @@ from homeport.contract.api.requests import LiveQuery, RecordedRequest, RequestQu
 from homeport.contract.errors import BadRequest
 from homeport.settings import Settings
 
-app = typer.Typer(help="Requests that have ended: list, show.", no_args_is_help=True)
+app = typer.Typer(help="Requests that have ended: list, show, replay.", no_args_is_help=True)
 
 #: Of the columns while requests are followed, of which the longest is not known.
 FOLLOWED_WIDTHS = (19, 20, 4, 15, 30, 12, 7, 4, 0)
@@ -84,6 +84,29 @@ def list_(
 def show(request: Id, json: options.Json = False, environment: options.Environment = None) -> None:
     """Show where a request's time went, and what was printed for it."""
     asyncio.run(_show(options.load(environment=environment), _id(request), json=json))
+
+
+@app.command()
+def replay(
+    request: Id,
+    to: Annotated[
+        str,
+        typer.Option(help="v3, `session` for `homeport serve`, or a URL; the deployed version."),
+    ] = "",
+    header: Annotated[
+        list[str] | None, typer.Option(help="A field to send too, such as 'Authorization: …'.")
+    ] = None,
+    yes: options.Yes = False,
+    json: options.Json = False,
+    environment: options.Environment = None,
+) -> None:
+    """Send a captured request again, and show how the answer differs (`homeport capture`)."""
+    from homeport.cli import replay as replaying
+
+    settings = options.load(environment=environment)
+    asyncio.run(
+        replaying.replay(settings, _id(request), to=to, headers=header or (), yes=yes, as_json=json)
+    )
 
 
 async def _list(settings: Settings, query: RequestQuery, *, json: bool) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from homeport.client.apps import Apps
     from homeport.client.audit import Audit
     from homeport.client.blobs import Blobs
+    from homeport.client.captures import Captures
     from homeport.client.certificates import Certificates
     from homeport.client.containers import Containers
     from homeport.client.dashboard import Dashboard
@@ -86,6 +87,12 @@ class Client:
         from homeport.client.blobs import Blobs
 
         return Blobs(self._connection)
+
+    @cached_property
+    def captures(self) -> "Captures":
+        from homeport.client.captures import Captures
+
+        return Captures(self._connection)
 
     @cached_property
     def certificates(self) -> "Certificates":

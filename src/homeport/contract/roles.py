@@ -206,6 +206,13 @@ class Ingress(Protocol):
     async def rates(self, limits: Mapping[str, Rate]) -> None:
         """The rate limits of endpoints from now on, by `Endpoint.limited`: more requests get 429."""
 
+    async def capture(self, endpoint_id: str, told: str | None) -> None:
+        """Tell the containers to capture the requests to an endpoint from now on; None: no more.
+
+        `told` is `<token>.<bytes>`, in letters, digits and a dot (runner/servers/captured.py). It is forgotten with the endpoint, and stays
+        when the endpoint is routed anew. An unknown endpoint is ignored.
+        """
+
     async def certificate(self, name: str, pem: bytes, hosts: Collection[str]) -> None:
         """Answer these hosts over TLS with a certificate from now on, and after each restart.
 

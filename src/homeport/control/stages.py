@@ -25,8 +25,7 @@ from homeport.control.calls.varied import Varied
 from homeport.control.certificates import opening
 from homeport.control.certificates.keeper import Keeper
 from homeport.control.certificates.resolving import Resolver
-from homeport.control.certificates.situation import Kind
-from homeport.control.deploys import certified
+from homeport.control.deploys import capturing, certified
 from homeport.control.deploys.apps import Live
 from homeport.control.deploys.deployer import Deployer
 from homeport.control.deploys.domains import Domains
@@ -116,6 +115,7 @@ class Deploys:
     scaler: Scaler
     variants: Variants
     domains: Domains
+    captor: capturing.Captor
 
 
 async def open_fleet(
@@ -144,7 +144,7 @@ async def open_fleet(
     )
     resolver = Resolver(settings.dns_resolver, settings.public_addresses)
     keeper = opening.opened(settings, Certificates(state.store.database), ingress, resolver)
-    tunnels = _tunnels(settings, ingress, keeper, state)
+    tunnels = opening.tunnels(settings, ingress, keeper, state.environments)
     sampler = Sampler(nodes, pools, state.usages.add)
 
     def changed(container: Container) -> None:
@@ -186,20 +186,6 @@ async def _open_ingress(ingress: Entrance, keeper: Keeper | None, opened: AsyncE
     if keeper is not None:
         await keeper.start()
         opened.push_async_callback(keeper.close)
-
-
-def _tunnels(settings: Settings, ingress: Entrance, keeper: Keeper | None, state: State) -> Tunnels:
-    secure = settings.tunnels_have_tls
-
-    def address() -> tuple[str, int]:
-        return ("https", ingress.https_port) if secure else ("http", ingress.http_port)
-
-    tunnels = Tunnels(
-        ingress, settings.domain, address, keeper, alone=lambda: state.environments.is_alone
-    )
-    if keeper is not None and secure:
-        keeper.wants(lambda: dict.fromkeys(tunnels.hosts(), Kind.SESSION))
-    return tunnels
 
 
 def open_deploys(
@@ -303,6 +289,7 @@ def _calls(
         scaler=scaler,
         variants=variants,
         domains=Domains(parts, deployer, fleet.resolver, certificate=certified.words(fleet.keeper)),
+        captor=capturing.made(parts, deployer),
     )
 
 
@@ -329,6 +316,8 @@ async def serve(fleet: Fleet, deploys: Deploys, opened: AsyncExitStack) -> None:
     deploys.scheduler.open()
     opened.push_async_callback(deploys.scheduler.close)
     await deploys.expiring.expiries.load()
+    deploys.captor.open()
+    opened.push_async_callback(deploys.captor.close)
     deploys.expiring.open()
     opened.push_async_callback(deploys.expiring.close)
     if fleet.keeper is not None:
@@ -374,6 +363,7 @@ async def open_api(
         audit=state.audit,
         keeper=fleet.keeper,
         domains=deploys.domains,
+        captor=deploys.captor,
         worlds=_worlds(state, deploys),
         keep=lifeline.keep,
         shutdown=shutdown,
@@ -399,6 +389,7 @@ def _worlds(state: State, deploys: Deploys) -> Worlds:
         state.cold_starts,
         state.requests,
         state.usages,
+        deploys.captor.kept,
     )
 
 

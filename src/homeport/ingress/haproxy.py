@@ -202,6 +202,15 @@ class HAProxy(Containers, Tls):
 
         await self._whole("rates", change)
 
+    async def capture(self, endpoint_id: str, told: str | None) -> None:
+        """Tell the containers to capture the requests to an endpoint; None: no more."""
+
+        async def change(undo: Undo) -> None:
+            self._picture.put_capture(endpoint_id, told, undo)
+            await self._supervisor.tell(self._maps.commands())
+
+        await self._whole(f"capture of {endpoint_id}", change)
+
     async def free_port(self) -> int:
         """Reserve and return a local port that no endpoint has."""
 

@@ -41,6 +41,7 @@ class Picture:
             UNSHARED: Supply(UNSHARED, FIRST_UNSHARED),
         }
         self._rates: dict[str, Rate] = {}  # by `Endpoint.limited`
+        self._captures: dict[str, str] = {}  # by endpoint
         self._aliases: dict[str, PoolKey] = {}  # the oldest first
         self._reserved: dict[str, str] = {}  # pool -> its backend in an earlier server
 
@@ -76,7 +77,7 @@ class Picture:
         self.endpoints[endpoint.id] = endpoint
         put, key = self.maps.put, endpoint.id
         timeout_s = min(endpoint.timeout_s + TIMEOUT_AFTER_S, MAX_TIMEOUT_S)
-        put("methods", key, _quoted(endpoint.method) or None)
+        put("methods", key, self._method(endpoint))
         put("guards", key, self._guard(endpoint))
         put("parameters", key, ",".join(sorted(map(_quoted, endpoint.parameters))) or None)
         put("timeouts", key, f"{max(timeout_s * 1000, 1):.0f}")
@@ -100,6 +101,7 @@ class Picture:
         if endpoint is None:
             return None
         undo.push(restore, self.endpoints, endpoint_id, endpoint)
+        undo.push(restore, self._captures, endpoint_id, self._captures.pop(endpoint_id, None))
         for name in ("hosts", "ports"):
             for key, value in self.maps.items(name):
                 if value == endpoint_id:
@@ -107,6 +109,20 @@ class Picture:
         for name in OF_ENDPOINT:
             self.maps.put(name, endpoint_id, None)
         return endpoint
+
+    def put_capture(self, endpoint_id: str, told: str | None, undo: Undo) -> None:
+        """Say with each request to an endpoint how it is captured; None: it is not."""
+        endpoint = self.endpoints.get(endpoint_id)
+        if endpoint is None:
+            return
+        undo.push(restore, self._captures, endpoint_id, self._captures.get(endpoint_id))
+        restore(self._captures, endpoint_id, told)
+        self.maps.put("methods", endpoint_id, self._method(endpoint))
+
+    def _method(self, endpoint: Endpoint) -> str | None:
+        """Return what the container learns of each request: its web method, and how to capture it (runner/servers/head.py)."""
+        method, told = _quoted(endpoint.method), self._captures.get(endpoint.id)
+        return (f"{method}.{told}" if told else method) or None
 
     def reclaim(self, pool: PoolKey, kind: str, undo: Undo) -> Backend | None:
         """Add the pool with its backend of an earlier server; None if it had none."""

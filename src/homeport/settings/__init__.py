@@ -53,6 +53,9 @@ class Settings:
     log_cap_mib: int = 64  # MiB of each app's log on disk
     request_cap_mib: int = 64  # MiB on disk of the records of all requests; 0: none are kept
     request_details: str = ""  # what a record has too: `queries`, `addresses`, or both
+    capture_removes: str = (
+        ""  # fields that are not kept of captured requests, besides those with credentials
+    )
     tracing: str = (
         "off"  # `otlp`: export requests as spans of OpenTelemetry; needs `homeport[otel]`
     )

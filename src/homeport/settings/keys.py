@@ -65,6 +65,7 @@ KEYS = {
     "log_cap_mib": Setting(values.whole, int),
     "request_cap_mib": Setting(values.whole, int),
     "request_details": Setting(values.some_of("queries", "addresses")),
+    "capture_removes": Setting(values.field_names),
     "tracing": Setting(values.one_of("off", "otlp")),
     "otlp_endpoint": Setting(values.receiver, secret=True),  # it may hold a key
     "otlp_headers": Setting(values.headers, secret=True),

@@ -52,6 +52,14 @@ def headers(raw: str) -> str:
     return ",".join(parts)
 
 
+def field_names(raw: str) -> str:
+    """Return names of fields of HTTP, in lower case."""
+    names = [part.strip().lower() for part in raw.split(",") if part.strip()]
+    if not all(re.fullmatch(r"[!#$%&'*+.^_`|~0-9a-z-]+", name) for name in names):
+        raise ValueError("names such as `x-customer,x-account` are needed")
+    return ",".join(names)
+
+
 def days(raw: Any) -> int:
     number = whole(raw)
     if not 1 <= number <= 36_500:

@@ -18,7 +18,7 @@ from homeport.control.certificates.acme.source import Acme
 from homeport.control.certificates.keeper import Keeper
 from homeport.control.certificates.resolving import Resolver
 from homeport.control.certificates.situation import Kind
-from homeport.control.deploys import certified
+from homeport.control.deploys import capturing, certified
 from homeport.control.deploys.domains import Domains
 from homeport.control.deploys.expiring import Expiring
 from homeport.control.deploys.scaling import Scaler
@@ -120,8 +120,6 @@ async def api_of(plane: Plane, home: Path):
     limits = RateLimits(plane.database, plane.ingress)
     tokens = ApiTokens(plane.database)
     audit = Audit(plane.database, days=90)
-    tunnels = Tunnels(plane.ingress, "localhost", lambda: ("http", 80))
-    usages = Usages(home / "usage")
     backend = Backend(
         view=view_of(plane),
         deployer=plane.deployer,
@@ -129,10 +127,10 @@ async def api_of(plane: Plane, home: Path):
         cold_starts=cold_starts,
         deploys=Deploys(plane.database),
         requests=requests,
-        usages=usages,
+        usages=(usages := Usages(home / "usage")),
         shared=shared,
         spawned=spawned_of(plane, home),
-        tunnels=tunnels,
+        tunnels=(tunnels := Tunnels(plane.ingress, "localhost", lambda: ("http", 80))),
         scaler=Scaler(plane.parts, Scalings(plane.database)),
         variants=Variants(plane.parts, plane.mounts),
         api_tokens=tokens,
@@ -140,6 +138,7 @@ async def api_of(plane: Plane, home: Path):
         tokens=proxy_tokens,
         rate_limits=limits,
         expiring=expiring,
+        captor=(captor := capturing.made(plane.parts, plane.deployer)),
         keeper=keeper_of(plane),
         domains=Domains(plane.parts, plane.deployer, NoDns()),
         worlds=Worlds(
@@ -154,6 +153,7 @@ async def api_of(plane: Plane, home: Path):
             cold_starts,
             requests,
             usages,
+            captor.kept,
         ),
         keep=lambda: asked.append("keep"),
         shutdown=lambda: asked.append("shutdown"),

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import uuid
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from homeport.contract.api.api_tokens import NewApiToken
 from homeport.contract.api.apps import AppState
 from homeport.contract.api.blobs import Hashes
 from homeport.contract.api.calls import Call
+from homeport.contract.api.captures import NewCapture
 from homeport.contract.api.deploys import Deploy, Rollback
 from homeport.contract.api.domains import NewDomain
 from homeport.contract.api.environments import EnvironmentChange, NewEnvironment, NewWorkspace
@@ -24,6 +26,7 @@ from homeport.contract.api.sessions import Serve
 from homeport.contract.api.shared import NewObject
 from homeport.contract.api.tokens import NewProxyToken, Rotation
 from homeport.contract.api.volumes import Copy, NewVolume, VolumeName
+from homeport.contract.captured import Captured, Message
 from homeport.contract.container import Container, LogLine, OpenTunnel, State
 from homeport.contract.image import Environment
 from homeport.contract.manifest import CallMethod, FunctionSpec
@@ -300,6 +303,26 @@ async def test_every_route_answers_what_it_declares(tmp_path):
         limited = await ask("POST /v1/rate-limits", body=NewRateLimit(app="shop", rate="10/s"))
         assert (limited,) == (await ask("GET /v1/rate-limits")).limits
         await ask("DELETE /v1/rate-limits/{app}/{tag}", app="shop", tag=limited.tag)
+
+        # captures
+        capture = await ask("POST /v1/captures", body=NewCapture(app="shop", requests=2))
+        assert (capture,) == (await ask("GET /v1/captures")).running
+        (told,) = plane.ingress.captures.values()
+        taken = Captured(
+            id=str(uuid.uuid4()),
+            method="GET",
+            target="/",
+            request=Message(),
+            status=200,
+            response=Message(),
+        )
+        await ask(
+            "POST /v1/captures/{token}", content=codec.line(taken), token=told.partition(".")[0]
+        )
+        assert taken.id == (await ask("GET /v1/captures")).captured[0].id
+        assert taken.id == (await ask("GET /v1/captures/{id}", id=taken.id)).captured.id
+        stopped = await ask("DELETE /v1/captures/{app}/{tag}", app="shop", tag="-")
+        assert 1 == stopped.taken
 
         # tokens of the API
         assert "socket" == (await ask("GET /v1/identity")).by

@@ -29,6 +29,7 @@ NONE = {
     "POST /v1/blobs/missing",
     "PUT /v1/blobs/{sha256}",
     "PUT /v1/volumes/{name}/file",
+    "POST /v1/captures/{token}",
     "POST /v1/spawned",
     "POST /v1/spawned/reports",
     "POST /v1/dicts/{name}/get",

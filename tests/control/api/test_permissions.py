@@ -28,6 +28,8 @@ OTHERS = {
     "DELETE /v1/proxy-tokens/{id}": Permission.SECRETS,
     "POST /v1/proxy-tokens/{id}/rotate": Permission.SECRETS,
     "GET /v1/environment": Permission.DEPLOY,
+    "GET /v1/captures": Permission.DEPLOY,
+    "GET /v1/captures/{id}": Permission.DEPLOY,
     "DELETE /v1/environments/{name}": Permission.SECRETS,
     "GET /v1/workspaces": Permission.ADMIN,
     "POST /v1/workspaces": Permission.ADMIN,

@@ -6,6 +6,7 @@ import hashlib
 import json
 import typing
 import urllib.parse
+import uuid
 from collections.abc import Iterable
 
 import pytest
@@ -14,6 +15,7 @@ import sqlalchemy
 from homeport.contract import frames
 from homeport.contract.calls import ENVIRONMENT
 from homeport.contract.capacity import Capacity
+from homeport.contract.captured import Captured, Message
 from homeport.contract.errors import Failure, NotFound
 from homeport.contract.manifest import (
     CallMethod,
@@ -28,6 +30,7 @@ from homeport.control.api import routes, routing
 from homeport.control.api.access import Caller, Guard, OwnSocket
 from homeport.control.fleet import tunnels
 from homeport.state import tables
+from homeport.state.captures import Captures
 from homeport.state.deploys import Deploys
 from homeport.state.requests import Place
 from homeport.state.usage import Sample
@@ -151,10 +154,26 @@ async def filled(server) -> dict[str, list[str]]:
         "spawned": [CALL],
         "blobs": [SHA256],
         "requests": ["globex-request"],
+        "captures": [captured(server)],
         "deploys": [f"{number}"],
         "domains": [DOMAIN],
         "certificates": [DOMAIN, f"globex--{NAME}-f.localhost"],
     }
+
+
+def captured(server) -> str:
+    """Keep a captured request of GLOBEX; return its id."""
+    told = Captured(
+        id=str(uuid.uuid4()),
+        app=NAME,
+        method="GET",
+        target=f"/{NAME}",
+        request=Message(),
+        status=200,
+        response=Message(),
+    )
+    Captures(server.plane.settings.home / "captures").add(GLOBEX, told)
+    return told.id
 
 
 async def happened(server) -> int | None:

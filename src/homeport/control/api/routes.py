@@ -22,6 +22,7 @@ from homeport.control.api.apps import Apps
 from homeport.control.api.audit import AuditLog
 from homeport.control.api.blobs import Blobs
 from homeport.control.api.calls import Calls
+from homeport.control.api.captures import Captors, Captures
 from homeport.control.api.certificates import Certificates
 from homeport.control.api.containers import Containers
 from homeport.control.api.dashboard import DashboardLogins, Dashboards
@@ -48,6 +49,7 @@ from homeport.control.api.view import View
 from homeport.control.api.volumes import Volumes
 from homeport.control.calls.spawned import Spawned
 from homeport.control.certificates.keeper import Keeper
+from homeport.control.deploys.capturing import Captor
 from homeport.control.deploys.dashboard import Dashboard
 from homeport.control.deploys.deployer import Deployer
 from homeport.control.deploys.domains import Domains
@@ -74,7 +76,7 @@ from homeport.supervised import Tasks
 
 #: In the order of the reference.
 NOUNS = (
-    Server, Apps, Functions, Calls, Deploys, Sessions, Logs, Requests, OverTime, Containers, Images, Blobs, Volumes, SpawnList, Spawns,
+    Server, Apps, Functions, Calls, Deploys, Sessions, Logs, Requests, Captures, Captors, OverTime, Containers, Images, Blobs, Volumes, SpawnList, Spawns,
     Dicts, Queues, Tunnels, Secrets,
     Tokens, RateLimits, ApiTokens, Dashboards, DashboardLogins, AuditLog, Certificates, CustomDomains, Environments, Workspaces,
 )  # fmt: skip
@@ -103,6 +105,7 @@ class Backend:
     audit: audit.Audit
     keeper: Keeper | None  # of certificates; None: there is no HTTPS, or no certificate is ordered
     domains: Domains
+    captor: Captor
     worlds: Worlds
     keep: Callable[[], None]  # let the server outlive its command
     shutdown: Callable[[], None]
@@ -125,7 +128,8 @@ class Api:
         tunnels = Tunnels(backend.tunnels)
         logins = Logins()
         dashboard_logins = DashboardLogins(logins, backend.api_tokens)
-        self._inside = (*self._shared, functions, tunnels, dashboard_logins)
+        captors = Captors(backend.captor)
+        self._inside = (*self._shared, functions, tunnels, dashboard_logins, captors)
         self._calls = Calls(parts.settings, parts.environments.key, parts.endpoints.holder)
         self._environments, self._audit = parts.environments, backend.audit
         self._programs = Programs(parts)
@@ -148,6 +152,8 @@ class Api:
             ),
             Logs(view, backend.logs),
             Requests(backend.requests, parts.store, backend.cold_starts, backend.logs),
+            Captures(backend.captor, parts.live),
+            captors,
             self._over_time,
             Containers(view, backend.stop_container),
             Images(view, deployer),

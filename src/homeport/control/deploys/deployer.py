@@ -56,6 +56,7 @@ class Deployer:
     def __init__(self, parts: Parts, rollout: Rollout, sweeper: Sweeper) -> None:
         self.live = parts.live
         self.settled: Callable[[], None] = lambda: None  # called after each change
+        self.stopped: Callable[[Owner], Awaitable[None]] = _nothing  # called after each stop
         self._environments = parts.environments
         self._store = parts.store
         self._pools = parts.pools
@@ -352,6 +353,7 @@ class Deployer:
             pool.refuse(NotFound("app for invoked web endpoint is stopped"))
         count = sum(len(pool.members) for pool in pools)
         self._rollout.retire(pools, drain_s=0.0)
+        await self.stopped(owner)
         return count
 
     def _ended(self) -> None:
@@ -363,3 +365,7 @@ class Deployer:
         if text not in (said := self._warned.setdefault(owner, set())):
             said.add(text)
             say(text)
+
+
+async def _nothing(_owner: Owner) -> None:
+    pass

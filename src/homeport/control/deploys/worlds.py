@@ -15,6 +15,7 @@ from homeport.contract.scope import Scope
 from homeport.control.deploys.deployer import Deployer
 from homeport.control.deploys.parts import Parts
 from homeport.state.api_tokens import ApiTokens
+from homeport.state.captures import Captures
 from homeport.state.coldstarts import ColdStarts
 from homeport.state.expiries import Expiries
 from homeport.state.logs import Logs
@@ -46,6 +47,7 @@ class Worlds:
         cold_starts: ColdStarts,
         requests: Requests,
         usages: Usages,
+        captures: Captures,
     ) -> None:
         self._parts = parts
         self._environments = parts.environments
@@ -58,6 +60,7 @@ class Worlds:
         self._cold_starts = cold_starts
         self._requests = requests
         self._usages = usages
+        self._captures = captures
         self._turn = asyncio.Lock()
 
     async def create(self, scope: Scope, suffix: str | None) -> EnvironmentRow:
@@ -156,6 +159,7 @@ class Worlds:
             self._logs.remove(scope)
             self._requests.remove(scope)
             await asyncio.to_thread(self._usages.remove, scope)
+            await asyncio.to_thread(self._captures.remove, scope)
             folder = self._parts.settings.volumes_dir / scope.workspace / scope.environment
             await asyncio.to_thread(removing.discard, str(folder))
         await self._tokens.publish()

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from homeport.contract.errors import ImageError
+from homeport.hidden import Hider
 from homeport.node.images import uv
 from homeport.node.images.command import Done
-from homeport.node.images.hidden import Hider
 from homeport.node.images.installers import POETRY, Installing, Syncing
 from homeport.node.images.layers import Layer
 from homeport.node.images.sealed import Sealed

@@ -54,6 +54,12 @@ class Admission:
         if method is None:
             await Answer(scope, send, self._held).give_up(404, "homeport: no such web method")
             return
+        capture = None
+        if found.capture and scope["type"] == "http":
+            from homeport.runner.servers.captured import Capture
+
+            capture = Capture(found.capture)
+            receive, send = capture.around(scope, receive, send)
         last = None
         if self._single_use:
             if self._taken:  # during a reload, two HAProxy processes may each send a request
@@ -80,7 +86,11 @@ class Admission:
             receive = _Counted(receive, visit.answer).receive
         if scope["type"] == "websocket":
             receive = _Closing(receive, visit).receive
-        await visit.run(method.app, scope, receive)
+        try:
+            await visit.run(method.app, scope, receive)
+        finally:
+            if capture is not None:
+                capture.over()
         if self._single_use:
             # A connection that arrived at the last moment must not keep the container forever.
             asyncio.get_running_loop().call_later(FLUSH_S, self._ending.cut.set)

@@ -7,16 +7,14 @@ request, and gives the connection to the relay of the method's program, or to th
 import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import unquote
 
 from homeport.contract.sizes import KIB
-from homeport.runner.servers.head import METHOD
+from homeport.runner.servers.head import without_method
 from homeport.runner.servers.port import relay_to, watch
 from homeport.runner.servers.relay import TRY_ELSEWHERE, Relay
 from homeport.runner.servers.serving import Serving
 
 MAX_HEAD_BYTES = 128 * KIB  # as large as the ingress's buffer
-FIELD = METHOD.encode() + b":"
 Factory = Callable[[], asyncio.BaseProtocol]
 
 
@@ -119,9 +117,9 @@ class Entering(asyncio.Protocol):
             self._transport.write(head.encode())
             self._transport.close()
             return
-        method, data = without_method(self._head, end)
+        method, capture, data = without_method(self._head, end)
         if (relay := self._gate.relay(method)) is not None:
-            self._hand_over(relay.visit(), data)
+            self._hand_over(relay.visit(capture), data)
             return
         protocol = self._app_server()
         if self.takes_only_one:
@@ -133,18 +131,3 @@ class Entering(asyncio.Protocol):
         self._transport.set_protocol(protocol)
         protocol.connection_made(self._transport)
         protocol.data_received(data)
-
-
-def without_method(data: bytes, end: int) -> "tuple[str, bytes]":
-    r"""Return the method that the ingress names in a head of `end` bytes, and the data without that field.
-
-    >>> without_method(b"GET / HTTP/1.1\r\nx-homeport-method: a%20b\r\nhOst: x\r\n\r\nbody", 53)
-    ('a b', b'GET / HTTP/1.1\r\nhOst: x\r\n\r\nbody')
-    """
-    method, kept = "", []
-    for line in data[:end].split(b"\r\n"):
-        if line.lower().startswith(FIELD):
-            method = unquote(line[len(FIELD) :].strip().decode("latin-1"))
-        else:
-            kept.append(line)
-    return method, b"\r\n".join(kept) + data[end:]

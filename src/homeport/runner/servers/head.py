@@ -21,6 +21,7 @@ OURS = (
     "x-forwarded-host",
     "x-real-ip",
 )
+FIELD = METHOD.encode() + b":"  # as the ingress writes it
 SCHEMES = {b"http": ("http", "ws"), b"https": ("https", "wss")}
 
 
@@ -50,6 +51,7 @@ class Head(NamedTuple):
     method: str  # the web method that the ingress chose; empty if the function has only one
     chunked: bool  # True if the body has no length
     trace: "tuple[str, str] | None" = None  # `traceparent` and `tracestate`
+    capture: str = ""  # what `captured.Capture` takes; empty: the request is not captured
 
 
 def read(scope: dict[str, Any]) -> Head:
@@ -72,9 +74,36 @@ def read(scope: dict[str, Any]) -> Head:
     if (parent := known.get(b"traceparent")) is not None:
         trace = (parent.decode("latin-1"), known.get(b"tracestate", b"").decode("latin-1"))
     request_id, method = known.get(b"x-request-id"), known.get(b"x-homeport-method")
+    name, capture = split(method.decode("latin-1")) if method else ("", "")
     return Head(
         request_id.decode("latin-1") if request_id is not None else None,
-        unquote(method.decode("latin-1")) if method else "",  # a name may have any letters
+        name,
         b"transfer-encoding" in known,
         trace,
+        capture,
     )
+
+
+def split(value: str) -> "tuple[str, str]":
+    """Return the two things that the ingress says in the field METHOD: the method's name, and how to capture the request.
+
+    >>> split("a%20b"), split("add.0f5c.65536"), split(".0f5c.65536")
+    (('a b', ''), ('add', '0f5c.65536'), ('', '0f5c.65536'))
+    """
+    name, _, capture = value.partition(".")  # a name has no dot, and may have any letters
+    return unquote(name), capture
+
+
+def without_method(data: bytes, end: int) -> "tuple[str, str, bytes]":
+    r"""Return what `split` returns of a head of `end` bytes, and the data without that field.
+
+    >>> without_method(b"GET / HTTP/1.1\r\nx-homeport-method: a%20b\r\nhOst: x\r\n\r\nbody", 53)
+    ('a b', '', b'GET / HTTP/1.1\r\nhOst: x\r\n\r\nbody')
+    """
+    name, capture, kept = "", "", []
+    for line in data[:end].split(b"\r\n"):
+        if line.lower().startswith(FIELD):
+            name, capture = split(line[len(FIELD) :].strip().decode("latin-1"))
+        else:
+            kept.append(line)
+    return name, capture, b"\r\n".join(kept) + data[end:]

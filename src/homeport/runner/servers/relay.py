@@ -15,6 +15,7 @@ from typing import Any
 from homeport.contract.sizes import KIB, MAX_BODY_BYTES
 from homeport.runner.servers import bodies
 from homeport.runner.servers.bodies import Rest
+from homeport.runner.servers.head import FIELD, without_method
 from homeport.runner.servers.serving import Serving
 from homeport.runner.servers.slots import Slots, Stay
 
@@ -42,9 +43,9 @@ class Relay:
         self._quiet.set()
         begun.turns.add(self._look)
 
-    def visit(self) -> "Visit":
-        """Return the protocol of a new connection at the door."""
-        return Visit(self)
+    def visit(self, capture: str = "") -> "Visit":
+        """Return the protocol of a new connection at the door; `capture` is as in `Head`."""
+        return Visit(self, capture)
 
     async def close(self) -> None:
         """Wait for the requests inside unless they must be cut; if the program is gone, not for long."""
@@ -140,11 +141,14 @@ class Visit(Side, Stay):
     _rest: "Rest | None" = None  # the request's body, if it did not arrive together with the head
     _ended = False
 
-    def __init__(self, relay: Relay) -> None:
+    def __init__(self, relay: Relay, capture: str = "") -> None:
         self._relay = relay
         self._slots: Slots = relay.slots
         self._connecting: asyncio.Task[None] | None = None
         self._early = b""  # bytes that arrived before the program was connected
+        self.capture: Any = None  # captured.Raw
+        if capture:
+            self._begin_capture(capture)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A request comes, or HAProxy's check of the container, which is a connection without bytes."""
@@ -155,6 +159,10 @@ class Visit(Side, Stay):
         """Pass on a part of the request."""
         if not self._has_begun:
             self._has_begun = True
+            if FIELD in data and (end := data.find(b"\r\n\r\n")) >= 0:
+                _, capture, data = without_method(data, end)
+                if capture:
+                    self._begin_capture(capture)
             if not self._relay.takes():
                 self._refuse(TRY_ELSEWHERE, "this container has taken its one request")
                 return
@@ -169,6 +177,8 @@ class Visit(Side, Stay):
         if self._rest is not None:
             self._rest.arrived(data, asyncio.get_running_loop().time())
         super().data_received(data)
+        if self.capture is not None:
+            self.capture.received(data)
         self._passed_bytes += len(data)
         if self._passed_bytes > MAX_BYTES:
             self._refuse("413 Content Too Large", "the body is larger than 4 GiB")
@@ -189,6 +199,8 @@ class Visit(Side, Stay):
             self.other.transport.abort()
         self._slots.leave(self)
         self._relay.left(self)
+        if self.capture is not None:
+            self.capture.over()
 
     def expire(self) -> None:
         """End the request, because its deadline has passed."""
@@ -230,6 +242,11 @@ class Visit(Side, Stay):
             self._refuse("502 Bad Gateway", "the program closed the connection without an answer")
         else:
             self.transport.close()
+
+    def _begin_capture(self, told: str) -> None:
+        from homeport.runner.servers.captured import Raw
+
+        self.capture = Raw(told)
 
     async def _connect(self) -> None:
         if not self.is_seated:
@@ -296,6 +313,8 @@ class Program(Side):
             if not self.has_answered:
                 self._visit.asked()
         super().data_received(data)
+        if self._visit.capture is not None:
+            self._visit.capture.sent(data)
 
     def resume_writing(self) -> None:
         """The program takes the request's bytes again."""

@@ -12,16 +12,17 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import unquote
 
 from cheroot.wsgi import Gateway_10
 
 from homeport.contract.dataclass import dataclass
 from homeport.contract.sizes import MAX_BODY_BYTES
 from homeport.runner.servers.admission import USED_UP
+from homeport.runner.servers.head import split
 from homeport.runner.servers.wsgi_inside import Inside, Once
+from homeport.runner.servers.wsgi_request import UNPREFIXED
 from homeport.sdk import context
 from homeport.sdk.tracebacks import users_traceback
 
@@ -43,17 +44,18 @@ class Site:
     inside: Inside
     once: Once
 
-    def app(self, environ: dict[str, Any]) -> Any:
+    def app(self, method: str) -> Any:
         """Return the app of the web method that the ingress chose."""
         if len(self.apps) == 1:
             return next(iter(self.apps.values()))
-        return self.apps[unquote(environ.pop(METHOD))]
+        return self.apps[method]
 
 
 class Gateway(Gateway_10):
     """Answers one request."""
 
     _body: "_Counted | None" = None
+    _capture: Any = None  # captured.Capture
 
     def __init__(self, req: Any) -> None:
         super().__init__(req)
@@ -78,7 +80,10 @@ class Gateway(Gateway_10):
         context.input_id.set(environ.get("HTTP_X_REQUEST_ID"))
         parent = environ.get("HTTP_TRACEPARENT")
         context.trace.set(parent and (parent, environ.get("HTTP_TRACESTATE", "")))
-        app = self._site.app(environ)
+        method, capture = split(environ.pop(METHOD, ""))
+        app = self._site.app(method)
+        if capture:
+            self._begin_capture(capture, environ)
         if self.req.chunked_read:
             # Cheroot does not read the body's last CRLF, and would keep a thread to wait for it.
             self.req.close_connection = True
@@ -99,6 +104,8 @@ class Gateway(Gateway_10):
                 _log(environ, error)
                 self._give_up(b"500 Internal Server Error", ERROR)
         finally:
+            if self._capture is not None:
+                self._end_capture()
             self._site.inside.leave(one)
             if socket_copy is not None:
                 socket_copy.close()
@@ -163,6 +170,8 @@ class Gateway(Gateway_10):
         out = self.req.conn.wfile
         out.held = True  # send the head with the first chunk; the last chunk waits for the app
         super().write(chunk)
+        if self._capture is not None:
+            self._capture.sent(chunk)
         if (left := self.remaining_bytes_out) is not None:
             left = self.remaining_bytes_out = left - len(chunk)
         if left != 0:
@@ -180,6 +189,29 @@ class Gateway(Gateway_10):
         ]
         self.req.ensure_headers_sent()
         self.req.write(text)
+        if self._capture is not None:
+            self._capture.sent(text)
+
+    def _begin_capture(self, told: str, environ: dict[str, Any]) -> None:
+        from homeport.runner.servers.captured import Capture
+
+        self._capture = Capture(told)
+        names = (name for name in environ if name.startswith("HTTP_") or name in UNPREFIXED)
+        fields = tuple(
+            (name.removeprefix("HTTP_").replace("_", "-").lower(), environ[name]) for name in names
+        )
+        self._capture.came(environ["REQUEST_METHOD"], environ["RAW_URI"], fields)
+        environ["wsgi.input"] = _Read(environ["wsgi.input"], self._capture.received)
+
+    def _end_capture(self) -> None:
+        status = bytes(self.req.status or b"")[:3]
+        if status.isdigit():
+            fields = tuple(
+                (name.decode("latin-1"), value.decode("latin-1"))
+                for name, value in self.req.outheaders
+            )
+            self._capture.answered(int(status), fields)
+        self._capture.over()
 
 
 class BodyTooLarge(OSError):
@@ -213,6 +245,18 @@ class _Counted:
             self.exceeded = True
             raise BodyTooLarge
         return data
+
+
+class _Read(_Counted):
+    """Tells what the app reads of a body."""
+
+    def __init__(self, stream: Any, tell: Callable[[bytes], None]) -> None:
+        super().__init__(stream)
+        self._tell = tell
+
+    def _count(self, data: bytes) -> bytes:
+        self._tell(data)
+        return super()._count(data)
 
 
 class _Socket(socket.socket):

@@ -21,11 +21,11 @@ from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import ImageError, StorageError
 from homeport.contract.image import HOME
 from homeport.contract.output import PASSING
+from homeport.hidden import Hider
 from homeport.node.images import store
 from homeport.node.images.bounds import Bounds
 from homeport.node.images.command import Done
 from homeport.node.images.equipment import proxies
-from homeport.node.images.hidden import Hider
 from homeport.node.images.owned import hands, within
 from homeport.node.images.rooted import (
     given,

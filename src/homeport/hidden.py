@@ -1,6 +1,6 @@
-"""Hide a build's secrets in the output of its programs, line by line.
+"""Hide secrets in the output of a build's programs, or in a captured request, line by line.
 
-`node/images/builder` calls it with lines that a newline (`\\n`) has ended, and nothing else.
+Its callers are `node/images/builder` and `control/deploys/redacting`. Each line is one that a newline (`\\n`) has ended, and nothing else.
 
 These are replaced by `***`:
 - a value, and each line of a value that has several lines

@@ -1,0 +1,82 @@
+"""Removes credentials and secrets from a captured request, before it is stored. A pure function.
+
+Fields with credentials go altogether; the values of the function's secrets are hidden as in the logs of builds
+(`hidden.py`), and so is the value of a parameter of the URL whose name tells that it is secret. A body that is compressed
+is not kept, because nothing can be found in it.
+"""
+
+import dataclasses
+import re
+from collections.abc import Collection
+
+from homeport.contract.captured import Captured, Fields, Message
+from homeport.hidden import HIDDEN, Hider
+
+#: Names of fields that hold credentials.
+EXACT = frozenset(
+    ("authorization", "proxy-authorization", "cookie", "set-cookie", "modal-key", "modal-secret")
+)
+#: Names that tell of a credential: `X-Api-Key`, `X-Auth-Token`, `X-Amz-Security-Token`, `X-Hub-Signature`.
+TELLING = re.compile(
+    r"api[-_]?key|token|secret|passw|auth|session|signature|credential|cookie|jwt|(^|[-_])key$",
+    re.IGNORECASE,
+)
+#: Of the ingress and of this hop; a request that is sent again gets new ones.
+PASSING = frozenset(("x-homeport-method", "x-homeport-hops", "connection", "transfer-encoding"))
+_PARAMETER = re.compile(r"([^&=?]+)=([^&]*)")
+
+
+def redacted(captured: Captured, values: Collection[str], names: Collection[str]) -> Captured:
+    """Return it without credentials; `values` are secrets, `names` more fields to remove, in lower case."""
+    removed: list[str] = []
+    return dataclasses.replace(
+        captured,
+        target=_hidden(_target(captured.target), values),
+        request=_message(captured.request, values, names, removed),
+        response=_message(captured.response, values, names, removed),
+        removed=tuple(sorted(set(removed))),
+    )
+
+
+def _message(
+    message: Message, values: Collection[str], names: Collection[str], removed: list[str]
+) -> Message:
+    kept: list[tuple[str, str]] = []
+    for name, value in message.fields:
+        low = name.lower()
+        if low in EXACT or low in names or TELLING.search(low):
+            removed.append(low)
+        elif low not in PASSING:
+            kept.append((name, _hidden(value, values)))
+    body, cut = message.body, message.cut
+    if _is_encoded(message.fields) and body:
+        body, cut = b"", True
+    text = body.decode("utf-8", "surrogateescape")
+    return Message(
+        fields=tuple(kept),
+        body=_hidden(text, values).encode("utf-8", "surrogateescape"),
+        body_bytes=message.body_bytes,
+        cut=cut,
+    )
+
+
+def _is_encoded(fields: Fields) -> bool:
+    return any(
+        name.lower() == "content-encoding" and value.strip().lower() not in ("", "identity")
+        for name, value in fields
+    )
+
+
+def _target(target: str) -> str:
+    path, mark, query = target.partition("?")
+
+    def told(match: re.Match[str]) -> str:
+        return f"{match[1]}={HIDDEN}" if TELLING.search(match[1]) else match[0]
+
+    return path + mark + _PARAMETER.sub(told, query)
+
+
+def _hidden(text: str, values: Collection[str]) -> str:
+    if not text or not values:
+        return text
+    return "\n".join(Hider(values).hide_all(text.split("\n")))

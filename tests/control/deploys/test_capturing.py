@@ -1,0 +1,193 @@
+"""Captures: what the ingress is told, what containers may send, and when it is over."""
+
+import dataclasses
+import json
+import uuid
+
+import pytest
+
+from homeport.contract import codec
+from homeport.contract.captured import Captured, Message
+from homeport.contract.errors import BadRequest, NotFound
+from homeport.contract.scope import MAIN, Scope
+from homeport.control.deploys import capturing
+from homeport.control.deploys.capturing import Captor
+from homeport.control.fleet.owner import Owner
+from homeport.state.captures import Captures
+from tests.control.plane import Plane, function, manifest
+from tests.waiting import until, virtually
+
+LIMITS = {"for_s": 60.0, "requests": 2, "body_bytes": 100}
+
+
+def story_of(tmp_path, tell):
+    """Tell a story with a deployed app and its captor: `tell(plane, captor)`."""
+
+    async def story():
+        async with Plane(tmp_path) as plane:
+            captor = capturing.made(plane.parts, plane.deployer)
+            await plane.deploy(manifest(function("f"), function("g")))
+            captor.open()
+            try:
+                await tell(plane, captor)
+            finally:
+                await captor.close()
+
+    virtually(story())
+
+
+def request(body: bytes = b"", **changes) -> bytes:
+    """Return what a container sends."""
+    told = {"id": str(uuid.uuid4()), "method": "GET", "target": "/", "status": 200}
+    message = Message(body=body, body_bytes=len(body))
+    return codec.line(Captured(**{**told, "request": message, "response": message, **changes}))
+
+
+def token_of(plane: Plane) -> str:
+    (told,) = plane.ingress.captures.values()
+    token, _, most = told.partition(".")
+    assert most == "100"
+    return token
+
+
+def test_a_capture_takes_so_many_requests_and_ends(tmp_path):
+    async def tell(plane: Plane, captor: Captor):
+        made = await captor.start(MAIN, "shop", "f", **LIMITS)
+        token = token_of(plane)
+        await captor.take(MAIN, token, request(b"one", app="theirs", tag="other", version=9))
+        assert (1, 1) == (made.taken, made.left)
+        await captor.take(MAIN, token, request(b"two"))
+
+        found = await captor.every(MAIN)
+        assert [("shop", "f", 1, b"one"), ("shop", "f", 1, b"two")] == sorted(
+            (each.app, each.tag, each.version, each.request.body) for each in found
+        )
+        assert {} == plane.ingress.captures
+        with pytest.raises(NotFound):
+            await captor.take(MAIN, token, request())
+
+    story_of(tmp_path, tell)
+
+
+def test_a_capture_ends_at_its_time_and_with_its_endpoint(tmp_path):
+    async def tell(plane: Plane, captor: Captor):
+        await captor.start(MAIN, "shop", "f", **{**LIMITS, "for_s": 0.01})
+        await until(lambda: not plane.ingress.captures, "the end")
+        assert [] == captor.running(MAIN)
+
+        await captor.start(MAIN, "shop", "f", **LIMITS)
+        await captor.take(MAIN, token_of(plane), request())
+        await plane.deployer.stop(Owner.app(MAIN, "shop"))
+        assert ([], []) == (captor.running(MAIN), await captor.every(MAIN))
+
+    story_of(tmp_path, tell)
+
+
+def test_a_redeploy_does_not_end_it_and_another_start_replaces_it(tmp_path):
+    async def tell(plane: Plane, captor: Captor):
+        await captor.start(MAIN, "shop", "f", **LIMITS)
+        before = token_of(plane)
+        await plane.deploy(manifest(function("f"), function("g"), script="x = 2"))
+        assert before == token_of(plane)
+        await captor.start(MAIN, "shop", "f", **LIMITS)
+
+        assert before != token_of(plane)
+        with pytest.raises(NotFound):
+            await captor.take(MAIN, before, request())
+        assert 0 == await captor.stop(MAIN, "shop", "")
+        assert {} == plane.ingress.captures
+
+    story_of(tmp_path, tell)
+
+
+def test_a_container_of_another_environment_or_without_the_token_may_send_nothing(tmp_path):
+    async def tell(plane: Plane, captor: Captor):
+        await captor.start(MAIN, "shop", "f", **LIMITS)
+        token = token_of(plane)
+        for scope, told in ((Scope("acme", "main"), token), (MAIN, "0" * 32), (MAIN, "")):
+            with pytest.raises(NotFound):
+                captor.limit(scope, told)
+            with pytest.raises(NotFound):
+                await captor.take(scope, told, request())
+
+        assert [] == await captor.every(MAIN)
+
+    story_of(tmp_path, tell)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"",
+        b"[]",
+        b"\xff",
+        json.dumps({"id": 5}).encode(),
+        request(b"x" * 101),
+        request(target="/" + "x" * 300_000),
+        request(request=Message(fields=(("a", "x" * 300_000),))),
+    ],
+    ids=range(7),
+)
+def test_what_is_too_large_or_something_else_is_refused(tmp_path, wrong):
+    async def tell(plane: Plane, captor: Captor):
+        await captor.start(MAIN, "shop", "f", **LIMITS)
+        with pytest.raises(BadRequest):
+            await captor.take(MAIN, token_of(plane), wrong)
+
+        assert [] == await captor.every(MAIN)
+
+    story_of(tmp_path, tell)
+
+
+@pytest.mark.parametrize(
+    ("app", "tag", "changes", "error"),
+    [
+        ("nobody", "f", {}, NotFound),
+        ("shop", "h", {}, NotFound),
+        ("shop", "", {}, BadRequest),  # which of the two?
+        ("shop", "f", {"for_s": 0.0}, BadRequest),
+        ("shop", "f", {"for_s": 1e9}, BadRequest),
+        ("shop", "f", {"requests": 0}, BadRequest),
+        ("shop", "f", {"body_bytes": -1}, BadRequest),
+        ("shop", "f", {"body_bytes": 10**9}, BadRequest),
+    ],
+)
+def test_a_capture_that_may_not_be_is_refused(tmp_path, app, tag, changes, error):
+    async def tell(plane: Plane, captor: Captor):
+        with pytest.raises(error):
+            await captor.start(MAIN, app, tag, **{**LIMITS, **changes})
+
+        assert {} == plane.ingress.captures
+
+    story_of(tmp_path, tell)
+
+
+def test_a_container_that_may_not_speak_to_the_server_is_not_captured(tmp_path):
+    async def tell(plane: Plane, captor: Captor):
+        live = plane.parts.live.get(Owner.app(MAIN, "shop"))
+        shut = [
+            dataclasses.replace(each, restrict_modal_access=True)
+            for each in live.revision.manifest.functions
+        ]
+        changed = dataclasses.replace(live.revision.manifest, functions=tuple(shut))
+        live.revision = dataclasses.replace(live.revision, manifest=changed)
+        with pytest.raises(BadRequest, match="restrict_modal_access"):
+            await captor.start(MAIN, "shop", "f", **LIMITS)
+
+    story_of(tmp_path, tell)
+
+
+def test_the_functions_secrets_and_the_settings_fields_are_not_kept(tmp_path):
+    async def tell(plane: Plane, _captor: Captor):
+        captor = Captor(plane.parts, Captures(tmp_path / "captures"), {"x-mine"})
+        wanted = manifest(function("f", secret="a-secret"), function("g"), script="x = 4")
+        await plane.deploy(wanted)
+        await captor.start(MAIN, "shop", "f", **LIMITS)
+        told = Message(fields=(("x-mine", "1"), ("x-other", "a-secret")), body=b"a-secret")
+        await captor.take(MAIN, token_of(plane), request(request=told))
+        (found,) = await captor.every(MAIN)
+
+        assert (("x-other", "***"),) == found.request.fields
+        assert b"***" == found.request.body
+
+    story_of(tmp_path, tell)
