@@ -114,6 +114,8 @@ def test_requests_of_every_kind_are_captured_without_credentials_and_sent_again(
     told = terminal.run("request", "replay", request, "--yes", "--to", "v1").stdout
     assert '"version"' not in told.replace('   "version"', "")
 
+    actions = {each["action"] for each in terminal.json("audit")}
+    assert {"capture start", "capture show"} <= actions
     terminal.run("app", "stop", "kept", "--yes")
     assert [] == list((terminal.home / "captures").glob("*.json"))
 

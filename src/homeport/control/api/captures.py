@@ -56,13 +56,7 @@ class Captures:
         taken = await self._captor.stop(scope, app, "" if tag == "-" else tag)
         return CaptureStopped(taken=taken)
 
-    @route(
-        "GET",
-        "/v1/captures/{id}",
-        needs=Permission.DEPLOY,
-        audit=Audited.ALL,
-        action="capture show",
-    )
+    @route("GET", "/v1/captures/{id}", needs=Permission.DEPLOY, audit=Audited.ALL)
     async def one(self, scope: Scope, id: str) -> CapturedRequest:  # noqa: A002 - the path's
         """Show a captured request with its response."""
         captured = await self._captor.find(scope, id)

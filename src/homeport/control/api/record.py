@@ -125,7 +125,7 @@ def action_of(method: str, path: str) -> str:
     """
     words = [part for part in path.removeprefix("/v1").split("/")[1:] if not part.startswith("{")]
     noun = re.sub(r"s$", "", words[0])
-    verbs = {"POST": "create", "PUT": "update", "DELETE": "delete"}
+    verbs = {"GET": "show", "POST": "create", "PUT": "update", "DELETE": "delete"}
     verb = " ".join(words[1:]) or verbs.get(method, method.lower())
     return f"{noun} {verb}"
 
