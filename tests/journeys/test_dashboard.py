@@ -280,3 +280,42 @@ def test_a_token_that_may_only_read_sees_what_is_missing(terminal, write, browse
         "document.body.innerText.includes('You may not see this') || document.body.innerText.includes('needs a token with the scope')"
     )
     assert "deployed" == terminal.status()["apps"][0]["state"]
+
+
+TAKES = """
+    import socket
+    import modal
+    from homeport.sdk import context
+
+    app = modal.App("thief")
+
+    @app.function()
+    def ask(path: str, token: str, method: str = "GET", body: str = ""):
+        reach = context.reach()
+        fields = [f"X-Homeport-Key: {reach.key}", f"Authorization: Bearer {token}", "X-Homeport-Visitor: 192.0.2.1"]
+        head = [f"{method} {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", "Connection: close", *fields]
+        with socket.socket(socket.AF_UNIX) as wire:
+            wire.connect(reach.socket)
+            wire.sendall(("\\r\\n".join(head) + "\\r\\n\\r\\n" + body).encode())
+            return wire.recv(100).split()[1].decode()
+
+    @app.local_entrypoint()
+    def main(token: str, code: str):
+        for path in ("/v1/identity", "/v1/tokens", "/v1/apps", "/v1/status"):
+            print(ask.remote(path, token))
+        print(ask.remote("/v1/dashboard/session", token, "POST", '{"code": "' + code + '"}'))
+"""
+
+
+def test_another_apps_container_gains_nothing_by_the_dashboards_way(terminal, write, browser):
+    """It has a token of an admin, and the code of a link that nobody has used."""
+    token = terminal.json("token", "create", "--name", "ci", "--scope", "admin")["secret"]
+    link = terminal.run("dashboard", "--no-open").stdout.strip()
+    code = link.partition("#")[2]
+    told = terminal.run("run", write(TAKES), f"--token={token}", f"--code={code}").stdout
+
+    assert ["404"] * 5 == told.split()[-5:]
+    browser.open(link)
+    browser.wait("document.activeElement.id === 'enter'")
+    browser.press("Enter")
+    browser.wait("!!document.querySelector('.empty')", "the first page: the code was not used up")

@@ -13,6 +13,7 @@ from homeport.contract.dataclass import dataclass
 WIDTH, HEIGHT = 440, 130
 LEFT, RIGHT, TOP, BOTTOM = 44, 8, 8, 8
 HIGH = HEIGHT - TOP - BOTTOM
+APART, MOST_HIGH = 0.2, 5  # markers whose texts would overlap, and how many are below each other
 Values = Sequence[float | None]
 
 
@@ -57,7 +58,7 @@ def chart(
     most = max((value for line in lines for value in line.values if value is not None), default=0)
     top = _round_up(most)
     steps = max((len(line.values) for line in lines), default=1)
-    parts = [Markup("<title>{}</title>").format(title), *_grid(top), *map(_marker, markers)]
+    parts = [Markup("<title>{}</title>").format(title), *_grid(top), *_markers(markers)]
     parts += [
         Markup('<path class="line {}" d="{}"/>').format(
             line.kind, _points(line.values, top, LEFT, WIDTH - RIGHT, TOP, TOP + HIGH)
@@ -96,13 +97,23 @@ def _grid(top: float) -> list[Markup]:
     return lines
 
 
-def _marker(marker: Marker) -> Markup:
+def _markers(markers: Sequence[Marker]) -> list[Markup]:
+    """Return the lines of markers; texts that are close are below each other."""
+    found, high, last = [], 0, -1.0
+    for marker in sorted(markers, key=lambda each: each.place):
+        high = (high + 1) % MOST_HIGH if marker.place - last < APART else 0
+        last = marker.place
+        found.append(_marker(marker, high))
+    return found
+
+
+def _marker(marker: Marker, high: int) -> Markup:
     x = LEFT + (WIDTH - LEFT - RIGHT) * min(1.0, max(0.0, marker.place))
     side, gap = ("end", -3) if marker.place > 0.9 else ("start", 3)
     return Markup(
         '<g class="marker"><line x1="{:.1f}" x2="{:.1f}" y1="{}" y2="{}"/>'
         '<text x="{:.1f}" y="{}" text-anchor="{}">{}</text></g>'
-    ).format(x, x, TOP, TOP + HIGH, x + gap, TOP + 9, side, marker.text)
+    ).format(x, x, TOP, TOP + HIGH, x + gap, TOP + 9 + 11 * high, side, marker.text)
 
 
 def strip(begin: float, took: float, total: float) -> Markup:

@@ -3,7 +3,7 @@
 import json
 import time
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import httpx
 
@@ -174,7 +174,7 @@ async def _operations(endpoint: EndpointStatus) -> list[Operation]:
         found = [
             Operation(
                 method=method.upper(),
-                path=str(path),
+                path=_with_query(str(path), each),
                 told=str(each.get("summary") or each.get("description") or ""),
                 parameters=tuple(
                     f"{one.get('name')}{'' if one.get('required') else '?'}"
@@ -189,6 +189,16 @@ async def _operations(endpoint: EndpointStatus) -> list[Operation]:
     except (ValueError, TypeError, KeyError, AttributeError):
         return []
     return found[:MOST_OPERATIONS]
+
+
+def _with_query(path: str, operation: dict[str, Any]) -> str:
+    """Return a path with a query that has each parameter."""
+    asked = {
+        str(each["name"]): each.get("schema", {}).get("default", "")
+        for each in operation.get("parameters", [])
+        if each.get("in") == "query"
+    }
+    return f"{path}?{urlencode(asked)}" if asked else path
 
 
 def _example(operation: dict[str, Any], document: dict[str, Any]) -> str:
