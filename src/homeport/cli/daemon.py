@@ -96,16 +96,18 @@ def _warn(status: "Status") -> None:
 async def _status(settings: Settings, *, json: bool) -> None:
     async with server.running(settings) as client:
         status = await client.server.status()
+        findings = () if json else await client.alerts.findings()
     if json:
         output.show_json(status)
         return
+    for finding in findings:
+        if finding.needed:
+            output.warn(f"{finding.what}: {finding.told}")
     keeps = "in the background" if status.kept else "for a `homeport serve`"
     output.out().print(
         f"homeport {status.version} on {output.address(status)}, {keeps}, "
         f"pid {status.pid}, for {output.ago(status.started_at)}"
     )
-    if status.trouble:
-        output.warn(f"{status.trouble}; what is deployed goes on, and changes are refused")
     rows = [
         (
             app.name,
@@ -132,4 +134,3 @@ async def _status(settings: Settings, *, json: bool) -> None:
     )  # fmt: skip
     none = "no app serves" if status.apps else "no app is deployed: `homeport deploy script.py`"
     output.show_table(columns, rows, empty=none)
-    _warn(status)

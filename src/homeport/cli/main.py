@@ -38,6 +38,7 @@ COMMANDS = {
     "secret": ("secret", "app"),
     "proxy-token": ("token", "app"),
     "rate-limit": ("rate_limit", "app"),
+    "alert": ("alert", "app"),
     "login": ("profile", "login"),
     "logout": ("profile", "logout"),
     "profile": ("profile", "app"),

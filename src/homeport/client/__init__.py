@@ -15,6 +15,7 @@ from homeport.client.connection import Connection, OtherVersion, ServerBug, Serv
 from homeport.settings import Settings
 
 if TYPE_CHECKING:
+    from homeport.client.alerts import Alerts
     from homeport.client.api_tokens import ApiTokens
     from homeport.client.apps import Apps
     from homeport.client.audit import Audit
@@ -63,6 +64,12 @@ class Client:
     async def raw(self, method: str, path: str, content: bytes = b"") -> bytes:
         """Make a request that no method of a noun makes; return the answer's body."""
         return (await self._connection.call(method, path, content)).content
+
+    @cached_property
+    def alerts(self) -> "Alerts":
+        from homeport.client.alerts import Alerts
+
+        return Alerts(self._connection)
 
     @cached_property
     def api_tokens(self) -> "ApiTokens":

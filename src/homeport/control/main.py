@@ -293,7 +293,7 @@ async def _open(
     left.something = bool(nodes.containers())
 
     # Not earlier: the first zygote begins before SQLAlchemy and all that needs it is imported.
-    from homeport.control import lifetime, stages, stored
+    from homeport.control import answering, lifetime, stages, stored
 
     state = await stored.open_state(settings, logs, opened)
     standby.note(settings.home, standby.LEADS)
@@ -316,7 +316,7 @@ async def _open(
     def down() -> None:
         leaving.end(Ending.DOWN, "shutdown")
 
-    await stages.open_api(state, fleet, deploys, lifeline, shutdown=down, tcp=tcp, opened=opened)
+    await answering.open_api(state, fleet, deploys, lifeline, shutdown=down, tcp=tcp, opened=opened)
 
     async def finish() -> None:
         with contextlib.suppress(TimeoutError):

@@ -7,7 +7,6 @@ these imports take half of the start, and the node's first zygote imports at the
 
 import dataclasses
 import logging
-import socket
 from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack
 from typing import Protocol
@@ -15,9 +14,6 @@ from typing import Protocol
 from homeport.contract.container import Container
 from homeport.contract.dataclass import dataclass
 from homeport.contract.roles import Ingress
-from homeport.control.api import listeners
-from homeport.control.api.routes import Api, Backend
-from homeport.control.api.view import View
 from homeport.control.calls.dispatcher import Dispatcher
 from homeport.control.calls.scheduler import Scheduler
 from homeport.control.calls.spawned import Spawned
@@ -36,7 +32,6 @@ from homeport.control.deploys.plans import Plans
 from homeport.control.deploys.rollout import Rollout
 from homeport.control.deploys.scaling import Scaler
 from homeport.control.deploys.variants import Variants
-from homeport.control.deploys.worlds import Worlds
 from homeport.control.fleet.activator import Activator
 from homeport.control.fleet.nodes import Nodes
 from homeport.control.fleet.pools import Pools
@@ -55,7 +50,7 @@ from homeport.state.expiries import Expiries
 from homeport.state.rate_limits import RateLimits
 from homeport.state.scaling import Scalings
 from homeport.state.schedules import Schedules
-from homeport.state.scope import MAIN, Scope
+from homeport.state.scope import MAIN
 from homeport.state.sweeper import Sweeper
 from homeport.state.tokens import Tokens
 
@@ -322,87 +317,6 @@ async def serve(fleet: Fleet, deploys: Deploys, opened: AsyncExitStack) -> None:
     opened.push_async_callback(deploys.expiring.close)
     if fleet.keeper is not None:
         fleet.keeper.open()
-
-
-async def open_api(
-    state: State,
-    fleet: Fleet,
-    deploys: Deploys,
-    lifeline: Lifeline,
-    *,
-    shutdown: Callable[[], None],
-    tcp: socket.socket | None,
-    opened: AsyncExitStack,
-) -> None:
-    """Answer commands on the home's socket, and on the `tcp` one if there is one."""
-    parts, settings = deploys.parts, deploys.parts.settings
-
-    def stop_container(scope: Scope, container: str) -> bool:
-        ids = {each.id for each in fleet.nodes.containers() if each.order.within == scope}
-        if container in ids:
-            fleet.reconciler.end(container)
-        return container in ids
-
-    backend = Backend(
-        view=_view(fleet, deploys, lifeline),
-        deployer=deploys.deployer,
-        expiring=deploys.expiring,
-        logs=state.logs,
-        cold_starts=state.cold_starts,
-        deploys=state.deploys,
-        requests=state.requests,
-        usages=state.usages,
-        shared=state.shared,
-        spawned=deploys.spawned,
-        tunnels=fleet.tunnels,
-        scaler=deploys.scaler,
-        variants=deploys.variants,
-        tokens=deploys.tokens,
-        rate_limits=deploys.rate_limits,
-        api_tokens=state.api_tokens,
-        audit=state.audit,
-        keeper=fleet.keeper,
-        domains=deploys.domains,
-        captor=deploys.captor,
-        worlds=_worlds(state, deploys),
-        keep=lifeline.keep,
-        shutdown=shutdown,
-        stop_container=stop_container,
-    )
-    api = Api(parts, backend)
-    opened.push_async_callback(api.close)
-    guarded = listeners.guards(settings, api.app(), state.api_tokens, state.audit, opened)
-    await listeners.inside(settings, api.inside(), state.environments.by_key, guarded, opened)
-    await listeners.outside(settings, api.app(), guarded, tcp, opened)
-
-
-def _worlds(state: State, deploys: Deploys) -> Worlds:
-    return Worlds(
-        deploys.parts,
-        deploys.deployer,
-        state.shared,
-        state.logs,
-        deploys.tokens,
-        deploys.rate_limits,
-        state.api_tokens,
-        deploys.expiring.expiries,
-        state.cold_starts,
-        state.requests,
-        state.usages,
-        deploys.captor.kept,
-    )
-
-
-def _view(fleet: Fleet, deploys: Deploys, lifeline: Lifeline) -> View:
-    return View(
-        deploys.parts,
-        deploys.deployer,
-        ingress_pid=lambda: fleet.ingress.pid,
-        kept=lambda: (lifeline.kept, lifeline.keeper),
-        next_runs=deploys.scheduler.next_runs,
-        expires_at=deploys.expiring.expires_at,
-        certificate=certified.states(fleet.keeper),
-    )
 
 
 def with_port(settings: Settings, ingress: Entrance) -> Settings:

@@ -10,6 +10,7 @@ from homeport.contract.dataclass import dataclass
 from homeport.contract.sizes import MIB
 from homeport.settings import Settings
 from homeport.state import domains, schema, urls
+from homeport.state.alerts import Alerts
 from homeport.state.api_tokens import ApiTokens
 from homeport.state.audit import Audit
 from homeport.state.blobs import Blobs
@@ -40,6 +41,7 @@ class State:
     volumes: Scoped[Volumes]
     blobs: Blobs
     cold_starts: ColdStarts
+    alerts: Alerts
     deploys: Deploys
     requests: Requests
     usages: Usages
@@ -64,6 +66,8 @@ async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> 
     opened.callback(requests.close)
     store = Stores(database)
     vault = Vault(settings.home / "vault.key")
+    alerts = Alerts(database, vault)
+    await alerts.load()
     environments = Environments(database, vault.digest, slug=settings.workspace)
     await environments.load()
     secrets = Scoped(lambda scope: SecretBox(store.of(scope), vault, environments.seal(scope)))
@@ -92,6 +96,7 @@ async def open_state(settings: Settings, logs: Logs, opened: AsyncExitStack) -> 
         volumes=volumes,
         blobs=Blobs(settings.home / "blobs"),
         cold_starts=cold_starts,
+        alerts=alerts,
         deploys=deploys,
         requests=requests,
         usages=Usages(settings.home / "usage"),

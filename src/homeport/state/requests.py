@@ -80,6 +80,7 @@ class Requests:
         self._failing = False
         self._counting = threading.Lock()
         self._followers: set[Follower] = set()
+        self.added: Callable[[], None] = lambda: None  # called when requests have ended
         if cap_bytes:
             root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._thread = threading.Thread(target=self._run, name="requests", daemon=True)
@@ -95,6 +96,7 @@ class Requests:
 
         `place` returns whose an endpoint is, and `revision` what a container runs; both are called at once.
         """
+        self.added()
         is_full = self._queue.qsize() > QUEUED
         if is_full:
             self._lose(len(lines))

@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from homeport.contract.scope import Scope
 
-SCHEMA = "0015"
+SCHEMA = "0016"
 
 metadata = MetaData(
     naming_convention={"pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
@@ -176,6 +176,43 @@ deploys = Table(
     Column("reason", Text, nullable=False),
     PrimaryKeyConstraint("id"),
     Index("ix_deploys_app", "workspace", "environment", "app"),
+)
+
+alerts = Table(
+    "alerts",
+    metadata,
+    *_scope(),
+    Column("name", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("app", String(64), nullable=False),
+    Column("tag", String(255), nullable=False),
+    Column("threshold", Float, nullable=False),
+    Column("window_s", Float, nullable=False),
+    Column("url", LargeBinary, nullable=False),  # sealed: it may hold a secret
+    Column("trusted", Integer, nullable=False),  # 1: it may be any address, also of this machine
+    Column("created_at", Float, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("since", Float, nullable=False),
+    Column(
+        "good_since", Float
+    ),  # of one that fires: since when nothing is wrong; null: it still is
+    Column("told", Text, nullable=False),
+    PrimaryKeyConstraint("workspace", "environment", "name"),
+)
+
+#: Messages of alerts that were not delivered yet.
+alert_messages = Table(
+    "alert_messages",
+    metadata,
+    Column("id", BigInteger, nullable=False, autoincrement=False),
+    *_scope(),
+    Column("alert", String(64), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("next_at", Float, nullable=False),
+    Column("error", Text, nullable=False),
+    PrimaryKeyConstraint("id"),
 )
 
 #: Tokens of the API. A token may be for several environments of its workspace.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from homeport.contract import recorded
 from homeport.contract.api.series import EndpointSeries
+from homeport.contract.dataclass import dataclass
 from homeport.contract.recorded import ENDED, ENDPOINT, FIRST, HOW, PARKED, SENT, STATUS, TOTAL
 from homeport.state import grids
 from homeport.state.grids import Grids, Key, Window
@@ -25,6 +26,17 @@ def _bounds() -> list[int]:
 
 
 BOUNDS = _bounds()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Total:
+    """An endpoint's requests in a time."""
+
+    app: str
+    tag: str
+    requests: int
+    failed: int  # answered with 5xx
+    p99_ms: int
 
 
 class Traffic:
@@ -50,6 +62,17 @@ class Traffic:
             )
 
         found: tuple[Window, tuple[EndpointSeries, ...]] = self._grids.rows(scope, wanted, made)
+        return found
+
+    def totals(
+        self, scope: Scope, wanted: Window, wants: Callable[[str, str], bool]
+    ) -> list[Total]:
+        """Return how the requests of an environment's endpoints ended in a time."""
+
+        def made(steps: Window, rows: list[tuple[Key, Row, int]]) -> list[Total]:
+            return [row.total(*key, begin, steps.steps) for key, row, begin in rows if wants(*key)]
+
+        found: list[Total] = self._grids.rows(scope, wanted, made)
         return found
 
 
@@ -128,6 +151,18 @@ class Row(grids.Row):
             p99_ms=(*self._high[begin:end], *none),
             cold=(*self._cold[begin:end], *nothing),
             sent_bytes=(*self._sent[begin:end], *nothing),
+        )
+
+    def total(self, app: str, tag: str, begin: int, count: int) -> Total:
+        """Return the requests of all these steps together."""
+        end = begin + count
+        durations = sorted(b"".join(each for each in self._durations[begin:end] if each))
+        return Total(
+            app=app,
+            tag=tag,
+            requests=len(durations),
+            failed=sum(self._statuses.get("5xx", ())[begin:end]),
+            p99_ms=_quantile(durations, 0.99) or 0,
         )
 
     def _columns(self) -> Iterable[list[int] | list[int | None] | list[bytearray | None]]:

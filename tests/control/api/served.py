@@ -9,6 +9,7 @@ import httpx
 
 from homeport.contract.scope import Scope
 from homeport.contract.sizes import MIB
+from homeport.control.alerts.watcher import Watcher
 from homeport.control.api.access import OwnSocket
 from homeport.control.api.listener import listening, unix_socket
 from homeport.control.api.routes import Api, Backend
@@ -25,6 +26,7 @@ from homeport.control.deploys.scaling import Scaler
 from homeport.control.deploys.variants import Variants
 from homeport.control.deploys.worlds import Worlds
 from homeport.control.fleet.tunnels import Tunnels
+from homeport.state.alerts import Alerts
 from homeport.state.api_tokens import ApiTokens
 from homeport.state.audit import Audit
 from homeport.state.calls import Calls
@@ -116,18 +118,21 @@ async def api_of(plane: Plane, home: Path):
     shared = Shared(plane.database)
     await shared.open()
     expiring = Expiring(Expiries(plane.database), plane.deployer)
-    proxy_tokens = Tokens(plane.database, plane.ingress)
-    limits = RateLimits(plane.database, plane.ingress)
-    tokens = ApiTokens(plane.database)
-    audit = Audit(plane.database, days=90)
+    proxy_tokens, limits = (k(plane.database, plane.ingress) for k in (Tokens, RateLimits))
+    tokens, audit = ApiTokens(plane.database), Audit(plane.database, days=90)
+    usages, alerts = Usages(home / "usage"), Alerts(plane.database, plane.vault)
+    watcher = Watcher(alerts, requests, usages, home=home, certificates=list)
+    kept = (shared, logs, proxy_tokens, limits, tokens, expiring.expiries, cold_starts, requests)
     backend = Backend(
         view=view_of(plane),
         deployer=plane.deployer,
         logs=logs,
         cold_starts=cold_starts,
+        alerts=alerts,
+        watcher=watcher,
         deploys=Deploys(plane.database),
         requests=requests,
-        usages=(usages := Usages(home / "usage")),
+        usages=usages,
         shared=shared,
         spawned=spawned_of(plane, home),
         tunnels=(tunnels := Tunnels(plane.ingress, "localhost", lambda: ("http", 80))),
@@ -141,32 +146,17 @@ async def api_of(plane: Plane, home: Path):
         captor=(captor := capturing.made(plane.parts, plane.deployer)),
         keeper=keeper_of(plane),
         domains=Domains(plane.parts, plane.deployer, NoDns()),
-        worlds=Worlds(
-            plane.parts,
-            plane.deployer,
-            shared,
-            logs,
-            proxy_tokens,
-            limits,
-            tokens,
-            expiring.expiries,
-            cold_starts,
-            requests,
-            usages,
-            captor.kept,
-        ),
+        worlds=Worlds(plane.parts, plane.deployer, *kept, usages, captor.kept, alerts),
         keep=lambda: asked.append("keep"),
         shutdown=lambda: asked.append("shutdown"),
         stop_container=functools.partial(stop_container, plane),
     )
     api = Api(plane.parts, backend)
     yield Server(api, logs, cold_starts, requests, usages, tunnels, tokens, audit, asked)
-    await tunnels.end()
-    await api.close()
-    await cold_starts.close()
-    await shared.close()
-    logs.close()
-    requests.close()
+    for close in (tunnels.end, api.close, cold_starts.close, shared.close):
+        await close()
+    for files in (logs, requests):
+        files.close()
 
 
 @contextlib.asynccontextmanager

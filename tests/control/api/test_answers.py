@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from homeport.contract import codec, frames
+from homeport.contract.api.alerts import NewAlert
 from homeport.contract.api.answers import Nothing, Refusal
 from homeport.contract.api.api_tokens import NewApiToken
 from homeport.contract.api.apps import AppState
@@ -342,6 +343,16 @@ async def test_every_route_answers_what_it_declares(tmp_path):
         assert 404 == await caller.status("DELETE /v1/dashboard/session")
         given = b'{"code": "x"}'
         assert 404 == await caller.status("POST /v1/dashboard/session", content=given)
+
+        # alerts
+        (finding,) = (await ask("GET /v1/findings")).findings
+        assert ("isolation", False) == (finding.what, finding.needed)
+        wanted = NewAlert(name="disk", kind="disk", url="https://127.0.0.1:1/hidden")
+        added = await ask("POST /v1/alerts", body=wanted)
+        assert ("https://127.0.0.1:1/…", 90.0) == (added.alert.target, added.alert.limit)
+        assert (added.alert,) == (await ask("GET /v1/alerts")).alerts
+        assert not (await ask("POST /v1/alerts/{name}/test", name="disk")).delivered
+        await ask("DELETE /v1/alerts/{name}", name="disk")
 
         # certificates and domains
         assert "a.test" == (await ask("POST /v1/certificates/{host}/renew", host="a.test")).host

@@ -79,6 +79,7 @@ BODIES: dict[str, object] = {
     "POST /v1/apps/{name}/deploy": {"manifest": MANIFEST},
     "POST /v1/serve": {"manifest": MANIFEST},
     "PUT /v1/serve/{id}": {"manifest": MANIFEST},
+    "POST /v1/alerts": {"name": NAME, "kind": "errors", "url": "https://a.test/x"},
     "POST /v1/tokens": {**TOKEN, "workspace": "globex"},
     "POST /v1/domains": {"domain": DOMAIN, "app": NAME},
     "POST /v1/rate-limits": {"app": NAME, "rate": "1/s"},
@@ -138,6 +139,8 @@ async def filled(server) -> dict[str, list[str]]:
         await ask("PUT", f"volumes/{NAME}/file?path={NAME}", content=FILE)
         await ask("PUT", f"blobs/{SHA256}", content=FILE)
         await ask("POST", "domains", json={"domain": DOMAIN, "app": NAME})
+        alert = {"name": NAME, "kind": "errors", "url": "https://globex.test/x", "app": NAME}
+        await ask("POST", "alerts", json=alert)
         await ask("POST", "rate-limits", json={"app": NAME, "rate": "9/s"})
         for call, parent in ((CALL, ""), ("fc-" + "2" * 40, CALL)):
             query = f"id={call}&parent={parent}&app={NAME}&function=g"

@@ -17,6 +17,8 @@ from collections.abc import Callable
 
 from homeport.contract.dataclass import dataclass
 from homeport.contract.scope import Scope
+from homeport.control.alerts.watcher import Watcher
+from homeport.control.api.alerts import Alerts
 from homeport.control.api.api_tokens import ApiTokens
 from homeport.control.api.apps import Apps
 from homeport.control.api.audit import AuditLog
@@ -29,6 +31,7 @@ from homeport.control.api.dashboard import DashboardLogins, Dashboards
 from homeport.control.api.deploys import Deploys
 from homeport.control.api.domains import CustomDomains
 from homeport.control.api.environments import Environments, Workspaces
+from homeport.control.api.findings import Findings
 from homeport.control.api.functions import Functions
 from homeport.control.api.images import Images
 from homeport.control.api.logins import Logins
@@ -60,6 +63,7 @@ from homeport.control.deploys.variants import Variants
 from homeport.control.deploys.worlds import Worlds
 from homeport.control.fleet import tunnels as fleet
 from homeport.state import (
+    alerts,
     api_tokens,
     audit,
     coldstarts,
@@ -76,7 +80,7 @@ from homeport.supervised import Tasks
 
 #: In the order of the reference.
 NOUNS = (
-    Server, Apps, Functions, Calls, Deploys, Sessions, Logs, Requests, Captures, Captors, OverTime, Containers, Images, Blobs, Volumes, SpawnList, Spawns,
+    Server, Findings, Apps, Functions, Calls, Deploys, Sessions, Logs, Requests, Captures, Captors, OverTime, Alerts, Containers, Images, Blobs, Volumes, SpawnList, Spawns,
     Dicts, Queues, Tunnels, Secrets,
     Tokens, RateLimits, ApiTokens, Dashboards, DashboardLogins, AuditLog, Certificates, CustomDomains, Environments, Workspaces,
 )  # fmt: skip
@@ -106,6 +110,8 @@ class Backend:
     keeper: Keeper | None  # of certificates; None: there is no HTTPS, or no certificate is ordered
     domains: Domains
     captor: Captor
+    alerts: alerts.Alerts
+    watcher: Watcher
     worlds: Worlds
     keep: Callable[[], None]  # let the server outlive its command
     shutdown: Callable[[], None]
@@ -143,18 +149,18 @@ class Api:
                 keep=backend.keep,
                 shutdown=backend.shutdown,
             ),
+            Findings(view, parts, backend.alerts),
             Apps(view, deployer, backend.cold_starts, backend.deploys, parts),
             functions,
             self._calls,
             Deploys(view, deployer, backend.logs, tasks, backend.expiring, backend.deploys),
-            Sessions(
-                view, deployer, backend.logs, tasks, spawned=backend.spawned, pools=parts.pools
-            ),
+            Sessions(view, deployer, backend.logs, tasks, backend.spawned, parts.pools),
             Logs(view, backend.logs),
             Requests(backend.requests, parts.store, backend.cold_starts, backend.logs),
             Captures(backend.captor, parts.live),
             captors,
             self._over_time,
+            Alerts(backend.alerts, backend.watcher),
             Containers(view, backend.stop_container),
             Images(view, deployer),
             Blobs(parts.blobs),

@@ -34,7 +34,6 @@ class Sessions:
         deployer: Deployer,
         logs: Logs,
         tasks: Tasks,
-        *,
         spawned: Spawned,
         pools: Pools,
     ) -> None:

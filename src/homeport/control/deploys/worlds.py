@@ -14,6 +14,7 @@ from homeport.contract.errors import BadRequest, NotFound
 from homeport.contract.scope import Scope
 from homeport.control.deploys.deployer import Deployer
 from homeport.control.deploys.parts import Parts
+from homeport.state.alerts import Alerts
 from homeport.state.api_tokens import ApiTokens
 from homeport.state.captures import Captures
 from homeport.state.coldstarts import ColdStarts
@@ -48,6 +49,7 @@ class Worlds:
         requests: Requests,
         usages: Usages,
         captures: Captures,
+        alerts: Alerts,
     ) -> None:
         self._parts = parts
         self._environments = parts.environments
@@ -61,6 +63,7 @@ class Worlds:
         self._requests = requests
         self._usages = usages
         self._captures = captures
+        self._alerts = alerts
         self._turn = asyncio.Lock()
 
     async def create(self, scope: Scope, suffix: str | None) -> EnvironmentRow:
@@ -155,6 +158,7 @@ class Worlds:
             self._parts.volumes.forget(scope)
             self._shared.forget(scope)
             self._expiries.drop(scope)
+            self._alerts.drop(scope)
             self._parts.domains.drop(scope)
             self._logs.remove(scope)
             self._requests.remove(scope)

@@ -34,6 +34,7 @@ class Sampler:
         self._pools = pools
         self._keep = keep
         self._clock = clock
+        self.failed: Callable[[], None] = lambda: None  # called when containers did not start
         self._wanted = asyncio.Event()
         self._looked_at = 0.0
         self._cpu_s: dict[str, float] = {}  # container -> what it had used at the last look
@@ -69,6 +70,8 @@ class Sampler:
         samples = self._samples(containers, used, now - span_s)
         if samples:
             await asyncio.to_thread(self._keep, now, span_s, samples)
+        if any(each.failed_starts for of_one in samples.values() for each in of_one):
+            self.failed()
 
     async def _look_again_and_again(self) -> None:
         while True:

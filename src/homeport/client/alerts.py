@@ -1,0 +1,39 @@
+"""Alerts, and what is wrong."""
+
+from urllib.parse import quote
+
+from homeport.client.connection import Connection
+from homeport.contract.api.alerts import (
+    AddedAlert,
+    Alert,
+    AlertList,
+    AlertTest,
+    Finding,
+    FindingList,
+    NewAlert,
+)
+
+
+class Alerts:
+    """Lists, adds, removes and tests alerts."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def every(self) -> tuple[Alert, ...]:
+        return (await self._connection.ask(AlertList, "GET", "/v1/alerts")).alerts
+
+    async def add(self, wanted: NewAlert) -> AddedAlert:
+        return await self._connection.ask(AddedAlert, "POST", "/v1/alerts", wanted)
+
+    async def remove(self, name: str) -> None:
+        await self._connection.call("DELETE", f"/v1/alerts/{quote(name, safe='')}")
+
+    async def test(self, name: str) -> AlertTest:
+        """Send a test message; return how that went."""
+        path = f"/v1/alerts/{quote(name, safe='')}/test"
+        return await self._connection.ask(AlertTest, "POST", path)
+
+    async def findings(self) -> tuple[Finding, ...]:
+        """Return what is wrong, the worst first."""
+        return (await self._connection.ask(FindingList, "GET", "/v1/findings")).findings

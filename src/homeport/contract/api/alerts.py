@@ -1,0 +1,78 @@
+"""Alerts: what is watched, and where it is told."""
+
+from homeport.contract.dataclass import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewAlert:
+    """An alert to add."""
+
+    name: str
+    kind: str  # `errors`, `latency`, `starts`, `disk` or `certificate`
+    url: str  # of the webhook
+    app: str = ""  # the requests or the starts of this app alone
+    tag: str = ""  # of this function alone, or of `Class.method`
+    #: errors: percent of the requests; latency: milliseconds of the 99th percentile; starts: how many that failed; disk: percent that
+    #: is used; certificate: days that are left. null: 5, 1000, 3, 90 and 7
+    limit: float | None = None
+    window_s: float = 300.0  # how far it looks back; errors, latency and starts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """An alert, and how it is."""
+
+    name: str
+    kind: str
+    app: str
+    tag: str
+    limit: float
+    window_s: float
+    target: str  # the webhook's host; the rest of its URL may be a secret
+    created_at: float
+    state: str  # `ok` or `firing`
+    since: float  # when that began
+    told: str = ""  # what it has found last, in words
+    waiting: int = 0  # messages that were not delivered yet
+    error: str = ""  # why the last delivery failed; empty: it did not
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddedAlert:
+    """An alert that was added."""
+
+    alert: Alert
+    secret: str  # the key of the messages' HMAC; it is shown once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertList:
+    """The alerts of an environment."""
+
+    alerts: tuple[Alert, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertTest:
+    """How the delivery of a test message went."""
+
+    delivered: bool
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something that is wrong, or that could be better."""
+
+    what: str  # `database`, `app`, `certificate`, `disk`, `alert`, `isolation` …
+    told: str
+    app: str = ""
+    hint: str = ""
+    needed: bool = True  # false: homeport works without it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingList:
+    """What is wrong, the worst first."""
+
+    findings: tuple[Finding, ...]

@@ -1,0 +1,1 @@
+"""Alerts: looks at what they are about, and tells webhooks when something is wrong."""

@@ -1,0 +1,99 @@
+"""Says when an alert fires, and when that is over: pure functions of numbers and the clock.
+
+It fires as soon as its number is beyond its limit, and is over when the number has been within the limit for a whole window.
+So something that comes and goes makes one message, and not one each time.
+"""
+
+from homeport.contract.dataclass import dataclass
+
+MOST_REQUESTS_AWAY = 10  # with fewer requests in the window, errors and latency say nothing
+OK, FIRING = "ok", "firing"
+#: Kind -> its limit by default.
+LIMITS = {"errors": 5.0, "latency": 1000.0, "starts": 3.0, "disk": 90.0, "certificate": 7.0}
+#: The kinds that are about the whole server.
+OF_SERVER = ("disk", "certificate")
+#: The kinds that look back for a time.
+WITH_WINDOW = ("errors", "latency", "starts")
+CALM_S = 60.0  # for the other kinds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What was found: the worst number that there is."""
+
+    value: float
+    what: str = ""  # whose it is: `shop.price`, `www.example.com`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """How an alert is."""
+
+    state: str = OK
+    since: float = 0.0
+    good_since: float | None = None  # of one that fires: since when its number is within the limit
+
+
+def is_bad(kind: str, limit: float, found: Measured | None) -> bool:
+    """Return whether a number is beyond its limit; nothing was found: it is not.
+
+    >>> is_bad("errors", 5.0, Measured(value=5.0)), is_bad("certificate", 7.0, Measured(value=6.9))
+    (True, True)
+    >>> is_bad("latency", 100.0, Measured(value=99.0)), is_bad("starts", 3.0, None)
+    (False, False)
+    """
+    if found is None:
+        return False
+    return found.value < limit if kind == "certificate" else found.value >= limit
+
+
+def after(before: State, *, bad: bool, calm_s: float, now: float) -> State:
+    """Return how an alert is after a look; another `state` than before is told.
+
+    `calm_s` is how long nothing must be wrong until one that fires is over.
+    """
+    if bad:
+        if before.state == FIRING:
+            return State(state=FIRING, since=before.since)
+        return State(state=FIRING, since=now)
+    if before.state != FIRING:
+        return before
+    good_since = before.good_since
+    if good_since is None or good_since > now:  # the machine's clock was set back
+        good_since = now
+    if now - good_since >= calm_s:
+        return State(state=OK, since=now)
+    return State(state=FIRING, since=before.since, good_since=good_since)
+
+
+def calm_s(kind: str, window_s: float) -> float:
+    """Return how long nothing must be wrong."""
+    return max(window_s, CALM_S) if kind in WITH_WINDOW else CALM_S
+
+
+def told(kind: str, limit: float, found: Measured | None) -> str:
+    """Return what was found, in words.
+
+    >>> told("errors", 5.0, Measured(value=12.5, what="shop.price"))
+    'shop.price: 12.5 % of the requests failed (limit 5 %)'
+    """
+    if found is None:
+        return ""
+    value, bound = f"{round(found.value, 1):g}", f"{limit:g}"
+    text = {
+        "errors": f"{value} % of the requests failed (limit {bound} %)",
+        "latency": f"the 99th percentile is {value} ms (limit {bound} ms)",
+        "starts": f"{value} containers did not start (limit {bound})",
+        "disk": f"{value} % of the disk is used (limit {bound} %)",
+        "certificate": f"the certificate is valid for {value} more days (limit {bound})",
+    }[kind]
+    return f"{found.what}: {text}" if found.what else text
+
+
+def wait_s(tries: int) -> float:
+    """Return how long to wait before a message is sent again.
+
+    >>> [wait_s(tries) for tries in (1, 2, 3, 20)]
+    [5.0, 10.0, 20.0, 600.0]
+    """
+    return min(5.0 * 2.0 ** min(tries - 1, 20), 600.0)

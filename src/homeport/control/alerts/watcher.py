@@ -1,0 +1,258 @@
+"""The two loops of alerts: one looks at what they are about, and one delivers their messages.
+
+Without an alert, neither is ever woken. Requests and starts are looked at only while there are some, or while an alert of them
+fires; the disk once a minute, certificates once an hour.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import logging
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from homeport.contract.errors import StorageError
+from homeport.contract.scope import Scope
+from homeport.control.alerts import rules
+from homeport.control.alerts.rules import Measured
+from homeport.control.alerts.webhook import Undelivered, Webhooks, target
+from homeport.control.certificates.keeper import HostState
+from homeport.state.alerts import AlertRow, Alerts, MessageRow
+from homeport.state.grids import Window, window
+from homeport.state.requests import Requests
+from homeport.state.traffic import Traffic
+from homeport.state.usage import Usages
+from homeport.supervised import Tasks, supervised
+
+EVERY_S = {"errors": 15.0, "latency": 15.0, "starts": 15.0, "disk": 60.0, "certificate": 3600.0}
+STEP_S = 10  # in which requests are counted
+DAY_S = 86400.0
+GIVEN_UP_S = DAY_S  # a message that could not be delivered for so long
+
+log = logging.getLogger(__name__)
+
+
+class Watcher:
+    """Watches what alerts are about."""
+
+    def __init__(
+        self,
+        alerts: Alerts,
+        requests: Requests,
+        usages: Usages,
+        *,
+        home: Path,
+        certificates: Callable[[], Sequence[HostState]],
+        webhooks: Webhooks | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._alerts = alerts
+        self._traffic = Traffic(requests, now)
+        self._usages = usages
+        self._home = home
+        self._certificates = certificates
+        self._webhooks = webhooks or Webhooks()
+        self._now = now
+        self._touched = True  # there may have been requests before this server
+        self._looked: dict[tuple[Scope, str], float] = {}
+        self._wake, self._post = asyncio.Event(), asyncio.Event()
+        self._tasks = Tasks()
+        alerts.changed = self._changed
+
+    def open(self) -> None:
+        """Begin to look, and to deliver what an earlier server has left."""
+        self._post.set()
+        for name, loop in (("alerts", self._watch), ("webhooks", self._deliver)):
+            self._tasks.start(name, supervised(name, loop, told=StorageError))
+
+    async def close(self) -> None:
+        """Stop both loops; messages wait for the next server."""
+        await self._tasks.close()
+
+    def touched(self) -> None:
+        """Note that requests have ended, or containers did not start."""
+        if not self._touched:
+            self._touched = True
+            self._wake.set()
+
+    async def test(self, row: AlertRow) -> str:
+        """Send a message that says that it is a test; return why it was not delivered, or nothing."""
+        body = {"id": f"{row.name}-test", **_body(row, "test", "this is a test", self._now())}
+        try:
+            await self._send(row, json.dumps(body))
+        except Undelivered as error:
+            return str(error)
+        return ""
+
+    async def look(self, row: AlertRow) -> None:
+        """Look once at what an alert is about, and note what has changed."""
+        now = self._now()
+        self._looked[row.key] = now
+        found = await asyncio.to_thread(self._measured, row, now)
+        before = rules.State(state=row.state, since=row.since, good_since=row.good_since)
+        after = rules.after(
+            before,
+            bad=rules.is_bad(row.kind, row.threshold, found),
+            calm_s=rules.calm_s(row.kind, row.window_s),
+            now=now,
+        )
+        text = rules.told(row.kind, row.threshold, found)
+        changed = dataclasses.replace(
+            row, state=after.state, since=after.since, good_since=after.good_since, told=text
+        )
+        if after == before and (after.state == rules.OK or text == row.told):
+            return  # nothing is written while all is well
+        body = None
+        if after.state != before.state:
+            word = "firing" if after.state == rules.FIRING else "resolved"
+            body = _body(changed, word, text, now)
+            log.info("the alert `%s` of %s is %s: %s", row.name, row.scope, word, text)
+        await self._alerts.become(changed, body)
+        if body is not None:
+            self._post.set()
+
+    # what is looked at
+
+    def _measured(self, row: AlertRow, now: float) -> Measured | None:
+        """Return the worst number that there is; None: there is none. It blocks."""
+        if row.kind == "disk":
+            usage = shutil.disk_usage(self._home)
+            # As df(1) counts: what only root may use is used.
+            return Measured(value=100 * usage.used / max(usage.used + usage.free, 1))
+        if row.kind == "certificate":
+            return _worst(
+                (Measured(value=(each.not_after - now) / DAY_S, what=each.host)
+                for each in self._certificates() if each.not_after is not None),
+                lowest=True,
+            )  # fmt: skip
+        # With the requests of this very moment: perhaps none comes after them.
+        steps = window(max(now - row.window_s, 0.0), now + 0.001, STEP_S)
+        if row.kind == "starts":
+            return self._failed_starts(row, steps)
+
+        def wants(app: str, tag: str) -> bool:
+            return row.app in ("", app) and row.tag in ("", tag)
+
+        totals = self._traffic.totals(row.scope, steps, wants)
+        return _worst(
+            Measured(
+                value=each.p99_ms if row.kind == "latency" else 100 * each.failed / each.requests,
+                what=f"{each.app}.{each.tag}",
+            )
+            for each in totals
+            if each.requests >= rules.MOST_REQUESTS_AWAY
+        )
+
+    def _failed_starts(self, row: AlertRow, steps: Window) -> Measured | None:
+        def wants(app: str, function: str) -> bool:
+            return row.app in ("", app) and (
+                row.tag in ("", function) or row.tag.startswith(f"{function.removesuffix('*')}")
+            )
+
+        _, functions = self._usages.functions(row.scope, steps, wants)
+        return _worst(
+            Measured(value=sum(each.failed_starts), what=f"{each.app}.{each.function}")
+            for each in functions
+        )
+
+    # the loops
+
+    def _changed(self) -> None:
+        self._touched = True
+        self._wake.set()
+        self._post.set()
+
+    async def _watch(self) -> None:
+        while True:
+            self._wake.clear()
+            rows = self._alerts.all()
+            self._looked = {row.key: self._looked.get(row.key, -math.inf) for row in rows}
+            touched, self._touched = self._touched, False
+            late = [row for row in rows if self._due_at(row, touched=touched) <= self._now()]
+            if touched and any(row.kind in rules.WITH_WINDOW and row not in late for row in rows):
+                self._touched = True  # they are looked at in a moment
+            for row in late:
+                await self.look(row)
+            at = min((self._due_at(row, touched=self._touched) for row in self._alerts.all()), default=math.inf)  # fmt: skip
+            wait_s = None if at == math.inf else max(at - self._now(), 0.1)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._wake.wait()
+
+    def _due_at(self, row: AlertRow, *, touched: bool) -> float:
+        """Return when to look at an alert again; infinity: when something has happened."""
+        looked_at = self._looked.get(row.key, -math.inf)
+        if looked_at > self._now():  # the machine's clock was set back
+            return self._now()
+        if row.kind in rules.WITH_WINDOW and not touched and row.state == rules.OK:
+            return math.inf
+        return looked_at + EVERY_S[row.kind]
+
+    async def _deliver(self) -> None:
+        while True:
+            self._post.clear()
+            waiting = await self._alerts.messages() if self._alerts.all() else []
+            first: dict[tuple[Scope, str], MessageRow] = {}
+            for message in waiting:  # those of one alert come in their order
+                first.setdefault(message.key, message)
+            due = [each for each in first.values() if each.next_at <= self._now()]
+            await asyncio.gather(*map(self._try, due))
+            if due:
+                continue
+            at = min((each.next_at for each in first.values()), default=math.inf)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if at == math.inf else max(at - self._now(), 0.1)):
+                    await self._post.wait()
+
+    async def _try(self, message: MessageRow) -> None:
+        row = next((each for each in self._alerts.all() if each.key == message.key), None)
+        if row is None:
+            await self._alerts.delivered(message)
+            return
+        try:
+            await self._send(row, message.body)
+        except Undelivered as error:
+            age_s = self._now() - message.at
+            where = target(self._alerts.url(row))
+            if age_s > GIVEN_UP_S:
+                log.warning("a message of the alert `%s` to %s is given up: %s", row.name, where, error)  # fmt: skip
+                await self._alerts.delivered(message)
+                return
+            if not message.tries:
+                log.warning("a message of the alert `%s` to %s is sent again: %s", row.name, where, error)  # fmt: skip
+            wait_s = rules.wait_s(message.tries + 1)
+            await self._alerts.failed(message, str(error), self._now() + wait_s)
+        else:
+            await self._alerts.delivered(message)
+
+    async def _send(self, row: AlertRow, body: str) -> None:
+        try:
+            url, secret = self._alerts.url(row), self._alerts.secret(row)
+        except StorageError as error:  # the vault's key is another one
+            raise Undelivered(error.message) from None
+        await self._webhooks.send(url, body.encode(), secret, trusted=bool(row.trusted))
+
+
+def _worst(found: Iterable[Measured], *, lowest: bool = False) -> Measured | None:
+    choose = min if lowest else max
+    return choose(found, key=lambda each: each.value, default=None)
+
+
+def _body(row: AlertRow, state: str, text: str, now: float) -> dict[str, object]:
+    """Return what a webhook gets, but for the id."""
+    return {
+        "alert": row.name,
+        "state": state,
+        "kind": row.kind,
+        "app": row.app,
+        "function": row.tag,
+        "text": text,
+        "limit": row.threshold,
+        "at": round(now, 3),
+        "workspace": row.workspace,
+        "environment": row.environment,
+    }
