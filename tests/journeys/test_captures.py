@@ -127,3 +127,46 @@ def bytes_of(told: dict) -> bytes:
 def captured_of(terminal, answer: httpx.Response) -> dict:
     found = terminal.json("capture", "show", answer.headers["x-request-id"])
     return found["captured"]["response"]
+
+
+MIRRORED = """
+    import modal
+
+    app = modal.App("mirrored")
+
+    @app.function()
+    @modal.fastapi_endpoint()
+    def price(n: int = 1):
+        return {"n": n, "price": 3 * n}
+"""
+
+
+def test_a_session_gets_copies_of_safe_requests_and_says_how_its_answers_differ(terminal, write):
+    script = write(MIRRORED)
+    url = terminal.deploy(script)["price"]
+    write(MIRRORED.replace("3 * n", "4 * n if n > 1 else 3 * n"))
+    session = terminal.serve(script, "--mirror", "mirrored=100%")
+    asked = terminal.json("capture", "list")["running"]
+    wait_for(lambda: asked or terminal.json("capture", "list")["running"], "the mirror")
+
+    def get(target: str, **fields: str) -> None:
+        assert (
+            200
+            == httpx.get(f"{url}/{target}", headers=fields, timeout=60, trust_env=False).status_code
+        )
+
+    get("?n=5", cookie="a=1")
+    get("?n=6", authorization="Bearer x")
+    get("?n=7&token=x")
+    get("?n=1")
+    get("?n=2")
+    session.wait_for(r"mirror  GET /\?n=2: body, \d+ ms -> \d+ ms")
+    assert 1 == session.output.count("mirror  ")
+    assert [] == list((terminal.home / "captures").glob("*.json"))
+
+    session.process.kill()
+    session.process.wait()
+    wait_for(lambda: not terminal.json("capture", "list")["running"], "the mirror's end")
+    refused = terminal.run("serve", script, "--mirror", "nobody=5%", check=False)
+    assert 1 == refused.returncode
+    assert "the app `nobody` is not deployed" in refused.stderr

@@ -99,6 +99,9 @@ async def _list(settings: Settings, *, json: bool) -> None:
         output.show_json(found)
         return
     for each in found.running:
+        if each.share is not None:
+            output.say(f"`{each.app}.{each.tag}` is mirrored by a `homeport serve`")
+            continue
         left_s = max(each.until - time.time(), 0)
         output.say(
             f"`{each.app}.{each.tag}` is captured: {each.taken} requests so far, {each.left} more or {left_s:.0f} s"

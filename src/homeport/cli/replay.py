@@ -62,7 +62,7 @@ async def replay(
         options.confirm(terminal.text(question), yes=yes)
     if "***" in captured.target or b"***" in captured.request.body:
         output.say("warning: secrets in the request were replaced by `***`, and are sent so")
-    answer = await _sent(settings, url, captured, added)
+    answer = await sent(settings, url, captured, added)
     if as_json:
         output.show_json(
             {
@@ -94,6 +94,20 @@ def differences(captured: Captured, answer: Answer) -> Iterator[str]:
         new = new[: len(old)]
     if old != new:
         yield from _of_bodies(old, new)
+
+
+def summary(captured: Captured, answer: Answer) -> str:
+    """Return the differences in a few words; empty if there are none."""
+    told = [line for line in differences(captured, answer) if line.startswith("status: ")]
+    before, now = _compared(captured.response.fields, captured), _compared(answer.fields, captured)
+    told += [
+        name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)
+    ]
+    old, new = captured.response.body, answer.body
+    new = new[: len(old)] if captured.response.cut else new
+    if captured.method != "HEAD" and old != new and _as_text(old) != _as_text(new):
+        told.append("body")
+    return ", ".join(told)
 
 
 def _of_bodies(old: bytes, new: bytes) -> Iterator[str]:
@@ -191,9 +205,10 @@ async def _url(client: "Client", found: "CapturedRequest", to: str) -> str:
     return found.local_url or found.url
 
 
-async def _sent(
+async def sent(
     settings: Settings, url: str, captured: Captured, added: Sequence[tuple[str, str]]
 ) -> Answer:
+    """Send a captured request to a URL, with more fields; `BadRequest` if nothing answers."""
     import asyncio
     import ssl
 

@@ -19,6 +19,7 @@ from homeport.settings import Settings
 if TYPE_CHECKING:
     import watchfiles
 
+    from homeport.cli.mirroring import Mirror
     from homeport.client import Client
     from homeport.contract.api.events import Event
 
@@ -36,6 +37,13 @@ def serve(
     timeout: Annotated[float | None, typer.Option(help="Seconds after which it ends.")] = None,
     module: options.Module = False,
     timestamps: options.Timestamps = False,
+    mirror: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="APP[.FUNCTION]=5%",
+            help="Send copies of so many live requests here: GET and HEAD, without credentials.",
+        ),
+    ] = None,
     host: options.Host = None,
     http_port: options.HttpPort = None,
     environment: options.Environment = None,
@@ -43,6 +51,10 @@ def serve(
     """Serve a script, live: reload when you save, end with Ctrl-C."""
     settings = options.load(environment=environment, host=host, http_port=http_port)
     session = Session(settings, ref, name=name, module=module, timestamps=timestamps)
+    if mirror:
+        from homeport.cli import mirroring
+
+        session.mirror = mirroring.Mirror(settings, [mirroring.wanted(each) for each in mirror])
     asyncio.run(session.run(timeout))
 
 
@@ -52,6 +64,7 @@ class Session:
     def __init__(
         self, settings: Settings, ref: str, *, name: str, module: bool, timestamps: bool
     ) -> None:
+        self.mirror: Mirror | None = None
         self._settings = settings
         self._declarer = script.Declarer(ref, module=module, name=name)
         self._timestamps = timestamps
@@ -119,6 +132,8 @@ class Session:
             group.create_task(self._show(events))
             group.create_task(self._watch())
             group.create_task(self._reload(client, first.id))
+            if self.mirror is not None:
+                group.create_task(self.mirror.run(client))
 
     async def _show(self, events: "AsyncIterator[Event]") -> None:
         async for event in events:
@@ -132,6 +147,8 @@ class Session:
             self._progress.end()
         if event.event == "serving":
             output.show_endpoints(event.endpoints)
+            if self.mirror is not None:
+                self.mirror.serves(event.endpoints)
             output.say("⚡️ Serving... hit Ctrl-C to stop!")
         elif event.event == "log":
             output.show_line(event.line, timestamps=self._timestamps)
@@ -177,6 +194,8 @@ class Session:
                 await client.blobs.upload(declared.sources)
                 endpoints = await client.sessions.reload(session, declared.manifest)
                 output.say("✓ Reloaded")
+                if self.mirror is not None:
+                    self.mirror.serves(endpoints)
                 if serving is None or urls(declared) != urls(serving):
                     output.show_endpoints(endpoints)
             self._serving = declared

@@ -1,13 +1,17 @@
 """Captures of endpoints, and the requests that were captured."""
 
+from collections.abc import AsyncIterator
 from urllib.parse import quote
 
-from homeport.client.connection import Connection
+from homeport.client.connection import Connection, as_
+from homeport.contract import query
 from homeport.contract.api.captures import (
     Capture,
     CapturedRequest,
     CaptureList,
     CaptureStopped,
+    Mirrored,
+    MirrorQuery,
     NewCapture,
 )
 
@@ -28,6 +32,13 @@ class Captures:
         """End the captures of an app, or of one endpoint; return how many requests were captured."""
         path = f"/v1/captures/{quote(app, safe='')}/{quote(tag or '-', safe='')}"
         return (await self._connection.ask(CaptureStopped, "DELETE", path)).taken
+
+    async def mirror(self, wanted: MirrorQuery) -> AsyncIterator[Mirrored]:
+        """Yield copies of an endpoint's requests from now on."""
+        path = f"/v1/captures/mirror?{query.encode(wanted)}"
+        async with self._connection.stream(as_(Mirrored), "GET", path) as lines:
+            async for line in lines:
+                yield line
 
     async def one(self, request: str) -> CapturedRequest:
         path = f"/v1/captures/{quote(request, safe='')}"

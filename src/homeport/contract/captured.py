@@ -6,6 +6,12 @@ from homeport.contract.dataclass import dataclass
 
 KEPT_S = 24 * 3600.0
 MOST_BODY_BYTES = 1024 * 1024  # that may be asked for
+#: Fields that show who asks: a request with one of them is not sent to code that is being edited.
+CREDENTIALS = frozenset(
+    ("authorization", "proxy-authorization", "cookie", "modal-key", "modal-secret", "x-api-key")
+)
+SAFE = ("GET", "HEAD")  # methods that change nothing (RFC 9110, 9.2.1)
+OF = 10_000  # shares of requests are parts of this
 HEAD_BYTES = 256 * 1024  # of a request's and a response's fields together
 
 Fields = tuple[tuple[str, str], ...]

@@ -209,7 +209,7 @@ class Ingress(Protocol):
     async def capture(self, endpoint_id: str, told: str | None) -> None:
         """Tell the containers to capture the requests to an endpoint from now on; None: no more.
 
-        `told` is `<token>.<bytes>`, in letters, digits and a dot (runner/servers/captured.py). It is forgotten with the endpoint, and stays
+        `told` is `<token>.<bytes>`, perhaps with `.<share>`, in letters, digits and a dot (runner/servers/captured.py). It is forgotten with the endpoint, and stays
         when the endpoint is routed anew. An unknown endpoint is ignored.
         """
 

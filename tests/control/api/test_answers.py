@@ -43,6 +43,7 @@ from tests.control.plane import KEY, Plane, function, manifest
 from tests.fakes import FakeNode
 from tests.orders import order
 from tests.recorded import words
+from tests.waiting import until
 
 FILE = b"print('hello')\n"
 SHA256 = hashlib.sha256(FILE).hexdigest()
@@ -324,6 +325,13 @@ async def test_every_route_answers_what_it_declares(tmp_path):
         assert taken.id == (await ask("GET /v1/captures/{id}", id=taken.id)).captured.id
         stopped = await ask("DELETE /v1/captures/{app}/{tag}", app="shop", tag="-")
         assert 1 == stopped.taken
+        async with caller.follow("GET /v1/captures/mirror", query="?app=shop") as lines:
+            await until(lambda: plane.ingress.captures, "the mirror")
+            (told,) = plane.ingress.captures.values()
+            token = told.partition(".")[0]
+            await ask("POST /v1/captures/{token}", content=codec.line(taken), token=token)
+            copied = await anext(lines)
+        assert (taken.id, 0) == (copied.captured.id, copied.lost)
 
         # tokens of the API
         assert "socket" == (await ask("GET /v1/identity")).by

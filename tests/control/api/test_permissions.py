@@ -30,6 +30,7 @@ OTHERS = {
     "GET /v1/environment": Permission.DEPLOY,
     "GET /v1/captures": Permission.DEPLOY,
     "GET /v1/captures/{id}": Permission.DEPLOY,
+    "GET /v1/captures/mirror": Permission.DEPLOY,
     "DELETE /v1/environments/{name}": Permission.SECRETS,
     "GET /v1/workspaces": Permission.ADMIN,
     "POST /v1/workspaces": Permission.ADMIN,

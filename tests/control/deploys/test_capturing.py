@@ -1,5 +1,6 @@
 """Captures: what the ingress is told, what containers may send, and when it is over."""
 
+import asyncio
 import dataclasses
 import json
 import uuid
@@ -122,11 +123,15 @@ def test_a_container_of_another_environment_or_without_the_token_may_send_nothin
         b"[]",
         b"\xff",
         json.dumps({"id": 5}).encode(),
+        request(method=["GET"]),
+        request(at=float("inf")),
+        request(target=5),
+        b"[" * 100_000,
         request(b"x" * 101),
         request(target="/" + "x" * 300_000),
         request(request=Message(fields=(("a", "x" * 300_000),))),
     ],
-    ids=range(7),
+    ids=range(11),
 )
 def test_what_is_too_large_or_something_else_is_refused(tmp_path, wrong):
     async def tell(plane: Plane, captor: Captor):
@@ -189,5 +194,52 @@ def test_the_functions_secrets_and_the_settings_fields_are_not_kept(tmp_path):
 
         assert (("x-other", "***"),) == found.request.fields
         assert b"***" == found.request.body
+
+    story_of(tmp_path, tell)
+
+
+def test_a_mirror_gives_copies_of_safe_requests_and_stores_none(tmp_path):
+    async def tell(plane: Plane, captor: Captor):
+        async with captor.mirror(MAIN, "shop", "f", 500) as mirror:
+            (told,) = plane.ingress.captures.values()
+            token, most, share = told.split(".")
+            assert ("65536", "500") == (most, share)
+            cookie = Message(fields=(("Cookie", "a=1"),))
+            await captor.take(MAIN, token, request(method="POST"))
+            await captor.take(MAIN, token, request(request=cookie))
+            await captor.take(MAIN, token, request(target="/?api_key=x"))
+            await captor.take(MAIN, token, request(target="/mine"))
+
+            assert "/mine" == (await mirror.next()).target
+            assert mirror.copies.empty()
+            for _ in range(capturing.COPIES + 3):
+                await captor.take(MAIN, token, request())
+            assert 3 == mirror.lost
+        await until(lambda: not plane.ingress.captures, "the end")
+        assert [] == await captor.every(MAIN)
+
+    story_of(tmp_path, tell)
+
+
+def test_a_mirror_ends_with_its_reader_its_endpoint_or_by_a_command(tmp_path):
+    async def tell(plane: Plane, captor: Captor):
+        async def read():
+            async with captor.mirror(MAIN, "shop", "f", 500) as mirror:
+                return await mirror.next()
+
+        reading = asyncio.create_task(read())
+        await until(lambda: plane.ingress.captures, "the mirror")
+        with pytest.raises(BadRequest, match="mirrored already"):
+            await captor.start(MAIN, "shop", "f", **LIMITS)
+        reading.cancel()
+        await until(lambda: not plane.ingress.captures, "the end")
+
+        reading = asyncio.create_task(read())
+        await until(lambda: plane.ingress.captures, "the mirror")
+        await captor.stop(MAIN, "shop", "f")
+        assert await reading is None
+        await captor.start(MAIN, "shop", "f", **LIMITS)
+        with pytest.raises(BadRequest, match="captured"):
+            await read()
 
     story_of(tmp_path, tell)

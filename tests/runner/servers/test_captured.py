@@ -141,3 +141,24 @@ def test_more_than_the_server_takes_is_dropped_and_told(monkeypatch, capsys):
         capture.over()
 
     assert 1 == capsys.readouterr().err.count("a request is not captured")
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "share", "count"),
+    [
+        ("GET", (), 10_000, 1),
+        ("HEAD", (), 10_000, 1),
+        ("GET", (), 0, 0),
+        ("POST", (), 10_000, 0),
+        ("GET", (("Cookie", "a=1"),), 10_000, 0),
+        ("GET", (("authorization", "x"),), 10_000, 0),
+        ("GET", (("Accept", "x"),), 10_000, 1),
+    ],
+)
+def test_a_mirror_gets_a_share_of_what_is_safe(sent, method, fields, share, count):
+    capture = Capture(f"0f5c.100.{share}")
+    capture.came(method, "/", fields)
+    capture.received(b"x")
+    capture.over()
+
+    assert count == len(sent)

@@ -21,10 +21,11 @@ class Capture:
 
     app: str
     tag: str
-    until: float
+    until: float  # 0 for a mirror
     taken: int  # requests that were captured
     left: int  # and those that still may be
     body_bytes: int
+    share: int | None = None  # of a mirror (`serve --mirror`): so many of 10,000 requests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,23 @@ class CapturedRequest:
     captured: Captured
     url: str  # of its endpoint now; empty: it serves no more
     local_url: str  # the same by a port of its own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MirrorQuery:
+    """An endpoint to mirror."""
+
+    app: str = ""
+    tag: str = ""  # of its endpoint; empty: its only one
+    share: int = 500  # so many of 10,000 requests
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mirrored:
+    """A copy of a request, with the response that its visitor got."""
+
+    captured: Captured
+    lost: int = 0  # copies before it for which there was no room
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

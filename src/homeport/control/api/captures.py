@@ -8,6 +8,8 @@ from homeport.contract.api.captures import (
     CapturedRequest,
     CaptureList,
     CaptureStopped,
+    Mirrored,
+    MirrorQuery,
     NewCapture,
 )
 from homeport.contract.captured import Captured
@@ -56,6 +58,21 @@ class Captures:
         taken = await self._captor.stop(scope, app, "" if tag == "-" else tag)
         return CaptureStopped(taken=taken)
 
+    @route("GET", "/v1/captures/mirror", needs=Permission.DEPLOY, audit=Audited.ALL)
+    async def mirror(self, scope: Scope, query: MirrorQuery) -> AsyncIterator[Mirrored]:
+        """Copy a share of an endpoint's requests as long as the answer is read: GET and HEAD, without credentials.
+
+        Nothing of them is stored. Its path means this, and not the request with the id `mirror`.
+        """
+        return self._copies(scope, query)
+
+    async def _copies(self, scope: Scope, query: MirrorQuery) -> AsyncIterator[Mirrored]:
+        told = 0
+        async with self._captor.mirror(scope, query.app, query.tag, query.share) as mirror:
+            while (captured := await mirror.next()) is not None:
+                yield Mirrored(captured=captured, lost=mirror.lost - told)
+                told = mirror.lost
+
     @route("GET", "/v1/captures/{id}", needs=Permission.DEPLOY, audit=Audited.ALL)
     async def one(self, scope: Scope, id: str) -> CapturedRequest:  # noqa: A002 - the path's
         """Show a captured request with its response."""
@@ -97,7 +114,8 @@ def _told(each: Capturing) -> Capture:
     return Capture(
         app=each.app,
         tag=each.tag,
-        until=each.until,
+        until=0.0 if each.share is not None else each.until,
+        share=each.share,
         taken=each.taken,
         left=each.left,
         body_bytes=each.body_bytes,

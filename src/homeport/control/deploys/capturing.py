@@ -8,14 +8,23 @@ with the server.
 import asyncio
 import contextlib
 import dataclasses
+import json
 import logging
+import math
 import secrets
 import time
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 from dataclasses import field
 
-from homeport.contract import codec
-from homeport.contract.captured import HEAD_BYTES, MOST_BODY_BYTES, Captured
+from homeport.contract import shape
+from homeport.contract.captured import (
+    CREDENTIALS,
+    HEAD_BYTES,
+    MOST_BODY_BYTES,
+    OF,
+    SAFE,
+    Captured,
+)
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest, Failure, NotFound
 from homeport.contract.scope import Scope
@@ -24,6 +33,7 @@ from homeport.control.deploys.domains import endpoint_of
 from homeport.control.deploys.parts import Parts
 from homeport.control.deploys.redacting import redacted
 from homeport.control.fleet.owner import Owner
+from homeport.hidden import HIDDEN
 from homeport.state.captures import Captures
 from homeport.supervised import Tasks, supervised
 
@@ -31,7 +41,9 @@ LOOK_S = 1.0
 SWEEP_EACH_S = 600.0
 LONGEST_S = 24 * 3600.0
 MOST_REQUESTS = 10_000
+MIRRORED_BYTES = 64 * 1024  # of a response that is compared
 MOST_AT_ONCE = 100  # captures on one server
+COPIES = 20  # of a mirror, that wait for its command
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +62,27 @@ class Capturing:
     body_bytes: int
     taken: int = 0
     token: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
+    share: int | None = None  # of a mirror: so many of `OF`; None: it is stored
+    copies: "asyncio.Queue[Captured]" = field(default_factory=lambda: asyncio.Queue(COPIES))
+    lost: int = 0  # copies for which there was no room
+    is_over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def told(self) -> str:
+        """Return what containers are told."""
+        told = f"{self.token}.{self.body_bytes}"
+        return told if self.share is None else f"{told}.{self.share}"
+
+    async def next(self) -> Captured | None:
+        """Return the next copy of a mirror; None when it is over."""
+        ended = asyncio.ensure_future(self.is_over.wait())
+        taken = asyncio.ensure_future(self.copies.get())
+        try:
+            await asyncio.wait({ended, taken}, return_when=asyncio.FIRST_COMPLETED)
+            return taken.result() if taken.done() else None
+        finally:
+            ended.cancel()
+            taken.cancel()
 
     def most_bytes(self) -> int:
         """Return how long a message of a container may be: both bodies in Base64, and the heads."""
@@ -101,6 +134,27 @@ class Captor:
             raise BadRequest(f"a capture takes a day and {MOST_REQUESTS} requests at most")
         if not 0 <= body_bytes <= MOST_BODY_BYTES:
             raise BadRequest(f"at most {MOST_BODY_BYTES} bytes of a body are captured")
+        made = self._made(scope, app, tag, body_bytes)
+        made.until, made.left = time.time() + for_s, requests
+        await self._begin(made)
+        return made
+
+    @contextlib.asynccontextmanager
+    async def mirror(
+        self, scope: Scope, app: str, tag: str, share: int
+    ) -> AsyncIterator[Capturing]:
+        """Copy a share of an endpoint's safe requests, as long as the block lasts. Nothing is stored."""
+        if not 0 < share <= OF:
+            raise BadRequest(f"a share is a number from 1 to {OF}")
+        made = self._made(scope, app, tag, MIRRORED_BYTES)
+        made.share = share
+        await self._begin(made)
+        try:
+            yield made
+        finally:  # the caller may be cancelled already, so this goes on without it
+            self._tasks.start("the end of a mirror", self._end(made))
+
+    def _made(self, scope: Scope, app: str, tag: str, body_bytes: int) -> Capturing:
         live = self._parts.live.get(Owner.app(scope, app))
         if live is None:
             raise NotFound(f"the app `{app[:80]}` is not deployed", hint="deploy it first")
@@ -111,31 +165,39 @@ class Captor:
             raise BadRequest(
                 f"`{function}` has `restrict_modal_access=True`, so its containers cannot send what they capture"
             )
-        made = Capturing(
+        return Capturing(
             scope=scope,
             app=app,
             tag=endpoint.tag,
             endpoint=endpoint.endpoint.id,
             function=function,
-            until=time.time() + for_s,
-            left=requests,
+            until=math.inf,
+            left=1,
             body_bytes=body_bytes,
         )
+
+    async def _begin(self, made: Capturing) -> None:
+        """Begin a capture; one of the same endpoint ends, unless one of the two is a mirror."""
         async with self._turn:
             before = [each for each in self._running.values() if each.endpoint == made.endpoint]
+            if any(each.share is not None or made.share is not None for each in before):
+                raise BadRequest(
+                    f"`{made.app}.{made.tag}` is captured or mirrored already",
+                    hint=f"end that first: `homeport capture stop {made.app}.{made.tag}`",
+                )
             if len(self._running) - len(before) >= MOST_AT_ONCE:
                 raise BadRequest(f"{MOST_AT_ONCE} endpoints are captured already")
             # First known, then told: a container may send its first request at once.
             self._running[made.token] = made
             try:
-                await self._parts.ingress.capture(made.endpoint, f"{made.token}.{body_bytes}")
+                await self._parts.ingress.capture(made.endpoint, made.told)
             except BaseException:
                 del self._running[made.token]
                 raise
             for each in before:
                 del self._running[each.token]
+                each.is_over.set()
         self._news.set()
-        return made
 
     async def stop(self, scope: Scope, app: str, tag: str) -> int:
         """End the captures of an app, or of one endpoint; return how many requests they have taken."""
@@ -154,20 +216,30 @@ class Captor:
         """Keep a request that a container has captured."""
         capturing = self._of(scope, token)
         try:
-            captured = codec.loads(Captured, body)
-        except (ValueError, TypeError, KeyError) as error:
-            raise BadRequest(f"this is not a captured request: {error}") from None
+            told = json.loads(body)
+        except (ValueError, RecursionError):
+            raise BadRequest("the body is not JSON") from None
+        captured = shape.read(Captured, told, "body")
         heads = (*captured.request.fields, *captured.response.fields)
-        head_bytes = len(captured.target) + sum(len(name) + len(value) for name, value in heads)
+        line_bytes = len(captured.method) + len(captured.target)
+        head_bytes = line_bytes + sum(len(name) + len(value) for name, value in heads)
         bodies = (captured.request.body, captured.response.body)
         if head_bytes > HEAD_BYTES or any(len(each) > capturing.body_bytes for each in bodies):
             raise BadRequest("the captured request is larger than it may be")
         live = self._parts.live.get(Owner.app(scope, capturing.app))
         version = live.revision.version if live is not None else 0
         captured = dataclasses.replace(
-            captured, app=capturing.app, tag=capturing.tag, version=version
+            captured,
+            app=capturing.app,
+            tag=capturing.tag,
+            version=version,
+            at=min(max(captured.at, 0.0), time.time()),
         )
         values = self._secrets(capturing)
+
+        if capturing.share is not None:
+            _copy(capturing, redacted(captured, values, self._names))
+            return
 
         def keep() -> bool:
             return self.kept.add(scope, redacted(captured, values, self._names))
@@ -205,6 +277,7 @@ class Captor:
                 return
             await self._parts.ingress.capture(capturing.endpoint, None)
             del self._running[capturing.token]
+            capturing.is_over.set()
 
     async def _look(self) -> None:
         while True:
@@ -222,6 +295,19 @@ class Captor:
         while True:
             await asyncio.to_thread(self.kept.sweep)
             await asyncio.sleep(SWEEP_EACH_S)
+
+
+def _copy(mirror: Capturing, captured: Captured) -> None:
+    """Give a mirror's command a copy, if the request is safe and had no credentials; the container may say what it likes."""
+    if captured.method not in SAFE or HIDDEN in captured.target:
+        return
+    if not CREDENTIALS.isdisjoint(captured.removed):
+        return
+    try:
+        mirror.copies.put_nowait(captured)
+        mirror.taken += 1
+    except asyncio.QueueFull:
+        mirror.lost += 1
 
 
 def made(parts: Parts, deployer: Deployer) -> Captor:

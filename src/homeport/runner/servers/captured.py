@@ -1,11 +1,13 @@
 """Records a request and its response while its endpoint is captured, and sends both to the server.
 
-The ingress says so in the field that names the web method: `<method>.<token>.<bytes>`, where `bytes` are kept of a body. It
-writes that field itself, so no visitor can ask for it. What passes here is passed on first and recorded then; a thread sends
+The ingress says so in the field that names the web method: `<method>.<token>.<bytes>`, where `bytes` are kept of a body. With
+a fourth part, `<share>`, it is a mirror: that many of 10,000 requests are recorded, of those that change nothing and come without
+credentials. The ingress writes that field itself, so no visitor can ask for it. What passes here is passed on first and recorded then; a thread sends
 what is recorded, and drops it if the server does not take it. The server trusts none of it.
 """
 
 import queue
+import random
 import re
 import sys
 import threading
@@ -15,7 +17,7 @@ from typing import Any
 
 from homeport import wire
 from homeport.contract import calls, codec
-from homeport.contract.captured import Captured, Fields, Message
+from homeport.contract.captured import CREDENTIALS, OF, SAFE, Captured, Fields, Message
 from homeport.sdk import context
 
 QUEUED = 16  # captured requests that wait for the server
@@ -51,8 +53,9 @@ class Capture:
     """One request."""
 
     def __init__(self, told: str) -> None:
-        """`told` is `<token>.<bytes>`."""
-        self._token, _, most = told.partition(".")
+        """`told` is `<token>.<bytes>`, perhaps with `.<share>`."""
+        self._token, most, *share = told.split(".")
+        self._share = int(share[0]) if share else None
         self._received, self._sent = _Body(int(most)), _Body(int(most))
         self._method = self._target = ""
         self._fields: Fields = ()
@@ -64,6 +67,9 @@ class Capture:
     def came(self, method: str, target: str, fields: Fields) -> None:
         """Note the head of the request."""
         self._method, self._target, self._fields = method, target, fields
+        if self._share is not None and not _is_mirrored(self._share, method, fields):
+            self._is_over = True
+            self._received, self._sent = _Body(0), _Body(0)
 
     def received(self, data: bytes) -> None:
         """Note a part of the request's body."""
@@ -127,7 +133,7 @@ class Raw:
 
     def __init__(self, told: str) -> None:
         self._capture = Capture(told)
-        most = int(told.partition(".")[2]) + HEAD_BYTES
+        most = int(told.split(".")[1]) + HEAD_BYTES
         self._there, self._back = _Body(most), _Body(most)
 
     def received(self, data: bytes) -> None:
@@ -149,6 +155,13 @@ class Raw:
             self._capture.answered(int(first[9:12]), fields)
             self._capture.sent(body)
         self._capture.over()
+
+
+def _is_mirrored(share: int, method: str, fields: Fields) -> bool:
+    """Return whether a request is one of the share, and safe to be sent to other code."""
+    if method not in SAFE or random.randrange(OF) >= share:  # noqa: S311 - a sample
+        return False
+    return CREDENTIALS.isdisjoint(name.lower() for name, _ in fields)
 
 
 def decoded(fields: Any) -> Fields:
