@@ -207,3 +207,22 @@ async def test_text_from_outside_is_text(served):
 
     assert "<img src=x" not in page.text
     assert "&lt;img src=x" in page.text
+
+
+async def test_a_form_that_no_page_sends_is_refused(served):
+    async with served.visitor(Origin=ORIGIN) as visitor:
+        large = await visitor.post("/login", content=b"code=" + b"x" * 2_000_000)
+        many = await visitor.post("/login", content=b"&".join([b"a=1"] * 1000))
+        odd = await visitor.post("/login", content=b"code=\xff\xfe")
+
+    assert [400, 400, 400] == [each.status_code for each in (large, many, odd)]
+
+
+@pytest.mark.parametrize("name", ["é", "a\r\nX-Evil: 1", "\x00", "x" * 5000])
+async def test_a_name_that_no_environment_can_have_is_told(served, name):
+    token = await served.token(scopes=READ)
+    async with served.visitor(token) as visitor:
+        page = await visitor.get("/", params={"env": name})
+
+    assert 404 == page.status_code
+    assert "there is no environment" in page.text

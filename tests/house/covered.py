@@ -80,6 +80,7 @@ COVERED = {
     "dashboard/pages/endpoint": "journeys/test_dashboard.py",
     "dashboard/pages/kept": "journeys/test_dashboard.py",
     "dashboard/pages/logs": "journeys/test_dashboard.py",
+    "dashboard/pages/passing": "journeys/test_dashboard.py",
     "dashboard/pages/requests": "journeys/test_dashboard.py",
     "dashboard/pages/server": "journeys/test_dashboard.py",
     "dashboard/pages/table": "journeys/test_dashboard.py",

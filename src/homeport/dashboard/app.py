@@ -25,7 +25,6 @@ from homeport.dashboard.pages import PAGES
 from homeport.dashboard.pages.page import Part, Visit
 from homeport.sdk import context
 
-MAX_FORM = 10_000_000
 Handler = Callable[[Request], Awaitable[Response]]
 MEDIA = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
@@ -79,8 +78,8 @@ class Dashboard:
             session.check_origin(request)
             if session.shares_cookies(request):
                 raise Forbidden("log in at the dashboard's own URL: other apps share this address")
-            form = await request.form(max_fields=5)
-            code, token = str(form.get("code", "")), str(form.get("token", "")).strip()
+            form = await session.form(request)
+            code, token = form.get("code", ""), form.get("token", "").strip()
             visitor = session.visitor(request)
             if not code and token:
                 # A session of its own, so that the browser never keeps the token itself.
@@ -124,7 +123,7 @@ class Dashboard:
             token = session.token_of(request)
             if not token or session.shares_cookies(request):
                 return self._to_login(request)
-            environment = request.query_params.get("env", "")[:64] or MAIN.environment
+            environment = _clean(request.query_params.get("env", "")[:64]) or MAIN.environment
             api = self.way.api(token, visitor=session.visitor(request), environment=environment)
             visit = Visit(request=request, api=api, environment=environment)
             try:
@@ -186,7 +185,7 @@ class Dashboard:
         return RedirectResponse("/login", 303, render.HEADERS)
 
 
-def _clean(token: str) -> str:
-    """Return a token that can stand in a header."""
-    text = token[: session.MAX_TOKEN]
+def _clean(text: str) -> str:
+    """Return a token or a name so that it can stand in a header."""
+    text = text[: session.MAX_TOKEN]
     return text if text.isascii() and text.isprintable() else quote(text)

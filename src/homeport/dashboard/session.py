@@ -1,16 +1,17 @@
 """A visitor's session: a cookie with the token, and what a request must look like to change something."""
 
 import time
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from homeport.contract.errors import Forbidden
+from homeport.contract.errors import BadRequest, Forbidden
 
 #: With `__Host-` a browser takes the cookie from this host alone, and by HTTPS; without HTTPS there is no such promise.
 SECURE_COOKIE, COOKIE = "__Host-homeport", "homeport-dashboard"
 MAX_TOKEN = 200  # characters
+MOST_FORM, MOST_FIELDS = 1_000_000, 100  # bytes, because anybody may send a form to the login
 
 
 def cookie_name(request: Request) -> str:
@@ -63,6 +64,20 @@ def check_origin(request: Request) -> None:
     mine = f"{request.url.scheme}://{request.headers.get('host', '')}"
     if origin.lower() != mine.lower():
         raise Forbidden("this request does not come from a page of the dashboard")
+
+
+async def form(request: Request) -> dict[str, str]:
+    """Return the fields of a form; `BadRequest` for one that no page of the dashboard sends."""
+    text = bytearray()
+    async for piece in request.stream():
+        text += piece
+        if len(text) > MOST_FORM:
+            raise BadRequest(f"a form has at most {MOST_FORM:,} bytes")
+    try:
+        fields = parse_qsl(text.decode(), keep_blank_values=True, max_num_fields=MOST_FIELDS)
+    except ValueError:
+        raise BadRequest("this is not a form of the dashboard") from None
+    return dict(fields)
 
 
 def shares_cookies(request: Request) -> bool:

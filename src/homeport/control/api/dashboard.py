@@ -57,7 +57,11 @@ class DashboardLogins:
         """Return a token for the code of a login link. It answers the dashboard's container alone."""
         if caller.within != SYSTEM:
             raise NotFound("there is no `POST /v1/dashboard/session`")
-        person = self._logins.use(body.code)
+        try:
+            person = self._logins.use(body.code)
+        except Unauthorized:
+            record.drop()
+            raise
         record.caller = person
         # Deleted or expired since the link was made.
         if person.token and not self._tokens.is_valid(person.token):

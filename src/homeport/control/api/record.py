@@ -56,6 +56,10 @@ class Record:
             self.app = self.app or _text(each, "app") or _text(getattr(each, "manifest", None), "app_name")  # fmt: skip
         self.target = " ".join(target) or self.app
 
+    def drop(self) -> None:
+        """Write no row: a stranger could fill the log."""
+        self._audit = None
+
     def hold(self) -> None:
         """Let the row wait for `end`, also if the caller leaves before."""
         self._is_held = True

@@ -3,10 +3,9 @@
 import asyncio
 import json
 import posixpath
-from collections.abc import AsyncIterator
 from urllib.parse import quote
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from homeport.contract import codec, frames, pickled
 from homeport.contract.api.secrets import SecretList
@@ -15,6 +14,7 @@ from homeport.contract.api.volumes import FileEntry, FileQuery, FilesQuery, Volu
 from homeport.contract.errors import NotFound
 from homeport.dashboard import render
 from homeport.dashboard.pages.page import Page, Part, Visit, segment
+from homeport.dashboard.pages.passing import Passing
 from homeport.dashboard.pages.table import Cell, Column, Row, table
 
 MOST_FILES = 2000
@@ -90,18 +90,13 @@ async def file(visit: Visit) -> Response:
     reading = visit.api.stream(f"/v1/volumes/{segment(name)}/file", FileQuery(path=path))
     answer = await reading.__aenter__()
 
-    async def pieces() -> AsyncIterator[bytes]:
-        try:
-            async for piece in answer.aiter_raw():
-                yield piece
-        finally:
-            await reading.__aexit__(None, None, None)
-
     saved = quote(posixpath.basename(path), safe="")
     headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{saved}"}
-    if length := answer.headers.get("content-length"):
+    if length := answer.headers.get(
+        "content-length"
+    ):  # else the browser does not see a file that was cut off
         headers["Content-Length"] = length
-    return StreamingResponse(pieces(), headers=headers, media_type="application/octet-stream")
+    return Passing(answer, reading, headers=headers, media_type="application/octet-stream")
 
 
 async def objects(visit: Visit) -> Part:

@@ -1,16 +1,14 @@
-"""Logs, as they are written."""
+"""Logs, which an open page reads on."""
 
-from collections.abc import AsyncIterator
-
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from homeport.contract.api.apps import AppList
 from homeport.contract.api.logs import LogQuery
-from homeport.contract.errors import Failure
 from homeport.dashboard import render
 from homeport.dashboard.pages.page import Page, Part, Visit, segment
+from homeport.dashboard.pages.passing import Passing
 
-TAIL = 300
+TAIL, MORE = 300, 2000  # lines at first, and since the last time
 
 
 async def logs(visit: Visit) -> Part:
@@ -23,30 +21,24 @@ async def logs(visit: Visit) -> Part:
     return Part(title="Logs", body=body)
 
 
-async def stream(visit: Visit) -> Response:
-    """Pass lines of a log on, one JSON object each, until the visitor leaves."""
+async def lines(visit: Visit) -> Response:
+    """Pass lines of a log on, one JSON object each: those since a moment, or the last ones.
+
+    An open page asks again and again. If it held a request here, the server would be as awake as for a busy app.
+    """
+    since = visit.moment("since")
     wanted = LogQuery(
-        tail=TAIL,
-        follow=True,
+        tail=MORE if since else TAIL,
         function=visit.asked("function"),
         container=visit.asked("container"),
         request=visit.asked("request"),
-        since=visit.moment("since"),
+        since=since,
     )
     path = f"/v1/apps/{segment(visit.asked('app'))}/logs"
-    following = visit.api.stream(path, wanted)
-    answer = await following.__aenter__()
+    reading = visit.api.stream(path, wanted)
+    answer = await reading.__aenter__()
 
-    async def lines() -> AsyncIterator[bytes]:
-        try:
-            async for piece in answer.aiter_raw():
-                yield piece
-        except (Failure, OSError):
-            return  # the page follows again
-        finally:
-            await following.__aexit__(None, None, None)
-
-    return StreamingResponse(lines(), media_type="application/x-ndjson")
+    return Passing(answer, reading, media_type="application/x-ndjson")
 
 
-PAGES = (Page(path="/logs", handler=logs), Page(path="/logs/stream", handler=stream))
+PAGES = (Page(path="/logs", handler=logs), Page(path="/logs/lines", handler=lines))

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from homeport.contract.dataclass import dataclass
-from homeport.dashboard import render
+from homeport.dashboard import render, session
 from homeport.dashboard.api import Api
 
 
@@ -56,8 +56,7 @@ class Visit:
 
     async def form(self) -> dict[str, str]:
         """Return the fields of a form."""
-        form = await self.request.form(max_fields=100)
-        return {name: str(value) for name, value in form.items()}
+        return await session.form(self.request)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,29 +15,25 @@ let timer = 0;
 let wait = 0;
 let asking = null;
 
+const logs = []; // what reads each log of the page, in the same turn: a server that is asked at all is awake for a second
+
+function shortest() { return 1000 * Number(main.dataset.live || (logs.length ? 1 : 0)); }
+
 function schedule() {
   clearTimeout(timer);
-  const live = 1000 * Number(main.dataset.live || 0);
-  if (!live || document.hidden) return;
-  wait = Math.max(live, wait);
+  if (!shortest() || document.hidden) return;
+  wait = Math.max(shortest(), wait);
   timer = setTimeout(refresh, wait);
 }
 
 async function refresh() {
   if (asking || document.hidden) return;
   asking = new AbortController();
+  const asked = logs.map((read) => read(asking.signal));
+  if (main.dataset.live) asked.push(load());
   try {
-    const headers = { "X-Part": "main" };
-    if (tag) headers["If-None-Match"] = tag;
-    const answer = await fetch(location.href, { headers, signal: asking.signal, cache: "no-store" });
-    if (answer.status === 401) { location.assign("/login"); return; }
-    if (answer.status === 304) {
-      wait = Math.min(SLOWEST_MS, wait * 1.5);
-    } else {
-      tag = answer.headers.get("ETag") || "";
-      wait /= 3;
-      replace(await answer.text());
-    }
+    const changed = await Promise.all(asked);
+    wait = changed.includes(true) ? wait / 3 : Math.min(SLOWEST_MS, wait * 1.5);
     if (said.dataset.away) { delete said.dataset.away; say(""); }
   } catch (error) {
     if (error.name !== "AbortError") { said.dataset.away = "1"; say("The server does not answer. This page asks again."); wait = SLOWEST_MS; }
@@ -45,6 +41,18 @@ async function refresh() {
     asking = null;
     schedule();
   }
+}
+
+// Asks for the page's middle; returns whether it has changed.
+async function load() {
+  const headers = { "X-Part": "main" };
+  if (tag) headers["If-None-Match"] = tag;
+  const answer = await fetch(location.href, { headers, signal: asking.signal, cache: "no-store" });
+  if (answer.status === 401) { location.assign("/login"); return false; }
+  if (answer.status === 304) return false;
+  tag = answer.headers.get("ETag") || "";
+  replace(await answer.text());
+  return true;
 }
 
 function replace(text) {
@@ -155,10 +163,10 @@ document.addEventListener("click", async (event) => {
 });
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) { clearTimeout(timer); if (asking) asking.abort(); }
-  else { wait = 0; if (main.dataset.live) refresh(); }
+  else { wait = 0; refresh(); }
 });
 for (const name of ["pointerdown", "pointermove", "keydown", "scroll"]) {
-  document.addEventListener(name, () => { if (wait > 1000 * Number(main.dataset.live || 0)) { wait = 0; refresh(); } }, { passive: true });
+  document.addEventListener(name, () => { if (wait > 2 * shortest()) { wait = 0; refresh(); } }, { passive: true });
 }
 
 // ---- charts: the values below the pointer, from the table that is below each chart
@@ -189,12 +197,10 @@ const LEVELS = [["error", /\b(\w*error|critical|fatal|traceback|\w*exception)\b/
 for (const box of document.querySelectorAll(".log")) follow(box);
 
 function follow(box) {
-  const list = box.querySelector("[data-follow]");
+  const list = box.querySelector("[data-log]");
   const state = box.querySelector("[data-log-state]");
   const [find, level, request, container, stay] = ["find", "level", "request", "container", "stay"].map((name) => box.querySelector(`[data-log-${name}]`));
-  let reading = null;
   let last = 0;
-  let again = 0;
 
   function fits(row) {
     const words = find.value.toLowerCase();
@@ -243,40 +249,22 @@ function follow(box) {
     if (isAtEnd) list.scrollTop = list.scrollHeight;
   }
 
-  async function read() {
-    if (reading || document.hidden) return;
-    reading = new AbortController();
-    clearTimeout(again);
-    const url = new URL(list.dataset.follow, location.href);
+  // Returns whether there were lines since the last time.
+  async function read(signal) {
+    const url = new URL(list.dataset.log, location.href);
     if (last) url.searchParams.set("since", last + 1e-6);
-    try {
-      const answer = await fetch(url, { signal: reading.signal, cache: "no-store" });
-      if (!answer.ok) { state.textContent = answer.status === 401 ? "The session has ended." : "No log can be read here."; return; }
-      state.textContent = "";
-      const stream = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-      let rest = "";
-      for (;;) {
-        const { value, done } = await stream.read();
-        if (done) break;
-        const lines = (rest + value).split("\n");
-        rest = lines.pop();
-        add(lines.filter(Boolean).map((line) => JSON.parse(line)));
-      }
-    } catch (error) {
-      if (error.name !== "AbortError") state.textContent = "The server does not answer. This page asks again.";
-    } finally {
-      reading = null;
-      if (!document.hidden) again = setTimeout(read, 3000);
-    }
+    const answer = await fetch(url, { signal, cache: "no-store" });
+    if (!answer.ok) { state.textContent = answer.status === 401 ? "The session has ended." : "No log can be read here."; return false; }
+    const lines = (await answer.text()).split("\n").filter(Boolean).map((line) => JSON.parse(line));
+    if (lines.length) add(lines);
+    return lines.length > 0;
   }
 
   for (const each of [find, level, request, container]) each.addEventListener("input", sift);
   list.addEventListener("wheel", () => { stay.checked = list.scrollTop + list.clientHeight > list.scrollHeight - 40; }, { passive: true });
-  document.addEventListener("visibilitychange", () => {
-    if (document.hidden) { clearTimeout(again); if (reading) reading.abort(); } else read();
-  });
-  read();
+  logs.push(read);
 }
 
 settle();
-schedule();
+if (logs.length) { asking = new AbortController(); Promise.all(logs.map((read) => read(asking.signal))).catch(() => say("No log can be read now.")).finally(() => { asking = null; schedule(); }); }
+else schedule();
