@@ -226,7 +226,7 @@ PAGES = {
     "/images": "Images",
     "/certificates": "Certificates",
     "/audit": "dashboard login",
-    "/machine": "Settings in force",
+    "/machine": "Findings",
     "/deploys": "keeper",
     "/requests": "Requests",
     "/logs?app=keeper": "Logs",

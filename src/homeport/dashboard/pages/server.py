@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from markupsafe import Markup
 
+from homeport.contract.api.alerts import AlertList, FindingList
 from homeport.contract.api.api_tokens import ApiTokenList
 from homeport.contract.api.apps import AppList
 from homeport.contract.api.audit import AuditList, AuditQuery
@@ -229,7 +230,11 @@ async def audit(visit: Visit) -> Part:
 
 async def machine(visit: Visit) -> Part:
     """Show the server, its nodes and its settings."""
-    status = await visit.api.get(Status, "/v1/status")
+    status, findings, alerts = await asyncio.gather(
+        visit.api.get(Status, "/v1/status"),
+        visit.api.get(FindingList, "/v1/findings"),
+        _or_why(visit.api.get(AlertList, "/v1/alerts")),
+    )
     nodes = Counter(
         (each.node or "here", each.state.value) for app in status.apps for each in app.containers
     )
@@ -248,10 +253,50 @@ async def machine(visit: Visit) -> Part:
     return _part(
         "Machine",
         render.template("facts", facts=facts, trouble=status.trouble),
+        _findings(findings),
+        _alerts(alerts),
         table("Nodes", columns("Node", "Containers", "Count#"), rows, empty="No container runs.", id="nodes"),
         table("Settings in force", columns("Setting", "Value~"), settings, empty=""),
         live_s=5.0,
     )  # fmt: skip
+
+
+def _findings(found: FindingList) -> Markup:
+    rows = [
+        Row(
+            id=str(place),
+            bad=each.needed,
+            cells=[Cell(text=each.what), each.app, Cell(text=each.told, note=each.hint)],
+        )
+        for place, each in enumerate(found.findings)
+    ]
+    names = columns("What is wrong", "App", "Why+")
+    return table("Findings", names, rows, empty="Nothing is wrong.", id="findings")
+
+
+def _alerts(found: AlertList | Failure) -> Markup:
+    if isinstance(found, Failure):
+        return _missing("Alerts", found)
+    rows = [
+        Row(
+            id=each.name,
+            bad=each.state == "firing",
+            cells=[
+                Cell(text=each.name, bad=each.error),
+                f"{each.kind} {each.limit:g}",
+                ".".join(filter(None, (each.app, each.tag))),
+                each.state,
+                render.moment(each.since),
+                each.target,
+                each.told,
+            ],
+        )
+        for each in found.alerts
+    ]
+    names = columns("Alert", "Watches", "Of", "State?", "Since", "Tells", "Found+")
+    return table(
+        "Alerts", names, rows, empty="There is none: `homeport alert add` makes one.", id="alerts"
+    )
 
 
 async def _or_why(asking: Awaitable[T]) -> T | Failure:
