@@ -14,10 +14,11 @@ from homeport.contract.api.apps import AppState, ChangesQuery, FunctionStatus
 from homeport.contract.api.coldstarts import ColdStartQuery
 from homeport.contract.api.deploys import DeployQuery, Rollback
 from homeport.contract.api.logs import LogQuery
+from homeport.contract.api.series import SeriesQuery
 from homeport.settings import Settings
 
 app = typer.Typer(
-    help="Apps: list, logs, cold-starts, stop, history, deploys, diff, rollback.",
+    help="Apps: list, logs, cold-starts, stop, history, deploys, diff, stats, rollback.",
     no_args_is_help=True,
 )
 
@@ -105,6 +106,26 @@ def deploys(
         asyncio.run(history.watch(settings, watch))
         return
     asyncio.run(history.deploys(settings, DeployQuery(app=name, tail=n), json=json))
+
+
+@app.command()
+def stats(
+    name: Annotated[
+        str, typer.Argument(metavar="[APP[.FUNCTION]]", help="Of one app, or one function.")
+    ] = "",
+    since: Annotated[str, typer.Option(help="Since a time, or 30m, 2h, 1d ago.")] = "1h",
+    json: options.Json = False,
+    environment: options.Environment = None,
+) -> None:
+    """Show requests, latency, containers, CPU and memory over some time."""
+    from homeport.cli import stats
+    from homeport.cli.endpoint import parts
+
+    now = time.time()
+    begin = options.moment(since, now)
+    app_name, tag = parts(name)
+    query = SeriesQuery(app=app_name, tag=tag, since=begin, step_s=stats.step_s(now - begin))
+    asyncio.run(stats.stats(options.load(environment=environment), query, json=json))
 
 
 @app.command()
