@@ -117,7 +117,9 @@ async def test_files_are_uploaded_once(tmp_path):
         file = tmp_path / "script.py"
         file.write_text("x = 1\n")
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        await client.blobs.upload({digest: str(file)})
+        gone: list[tuple[int, int]] = []
+        await client.blobs.upload({digest: str(file)}, lambda *told: gone.append(told))
+        assert [(6, 6)] == gone
         assert [] == plane.blobs.missing([digest])
 
         file.unlink()

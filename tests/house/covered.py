@@ -182,7 +182,6 @@ COVERED = {
     "control/deploys/apps": "control/deploys/test_deployer.py",
     "control/deploys/endpoints": "control/deploys/test_deployer.py",
     "control/deploys/parts": "control/deploys/test_rollout.py",
-    "control/deploys/trees": "control/deploys/test_rollout.py",
     "control/deploys/versions": "control/deploys/test_deployer.py",
     "control/fleet/lines": "control/fleet/test_reconciler.py",
     "control/fleet/mirror": "control/fleet/test_nodes.py",

@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from homeport.settings import Settings
-from tests import commands, postgres, registries
+from tests import commands, postgres, registries, terminals
 from tests.waiting import PATIENCE_S, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -114,6 +114,11 @@ class Terminal:
     def json(self, *args: str | Path, **kwargs):
         """Return what a command prints with `--json`."""
         return json.loads(self.run(*args, "--json", **kwargs).stdout)
+
+    def on_a_screen(self, *args: str | Path) -> terminals.Terminal:
+        """Start a command on a terminal of its own."""
+        plain = {k: v for k, v in self.environ.items() if k not in ("NO_COLOR", "CI", "TERM")}
+        return terminals.Terminal(self._argv(args), plain, echo=True)
 
     def start(self, *args: str | Path, **kwargs) -> Command:
         """Start a command that goes on running."""

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from homeport.cli import coldstarts, options, output, server
+from homeport.cli import coldstarts, live, options, output, server
 from homeport.cli.deploy import follow
 from homeport.contract.api.apps import AppState, ChangesQuery, FunctionStatus
 from homeport.contract.api.coldstarts import ColdStartQuery
@@ -154,13 +154,21 @@ def rollback(
         str, typer.Argument(metavar="[vN]", help="By default the version before the current one.")
     ] = "",
     strategy: Annotated[str, typer.Option(help="rolling or recreate")] = "rolling",
+    build_log: options.BuildLog = False,
     json: options.Json = False,
     environment: options.Environment = None,
 ) -> None:
     """Serve an earlier version again, as a new version."""
     number = _number(version) or None
     asyncio.run(
-        _rollback(options.load(environment=environment), name, number, strategy=strategy, json=json)
+        _rollback(
+            options.load(environment=environment),
+            name,
+            number,
+            strategy=strategy,
+            build_log=build_log,
+            json=json,
+        )
     )
 
 
@@ -229,7 +237,8 @@ async def _stop(settings: Settings, name: str, *, yes: bool) -> None:
         if found.state is not AppState.STOPPED:
             count = len(found.containers)
             options.confirm(f"Stop `{name}` and its {count} containers?", yes=yes)
-        count = await client.apps.stop(name)
+        with live.line(f"stopping `{name}`"):
+            count = await client.apps.stop(name)
     output.say(f"✓ `{name}` is stopped; {count} containers ended")
 
 
@@ -241,11 +250,18 @@ def _number(version: str) -> int:
 
 
 async def _rollback(
-    settings: Settings, name: str, version: int | None, *, strategy: str, json: bool
+    settings: Settings,
+    name: str,
+    version: int | None,
+    *,
+    strategy: str,
+    build_log: bool,
+    json: bool,
 ) -> None:
+    builds = live.Builds(f"rolling `{name}` back", every=build_log, plain=json)
     async with server.running(settings) as client:
         wanted = Rollback(version=version, strategy=strategy)
-        deployed = await follow(client.deploys.rollback(name, wanted))
+        deployed = await follow(client.deploys.rollback(name, wanted), builds=builds)
     if json:
         output.show_json(deployed)
         return

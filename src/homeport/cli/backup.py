@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from homeport.cli import options, output, server
+from homeport.cli import live, options, output, server
 from homeport.contract.errors import AlreadyExists, BadRequest, Failure, ServerUnreachable
 from homeport.settings import Settings
 
@@ -67,7 +67,8 @@ def backup(
         raise BadRequest("`--no-passphrase` and `--passphrase-file` exclude each other")
     passphrase = "" if no_passphrase else _passphrase(passphrase_file, new=True)
     asked = {"passphrase": passphrase, "volumes": None if volumes else volume or []}
-    told = ask(settings, "backup", file=file, force=force, **asked)
+    with live.line(f"writing {file}", plain=json):
+        told = ask(settings, "backup", file=file, force=force, **asked)
     if json:
         output.show_json(told)
         return
@@ -98,7 +99,8 @@ def restore(
         passphrase = _passphrase(passphrase_file, new=False)
     else:
         _confirm_unprotected(file, yes=yes)
-    told = asyncio.run(_restore(settings, file, passphrase, force=force))
+    with live.line(f"restoring {file}", plain=json):
+        told = asyncio.run(_restore(settings, file, passphrase, force=force))
     if json:
         output.show_json(told)
         return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from homeport import settings as all_settings
-from homeport.cli import options, output, server
+from homeport.cli import live, options, output, server
 from homeport.contract.errors import BadRequest
 from homeport.settings import Settings
 
@@ -67,7 +67,8 @@ def down(yes: options.Yes = False) -> None:
             "Only a command on its machine starts it again.",
             yes=yes,
         )
-    ended = asyncio.run(server.down(settings))
+    with live.line("stopping the server and its containers"):
+        ended = asyncio.run(server.down(settings))
     output.say("homeport is down" if ended else "no server was running")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from homeport.cli import options, output, script, server
+from homeport.cli import live, options, output, script, server
 from homeport.contract.declaring import Declared
 from homeport.contract.errors import BadRequest, Failure, ServerUnreachable
 from homeport.settings import Settings
@@ -46,6 +46,7 @@ def deploy(
     ] = "",
     module: options.Module = False,
     timestamps: options.Timestamps = False,
+    build_log: options.BuildLog = False,
     json: options.Json = False,
     host: options.Host = None,
     http_port: options.HttpPort = None,
@@ -64,6 +65,7 @@ def deploy(
             expires_s=lifetime_s(expires) if expires else None,
             module=module,
             timestamps=timestamps,
+            build_log=build_log,
             json=json,
         )
     )
@@ -93,6 +95,7 @@ async def _deploy(
     expires_s: float | None,
     module: bool,
     timestamps: bool,
+    build_log: bool,
     json: bool,
 ) -> None:
     began = time.monotonic()
@@ -110,6 +113,8 @@ async def _deploy(
         drain_s=drain_s,
         expires_s=expires_s,
         timestamps=timestamps,
+        builds=live.Builds(f"deploying `{declared.name}`", every=build_log, plain=json),
+        plain=json,
     )
     if json:
         output.show_json(deployed)
@@ -144,12 +149,15 @@ async def _upload(
     expires_s: float | None = None,
     timestamps: bool = False,
     shows: bool = True,
+    builds: live.Builds | None = None,
+    plain: bool = False,
 ) -> "Deployed":
     """Deploy what a script has declared."""
     async with server.kept(settings) as client:
         from homeport.contract.api.deploys import Deploy  # not earlier: the server starts meanwhile
 
-        await client.blobs.upload(declared.sources)
+        with live.line("uploading files", plain=plain or not shows) as uploading:
+            await client.blobs.upload(declared.sources, uploading.sized)
         wanted = Deploy(
             manifest=declared.manifest,
             tag=tag,
@@ -159,7 +167,10 @@ async def _upload(
         )
         try:
             return await follow(
-                client.deploys.deploy(declared.name, wanted), timestamps=timestamps, shows=shows
+                client.deploys.deploy(declared.name, wanted),
+                timestamps=timestamps,
+                shows=shows,
+                builds=builds,
             )
         except Failure as failure:
             script.quote(failure, declared.sources.values())
@@ -186,16 +197,19 @@ async def deploy_declared(
 
 
 async def follow(
-    events: "AsyncIterator[Event]", *, timestamps: bool = False, shows: bool = True
+    events: "AsyncIterator[Event]",
+    *,
+    timestamps: bool = False,
+    shows: bool = True,
+    builds: live.Builds | None = None,
 ) -> "Deployed":
     """Show a deploy as it goes, if `shows`; return how it ended."""
-    shown, progress = output.Shown(), output.Progress()
+    shown, progress = output.Shown(), builds or live.Builds(plain=not shows)
     deployed: Deployed | None = None
     try:
+        progress.begin()
         async for event in events:
             shown.add(event)
-            if event.event != "progress":
-                progress.end()
             if event.event == "done":
                 deployed = event.deployed
             elif not shows:
@@ -203,11 +217,13 @@ async def follow(
             elif event.event == "log":
                 output.show_line(event.line, timestamps=timestamps, talk=True)
             elif event.event == "progress":
-                progress.show(event.text)
+                progress.show(event)
     except Failure as failure:
-        progress.end()
+        progress.fail()
         shown.shorten(failure)
         raise
+    finally:
+        progress.end()
     if deployed is None:
         raise ServerUnreachable(
             "the server ended in the middle of the deploy",

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from homeport.cli import options, output, server, token
+from homeport.cli import live, options, output, server, token
 from homeport.contract.api.environments import EnvironmentChange, NewEnvironment, NewWorkspace
 from homeport.settings import Settings
 
@@ -118,7 +118,8 @@ async def _delete(settings: Settings, name: str, *, yes: bool) -> None:
             f"Delete the environment `{name}`, with {what} and all secrets, volumes, dicts and queues in it?",
             yes=yes,
         )
-        count = await client.environments.delete(name)
+        with live.line(f"deleting `{name}`"):
+            count = await client.environments.delete(name)
     output.say(f"✓ Deleted the environment `{name}`; {count} containers ended")
 
 
@@ -146,5 +147,6 @@ async def _list_workspaces(settings: Settings, *, json: bool) -> None:
 
 async def _delete_workspace(settings: Settings, name: str) -> None:
     async with server.running(settings) as client:
-        count = await client.environments.delete_workspace(name)
+        with live.line(f"deleting `{name}`"):
+            count = await client.environments.delete_workspace(name)
     output.say(f"✓ Deleted the workspace `{name}`; {count} containers ended")

@@ -1,6 +1,6 @@
 """`homeport app history`, `deploys` and `diff`: which versions an app has, who made them, and what differs."""
 
-from homeport.cli import output, server
+from homeport.cli import live, output, server
 from homeport.cli.deploy import follow
 from homeport.contract.api.apps import Changes, ChangesQuery, FileChange, SettingChange, Version
 from homeport.contract.api.deploys import DeployQuery, DeployRecord
@@ -63,7 +63,7 @@ async def deploys(settings: Settings, query: DeployQuery, *, json: bool) -> None
 async def watch(settings: Settings, number: int) -> None:
     """Show the progress of a deploy until it ends."""
     async with server.running(settings) as client:
-        deployed = await follow(client.deploys.progress(number))
+        deployed = await follow(client.deploys.progress(number), builds=live.Builds("deploying"))
     output.out().print(f"{deployed.app} v{deployed.version}")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from homeport.cli import options, output, server
+from homeport.cli import live, options, output, server
 from homeport.contract.errors import NotFound
 from homeport.settings import Settings
 
@@ -111,7 +111,8 @@ async def _prune(settings: Settings, *, yes: bool) -> None:
     async with server.running(settings) as client:
         await client.server.status()  # fail before the question if no server runs
         options.confirm(f"Remove every image that no app needs{options.there(settings)}?", yes=yes)
-        gone = await client.images.prune()
+        with live.line("removing images"):
+            gone = await client.images.prune()
     freed = size(sum(image.size_bytes for image in gone))
     output.say(f"✓ {len(gone)} images are removed, {freed}")
 

@@ -32,6 +32,9 @@ Environment = Annotated[
     ),
 ]
 Timestamps = Annotated[bool, typer.Option("--timestamps", help="Show when each line was printed.")]
+BuildLog = Annotated[
+    bool, typer.Option("--build-log", help="Show each line of a build, also on a terminal.")
+]
 Host = Annotated[
     str | None, typer.Option(help="Address to listen on; 0.0.0.0 for all.", show_default=False)
 ]

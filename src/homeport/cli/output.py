@@ -5,7 +5,6 @@ the command may have started is starting too.
 """
 
 import importlib
-import shutil
 import sys
 import time
 from collections import deque
@@ -17,7 +16,6 @@ from typing import TYPE_CHECKING
 from homeport.cli import terminal
 from homeport.contract import codec
 from homeport.contract.errors import Failure
-from homeport.contract.output import PASSING
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,10 +30,14 @@ if TYPE_CHECKING:
 WIDE = 1000
 SHOWN_LINES = 2000
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue")
+#: The console of a live line (live.py), above which everything is printed that goes to the terminal.
+above: "Console | None" = None
 
 
 def out() -> "Console":
     """Return the console for data: stdout."""
+    if above is not None and sys.stdout.isatty():
+        return above
     from rich.console import Console
 
     return Console(file=sys.stdout, highlight=False, soft_wrap=True, emoji=False, markup=False)
@@ -43,6 +45,8 @@ def out() -> "Console":
 
 def err() -> "Console":
     """Return the console for messages: stderr."""
+    if above is not None:
+        return above
     from rich.console import Console
 
     return Console(file=sys.stderr, highlight=False, soft_wrap=True, emoji=False, markup=False)
@@ -65,36 +69,6 @@ def coloured(text: str, colour: str) -> "Text":
 def say(text: str) -> None:
     """Print a message."""
     err().print(terminal.text(text))
-
-
-class Progress:
-    """Shows the progress of a build: lines, and on a terminal a last line that the next text replaces.
-
-    A text that begins with PASSING is such a line. Elsewhere than on a terminal it is left out.
-    """
-
-    def __init__(self) -> None:
-        self._passing = False
-
-    def show(self, text: str) -> None:
-        """Show the next text."""
-        if not text.startswith(PASSING):
-            self.end()
-            say(text)
-        elif sys.stderr.isatty():
-            line = terminal.line(text.removeprefix(PASSING))[
-                : shutil.get_terminal_size().columns - 1
-            ]
-            sys.stderr.write(f"\r\x1b[K{line}")
-            sys.stderr.flush()
-            self._passing = True
-
-    def end(self) -> None:
-        """Erase the passing line."""
-        if self._passing:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
-            self._passing = False
 
 
 def warn(text: str) -> None:

@@ -65,6 +65,7 @@ def run(
     environment: options.Environment = None,
     module: options.Module = False,
     timestamps: options.Timestamps = False,
+    build_log: options.BuildLog = False,
     host: options.Host = None,
     http_port: options.HttpPort = None,
 ) -> None:
@@ -78,7 +79,8 @@ def run(
     with _on_disk(ref) as found:
         told = [found, *(["-m"] if module else []), f"--name={name}", f"--write={write}"]
         told += ["--", *(words or [])]
-        running = Run(settings, found, told, quiet=quiet, timestamps=timestamps, detach=detach)
+        show = sessions.Show(quiet=quiet, timestamps=timestamps, build_log=build_log)
+        running = Run(settings, found, told, show=show, detach=detach)
         code = asyncio.run(running.run())
     raise typer.Exit(code)
 
@@ -105,8 +107,7 @@ class Run:
         ref: str,
         words: list[str],
         *,
-        quiet: bool,
-        timestamps: bool,
+        show: sessions.Show,
         detach: bool,
     ) -> None:
         self._settings = settings
@@ -117,7 +118,7 @@ class Run:
         self._interrupts = 0
         self._runs = False  # True once the script was told to go on
         self._work: asyncio.Task[int] | None = None
-        self._show = sessions.Show(quiet=quiet, timestamps=timestamps)
+        self._show = show
 
     async def run(self) -> int:
         """Run it; return the exit code."""
@@ -131,14 +132,14 @@ class Run:
         except asyncio.CancelledError:
             code = 1
         except Failure as failure:
-            self._show.progress.end()
+            self._show.builds.end()
             if self._interrupts:  # what was interrupted says that it did not end well
                 self._aborted()
                 return 1
             self._show.shown.shorten(failure)
             script.quote(failure, self._show.sources.values())
             raise
-        self._show.progress.end()
+        self._show.builds.end()
         if self._interrupts:
             self._aborted()
             return 1
@@ -196,7 +197,7 @@ class Run:
 
     async def _go(self, declared: Declared, session: sessions.Session | None) -> int:
         """Let the script go on; return how it ended."""
-        self._show.progress.end()
+        self._show.builds.end()
         self._runs = True
         settings = self._settings
         go = Go(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from homeport.cli import options, output, script, server
+from homeport.cli import live, options, output, script, server
 from homeport.contract.declaring import Declared
 from homeport.contract.errors import Failure, ServerUnreachable
 from homeport.sdk import watched
@@ -44,13 +44,15 @@ def serve(
             help="Send copies of so many live requests here: GET and HEAD, without credentials.",
         ),
     ] = None,
+    build_log: options.BuildLog = False,
     host: options.Host = None,
     http_port: options.HttpPort = None,
     environment: options.Environment = None,
 ) -> None:
     """Serve a script, live: reload when you save, end with Ctrl-C."""
     settings = options.load(environment=environment, host=host, http_port=http_port)
-    session = Session(settings, ref, name=name, module=module, timestamps=timestamps)
+    builds = live.Builds(every=build_log)
+    session = Session(settings, ref, name=name, module=module, timestamps=timestamps, builds=builds)
     if mirror:
         from homeport.cli import mirroring
 
@@ -62,7 +64,14 @@ class Session:
     """One `homeport serve`."""
 
     def __init__(
-        self, settings: Settings, ref: str, *, name: str, module: bool, timestamps: bool
+        self,
+        settings: Settings,
+        ref: str,
+        *,
+        name: str,
+        module: bool,
+        timestamps: bool,
+        builds: live.Builds,
     ) -> None:
         self.mirror: Mirror | None = None
         self._settings = settings
@@ -77,7 +86,7 @@ class Session:
         self._moved = asyncio.Event()  # set when the folders to watch have changed
         self._said: set[str] = set()  # warnings that were shown already
         self._shown = output.Shown()
-        self._progress = output.Progress()
+        self._builds = builds
 
     async def run(self, seconds: float | None) -> None:
         """Serve until Ctrl-C, the timeout, or the server's end."""
@@ -102,14 +111,17 @@ class Session:
                 declared = await declaring
                 self._warn(declared)
                 self._sources = declared.sources
-                await client.blobs.upload(declared.sources)
+                with live.line("uploading files") as uploading:
+                    await client.blobs.upload(declared.sources, uploading.sized)
                 async with client.sessions.serve(declared.manifest) as events:
                     await self._live(client, declared, events)
         except Failure as failure:
+            self._builds.fail()
             self._shown.shorten(failure)
             script.quote(failure, self._sources.values())
             raise
         finally:
+            self._builds.end()
             declaring.cancel()
             with contextlib.suppress(asyncio.CancelledError, Failure):
                 await declaring
@@ -144,7 +156,7 @@ class Session:
     def _tell(self, event: "Event") -> None:
         self._shown.add(event)
         if event.event != "progress":
-            self._progress.end()
+            self._builds.end()
         if event.event == "serving":
             output.show_endpoints(event.endpoints)
             if self.mirror is not None:
@@ -157,7 +169,7 @@ class Session:
                 output.say(f"({event.untold} requests more, too fast to be shown)")
             output.show_request(event.tag, event.request)
         elif event.event == "progress":
-            self._progress.show(event.text)
+            self._builds.show(event)
         elif event.event == "stolen":
             output.warn(f"another session has taken {event.url}")
         elif event.event == "failed":
@@ -191,7 +203,8 @@ class Session:
             self._warn(declared)
             self._serving, self._sources = None, declared.sources
             if serving is None or declared.manifest != serving.manifest:
-                await client.blobs.upload(declared.sources)
+                with live.line("uploading files") as uploading:
+                    await client.blobs.upload(declared.sources, uploading.sized)
                 endpoints = await client.sessions.reload(session, declared.manifest)
                 output.say("✓ Reloaded")
                 if self.mirror is not None:
@@ -203,6 +216,7 @@ class Session:
             raise
         except Failure as failure:
             self._serving = serving
+            self._builds.fail()
             self._shown.shorten(failure)
             script.quote(failure, self._sources.values())
             output.show_failure(failure)

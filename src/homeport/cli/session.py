@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from homeport.cli import output, script, server
+from homeport.cli import live, output, script, server
 from homeport.contract.declaring import Declared
-from homeport.contract.errors import ServerUnreachable
+from homeport.contract.errors import Failure, ServerUnreachable
 from homeport.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,10 +23,12 @@ STEP_S = 0.02
 class Show:
     """Shows the events of a session on standard error."""
 
-    def __init__(self, *, quiet: bool = False, timestamps: bool = False) -> None:
+    def __init__(
+        self, *, quiet: bool = False, timestamps: bool = False, build_log: bool = False
+    ) -> None:
         self.sources: dict[str, str] = {}  # of the script: hash -> path
         self.shown = output.Shown()
-        self.progress = output.Progress()
+        self.builds = live.Builds(every=build_log)
         self.is_muted = False  # True: containers' lines are not shown
         self._quiet, self._timestamps = quiet, timestamps
 
@@ -34,7 +36,7 @@ class Show:
         """Show one event."""
         self.shown.add(event)
         if event.event != "progress":
-            self.progress.end()
+            self.builds.end()
         if event.event == "serving":
             for endpoint in event.endpoints:
                 if endpoint.url:
@@ -42,7 +44,7 @@ class Show:
         elif event.event == "log" and not self.is_muted:
             output.show_line(event.line, timestamps=self._timestamps, talk=True)
         elif event.event == "progress" and not self._quiet:
-            self.progress.show(event.text)
+            self.builds.show(event)
         elif event.event == "failed":
             failure = event.error.failure()
             failure.traceback = ""  # the container has printed it
@@ -51,7 +53,7 @@ class Show:
 
     def say(self, text: str) -> None:
         """Print a line, unless the command is to be quiet."""
-        self.progress.end()
+        self.builds.end()
         if not self._quiet:
             output.say(text)
 
@@ -130,16 +132,23 @@ async def served(
 ) -> AsyncIterator[Session]:
     """Serve an app's functions as long as the block lasts; with `detach`, as long as their spawned calls last."""
     show.sources = declared.sources
-    await client.blobs.upload(declared.sources)
+    with live.line("uploading files", plain=isinstance(show, Silent)) as uploading:
+        await client.blobs.upload(declared.sources, uploading.sized)
     async with client.sessions.serve(declared.manifest, detach=detach) as events:
         first = await anext(events, None)
         if first is None or first.event != "session":
             raise ServerUnreachable("the server ended before it served anything")
         session = Session(declared.name, first.id, show, detached=detach, key=first.key)
-        async for event in events:
-            session.tell(event)
-            if event.event == "serving":
-                break
+        try:
+            async for event in events:
+                session.tell(event)
+                if event.event == "serving":
+                    break
+        except Failure:
+            show.builds.fail()
+            raise
+        finally:
+            show.builds.end()
         session.showing = asyncio.create_task(session.follow(events))
         try:
             yield session
@@ -161,7 +170,7 @@ async def opened(
         async with reached as client, served(client, declared, show, detach=detach) as session:
             yield session
     finally:
-        show.progress.end()
+        show.builds.end()
 
 
 def left_running(app: str) -> str:

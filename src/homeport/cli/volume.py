@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from homeport.cli import options, output, server
+from homeport.cli import live, options, output, server
 from homeport.cli.image import size
 from homeport.contract.api.volumes import (
     Copy,
@@ -188,10 +188,12 @@ async def _ls(settings: Settings, name: str, path: str, *, recursive: bool, json
 
 async def _put(settings: Settings, name: str, local: Path, path: str, *, force: bool) -> None:
     files = _local_files(local, path)
+    went = _Went(sum(source.stat().st_size for source, _ in files))
     async with server.kept(settings) as client:
-        for source, target in files:
-            await _upload(client, name, source, target, force=force)
-        await client.volumes.commit(name)
+        with live.line(f"uploading to `{name}`") as went.line:
+            for source, target in files:
+                await _upload(client, name, source, target, went, force=force)
+            await client.volumes.commit(name)
     output.say(f"✓ {len(files)} {'file is' if len(files) == 1 else 'files are'} in `{name}`")
 
 
@@ -210,7 +212,22 @@ def _local_files(local: Path, path: str) -> list[tuple[Path, str]]:
     return [(local, f"{path}{local.name}" if path.endswith("/") else path)]
 
 
-async def _upload(client: "Client", name: str, source: Path, target: str, *, force: bool) -> None:
+class _Went:
+    """How many bytes of all that an upload or a download has have gone."""
+
+    def __init__(self, total: int) -> None:
+        self.line: live.Line | None = None
+        self._done, self._total = 0, total
+
+    def add(self, count: int) -> None:
+        self._done += count
+        if self.line is not None:
+            self.line.sized(self._done, max(self._done, self._total))
+
+
+async def _upload(
+    client: "Client", name: str, source: Path, target: str, went: _Went, *, force: bool
+) -> None:
     try:
         file = await asyncio.to_thread(source.open, "rb")
     except OSError as error:
@@ -219,6 +236,7 @@ async def _upload(client: "Client", name: str, source: Path, target: str, *, for
     async def content() -> AsyncIterator[bytes]:
         while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
             yield chunk
+            went.add(len(chunk))
 
     with file:
         mode = os.fstat(file.fileno()).st_mode & 0o777
@@ -240,12 +258,14 @@ async def _get(settings: Settings, name: str, path: str, local: Path, *, force: 
         wanted = FilesQuery(path=path, recursive=True)
         found = [entry async for entry in client.volumes.files(name, wanted)]
         inside = path.strip("/")
-        if len(found) == 1 and found[0].path == inside and found[0].type != "directory":
-            target = await asyncio.to_thread(_into, local, Path(inside).name)
-            await _download(client, name, inside, target, force=force)
-            count = 1
-        else:
-            count = await _get_directory(client, name, inside, found, local, force=force)
+        went = _Went(sum(entry.size for entry in found if entry.type == "file"))
+        with live.line(f"downloading from `{name}`") as went.line:
+            if len(found) == 1 and found[0].path == inside and found[0].type != "directory":
+                target = await asyncio.to_thread(_into, local, Path(inside).name)
+                await _download(client, name, inside, target, went, force=force)
+                count = 1
+            else:
+                count = await _get_directory(client, name, inside, found, local, went, force=force)
     output.say(f"✓ {count} {'file is' if count == 1 else 'files are'} in {local}")
 
 
@@ -254,7 +274,14 @@ def _into(local: Path, name: str) -> Path:
 
 
 async def _get_directory(
-    client: "Client", name: str, inside: str, found: list[FileEntry], local: Path, *, force: bool
+    client: "Client",
+    name: str,
+    inside: str,
+    found: list[FileEntry],
+    local: Path,
+    went: _Went,
+    *,
+    force: bool,
 ) -> int:
     count = 0
     for entry in found:
@@ -266,14 +293,16 @@ async def _get_directory(
         if entry.type == "directory":
             target.mkdir(parents=True, exist_ok=True)
         elif entry.type == "file":
-            await _download(client, name, entry.path, target, force=force)
+            await _download(client, name, entry.path, target, went, force=force)
             count += 1
         else:
             output.warn(f"`{entry.path}` is a {entry.type} and is left out")
     return count
 
 
-async def _download(client: "Client", name: str, path: str, target: Path, *, force: bool) -> None:
+async def _download(
+    client: "Client", name: str, path: str, target: Path, went: _Went, *, force: bool
+) -> None:
     """A file that is cut off does not get its name."""
     if not force and await asyncio.to_thread(os.path.lexists, target):
         raise AlreadyExists(f"`{target}` exists", hint="`--force` replaces it")
@@ -282,7 +311,7 @@ async def _download(client: "Client", name: str, path: str, target: Path, *, for
         target.parent.mkdir(parents=True, exist_ok=True)
         part.unlink(missing_ok=True)
         with part.open("xb") as file:
-            await _written(client, name, path, file)
+            await _written(client, name, path, file, went)
         part.replace(target)
     except OSError as error:
         raise BadRequest(f"`{target}` cannot be written: {error.strerror}") from None
@@ -290,14 +319,16 @@ async def _download(client: "Client", name: str, path: str, target: Path, *, for
         part.unlink(missing_ok=True)
 
 
-async def _written(client: "Client", name: str, path: str, file: IO[bytes]) -> None:
+async def _written(client: "Client", name: str, path: str, file: IO[bytes], went: _Went) -> None:
     async for chunk in client.volumes.read(name, path):
         await asyncio.to_thread(file.write, chunk)
+        went.add(len(chunk))
 
 
 async def _rm(settings: Settings, name: str, path: str, *, recursive: bool) -> None:
     async with server.running(settings) as client:
-        await client.volumes.remove(name, FilesQuery(path=path, recursive=recursive))
+        with live.line(f"removing `{path}`"):
+            await client.volumes.remove(name, FilesQuery(path=path, recursive=recursive))
     output.say(f"✓ `{path}` is removed")
 
 
@@ -305,7 +336,8 @@ async def _cp(settings: Settings, name: str, paths: list[str], *, recursive: boo
     *sources, target = paths
     async with server.running(settings) as client:
         wanted = Copy(sources=tuple(sources), target=target, recursive=recursive)
-        await client.volumes.copy(name, wanted)
+        with live.line("copying"):
+            await client.volumes.copy(name, wanted)
     output.say(f"✓ copied to `{target}`")
 
 

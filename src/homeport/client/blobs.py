@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 from homeport.client.connection import CHUNK_BYTES, Connection
@@ -16,14 +16,30 @@ class Blobs:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def upload(self, sources: Mapping[str, str]) -> None:
-        """Upload the files that the server does not have; `sources` is hash -> path."""
+    async def upload(
+        self, sources: Mapping[str, str], tell: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Upload the files that the server does not have; `sources` is hash -> path.
+
+        `tell` is called with how many bytes have gone, and how many there are.
+        """
         hashes = Hashes(hashes=tuple(sources))
         answer = await self._connection.ask(Missing, "POST", "/v1/blobs/missing", hashes)
-        for digest in answer.missing:
-            await self._upload(digest, Path(sources[digest]))
+        missing = {digest: Path(sources[digest]) for digest in answer.missing}
+        gone, total = 0, 0
+        if tell is not None:
+            total = sum(map(_size, missing.values()))
 
-    async def _upload(self, digest: str, path: Path) -> None:
+        def went(count: int) -> None:
+            nonlocal gone
+            gone += count
+            if tell is not None:
+                tell(gone, max(gone, total))
+
+        for digest, path in missing.items():
+            await self._upload(digest, path, went)
+
+    async def _upload(self, digest: str, path: Path, went: Callable[[int], None]) -> None:
         found = hashlib.sha256()
 
         async def content() -> AsyncIterator[bytes]:
@@ -31,6 +47,7 @@ class Blobs:
                 while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
                     found.update(chunk)
                     yield chunk
+                    went(len(chunk))
 
         try:
             await self._connection.call("PUT", f"/v1/blobs/{digest}", content())
@@ -40,3 +57,10 @@ class Blobs:
             raise ScriptError(f"{path} changed while it was uploaded", hint="try again") from None
         except OSError as error:
             raise ScriptError(f"{path} cannot be read any more: {error.strerror}") from None
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # the upload says what is wrong

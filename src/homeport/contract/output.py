@@ -9,6 +9,28 @@ REQUEST, REQUEST_END = "\x1e", "\x1f"
 MARK = b"\x1d"
 #: How a line of a build begins that stands only until the next one: `12 MiB fetched`.
 PASSING = "\r"
+#: How a line begins that says which step of an image is built from now on. Lines of programs begin otherwise.
+STEP = "\x1c"
+
+
+def step(number: int, count: int, name: str, image: str = "") -> str:
+    """Return the line that says that one of an image's steps begins; with 0, that all are done.
+
+    `image` is the function whose image it is.
+    """
+    return f"{STEP}{number} {count} {name or '-'} {image}"
+
+
+def read_step(line: str) -> "tuple[int, int, str, str] | None":
+    """Return what `step` was given; None if it is another line.
+
+    >>> read_step(step(2, 3, "uv_pip_install", "price")), read_step("uv_pip_install: + six")
+    ((2, 3, 'uv_pip_install', 'price'), None)
+    """
+    words = line.removeprefix(STEP).split(" ", 3)
+    if not line.startswith(STEP) or len(words) != 4 or not (words[0] + words[1]).isdigit():
+        return None
+    return int(words[0]), int(words[1]), words[2], words[3]
 
 
 def dropped(lines: int, size: int) -> bytes:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from homeport.contract import output
 from homeport.contract.errors import ImageError
 from homeport.contract.image import Image, Step
 from homeport.contract.supplies import Supplies
@@ -261,3 +262,14 @@ async def test_uv_sync_installs_what_the_lock_says(house, tmp_path):
 
     assert "1.16.0" == ask(made, "import idna, six; print(six.__version__)")
     assert "3" == ask(made, "import sys; print(sys.version_info[0])")
+
+
+async def test_each_step_that_is_built_is_told_with_its_number(house):
+    await house.make(image(SIX))
+    first = [output.read_step(line) for line in house.said if line.startswith(output.STEP)]
+    house.said.clear()
+    await house.make(image(SIX, IDNA))
+    later = [output.read_step(line) for line in house.said if line.startswith(output.STEP)]
+
+    assert [(1, 2, "debian_slim", ""), (2, 2, "pip_install", "")] == first
+    assert [(3, 3, "pip_install", "")] == later

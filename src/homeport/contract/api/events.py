@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from homeport.contract import codec
+from homeport.contract import codec, output
 from homeport.contract.api.answers import Fault
 from homeport.contract.api.apps import EndpointStatus
 from homeport.contract.api.deploys import Deployed
@@ -26,7 +26,25 @@ class Progress:
     """The progress of a deploy: a step of a build, a container that is ready."""
 
     text: str
+    image: str = ""  # of a build's step that begins: the function whose image it is
+    step: int = 0  # its number, from 1; 0: all steps of the image are done
+    steps: int = 0  # how many the image has; 0: the text is of no step's beginning
     event: Literal["progress"] = "progress"
+
+
+def progress(text: str) -> Progress:
+    """Return the event of a line that a build or a deploy has told.
+
+    >>> progress("building").text
+    'building'
+    >>> progress(output.step(2, 3, "uv_pip_install", "price")).text
+    'image of `price`: step 2 of 3, uv_pip_install'
+    """
+    if (marked := output.read_step(text)) is None:
+        return Progress(text=text)
+    number, count, name, image = marked
+    what = f"step {number} of {count}, {name}" if number else "built"
+    return Progress(text=f"image of `{image}`: {what}", image=image, step=number, steps=count)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

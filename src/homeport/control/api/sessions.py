@@ -80,7 +80,7 @@ class Sessions:
                     scope,
                     session,
                     manifest,
-                    lambda text: queue.put_nowait(events.Progress(text=text)),
+                    lambda text: queue.put_nowait(events.progress(text)),
                 )
                 begun = events.Serving(endpoints=self._view.endpoints(app))
             except Exception as error:

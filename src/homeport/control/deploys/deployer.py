@@ -298,7 +298,7 @@ class Deployer:
         trial.check(manifest.app_name, manifest, "", "rolling")
 
         def say(text: str) -> None:
-            tell(current, events.Progress(text=text))
+            tell(current, events.progress(text))
 
         return await self._serve(owner, manifest, current, say)
 

@@ -266,7 +266,7 @@ class Rollout:
                 await trial.prove(
                     pools,
                     self._reconciler.wake,
-                    lambda text: tell(app, events.Progress(text=text)),
+                    lambda text: tell(app, events.progress(text)),
                 )
             except Failure as failure:
                 tell(app, events.Failed(error=Fault.of(failure)))

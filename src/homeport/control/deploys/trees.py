@@ -11,6 +11,7 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from homeport import removing
+from homeport.contract import output
 from homeport.contract.image import OUTSIDE, outside
 from homeport.contract.supplies import Supplies
 from homeport.control.deploys.parts import Parts
@@ -117,7 +118,9 @@ class Trees:
                     secrets=self._secrets.of(revision.scope).for_build(spec),
                     volumes=spec.build_volumes,
                 )
-                await self._nodes.prepare(spec.image, str(tree), supplies, say)
+                steps = _Steps(spec.name, say)
+                await self._nodes.prepare(spec.image, str(tree), supplies, steps.tell)
+                steps.end()
         finally:
             await asyncio.to_thread(removing.discard, str(given))
 
@@ -146,3 +149,21 @@ def _delete(tree: str) -> None:
         removing.remove(tree)
     except OSError:
         removing.discard(tree)
+
+
+class _Steps:
+    """Names the image in what a build tells of its steps, and tells of its end if there were any."""
+
+    def __init__(self, image: str, say: Say) -> None:
+        self._image, self._say = image, say
+        self._count = 0
+
+    def tell(self, text: str) -> None:
+        if (marked := output.read_step(text)) is not None:
+            number, self._count, name, _ = marked
+            text = output.step(number, self._count, name, self._image)
+        self._say(text)
+
+    def end(self) -> None:
+        if self._count:
+            self._say(output.step(0, self._count, "", self._image))

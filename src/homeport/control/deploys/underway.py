@@ -27,7 +27,7 @@ class Watched:
 
     def say(self, text: str) -> None:
         """Tell of progress."""
-        self._tell(events.Progress(text=text))
+        self._tell(events.progress(text))
 
     def finish(self, end: events.Done | events.Error) -> None:
         """Tell how it has ended."""

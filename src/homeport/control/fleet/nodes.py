@@ -13,6 +13,7 @@ from homeport.contract.capacity import Capacity, Usage
 from homeport.contract.container import Container, LogLine, StartOrder
 from homeport.contract.errors import Failure, NodeLost, NotFound
 from homeport.contract.image import Environment, Image
+from homeport.contract.output import PASSING, STEP
 from homeport.contract.programs import Order, Program
 from homeport.contract.roles import Node
 from homeport.contract.supplies import Supplies
@@ -119,7 +120,8 @@ class Nodes:
 
         async def prepare(mirror: Mirror) -> None:
             def told(line: str) -> None:
-                say(line if len(ready) == 1 else f"{mirror.name}: {line}")
+                is_whole = len(ready) == 1 or line.startswith((PASSING, STEP))
+                say(line if is_whole else f"{mirror.name}: {line}")
 
             try:
                 await mirror.prepare(image, source, supplies, told)

@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from homeport.contract import output
 from homeport.contract.errors import ImageError
 from homeport.contract.image import ROOTED_STEPS, Environment, Image
 from homeport.contract.supplies import Supplies
@@ -146,8 +147,9 @@ class Environments:
         wanted = layers.of(image, python.version, source.name, supplied.told)
         runner = _runner_name(python.minor)
         async with self._store.needed([*(layer.key for layer in wanted), runner]):
-            for layer in wanted:
-                await self._layer(layer, python, supplied, say)
+            for number, layer in enumerate(wanted, 1):
+                mark = output.step(number, len(wanted), layer.step.name)
+                await self._layer(layer, python, supplied, say, mark)
             await self._runner(python.minor, python.path, (), say)
             last = self._root / wanted[-1].key
             await self._store.used(last, image.key)
@@ -188,8 +190,11 @@ class Environments:
             )
         return await uv.looked_at(str(home / "bin" / "python3"))
 
-    async def _layer(self, layer: Layer, python: Python, supplied: Supplied, say: Say) -> None:
+    async def _layer(
+        self, layer: Layer, python: Python, supplied: Supplied, say: Say, mark: str
+    ) -> None:
         async def build(tell: Say) -> None:
+            tell(mark)
             directory = self._root / layer.key
             if layer.parent:
                 await asyncio.to_thread(builder.clone, self._root / layer.parent, directory)

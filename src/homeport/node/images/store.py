@@ -22,7 +22,7 @@ from typing import Any
 from homeport import removing
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import StorageError
-from homeport.contract.output import PASSING
+from homeport.contract.output import PASSING, STEP
 from homeport.node.images.owned import hands
 
 RECORD = "record.json"
@@ -43,7 +43,7 @@ class _Job:
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
 
     def say(self, text: str) -> None:
-        if not text.startswith(PASSING):
+        if not text.startswith((PASSING, STEP)):
             self.lines.append(text[:LOG_LINE])
         for listener in list(self.listeners):
             listener(text)

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Mapping
 from pathlib import Path
 
-from homeport.contract import codec
+from homeport.contract import codec, output
 from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import ImageError
 from homeport.contract.image import Image
@@ -34,6 +34,7 @@ class _Line:
     told: tuple[object, ...] = ()  # what the key of its last layer is made of
     steps: tuple[str, ...] = ()
     key: str = ""
+    mark: str = ""  # the line that says that its next layer is being built
 
 
 class Roots:
@@ -54,7 +55,9 @@ class Roots:
         """
         main = line = _Line()
         stages: dict[str, _Line] = {}
-        for op in plan.of(image, _ours()):
+        ops = [*plan.of(image, _ours())]
+        count, number = sum(op.builds for op in ops), 0
+        for op in ops:
             if op.kind == "STAGE":
                 name, base = op.args["name"], op.args["base"]
                 if not name:
@@ -70,6 +73,8 @@ class Roots:
             if not op.builds:
                 line.below = _changed(line.below, op.apply(line.below.config))
                 continue
+            number += 1
+            line.mark = output.step(number, count, op.step.name)
             await self._next(op, line, stages, source, supplied, say, names)
         where = next((s.where for s in image.steps if s.name in plan.BASES), image.steps[0].where)
         below = await self._with_python(line.below, line.key, where)
@@ -144,9 +149,10 @@ class Roots:
         supplied: Supplied,
         say: Say,
     ) -> None:
-        below, steps = line.below, line.steps
+        below, steps, mark = line.below, line.steps, line.mark
 
         async def build(tell: Say) -> None:
+            tell(mark)
             directory = self._store.root / line.key
             made = await Work(
                 op,
