@@ -161,7 +161,7 @@ async def test_what_a_token_may_not_see_is_told_and_the_page_stands(served):
     async with served.visitor(token) as visitor:
         page = await visitor.get("/")
 
-    assert "not for the environment `main`" in page.text
+    assert "not for the environment <code>main</code>" in page.text
     assert "You may not see this" in page.text
     assert "<nav" in page.text
 

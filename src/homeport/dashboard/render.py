@@ -2,13 +2,14 @@
 
 import gzip
 import hashlib
+import re
 import time
 from importlib import resources
 from typing import Any
 from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -143,6 +144,26 @@ def link(address: str) -> str:
     return address if address.startswith(("http://", "https://")) else ""
 
 
+def ticks(text: str) -> Markup:
+    """Return a message with what stands between backticks as code.
+
+    >>> ticks("`a<b` fails")
+    Markup('<code>a&lt;b</code> fails')
+    """
+    first, *others = re.split(r"`([^`]*)`", text)
+    codes = [Markup("<code>{}</code>{}").format(*pair) for pair in batched(others)]
+    return escape(first) + Markup("").join(codes)
+
+
+def batched(values: list[str]) -> list[tuple[str, str]]:
+    """Return pairs of values.
+
+    >>> batched(["a", "b", "c", "d"])
+    [('a', 'b'), ('c', 'd')]
+    """
+    return list(zip(values[::2], values[1::2], strict=True))
+
+
 _ENVIRONMENT = Environment(
     loader=PackageLoader("homeport.dashboard"),
     autoescape=True,
@@ -152,7 +173,7 @@ _ENVIRONMENT = Environment(
     auto_reload=False,
 )
 _ENVIRONMENT.filters.update(
-    number=number, ms=milliseconds, size=size, moment=moment, ago=ago, link=link
+    number=number, ms=milliseconds, size=size, moment=moment, ago=ago, link=link, ticks=ticks
 )
 _ENVIRONMENT.globals.update(
     path=path, stamp=STAMP, sparkline=charts.sparkline, chart=charts.chart, strip=charts.strip

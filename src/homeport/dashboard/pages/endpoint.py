@@ -3,6 +3,8 @@
 import asyncio
 import time
 
+from starlette.responses import Response
+
 from homeport.contract.api.apps import AppStatus, EndpointStatus
 from homeport.contract.api.requests import RequestList, RequestQuery
 from homeport.contract.api.series import EndpointSeries, FunctionSeries, Series, SeriesQuery
@@ -27,7 +29,7 @@ async def find(visit: Visit) -> tuple[AppStatus, EndpointStatus]:
     raise NotFound(f"the app `{name}` has no endpoint `{tag}` now", hint="see the app's page")
 
 
-async def endpoint(visit: Visit) -> Part:
+async def endpoint(visit: Visit) -> Part | Response:
     """Show one endpoint."""
     app, found = await find(visit)
     span = visit.asked("span")
@@ -39,6 +41,11 @@ async def endpoint(visit: Visit) -> Part:
         visit.api.get(Series, "/v1/series", asked),
         visit.api.get(RequestList, "/v1/requests", of_it),
     )
+    # Without `begin`: a page on which nothing has happened is the same one a minute later.
+    made_of = (span, app, series.endpoints, series.functions, series.deploys, requests)
+    tag = render.mark(repr(made_of).encode())
+    if visit.has(tag):
+        return render.unchanged(tag)
     body = render.template(
         "endpoint",
         visit=visit,
@@ -51,7 +58,8 @@ async def endpoint(visit: Visit) -> Part:
         requests=reversed(requests.requests),
         containers=[each for each in app.containers if each.function == found.function],
     )
-    return Part(title=f"{app.name}.{found.tag}", body=body, live_s=2.0 if span == "15m" else 5.0)
+    live_s = 2.0 if span == "15m" else 5.0
+    return Part(title=f"{app.name}.{found.tag}", body=body, live_s=live_s, tag=tag)
 
 
 def draw(series: Series, tag: str, function: str) -> list[str]:
