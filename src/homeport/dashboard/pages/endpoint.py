@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 from starlette.responses import Response
 
@@ -97,12 +98,28 @@ def _by_status(
     return [
         Line(
             name="visitor left" if name == "left" else name,
-            values=[count / series.step_s for count in counts[name]],
+            values=_rates(counts[name], series, time.time()),
             kind=kinds[name],
         )
         for name in CLASSES
         if name in counts
     ]
+
+
+def _rates(counts: Sequence[int], series: Series, now: float) -> list[float]:
+    """Return requests per second; the last step is as long as it has lasted."""
+    *over, last = counts
+    lasted_s = now - (series.begin + len(over) * series.step_s)
+    return [
+        *(count / series.step_s for count in over),
+        last / min(max(lasted_s, 1.0), series.step_s),
+    ]
+
+
+def _known(values: Sequence[float]) -> list[float | None]:
+    """Return values that are looked at from time to time, without a last one that nobody has looked at yet."""
+    *before, last = values
+    return [*before, last or None]
 
 
 def _latency(of_endpoint: EndpointSeries | None, series: Series) -> list[Line]:
@@ -114,7 +131,7 @@ def _latency(of_endpoint: EndpointSeries | None, series: Series) -> list[Line]:
 
 def _of(each: FunctionSeries) -> list[tuple[str, str, list[Line]]]:
     charts = [
-        ("Containers", "at once", [Line(name="containers", values=each.containers)]),
+        ("Containers", "at once", [Line(name="containers", values=_known(each.containers))]),
         (
             "Cold starts",
             "in a step",
@@ -123,11 +140,11 @@ def _of(each: FunctionSeries) -> list[tuple[str, str, list[Line]]]:
                 Line(name="failed", values=each.failed_starts, kind="b"),
             ],
         ),
-        ("CPU", "cores", [Line(name="all containers", values=each.cpu_cores)]),
-        ("Memory", "MiB", [Line(name="all containers", values=each.memory_mib, kind="e")]),
+        ("CPU", "cores", [Line(name="all containers", values=_known(each.cpu_cores))]),
+        ("Memory", "MiB", [Line(name="all containers", values=_known(each.memory_mib), kind="e")]),
     ]
     if any(each.gpu_memory_mib):
-        lines = [Line(name="all containers", values=each.gpu_memory_mib, kind="c")]
+        lines = [Line(name="all containers", values=_known(each.gpu_memory_mib), kind="c")]
         charts.append(("GPU memory", "MiB", lines))
     return charts
 
