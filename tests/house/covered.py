@@ -238,6 +238,7 @@ COVERED = {
     "node/images/supplied": "node/images/rooted/test_supplied.py",
     "node/images/uv": "node/images/test_environments.py",
     "node/launch": "node/limits/test_limits.py",
+    "node/cells/sandbox": "node/cells/test_sandboxes.py",
     "node/limits/keeper": "node/limits/test_limits.py",
     "node/limits/watchdog": "node/limits/test_limits.py",
     "node/zygotes/bases": "node/zygotes/test_nursery.py",

@@ -18,7 +18,8 @@ from homeport.contract import codec
 from homeport.contract.errors import BadRequest
 from homeport.node.cells import sandboxes
 from homeport.node.cells.gpus import Gpus
-from homeport.node.cells.sandboxes import Cells, Sandbox, end_left, imported_from
+from homeport.node.cells.sandbox import Sandbox
+from homeport.node.cells.sandboxes import Cells, end_left, imported_from
 from homeport.node.cells.trees import Trees
 from homeport.node.images.made import Made
 from homeport.node.limits.gpus import Files

@@ -16,7 +16,7 @@ import os
 import site
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,15 +28,14 @@ from homeport.cell import host, identity, report
 from homeport.cell.description import Bind, Cell, Ids, Network
 from homeport.cell.keeper import Opener
 from homeport.cell.mounts import Access, Mount
-from homeport.contract import codec
 from homeport.contract.container import CALLS, URLS, Launch
-from homeport.contract.dataclass import dataclass
 from homeport.contract.errors import BadRequest
 from homeport.contract.image import HOME, Step, outside
 from homeport.contract.sizes import MIB
 from homeport.node.cells import trials
 from homeport.node.cells.gpus import Gpus
 from homeport.node.cells.networks import Networks, resolvers
+from homeport.node.cells.sandbox import Handed, Sandbox
 from homeport.node.cells.trees import Trees
 from homeport.node.images.made import Made
 from homeport.node.images.sealed import library
@@ -50,59 +49,6 @@ TMP = "/tmp"  # noqa: S108 - the cell's own
 TRUSTED = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Handed:
-    """The data for the cell of a container or a zygote: a part of the request, and the descriptors."""
-
-    request: dict[str, Any]
-    descriptors: tuple[
-        int, ...
-    ]  # a tree for each mount, then the cgroup's `cgroup.procs`, if there is one
-
-
-NOTHING = Handed({}, ())
-
-
-@dataclass(frozen=True, slots=True)
-class Sandbox:
-    """A cell in which zygotes fork containers."""
-
-    cell: Cell
-    storage: Path  # what the cells below it write: a directory for each
-    nests: bool = False  # it is below a base cell
-    #: The storages of all cells whose zygotes may fork: also an empty one must stay.
-    used: set[Path] = dataclasses.field(default_factory=set, repr=False)
-
-    def __post_init__(self) -> None:
-        self.used.add(self.storage)
-
-    def command(self, argv: Sequence[str], cwd: Path) -> list[str]:
-        """Return the command line that runs another command in this base cell."""
-        order = {
-            "cell": codec.encode(self.cell),
-            "argv": list(argv),
-            "cwd": str(cwd),
-            "private": False,
-        }
-        return [sys.executable, "-E", "-m", "homeport.cell", json.dumps(order)]
-
-    def environ(self) -> dict[str, str]:
-        """Return the variable that describes the cells of a zygote's children."""
-        return {"HOMEPORT_CELL": codec.dumps(self.cell)}
-
-    def below(self, name: str) -> "Sandbox":
-        """Return the sandbox of a nested cell."""
-        return Sandbox(self.cell, self.storage / name, nests=True, used=self.used)
-
-    def done(self) -> None:
-        """Forget the sandbox, because its zygote has ended; its storage is deleted with the last container."""
-        self.used.discard(self.storage)
-        for directory in (self.storage, self.storage.parent) if self.nests else (self.storage,):
-            if directory not in self.used:
-                with contextlib.suppress(OSError):
-                    directory.rmdir()
 
 
 class Cells:

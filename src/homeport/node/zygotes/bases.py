@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from homeport.contract.dataclass import dataclass
-from homeport.node.cells.sandboxes import Sandbox
+from homeport.node.cells.sandbox import Sandbox
 from homeport.node.images.made import Made
 from homeport.node.zygotes import likeness
 from homeport.node.zygotes.learned import BASE

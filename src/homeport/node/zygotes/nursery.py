@@ -23,7 +23,8 @@ from homeport.contract.dataclass import dataclass
 from homeport.contract.scope import MAIN
 from homeport.contract.sizes import MIB
 from homeport.contract.traffic import PoolKey
-from homeport.node.cells.sandboxes import NOTHING, Cells, Handed, Sandbox
+from homeport.node.cells.sandbox import NOTHING, Handed, Sandbox
+from homeport.node.cells.sandboxes import Cells
 from homeport.node.images.made import Made
 from homeport.node.zygotes import likeness
 from homeport.node.zygotes.bases import Base, Bases

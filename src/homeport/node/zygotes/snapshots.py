@@ -10,7 +10,7 @@ from typing import Any
 from homeport.contract import codec
 from homeport.contract.container import Event, Launch, sent
 from homeport.contract.traffic import PoolKey
-from homeport.node.cells.sandboxes import Handed
+from homeport.node.cells.sandbox import Handed
 from homeport.node.zygotes.zygote import Gone, Zygote
 
 TRIES = 3

@@ -19,7 +19,7 @@ from homeport import removing
 from homeport.contract.container import Descriptors, Event
 from homeport.contract.dataclass import dataclass
 from homeport.contract.sizes import MIB
-from homeport.node.cells.sandboxes import Sandbox
+from homeport.node.cells.sandbox import Sandbox
 from homeport.node.held import Held
 
 MAX_MESSAGE = MIB
