@@ -113,11 +113,14 @@ def postgres() -> Iterator[postgres_server.Postgres]:
 
 
 @pytest.fixture(params=["SQLite", "PostgreSQL"])
-def database_setting(request, tmp_path) -> str:
+def database_setting(request, tmp_path) -> Iterator[str]:
     """The setting `database` for an empty database: once SQLite, once PostgreSQL."""
     if request.param == "SQLite":
-        return ""
-    return request.getfixturevalue("postgres").url_of(tmp_path)
+        yield ""
+        return
+    server = request.getfixturevalue("postgres")
+    yield server.url_of(tmp_path)
+    server.drop(tmp_path)
 
 
 @pytest.fixture
@@ -142,6 +145,8 @@ async def database(request, tmp_path):
         database = databases.opened(tmp_path, server=request.getfixturevalue("postgres"))
     yield database
     await database.close()
+    if request.param == "PostgreSQL":
+        request.getfixturevalue("postgres").drop(tmp_path)
 
 
 @pytest.fixture

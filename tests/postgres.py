@@ -65,6 +65,14 @@ class Postgres:
         name = "h" + hashlib.sha256(os.fsencode(home)).hexdigest()[:20]
         return self.url(name, template=template)
 
+    def drop(self, home: Path) -> None:
+        """Delete the database that replaced a home's file: it is in memory."""
+        name = sql.Identifier("h" + hashlib.sha256(os.fsencode(home)).hexdigest()[:20])
+        if self.process is not None:
+            with self.connect() as connection:
+                words = sql.SQL("drop database if exists {} with (force)")
+                connection.execute(words.format(name))
+
     def start(self) -> None:
         options = [word for setting in SETTINGS for word in ("-c", setting)]
         where = ["-D", str(self.folder / "data"), "-k", str(self.folder)]

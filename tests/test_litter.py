@@ -8,6 +8,9 @@ from tests.litter import remove_dead
 
 def test_only_a_directory_where_nobody_listens_is_removed(tmp_path):
     dead, used, new = (tmp_path / f"homeport-{os.getuid()}-{name}" for name in ("d", "u", "n"))
+    postgres = tmp_path / "homeport-pg-d"
+    postgres.mkdir()
+    os.utime(postgres, (1.0, 1.0))
     for each in (dead, used, new):
         each.mkdir()
     with socket.socket(socket.AF_UNIX) as listener:
@@ -15,5 +18,5 @@ def test_only_a_directory_where_nobody_listens_is_removed(tmp_path):
         listener.listen()
         for each in (dead, used):
             os.utime(each, (1.0, 1.0))
-        remove_dead(tmp_path)
+        remove_dead(tmp_path, tmp_path)
     assert sorted(each.name[-1] for each in tmp_path.iterdir()) == ["n", "u"]
