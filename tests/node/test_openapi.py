@@ -25,6 +25,14 @@ def test_all_files_are_laid_and_written_again_only_if_they_change(tmp_path):
     assert b".swagger-ui" in gzip.decompress(old.read_bytes())
 
 
+def test_no_file_shows_an_image_of_another_host(tmp_path):
+    openapi.lay(tmp_path)
+    texts = [gzip.decompress(path.read_bytes()) for path in (tmp_path / FOLDER).iterdir()]
+
+    assert [] == [found for text in texts for found in openapi.ELSEWHERE.findall(text)]
+    assert 1 == sum(text.count(openapi.NOTHING) for text in texts)
+
+
 def test_a_missing_package_is_a_warning(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(openapi, "PACKAGE", "not_installed_here")
     with caplog.at_level(logging.WARNING):

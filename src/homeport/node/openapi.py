@@ -8,11 +8,14 @@ import gzip
 import importlib.util
 import logging
 import os
+import re
 from pathlib import Path
 
 from homeport.contract.openapi import FOLDER, KINDS
 
 PACKAGE = "fastapi_offline"
+#: ReDoc shows its maker's logo, and asks the maker's host for it. It leaves out an image that cannot be loaded.
+ELSEWHERE, NOTHING = re.compile(rb'src:"https?://[^"]*"'), b'src:"data:,"'
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +39,7 @@ def _write(source: Path, target: Path) -> None:
     if target.exists() and target.stat().st_mtime_ns == status.st_mtime_ns:
         return
     part = target.with_suffix(f".{os.getpid()}.part")
-    part.write_bytes(gzip.compress(source.read_bytes(), 6))
+    part.write_bytes(gzip.compress(ELSEWHERE.sub(NOTHING, source.read_bytes()), 6))
     part.chmod(0o644)
     os.utime(part, ns=(status.st_mtime_ns, status.st_mtime_ns))
     part.replace(target)
