@@ -159,6 +159,12 @@ async def test_it_says_what_each_container_uses(node):
     assert {} == await node.usage()
 
 
+@pytest.mark.parametrize("key", ["0123456789abcdef", "../passwd", "/etc", ""])
+async def test_of_a_layer_that_it_does_not_have_it_has_no_build_log(node, key):
+    node, _ = node
+    assert await node.build_log(key) is None
+
+
 async def test_changes_are_numbered_without_a_gap_and_the_list_is_what_they_come_to(node):
     node, watched = node
     before = await node.mark()
