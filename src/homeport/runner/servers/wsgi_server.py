@@ -135,10 +135,6 @@ class Reader(io.BufferedReader):
         super().__init__(self.incoming, size)
         self.bytes_read = 0
 
-    def has_data(self) -> bool:
-        """Return False: HAProxy sends a request only after the answer to the one before."""
-        return False
-
 
 class Writer(io.BufferedWriter):
     """Writes to the connection at once, unless `held` is set: then it waits for the next write."""

@@ -32,8 +32,6 @@ _Pool: Any = _workers.ThreadPool
 class Connections:
     """The door and the idle connections; stands for cheroot's `ConnectionManager`."""
 
-    can_add_keepalive_connection = True  # without a limit
-
     def __init__(
         self, door: Door, connected: Callable[[socket.socket], Any], refused: Callable[[int], None]
     ) -> None:
@@ -61,7 +59,7 @@ class Connections:
             if connection is not None:
                 return connection
 
-    def add(self, connection: Any) -> None:
+    def put(self, connection: Any) -> None:
         """Wait for the next request of a connection."""
         number = connection.socket.fileno()
         self._idle[number] = connection
@@ -69,8 +67,6 @@ class Connections:
             self._epoll.modify(number, ONCE)
         except FileNotFoundError:  # its first request was read when it was accepted
             self._epoll.register(number, ONCE)
-
-    put = add  # cheroot's name
 
     def run(self, _expiration_interval: float) -> None:
         """Wait until the server ends; HAProxy closes connections that are idle."""
