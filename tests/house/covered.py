@@ -347,6 +347,7 @@ COVERED = {
     "client/domains": "journeys/test_https_orders.py",
     "contract/api/certificates": "control/api/test_answers.py",
     "contract/api/domains": "control/api/test_answers.py",
+    "contract/waterfall": "cli/test_waterfall.py",
     "control/api/certificates": "control/api/test_answers.py",
     "control/api/domains": "control/api/test_answers.py",
     "control/certificates/acme/client": "control/certificates/test_client.py",

@@ -3,8 +3,6 @@
 All bars have one scale: the whole request. A line of the log is below the part during which it was printed.
 """
 
-from collections.abc import Iterator
-
 from rich.text import Text
 
 from homeport.cli import output, terminal
@@ -13,17 +11,17 @@ from homeport.contract.api.coldstarts import ColdStart
 from homeport.contract.api.requests import RecordedRequest, RequestDetail
 from homeport.contract.container import LogLine
 from homeport.contract.dataclass import dataclass
+from homeport.contract.waterfall import MEANINGS, Step, steps
 
 WIDTH = 40
 NAME = 14
-#: Part -> its colour, and what it is.
-TOLD = {
-    "received": ("blue", "until the head of the request had arrived"),
-    "parked": ("white", "no container was ready"),
-    "queued": ("yellow", "all slots of the containers were taken"),
-    "connected": ("blue", "until the container had the request"),
-    "app": ("green", "the app, until the first byte of its response"),
-    "stream": ("cyan", "the rest of the response, at the visitor's pace"),
+_COLOURS = {
+    "received": "blue",
+    "parked": "white",
+    "queued": "yellow",
+    "connected": "blue",
+    "app": "green",
+    "stream": "cyan",
 }
 _OF_START = {part.key: (part.colour, part.told) for part in START}
 
@@ -64,14 +62,11 @@ def show(detail: RequestDetail) -> None:
 
 def parts(request: RecordedRequest, start: ColdStart | None) -> list[Row]:
     """Return the bars: a request's parts, and below `parked` those of the start that it waited for."""
-    rows: list[Row] = []
-    at_ms = 0.0
-    for name, took_ms in request.parts_ms.items():
-        rows.append(Row(name, at_ms, took_ms, *TOLD.get(name, ("white", ""))))
-        if name == "parked" and start is not None:
-            rows += _of_start(request, start, at_ms + took_ms)
-        at_ms += took_ms
-    return rows
+    return [
+        Row(step.name, step.begin_ms, step.took_ms, *_look(step), inner=step.inner)
+        for step in steps(request, start)
+        if not step.inner or step.name in _OF_START
+    ]
 
 
 def bar(row: Row, total_ms: float, width: int = WIDTH) -> str:
@@ -88,14 +83,11 @@ def bar(row: Row, total_ms: float, width: int = WIDTH) -> str:
     return f"{' ' * begin}{'█' * cells or '▏'}".ljust(width)
 
 
-def _of_start(request: RecordedRequest, start: ColdStart, until_ms: float) -> Iterator[Row]:
-    """Yield the parts of a container's start, as far as the request waited for them."""
-    at_ms = (start.at - request.at) * 1000
-    for key, took_ms in start.timings_ms.items():
-        begin_ms, end_ms = max(at_ms, 0.0), min(at_ms + took_ms, until_ms)
-        at_ms += took_ms
-        if end_ms > begin_ms and key in _OF_START and key not in ("parked", "first_byte"):
-            yield Row(key, begin_ms, end_ms - begin_ms, *_OF_START[key], inner=True)
+def _look(step: Step) -> tuple[str, str]:
+    """Return a part's colour, and what it is."""
+    if step.inner:
+        return _OF_START[step.name]
+    return _COLOURS.get(step.name, "white"), MEANINGS.get(step.name, "")
 
 
 def _after_ms(line: LogLine, request: RecordedRequest) -> float:

@@ -13,7 +13,7 @@ from homeport.contract.api.shared import Count, ObjectList, StoredObject
 from homeport.contract.api.volumes import FileEntry, FileQuery, FilesQuery, VolumeList, VolumesQuery
 from homeport.contract.errors import NotFound
 from homeport.dashboard import render
-from homeport.dashboard.pages.page import Page, Part, Visit, segment
+from homeport.dashboard.pages.page import Page, Part, Visit, section, segment
 from homeport.dashboard.pages.passing import Passing
 from homeport.dashboard.pages.table import Cell, Column, Row, table
 
@@ -38,7 +38,7 @@ async def volumes(visit: Visit) -> Part:
     ]
     columns = [Column(name="Volume"), Column(name="Size", kind="n"), Column(name="Files", kind="n"), Column(name="Created")]  # fmt: skip
     shown = table("", columns, rows, empty="No volume has a name here.")
-    return _part("Volumes", shown, find="#rows")
+    return section("Volumes", shown, find="#rows")
 
 
 async def volume(visit: Visit) -> Part:
@@ -75,7 +75,7 @@ async def volume(visit: Visit) -> Part:
     for word in filter(None, path.split("/")):
         crumbs.append((posixpath.join(crumbs[-1][0], word), word))
     trail = render.template("trail", visit=visit, name=name, crumbs=crumbs, most=MOST_FILES, is_cut=len(entries) >= MOST_FILES)  # fmt: skip
-    return _part(f"Volume {name}", trail, shown, find="#rows")
+    return section(f"Volume {name}", trail, shown, find="#rows")
 
 
 def _href(visit: Visit, name: str, entry: FileEntry) -> str:
@@ -120,7 +120,7 @@ async def objects(visit: Visit) -> Part:
         ]
         return table(title, columns, rows, empty=f"No {kind} has a name here.", id=kind)
 
-    return _part(
+    return section(
         "Dicts and queues", shown("Dicts", "dict", dicts), shown("Queues", "queue", queues)
     )
 
@@ -148,7 +148,7 @@ async def one_object(visit: Visit) -> Part:
         + (f" of {count:,}" if count is not None else "")
         + ". Nothing is taken out by looking."
     )
-    return _part(name, table("", columns, rows, empty="It is empty."), lead=lead, find="#rows")
+    return section(name, table("", columns, rows, empty="It is empty."), lead=lead, find="#rows")
 
 
 def _text(data: bytes | None) -> str:
@@ -173,12 +173,7 @@ async def secrets(visit: Visit) -> Part:
     shown = table(
         "", columns, rows, empty="There is no secret: `homeport secret create` makes one."
     )
-    return _part("Secrets", shown, lead="Names only: no page shows a value.")
-
-
-def _part(title: str, *parts: object, lead: str = "", find: str = "") -> Part:
-    body = render.template("section", title=title, parts=parts, lead=lead, find=find)
-    return Part(title=title, body=body)
+    return section("Secrets", shown, lead="Names only: no page shows a value.")
 
 
 PAGES = (

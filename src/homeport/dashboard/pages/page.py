@@ -77,3 +77,11 @@ class Page:
     path: str
     handler: Callable[[Visit], Awaitable[Part | Response]]
     method: str = "GET"
+
+
+def section(
+    title: str, *parts: object, lead: str = "", find: str = "", live_s: float = 0.0
+) -> Part:
+    """Return a page of parts below each other, such as tables."""
+    body = render.template("section", title=title, parts=parts, lead=lead, find=find)
+    return Part(title=title, body=body, live_s=live_s)

@@ -1,5 +1,6 @@
 """Requests that have ended: a list, and one with its waterfall."""
 
+import dataclasses
 from collections.abc import Iterator
 
 from homeport.contract.api.coldstarts import ColdStart
@@ -11,20 +12,11 @@ from homeport.contract.api.requests import (
 )
 from homeport.contract.container import LogLine
 from homeport.contract.dataclass import dataclass
+from homeport.contract.waterfall import MEANINGS, steps
 from homeport.dashboard import render
 from homeport.dashboard.pages.page import Page, Part, Visit, segment
 
 SHOWN = 200
-#: Part -> what it is.
-TOLD = {
-    "received": "until the head of the request had arrived",
-    "parked": "no container was ready",
-    "queued": "all slots of the containers were taken",
-    "connected": "until the container had the request",
-    "app": "the app, until the first byte of its response",
-    "stream": "the rest of the response, at the visitor's pace",
-}
-HIDDEN = ("parked", "first_byte")  # parts of a start that the request has itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +71,7 @@ def waterfall(detail: RequestDetail) -> list[Bar]:
         during = []
         while lines and not bar.inner and (lines[0].at - request.at) * 1000 < end_ms:
             during.append(lines.pop(0))
-        bars.append(_with(bar, during))
+        bars.append(dataclasses.replace(bar, lines=tuple(during)))
     if lines:  # after the response, or by a clock that runs differently
         bars.append(
             Bar(name="afterwards", begin_ms=request.total_ms, took_ms=0, lines=tuple(lines))
@@ -89,33 +81,12 @@ def waterfall(detail: RequestDetail) -> list[Bar]:
 
 def parts(request: RecordedRequest, start: ColdStart | None) -> Iterator[Bar]:
     """Yield a request's parts, and after `parked` those of the start that it waited for."""
-    at_ms = 0.0
-    for name, took_ms in request.parts_ms.items():
-        yield Bar(name=name, begin_ms=at_ms, took_ms=took_ms, told=TOLD.get(name, ""))
-        if name == "parked" and start is not None:
-            yield from _of_start(request, start, at_ms + took_ms)
-        at_ms += took_ms
-
-
-def _of_start(request: RecordedRequest, start: ColdStart, until_ms: float) -> Iterator[Bar]:
-    at_ms = (start.at - request.at) * 1000
-    for name, took_ms in start.timings_ms.items():
-        begin_ms, end_ms = max(at_ms, 0.0), min(at_ms + took_ms, until_ms)
-        at_ms += took_ms
-        if end_ms > begin_ms and name not in HIDDEN:
+    for step in steps(request, start):
+        name, told = step.name, MEANINGS.get(step.name, "")
+        if step.inner and start is not None:
+            name = name.replace("_", " ")
             told = f"of the container's start, which was {start.origin}"
-            yield Bar(name=name.replace("_", " "), begin_ms=begin_ms, took_ms=end_ms - begin_ms, told=told, inner=True)  # fmt: skip
-
-
-def _with(bar: Bar, lines: list[LogLine]) -> Bar:
-    return Bar(
-        name=bar.name,
-        begin_ms=bar.begin_ms,
-        took_ms=bar.took_ms,
-        told=bar.told,
-        inner=bar.inner,
-        lines=tuple(lines),
-    )
+        yield Bar(name=name, begin_ms=step.begin_ms, took_ms=step.took_ms, told=told, inner=step.inner)  # fmt: skip
 
 
 PAGES = (Page(path="/requests", handler=listed), Page(path="/request", handler=one))

@@ -19,7 +19,7 @@ from homeport.contract.api.spawned import CallList, CallsQuery
 from homeport.contract.api.tokens import ProxyTokenList
 from homeport.contract.errors import Failure
 from homeport.dashboard import render
-from homeport.dashboard.pages.page import Page, Part, Visit, segment
+from homeport.dashboard.pages.page import Page, Part, Visit, section, segment
 from homeport.dashboard.pages.table import Cell, Column, Row, table
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ async def calls(visit: Visit) -> Part:
         for each in found.calls
     ]  # fmt: skip
     names = columns("Call", "Function", "State?", "Made", "Took#", "Attempts#", "Container~")
-    return _part(
+    return section(
         "Calls",
         table("Schedules", columns("Function", "Runs next"), timed, empty="No function has a schedule.", id="due"),
         table("Spawned calls, the newest first", names, rows, empty="No call was spawned."),
@@ -123,7 +123,7 @@ async def tokens(visit: Visit) -> Part:
         parts.append(table("Proxy tokens", names, rows, empty="There is none: `homeport proxy-token create` makes one.", id="proxy"))  # fmt: skip
     else:
         parts.append(_missing("Proxy tokens", proxies))
-    return _part("Tokens", *parts)
+    return section("Tokens", *parts)
 
 
 async def images(visit: Visit) -> Part:
@@ -147,7 +147,7 @@ async def images(visit: Visit) -> Part:
     total = sum(each.size_bytes for each in found.images)
     names = columns("Image", "Steps+", "Python", "Size#", "Below#", "Built", "Last use")
     lead = f"{len(rows)} on this machine, {render.size(total)} in all. `homeport image prune` removes what nothing needs."
-    return _part("Images", table("", names, rows, empty="No image is built: apps use homeport's own packages."), lead=lead, find="#rows")  # fmt: skip
+    return section("Images", table("", names, rows, empty="No image is built: apps use homeport's own packages."), lead=lead, find="#rows")  # fmt: skip
 
 
 async def image_log(visit: Visit) -> Part:
@@ -155,7 +155,7 @@ async def image_log(visit: Visit) -> Part:
     key = visit.asked("key")
     found = await visit.api.get(BuildLog, f"/v1/images/{segment(key)}/log")
     shown = render.template("text", text=found.text or "Its build has printed nothing.")
-    return _part(f"Build of {key}", shown)
+    return section(f"Build of {key}", shown)
 
 
 async def certificates(visit: Visit) -> Part:
@@ -195,7 +195,7 @@ async def certificates(visit: Visit) -> Part:
     ]
     names = columns("Host", "State?", "Source", "Valid until", "Renewed", "Next try")
     of_domains = columns("Domain", "Endpoint", "DNS", "Certificate", "Attached by")
-    return _part(
+    return section(
         "Certificates",
         table("", names, rows, empty="No certificate is kept: without HTTPS, or with certificates of your own, none is needed."),
         table("Custom domains", of_domains, own, empty="There is none: `homeport domain add` attaches one.", id="domains"),
@@ -225,7 +225,7 @@ async def audit(visit: Visit) -> Part:
         for each in reversed(found.entries)
     ]
     names = columns("Action", "When", "Who", "From", "App", "Target+", "Result")
-    return _part("Audit log", table("", names, rows, empty="Nothing was changed."), find="#rows")
+    return section("Audit log", table("", names, rows, empty="Nothing was changed."), find="#rows")
 
 
 async def machine(visit: Visit) -> Part:
@@ -250,7 +250,7 @@ async def machine(visit: Visit) -> Part:
     ]  # fmt: skip
     rows = [Row(id=f"{node}-{state}", cells=[node, state, count]) for (node, state), count in sorted(nodes.items())]  # fmt: skip
     settings = [Row(id=name, cells=[name, "" if value is None else value]) for name, value in sorted(status.settings.items())]  # fmt: skip
-    return _part(
+    return section(
         "Machine",
         render.template("facts", facts=facts, trouble=status.trouble),
         _findings(findings),
@@ -309,11 +309,6 @@ async def _or_why(asking: Awaitable[T]) -> T | Failure:
 
 def _missing(title: str, failure: Failure) -> Markup:
     return render.template("missing", title=title, failure=failure)
-
-
-def _part(title: str, *parts: object, lead: str = "", find: str = "", live_s: float = 0.0) -> Part:
-    body = render.template("section", title=title, parts=parts, lead=lead, find=find)
-    return Part(title=title, body=body, live_s=live_s)
 
 
 PAGES = (
