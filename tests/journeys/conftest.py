@@ -180,17 +180,22 @@ class Terminal:
         """Return all containers, as `homeport container list --json` does."""
         return self.ask("/v1/containers")["containers"]
 
-    def processes(self) -> list[psutil.Process]:
-        """Return each process that has this home in its environment, command line or working directory."""
-        mine = []
+    def processes(self, command: str = "") -> list[psutil.Process]:
+        """Return each process that has this home in its environment, command line or working directory.
+
+        With `command`, return only those that have this text in their command line. A process may end at any
+        moment, also between two questions about it: a test asks here, where such a process is left out.
+        """
+        processes = []
         for process in psutil.process_iter():
             try:
-                told = [*process.environ().values(), *process.cmdline(), process.cwd()]
-                if any(str(self.home) in word for word in told):
-                    mine.append(process)
+                words = process.cmdline()
+                texts = [*process.environ().values(), *words, process.cwd()]
             except psutil.Error:
                 continue
-        return [p for p in mine if p.pid != os.getpid()]
+            if any(str(self.home) in text for text in texts) and command in " ".join(words):
+                processes.append(process)
+        return [process for process in processes if process.pid != os.getpid()]
 
     def close(self) -> None:
         """End everything that this terminal has started."""

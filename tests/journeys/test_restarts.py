@@ -208,6 +208,5 @@ def test_a_kill_at_any_point_of_a_deploy_leaves_the_old_version_or_the_new_one(
             app["version"]
         }
     containers = terminal.json("container", "list")
-    told = {p.pid: " ".join(p.cmdline()) for p in terminal.processes()}
-    runners = [pid for pid, words in told.items() if "homeport.runner " in words]
-    assert {c["pid"] for c in containers} == set(runners)
+    runners = {process.pid for process in terminal.processes("homeport.runner ")}
+    assert {container["pid"] for container in containers} == runners

@@ -155,7 +155,7 @@ def test_a_program_that_ends_is_started_again(terminal, write, visitor, port):
     url = terminal.deploy(write(script(port)))["serve"]
     assert 1 == visitor.get(url).json()["version"]
     (container,) = terminal.json("container", "list")
-    servers = [p for p in terminal.processes() if f"port={port}" in " ".join(p.cmdline())]
+    servers = terminal.processes(f"port={port}")
     assert servers
     for process in servers:
         process.kill()
