@@ -144,21 +144,6 @@ def test_an_ingress_that_says_nothing_of_its_load_holds_up_nobody():
     virtually(story())
 
 
-def test_a_container_is_forgotten_by_the_ingress_even_if_it_fails_at_first():
-    async def story():
-        async with House(min_containers=1) as house:
-            await asyncio.sleep(1)
-            failed = faulty(house, "lose", times=3)
-            killed = house.node.containers[0].id
-            house.node.kill(killed)
-            await asyncio.sleep(3)
-
-            assert 3 == len(failed)
-            assert ("detach", killed) in house.ingress.calls
-
-    virtually(story())
-
-
 def test_a_node_that_refuses_a_start_tells_the_visitor_and_is_asked_again():
     async def story():
         async with House() as house:

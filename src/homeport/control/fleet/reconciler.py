@@ -21,6 +21,7 @@ from homeport.contract.roles import Ingress
 from homeport.contract.traffic import PoolKey
 from homeport.control.fleet import autoscaler, lines, orders, starts
 from homeport.control.fleet.calm import PASS_S, Naps
+from homeport.control.fleet.draining import Draining
 from homeport.control.fleet.member import Member, Stage
 from homeport.control.fleet.meter import Meter
 from homeport.control.fleet.mirror import ENDED
@@ -32,10 +33,9 @@ from homeport.control.fleet.rooms import Rooms
 from homeport.state.coldstarts import ColdStart
 from homeport.state.scope import Scope, Scoped
 from homeport.state.secrets import SecretBox
-from homeport.supervised import Tasks, retried, supervised
+from homeport.supervised import Tasks, supervised
 
 EARLY_S = 1.0  # the ingress counts a request's age in whole seconds
-SERVE_GRACE_S = 1.0  # how long a `serve` session's containers may take to end
 LONGEST_PAUSE_S = 5.0  # for a pool whose passes fail
 
 log = logging.getLogger(__name__)
@@ -70,6 +70,7 @@ class Reconciler:
         self._tasks = Tasks()
         #: Returns whether an app is still being restored; its containers must not be ended.
         self.spares: Callable[[Owner], bool] = lambda _app: False
+        self._draining = Draining(pools, nodes, ingress, self._tasks, say=say, wake=self.wake)
         self._unwanted: set[str] = set()  # containers without a pool that were asked to stop
         self._meter = Meter(ingress)
         self._naps = Naps(ingress, self._meter)
@@ -98,30 +99,8 @@ class Reconciler:
         self._woken.set()
 
     def end(self, container: str) -> None:
-        """End a container for the user: it gets no new request, and its running requests finish.
-
-        It is replaced only if demand needs it. An unknown container is ignored.
-        """
-        pool = self._pools.of_container(container)
-        member = pool.members[container] if pool is not None else None
-        if pool is None or member is None or member.stage is not Stage.READY:
-            self._nodes.stop(container)
-            return
-        self._begin_end(pool, member, "the user has stopped it")
-
-    def _begin_end(self, pool: Pool, member: Member, why: str) -> None:
-        told = lines.system(pool.owner.scope, pool.key, member.id, f"container ends: {why}")
-        self._say(told)
-        member.stage = Stage.DRAINING
-        pool.give_up(member.id)
-        self._tasks.start(f"end {member.id}", self._end_gently(pool, member))
-
-    async def _end_gently(self, pool: Pool, member: Member) -> None:
-        try:
-            await self._ingress.drain(pool.key, member.id)
-        finally:
-            self._nodes.stop(member.id)
-        self.wake()
+        """End a container for the user, after its running requests; it is replaced only if demand needs it."""
+        self._draining.end(container)
 
     def changed(self, container: Container) -> None:
         """Handle the node's report of a container's change."""
@@ -177,7 +156,7 @@ class Reconciler:
 
     async def _decide(self, pool: Pool) -> None:
         if pool.retired:
-            await self._wind_down(pool)
+            await self._draining.wind_down(pool)
         elif pool.members or pool.demand or pool.floor or pool.least:
             await self._scale(pool)
 
@@ -200,7 +179,7 @@ class Reconciler:
             if member.id in listed:
                 member.missed = False
                 if self._pools.get(pool.key) is not pool and member.stage is not Stage.STOPPING:
-                    self._stop(pool, member)
+                    self._draining.stop(pool, member)
             elif not member.missed:
                 member.missed = True  # the node's event about its end may still arrive
             else:
@@ -241,66 +220,12 @@ class Reconciler:
             if not await self._begin(pool):
                 break
         if alive > wanted:
-            await self._shrink(pool, alive - wanted)
+            await self._draining.shrink(pool, alive - wanted)
         if pool.demoted and now() >= pool.cut_at:
-            await self._cut(pool)
-        await self._finish_draining(pool)
+            await self._draining.cut(pool)
+        await self._draining.finish(pool)
         if pool.parked and pool.open:  # a released request did not use its slot
             pool.let_in()
-
-    async def _shrink(self, pool: Pool, surplus: int) -> None:
-        for member in pool.idle()[:surplus]:
-            await self._ingress.drain(pool.key, member.id)
-            member.stage = Stage.DRAINING
-
-    async def _cut(self, pool: Pool) -> None:
-        """End a demoted pool's old containers whose drain time has passed."""
-        for member in list(pool.members.values()):
-            if member.before and member.stage in (Stage.READY, Stage.DRAINING):
-                if member.stage is Stage.READY:
-                    await self._ingress.drain(pool.key, member.id)
-                member.stage, member.deadline = Stage.DRAINING, pool.cut_at
-
-    async def _wind_down(self, pool: Pool) -> None:
-        if not pool.winding_down:
-            pool.winding_down = (
-                True  # the load of this pass may be from before the endpoints changed
-            )
-            pool.drain_until = now() + pool.drain_s
-            self.wake()
-            return
-        # A draining server takes no request from its queue, so wait until the queue is empty.
-        queue_is_empty = not pool.load.queued or now() >= pool.drain_until
-        for member in list(pool.members.values()):
-            if member.stage in (Stage.STARTING, Stage.ATTACHING):
-                self._stop(pool, member)
-            elif member.stage is Stage.READY and queue_is_empty:
-                await self._ingress.drain(pool.key, member.id)
-                member.stage, member.deadline = Stage.DRAINING, pool.drain_until
-        await self._finish_draining(pool)
-        if not pool.members:
-            await self._ingress.drop(pool.key)
-            if pool.retired:  # it was not revived meanwhile
-                self._pools.remove(pool)
-                await self._nodes.forget(pool.key)
-
-    async def _finish_draining(self, pool: Pool) -> None:
-        for member in list(pool.members.values()):
-            if member.stage is not Stage.DRAINING:
-                continue
-            overdue = member.deadline is not None and now() >= member.deadline
-            if overdue or (not pool.busy(member) and await self._detached(pool, member)):
-                self._stop(pool, member)
-
-    async def _detached(self, pool: Pool, member: Member) -> bool:
-        detached = await self._ingress.detach(pool.key, member.id)
-        if detached is not None:
-            pool.detached(member.id, detached.served)
-        return detached is not None
-
-    def _stop(self, pool: Pool, member: Member) -> None:
-        member.stage = Stage.STOPPING
-        self._nodes.stop(member.id, grace_s=SERVE_GRACE_S if pool.ephemeral else None)
 
     async def _begin(self, pool: Pool) -> bool:
         """Start one more container if there is room; return whether one was started."""
@@ -340,7 +265,7 @@ class Reconciler:
         await self._attach(pool, member, container)
         is_current = orders.is_current(container.order, self._key(pool.owner.scope))
         if not is_current and member.stage is Stage.READY:
-            self._begin_end(pool, member, "an earlier version of the server started it")
+            self._draining.begin_end(pool, member, "an earlier version of the server started it")
 
     async def _welcome(self, pool: Pool, member: Member, container: Container) -> None:
         """A container is ready: attach it to the ingress, and record its cold start."""
@@ -386,7 +311,7 @@ class Reconciler:
         """A container has ended; None: the node does not know it any more."""
         self._pools.discharge(member.id)
         if member.stage in (Stage.ATTACHING, Stage.READY, Stage.DRAINING):
-            self._tasks.start(f"forget {member.id}", self._forget(pool, member))
+            self._tasks.start(f"forget {member.id}", self._draining.forget(pool, member))
         asked = member.stage in (Stage.STOPPING, Stage.DRAINING)
         if asked:
             return
@@ -401,14 +326,6 @@ class Reconciler:
                 reason, traceback = container.reason or reason, container.traceback
                 self._started(starts.of(container, member, None, reason))
             pool.failed(StartError(reason, traceback=traceback), now())
-
-    async def _forget(self, pool: Pool, member: Member) -> None:
-        async def attempt() -> None:
-            await self._ingress.lose(pool.key, member.id)
-            while not await self._detached(pool, member):
-                await asyncio.sleep(PASS_S)
-
-        await retried(f"forgetting {member.id}", attempt)
 
     def _note(self, pool: Pool, text: str) -> None:
         self._say(lines.system(pool.owner.scope, pool.key, "", text))
