@@ -97,7 +97,7 @@ async def test_one_app_s_imports_are_not_another_s(house):  # noqa: F811
 
     assert "False" == await house.get(other)
     (function,) = [
-        f for f in house.agent._zygotes._functions.values() if f.launch.order.pool.app == "other"
+        f for f in house.agent._zygotes._functions.all() if f.launch.order.pool.app == "other"
     ]
     assert [] == [name for name in function.learned.modules if name == "kit"]
 
@@ -145,7 +145,7 @@ async def test_what_was_learned_outlives_the_server(house):  # noqa: F811
     house.write("import kit\ndef say(): return kit.AT")
     await house.start()
     await house.learned("kit")
-    (file,) = (house.agent._zygotes._root).iterdir()
+    (file,) = house.agent._zygotes._functions._root.iterdir()
 
     assert '"kit"' in file.read_text()
     assert 0o600 == os.stat(file).st_mode & 0o600

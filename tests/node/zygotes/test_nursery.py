@@ -105,7 +105,7 @@ class House:
                 function.starting is not None
                 and function.starting.done()
                 and name in function.tried
-                for function in self.agent._zygotes._functions.values()
+                for function in self.agent._zygotes._functions.all()
             )
 
         await until(settled, f"the zygote to know `{name}`")

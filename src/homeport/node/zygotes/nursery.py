@@ -19,8 +19,6 @@ from typing import Any
 import psutil
 
 from homeport.contract.container import Descriptors, Event, Launch, StartOrder, sent
-from homeport.contract.dataclass import dataclass
-from homeport.contract.scope import MAIN
 from homeport.contract.sizes import MIB
 from homeport.contract.traffic import PoolKey
 from homeport.node.cells.sandbox import NOTHING, Handed, Sandbox
@@ -28,7 +26,7 @@ from homeport.node.cells.sandboxes import Cells
 from homeport.node.images.made import Made
 from homeport.node.zygotes import likeness
 from homeport.node.zygotes.bases import Base, Bases
-from homeport.node.zygotes.learned import Learned, tidy
+from homeport.node.zygotes.functions import Function, Functions
 from homeport.node.zygotes.snapshots import Snapshots, Unforkable
 from homeport.node.zygotes.zygote import Forked, Gone, Stale, Zygote, begun
 
@@ -37,20 +35,6 @@ SPARES = 8  # how many zygotes keep a forked child ahead: the most recently used
 MAX_TOLD = 10_000
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Function:
-    """The zygote of one function, for all revisions that are alike (likeness.identity)."""
-
-    launch: Launch  # of no container, and the latest revision's, whose files are there
-    made: Made
-    environ: dict[str, str]
-    learned: Learned
-    current: Zygote | None = None
-    starting: "asyncio.Task[None] | None" = None
-    pools: dict[PoolKey, Launch] = dataclasses.field(default_factory=dict)  # of no container
-    tried: frozenset[str] = frozenset()  # the modules that the last one was asked to import
 
 
 class Zygotes:
@@ -63,18 +47,15 @@ class Zygotes:
         self, root: Path, lib: Path, limit_mib: int, *, said: Callable[[StartOrder, str], None]
     ) -> None:
         self.cells: Cells | None = None  # set if containers are isolated
-        self._root = root  # the directory of `Learned`
         self._limit_mib = limit_mib
         self._said = said
         self._bases = Bases(lib, sandbox=self._sandbox, used=self._used)
-        self._functions: dict[str, _Function] = {}
-        self._of_pool: dict[PoolKey, _Function] = {}
+        self._functions = Functions(root, retire=self._retire)
         self._snapshots = Snapshots(root.parent / "run" / "snapshots")
         self._retired: set[Zygote] = set()
         self._told: dict[
             tuple[str, ...], None
         ] = {}  # log lines that were written already, by function
-        tidy(root)
 
     async def fork(
         self, launch: Launch, made: Made, environ: dict[str, str], given: Descriptors
@@ -142,15 +123,15 @@ class Zygotes:
 
     def learn(self, pool: PoolKey, modules: tuple[str, ...]) -> None:
         """Record the modules that a ready container has imported."""
-        if (function := self._of_pool.get(pool)) is not None:
+        if (function := self._functions.get(pool)) is not None:
             function.learned.add(modules)
             self._begin_function(function)
 
     def spoil(self, pool: PoolKey, event: Event) -> None:
         """Record preloaded modules that differ from the script's own imports."""
-        if (function := self._of_pool.get(pool)) is not None:
+        if (function := self._functions.get(pool)) is not None:
             function.learned.spoil(pool.revision, event.modules, event.reason)
-            self._function(function.pools[pool], function.made, function.environ)
+            self._functions.of(function.pools[pool], function.made, function.environ)
 
     def once(self, order: StartOrder, text: str) -> bool:
         """Return True if this text was not logged for the function before."""
@@ -170,7 +151,7 @@ class Zygotes:
     def forget(self, pool: PoolKey) -> None:
         """Release what was kept for the pool, because none of its containers will be started again."""
         self._snapshots.forget(pool)
-        self._forget_function(pool)
+        self._functions.forget(pool)
 
     def close(self) -> None:
         """End all zygotes; their containers continue."""
@@ -204,7 +185,7 @@ class Zygotes:
 
     async def _plain_parent(self, launch: Launch, made: Made, environ: dict[str, str]) -> Zygote:
         """Return the function's zygote if there is one with these variables, else the base zygote."""
-        function = self._function(launch, made, environ)
+        function = self._functions.of(launch, made, environ)
         base = await self._bases.ready(made, environ)
         if why := function.learned.objection(launch.order.pool.revision, base.holds):
             raise Unforkable(why)
@@ -212,40 +193,19 @@ class Zygotes:
             return function.current
         return base
 
-    def _function(self, launch: Launch, made: Made, environ: dict[str, str]) -> _Function:
-        order = launch.order
-        learned = self._learned(order, made)
-        key = likeness.identity(order, made, environ, learned.avoid(order.pool.revision))
-        function, nobody = self._functions.get(key), likeness.nobody(launch)
-        if function is None:
-            shared = likeness.shared(order.function, environ)
-            function = self._functions[key] = _Function(nobody, made, shared, learned)
-        function.launch, function.made = nobody, made
-        if self._of_pool.get(order.pool) is not function:
-            # A variable may have changed, for example a secret, which the imports may have read.
-            self._forget_function(order.pool)
-        self._of_pool[order.pool], function.pools[order.pool] = function, nobody
-        return function
-
-    def _learned(self, order: StartOrder, made: Made) -> Learned:
-        app = order.pool.app if order.within == MAIN else f"{order.within}/{order.pool.app}"
-        path = Learned.place(self._root, made.key, app, order.pool.function)
-        known = (f.learned for f in self._functions.values() if f.learned.path == path)
-        return next(known, None) or Learned.of(path)
-
     # function zygotes
 
-    def _begin_function(self, function: _Function) -> None:
+    def _begin_function(self, function: Function) -> None:
         """Start a function zygote with the wanted modules, if these are more than the base's."""
         if function.starting is not None and not function.starting.done():
             return
         if function.current is not None and function.current.gone:
-            function.current, function.tried = None, frozenset()
+            function.drop()
         wanted = frozenset(function.learned.wanted(function.launch.order.pool.revision))
         if not wanted <= function.tried:
             function.starting = asyncio.create_task(self._start_function(function), name="zygote")
 
-    async def _start_function(self, function: _Function) -> None:
+    async def _start_function(self, function: Function) -> None:
         order, learned = function.launch.order, function.learned
         revision = order.pool.revision
         with contextlib.suppress(Unforkable):
@@ -301,21 +261,6 @@ class Zygotes:
         rooted = bool(parent.sandbox.cell.layers)
         return self.cells.for_zygote(launch, parent.pid, writes=writes, rooted=rooted)
 
-    def _forget_function(self, pool: PoolKey) -> None:
-        """End the pool's function zygote, unless other pools have it too."""
-        if (function := self._of_pool.pop(pool, None)) is not None:
-            del function.pools[pool]
-            if not function.pools:
-                self._end_function(function)
-                self._functions = {k: f for k, f in self._functions.items() if f is not function}
-
-    def _end_function(self, function: _Function) -> None:
-        if function.starting is not None:
-            function.starting.cancel()
-        if function.current is not None:
-            self._retire(function.current)
-        function.current, function.starting, function.tried = None, None, frozenset()
-
     async def _snap(
         self, launch: Launch, made: Made, environ: dict[str, str], output: int
     ) -> Zygote:
@@ -349,9 +294,9 @@ class Zygotes:
         for base in self._bases.all():
             if base.current is zygote:
                 base.current = None
-        for function in self._functions.values():
+        for function in self._functions.all():
             if function.current is zygote:
-                function.current, function.tried = None, frozenset()
+                function.drop()
         self._snapshots.let_go(zygote)
         self._retire(zygote)
 
@@ -373,8 +318,8 @@ class Zygotes:
         for each in ahead[:-SPARES]:
             each.rest()
 
-    def _each(self) -> list[Base | _Function]:
-        return [*self._bases.all(), *self._functions.values()]
+    def _each(self) -> list[Base | Function]:
+        return [*self._bases.all(), *self._functions.all()]
 
     def _all(self) -> list[Zygote]:
         """Return all zygotes, the least recently used first."""
