@@ -13,6 +13,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from tests import web
+
 
 class Receiver:
     """What it has received, and how it answers: `answers` has statuses and fields, the first for the next message."""
@@ -96,12 +98,8 @@ def receiver() -> Iterator[Receiver]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     made.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield made
-    finally:
-        made.silent.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with web.serving(server):
+        try:
+            yield made
+        finally:
+            made.silent.set()

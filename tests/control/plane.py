@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import dataclasses
-import functools
 from pathlib import Path
 
 from homeport.contract.container import StartOrder
@@ -30,7 +29,6 @@ from homeport.state.volumes import Volumes
 from tests import databases
 from tests.control.fleet.house import Fleet
 from tests.fakes import FakeNode, InPlace
-from tests.waiting import virtually
 
 #: The key of the environment MAIN.
 KEY = "environment-main-main"
@@ -257,13 +255,3 @@ class Plane(Fleet):
 
 
 DISK_FULL = StorageError("the disk is full")
-
-
-def virtual(story):
-    """Make a test of a coroutine function, which runs on a virtual clock."""
-
-    @functools.wraps(story)
-    def test(*args, **kwargs):
-        virtually(story(*args, **kwargs))
-
-    return test

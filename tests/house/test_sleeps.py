@@ -6,7 +6,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
 SLEEPS = ("time.sleep", "asyncio.sleep", "sleep")
-VIRTUAL = ("looptime", "virtually(")  # what a story on a virtual clock has in its code
+VIRTUAL = ("virtually(", "@virtual")  # what a story on a virtual clock has in its code
 
 #: File and its outermost function or class -> why it sleeps.
 EXCEPTIONS = {

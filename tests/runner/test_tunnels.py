@@ -4,7 +4,6 @@ import contextlib
 import http.server
 import os
 import socket
-import threading
 
 import httpx
 import pytest
@@ -17,6 +16,7 @@ from homeport.runner import tunnels as runner
 from homeport.runner.report import Report
 from homeport.runner.tunnels import Tunnels
 from homeport.sdk.exception import ExecutionError, InvalidError
+from tests import web
 
 
 class Node:
@@ -69,13 +69,8 @@ def port():
         def log_message(self, *_args):
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server.server_port
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with web.served(Page) as server:
+        yield server.server_port
 
 
 def get(path: str) -> httpx.Response:

@@ -18,9 +18,12 @@ from homeport.control.api.findings import of_apps, of_server
 from homeport.state.alerts import Alerts
 from homeport.state.requests import LEAST_BYTES, PARTS, Place, Requests
 from homeport.state.usage import Sample, Usages
+from homeport.state.vault import Vault
+from tests import databases
 from tests.control.api.served import api_of
 from tests.control.api.test_environments import client
 from tests.control.plane import Plane
+from tests.fakes import InPlace
 from tests.recorded import words
 from tests.state.test_alerts import URL, row
 from tests.waiting import virtually
@@ -51,11 +54,11 @@ class Hook:
 class House:
     """A watcher with what it watches; its clock is the loop's."""
 
-    def __init__(self, plane, home) -> None:
+    def __init__(self, database, vault, home) -> None:
         self._loop = asyncio.get_running_loop()
         self.requests = Requests(home / "r", PARTS * LEAST_BYTES)
         self.usages = Usages(home / "u", clock=self.now)
-        self.alerts = Alerts(plane.database, plane.vault, self.now)
+        self.alerts = Alerts(database, vault, self.now)
         self.hook = Hook()
         self.certificates: list = []
         self.looks = 0
@@ -109,12 +112,13 @@ def inline(monkeypatch):
 
 
 async def story(tmp_path, tell):
-    async with Plane(tmp_path) as plane:
-        house = House(plane, tmp_path)
-        house.watcher.open()
-        await tell(house)
-        await house.watcher.close()
-        house.requests.close()
+    database = databases.opened(tmp_path, InPlace())
+    house = House(database, Vault(tmp_path / "vault.key"), tmp_path)
+    house.watcher.open()
+    await tell(house)
+    await house.watcher.close()
+    house.requests.close()
+    database.dispose()
 
 
 def test_requests_that_fail_are_told_and_so_is_their_end(tmp_path):

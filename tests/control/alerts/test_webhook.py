@@ -5,13 +5,13 @@ import hashlib
 import hmac
 import http.server
 import ssl
-import threading
 
 import pytest
 
 from homeport.contract.errors import BadRequest
 from homeport.control.alerts import webhook
 from homeport.control.alerts.webhook import Undelivered, Webhooks, check, is_public
+from tests import web
 from tests.certificates import Authority
 
 
@@ -48,14 +48,8 @@ class Receiver:
 @contextlib.contextmanager
 def receiving(pem=None):
     receiver = Receiver(pem)
-    thread = threading.Thread(target=receiver.server.serve_forever)
-    thread.start()
-    try:
+    with web.serving(receiver.server):
         yield receiver
-    finally:
-        receiver.server.shutdown()
-        thread.join()
-        receiver.server.server_close()
 
 
 @pytest.fixture(scope="module")

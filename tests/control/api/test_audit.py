@@ -144,7 +144,13 @@ async def test_a_deploy_has_one_row_with_its_version_and_its_end(server):
 
 
 async def test_a_deploy_whose_caller_leaves_tells_its_end_all_the_same(server):
-    server.plane.node.start_s = 5.0  # it goes on when the caller has left
+    caller_has_left = asyncio.Event()
+
+    async def fault(call, _what, _when):
+        if call == "start":
+            await caller_has_left.wait()
+
+    server.plane.node.fault = fault
     body = codec.dumps(Deploy(manifest=manifest(function("f"))))
 
     async def leave():
@@ -160,6 +166,7 @@ async def test_a_deploy_whose_caller_leaves_tells_its_end_all_the_same(server):
     assert "begun" == await until(result, "a row")
     leaving.cancel()
     await asyncio.wait({leaving})
+    caller_has_left.set()
 
     async def ended():
         return await result() == "ok"

@@ -14,7 +14,8 @@ from homeport.control.calls.varied import Varied
 from homeport.control.deploys.variants import Variants
 from homeport.state.calls import CallRow, Calls, Outcome
 from homeport.state.vault import Vault
-from tests.control.plane import KEY, Plane, manifest, virtual
+from tests.control.plane import KEY, Plane, manifest
+from tests.waiting import virtual
 
 F = FunctionSpec(name="f", module="m", qualname="f", calls=(CallMethod(tag="f", attribute="f"),))
 OPTIONS = Options(secrets=(SecretRef(values={"KEY": "hunter2"}),), retries=Retries(max_retries=1))

@@ -4,7 +4,6 @@ import asyncio
 import http.server
 import json
 import stat
-import threading
 
 import dns.asyncquery
 import dns.message
@@ -15,6 +14,7 @@ from homeport.control.certificates.acme.client import Client
 from homeport.control.certificates.dns.hook import Hook
 from homeport.control.certificates.dns.rfc2136 import Rfc2136
 from homeport.control.certificates.problems import OrderFailed
+from tests import web
 from tests.control.certificates import authority
 
 
@@ -38,7 +38,6 @@ class Port80:
                 pass
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def kind(self, host: str) -> str:
         return "dns-01" if host.startswith("*.") else "http-01"
@@ -61,9 +60,8 @@ class Port80:
 @pytest.fixture(scope="module")
 def port80():
     port80 = Port80()
-    yield port80
-    port80.server.shutdown()
-    port80.server.server_close()
+    with web.serving(port80.server):
+        yield port80
 
 
 @pytest.fixture(scope="module")

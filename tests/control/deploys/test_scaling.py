@@ -11,8 +11,8 @@ from homeport.contract.manifest import CallMethod, FunctionSpec, Parameter
 from homeport.contract.traffic import PoolKey
 from homeport.control.deploys.scaling import Scaler
 from homeport.state.scaling import Scalings
-from tests.control.plane import Plane, function, manifest, virtual
-from tests.waiting import until
+from tests.control.plane import Plane, function, manifest
+from tests.waiting import until, virtual
 
 F = function("f")
 CLASS = FunctionSpec(

@@ -3,7 +3,8 @@
 from homeport.contract import output
 from homeport.contract.api import events
 from homeport.contract.scope import MAIN
-from tests.control.plane import Plane, function, manifest, virtual
+from tests.control.plane import Plane, function, manifest
+from tests.waiting import virtual
 
 
 @virtual

@@ -2,7 +2,6 @@
 
 import asyncio
 
-import looptime
 import pytest
 
 from homeport.contract.errors import BadRequest, Failure, ScriptError, StartError
@@ -13,7 +12,7 @@ from homeport.control.deploys import trial
 from homeport.control.fleet.owner import Owner
 from homeport.control.fleet.pool import Pool
 from tests.control.plane import function
-from tests.waiting import until
+from tests.waiting import until, virtually
 
 
 def pool(name: str = "f", **function) -> Pool:
@@ -108,10 +107,7 @@ def test_a_container_that_never_gets_its_turn_is_an_error_of_the_start():
     async def story():
         await trial.prove([pool(startup_timeout_s=5)], lambda: None, lambda _text: None)
 
-    with (
-        asyncio.Runner(loop_factory=looptime.new_event_loop) as runner,
-        pytest.raises(StartError) as told,
-    ):
-        runner.run(story())
+    with pytest.raises(StartError) as told:
+        virtually(story())
 
     assert "app.py:1  f" == told.value.where

@@ -14,9 +14,9 @@ from homeport.contract.scope import MAIN
 from homeport.contract.variants import Options
 from homeport.control.deploys.variants import Variants, Wanted
 from homeport.control.fleet.member import Stage
-from tests.control.plane import KEY, Plane, function, manifest, virtual
+from tests.control.plane import KEY, Plane, function, manifest
 from tests.fakes import FakeNode
-from tests.waiting import until
+from tests.waiting import until, virtual
 
 F = FunctionSpec(
     name="f",

@@ -12,7 +12,7 @@ from homeport.runner.servers.lifespan import Lifespan
 from homeport.runner.servers.slots import Slots
 from homeport.sdk import context
 from tests.orders import order
-from tests.waiting import turns
+from tests.waiting import turns, virtual
 
 
 class Visit:
@@ -240,9 +240,9 @@ def body(data=b"", more=False):
         ("HEAD", [start(headers=HELLO), body(b"hello")], 0),
     ],
 )
-@pytest.mark.looptime
+@virtual
 async def test_the_last_bytes_wait_until_the_node_knows_that_work_goes_on(
-    method, messages, at_once, looptime
+    method, messages, at_once
 ):
     said = []
     visit = Visit({"type": "http.request"})
@@ -260,8 +260,8 @@ async def test_the_last_bytes_wait_until_the_node_knows_that_work_goes_on(
     assert [1, 0] == said
 
 
-@pytest.mark.looptime
-async def test_the_last_bytes_go_after_a_moment_when_the_node_is_away(looptime):
+@virtual
+async def test_the_last_bytes_go_after_a_moment_when_the_node_is_away():
     visit = Visit({"type": "http.request"})
     door = admission(answers(start(), body(b"hello")))
     going_on = asyncio.create_task(door(visit.scope, visit.receive, visit.send))
@@ -273,8 +273,8 @@ async def test_the_last_bytes_go_after_a_moment_when_the_node_is_away(looptime):
     await going_on
 
 
-@pytest.mark.looptime
-async def test_an_app_that_returns_at_once_or_soon_is_no_news(looptime):
+@virtual
+async def test_an_app_that_returns_at_once_or_soon_is_no_news():
     async def soon(scope, receive, send):
         await send(start())
         await send(body(b"hello"))
@@ -289,8 +289,8 @@ async def test_an_app_that_returns_at_once_or_soon_is_no_news(looptime):
     assert [] == said
 
 
-@pytest.mark.looptime
-async def test_work_after_the_response_keeps_its_slot_and_ends_with_its_time(looptime, capsys):
+@virtual
+async def test_work_after_the_response_keeps_its_slot_and_ends_with_its_time(capsys):
     visits = [Visit({"type": "http.request"}) for _ in range(2)]
     door = admission(answers(start(), body(b"hello")), timeout_s=10)
     runs = [asyncio.create_task(door(v.scope, v.receive, v.send)) for v in visits]
@@ -299,15 +299,13 @@ async def test_work_after_the_response_keeps_its_slot_and_ends_with_its_time(loo
     await asyncio.gather(*runs)
 
     assert [2, 0] == before
-    assert 10 <= looptime < 12
+    assert 10 <= asyncio.get_running_loop().time() < 12
     assert [200, 504] == [visit.status for visit in visits]
     assert 2 == capsys.readouterr().err.count("a request took longer than its timeout of 10 s")
 
 
-@pytest.mark.looptime
-async def test_an_app_that_ignores_its_end_gives_its_slot_back_and_too_many_end_the_container(
-    looptime,
-):
+@virtual
+async def test_an_app_that_ignores_its_end_gives_its_slot_back_and_too_many_end_the_container():
     async def deaf(scope, receive, send):
         while True:
             try:

@@ -9,14 +9,13 @@ import io
 import lzma
 import os
 import tarfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from homeport.contract.errors import ImageError
-from tests import registries
+from tests import registries, web
 
 from .conftest import WHERE, step
 
@@ -248,12 +247,8 @@ def site() -> Iterator[str]:
         def log_message(self, *_):
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
+    with web.served(Handler) as server:
+        yield f"http://127.0.0.1:{server.server_port}"
 
 
 async def test_a_url_is_added_if_it_is_what_the_dockerfile_says(house, base, site):

@@ -2,13 +2,12 @@
 
 import functools
 import http.server
-import threading
 from pathlib import Path
 
 import pytest
 
 from homeport.contract.image import Step
-from tests import packages
+from tests import packages, web
 
 from .conftest import commands, step
 
@@ -52,12 +51,8 @@ def index(tmp_path):
         wheel = packages.wheel(page, name, {f"{name}.py": ""})
         (page / "index.html").write_text(f'<a href="{wheel.name}">{wheel.name}</a>')
     handler = functools.partial(Quiet, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
+    with web.served(handler) as server:
         yield f"http://127.0.0.1:{server.server_port}/simple/"
-        server.shutdown()
-        serving.join()
 
 
 @pytest.fixture

@@ -5,13 +5,12 @@ import http.server
 import json
 import re
 import stat
-import threading
 
 import pytest
 
 from homeport.contract.errors import ImageError
 from homeport.node.images.rooted import registry
-from tests import registries
+from tests import registries, web
 from tests.node.images.rooted.conftest import step
 
 ECR = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/tool:1"
@@ -39,12 +38,8 @@ def aws():
         def log_message(self, *_args: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with web.served(Handler) as server:
         yield f"http://127.0.0.1:{server.server_port}/", asked
-        server.shutdown()
-        thread.join()
 
 
 def test_amazons_registry_gives_a_token_for_a_signed_request(aws):
