@@ -1,6 +1,11 @@
 """Which test covers a module that has no `test_<module>.py`; a folder means all tests in it."""
 
 COVERED = {
+    "link/calls": "link/test_trust.py",
+    "link/identity": "link/test_authority.py",
+    "link/pace": "link/test_session.py",
+    "link/remote": "roles/test_node.py",
+    "link/token": "link/test_authority.py",
     "cli/capture": "journeys/test_captures.py",
     "client/captures": "journeys/test_captures.py",
     "contract/captured": "control/deploys/test_capturing.py",

@@ -1,0 +1,226 @@
+"""The cluster's own CA: it signs the certificates of the control plane and of the nodes, and nothing else trusts it.
+
+Its key is a file of mode 0600 in the home's directory `cluster`, and never leaves the machine. A node's certificate
+is valid for two weeks, and is renewed over the connection after one.
+"""
+
+import datetime as dt
+import os
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from homeport import private
+from homeport.contract.errors import BadRequest, StorageError
+from homeport.link.identity import CONTROL, Identity
+
+CA_DAYS = 3650
+CONTROL_DAYS = 90
+NODE_DAYS = 14
+SKEW = dt.timedelta(hours=1)  # clocks differ
+MAX_CSR_CHARS = 4096
+
+
+class Authority:
+    """The CA in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.certificate = directory / "ca.pem"
+        self.pair = directory / "control.pem"  # the control plane's key and certificate
+        self._key_file = directory / "ca.key"
+        self._ca: x509.Certificate | None = None
+        self._key: ec.EllipticCurvePrivateKey | None = None
+
+    def open(self) -> None:
+        """Read the CA, or make one, and sign a new certificate for the control plane. Blocks; raises `StorageError`."""
+        try:
+            if self.certificate.exists() or self._key_file.exists():
+                self._read()
+            else:
+                self._make()
+            self.renew()
+        except OSError as error:
+            raise StorageError(
+                f"the cluster's CA cannot be kept in {self.certificate.parent}: {error.strerror}"
+            ) from None
+
+    @property
+    def pem(self) -> str:
+        """The CA's certificate."""
+        assert self._ca is not None
+        return self._ca.public_bytes(Encoding.PEM).decode()
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the CA's certificate, in hex."""
+        return fingerprint(self.pem)
+
+    def renew(self) -> dt.datetime:
+        """Write a new key and certificate for the control plane; return when to do it again."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        until = _now() + dt.timedelta(days=CONTROL_DAYS)
+        certificate = self._sign(key.public_key(), CONTROL, until, ExtendedKeyUsageOID.SERVER_AUTH)
+        private.write(self.pair, _text(key) + certificate)
+        return _now() + dt.timedelta(days=CONTROL_DAYS / 3)
+
+    def sign(self, csr: str, identity: Identity, days: float = NODE_DAYS) -> str:
+        """Return a certificate for the key of a request, as PEM. What else the request says is ignored.
+
+        `BadRequest` for a request that is damaged, or whose key is not of the kind that homeport makes.
+        """
+        key = _key_of(csr)
+        until = _now() + dt.timedelta(days=days)
+        return self._sign(key, identity.host, until, ExtendedKeyUsageOID.CLIENT_AUTH).decode()
+
+    def _sign(
+        self,
+        key: ec.EllipticCurvePublicKey,
+        host: str,
+        until: dt.datetime,
+        use: x509.ObjectIdentifier,
+    ) -> bytes:
+        assert self._ca is not None
+        assert self._key is not None
+        issuer = self._key.public_key()
+        certificate = (
+            _builder("homeport node", self._ca.subject, key, until)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=True)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(signs_certificates=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([use]), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer), critical=False
+            )
+            .sign(self._key, hashes.SHA256())
+        )
+        return certificate.public_bytes(Encoding.PEM)
+
+    def _read(self) -> None:
+        try:
+            ca = x509.load_pem_x509_certificate(self.certificate.read_bytes())
+            key = serialization.load_pem_private_key(self._key_file.read_bytes(), None)
+        except (ValueError, TypeError, UnsupportedAlgorithm, FileNotFoundError) as error:
+            raise self._damaged(str(error)) from None
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != ca.public_key():
+            raise self._damaged("the key is another one's")
+        self._ca, self._key = ca, key
+
+    def _damaged(self, why: str) -> StorageError:
+        # Never made anew by itself: no node would know the new one.
+        return StorageError(
+            f"the cluster's CA in {self.certificate.parent} is damaged: {why}",
+            hint="restore it from a backup; or remove the directory, and let each node join again",
+        )
+
+    def _make(self) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        key = self._key.public_key()
+        name = f"homeport cluster {os.urandom(8).hex()}"
+        until = _now() + dt.timedelta(days=CA_DAYS)
+        self._ca = (
+            _builder(name, _named(name), key, until)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_usage(signs_certificates=True), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        private.write(self._key_file, _text(self._key))
+        private.write(self.certificate, self._ca.public_bytes(Encoding.PEM))
+
+
+def fingerprint(pem: str) -> str:
+    """Return the SHA-256 of a certificate in hex; `BadRequest` if it is none."""
+    try:
+        return x509.load_pem_x509_certificate(pem.encode()).fingerprint(hashes.SHA256()).hex()
+    except ValueError:
+        raise BadRequest("the certificate of the CA cannot be read") from None
+
+
+def request() -> tuple[bytes, str]:
+    """Return a new private key and a request for its certificate, both as PEM. The key stays where it was made."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = x509.CertificateSigningRequestBuilder().subject_name(_named("homeport node"))
+    return _text(key), builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+
+
+def certificate_of(pair: bytes) -> bytes:
+    """Return the certificate of a PEM that has a key too; `ValueError` if there is none."""
+    return pair[pair.index(b"-----BEGIN CERTIFICATE") :]
+
+
+def renew_after(certificate: bytes) -> dt.datetime:
+    """Return when half of a certificate's time has passed."""
+    found = x509.load_pem_x509_certificate(certificate)
+    begins, ends = found.not_valid_before_utc + SKEW, found.not_valid_after_utc
+    return begins + (ends - begins) / 2
+
+
+def valid_until(certificate: bytes) -> dt.datetime:
+    """Return when a certificate ends."""
+    return x509.load_pem_x509_certificate(certificate).not_valid_after_utc
+
+
+def valid_until_der(certificate: bytes) -> dt.datetime:
+    """Return when a certificate in DER ends."""
+    return x509.load_der_x509_certificate(certificate).not_valid_after_utc
+
+
+def _key_of(csr: str) -> ec.EllipticCurvePublicKey:
+    if len(csr) > MAX_CSR_CHARS:
+        raise BadRequest("the request for a certificate is too long")
+    try:
+        asked = x509.load_pem_x509_csr(csr.encode())
+        key = asked.public_key()
+        is_signed = asked.is_signature_valid
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise BadRequest("the request for a certificate cannot be read") from None
+    is_usual = isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)
+    if not is_signed or not isinstance(key, ec.EllipticCurvePublicKey) or not is_usual:
+        raise BadRequest("the request for a certificate is not signed with a P-256 key")
+    return key
+
+
+def _builder(
+    name: str, issuer: x509.Name, key: ec.EllipticCurvePublicKey, until: dt.datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(_named(name))
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(_now() - SKEW)
+        .not_valid_after(until)
+    )
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _named(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _text(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)

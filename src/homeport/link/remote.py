@@ -1,0 +1,232 @@
+"""`RemoteNode`: the role `Node` for a machine that is joined, over its connection.
+
+The `Listener` attaches a session when the node's agent connects. Without one each call raises `NodeLost` at once, and the
+mirror does the rest: suspect, gone, the list again, fenced.
+"""
+
+import asyncio
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from homeport.contract.capacity import Usage
+from homeport.contract.container import LogLine, StartOrder
+from homeport.contract.errors import NodeLost
+from homeport.contract.image import Environment, Image
+from homeport.contract.listing import Change, Listing, Mark
+from homeport.contract.programs import Order, Program
+from homeport.contract.supplies import Supplies
+from homeport.contract.traffic import PoolKey
+from homeport.link import trust
+from homeport.link.calls import Written
+from homeport.link.frames import Broken
+from homeport.link.messages import Changed, Kept, Logs
+from homeport.link.offered import Offered
+from homeport.link.session import Session
+
+log = logging.getLogger(__name__)
+
+
+class RemoteNode:
+    """A node of another machine."""
+
+    def __init__(
+        self,
+        name: str,
+        sources: Path,
+        *,
+        reached: bool = False,
+        is_elsewhere: Callable[[str], bool] = lambda _container: False,
+    ) -> None:
+        """`sources`: the directory of all source trees. `is_elsewhere`: whether another node has a container.
+
+        `reached`: the ingress can connect to the containers' sockets; otherwise the node has no place for containers.
+        """
+        self.name = name
+        self.offered = Offered(sources)
+        self.connected = asyncio.Event()
+        self._sources, self._reached, self._is_elsewhere = sources, reached, is_elsewhere
+        self._reports = trust.Reports(name, sources, reached=reached)
+        self._changed: Callable[[Change], None] = lambda _change: None
+        self._said: Callable[[LogLine], None] = lambda _line: None
+        self._session: Session | None = None
+        self._run = ""  # of the agent whose log lines were taken last
+        self._kept = -1
+
+    # its connection
+
+    def attach(self, session: Session, run: str) -> None:
+        """Use a new connection; `run` is another text for each process of the agent."""
+        if run != self._run:
+            self._run, self._kept = run, -1
+        self._session = session
+        self.connected.set()
+
+    def detach(self, session: Session) -> None:
+        """Forget a connection that is lost."""
+        if self._session is session:
+            self._session = None
+            self.connected.clear()
+
+    def hear(self, message: Any) -> None:
+        """Take a message of the agent's that is no call and no answer; `Broken` if it cannot be."""
+        if isinstance(message, Changed):
+            change = message.change
+            if self._is_elsewhere(change.container.id):
+                raise Broken(f"it reports `{change.container.id[:40]}`, which another node has")
+            container = self._reports.container(change.container)
+            self._changed(dataclasses.replace(change, container=container))
+        elif isinstance(message, Logs):
+            self._take(message)
+        else:
+            raise Broken(f"an agent sends no {type(message).__name__.lower()}")
+
+    def _take(self, logs: Logs) -> None:
+        if logs.number > self._kept:
+            self._kept, now = logs.number, time.time()
+            for line in logs.lines:
+                if (taken := self._reports.line(line, now)) is not None:
+                    self._said(taken)
+            if logs.dropped > 0:
+                log.warning(
+                    "the node `%s` had no room for %d lines of logs", self.name, logs.dropped
+                )
+        self._here.send(Kept(number=self._kept))
+
+    # the role
+
+    def watch(self, changed: Callable[[Change], None], said: Callable[[LogLine], None]) -> None:
+        """Set the functions that are called with changes and log lines."""
+        self._changed, self._said = changed, said
+
+    async def mark(self) -> Mark:
+        """Return the mark of the node's last change."""
+        mark: Mark = await self._here.ask("mark")
+        return mark
+
+    async def list(self) -> Listing:
+        """Return the node's containers, as the control plane takes them."""
+        session = self._here
+        listing: Listing = await session.ask("list")
+        try:
+            containers = tuple(
+                self._reports.container(told)
+                for told in listing.containers
+                if not self._is_elsewhere(told.id)
+            )
+        except Broken as broken:
+            session.cut(str(broken))
+            raise NodeLost(f"the node `{self.name}`: {broken}") from None
+        # Containers of another machine have volumes only where both machines share them, which is not possible yet.
+        places = max(0, listing.capacity.places) if self._reached else 0
+        capacity = dataclasses.replace(listing.capacity, places=places, has_mounts=False)
+        return dataclasses.replace(listing, containers=containers, capacity=capacity)
+
+    async def usage(self) -> Mapping[str, Usage]:
+        """Return what each container uses."""
+        used: dict[str, Usage] = await self._here.ask("usage")
+        return {key: value for key, value in used.items() if not self._is_elsewhere(key)}
+
+    async def start(self, order: StartOrder, environ: Mapping[str, str]) -> None:
+        """Send the order."""
+        tree = trust.tree_of(order.source, self._sources)
+        self.offered.offer(tree)
+        self._reports.ordered(order)
+        told = dataclasses.replace(order, source=tree)
+        self._here.tell("start", {"order": told, "environ": dict(environ)})
+
+    async def stop(self, container: str, *, grace_s: float | None = None) -> None:
+        """Send the request to end."""
+        self._here.tell("stop", {"container": container, "grace_s": grace_s})
+
+    async def execute(self, container: str, order: Order, environ: Mapping[str, str]) -> Program:
+        """Run a program in a container there."""
+        session = self._here
+        given = {"container": container, "order": order, "environ": dict(environ)}
+        return RemoteProgram(session, await session.ask("execute", given))
+
+    async def fence(self, generation: int) -> None:
+        """Have the node end what was ordered in an earlier generation."""
+        await self._here.ask("fence", {"generation": generation})
+
+    async def confirm_held(self, container: str, held: int) -> None:
+        """Pass on how many slots the ingress keeps back."""
+        self._here.tell("confirm_held", {"container": container, "held": held})
+
+    async def forget(self, pool: PoolKey) -> None:
+        """Have the node release what it keeps for a pool."""
+        self._here.tell("forget", {"pool": pool})
+
+    async def prepare(
+        self, image: Image, source: str, supplies: Supplies, say: Callable[[str], None]
+    ) -> None:
+        """Build the image's layers there."""
+        tree = trust.tree_of(source, self._sources)
+        self.offered.offer(tree)
+        await self._here.ask("prepare", {"image": image, "source": tree, "supplies": supplies}, say)
+
+    async def environments(self) -> Collection[Environment]:
+        """Return the layers that were built there."""
+        built: tuple[Environment, ...] = await self._here.ask("environments")
+        return built
+
+    async def build_log(self, key: str) -> str | None:
+        """Return what the build of a layer has told there."""
+        text: str | None = await self._here.ask("build_log", {"key": key})
+        return text
+
+    async def prune(self, keep: Collection[Image]) -> Collection[Environment]:
+        """Delete layers there."""
+        deleted: tuple[Environment, ...] = await self._here.ask("prune", {"keep": tuple(keep)})
+        return deleted
+
+    @property
+    def session(self) -> Session | None:
+        """Its connection; None without one."""
+        return self._session
+
+    @property
+    def _here(self) -> Session:
+        if self._session is None:
+            raise NodeLost(f"the node `{self.name}` is not connected")
+        return self._session
+
+
+class RemoteProgram:
+    """A program in a container of another machine; it ends with the connection."""
+
+    def __init__(self, session: Session, number: int) -> None:
+        self._session, self._number = session, number
+
+    async def read(self) -> tuple[int, bytes]:
+        """Return what it has written, and where."""
+        written: Written = await self._ask("read")
+        return written.where, written.data
+
+    async def write(self, data: bytes) -> None:
+        """Give it input."""
+        await self._ask("write", data=data)
+
+    async def resize(self, rows: int, columns: int) -> None:
+        """Change the size of its terminal."""
+        await self._ask("resize", rows=rows, columns=columns)
+
+    async def signal(self, number: int) -> None:
+        """Send a signal to its process group."""
+        await self._ask("signal", number=number)
+
+    async def ended(self) -> int:
+        """Wait for its end; return its exit code."""
+        code: int = await self._ask("ended")
+        return code
+
+    async def close(self) -> None:
+        """End it; with the connection it has ended already."""
+        if not self._session.is_lost:
+            await self._ask("close")
+
+    async def _ask(self, what: str, **given: object) -> Any:
+        return await self._session.ask(f"program_{what}", {"program": self._number, **given})

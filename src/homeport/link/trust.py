@@ -1,0 +1,93 @@
+"""What the control plane believes of what an agent reports: PURE.
+
+A node runs the containers that it was given, and may lie about them. It cannot speak for a container of another
+node, for another app's log, or make the ingress connect to an address of its choice.
+"""
+
+import dataclasses
+import re
+from collections import OrderedDict
+from pathlib import Path
+
+from homeport.contract.container import Container, LogLine, StartOrder, State
+from homeport.link.frames import Broken
+
+MOST_ORDERS = 5000  # that are remembered; the last lines of a container come after its end
+SKEW_S = 600.0  # a line's time may differ this much from the control plane's clock
+_TREE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+
+
+def tree_of(source: str, sources: Path) -> str:
+    """Return the name by which a node asks for a source tree; `sources` is the directory of all trees.
+
+    >>> tree_of("/h/revisions/rv-1", Path("/h/revisions")), tree_of("", Path("/h"))
+    ('rv-1', '')
+    """
+    if not source:
+        return ""
+    path = Path(source)
+    if path.parent != sources or not is_tree(path.name):
+        raise ValueError(f"{source} is not a source tree of this server")
+    return path.name
+
+
+def is_tree(name: str) -> bool:
+    """Return whether a text can be the name of a tree: one step of a path, and not hidden."""
+    return _TREE.fullmatch(name) is not None
+
+
+class Reports:
+    """The reports of one node, as the control plane takes them."""
+
+    def __init__(self, node: str, sources: Path, *, reached: bool) -> None:
+        """`reached`: the ingress can connect to the sockets of the node's containers."""
+        self._node, self._sources, self._reached = node, sources, reached
+        self._orders: OrderedDict[str, StartOrder] = OrderedDict()
+
+    def ordered(self, order: StartOrder) -> None:
+        """Remember an order that the control plane has sent."""
+        self._orders[order.id] = order
+        self._orders.move_to_end(order.id)
+        while len(self._orders) > MOST_ORDERS:
+            self._orders.popitem(last=False)
+
+    def container(self, told: Container) -> Container:
+        """Return a container as the control plane takes it; `Broken` for one that cannot be.
+
+        Its order is the one that was sent. Only after a restart of the control plane is it the node's.
+        """
+        if told.state is State.LOST:
+            raise Broken("an agent reports the state `lost`, which only the control plane uses")
+        if (order := self._orders.get(told.id)) is None:
+            source = told.order.source
+            if source and not is_tree(source):
+                raise Broken("an agent reports a source tree that cannot be")
+            source = str(self._sources / source) if source else ""
+            order = dataclasses.replace(told.order, source=source)
+            self.ordered(order)
+        order = dataclasses.replace(order, generation=told.order.generation)
+        return dataclasses.replace(
+            told,
+            order=order,
+            node=self._node,
+            held=min(max(told.held, 0), order.function.max_inputs),
+            address=told.address if self._is_ours(told.address) else "",
+            tunnels=tuple(each for each in told.tunnels if self._is_ours(each.address)),
+        )
+
+    def line(self, told: LogLine, now: float) -> LogLine | None:
+        """Return a line of the log as the control plane takes it; None for a container that the node never had."""
+        if (order := self._orders.get(told.container)) is None:
+            return None
+        return dataclasses.replace(
+            told,
+            at=told.at if abs(told.at - now) <= SKEW_S else now,
+            app=order.pool.app,
+            function=order.pool.function,
+            within=order.within,
+            source="system" if told.source == "system" else "output",
+        )
+
+    def _is_ours(self, address: str) -> bool:
+        """Return whether the ingress may connect to it: an abstract socket is a container's, or nobody's."""
+        return self._reached and (not address or address.startswith("abstract:"))
